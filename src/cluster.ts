@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto';
+import { inspect } from 'node:util';
+
+const tokens = new WeakMap<Cluster, string>();
+
+/** The grammar of an etcd token, or of a cluster's name in `CLUSTERS_FILE`. */
+export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
+
+/**
+ * A cluster as the parts of this service hand it around. The etcd token that names it is a secret, so it is kept
+ * out of the object's own properties: printed, logged or serialised, a cluster shows as a short hash.
+ */
+export class Cluster {
+  readonly hash: string;
+
+  /** @param token an etcd token that has passed `CLUSTER_TOKEN` */
+  constructor(token: string) {
+    tokens.set(this, token);
+    this.hash = createHash('sha256').update(token).digest('hex').slice(0, 10);
+  }
+
+  toString(): string {
+    return this.hash;
+  }
+
+  toJSON(): string {
+    return this.hash;
+  }
+
+  [inspect.custom](): string {
+    return `Cluster(${this.hash})`;
+  }
+}
+
+/** The etcd token of a cluster; only for the resolver that looks it up. */
+export function tokenOf(cluster: Cluster): string {
+  const token = tokens.get(cluster);
+  if (token === undefined) throw new TypeError('this cluster was not made by this service');
+  return token;
+}

@@ -1,0 +1,97 @@
+import { isIP } from 'node:net';
+import { mixed, string } from 'yup';
+
+const TEMPLATE_TYPES = new Set(['path', 'service', 'socket', 'target', 'timer']);
+const UNIT_NAME =
+  /^([0-9A-Za-z:\-_.\\@]+)\.(automount|busname|device|mount|path|scope|service|slice|snapshot|socket|swap|target|timer)$/;
+const HOST_NAME =
+  /^(?=.{1,253}$)[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?)*$/;
+
+/** Whether fleet takes this as a unit's name: its grammar, at most 256 bytes (all ASCII). */
+export function isUnitName(text: string): boolean {
+  if (text.length > 256 || text.startsWith('@')) return false;
+  const match = UNIT_NAME.exec(text);
+  if (match === null) return false;
+  const [, prefix = '', type = ''] = match;
+  return !prefix.includes('@') || TEMPLATE_TYPES.has(type);
+}
+
+/**
+ * Whether this is an IPv4 or IPv6 address or a host name (RFC 1123). A name whose last label is all digits is
+ * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as addresses in forms that hide what they mean.
+ */
+export function isHostAddress(text: string): boolean {
+  if (isIP(text) !== 0) return !text.includes('%');
+  return HOST_NAME.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)$/i.test(text);
+}
+
+/** A unit's name, as fleet takes it: `web@1.service`, `-.mount`. */
+export const unitName = () =>
+  string()
+    .max(256)
+    .test(
+      'unit-name',
+      '${path} is not a name fleet takes: NAME.TYPE, such as web@1.service',
+      (value) => value === undefined || value === null || isUnitName(value),
+    )
+    .meta({ format: 'unit-name' });
+
+/** An IPv4 or IPv6 address, or a host name. */
+export const hostAddress = () =>
+  string()
+    .max(253)
+    .test(
+      'host-address',
+      '${path} is not an IP address or a host name',
+      (value) => value === undefined || value === null || isHostAddress(value),
+    )
+    .meta({ format: 'host-address' });
+
+/** A machine's id, as fleet lists it: 32 hexadecimal digits. */
+export const machineId = () =>
+  string().matches(/^[0-9a-f]{32}$/, '${path} is not a machine id: 32 hexadecimal digits, lower case');
+
+/** A pattern for unit names: `*` stands for any text, `?` for one character. Match with `globMatcher`. */
+export const glob = () =>
+  string().matches(
+    /^[0-9A-Za-z:\-_.\\@*?]{1,256}$/,
+    '${path} is not a unit name or a pattern of one, such as web@*.service',
+  );
+
+/** A map from text to text, such as a machine's metadata. */
+export const stringMap = () =>
+  mixed((value): value is Record<string, string> => isStringMap(value)).meta({ format: 'string-map' });
+
+function isStringMap(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((each) => typeof each === 'string');
+}
+
+/**
+ * Compiles a `glob()` pattern. Matching takes at most pattern length times text length steps, whatever the pattern
+ * (a regular expression made from `*a*a*a*b` could take exponentially many).
+ */
+export function globMatcher(pattern: string): (text: string) => boolean {
+  if (!/[*?]/.test(pattern)) return (text) => text === pattern;
+  return (text) => {
+    let p = 0;
+    let star = -1;
+    let resume = 0;
+    for (let t = 0; t < text.length; ) {
+      if (p < pattern.length && pattern[p] === '*') {
+        star = p++;
+        resume = t;
+      } else if (p < pattern.length && (pattern[p] === '?' || pattern[p] === text[t])) {
+        p++;
+        t++;
+      } else if (star >= 0) {
+        p = star + 1;
+        t = ++resume;
+      } else {
+        return false;
+      }
+    }
+    while (pattern[p] === '*') p++;
+    return p === pattern.length;
+  };
+}
