@@ -26,8 +26,11 @@ export const ERROR_CODES = {
   forbidden: caller(403, 'The policy of this service forbids connecting there, or doing this.'),
   cluster_busy: service(503, 'Too many requests for this cluster are waiting; try again later.', true),
   cluster_unreachable: service(502, 'No fleet API of the cluster could be reached.', true),
+  cluster_unhealthy: service(502, "The cluster's fleet API answers, but reports a failure of its own.", true),
+  cluster_refused: service(502, "The cluster's fleet API refused the request; the message says why."),
   cluster_answer_invalid: service(502, 'The fleet API or discovery gave an answer that is not usable.'),
   discovery_unreachable: service(502, 'The discovery service could not be reached.', true),
+  service_unavailable: service(503, 'No service takes requests: no broker, or no queue.', true),
   timeout: service(504, 'The deadline passed; the work was stopped.', true),
   cancelled: service(503, 'The work was stopped before it was done, most often by a shutdown.', true),
   outcome_unknown: service(500, 'A change may or may not have been made; look before trying again.'),
@@ -48,7 +51,9 @@ function service(http: number, summary: string, retryable = false): ErrorCodeInf
  * bad request, `*_not_found` is a missing thing; every other unknown code is a fault of the service.
  */
 export function errorCodeInfo(code: string): ErrorCodeInfo {
-  if (Object.hasOwn(ERROR_CODES, code)) return ERROR_CODES[code as keyof typeof ERROR_CODES];
+  const known: Record<string, ErrorCodeInfo> = ERROR_CODES;
+  const info = Object.hasOwn(known, code) ? known[code] : undefined;
+  if (info !== undefined) return info;
   if (code.startsWith('invalid_')) return caller(400, 'The request is not valid.');
   if (code.endsWith('_not_found')) return caller(404, 'Something the request names does not exist.');
   return service(500, 'The action failed.');

@@ -2,7 +2,7 @@
  * Everything an action plugin needs, and nothing else. CONTRIBUTING.md shows how to write one.
  */
 import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
-import { Cluster } from './cluster.js';
+import type { Cluster } from './cluster.js';
 
 export { ActionError } from './action-error.js';
 export { glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
@@ -211,9 +211,9 @@ export function defineAction<
   T extends Target,
   const I extends Record<string, Token<unknown>> = Record<never, never>,
 >(definition: ActionDefinition<P, R, T, I>): Action {
-  const action = { ...definition, [ACTION]: true };
-  // The definition's parameters and parts are known to fit its own handle; the runtime checks them before each call.
-  return Object.freeze(action) as unknown as Action;
+  const action: unknown = Object.freeze({ ...definition, [ACTION]: true });
+  // Sets the definition's own types aside: the runtime checks parameters and resolves parts before each call.
+  return action as Action;
 }
 
 /** Whether a value came from `defineAction`, of this copy of the package or of another. */

@@ -1,0 +1,142 @@
+import type { Action } from '../plugin.js';
+import { type JsonSchema, jsonSchemaOf } from './json-schema.js';
+import { closed, parameterCheck } from './parameters.js';
+
+/** The longest that any request may run, in milliseconds. */
+export const MAX_TIMEOUT_MS = 5 * 60_000;
+
+/** What the catalogue tells people and programs of an action. */
+export interface ActionDescription {
+  name: string;
+  summary: string;
+  target: Action['target'];
+  effect: Action['effect'];
+  redelivery: 'run-again' | 'refuse';
+  timeout_ms: number;
+  parameters: JsonSchema;
+  result: JsonSchema;
+}
+
+/** An action ready to run: checked, described, its parts resolved. */
+export interface ServedAction {
+  readonly description: ActionDescription;
+  /** Gives the parameters with defaults, or throws `invalid_parameters`. */
+  readonly check: (sent: unknown) => unknown;
+  readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
+  readonly dispose: () => void | Promise<void>;
+}
+
+const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
+
+/**
+ * Makes an action ready to run.
+ * @param resolve gives the part of the service that a token names; throws when there is none
+ * @throws Error saying which field of the definition is wrong
+ */
+export function prepareAction(action: Action, resolve: (token: symbol) => unknown): ServedAction {
+  checkFields(action);
+  const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
+  const parameters = closed(action.parameters);
+  const description: ActionDescription = {
+    name: action.name,
+    summary: action.summary,
+    target: action.target,
+    effect: action.effect,
+    redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
+    timeout_ms: timeoutMs,
+    parameters: within('parameters', () => jsonSchemaOf(parameters)),
+    result: within('result', () => jsonSchemaOf(action.result)),
+  };
+  const injected: Record<string, unknown> = {};
+  for (const [name, token] of Object.entries(action.inject ?? {})) {
+    injected[name] = within(`inject.${name}`, () => resolve(token));
+  }
+  return {
+    description,
+    check: parameterCheck(parameters),
+    run: (request) => action.handle(request, injected),
+    dispose: () => action.dispose?.(),
+  };
+}
+
+function checkFields(action: Action): void {
+  const must = (holds: boolean, field: string, what: string) => {
+    if (!holds) throw new Error(`its field '${field}' must be ${what}`);
+  };
+  const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
+  must(
+    typeof name === 'string' && name.length <= 64 && NAME.test(name),
+    'name',
+    'snake_case, at most 64 characters',
+  );
+  must(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
+  must(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
+  must(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
+  must(
+    redelivery === undefined || ['run-again', 'refuse'].includes(redelivery),
+    'redelivery',
+    "'run-again' or 'refuse'",
+  );
+  must(
+    timeoutMs === undefined ||
+      (Number.isSafeInteger(timeoutMs) && timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS),
+    'timeoutMs',
+    `a whole number of milliseconds, at most ${MAX_TIMEOUT_MS}`,
+  );
+  must(
+    isSchema(action.parameters) && action.parameters.type === 'object',
+    'parameters',
+    'a yup object schema',
+  );
+  must(isSchema(action.result), 'result', 'a yup schema');
+  must(
+    inject === undefined || (typeof inject === 'object' && inject !== null),
+    'inject',
+    'a record of tokens',
+  );
+  for (const [key, token] of Object.entries(inject ?? {}))
+    must(typeof token === 'symbol', `inject.${key}`, 'a token');
+  must(typeof action.handle === 'function', 'handle', 'a function');
+  must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
+}
+
+function isSchema(value: unknown): value is { type: string } {
+  return typeof value === 'object' && value !== null && '__isYupSchema__' in value;
+}
+
+function within<T>(field: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    throw new Error(`its field '${field}': ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
+  }
+}
+
+/** The actions that are served, by name. */
+export class Catalogue {
+  readonly #actions: ReadonlyMap<string, ServedAction>;
+
+  constructor(actions: readonly ServedAction[]) {
+    this.#actions = new Map(actions.map((each) => [each.description.name, each]));
+  }
+
+  find(name: string): ServedAction | undefined {
+    return this.#actions.get(name);
+  }
+
+  /** All of them, by name in alphabetical order. */
+  describe(): ActionDescription[] {
+    return [...this.#actions.values()]
+      .map(({ description }) => description)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** Lets every action clean up; one that fails does not keep the others from it. */
+  async dispose(): Promise<void> {
+    const ends = await Promise.allSettled([...this.#actions.values()].map(async ({ dispose }) => dispose()));
+    const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+    if (failures.length > 0) throw new AggregateError(failures, 'an action failed to clean up');
+  }
+}

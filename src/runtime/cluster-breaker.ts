@@ -1,0 +1,41 @@
+import type { Clock } from '../plugin.js';
+
+const MAX_CLUSTERS = 1000;
+
+/**
+ * Remembers clusters that could not be reached several times in a row, so that requests for them fail at once for a
+ * few seconds instead of each waiting for the same timeouts.
+ */
+export class ClusterBreaker {
+  readonly #clock: Clock;
+  readonly #threshold: number;
+  readonly #pauseMs: number;
+  readonly #failures = new Map<string, { inARow: number; until: number }>();
+
+  constructor(clock: Clock, options: { threshold?: number; pauseMs?: number } = {}) {
+    this.#clock = clock;
+    this.#threshold = options.threshold ?? 3;
+    this.#pauseMs = options.pauseMs ?? 5_000;
+  }
+
+  /** Milliseconds until the cluster is tried again; 0: it may be tried now. */
+  pauseLeft(cluster: string): number {
+    const failed = this.#failures.get(cluster);
+    if (failed === undefined || failed.inARow < this.#threshold) return 0;
+    return Math.max(0, failed.until - this.#clock.now());
+  }
+
+  reached(cluster: string): void {
+    this.#failures.delete(cluster);
+  }
+
+  unreachable(cluster: string): void {
+    const inARow = (this.#failures.get(cluster)?.inARow ?? 0) + 1;
+    this.#failures.delete(cluster);
+    this.#failures.set(cluster, { inARow, until: this.#clock.now() + this.#pauseMs });
+    if (this.#failures.size > MAX_CLUSTERS) {
+      const [oldest] = this.#failures.keys();
+      if (oldest !== undefined) this.#failures.delete(oldest);
+    }
+  }
+}

@@ -1,0 +1,157 @@
+import type { Schema } from 'yup';
+
+/** A JSON Schema document, draft 2020-12, as plain data. */
+export type JsonSchema = Record<string, unknown>;
+
+/** What `describe()` of a yup schema gives, of this copy of yup or of a plugin's own. */
+interface Description {
+  type: string;
+  meta?: Record<string, unknown>;
+  oneOf?: unknown[];
+  notOneOf?: unknown[];
+  nullable?: boolean;
+  optional?: boolean;
+  default?: unknown;
+  tests?: { name?: string; params?: Record<string, unknown> }[];
+  fields?: Record<string, Description>;
+  innerType?: Description | Description[];
+}
+
+/**
+ * Describes a yup schema as JSON Schema.
+ * @throws Error naming the field, when the schema says something that JSON Schema cannot and that no `meta({ format })`
+ *   stands for, or when a field has no `meta({ description })`
+ */
+export function jsonSchemaOf(schema: Schema): JsonSchema {
+  return translate(schema.describe() as Description, '', false);
+}
+
+function translate(description: Description, path: string, described: boolean): JsonSchema {
+  const { meta = {}, type } = description;
+  const at = path === '' ? 'the schema' : `the field '${path}'`;
+  if (described && (typeof meta.description !== 'string' || meta.description === '')) {
+    throw new Error(`${at} has no meta({ description })`);
+  }
+  const result: JsonSchema = { ...shape(description, path, at) };
+  if (typeof meta.description === 'string') result.description = meta.description;
+  if (typeof meta.format === 'string' && meta.format !== 'string-map') result.format = meta.format;
+  for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
+  const { oneOf = [], notOneOf = [] } = description;
+  if (oneOf.length > 0) result.enum = oneOf.map(plain(at));
+  if (notOneOf.length > 0) result.not = { enum: notOneOf.map(plain(at)) };
+  if (type !== 'object' && description.default !== undefined) result.default = description.default;
+  if (description.nullable) {
+    if (typeof result.type === 'string') result.type = [result.type, 'null'];
+    if (Array.isArray(result.enum) && !result.enum.includes(null)) result.enum = [...result.enum, null];
+  }
+  return result;
+}
+
+function shape(description: Description, path: string, at: string): JsonSchema {
+  const { type, meta = {}, innerType } = description;
+  switch (type) {
+    case 'string':
+    case 'number':
+    case 'boolean':
+      return { type };
+    case 'array':
+      if (innerType === undefined || Array.isArray(innerType))
+        throw new Error(`${at} does not say what its items are`);
+      return { type, items: translate(innerType, `${path}[]`, false) };
+    case 'tuple':
+      if (!Array.isArray(innerType)) throw new Error(`${at} does not say what its items are`);
+      return {
+        type: 'array',
+        prefixItems: innerType.map((each, index) => translate(each, `${path}[${index}]`, false)),
+        minItems: innerType.length,
+        maxItems: innerType.length,
+      };
+    case 'object':
+      return objectShape(description, path);
+    case 'mixed':
+      if (meta.format === 'string-map') return { type: 'object', additionalProperties: { type: 'string' } };
+      if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
+      throw new Error(`${at} takes anything: give it a type, oneOf(), or meta({ format })`);
+    default:
+      throw new Error(`${at} is of the type '${type}', which a message cannot carry`);
+  }
+}
+
+function objectShape({ fields = {} }: Description, path: string): JsonSchema {
+  const entries = Object.entries(fields);
+  const required = entries
+    .filter(([, field]) => !field.optional && field.default === undefined)
+    .map(([name]) => name);
+  return {
+    type: 'object',
+    properties: Object.fromEntries(
+      entries.map(([name, field]) => [name, translate(field, path === '' ? name : `${path}.${name}`, true)]),
+    ),
+    ...(required.length > 0 && { required }),
+    additionalProperties: false,
+  };
+}
+
+const SIZES: Record<string, readonly [minimum: string, maximum: string]> = {
+  string: ['minLength', 'maxLength'],
+  array: ['minItems', 'maxItems'],
+  number: ['minimum', 'maximum'],
+};
+
+function addTest(
+  result: JsonSchema,
+  type: string,
+  { name, params = {} }: { name?: string; params?: Record<string, unknown> },
+  at: string,
+  meta: Record<string, unknown>,
+): void {
+  const [minimum, maximum] = SIZES[type] ?? [];
+  const set = (key: string | undefined, value: unknown) => {
+    if (key === undefined || (typeof value !== 'number' && typeof value !== 'string')) {
+      throw new Error(`${at} has a '${name}' whose bound is not a plain value`);
+    }
+    result[key] = value;
+  };
+  switch (name) {
+    case 'required':
+    case 'optionality':
+    case 'nullable':
+    case 'noUnknown':
+    case 'exact':
+    case 'finite':
+      return;
+    case 'integer':
+      result.type = 'integer';
+      return;
+    case 'min':
+      return params.more === undefined ? set(minimum, params.min) : set('exclusiveMinimum', params.more);
+    case 'max':
+      return params.less === undefined ? set(maximum, params.max) : set('exclusiveMaximum', params.less);
+    case 'length':
+      set(minimum, params.length);
+      return set(maximum, params.length);
+    case 'matches':
+      if (!(params.regex instanceof RegExp)) throw new Error(`${at} has a matches() without a pattern`);
+      return set('pattern', params.regex.source);
+    case 'email':
+    case 'uuid':
+      result.format = name;
+      return;
+    case 'url':
+      result.format = 'uri';
+      return;
+    default:
+      if (typeof meta.format !== 'string') {
+        throw new Error(
+          `${at} has the test '${name ?? 'without a name'}', which JSON Schema cannot say: add meta({ format })`,
+        );
+      }
+  }
+}
+
+function plain(at: string): (value: unknown) => unknown {
+  return (value) => {
+    if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value;
+    throw new Error(`${at} lists a value that is not plain`);
+  };
+}
