@@ -1,0 +1,113 @@
+import winston from 'winston';
+import type { Clock, RequestLog } from './plugin.js';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+
+export interface LogOptions {
+  level: LogLevel;
+  /** `json`: one JSON object a line. `text`: lines for people. */
+  format: 'json' | 'text';
+  /** Where lines go; standard error by default, so that standard output stays free for what a command prints. */
+  stream?: NodeJS.WritableStream;
+}
+
+/** Where the log of this service goes. */
+export class Log implements RequestLog {
+  readonly #logger: winston.Logger;
+  readonly #fields: Readonly<Record<string, unknown>>;
+
+  private constructor(logger: winston.Logger, fields: Readonly<Record<string, unknown>>) {
+    this.#logger = logger;
+    this.#fields = fields;
+  }
+
+  static create({ level, format, stream = process.stderr }: LogOptions): Log {
+    const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
+    return new Log(
+      winston.createLogger({ level, format: format === 'json' ? asJson() : asText(), transports }),
+      {},
+    );
+  }
+
+  /** A log whose every line bears these fields too. */
+  with(fields: Record<string, unknown>): Log {
+    return new Log(this.#logger, { ...this.#fields, ...fields });
+  }
+
+  debug(message: string, fields?: Record<string, unknown>): void {
+    this.#write('debug', message, fields);
+  }
+
+  info(message: string, fields?: Record<string, unknown>): void {
+    this.#write('info', message, fields);
+  }
+
+  warn(message: string, fields?: Record<string, unknown>): void {
+    this.#write('warn', message, fields);
+  }
+
+  error(message: string, fields?: Record<string, unknown>): void {
+    this.#write('error', message, fields);
+  }
+
+  #write(level: LogLevel, message: string, fields: Record<string, unknown> = {}): void {
+    if (!this.#logger.isLevelEnabled(level)) return;
+    // The line's own keys come last: a field named `message` must not change what is said.
+    this.#logger.log({ ...this.#fields, ...fields, level, message, time: new Date().toISOString() });
+  }
+}
+
+function asJson(): winston.Logform.Format {
+  return winston.format.printf(({ time, level, message, ...fields }) =>
+    JSON.stringify({ time, level, message, ...fields }, plainErrors),
+  );
+}
+
+function asText(): winston.Logform.Format {
+  return winston.format.printf(({ time, level, message, ...fields }) => {
+    const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${shown(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${String(message)}${rest.join('')}`;
+  });
+}
+
+function shown(value: unknown): string {
+  // Quoting also keeps a caller's line breaks and terminal codes from looking like lines of ours.
+  if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
+  return JSON.stringify(value, plainErrors) ?? 'undefined';
+}
+
+function plainErrors(_key: string, value: unknown): unknown {
+  if (value instanceof Error) return value.stack ?? value.message;
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** A fault that lasts: told once when it begins and once when it is over, however often it shows itself. */
+export class LastingFault {
+  readonly #log: RequestLog;
+  readonly #clock: Clock;
+  readonly #what: string;
+  #since: number | undefined;
+  #times = 0;
+
+  /** @param what the fault in a few words, such as `the broker is away` */
+  constructor(log: RequestLog, clock: Clock, what: string) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#what = what;
+  }
+
+  occurred(fields: Record<string, unknown>): void {
+    this.#times++;
+    if (this.#since !== undefined) return;
+    this.#since = this.#clock.now();
+    this.#log.warn(this.#what, fields);
+  }
+
+  over(): void {
+    if (this.#since === undefined) return;
+    const lasted = this.#clock.now() - this.#since;
+    this.#log.info(`over: ${this.#what}`, { lasted_ms: Math.round(lasted), times: this.#times });
+    this.#since = undefined;
+    this.#times = 0;
+  }
+}

@@ -1,0 +1,80 @@
+import type { ConfirmChannel, Options } from 'amqplib';
+import type { LiveConnection } from './session.js';
+
+/** Where a message goes. */
+export interface Destination {
+  /** `''` is the default exchange, which routes to the queue that the routing key names. */
+  exchange: string;
+  routingKey: string;
+}
+
+/** What became of a message: `unroutable` means that no queue took it. */
+export type PublishOutcome = 'routed' | 'unroutable';
+
+/** Publishes on a confirm channel of its own; lives as long as its connection. */
+export class Publisher {
+  readonly #channel: ConfirmChannel;
+  readonly #live: LiveConnection;
+  /** Messages under way; on the connection's loss each fails. */
+  readonly #pending = new Set<(error: unknown) => void>();
+  readonly #returned = new Set<number>();
+  #sent = 0;
+
+  static async open(live: LiveConnection): Promise<Publisher> {
+    return new Publisher(live, await live.confirmChannel());
+  }
+
+  private constructor(live: LiveConnection, channel: ConfirmChannel) {
+    this.#live = live;
+    this.#channel = channel;
+    // A message that comes back does so before it is confirmed (RabbitMQ, "Publisher confirms").
+    channel.on('return', ({ properties }) => this.#returned.add(Number(properties.headers?.[SENT_AS])));
+    live.lost.addEventListener('abort', () => {
+      for (const fail of this.#pending) fail(live.lost.reason);
+      this.#pending.clear();
+    });
+  }
+
+  /**
+   * Resolves when the broker has taken responsibility for the message, or has said that no queue takes it.
+   * Rejects with `UnpublishableError` when AMQP cannot carry the message; with anything else, the connection was lost
+   * and the message may or may not have arrived.
+   */
+  publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
+    return new Promise((resolve, reject) => {
+      if (this.#live.lost.aborted) return reject(this.#live.lost.reason);
+      const sentAs = ++this.#sent;
+      const fail = (error: unknown) => {
+        this.#pending.delete(fail);
+        this.#returned.delete(sentAs);
+        reject(error);
+      };
+      const confirmed = (error: unknown) => {
+        if (error) return fail(error);
+        this.#pending.delete(fail);
+        resolve(this.#returned.delete(sentAs) ? 'unroutable' : 'routed');
+      };
+      const headers = { ...options.headers, [SENT_AS]: sentAs };
+      this.#pending.add(fail);
+      try {
+        this.#channel.publish(
+          to.exchange,
+          to.routingKey,
+          content,
+          { ...options, headers, mandatory: true },
+          confirmed,
+        );
+      } catch (error) {
+        fail(this.#live.lost.aborted ? error : new UnpublishableError(String(error), { cause: error }));
+      }
+    });
+  }
+}
+
+/** AMQP cannot carry this message: a name is too long, or a header has no encoding. */
+export class UnpublishableError extends Error {
+  override readonly name = 'UnpublishableError';
+}
+
+/** Tells our own messages apart when they come back; the broker returns no delivery tag. */
+const SENT_AS = 'x-sent-as';

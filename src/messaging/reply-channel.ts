@@ -1,0 +1,71 @@
+import type { Options } from 'amqplib';
+import { type PublishOutcome, UnpublishableError } from './publisher.js';
+import type { Envelope } from './envelope.js';
+import type { Delivery } from './consumer.js';
+import type { RequestLog } from '../plugin.js';
+
+/** An answer as it goes out. */
+export interface EncodedAnswer {
+  body: Buffer;
+  contentType: string;
+}
+
+/** A way for an answer to reach its caller. */
+export interface ReplyChannel {
+  /** Whether this request can be answered this way. */
+  reaches(envelope: Envelope, delivery: Delivery): boolean;
+  /**
+   * Resolves when the answer is safe with whoever keeps it for the caller, or when the caller is known to be gone.
+   * Rejects only when the signal is aborted.
+   */
+  send(
+    answer: EncodedAnswer,
+    request: { envelope: Envelope; delivery: Delivery; log: RequestLog },
+    signal: AbortSignal,
+  ): Promise<void>;
+}
+
+/** Publishes a message, again after each lost connection, until a broker has confirmed it. */
+export type PublishSurely = (
+  to: { exchange: string; routingKey: string },
+  content: Buffer,
+  options: Options.Publish,
+  signal: AbortSignal,
+) => Promise<PublishOutcome>;
+
+/** Answers to the queue that the request's `reply_to` names, with its `correlation_id`. */
+export class ReplyToChannel implements ReplyChannel {
+  readonly #publish: PublishSurely;
+
+  constructor(publish: PublishSurely) {
+    this.#publish = publish;
+  }
+
+  reaches(_envelope: Envelope, { properties }: Delivery): boolean {
+    return typeof properties.replyTo === 'string' && properties.replyTo !== '';
+  }
+
+  async send(
+    { body, contentType }: EncodedAnswer,
+    { delivery: { properties }, log }: { delivery: Delivery; log: RequestLog },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { replyTo, correlationId, deliveryMode } = properties;
+    // An answer is as lasting as its request.
+    const options = { contentType, correlationId, persistent: deliveryMode === 2 };
+    try {
+      const outcome = await this.#publish(
+        { exchange: '', routingKey: String(replyTo) },
+        body,
+        options,
+        signal,
+      );
+      if (outcome === 'unroutable') log.warn('answer dropped: the queue of its reply_to is gone');
+    } catch (error) {
+      if (!(error instanceof UnpublishableError)) throw error;
+      log.warn('answer dropped: its reply_to or correlation_id cannot be sent back', {
+        reason: error.message,
+      });
+    }
+  }
+}

@@ -1,0 +1,250 @@
+import { createHash, randomUUID } from 'node:crypto';
+import type { MessageProperties, Options } from 'amqplib';
+import type { RequestLog } from '../plugin.js';
+import type { AnswerLedger } from '../runtime/answer-ledger.js';
+import type { Answer, Dispatcher, Request } from '../runtime/dispatcher.js';
+import { type Codec, DecodeError } from './codec/codec.js';
+import type { Codecs } from './codec/codecs.js';
+import type { Delivery } from './consumer.js';
+import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './envelope.js';
+import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
+import { UnpublishableError } from './publisher.js';
+import { errorQueueOf } from './topology.js';
+
+export interface IntakeOptions {
+  queue: string;
+  codecs: Codecs;
+  dispatcher: Dispatcher;
+  ledger: AnswerLedger<EncodedAnswer>;
+  /** The ways an answer can go; it takes every one that reaches the caller. */
+  replies: readonly ReplyChannel[];
+  publish: PublishSurely;
+  maxMessageBytes: number;
+  maxAnswerBytes: number;
+  logFor: (fields: Record<string, unknown>) => RequestLog;
+}
+
+/** A message that has been read as a request. */
+interface Received {
+  delivery: Delivery;
+  codec: Codec;
+  envelope: Envelope;
+  id: string;
+  /** Names this very message when it is delivered again; undefined: nothing in it does. */
+  key: string | undefined;
+  replies: readonly ReplyChannel[];
+  log: RequestLog;
+}
+
+/**
+ * What becomes of a delivered message, from its bytes to its acknowledgement. It is acknowledged when its answer is
+ * confirmed, when it has been put back or aside, and never before: a worker that ends at any instant loses nothing.
+ */
+export class RequestIntake {
+  readonly #options: IntakeOptions;
+  readonly #stopped = new AbortController();
+  readonly #log: RequestLog;
+  readonly #held = new Set<Promise<void>>();
+
+  constructor(options: IntakeOptions) {
+    this.#options = options;
+    this.#log = options.logFor({});
+  }
+
+  /** How many messages are held unacknowledged. */
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** Takes a delivery; never throws. */
+  take(delivery: Delivery): void {
+    const work = this.#take(delivery)
+      .catch(async (error: unknown) => {
+        if (this.#stopped.signal.aborted) return;
+        this.#log.error('a message could not be dealt with', { error });
+        await this.#setAside(delivery, 'the service failed on it; its log says why');
+      })
+      // Not acknowledged: it will be delivered again, to this worker or to another.
+      .catch((error: unknown) => this.#log.error('a message could not be put aside', { error }))
+      .finally(() => this.#held.delete(work));
+    this.#held.add(work);
+  }
+
+  /** Resolves when nothing is held any more. */
+  async settled(): Promise<void> {
+    while (this.#held.size > 0) await Promise.all(this.#held);
+  }
+
+  /** Gives up on answers that still wait for a broker; their requests stay unacknowledged. */
+  stop(): void {
+    this.#stopped.abort(new Error('the service has stopped'));
+  }
+
+  async #take(delivery: Delivery): Promise<void> {
+    let request: Received;
+    try {
+      request = this.#read(delivery);
+    } catch (error) {
+      if (!(error instanceof NotARequest) && !(error instanceof DecodeError)) throw error;
+      return this.#setAside(delivery, error.message);
+    }
+    const outcome = await this.#outcome(request);
+    if (outcome === 'not-begun') return this.#putBack(delivery);
+    if (outcome !== 'nobody-to-answer') {
+      await Promise.all(request.replies.map((reply) => reply.send(outcome, request, this.#stopped.signal)));
+    }
+    delivery.acknowledge();
+  }
+
+  /** @throws NotARequest, DecodeError */
+  #read(delivery: Delivery): Received {
+    const { queue, codecs, maxMessageBytes, replies, logFor } = this.#options;
+    const { content, properties } = delivery;
+    if (content.length > maxMessageBytes) {
+      throw new NotARequest(`${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
+    }
+    const replyTo: unknown = properties.replyTo;
+    if (replyTo === queue || replyTo === errorQueueOf(queue))
+      throw new NotARequest('its reply_to names our own queue');
+    const codec = codecs.of(content, properties.contentType);
+    const envelope = readEnvelope(codec.decode(content));
+    const name = envelope.id ?? properties.messageId;
+    const id = String(name ?? randomUUID()).slice(0, 128);
+    return {
+      delivery,
+      codec,
+      envelope,
+      id,
+      key: name === undefined ? undefined : keyOf(name, replyTo, content),
+      replies: replies.filter((reply) => reply.reaches(envelope, delivery)),
+      log: logFor({ request: id }),
+    };
+  }
+
+  async #outcome(request: Received): Promise<EncodedAnswer | 'not-begun' | 'nobody-to-answer'> {
+    const { delivery, key, log } = request;
+    let mayHaveBegun = delivery.redelivered;
+    if (delivery.redelivered && key !== undefined) {
+      const known = this.#options.ledger.recall(key);
+      const answer = known.state === 'finished' || known.state === 'running' ? await known.answer : undefined;
+      if (answer !== undefined) {
+        log.info('request was delivered again; answered with what was found before');
+        return answer;
+      }
+      mayHaveBegun = known.state === 'unknown';
+    }
+    const outcome = this.#dispatch(request, mayHaveBegun);
+    if (key !== undefined) {
+      const answer = outcome.then((each) => (typeof each === 'string' ? undefined : each));
+      this.#options.ledger.track(key, answer, ({ body }) => body.length);
+    }
+    return outcome;
+  }
+
+  async #dispatch(
+    request: Received,
+    mayHaveBegun: boolean,
+  ): Promise<EncodedAnswer | 'not-begun' | 'nobody-to-answer'> {
+    const { delivery, envelope, id, replies } = request;
+    const asked: Request = {
+      id,
+      action: envelope.action,
+      etcdToken: envelope.etcdToken,
+      parameters: envelope.parameters,
+      unknownKeys: envelope.unknownKeys,
+      timeoutMs: delivery.properties.headers?.['timeout-ms'],
+      answerable: replies.length > 0,
+      mayHaveBegun,
+      origin: delivery.live,
+    };
+    const outcome = await this.#options.dispatcher.dispatch(asked);
+    if (outcome.kind === 'not-begun') return 'not-begun';
+    return outcome.kind === 'skipped' || replies.length === 0
+      ? 'nobody-to-answer'
+      : this.#encode(request, outcome.answer);
+  }
+
+  #encode({ codec, envelope, log, id }: Received, answer: Answer): EncodedAnswer {
+    const { maxAnswerBytes } = this.#options;
+    const encoded = (each: Answer) => ({
+      body: codec.encode(answerEnvelope(envelope, each)),
+      contentType: codec.contentType,
+    });
+    const failed = (code: string, message: string) =>
+      encoded({ status: 'error', body: { errors: [message], code } });
+    try {
+      const whole = encoded(answer);
+      if (whole.body.length <= maxAnswerBytes) return whole;
+      log.warn('answer replaced: it is too large', { bytes: whole.body.length });
+      return failed(
+        'answer_too_large',
+        `The answer has ${whole.body.length} bytes, and at most ${maxAnswerBytes} are sent; ask for less`,
+      );
+    } catch (error) {
+      log.error('answer replaced: it cannot be encoded', { error });
+      return failed(
+        'internal',
+        `The answer cannot be encoded; the service's log has the reason under the request id ${id}`,
+      );
+    }
+  }
+
+  /** Publishes the message anew, so that it does not come back marked as delivered before. */
+  async #putBack(delivery: Delivery): Promise<void> {
+    // What came by a lost connection is back in its queue already.
+    if (delivery.live.lost.aborted) return;
+    const { expiration } = delivery.properties;
+    await this.#republish(delivery, this.#options.queue, { expiration });
+  }
+
+  async #setAside(delivery: Delivery, reason: string): Promise<void> {
+    const queue = errorQueueOf(this.#options.queue);
+    this.#log.warn(`a message that is no request was put into ${queue}`, { reason });
+    await this.#republish(delivery, queue, { headers: { 'x-reason': reason } });
+  }
+
+  async #republish(delivery: Delivery, queue: string, options: Options.Publish): Promise<void> {
+    const to = { exchange: '', routingKey: queue };
+    const carried = carriedOver(delivery.properties);
+    const headers = { ...carried.headers, ...options.headers };
+    const publish = async (each: Options.Publish) =>
+      this.#options.publish(to, delivery.content, { ...each, persistent: true }, this.#stopped.signal);
+    const outcome = await publish({ ...carried, ...options, headers }).catch((error: unknown) => {
+      if (!(error instanceof UnpublishableError)) throw error;
+      return publish(options);
+    });
+    // Everything is rebuilt then, the queue too, and the message comes again.
+    if (outcome === 'unroutable') return delivery.live.lose(new Error(`the queue ${queue} is gone`));
+    delivery.acknowledge();
+  }
+}
+
+/**
+ * What a message keeps when it is published anew. Not `user_id`, which the broker takes only from its own user, and
+ * not the headers CC and BCC, by which RabbitMQ would send copies to other queues once more.
+ */
+function carriedOver(properties: MessageProperties): Options.Publish & { headers: Record<string, unknown> } {
+  const {
+    contentType,
+    contentEncoding,
+    correlationId,
+    replyTo,
+    messageId,
+    timestamp,
+    type,
+    appId,
+    priority,
+  } = properties;
+  const headers = Object.entries(properties.headers ?? {}).filter(
+    ([name, value]) => !/^b?cc$/i.test(name) && ['string', 'number', 'boolean'].includes(typeof value),
+  );
+  return {
+    ...{ contentType, contentEncoding, correlationId, replyTo, messageId, timestamp, type, appId, priority },
+    headers: Object.fromEntries(headers),
+  };
+}
+
+function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {
+  const hash = createHash('sha256').update(body).digest('base64');
+  return JSON.stringify([String(name), replyTo ?? null, hash]);
+}

@@ -1,0 +1,75 @@
+import type { RequestLog } from '../plugin.js';
+import { Consumer, type Delivery } from './consumer.js';
+import { Publisher } from './publisher.js';
+import type { PublishSurely } from './reply-channel.js';
+import { type LiveConnection, Session, type SessionOptions } from './session.js';
+import { ensureQueues } from './topology.js';
+
+export interface RequestServerOptions extends Omit<SessionOptions, 'onLive'> {
+  queue: string;
+  /** How many messages may be held unacknowledged. */
+  prefetch: number;
+  onDelivery: (delivery: Delivery) => void;
+  /** The connection is gone, and what came by it will be delivered again. */
+  onLost: (live: LiveConnection) => void;
+}
+
+/** Consumes requests on a session: queues, publisher and consumer are made anew on each connection. */
+export class RequestServer {
+  readonly #options: RequestServerOptions;
+  readonly #log: RequestLog;
+  readonly #session: Session;
+  readonly #publishers = new WeakMap<LiveConnection, Publisher>();
+  #consumer: Consumer | undefined;
+  #stopped = false;
+
+  constructor(options: RequestServerOptions) {
+    this.#options = options;
+    this.#log = options.log;
+    this.#session = new Session({ ...options, onLive: async (live) => this.#build(live) });
+  }
+
+  start(): void {
+    this.#session.start();
+  }
+
+  /** Why no requests are taken right now; empty when they are. */
+  notReady(): string[] {
+    if (this.#stopped) return ['the service is shutting down'];
+    return this.#session.live === undefined ? [`no connection to a broker: ${this.#session.lastError}`] : [];
+  }
+
+  readonly publish: PublishSurely = async (to, content, options, signal) => {
+    for (;;) {
+      const live = await this.#session.whenLive(signal);
+      try {
+        const publisher = this.#publishers.get(live);
+        if (publisher !== undefined) return await publisher.publish(to, content, options);
+      } catch (error) {
+        if (!live.lost.aborted) throw error;
+      }
+    }
+  };
+
+  /** Takes no more messages. What has been taken can still be answered and acknowledged. */
+  async stopConsuming(): Promise<void> {
+    this.#stopped = true;
+    // On a connection that is being lost there is nothing left to stop.
+    await this.#consumer?.stop().catch(() => {});
+  }
+
+  async close(): Promise<void> {
+    this.#stopped = true;
+    await this.#session.close();
+  }
+
+  async #build(live: LiveConnection): Promise<void> {
+    const { queue, prefetch, onDelivery, onLost } = this.#options;
+    live.lost.addEventListener('abort', () => onLost(live));
+    await ensureQueues(live, queue);
+    this.#publishers.set(live, await Publisher.open(live));
+    if (this.#stopped) return;
+    this.#consumer = await Consumer.start(live, { queue, prefetch, onDelivery });
+    this.#log.info('taking requests', { queue });
+  }
+}

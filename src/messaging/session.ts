@@ -1,0 +1,279 @@
+import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
+import { LastingFault } from '../logging.js';
+import type { Clock, RequestLog } from '../plugin.js';
+
+/** A broker to connect to. */
+export interface BrokerAddress {
+  /** `amqp://` or `amqps://`, credentials included. */
+  url: string;
+}
+
+/** How a connection is made: amqplib's `connect`, or the embedded broker's. */
+export type Connect = (
+  url: string,
+  options: SocketOptions & Record<string, unknown>,
+) => Promise<ChannelModel>;
+
+export interface SessionOptions {
+  connect: Connect;
+  /** The brokers to try, in this order; asked anew before each round. */
+  brokers: () => Promise<readonly BrokerAddress[]>;
+  /** Certificates for amqps, PEM. */
+  tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; passphrase?: string };
+  /** Shown by the broker among its connections. */
+  name: string;
+  /** Builds everything that lives on a connection; called again for each new one. */
+  onLive: (live: LiveConnection) => Promise<void>;
+  clock: Clock;
+  log: RequestLog;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const HEARTBEAT_SECONDS = 20;
+const CLOSE_TIMEOUT_MS = 2_000;
+const BACKOFF = { firstMs: 200, mostMs: 15_000 };
+/** A connection that lived this long was a good one: the next loss starts again with the shortest wait. */
+const PROVEN_MS = 30_000;
+
+/**
+ * One connection for as long as it lives. The loss of any of its channels counts as the loss of the whole: all of it
+ * is rebuilt, so that there is one way to recover and it is always the same one.
+ */
+export class LiveConnection {
+  readonly #connection: ChannelModel;
+  readonly #lost = new AbortController();
+
+  constructor(connection: ChannelModel) {
+    this.#connection = connection;
+    let cause: unknown;
+    connection.on('error', (error: unknown) => (cause = error));
+    connection.on('close', (error?: unknown) =>
+      this.lose(cause ?? error ?? new Error('the connection was closed')),
+    );
+  }
+
+  /** Aborted once, when the connection or any of its channels is gone; the reason says why. */
+  get lost(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  lose(reason: unknown): void {
+    this.#lost.abort(reason);
+  }
+
+  async channel(): Promise<Channel> {
+    return this.#watched(await this.#connection.createChannel());
+  }
+
+  async confirmChannel(): Promise<ConfirmChannel> {
+    return this.#watched(await this.#connection.createConfirmChannel());
+  }
+
+  /** A channel whose loss is expected: for asking the broker what it would refuse by closing the channel. */
+  async probe<T>(ask: (channel: Channel) => Promise<T>): Promise<T> {
+    const channel = await this.#connection.createChannel();
+    let closed = false;
+    channel.on('error', () => {});
+    channel.on('close', () => (closed = true));
+    try {
+      return await ask(channel);
+    } finally {
+      if (!closed) await channel.close().catch(() => {});
+    }
+  }
+
+  async close(clock: Clock): Promise<void> {
+    // On a dead link close() may never settle.
+    const closing = this.#connection.close().catch(() => {});
+    const timeout = new AbortController();
+    await Promise.race([closing, clock.sleep(CLOSE_TIMEOUT_MS, { signal: timeout.signal }).catch(() => {})]);
+    timeout.abort();
+    this.lose(new Error('the connection was closed'));
+  }
+
+  onBlocked(blocked: (reason: string) => void, unblocked: () => void): void {
+    this.#connection.on('blocked', blocked);
+    this.#connection.on('unblocked', unblocked);
+  }
+
+  #watched<C extends Channel>(channel: C): C {
+    let cause: unknown;
+    channel.on('error', (error: unknown) => (cause = error));
+    channel.on('close', () => this.lose(cause ?? new Error('a channel was closed')));
+    return channel;
+  }
+}
+
+/**
+ * Keeps a connection to one of several brokers: connects, and connects again whenever it is lost, with growing
+ * waits, until it is closed.
+ */
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #closed = new AbortController();
+  readonly #away: LastingFault;
+  readonly #blocked: LastingFault;
+  #live: LiveConnection | undefined;
+  #lastError: unknown;
+  #waiters = new Set<(live: LiveConnection) => void>();
+  #ended: Promise<void> = Promise.resolve();
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#away = new LastingFault(options.log, options.clock, 'the broker is away');
+    this.#blocked = new LastingFault(options.log, options.clock, 'the broker accepts no messages');
+  }
+
+  /** Begins to connect, and goes on until `close`. */
+  start(): void {
+    this.#ended = this.#keepConnected();
+  }
+
+  /** The connection on which everything is built, if there is one right now. */
+  get live(): LiveConnection | undefined {
+    return this.#live;
+  }
+
+  /** Why there is no connection. */
+  get lastError(): string {
+    return this.#lastError === undefined ? 'not connected yet' : reasonOf(this.#lastError);
+  }
+
+  /** The next connection that is ready; rejects when the signal is aborted first. */
+  whenLive(signal: AbortSignal): Promise<LiveConnection> {
+    if (this.#live !== undefined) return Promise.resolve(this.#live);
+    return new Promise((resolve, reject) => {
+      const done = (live: LiveConnection) => {
+        signal.removeEventListener('abort', stop);
+        resolve(live);
+      };
+      const stop = () => {
+        this.#waiters.delete(done);
+        reject(signal.reason);
+      };
+      if (signal.aborted) return stop();
+      this.#waiters.add(done);
+      signal.addEventListener('abort', stop, { once: true });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(new Error('the session was closed'));
+    await this.#live?.close(this.#options.clock);
+    await this.#ended;
+  }
+
+  async #keepConnected(): Promise<void> {
+    const { clock } = this.#options;
+    for (let attempt = 0; !this.#closed.signal.aborted; attempt++) {
+      const live = await this.#connectToAny();
+      if (live !== undefined) {
+        const since = clock.now();
+        this.#announce(live);
+        await lostOf(live);
+        this.#live = undefined;
+        this.#fault(live.lost.reason);
+        void live.close(clock);
+        if (clock.now() - since > PROVEN_MS) attempt = 0;
+      }
+      const wait = Math.random() * Math.min(BACKOFF.mostMs, BACKOFF.firstMs * 2 ** Math.min(attempt, 10));
+      await clock.sleep(wait, { signal: this.#closed.signal }).catch(() => {});
+    }
+  }
+
+  async #connectToAny(): Promise<LiveConnection | undefined> {
+    const brokers = await this.#options.brokers().catch((error: unknown) => {
+      this.#fault(error);
+      return [];
+    });
+    for (const broker of brokers) {
+      if (this.#closed.signal.aborted) return undefined;
+      let live: LiveConnection | undefined;
+      try {
+        live = await this.#connect(broker);
+        await Promise.race([
+          this.#options.onLive(live),
+          lostOf(live).then((reason) => Promise.reject(reason)),
+        ]);
+        if (!this.#closed.signal.aborted) return live;
+        await live.close(this.#options.clock);
+      } catch (error) {
+        this.#fault(error, broker);
+        void live?.close(this.#options.clock);
+      }
+    }
+    return undefined;
+  }
+
+  async #connect(broker: BrokerAddress): Promise<LiveConnection> {
+    const { connect, clock, tls, name } = this.#options;
+    const timeout = new AbortController();
+    const late = clock.sleep(CONNECT_TIMEOUT_MS, { signal: timeout.signal }).then(() => {
+      throw new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
+    });
+    const connecting = connect(withHeartbeat(broker.url), {
+      ...tls,
+      timeout: CONNECT_TIMEOUT_MS,
+      noDelay: true,
+      clientProperties: { connection_name: name },
+    });
+    try {
+      const live = new LiveConnection(await Promise.race([connecting, late]));
+      live.onBlocked(
+        (reason) => this.#blocked.occurred({ reason }),
+        () => this.#blocked.over(),
+      );
+      return live;
+    } catch (error) {
+      // One that is made after all is not to stay open.
+      connecting.then((connection) => connection.close()).catch(() => {});
+      throw error;
+    } finally {
+      timeout.abort();
+      late.catch(() => {});
+    }
+  }
+
+  #announce(live: LiveConnection): void {
+    this.#live = live;
+    this.#away.over();
+    this.#blocked.over();
+    const waiters = [...this.#waiters];
+    this.#waiters.clear();
+    for (const waiter of waiters) waiter(live);
+  }
+
+  #fault(error: unknown, broker?: BrokerAddress): void {
+    this.#lastError = error;
+    if (this.#closed.signal.aborted) return;
+    this.#away.occurred({
+      reason: reasonOf(error),
+      ...(broker && { broker: withoutCredentials(broker.url) }),
+    });
+  }
+}
+
+function lostOf(live: LiveConnection): Promise<unknown> {
+  if (live.lost.aborted) return Promise.resolve(live.lost.reason);
+  return new Promise((resolve) =>
+    live.lost.addEventListener('abort', () => resolve(live.lost.reason), { once: true }),
+  );
+}
+
+function withHeartbeat(url: string): string {
+  const parsed = new URL(url);
+  if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', String(HEARTBEAT_SECONDS));
+  return parsed.href;
+}
+
+/** A broker's address as it may be shown. */
+export function withoutCredentials(url: string): string {
+  if (!URL.canParse(url)) return '(not a URL)';
+  const parsed = new URL(url);
+  return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join('; ');
+  return error instanceof Error ? error.message : String(error);
+}

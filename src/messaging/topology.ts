@@ -1,0 +1,34 @@
+import type { Options } from 'amqplib';
+import type { LiveConnection } from './session.js';
+
+/** The queue that takes what is no request. */
+export function errorQueueOf(queue: string): string {
+  return `${queue}_error`;
+}
+
+/**
+ * Makes sure that the queue and its error queue are there. A queue that exists is used as it is: declaring it with
+ * other arguments would be refused by the broker (406), and the operator who made it had a reason.
+ */
+export async function ensureQueues(live: LiveConnection, queue: string): Promise<void> {
+  const errors = errorQueueOf(queue);
+  await ensureQueue(live, errors, { durable: true });
+  await ensureQueue(live, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
+}
+
+async function ensureQueue(live: LiveConnection, queue: string, options: Options.AssertQueue): Promise<void> {
+  const exists = await live
+    .probe(async (channel) => channel.checkQueue(queue))
+    .then(
+      () => true,
+      (error: unknown) => {
+        if (isNotFound(error)) return false;
+        throw error;
+      },
+    );
+  if (!exists) await live.probe(async (channel) => channel.assertQueue(queue, options));
+}
+
+function isNotFound(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'code' in error && error.code === 404;
+}
