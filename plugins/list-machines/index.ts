@@ -1,0 +1,30 @@
+import { array, object, string } from 'yup';
+import { defineAction, FleetTransport, stringMap } from '../../src/plugin.js';
+
+export default defineAction({
+  name: 'list_machines',
+  summary: 'Lists the machines of a cluster.',
+  target: 'cluster',
+  effect: 'read',
+  parameters: object({
+    metadata: stringMap()
+      .optional()
+      .meta({ description: 'Only machines whose metadata has all of these values.' }),
+  }),
+  result: array(
+    object({
+      id: string().required().meta({ description: 'The machine id.' }),
+      primaryIP: string().nullable().defined().meta({ description: 'The address fleet knows it by.' }),
+      metadata: stringMap().required().meta({
+        description: 'What fleet was told about the machine, such as its region.',
+      }),
+    }),
+  ).required(),
+  inject: { fleet: FleetTransport },
+
+  async handle({ parameters, cluster, signal }, { fleet }) {
+    const wanted = Object.entries(parameters.metadata ?? {});
+    const machines = await fleet.machines(cluster, { signal });
+    return machines.filter(({ metadata }) => wanted.every(([key, value]) => metadata[key] === value));
+  },
+});

@@ -1,0 +1,64 @@
+import { array, object, string } from 'yup';
+import { defineAction, FleetTransport, glob, globMatcher, machineId } from '../../src/plugin.js';
+
+const STATES = ['inactive', 'loaded', 'launched'] as const;
+
+export default defineAction({
+  name: 'list_units',
+  summary: 'Lists the units of a cluster with their options and states.',
+  target: 'cluster',
+  effect: 'read',
+  parameters: object({
+    name: glob()
+      .optional()
+      .meta({ description: 'Only units of this name, or matching this pattern: web@*.service.' }),
+    desired_state: string()
+      .oneOf(STATES)
+      .optional()
+      .meta({ description: 'Only units that are to be in this state.' }),
+    current_state: string()
+      .oneOf(STATES)
+      .optional()
+      .meta({ description: 'Only units that fleet reports in this state; means nothing for global units.' }),
+    machine_id: machineId().optional().meta({ description: 'Only units scheduled to this machine.' }),
+  }),
+  result: array(
+    object({
+      name: string().required().meta({ description: "The unit's name." }),
+      options: array(
+        object({
+          section: string().defined().meta({ description: 'The section of the unit file.' }),
+          name: string().defined().meta({ description: "The option's name." }),
+          value: string()
+            .defined()
+            .meta({ description: "The option's value; empty where the file leaves it empty." }),
+        }),
+      )
+        .required()
+        .meta({ description: 'The unit file, an entry for each option.' }),
+      desiredState: string().nullable().defined().meta({ description: 'inactive, loaded or launched.' }),
+      currentState: string()
+        .nullable()
+        .defined()
+        .meta({ description: 'inactive, loaded or launched; launched does not mean healthy.' }),
+      machineID: string()
+        .nullable()
+        .defined()
+        .meta({ description: 'Where it is scheduled; null: nowhere, or everywhere.' }),
+    }),
+  ).required(),
+  inject: { fleet: FleetTransport },
+
+  async handle({ parameters, cluster, signal }, { fleet }) {
+    const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
+    const named = name === undefined ? () => true : globMatcher(name);
+    const units = await fleet.units(cluster, { signal });
+    return units.filter(
+      (unit) =>
+        named(unit.name) &&
+        (desired === undefined || unit.desiredState === desired) &&
+        (current === undefined || unit.currentState === current) &&
+        (machine === undefined || unit.machineID === machine),
+    );
+  },
+});

@@ -1,0 +1,34 @@
+import { array, object, string } from 'yup';
+import { defineAction, FleetTransport, machineId, unitName } from '../../src/plugin.js';
+
+export default defineAction({
+  name: 'list_unit_states',
+  summary: 'Lists what systemd says of the units on each machine of a cluster.',
+  target: 'cluster',
+  effect: 'read',
+  parameters: object({
+    unit_name: unitName().optional().meta({ description: 'Only the states of this unit.' }),
+    machine_id: machineId().optional().meta({ description: 'Only the states on this machine.' }),
+  }),
+  result: array(
+    object({
+      name: string()
+        .required()
+        .meta({ description: "The unit's name; a global unit has a state on every machine." }),
+      hash: string().nullable().defined().meta({ description: 'sha1 of the unit file that runs.' }),
+      machineID: string().nullable().defined().meta({ description: 'The machine.' }),
+      systemdLoadState: string().nullable().defined().meta({ description: 'Such as loaded, not-found.' }),
+      systemdActiveState: string()
+        .nullable()
+        .defined()
+        .meta({ description: 'Such as active, inactive, failed.' }),
+      systemdSubState: string().nullable().defined().meta({ description: 'Such as running, dead, exited.' }),
+    }),
+  ).required(),
+  inject: { fleet: FleetTransport },
+
+  async handle({ parameters, cluster, signal }, { fleet }) {
+    const { unit_name: unitName, machine_id: machineID } = parameters;
+    return fleet.unitStates(cluster, { unitName, machineID, signal });
+  },
+});

@@ -1,0 +1,245 @@
+import { ActionError } from '../action-error.js';
+import type { Cluster } from '../cluster.js';
+import { isUnitName } from '../grammar.js';
+import { type HttpAnswer, type HttpClient, HttpFailure } from '../network/http-client.js';
+import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../plugin.js';
+import type { Machine, Unit, UnitOption, UnitState } from '../plugin.js';
+import { type Page, readMachine, readPage, readUnit, readUnitState } from './fleet-answers.js';
+import { readAllPages } from './pages.js';
+
+/** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
+const TIMEOUT_MS = 20_000;
+const MAX_REMEMBERED = 1_000;
+
+interface Call {
+  method: 'GET' | 'PUT' | 'DELETE';
+  /** Below `/fleet/v1/`. */
+  path: string;
+  query?: Record<string, string | undefined>;
+  json?: unknown;
+  signal: AbortSignal;
+}
+
+/** fleet's HTTP API v1 (https://github.com/coreos/fleet/blob/master/Documentation/api-v1.md). */
+export class FleetHttpTransport implements FleetTransport {
+  readonly #http: HttpClient;
+  readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
+  /** The host of each cluster that answered last: it is asked first. */
+  readonly #answered = new Map<string, string>();
+
+  constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
+    this.#http = http;
+    this.#resolver = resolver;
+  }
+
+  async machines(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Machine[]> {
+    const rows = await this.#all(cluster, 'machines', 'machines', {}, signal);
+    return withoutRepeats(rows.map(readMachine), ({ id }) => id);
+  }
+
+  async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
+    const rows = await this.#all(cluster, 'units', 'units', {}, signal);
+    return withoutRepeats(rows.map(readUnit), ({ name }) => name);
+  }
+
+  async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
+    const { status, body } = await this.#call(cluster, { method: 'GET', path: unitPath(name), signal });
+    if (status === 404) return undefined;
+    if (status !== 200) throw refused(status, body);
+    return readUnit(body);
+  }
+
+  async unitStates(
+    cluster: Cluster,
+    { unitName, machineID, signal }: { unitName?: string; machineID?: string; signal: AbortSignal },
+  ): Promise<UnitState[]> {
+    const rows = await this.#all(cluster, 'state', 'states', { unitName, machineID }, signal);
+    return withoutRepeats(rows.map(readUnitState), (state) => JSON.stringify([state.name, state.machineID]));
+  }
+
+  async setDesiredState(
+    cluster: Cluster,
+    name: string,
+    state: DesiredState,
+    options: { signal: AbortSignal },
+  ): Promise<void> {
+    await this.#put(cluster, { name, desiredState: checkedState(state) }, options.signal);
+  }
+
+  async putUnit(
+    cluster: Cluster,
+    unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
+    { signal }: { signal: AbortSignal },
+  ): Promise<void> {
+    const { name, desiredState, options } = unit;
+    await this.#put(cluster, { name, desiredState: checkedState(desiredState), options }, signal);
+  }
+
+  async destroyUnit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const { status, body } = await this.#call(cluster, { method: 'DELETE', path: unitPath(name), signal });
+    if (status === 404) return false;
+    if (status !== 204) throw refused(status, body);
+    return true;
+  }
+
+  async #put(
+    cluster: Cluster,
+    unit: { name: string; desiredState: DesiredState; options?: UnitOption[] },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { status, body } = await this.#call(cluster, {
+      method: 'PUT',
+      path: unitPath(unit.name),
+      json: unit,
+      signal,
+    });
+    if (status === 201 || status === 204) return;
+    // So fleet says that a unit is not there, when it is sent without options.
+    const missing = status === 404 || (status === 409 && unit.options === undefined);
+    throw missing
+      ? new ActionError('unit_not_found', `The cluster has no unit ${unit.name}`)
+      : refused(status, body);
+  }
+
+  async #all(
+    cluster: Cluster,
+    path: string,
+    collection: 'machines' | 'units' | 'states',
+    query: Record<string, string | undefined>,
+    signal: AbortSignal,
+  ): Promise<unknown[]> {
+    // One page that fails ends the others.
+    const walk = new AbortController();
+    const either = AbortSignal.any([signal, walk.signal]);
+    const read = async (nextPageToken: string | undefined): Promise<Page> => {
+      const call: Call = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
+      const { status, body } = await this.#call(cluster, call);
+      if (status !== 200) throw refused(status, body);
+      return readPage(body, collection);
+    };
+    try {
+      return await readAllPages(read);
+    } finally {
+      walk.abort();
+    }
+  }
+
+  /**
+   * Asks the cluster's hosts in turn until one answers. A change is handed to another host only when it is certain
+   * that the one before never saw it.
+   */
+  async #call(cluster: Cluster, call: Call): Promise<HttpAnswer> {
+    const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
+    const failures: { host: string; reason: string }[] = [];
+    let forbidden: ActionError | undefined;
+    let heard = false;
+    for (const endpoint of endpoints) {
+      try {
+        const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
+          ...call,
+          timeoutMs: TIMEOUT_MS,
+        });
+        if (answer.status !== 500 && answer.status !== 503) {
+          this.#remember(cluster, endpoint);
+          return answer;
+        }
+        heard = true;
+        failures.push({
+          host: endpoint.host,
+          reason: `HTTP ${answer.status} ${messageOf(answer.body)}`.trim(),
+        });
+        if (call.method !== 'GET') throw outcomeUnknown(failures);
+      } catch (error) {
+        if (error instanceof HttpFailure) {
+          failures.push({ host: endpoint.host, reason: error.message });
+          if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
+        } else if (error instanceof ActionError && error.code === 'forbidden') {
+          forbidden = error;
+          failures.push({ host: endpoint.host, reason: 'forbidden' });
+        } else {
+          throw error;
+        }
+      }
+    }
+    this.#resolver.forget(cluster);
+    if (forbidden !== undefined && failures.every(({ reason }) => reason === 'forbidden')) throw forbidden;
+    throw unanswered(failures, heard);
+  }
+
+  #inOrder(cluster: Cluster, endpoints: URL[]): URL[] {
+    const last = this.#answered.get(cluster.hash);
+    const first = endpoints.filter(({ href }) => href === last);
+    return [...first, ...endpoints.filter(({ href }) => href !== last)];
+  }
+
+  #remember(cluster: Cluster, { href }: URL): void {
+    if (this.#answered.get(cluster.hash) === href) return;
+    this.#answered.set(cluster.hash, href);
+    const [oldest] = this.#answered.keys();
+    if (this.#answered.size > MAX_REMEMBERED && oldest !== undefined) this.#answered.delete(oldest);
+  }
+}
+
+function urlOf(endpoint: URL, { path, query = {} }: Call): URL {
+  const url = new URL(`${endpoint.href.replace(/\/+$/, '')}/fleet/v1/${path}`);
+  for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
+  return url;
+}
+
+function unitPath(name: string): string {
+  // A name of another form could name another path.
+  if (!isUnitName(name))
+    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name fleet takes`);
+  return `units/${encodeURIComponent(name)}`;
+}
+
+function checkedState(state: DesiredState): DesiredState {
+  // Any other text would be taken by fleet with 204, and the unit could not be read or removed any more.
+  if (DESIRED_STATES.includes(state)) return state;
+  throw new TypeError(`a desired state is one of ${DESIRED_STATES.join(', ')}`);
+}
+
+function withoutRepeats<T>(rows: T[], keyOf: (row: T) => string): T[] {
+  // Pages are no snapshot: a row inserted while they are read shifts one row into the next page as well.
+  return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
+}
+
+function messageOf(body: unknown): string {
+  if (typeof body !== 'object' || body === null || !('error' in body)) return '';
+  const { error } = body;
+  const message = typeof error === 'object' && error !== null && 'message' in error ? error.message : '';
+  return typeof message === 'string' ? message.slice(0, 200) : '';
+}
+
+function refused(status: number, body: unknown): ActionError {
+  const message = messageOf(body);
+  return new ActionError(
+    'cluster_refused',
+    `The cluster's fleet API refused this with HTTP status ${status}${message && `: ${message}`}`,
+    {
+      details: { status },
+    },
+  );
+}
+
+function outcomeUnknown(failures: { host: string; reason: string }[]): ActionError {
+  const last = failures.at(-1);
+  return new ActionError(
+    'outcome_unknown',
+    `The fleet API at ${last?.host} failed with the change under way: ${last?.reason}`,
+    {
+      details: { hosts: failures },
+    },
+  );
+}
+
+function unanswered(failures: { host: string; reason: string }[], heard: boolean): ActionError {
+  const shown = failures.slice(0, 5).map(({ host, reason }) => `${host}: ${reason}`);
+  const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
+  const [code, what] = heard
+    ? ['cluster_unhealthy', "The cluster's fleet API reports a failure of its own"]
+    : ['cluster_unreachable', 'No fleet API of the cluster can be reached'];
+  return new ActionError(code, `${what} (${shown.join(', ')}${more})`, {
+    details: { hosts: failures.slice(0, 20) },
+  });
+}
