@@ -1,0 +1,97 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { ConfigurationError } from './configuration.js';
+import { UsageError } from './commands/usage-error.js';
+
+const source = { env: process.env, directory: process.cwd() };
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 300))
+    throw new InvalidArgumentError('it must be a number of seconds, at most 300.');
+  return value;
+}
+
+function program(done: (code: number) => void): Command {
+  const command = new Command('fleet-manager')
+    .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
+    .version(version())
+    .showHelpAfterError('(see --help)')
+    .exitOverride();
+  // Each command is loaded only when it is called.
+  command
+    .command('serve')
+    .description('take requests until SIGTERM; with nothing configured, in a sandbox')
+    .action(async () => done(await (await import('./commands/serve.js')).serve(source)));
+  command
+    .command('call <action>')
+    .description('call an action: over AMQP when AMQP_URL is set, else over the HTTP gateway')
+    .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
+    .option(
+      '--param <name=value>',
+      'a parameter; may be repeated',
+      (value, before: string[]) => [...before, value],
+      [],
+    )
+    .option('--params <json>', 'all parameters as a JSON object')
+    .option('--timeout <seconds>', 'how long to wait for the answer', seconds, 30)
+    .addHelpText(
+      'after',
+      '\nPrints the answer as JSON. Exit code 0: done; 1: the service or the cluster failed; 2: the call is to be mended.\n' +
+        '\nExample:\n  fleet-manager call list_units --cluster TOKEN --param name=web@*.service',
+    )
+    .action(async (action: string, options) =>
+      done(await (await import('./commands/call.js')).call(action, options, source)),
+    );
+  command
+    .command('actions [name]')
+    .description('list the actions, or describe one with its parameters and an example call')
+    .option('--json', 'as JSON, with JSON Schemas', false)
+    .action(async (name: string | undefined, options) =>
+      done(await (await import('./commands/actions.js')).actions(name, options, source)),
+    );
+  command
+    .command('config')
+    .description('show the effective settings, secrets masked, and what is wrong with them')
+    .option('--json', 'as JSON', false)
+    .action(async (options) => done((await import('./commands/config.js')).config(options, source)));
+  return command;
+}
+
+function version(): string {
+  // Two folders up when built, one when run from source.
+  for (const path of ['../package.json', '../../package.json']) {
+    try {
+      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
+    } catch {}
+  }
+  return 'unknown';
+}
+
+/** Errors that tell a person what to do are shown as they are; anything else is a defect and shows where it arose. */
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  const own = error instanceof ConfigurationError || error instanceof UsageError;
+  const shown =
+    error instanceof Error
+      ? own || error.cause !== undefined
+        ? messages(error)
+        : error.stack
+      : String(error);
+  process.stderr.write(`fleet-manager: ${shown}\n`);
+  return own ? 2 : 1;
+}
+
+function messages(error: Error): string {
+  return error.message;
+}
+
+let code = 0;
+try {
+  await program((result) => (code = result)).parseAsync();
+} catch (error) {
+  code = exitCodeOf(error);
+}
+// Output that is still on its way into a pipe would be cut by process.exit().
+process.exitCode = code;

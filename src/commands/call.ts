@@ -1,0 +1,130 @@
+import ky from 'ky';
+import { errorCodeInfo } from '../action-error.js';
+import {
+  type AnswerEnvelope,
+  type CallOptions,
+  FleetManagerClient,
+  FleetManagerError,
+} from '../client/client.js';
+import { describeActions } from '../composition.js';
+import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
+import type { ActionDescription } from '../runtime/catalogue.js';
+import { parametersOf } from './parameter-values.js';
+import { UsageError } from './usage-error.js';
+
+export interface CallArguments {
+  cluster?: string;
+  param: string[];
+  params?: string;
+  /** Seconds. */
+  timeout: number;
+}
+
+/** Exit codes: whose fault it was that there is no result. */
+export const EXIT = { done: 0, service: 1, caller: 2 } as const;
+
+/** A way to reach the service. */
+interface Route {
+  actions(): Promise<ActionDescription[]>;
+  request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
+  close(): Promise<void>;
+}
+
+/** Calls one action and prints its answer as JSON. @returns the exit code */
+export async function call(
+  action: string,
+  given: CallArguments,
+  source: ConfigurationSource,
+): Promise<number> {
+  const configuration = readConfiguration(source);
+  const route =
+    configuration.amqp === undefined
+      ? overGateway(configuration)
+      : overAmqp(configuration, configuration.amqp);
+  try {
+    const actions = await route.actions();
+    const description = actions.find(({ name }) => name === action);
+    if (description === undefined) {
+      throw new UsageError(
+        `there is no action '${action}'; there are ${actions.map(({ name }) => name).join(', ')}`,
+      );
+    }
+    const answer = await route.request(action, {
+      cluster: given.cluster,
+      parameters: parametersOf(description, { params: given.params, param: given.param }),
+      timeoutMs: given.timeout * 1_000,
+      resend: description.effect === 'read',
+    });
+    process.stdout.write(`${JSON.stringify(answer.response_body, null, 2)}\n`);
+    return answer.status === 'completed' ? EXIT.done : failure(answer.response_body);
+  } catch (error) {
+    if (!(error instanceof FleetManagerError)) throw error;
+    return failure({ code: error.code, errors: [error.message] });
+  } finally {
+    await route.close();
+  }
+}
+
+function failure(body: unknown): number {
+  const { code = 'internal', errors = [] } = { ...(typeof body === 'object' ? body : {}) } as {
+    code?: string;
+    errors?: string[];
+  };
+  process.stderr.write(`${code}: ${errors.join('; ')}\n`);
+  return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
+}
+
+function overAmqp(
+  configuration: Configuration,
+  { urls, tls }: { urls: string[]; tls: { ca?: Buffer } },
+): Route {
+  const client = new FleetManagerClient({ urls, tls, queue: configuration.queue });
+  return {
+    actions: async () => (await describeActions(configuration)).describe(),
+    request: (action, options) => client.request(action, options),
+    close: () => client.close(),
+  };
+}
+
+function overGateway({ http }: Configuration): Route {
+  if (http === undefined)
+    throw new UsageError('neither AMQP_URL is set nor is there a gateway (HTTP_PORT=off): set one of them');
+  const host = http.host.includes(':') ? `[${http.host}]` : http.host;
+  const gateway = ky.create({
+    prefixUrl: `http://${host}:${http.port}/`,
+    headers: http.token === undefined ? {} : { authorization: `Bearer ${http.token}` },
+    retry: 0,
+    throwHttpErrors: false,
+  });
+  const ask = async (path: string, options: Parameters<typeof gateway>[1]): Promise<unknown> => {
+    try {
+      return await (await gateway(path, options)).json();
+    } catch (error) {
+      throw new FleetManagerError(
+        'service_unavailable',
+        `no gateway answers at http://${host}:${http.port}: is fleet-manager running there? ` +
+          `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
+      );
+    }
+  };
+  return {
+    actions: async () => {
+      const answer = { actions: undefined, ...((await ask('v1/actions', {})) as object) };
+      if (Array.isArray(answer.actions)) return answer.actions as ActionDescription[];
+      throw new FleetManagerError(
+        'forbidden',
+        'the gateway does not tell its actions: is HTTP_TOKEN the one it was started with?',
+      );
+    },
+    request: async (action, { cluster, parameters, timeoutMs = 30_000 }) => {
+      const answer = await ask(`v1/actions/${action}`, {
+        method: 'post',
+        json: { etcd_token: cluster, action_parameters: parameters },
+        headers: { 'timeout-ms': String(timeoutMs) },
+        timeout: timeoutMs + 5_000,
+      });
+      return answer as AnswerEnvelope;
+    },
+    close: async () => {},
+  };
+}

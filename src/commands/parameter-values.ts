@@ -1,0 +1,82 @@
+import type { ActionDescription } from '../runtime/catalogue.js';
+import type { JsonSchema } from '../runtime/json-schema.js';
+import { UsageError } from './usage-error.js';
+
+/**
+ * The parameters that `--params JSON` and `--param NAME=VALUE` give together, values read by the type of their field.
+ * @throws UsageError naming the option that is wrong
+ */
+export function parametersOf(
+  action: ActionDescription,
+  given: { params: string | undefined; param: readonly string[] },
+): Record<string, unknown> {
+  const parameters = given.params === undefined ? {} : objectOf(given.params);
+  for (const each of given.param) {
+    const [name, value] = split(each);
+    const schema = fieldOf(action, name);
+    const before = parameters[name];
+    const read = valueOf(name, value, schema);
+    // A list can be given in pieces: --param nodes=a --param nodes=b
+    parameters[name] =
+      Array.isArray(before) && Array.isArray(read) ? [...(before as unknown[]), ...read] : read;
+  }
+  return parameters;
+}
+
+function objectOf(json: string): Record<string, unknown> {
+  const value = jsonOf('--params', json);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  throw new UsageError('--params must be a JSON object, such as \'{"name": "web@*.service"}\'');
+}
+
+function jsonOf(option: string, text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`${option} is not valid JSON: ${text}`);
+  }
+}
+
+function split(option: string): [name: string, value: string] {
+  const at = option.indexOf('=');
+  if (at < 1) throw new UsageError(`--param ${option}: write it as NAME=VALUE`);
+  return [option.slice(0, at), option.slice(at + 1)];
+}
+
+function fieldOf({ name: action, parameters }: ActionDescription, name: string): JsonSchema {
+  const fields = mapOf(parameters.properties);
+  const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
+  if (field !== undefined) return mapOf(field);
+  const known = Object.keys(fields);
+  throw new UsageError(
+    `${action} has no parameter '${name}'; it has ${known.length === 0 ? 'none' : known.join(', ')}`,
+  );
+}
+
+function valueOf(name: string, text: string, schema: JsonSchema): unknown {
+  const [type] = [schema.type].flat().filter((each) => each !== 'null');
+  switch (type) {
+    case 'string':
+      return text;
+    case 'number':
+    case 'integer': {
+      const value = Number(text);
+      if (text.trim() === '' || Number.isNaN(value))
+        throw new UsageError(`--param ${name}: '${text}' is not a number`);
+      return value;
+    }
+    case 'boolean':
+      if (text !== 'true' && text !== 'false')
+        throw new UsageError(`--param ${name}: '${text}' is neither true nor false`);
+      return text === 'true';
+    case 'array':
+      if (text.trimStart().startsWith('[')) return jsonOf(`--param ${name}`, text);
+      return text.split(',').map((each) => valueOf(name, each, mapOf(schema.items)));
+    default:
+      return jsonOf(`--param ${name}`, text);
+  }
+}
+
+function mapOf(value: unknown): JsonSchema {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}

@@ -1,0 +1,105 @@
+import { readConfiguration, type Configuration, type ConfigurationSource } from '../configuration.js';
+import { type Service, startService } from '../composition.js';
+import { Log } from '../logging.js';
+
+/** Runs the service until SIGTERM or SIGINT. @returns the exit code */
+export async function serve(source: ConfigurationSource): Promise<number> {
+  const configuration = readConfiguration(source, { serving: true });
+  const log = Log.create(configuration.log);
+  const { service, stop } =
+    configuration.amqp === undefined
+      ? await startInSandbox(configuration, log)
+      : await start(configuration, log);
+  log.info('fleet-manager runs', {
+    environment: configuration.environment,
+    actions: service.catalogue.describe().map(({ name }) => name),
+    ...(service.httpUrl !== undefined && { http: service.httpUrl }),
+  });
+  await stopSignal();
+  return (await stop()) ? 0 : 1;
+}
+
+interface Running {
+  service: Service;
+  stop: () => Promise<boolean>;
+}
+
+async function start(configuration: Configuration, log: Log): Promise<Running> {
+  const service = await startService({ configuration, log });
+  return { service, stop: () => service.stop() };
+}
+
+/** The whole service on a broker in this process and a pretend cluster. */
+async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
+  // Loaded only here: none of it belongs to a service that is configured.
+  const [{ startSandbox }, { EmbeddedBroker }] = await Promise.all([
+    import('../sandbox/sandbox.js'),
+    import('../messaging/embedded-broker.js'),
+  ]);
+  const sandbox = await startSandbox();
+  const broker = { urls: ['amqp://embedded.invalid'], connect: new EmbeddedBroker().connect };
+  const { discoveryUrl, fleetPort, token } = sandbox;
+  const inSandbox = { ...configuration, discoveryUrl, fleetPort, allowedHosts: ['127.0.0.0/8'] };
+  try {
+    const service = await startService({ configuration: inSandbox, log, broker });
+    process.stdout.write(introduction(service, { discoveryUrl, fleetPort, token }));
+    const stop = async () => {
+      const clean = await service.stop();
+      await sandbox.stop();
+      return clean;
+    };
+    return { service, stop };
+  } catch (error) {
+    await sandbox.stop();
+    throw error;
+  }
+}
+
+function introduction(
+  { httpUrl, catalogue }: Service,
+  sandbox: { discoveryUrl: string; fleetPort: number; token: string },
+): string {
+  const first = catalogue.describe()[0]?.name ?? 'list_machines';
+  const call =
+    httpUrl === undefined
+      ? ['No HTTP gateway (HTTP_PORT=off), so nothing can call it: the broker is inside this process.']
+      : [
+          'Make a first call, from another terminal:',
+          '',
+          `  curl -s ${httpUrl}/v1/actions/${first} -H 'content-type: application/json' -d '{"etcd_token":"${sandbox.token}"}'`,
+        ];
+  return [
+    '',
+    'SANDBOX: nothing is configured, so this is a pretend cluster and a broker inside this process.',
+    'No real machine is reached, and nothing is kept when it ends. Set AMQP_URL to serve real clusters.',
+    '',
+    `  actions     ${catalogue
+      .describe()
+      .map(({ name }) => name)
+      .join(', ')}`,
+    `  cluster     etcd_token "${sandbox.token}", fleet API at http://127.0.0.1:${sandbox.fleetPort}`,
+    `  discovery   ${sandbox.discoveryUrl}`,
+    `  gateway     ${httpUrl ?? 'off'}`,
+    '',
+    ...call,
+    '',
+    '',
+  ].join('\n');
+}
+
+/** Resolves at the first signal to stop; a second one ends the process at once. */
+async function stopSignal(): Promise<void> {
+  return new Promise((resolve) => {
+    let asked = false;
+    for (const [signal, number] of [
+      ['SIGTERM', 15],
+      ['SIGINT', 2],
+    ] as const) {
+      process.on(signal, () => {
+        if (asked) process.exit(128 + number);
+        asked = true;
+        resolve();
+      });
+    }
+  });
+}

@@ -1,0 +1,232 @@
+import 'reflect-metadata';
+import { connect as amqpConnect } from 'amqplib';
+import {
+  container as root,
+  type DependencyContainer,
+  type InjectionToken,
+  instanceCachingFactory,
+} from 'tsyringe';
+import { FleetManagerClient } from './client/client.js';
+import type { Configuration } from './configuration.js';
+import { type NamedClusters, readClustersFile } from './fleet/clusters-file.js';
+import { DiscoveryResolver } from './fleet/etcd-resolver.js';
+import { FleetHttpTransport } from './fleet/fleet-http-transport.js';
+import { Log } from './logging.js';
+import { Codecs } from './messaging/codec/codecs.js';
+import { jsonCodec } from './messaging/codec/json.js';
+import { type EncodedAnswer, ReplyToChannel } from './messaging/reply-channel.js';
+import { RequestIntake } from './messaging/request-intake.js';
+import { RequestServer } from './messaging/request-server.js';
+import type { Connect } from './messaging/session.js';
+import { HostPolicy } from './network/connection-policy.js';
+import { HttpClient } from './network/http-client.js';
+import { HttpServer } from './operations/http-server.js';
+import { Clock, EtcdResolver, FleetTransport } from './plugin.js';
+import { AnswerLedger } from './runtime/answer-ledger.js';
+import type { Catalogue } from './runtime/catalogue.js';
+import { Dispatcher } from './runtime/dispatcher.js';
+import { loadPlugins } from './runtime/plugin-loader.js';
+import { systemClock } from './runtime/system-clock.js';
+
+/** The plugins that come with the service; the build lays them out as the sources are. */
+export const OWN_PLUGINS = new URL('../plugins/', import.meta.url).pathname;
+
+/** Time for answers that are finished to reach the broker at shutdown, and for aborted work to say so. */
+const SETTLE_MS = 5_000;
+
+const tokens = {
+  policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
+  /** To hosts that callers or discovery name: under policy. */
+  clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
+  /** To what the operator has configured. */
+  operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
+  discovery: Symbol('DiscoveryResolver') as InjectionToken<DiscoveryResolver>,
+};
+
+/** A running service. */
+export interface Service {
+  readonly catalogue: Catalogue;
+  /** Where the HTTP gateway listens; undefined without one. */
+  readonly httpUrl: string | undefined;
+  /** Why it takes no requests right now; empty when it does. */
+  notReady(): string[];
+  /**
+   * Drains and stops: takes nothing more, puts back what was not begun, lets what runs end within the grace time,
+   * then aborts it.
+   * @returns whether everything was answered and acknowledged
+   */
+  stop(): Promise<boolean>;
+}
+
+export interface ServiceOptions {
+  configuration: Configuration;
+  log: Log;
+  clock?: Clock;
+  /** The broker's addresses and how to connect, when not those of the configuration. */
+  broker?: { urls: string[]; connect: Connect };
+}
+
+/** Binds the parts that actions can ask for, and those they are made of. */
+function bind(
+  container: DependencyContainer,
+  { configuration, log, clock = systemClock }: ServiceOptions,
+): void {
+  const once = <T>(token: InjectionToken<T>, make: () => T) =>
+    container.register(token, { useFactory: instanceCachingFactory(make) });
+  const { discoveryUrl, fleetPort, allowedHosts } = configuration;
+  container.register(Clock, { useValue: clock });
+  once(tokens.policy, () => new HostPolicy(allowedHosts));
+  once(tokens.operatorHttp, () => new HttpClient());
+  once(tokens.clusterHttp, () => new HttpClient(container.resolve(tokens.policy)));
+  once(tokens.discovery, () => {
+    const namedClusters = namedClustersOf(configuration);
+    const http = container.resolve(tokens.operatorHttp);
+    return new DiscoveryResolver({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
+  });
+  once(EtcdResolver, () => container.resolve(tokens.discovery));
+  once(FleetTransport, () => {
+    return new FleetHttpTransport(container.resolve(tokens.clusterHttp), container.resolve(tokens.discovery));
+  });
+}
+
+function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters {
+  if (clusters === undefined) return new Map();
+  try {
+    return readClustersFile(clusters, fleetPort);
+  } catch (cause) {
+    throw new Error(
+      `CLUSTERS_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
+}
+
+/** The actions that a configuration serves, for those who only describe them: nothing is connected. */
+export async function describeActions(configuration: Configuration): Promise<Catalogue> {
+  return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
+}
+
+function pluginOptions({ pluginPaths, readOnly, actions }: Configuration) {
+  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions };
+}
+
+/**
+ * Starts the service: plugins first, so that one that cannot be served stops the start before anything is taken.
+ * @throws PluginError, or an Error that says what in the configuration cannot be used
+ */
+export async function startService(options: ServiceOptions): Promise<Service> {
+  const { configuration, log, clock = systemClock } = options;
+  const container = root.createChildContainer();
+  bind(container, options);
+  const catalogue = await loadPlugins({
+    ...pluginOptions(configuration),
+    resolve: (token) => partOf(container, token),
+    clock,
+  });
+  const logFor = (fields: Record<string, unknown>) => log.with(fields);
+  const { prefetch, concurrency, clusterConcurrency, queue, maxMessageBytes, maxAnswerBytes } = configuration;
+  const dispatcher = new Dispatcher({ catalogue, clock, logFor, prefetch, concurrency, clusterConcurrency });
+  const { urls, connect } = options.broker ?? { urls: configuration.amqp?.urls ?? [], connect: amqpConnect };
+  const server: RequestServer = new RequestServer({
+    connect,
+    brokers: async () => urls.map((url) => ({ url })),
+    tls: configuration.amqp?.tls,
+    name: `fleet-manager ${configuration.hostname}`,
+    clock,
+    log,
+    queue,
+    prefetch,
+    onDelivery: (delivery) => intake.take(delivery),
+    onLost: (live) => dispatcher.dropWaiting(live),
+  });
+  const intake = new RequestIntake({
+    queue,
+    codecs: new Codecs([jsonCodec]),
+    dispatcher,
+    ledger: new AnswerLedger<EncodedAnswer>(clock),
+    replies: [new ReplyToChannel(server.publish)],
+    publish: server.publish,
+    maxMessageBytes,
+    maxAnswerBytes,
+    logFor,
+  });
+  const gateway = await startGateway(options, { urls, connect, server, catalogue });
+  server.start();
+
+  return {
+    catalogue,
+    httpUrl: gateway?.url,
+    notReady: () => server.notReady(),
+    stop: async () => {
+      log.info('shutting down', { held: intake.held });
+      await server.stopConsuming();
+      await dispatcher.drain(configuration.shutdownGraceMs);
+      const clean = await within(SETTLE_MS, clock, intake.settled());
+      intake.stop();
+      await gateway?.stop();
+      await server.close();
+      await catalogue
+        .dispose()
+        .catch((error: unknown) => log.error('an action failed to clean up', { error }));
+      await Promise.all([
+        container.resolve(tokens.clusterHttp).close(),
+        container.resolve(tokens.operatorHttp).close(),
+      ]);
+      log.info('shut down', { clean });
+      return clean;
+    },
+  };
+}
+
+/** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
+async function startGateway(
+  { configuration, log, clock }: ServiceOptions,
+  parts: { urls: string[]; connect: Connect; server: RequestServer; catalogue: Catalogue },
+): Promise<{ url: string; stop(): Promise<void> } | undefined> {
+  const { http, queue, amqp, maxMessageBytes } = configuration;
+  if (http === undefined) return undefined;
+  const { urls, connect, server, catalogue } = parts;
+  const client = new FleetManagerClient({
+    urls,
+    queue,
+    connect,
+    clock,
+    tls: amqp?.tls,
+    log: log.with({ part: 'gateway' }),
+  });
+  const gateway = new HttpServer({
+    ...http,
+    client,
+    describe: () => catalogue.describe(),
+    notReady: () => server.notReady(),
+    maxBodyBytes: maxMessageBytes,
+    log,
+  });
+  const stop = async () => {
+    // What is still asked is answered with `cancelled`, so that the gateway can close.
+    await client.close();
+    await gateway.stop();
+  };
+  try {
+    return { url: await gateway.start(), stop };
+  } catch (error) {
+    await stop();
+    throw new Error(`HTTP_HOST and HTTP_PORT cannot be used: ${String(error)}`, { cause: error });
+  }
+}
+
+function partOf(container: DependencyContainer, token: symbol): unknown {
+  if (!container.isRegistered(token)) throw new Error(`there is no part ${String(token)} in this service`);
+  return container.resolve(token);
+}
+
+async function within(ms: number, clock: Clock, work: Promise<void>): Promise<boolean> {
+  const limit = new AbortController();
+  const late = clock.sleep(ms, { signal: limit.signal }).then(
+    () => false,
+    () => false,
+  );
+  const done = await Promise.race([work.then(() => true), late]);
+  limit.abort();
+  return done;
+}

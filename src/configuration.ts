@@ -1,0 +1,358 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { type InferType, number, object, string, ValidationError } from 'yup';
+import { HostPolicy } from './network/connection-policy.js';
+
+const WHOLE_MEGABYTE = 1024 * 1024;
+
+const text = () => string().typeError('${path} must be text').trim().min(1, '${path} must not be empty');
+const count = (least: number, most: number) =>
+  number()
+    .typeError('${path} must be a whole number')
+    .integer('${path} must be a whole number')
+    .min(least, '${path} must be at least ${min}')
+    .max(most, '${path} must be at most ${max}');
+const flag = () => string().oneOf(['true', 'false'], '${path} must be true or false');
+
+/** Every setting: its form, its default, and what it is for. The table in the README is checked against it. */
+const SETTINGS = object({
+  NODE_ENV: text()
+    .default('development')
+    .meta({ about: 'Names the configuration file; `production` changes defaults.' }),
+  AMQP_URL: text()
+    .test('amqp', 'AMQP_URL must be one or several amqp:// or amqps:// URLs, separated by commas', (value) =>
+      listed(value).every((url) => /^amqps?:$/.test(protocolOf(url))),
+    )
+    .meta({ about: 'The RabbitMQ broker; several, separated by commas, are tried in turn.', secret: true }),
+  AMQP_CA_FILE: text().meta({ about: 'Certificates (PEM) of the authorities to trust for amqps.' }),
+  AMQP_CERT_FILE: text().meta({ about: 'Client certificate (PEM) for amqps; goes with `AMQP_KEY_FILE`.' }),
+  AMQP_KEY_FILE: text().meta({ about: 'Private key (PEM) of the client certificate.' }),
+  QUEUE_NAME: text()
+    .matches(
+      /^(?!amq\.)[^\s]{1,200}$/,
+      'QUEUE_NAME must be the name of a queue, without spaces and not amq.*',
+    )
+    .default('fleet_manager')
+    .meta({ about: 'The queue that requests are taken from.' }),
+  PREFETCH: count(4, 10_000).default(200).meta({ about: 'How many requests are held at once.' }),
+  CONCURRENCY: count(1, 10_000).default(50).meta({ about: 'How many of them run at once.' }),
+  CLUSTER_CONCURRENCY: count(1, 10_000)
+    .default(20)
+    .meta({ about: 'How many run at once against one cluster.' }),
+  ETCD_DISCOVERY_URL: text()
+    .test('http', 'ETCD_DISCOVERY_URL must be an http:// or https:// URL', isHttpUrl)
+    .default('https://discovery.etcd.io')
+    .meta({
+      about:
+        "The discovery service that knows clusters by their etcd tokens; or an etcd's `/v2/keys/discovery`.",
+    }),
+  FLEET_API_PORT: count(1, 65_535).default(7002).meta({ about: "The port of the clusters' fleet APIs." }),
+  CLUSTERS_FILE: text().meta({
+    about: 'JSON file of clusters without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
+  }),
+  ALLOWED_HOSTS: text()
+    .test(
+      'hosts',
+      ({ value }: { value: string }) => `ALLOWED_HOSTS: ${policyProblem(value)}`,
+      (value) => policyProblem(value) === undefined,
+    )
+    .meta({
+      about:
+        'Where the service may connect: addresses, CIDR ranges, names with `*`. Unset: anywhere but special addresses.',
+    }),
+  PLUGIN_PATHS: text().meta({ about: 'Further directories of plugin folders, separated by `:`.' }),
+  READ_ONLY: flag()
+    .default('false')
+    .meta({ about: '`true` leaves out every action that changes something.' }),
+  ACTIONS: text().meta({ about: 'The only actions to serve, separated by commas. Unset: all.' }),
+  HTTP_HOST: text()
+    .default('127.0.0.1')
+    .meta({ about: 'Where the HTTP gateway listens; off loopback it needs `HTTP_TOKEN`.' }),
+  HTTP_PORT: string()
+    .matches(/^(off|\d{1,5})$/, 'HTTP_PORT must be a port, 0 for a free one, or off')
+    .default('8080')
+    .meta({ about: 'Its port; `0` picks a free one, `off` turns it off.' }),
+  HTTP_TOKEN: text()
+    .min(16, 'HTTP_TOKEN must have at least 16 characters')
+    .meta({ about: 'What callers of the gateway must send as `Authorization: Bearer`.', secret: true }),
+  MAX_MESSAGE_BYTES: count(1_024, 128 * WHOLE_MEGABYTE)
+    .default(WHOLE_MEGABYTE)
+    .meta({ about: 'The largest request that is read.' }),
+  MAX_ANSWER_BYTES: count(1_024, 128 * WHOLE_MEGABYTE)
+    .default(16 * WHOLE_MEGABYTE)
+    .meta({ about: 'The largest answer that is sent.' }),
+  SHUTDOWN_GRACE_SECONDS: count(0, 3_600)
+    .default(20)
+    .meta({ about: 'How long running requests may take to end at shutdown.' }),
+  LOG_LEVEL: string()
+    .oneOf(['error', 'warn', 'info', 'debug'], 'LOG_LEVEL must be error, warn, info or debug')
+    .default('info')
+    .meta({ about: 'The least important lines that are logged.' }),
+  LOG_FORMAT: string()
+    .oneOf(['json', 'text'], 'LOG_FORMAT must be json or text')
+    .meta({ about: '`json` or `text`. Unset: `json` in production.' }),
+  HOSTNAME: text().meta({ about: "The name this instance goes by. Unset: the machine's." }),
+});
+
+/** Settings by name, as they were given: text or numbers, defaults filled in. */
+type Settings = InferType<typeof SETTINGS>;
+
+/** What the service runs with. */
+export interface Configuration {
+  environment: string;
+  /** Undefined: nothing is configured, so the service runs as a sandbox. */
+  amqp: { urls: string[]; tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } } | undefined;
+  queue: string;
+  prefetch: number;
+  concurrency: number;
+  clusterConcurrency: number;
+  discoveryUrl: string;
+  fleetPort: number;
+  /** The text of the clusters file. */
+  clusters: string | undefined;
+  allowedHosts: string[] | undefined;
+  pluginPaths: string[];
+  readOnly: boolean;
+  actions: string[] | undefined;
+  /** Undefined: no HTTP gateway. */
+  http: { host: string; port: number; token: string | undefined } | undefined;
+  maxMessageBytes: number;
+  maxAnswerBytes: number;
+  shutdownGraceMs: number;
+  log: { level: 'error' | 'warn' | 'info' | 'debug'; format: 'json' | 'text' };
+  hostname: string;
+}
+
+/** Settings that cannot be used; the message lists every problem, a line each. */
+export class ConfigurationError extends Error {
+  override readonly name = 'ConfigurationError';
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(`the configuration cannot be used:\n${problems.map((each) => `  - ${each}`).join('\n')}`);
+    this.problems = problems;
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where settings come from: the environment, and the folder that holds `config/`. */
+export interface ConfigurationSource {
+  env: Environment;
+  directory: string;
+}
+
+/**
+ * Reads the configuration: environment variables over `config/$NODE_ENV.json`; a secret also from the file that
+ * `NAME_FILE` names.
+ * @param serving whether it is for the service, which must be told more than a caller
+ * @throws ConfigurationError with all the problems at once
+ */
+export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
+  const problems: string[] = [];
+  const settings = validated(gathered(source, problems), problems);
+  const read = (name: 'AMQP_CA_FILE' | 'AMQP_CERT_FILE' | 'AMQP_KEY_FILE' | 'CLUSTERS_FILE') =>
+    fileOf(name, settings?.[name], problems);
+  const tls = { ca: read('AMQP_CA_FILE'), cert: read('AMQP_CERT_FILE'), key: read('AMQP_KEY_FILE') };
+  const clusters = read('CLUSTERS_FILE')?.toString('utf8');
+  if (settings !== undefined) {
+    problems.push(...contradictions(settings), ...(serving ? hindrances(settings) : []));
+  }
+  if (settings === undefined || problems.length > 0) throw new ConfigurationError(problems);
+  return configurationOf(settings, tls, clusters);
+}
+
+/** One setting as `fleet-manager config` shows it. */
+export interface ShownSetting {
+  name: string;
+  /** Masked when it is a secret. */
+  value: string | number | undefined;
+  from: 'environment' | 'file' | 'default' | 'unset';
+  about: string;
+}
+
+/** Every setting with where its value comes from, secrets masked. Problems are not reported here. */
+export function describeSettings(source: ConfigurationSource): ShownSetting[] {
+  const fromFile = fileSettings(source, []);
+  const all = gathered(source, []);
+  return Object.entries(SETTINGS.describe().fields).map(([name, field]) => {
+    const { secret, about } = aboutOf(field);
+    const given = all[name];
+    const standard = 'default' in field && field.default !== undefined ? String(field.default) : undefined;
+    const fromEnvironment =
+      source.env[name] !== undefined || (secret && source.env[`${name}_FILE`] !== undefined);
+    const from = fromEnvironment
+      ? 'environment'
+      : name in fromFile
+        ? 'file'
+        : standard === undefined
+          ? 'unset'
+          : 'default';
+    const value = given === undefined ? standard : secret ? masked(String(given)) : String(given);
+    return { name, value, from, about };
+  });
+}
+
+function masked(value: string): string {
+  // A broker's address is worth seeing; what opens it is not.
+  return value
+    .split(',')
+    .map((each) => (URL.canParse(each) ? each.replace(/\/\/[^@/]*@/, '//***@') : '***'))
+    .join(',');
+}
+
+function aboutOf(field: object): { secret: boolean; about: string } {
+  const meta: unknown = 'meta' in field ? field.meta : undefined;
+  const map: Record<string, unknown> = typeof meta === 'object' && meta !== null ? { ...meta } : {};
+  return { secret: map.secret === true, about: String(map.about ?? '') };
+}
+
+function gathered({ env, directory }: ConfigurationSource, problems: string[]): Record<string, unknown> {
+  const settings: Record<string, unknown> = fileSettings({ env, directory }, problems);
+  for (const [name, field] of Object.entries(SETTINGS.describe().fields)) {
+    // An empty variable is how many tools say that it is not set.
+    if (env[name] !== undefined && env[name] !== '') settings[name] = env[name];
+    const file = env[`${name}_FILE`];
+    if (!aboutOf(field).secret || file === undefined || file === '') continue;
+    if (env[name]) problems.push(`${name} and ${name}_FILE are both set: set one of them`);
+    settings[name] = fileOf(`${name}_FILE`, file, problems)?.toString('utf8').trim();
+  }
+  return settings;
+}
+
+function fileSettings({ env, directory }: ConfigurationSource, problems: string[]): Record<string, unknown> {
+  const file = join(directory, 'config', `${env.NODE_ENV || 'development'}.json`);
+  if (!existsSync(file)) return {};
+  try {
+    const content: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (typeof content !== 'object' || content === null || Array.isArray(content))
+      throw new Error('it is not a JSON object');
+    const known = Object.keys(SETTINGS.fields);
+    for (const name of Object.keys(content)) {
+      if (!known.includes(name)) problems.push(`${file}: there is no setting ${name}`);
+    }
+    return { ...content };
+  } catch (error) {
+    problems.push(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    return {};
+  }
+}
+
+function fileOf(name: string, path: string | undefined, problems: string[]): Buffer | undefined {
+  if (path === undefined) return undefined;
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    problems.push(
+      `${name} names a file that cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    return undefined;
+  }
+}
+
+function validated(given: Record<string, unknown>, problems: string[]): Settings | undefined {
+  try {
+    return SETTINGS.validateSync(given, { abortEarly: false });
+  } catch (error) {
+    if (!(error instanceof ValidationError)) throw error;
+    problems.push(...error.errors);
+    return undefined;
+  }
+}
+
+function contradictions(settings: Settings): string[] {
+  const problems: string[] = [];
+  if ((settings.AMQP_CERT_FILE === undefined) !== (settings.AMQP_KEY_FILE === undefined)) {
+    problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE go together: set both or none');
+  }
+  if (settings.HTTP_PORT !== 'off' && Number(settings.HTTP_PORT) > 65_535)
+    problems.push('HTTP_PORT must be at most 65535');
+  return problems;
+}
+
+/** What keeps the service, though not a caller, from running with these settings. */
+function hindrances(settings: Settings): string[] {
+  const problems: string[] = [];
+  if (settings.AMQP_URL === undefined) {
+    const needless = (['CLUSTERS_FILE', 'ALLOWED_HOSTS', 'AMQP_CA_FILE', 'AMQP_CERT_FILE'] as const).filter(
+      (name) => settings[name] !== undefined,
+    );
+    if (!['development', 'test'].includes(settings.NODE_ENV)) {
+      problems.push(
+        `AMQP_URL is not set: without it the service is a sandbox, which is refused with NODE_ENV=${settings.NODE_ENV}; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+      );
+    } else if (needless.length > 0) {
+      problems.push(
+        `${needless.join(' and ')} set, but not AMQP_URL: set it too; or unset ${needless.length === 1 ? 'it' : 'them'} to run the sandbox`,
+      );
+    }
+  }
+  if (settings.HTTP_PORT !== 'off' && !isLoopback(settings.HTTP_HOST) && settings.HTTP_TOKEN === undefined) {
+    problems.push(
+      `HTTP_HOST is ${settings.HTTP_HOST}, which others can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+    );
+  }
+  return problems;
+}
+
+function configurationOf(
+  settings: Settings,
+  tls: { ca?: Buffer; cert?: Buffer; key?: Buffer },
+  clusters: string | undefined,
+): Configuration {
+  const { NODE_ENV: environment, LOG_LEVEL: level, LOG_FORMAT: format } = settings;
+  const optionalList = (value: string | undefined) => (value === undefined ? undefined : listed(value));
+  return {
+    environment,
+    amqp: settings.AMQP_URL === undefined ? undefined : { urls: listed(settings.AMQP_URL), tls },
+    queue: settings.QUEUE_NAME,
+    prefetch: settings.PREFETCH,
+    concurrency: settings.CONCURRENCY,
+    clusterConcurrency: settings.CLUSTER_CONCURRENCY,
+    discoveryUrl: settings.ETCD_DISCOVERY_URL,
+    fleetPort: settings.FLEET_API_PORT,
+    clusters,
+    allowedHosts: optionalList(settings.ALLOWED_HOSTS),
+    pluginPaths: (settings.PLUGIN_PATHS ?? '').split(':').filter((each) => each !== ''),
+    readOnly: settings.READ_ONLY === 'true',
+    actions: optionalList(settings.ACTIONS),
+    http:
+      settings.HTTP_PORT === 'off'
+        ? undefined
+        : { host: settings.HTTP_HOST, port: Number(settings.HTTP_PORT), token: settings.HTTP_TOKEN },
+    maxMessageBytes: settings.MAX_MESSAGE_BYTES,
+    maxAnswerBytes: settings.MAX_ANSWER_BYTES,
+    shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1_000,
+    log: { level, format: format ?? (environment === 'production' ? 'json' : 'text') },
+    hostname: settings.HOSTNAME ?? hostname(),
+  };
+}
+
+function listed(value: string | undefined): string[] {
+  return (value ?? '')
+    .split(',')
+    .map((each) => each.trim())
+    .filter((each) => each !== '');
+}
+
+function protocolOf(url: string): string {
+  return URL.canParse(url) ? new URL(url).protocol : '';
+}
+
+function isHttpUrl(value: string | undefined): boolean {
+  return value === undefined || /^https?:$/.test(protocolOf(value));
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host);
+}
+
+function policyProblem(value: string | undefined): string | undefined {
+  try {
+    new HostPolicy(value === undefined ? undefined : listed(value));
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
