@@ -1,0 +1,43 @@
+import { inflateSync } from 'node:zlib';
+import { DecodeError } from './codec.js';
+
+/**
+ * Inflates what follows the tag of a compressed term: the inflated size (uint32) and a zlib stream.
+ * Stops, and throws `DecodeError`, as soon as more comes out than the term declares, and never starts when it declares
+ * more than `limit` bytes; so neither work nor memory grows beyond `limit`.
+ */
+export function inflateTerm(compressed: Buffer, limit: number): Buffer {
+  if (compressed.length < 4) throw new DecodeError('the term is cut short');
+  const size = compressed.readUInt32BE(0);
+  if (size > limit) throw new DecodeError(`the compressed term is larger than ${limit} bytes`);
+  if (size === 0) throw new DecodeError('the compressed term is empty');
+  const stream = compressed.subarray(4);
+  const { buffer, consumed } = inflate(stream, size);
+  if (buffer.length !== size) throw new DecodeError('the compressed term is smaller than it declares');
+  if (consumed !== stream.length) throw new DecodeError('bytes follow the compressed term');
+  return buffer;
+}
+
+function inflate(stream: Buffer, most: number): { buffer: Buffer; consumed: number } {
+  let inflated: unknown;
+  try {
+    inflated = inflateSync(stream, { maxOutputLength: most, info: true });
+  } catch (cause) {
+    const tooLarge = cause instanceof RangeError;
+    const reason = tooLarge
+      ? 'the compressed term is larger than it declares'
+      : 'the compressed term is damaged';
+    throw new DecodeError(reason, { cause });
+  }
+  return withConsumed(inflated);
+}
+
+// With `info`, zlib also gives the engine, whose `bytesWritten` counts the input it used; @types/node leaves this out.
+function withConsumed(inflated: unknown): { buffer: Buffer; consumed: number } {
+  if (typeof inflated === 'object' && inflated !== null && 'buffer' in inflated && 'engine' in inflated) {
+    const { buffer, engine } = inflated;
+    if (Buffer.isBuffer(buffer) && typeof engine === 'object' && engine !== null && 'bytesWritten' in engine)
+      return { buffer, consumed: Number(engine.bytesWritten) };
+  }
+  throw new TypeError('zlib did not tell how much of its input it used');
+}

@@ -1,0 +1,32 @@
+/** What one term may cost to read or write. Whatever goes beyond is refused with a reason. */
+export interface ErlangLimits {
+  /** Containers (lists, tuples, maps) within one another; at most 1,000, since reading and writing recurse. */
+  depth: number;
+  /** Terms in all: every value, every key, every item of a string of integers. */
+  elements: number;
+  /** Bytes that a compressed term may inflate to. */
+  inflatedBytes: number;
+  /** Bytes of one integer's magnitude. */
+  integerBytes: number;
+  /** Bytes of an encoded term; the default is the most that RabbitMQ 3.8 to 3.13 take as one message. */
+  encodedBytes: number;
+}
+
+const DEFAULTS: Readonly<ErlangLimits> = {
+  depth: 100,
+  elements: 1_000_000,
+  inflatedBytes: 16 * 1024 * 1024,
+  integerBytes: 1024,
+  encodedBytes: 128 * 1024 * 1024,
+};
+
+/** Fills in the defaults: depth 100, 1,000,000 elements, 16 MiB inflated, integers of 1 KiB, 128 MiB encoded. */
+export function erlangLimits(given: Partial<ErlangLimits> = {}): Readonly<ErlangLimits> {
+  const limits = { ...DEFAULTS, ...given };
+  for (const [name, limit] of Object.entries(limits)) {
+    if (!Number.isSafeInteger(limit) || limit < 1)
+      throw new RangeError(`the limit ${name} must be a whole number of at least 1`);
+  }
+  if (limits.depth > 1000) throw new RangeError('the limit depth must be at most 1,000');
+  return limits;
+}

@@ -1,0 +1,42 @@
+import type { Codec } from './codec.js';
+import { TermReader } from './erlang-decode.js';
+import { encodeEnvelope } from './erlang-encode.js';
+import { KnownTexts } from './erlang-known-texts.js';
+import { type ErlangLimits, erlangLimits } from './erlang-limits.js';
+import { VERSION } from './erlang-tags.js';
+
+/**
+ * Erlang's external term format, as Elixir and Erlang callers of OTP 17 to 27 send it (`term_to_binary`), plain or
+ * compressed: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html.
+ *
+ * Atoms and UTF-8 binaries are text; the atoms `nil`, `true`, `false` are null, true, false, save as keys of maps;
+ * lists, tuples and strings of integers are arrays; maps are objects; integers beyond 2^53 are bigint, never rounded.
+ * Refused with a reason: what belongs to one node (process ids, ports, references, functions), bit strings, improper
+ * lists, binaries that are not UTF-8, floats that are not finite, keys that are no text or that collide once they are
+ * text, bytes after the term, and whatever goes beyond a limit. The size of a body is for the caller to bound.
+ *
+ * `encode` writes envelopes, see `encodeEnvelope`; it honours `atom` and `atomKeys` anywhere.
+ */
+export class ErlangCodec implements Codec {
+  readonly name = 'erlang';
+  readonly contentType = 'application/x-erlang-binary';
+  private readonly limits: Readonly<ErlangLimits>;
+  private readonly known = new KnownTexts();
+
+  /** Limits that are left out have the defaults of `erlangLimits`. */
+  constructor(limits: Partial<ErlangLimits> = {}) {
+    this.limits = erlangLimits(limits);
+  }
+
+  recognises(body: Uint8Array): boolean {
+    return body[0] === VERSION;
+  }
+
+  decode(body: Uint8Array): unknown {
+    return new TermReader(body, this.limits, this.known).read();
+  }
+
+  encode(envelope: unknown): Buffer {
+    return encodeEnvelope(envelope, this.limits);
+  }
+}

@@ -1,0 +1,378 @@
+import { isDeepStrictEqual } from 'node:util';
+import { isUnitName } from '../grammar.js';
+import { type Clock, DESIRED_STATES, type DesiredState, type Machine } from '../plugin.js';
+import type { Unit, UnitOption, UnitState } from '../plugin.js';
+import { isGlobal, isTemplate, meetsRequirements } from './scheduling.js';
+import { launchedState, RESTARTING, STARTING, STOPPED, STOPPING } from './unit-behaviour.js';
+import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';
+import { unitFileHash } from './unit-file.js';
+
+/** A unit to begin with: it is where it was asked to be from the first moment. */
+export interface SandboxUnit {
+  name: string;
+  /** Left out: a service that sleeps. */
+  options?: UnitOption[];
+  /** Left out: `launched`. */
+  desiredState?: DesiredState;
+  behaviour?: UnitBehaviour;
+}
+
+/** How long the cluster takes to show a change, in milliseconds. A real one takes seconds for each. */
+export interface ClusterDelays {
+  /** Until fleet's `currentState` follows the desired state, and systemd begins to start or stop the unit. */
+  change: number;
+  /** From there until systemd is done. */
+  report: number;
+  /** How long a deleted unit's state rows stay. */
+  linger: number;
+}
+
+export interface ClusterContents {
+  clock: Pick<Clock, 'now'>;
+  delays: ClusterDelays;
+  machines: readonly Machine[];
+  units: readonly SandboxUnit[];
+}
+
+/** What the cluster shows of a unit from one moment on. */
+interface Showing {
+  from: number;
+  currentState: DesiredState;
+  machineID: string | null;
+  rows: readonly UnitState[];
+  /** The unit begins to start at this moment. */
+  starts: boolean;
+  flaps: boolean;
+}
+
+interface UnitRecord {
+  readonly name: string;
+  options: readonly UnitOption[];
+  hash: string;
+  /** Any text: one that fleet does not know poisons the unit. */
+  desiredState: string;
+  /** The ids of the machines that are to run it. */
+  placed: readonly string[];
+  showing: Showing;
+  /** What is to show later, soonest first. */
+  upcoming: readonly Showing[];
+  starts: number;
+}
+
+/**
+ * A fleet cluster's machines, units and unit states, and how they change.
+ *
+ * It holds no timers: every change writes down what is to show from which moment on, and every look reads the clock.
+ */
+export class ClusterState {
+  readonly #clock: Pick<Clock, 'now'>;
+  readonly #delays: ClusterDelays;
+  readonly #units = new Map<string, UnitRecord>();
+  readonly #behaviours = new Map<string, UnitBehaviour>();
+  /** The state rows of deleted units. */
+  readonly #leftBehind = new Map<string, { rows: readonly UnitState[]; until: number }>();
+  /** How many units each machine is to run. */
+  readonly #load = new Map<string, number>();
+  #machines: readonly Machine[];
+  #madeUp = 0;
+
+  constructor({ clock, delays, machines, units }: ClusterContents) {
+    this.#clock = clock;
+    this.#delays = delays;
+    this.#machines = sortedById(machines);
+    this.addUnits(units);
+  }
+
+  /** Ordered by id, as fleet lists them. */
+  get machines(): Machine[] {
+    return structuredClone([...this.#machines]);
+  }
+
+  /** Puts other machines in place of the present ones; units move away from machines that are gone. */
+  setMachines(machines: readonly Machine[]): void {
+    this.#machines = sortedById(machines);
+    for (const record of this.#units.values()) {
+      this.#settle(record);
+      if (!isDeepStrictEqual(this.#place(record), record.placed)) this.#follow(record);
+    }
+  }
+
+  /** Sets or, with null, removes one piece of a machine's metadata. Nothing happens when there is no such machine. */
+  setMetadata(machineID: string, key: string, value: string | null): void {
+    const machines = this.machines;
+    const machine = machines.find(({ id }) => id === machineID);
+    if (machine === undefined) return;
+    const others = Object.entries(machine.metadata).filter(([name]) => name !== key);
+    machine.metadata = Object.fromEntries(value === null ? others : [...others, [key, value]]);
+    this.setMachines(machines);
+  }
+
+  /** Every unit by name. Poisoned units are missing: fleet logs that it cannot read them, and goes on. */
+  units(): Unit[] {
+    return [...this.#units.values()]
+      .filter((record) => !isPoisoned(record))
+      .map((record) => this.#unitOf(record))
+      .toSorted((a, b) => compareText(a.name, b.name));
+  }
+
+  /** One unit; `poisoned` when it was given a desired state that fleet cannot read back. */
+  unit(name: string): Unit | 'poisoned' | undefined {
+    const record = this.#units.get(name);
+    if (record === undefined) return undefined;
+    return isPoisoned(record) ? 'poisoned' : this.#unitOf(record);
+  }
+
+  /** Every state row, by unit name and machine id; deleted units' rows among them while they linger. */
+  states(): UnitState[] {
+    const now = this.#clock.now();
+    for (const [name, { until }] of this.#leftBehind) if (until <= now) this.#leftBehind.delete(name);
+    return [
+      ...[...this.#units.values()].flatMap((record) => this.#rowsOf(record)),
+      ...[...this.#leftBehind.values()].flatMap(({ rows }) => rows),
+    ].toSorted((a, b) => compareText(a.name, b.name) || compareText(a.machineID ?? '', b.machineID ?? ''));
+  }
+
+  /**
+   * Adds units that are already where they were asked to be.
+   * @param units the units, or how many made-up ones (`load-0001.service` and so on)
+   * @returns their names
+   */
+  addUnits(units: number | readonly SandboxUnit[]): string[] {
+    const list = typeof units === 'number' ? this.#madeUpUnits(units) : units;
+    for (const { name, options = SLEEP, desiredState = 'launched', behaviour } of list) {
+      if (!isUnitName(name) || this.#units.has(name)) throw new TypeError(`cannot add the unit '${name}'`);
+      if (behaviour !== undefined) this.behave(name, behaviour);
+      const record = this.#newRecord(name, options, desiredState);
+      this.#move(record);
+      record.showing = this.#outcome(record, this.#clock.now());
+    }
+    return list.map(({ name }) => name);
+  }
+
+  /**
+   * Creates a unit, replaces its options, or changes its desired state, as fleet does for a PUT; what is left out
+   * stays as it is, and is `inactive` for a new unit. The cluster follows after its delays.
+   * @param changes.desiredState any text; one that fleet does not know poisons the unit
+   */
+  setUnit(name: string, changes: { options?: readonly UnitOption[]; desiredState?: string }): void {
+    const known = this.#units.get(name);
+    const record = known ?? this.#newRecord(name, changes.options ?? SLEEP, 'inactive');
+    const { options = record.options, desiredState = record.desiredState } = changes;
+    const hash = unitFileHash(options);
+    if (known !== undefined && hash === record.hash && desiredState === record.desiredState) return;
+    this.#settle(record);
+    Object.assign(record, { options: structuredClone(options), hash, desiredState });
+    this.#follow(record);
+  }
+
+  /** Overwrites what systemd says of a unit, as when it fails by itself; on one machine, or on all that run it. */
+  setState(name: string, state: Partial<Omit<UnitState, 'name'>>, machineID?: string): void {
+    const record = this.#units.get(name);
+    if (record === undefined) throw new TypeError(`there is no unit '${name}'`);
+    this.#settle(record);
+    const rows = record.showing.rows.map((row) =>
+      machineID === undefined || row.machineID === machineID ? { ...row, ...state } : row,
+    );
+    record.showing = { ...record.showing, rows, flaps: false };
+    record.upcoming = [];
+  }
+
+  /** Deletes a unit, poisoned or not; its state rows linger. False: it was not there. */
+  removeUnit(name: string): boolean {
+    const record = this.#units.get(name);
+    if (record === undefined) return false;
+    this.#leftBehind.set(name, {
+      rows: this.#rowsOf(record),
+      until: this.#clock.now() + this.#delays.linger,
+    });
+    this.#count(record.placed, -1);
+    return this.#units.delete(name);
+  }
+
+  /** Sets how the unit of this name answers to changes from now on, be it there already or not. */
+  behave(name: string, behaviour: UnitBehaviour | 'well'): void {
+    if (behaviour === 'well') this.#behaviours.delete(name);
+    else this.#behaviours.set(name, behaviour);
+  }
+
+  /** How often systemd has begun to start the unit since it was added. */
+  starts(name: string): number {
+    const record = this.#units.get(name);
+    if (record === undefined) return 0;
+    this.#settle(record);
+    return record.starts;
+  }
+
+  #madeUpUnits(count: number): SandboxUnit[] {
+    return Array.from({ length: count }, () => ({
+      name: `load-${String(++this.#madeUp).padStart(4, '0')}.service`,
+    }));
+  }
+
+  #newRecord(name: string, options: readonly UnitOption[], desiredState: string): UnitRecord {
+    const now = this.#clock.now();
+    const leftBehind = this.#leftBehind.get(name);
+    this.#leftBehind.delete(name);
+    // A unit that is created anew shows its forerunner's rows until its own take their place.
+    const rows = leftBehind !== undefined && leftBehind.until > now ? leftBehind.rows : [];
+    const record: UnitRecord = {
+      name,
+      options: structuredClone(options),
+      hash: unitFileHash(options),
+      desiredState,
+      placed: [],
+      showing: { ...NOWHERE, from: now, rows },
+      upcoming: [],
+      starts: 0,
+    };
+    this.#units.set(name, record);
+    return record;
+  }
+
+  /** Sets the unit on its way from what shows now to what its desired state asks for. */
+  #follow(record: UnitRecord): void {
+    const now = this.#clock.now();
+    const before = record.showing;
+    if (isPoisoned(record)) {
+      this.#move(record);
+      record.upcoming = [{ ...NOWHERE, from: now + this.#delays.linger }];
+    } else if (
+      this.#behaviours.get(record.name) === 'never-stops' &&
+      record.desiredState !== 'launched' &&
+      before.rows.some(isUp)
+    ) {
+      record.upcoming = [];
+    } else {
+      this.#move(record);
+      record.upcoming = transition(before, this.#outcome(record, now), this.#delays);
+    }
+  }
+
+  #move(record: UnitRecord): void {
+    const placed = this.#place(record);
+    this.#count(record.placed, -1);
+    this.#count(placed, 1);
+    record.placed = placed;
+  }
+
+  #count(machineIDs: readonly string[], change: 1 | -1): void {
+    for (const id of machineIDs) this.#load.set(id, (this.#load.get(id) ?? 0) + change);
+  }
+
+  #place(record: UnitRecord): string[] {
+    const wanted = record.desiredState === 'loaded' || record.desiredState === 'launched';
+    if (!wanted || isTemplate(record.name)) return [];
+    if (this.#behaviours.get(record.name) === 'never-scheduled') return [];
+    const able = this.#machines
+      .filter((machine) => meetsRequirements(machine, record.options))
+      .map(({ id }) => id);
+    if (isGlobal(record.options)) return able;
+    const kept = record.placed.find((id) => able.includes(id));
+    if (kept !== undefined) return [kept];
+    const leastLoadedFirst = able.toSorted((a, b) => (this.#load.get(a) ?? 0) - (this.#load.get(b) ?? 0));
+    return leastLoadedFirst.slice(0, 1);
+  }
+
+  /** Where the unit ends up. */
+  #outcome(record: UnitRecord, from: number): Showing {
+    const { name, hash, desiredState, placed } = record;
+    const [first] = placed;
+    if (first === undefined) return { ...NOWHERE, from };
+    const behaviour = this.#behaviours.get(name);
+    const launched = desiredState === 'launched';
+    const [active, sub] = launched ? launchedState(name, behaviour) : STOPPED;
+    const global = isGlobal(record.options);
+    return {
+      from,
+      currentState: global ? 'inactive' : launched ? 'launched' : 'loaded',
+      machineID: global ? null : first,
+      rows: placed.map((machineID) => ({
+        name,
+        hash,
+        machineID,
+        systemdLoadState: 'loaded',
+        systemdActiveState: active,
+        systemdSubState: sub,
+      })),
+      starts: false,
+      flaps: launched && behaviour === 'flaps',
+    };
+  }
+
+  #settle(record: UnitRecord): void {
+    const now = this.#clock.now();
+    const due = record.upcoming.filter(({ from }) => from <= now);
+    record.upcoming = record.upcoming.slice(due.length);
+    record.showing = due.at(-1) ?? record.showing;
+    record.starts += due.filter(({ starts }) => starts).length;
+  }
+
+  #unitOf(record: UnitRecord): Unit {
+    this.#settle(record);
+    const { name, desiredState, showing } = record;
+    return {
+      name,
+      options: record.options.map((option) => ({ ...option })),
+      desiredState,
+      currentState: showing.currentState,
+      machineID: showing.machineID,
+    };
+  }
+
+  #rowsOf(record: UnitRecord): readonly UnitState[] {
+    this.#settle(record);
+    const { rows, flaps, from } = record.showing;
+    if (!flaps) return rows;
+    const turn = Math.floor((this.#clock.now() - from) / Math.max(1, this.#delays.change));
+    return turn % 2 === 0 ? rows : rows.map((row) => withState(row, RESTARTING));
+  }
+}
+
+const SLEEP: readonly UnitOption[] = [
+  { section: 'Unit', name: 'Description', value: 'Sleeps' },
+  { section: 'Service', name: 'ExecStart', value: '/usr/bin/sleep infinity' },
+];
+
+const NOWHERE = { currentState: 'inactive', machineID: null, rows: [], starts: false, flaps: false } as const;
+
+/** The steps from what shows to what is to show: halfway, systemd is busy starting or stopping the unit. */
+function transition(before: Showing, after: Showing, { change, report }: ClusterDelays): Showing[] {
+  const starting = after.rows.filter(
+    (row) => row.systemdActiveState !== 'inactive' && !among(before.rows, row),
+  );
+  const goingUp = after.rows.map((row) => (starting.includes(row) ? withState(row, STARTING) : row));
+  const goingDown = before.rows.map((row) =>
+    isUp(row) && !among(after.rows, row) ? withState(row, STOPPING) : row,
+  );
+  const rows = starting.length > 0 || goingDown.length === 0 ? goingUp : goingDown;
+  const changed = after.from + change;
+  return [
+    { ...after, from: changed, rows, flaps: false, starts: starting.length > 0 },
+    { ...after, from: changed + report },
+  ];
+}
+
+function among(rows: readonly UnitState[], row: UnitState): boolean {
+  return rows.some((each) => isDeepStrictEqual(each, row));
+}
+
+function isUp(row: UnitState): boolean {
+  return row.systemdActiveState === 'active' || row.systemdActiveState === 'activating';
+}
+
+function withState(row: UnitState, [active, sub]: SystemdState): UnitState {
+  return { ...row, systemdActiveState: active, systemdSubState: sub };
+}
+
+function isPoisoned({ desiredState }: UnitRecord): boolean {
+  return !DESIRED_STATES.some((state) => state === desiredState);
+}
+
+function sortedById(machines: readonly Machine[]): Machine[] {
+  return structuredClone([...machines]).toSorted((a, b) => compareText(a.id, b.id));
+}
+
+/** Orders by code unit, as Go's string comparison does for ASCII. */
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

@@ -1,0 +1,269 @@
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Clock } from '../plugin.js';
+import { type AnswerFaultKind, AnswerFaults, type Fault } from './faults.js';
+
+/** A request in the log. */
+export interface ReceivedRequest {
+  method: string;
+  /** As sent, with its query. */
+  path: string;
+  /** The address that was asked. */
+  host: string;
+  /** How many requests were under way at this moment, this one among them. */
+  concurrent: number;
+}
+
+/** A request as the service's logic sees it. */
+export interface SandboxRequest {
+  method: string;
+  /** Decoded. */
+  path: string;
+  query: URLSearchParams;
+  contentTypes: readonly string[];
+  body: string;
+}
+
+export interface Answer {
+  status: number;
+  headers?: Record<string, string>;
+  body?: string;
+}
+
+/** An answer, or `drop`: the connection is cut without one. */
+export type Reply = Answer | 'drop';
+
+interface ServiceLogic {
+  reply(request: SandboxRequest): Reply;
+  /** The answer to a request that fails before the logic sees it. */
+  failure(status: number): Answer;
+  clock: Pick<Clock, 'after'>;
+  /** How long each answer takes, in milliseconds. */
+  answerDelay: number;
+}
+
+interface Endpoint {
+  host: string;
+  port: number;
+  server: Server | undefined;
+  opening: Promise<void> | undefined;
+  /** How many `refuse` faults keep it closed. */
+  refusals: number;
+}
+
+// Below the ports that systems hand out by themselves (from 32768 on Linux, 49152 elsewhere), so that none of those
+// takes the port of an address while a `refuse` fault keeps it closed.
+const FREE_PORTS = { from: 20_000, to: 32_000 };
+const MAX_BODY_BYTES = 1024 * 1024;
+const MAX_LOGGED = 10_000;
+
+/** One HTTP service on one or more loopback addresses, with a log of its requests and faults to order. */
+export class LoopbackService {
+  /** The latest requests, oldest first; a long-running sandbox forgets those before the last ten thousand. */
+  readonly requests: ReceivedRequest[] = [];
+  readonly #logic: ServiceLogic;
+  readonly #faults = new AnswerFaults();
+  readonly #endpoints: Endpoint[] = [];
+  readonly #delayed = new Set<() => void>();
+  #underWay = 0;
+  #stopped = false;
+
+  constructor(logic: ServiceLogic) {
+    this.#logic = logic;
+  }
+
+  /**
+   * Listens on further addresses, all with one port; 0 takes a free one. Throws when the port is taken or an address
+   * is not this machine's.
+   * @returns the port
+   */
+  async listen(hosts: readonly string[], port: number): Promise<number> {
+    for (let triesLeft = 20; ; triesLeft--) {
+      const candidate = port === 0 ? randomInt(FREE_PORTS.from, FREE_PORTS.to) : port;
+      try {
+        await this.#openAll(hosts, candidate);
+        return candidate;
+      } catch (error) {
+        if (port === 0 && triesLeft > 1 && isPortTaken(error)) continue;
+        throw new Error(`the sandbox cannot listen on port ${candidate} of ${hosts.join(', ')}`, {
+          cause: error,
+        });
+      }
+    }
+  }
+
+  /**
+   * Orders a fault.
+   * @returns ends it; after `refuse`, resolves when the service listens again
+   */
+  fail(fault: Fault): () => Promise<void> {
+    if (fault.kind !== 'refuse') {
+      const end = this.#faults.add(fault);
+      return async () => end();
+    }
+    const { host } = fault;
+    const struck = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
+    if (struck.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
+    for (const endpoint of struck) {
+      endpoint.refusals++;
+      close(endpoint);
+    }
+    let ended = false;
+    return async () => {
+      if (ended) return;
+      ended = true;
+      for (const endpoint of struck) endpoint.refusals--;
+      await Promise.all(struck.map((endpoint) => this.#open(endpoint)));
+    };
+  }
+
+  /** Stops listening and cuts every connection, answered or not. */
+  stop(): void {
+    this.#stopped = true;
+    for (const endpoint of this.#endpoints) close(endpoint);
+    for (const cancel of this.#delayed) cancel();
+    this.#delayed.clear();
+  }
+
+  async #openAll(hosts: readonly string[], port: number): Promise<void> {
+    const endpoints = hosts.map(
+      (host): Endpoint => ({ host, port, server: undefined, opening: undefined, refusals: 0 }),
+    );
+    this.#endpoints.push(...endpoints);
+    try {
+      for (const endpoint of endpoints) await this.#open(endpoint);
+    } catch (error) {
+      endpoints.forEach(close);
+      this.#endpoints.splice(this.#endpoints.length - endpoints.length);
+      throw error;
+    }
+  }
+
+  #open(endpoint: Endpoint): Promise<void> {
+    endpoint.opening ??= this.#bind(endpoint).finally(() => {
+      endpoint.opening = undefined;
+    });
+    return endpoint.opening;
+  }
+
+  async #bind(endpoint: Endpoint): Promise<void> {
+    const wanted = () => !this.#stopped && endpoint.refusals === 0;
+    if (!wanted() || endpoint.server !== undefined) return;
+    const server = createServer((request, response) => this.#receive(request, response));
+    server.listen({ host: endpoint.host, port: endpoint.port });
+    await once(server, 'listening');
+    endpoint.server = server;
+    // Refused or stopped meanwhile, when there was no server yet to close.
+    if (!wanted()) close(endpoint);
+  }
+
+  #receive(request: IncomingMessage, response: ServerResponse): void {
+    const method = request.method ?? '';
+    const path = request.url ?? '';
+    const host = request.socket.localAddress ?? '';
+    this.#underWay++;
+    response.on('close', () => {
+      this.#underWay--;
+    });
+    this.requests.push({ method, path, host, concurrent: this.#underWay });
+    if (this.requests.length > MAX_LOGGED) this.requests.shift();
+
+    const fault = this.#faults.strike({ host, method, path });
+    if (fault === 'hang') return;
+    if (fault === 'drop') {
+      request.socket.destroy();
+      return;
+    }
+    readBody(request, (body) => {
+      this.#later(() => {
+        const reply = this.#reply(request, body, fault);
+        if (reply === 'drop' || fault === 'drop-answer') request.socket.destroy();
+        else send(response, reply, { cut: fault === 'truncate' });
+      });
+    });
+  }
+
+  #reply(request: IncomingMessage, body: string | undefined, fault: AnswerFaultKind | undefined): Reply {
+    if (body === undefined) return this.#logic.failure(413);
+    if (fault === '500' || fault === '503') return this.#logic.failure(Number(fault));
+    if (fault === 'garbage') return { status: 200, body: '<html>this is not JSON' };
+    if (fault === 'redirect') return { status: 302, headers: { location: '/elsewhere' } };
+    const [path = '', query = ''] = splitOnce(request.url ?? '', '?');
+    const decoded = decodePath(path);
+    if (decoded === undefined) return this.#logic.failure(400);
+    return this.#logic.reply({
+      method: request.method ?? '',
+      path: decoded,
+      query: new URLSearchParams(query),
+      contentTypes: request.headersDistinct['content-type'] ?? [],
+      body,
+    });
+  }
+
+  #later(callback: () => void): void {
+    if (this.#logic.answerDelay === 0) {
+      callback();
+      return;
+    }
+    const cancel = this.#logic.clock.after(this.#logic.answerDelay, () => {
+      this.#delayed.delete(cancel);
+      callback();
+    });
+    this.#delayed.add(cancel);
+  }
+}
+
+function isPortTaken(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
+}
+
+function close(endpoint: Endpoint): void {
+  endpoint.server?.close();
+  endpoint.server?.closeAllConnections();
+  endpoint.server = undefined;
+}
+
+/** Calls back with the body, or undefined when it is larger than this service reads; never when it does not end. */
+function readBody(request: IncomingMessage, done: (body: string | undefined) => void): void {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  request.on('data', (chunk: Buffer) => {
+    const within = bytes <= MAX_BODY_BYTES;
+    bytes += chunk.length;
+    if (bytes <= MAX_BODY_BYTES) chunks.push(chunk);
+    else if (within) done(undefined);
+  });
+  request.on('end', () => {
+    if (bytes <= MAX_BODY_BYTES) done(Buffer.concat(chunks).toString());
+  });
+}
+
+function send(
+  response: ServerResponse,
+  { status, headers = {}, body }: Answer,
+  { cut }: { cut: boolean },
+): void {
+  const bytes = Buffer.from(body ?? '');
+  response.writeHead(status, {
+    ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+    ...(status === 204 ? {} : { 'content-length': bytes.length }),
+    ...(status === 413 ? { connection: 'close' } : {}),
+    ...headers,
+  });
+  if (cut) response.write(bytes.subarray(0, bytes.length / 2), () => response.socket?.destroy());
+  else response.end(bytes);
+}
+
+function splitOnce(text: string, separator: string): string[] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+function decodePath(path: string): string | undefined {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,52 @@
+/** fleetd's default for `token_limit`. */
+export const PAGE_SIZE = 100;
+
+const UINT16_VALUES = 0x10000;
+
+interface PageToken {
+  limit: number;
+  page: number;
+}
+
+/**
+ * The page token of a request, or the text of fleet's refusal (fleet, api/pagination.go).
+ * @param values the values of the query's `nextPageToken`; none asks for the first page
+ */
+export function readPageToken(values: readonly string[], pageSize: number): PageToken | string {
+  const [value] = values;
+  if (value === undefined) return { limit: pageSize, page: 1 };
+  if (values.length > 1) return 'too many values for page token';
+  if (!/^([\w-]{4})*([\w-]{2}==|[\w-]{3}=)?$/.test(value)) return 'illegal base64 data';
+  const bytes = Buffer.from(value, 'base64url');
+  if (bytes.length < 4) return bytes.length === 0 ? 'EOF' : 'unexpected EOF';
+  const token = { limit: bytes.readUInt16LE(0), page: bytes.readUInt16LE(2) };
+  if (token.limit !== pageSize) return `token limit must be ${pageSize}`;
+  if (token.page === 0) return 'token page must be greater than zero';
+  return token;
+}
+
+/**
+ * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16,
+ * so that page numbers past the overflow begin again at a low offset.
+ */
+export function pageOf<T>(
+  all: readonly T[],
+  { limit, page }: PageToken,
+): { items: readonly T[]; nextPageToken: string } {
+  const start = ((page - 1) * limit) % UINT16_VALUES;
+  const stop = (page * limit) % UINT16_VALUES;
+  if (start >= all.length) return { items: [], nextPageToken: '' };
+  if (stop > all.length) return { items: all.slice(start), nextPageToken: '' };
+  return {
+    items: all.slice(start, stop),
+    nextPageToken: encode({ limit, page: (page + 1) % UINT16_VALUES }),
+  };
+}
+
+function encode({ limit, page }: PageToken): string {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt16LE(limit, 0);
+  bytes.writeUInt16LE(page, 2);
+  // Not 'base64url', which leaves out the padding that fleet writes.
+  return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
+}

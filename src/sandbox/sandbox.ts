@@ -1,0 +1,146 @@
+import type { Clock, Machine } from '../plugin.js';
+import { systemClock } from '../runtime/system-clock.js';
+import type { ClusterDelays, SandboxUnit } from './cluster.js';
+import { answerDiscovery, discoveryFailure } from './discovery.js';
+import { EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';
+import { LoopbackService } from './loopback-service.js';
+import { PAGE_SIZE } from './paging.js';
+import { SandboxCluster } from './sandbox-cluster.js';
+
+/** What a cluster holds and how it is found. */
+interface SandboxClusterOptions {
+  /** Left out: the example's three machines. */
+  machines?: readonly Machine[];
+  /** Left out: the example's units. */
+  units?: readonly SandboxUnit[];
+  /** The values discovery lists, in any form; left out: `NAME=URL` for each of the cluster's addresses. */
+  members?: readonly string[];
+  /** How many entries fleet puts on a page; left out: 100. */
+  pageSize?: number;
+}
+
+export interface SandboxOptions extends SandboxClusterOptions {
+  /** The token of the first cluster; left out: `sandbox`. */
+  token?: string;
+  clock?: Clock;
+  /** The addresses of the first cluster's fleet API; left out: 127.0.0.1, the only one that every system has. */
+  fleetHosts?: readonly string[];
+  /** The port of every cluster's fleet API; left out or 0: a free one. */
+  fleetPort?: number;
+  /** In milliseconds; left out: those of `DEFAULT_DELAYS`. */
+  delays?: Partial<SandboxDelays>;
+}
+
+interface SandboxDelays extends ClusterDelays {
+  /** How long each answer of a fleet API takes. */
+  answer: number;
+}
+
+const DEFAULT_DELAYS: SandboxDelays = { change: 150, report: 50, linger: 150, answer: 0 };
+
+/** A running pretend world: one discovery service, and clusters whose fleet APIs share one port. */
+export interface Sandbox {
+  /** The first cluster. */
+  readonly cluster: SandboxCluster;
+  /** The first cluster's token. */
+  readonly token: string;
+  /** The discovery service; its `requests` and `fail` work as a cluster's. */
+  readonly discovery: Pick<LoopbackService, 'requests' | 'fail'>;
+  /** For `ETCD_DISCOVERY_URL`: `GET discoveryUrl/TOKEN`. */
+  readonly discoveryUrl: string;
+  /** For `FLEET_API_PORT`. */
+  readonly fleetPort: number;
+  /**
+   * Adds a cluster. fleet's API does not say which cluster it belongs to, so each needs addresses of its own.
+   * @param options.hosts loopback addresses, such as `['127.0.0.21']`; left out: none when `members` are given
+   * (discovery then points wherever they say), else a free one. Systems other than Linux answer on 127.0.0.1 alone.
+   */
+  addCluster(
+    token: string,
+    options?: SandboxClusterOptions & { hosts?: readonly string[] },
+  ): Promise<SandboxCluster>;
+  /** Closes everything at once, requests under way included. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a pretend CoreOS cluster on loopback: etcd discovery and fleet's API, in this process and in memory.
+ *
+ * Stop it when done; until then its sockets keep the process alive.
+ */
+export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
+  const { token = 'sandbox', clock = systemClock, fleetHosts = ['127.0.0.1'], fleetPort = 0 } = options;
+  const delays = { ...DEFAULT_DELAYS, ...options.delays };
+  const clusters = new Map<string, SandboxCluster>();
+  const discovery = new LoopbackService({
+    reply: (request) => answerDiscovery((name) => clusters.get(name)?.members, request),
+    failure: discoveryFailure,
+    clock,
+    answerDelay: 0,
+  });
+  const stop = () => {
+    discovery.stop();
+    for (const cluster of clusters.values()) cluster.stop();
+  };
+  const add = async (
+    name: string,
+    hosts: readonly string[],
+    port: number,
+    contents: SandboxClusterOptions,
+  ) => {
+    if (clusters.has(name)) throw new TypeError(`the sandbox has a cluster '${name}' already`);
+    const cluster = newCluster(name, hosts, contents, { clock, delays });
+    clusters.set(name, cluster);
+    try {
+      return { cluster, port: await cluster.listen(port) };
+    } catch (error) {
+      clusters.delete(name);
+      throw error;
+    }
+  };
+
+  const discoveryPort = await discovery.listen(['127.0.0.1'], 0);
+  try {
+    const first = await add(token, fleetHosts, fleetPort, options);
+    let hostsTaken = 0;
+    return {
+      cluster: first.cluster,
+      token,
+      discovery,
+      discoveryUrl: `http://127.0.0.1:${discoveryPort}`,
+      fleetPort: first.port,
+      addCluster: async (name, { hosts, ...contents } = {}) => {
+        const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostsTaken}`] : []);
+        const { cluster } = await add(name, own, first.port, contents);
+        return cluster;
+      },
+      stop: async () => stop(),
+    };
+  } catch (error) {
+    stop();
+    throw error;
+  }
+}
+
+function newCluster(
+  token: string,
+  hosts: readonly string[],
+  options: SandboxClusterOptions,
+  { clock, delays: { answer, ...delays } }: { clock: Clock; delays: SandboxDelays },
+): SandboxCluster {
+  return new SandboxCluster({
+    token,
+    hosts,
+    members: options.members ?? hosts.map((host, index) => `node${index + 1}=http://${urlHost(host)}:2380`),
+    machines: options.machines ?? EXAMPLE_MACHINES,
+    units: options.units ?? EXAMPLE_UNITS,
+    pageSize: options.pageSize ?? PAGE_SIZE,
+    clock,
+    delays,
+    answerDelay: answer,
+  });
+}
+
+function urlHost(host: string): string {
+  return host.includes(':') ? `[${host}]` : host;
+}

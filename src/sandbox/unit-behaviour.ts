@@ -1,0 +1,36 @@
+/**
+ * How a unit answers to a change of its desired state, other than by following it:
+ * - `never-stops`: once up it stays up, whatever is desired
+ * - `never-starts`: launched, it stays `activating` for good
+ * - `fails-at-start`: launched, it ends as `failed`; fleet still says `launched`
+ * - `never-scheduled`: no machine takes it
+ * - `flaps`: launched, it alternates between `active` and `activating`
+ */
+export type UnitBehaviour = 'never-stops' | 'never-starts' | 'fails-at-start' | 'never-scheduled' | 'flaps';
+
+/** systemd's active state and sub state. */
+export type SystemdState = readonly [active: string, sub: string];
+
+export const STARTING: SystemdState = ['activating', 'start'];
+export const RESTARTING: SystemdState = ['activating', 'auto-restart'];
+export const STOPPING: SystemdState = ['deactivating', 'stop-sigterm'];
+export const STOPPED: SystemdState = ['inactive', 'dead'];
+
+const UP_BY_TYPE: Readonly<Record<string, SystemdState>> = {
+  automount: ['active', 'waiting'],
+  busname: ['active', 'listening'],
+  device: ['active', 'plugged'],
+  mount: ['active', 'mounted'],
+  path: ['active', 'waiting'],
+  scope: ['active', 'running'],
+  service: ['active', 'running'],
+  socket: ['active', 'listening'],
+  timer: ['active', 'waiting'],
+};
+
+/** Where a launched unit ends up; the sub state of one that is up depends on its type. */
+export function launchedState(name: string, behaviour: UnitBehaviour | undefined): SystemdState {
+  if (behaviour === 'fails-at-start') return ['failed', 'failed'];
+  if (behaviour === 'never-starts') return STARTING;
+  return UP_BY_TYPE[name.slice(name.lastIndexOf('.') + 1)] ?? ['active', 'active'];
+}

@@ -1,0 +1,39 @@
+import type { Clock } from '../../src/plugin.js';
+
+/** Time that stands still until it is moved. */
+export class ManualClock implements Clock {
+  #now = 1_000_000;
+  readonly #alarms = new Set<{ at: number; ring: () => void }>();
+
+  now(): number {
+    return this.#now;
+  }
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.after(ms, resolve);
+    });
+  }
+
+  after(ms: number, ring: () => void): () => void {
+    const alarm = { at: this.#now + ms, ring };
+    this.#alarms.add(alarm);
+    return () => {
+      this.#alarms.delete(alarm);
+    };
+  }
+
+  /** How many alarms are set. */
+  get pending(): number {
+    return this.#alarms.size;
+  }
+
+  advance(ms: number): void {
+    this.#now += ms;
+    for (const alarm of this.#alarms) {
+      if (alarm.at > this.#now) continue;
+      this.#alarms.delete(alarm);
+      alarm.ring();
+    }
+  }
+}
