@@ -168,8 +168,8 @@ export class FleetManagerClient {
     await channel.consume(
       this.#replyQueue,
       (message) => {
-        if (message === null) return live.lose(new Error('the reply queue was deleted'));
-        this.#take(message.content, message.properties);
+        if (message !== null) this.#take(message.content, message.properties);
+        else if (!this.#closed.signal.aborted) live.lose(new Error('the reply queue was deleted'));
       },
       { noAck: true },
     );

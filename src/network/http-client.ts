@@ -148,14 +148,14 @@ function parsed(text: string): unknown {
 }
 
 function failureOf(error: unknown): Error {
+  let reason = String(error);
+  // What went wrong stands at the end of the chain: fetch itself only says that it failed.
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
-    const inner = cause instanceof AggregateError ? cause.errors[0] : cause;
+    const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
     if (typeof code === 'string') return new HttpFailure(code, { notSent: NOT_SENT.has(code), cause: error });
+    reason = cause.message;
   }
-  return new HttpFailure(error instanceof Error ? error.message : String(error), {
-    notSent: false,
-    cause: error,
-  });
+  return new HttpFailure(reason, { notSent: false, cause: error });
 }

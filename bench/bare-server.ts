@@ -1,0 +1,26 @@
+/** What this service is measured against: amqplib alone with the same guarantee, a confirmed answer and then the ack. */
+import { connect } from 'amqplib';
+
+const [url = '', queue = ''] = process.argv.slice(2);
+const connection = await connect(url, { noDelay: true });
+const incoming = await connection.createChannel();
+const outgoing = await connection.createConfirmChannel();
+await incoming.assertQueue(queue, { durable: true });
+await incoming.prefetch(200);
+await incoming.consume(queue, (message) => {
+  if (message === null) return;
+  const request = JSON.parse(message.content.toString());
+  const { number } = request.request_body.action_parameters;
+  const answer = { ...request, status: 'completed', response_body: { number } };
+  const { replyTo, correlationId, deliveryMode } = message.properties;
+  const options = {
+    correlationId,
+    contentType: 'application/json',
+    persistent: deliveryMode === 2,
+    mandatory: true,
+  };
+  outgoing.publish('', String(replyTo), Buffer.from(JSON.stringify(answer)), options, () =>
+    incoming.ack(message),
+  );
+});
+process.stdout.write('ready\n');

@@ -1,0 +1,34 @@
+import { type ChannelModel, connect as amqpConnect } from 'amqplib';
+import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
+import type { Connect } from '../../src/messaging/session.js';
+import { leftOut } from './left-out.js';
+
+/** A broker that tests run over: the same behaviour is expected of each. */
+export interface TestBroker {
+  name: string;
+  url: string;
+  connect: Connect;
+  /** A connection of the test's own. */
+  open(): Promise<ChannelModel>;
+}
+
+/** The embedded broker, and RabbitMQ where `RABBITMQ_URL` says that one runs. */
+export function brokers(): TestBroker[] {
+  const embedded = new EmbeddedBroker();
+  const url = 'amqp://embedded.invalid';
+  const own: TestBroker = {
+    name: 'embedded broker',
+    url,
+    connect: embedded.connect,
+    open: () => embedded.connect(url, {}),
+  };
+  const rabbit = rabbitmq();
+  return rabbit === undefined ? [own] : [own, rabbit];
+}
+
+/** RabbitMQ; undefined, and told, where none runs. */
+export function rabbitmq(): TestBroker | undefined {
+  const url = process.env.RABBITMQ_URL;
+  if (url === undefined) return leftOut('the tests over RabbitMQ', 'RABBITMQ_URL');
+  return { name: 'RabbitMQ', url, connect: amqpConnect, open: () => amqpConnect(url) };
+}

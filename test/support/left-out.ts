@@ -1,0 +1,9 @@
+/**
+ * Tells what cannot be tested here; where everything is required, that is a failure.
+ * @param variable names the server that is missing
+ */
+export function leftOut(what: string, variable: string): undefined {
+  if (process.env.REQUIRE_SERVICES === '1') throw new Error(`${variable} is not set, so ${what} cannot run`);
+  process.stderr.write(`left out: ${what} (${variable} is not set; see scripts/install-services)\n`);
+  return undefined;
+}
