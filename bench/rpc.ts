@@ -74,8 +74,9 @@ function startService(queue: string, broker: string): Server {
     // Logging is part of the work that is measured; only the reading of it is not.
     LOG_FORMAT: 'json',
   };
-  const cli = new URL('../src/cli.ts', import.meta.url).pathname;
-  const child = spawn('node', ['--import=tsx', cli, 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+  // The built service, as it runs in production.
+  const cli = new URL('../dist/src/cli.js', import.meta.url).pathname;
+  const child = spawn('node', [cli, 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   child.stderr.resume();
   return { name: 'fleet-manager', queue, process: child };
 }

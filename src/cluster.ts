@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { inspect } from 'node:util';
 
 const tokens = new WeakMap<Cluster, string>();
@@ -16,7 +16,7 @@ export class Cluster {
   /** @param token an etcd token that has passed `CLUSTER_TOKEN` */
   constructor(token: string) {
     tokens.set(this, token);
-    this.hash = createHash('sha256').update(token).digest('hex').slice(0, 10);
+    this.hash = hash('sha256', token).slice(0, 10);
   }
 
   toString(): string {

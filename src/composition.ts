@@ -14,15 +14,12 @@ import { FleetHttpTransport } from './fleet/fleet-http-transport.js';
 import { Log } from './logging.js';
 import { Codecs } from './messaging/codec/codecs.js';
 import { jsonCodec } from './messaging/codec/json.js';
-import { type EncodedAnswer, ReplyToChannel } from './messaging/reply-channel.js';
-import { RequestIntake } from './messaging/request-intake.js';
-import { RequestServer } from './messaging/request-server.js';
+import { RequestService } from './messaging/request-service.js';
 import type { Connect } from './messaging/session.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
 import { HttpServer } from './operations/http-server.js';
 import { Clock, EtcdResolver, FleetTransport } from './plugin.js';
-import { AnswerLedger } from './runtime/answer-ledger.js';
 import type { Catalogue } from './runtime/catalogue.js';
 import { Dispatcher } from './runtime/dispatcher.js';
 import { loadPlugins } from './runtime/plugin-loader.js';
@@ -30,9 +27,6 @@ import { systemClock } from './runtime/system-clock.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */
 export const OWN_PLUGINS = new URL('../plugins/', import.meta.url).pathname;
-
-/** Time for answers that are finished to reach the broker at shutdown, and for aborted work to say so. */
-const SETTLE_MS = 5_000;
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
@@ -123,55 +117,38 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     resolve: (token) => partOf(container, token),
     clock,
   });
-  const logFor = (fields: Record<string, unknown>) => log.with(fields);
-  const { prefetch, concurrency, clusterConcurrency, queue, maxMessageBytes, maxAnswerBytes } = configuration;
-  const dispatcher = new Dispatcher({ catalogue, clock, logFor, prefetch, concurrency, clusterConcurrency });
   const { urls, connect } = options.broker ?? { urls: configuration.amqp?.urls ?? [], connect: amqpConnect };
-  const server: RequestServer = new RequestServer({
+  const logFor = (fields: Record<string, unknown>) => log.with(fields);
+  const requests = new RequestService({
+    ...configuration,
+    dispatcher: new Dispatcher({ ...configuration, catalogue, clock, logFor }),
+    codecs: new Codecs([jsonCodec]),
     connect,
     brokers: async () => urls.map((url) => ({ url })),
     tls: configuration.amqp?.tls,
     name: `fleet-manager ${configuration.hostname}`,
     clock,
     log,
-    queue,
-    prefetch,
-    onDelivery: (delivery) => intake.take(delivery),
-    onLost: (live) => dispatcher.dropWaiting(live),
-  });
-  const intake = new RequestIntake({
-    queue,
-    codecs: new Codecs([jsonCodec]),
-    dispatcher,
-    ledger: new AnswerLedger<EncodedAnswer>(clock),
-    replies: [new ReplyToChannel(server.publish)],
-    publish: server.publish,
-    maxMessageBytes,
-    maxAnswerBytes,
     logFor,
   });
-  const gateway = await startGateway(options, { urls, connect, server, catalogue });
-  server.start();
+  const gateway = await startGateway(options, { urls, connect, requests, catalogue });
+  requests.start();
 
   return {
     catalogue,
     httpUrl: gateway?.url,
-    notReady: () => server.notReady(),
+    notReady: () => requests.notReady(),
     stop: async () => {
-      log.info('shutting down', { held: intake.held });
-      await server.stopConsuming();
-      await dispatcher.drain(configuration.shutdownGraceMs);
-      const clean = await within(SETTLE_MS, clock, intake.settled());
-      intake.stop();
+      log.info('shutting down', { held: requests.held });
+      const clean = await requests.drain(configuration.shutdownGraceMs);
       await gateway?.stop();
-      await server.close();
+      await requests.close();
       await catalogue
         .dispose()
         .catch((error: unknown) => log.error('an action failed to clean up', { error }));
-      await Promise.all([
-        container.resolve(tokens.clusterHttp).close(),
-        container.resolve(tokens.operatorHttp).close(),
-      ]);
+      await Promise.all(
+        [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
+      );
       log.info('shut down', { clean });
       return clean;
     },
@@ -181,11 +158,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 /** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
 async function startGateway(
   { configuration, log, clock }: ServiceOptions,
-  parts: { urls: string[]; connect: Connect; server: RequestServer; catalogue: Catalogue },
+  parts: { urls: string[]; connect: Connect; requests: RequestService; catalogue: Catalogue },
 ): Promise<{ url: string; stop(): Promise<void> } | undefined> {
   const { http, queue, amqp, maxMessageBytes } = configuration;
   if (http === undefined) return undefined;
-  const { urls, connect, server, catalogue } = parts;
+  const { urls, connect, requests, catalogue } = parts;
   const client = new FleetManagerClient({
     urls,
     queue,
@@ -198,7 +175,7 @@ async function startGateway(
     ...http,
     client,
     describe: () => catalogue.describe(),
-    notReady: () => server.notReady(),
+    notReady: () => requests.notReady(),
     maxBodyBytes: maxMessageBytes,
     log,
   });
@@ -218,15 +195,4 @@ async function startGateway(
 function partOf(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`there is no part ${String(token)} in this service`);
   return container.resolve(token);
-}
-
-async function within(ms: number, clock: Clock, work: Promise<void>): Promise<boolean> {
-  const limit = new AbortController();
-  const late = clock.sleep(ms, { signal: limit.signal }).then(
-    () => false,
-    () => false,
-  );
-  const done = await Promise.race([work.then(() => true), late]);
-  limit.abort();
-  return done;
 }

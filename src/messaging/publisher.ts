@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { ConfirmChannel, Options } from 'amqplib';
 import type { LiveConnection } from './session.js';
 
@@ -17,7 +18,8 @@ export class Publisher {
   readonly #live: LiveConnection;
   /** Messages under way; on the connection's loss each fails. */
   readonly #pending = new Set<(error: unknown) => void>();
-  readonly #returned = new Set<number>();
+  readonly #returned = new Set<string>();
+  readonly #prefix = randomUUID();
   #sent = 0;
 
   static async open(live: LiveConnection): Promise<Publisher> {
@@ -28,7 +30,7 @@ export class Publisher {
     this.#live = live;
     this.#channel = channel;
     // A message that comes back does so before it is confirmed (RabbitMQ, "Publisher confirms").
-    channel.on('return', ({ properties }) => this.#returned.add(Number(properties.headers?.[SENT_AS])));
+    channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
     live.lost.addEventListener('abort', () => {
       for (const fail of this.#pending) fail(live.lost.reason);
       this.#pending.clear();
@@ -43,25 +45,25 @@ export class Publisher {
   publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#live.lost.aborted) return reject(this.#live.lost.reason);
-      const sentAs = ++this.#sent;
+      // The broker returns no delivery tag, so what comes back is told by its message id.
+      const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
       const fail = (error: unknown) => {
         this.#pending.delete(fail);
-        this.#returned.delete(sentAs);
+        this.#returned.delete(messageId);
         reject(error);
       };
       const confirmed = (error: unknown) => {
         if (error) return fail(error);
         this.#pending.delete(fail);
-        resolve(this.#returned.delete(sentAs) ? 'unroutable' : 'routed');
+        resolve(this.#returned.delete(messageId) ? 'unroutable' : 'routed');
       };
-      const headers = { ...options.headers, [SENT_AS]: sentAs };
       this.#pending.add(fail);
       try {
         this.#channel.publish(
           to.exchange,
           to.routingKey,
           content,
-          { ...options, headers, mandatory: true },
+          { ...options, messageId, mandatory: true },
           confirmed,
         );
       } catch (error) {
@@ -75,6 +77,3 @@ export class Publisher {
 export class UnpublishableError extends Error {
   override readonly name = 'UnpublishableError';
 }
-
-/** Tells our own messages apart when they come back; the broker returns no delivery tag. */
-const SENT_AS = 'x-sent-as';

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { hash, randomUUID } from 'node:crypto';
 import type { MessageProperties, Options } from 'amqplib';
 import type { RequestLog } from '../plugin.js';
 import type { AnswerLedger } from '../runtime/answer-ledger.js';
@@ -245,6 +245,5 @@ function carriedOver(properties: MessageProperties): Options.Publish & { headers
 }
 
 function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {
-  const hash = createHash('sha256').update(body).digest('base64');
-  return JSON.stringify([String(name), replyTo ?? null, hash]);
+  return JSON.stringify([String(name), replyTo ?? null, hash('sha256', body, 'base64')]);
 }

@@ -1,4 +1,6 @@
+import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
+import { batchWrites } from './batched-writes.js';
 import { LastingFault } from '../logging.js';
 import type { Clock, RequestLog } from '../plugin.js';
 
@@ -218,7 +220,10 @@ export class Session {
       clientProperties: { connection_name: name },
     });
     try {
-      const live = new LiveConnection(await Promise.race([connecting, late]));
+      const connection = await Promise.race([connecting, late]);
+      const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
+      if (socket instanceof Socket) batchWrites(socket);
+      const live = new LiveConnection(connection);
       live.onBlocked(
         (reason) => this.#blocked.occurred({ reason }),
         () => this.#blocked.over(),

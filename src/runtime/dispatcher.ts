@@ -81,6 +81,8 @@ interface Job {
   readonly done: (outcome: Outcome) => void;
   begunAt: number | undefined;
   cancelDeadline: () => void;
+  /** Ends what runs; the reason becomes its answer. */
+  stop: (reason: ActionError) => void;
   start(): void;
 }
 
@@ -147,9 +149,7 @@ export class Dispatcher {
     });
     const cancel = this.#options.clock.after(graceMs, () => {
       for (const job of this.#running) {
-        job.abort.abort(
-          new ActionError('cancelled', 'The service is shutting down and had to stop this request'),
-        );
+        job.stop(new ActionError('cancelled', 'The service is shutting down and had to stop this request'));
       }
     });
     await idle.finally(cancel);
@@ -199,6 +199,7 @@ export class Dispatcher {
         done,
         begunAt: undefined,
         cancelDeadline: this.#options.clock.after(timeoutMs, () => this.#deadline(job, timeoutMs)),
+        stop: () => {},
         start: () => void this.#run(job),
       };
       this.#waiting.add(job);
@@ -237,7 +238,7 @@ export class Dispatcher {
       'timeout',
       `Request has timed out during execution! (after ${timeoutMs} ms)`,
     );
-    if (!this.#withdraw(job)) return job.abort.abort(late);
+    if (!this.#withdraw(job)) return job.stop(late);
     this.#end(job, this.#failed(late, job.request, job.log));
   }
 
@@ -271,36 +272,41 @@ export class Dispatcher {
     }
   }
 
-  /** Runs the handler; settles soon after an abort even when the handler does not. */
-  async #handle(job: Job): Promise<unknown> {
-    const { action, parameters, cluster, abort, log, request, lane } = job;
+  /**
+   * Runs the handler. When it is told to stop, a read is over at once; a change is given time to say what became of
+   * it, and then its outcome is unknown.
+   */
+  #handle(job: Job): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      let cancel = () => {};
+      const giveUp = () => {
+        job.log.error('the action did not stop when it was told to');
+        reject(
+          new ActionError('outcome_unknown', 'The change was told to stop and did not say what became of it'),
+        );
+      };
+      job.stop = (reason) => {
+        job.abort.abort(reason);
+        if (job.action.description.effect === 'read') reject(reason);
+        else cancel = this.#options.clock.after(SETTLE_MS, giveUp);
+      };
+      this.#work(job)
+        .then(resolve, reject)
+        .finally(() => cancel());
+    });
+  }
+
+  async #work({ action, parameters, cluster, abort, log, request, lane }: Job): Promise<unknown> {
     const { signal } = abort;
-    const work = (async () => action.run({ parameters, cluster, signal, log, id: request.id }))();
-    const watched = work.catch((error: unknown) => {
+    try {
+      return await action.run({ parameters, cluster, signal, log, id: request.id });
+    } catch (error) {
       if (cluster !== undefined && error instanceof ActionError && error.code === 'cluster_unreachable') {
         this.#breaker.unreachable(lane);
       }
       // What a handler throws because it was told to stop is told by the reason it was stopped for.
       throw signal.aborted && !(error instanceof ActionError) ? signal.reason : error;
-    });
-    return action.description.effect === 'read'
-      ? Promise.race([watched, rejectedBy(signal)])
-      : this.#settled(watched, job);
-  }
-
-  /** A change is given time to say what became of it; then it is given up, and its outcome is unknown. */
-  async #settled(work: Promise<unknown>, { abort, log }: Job): Promise<unknown> {
-    let cancel = () => {};
-    const givenUp = new Promise<never>((_, reject) => {
-      const giveUp = () => {
-        log.error('the action did not stop when it was told to');
-        reject(
-          new ActionError('outcome_unknown', 'The change was told to stop and did not say what became of it'),
-        );
-      };
-      abort.signal.addEventListener('abort', () => (cancel = this.#options.clock.after(SETTLE_MS, giveUp)));
-    });
-    return Promise.race([work, givenUp]).finally(() => cancel());
+    }
   }
 
   #failed(error: unknown, request: Request, log: RequestLog): Answer {
@@ -340,12 +346,6 @@ export class Dispatcher {
     logEnd(job.log, { answer, took: now - begunAt, waited: begunAt - job.arrivedAt });
     job.done({ kind: 'answered', answer });
   }
-}
-
-function rejectedBy(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-  });
 }
 
 function logEnd(

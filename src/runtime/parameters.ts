@@ -13,27 +13,33 @@ const MAX_MESSAGE = 300;
 /**
  * The same schema with every object in it closed and every number finite: yup alone lets unknown keys pass (or strips
  * them) at each level that does not refuse them, and takes Infinity for a number, which `1e999` in JSON decodes to.
+ * A field that has a default may be left out, as yup has it when it casts before it checks.
+ * @throws Error naming the field that cannot be checked this way, or whose default it does not take itself
  */
 export function closed(schema: ObjectSchema<AnyObject>): ObjectSchema<AnyObject> {
-  return close(schema) as ObjectSchema<AnyObject>;
+  return close(schema, '') as ObjectSchema<AnyObject>;
 }
 
-function close(schema: Schema): Schema {
+function close(schema: Schema, path: string): Schema {
+  if ('conditions' in schema && Array.isArray(schema.conditions) && schema.conditions.length > 0)
+    throw new Error(`${named(path)} depends on another by when(), which cannot be described: use a test()`);
   // Told by `type`, not by class: a plugin may bring its own copy of yup.
   switch (schema.type) {
     case 'object': {
       const object = schema as ObjectSchema<AnyObject>;
       const fields: Record<string, Schema> = {};
-      for (const [name, field] of Object.entries(object.fields)) {
-        if (!isSchema(field))
-          throw new Error(`the field '${name}' is a reference or lazy, which cannot be described`);
-        fields[name] = close(field);
-      }
+      for (const [name, field] of Object.entries(object.fields))
+        fields[name] = closeField(field, path === '' ? name : `${path}.${name}`);
       return object.shape(fields).noUnknown();
     }
     case 'array': {
-      const array = schema as Schema & { innerType?: Schema; of(inner: Schema): Schema };
-      return isSchema(array.innerType) ? array.of(close(array.innerType)) : array;
+      const array = schema as Schema & { innerType?: unknown; of(inner: Schema): Schema };
+      return array.innerType === undefined ? array : array.of(close(schemaOf(array.innerType, path), path));
+    }
+    case 'tuple': {
+      const { types } = schema.spec as unknown as { types: unknown[] };
+      const spec: object = { types: types.map((each) => close(schemaOf(each, path), path)) };
+      return schema.clone(spec);
     }
     case 'number':
       return schema.test({
@@ -46,18 +52,31 @@ function close(schema: Schema): Schema {
   }
 }
 
+function closeField(field: unknown, path: string): Schema {
+  const schema = close(schemaOf(field, path), path);
+  const standard: unknown = schema.getDefault();
+  if (standard === undefined) return schema;
+  if (schema.isValidSync(standard, { strict: true })) return schema.optional();
+  if ('default' in schema.spec) throw new Error(`${named(path)} has a default that it does not take itself`);
+  // yup makes up an object's default from its fields'; where one of them is required, so is the object.
+  return schema.default(undefined).defined();
+}
+
+function schemaOf(value: unknown, path: string): Schema {
+  if (isSchema(value)) return value;
+  throw new Error(`${named(path)} is a reference or lazy, which cannot be described`);
+}
+
 function isSchema(value: unknown): value is Schema {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'describe' in value &&
-    'validateSync' in value &&
-    !isLazy(value)
-  );
+  return typeof value === 'object' && value !== null && 'validateSync' in value && 'getDefault' in value && !isLazy(value);
 }
 
 function isLazy(value: object): boolean {
   return 'type' in value && value.type === 'lazy';
+}
+
+function named(path: string): string {
+  return path === '' ? 'the schema' : `the field '${path}'`;
 }
 
 /**
@@ -67,6 +86,7 @@ function isLazy(value: object): boolean {
  *   problems by field in `details.fields`
  */
 export function parameterCheck(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
+  const hasDefaults = describesDefaults(schema.describe());
   return (sent) => {
     const value = sent ?? {};
     try {
@@ -79,8 +99,14 @@ export function parameterCheck(schema: ObjectSchema<AnyObject>): (sent: unknown)
       });
     }
     // The value is known to fit, so a cast only fills in defaults.
-    return schema.cast(value, { assert: false });
+    return hasDefaults ? schema.cast(value, { assert: false }) : value;
   };
+}
+
+/** Whether a described schema has a default anywhere in it. */
+function describesDefaults(description: object): boolean {
+  if ('fields' in description) return Object.values(description.fields ?? {}).some(describesDefaults);
+  return 'default' in description && description.default !== undefined;
 }
 
 function isValidationError(error: unknown): error is ValidationError {
@@ -89,7 +115,7 @@ function isValidationError(error: unknown): error is ValidationError {
 
 function problemsOf(error: ValidationError): FieldProblem[] {
   const inner = error.inner.length > 0 ? error.inner : [error];
-  return inner.slice(0, MAX_PROBLEMS).flatMap(fieldProblems);
+  return inner.slice(0, MAX_PROBLEMS).flatMap(fieldProblems).slice(0, MAX_PROBLEMS);
 }
 
 function fieldProblems({ path = '', type, params, message }: ValidationError): FieldProblem[] {

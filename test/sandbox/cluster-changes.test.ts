@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import type { UnitBehaviour } from '../../src/sandbox/unit-behaviour.js';
-import { MACHINE_A, MACHINE_B, openSandbox, service, TWO_MACHINES } from './open-sandbox.js';
+import { MACHINE_A, MACHINE_B, openSandbox, service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 interface Row {
   machineID: string;

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { ask, openSandbox } from './open-sandbox.js';
+import { ask, openSandbox } from '../support/open-sandbox.js';
 
 test('a token leads to its members, below a key of the token', async (t) => {
   const members = [

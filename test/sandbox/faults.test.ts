@@ -1,6 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
-import { ask, openSandbox, service } from './open-sandbox.js';
+import { ask, openSandbox, service } from '../support/open-sandbox.js';
 
 const TWO_HOSTS = ['127.0.0.1', '127.0.0.2'];
 

@@ -2,7 +2,7 @@ import { request } from 'node:http';
 import test from 'ava';
 import * as fc from 'fast-check';
 import { unitFileHash } from '../../src/sandbox/unit-file.js';
-import { MACHINE_A, MACHINE_B, openSandbox, service, TWO_MACHINES } from './open-sandbox.js';
+import { MACHINE_A, MACHINE_B, openSandbox, service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 interface Page {
   units?: { name: string }[];

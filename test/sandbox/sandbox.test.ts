@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import { isUnitName } from '../../src/grammar.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
-import { ask, openSandbox } from './open-sandbox.js';
+import { ask, openSandbox } from '../support/open-sandbox.js';
 
 test('the ready-made cluster is found under its token and shows what an operator meets', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);

@@ -1,3 +1,4 @@
+import { Socket } from 'node:net';
 import { type ChannelModel, connect as amqpConnect } from 'amqplib';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
 import type { Connect } from '../../src/messaging/session.js';
@@ -10,6 +11,23 @@ export interface TestBroker {
   connect: Connect;
   /** A connection of the test's own. */
   open(): Promise<ChannelModel>;
+}
+
+/** Connects as `connect` does, and can cut every connection that was made so, as a network does that fails. */
+export function cuttable(broker: TestBroker): { connect: Connect; cut: () => void } {
+  const cuts = new Set<() => void>();
+  const connect: Connect = async (url, options) => {
+    const connection = await broker.connect(url, options);
+    const socket: unknown = 'stream' in connection.connection ? connection.connection.stream : undefined;
+    const cut = () => {
+      if (socket instanceof Socket) socket.destroy(new Error('cut by the test'));
+      else void connection.close();
+    };
+    cuts.add(cut);
+    connection.once('close', () => cuts.delete(cut));
+    return connection;
+  };
+  return { connect, cut: () => cuts.forEach((cut) => cut()) };
 }
 
 /** The embedded broker, and RabbitMQ where `RABBITMQ_URL` says that one runs. */

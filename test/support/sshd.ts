@@ -53,7 +53,7 @@ export interface SshdOptions {
  */
 export function testWithSshd(title: string, implementation: Implementation<[]>): void {
   if (existsSync(SSHD) || process.env.REQUIRE_SERVICES === '1') test(title, implementation);
-  else process.stderr.write(`left out, as ${SSHD} is not installed: ${title}\n`);
+  else process.stderr.write(`left out: ${title} (${SSHD} is not installed; see scripts/install-services)\n`);
 }
 
 /** Starts a server; it accepts connections when this resolves. */

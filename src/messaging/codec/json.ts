@@ -4,6 +4,7 @@ const MAX_DEPTH = 100;
 const CONTENT_TYPE = 'application/json';
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /** JSON (RFC 8259) in UTF-8. */
 export const jsonCodec: Codec = {
@@ -18,7 +19,7 @@ export const jsonCodec: Codec = {
   decode: (body) => {
     if (depthOf(body) > MAX_DEPTH) throw new DecodeError(`nested more than ${MAX_DEPTH} levels deep`);
     try {
-      return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+      return JSON.parse(utf8.decode(body));
     } catch (cause) {
       // The parser's own message quotes the body, which may hold a secret.
       throw new DecodeError(cause instanceof SyntaxError ? 'not valid JSON' : 'not valid UTF-8');

@@ -9,9 +9,15 @@ export class ManualClock implements Clock {
     return this.#now;
   }
 
-  sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      this.after(ms, resolve);
+  sleep(ms: number, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const cancel = this.after(ms, resolve);
+      const stop = () => {
+        cancel();
+        reject(signal?.reason);
+      };
+      signal?.addEventListener('abort', stop, { once: true });
     });
   }
 

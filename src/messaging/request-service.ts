@@ -1,0 +1,83 @@
+import type { Clock } from '../plugin.js';
+import { AnswerLedger } from '../runtime/answer-ledger.js';
+import type { Dispatcher } from '../runtime/dispatcher.js';
+import type { Codecs } from './codec/codecs.js';
+import { type EncodedAnswer, ReplyToChannel } from './reply-channel.js';
+import { RequestIntake, type IntakeOptions } from './request-intake.js';
+import { RequestServer, type RequestServerOptions } from './request-server.js';
+
+export interface RequestServiceOptions
+  extends Omit<RequestServerOptions, 'onDelivery' | 'onLost'>,
+    Pick<IntakeOptions, 'maxMessageBytes' | 'maxAnswerBytes' | 'logFor'> {
+  dispatcher: Dispatcher;
+  codecs: Codecs;
+}
+
+/** Time for answers that are finished to reach the broker at shutdown, and for aborted work to say so. */
+const SETTLE_MS = 5_000;
+
+/** Takes requests off the queue, has them done, and sees to it that each is answered and acknowledged. */
+export class RequestService {
+  readonly #clock: Clock;
+  readonly #dispatcher: Dispatcher;
+  readonly #server: RequestServer;
+  readonly #intake: RequestIntake;
+
+  constructor(options: RequestServiceOptions) {
+    const { dispatcher, clock } = options;
+    this.#clock = clock;
+    this.#dispatcher = dispatcher;
+    this.#server = new RequestServer({
+      ...options,
+      onDelivery: (delivery) => this.#intake.take(delivery),
+      onLost: (live) => dispatcher.dropWaiting(live),
+    });
+    this.#intake = new RequestIntake({
+      ...options,
+      ledger: new AnswerLedger<EncodedAnswer>(clock),
+      replies: [new ReplyToChannel(this.#server.publish)],
+      publish: this.#server.publish,
+    });
+  }
+
+  start(): void {
+    this.#server.start();
+  }
+
+  /** Why no requests are taken right now; empty when they are. */
+  notReady(): string[] {
+    return this.#server.notReady();
+  }
+
+  /** How many messages are held unacknowledged. */
+  get held(): number {
+    return this.#intake.held;
+  }
+
+  /**
+   * Takes nothing more, puts back what was not begun, lets what runs end within the grace time, then aborts it.
+   * @returns whether everything was answered and acknowledged
+   */
+  async drain(graceMs: number): Promise<boolean> {
+    await this.#server.stopConsuming();
+    await this.#dispatcher.drain(graceMs);
+    const settled = await this.#within(SETTLE_MS, this.#intake.settled());
+    this.#intake.stop();
+    return settled;
+  }
+
+  async close(): Promise<void> {
+    await this.#server.close();
+  }
+
+  async #within(ms: number, work: Promise<void>): Promise<boolean> {
+    const limit = new AbortController();
+    const late = this.#clock.sleep(ms, { signal: limit.signal }).then(
+      () => false,
+      () => false,
+    );
+    const done = await Promise.race([work.then(() => true), late]);
+    limit.abort();
+    return done;
+  }
+}

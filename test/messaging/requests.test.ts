@@ -1,0 +1,351 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { randomUUID } from 'node:crypto';
+import test from 'ava';
+import { ActionError } from '../../src/plugin.js';
+import { doing, echo, held } from '../support/actions.js';
+import { brokers, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+// What a message gets: the same over every broker.
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(
+    over('a request is answered to its reply_to, with its correlation_id and in its encoding'),
+    async (t) => {
+      const { queue } = await serveRequests(t, broker, [echo]);
+      const caller = await RawCaller.open(t, broker, queue);
+      const { message, answer } = await caller.ask({ action: 'echo', action_parameters: { number: 7 } });
+      t.is(answer.status, 'completed');
+      t.deepEqual(answer.response_body, { number: 7 });
+      t.deepEqual(answer.request_body, { action: 'echo', action_parameters: { number: 7 } });
+      t.is(answer.id, null);
+      t.is(message.properties.contentType, 'application/json');
+    },
+  );
+
+  test(over('a content type decides over the first byte, and parameters of it are ignored'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const contentType of ['application/json; charset=utf-8', 'application/octet-stream', undefined]) {
+      const { answer } = await caller.ask({ action: 'echo' }, { contentType });
+      t.is(answer.status, 'completed', String(contentType));
+    }
+  });
+
+  test(over('what is wrong with a request is answered by code and field'), async (t) => {
+    const onCluster = doing(async () => ({}), { name: 'on_cluster', target: 'cluster' });
+    const { queue } = await serveRequests(t, broker, [echo, onCluster]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const cases: [request: unknown, code: string, field: string | undefined][] = [
+      [{ action: 'no_such' }, 'unknown_action', undefined],
+      [{ action: '__proto__' }, 'unknown_action', undefined],
+      [{}, 'invalid_request', 'request_body.action'],
+      [{ action: 5 }, 'invalid_request', 'request_body.action'],
+      [
+        { action: 'echo', action_parameters: { number: 'x' } },
+        'invalid_parameters',
+        'action_parameters.number',
+      ],
+      [{ action: 'echo', action_parameters: { nmber: 1 } }, 'invalid_parameters', 'action_parameters.nmber'],
+      [{ action: 'echo', action_parameters: [] }, 'invalid_parameters', 'action_parameters'],
+      [{ action: 'echo', action_parameters: 'x' }, 'invalid_parameters', 'action_parameters'],
+      [{ action: 'echo', etcd_token: 'abc' }, 'invalid_request', 'request_body.etcd_token'],
+      [{ action: 'echo', parameters: { number: 1 } }, 'invalid_request', 'request_body.parameters'],
+      [{ action: 'on_cluster' }, 'invalid_request', 'request_body.etcd_token'],
+      [{ action: 'on_cluster', etcd_token: '' }, 'invalid_request', 'request_body.etcd_token'],
+      [{ action: 'on_cluster', etcd_token: '../x' }, 'invalid_request', 'request_body.etcd_token'],
+      [{ action: 'on_cluster', etcd_token: 'x'.repeat(129) }, 'invalid_request', 'request_body.etcd_token'],
+      [{ action: 'on_cluster', etcd_token: ['x'] }, 'invalid_request', 'request_body.etcd_token'],
+    ];
+    for (const [request, code, field] of cases) {
+      const { answer } = await caller.ask(request);
+      const { response_body: body } = answer;
+      t.is(answer.status, 'error');
+      t.is(body.code, code, JSON.stringify(request));
+      t.is(body.errors?.length, 1);
+      if (field !== undefined) t.is(body.details?.fields?.[0]?.field, field, JSON.stringify(request));
+    }
+  });
+
+  test(over('what is not a request is put into the error queue with the reason, whole'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo], { maxMessageBytes: 2_000 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const request = JSON.stringify({ request_body: { action: 'echo' } });
+    const deep = `{"request_body":${'['.repeat(500)}${']'.repeat(500)}}`;
+    const cases: [
+      body: Buffer | string,
+      options: { replyTo?: string; contentType?: string },
+      reason: RegExp,
+    ][] = [
+      ['', {}, /not in an encoding/],
+      ['hello', {}, /not in an encoding/],
+      [Buffer.from([131, 104]), {}, /not in an encoding/],
+      ['{"request_body":', {}, /not valid JSON/],
+      [Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), {}, /UTF-8/],
+      [deep, {}, /nested/],
+      ['[1]', { contentType: 'application/json' }, /not a map/],
+      ['{}', {}, /no request_body/],
+      ['{"request_body":[]}', {}, /no request_body/],
+      ['{"status":"completed","request_body":{"action":"echo"}}', {}, /status/],
+      ['{"id":"5","request_body":{"action":"echo"}}', {}, /id/],
+      ['{"id":9007199254740993,"request_body":{"action":"echo"}}', {}, /id/],
+      [request, { replyTo: queue }, /reply_to/],
+      [request, { replyTo: `${queue}_error` }, /reply_to/],
+      [JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } }), {}, /2\d\d\d bytes/],
+    ];
+    for (const [body, options, reason] of cases) {
+      caller.publish(body, { ...options, messageId: 'm1', headers: { mine: 'kept' } });
+      const message = await caller.take('error queue');
+      t.deepEqual(message.content, Buffer.from(body));
+      t.regex(String(message.properties.headers?.['x-reason']), reason);
+      t.is(message.properties.headers?.mine, 'kept');
+      t.is(message.properties.messageId, 'm1');
+    }
+    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+  });
+
+  test(over('without anyone to answer, a change is run and a read is skipped'), async (t) => {
+    const runs: string[] = [];
+    const actions = (['read', 'change'] as const).map((effect) =>
+      doing(async () => ({ n: runs.push(effect) }), { name: effect, effect }),
+    );
+    const { queue, logs } = await serveRequests(t, broker, actions);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const action of ['read', 'change']) caller.publish(JSON.stringify({ request_body: { action } }));
+    await eventually('the change ran', () => runs.length > 0);
+    t.is((await caller.ask({ action: 'read' })).answer.status, 'completed');
+    t.deepEqual(runs, ['change', 'read']);
+    t.is(logs.find(/request skipped/)[0]?.level, 'warn');
+  });
+
+  test(
+    over('an action that fails unforeseen tells the caller nothing of it, and the log everything'),
+    async (t) => {
+      const thrown: unknown[] = [new TypeError('secret reason'), 'text', undefined, null, { code: 'x' }];
+      const throwing = doing(async () => {
+        throw thrown.shift();
+      });
+      const { queue, logs } = await serveRequests(t, broker, [throwing]);
+      const caller = await RawCaller.open(t, broker, queue);
+      for (let left = thrown.length; left > 0; left--) {
+        const { message, answer } = await caller.ask({ action: 'act' });
+        t.is(answer.response_body.code, 'internal');
+        t.notRegex(message.content.toString(), /secret|requests\.test/);
+      }
+      t.regex(
+        String(logs.find(/failed unforeseen/)[0]?.error),
+        /TypeError: secret reason\n\s+at .*requests\.test/,
+      );
+    },
+  );
+
+  test(over("an action's own error reaches the caller with its code and details"), async (t) => {
+    const refusing = doing(async () => {
+      throw new ActionError('too_cold', 'It is too cold', { details: { degrees: -5 } });
+    });
+    const { queue } = await serveRequests(t, broker, [refusing]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const { answer } = await caller.ask({ action: 'act' });
+    t.deepEqual(answer.response_body, {
+      errors: ['It is too cold'],
+      code: 'too_cold',
+      details: { degrees: -5 },
+    });
+  });
+
+  test(over('an answer that is too large or cannot be encoded is replaced by an error'), async (t) => {
+    const cyclic: { self?: unknown } = {};
+    cyclic.self = cyclic;
+    const results: object[] = [{ text: 'x'.repeat(5_000) }, cyclic];
+    const { queue } = await serveRequests(t, broker, [doing(async () => results.shift())], {
+      maxAnswerBytes: 4_000,
+    });
+    const caller = await RawCaller.open(t, broker, queue);
+    t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'answer_too_large');
+    t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'internal');
+  });
+
+  test(over('an answer whose reply queue is gone is dropped, told, and harms nobody'), async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, logs } = await serveRequests(t, broker, [action, echo]);
+    const [leaving, staying] = [
+      await RawCaller.open(t, broker, queue),
+      await RawCaller.open(t, broker, queue),
+    ];
+    leaving.send({ action: 'act' });
+    await eventually('the action runs', () => begun() === 1);
+    await leaving.leave();
+    letGo();
+    await eventually('it is told', () => logs.find(/answer dropped/).length === 1);
+    t.is((await staying.ask({ action: 'echo' })).answer.status, 'completed');
+    t.is(logs.find(/broker is away/).length, 0);
+  });
+
+  test(over('the header timeout-ms is a deadline that stops the work'), async (t) => {
+    let stopped: unknown;
+    const waiting = doing(async ({ signal }) => {
+      await new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject((stopped = signal.reason))),
+      );
+      return undefined;
+    });
+    const { queue } = await serveRequests(t, broker, [waiting]);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const value of [30, '30']) {
+      const { answer } = await caller.ask({ action: 'act' }, { headers: { 'timeout-ms': value } });
+      t.is(answer.response_body.code, 'timeout');
+      t.true(stopped instanceof ActionError);
+    }
+    for (const value of [0, -1, 'soon', true]) {
+      const { answer } = await caller.ask({ action: 'act' }, { headers: { 'timeout-ms': value } });
+      t.is(answer.response_body.details?.fields?.[0]?.field, 'timeout-ms', String(value));
+    }
+  });
+
+  test(
+    over('a request whose connection is lost while it runs is answered once, not done twice'),
+    async (t) => {
+      const { action, begun, letGo } = held({ effect: 'change' });
+      const { queue, cut, service } = await serveRequests(t, broker, [action]);
+      const caller = await RawCaller.open(t, broker, queue);
+      const id = caller.send({ action: 'act' }, { messageId: 'change-1', persistent: true });
+      await eventually('the change runs', () => begun() === 1);
+      cut();
+      await eventually('the loss is seen', () => service.notReady().length > 0);
+      await eventually('it is connected again', () => service.notReady().length === 0);
+      letGo();
+      const { answer } = await caller.answerTo(id);
+      t.deepEqual(answer.response_body, { run: 1 });
+      await eventually('everything is acknowledged', () => service.held === 0);
+      t.is(begun(), 1);
+      t.is(await caller.waiting(), 0);
+    },
+  );
+
+  test(over('a finished answer that could not be sent is sent after the connection is back'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, cut, service } = await serveRequests(t, broker, [action]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.send({ action: 'act' }, { messageId: 'change-2', persistent: true });
+    await eventually('the change runs', () => begun() === 1);
+    cut();
+    letGo();
+    await eventually('the loss is seen', () => service.notReady().length > 0);
+    const { answer } = await caller.answerTo(id);
+    t.is(answer.status, 'completed');
+    await eventually('everything is acknowledged', () => service.held === 0);
+    t.is(begun(), 1);
+  });
+
+  test(over('a redelivered change of which nothing is known is not run again; a read is'), async (t) => {
+    const runs: string[] = [];
+    const named = (name: string, definition: Parameters<typeof doing>[1]) =>
+      doing(async () => ({ runs: runs.push(name) }), { name, ...definition });
+    const queue = `test_${randomUUID()}`;
+    const caller = await RawCaller.open(t, broker, queue);
+    const ids = await sendByALostWorker(broker, queue, caller, ['read', 'change', 'again']);
+    await serveRequests(
+      t,
+      broker,
+      [
+        named('read', { effect: 'read' }),
+        named('change', { effect: 'change' }),
+        named('again', { effect: 'change', redelivery: 'run-again' }),
+      ],
+      { queue, concurrency: 1 },
+    );
+    const answers = await Promise.all(ids.map(async (id) => (await caller.answerTo(id)).answer));
+    t.deepEqual(
+      answers.map(({ response_body: { code } }) => code),
+      [undefined, 'outcome_unknown', undefined],
+    );
+    t.deepEqual(runs, ['read', 'again']);
+  });
+
+  test(over('what was not begun at shutdown is put back unmarked, and what runs is answered'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const options = { persistent: true, headers: { 'timeout-ms': 60_000, CC: ['elsewhere'] }, messageId: 'm' };
+    const running = caller.send({ action: 'act' }, options);
+    const waiting = [1, 2, 3].map(() => caller.send({ action: 'act' }, options));
+    await eventually('all are held', () => service.held === 4 && begun() === 1);
+    const drained = service.drain(10_000);
+    await eventually('the waiting ones are put back', () => service.held === 1);
+    letGo();
+    t.true(await drained);
+    t.is((await caller.answerTo(running)).answer.status, 'completed');
+    t.is(begun(), 1);
+    for (const id of waiting) {
+      const message = await caller.take('queue');
+      t.false(message.fields.redelivered ?? false);
+      t.is(message.properties.correlationId, id);
+      t.is(message.properties.headers?.['timeout-ms'], 60_000);
+      t.is(message.properties.headers?.CC, undefined);
+    }
+  });
+
+  test(over('what still runs after the grace time is stopped and answered'), async (t) => {
+    const { action, begun } = held();
+    const { queue, service } = await serveRequests(t, broker, [action]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    t.true(await service.drain(20));
+    t.is((await caller.answerTo(id)).answer.response_body.code, 'cancelled');
+  });
+
+  test(over('a deleted queue is made anew'), async (t) => {
+    const { queue, service, logs } = await serveRequests(t, broker, [echo]);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    await channel.deleteQueue(queue);
+    if (broker.name === 'RabbitMQ')
+      await eventually('it is told', () => logs.find(/broker is away/).length === 1);
+    else return t.is(service.notReady().length, 0, 'the embedded broker does not tell of deleted queues');
+    const caller = await RawCaller.open(t, broker, queue);
+    await eventually('it is ready', () => service.notReady().length === 0);
+    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+  });
+
+  test(over('a hundred requests at once each get their own answer'), async (t) => {
+    const shuffling = doing(async ({ parameters }) => {
+      await sleep(Math.random() * 5);
+      return { parameters };
+    });
+    const { queue } = await serveRequests(t, broker, [shuffling]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const asked = Array.from({ length: 100 }, (_, n) => String(n));
+    const answers = await Promise.all(
+      asked.map(
+        async (text) =>
+          (await caller.ask({ action: 'act', action_parameters: { text } })).answer.response_body,
+      ),
+    );
+    t.deepEqual(
+      answers,
+      asked.map((text) => ({ parameters: { text } })),
+    );
+  });
+}
+
+/** Sends requests that another worker takes and then is lost with, so that they wait to be delivered again. */
+async function sendByALostWorker(
+  broker: TestBroker,
+  queue: string,
+  caller: RawCaller,
+  actions: readonly string[],
+): Promise<string[]> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await channel.assertQueue(queue, { durable: true });
+  let taken = 0;
+  await channel.consume(queue, () => taken++);
+  const ids = actions.map((action) => caller.send({ action }, { messageId: `${action}-1` }));
+  await eventually('the worker has them', () => taken === actions.length);
+  await connection.close();
+  return ids;
+}
