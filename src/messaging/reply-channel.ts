@@ -6,8 +6,11 @@ import type { RequestLog } from '../plugin.js';
 
 /** An answer as it goes out. */
 export interface EncodedAnswer {
+  /** The whole envelope in the request's encoding. */
   body: Buffer;
   contentType: string;
+  /** The same envelope as plain data, for ways that have an encoding of their own. */
+  envelope: Record<string, unknown>;
 }
 
 /** A way for an answer to reach its caller. */

@@ -166,10 +166,10 @@ export class RequestIntake {
 
   #encode({ codec, envelope, log, id }: Received, answer: Answer): EncodedAnswer {
     const { maxAnswerBytes } = this.#options;
-    const encoded = (each: Answer) => ({
-      body: codec.encode(answerEnvelope(envelope, each)),
-      contentType: codec.contentType,
-    });
+    const encoded = (each: Answer): EncodedAnswer => {
+      const plain = answerEnvelope(envelope, each);
+      return { body: codec.encode(plain), contentType: codec.contentType, envelope: plain };
+    };
     const failed = (code: string, message: string) =>
       encoded({ status: 'error', body: { errors: [message], code } });
     try {

@@ -1,0 +1,131 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import test, { type ExecutionContext } from 'ava';
+import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
+import { ActionError } from '../../src/plugin.js';
+import { doing, echo, held } from '../support/actions.js';
+import { brokers, cuttable, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { serveRequests } from '../support/requests.js';
+
+function clientOf(
+  t: ExecutionContext,
+  broker: TestBroker,
+  options: Partial<ClientOptions>,
+): FleetManagerClient {
+  const client = new FleetManagerClient({ urls: [broker.url], connect: broker.connect, ...options });
+  t.teardown(async () => client.close());
+  return client;
+}
+
+const failure = (error: unknown) => (error instanceof FleetManagerError ? error.code : String(error));
+
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(over('a call gives the result of the action'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const client = clientOf(t, broker, { queue });
+    t.deepEqual(await client.call('echo', { parameters: { number: 3 } }), { number: 3 });
+  });
+
+  test(
+    over('an error of the action has its code, its text, its details and whose fault it is'),
+    async (t) => {
+      const refusing = doing(async () => {
+        throw new ActionError('unit_not_found', 'no unit x', { details: { unit: 'x' } });
+      });
+      const { queue } = await serveRequests(t, broker, [refusing]);
+      const error = await t.throwsAsync(clientOf(t, broker, { queue }).call('act'), {
+        instanceOf: FleetManagerError,
+      });
+      t.like(error, { code: 'unit_not_found', message: 'no unit x', fault: 'caller', retryable: false });
+      t.deepEqual(error.details, { unit: 'x' });
+    },
+  );
+
+  test(over('answers of many calls at once are never mixed up'), async (t) => {
+    const shuffling = doing(async ({ parameters }) => {
+      await sleep(Math.random() * 5);
+      return { parameters };
+    });
+    const { queue } = await serveRequests(t, broker, [shuffling]);
+    const clients = [clientOf(t, broker, { queue }), clientOf(t, broker, { queue })];
+    const calls = Array.from({ length: 200 }, async (_, n) => {
+      const parameters = { text: `call ${n}` };
+      return [parameters, await clients[n % 2]?.call('act', { parameters })];
+    });
+    for (const [parameters, result] of await Promise.all(calls)) t.deepEqual(result, { parameters });
+  });
+
+  test(over('the timeout is sent along, so the service stops its work'), async (t) => {
+    const { action, begun } = held();
+    const { queue, service } = await serveRequests(t, broker, [action]);
+    const error = await t.throwsAsync(clientOf(t, broker, { queue }).call('act', { timeoutMs: 40 }));
+    t.is(failure(error), 'timeout');
+    t.is(begun(), 1);
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
+  test(over('an aborted call rejects with the reason, and its late answer disturbs nobody'), async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, service } = await serveRequests(t, broker, [action, echo]);
+    const client = clientOf(t, broker, { queue });
+    const abort = new AbortController();
+    const call = client.call('act', { signal: abort.signal });
+    await eventually('it runs', () => begun() === 1);
+    abort.abort(new Error('enough'));
+    await t.throwsAsync(call, { message: 'enough' });
+    letGo();
+    await eventually('it is answered', () => service.held === 0);
+    t.deepEqual(await client.call('echo'), { number: 0 });
+    await t.throwsAsync(client.call('echo', { signal: abort.signal }), { message: 'enough' });
+  });
+
+  test(over('a call works on when the connection of the client is lost under way'), async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue } = await serveRequests(t, broker, [action]);
+    const { connect, cut } = cuttable(broker);
+    const client = clientOf(t, broker, { queue, connect });
+    const call = client.call('act', { timeoutMs: 20_000 });
+    await eventually('it runs', () => begun() === 1);
+    cut();
+    letGo();
+    t.deepEqual(await call, { run: 1 });
+  });
+
+  test(over('a call works on when the connection of the service is lost under way'), async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, cut } = await serveRequests(t, broker, [action]);
+    const client = clientOf(t, broker, { queue });
+    const call = client.call('act', { timeoutMs: 20_000 });
+    await eventually('it runs', () => begun() === 1);
+    cut();
+    letGo();
+    t.deepEqual(await call, { run: 1 });
+    t.is(begun(), 1);
+  });
+
+  test(over('a call to a service that is not there says so'), async (t) => {
+    const client = clientOf(t, broker, { queue: 'no_such_queue' });
+    t.is(failure(await t.throwsAsync(client.call('echo'))), 'service_unavailable');
+  });
+
+  test(over('closing a client fails what waits'), async (t) => {
+    const { action, begun } = held();
+    const { queue } = await serveRequests(t, broker, [action]);
+    const client = clientOf(t, broker, { queue });
+    const call = client.call('act');
+    await eventually('it runs', () => begun() === 1);
+    await Promise.all([t.throwsAsync(call, { message: /closed/ }), client.close()]);
+    t.is(failure(await t.throwsAsync(client.call('act'))), 'cancelled');
+  });
+}
+
+test('a call when no broker can be reached says so after its timeout', async (t) => {
+  const connect = () => Promise.reject(new Error('nobody is there'));
+  const client = new FleetManagerClient({ urls: ['amqp://127.0.0.1:1'], connect, queue: 'q' });
+  t.teardown(async () => client.close());
+  const error = await t.throwsAsync(client.call('echo', { timeoutMs: 1 }));
+  t.is(failure(error), 'service_unavailable');
+  t.regex(error?.message ?? '', /nobody is there/);
+});

@@ -1,0 +1,183 @@
+import { execFile, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { connect } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { FleetManagerClient } from '../src/client/client.js';
+import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { eventually } from './support/eventually.js';
+import { leftOut } from './support/left-out.js';
+import { startWorker } from './support/worker.js';
+
+// The service as it is run: processes of its own, a real RabbitMQ, a real etcd for discovery, a pretend fleet.
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service on RabbitMQ', 'RABBITMQ_URL');
+const etcdUrl = process.env.ETCD_URL ?? leftOut('the service with etcd', 'ETCD_URL');
+const SCRIPTS = new URL('../scripts/', import.meta.url).pathname;
+const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
+
+interface World {
+  sandbox: Sandbox;
+  token: string;
+  queue: string;
+  env: Record<string, string>;
+}
+
+/** A cluster whose fleet answers slowly, known to etcd by a token, and a queue of its own. */
+async function world(t: ExecutionContext, broker: string, etcd: string, answerMs = 0): Promise<World> {
+  const sandbox = await startSandbox({ delays: { answer: answerMs } });
+  t.teardown(async () => sandbox.stop());
+  const token = randomUUID();
+  const put = async (key: string, value: string) =>
+    fetch(`${etcd}/v2/keys/discovery/${token}/${key}`, {
+      method: 'PUT',
+      body: new URLSearchParams({ value }),
+    });
+  await put('_config/size', '1');
+  await put('member1', 'node1=http://127.0.0.1:2380');
+  const queue = `service_${token}`;
+  t.teardown(async () => deleteQueues(broker, queue).catch(() => {}));
+  const env = {
+    AMQP_URL: broker,
+    QUEUE_NAME: queue,
+    ETCD_DISCOVERY_URL: `${etcd}/v2/keys/discovery`,
+    FLEET_API_PORT: String(sandbox.fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/8',
+  };
+  return { sandbox, token, queue, env };
+}
+
+async function deleteQueues(broker: string, queue: string): Promise<void> {
+  const connection = await connect(broker);
+  const channel = await connection.createChannel();
+  for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+  await connection.close();
+}
+
+function clientOf(t: ExecutionContext, broker: string, queue: string): FleetManagerClient {
+  const client = new FleetManagerClient({ urls: [broker], queue });
+  t.teardown(async () => client.close());
+  return client;
+}
+
+if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
+  test('the three actions answer through the call command, 261 units over three pages', async (t) => {
+    const { sandbox, token, env } = await world(t, rabbitmqUrl, etcdUrl);
+    sandbox.cluster.addUnits(261 - sandbox.cluster.units().length);
+    await startWorker(t, env);
+    const call = async (...args: string[]): Promise<unknown> => {
+      const { stdout } = await promisify(execFile)(
+        process.execPath,
+        ['--import=tsx', CLI, 'call', ...args, '--cluster', token],
+        { env: { PATH: process.env.PATH, ...env }, maxBuffer: 16 * 1024 * 1024 },
+      );
+      return JSON.parse(stdout);
+    };
+    const [machines, units, states] = await Promise.all([
+      call('list_machines', '--params', '{"metadata":{"region":"eu-west"}}'),
+      call('list_units'),
+      call('list_unit_states', '--param', `machine_id=${sandbox.cluster.machines[0]?.id}`),
+    ]);
+    t.deepEqual(
+      machines,
+      sandbox.cluster.machines.filter(({ metadata }) => metadata.region === 'eu-west'),
+    );
+    t.is(new Set((units as { name: string }[]).map(({ name }) => name)).size, 261);
+    const pages = sandbox.cluster.requests.filter(({ path }) => path.includes('/units'));
+    t.true(pages.length >= 3);
+    t.true(
+      (states as { machineID: string }[]).every(
+        ({ machineID }) => machineID === sandbox.cluster.machines[0]?.id,
+      ),
+    );
+  });
+
+  test('a worker that is killed under load loses nothing: another answers every request', async (t) => {
+    const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 100);
+    const [first] = await Promise.all([startWorker(t, env), startWorker(t, env)]);
+    const client = clientOf(t, rabbitmqUrl, queue);
+    const calls = Array.from({ length: 100 }, () =>
+      client.call('list_machines', { cluster: token, timeoutMs: 60_000 }),
+    );
+    await calls[0];
+    first.process.kill('SIGKILL');
+    t.is(await first.ended, 'SIGKILL');
+    for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
+  });
+
+  test('a worker that is told to stop under load answers what runs, puts back what waits, and ends well', async (t) => {
+    const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 300);
+    const first = await startWorker(t, { ...env, CONCURRENCY: '2' });
+    const client = clientOf(t, rabbitmqUrl, queue);
+    const calls = Array.from({ length: 20 }, () =>
+      client.call('list_machines', { cluster: token, timeoutMs: 60_000 }),
+    );
+    await calls[0];
+    first.process.kill('SIGTERM');
+    t.is(await first.ended, 0);
+    t.like(first.lines.at(-1), { message: 'shut down', clean: true });
+    await startWorker(t, env);
+    for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
+  });
+
+  test('a second signal ends a worker at once', async (t) => {
+    const { sandbox, token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
+    sandbox.cluster.fail({ kind: 'hang' });
+    const worker = await startWorker(t, env);
+    const client = clientOf(t, rabbitmqUrl, queue);
+    const call = client.call('list_machines', { cluster: token });
+    await eventually('it runs', () => sandbox.cluster.requests.length > 0);
+    worker.process.kill('SIGTERM');
+    await eventually('it drains', () => worker.lines.some(({ message }) => message === 'shutting down'));
+    worker.process.kill('SIGTERM');
+    t.is(await worker.ended, 143);
+    await Promise.all([t.throwsAsync(call), client.close()]);
+  });
+
+  test('an existing queue with other arguments is used as it is', async (t) => {
+    const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
+    const connection = await connect(rabbitmqUrl);
+    const channel = await connection.createChannel();
+    await channel.assertQueue(queue, { durable: true, maxLength: 1_000 });
+    await connection.close();
+    await startWorker(t, env);
+    t.true(Array.isArray(await clientOf(t, rabbitmqUrl, queue).call('list_machines', { cluster: token })));
+  });
+
+  test('after RabbitMQ was stopped and started, everything that was asked is answered', async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
+    t.teardown(async () => rm(directory, { recursive: true, force: true }));
+    const { stdout: port } = await promisify(execFile)(join(SCRIPTS, 'free-port'));
+    const broker = `amqp://guest:guest@127.0.0.1:${port.trim()}`;
+    const start = async () => {
+      const rabbitmq = spawn(join(SCRIPTS, 'rabbitmq'), [directory, port.trim()], { stdio: 'ignore' });
+      t.teardown(() => rabbitmq.kill('SIGKILL'));
+      const answers = async () =>
+        connect(broker).then(
+          (connection) => connection.close().then(() => true),
+          () => false,
+        );
+      for (let left = 4; left > 0; left--)
+        if (await eventually('it serves', answers).catch(() => false)) break;
+      return rabbitmq;
+    };
+    const rabbitmq = await start();
+    const { token, queue, env } = await world(t, broker, etcdUrl, 300);
+    const worker = await startWorker(t, { ...env, CONCURRENCY: '2' });
+    const client = clientOf(t, broker, queue);
+    const calls = Array.from({ length: 10 }, () =>
+      client.call('list_machines', { cluster: token, timeoutMs: 100_000 }),
+    );
+    await calls[0];
+    rabbitmq.kill('SIGTERM');
+    await once(rabbitmq, 'exit');
+    await start();
+    for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
+    const told = worker.lines.map(({ message }) => message);
+    t.is(told.filter((message) => message === 'the broker is away').length, 1);
+    t.is(told.filter((message) => message === 'over: the broker is away').length, 1);
+  });
+}

@@ -1,0 +1,48 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import type { ExecutionContext } from 'ava';
+
+export interface Worker {
+  process: ChildProcess;
+  /** Its log so far, a parsed line each. */
+  lines: Record<string, unknown>[];
+  /** Resolves with the exit code, or the signal that ended it. */
+  ended: Promise<number | string>;
+}
+
+const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
+
+/** Runs the service as a process of its own, until the test ends; resolves when it takes requests. */
+export async function startWorker(t: ExecutionContext, env: Record<string, string>): Promise<Worker> {
+  const process_ = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
+    env: { PATH: process.env.PATH, HTTP_PORT: 'off', LOG_FORMAT: 'json', ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const lines: Record<string, unknown>[] = [];
+  const ended = once(process_, 'exit').then(([code, signal]) =>
+    Number.isInteger(code) ? Number(code) : String(signal),
+  );
+  t.teardown(async () => {
+    process_.kill('SIGKILL');
+    await ended;
+  });
+  const reader = createInterface(process_.stderr);
+  const ready = new Promise<void>((resolve, reject) => {
+    reader.on('line', (line) => {
+      lines.push(parsed(line));
+      if (lines.at(-1)?.message === 'taking requests') resolve();
+    });
+    void ended.then((code) => reject(new Error(`the worker ended with ${code}: ${JSON.stringify(lines)}`)));
+  });
+  await ready;
+  return { process: process_, lines, ended };
+}
+
+function parsed(line: string): Record<string, unknown> {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return { message: line };
+  }
+}
