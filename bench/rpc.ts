@@ -98,11 +98,15 @@ async function exists(queue: string): Promise<boolean> {
   );
 }
 
+function median(values: number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
 async function measure(server: Server, inFlight: number): Promise<Figures> {
   const cpuBefore = cpuSeconds(server);
   const latencies = await load(server, inFlight, seconds);
   const cpu = cpuSeconds(server) - cpuBefore;
-  const sorted = latencies.sort((a, b) => a - b);
+  const sorted = latencies.toSorted((a, b) => a - b);
   const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
   return {
     perSecond: sorted.length / seconds,
@@ -156,8 +160,6 @@ function cpuSeconds({ process: { pid } }: Server): number {
 }
 
 function print(results: Map<string, Figures[]>): void {
-  const median = (values: number[]) =>
-    values.sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
   process.stdout.write(`medians of ${rounds} rounds of ${seconds} s, Node ${process.version}\n\n`);
   process.stdout.write(`${'server'.padEnd(34)} requests/s   p50 ms   p99 ms   server CPU us/request\n`);
   for (const [key, figures] of results) {

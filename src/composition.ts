@@ -11,7 +11,7 @@ import type { Configuration } from './configuration.js';
 import { type NamedClusters, readClustersFile } from './fleet/clusters-file.js';
 import { DiscoveryResolver } from './fleet/etcd-resolver.js';
 import { FleetHttpTransport } from './fleet/fleet-http-transport.js';
-import { Log } from './logging.js';
+import type { Log } from './logging.js';
 import { Codecs } from './messaging/codec/codecs.js';
 import { jsonCodec } from './messaging/codec/json.js';
 import { RequestService } from './messaging/request-service.js';

@@ -131,10 +131,10 @@ export const Clock: Token<Clock> = Symbol.for('fleet-manager:Clock');
 export type Target = 'cluster' | 'optional' | 'none';
 
 /** What `handle` gets. */
-export interface ActionRequest<Parameters, Cluster> {
+export interface ActionRequest<P, C> {
   /** Checked against the action's schema, defaults filled in. */
-  parameters: Parameters;
-  cluster: Cluster;
+  parameters: P;
+  cluster: C;
   /** Aborted at the deadline, when the caller is gone, and when the service must stop. Pass it on. */
   signal: AbortSignal;
   log: RequestLog;

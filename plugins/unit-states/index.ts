@@ -28,7 +28,10 @@ export default defineAction({
   inject: { fleet: FleetTransport },
 
   async handle({ parameters, cluster, signal }, { fleet }) {
-    const { unit_name: unitName, machine_id: machineID } = parameters;
-    return fleet.unitStates(cluster, { unitName, machineID, signal });
+    return fleet.unitStates(cluster, {
+      unitName: parameters.unit_name,
+      machineID: parameters.machine_id,
+      signal,
+    });
   },
 });

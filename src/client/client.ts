@@ -61,8 +61,8 @@ export class FleetManagerError extends Error {
 }
 
 interface Pending {
-  answered(envelope: AnswerEnvelope): void;
-  failed(error: unknown): void;
+  answered: (envelope: AnswerEnvelope) => void;
+  failed: (error: unknown) => void;
 }
 
 /** Time for the service's own word of a passed deadline to arrive. */
@@ -93,7 +93,7 @@ export class FleetManagerClient {
       tls,
       log = SILENT,
       clock = systemClock,
-      connect = amqpConnect,
+      connect = (url, settings) => amqpConnect(url, settings),
     } = options;
     this.#queue = queue;
     this.#clock = clock;
@@ -156,7 +156,7 @@ export class FleetManagerClient {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
-    for (const { failed } of this.#pending.values()) failed(closedError());
+    for (const call of this.#pending.values()) call.failed(closedError());
     await this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue)).catch(() => {});
     await this.#session.close();
   }

@@ -23,7 +23,8 @@ export class Delivery {
 
   get redelivered(): boolean {
     // The embedded broker leaves it undefined on a first delivery.
-    return this.#message.fields.redelivered === true;
+    const redelivered: unknown = this.#message.fields.redelivered;
+    return redelivered === true;
   }
 
   /**

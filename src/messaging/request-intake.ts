@@ -239,7 +239,15 @@ function carriedOver(properties: MessageProperties): Options.Publish & { headers
     ([name, value]) => !/^b?cc$/i.test(name) && ['string', 'number', 'boolean'].includes(typeof value),
   );
   return {
-    ...{ contentType, contentEncoding, correlationId, replyTo, messageId, timestamp, type, appId, priority },
+    contentType,
+    contentEncoding,
+    correlationId,
+    replyTo,
+    messageId,
+    timestamp,
+    type,
+    appId,
+    priority,
     headers: Object.fromEntries(headers),
   };
 }

@@ -54,11 +54,14 @@ export class AnswerLedger<A> {
    */
   track(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): void {
     this.#running.set(key, outcome);
-    void outcome.then((answer) => {
-      if (this.#running.get(key) === outcome) this.#running.delete(key);
-      if (answer !== undefined) this.#keep(key, answer, bytes(answer));
-      else remember(this.#neverBegun, key, this.#maxEntries);
-    });
+    void this.#settle(key, outcome, bytes);
+  }
+
+  async #settle(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): Promise<void> {
+    const answer = await outcome;
+    if (this.#running.get(key) === outcome) this.#running.delete(key);
+    if (answer !== undefined) this.#keep(key, answer, bytes(answer));
+    else remember(this.#neverBegun, key, this.#maxEntries);
   }
 
   #keep(key: string, answer: A, bytes: number): void {

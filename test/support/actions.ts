@@ -35,8 +35,8 @@ export function doing(
 export function held(definition: Parameters<typeof doing>[1] = {}): {
   action: Action;
   /** How many runs have begun. */
-  begun(): number;
-  letGo(): void;
+  begun: () => number;
+  letGo: () => void;
 } {
   let begun = 0;
   const gates: (() => void)[] = [];

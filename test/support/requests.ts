@@ -17,7 +17,7 @@ export interface RunningRequests {
   service: RequestService;
   logs: ReturnType<typeof logLines>;
   /** Cuts the service's connections. */
-  cut(): void;
+  cut: () => void;
 }
 
 interface Settings {

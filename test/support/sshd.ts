@@ -10,12 +10,6 @@ import test, { type Implementation } from 'ava';
 const SSHD = '/usr/sbin/sshd';
 const run = promisify(execFile);
 
-/** Servers that still run; none outlives the test process. */
-const running = new Set<ChildProcess>();
-process.once('exit', () => {
-  for (const child of running) child.kill('SIGKILL');
-});
-
 export type HostKeyType = 'ed25519' | 'ecdsa' | 'rsa';
 
 /** A private SSH server on a loopback address, that takes the user who runs the tests, by one key. */
@@ -141,9 +135,9 @@ async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
       'LogLevel VERBOSE',
     ];
     await writeFile(join(folder, 'sshd_config'), `${lines.join('\n')}\n`);
-    const child = spawn(SSHD, ['-D', '-e', '-f', join(folder, 'sshd_config')], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    // It ends with the test process, even where that is killed.
+    const command = ['--pdeathsig', 'KILL', SSHD, '-D', '-e', '-f', join(folder, 'sshd_config')];
+    const child = spawn('/usr/bin/setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
     const log = await listening(child);
     return {
       address,
@@ -171,7 +165,6 @@ async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
 /** Resolves when sshd listens, with its log as it grows. */
 function listening(child: ChildProcess): Promise<{ text: string }> {
   const log = { text: '' };
-  running.add(child);
   return new Promise((resolve, reject) => {
     child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
       log.text += chunk;
@@ -179,7 +172,6 @@ function listening(child: ChildProcess): Promise<{ text: string }> {
     });
     child.once('error', reject);
     child.once('exit', () => {
-      running.delete(child);
       reject(new Error(`sshd did not start: ${log.text}`));
     });
   });

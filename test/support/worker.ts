@@ -15,19 +15,19 @@ const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
 
 /** Runs the service as a process of its own, until the test ends; resolves when it takes requests. */
 export async function startWorker(t: ExecutionContext, env: Record<string, string>): Promise<Worker> {
-  const process_ = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
+  const worker = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
     env: { PATH: process.env.PATH, HTTP_PORT: 'off', LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const lines: Record<string, unknown>[] = [];
-  const ended = once(process_, 'exit').then(([code, signal]) =>
+  const ended = once(worker, 'exit').then(([code, signal]) =>
     Number.isInteger(code) ? Number(code) : String(signal),
   );
   t.teardown(async () => {
-    process_.kill('SIGKILL');
+    worker.kill('SIGKILL');
     await ended;
   });
-  const reader = createInterface(process_.stderr);
+  const reader = createInterface(worker.stderr);
   const ready = new Promise<void>((resolve, reject) => {
     reader.on('line', (line) => {
       lines.push(parsed(line));
@@ -36,7 +36,7 @@ export async function startWorker(t: ExecutionContext, env: Record<string, strin
     void ended.then((code) => reject(new Error(`the worker ended with ${code}: ${JSON.stringify(lines)}`)));
   });
   await ready;
-  return { process: process_, lines, ended };
+  return { process: worker, lines, ended };
 }
 
 function parsed(line: string): Record<string, unknown> {
