@@ -24,7 +24,7 @@ export class Log implements RequestLog {
   static create({ level, format, stream = process.stderr }: LogOptions): Log {
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
     return new Log(
-      winston.createLogger({ level, format: format === 'json' ? asJson() : asText(), transports }),
+      winston.createLogger({ level, format: format === 'json' ? asJson() : asLines(), transports }),
       {},
     );
   }
@@ -50,20 +50,23 @@ export class Log implements RequestLog {
     this.#write('error', message, fields);
   }
 
-  #write(level: LogLevel, message: string, fields: Record<string, unknown> = {}): void {
+  #write(level: LogLevel, message: string, fields?: Record<string, unknown>): void {
     if (!this.#logger.isLevelEnabled(level)) return;
-    // The line's own keys come last: a field named `message` must not change what is said.
-    this.#logger.log({ ...this.#fields, ...fields, level, message, time: new Date().toISOString() });
+    const time = new Date().toISOString();
+    const line = { time, level, message, ...this.#fields, ...fields };
+    // A field of one of these names must not change what is said.
+    line.time = time;
+    line.level = level;
+    line.message = message;
+    this.#logger.write(line);
   }
 }
 
 function asJson(): winston.Logform.Format {
-  return winston.format.printf(({ time, level, message, ...fields }) =>
-    JSON.stringify({ time, level, message, ...fields }, plainErrors),
-  );
+  return winston.format.printf((line) => asText(line));
 }
 
-function asText(): winston.Logform.Format {
+function asLines(): winston.Logform.Format {
   return winston.format.printf(({ time, level, message, ...fields }) => {
     const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${shown(value)}`);
     return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${String(message)}${rest.join('')}`;
@@ -73,10 +76,23 @@ function asText(): winston.Logform.Format {
 function shown(value: unknown): string {
   // Quoting also keeps a caller's line breaks and terminal codes from looking like lines of ours.
   if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
-  return JSON.stringify(value, plainErrors) ?? 'undefined';
+  return asText(value);
 }
 
-function plainErrors(_key: string, value: unknown): unknown {
+/** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
+function asText(value: unknown): string {
+  const plain = typeof value !== 'object' || value === null || Object.values(value).every(isPlain);
+  return (
+    (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
+    'undefined'
+  );
+}
+
+function isPlain(value: unknown): boolean {
+  return (typeof value !== 'object' || value === null) && typeof value !== 'bigint';
+}
+
+function readable(_key: string, value: unknown): unknown {
   if (value instanceof Error) return value.stack ?? value.message;
   return typeof value === 'bigint' ? value.toString() : value;
 }

@@ -1,0 +1,85 @@
+import { execFile } from 'node:child_process';
+import { readdir, readFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import test from 'ava';
+import { ERROR_CODES } from '../src/action-error.js';
+import { describeSettings } from '../src/configuration.js';
+import { contributingExample } from './support/contributing-example.js';
+
+const ROOT = new URL('../', import.meta.url);
+const read = async (path: string) => readFile(new URL(path, ROOT), 'utf8');
+
+/** The rows of the table that follows a marker, each a list of its cells. */
+function tableAfter(page: string, marker: string): string[][] {
+  const [table = ''] = (page.split(marker)[1] ?? '')
+    .trimStart()
+    .replace(/^.*-->\s*/, '')
+    .split('\n\n');
+  return table
+    .trim()
+    .split('\n')
+    .slice(2)
+    .map((row) =>
+      row
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim()),
+    );
+}
+
+test('the table of settings in the README is what the service reads', async (t) => {
+  const settings = describeSettings({ env: {}, directory: '/nonexistent' });
+  t.deepEqual(
+    tableAfter(await read('README.md'), '<!-- settings'),
+    settings.map(({ name, value, about }) => [
+      `\`${name}\``,
+      value === undefined ? '' : `\`${value}\``,
+      about,
+    ]),
+  );
+});
+
+test('the table of error codes is what the service answers with', async (t) => {
+  t.deepEqual(
+    tableAfter(await read('docs/errors.md'), '<!-- codes'),
+    Object.entries(ERROR_CODES).map(([code, { http, fault, retryable, summary }]) => [
+      `\`${code}\``,
+      String(http),
+      fault,
+      retryable ? 'yes' : 'no',
+      summary,
+    ]),
+  );
+});
+
+test('the action that CONTRIBUTING.md shows is served from a folder of its own', async (t) => {
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--import=tsx', new URL('src/cli.ts', ROOT).pathname, 'actions', 'count_units', '--json'],
+    { env: { PATH: process.env.PATH, PLUGIN_PATHS: await contributingExample() } },
+  );
+  t.like(JSON.parse(stdout), { name: 'count_units', target: 'cluster' });
+});
+
+test('every action of this repository has a README and stands in the table of actions', async (t) => {
+  const readme = await read('README.md');
+  const folders = (await readdir(new URL('plugins', ROOT))).filter((name) => !name.startsWith('.'));
+  for (const folder of folders) {
+    const [heading = ''] = (await read(`plugins/${folder}/README.md`)).split('\n');
+    t.regex(
+      readme,
+      new RegExp(`\\| \\[\`${heading.replace('# ', '')}\`\\]\\(plugins/${folder}/README.md\\) \\|`),
+    );
+  }
+});
+
+test('every link between the pages leads somewhere', async (t) => {
+  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs/architecture.md', 'docs/errors.md'];
+  for (const page of pages) {
+    const links = [...(await read(page)).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link = '']) => link);
+    for (const link of links) {
+      const target = new URL(link, new URL(page, ROOT));
+      await t.notThrowsAsync(link.endsWith('/') ? readdir(target) : readFile(target), `${page}: ${link}`);
+    }
+  }
+});
