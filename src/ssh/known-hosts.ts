@@ -1,0 +1,75 @@
+import { createHmac } from 'node:crypto';
+import { globMatcher } from '../grammar.js';
+
+/** One usable line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
+export interface KnownHost {
+  /** Marked `@revoked`: this key must not be accepted for these hosts. */
+  revoked: boolean;
+  /** Whether the line is about the host of this name, as `knownHostName` writes it. */
+  matches(name: string): boolean;
+  /** Such as `ssh-ed25519`. */
+  keyType: string;
+  /** The public key as it goes over the wire (RFC 4253, section 6.6). */
+  key: Buffer;
+}
+
+/**
+ * Reads a known_hosts file. Blank lines, comments and `@cert-authority` lines are passed over; `malformed` has the
+ * numbers, from 1, of the lines that cannot be used.
+ */
+export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed: number[] } {
+  const entries: KnownHost[] = [];
+  const malformed: number[] = [];
+  for (const [index, line] of text.split(/\r?\n/).entries()) {
+    const fields = line.split(/[ \t]+/).filter((field) => field !== '');
+    if (fields.length === 0 || fields[0]?.startsWith('#') || fields[0] === '@cert-authority') continue;
+    const entry = parseFields(fields);
+    if (entry === undefined) malformed.push(index + 1);
+    else entries.push(entry);
+  }
+  return { entries, malformed };
+}
+
+/** How known_hosts names a host: `host`, or `[host]:port` where the port is not 22. In lower case. */
+export function knownHostName(host: string, port: number): string {
+  const name = host.toLowerCase();
+  return port === 22 ? name : `[${name}]:${port}`;
+}
+
+/** The type that a public key in wire form says it is of; undefined when it is not in that form. */
+export function keyTypeOf(key: Buffer): string | undefined {
+  if (key.length < 4) return undefined;
+  const end = 4 + key.readUInt32BE(0);
+  return end < key.length ? key.toString('latin1', 4, end) : undefined;
+}
+
+function parseFields(fields: string[]): KnownHost | undefined {
+  const revoked = fields[0] === '@revoked';
+  const [hosts, keyType, base64] = revoked ? fields.slice(1) : fields;
+  if (hosts === undefined || keyType === undefined || base64 === undefined) return undefined;
+  const matches = hostMatcher(hosts);
+  const key = Buffer.from(base64, 'base64');
+  if (matches === undefined || keyTypeOf(key) !== keyType) return undefined;
+  return { revoked, matches, keyType, key };
+}
+
+function hostMatcher(hosts: string): KnownHost['matches'] | undefined {
+  if (hosts.startsWith('@')) return undefined;
+  return hosts.startsWith('|') ? hashedMatcher(hosts) : patternsMatcher(hosts);
+}
+
+/** `|1|SALT|HASH`: HMAC-SHA1 of the name, the salt its key (OpenSSH, hostfile.c). */
+function hashedMatcher(text: string): KnownHost['matches'] | undefined {
+  const [, salt, hash] = /^\|1\|([A-Za-z0-9+/]+=*)\|([A-Za-z0-9+/]{27}=)$/.exec(text) ?? [];
+  if (salt === undefined || hash === undefined) return undefined;
+  const saltBytes = Buffer.from(salt, 'base64');
+  return (name) => createHmac('sha1', saltBytes).update(name).digest('base64') === hash;
+}
+
+/** `a,b*,!bad`: any of the patterns, and none of the negated ones. */
+function patternsMatcher(hosts: string): KnownHost['matches'] {
+  const patterns = hosts.toLowerCase().split(',');
+  const negated = patterns.filter((each) => each.startsWith('!')).map((each) => globMatcher(each.slice(1)));
+  const wanted = patterns.filter((each) => !each.startsWith('!')).map((each) => globMatcher(each));
+  return (name) => wanted.some((matches) => matches(name)) && !negated.some((matches) => matches(name));
+}

@@ -1,0 +1,54 @@
+import { ActionError } from '../action-error.js';
+import { quoteArgv } from './quoting.js';
+
+/** How long a command has between SIGTERM and SIGKILL, in seconds. */
+export const TERM_TO_KILL_SECONDS = 2;
+
+/** Linux takes at most 128 KiB in one argument, and sshd hands the whole command to the login shell as one. */
+const MAX_COMMAND_BYTES = 120 * 1024;
+
+/**
+ * Runs "$@" (a limit in seconds, then a program and its arguments) and ends it when stdin closes.
+ *
+ * sshd leaves a process without a terminal running when its channel or connection is closed, and passes signals on
+ * unreliably; but it always closes the process's stdin. So stdin is kept apart as a dead man's switch on fd 3, and a
+ * watcher that waits for its end sends TERM. `timeout` leads a process group of its own: it passes the signal on to
+ * all of it, follows up with KILL, and is the last resort where the end of stdin never gets here.
+ *
+ * - The command does not get fd 3, and the shells let go of stdout and stderr: the channel closes with the command.
+ * - stderr is put aside before `wait`, as bash reports there which signal ended a job.
+ * - Whatever the command left running in its group is killed, or it would hold the channel open.
+ */
+const SCRIPT = `exec 3<&0 </dev/null
+timeout -k ${TERM_TO_KILL_SECONDS} "$@" 3<&- &
+command=$!
+( while read -r line <&3; do :; done; kill -s TERM "$command" ) >/dev/null 2>&1 &
+watcher=$!
+exec >/dev/null 2>&1 3<&-
+wait "$command"
+status=$?
+kill -s KILL -- "-$command"
+kill "$watcher"
+exit "$status"`;
+
+/**
+ * The command line to send to a host for one program and its arguments. Closing its stdin ends the program (TERM,
+ * two seconds later KILL, to its process group); until then stdin must stay open. The exit status is the program's
+ * own; 128 + N when signal N ended it.
+ *
+ * @param options.limitSeconds after which the host itself ends the program, whole seconds
+ * @param options.sudo runs all of it as root, the watcher too: the login user could not signal root's processes
+ * @throws ActionError `invalid_parameters` when an argument cannot be sent
+ */
+export function remoteCommand(
+  argv: readonly [string, ...string[]],
+  options: { limitSeconds: number; sudo: boolean },
+): string {
+  const sudo = options.sudo ? ['sudo', '-n', '--'] : [];
+  const words = [...sudo, 'sh', '-c', SCRIPT, 'sh', String(options.limitSeconds), ...argv];
+  const command = `exec ${quoteArgv(words)}`;
+  if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) {
+    throw new ActionError('invalid_parameters', 'the arguments of a command are too long to be sent');
+  }
+  return command;
+}

@@ -1,0 +1,169 @@
+import type { ClientChannel } from 'ssh2';
+import { ActionError } from '../action-error.js';
+import type { Clock } from '../plugin.js';
+import { CutOutput } from './cut-output.js';
+import { TERM_TO_KILL_SECONDS } from './remote-command.js';
+import type { SshConnection } from './ssh-connection.js';
+import { connectionLost } from './ssh-errors.js';
+
+/** How long the host has to end a command, in milliseconds, before the channel is closed on it. */
+const END_MS = TERM_TO_KILL_SECONDS * 1_000 + 2_000;
+
+/** How long the server has to answer the closing of a channel before the connection counts as dead. */
+const CLOSE_MS = 2_000;
+
+const STDERR_TAIL = 2_000;
+
+export interface RemoteRunOptions {
+  host: string;
+  /** For error messages. */
+  program: string;
+  timeoutMs: number;
+  /** For stdout and for stderr, each. */
+  maxOutputBytes: number;
+  clock: Clock;
+  /** Its reason is an `ActionError`. */
+  signal: AbortSignal;
+}
+
+export interface CommandOutput {
+  stdout: string;
+  stderr: string;
+  truncated: boolean;
+}
+
+/** A command that was started on a channel. */
+export interface RemoteRun {
+  /**
+   * Its output, once it has ended well or has written too much. Rejects with `command_failed`, `host_unreachable`,
+   * `timeout`, or the signal's reason; where the command is stopped this does not wait for its end.
+   */
+  outcome: Promise<CommandOutput>;
+  /** Resolves when the channel is closed; never rejects. */
+  ended: Promise<void>;
+}
+
+/** Follows a command made by `remoteCommand` to its end, or ends it. */
+export function followRun(
+  connection: SshConnection,
+  channel: ClientChannel,
+  options: RemoteRunOptions,
+): RemoteRun {
+  const { host, program, clock, signal } = options;
+  const stdout = new CutOutput(options.maxOutputBytes);
+  const stderr = new CutOutput(options.maxOutputBytes);
+  const output = (truncated: boolean) => ({ stdout: stdout.text(), stderr: stderr.text(), truncated });
+  const ending = endOfChannel(connection, channel, clock);
+
+  const outcome = new Promise<CommandOutput>((resolve, reject) => {
+    const stop = (act: () => void) => {
+      act();
+      ending.begin();
+    };
+    const abort = () => stop(() => reject(signal.reason));
+    const cancelTimeout = clock.after(options.timeoutMs, () => stop(() => reject(timedOut(options))));
+    signal.addEventListener('abort', abort, { once: true });
+    if (signal.aborted) abort();
+
+    // Both are read to the end whatever has become of the command: unread, they keep the channel from closing.
+    const collect = (into: CutOutput) => (chunk: Buffer) => {
+      if (!into.add(chunk)) stop(() => resolve(output(true)));
+    };
+    channel.on('data', collect(stdout));
+    channel.stderr.on('data', collect(stderr));
+
+    const finish = (exit: Exit) => {
+      cancelTimeout();
+      signal.removeEventListener('abort', abort);
+      // Even with a status: what was still to come of the output is missing.
+      if (!connection.open) reject(connectionLost(host));
+      else if (exit.status === 0) resolve(output(false));
+      else reject(commandFailed(host, program, exit, stderr.text()));
+    };
+    void ending.closed.then(finish);
+  });
+  return { outcome, ended: ending.closed.then(() => undefined) };
+}
+
+/** Ends a command on a channel that nobody follows any more. Resolves when the channel is closed. */
+export async function abandonRun(
+  connection: SshConnection,
+  channel: ClientChannel,
+  clock: Clock,
+): Promise<void> {
+  channel.resume();
+  channel.stderr.resume();
+  const ending = endOfChannel(connection, channel, clock);
+  ending.begin();
+  await ending.closed;
+}
+
+interface Exit {
+  status: number | undefined;
+  signalName: string | undefined;
+}
+
+/** Watches a channel close; `begin` makes it, by ever stronger means. */
+function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: Clock) {
+  let isClosed = false;
+  let begun = false;
+  let cancelNext: (() => void) | undefined;
+  const closed = new Promise<Exit>((resolve) => {
+    const finish = (exit: Exit) => {
+      isClosed = true;
+      forgetConnection();
+      cancelNext?.();
+      resolve(exit);
+    };
+    channel.on('close', (status: unknown, signalName: unknown) =>
+      finish({
+        status: typeof status === 'number' ? status : undefined,
+        signalName: typeof signalName === 'string' ? signalName : undefined,
+      }),
+    );
+    // Not by its promise, which would hold on to every channel for as long as the connection lives.
+    const forgetConnection = connection.onClosed(() => finish({ status: undefined, signalName: undefined }));
+  });
+  channel.on('error', () => undefined);
+  channel.stderr.on('error', () => undefined);
+  const begin = () => {
+    if (begun || isClosed) return;
+    begun = true;
+    channel.end();
+    cancelNext = clock.after(END_MS, () => {
+      // A process that even KILL does not end, in the midst of I/O that hangs: leave it, and free the channel.
+      channel.close();
+      cancelNext = clock.after(CLOSE_MS, () => connection.destroy());
+    });
+  };
+  return { closed, begin };
+}
+
+function timedOut({ host, program, timeoutMs }: RemoteRunOptions): ActionError {
+  return new ActionError('timeout', `${program} on ${host} took longer than ${timeoutMs / 1_000} s`, {
+    details: { host, timeoutMs },
+  });
+}
+
+/** `command_failed`, details `{ host, exitStatus, signal, stderr }`: one of the two set, and the end of stderr. */
+function commandFailed(
+  host: string,
+  program: string,
+  { status, signalName }: Exit,
+  stderr: string,
+): ActionError {
+  const how =
+    status !== undefined
+      ? `failed with exit status ${status}`
+      : signalName !== undefined
+        ? `was ended by ${signalName}`
+        : 'ended without an exit status';
+  return new ActionError('command_failed', `${program} on ${host} ${how}`, {
+    details: {
+      host,
+      exitStatus: status ?? null,
+      signal: signalName ?? null,
+      stderr: stderr.slice(-STDERR_TAIL),
+    },
+  });
+}

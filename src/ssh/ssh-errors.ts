@@ -1,0 +1,83 @@
+import { ActionError } from '../action-error.js';
+
+/** Why a host could not be reached, in `details.reason` of `host_unreachable`. */
+export type UnreachableReason =
+  | 'dns'
+  | 'refused'
+  | 'no_route'
+  | 'connect_timeout'
+  | 'connect_failed'
+  | 'handshake_timeout'
+  | 'handshake_failed'
+  | 'channel_refused'
+  | 'connection_lost';
+
+/** Why a host's key was refused, in `details.reason` of `host_key_refused`. */
+export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'known_hosts_unusable';
+
+const UNREACHABLE: Record<UnreachableReason, string> = {
+  dns: 'its name cannot be resolved',
+  refused: 'the connection was refused',
+  no_route: 'there is no route to it',
+  connect_timeout: 'it did not answer in time',
+  connect_failed: 'the connection failed',
+  handshake_timeout: 'its SSH server did not answer in time',
+  handshake_failed: 'no SSH session could be set up',
+  channel_refused: 'its SSH server takes no further session',
+  connection_lost: 'the connection was lost',
+};
+
+const KEY_REFUSED: Record<HostKeyReason, string> = {
+  unknown: 'its host key is not known',
+  changed: 'its host key is not the one that is known',
+  revoked: 'its host key is revoked',
+  known_hosts_unusable: 'the file of known host keys could not be used',
+};
+
+/** `host_unreachable`, details `{ host, reason }`. What the host or the system said is the cause alone. */
+export function hostUnreachable(host: string, reason: UnreachableReason, cause?: unknown): ActionError {
+  return new ActionError('host_unreachable', `cannot reach ${host} by SSH: ${UNREACHABLE[reason]}`, {
+    details: { host, reason },
+    cause,
+  });
+}
+
+/** The connection ended while a command ran: `host_unreachable`, reason `connection_lost`. */
+export function connectionLost(host: string): ActionError {
+  const message = `the connection to ${host} was lost while a command ran there; how far it came is not known`;
+  return new ActionError('host_unreachable', message, { details: { host, reason: 'connection_lost' } });
+}
+
+/** `host_key_refused`, details `{ host, reason, ...facts }`; the facts are public: key types and fingerprints. */
+export function hostKeyRefused(
+  host: string,
+  reason: HostKeyReason,
+  facts: { keyType?: string; fingerprint?: string; knownKeyTypes?: string[] } = {},
+  cause?: unknown,
+): ActionError {
+  return new ActionError('host_key_refused', `refused to connect to ${host}: ${KEY_REFUSED[reason]}`, {
+    details: { host, reason, ...facts },
+    cause,
+  });
+}
+
+/** `login_refused`, details `{ host, user }`. */
+export function loginRefused(host: string, user: string, cause: unknown): ActionError {
+  return new ActionError('login_refused', `${host} refused the login of ${user}`, {
+    details: { host, user },
+    cause,
+  });
+}
+
+/**
+ * What work ends with when its signal was aborted: the reason where that is an `ActionError`, `timeout` where it came
+ * from `AbortSignal.timeout`, else `cancelled`.
+ */
+export function stopError(signal: AbortSignal): ActionError {
+  const reason: unknown = signal.reason;
+  if (reason instanceof ActionError) return reason;
+  if (reason instanceof DOMException && reason.name === 'TimeoutError') {
+    return new ActionError('timeout', 'the deadline passed', { cause: reason });
+  }
+  return new ActionError('cancelled', 'the work was cancelled', { cause: reason });
+}

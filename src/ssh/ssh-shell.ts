@@ -1,0 +1,222 @@
+import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
+import { ActionError } from '../action-error.js';
+import type { ConnectionPolicy } from '../network/connection-policy.js';
+import type { Clock, RemoteShell, RequestLog } from '../plugin.js';
+import { systemClock } from '../runtime/system-clock.js';
+import { type HostKeyMode, HostKeys } from './host-keys.js';
+import { remoteCommand } from './remote-command.js';
+import { abandonRun, type CommandOutput, followRun } from './remote-run.js';
+import { CommandNotSent, SshConnection } from './ssh-connection.js';
+import { hostUnreachable, stopError } from './ssh-errors.js';
+import { type Lease, SshSessions } from './ssh-sessions.js';
+import { connectTcp } from './tcp-connect.js';
+import { untilAborted } from './until-aborted.js';
+
+/** How much longer than we the host itself waits before it ends a command, in seconds: it is the last resort. */
+const HOST_LIMIT_MARGIN_SECONDS = 5;
+
+/** Waits before a channel is asked for again, in milliseconds; 10 s in all. */
+const CHANNEL_RETRY_MS = [50, 100, 200, 400, 750, 1_000, 1_500, 2_000, 2_000, 2_000];
+
+/** How often a connection that turns out to be dead, before anything was sent over it, is replaced. */
+const REPLACEMENTS = 2;
+
+export interface SshShellOptions {
+  /** The login name on all hosts. */
+  user: string;
+  port: number;
+  /** The text of a private key file, in OpenSSH's or a PEM format; tried before the agent. */
+  privateKey?: Buffer | string;
+  passphrase?: string;
+  /** The socket of an ssh-agent. */
+  agentSocket?: string;
+  knownHostsFile: string;
+  hostKeys: HostKeyMode;
+  /** Runs commands as root by `sudo -n` unless a call says otherwise. */
+  sudo: boolean;
+  /** For finding a host's addresses, and for each address that is tried. */
+  connectTimeoutMs: number;
+  /** From the connected socket to the login. Also what opening a channel may take. */
+  handshakeTimeoutMs: number;
+  /** How long an unused connection is kept; 30 s by default. */
+  idleMs?: number;
+  /** With how many hosts there may be a connection at once; 50 by default. More wait. */
+  maxHosts?: number;
+  policy: ConnectionPolicy;
+  clock?: Clock;
+  log: RequestLog;
+}
+
+/**
+ * Runs commands on machines by SSH, over connections that are shared and kept for a while. The user's login shell
+ * there must be a POSIX one (sh, bash, dash, zsh; not fish or csh), as it reads the quoted command.
+ *
+ * What `run` throws, beside what policy throws (`forbidden`): `host_unreachable`, `host_key_refused`, `login_refused`,
+ * `command_failed`, `timeout`, `cancelled`, `invalid_parameters`. Its `timeoutMs` counts from the start of the
+ * command; the wait for a connection and for a channel has limits of its own, and ends with the signal.
+ */
+export class SshShell implements RemoteShell {
+  readonly #options: SshShellOptions;
+  readonly #clock: Clock;
+  readonly #hostKeys: HostKeys;
+  readonly #login: AnyAuthMethod[];
+  readonly #sessions: SshSessions;
+  readonly #running = new Set<AbortController>();
+  #closed = false;
+
+  /** @throws Error when the private key cannot be read: not a key, or the passphrase is missing or wrong */
+  constructor(options: SshShellOptions) {
+    const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 50 } = options;
+    this.#options = options;
+    this.#clock = clock;
+    this.#hostKeys = new HostKeys({ mode: hostKeys, file: knownHostsFile, log });
+    this.#login = loginMethods(options);
+    this.#sessions = new SshSessions({
+      connect: (host, signal) => this.#connect(host, signal),
+      idleMs,
+      maxHosts,
+      clock,
+    });
+    if (hostKeys === 'off') {
+      log.warn('SSH host keys are not checked: whoever is on the way to a host can pose as it');
+    }
+  }
+
+  async run(
+    host: string,
+    argv: readonly [string, ...string[]],
+    options: { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number; sudo?: boolean },
+  ): Promise<CommandOutput> {
+    if (options.signal.aborted) throw stopError(options.signal);
+    if (this.#closed) throw stopping();
+    const command = remoteCommand(argv, {
+      limitSeconds: Math.ceil(options.timeoutMs / 1_000) + HOST_LIMIT_MARGIN_SECONDS,
+      sudo: options.sudo ?? this.#options.sudo,
+    });
+    const own = new AbortController();
+    const abort = () => own.abort(stopError(options.signal));
+    options.signal.addEventListener('abort', abort, { once: true });
+    this.#running.add(own);
+    try {
+      return await this.#run(host.toLowerCase(), command, {
+        ...options,
+        host,
+        program: argv[0],
+        clock: this.#clock,
+        signal: own.signal,
+      });
+    } finally {
+      options.signal.removeEventListener('abort', abort);
+      this.#running.delete(own);
+    }
+  }
+
+  /** Ends what still runs, as `cancelled`, and closes all connections. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const each of this.#running) each.abort(stopping());
+    await this.#sessions.close();
+  }
+
+  async #run(
+    name: string,
+    command: string,
+    options: Parameters<typeof followRun>[2],
+  ): Promise<CommandOutput> {
+    for (let replacements = 0; ; replacements += 1) {
+      const lease = await this.#sessions.lease(name, options.signal);
+      try {
+        const channel = await this.#start(lease, command, options.signal);
+        const run = followRun(lease.connection, channel, options);
+        void run.ended.then(() => lease.release());
+        return await run.outcome;
+      } catch (error) {
+        if (!(error instanceof CommandNotSent)) throw error;
+        if (error.why === 'refused') throw hostUnreachable(options.host, 'channel_refused', error);
+        if (replacements === REPLACEMENTS) throw hostUnreachable(options.host, 'connection_lost', error);
+      }
+    }
+  }
+
+  /** Starts the command on a channel of the leased connection; when that fails the lease is given back. */
+  async #start(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
+    const starting = this.#openChannel(lease, command, signal);
+    try {
+      return await untilAborted(starting, signal);
+    } catch (error) {
+      // Also where the channel opens after all: then what runs on it is ended, and only then the place is free.
+      void starting
+        .then((channel) => abandonRun(lease.connection, channel, this.#clock))
+        .catch(() => undefined)
+        .finally(() => lease.release());
+      throw error;
+    }
+  }
+
+  async #openChannel(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
+    for (const wait of CHANNEL_RETRY_MS) {
+      try {
+        return await lease.connection.exec(command);
+      } catch (error) {
+        if (!(error instanceof CommandNotSent) || error.why !== 'refused') throw error;
+        await this.#clock.sleep(wait, { signal });
+      }
+    }
+    return lease.connection.exec(command);
+  }
+
+  async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
+    const { port, user, connectTimeoutMs, handshakeTimeoutMs, log } = this.#options;
+    const clock = this.#clock;
+    signal.throwIfAborted();
+    const addresses = await this.#addresses(host, signal);
+    const hostKey = await this.#hostKeys.check(host, port);
+    const socket = await connectTcp(addresses, port, { host, timeoutMs: connectTimeoutMs, clock, signal });
+    const address = socket.remoteAddress;
+    const connection = await SshConnection.handshake(socket, {
+      host,
+      user,
+      login: this.#login,
+      hostKey,
+      handshakeTimeoutMs,
+      clock,
+      signal,
+    });
+    log.debug('SSH connection opened', { host, address, port });
+    void connection.closed.then(() => log.debug('SSH connection closed', { host, address, port }));
+    return connection;
+  }
+
+  async #addresses(host: string, signal: AbortSignal): Promise<string[]> {
+    const limit = new AbortController();
+    const cancelLimit = this.#clock.after(this.#options.connectTimeoutMs, () => limit.abort());
+    try {
+      const resolving = untilAborted(this.#options.policy.resolve(host), limit.signal);
+      return await untilAborted(resolving, signal);
+    } catch (error) {
+      if (signal.aborted || error instanceof ActionError) throw error;
+      throw hostUnreachable(host, 'dns', error);
+    } finally {
+      cancelLimit();
+    }
+  }
+}
+
+function stopping(): ActionError {
+  return new ActionError('cancelled', 'the service is stopping');
+}
+
+function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOptions): AnyAuthMethod[] {
+  const methods: AnyAuthMethod[] = [];
+  if (privateKey !== undefined) {
+    // Once for all connections: the passphrase of a key costs a tenth of a second of computing.
+    const key = ssh2.utils.parseKey(privateKey, passphrase);
+    if (key instanceof Error) throw new Error(`the SSH private key cannot be used: ${key.message}`);
+    if (!key.isPrivateKey()) throw new Error('the SSH private key cannot be used: it is a public key');
+    methods.push({ type: 'publickey', username: user, key });
+  }
+  if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
+  // Few servers take it, but then the answer is theirs.
+  if (methods.length === 0) methods.push({ type: 'none', username: user });
+  return methods;
+}

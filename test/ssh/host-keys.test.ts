@@ -1,0 +1,212 @@
+import { execFile } from 'node:child_process';
+import { readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test from 'ava';
+import { SshShell } from '../../src/ssh/ssh-shell.js';
+import { makeKey, publicKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
+import {
+  anyAddress,
+  calm,
+  errorOf,
+  keepingLog,
+  knownHostLines,
+  ownSshd,
+  shellFor,
+  testFolder,
+} from './shell-for.js';
+
+const name = ({ address, port }: Sshd) => `[${address}]:${port}`;
+
+let starting: Promise<Sshd> | undefined;
+
+/** The server of all tests that do nothing to it. */
+function sharedSshd(): Promise<Sshd> {
+  starting ??= startSshd();
+  return starting;
+}
+
+test.after.always(async () => (await starting)?.stop());
+
+/** A public key that no server has. */
+async function strangeKey(folder: string): Promise<string> {
+  const file = join(folder, 'strange');
+  await makeKey(file);
+  return publicKey(`${file}.pub`);
+}
+
+testWithSshd('an unknown host is refused, telling what key it has, and nothing is run there', async (t) => {
+  const sshd = await sharedSshd();
+  const folder = await testFolder(t);
+  const shell = await shellFor(t, [sshd], { knownHosts: '' });
+  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], calm()));
+  t.is(error.code, 'host_key_refused');
+  await writeFile(join(folder, 'host.pub'), `${sshd.hostKeys.ed25519}\n`);
+  const { stdout } = await promisify(execFile)('ssh-keygen', ['-lf', join(folder, 'host.pub')]);
+  t.deepEqual(error.details, {
+    host: sshd.address,
+    reason: 'unknown',
+    keyType: 'ssh-ed25519',
+    fingerprint: stdout.split(' ')[1],
+  });
+  await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
+});
+
+testWithSshd('a host without a known_hosts file is unknown', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd], { knownHostsFile: join(await testFolder(t), 'none') });
+  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  t.like(error.details, { reason: 'unknown' });
+});
+
+testWithSshd('a host with another key than the known one is refused, and nothing is run there', async (t) => {
+  const sshd = await sharedSshd();
+  const folder = await testFolder(t);
+  const knownHosts = `${name(sshd)} ${await strangeKey(folder)}\n`;
+  const shell = await shellFor(t, [sshd], { knownHosts });
+  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], calm()));
+  t.is(error.code, 'host_key_refused');
+  t.like(error.details, { reason: 'changed', knownKeyTypes: ['ssh-ed25519'] });
+  await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
+});
+
+testWithSshd('a host that has no key of the known type any more is refused as changed', async (t) => {
+  const sshd = await ownSshd(t, { hostKeyTypes: ['ecdsa'] });
+  const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
+  const shell = await shellFor(t, [sshd], { knownHosts });
+  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  t.is(error.code, 'host_key_refused');
+  t.like(error.details, { reason: 'changed', knownKeyTypes: ['ssh-ed25519'] });
+});
+
+testWithSshd('a revoked key is refused, even where it is also known', async (t) => {
+  const sshd = await sharedSshd();
+  for (const known of ['', knownHostLines(sshd)]) {
+    const knownHosts = `${known}@revoked * ${sshd.hostKeys.ed25519}\n`;
+    const shell = await shellFor(t, [sshd], { knownHosts });
+    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    t.is(error.code, 'host_key_refused');
+    t.like(error.details, { reason: 'revoked' });
+  }
+});
+
+testWithSshd('a host known by a hashed name is trusted', async (t) => {
+  const sshd = await sharedSshd();
+  const knownHostsFile = join(await testFolder(t), 'known_hosts');
+  await writeFile(knownHostsFile, knownHostLines(sshd));
+  await promisify(execFile)('ssh-keygen', ['-q', '-H', '-f', knownHostsFile]);
+  t.regex(await readFile(knownHostsFile, 'utf8'), /^\|1\|/);
+  const shell = await shellFor(t, [sshd], { knownHostsFile });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+});
+
+testWithSshd('a host known by another type of key than the preferred one is trusted', async (t) => {
+  const sshd = await ownSshd(t, { hostKeyTypes: ['ed25519', 'ecdsa', 'rsa'] });
+  for (const type of ['ed25519', 'ecdsa', 'rsa'] as const) {
+    const shell = await shellFor(t, [sshd], { knownHosts: `${name(sshd)} ${sshd.hostKeys[type]}\n` });
+    t.is((await shell.run(sshd.address, ['echo', type], calm())).stdout, `${type}\n`);
+  }
+});
+
+testWithSshd('a host on a port other than 22 is not known by its bare name', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd], { knownHosts: `${sshd.address} ${sshd.hostKeys.ed25519}\n` });
+  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  t.like(error.details, { reason: 'unknown' });
+});
+
+testWithSshd('the known name is the one the caller gave, not the address behind it', async (t) => {
+  const sshd = await sharedSshd();
+  const policy = { resolve: async () => [sshd.address] };
+  const knownHosts = `[node1.example.com]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
+  const shell = await shellFor(t, [sshd], { policy, knownHosts });
+  t.is((await shell.run('Node1.example.com', ['echo', 'hi'], calm())).stdout, 'hi\n');
+  const error = await errorOf(shell.run('node2.example.com', ['true'], calm()));
+  t.like(error.details, { reason: 'unknown', host: 'node2.example.com' });
+});
+
+testWithSshd('accept-new takes a new host down, and from then on refuses another key', async (t) => {
+  const knownHostsFile = join(await testFolder(t), 'new', 'known_hosts');
+  const sshd = await ownSshd(t);
+  const options = { knownHostsFile, hostKeys: 'accept-new' as const };
+  const shell = await shellFor(t, [sshd], options);
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
+  t.is((await stat(knownHostsFile)).mode & 0o777, 0o600);
+
+  await sshd.stop();
+  const impostor = await ownSshd(t, { port: sshd.port });
+  const error = await errorOf((await shellFor(t, [impostor], options)).run(sshd.address, ['true'], calm()));
+  t.is(error.code, 'host_key_refused');
+  t.like(error.details, { reason: 'changed' });
+  t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
+});
+
+testWithSshd('accept-new keeps what the file has, a last line without an end included', async (t) => {
+  const sshd = await sharedSshd();
+  const knownHostsFile = join(await testFolder(t), 'known_hosts');
+  const before = `node1 ${sshd.hostKeys.ed25519}`;
+  await writeFile(knownHostsFile, before);
+  const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
+  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], calm());
+  t.is(await readFile(knownHostsFile, 'utf8'), `${before}\n${knownHostLines(sshd)}`);
+});
+
+testWithSshd('accept-new refuses a new host that it cannot take down', async (t) => {
+  const sshd = await sharedSshd();
+  const folder = await testFolder(t);
+  const knownHostsFile = join(folder, 'link');
+  // It leads nowhere: permissions alone would not stop root.
+  await symlink(join(folder, 'nowhere', 'known_hosts'), knownHostsFile);
+  const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
+  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  t.is(error.code, 'host_key_refused');
+  t.like(error.details, { reason: 'known_hosts_unusable' });
+});
+
+testWithSshd('off takes any key', async (t) => {
+  const sshd = await sharedSshd();
+  const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
+  const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'off' });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+});
+
+testWithSshd('a change of the file counts from the next connection on', async (t) => {
+  const sshd = await sharedSshd();
+  const knownHostsFile = join(await testFolder(t), 'known_hosts');
+  const shell = await shellFor(t, [sshd], { knownHostsFile });
+  t.like((await errorOf(shell.run(sshd.address, ['true'], calm()))).details, { reason: 'unknown' });
+  await writeFile(knownHostsFile, knownHostLines(sshd));
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+});
+
+testWithSshd('lines that cannot be used are warned about once', async (t) => {
+  const sshd = await sharedSshd();
+  const log = keepingLog();
+  const knownHosts = `nonsense\n${knownHostLines(sshd)}`;
+  const shell = await shellFor(t, [sshd], { knownHosts, log, idleMs: 0 });
+  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], calm());
+  const warnings = log.lines.filter(({ level }) => level === 'warn');
+  t.is(warnings.length, 1);
+  t.like(warnings[0]?.fields, { lines: [1] });
+});
+
+test('off is warned about at the start', (t) => {
+  const log = keepingLog();
+  const options = {
+    user: 'core',
+    port: 22,
+    knownHostsFile: '/nowhere',
+    sudo: false,
+    connectTimeoutMs: 1,
+    handshakeTimeoutMs: 1,
+    policy: anyAddress,
+    log,
+  };
+  void new SshShell({ ...options, hostKeys: 'strict' });
+  t.is(log.lines.length, 0);
+  void new SshShell({ ...options, hostKeys: 'off' });
+  t.like(log.lines[0], { level: 'warn' });
+});

@@ -1,0 +1,143 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import { ActionError } from '../../src/action-error.js';
+import type { Clock, RequestLog } from '../../src/plugin.js';
+import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
+import { type Sshd, type SshdOptions, startSshd, startSshds } from '../support/sshd.js';
+
+/** A policy that allows every address and takes hosts for addresses, as all of them are here. */
+export const anyAddress = { resolve: async (host: string) => [host] };
+
+/** A log that keeps what it is told. */
+export function keepingLog(): RequestLog & { lines: { level: string; message: string; fields?: object }[] } {
+  const lines: { level: string; message: string; fields?: object }[] = [];
+  const keep = (level: string) => (message: string, fields?: object) => {
+    lines.push({ level, message, fields });
+  };
+  return { lines, debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
+}
+
+/** A folder that goes with the test. */
+export async function testFolder(t: ExecutionContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'ssh-test-'));
+  t.teardown(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** `[address]:port TYPE BASE64` for each host key of the servers. */
+export function knownHostLines(...servers: readonly Sshd[]): string {
+  return servers
+    .flatMap(({ address, port, hostKeys }) =>
+      Object.values(hostKeys).map((key) => `[${address}]:${port} ${key}\n`),
+    )
+    .join('');
+}
+
+/** A server of the test's own; it goes with the test. */
+export async function ownSshd(t: ExecutionContext, options: SshdOptions = {}): Promise<Sshd> {
+  const sshd = await startSshd(options);
+  t.teardown(() => sshd.stop());
+  return sshd;
+}
+
+/** Servers on several addresses and one port; they go with the test. */
+export async function ownSshds(t: ExecutionContext, addresses: readonly string[]): Promise<Sshd[]> {
+  const servers = await startSshds(addresses);
+  for (const server of servers) t.teardown(() => server.stop());
+  return servers;
+}
+
+/** A shell for these servers, which have one port and one login key; it goes with the test. */
+export async function shellFor(
+  t: ExecutionContext,
+  servers: readonly Sshd[],
+  options: Partial<SshShellOptions> & { knownHosts?: string } = {},
+): Promise<SshShell> {
+  const knownHostsFile = join(await testFolder(t), 'known_hosts');
+  await writeFile(knownHostsFile, options.knownHosts ?? knownHostLines(...servers));
+  const [first] = servers;
+  const shell = new SshShell({
+    user: first?.user ?? 'nobody',
+    port: first?.port ?? 22,
+    privateKey: first?.privateKey,
+    knownHostsFile,
+    hostKeys: 'strict',
+    sudo: false,
+    connectTimeoutMs: 5_000,
+    handshakeTimeoutMs: 10_000,
+    policy: anyAddress,
+    log: keepingLog(),
+    ...options,
+  });
+  t.teardown(() => shell.close());
+  return shell;
+}
+
+/** Options of a call that nothing hurries. */
+export function calm(): { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number } {
+  return { signal: new AbortController().signal, timeoutMs: 30_000, maxOutputBytes: 1_000_000 };
+}
+
+/** The ActionError that this rejects with. */
+export async function errorOf(promise: Promise<unknown>): Promise<ActionError> {
+  try {
+    await promise;
+  } catch (error) {
+    if (error instanceof ActionError) return error;
+    throw error;
+  }
+  throw new Error('it did not fail');
+}
+
+/** A command that writes its process id to a file and then stays. */
+export function stayingCommand(pidFile: string): [string, ...string[]] {
+  return ['sh', '-c', 'echo $$ > "$0.new" && mv "$0.new" "$0" && exec sleep 600', pidFile];
+}
+
+/** The process id in a file, once it is there. */
+export async function pidIn(file: string): Promise<number> {
+  return until(async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined);
+}
+
+/** Resolves when there is no such process any more. */
+export async function processEnd(pid: number): Promise<void> {
+  await until(async () => {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+    return stat === undefined || stat.includes(') Z ') ? true : undefined;
+  });
+}
+
+/** What `look` gives once it gives something; fails after 20 seconds. */
+export async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  const end = Date.now() + 20_000;
+  while (Date.now() < end) {
+    const found = await look();
+    if (found !== undefined) return found;
+    await sleep(20);
+  }
+  throw new Error('it did not come about');
+}
+
+/** A clock that stands still until it is told. */
+export function handClock(): Clock & { advance(ms: number): void } {
+  let now = 0;
+  const due = new Map<() => void, number>();
+  return {
+    now: () => now,
+    sleep: () => Promise.reject(new Error('nothing sleeps here')),
+    after: (ms, callback) => {
+      const call = () => callback();
+      due.set(call, now + ms);
+      return () => due.delete(call);
+    },
+    advance: (ms) => {
+      now += ms;
+      for (const [call, at] of due) {
+        if (at <= now && due.delete(call)) call();
+      }
+    },
+  };
+}

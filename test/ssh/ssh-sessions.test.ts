@@ -1,0 +1,220 @@
+import { once } from 'node:events';
+import { mkdir } from 'node:fs/promises';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import type { Clock } from '../../src/plugin.js';
+import { Slots } from '../../src/ssh/slots.js';
+import { type Sshd, testWithSshd } from '../support/sshd.js';
+import {
+  calm,
+  errorOf,
+  handClock,
+  ownSshd,
+  ownSshds,
+  pidIn,
+  processEnd,
+  shellFor,
+  stayingCommand,
+  testFolder,
+  until,
+} from './shell-for.js';
+
+const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
+
+/** Accepts connections and never says a word. */
+async function silentHost(t: ExecutionContext, address: string, port: number): Promise<void> {
+  const sockets = new Set<Socket>();
+  const server = createServer((socket) => {
+    sockets.add(socket.resume());
+    socket.on('error', () => undefined);
+  });
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  await once(server.listen(port, address), 'listening');
+}
+
+async function noSessions(...servers: readonly Sshd[]): Promise<void> {
+  for (const server of servers) {
+    await until(async () => ((await server.sessionPids()).length === 0 ? true : undefined));
+  }
+}
+
+testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when idle', async (t) => {
+  const servers = await ownSshds(t, MACHINES);
+  const shell = await shellFor(t, servers, { idleMs: 300 });
+  const outputs = await Promise.all(
+    Array.from({ length: 200 }, (_, n) =>
+      shell.run(MACHINES[n % MACHINES.length] ?? '', ['echo', String(n)], calm()),
+    ),
+  );
+  t.deepEqual(
+    outputs.map(({ stdout }) => stdout),
+    Array.from({ length: 200 }, (_, n) => `${n}\n`),
+  );
+  t.deepEqual(
+    servers.map((server) => server.connections()),
+    [1, 1, 1],
+  );
+  await noSessions(...servers);
+});
+
+testWithSshd('at most four commands run on one host at once', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const folder = join(await testFolder(t), 'running');
+  await mkdir(folder);
+  const script = 'touch "$0/$$" && ls "$0" | wc -l && sleep 0.1 && rm "$0/$$"';
+  const outputs = await Promise.all(
+    Array.from({ length: 20 }, () => shell.run(sshd.address, ['sh', '-c', script, folder], calm())),
+  );
+  t.is(Math.max(...outputs.map(({ stdout }) => Number(stdout))), 4);
+});
+
+testWithSshd('a host that takes fewer channels is asked again until it does', async (t) => {
+  const sshd = await ownSshd(t, { config: ['MaxSessions 1'] });
+  const shell = await shellFor(t, [sshd]);
+  const outputs = await Promise.all(
+    [1, 2, 3, 4, 5, 6].map((n) => shell.run(sshd.address, ['sh', '-c', `sleep 0.1; echo ${n}`], calm())),
+  );
+  t.is(outputs.map(({ stdout }) => stdout.trim()).join(''), '123456');
+  t.is(sshd.connections(), 1);
+});
+
+testWithSshd('a host that takes no channel at all is unreachable in the end', async (t) => {
+  const sshd = await ownSshd(t, { config: ['MaxSessions 0'] });
+  const impatient: Clock = { ...handClock(), sleep: async () => undefined };
+  const shell = await shellFor(t, [sshd], { clock: impatient });
+  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'channel_refused' });
+});
+
+testWithSshd('a connection is kept until the idle time is over, counted from its last use', async (t) => {
+  const sshd = await ownSshd(t);
+  const clock = handClock();
+  const shell = await shellFor(t, [sshd], { clock, idleMs: 30_000 });
+  await shell.run(sshd.address, ['true'], calm());
+  clock.advance(29_000);
+  await shell.run(sshd.address, ['true'], calm());
+  clock.advance(29_000);
+  await shell.run(sshd.address, ['true'], calm());
+  t.is(sshd.connections(), 1);
+  t.is((await sshd.sessionPids()).length, 1);
+  clock.advance(30_000);
+  await noSessions(sshd);
+});
+
+testWithSshd('a connection that broke while idle is replaced', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  for (let n = 1; n <= 3; n += 1) {
+    t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.is(sshd.connections(), n);
+    for (const pid of await sshd.sessionPids()) process.kill(pid, 'SIGKILL');
+  }
+});
+
+testWithSshd('a slow host does not hold up the others', async (t) => {
+  const [sshd] = await ownSshds(t, ['127.0.0.1']);
+  if (sshd === undefined) throw new Error('no server');
+  await silentHost(t, '127.0.0.2', sshd.port);
+  const shell = await shellFor(t, [sshd], { handshakeTimeoutMs: 60_000 });
+  const caller = new AbortController();
+  let slowIsOver = false;
+  const slow = errorOf(
+    shell.run('127.0.0.2', ['true'], { ...calm(), signal: caller.signal }).finally(() => (slowIsOver = true)),
+  );
+  await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(() => shell.run(sshd.address, ['true'], calm())));
+  t.false(slowIsOver);
+  caller.abort();
+  t.is((await slow).code, 'cancelled');
+});
+
+testWithSshd('commands that stay on one host do not hold up another', async (t) => {
+  const servers = await ownSshds(t, ['127.0.0.1', '127.0.0.2']);
+  const shell = await shellFor(t, servers);
+  const folder = await testFolder(t);
+  const caller = new AbortController();
+  const options = { ...calm(), signal: caller.signal };
+  const staying = Array.from({ length: 8 }, (_, n) =>
+    errorOf(shell.run('127.0.0.1', stayingCommand(join(folder, String(n))), options)),
+  );
+  await pidIn(join(folder, '0'));
+  t.is((await shell.run('127.0.0.2', ['echo', 'hi'], calm())).stdout, 'hi\n');
+  caller.abort();
+  t.deepEqual(
+    (await Promise.all(staying)).map(({ code }) => code),
+    Array.from({ length: 8 }, () => 'cancelled'),
+  );
+});
+
+testWithSshd(
+  'with so many hosts as there may be, an idle connection makes room, and others wait',
+  async (t) => {
+    const servers = await ownSshds(t, MACHINES);
+    const shell = await shellFor(t, servers, { maxHosts: 1, idleMs: 600_000 });
+    for (const host of MACHINES) {
+      t.is((await shell.run(host, ['echo', host], calm())).stdout, `${host}\n`);
+    }
+    const outputs = await Promise.all(
+      [...MACHINES, ...MACHINES].map((host) => shell.run(host, ['echo', host], calm())),
+    );
+    t.is(outputs.map(({ stdout }) => stdout.trim()).join(' '), [...MACHINES, ...MACHINES].join(' '));
+    const open = await Promise.all(servers.map((server) => server.sessionPids()));
+    t.true(open.flat().length <= 2);
+  },
+);
+
+testWithSshd('who waits for a channel can leave without disturbing the others', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const folder = await testFolder(t);
+  const stay = new AbortController();
+  const leave = new AbortController();
+  const staying = [0, 1, 2, 3].map((n) =>
+    errorOf(
+      shell.run(sshd.address, stayingCommand(join(folder, String(n))), { ...calm(), signal: stay.signal }),
+    ),
+  );
+  await Promise.all([0, 1, 2, 3].map((n) => pidIn(join(folder, String(n)))));
+  const leaving = errorOf(shell.run(sshd.address, ['true'], { ...calm(), signal: leave.signal }));
+  const waiting = shell.run(sshd.address, ['echo', 'hi'], calm());
+  leave.abort();
+  t.is((await leaving).code, 'cancelled');
+  stay.abort();
+  await Promise.all(staying);
+  t.is((await waiting).stdout, 'hi\n');
+});
+
+testWithSshd('closing ends what runs, here and on the host, and leaves no connection', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
+  const pid = await pidIn(pidFile);
+  await shell.close();
+  t.is((await failed).code, 'cancelled');
+  await processEnd(pid);
+  await noSessions(sshd);
+  t.is((await errorOf(shell.run(sshd.address, ['true'], calm()))).code, 'cancelled');
+});
+
+test('places are given in the order they were asked for', async (t) => {
+  const slots = new Slots(1);
+  const signal = new AbortController().signal;
+  const order: number[] = [];
+  const giveBack = await slots.take(signal);
+  const waiting = [1, 2, 3].map(async (n) => {
+    const done = await slots.take(signal);
+    order.push(n);
+    done();
+  });
+  giveBack();
+  giveBack();
+  await Promise.all(waiting);
+  t.deepEqual(order, [1, 2, 3]);
+  t.false(slots.full);
+});

@@ -1,0 +1,550 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import ssh2 from 'ssh2';
+import { ActionError } from '../../src/action-error.js';
+import { SshShell } from '../../src/ssh/ssh-shell.js';
+import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
+import {
+  anyAddress,
+  calm,
+  errorOf,
+  handClock,
+  keepingLog,
+  ownSshd,
+  pidIn,
+  processEnd,
+  shellFor,
+  stayingCommand,
+  testFolder,
+  until,
+} from './shell-for.js';
+
+let starting: Promise<Sshd> | undefined;
+
+/** The server of all tests that do nothing to it. */
+function sharedSshd(): Promise<Sshd> {
+  starting ??= startSshd();
+  return starting;
+}
+
+test.after.always(async () => (await starting)?.stop());
+
+/** A server on loopback that does with each connection as told; it goes with the test. */
+async function listen(t: ExecutionContext, serve: (socket: Socket) => void): Promise<number> {
+  const sockets = new Set<Socket>();
+  const server: Server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => undefined);
+    serve(socket);
+  });
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+/** An SSH server that takes every login, and does with each command as told; it goes with the test. */
+async function fakeHost(
+  t: ExecutionContext,
+  serve: (session: ssh2.Session, socket: Socket, connection: number) => void,
+): Promise<{ port: number; connections: () => number }> {
+  const { private: hostKey } = ssh2.utils.generateKeyPairSync('ed25519');
+  let connections = 0;
+  const port = await listen(t, (socket) => {
+    connections += 1;
+    const connection = connections;
+    const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
+      client.on('error', () => undefined);
+      client.on('authentication', (context) => context.accept());
+      client.on('session', (accept) => serve(accept(), socket, connection));
+    });
+    server.injectSocket(socket);
+  });
+  return { port, connections: () => connections };
+}
+
+/** A shell that trusts every host and has no key: for hosts that it does not get to log in to. */
+function plainShell(
+  t: ExecutionContext,
+  options: Partial<ConstructorParameters<typeof SshShell>[0]>,
+): SshShell {
+  const shell = new SshShell({
+    user: 'core',
+    port: 22,
+    knownHostsFile: '/nowhere',
+    hostKeys: 'off',
+    sudo: false,
+    connectTimeoutMs: 5_000,
+    handshakeTimeoutMs: 5_000,
+    policy: anyAddress,
+    log: keepingLog(),
+    ...options,
+  });
+  t.teardown(() => shell.close());
+  return shell;
+}
+
+testWithSshd('a command gives its output', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const output = await shell.run(sshd.address, ['sh', '-c', 'echo out; echo err >&2'], calm());
+  t.deepEqual(output, { stdout: 'out\n', stderr: 'err\n', truncated: false });
+});
+
+testWithSshd('no shell reads the arguments', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const canary = join(await testFolder(t), 'canary');
+  const words = [
+    `$(touch ${canary})`,
+    `\`touch ${canary}\``,
+    `'; touch ${canary}; '`,
+    `a\ntouch ${canary}\n`,
+    `"; touch ${canary} #`,
+    '--help',
+    '-n',
+    '',
+    '*',
+    '~',
+    '$HOME',
+    '\\',
+    'é漢🙂',
+  ];
+  const { stdout } = await shell.run(sshd.address, ['printf', '%s\\0', ...words], calm());
+  t.deepEqual(stdout.split('\0').slice(0, -1), words);
+  await t.throwsAsync(stat(canary), { code: 'ENOENT' });
+});
+
+testWithSshd('an argument with a NUL is refused before anything is sent', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  t.is((await errorOf(shell.run(sshd.address, ['echo', 'a\0b'], calm()))).code, 'invalid_parameters');
+  t.is(sshd.connections(), 0);
+});
+
+testWithSshd('a command that fails tells its exit status and the end of its stderr', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const script = 'echo out; seq 100000 101000 >&2; echo the end >&2; exit 3';
+  const error = await errorOf(shell.run(sshd.address, ['sh', '-c', script], calm()));
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { host: sshd.address, exitStatus: 3, signal: null });
+  const { stderr } = error.details as { stderr: string };
+  t.is(stderr.length, 2_000);
+  t.true(stderr.endsWith('101000\nthe end\n'));
+});
+
+testWithSshd('a program that is not there is a failed command', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const error = await errorOf(shell.run(sshd.address, ['no-such-program'], calm()));
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { exitStatus: 127 });
+});
+
+testWithSshd('output beyond the limit is cut, said so, and ends the command', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  for (const redirect of ['', '>&2']) {
+    const script = `echo $$ > "$0"; exec yes é ${redirect}`;
+    const options = { ...calm(), maxOutputBytes: 10_000 };
+    const output = await shell.run(sshd.address, ['sh', '-c', script, pidFile], options);
+    t.true(output.truncated);
+    // Three bytes a line, so that the limit falls between the two of an é.
+    t.is(redirect === '' ? output.stdout : output.stderr, 'é\n'.repeat(3_333));
+    await processEnd(await pidIn(pidFile));
+  }
+});
+
+testWithSshd('output of just the limit is whole', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const output = await shell.run(sshd.address, ['printf', '12345'], { ...calm(), maxOutputBytes: 5 });
+  t.deepEqual(output, { stdout: '12345', stderr: '', truncated: false });
+});
+
+testWithSshd('much output comes whole', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const options = { ...calm(), maxOutputBytes: 20_000_000 };
+  const { stdout } = await shell.run(sshd.address, ['head', '-c', '10000000', '/dev/zero'], options);
+  t.is(stdout.length, 10_000_000);
+});
+
+testWithSshd('cancelling ends the process on the host', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  const caller = new AbortController();
+  const failed = errorOf(
+    shell.run(sshd.address, stayingCommand(pidFile), { ...calm(), signal: caller.signal }),
+  );
+  const pid = await pidIn(pidFile);
+  caller.abort();
+  t.is((await failed).code, 'cancelled');
+  await processEnd(pid);
+  t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
+  t.is(sshd.connections(), 1);
+});
+
+testWithSshd('the reason of a cancelled signal is what the caller sees', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  const caller = new AbortController();
+  const failed = errorOf(
+    shell.run(sshd.address, stayingCommand(pidFile), { ...calm(), signal: caller.signal }),
+  );
+  const pid = await pidIn(pidFile);
+  const reason = new ActionError('timeout', 'the deadline of the request passed');
+  caller.abort(reason);
+  t.is(await failed, reason);
+  await processEnd(pid);
+});
+
+testWithSshd('reaching the deadline ends the process on the host', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  const deadline = new AbortController();
+  const options = { ...calm(), signal: deadline.signal };
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
+  const pid = await pidIn(pidFile);
+  // As AbortSignal.timeout does it.
+  deadline.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
+  t.is((await failed).code, 'timeout');
+  await processEnd(pid);
+});
+
+testWithSshd('a command that takes longer than it may is ended on the host', async (t) => {
+  const sshd = await sharedSshd();
+  const clock = handClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  const pidFile = join(await testFolder(t), 'pid');
+  const options = { ...calm(), timeoutMs: 20_000 };
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
+  const pid = await pidIn(pidFile);
+  clock.advance(20_000);
+  const error = await failed;
+  t.is(error.code, 'timeout');
+  t.is(error.message, `sh on ${sshd.address} took longer than 20 s`);
+  await processEnd(pid);
+});
+
+testWithSshd('a call that is cancelled beforehand connects to nothing', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const options = { ...calm(), signal: AbortSignal.abort() };
+  t.is((await errorOf(shell.run(sshd.address, ['true'], options))).code, 'cancelled');
+  t.is(sshd.connections(), 0);
+});
+
+testWithSshd('a connection lost under way is a failure, and ends the process on the host', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  const pidFile = join(await testFolder(t), 'pid');
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
+  const pid = await pidIn(pidFile);
+  for (const session of await sshd.sessionPids()) process.kill(session, 'SIGKILL');
+  const error = await failed;
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connection_lost' });
+  await processEnd(pid);
+  t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
+});
+
+test('an exit status is no success when the connection is lost before all output came', async (t) => {
+  const { port } = await fakeHost(t, (session, socket) => {
+    session.on('exec', (accept) => {
+      const channel = accept();
+      channel.write('half of it');
+      channel.exit(0);
+      socket.end();
+    });
+  });
+  const shell = plainShell(t, { port });
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connection_lost' });
+});
+
+test('garbage on an open connection breaks that one alone', async (t) => {
+  const { port } = await fakeHost(t, (session, socket, connection) => {
+    session.on('exec', (accept) => {
+      const channel = accept();
+      if (connection === 1) {
+        socket.write(Buffer.alloc(1_000, 0xff));
+        return;
+      }
+      channel.exit(0);
+      channel.end('good');
+    });
+  });
+  const shell = plainShell(t, { port });
+  t.is((await errorOf(shell.run('127.0.0.1', ['true'], calm()))).code, 'host_unreachable');
+  t.is((await shell.run('127.0.0.1', ['true'], calm())).stdout, 'good');
+});
+
+test('a command that the host refuses to run has failed', async (t) => {
+  const { port } = await fakeHost(t, (session) => session.on('exec', (_accept, reject) => reject()));
+  t.is((await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()))).code, 'command_failed');
+});
+
+test('a command that ends without an exit status has failed', async (t) => {
+  const { port } = await fakeHost(t, (session) => session.on('exec', (accept) => accept().end('some')));
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { exitStatus: null, signal: null });
+});
+
+test('a command that the host says a signal ended has failed by it', async (t) => {
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept) => {
+      const channel = accept();
+      channel.exit('KILL');
+      channel.end();
+    }),
+  );
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { exitStatus: null, signal: 'SIGKILL' });
+});
+
+test('a host that does not answer the start of a command is unreachable', async (t) => {
+  const clock = handClock();
+  const { port } = await fakeHost(t, (session) => session.on('exec', () => clock.advance(600_000)));
+  const shell = plainShell(t, { port, clock, handshakeTimeoutMs: 600_000 });
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connection_lost' });
+});
+
+test('cancelling does not wait for a host that does not answer', async (t) => {
+  const caller = new AbortController();
+  const { port } = await fakeHost(t, (session) => session.on('exec', () => caller.abort()));
+  const shell = plainShell(t, { port, handshakeTimeoutMs: 600_000 });
+  const options = { ...calm(), signal: caller.signal };
+  t.is((await errorOf(shell.run('127.0.0.1', ['true'], options))).code, 'cancelled');
+});
+
+test('a command that cannot be ended costs its channel, not the connection', async (t) => {
+  const clock = handClock();
+  const caller = new AbortController();
+  let ends = 0;
+  let closes = 0;
+  const { port, connections } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => {
+      const channel = accept();
+      channel.resume();
+      channel.on('end', () => (ends += 1));
+      channel.on('close', () => (closes += 1));
+      if (command.includes('stay')) {
+        caller.abort();
+        return;
+      }
+      channel.exit(0);
+      channel.end('next');
+    }),
+  );
+  const shell = plainShell(t, { port, clock });
+  const options = { ...calm(), signal: caller.signal };
+  t.is((await errorOf(shell.run('127.0.0.1', ['stay'], options))).code, 'cancelled');
+  await until(() => ends > 0 || undefined);
+  t.is(closes, 0);
+  clock.advance(10_000);
+  await until(() => closes > 0 || undefined);
+  t.is((await shell.run('127.0.0.1', ['next'], calm())).stdout, 'next');
+  t.is(connections(), 1);
+});
+
+testWithSshd('a key that the host does not take is a refused login', async (t) => {
+  const file = join(await testFolder(t), 'other');
+  await makeKey(file);
+  // With one try allowed the server says goodbye at once, in another way.
+  for (const tries of [6, 1]) {
+    const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`] });
+    const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
+    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    t.is(error.code, 'login_refused');
+    t.deepEqual(error.details, { host: sshd.address, user: sshd.user });
+    await until(async () => ((await sshd.sessionPids()).length === 0 ? true : undefined));
+  }
+});
+
+testWithSshd('a key with a passphrase logs in', async (t) => {
+  const sshd = await ownSshd(t);
+  const file = join(await testFolder(t), 'login');
+  await makeKey(file, 'ed25519', 'open sesame');
+  await writeFile(sshd.authorizedKeyFile, await readFile(`${file}.pub`));
+  const privateKey = await readFile(file, 'utf8');
+  const shell = await shellFor(t, [sshd], { privateKey, passphrase: 'open sesame' });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  for (const passphrase of [undefined, 'wrong secret']) {
+    const error = await t.throwsAsync(shellFor(t, [sshd], { privateKey, passphrase }));
+    t.regex(error.message, /the SSH private key cannot be used/);
+    t.false(error.message.includes('secret'));
+  }
+});
+
+testWithSshd('an ssh-agent logs in', async (t) => {
+  const sshd = await sharedSshd();
+  const agentSocket = join(await testFolder(t), 'agent');
+  const agent = spawn('/usr/bin/ssh-agent', ['-D', '-a', agentSocket], { stdio: 'ignore' });
+  t.teardown(() => agent.kill());
+  await until(async () => (await stat(agentSocket).catch(() => undefined)) && true);
+  const add = spawn('/usr/bin/ssh-add', ['-q', sshd.privateKeyFile], {
+    env: { ...process.env, SSH_AUTH_SOCK: agentSocket },
+    stdio: 'ignore',
+  });
+  t.deepEqual(await once(add, 'exit'), [0, null]);
+  const shell = await shellFor(t, [sshd], { privateKey: undefined, agentSocket });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+});
+
+testWithSshd(
+  'an ssh-agent that is not there is a refused login; with a key it does not matter',
+  async (t) => {
+    const sshd = await sharedSshd();
+    const agentSocket = join(await testFolder(t), 'agent');
+    const without = await shellFor(t, [sshd], { privateKey: undefined, agentSocket });
+    t.is((await errorOf(without.run(sshd.address, ['true'], calm()))).code, 'login_refused');
+    const withKey = await shellFor(t, [sshd], { agentSocket });
+    t.is((await withKey.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  },
+);
+
+testWithSshd('with sudo the command is run by sudo -n, and cancelling ends it', async (t) => {
+  const folder = await testFolder(t);
+  const sudo = '#!/bin/sh\necho "$1 $2" >&2\nshift 2\nexec "$@"\n';
+  await writeFile(join(folder, 'sudo'), sudo);
+  await chmod(join(folder, 'sudo'), 0o755);
+  const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
+  const shell = await shellFor(t, [sshd], { sudo: true });
+  t.like(await shell.run(sshd.address, ['echo', 'hi'], calm()), { stdout: 'hi\n', stderr: '-n --\n' });
+  t.like(await shell.run(sshd.address, ['echo', 'hi'], { ...calm(), sudo: false }), { stderr: '' });
+
+  const pidFile = join(folder, 'pid');
+  const caller = new AbortController();
+  const options = { ...calm(), signal: caller.signal };
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
+  const pid = await pidIn(pidFile);
+  caller.abort();
+  t.is((await failed).code, 'cancelled');
+  await processEnd(pid);
+});
+
+testWithSshd('the next address is tried when one does not answer', async (t) => {
+  const sshd = await ownSshd(t, { address: '127.0.0.2' });
+  const policy = { resolve: async () => ['127.0.0.9', sshd.address] };
+  const knownHosts = `[node1]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
+  const shell = await shellFor(t, [sshd], { policy, knownHosts });
+  t.is((await shell.run('node1', ['echo', 'hi'], calm())).stdout, 'hi\n');
+});
+
+test('where policy forbids a host no connection is made', async (t) => {
+  let connections = 0;
+  const port = await listen(t, () => (connections += 1));
+  const policy = {
+    resolve: async () => {
+      throw new ActionError('forbidden', 'not there');
+    },
+  };
+  const shell = plainShell(t, { port, policy });
+  t.is((await errorOf(shell.run('127.0.0.1', ['true'], calm()))).code, 'forbidden');
+  t.is(connections, 0);
+});
+
+test('a name that policy gives in place of an address is not looked up', async (t) => {
+  let connections = 0;
+  const port = await listen(t, () => (connections += 1));
+  const shell = plainShell(t, { port, policy: { resolve: async () => ['localhost'] } });
+  await t.throwsAsync(shell.run('node1', ['true'], calm()));
+  t.is(connections, 0);
+});
+
+test('a host whose name cannot be resolved is unreachable', async (t) => {
+  const policy = {
+    resolve: async () => {
+      throw Object.assign(new Error('getaddrinfo ENOTFOUND node1'), { code: 'ENOTFOUND' });
+    },
+  };
+  const error = await errorOf(plainShell(t, { policy }).run('node1', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.deepEqual(error.details, { host: 'node1', reason: 'dns' });
+});
+
+test('a name server that does not answer is waited for so long and no longer', async (t) => {
+  const policy = { resolve: () => new Promise<string[]>(() => undefined) };
+  const shell = plainShell(t, { policy, connectTimeoutMs: 100 });
+  t.like((await errorOf(shell.run('node1', ['true'], calm()))).details, { reason: 'dns' });
+});
+
+test('a port where nothing listens is unreachable', async (t) => {
+  const port = await listen(t, () => undefined);
+  // The listener is on 127.0.0.1 alone.
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.deepEqual(error.details, { host: '127.0.0.9', reason: 'refused' });
+});
+
+test('a host that does not take the connection is unreachable', async (t) => {
+  // Linux keeps one more connection waiting than the backlog says; it drops what comes beyond.
+  const script = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 },
+    () => { process.stdout.write(String(s.address().port)); process.kill(process.pid, 'SIGSTOP'); })`;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const port = Number(String((await once(child.stdout, 'data'))[0]));
+  for (let i = 0; i < 4; i += 1) {
+    const filler = connect(port, '127.0.0.1').on('error', () => undefined);
+    t.teardown(() => filler.destroy());
+  }
+  const shell = plainShell(t, { port, connectTimeoutMs: 500 });
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connect_timeout' });
+});
+
+test('a host that takes the connection and says nothing is unreachable', async (t) => {
+  let closed = false;
+  const port = await listen(t, (socket) => socket.resume().on('close', () => (closed = true)));
+  const shell = plainShell(t, { port, handshakeTimeoutMs: 200 });
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'handshake_timeout' });
+  await until(() => closed || undefined);
+});
+
+test('a host that speaks no SSH is unreachable', async (t) => {
+  const talks = [
+    'HTTP/1.1 400 Bad Request\r\n\r\n',
+    '',
+    'SSH-2.0-x\r\n',
+    `SSH-2.0-x\r\n${'\xff'.repeat(100)}`,
+  ];
+  for (const talk of talks) {
+    const port = await listen(t, (socket) => socket.end(talk, 'latin1'));
+    const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+    t.is(error.code, 'host_unreachable');
+    t.like(error.details, { reason: 'handshake_failed' });
+  }
+});
+
+test('cancelling while the connection is being made closes it', async (t) => {
+  const caller = new AbortController();
+  let closed = false;
+  const port = await listen(t, (socket) => {
+    socket.resume().on('close', () => (closed = true));
+    caller.abort();
+  });
+  const options = { ...calm(), signal: caller.signal };
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
+  t.is(error.code, 'cancelled');
+  await until(() => closed || undefined);
+});
