@@ -1,0 +1,87 @@
+import { ActionError } from '../../src/plugin.js';
+
+/** What is known of a node. The first three are what existing callers read. */
+export interface Facts {
+  /** The use% of the file system that holds /var/lib/docker. */
+  docker_disk_space_percent: number | null;
+  /** The text of /etc/os-release. */
+  coreos_version: string | null;
+  /** The text of `docker version`. */
+  docker_version: string | null;
+  disk: Disk | null;
+  os: Os | null;
+  docker: Docker | null;
+  /** Of the last 1, 5 and 15 minutes. */
+  load: number[] | null;
+  memory: { total_kb: number; available_kb: number | null } | null;
+  uptime_seconds: number | null;
+}
+
+export interface Disk {
+  size_mb: number;
+  used_mb: number;
+  available_mb: number;
+  used_percent: number;
+}
+
+export interface Os {
+  id: string | null;
+  version: string | null;
+  name: string | null;
+}
+
+export interface Docker {
+  client_version: string | null;
+  server_version: string | null;
+}
+
+/** Reads the output of `df -P -m`: a heading, then one line whose columns are fixed by POSIX. */
+export function readDisk(text: string): Disk {
+  const columns = /^.*\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s/m.exec(text);
+  if (columns === null) throw unreadable('df');
+  const [, size, used, available, percent] = columns.map(Number);
+  return { size_mb: size ?? 0, used_mb: used ?? 0, available_mb: available ?? 0, used_percent: percent ?? 0 };
+}
+
+/** Reads os-release(5). */
+export function readOs(text: string): { text: string; facts: Os } {
+  const value = (name: string) => new RegExp(`^${name}=(["']?)(.*)\\1$`, 'm').exec(text)?.[2] ?? null;
+  if (value('ID') === null && value('NAME') === null) throw unreadable('/etc/os-release');
+  return {
+    text,
+    facts: { id: value('ID'), version: value('VERSION_ID') ?? value('VERSION'), name: value('PRETTY_NAME') },
+  };
+}
+
+/** Reads `docker version`: a part for the client, one for the server, each with its version. */
+export function readDocker(text: string): { text: string; facts: Docker } {
+  const [client = '', server = ''] = text.split(/^Server:.*$/m);
+  const version = (part: string) => /^\s*Version:\s*(\S+)/m.exec(part)?.[1] ?? null;
+  // Before 1.8 it was `Client version: 1.6.2`, a line each.
+  const old = (name: string) => new RegExp(`^${name} version:\\s*(\\S+)`, 'm').exec(text)?.[1] ?? null;
+  const facts = {
+    client_version: version(client) ?? old('Client'),
+    server_version: version(server) ?? old('Server'),
+  };
+  if (facts.client_version === null && facts.server_version === null) throw unreadable('docker version');
+  return { text, facts };
+}
+
+/** Reads /proc/loadavg, /proc/meminfo and /proc/uptime, one after the other (proc(5)). */
+export function readMachine(text: string): Pick<Facts, 'load' | 'memory' | 'uptime_seconds'> {
+  const load = /^(\d+\.\d+) (\d+\.\d+) (\d+\.\d+) /.exec(text);
+  const kilobytes = (name: string) => new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1];
+  const uptime = /^(\d+(?:\.\d+)?) \d+(?:\.\d+)?\s*$/m.exec(text);
+  const total = kilobytes('MemTotal');
+  if (load === null || total === undefined || uptime === null) throw unreadable('/proc');
+  const available = kilobytes('MemAvailable');
+  return {
+    load: load.slice(1, 4).map(Number),
+    memory: { total_kb: Number(total), available_kb: available === undefined ? null : Number(available) },
+    uptime_seconds: Math.floor(Number(uptime[1])),
+  };
+}
+
+function unreadable(what: string): ActionError {
+  return new ActionError('answer_unreadable', `what ${what} says cannot be read`);
+}

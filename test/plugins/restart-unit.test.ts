@@ -1,0 +1,196 @@
+import test, { type ExecutionContext } from 'ava';
+import { Cluster } from '../../src/cluster.js';
+import { DiscoveryResolver } from '../../src/fleet/etcd-resolver.js';
+import { FleetHttpTransport } from '../../src/fleet/fleet-http-transport.js';
+import { HostPolicy } from '../../src/network/connection-policy.js';
+import { HttpClient } from '../../src/network/http-client.js';
+import { ActionError, Clock, FleetTransport } from '../../src/plugin.js';
+import restartUnit from '../../plugins/restart-unit/index.js';
+import { prepareAction } from '../../src/runtime/catalogue.js';
+import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { logLines } from '../support/log-lines.js';
+import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
+
+const UNIT = 'web.service';
+
+/** A cluster of two machines with one unit, and the action on it. */
+async function world(t: ExecutionContext, fleetOptions: Record<string, string> = {}) {
+  const clock = new LeapingClock();
+  const delays = { change: 1_500, report: 500, linger: 1_000 };
+  const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [] });
+  t.teardown(async () => sandbox.stop());
+  sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
+  const http = [new HttpClient(), new HttpClient(new HostPolicy(['127.0.0.0/8']))] as const;
+  t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
+  const { log, find } = logLines();
+  const { discoveryUrl, fleetPort } = sandbox;
+  const resolver = new DiscoveryResolver({
+    http: http[0],
+    discoveryUrl,
+    fleetPort,
+    namedClusters: new Map(),
+    clock,
+    log,
+  });
+  const parts = new Map<symbol, unknown>([
+    [FleetTransport, new FleetHttpTransport(http[1], resolver)],
+    [Clock, clock],
+  ]);
+  const action = prepareAction(restartUnit, (token) => parts.get(token));
+  const run = async (parameters: Record<string, unknown> = {}, signal = new AbortController().signal) =>
+    action.run({
+      parameters: action.check({ unit_name: UNIT, ...parameters }),
+      cluster: new Cluster(sandbox.token),
+      signal,
+      log,
+      id: 'r1',
+    });
+  return { sandbox, run, clock, find };
+}
+
+function puts({ cluster }: Sandbox): number {
+  return cluster.requests.filter(({ method }) => method === 'PUT').length;
+}
+
+const codeOf = (error: unknown) => (error instanceof ActionError ? error.code : String(error));
+
+test('a restart really stops the unit and starts it again, and carries the evidence', async (t) => {
+  const { sandbox, run } = await world(t);
+  const starts = sandbox.cluster.starts(UNIT);
+  const text = String(await run());
+  t.is(sandbox.cluster.starts(UNIT), starts + 1);
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched', currentState: 'launched' });
+  t.regex(text, /^web\.service was restarted\.$/m);
+  t.regex(text, /^before: {2}launched, active\/running, hash [0-9a-f]{40} on machine [ab]{32}$/m);
+  t.regex(text, /^stopped: loaded, .* \(after \d+\.\d s\)$/m);
+  t.regex(
+    text,
+    /^started: launched, active\/running, hash [0-9a-f]{40} on machine [ab]{32} \(after \d+\.\d s\)$/m,
+  );
+});
+
+test('a unit that was not running is started by a restart', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.setUnit(UNIT, { desiredState: 'inactive' });
+  await run();
+  t.like(sandbox.cluster.unit(UNIT), { currentState: 'launched' });
+});
+
+test('a unit that does not stop is told, and left launched', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'never-stops');
+  const error = await t.throwsAsync(async () => run({ wait_seconds: 5 }));
+  t.is(codeOf(error), 'unit_did_not_stop');
+  t.regex(error?.message ?? '', /Last seen: .*active\/running/);
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+});
+
+test('a unit that fails at once is told with what was seen', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'fails-at-start');
+  const error = await t.throwsAsync(async () => run());
+  t.is(codeOf(error), 'unit_failed');
+  t.regex(error?.message ?? '', /failed\/failed/);
+});
+
+test('a unit that had failed before can be restarted well', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.setState(UNIT, { systemdActiveState: 'failed', systemdSubState: 'failed' });
+  t.regex(String(await run()), /before: .*failed\/failed[\s\S]*started: .*active\/running/);
+});
+
+test('a unit that never comes up is told after the wait', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'never-starts');
+  const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
+  t.is(codeOf(error), 'unit_not_started');
+  t.regex(error?.message ?? '', /was stopped, and is not up again.*activating\/start/);
+});
+
+test('a unit that flaps is not called restarted', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'flaps');
+  const error = await t.throwsAsync(async () => run());
+  t.is(codeOf(error), 'unit_flaps');
+});
+
+test('a unit that no machine takes any more is now stopped, and that is said', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'never-scheduled');
+  const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
+  t.true(['unit_not_scheduled', 'unit_not_started'].includes(codeOf(error)), codeOf(error));
+  t.regex(error?.message ?? '', /STOPPED|was stopped/);
+});
+
+test('a unit whose requirements no machine meets is left as it is', async (t) => {
+  const { sandbox, run } = await world(t, { MachineMetadata: '"role=web" "role=other"' });
+  sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle');
+  const error = await t.throwsAsync(async () => run());
+  t.is(codeOf(error), 'unit_not_schedulable');
+  t.regex(error?.message ?? '', /no machine meets MachineMetadata="role=web" "role=other"/);
+  t.is(puts(sandbox), 0);
+});
+
+test('a global unit and an unknown one are refused, and nothing is changed', async (t) => {
+  const { sandbox, run } = await world(t, { Global: 'true' });
+  t.is(codeOf(await t.throwsAsync(async () => run())), 'unit_is_global');
+  t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'no-such.service' }))), 'unit_not_found');
+  t.is(puts(sandbox), 0);
+});
+
+test('a request that is cancelled before the unit is touched touches nothing', async (t) => {
+  const { sandbox, run } = await world(t);
+  const abort = new AbortController();
+  abort.abort(new ActionError('cancelled', 'gone'));
+  t.is(codeOf(await t.throwsAsync(async () => run({}, abort.signal))), 'cancelled');
+  t.is(puts(sandbox), 0);
+});
+
+test('a request that is cancelled with the unit stopped still launches it', async (t) => {
+  const { sandbox, run } = await world(t);
+  const abort = new AbortController();
+  const outcome = t.throwsAsync(async () => run({}, abort.signal));
+  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  abort.abort(new ActionError('cancelled', 'gone'));
+  const error = await outcome;
+  t.is(codeOf(error), 'timeout');
+  t.regex(error?.message ?? '', /told to launch/);
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+});
+
+test('launching is tried again while the fleet API is away, and is told when it stays away', async (t) => {
+  const { sandbox, run } = await world(t);
+  const failing = async (times: number | undefined) => {
+    let end = async () => {};
+    const outcome = run().then(
+      () => 'restarted',
+      (error: unknown) => codeOf(error),
+    );
+    while (puts(sandbox) === 0) await new Promise(setImmediate);
+    end = sandbox.cluster.fail({ kind: '503', method: 'PUT', times });
+    const code = await outcome;
+    await end();
+    sandbox.cluster.requests.splice(0);
+    return code;
+  };
+  t.is(await failing(3), 'restarted');
+  t.is(await failing(undefined), 'unit_stopped');
+});
+
+test('a change whose outcome is unknown is followed by launching all the same', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.fail({ kind: 'drop-answer', method: 'PUT', times: 1 });
+  t.is(codeOf(await t.throwsAsync(async () => run())), 'outcome_unknown');
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+});
+
+test('two restarts of one unit at once are one after the other', async (t) => {
+  const { sandbox, run } = await world(t);
+  const starts = sandbox.cluster.starts(UNIT);
+  const texts = await Promise.all([run(), run()]);
+  t.is(texts.length, 2);
+  t.is(sandbox.cluster.starts(UNIT), starts + 2);
+  const states = sandbox.cluster.requests.filter(({ method }) => method === 'PUT').length;
+  t.is(states, 4);
+});
