@@ -19,11 +19,12 @@ import type { Connect } from './messaging/session.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
 import { HttpServer } from './operations/http-server.js';
-import { Clock, EtcdResolver, FleetTransport } from './plugin.js';
+import { Clock, EtcdResolver, FleetTransport, RemoteShell } from './plugin.js';
 import type { Catalogue } from './runtime/catalogue.js';
 import { Dispatcher } from './runtime/dispatcher.js';
 import { loadPlugins } from './runtime/plugin-loader.js';
 import { systemClock } from './runtime/system-clock.js';
+import { SshShell } from './ssh/ssh-shell.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */
 export const OWN_PLUGINS = new URL('../plugins/', import.meta.url).pathname;
@@ -35,6 +36,7 @@ const tokens = {
   /** To what the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
   discovery: Symbol('DiscoveryResolver') as InjectionToken<DiscoveryResolver>,
+  ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
 
 /** A running service. */
@@ -77,10 +79,26 @@ function bind(
     const http = container.resolve(tokens.operatorHttp);
     return new DiscoveryResolver({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
   });
+  once(tokens.ssh, () => sshShell(configuration, { policy: container.resolve(tokens.policy), clock, log }));
+  once(RemoteShell, () => container.resolve(tokens.ssh));
   once(EtcdResolver, () => container.resolve(tokens.discovery));
   once(FleetTransport, () => {
     return new FleetHttpTransport(container.resolve(tokens.clusterHttp), container.resolve(tokens.discovery));
   });
+}
+
+/** What connecting to a machine, and then logging in there, may take. */
+const SSH_TIMEOUTS = { connectTimeoutMs: 5_000, handshakeTimeoutMs: 8_000 };
+
+function sshShell({ ssh }: Configuration, parts: { policy: HostPolicy; clock: Clock; log: Log }): SshShell {
+  try {
+    return new SshShell({ ...ssh, ...SSH_TIMEOUTS, ...parts });
+  } catch (cause) {
+    throw new Error(
+      `SSH_KEY_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
 }
 
 function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters {
@@ -146,6 +164,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       await catalogue
         .dispose()
         .catch((error: unknown) => log.error('an action failed to clean up', { error }));
+      await container.resolve(tokens.ssh).close();
       await Promise.all(
         [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
       );

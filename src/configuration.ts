@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { hostname } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { type InferType, number, object, string, ValidationError } from 'yup';
 import { HostPolicy } from './network/connection-policy.js';
@@ -21,8 +21,10 @@ const SETTINGS = object({
     .default('development')
     .meta({ about: 'Names the configuration file; `production` changes defaults.' }),
   AMQP_URL: text()
-    .test('amqp', 'AMQP_URL must be one or several amqp:// or amqps:// URLs, separated by commas', (value) =>
-      listed(value).every((url) => /^amqps?:$/.test(protocolOf(url))),
+    .test(
+      'amqp',
+      'AMQP_URL must be one or several amqp:// or amqps:// URLs, separated by commas; in a password, write , / @ as %2C %2F %40',
+      (value) => value === undefined || (listed(value).length > 0 && listed(value).every(isAmqpUrl)),
     )
     .meta({ about: 'The RabbitMQ broker; several, separated by commas, are tried in turn.', secret: true }),
   AMQP_CA_FILE: text().meta({ about: 'Certificates (PEM) of the authorities to trust for amqps.' }),
@@ -61,11 +63,31 @@ const SETTINGS = object({
       about:
         'Where the service may connect: addresses, CIDR ranges, names with `*`. Unset: anywhere but special addresses.',
     }),
+  SSH_USER: text().default('core').meta({ about: 'The login name on the machines.' }),
+  SSH_PORT: count(1, 65_535).default(22).meta({ about: 'The port of their SSH servers.' }),
+  SSH_KEY_FILE: text().meta({ about: 'The private key to log in with; tried before the agent.' }),
+  SSH_PASSPHRASE: text().meta({ about: 'What opens the private key.', secret: true }),
+  SSH_AUTH_SOCK: text().meta({ about: 'The socket of an ssh-agent.' }),
+  SSH_KNOWN_HOSTS: text().meta({ about: 'The file of known host keys. Unset: `~/.ssh/known_hosts`.' }),
+  SSH_HOST_KEYS: string()
+    .oneOf(['strict', 'accept-new', 'off'], 'SSH_HOST_KEYS must be strict, accept-new or off')
+    .default('strict')
+    .meta({
+      about:
+        '`strict`: only hosts whose key is known; `accept-new`: writes down keys of new hosts; `off`: no check, anyone can pose as a host.',
+    }),
+  SSH_SUDO: flag().default('false').meta({ about: '`true` runs commands on machines with `sudo -n`.' }),
   PLUGIN_PATHS: text().meta({ about: 'Further directories of plugin folders, separated by `:`.' }),
   READ_ONLY: flag()
     .default('false')
     .meta({ about: '`true` leaves out every action that changes something.' }),
-  ACTIONS: text().meta({ about: 'The only actions to serve, separated by commas. Unset: all.' }),
+  ACTIONS: text()
+    .test(
+      'some',
+      'ACTIONS must name actions, separated by commas',
+      (value) => value === undefined || listed(value).length > 0,
+    )
+    .meta({ about: 'The only actions to serve, separated by commas. Unset: all.' }),
   HTTP_HOST: text()
     .default('127.0.0.1')
     .meta({ about: 'Where the HTTP gateway listens; off loopback it needs `HTTP_TOKEN`.' }),
@@ -95,6 +117,9 @@ const SETTINGS = object({
   HOSTNAME: text().meta({ about: "The name this instance goes by. Unset: the machine's." }),
 });
 
+/** The settings that name a file whose content is wanted. */
+type SettingFile = 'AMQP_CA_FILE' | 'AMQP_CERT_FILE' | 'AMQP_KEY_FILE' | 'CLUSTERS_FILE' | 'SSH_KEY_FILE';
+
 /** Settings by name, as they were given: text or numbers, defaults filled in. */
 type Settings = InferType<typeof SETTINGS>;
 
@@ -112,6 +137,16 @@ export interface Configuration {
   /** The text of the clusters file. */
   clusters: string | undefined;
   allowedHosts: string[] | undefined;
+  ssh: {
+    user: string;
+    port: number;
+    privateKey: Buffer | undefined;
+    passphrase: string | undefined;
+    agentSocket: string | undefined;
+    knownHostsFile: string;
+    hostKeys: 'strict' | 'accept-new' | 'off';
+    sudo: boolean;
+  };
   pluginPaths: string[];
   readOnly: boolean;
   actions: string[] | undefined;
@@ -152,15 +187,14 @@ export interface ConfigurationSource {
 export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
   const problems: string[] = [];
   const settings = validated(gathered(source, problems), problems);
-  const read = (name: 'AMQP_CA_FILE' | 'AMQP_CERT_FILE' | 'AMQP_KEY_FILE' | 'CLUSTERS_FILE') =>
-    fileOf(name, settings?.[name], problems);
+  const read = (name: SettingFile) => fileOf(name, settings?.[name], problems);
   const tls = { ca: read('AMQP_CA_FILE'), cert: read('AMQP_CERT_FILE'), key: read('AMQP_KEY_FILE') };
-  const clusters = read('CLUSTERS_FILE')?.toString('utf8');
+  const files = { tls, clusters: read('CLUSTERS_FILE')?.toString('utf8'), privateKey: read('SSH_KEY_FILE') };
   if (settings !== undefined) {
     problems.push(...contradictions(settings), ...(serving ? hindrances(settings) : []));
   }
   if (settings === undefined || problems.length > 0) throw new ConfigurationError(problems);
-  return configurationOf(settings, tls, clusters);
+  return configurationOf(settings, files);
 }
 
 /** One setting as `fleet-manager config` shows it. */
@@ -179,9 +213,9 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   return Object.entries(SETTINGS.describe().fields).map(([name, field]) => {
     const { secret, about } = aboutOf(field);
     const given = all[name];
-    const standard = 'default' in field && field.default !== undefined ? String(field.default) : undefined;
-    const fromEnvironment =
-      source.env[name] !== undefined || (secret && source.env[`${name}_FILE`] !== undefined);
+    const standard = 'default' in field && field.default !== undefined ? shown(field.default) : undefined;
+    // An empty variable counts as unset.
+    const fromEnvironment = Boolean(source.env[name] || (secret && source.env[`${name}_FILE`]));
     const from = fromEnvironment
       ? 'environment'
       : name in fromFile
@@ -189,23 +223,27 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
         : standard === undefined
           ? 'unset'
           : 'default';
-    const value = given === undefined ? standard : secret ? masked(String(given)) : String(given);
+    const value = given === undefined ? standard : secret ? masked(shown(given)) : shown(given);
     return { name, value, from, about };
   });
 }
 
+function shown(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
 function masked(value: string): string {
-  // A broker's address is worth seeing; what opens it is not.
-  return value
-    .split(',')
-    .map((each) => (URL.canParse(each) ? each.replace(/\/\/[^@/]*@/, '//***@') : '***'))
-    .join(',');
+  // A broker's address is worth seeing; what opens it is not, nor what only may be an address.
+  const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
+  return urls.includes(null)
+    ? '***'
+    : urls.map((url) => `${url?.[1]}${url?.[2] === undefined ? '' : '***@'}${url?.[3]}`).join(',');
 }
 
 function aboutOf(field: object): { secret: boolean; about: string } {
   const meta: unknown = 'meta' in field ? field.meta : undefined;
   const map: Record<string, unknown> = typeof meta === 'object' && meta !== null ? { ...meta } : {};
-  return { secret: map.secret === true, about: String(map.about ?? '') };
+  return { secret: map.secret === true, about: typeof map.about === 'string' ? map.about : '' };
 }
 
 function gathered({ env, directory }: ConfigurationSource, problems: string[]): Record<string, unknown> {
@@ -234,7 +272,7 @@ function fileSettings({ env, directory }: ConfigurationSource, problems: string[
     }
     return { ...content };
   } catch (error) {
-    problems.push(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    problems.push(`${file} cannot be read: ${readProblem(error)}`);
     return {};
   }
 }
@@ -244,11 +282,15 @@ function fileOf(name: string, path: string | undefined, problems: string[]): Buf
   try {
     return readFileSync(path);
   } catch (error) {
-    problems.push(
-      `${name} names a file that cannot be read: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    problems.push(`${name} names a file that cannot be read: ${readProblem(error)}`);
     return undefined;
   }
+}
+
+function readProblem(error: unknown): string {
+  // The parser's own message quotes the file, which may hold a secret.
+  if (error instanceof SyntaxError) return 'it is not valid JSON';
+  return error instanceof Error ? error.message : String(error);
 }
 
 function validated(given: Record<string, unknown>, problems: string[]): Settings | undefined {
@@ -271,13 +313,22 @@ function contradictions(settings: Settings): string[] {
   return problems;
 }
 
+/** Settings that a sandbox would pass over. */
+const OF_REAL_CLUSTERS = [
+  'AMQP_CA_FILE',
+  'AMQP_CERT_FILE',
+  'ETCD_DISCOVERY_URL',
+  'FLEET_API_PORT',
+  'CLUSTERS_FILE',
+  'ALLOWED_HOSTS',
+] as const;
+
 /** What keeps the service, though not a caller, from running with these settings. */
 function hindrances(settings: Settings): string[] {
   const problems: string[] = [];
   if (settings.AMQP_URL === undefined) {
-    const needless = (['CLUSTERS_FILE', 'ALLOWED_HOSTS', 'AMQP_CA_FILE', 'AMQP_CERT_FILE'] as const).filter(
-      (name) => settings[name] !== undefined,
-    );
+    const standard: Partial<Settings> = SETTINGS.getDefault();
+    const needless = OF_REAL_CLUSTERS.filter((name) => settings[name] !== standard[name]);
     if (!['development', 'test'].includes(settings.NODE_ENV)) {
       problems.push(
         `AMQP_URL is not set: without it the service is a sandbox, which is refused with NODE_ENV=${settings.NODE_ENV}; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
@@ -298,8 +349,15 @@ function hindrances(settings: Settings): string[] {
 
 function configurationOf(
   settings: Settings,
-  tls: { ca?: Buffer; cert?: Buffer; key?: Buffer },
-  clusters: string | undefined,
+  {
+    tls,
+    clusters,
+    privateKey,
+  }: {
+    tls: { ca?: Buffer; cert?: Buffer; key?: Buffer };
+    clusters: string | undefined;
+    privateKey: Buffer | undefined;
+  },
 ): Configuration {
   const { NODE_ENV: environment, LOG_LEVEL: level, LOG_FORMAT: format } = settings;
   const optionalList = (value: string | undefined) => (value === undefined ? undefined : listed(value));
@@ -313,6 +371,16 @@ function configurationOf(
     discoveryUrl: settings.ETCD_DISCOVERY_URL,
     fleetPort: settings.FLEET_API_PORT,
     clusters,
+    ssh: {
+      user: settings.SSH_USER,
+      port: settings.SSH_PORT,
+      privateKey,
+      passphrase: settings.SSH_PASSPHRASE,
+      agentSocket: settings.SSH_AUTH_SOCK,
+      knownHostsFile: settings.SSH_KNOWN_HOSTS ?? join(homedir(), '.ssh', 'known_hosts'),
+      hostKeys: settings.SSH_HOST_KEYS,
+      sudo: settings.SSH_SUDO === 'true',
+    },
     allowedHosts: optionalList(settings.ALLOWED_HOSTS),
     pluginPaths: (settings.PLUGIN_PATHS ?? '').split(':').filter((each) => each !== ''),
     readOnly: settings.READ_ONLY === 'true',
@@ -340,6 +408,13 @@ function protocolOf(url: string): string {
   return URL.canParse(url) ? new URL(url).protocol : '';
 }
 
+function isAmqpUrl(url: string): boolean {
+  if (!/^amqps?:\/\//.test(url) || !URL.canParse(url)) return false;
+  // A sign that ends the host's part early leaves the rest of the password behind it, where it would be shown.
+  const { host, pathname, search, hash } = new URL(url);
+  return host !== '' && !`${pathname}${search}${hash}`.includes('@');
+}
+
 function isHttpUrl(value: string | undefined): boolean {
   return value === undefined || /^https?:$/.test(protocolOf(value));
 }
@@ -350,7 +425,7 @@ function isLoopback(host: string): boolean {
 
 function policyProblem(value: string | undefined): string | undefined {
   try {
-    new HostPolicy(value === undefined ? undefined : listed(value));
+    void new HostPolicy(value === undefined ? undefined : listed(value));
     return undefined;
   } catch (error) {
     return error instanceof Error ? error.message : String(error);
