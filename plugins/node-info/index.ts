@@ -129,7 +129,13 @@ function reasonOf(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
   // Why a node cannot be reached is the same whatever was to be read there.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
-  return `${what}: ${error.message}`;
+  return [`${what}: ${error.message}`, ...lastLine(error.details)].join(': ');
+}
+
+/** What a command said last before it failed. */
+function lastLine(details: unknown): string[] {
+  if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
+  return String(details.stderr).trim().split('\n').slice(-1);
 }
 
 const UNREADABLE = 'answer_unreadable';

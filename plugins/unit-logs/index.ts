@@ -78,7 +78,8 @@ export default defineAction({
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id);
       const options = { signal, timeoutMs: TIMEOUT_MS, maxOutputBytes: MOST_BYTES };
-      const { stdout, truncated } = await shell.run(host, argv, options);
+      const { stdout: printed, truncated } = await shell.run(host, argv, options);
+      const stdout = argv.includes('--reverse') ? oldestFirst(printed) : printed;
       return truncated ? `${stdout}\n[cut: only the first ${MOST_BYTES} bytes]\n` : stdout;
     };
     const [first, ...others] = wanted;
@@ -129,7 +130,15 @@ function journalctl({
     '--output=short',
     ...(since === undefined ? [] : [`--since=${since}`]),
     ...(until === undefined ? [] : [`--until=${until}`]),
+    // Forwards, journalctl gives the first lines after `since`, and none at all when the last ones are after `until`.
+    ...(since === undefined && until === undefined ? [] : ['--reverse']),
   ];
+}
+
+/** Turns lines that are newest first around; the further lines of one entry are indented, and stay with it. */
+function oldestFirst(printed: string): string {
+  const entries = printed.split(/\n(?=\S)/).map((entry) => entry.replace(/\n$/, ''));
+  return printed === '' ? '' : `${entries.toReversed().join('\n')}\n`;
 }
 
 function together(

@@ -1,0 +1,287 @@
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { connect } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { FleetManagerClient, FleetManagerError } from '../src/client/client.js';
+import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { eventually } from './support/eventually.js';
+import { leftOut } from './support/left-out.js';
+import { type JournalEntry, startMachines } from './support/machines.js';
+import { service } from './support/open-sandbox.js';
+import { startWorker } from './support/worker.js';
+
+// The actions on machines as callers meet them: a message in RabbitMQ, real SSH servers, the real journalctl.
+const rabbitmqUrl =
+  process.env.RABBITMQ_URL ?? leftOut('the actions on machines over RabbitMQ', 'RABBITMQ_URL');
+const hasServers = ['/usr/sbin/sshd', '/lib/systemd/systemd-journal-remote'].every((file) =>
+  existsSync(file),
+);
+if (!hasServers) leftOut('the actions on real machines', 'openssh-server and systemd-journal-remote');
+
+const ADDRESSES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
+const NOON = Date.UTC(2024, 4, 1, 12) / 1_000;
+const UNITS = ['web.service', '-.mount', 'a\\x2db.service', 'web@1.service'];
+
+const JOURNAL: JournalEntry[] = UNITS.flatMap((unit) =>
+  Array.from({ length: 20 }, (_, n) => ({ unit, message: `${unit} says ${n}`, at: NOON + n * 60 })),
+);
+
+interface World {
+  sandbox: Sandbox;
+  queue: string;
+  env: Record<string, string>;
+  client: FleetManagerClient;
+}
+
+async function world(t: ExecutionContext, broker: string, env: Record<string, string>): Promise<World> {
+  const sandbox = await startSandbox({ delays: { change: 1_000 } });
+  t.teardown(async () => sandbox.stop());
+  sandbox.cluster.addUnits(
+    UNITS.filter((name) => sandbox.cluster.unit(name) === undefined).map((name) => ({
+      name,
+      options: service('/bin/x'),
+    })),
+  );
+  const queue = `machines_${randomUUID()}`;
+  const client = new FleetManagerClient({ urls: [broker], queue });
+  t.teardown(async () => {
+    await client.close();
+    const connection = await connect(broker);
+    const channel = await connection.createChannel();
+    for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+    await connection.close();
+  });
+  const settings = {
+    AMQP_URL: broker,
+    QUEUE_NAME: queue,
+    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
+    FLEET_API_PORT: String(sandbox.fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/24',
+    TZ: 'UTC',
+    ...env,
+  };
+  return { sandbox, queue, env: settings, client };
+}
+
+const failure = (error: unknown) => (error instanceof FleetManagerError ? error : undefined);
+
+if (rabbitmqUrl !== undefined && hasServers) {
+  test('unit_logs gives what the unit wrote to the journal of its machine', async (t) => {
+    const machines = await startMachines(t, ADDRESSES, JOURNAL);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const logs = async (parameters: Record<string, unknown>) =>
+      String(await client.call('unit_logs', { cluster: sandbox.token, parameters }));
+    for (const name of UNITS) {
+      const text = await logs({ unit_name: name });
+      const said = [...text.matchAll(/says (\d+)/g)].map(([, n]) => Number(n));
+      t.deepEqual(said, [10, 11, 12, 13, 14, 15, 16, 17, 18, 19], name);
+      t.false(text.includes('==>'));
+    }
+    const between = await logs({
+      unit_name: 'web.service',
+      since: '2024-05-01 12:02 UTC',
+      until: '2024-05-01 12:04 UTC',
+    });
+    t.deepEqual(
+      [...between.matchAll(/says (\d+)/g)].map(([, n]) => Number(n)),
+      [2, 3, 4],
+    );
+    const last = await logs({
+      unit_name: 'web.service',
+      lines: 2,
+      since: `@${NOON}`,
+      until: `@${NOON + 330}`,
+    });
+    t.deepEqual(
+      [...last.matchAll(/says (\d+)/g)].map(([, n]) => Number(n)),
+      [4, 5],
+    );
+    t.regex(await logs({ unit_name: 'web.service', lines: 1, until: `@${NOON + 60}` }), /says 1$/m);
+    t.regex(await logs({ unit_name: 'web.service', since: 'now' }), /^(-- No entries --\n)?$/);
+  });
+
+  test('unit_logs of a global unit has a part for every machine, the reason where one failed', async (t) => {
+    const machines = await startMachines(t, ADDRESSES, [
+      { unit: 'node-exporter.service', message: 'hello', at: NOON },
+    ]);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    await machines.servers[1]?.stop();
+    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
+    const text = String(await client.call('unit_logs', call));
+    const ids = sandbox.cluster.machines.map(({ id }) => id).toSorted();
+    t.deepEqual(
+      [...text.matchAll(/^==> (\w+) <==$/gm)].map(([, id]) => id),
+      ids,
+    );
+    t.is(text.match(/hello/g)?.length, 2);
+    t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
+  });
+
+  test('unit_logs tells an unknown unit, one that is nowhere, and one whose machine is gone', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const code = async (unit: string, more: Record<string, unknown> = {}) =>
+      client
+        .call('unit_logs', { cluster: sandbox.token, parameters: { unit_name: unit, ...more } })
+        .catch((error: unknown) => failure(error)?.code);
+    t.is(await code('no-such.service'), 'unit_not_found');
+    t.is(await code('recommender.service'), 'unit_not_scheduled');
+    t.is(await code('web.service', { machine_id: 'f'.repeat(32) }), 'unit_not_scheduled');
+    const unit = sandbox.cluster.unit('redis.service');
+    const where = typeof unit === 'object' ? unit.machineID : undefined;
+    sandbox.cluster.setMachines(sandbox.cluster.machines.filter(({ id }) => id !== where));
+    t.true(['machine_not_found', 'unit_not_scheduled'].includes(String(await code('redis.service'))));
+  });
+
+  test('nothing that a caller sends runs: what the grammar refuses is told by its field', async (t) => {
+    const machines = await startMachines(t, ADDRESSES, JOURNAL);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const canary = join(tmpdir(), `canary-${randomUUID()}`);
+    t.teardown(async () => rm(canary, { force: true }));
+    const hostile = [
+      `$(touch ${canary})`,
+      `\`touch ${canary}\``,
+      `; touch ${canary}`,
+      `\ntouch ${canary}\n`,
+      `x\0touch ${canary}`,
+      `'; touch ${canary}; '`,
+      `"; touch ${canary}; "`,
+      `--directory=/etc`,
+      '-rf',
+      '../../etc/passwd',
+      'x'.repeat(10_000),
+      'wеb.service',
+      'web．service',
+      '127.0.0.1 -oProxyCommand=x',
+      '-oProxyCommand=touch',
+    ];
+    for (const text of hostile) {
+      const requests: [string, Record<string, unknown>, string][] = [
+        ['unit_logs', { unit_name: text }, 'unit_name'],
+        ['unit_logs', { unit_name: `${text}.service` }, 'unit_name'],
+        ['unit_logs', { unit_name: 'web.service', since: text }, 'since'],
+        ['unit_logs', { unit_name: 'web.service', until: text }, 'until'],
+        ['unit_logs', { unit_name: 'web.service', machine_id: text }, 'machine_id'],
+        ['restart_unit', { unit_name: text }, 'unit_name'],
+        ['node_info', { nodes: [text] }, 'nodes[0]'],
+      ];
+      for (const [action, parameters, field] of requests) {
+        // `-rf.service` and `--directory=...` aside, none of these is a unit's name; those that are, no cluster has.
+        const cluster = action === 'node_info' ? undefined : sandbox.token;
+        const error = failure(await t.throwsAsync(client.call(action, { cluster, parameters })));
+        if (error?.code === 'unit_not_found') continue;
+        t.is(error?.code, 'invalid_parameters', `${action} ${JSON.stringify(parameters).slice(0, 80)}`);
+        t.like(error?.details, { fields: [{ field: `action_parameters.${field}` }] });
+      }
+    }
+    t.false(existsSync(canary));
+  });
+
+  test('node_info tells the machine itself, and what could not be read with the reason', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    const { env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    await machines.servers[2]?.stop();
+    const info = async () =>
+      (await client.call('node_info', { parameters: { nodes: [...ADDRESSES, '127.0.0.1'] } })) as Record<
+        string,
+        Record<string, unknown>
+      >;
+    const first = await info();
+    t.deepEqual(Object.keys(first), ADDRESSES);
+    const { '127.0.0.1': node = {}, '127.0.0.3': away = {} } = first;
+    t.is(typeof node.docker_disk_space_percent, 'number');
+    t.regex(String(node.coreos_version), /^ID=/m);
+    t.is(node.docker_version, null);
+    t.regex(String(node.errors), /docker: .*not found|docker: .*127/);
+    t.true(Number((node.memory as { total_kb: number }).total_kb) > 1_000);
+    t.like(away, { docker_disk_space_percent: null, coreos_version: null, docker_version: null });
+    t.regex(String(away.errors), /^host_unreachable: /);
+    await machines.install(
+      'docker',
+      "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",
+    );
+    t.regex(String((await info())['127.0.0.1']?.errors), /Cannot connect to the Docker daemon/);
+    await machines.install(
+      'docker',
+      "printf 'Client:\\n Version:      1.10.3\\n\\nServer:\\n Version:      1.10.4\\n'",
+    );
+    t.like((await info())['127.0.0.1'], {
+      docker: { client_version: '1.10.3', server_version: '1.10.4' },
+      errors: [],
+    });
+  });
+
+  test('node_info on a cluster takes its machines, and no others', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const info = (await client.call('node_info', { cluster: sandbox.token })) as object;
+    t.deepEqual(Object.keys(info).toSorted(), ADDRESSES);
+    const strange = client.call('node_info', {
+      cluster: sandbox.token,
+      parameters: { nodes: ['127.0.0.9'] },
+    });
+    t.like(failure(await t.throwsAsync(strange))?.details, {
+      fields: [{ field: 'action_parameters.nodes' }],
+    });
+    t.is(failure(await t.throwsAsync(client.call('node_info')))?.code, 'invalid_parameters');
+  });
+
+  test('nodes out of policy are told as forbidden and are not connected to', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, {
+      ...machines.env,
+      ALLOWED_HOSTS: '127.0.0.1',
+    });
+    await startWorker(t, env);
+    const before = machines.servers[1]?.connections();
+    const info = (await client.call('node_info', {
+      parameters: { nodes: ['127.0.0.2', 'localhost', '::ffff:127.0.0.2'] },
+    })) as Record<string, { errors: string[] }>;
+    for (const node of ['127.0.0.2', '::ffff:127.0.0.2'])
+      t.regex(String(info[node]?.errors), /^forbidden: /, node);
+    await sandbox.addCluster('elsewhere', {
+      members: ['a=http://127.0.0.2:2380', 'b=http://127.0.0.3:2380'],
+    });
+    const error = failure(await t.throwsAsync(client.call('list_machines', { cluster: 'elsewhere' })));
+    t.is(error?.code, 'forbidden');
+    t.is(machines.servers[1]?.connections(), before);
+  });
+
+  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
+    test(`${signal} with the unit stopped leaves it launched once the request is done again`, async (t) => {
+      const { sandbox, env, client } = await world(t, rabbitmqUrl, { SHUTDOWN_GRACE_SECONDS: '0' });
+      const first = await startWorker(t, env);
+      const call = client
+        .call('restart_unit', {
+          cluster: sandbox.token,
+          parameters: { unit_name: 'web.service' },
+          timeoutMs: 60_000,
+        })
+        .catch((error: unknown) => failure(error)?.code);
+      const state = () => {
+        const unit = sandbox.cluster.unit('web.service');
+        return typeof unit === 'object' ? unit.desiredState : undefined;
+      };
+      await eventually('it is told to stop', () => state() === 'loaded');
+      first.process.kill(signal);
+      t.is(await first.ended, signal === 'SIGKILL' ? 'SIGKILL' : 0);
+      if (signal === 'SIGKILL') {
+        t.is(state(), 'loaded');
+        await startWorker(t, env);
+        t.regex(String(await call), /was restarted/);
+      } else {
+        t.is(await call, 'timeout');
+      }
+      t.is(state(), 'launched');
+    });
+  }
+}

@@ -1,0 +1,87 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import { type Sshd, startSshds } from './sshd.js';
+
+export interface Machines {
+  servers: readonly Sshd[];
+  knownHostsFile: string;
+  /** What the service is told about them. */
+  env: Record<string, string>;
+  /** Makes a command of a machine be something else. */
+  install(command: string, script: string): Promise<void>;
+}
+
+/** One line in the journal. */
+export interface JournalEntry {
+  unit: string;
+  message: string;
+  /** Seconds since the epoch. */
+  at: number;
+}
+
+const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
+
+/**
+ * Real SSH servers on loopback addresses, one for each machine. They run the real journalctl, df and cat of this
+ * machine; only where journalctl reads, and the file system that df is asked about, are the test's own. There is no
+ * Docker unless the test installs one.
+ */
+export async function startMachines(
+  t: ExecutionContext,
+  addresses: readonly string[],
+  journal: readonly JournalEntry[] = [],
+): Promise<Machines> {
+  const folder = await mkdtemp(join(tmpdir(), 'machines-'));
+  t.teardown(async () => rm(folder, { recursive: true, force: true }));
+  const bin = join(folder, 'bin');
+  await Promise.all([mkdir(bin), mkdir(join(folder, 'journal'))]);
+  const install = async (command: string, script: string) => {
+    await writeFile(join(bin, command), `#!/bin/sh\n${script}\n`);
+    await chmod(join(bin, command), 0o755);
+  };
+  await install('journalctl', `exec /usr/bin/journalctl --directory='${folder}/journal' "$@"`);
+  await install('df', '[ "$3" = /var/lib/docker ] && exec /bin/df "$1" "$2" /');
+  if (journal.length > 0) await writeJournal(join(folder, 'journal', 'test.journal'), journal);
+  const servers = await startSshds(addresses, { environment: { PATH: `${bin}:/usr/bin:/bin` } });
+  for (const server of servers) t.teardown(async () => server.stop());
+  const knownHostsFile = join(folder, 'known_hosts');
+  const lines = servers.map(({ address, port, hostKeys }) => `[${address}]:${port} ${hostKeys.ed25519}\n`);
+  await writeFile(knownHostsFile, lines.join(''));
+  const [first] = servers;
+  if (first === undefined) throw new Error('no machines');
+  const env = {
+    SSH_USER: first.user,
+    SSH_PORT: String(first.port),
+    SSH_KEY_FILE: first.privateKeyFile,
+    SSH_KNOWN_HOSTS: knownHostsFile,
+  };
+  return { servers, knownHostsFile, env, install };
+}
+
+/** Makes a journal file by way of the journal export format (systemd's "Journal Export Formats"). */
+async function writeJournal(file: string, entries: readonly JournalEntry[]): Promise<void> {
+  const text = entries.map(({ unit, message, at }, index) =>
+    [
+      `__REALTIME_TIMESTAMP=${at * 1_000_000}`,
+      `__MONOTONIC_TIMESTAMP=${1_000_000 + index}`,
+      '_BOOT_ID=0123456789abcdef0123456789abcdef',
+      '_MACHINE_ID=fedcba9876543210fedcba9876543210',
+      '_HOSTNAME=core-1',
+      '_PID=1',
+      '_UID=0',
+      `_SYSTEMD_UNIT=${unit}`,
+      'SYSLOG_IDENTIFIER=web',
+      `MESSAGE=${message}`,
+      '',
+      '',
+    ].join('\n'),
+  );
+  const child = spawn(JOURNAL_REMOTE, [`--output=${file}`, '-'], { stdio: ['pipe', 'ignore', 'pipe'] });
+  child.stdin.end(text.join(''));
+  const [code] = await once(child, 'exit');
+  if (code !== 0) throw new Error(`systemd-journal-remote ended with ${code}`);
+}
