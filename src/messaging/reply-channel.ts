@@ -2,6 +2,7 @@ import type { Options } from 'amqplib';
 import { type PublishOutcome, UnpublishableError } from './publisher.js';
 import type { Envelope } from './envelope.js';
 import type { Delivery } from './consumer.js';
+import type { LiveConnection } from './session.js';
 import type { RequestLog } from '../plugin.js';
 
 /** An answer as it goes out. */
@@ -28,12 +29,15 @@ export interface ReplyChannel {
   ): Promise<void>;
 }
 
-/** Publishes a message, again after each lost connection, until a broker has confirmed it. */
+/**
+ * Publishes a message until a broker has confirmed it: by the connection that is given while it lives (what it came by
+ * may be on another broker than the service is on by now), else by the current one, again after each that is lost.
+ */
 export type PublishSurely = (
   to: { exchange: string; routingKey: string },
   content: Buffer,
   options: Options.Publish,
-  signal: AbortSignal,
+  within: { signal: AbortSignal; by?: LiveConnection },
 ) => Promise<PublishOutcome>;
 
 /** Answers to the queue that the request's `reply_to` names, with its `correlation_id`. */
@@ -50,19 +54,17 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(
     { body, contentType }: EncodedAnswer,
-    { delivery: { properties }, log }: { delivery: Delivery; log: RequestLog },
+    { delivery, log }: { delivery: Delivery; log: RequestLog },
     signal: AbortSignal,
   ): Promise<void> {
-    const { replyTo, correlationId, deliveryMode } = properties;
+    const { replyTo, correlationId, deliveryMode } = delivery.properties;
     // An answer is as lasting as its request.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     try {
-      const outcome = await this.#publish(
-        { exchange: '', routingKey: String(replyTo) },
-        body,
-        options,
+      const outcome = await this.#publish({ exchange: '', routingKey: String(replyTo) }, body, options, {
         signal,
-      );
+        by: delivery.live,
+      });
       if (outcome === 'unroutable') log.warn('answer dropped: the queue of its reply_to is gone');
     } catch (error) {
       if (!(error instanceof UnpublishableError)) throw error;

@@ -8,6 +8,7 @@ import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './envelope.js';
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
+import type { LiveConnection } from './session.js';
 import { UnpublishableError } from './publisher.js';
 import { errorQueueOf } from './topology.js';
 
@@ -44,7 +45,8 @@ export class RequestIntake {
   readonly #options: IntakeOptions;
   readonly #stopped = new AbortController();
   readonly #log: RequestLog;
-  readonly #held = new Set<Promise<void>>();
+  /** What is under way, with the connection it came by. */
+  readonly #held = new Map<Promise<void>, LiveConnection>();
 
   constructor(options: IntakeOptions) {
     this.#options = options;
@@ -67,12 +69,16 @@ export class RequestIntake {
       // Not acknowledged: it will be delivered again, to this worker or to another.
       .catch((error: unknown) => this.#log.error('a message could not be put aside', { error }))
       .finally(() => this.#held.delete(work));
-    this.#held.add(work);
+    this.#held.set(work, delivery.live);
   }
 
-  /** Resolves when nothing is held any more. */
-  async settled(): Promise<void> {
-    while (this.#held.size > 0) await Promise.all(this.#held);
+  /** Resolves when nothing is held any more; with a connection, nothing that came by it. */
+  async settled(by?: LiveConnection): Promise<void> {
+    for (;;) {
+      const held = [...this.#held].filter(([, live]) => by === undefined || live === by);
+      if (held.length === 0) return;
+      await Promise.all(held.map(([work]) => work));
+    }
   }
 
   /** Gives up on answers that still wait for a broker; their requests stay unacknowledged. */
@@ -208,7 +214,15 @@ export class RequestIntake {
     const carried = carriedOver(delivery.properties);
     const headers = { ...carried.headers, ...options.headers };
     const publish = async (each: Options.Publish) =>
-      this.#options.publish(to, delivery.content, { ...each, persistent: true }, this.#stopped.signal);
+      this.#options.publish(
+        to,
+        delivery.content,
+        { ...each, persistent: true },
+        {
+          signal: this.#stopped.signal,
+          by: delivery.live,
+        },
+      );
     const outcome = await publish({ ...carried, ...options, headers }).catch((error: unknown) => {
       if (!(error instanceof UnpublishableError)) throw error;
       return publish(options);

@@ -5,13 +5,15 @@ import type { PublishSurely } from './reply-channel.js';
 import { type LiveConnection, Session, type SessionOptions } from './session.js';
 import { ensureQueues } from './topology.js';
 
-export interface RequestServerOptions extends Omit<SessionOptions, 'onLive'> {
+export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'> {
   queue: string;
   /** How many messages may be held unacknowledged. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
   /** The connection is gone, and what came by it will be delivered again. */
   onLost: (live: LiveConnection) => void;
+  /** The service has moved to another broker: resolves when what came by this connection is dealt with. */
+  onRetire: (live: LiveConnection) => Promise<void>;
 }
 
 /** Consumes requests on a session: queues, publisher and consumer are made anew on each connection. */
@@ -20,13 +22,20 @@ export class RequestServer {
   readonly #log: RequestLog;
   readonly #session: Session;
   readonly #publishers = new WeakMap<LiveConnection, Publisher>();
-  #consumer: Consumer | undefined;
+  readonly #consumers = new WeakMap<LiveConnection, Consumer>();
   #stopped = false;
 
   constructor(options: RequestServerOptions) {
     this.#options = options;
     this.#log = options.log;
-    this.#session = new Session({ ...options, onLive: async (live) => this.#build(live) });
+    this.#session = new Session({
+      ...options,
+      onLive: async (live) => this.#build(live),
+      onRetire: async (live) => {
+        await this.#stopOn(live);
+        await options.onRetire(live);
+      },
+    });
   }
 
   start(): void {
@@ -39,9 +48,9 @@ export class RequestServer {
     return this.#session.live === undefined ? [`no connection to a broker: ${this.#session.lastError}`] : [];
   }
 
-  readonly publish: PublishSurely = async (to, content, options, signal) => {
+  readonly publish: PublishSurely = async (to, content, options, { signal, by }) => {
     for (;;) {
-      const live = await this.#session.whenLive(signal);
+      const live = by?.lost.aborted === false ? by : await this.#session.whenLive(signal);
       try {
         const publisher = this.#publishers.get(live);
         if (publisher !== undefined) return await publisher.publish(to, content, options);
@@ -54,13 +63,21 @@ export class RequestServer {
   /** Takes no more messages. What has been taken can still be answered and acknowledged. */
   async stopConsuming(): Promise<void> {
     this.#stopped = true;
-    // On a connection that is being lost there is nothing left to stop.
-    await this.#consumer?.stop().catch(() => {});
+    const { live } = this.#session;
+    if (live !== undefined) await this.#stopOn(live);
   }
 
   async close(): Promise<void> {
     this.#stopped = true;
     await this.#session.close();
+  }
+
+  async #stopOn(live: LiveConnection): Promise<void> {
+    // On a connection that is being lost there is nothing left to stop.
+    await this.#consumers
+      .get(live)
+      ?.stop()
+      .catch(() => {});
   }
 
   async #build(live: LiveConnection): Promise<void> {
@@ -69,7 +86,7 @@ export class RequestServer {
     await ensureQueues(live, queue);
     this.#publishers.set(live, await Publisher.open(live));
     if (this.#stopped) return;
-    this.#consumer = await Consumer.start(live, { queue, prefetch, onDelivery });
+    this.#consumers.set(live, await Consumer.start(live, { queue, prefetch, onDelivery }));
     this.#log.info('taking requests', { queue });
   }
 }

@@ -7,7 +7,7 @@ import { RequestIntake, type IntakeOptions } from './request-intake.js';
 import { RequestServer, type RequestServerOptions } from './request-server.js';
 
 export interface RequestServiceOptions
-  extends Omit<RequestServerOptions, 'onDelivery' | 'onLost'>,
+  extends Omit<RequestServerOptions, 'onDelivery' | 'onLost' | 'onRetire'>,
     Pick<IntakeOptions, 'maxMessageBytes' | 'maxAnswerBytes' | 'logFor'> {
   dispatcher: Dispatcher;
   codecs: Codecs;
@@ -31,6 +31,7 @@ export class RequestService {
       ...options,
       onDelivery: (delivery) => this.#intake.take(delivery),
       onLost: (live) => dispatcher.dropWaiting(live),
+      onRetire: (live) => this.#intake.settled(live),
     });
     this.#intake = new RequestIntake({
       ...options,

@@ -8,6 +8,8 @@ import type { Clock, RequestLog } from '../plugin.js';
 export interface BrokerAddress {
   /** `amqp://` or `amqps://`, credentials included. */
   url: string;
+  /** False: only until one that is preferred can be reached again. */
+  preferred?: boolean;
 }
 
 /** How a connection is made: amqplib's `connect`, or the embedded broker's. */
@@ -26,6 +28,8 @@ export interface SessionOptions {
   name: string;
   /** Builds everything that lives on a connection; called again for each new one. */
   onLive: (live: LiveConnection) => Promise<void>;
+  /** Winds up what lives on a connection that is left for a preferred broker; it is closed after that. */
+  onRetire?: (live: LiveConnection) => Promise<void>;
   clock: Clock;
   log: RequestLog;
 }
@@ -34,6 +38,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const HEARTBEAT_SECONDS = 20;
 const CLOSE_TIMEOUT_MS = 2_000;
 const BACKOFF = { firstMs: 200, mostMs: 15_000 };
+/** How often a preferred broker is tried while another one serves. */
+const RETURN_MS = 10_000;
 /** A connection that lived this long was a good one: the next loss starts again with the shortest wait. */
 const PROVEN_MS = 30_000;
 
@@ -44,9 +50,12 @@ const PROVEN_MS = 30_000;
 export class LiveConnection {
   readonly #connection: ChannelModel;
   readonly #lost = new AbortController();
+  /** Whether it is to the broker that is wanted, not to one that stands in for it. */
+  readonly preferred: boolean;
 
-  constructor(connection: ChannelModel) {
+  constructor(connection: ChannelModel, preferred = true) {
     this.#connection = connection;
+    this.preferred = preferred;
     let cause: unknown;
     connection.on('error', (error: unknown) => (cause = error));
     connection.on('close', (error?: unknown) =>
@@ -114,6 +123,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #closed = new AbortController();
   readonly #away: LastingFault;
+  readonly #preferredAway: LastingFault;
   readonly #blocked: LastingFault;
   #live: LiveConnection | undefined;
   #lastError: unknown;
@@ -123,6 +133,11 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#away = new LastingFault(options.log, options.clock, 'the broker is away');
+    this.#preferredAway = new LastingFault(
+      options.log,
+      options.clock,
+      'another broker stands in for the preferred one',
+    );
     this.#blocked = new LastingFault(options.log, options.clock, 'the broker accepts no messages');
   }
 
@@ -168,14 +183,10 @@ export class Session {
   async #keepConnected(): Promise<void> {
     const { clock } = this.#options;
     for (let attempt = 0; !this.#closed.signal.aborted; attempt++) {
-      const live = await this.#connectToAny();
-      if (live !== undefined) {
-        const since = clock.now();
-        this.#announce(live);
-        await lostOf(live);
-        this.#live = undefined;
-        this.#fault(live.lost.reason);
-        void live.close(clock);
+      const since = clock.now();
+      const first = await this.#connectToAny(await this.#brokers(), this.#away);
+      if (first !== undefined) {
+        await this.#stayOn(first);
         if (clock.now() - since > PROVEN_MS) attempt = 0;
       }
       const wait = Math.random() * Math.min(BACKOFF.mostMs, BACKOFF.firstMs * 2 ** Math.min(attempt, 10));
@@ -183,11 +194,51 @@ export class Session {
     }
   }
 
-  async #connectToAny(): Promise<LiveConnection | undefined> {
-    const brokers = await this.#options.brokers().catch((error: unknown) => {
-      this.#fault(error);
+  /** Lives on a connection, and on better ones that take its place, until the last is lost. */
+  async #stayOn(first: LiveConnection): Promise<void> {
+    const { clock, onRetire } = this.#options;
+    for (let live: LiveConnection | undefined = first; live !== undefined; ) {
+      this.#announce(live);
+      const left: LiveConnection = live;
+      live = await this.#better(left);
+      if (live !== undefined) {
+        void (async () => onRetire?.(left))().finally(() => left.close(clock));
+      } else {
+        this.#live = undefined;
+        this.#fault(this.#away, left.lost.reason);
+        void left.close(clock);
+      }
+    }
+  }
+
+  /** Waits until a connection is lost, or a preferred broker can be reached in its place. */
+  async #better(live: LiveConnection): Promise<LiveConnection | undefined> {
+    const lost = lostOf(live);
+    while (!live.preferred && !live.lost.aborted) {
+      const waited = new AbortController();
+      const sleep = this.#options.clock.sleep(RETURN_MS, { signal: waited.signal }).catch(() => {});
+      await Promise.race([lost, sleep]);
+      waited.abort();
+      if (live.lost.aborted || this.#closed.signal.aborted) break;
+      const preferred = (await this.#brokers()).filter((each) => each.preferred !== false);
+      const better = await this.#connectToAny(preferred, this.#preferredAway);
+      if (better !== undefined) return better;
+    }
+    await lost;
+    return undefined;
+  }
+
+  async #brokers(): Promise<readonly BrokerAddress[]> {
+    return this.#options.brokers().catch((error: unknown) => {
+      this.#fault(this.#away, error);
       return [];
     });
+  }
+
+  async #connectToAny(
+    brokers: readonly BrokerAddress[],
+    fault: LastingFault,
+  ): Promise<LiveConnection | undefined> {
     for (const broker of brokers) {
       if (this.#closed.signal.aborted) return undefined;
       let live: LiveConnection | undefined;
@@ -200,7 +251,7 @@ export class Session {
         if (!this.#closed.signal.aborted) return live;
         await live.close(this.#options.clock);
       } catch (error) {
-        this.#fault(error, broker);
+        this.#fault(fault, error, broker);
         void live?.close(this.#options.clock);
       }
     }
@@ -223,7 +274,7 @@ export class Session {
       const connection = await Promise.race([connecting, late]);
       const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
       if (socket instanceof Socket) batchWrites(socket);
-      const live = new LiveConnection(connection);
+      const live = new LiveConnection(connection, broker.preferred);
       live.onBlocked(
         (reason) => this.#blocked.occurred({ reason }),
         () => this.#blocked.over(),
@@ -242,16 +293,18 @@ export class Session {
   #announce(live: LiveConnection): void {
     this.#live = live;
     this.#away.over();
+    if (live.preferred) this.#preferredAway.over();
+    else this.#preferredAway.occurred({});
     this.#blocked.over();
     const waiters = [...this.#waiters];
     this.#waiters.clear();
     for (const waiter of waiters) waiter(live);
   }
 
-  #fault(error: unknown, broker?: BrokerAddress): void {
+  #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {
     this.#lastError = error;
     if (this.#closed.signal.aborted) return;
-    this.#away.occurred({
+    fault.occurred({
       reason: reasonOf(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
     });
