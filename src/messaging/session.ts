@@ -148,7 +148,7 @@ export class Session {
 
   /** The connection on which everything is built, if there is one right now. */
   get live(): LiveConnection | undefined {
-    return this.#live;
+    return this.#live?.lost.aborted === false ? this.#live : undefined;
   }
 
   /** Why there is no connection. */
@@ -158,7 +158,8 @@ export class Session {
 
   /** The next connection that is ready; rejects when the signal is aborted first. */
   whenLive(signal: AbortSignal): Promise<LiveConnection> {
-    if (this.#live !== undefined) return Promise.resolve(this.#live);
+    const { live: current } = this;
+    if (current !== undefined) return Promise.resolve(current);
     return new Promise((resolve, reject) => {
       const done = (live: LiveConnection) => {
         signal.removeEventListener('abort', stop);
