@@ -3,7 +3,7 @@ import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
 import type { PublishSurely } from './reply-channel.js';
 import { type LiveConnection, Session, type SessionOptions } from './session.js';
-import { ensureQueues } from './topology.js';
+import { ensureQueues, requireExchange } from './topology.js';
 
 export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'> {
   queue: string;
@@ -23,6 +23,7 @@ export class RequestServer {
   readonly #session: Session;
   readonly #publishers = new WeakMap<LiveConnection, Publisher>();
   readonly #consumers = new WeakMap<LiveConnection, Consumer>();
+  #paused = false;
   #stopped = false;
 
   constructor(options: RequestServerOptions) {
@@ -45,6 +46,7 @@ export class RequestServer {
   /** Why no requests are taken right now; empty when they are. */
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
+    if (this.#paused) return ['answers wait for the Manager'];
     return this.#session.live === undefined ? [`no connection to a broker: ${this.#session.lastError}`] : [];
   }
 
@@ -53,6 +55,7 @@ export class RequestServer {
       const live = by?.lost.aborted === false ? by : await this.#session.whenLive(signal);
       try {
         const publisher = this.#publishers.get(live);
+        if (to.exchange !== '') await requireExchange(live, to.exchange);
         if (publisher !== undefined) return await publisher.publish(to, content, options);
       } catch (error) {
         if (!live.lost.aborted) throw error;
@@ -65,6 +68,20 @@ export class RequestServer {
     this.#stopped = true;
     const { live } = this.#session;
     if (live !== undefined) await this.#stopOn(live);
+  }
+
+  /** Takes no more messages until `resume`. */
+  pause(): void {
+    this.#paused = true;
+    const { live } = this.#session;
+    if (live !== undefined) void this.#stopOn(live);
+  }
+
+  resume(): void {
+    this.#paused = false;
+    const { live } = this.#session;
+    // Cannot be undone half: what fails here costs the connection, and all is built anew.
+    if (live !== undefined) this.#consumeOn(live).catch((error: unknown) => live.lose(error));
   }
 
   async close(): Promise<void> {
@@ -81,12 +98,19 @@ export class RequestServer {
   }
 
   async #build(live: LiveConnection): Promise<void> {
-    const { queue, prefetch, onDelivery, onLost } = this.#options;
+    const { queue, onLost } = this.#options;
     live.lost.addEventListener('abort', () => onLost(live));
     await ensureQueues(live, queue);
     this.#publishers.set(live, await Publisher.open(live));
-    if (this.#stopped) return;
+    await this.#consumeOn(live);
+  }
+
+  async #consumeOn(live: LiveConnection): Promise<void> {
+    const { queue, prefetch, onDelivery } = this.#options;
+    if (this.#stopped || this.#paused) return;
     this.#consumers.set(live, await Consumer.start(live, { queue, prefetch, onDelivery }));
+    // Told to stop or to pause while it was starting.
+    if (this.#stopped || this.#paused) return this.#stopOn(live);
     this.#log.info('taking requests', { queue });
   }
 }

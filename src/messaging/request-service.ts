@@ -2,7 +2,12 @@ import type { Clock } from '../plugin.js';
 import { AnswerLedger } from '../runtime/answer-ledger.js';
 import type { Dispatcher } from '../runtime/dispatcher.js';
 import type { Codecs } from './codec/codecs.js';
-import { type EncodedAnswer, ReplyToChannel } from './reply-channel.js';
+import {
+  type EncodedAnswer,
+  type PublishSurely,
+  type ReplyChannel,
+  ReplyToChannel,
+} from './reply-channel.js';
 import { RequestIntake, type IntakeOptions } from './request-intake.js';
 import { RequestServer, type RequestServerOptions } from './request-server.js';
 
@@ -11,6 +16,10 @@ export interface RequestServiceOptions
     Pick<IntakeOptions, 'maxMessageBytes' | 'maxAnswerBytes' | 'logFor'> {
   dispatcher: Dispatcher;
   codecs: Codecs;
+  /** A connection was lost, before the next is made. */
+  onLost?: () => void;
+  /** Further ways for answers; `pause` and `resume` keep the service from taking requests meanwhile. */
+  replies?: (flow: { pause: () => void; resume: () => void }) => readonly ReplyChannel[];
 }
 
 /** Time for answers that are finished to reach the broker at shutdown, and for aborted work to say so. */
@@ -30,13 +39,20 @@ export class RequestService {
     this.#server = new RequestServer({
       ...options,
       onDelivery: (delivery) => this.#intake.take(delivery),
-      onLost: (live) => dispatcher.dropWaiting(live),
+      onLost: (live) => {
+        dispatcher.dropWaiting(live);
+        options.onLost?.();
+      },
       onRetire: (live) => this.#intake.settled(live),
     });
     this.#intake = new RequestIntake({
       ...options,
       ledger: new AnswerLedger<EncodedAnswer>(clock),
-      replies: [new ReplyToChannel(this.#server.publish)],
+      replies: [
+        new ReplyToChannel(this.#server.publish),
+        ...(options.replies?.({ pause: () => this.#server.pause(), resume: () => this.#server.resume() }) ??
+          []),
+      ],
       publish: this.#server.publish,
     });
   }
@@ -48,6 +64,11 @@ export class RequestService {
   /** Why no requests are taken right now; empty when they are. */
   notReady(): string[] {
     return this.#server.notReady();
+  }
+
+  /** Publishes by the service's connection. */
+  get publish(): PublishSurely {
+    return this.#server.publish;
   }
 
   /** How many messages are held unacknowledged. */

@@ -29,6 +29,18 @@ async function ensureQueue(live: LiveConnection, queue: string, options: Options
   if (!exists) await live.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
+/**
+ * Makes sure that an exchange is there: publishing to one that is not would close the channel, and so cost the connection.
+ * @throws Error that names it
+ */
+export async function requireExchange(live: LiveConnection, exchange: string): Promise<void> {
+  await live
+    .probe(async (channel) => channel.checkExchange(exchange))
+    .catch((error: unknown) => {
+      throw isNotFound(error) ? new Error(`the broker has no exchange ${exchange}`) : error;
+    });
+}
+
 function isNotFound(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && error.code === 404;
 }
