@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ConfigurationError } from './configuration.js';
 import { UsageError } from './commands/usage-error.js';
+import { PluginError, UnknownActionError } from './runtime/plugin-loader.js';
 
 const source = { env: process.env, directory: process.cwd() };
 
@@ -26,7 +27,9 @@ function program(done: (code: number) => void): Command {
     .action(async () => done(await (await import('./commands/serve.js')).serve(source)));
   command
     .command('call <action>')
-    .description('call an action: over AMQP when AMQP_URL is set, else over the HTTP gateway')
+    .description(
+      'call an action: over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
+    )
     .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
     .option(
       '--param <name=value>',
@@ -56,6 +59,13 @@ function program(done: (code: number) => void): Command {
     .description('show the effective settings, secrets masked, and what is wrong with them')
     .option('--json', 'as JSON', false)
     .action(async (options) => done((await import('./commands/config.js')).config(options, source)));
+  command
+    .command('doctor')
+    .description(
+      'check configuration, Manager, broker, discovery and SSH, and say what to do about what fails',
+    )
+    .option('--cluster <token>', 'look for this cluster and its fleet API too')
+    .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
   return command;
 }
 
@@ -72,19 +82,14 @@ function version(): string {
 /** Errors that tell a person what to do are shown as they are; anything else is a defect and shows where it arose. */
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  const own = error instanceof ConfigurationError || error instanceof UsageError;
-  const shown =
-    error instanceof Error
-      ? own || error.cause !== undefined
-        ? messages(error)
-        : error.stack
-      : String(error);
-  process.stderr.write(`fleet-manager: ${shown}\n`);
-  return own ? 2 : 1;
-}
-
-function messages(error: Error): string {
-  return error.message;
+  if (!(error instanceof Error)) {
+    process.stderr.write(`fleet-manager: ${String(error)}\n`);
+    return 1;
+  }
+  const ofCaller = [ConfigurationError, UsageError, UnknownActionError].some((kind) => error instanceof kind);
+  const foreseen = ofCaller || error instanceof PluginError || error.cause !== undefined;
+  process.stderr.write(`fleet-manager: ${foreseen ? error.message : error.stack}\n`);
+  return ofCaller ? 2 : 1;
 }
 
 let code = 0;

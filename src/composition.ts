@@ -13,9 +13,11 @@ import { DiscoveryResolver } from './fleet/etcd-resolver.js';
 import { FleetHttpTransport } from './fleet/fleet-http-transport.js';
 import type { Log } from './logging.js';
 import { Codecs } from './messaging/codec/codecs.js';
+import { ErlangCodec } from './messaging/codec/erlang.js';
 import { jsonCodec } from './messaging/codec/json.js';
 import { RequestService } from './messaging/request-service.js';
-import type { Connect } from './messaging/session.js';
+import type { BrokerAddress, Connect } from './messaging/session.js';
+import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
 import { HttpServer } from './operations/http-server.js';
@@ -54,12 +56,14 @@ export interface Service {
   stop(): Promise<boolean>;
 }
 
+type Brokers = () => Promise<readonly BrokerAddress[]>;
+
 export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
   clock?: Clock;
   /** The broker's addresses and how to connect, when not those of the configuration. */
-  broker?: { urls: string[]; connect: Connect };
+  broker?: { brokers: Brokers; connect: Connect };
 }
 
 /** Binds the parts that actions can ask for, and those they are made of. */
@@ -113,6 +117,41 @@ function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters 
   }
 }
 
+/** Parts of a service that is not started, for looking whether each of them works. */
+export interface Parts {
+  installation: Installation | undefined;
+  brokers: Brokers;
+  resolver: EtcdResolver;
+  fleet: FleetTransport;
+  /** @throws Error when the private key cannot be used */
+  shell: () => SshShell;
+  close: () => Promise<void>;
+}
+
+/** @throws Error that says what in the configuration cannot be used */
+export function partsOf(options: ServiceOptions): Parts {
+  const container = root.createChildContainer();
+  bind(container, options);
+  const installation = installationOf(options);
+  return {
+    installation,
+    brokers: brokersOf(options.configuration, installation),
+    resolver: container.resolve(tokens.discovery),
+    fleet: container.resolve(FleetTransport),
+    shell: () => container.resolve(tokens.ssh),
+    close: async () => {
+      await Promise.all(
+        [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
+      );
+      await installation?.manager.close();
+    },
+  };
+}
+
+function brokersOf({ amqp }: Configuration, installation: Installation | undefined): Brokers {
+  return installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url })));
+}
+
 /** The actions that a configuration serves, for those who only describe them: nothing is connected. */
 export async function describeActions(configuration: Configuration): Promise<Catalogue> {
   return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
@@ -135,22 +174,40 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     resolve: (token) => partOf(container, token),
     clock,
   });
-  const { urls, connect } = options.broker ?? { urls: configuration.amqp?.urls ?? [], connect: amqpConnect };
+  const installation = installationOf(options);
+  const { brokers, connect } = options.broker ?? {
+    brokers: brokersOf(configuration, installation),
+    connect: amqpConnect,
+  };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
+  const dispatcher = new Dispatcher({
+    ...configuration,
+    catalogue,
+    clock,
+    logFor,
+    onUnhandled: installation?.unhandled,
+  });
   const requests = new RequestService({
     ...configuration,
-    dispatcher: new Dispatcher({ ...configuration, catalogue, clock, logFor }),
-    codecs: new Codecs([jsonCodec]),
+    dispatcher,
+    codecs: new Codecs([jsonCodec, new ErlangCodec()]),
     connect,
-    brokers: async () => urls.map((url) => ({ url })),
+    brokers,
     tls: configuration.amqp?.tls,
+    onLost: installation?.refresh,
+    replies: (flow) => installation?.replies(flow) ?? [],
     name: `fleet-manager ${configuration.hostname}`,
     clock,
     log,
     logFor,
   });
-  const gateway = await startGateway(options, { urls, connect, requests, catalogue });
+  const gateway = await startGateway(options, { brokers, connect, requests, catalogue });
   requests.start();
+  installation?.start({
+    publish: requests.publish,
+    onPreferred: () => requests.onPreferred,
+    running: () => dispatcher.running(),
+  });
 
   return {
     catalogue,
@@ -160,6 +217,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       log.info('shutting down', { held: requests.held });
       const clean = await requests.drain(configuration.shutdownGraceMs);
       await gateway?.stop();
+      await installation?.stop();
       await requests.close();
       await catalogue
         .dispose()
@@ -174,16 +232,26 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   };
 }
 
+/** The OpenAperture installation that the service is a module of, when one is configured. */
+function installationOf({
+  configuration,
+  log,
+  clock = systemClock,
+}: ServiceOptions): Installation | undefined {
+  const { openaperture, hostname } = configuration;
+  return openaperture === undefined ? undefined : new Installation(openaperture, { hostname, clock, log });
+}
+
 /** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
 async function startGateway(
   { configuration, log, clock }: ServiceOptions,
-  parts: { urls: string[]; connect: Connect; requests: RequestService; catalogue: Catalogue },
+  parts: { brokers: Brokers; connect: Connect; requests: RequestService; catalogue: Catalogue },
 ): Promise<{ url: string; stop(): Promise<void> } | undefined> {
   const { http, queue, amqp, maxMessageBytes } = configuration;
   if (http === undefined) return undefined;
-  const { urls, connect, requests, catalogue } = parts;
+  const { brokers, connect, requests, catalogue } = parts;
   const client = new FleetManagerClient({
-    urls,
+    brokers,
     queue,
     connect,
     clock,

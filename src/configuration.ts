@@ -2,11 +2,17 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { type InferType, number, object, string, ValidationError } from 'yup';
+import type { InstallationSettings } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 
 const WHOLE_MEGABYTE = 1024 * 1024;
 
-const text = () => string().typeError('${path} must be text').trim().min(1, '${path} must not be empty');
+const text = () =>
+  string()
+    .typeError('${path} must be text')
+    // Not trim(), which fails on what is no text.
+    .transform((value: unknown) => (typeof value === 'string' ? value.trim() : value))
+    .min(1, '${path} must not be empty');
 const count = (least: number, most: number) =>
   number()
     .typeError('${path} must be a whole number')
@@ -30,6 +36,23 @@ const SETTINGS = object({
   AMQP_CA_FILE: text().meta({ about: 'Certificates (PEM) of the authorities to trust for amqps.' }),
   AMQP_CERT_FILE: text().meta({ about: 'Client certificate (PEM) for amqps; goes with `AMQP_KEY_FILE`.' }),
   AMQP_KEY_FILE: text().meta({ about: 'Private key (PEM) of the client certificate.' }),
+  MANAGER_URL: text()
+    .test('http', 'MANAGER_URL must be an http:// or https:// URL', isHttpUrl)
+    .meta({
+      about: "An OpenAperture Manager's API. With it the brokers come from there, and answers go there too.",
+    }),
+  OAUTH_LOGIN_URL: text()
+    .test('http', 'OAUTH_LOGIN_URL must be an http:// or https:// URL', isHttpUrl)
+    .meta({ about: 'Where the tokens for the Manager are given out.' }),
+  OAUTH_CLIENT_ID: text().meta({ about: 'Who asks for them.' }),
+  OAUTH_CLIENT_SECRET: text().meta({ about: 'The secret that goes with it.', secret: true }),
+  EXCHANGE_ID: count(1, Number.MAX_SAFE_INTEGER).meta({
+    about: 'The exchange of the installation that is served.',
+  }),
+  BROKER_ID: count(1, Number.MAX_SAFE_INTEGER).meta({
+    about: 'The broker of the installation that is served.',
+  }),
+  MODULE_TYPE: text().max(255).default('fleet_manager').meta({ about: 'What this instance registers as.' }),
   QUEUE_NAME: text()
     .matches(
       /^(?!amq\.)[^\s]{1,200}$/,
@@ -128,6 +151,8 @@ export interface Configuration {
   environment: string;
   /** Undefined: nothing is configured, so the service runs as a sandbox. */
   amqp: { urls: string[]; tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } } | undefined;
+  /** The OpenAperture installation that the service is a module of; undefined: none. */
+  openaperture: InstallationSettings | undefined;
   queue: string;
   prefetch: number;
   concurrency: number;
@@ -186,14 +211,12 @@ export interface ConfigurationSource {
  */
 export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
   const problems: string[] = [];
-  const settings = validated(gathered(source, problems), problems);
-  const read = (name: SettingFile) => fileOf(name, settings?.[name], problems);
+  const { settings, faulty } = validated(gathered(source, problems), problems);
+  const read = (name: SettingFile) => fileOf(name, settings[name], problems);
   const tls = { ca: read('AMQP_CA_FILE'), cert: read('AMQP_CERT_FILE'), key: read('AMQP_KEY_FILE') };
   const files = { tls, clusters: read('CLUSTERS_FILE')?.toString('utf8'), privateKey: read('SSH_KEY_FILE') };
-  if (settings !== undefined) {
-    problems.push(...contradictions(settings), ...(serving ? hindrances(settings) : []));
-  }
-  if (settings === undefined || problems.length > 0) throw new ConfigurationError(problems);
+  problems.push(...contradictions(settings, faulty), ...(serving ? hindrances(settings, faulty) : []));
+  if (problems.length > 0) throw new ConfigurationError(problems);
   return configurationOf(settings, files);
 }
 
@@ -266,11 +289,10 @@ function fileSettings({ env, directory }: ConfigurationSource, problems: string[
     const content: unknown = JSON.parse(readFileSync(file, 'utf8'));
     if (typeof content !== 'object' || content === null || Array.isArray(content))
       throw new Error('it is not a JSON object');
-    const known = Object.keys(SETTINGS.fields);
-    for (const name of Object.keys(content)) {
-      if (!known.includes(name)) problems.push(`${file}: there is no setting ${name}`);
-    }
-    return { ...content };
+    const isKnown = (name: string) => Object.hasOwn(SETTINGS.fields, name);
+    for (const name of Object.keys(content))
+      if (!isKnown(name)) problems.push(`${file}: there is no setting ${name}`);
+    return Object.fromEntries(Object.entries(content).filter(([name]) => isKnown(name)));
   } catch (error) {
     problems.push(`${file} cannot be read: ${readProblem(error)}`);
     return {};
@@ -293,18 +315,30 @@ function readProblem(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function validated(given: Record<string, unknown>, problems: string[]): Settings | undefined {
+/** The settings without those that are faulty, so that what is wrong with the others can be told too. */
+function validated(
+  given: Record<string, unknown>,
+  problems: string[],
+): { settings: Settings; faulty: ReadonlySet<unknown> } {
   try {
-    return SETTINGS.validateSync(given, { abortEarly: false });
+    return { settings: SETTINGS.validateSync(given, { abortEarly: false }), faulty: new Set() };
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;
     problems.push(...error.errors);
-    return undefined;
+    const faulty = new Set<unknown>(error.inner.map(({ path }) => path));
+    const sound = Object.entries(given).filter(([name]) => !faulty.has(name));
+    return { settings: SETTINGS.validateSync(Object.fromEntries(sound)), faulty };
   }
 }
 
-function contradictions(settings: Settings): string[] {
+function contradictions(settings: Settings, faulty: ReadonlySet<unknown>): string[] {
   const problems: string[] = [];
+  const missing = missingOfInstallation(settings, faulty);
+  if (missing.length > 0) {
+    problems.push(
+      `an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`,
+    );
+  }
   if ((settings.AMQP_CERT_FILE === undefined) !== (settings.AMQP_KEY_FILE === undefined)) {
     problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE go together: set both or none');
   }
@@ -323,10 +357,41 @@ const OF_REAL_CLUSTERS = [
   'ALLOWED_HOSTS',
 ] as const;
 
+const OF_INSTALLATION = [
+  'MANAGER_URL',
+  'OAUTH_LOGIN_URL',
+  'OAUTH_CLIENT_ID',
+  'OAUTH_CLIENT_SECRET',
+  'EXCHANGE_ID',
+  'BROKER_ID',
+] as const;
+
+/** The settings that an installation lacks, when some of them are set. */
+function missingOfInstallation(settings: Settings, faulty: ReadonlySet<unknown>): string[] {
+  const missing = OF_INSTALLATION.filter((name) => settings[name] === undefined && !faulty.has(name));
+  return missing.length === OF_INSTALLATION.length ? [] : missing;
+}
+
+function installationOf(settings: Settings): InstallationSettings | undefined {
+  const {
+    MANAGER_URL: managerUrl,
+    OAUTH_LOGIN_URL: url,
+    OAUTH_CLIENT_ID: clientId,
+    OAUTH_CLIENT_SECRET: clientSecret,
+    EXCHANGE_ID: exchangeId,
+    BROKER_ID: brokerId,
+    MODULE_TYPE: moduleType,
+  } = settings;
+  if (managerUrl === undefined || url === undefined || clientId === undefined) return undefined;
+  if (clientSecret === undefined || exchangeId === undefined || brokerId === undefined) return undefined;
+  return { managerUrl, oauth: { url, clientId, clientSecret }, exchangeId, brokerId, moduleType };
+}
+
 /** What keeps the service, though not a caller, from running with these settings. */
-function hindrances(settings: Settings): string[] {
+function hindrances(settings: Settings, faulty: ReadonlySet<unknown>): string[] {
   const problems: string[] = [];
-  if (settings.AMQP_URL === undefined) {
+  const hasInstallation = OF_INSTALLATION.some((name) => settings[name] !== undefined || faulty.has(name));
+  if (settings.AMQP_URL === undefined && !faulty.has('AMQP_URL') && !hasInstallation) {
     const standard: Partial<Settings> = SETTINGS.getDefault();
     const needless = OF_REAL_CLUSTERS.filter((name) => settings[name] !== standard[name]);
     if (!['development', 'test'].includes(settings.NODE_ENV)) {
@@ -339,7 +404,8 @@ function hindrances(settings: Settings): string[] {
       );
     }
   }
-  if (settings.HTTP_PORT !== 'off' && !isLoopback(settings.HTTP_HOST) && settings.HTTP_TOKEN === undefined) {
+  const isOpen = settings.HTTP_TOKEN === undefined && !faulty.has('HTTP_TOKEN');
+  if (settings.HTTP_PORT !== 'off' && !isLoopback(settings.HTTP_HOST) && isOpen) {
     problems.push(
       `HTTP_HOST is ${settings.HTTP_HOST}, which others can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
     );
@@ -364,6 +430,7 @@ function configurationOf(
   return {
     environment,
     amqp: settings.AMQP_URL === undefined ? undefined : { urls: listed(settings.AMQP_URL), tls },
+    openaperture: installationOf(settings),
     queue: settings.QUEUE_NAME,
     prefetch: settings.PREFETCH,
     concurrency: settings.CONCURRENCY,

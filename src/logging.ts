@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import winston from 'winston';
 import type { Clock, RequestLog } from './plugin.js';
 
@@ -68,24 +69,36 @@ function asJson(): winston.Logform.Format {
 
 function asLines(): winston.Logform.Format {
   return winston.format.printf(({ time, level, message, ...fields }) => {
-    const rest = Object.entries(fields).map(([key, value]) => ` ${key}=${shown(value)}`);
-    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${String(message)}${rest.join('')}`;
+    const rest = Object.entries(fields).map(([key, value]) => ` ${harmless(key)}=${shown(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${harmless(String(message))}${rest.join('')}`;
   });
 }
 
 function shown(value: unknown): string {
-  // Quoting also keeps a caller's line breaks and terminal codes from looking like lines of ours.
-  if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
-  return asText(value);
+  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : harmless(asText(value));
+}
+
+/** Keeps a caller's line breaks and terminal codes (C0, DEL and C1 of ECMA-48) from looking like lines of ours. */
+function harmless(text: string): string {
+  return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
+    return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
 }
 
 /** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
 function asText(value: unknown): string {
   const plain = typeof value !== 'object' || value === null || Object.values(value).every(isPlain);
-  return (
-    (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
-    'undefined'
-  );
+  try {
+    return (
+      (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
+      'undefined'
+    );
+  } catch {
+    // It refers to itself: a line that cannot be written must not fail the work that it tells of.
+    return JSON.stringify(value, (key, each: unknown) =>
+      key === '' || isPlain(each) ? each : inspect(each),
+    );
+  }
 }
 
 function isPlain(value: unknown): boolean {
@@ -93,8 +106,16 @@ function isPlain(value: unknown): boolean {
 }
 
 function readable(_key: string, value: unknown): unknown {
-  if (value instanceof Error) return value.stack ?? value.message;
+  if (value instanceof Error) return stackOf(value);
   return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** The stack of an error, and of the nearest errors behind it: one may be its own cause. */
+function stackOf(error: Error, depth = 0): string {
+  const behind: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
+  const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);
+  const stacks = nearest.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
+  return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
 }
 
 /** A fault that lasts: told once when it begins and once when it is over, however often it shows itself. */

@@ -12,7 +12,7 @@ export async function actions(
 ): Promise<number> {
   const all = (await describeActions(readConfiguration(source))).describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
-  if (chosen.length === 0) {
+  if (name !== undefined && chosen.length === 0) {
     throw new UsageError(
       `there is no action '${name}'; there are ${all.map((each) => each.name).join(', ')}`,
     );
@@ -62,30 +62,43 @@ function parameterLine(name: string, schema: JsonSchema, required: boolean): str
 function exampleOf(fields: [string, JsonSchema][], required: unknown[]): string {
   const shown = fields.filter(([name]) => required.includes(name));
   return (shown.length > 0 ? shown : fields.slice(0, 1))
-    .map(([name, schema]) => ` --param ${name}=${sample(schema)}`)
+    .map(([name, schema]) => ` --param ${forShell(`${name}=${sample(schema)}`)}`)
     .join('');
 }
 
+function forShell(text: string): string {
+  return /^[\w=.:/@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** A value as `--param` takes it. */
 function sample(schema: JsonSchema): string {
   const [choice] = Array.isArray(schema.enum) ? schema.enum : [];
-  if (choice !== undefined) return String(choice);
-  if (schema.default !== undefined) return JSON.stringify(schema.default);
-  const byFormat: Record<string, string> = { 'unit-name': 'web@1.service', 'host-address': '10.0.0.1' };
-  if (typeof schema.format === 'string' && byFormat[schema.format] !== undefined)
-    return byFormat[schema.format] ?? '';
+  const value: unknown = choice ?? schema.default;
+  if (value !== undefined) return typeof value === 'string' ? value : JSON.stringify(value);
   switch ([schema.type].flat()[0]) {
     case 'integer':
     case 'number':
-      return String(schema.minimum ?? 1);
+      return String(Number(schema.minimum ?? schema.maximum ?? 1));
     case 'boolean':
       return 'true';
     case 'array':
       return sample(propertiesOf({ properties: { items: schema.items } }).items ?? {});
     case 'object':
-      return `'{"region": "eu"}'`;
+      return '{"region": "eu"}';
     default:
-      return "'web@*.service'";
+      return sampleText(schema);
   }
+}
+
+function sampleText({ format, pattern }: JsonSchema): string {
+  const byFormat = new Map<unknown, string>([
+    ['unit-name', 'web@1.service'],
+    ['host-address', '10.0.0.1'],
+  ]);
+  if (typeof pattern !== 'string') return byFormat.get(format) ?? 'text';
+  return (
+    ['web@*.service', '0123456789abcdef'.repeat(2)].find((each) => new RegExp(pattern).test(each)) ?? 'text'
+  );
 }
 
 function propertiesOf(schema: JsonSchema): Record<string, JsonSchema> {

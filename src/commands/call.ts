@@ -6,7 +6,6 @@ import {
   FleetManagerClient,
   FleetManagerError,
 } from '../client/client.js';
-import { describeActions } from '../composition.js';
 import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
 import type { ActionDescription } from '../runtime/catalogue.js';
 import { parametersOf } from './parameter-values.js';
@@ -37,10 +36,8 @@ export async function call(
   source: ConfigurationSource,
 ): Promise<number> {
   const configuration = readConfiguration(source);
-  const route =
-    configuration.amqp === undefined
-      ? overGateway(configuration)
-      : overAmqp(configuration, configuration.amqp);
+  const direct = configuration.amqp !== undefined || configuration.openaperture !== undefined;
+  const route = direct ? overQueue(configuration) : overGateway(configuration);
   try {
     const actions = await route.actions();
     const description = actions.find(({ name }) => name === action);
@@ -66,21 +63,33 @@ export async function call(
 }
 
 function failure(body: unknown): number {
-  const { code = 'internal', errors = [] } = { ...(typeof body === 'object' ? body : {}) } as {
-    code?: string;
-    errors?: string[];
-  };
-  process.stderr.write(`${code}: ${errors.join('; ')}\n`);
+  const { code, message } = problemOf(body);
+  process.stderr.write(`${code}: ${message}\n`);
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
 }
 
-function overAmqp(
-  configuration: Configuration,
-  { urls, tls }: { urls: string[]; tls: { ca?: Buffer } },
-): Route {
-  const client = new FleetManagerClient({ urls, tls, queue: configuration.queue });
+/** What an error answer says, as far as it is one. */
+function problemOf(body: unknown): { code: string; message: string } {
+  const { code, errors } = mapOf(body);
   return {
-    actions: async () => (await describeActions(configuration)).describe(),
+    code: typeof code === 'string' ? code : 'internal',
+    message: Array.isArray(errors) ? errors.join('; ') : 'the answer does not say why',
+  };
+}
+
+function mapOf(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? { ...value } : {};
+}
+
+function overQueue(configuration: Configuration): Route {
+  const { amqp, openaperture: manager, queue } = configuration;
+  const client = new FleetManagerClient({ urls: amqp?.urls, tls: amqp?.tls, manager, queue });
+  return {
+    actions: async () => {
+      // Loaded only here: over the gateway it is the service that tells its actions.
+      const { describeActions } = await import('../composition.js');
+      return (await describeActions(configuration)).describe();
+    },
     request: (action, options) => client.request(action, options),
     close: () => client.close(),
   };
@@ -109,11 +118,12 @@ function overGateway({ http }: Configuration): Route {
   };
   return {
     actions: async () => {
-      const answer = { actions: undefined, ...((await ask('v1/actions', {})) as object) };
-      if (Array.isArray(answer.actions)) return answer.actions as ActionDescription[];
+      const { actions, response_body: refusal } = mapOf(await ask('v1/actions', {}));
+      if (Array.isArray(actions)) return actions as ActionDescription[];
+      const { code, message } = problemOf(refusal);
       throw new FleetManagerError(
-        'forbidden',
-        'the gateway does not tell its actions: is HTTP_TOKEN the one it was started with?',
+        code,
+        `the gateway does not tell its actions (${message}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
       );
     },
     request: async (action, { cluster, parameters, timeoutMs = 30_000 }) => {

@@ -61,7 +61,7 @@ function valueOf(name: string, text: string, schema: JsonSchema): unknown {
     case 'number':
     case 'integer': {
       const value = Number(text);
-      if (text.trim() === '' || Number.isNaN(value))
+      if (text.trim() === '' || !Number.isFinite(value))
         throw new UsageError(`--param ${name}: '${text}' is not a number`);
       return value;
     }

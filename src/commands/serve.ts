@@ -1,13 +1,14 @@
 import { readConfiguration, type Configuration, type ConfigurationSource } from '../configuration.js';
 import { type Service, startService } from '../composition.js';
 import { Log } from '../logging.js';
+import type { Catalogue } from '../runtime/catalogue.js';
 
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
   const log = Log.create(configuration.log);
   const { service, stop } =
-    configuration.amqp === undefined
+    configuration.amqp === undefined && configuration.openaperture === undefined
       ? await startInSandbox(configuration, log)
       : await start(configuration, log);
   log.info('fleet-manager runs', {
@@ -37,12 +38,22 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
     import('../messaging/embedded-broker.js'),
   ]);
   const sandbox = await startSandbox();
-  const broker = { urls: ['amqp://embedded.invalid'], connect: new EmbeddedBroker().connect };
+  const broker = {
+    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    connect: new EmbeddedBroker().connect,
+  };
   const { discoveryUrl, fleetPort, token } = sandbox;
   const inSandbox = { ...configuration, discoveryUrl, fleetPort, allowedHosts: ['127.0.0.0/8'] };
   try {
     const service = await startService({ configuration: inSandbox, log, broker });
-    process.stdout.write(introduction(service, { discoveryUrl, fleetPort, token }));
+    process.stdout.write(
+      introduction(service, {
+        discoveryUrl,
+        fleetPort,
+        token,
+        secured: configuration.http?.token !== undefined,
+      }),
+    );
     const stop = async () => {
       const clean = await service.stop();
       await sandbox.stop();
@@ -57,17 +68,12 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
 
 function introduction(
   { httpUrl, catalogue }: Service,
-  sandbox: { discoveryUrl: string; fleetPort: number; token: string },
+  sandbox: { discoveryUrl: string; fleetPort: number; token: string; secured: boolean },
 ): string {
-  const first = catalogue.describe()[0]?.name ?? 'list_machines';
   const call =
     httpUrl === undefined
       ? ['No HTTP gateway (HTTP_PORT=off), so nothing can call it: the broker is inside this process.']
-      : [
-          'Make a first call, from another terminal:',
-          '',
-          `  curl -s ${httpUrl}/v1/actions/${first} -H 'content-type: application/json' -d '{"etcd_token":"${sandbox.token}"}'`,
-        ];
+      : ['Make a first call, from another terminal:', '', `  ${firstCall(httpUrl, catalogue, sandbox)}`];
   return [
     '',
     'SANDBOX: nothing is configured, so this is a pretend cluster and a broker inside this process.',
@@ -85,6 +91,24 @@ function introduction(
     '',
     '',
   ].join('\n');
+}
+
+/** A line for a shell that asks for what needs no parameters; for the catalogue, where nothing does. */
+function firstCall(
+  httpUrl: string,
+  catalogue: Catalogue,
+  { token, secured }: { token: string; secured: boolean },
+): string {
+  const simple = catalogue
+    .describe()
+    .find(
+      ({ target, effect, parameters }) =>
+        target === 'cluster' && effect === 'read' && !('required' in parameters),
+    );
+  const authorization = secured ? ' -H "authorization: Bearer $HTTP_TOKEN"' : '';
+  return simple === undefined
+    ? `curl -s ${httpUrl}/v1/actions${authorization}`
+    : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
 /** Resolves at the first signal to stop; a second one ends the process at once. */

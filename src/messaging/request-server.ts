@@ -50,6 +50,11 @@ export class RequestServer {
     return this.#session.live === undefined ? [`no connection to a broker: ${this.#session.lastError}`] : [];
   }
 
+  /** Whether the service is on the broker that is wanted, not on one that stands in for it. */
+  get onPreferred(): boolean {
+    return this.#session.live?.preferred ?? true;
+  }
+
   readonly publish: PublishSurely = async (to, content, options, { signal, by }) => {
     for (;;) {
       const live = by?.lost.aborted === false ? by : await this.#session.whenLive(signal);

@@ -71,6 +71,11 @@ export class RequestService {
     return this.#server.publish;
   }
 
+  /** Whether the service is on the broker that is wanted, not on one that stands in for it. */
+  get onPreferred(): boolean {
+    return this.#server.onPreferred;
+  }
+
   /** How many messages are held unacknowledged. */
   get held(): number {
     return this.#intake.held;

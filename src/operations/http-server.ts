@@ -2,9 +2,10 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { isIP } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { errorCodeInfo } from '../action-error.js';
-import { type FleetManagerClient, FleetManagerError } from '../client/client.js';
+import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import type { RequestLog } from '../plugin.js';
-import type { ActionDescription } from '../runtime/catalogue.js';
+import { type ActionDescription, MAX_TIMEOUT_MS } from '../runtime/catalogue.js';
+import { excessOf } from '../runtime/parameters.js';
 
 export interface HttpServerOptions {
   host: string;
@@ -16,11 +17,16 @@ export interface HttpServerOptions {
   describe: () => ActionDescription[];
   /** Why the service takes no requests; empty when it does. */
   notReady: () => string[];
+  /** The largest message that the service reads; a body becomes part of one, so it must be a little smaller. */
   maxBodyBytes: number;
   log: RequestLog;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
+/** More than a message holds beside what its body brings: the envelope, and the name of the action. */
+const ENVELOPE_BYTES = 512;
+/** What connections that are still sending get at shutdown. */
+const LINGER_MS = 2_000;
 
 /** The HTTP side of the service: the gateway for callers without AMQP, the catalogue, and health. */
 export class HttpServer {
@@ -30,9 +36,10 @@ export class HttpServer {
   constructor(options: HttpServerOptions) {
     this.#options = options;
     this.#fastify = Fastify({
-      bodyLimit: options.maxBodyBytes,
+      bodyLimit: options.maxBodyBytes - ENVELOPE_BYTES,
       forceCloseConnections: 'idle',
       routerOptions: { maxParamLength: 100 },
+      frameworkErrors: (error, _request, reply) => void this.#unforeseen(error, reply),
     });
     this.#routes();
   }
@@ -45,7 +52,8 @@ export class HttpServer {
 
   /** Answers what has been asked, then closes. */
   async stop(): Promise<void> {
-    await this.#fastify.close();
+    const cut = setTimeout(() => this.#fastify.server.closeAllConnections(), LINGER_MS);
+    await this.#fastify.close().finally(() => clearTimeout(cut));
   }
 
   #routes(): void {
@@ -69,26 +77,28 @@ export class HttpServer {
   }
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    if (request.url === '/livez' || request.url === '/readyz') return;
+    if (request.url === '/livez' || request.url === '/readyz') return undefined;
     const { token } = this.#options;
     if (token === undefined) {
       // A page whose own name was made to resolve to this machine would otherwise get through (DNS rebinding).
-      if (isOwnName(request.host)) return;
+      if (isOwnName(request.host)) return undefined;
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
     }
-    if (sameToken(request.headers.authorization, token)) return;
+    if (sameToken(request.headers.authorization, token)) return undefined;
     reply.header('www-authenticate', 'Bearer');
     return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    const body = request.body ?? {};
-    const problem = problemOf(body);
+    const problem = problemOf(request.body);
     if (problem !== undefined) return failed(reply, 400, 'invalid_request', problem);
-    const { etcd_token: cluster, action_parameters: parameters } = { ...body } as {
+    const { etcd_token: cluster, action_parameters: parameters } = request.body as {
       etcd_token?: string | null;
       action_parameters?: Record<string, unknown> | null;
     };
+    // What is nested too deep would come back from the queue as no request at all.
+    const excess = excessOf(parameters);
+    if (excess !== undefined) return failed(reply, 400, 'invalid_parameters', excess);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
     if (timeoutMs === undefined)
       return failed(
@@ -98,28 +108,30 @@ export class HttpServer {
         'the header timeout-ms must be a number of milliseconds, at least 1',
       );
     const gone = new AbortController();
-    request.raw.socket.once('close', () => gone.abort(new Error('the caller has gone')));
+    reply.raw.once('close', () => gone.abort());
     const reads = this.#options.describe().some(({ name, effect }) => name === action && effect === 'read');
-    const answer = await this.#options.client.request(action, {
-      cluster: cluster ?? undefined,
-      parameters: parameters ?? undefined,
-      timeoutMs,
-      signal: gone.signal,
-      resend: reads,
-    });
+    let answer: AnswerEnvelope;
+    try {
+      answer = await this.#options.client.request(action, {
+        cluster: cluster ?? undefined,
+        parameters: parameters ?? undefined,
+        timeoutMs,
+        signal: gone.signal,
+        resend: reads,
+      });
+    } catch (error) {
+      // Nobody is there to be told.
+      if (gone.signal.aborted) return reply.hijack();
+      throw error;
+    }
     return reply.code(statusOf(answer.status, answer.response_body)).send(answer);
   }
 
   #unforeseen(error: unknown, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
       return failed(reply, errorCodeInfo(error.code).http, error.code, error.message);
-    const { statusCode, message } = {
-      statusCode: 500,
-      message: '',
-      ...(error instanceof Error ? error : {}),
-    };
-    if (statusCode < 500)
-      return failed(reply, statusCode, 'invalid_request', error instanceof Error ? error.message : message);
+    if (error instanceof Error && 'statusCode' in error && Number(error.statusCode) < 500)
+      return failed(reply, Number(error.statusCode), 'invalid_request', error.message);
     this.#options.log.error('the HTTP gateway failed unforeseen', { error });
     return failed(reply, 500, 'internal', "an unforeseen failure; the service's log has the reason");
   }
@@ -137,7 +149,7 @@ function statusOf(status: string, body: unknown): number {
 
 function problemOf(body: unknown): string | undefined {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
-    return 'the body must be a JSON object';
+    return 'the body must be a JSON object, sent as application/json';
   const map: Record<string, unknown> = { ...body };
   const unknown = Object.keys(map).find((key) => key !== 'etcd_token' && key !== 'action_parameters');
   if (unknown !== undefined)
@@ -152,7 +164,7 @@ function problemOf(body: unknown): string | undefined {
 function timeoutOf(header: string | string[] | undefined): number | undefined {
   if (header === undefined) return DEFAULT_TIMEOUT_MS;
   const value = Number(header);
-  return Number.isFinite(value) && value >= 1 ? value : undefined;
+  return Number.isFinite(value) && value >= 1 ? Math.min(value, MAX_TIMEOUT_MS) : undefined;
 }
 
 function isOwnName(host: string): boolean {
@@ -163,5 +175,6 @@ function isOwnName(host: string): boolean {
 /** Takes the same time whatever is sent, so that the token cannot be guessed piece by piece. */
 function sameToken(header: string | undefined, token: string): boolean {
   const hash = (text: string) => createHash('sha256').update(text).digest();
-  return timingSafeEqual(hash(header ?? ''), hash(`Bearer ${token}`));
+  // The name of a scheme is the same in any case (RFC 9110, 11.1).
+  return timingSafeEqual(hash((header ?? '').replace(/^bearer /i, 'Bearer ')), hash(`Bearer ${token}`));
 }

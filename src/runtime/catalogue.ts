@@ -36,7 +36,7 @@ const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 export function prepareAction(action: Action, resolve: (token: symbol) => unknown): ServedAction {
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
-  const parameters = closed(action.parameters);
+  const parameters = within('parameters', () => closed(action.parameters));
   const description: ActionDescription = {
     name: action.name,
     summary: action.summary,
@@ -130,7 +130,7 @@ export class Catalogue {
   describe(): ActionDescription[] {
     return [...this.#actions.values()]
       .map(({ description }) => description)
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Lets every action clean up; one that fails does not keep the others from it. */

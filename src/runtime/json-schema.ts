@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Schema } from 'yup';
 
 /** A JSON Schema document, draft 2020-12, as plain data. */
@@ -23,7 +24,7 @@ interface Description {
  *   stands for, or when a field has no `meta({ description })`
  */
 export function jsonSchemaOf(schema: Schema): JsonSchema {
-  return translate(schema.describe() as Description, '', false);
+  return translate(schema.describe(), '', false);
 }
 
 function translate(description: Description, path: string, described: boolean): JsonSchema {
@@ -36,10 +37,14 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.description === 'string') result.description = meta.description;
   if (typeof meta.format === 'string' && meta.format !== 'string-map') result.format = meta.format;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
+  // To yup an empty text is a missing one.
+  if (type === 'string' && description.tests?.some(({ name }) => name === 'required'))
+    result.minLength = Math.max(1, Number(result.minLength ?? 0));
   const { oneOf = [], notOneOf = [] } = description;
   if (oneOf.length > 0) result.enum = oneOf.map(plain(at));
   if (notOneOf.length > 0) result.not = { enum: notOneOf.map(plain(at)) };
-  if (type !== 'object' && description.default !== undefined) result.default = description.default;
+  if (type !== 'object' && description.default !== undefined)
+    result.default = plainJson(description.default, at);
   if (description.nullable) {
     if (typeof result.type === 'string') result.type = [result.type, 'null'];
     if (Array.isArray(result.enum) && !result.enum.includes(null)) result.enum = [...result.enum, null];
@@ -132,6 +137,8 @@ function addTest(
       return set(maximum, params.length);
     case 'matches':
       if (!(params.regex instanceof RegExp)) throw new Error(`${at} has a matches() without a pattern`);
+      // JSON Schema's patterns have no flags.
+      if (/[imsvy]/.test(params.regex.flags)) return unsaid(`pattern ${params.regex}`, at, meta);
       return set('pattern', params.regex.source);
     case 'email':
     case 'uuid':
@@ -141,12 +148,22 @@ function addTest(
       result.format = 'uri';
       return;
     default:
-      if (typeof meta.format !== 'string') {
-        throw new Error(
-          `${at} has the test '${name ?? 'without a name'}', which JSON Schema cannot say: add meta({ format })`,
-        );
-      }
+      return unsaid(`test '${name ?? 'without a name'}'`, at, meta);
   }
+}
+
+function unsaid(what: string, at: string, meta: Record<string, unknown>): void {
+  if (typeof meta.format === 'string') return;
+  throw new Error(`${at} has the ${what}, which JSON Schema cannot say: add meta({ format })`);
+}
+
+function plainJson(value: unknown, at: string): unknown {
+  try {
+    if (isDeepStrictEqual(JSON.parse(JSON.stringify(value)), value)) return value;
+  } catch {
+    // What JSON cannot write is not plain either.
+  }
+  throw new Error(`${at} has a default that is not plain JSON`);
 }
 
 function plain(at: string): (value: unknown) => unknown {

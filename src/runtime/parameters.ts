@@ -9,6 +9,9 @@ export interface FieldProblem {
 
 const MAX_PROBLEMS = 20;
 const MAX_MESSAGE = 300;
+/** yup takes some microseconds for each value and a few stack frames for each level; a message of 1 MB can hold both. */
+const MAX_VALUES = 10_000;
+const MAX_LEVELS = 32;
 
 /**
  * The same schema with every object in it closed and every number finite: yup alone lets unknown keys pass (or strips
@@ -20,9 +23,13 @@ export function closed(schema: ObjectSchema<AnyObject>): ObjectSchema<AnyObject>
   return close(schema, '') as ObjectSchema<AnyObject>;
 }
 
-function close(schema: Schema, path: string): Schema {
-  if ('conditions' in schema && Array.isArray(schema.conditions) && schema.conditions.length > 0)
-    throw new Error(`${named(path)} depends on another by when(), which cannot be described: use a test()`);
+function close(given: Schema, path: string): Schema {
+  const conditions: unknown = Reflect.get(given, 'conditions');
+  if (Array.isArray(conditions) && conditions.length > 0)
+    throw new Error(`${named(path)} depends on others by when(), which cannot be described: use a test()`);
+  const schema = given.clone();
+  // Values are taken as sent; what is left of a cast then is to fill in defaults.
+  schema.transforms = [];
   // Told by `type`, not by class: a plugin may bring its own copy of yup.
   switch (schema.type) {
     case 'object': {
@@ -68,7 +75,13 @@ function schemaOf(value: unknown, path: string): Schema {
 }
 
 function isSchema(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && 'validateSync' in value && 'getDefault' in value && !isLazy(value);
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'validateSync' in value &&
+    'getDefault' in value &&
+    !isLazy(value)
+  );
 }
 
 function isLazy(value: object): boolean {
@@ -86,27 +99,58 @@ function named(path: string): string {
  *   problems by field in `details.fields`
  */
 export function parameterCheck(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
-  const hasDefaults = describesDefaults(schema.describe());
+  const hasDefaults = describesDefaults(schema.describe() as Defaults);
   return (sent) => {
     const value = sent ?? {};
+    const excess = excessOf(value);
+    if (excess !== undefined) throw invalid([{ field: 'action_parameters', message: excess }]);
     try {
       schema.validateSync(value, { strict: true, abortEarly: false, disableStackTrace: true });
     } catch (error) {
       if (!isValidationError(error)) throw error;
-      const fields = problemsOf(error);
-      throw new ActionError('invalid_parameters', fields.map(({ message }) => message).join('; '), {
-        details: { fields },
-      });
+      throw invalid(problemsOf(error));
     }
     // The value is known to fit, so a cast only fills in defaults.
     return hasDefaults ? schema.cast(value, { assert: false }) : value;
   };
 }
 
-/** Whether a described schema has a default anywhere in it. */
-function describesDefaults(description: object): boolean {
-  if ('fields' in description) return Object.values(description.fields ?? {}).some(describesDefaults);
-  return 'default' in description && description.default !== undefined;
+function invalid(fields: FieldProblem[]): ActionError {
+  return new ActionError('invalid_parameters', fields.map(({ message }) => message).join('; '), {
+    details: { fields },
+  });
+}
+
+/** Why parameters are too much to be checked; undefined when they are not. */
+export function excessOf(parameters: unknown): string | undefined {
+  let level = [parameters];
+  for (let depth = 0, values = 0; level.length > 0; depth++) {
+    if (depth > MAX_LEVELS) return `action_parameters is nested more than ${MAX_LEVELS} levels deep`;
+    values += level.length;
+    if (values > MAX_VALUES) return `action_parameters has more than ${MAX_VALUES} values`;
+    level = level.flatMap(valuesIn);
+  }
+  return undefined;
+}
+
+function valuesIn(value: unknown): unknown[] {
+  return typeof value === 'object' && value !== null && !ArrayBuffer.isView(value)
+    ? Object.values(value)
+    : [];
+}
+
+interface Defaults {
+  default?: unknown;
+  fields?: Record<string, Defaults>;
+  innerType?: Defaults | Defaults[];
+}
+
+/** Whether a value that fits the schema may lack something that has a default, at any level. */
+function describesDefaults({ fields = {}, innerType = [] }: Defaults): boolean {
+  const inFields = Object.values(fields).some(
+    (each) => each.default !== undefined || describesDefaults(each),
+  );
+  return inFields || [innerType].flat().some(describesDefaults);
 }
 
 function isValidationError(error: unknown): error is ValidationError {

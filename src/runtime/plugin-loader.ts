@@ -1,4 +1,4 @@
-import { access, readdir } from 'node:fs/promises';
+import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Action, type Clock, isAction } from '../plugin.js';
@@ -12,6 +12,11 @@ export class PluginError extends Error {
   constructor(folder: string, reason: string, cause?: unknown) {
     super(`plugin ${folder}: ${reason}`, { cause });
   }
+}
+
+/** An action that is to be served, and that no plugin declares. */
+export class UnknownActionError extends Error {
+  override readonly name = 'UnknownActionError';
 }
 
 export interface LoaderOptions {
@@ -34,11 +39,12 @@ const RUNS_AS_SOURCE = import.meta.url.endsWith('.ts');
 /**
  * Loads every plugin folder.
  * @throws PluginError for the first plugin, in alphabetical order, that cannot be served
+ * @throws UnknownActionError when `only` names an action that none of them declares
  */
 export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const directories = options.directories.map((each) => resolvePath(each));
-  resolveForPlugins(directories);
   const folders = (await Promise.all(directories.map(pluginFolders))).flat();
+  resolveForPlugins(await Promise.all([...directories, ...folders].map((each) => realpath(each))));
   const loaded = await Promise.all(folders.map((folder) => settled(loadFolder(folder, options))));
   const byName = new Map<string, { folder: string; action: Action; served: ServedAction }>();
   for (const [index, folder] of folders.entries()) {
@@ -53,8 +59,8 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   }
   for (const name of options.only ?? []) {
     if (!byName.has(name)) {
-      throw new Error(
-        `ACTIONS names '${name}', but the plugins declare only: ${[...byName.keys()].sort().join(', ')}`,
+      throw new UnknownActionError(
+        `ACTIONS names '${name}', but the plugins declare only: ${[...byName.keys()].toSorted().join(', ')}`,
       );
     }
   }
@@ -69,11 +75,19 @@ async function pluginFolders(directory: string): Promise<string[]> {
   const entries = await readdir(directory, { withFileTypes: true }).catch((cause: unknown) => {
     throw new PluginError(directory, 'this directory of plugins cannot be read', cause);
   });
-  return entries
+  const paths = entries
     .filter(({ name }) => !name.startsWith('.') && name !== 'node_modules')
-    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
     .map(({ name }) => join(directory, name))
-    .sort();
+    .toSorted();
+  const areFolders = await Promise.all(paths.map(isFolder));
+  return paths.filter((_, index) => areFolders[index]);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  const found = await stat(path).catch((cause: unknown) => {
+    throw new PluginError(path, 'cannot be read', cause);
+  });
+  return found.isDirectory();
 }
 
 async function loadFolder(

@@ -1,0 +1,184 @@
+import { randomUUID } from 'node:crypto';
+import { Codecs } from '../messaging/codec/codecs.js';
+import { jsonCodec } from '../messaging/codec/json.js';
+import { Publisher } from '../messaging/publisher.js';
+import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
+import type { Clock } from '../plugin.js';
+import {
+  type AnswerEnvelope,
+  type CallOptions,
+  closedError,
+  DEFAULT_TIMEOUT_MS,
+  FleetManagerError,
+  lostError,
+  requestBodyOf,
+  type Route,
+} from './route.js';
+
+interface Pending {
+  answered: (envelope: AnswerEnvelope) => void;
+  failed: (error: unknown) => void;
+}
+
+/** Time for the service's own word of a passed deadline to arrive. */
+const TRANSPORT_MS = 2_000;
+/** A reply queue that nobody consumes from for this long is removed by the broker. */
+const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
+
+/**
+ * Requests by `reply_to`. The reply queue outlives a lost connection, so answers that were sent meanwhile are not lost.
+ */
+export class AmqpRoute implements Route {
+  readonly #queue: string;
+  readonly #clock: Clock;
+  readonly #session: Session;
+  readonly #replyQueue = `fleet_manager.reply.${randomUUID()}`;
+  readonly #codecs = new Codecs([jsonCodec]);
+  readonly #pending = new Map<string, Pending>();
+  readonly #calls = new Set<Promise<AnswerEnvelope>>();
+  readonly #publishers = new WeakMap<LiveConnection, Publisher>();
+  readonly #closed = new AbortController();
+
+  /** Connects in the background; requests wait for the connection. */
+  constructor(queue: string, options: Omit<SessionOptions, 'onLive' | 'onRetire'>) {
+    this.#queue = queue;
+    this.#clock = options.clock;
+    this.#session = new Session({
+      ...options,
+      onLive: async (live) => this.#listen(live),
+      onRetire: async () => this.#whilePending(),
+    });
+    this.#session.start();
+  }
+
+  async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    signal?.throwIfAborted();
+    if (this.#closed.signal.aborted) throw closedError();
+    const id = randomUUID();
+    const deadline = this.#clock.now() + timeoutMs;
+    const done = new AbortController();
+    const answer = new Promise<AnswerEnvelope>((answered, failed) => {
+      // Registered before anything is sent: an answer can be faster than the confirmation of its request.
+      this.#pending.set(id, { answered, failed });
+    });
+    const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () =>
+      this.#pending.get(id)?.failed(this.#late(timeoutMs)),
+    );
+    const stop = () => this.#pending.get(id)?.failed(signal?.reason);
+    signal?.addEventListener('abort', stop, { once: true });
+    this.#send(id, action, options, deadline, done.signal).catch((error: unknown) =>
+      this.#pending.get(id)?.failed(error),
+    );
+    this.#calls.add(answer);
+    try {
+      return await answer;
+    } finally {
+      this.#calls.delete(answer);
+      this.#pending.delete(id);
+      cancelTimeout();
+      signal?.removeEventListener('abort', stop);
+      done.abort(new Error('the call has ended'));
+    }
+  }
+
+  /** Removes the reply queue too. */
+  async close(): Promise<void> {
+    if (this.#closed.signal.aborted) return;
+    this.#closed.abort();
+    for (const call of this.#pending.values()) call.failed(closedError());
+    await this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue)).catch(() => {});
+    await this.#session.close();
+  }
+
+  /** Until the calls that wait now have ended: their answers may come by the connection that is being left. */
+  async #whilePending(): Promise<void> {
+    await Promise.allSettled(this.#calls);
+  }
+
+  async #listen(live: LiveConnection): Promise<void> {
+    this.#publishers.set(live, await Publisher.open(live));
+    const channel = await live.channel();
+    await channel.assertQueue(this.#replyQueue, { durable: true, expires: REPLY_QUEUE_EXPIRES_MS });
+    await channel.consume(
+      this.#replyQueue,
+      (message) => {
+        if (message !== null) this.#take(message.content, message.properties);
+        else if (!this.#closed.signal.aborted) live.lose(new Error('the reply queue was deleted'));
+      },
+      { noAck: true },
+    );
+  }
+
+  #take(
+    content: Buffer,
+    { correlationId, contentType }: { correlationId?: unknown; contentType?: unknown },
+  ): void {
+    // Nobody waits for it (any more): the answer of a call that was cancelled, or one that came twice.
+    const pending = this.#pending.get(String(correlationId));
+    if (pending === undefined) return;
+    try {
+      const envelope = this.#codecs.of(content, contentType).decode(content);
+      if (!isAnswer(envelope)) throw new Error('its status is neither completed nor error');
+      pending.answered(envelope);
+    } catch (error) {
+      pending.failed(new FleetManagerError('internal', `the answer cannot be read: ${String(error)}`));
+    }
+  }
+
+  async #send(
+    id: string,
+    action: string,
+    options: CallOptions,
+    deadline: number,
+    ended: AbortSignal,
+  ): Promise<void> {
+    const content = jsonCodec.encode({
+      queue_name: '',
+      id: null,
+      status: 'not_started',
+      request_body: requestBodyOf(action, options),
+      response_body: null,
+    });
+    for (;;) {
+      const live = await this.#session.whenLive(ended);
+      const left = Math.max(1, Math.ceil(deadline - this.#clock.now()));
+      const message = {
+        contentType: jsonCodec.contentType,
+        messageId: id,
+        correlationId: id,
+        replyTo: this.#replyQueue,
+        persistent: true,
+        headers: { 'timeout-ms': left },
+      };
+      try {
+        const outcome = await this.#publishers
+          .get(live)
+          ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
+        if (outcome === 'routed') return;
+        throw new FleetManagerError(
+          'service_unavailable',
+          `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`,
+        );
+      } catch (error) {
+        if (!live.lost.aborted || error instanceof FleetManagerError) throw error;
+        if (!options.resend) throw lostError();
+      }
+    }
+  }
+
+  #late(timeoutMs: number): FleetManagerError {
+    if (this.#session.live === undefined) {
+      return new FleetManagerError(
+        'service_unavailable',
+        `no connection to a broker: ${this.#session.lastError}`,
+      );
+    }
+    return new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`);
+  }
+}
+
+function isAnswer(value: unknown): value is AnswerEnvelope {
+  if (typeof value !== 'object' || value === null || !('status' in value)) return false;
+  return value.status === 'completed' || value.status === 'error';
+}

@@ -1,0 +1,14 @@
+/**
+ * Reads the URL of a setting.
+ * @param setting its name, for the message
+ * @throws Error that does not repeat the URL, which may hold a password
+ */
+export function baseUrl(setting: string, text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol))
+    throw new Error(`${setting} must be an http:// or https:// URL`);
+  // fetch refuses such a URL too, but repeats the password in its error.
+  if (url.username !== '' || url.password !== '')
+    throw new Error(`${setting} must not hold a user name or password: access is by OAuth`);
+  return url;
+}

@@ -1,0 +1,80 @@
+import { LastingFault } from '../logging.js';
+import type { Clock, RequestLog } from '../plugin.js';
+import { ManagerError } from './manager-error.js';
+import { untilAborted } from './until-aborted.js';
+
+export interface CachedLookupOptions<T> {
+  look: (signal: AbortSignal) => Promise<T>;
+  /** What is looked up, for the log. */
+  what: string;
+  clock: Clock;
+  log: RequestLog;
+}
+
+const FRESH_MS = 5 * 60_000;
+/** How long the Manager is waited for when there is an answer of before. */
+const PATIENCE_MS = 5_000;
+/** After it was away, it is asked again no sooner than this, unless somebody says that it matters. */
+const ASK_AGAIN_MS = 10_000;
+
+/**
+ * What the Manager said, kept for 5 minutes. While the Manager is away, what it said before goes on being used, however
+ * old, and that is told once in the log.
+ */
+export class CachedLookup<T> {
+  readonly #options: CachedLookupOptions<T>;
+  readonly #away: LastingFault;
+  #kept: { value: T; askAgainAt: number } | undefined;
+  #underWay: Promise<T> | undefined;
+
+  constructor(options: CachedLookupOptions<T>) {
+    this.#options = options;
+    const { log, clock, what } = options;
+    this.#away = new LastingFault(log, clock, `the Manager is away: using what it said before about ${what}`);
+  }
+
+  /**
+   * @throws ManagerError when there is no answer of before, or the Manager says that it does not hold any more
+   * @throws the signal's reason when that is aborted
+   */
+  async get(signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted();
+    const kept = this.#kept;
+    if (kept !== undefined && this.#options.clock.now() < kept.askAgainAt) return kept.value;
+    this.#underWay ??= this.#look().finally(() => {
+      this.#underWay = undefined;
+    });
+    return untilAborted(this.#underWay, signal);
+  }
+
+  /** The next to ask gets an answer of the Manager's own, if it gives one. */
+  refresh(): void {
+    if (this.#kept !== undefined) this.#kept.askAgainAt = 0;
+  }
+
+  /** One look-up for all who ask meanwhile: it does not end with any of them. */
+  async #look(): Promise<T> {
+    const { look, clock } = this.#options;
+    const kept = this.#kept;
+    const limit = new AbortController();
+    const cancel =
+      kept === undefined
+        ? () => {}
+        : clock.after(PATIENCE_MS, () =>
+            limit.abort(new ManagerError('unreachable', `no answer within ${PATIENCE_MS} ms`)),
+          );
+    try {
+      const value = await look(limit.signal);
+      this.#kept = { value, askAgainAt: clock.now() + FRESH_MS };
+      this.#away.over();
+      return value;
+    } catch (error) {
+      if (kept === undefined || !(error instanceof ManagerError) || !error.temporary) throw error;
+      this.#away.occurred({ reason: error.message });
+      kept.askAgainAt = clock.now() + ASK_AGAIN_MS;
+      return kept.value;
+    } finally {
+      cancel();
+    }
+  }
+}

@@ -1,0 +1,34 @@
+import type { JsonResponse } from './json-http.js';
+
+/**
+ * The text of an error answer, for people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
+ * `error_description` (RFC 6749, 5.2). Empty when there is none.
+ */
+export function errorTextOf({ text }: JsonResponse): string {
+  const body = mapOf(text);
+  const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
+  const messages = errors.map((each) =>
+    typeof each === 'object' && each !== null && 'message' in each ? each.message : undefined,
+  );
+  return [...messages, body.error, body.error_description]
+    .filter((each) => typeof each === 'string')
+    .join('; ')
+    .slice(0, 300);
+}
+
+/** What the header `Retry-After` asks to wait (RFC 9110, 10.2.3), in milliseconds; undefined when it asks nothing. */
+export function retryAfterMs(headers: Headers, now: number): number | undefined {
+  const value = headers.get('retry-after')?.trim();
+  if (value === undefined || value === '') return undefined;
+  const at = /^\d+$/.test(value) ? now + Number(value) * 1_000 : Date.parse(value);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - now);
+}
+
+function mapOf(text: string): Record<string, unknown> {
+  try {
+    const body: unknown = JSON.parse(text);
+    return typeof body === 'object' && body !== null ? { ...body } : {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,89 @@
+import type { ReplyChannel, PublishSurely } from '../messaging/reply-channel.js';
+import type { BrokerAddress } from '../messaging/session.js';
+import type { Clock, RequestLog } from '../plugin.js';
+import type { RunningRequest, UnhandledFailure } from '../runtime/dispatcher.js';
+import type { ManagerId } from './manager-answers.js';
+import { ManagerClient } from './manager-client.js';
+import { Overseer } from './overseer.js';
+import { RecordReplyChannel } from './record-reply-channel.js';
+import { SystemEvents } from './system-events.js';
+import { serviceTopology, type Topology } from './topology.js';
+
+/** Where an OpenAperture installation is, and what this instance is in it. */
+export interface InstallationSettings {
+  managerUrl: string;
+  oauth: { url: string; clientId: string; clientSecret: string };
+  exchangeId: ManagerId;
+  brokerId: ManagerId;
+  moduleType: string;
+}
+
+interface Parts {
+  hostname: string;
+  clock: Clock;
+  log: RequestLog;
+}
+
+/** What the installation uses of the service. */
+export interface ServiceSide {
+  publish: PublishSurely;
+  /** Whether the service is on a preferred broker. */
+  onPreferred: () => boolean;
+  running: () => readonly RunningRequest[];
+}
+
+/**
+ * This service as a module of an OpenAperture installation: where its brokers are, where answers to records go, and
+ * whom it tells of itself.
+ */
+export class Installation {
+  readonly #settings: InstallationSettings;
+  readonly #parts: Parts;
+  readonly #topology: Topology;
+  readonly #events: SystemEvents;
+  readonly manager: ManagerClient;
+  #overseer: Overseer | undefined;
+
+  /** @throws Error when a URL cannot be used */
+  constructor(settings: InstallationSettings, parts: Parts) {
+    this.#settings = settings;
+    this.#parts = parts;
+    this.manager = new ManagerClient({ url: settings.managerUrl, oauth: settings.oauth, clock: parts.clock });
+    this.#topology = serviceTopology({ ...settings, ...parts, manager: this.manager });
+    this.#events = new SystemEvents({ ...settings, ...parts, manager: this.manager });
+  }
+
+  readonly brokers = async (): Promise<readonly BrokerAddress[]> =>
+    this.#topology.brokers({ signal: new AbortController().signal });
+
+  /** To be called when a connection was lost. */
+  readonly refresh = (): void => this.#topology.refresh();
+
+  readonly unhandled = (failure: UnhandledFailure): void => this.#events.unhandled(failure);
+
+  replies(flow: { pause: () => void; resume: () => void }): ReplyChannel[] {
+    return [new RecordReplyChannel({ ...this.#parts, ...flow, manager: this.manager })];
+  }
+
+  /** Registers with the Overseer and begins to send heartbeats. */
+  start({ publish, onPreferred, running }: ServiceSide): void {
+    this.#overseer = new Overseer({
+      ...this.#settings,
+      ...this.#parts,
+      manager: this.manager,
+      publish: async (queue, body, signal) => {
+        const to = await this.#topology.destination(queue, { preferred: onPreferred(), signal });
+        return publish(to, body, { persistent: true }, { signal });
+      },
+      running: () => running().map((each) => ({ ...each, cluster: each.cluster?.hash })),
+    });
+    this.#overseer.start();
+  }
+
+  /** Says goodbye; to be called while the broker is still connected. */
+  async stop(): Promise<void> {
+    await this.#overseer?.stop();
+    await this.#events.close();
+    await this.manager.close();
+  }
+}

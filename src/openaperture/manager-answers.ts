@@ -1,0 +1,160 @@
+import { isIPv6 } from 'node:net';
+import { parseExactly } from './exact-json.js';
+
+/** Names a thing in the Manager; bigint beyond what a number holds exactly. */
+export type ManagerId = number | bigint;
+
+/** A messaging exchange. */
+export interface Exchange {
+  id: ManagerId;
+  failoverExchangeId: ManagerId | undefined;
+  /** Goes before the queue's name in routing keys: `ROUTING_KEY.QUEUE`. */
+  routingKey: string;
+  /** The AMQP exchange to publish to. */
+  rootExchangeName: string;
+}
+
+export interface Broker {
+  id: ManagerId;
+  failoverBrokerId: ManagerId | undefined;
+}
+
+/** How to connect to a broker; it may have several. */
+export interface BrokerConnection {
+  username: string;
+  password: string;
+  host: string;
+  /** Null: AMQP's own. */
+  port: number | null;
+  /** Null: `/`. */
+  virtualHost: string | null;
+}
+
+/** A request's record. */
+export interface RpcRecord {
+  status: string;
+  requestBody: unknown;
+  responseBody: unknown;
+}
+
+/** An answer that is not what the API says; the message says what is wrong, without quoting it. */
+export class UnreadableAnswer extends Error {
+  override readonly name = 'UnreadableAnswer';
+}
+
+/** @throws UnreadableAnswer */
+export function readExchange(json: string): Exchange {
+  const map = asMap(parsed(json));
+  return {
+    id: id(map, 'id'),
+    failoverExchangeId: optionalId(map, 'failover_exchange_id'),
+    routingKey: text(map, 'routing_key'),
+    rootExchangeName: text(map, 'root_exchange_name'),
+  };
+}
+
+/**
+ * The ids of the brokers that an exchange is restricted to. A restriction has an id of its own, which names no broker.
+ * @throws UnreadableAnswer
+ */
+export function readRestrictions(json: string): ManagerId[] {
+  return asList(parsed(json)).map((each) => id(asMap(each), 'messaging_broker_id'));
+}
+
+/** @throws UnreadableAnswer */
+export function readBroker(json: string): Broker {
+  const map = asMap(parsed(json));
+  return { id: id(map, 'id'), failoverBrokerId: optionalId(map, 'failover_broker_id') };
+}
+
+/** @throws UnreadableAnswer */
+export function readConnections(json: string): BrokerConnection[] {
+  return asList(parsed(json)).map((each) => {
+    const map = asMap(each);
+    return {
+      username: text(map, 'username'),
+      password: text(map, 'password'),
+      host: host(map),
+      port: port(map),
+      virtualHost: (map.virtual_host ?? '') === '' ? null : text(map, 'virtual_host'),
+    };
+  });
+}
+
+/** @throws UnreadableAnswer */
+export function readRecord(json: string): RpcRecord {
+  const map = asMap(parsed(json));
+  return {
+    status: text(map, 'status'),
+    requestBody: map.request_body ?? null,
+    responseBody: map.response_body ?? null,
+  };
+}
+
+/**
+ * Reads an answer that need not hold anything, but is not somebody else's either: a proxy shows its own page when the
+ * Manager is away.
+ * @throws UnreadableAnswer
+ */
+export function readNothing(json: string): void {
+  if (json.trim() !== '') parsed(json);
+}
+
+/**
+ * The id in the header `Location` of what was created: its last segment, whether it is a whole URL or only a path.
+ * @throws UnreadableAnswer
+ */
+export function idOfLocation(location: string | null): ManagerId {
+  const digits = /\/(\d{1,100})\/?(?:[?#].*)?$/.exec(location ?? '')?.[1];
+  if (digits === undefined) throw new UnreadableAnswer('its header Location does not end in an id');
+  const number = Number(digits);
+  return Number.isSafeInteger(number) ? number : BigInt(digits);
+}
+
+function parsed(json: string): unknown {
+  try {
+    return parseExactly(json);
+  } catch {
+    throw new UnreadableAnswer('it is not JSON');
+  }
+}
+
+function asMap(value: unknown): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  throw new UnreadableAnswer('something in it is not a map');
+}
+
+function asList(value: unknown): unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new UnreadableAnswer('it is not a list');
+}
+
+function text(map: Record<string, unknown>, key: string): string {
+  const value = map[key];
+  if (typeof value === 'string') return value;
+  throw new UnreadableAnswer(`'${key}' is not text`);
+}
+
+function id(map: Record<string, unknown>, key: string): ManagerId {
+  const value = map[key];
+  if (typeof value === 'bigint' || Number.isSafeInteger(value)) return value as ManagerId;
+  throw new UnreadableAnswer(`'${key}' is not an id`);
+}
+
+function optionalId(map: Record<string, unknown>, key: string): ManagerId | undefined {
+  return (map[key] ?? null) === null ? undefined : id(map, key);
+}
+
+/** Wider than RFC 1123 has host names: containers are named with underscores. */
+function host(map: Record<string, unknown>): string {
+  const value = text(map, 'host');
+  if (isIPv6(value) || /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(value)) return value;
+  throw new UnreadableAnswer("'host' is neither a host name nor an address");
+}
+
+function port(map: Record<string, unknown>): number | null {
+  const value = map.port ?? null;
+  if (value === null) return null;
+  if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535) return value;
+  throw new UnreadableAnswer("'port' is not a port");
+}

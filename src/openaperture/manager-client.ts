@@ -1,0 +1,291 @@
+import { HttpFailure } from '../network/http-client.js';
+import type { Clock } from '../plugin.js';
+import { AccessToken } from './access-token.js';
+import { backoffMs } from './backoff.js';
+import { baseUrl } from './base-url.js';
+import { errorTextOf, retryAfterMs } from './error-answers.js';
+import { stringifyExactly } from './exact-json.js';
+import { JsonHttp, type JsonResponse } from './json-http.js';
+import { linkSignals } from './linked-signal.js';
+import {
+  type Broker,
+  type BrokerConnection,
+  type Exchange,
+  idOfLocation,
+  type ManagerId,
+  readBroker,
+  readConnections,
+  readExchange,
+  readNothing,
+  readRecord,
+  readRestrictions,
+  type RpcRecord,
+  UnreadableAnswer,
+} from './manager-answers.js';
+import { ManagerError } from './manager-error.js';
+
+export interface ManagerClientOptions {
+  /** `MANAGER_URL` */
+  url: string;
+  oauth: {
+    /** `OAUTH_LOGIN_URL` */
+    url: string;
+    /** `OAUTH_CLIENT_ID` */
+    clientId: string;
+    /** `OAUTH_CLIENT_SECRET` */
+    clientSecret: string;
+  };
+  clock: Clock;
+  /** How long one HTTP call may take; 10 s by default. */
+  timeoutMs?: number;
+}
+
+export interface Cancellable {
+  signal: AbortSignal;
+}
+
+/** A module as it registers with the Overseer. */
+export interface ModuleRegistration {
+  hostname: string;
+  type: string;
+  status: 'active';
+  workload: readonly unknown[];
+}
+
+/** Something that operators should see. */
+export interface SystemEvent {
+  /** The Manager takes it only when none of the same type and data came in the last hour. */
+  unique: boolean;
+  type: string;
+  severity: 'error';
+  message: string;
+  data: Readonly<Record<string, unknown>>;
+}
+
+interface Call {
+  method: 'GET' | 'PUT' | 'POST' | 'DELETE';
+  /** Below the base URL. */
+  path: string;
+  body?: object;
+  /** Whether doing it twice is as good as once. */
+  repeatable: boolean;
+}
+
+const TIMEOUT_MS = 10_000;
+const TRIES = 3;
+const BACKOFF = { firstMs: 300, mostMs: 3_000 };
+/** However long the Manager asks to wait, a caller waits here. */
+const MOST_RETRY_AFTER_MS = 30_000;
+
+/**
+ * The Manager's HTTP API. What may be repeated is tried three times when no answer came, or one with 429 or 5xx; the
+ * rest only when it is certain that the Manager has not seen it. A refused token is renewed once.
+ *
+ * Every method throws ManagerError, or the signal's reason when that is aborted.
+ */
+export class ManagerClient {
+  readonly #base: string;
+  readonly #host: string;
+  readonly #clock: Clock;
+  readonly #timeoutMs: number;
+  readonly #http = new JsonHttp();
+  readonly #token: AccessToken;
+  readonly #closed = new AbortController();
+
+  /** @throws Error when one of the URLs cannot be used */
+  constructor({ url, oauth, clock, timeoutMs = TIMEOUT_MS }: ManagerClientOptions) {
+    const base = baseUrl('MANAGER_URL', url);
+    this.#base = `${base.origin}${base.pathname.replace(/\/+$/, '')}`;
+    this.#host = base.host;
+    this.#clock = clock;
+    this.#timeoutMs = timeoutMs;
+    this.#token = new AccessToken({ ...oauth, http: this.#http, clock, timeoutMs });
+  }
+
+  async exchange(id: ManagerId, { signal }: Cancellable): Promise<Exchange> {
+    return this.#read(`messaging/exchanges/${id}`, readExchange, signal);
+  }
+
+  /** The brokers that an exchange is restricted to; none: it is not restricted. */
+  async exchangeBrokers(id: ManagerId, { signal }: Cancellable): Promise<ManagerId[]> {
+    return this.#read(`messaging/exchanges/${id}/brokers`, readRestrictions, signal);
+  }
+
+  async broker(id: ManagerId, { signal }: Cancellable): Promise<Broker> {
+    return this.#read(`messaging/brokers/${id}`, readBroker, signal);
+  }
+
+  async brokerConnections(id: ManagerId, { signal }: Cancellable): Promise<BrokerConnection[]> {
+    return this.#read(`messaging/brokers/${id}/connections`, readConnections, signal);
+  }
+
+  /** Whether a request's record is there; what is in it is not looked at. */
+  async hasRecord(id: ManagerId, { signal }: Cancellable): Promise<boolean> {
+    return unlessMissing(this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, signal));
+  }
+
+  /** A request's record; `not_found` when there is none. */
+  async record(id: ManagerId, { signal }: Cancellable): Promise<RpcRecord> {
+    return this.#read(recordPath(id), readRecord, signal);
+  }
+
+  /**
+   * Makes a record for a request.
+   * @param envelope the request as it will stand in its message, without an id
+   */
+  async createRecord(envelope: object, { signal }: Cancellable): Promise<ManagerId> {
+    const call: Call = { method: 'POST', path: 'messaging/rpc_requests', body: envelope, repeatable: false };
+    const { headers } = await this.#call(call, signal);
+    return this.#understood(call, () => idOfLocation(headers.get('location')));
+  }
+
+  /**
+   * Saves an answer into its request's record.
+   * @returns false: the record is gone
+   */
+  async saveRecord(id: ManagerId, envelope: object, { signal }: Cancellable): Promise<boolean> {
+    const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
+    const saved = this.#call(call, signal).then(({ text }) =>
+      this.#understood(call, () => readNothing(text)),
+    );
+    return unlessMissing(saved);
+  }
+
+  /** @returns false: it was not there (any more) */
+  async deleteRecord(id: ManagerId, { signal }: Cancellable): Promise<boolean> {
+    return unlessMissing(this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, signal));
+  }
+
+  /** Registers a module of an exchange, in place of one with the same host name. */
+  async registerModule(
+    exchangeId: ManagerId,
+    registration: ModuleRegistration,
+    { signal }: Cancellable,
+  ): Promise<void> {
+    const path = `messaging/exchanges/${exchangeId}/modules`;
+    await this.#call({ method: 'POST', path, body: registration, repeatable: true }, signal);
+  }
+
+  /** @returns `known`: the Manager had the same event within the last hour */
+  async sendSystemEvent(event: SystemEvent, { signal }: Cancellable): Promise<'created' | 'known'> {
+    try {
+      await this.#call({ method: 'POST', path: 'system_events', body: event, repeatable: false }, signal);
+      return 'created';
+    } catch (error) {
+      if (error instanceof ManagerError && error.status === 409) return 'known';
+      throw error;
+    }
+  }
+
+  /** Ends what is under way, with `unreachable`. */
+  async close(): Promise<void> {
+    this.#closed.abort(new ManagerError('unreachable', 'The connection to the Manager was closed'));
+    await this.#http.close();
+  }
+
+  async #read<T>(path: string, read: (json: string) => T, signal: AbortSignal): Promise<T> {
+    const call: Call = { method: 'GET', path, repeatable: true };
+    const { text } = await this.#call(call, signal);
+    return this.#understood(call, () => read(text));
+  }
+
+  #understood<T>({ method, path }: Call, read: () => T): T {
+    try {
+      return read();
+    } catch (cause) {
+      if (!(cause instanceof UnreadableAnswer)) throw cause;
+      throw new ManagerError(
+        'invalid_answer',
+        `The answer of the Manager at ${this.#host} to ${method} ${path} cannot be used, ${cause.message}: check MANAGER_URL`,
+        { cause },
+      );
+    }
+  }
+
+  async #call(call: Call, callerSignal: AbortSignal): Promise<JsonResponse> {
+    const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
+    const body = call.body === undefined ? undefined : stringifyExactly(call.body);
+    try {
+      for (let tries = 1; ; tries++) {
+        try {
+          return await this.#once(call, body, signal);
+        } catch (error) {
+          if (!(error instanceof ManagerError) || signal.aborted) throw error;
+          if (tries === TRIES || !error.passing || !(call.repeatable || error.notSent)) throw error;
+          const asked = Math.min(error.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
+          await this.#clock.sleep(Math.max(asked, backoffMs(tries, BACKOFF)), { signal });
+        }
+      }
+    } finally {
+      unlink();
+    }
+  }
+
+  async #once(call: Call, body: string | undefined, signal: AbortSignal): Promise<JsonResponse> {
+    const token = await this.#token.get(signal);
+    const first = await this.#send(call, body, token, signal);
+    if (first.status !== 401) return this.#succeeded(call, first, token);
+    const another = await this.#token.instead(token, signal);
+    return this.#succeeded(call, await this.#send(call, body, another, signal), another);
+  }
+
+  async #send(
+    { method, path, repeatable }: Call,
+    body: string | undefined,
+    token: string,
+    signal: AbortSignal,
+  ): Promise<JsonResponse> {
+    const url = new URL(`${this.#base}/${path}`);
+    const authorization = `Bearer access_token=${token}`;
+    try {
+      return await this.#http.call({
+        method,
+        url,
+        authorization,
+        body,
+        ownConnection: !repeatable,
+        signal,
+        timeoutMs: this.#timeoutMs,
+      });
+    } catch (cause) {
+      if (!(cause instanceof HttpFailure)) throw cause;
+      throw new ManagerError(
+        cause.tooLarge ? 'invalid_answer' : 'unreachable',
+        `The Manager at ${this.#host} gives no answer to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
+        { notSent: cause.notSent, cause },
+      );
+    }
+  }
+
+  #succeeded({ method, path }: Call, response: JsonResponse, token: string): JsonResponse {
+    const { status, headers } = response;
+    if (status >= 200 && status <= 299) return response;
+    const said = errorTextOf(response).replaceAll(token, '***');
+    const answer = `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
+    const what = `The Manager at ${this.#host} answers ${method} ${path} with ${answer}`;
+    if (status === 401 || status === 403) {
+      const hint = 'check that OAUTH_CLIENT_ID may use it, and that OAUTH_LOGIN_URL gives out its tokens';
+      throw new ManagerError('refused', `${what}; ${hint}`, { status });
+    }
+    if (status === 404) throw new ManagerError('not_found', what, { status });
+    const hint = status < 400 ? '; check MANAGER_URL: no redirect is followed' : '';
+    throw new ManagerError('failed', `${what}${hint}`, {
+      status,
+      retryAfterMs: retryAfterMs(headers, this.#clock.now()),
+    });
+  }
+}
+
+function recordPath(id: ManagerId): string {
+  return `messaging/rpc_requests/${id}`;
+}
+
+async function unlessMissing(call: Promise<unknown>): Promise<boolean> {
+  try {
+    await call;
+    return true;
+  } catch (error) {
+    if (error instanceof ManagerError && error.kind === 'not_found') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,79 @@
+import type { BrokerConnection, Exchange, ManagerId } from './manager-answers.js';
+import type { Cancellable, ManagerClient } from './manager-client.js';
+import { ManagerError } from './manager-error.js';
+
+type Manager = Pick<ManagerClient, 'exchange' | 'broker' | 'brokerConnections'>;
+
+/** An exchange, and the one that stands in for it on a failover broker. */
+export interface FoundExchange {
+  own: Exchange;
+  failover: Exchange | undefined;
+  /** What the Manager names but does not have, for the log. */
+  gaps: string[];
+}
+
+/** A broker's connections, and those of the broker that stands in for it. */
+export interface FoundBroker {
+  own: BrokerConnection[];
+  failover: BrokerConnection[];
+  /** What the Manager names but does not have, for the log. */
+  gaps: string[];
+}
+
+/**
+ * @param check what to check when there is no such exchange
+ * @throws ManagerError
+ */
+export async function findExchange(
+  manager: Manager,
+  id: ManagerId,
+  check: string,
+  options: Cancellable,
+): Promise<FoundExchange> {
+  const own = await orMissing(`exchange ${id}`, check, manager.exchange(id, options));
+  if (own.failoverExchangeId === undefined) return { own, failover: undefined, gaps: [] };
+  const failover = await orUndefined(manager.exchange(own.failoverExchangeId, options));
+  const gaps = failover === undefined ? [`there is no failover exchange ${own.failoverExchangeId}`] : [];
+  return { own, failover, gaps };
+}
+
+/**
+ * @param check what to check when there is no such broker
+ * @throws ManagerError
+ */
+export async function findBroker(
+  manager: Manager,
+  id: ManagerId,
+  check: string,
+  options: Cancellable,
+): Promise<FoundBroker> {
+  const [{ failoverBrokerId }, own] = await Promise.all([
+    orMissing(`broker ${id}`, check, manager.broker(id, options)),
+    orMissing(`broker ${id}`, check, manager.brokerConnections(id, options)),
+  ]);
+  const gaps = own.length === 0 ? [`broker ${id} has no connections`] : [];
+  if (failoverBrokerId === undefined) return { own, failover: [], gaps };
+  const failover = (await orUndefined(manager.brokerConnections(failoverBrokerId, options))) ?? [];
+  if (failover.length === 0) gaps.push(`failover broker ${failoverBrokerId} has no connections`);
+  return { own, failover, gaps };
+}
+
+/**
+ * What the look-up gives; when there is no such thing, an error that says what to check.
+ * @throws ManagerError
+ */
+export async function orMissing<T>(what: string, check: string, lookup: Promise<T>): Promise<T> {
+  const found = await orUndefined(lookup);
+  if (found === undefined)
+    throw new ManagerError('not_found', `The Manager knows no ${what}: check ${check}`, { status: 404 });
+  return found;
+}
+
+async function orUndefined<T>(lookup: Promise<T>): Promise<T | undefined> {
+  try {
+    return await lookup;
+  } catch (error) {
+    if (error instanceof ManagerError && error.kind === 'not_found') return undefined;
+    throw error;
+  }
+}

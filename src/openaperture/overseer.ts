@@ -1,0 +1,119 @@
+import { LastingFault } from '../logging.js';
+import type { Clock, RequestLog } from '../plugin.js';
+import { backoffMs } from './backoff.js';
+import { heartbeatTerm, type Work } from './heartbeat.js';
+import { linkSignals } from './linked-signal.js';
+import type { ManagerId } from './manager-answers.js';
+import type { ManagerClient } from './manager-client.js';
+import { orMissing } from './manager-lookups.js';
+import { untilAborted } from './until-aborted.js';
+
+export interface OverseerOptions {
+  manager: Pick<ManagerClient, 'registerModule'>;
+  /** `EXCHANGE_ID` */
+  exchangeId: ManagerId;
+  /** Names this instance among the modules of its exchange. */
+  hostname: string;
+  /** `MODULE_TYPE` */
+  moduleType: string;
+  /** Publishes to a queue of the exchange; is to give up when the signal is aborted. */
+  publish: (queueName: string, body: Buffer, signal: AbortSignal) => Promise<unknown>;
+  running: () => readonly Work[];
+  clock: Clock;
+  log: RequestLog;
+}
+
+const QUEUE = 'system_modules';
+const BEAT_MS = 30_000;
+/** A heartbeat that is not out by then says what is over. */
+const BEAT_TIMEOUT_MS = 10_000;
+const LAST_BEAT_TIMEOUT_MS = 2_000;
+const BACKOFF = { firstMs: 1_000, mostMs: 60_000 };
+
+/**
+ * Keeps the Overseer informed: registers this instance as a module of its exchange, and publishes a heartbeat with what
+ * is running every 30 s. Failures are told once in the log, and stop nothing.
+ */
+export class Overseer {
+  readonly #options: OverseerOptions;
+  readonly #unregistered: LastingFault;
+  readonly #unheard: LastingFault;
+  readonly #stopped = new AbortController();
+  #work: Promise<unknown> = Promise.resolve();
+
+  constructor(options: OverseerOptions) {
+    this.#options = options;
+    const { log, clock } = options;
+    this.#unregistered = new LastingFault(log, clock, 'registration with the Overseer fails: trying on');
+    this.#unheard = new LastingFault(log, clock, 'heartbeats to the Overseer fail: trying on');
+  }
+
+  /** Begins, and goes on until `stop`. */
+  start(): void {
+    this.#work = Promise.all([this.#register(), this.#beat()]);
+  }
+
+  /** Ends with a heartbeat which says that nothing is running any more. */
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error('the service ends'));
+    await this.#work;
+    await this.#publish([], LAST_BEAT_TIMEOUT_MS);
+  }
+
+  async #register(): Promise<void> {
+    const { manager, exchangeId, hostname, moduleType: type, clock, log } = this.#options;
+    const { signal } = this.#stopped;
+    const registration = { hostname, type, status: 'active', workload: [] } as const;
+    for (let failed = 1; !signal.aborted; failed++) {
+      try {
+        const registering = manager.registerModule(exchangeId, registration, { signal });
+        await orMissing(
+          `exchange ${exchangeId}`,
+          'EXCHANGE_ID',
+          registering.then(() => true),
+        );
+        this.#unregistered.over();
+        log.info('registered with the Overseer', { hostname });
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#unregistered.occurred({ reason: reasonOf(error) });
+      }
+      await clock.sleep(backoffMs(failed, BACKOFF), { signal }).catch(() => {});
+    }
+  }
+
+  async #beat(): Promise<void> {
+    const { clock, running } = this.#options;
+    const { signal } = this.#stopped;
+    for (let last = clock.now(); ; ) {
+      await clock.sleep(last + BEAT_MS - clock.now(), { signal }).catch(() => {});
+      if (signal.aborted) return;
+      last = clock.now();
+      await this.#publish(running(), BEAT_TIMEOUT_MS, signal);
+    }
+  }
+
+  /** Never rejects. */
+  async #publish(work: readonly Work[], timeoutMs: number, ...ends: readonly AbortSignal[]): Promise<void> {
+    const { hostname, moduleType, publish, clock } = this.#options;
+    const { signal, abort, unlink } = linkSignals(...ends);
+    const cancel = clock.after(timeoutMs, () =>
+      abort(new Error(`the broker has not taken it within ${timeoutMs} ms`)),
+    );
+    try {
+      const term = heartbeatTerm({ hostname, moduleType, work, now: clock.now() });
+      await untilAborted(publish(QUEUE, term, signal), signal);
+      this.#unheard.over();
+    } catch (error) {
+      if (!ends.some(({ aborted }) => aborted)) this.#unheard.occurred({ reason: reasonOf(error) });
+    } finally {
+      cancel();
+      unlink();
+    }
+  }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

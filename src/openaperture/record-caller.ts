@@ -1,0 +1,85 @@
+import type { Clock } from '../plugin.js';
+import type { ManagerId, RpcRecord } from './manager-answers.js';
+import type { Cancellable, ManagerClient } from './manager-client.js';
+import { ManagerError } from './manager-error.js';
+
+export interface RecordCallerOptions {
+  manager: Pick<ManagerClient, 'createRecord' | 'record' | 'deleteRecord'>;
+  clock: Clock;
+}
+
+/** An answer, as it stands in the record of its request. */
+export interface RecordedAnswer extends RpcRecord {
+  status: 'completed' | 'error';
+}
+
+const POLL_MS = 1_000;
+
+/**
+ * The caller's side of a request that is answered through the Manager: make a record, publish the request with the
+ * record's id, poll until the record holds the answer, delete it.
+ */
+export class RecordCaller {
+  readonly #options: RecordCallerOptions;
+
+  constructor(options: RecordCallerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Makes the record of a request.
+   * @param requestBody the request's `request_body`
+   * @returns the id that goes into the request's message
+   * @throws ManagerError, or the signal's reason when that is aborted
+   */
+  async create(requestBody: object, { signal }: Cancellable): Promise<ManagerId> {
+    const envelope = {
+      queue_name: '',
+      id: null,
+      status: 'not_started',
+      request_body: requestBody,
+      response_body: null,
+    };
+    return this.#options.manager.createRecord(envelope, { signal });
+  }
+
+  /**
+   * Waits for the answer, however long the Manager is away meanwhile.
+   * @throws ManagerError `not_found` when the record is gone, `refused`, `invalid_answer`
+   * @throws the signal's reason when that is aborted
+   */
+  async poll(
+    id: ManagerId,
+    { signal, everyMs = POLL_MS }: Cancellable & { everyMs?: number },
+  ): Promise<RecordedAnswer> {
+    const { manager, clock } = this.#options;
+    for (;;) {
+      const record = await unlessAway(manager.record(id, { signal }));
+      if (record !== undefined && isAnswered(record)) return record;
+      await clock.sleep(everyMs, { signal });
+    }
+  }
+
+  /**
+   * Deletes the record; nothing is wrong when it is gone already.
+   * @throws ManagerError, or the signal's reason when that is aborted
+   */
+  async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {
+    await this.#options.manager.deleteRecord(id, { signal });
+  }
+}
+
+function isAnswered(record: RpcRecord): record is RecordedAnswer {
+  return record.status === 'completed' || record.status === 'error';
+}
+
+async function unlessAway<T>(lookup: Promise<T>): Promise<T | undefined> {
+  try {
+    return await lookup;
+  } catch (error) {
+    if (!(error instanceof ManagerError)) throw error;
+    const away = error.kind === 'unreachable' || (error.kind === 'failed' && error.temporary);
+    if (!away) throw error;
+    return undefined;
+  }
+}

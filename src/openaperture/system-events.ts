@@ -1,0 +1,87 @@
+import { LastingFault } from '../logging.js';
+import type { Clock, RequestLog } from '../plugin.js';
+import type { ManagerId } from './manager-answers.js';
+import type { ManagerClient } from './manager-client.js';
+
+export interface SystemEventsOptions {
+  manager: Pick<ManagerClient, 'sendSystemEvent'>;
+  /** `EXCHANGE_ID` */
+  exchangeId: ManagerId;
+  hostname: string;
+  /** How many may be under way at once; 10 by default. */
+  mostUnderWay?: number;
+  clock: Clock;
+  log: RequestLog;
+}
+
+const MOST_UNDER_WAY = 10;
+/** What is under way when the service ends may take so long to arrive. */
+const LAST_MS = 2_000;
+
+/** Tells the Manager of failures that nobody foresaw, for its operators. Nothing waits for it, and nothing fails with it. */
+export class SystemEvents {
+  readonly #options: SystemEventsOptions;
+  readonly #fault: LastingFault;
+  readonly #closed = new AbortController();
+  readonly #underWay = new Set<Promise<void>>();
+  #dropped = 0;
+
+  constructor(options: SystemEventsOptions) {
+    this.#options = options;
+    this.#fault = new LastingFault(options.log, options.clock, 'system events do not reach the Manager');
+  }
+
+  /** How many events were not sent, because too many were under way. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** Tells of a request that ended in a way its action did not foresee. */
+  unhandled({ action, message }: { action: string; message: string }): void {
+    const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
+    if (this.#closed.signal.aborted) return;
+    if (this.#underWay.size >= mostUnderWay) {
+      this.#dropped++;
+      this.#fault.occurred({ reason: `${mostUnderWay} are under way: more are dropped` });
+      return;
+    }
+    const sending = this.#send(action, message).finally(() => this.#underWay.delete(sending));
+    this.#underWay.add(sending);
+  }
+
+  /** Waits a moment for what is under way, then ends it. */
+  async close(): Promise<void> {
+    const cancel = this.#options.clock.after(LAST_MS, () =>
+      this.#closed.abort(new Error('the service ends')),
+    );
+    await Promise.all(this.#underWay);
+    cancel();
+    this.#closed.abort(new Error('the service ends'));
+  }
+
+  async #send(action: string, message: string): Promise<void> {
+    const { manager, exchangeId, hostname } = this.#options;
+    const { signal } = this.#closed;
+    try {
+      await manager.sendSystemEvent(
+        {
+          unique: true,
+          type: 'unhandled_exception',
+          severity: 'error',
+          message,
+          data: {
+            component: 'fleet_manager',
+            exchange_id: exchangeId,
+            hostname,
+            fleet_request_action: action,
+          },
+        },
+        { signal },
+      );
+      this.#fault.over();
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#fault.occurred({ reason: error instanceof Error ? error.message : String(error) });
+    }
+  }
+}

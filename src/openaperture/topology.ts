@@ -1,0 +1,157 @@
+import { LastingFault } from '../logging.js';
+import type { Destination } from '../messaging/publisher.js';
+import type { Clock, RequestLog } from '../plugin.js';
+import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';
+import { CachedLookup } from './cached-lookup.js';
+import type { Exchange, ManagerId } from './manager-answers.js';
+import type { Cancellable, ManagerClient } from './manager-client.js';
+import { ManagerError } from './manager-error.js';
+import {
+  findBroker,
+  findExchange,
+  type FoundBroker,
+  type FoundExchange,
+  orMissing,
+} from './manager-lookups.js';
+
+type Manager = Pick<ManagerClient, 'exchange' | 'exchangeBrokers' | 'broker' | 'brokerConnections'>;
+
+interface Found {
+  exchange: FoundExchange;
+  /** Of all the brokers that serve. */
+  connections: Pick<FoundBroker, 'own' | 'failover'>;
+}
+
+interface Parts {
+  look: (signal: AbortSignal, tellGaps: (gaps: readonly string[]) => void) => Promise<Found>;
+  clock: Clock;
+  log: RequestLog;
+}
+
+/**
+ * Where to connect and where to publish, as the Manager knows it. Kept for 5 minutes; while the Manager is away, what
+ * it said before holds. Made by `serviceTopology` and `callerTopology`.
+ *
+ * Its methods throw ManagerError, or the signal's reason when that is aborted.
+ */
+export class Topology {
+  readonly #found: CachedLookup<Found>;
+
+  constructor({ look, clock, log }: Parts) {
+    const incomplete = new LastingFault(log, clock, 'the Manager names what it does not have');
+    const tellGaps = (gaps: readonly string[]) =>
+      gaps.length > 0 ? incomplete.occurred({ missing: gaps.join('; ') }) : incomplete.over();
+    this.#found = new CachedLookup({
+      look: async (signal) => look(signal, tellGaps),
+      what: 'exchange and broker',
+      clock,
+      log,
+    });
+  }
+
+  /** Where to connect: at least one address, in the order to try them. */
+  async brokers({ signal }: Cancellable): Promise<RankedBrokerAddress[]> {
+    const { connections } = await this.#found.get(signal);
+    return rankedAddresses(connections);
+  }
+
+  /**
+   * Where to publish what is meant for a queue of the exchange.
+   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may go by
+   *   another name
+   */
+  async destination(
+    queue: string,
+    { preferred, signal }: Cancellable & Pick<RankedBrokerAddress, 'preferred'>,
+  ): Promise<Destination> {
+    const { exchange } = await this.#found.get(signal);
+    return destinationOf((preferred ? undefined : exchange.failover) ?? exchange.own, queue);
+  }
+
+  /** To be called when a connection was lost: things may have moved, so the next to ask asks the Manager. */
+  refresh(): void {
+    this.#found.refresh();
+  }
+}
+
+export interface ServiceTopologyOptions {
+  manager: Manager;
+  /** `EXCHANGE_ID` */
+  exchangeId: ManagerId;
+  /** `BROKER_ID` */
+  brokerId: ManagerId;
+  clock: Clock;
+  log: RequestLog;
+}
+
+/** The topology of the service: the exchange and the broker that it serves. */
+export function serviceTopology(options: ServiceTopologyOptions): Topology {
+  const { manager, exchangeId, brokerId } = options;
+  return new Topology({
+    ...options,
+    look: async (signal, tellGaps) => {
+      const [exchange, broker] = await Promise.all([
+        findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
+        findBroker(manager, brokerId, 'BROKER_ID', { signal }),
+      ]);
+      tellGaps([...exchange.gaps, ...broker.gaps]);
+      return { exchange, connections: connected([brokerId], [broker], 'BROKER_ID') };
+    },
+  });
+}
+
+export interface CallerTopologyOptions {
+  manager: Manager;
+  /** The exchange and the broker where the caller is at home. */
+  source: { exchangeId: ManagerId; brokerId: ManagerId };
+  /** The exchange that requests go to. */
+  destinationExchangeId: ManagerId;
+  clock: Clock;
+  log: RequestLog;
+}
+
+/**
+ * The topology of a caller. When the exchange that requests go to is restricted to brokers, it is one of those; else
+ * when its own exchange is, one of those; else its own broker.
+ */
+export function callerTopology(options: CallerTopologyOptions): Topology {
+  const { manager, source, destinationExchangeId } = options;
+  const destinationCheck = 'the id of the exchange that requests go to';
+  return new Topology({
+    ...options,
+    look: async (signal, tellGaps) => {
+      const restrictions = async (id: ManagerId, check: string) =>
+        orMissing(`exchange ${id}`, check, manager.exchangeBrokers(id, { signal }));
+      const [exchange, ofDestination, ofSource] = await Promise.all([
+        findExchange(manager, destinationExchangeId, destinationCheck, { signal }),
+        restrictions(destinationExchangeId, destinationCheck),
+        restrictions(source.exchangeId, 'EXCHANGE_ID'),
+      ]);
+      const [restricted] = [ofDestination, ofSource].filter((ids) => ids.length > 0);
+      const ids = [...new Set(restricted ?? [source.brokerId])];
+      const check = restricted === undefined ? 'BROKER_ID' : 'the restrictions of the exchanges';
+      const brokers = await Promise.all(ids.map(async (id) => findBroker(manager, id, check, { signal })));
+      tellGaps([...exchange.gaps, ...brokers.flatMap(({ gaps }) => gaps)]);
+      return { exchange, connections: connected(ids, brokers, check) };
+    },
+  });
+}
+
+function connected(
+  ids: readonly ManagerId[],
+  brokers: readonly FoundBroker[],
+  check: string,
+): Found['connections'] {
+  const own = brokers.flatMap((broker) => broker.own);
+  const failover = brokers.flatMap((broker) => broker.failover);
+  if (own.length + failover.length > 0) return { own, failover };
+  const named = ids.length === 1 ? `broker ${ids[0]} has` : `the brokers ${ids.join(', ')} have`;
+  throw new ManagerError(
+    'not_found',
+    `In the Manager, ${named} no connections: add one there, or check ${check}`,
+  );
+}
+
+function destinationOf({ rootExchangeName, routingKey }: Exchange, queue: string): Destination {
+  return { exchange: rootExchangeName, routingKey: `${routingKey}.${queue}` };
+}

@@ -1,0 +1,469 @@
+import test from 'ava';
+import { ManagerClient } from '../../src/openaperture/manager-client.js';
+import { ManagerError } from '../../src/openaperture/manager-error.js';
+import { eventually } from '../support/eventually.js';
+import type { StandInManager } from '../support/stand-in-manager.js';
+import { calm, openManager, withToken } from './open-manager.js';
+
+const ENVELOPE = { queue_name: '', id: null, status: 'not_started', request_body: {}, response_body: null };
+const ANSWER = { ...ENVELOPE, id: 5, status: 'completed', response_body: 'done' };
+const EVENT = {
+  unique: true,
+  type: 'unhandled_exception',
+  severity: 'error',
+  message: 'it failed',
+  data: { component: 'fleet_manager' },
+} as const;
+const MODULE = { hostname: 'one', type: 'fleet_manager', status: 'active', workload: [] } as const;
+const BIG = 9_007_199_254_740_993n;
+
+type Ask = (client: ManagerClient, options?: { signal: AbortSignal }) => Promise<unknown>;
+
+/** Every call of the API: how it is made, and what it is on the wire. */
+const CALLS: readonly { name: string; ask: Ask; method: string; path: string; repeatable: boolean }[] = [
+  read('exchange', (client, options = calm()) => client.exchange(7, options), '/messaging/exchanges/7'),
+  read(
+    'exchangeBrokers',
+    (client, options = calm()) => client.exchangeBrokers(7, options),
+    '/messaging/exchanges/7/brokers',
+  ),
+  read('broker', (client, options = calm()) => client.broker(3, options), '/messaging/brokers/3'),
+  read(
+    'brokerConnections',
+    (client, options = calm()) => client.brokerConnections(3, options),
+    '/messaging/brokers/3/connections',
+  ),
+  read('hasRecord', (client, options = calm()) => client.hasRecord(5, options), '/messaging/rpc_requests/5'),
+  read('record', (client, options = calm()) => client.record(5, options), '/messaging/rpc_requests/5'),
+  {
+    name: 'createRecord',
+    ask: (client, options = calm()) => client.createRecord(ENVELOPE, options),
+    method: 'POST',
+    path: '/messaging/rpc_requests',
+    repeatable: false,
+  },
+  {
+    name: 'saveRecord',
+    ask: (client, options = calm()) => client.saveRecord(5, ANSWER, options),
+    method: 'PUT',
+    path: '/messaging/rpc_requests/5',
+    repeatable: true,
+  },
+  {
+    name: 'deleteRecord',
+    ask: (client, options = calm()) => client.deleteRecord(5, options),
+    method: 'DELETE',
+    path: '/messaging/rpc_requests/5',
+    repeatable: true,
+  },
+  {
+    name: 'registerModule',
+    ask: (client, options = calm()) => client.registerModule(7, MODULE, options),
+    method: 'POST',
+    path: '/messaging/exchanges/7/modules',
+    repeatable: true,
+  },
+  {
+    name: 'sendSystemEvent',
+    ask: (client, options = calm()) => client.sendSystemEvent(EVENT, options),
+    method: 'POST',
+    path: '/system_events',
+    repeatable: false,
+  },
+];
+
+function read(name: string, ask: Ask, path: string) {
+  return { name, ask, method: 'GET', path, repeatable: true };
+}
+
+/** What every call of the table finds. */
+function furnish(manager: StandInManager): void {
+  manager.addExchange(7);
+  manager.addBroker(3);
+  manager.addRecord(5);
+}
+
+const API = /^\/(messaging|system_events)/;
+
+for (const { name, ask, method, path, repeatable } of CALLS) {
+  test(`${name} is ${method} ${path} with the documented headers`, async (t) => {
+    const { manager, client } = await openManager(t);
+    furnish(manager);
+    await ask(client);
+    const [call, ...more] = manager.callsTo(API);
+    t.like(call, { method, path });
+    t.like(call?.headers, { accept: 'application/json', 'content-type': 'application/json' });
+    t.deepEqual(more, []);
+  });
+
+  test(`${name} is tried again while the Manager's socket is closed`, async (t) => {
+    const { manager, client, clock, passing } = await openManager(t);
+    furnish(manager);
+    await client.broker(3, calm());
+    await manager.down();
+    const asked = ask(client);
+    await eventually('the first try has failed', () => clock.pending > 0);
+    await manager.up();
+    await passing(asked);
+    t.pass();
+  });
+
+  test(`${name} is ${repeatable ? 'repeated' : 'not repeated'} when it is not known what became of it`, async (t) => {
+    const { manager, client, passing } = await openManager(t);
+    furnish(manager);
+    for (const fault of [{ status: 500 }, { status: 503 }, { status: 429 }, {}] as const) {
+      const end = manager.fail({ ...fault, path: API, times: 2 });
+      const before = manager.callsTo(API).length;
+      const asked = passing(ask(client));
+      if (repeatable) await asked;
+      else {
+        const error = await t.throwsAsync(asked, { instanceOf: ManagerError });
+        t.like(error, {
+          kind: 'status' in fault ? 'failed' : 'unreachable',
+          temporary: true,
+          notSent: false,
+        });
+      }
+      t.is(manager.callsTo(API).length - before, repeatable ? 3 : 1);
+      furnish(manager);
+      end();
+    }
+  });
+
+  test(`${name} is not repeated when its answer says that this is of no use`, async (t) => {
+    const { manager, client, clock } = await openManager(t);
+    furnish(manager);
+    const elsewhere = { location: `${manager.url}/elsewhere` };
+    const refused = '{"errors":[{"message":"One or more fields were invalid"}]}';
+    for (const [fault, expected, message] of [
+      [{ status: 302, headers: elsewhere }, { kind: 'failed', temporary: true }, /302.*MANAGER_URL/],
+      [{ status: 403 }, { kind: 'refused', temporary: false }, /403.*OAUTH_CLIENT_ID/],
+      [
+        { status: 422, body: refused },
+        { kind: 'failed', temporary: false },
+        /422: One or more fields were inv/,
+      ],
+    ] as const) {
+      const end = manager.fail({ ...fault, path: API });
+      const before = manager.calls.length;
+      const error = await t.throwsAsync(ask(client), { instanceOf: ManagerError });
+      t.like(error, { ...expected, status: fault.status });
+      t.regex(error?.message ?? '', message);
+      t.is(manager.callsTo(API).length, manager.calls.length - 1, 'one token, no redirect followed');
+      t.true(manager.calls.length - before <= 2);
+      t.is(clock.pending, 0);
+      end();
+    }
+  });
+
+  test(`${name} ends with the caller's reason when it is aborted`, async (t) => {
+    const { manager, client } = await openManager(t);
+    furnish(manager);
+    const release = manager.hold(API);
+    const leaving = new AbortController();
+    const asked = ask(client, { signal: leaving.signal });
+    await eventually('the Manager is asked', () => manager.callsTo(API).length > 0);
+    leaving.abort(new Error('no longer wanted'));
+    await t.throwsAsync(asked, { message: 'no longer wanted' });
+    release();
+    await t.throwsAsync(ask(client, { signal: AbortSignal.abort(new Error('never wanted')) }), {
+      message: 'never wanted',
+    });
+  });
+}
+
+test('no call waits forever for a Manager that does not answer', async (t) => {
+  const opened = await openManager(t, { timeoutMs: 500 });
+  const { manager, client, passing } = opened;
+  furnish(manager);
+  await withToken(opened);
+  t.teardown(manager.hold(API));
+  const asked = CALLS.map(async ({ ask }) => t.throwsAsync(ask(client), { instanceOf: ManagerError }));
+  for (const error of await passing(Promise.all(asked))) {
+    t.is(error?.kind, 'unreachable');
+    t.regex(error?.message ?? '', /no answer within 500 ms.*MANAGER_URL/);
+  }
+});
+
+test('the answers are read as the API gives them', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addExchange(7, { failoverExchangeId: 8, routingKey: 'root.seven', rootExchangeName: 'root' });
+  manager.restrict(7, [11, 12]);
+  manager.addBroker(3, {
+    failoverBrokerId: 4,
+    connections: [
+      { username: 'u', password: 'p', host: 'h', port: 5673, virtualHost: 'v' },
+      { virtualHost: null },
+    ],
+  });
+  manager.addRecord(5, { status: 'completed', requestBody: { action: 'a' }, responseBody: [1] });
+  t.deepEqual(await client.exchange(7, calm()), {
+    id: 7,
+    failoverExchangeId: 8,
+    routingKey: 'root.seven',
+    rootExchangeName: 'root',
+  });
+  t.deepEqual(await client.exchangeBrokers(7, calm()), [11, 12], 'brokers, not restrictions');
+  t.deepEqual(await client.broker(3, calm()), { id: 3, failoverBrokerId: 4 });
+  t.deepEqual(await client.brokerConnections(3, calm()), [
+    { username: 'u', password: 'p', host: 'h', port: 5673, virtualHost: 'v' },
+    { username: 'guest', password: 'guest', host: 'broker3.example.com', port: null, virtualHost: null },
+  ]);
+  t.deepEqual(await client.record(5, calm()), {
+    status: 'completed',
+    requestBody: { action: 'a' },
+    responseBody: [1],
+  });
+});
+
+test('what the Manager does not have is not found, or told as absent where that is an answer', async (t) => {
+  const { client } = await openManager(t);
+  for (const lookup of [
+    client.exchange(7, calm()),
+    client.exchangeBrokers(7, calm()),
+    client.broker(3, calm()),
+    client.brokerConnections(3, calm()),
+    client.record(5, calm()),
+    client.registerModule(7, MODULE, calm()),
+  ]) {
+    const error = await t.throwsAsync(lookup, { instanceOf: ManagerError });
+    t.like(error, { kind: 'not_found', status: 404, temporary: false });
+  }
+  t.false(await client.hasRecord(5, calm()));
+  t.false(await client.saveRecord(5, ANSWER, calm()));
+  t.false(await client.deleteRecord(5, calm()));
+});
+
+test('ids beyond what a number holds go both ways without rounding', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addExchange(BIG, { failoverExchangeId: BIG + 2n });
+  manager.restrict(BIG, [BIG + 4n]);
+  manager.addBroker(BIG, { failoverBrokerId: BIG + 6n });
+  t.like(await client.exchange(BIG, calm()), { id: BIG, failoverExchangeId: BIG + 2n });
+  t.deepEqual(await client.exchangeBrokers(BIG, calm()), [BIG + 4n]);
+  t.like(await client.broker(BIG, calm()), { failoverBrokerId: BIG + 6n });
+  manager.nextRecordId = BIG;
+  t.is(await client.createRecord(ENVELOPE, calm()), BIG);
+  t.true(await client.saveRecord(BIG, { ...ANSWER, id: BIG }, calm()));
+  t.regex(manager.records.get(String(BIG))?.saved ?? '', /"id":9007199254740993,/);
+});
+
+test('the id of a new record is read from a path and from a whole URL', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.nextRecordId = 41;
+  t.is(await client.createRecord(ENVELOPE, calm()), 41);
+  manager.absoluteLocations = true;
+  t.is(await client.createRecord(ENVELOPE, calm()), 42);
+  t.deepEqual(manager.callsTo(API)[0]?.body, ENVELOPE);
+});
+
+for (const location of [
+  undefined,
+  '',
+  '/messaging/rpc_requests',
+  '/messaging/rpc_requests/x',
+  '/a/-1',
+  '/a/1.5',
+]) {
+  test(`a record whose Location is ${location} has no id`, async (t) => {
+    const { manager, client } = await openManager(t);
+    const headers: Record<string, string> = location === undefined ? {} : { location };
+    manager.fail({ status: 201, path: API, body: '', headers });
+    const error = await t.throwsAsync(client.createRecord(ENVELOPE, calm()), { instanceOf: ManagerError });
+    t.is(error?.kind, 'invalid_answer');
+  });
+}
+
+test('an answer is saved whole', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addRecord(5);
+  t.true(await client.saveRecord(5, { ...ANSWER, response_body: { count: 2n ** 64n } }, calm()));
+  const record = manager.records.get('5');
+  t.is(record?.status, 'completed');
+  t.regex(record?.saved ?? '', /"response_body":\{"count":18446744073709551616\}/);
+});
+
+test('an answer is not saved when a page of something else says 200', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addRecord(5);
+  manager.fail({ status: 200, method: 'PUT', body: '<html>We are back soon</html>' });
+  const error = await t.throwsAsync(client.saveRecord(5, ANSWER, calm()), { instanceOf: ManagerError });
+  t.like(error, { kind: 'invalid_answer', temporary: true });
+});
+
+test('an event that the Manager knows already is no error', async (t) => {
+  const { manager, client } = await openManager(t);
+  t.is(await client.sendSystemEvent(EVENT, calm()), 'created');
+  t.is(await client.sendSystemEvent(EVENT, calm()), 'known');
+  t.is(manager.events.length, 1);
+});
+
+const exchange = { id: 7, failover_exchange_id: null, routing_key: 'k', root_exchange_name: 'r' };
+const connection = { username: 'u', password: 'p', host: 'h', port: null, virtual_host: '/' };
+const UNUSABLE: readonly (readonly [string, Ask, string])[] = [
+  ...['', '<html>', 'null', '[]', '"text"', '{"id":7'].map(
+    (body) => ['exchange', (client: ManagerClient) => client.exchange(7, calm()), body] as const,
+  ),
+  ...[
+    { ...exchange, id: undefined },
+    { ...exchange, id: '7' },
+    { ...exchange, id: 7.5 },
+    { ...exchange, failover_exchange_id: 'eight' },
+    { ...exchange, routing_key: null },
+    { ...exchange, root_exchange_name: 5 },
+  ].map(
+    (body) =>
+      ['exchange', (client: ManagerClient) => client.exchange(7, calm()), JSON.stringify(body)] as const,
+  ),
+  ...['{}', '[5]', '[{"id":1}]'].map(
+    (body) =>
+      ['exchangeBrokers', (client: ManagerClient) => client.exchangeBrokers(7, calm()), body] as const,
+  ),
+  ...['{}', '{"id":3,"failover_broker_id":"4"}'].map(
+    (body) => ['broker', (client: ManagerClient) => client.broker(3, calm()), body] as const,
+  ),
+  ...[
+    {},
+    [null],
+    [{ ...connection, username: null }],
+    [{ ...connection, password: 5 }],
+    [{ ...connection, host: '' }],
+    [{ ...connection, host: 'user@host' }],
+    [{ ...connection, host: 'host/path' }],
+    [{ ...connection, port: 0 }],
+    [{ ...connection, port: 65_536 }],
+    [{ ...connection, port: '5672' }],
+    [{ ...connection, virtual_host: 5 }],
+  ].map(
+    (body) =>
+      [
+        'brokerConnections',
+        (client: ManagerClient) => client.brokerConnections(3, calm()),
+        JSON.stringify(body),
+      ] as const,
+  ),
+  ...['[]', '{}', '{"status":5}'].map(
+    (body) => ['record', (client: ManagerClient) => client.record(5, calm()), body] as const,
+  ),
+];
+
+test('an answer that is not what the API says is refused', async (t) => {
+  const { manager, client } = await openManager(t);
+  for (const [name, ask, body] of UNUSABLE) {
+    const end = manager.fail({ status: 200, path: API, body });
+    const before = manager.callsTo(API).length;
+    const error = await t.throwsAsync(ask(client), { instanceOf: ManagerError }, `${name}: ${body}`);
+    t.like(error, { kind: 'invalid_answer', temporary: true });
+    t.regex(error?.message ?? '', /check MANAGER_URL/);
+    t.is(manager.callsTo(API).length, before + 1, 'it is not asked again');
+    end();
+  }
+});
+
+test('an answer that is far too long is not read', async (t) => {
+  const { manager, client, passing } = await openManager(t);
+  manager.fail({ status: 200, path: API, body: `"${'x'.repeat(33 * 1024 * 1024)}"` });
+  const error = await t.throwsAsync(passing(client.record(5, calm())), { instanceOf: ManagerError });
+  t.is(error?.kind, 'invalid_answer');
+});
+
+test('a Manager that stays away is given up on after three tries, and the message names its setting', async (t) => {
+  const { manager, client, passing } = await openManager(t);
+  await client.hasRecord(5, calm());
+  await manager.down();
+  const error = await t.throwsAsync(passing(client.broker(3, calm())), { instanceOf: ManagerError });
+  t.like(error, { kind: 'unreachable', temporary: true, notSent: true });
+  t.regex(error?.message ?? '', /ECONNREFUSED.*MANAGER_URL/);
+  t.true(error?.message.includes(manager.host));
+});
+
+for (const [name, header] of [
+  ['seconds', '7'],
+  ['a date', new Date(1_000_000 + 7_000).toUTCString()],
+] as const) {
+  test(`Retry-After in ${name} is honoured`, async (t) => {
+    const { manager, client, passing } = await openManager(t);
+    furnish(manager);
+    manager.fail({ status: 429, headers: { 'retry-after': header }, path: API, times: 1 });
+    await passing(client.broker(3, calm()), 100);
+    const [first = 0, second = 0] = manager.callsTo(API).map(({ at }) => at);
+    t.true(second >= Math.min(first + 7_000, 1_007_000), `${first} ${second}`);
+    t.true(second <= first + 8_000);
+  });
+}
+
+test('a Retry-After of a day is waited for half a minute, and nonsense not at all', async (t) => {
+  const { manager, client, passing } = await openManager(t);
+  furnish(manager);
+  manager.fail({ status: 503, headers: { 'retry-after': '86400' }, path: API, times: 1 });
+  manager.fail({ status: 503, headers: { 'retry-after': 'soon' }, path: API, times: 1 });
+  await passing(client.broker(3, calm()));
+  const [first = 0, second = 0, third = 0] = manager.callsTo(API).map(({ at }) => at);
+  t.true(second - first >= 30_000);
+  t.true(third - second < 30_000);
+});
+
+test('a caller can leave while the next try is waited for', async (t) => {
+  const { manager, client, clock } = await openManager(t);
+  manager.fail({ status: 503, path: API });
+  const leaving = new AbortController();
+  const asked = client.broker(3, { signal: leaving.signal });
+  await eventually('a try has failed', () => clock.pending > 0);
+  leaving.abort(new Error('no longer wanted'));
+  await t.throwsAsync(asked, { message: 'no longer wanted' });
+  t.is(clock.pending, 0);
+});
+
+test('closing ends what is under way and what is asked later', async (t) => {
+  const { manager, client } = await openManager(t);
+  const release = manager.hold(API);
+  const asked = client.broker(3, calm());
+  await eventually('the Manager is asked', () => manager.callsTo(API).length > 0);
+  await client.close();
+  t.like(await t.throwsAsync(asked, { instanceOf: ManagerError }), { kind: 'unreachable', temporary: true });
+  t.like(await t.throwsAsync(client.broker(3, calm()), { instanceOf: ManagerError }), {
+    kind: 'unreachable',
+  });
+  release();
+});
+
+test('a Manager below a path is asked there', async (t) => {
+  const { manager, clock } = await openManager(t);
+  for (const end of ['/api', '/api/', '/api/?x=1#y']) {
+    const client = new ManagerClient({
+      url: `${manager.url}${end}`,
+      oauth: { url: manager.oauthUrl, clientId: manager.clientId, clientSecret: manager.clientSecret },
+      clock,
+    });
+    t.teardown(() => client.close());
+    await t.throwsAsync(client.broker(3, calm()));
+    t.is(manager.calls.at(-1)?.path, '/api/messaging/brokers/3');
+  }
+});
+
+test('the stand-in is strict: it takes nothing without a token, on no other path, in no other form', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addRecord(5);
+  await client.hasRecord(5, calm());
+  const authorization = String(manager.calls.at(-1)?.headers.authorization);
+  const good = { accept: 'application/json', 'content-type': 'application/json', authorization };
+  const ask = async (method: string, path: string, headers: Record<string, string>, body?: string) => {
+    const response = await fetch(`${manager.url}${path}`, { method, headers, body });
+    await response.text();
+    return response.status;
+  };
+  const path = '/messaging/rpc_requests/5';
+  t.is(await ask('GET', path, good), 200);
+  t.is(await ask('GET', path, { ...good, authorization: '' }), 401);
+  t.is(await ask('GET', path, { ...good, authorization: authorization.replace('access_token=', '') }), 401);
+  t.is(await ask('GET', path, { ...good, accept: 'text/html' }), 406);
+  t.is(await ask('GET', '/messaging/elsewhere', good), 404);
+  t.is(await ask('PATCH', path, good, '{}'), 404);
+  t.is(await ask('PUT', path, good, 'no JSON'), 400);
+  t.is(await ask('PUT', path, good, '{"status":"completed"}'), 400);
+  t.is(await ask('PUT', path, good, JSON.stringify({ ...ANSWER, status: 'done' })), 400);
+  t.is(await ask('PUT', path, { ...good, 'content-type': 'text/plain' }, JSON.stringify(ANSWER)), 415);
+  t.is(await ask('PUT', path, good, JSON.stringify(ANSWER)), 204);
+  manager.revokeTokens();
+  t.is(await ask('GET', path, good), 401);
+});

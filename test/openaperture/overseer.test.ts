@@ -1,0 +1,205 @@
+import test, { type ExecutionContext } from 'ava';
+import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
+import { Overseer } from '../../src/openaperture/overseer.js';
+import { ErlangPeer, hasErlang } from '../messaging/erlang-peer.js';
+import { eventually } from '../support/eventually.js';
+import { leftOut } from '../support/left-out.js';
+import { openManager } from './open-manager.js';
+
+const MODULES = /^\/messaging\/exchanges\/7\/modules$/;
+const peer = hasErlang()
+  ? new ErlangPeer()
+  : leftOut('heartbeats as Erlang reads them', 'escript on the PATH');
+test.after.always(() => peer?.end());
+
+type Publish = ConstructorParameters<typeof Overseer>[0]['publish'];
+
+async function openOverseer(t: ExecutionContext, { publish }: { publish?: Publish } = {}) {
+  const opened = await openManager(t);
+  const { manager, client, clock, logs } = opened;
+  manager.addExchange(7);
+  const beats: { queue: string; body: Buffer; at: number }[] = [];
+  const work: Work[] = [];
+  const overseer = new Overseer({
+    manager: client,
+    exchangeId: 7,
+    hostname: 'host-1',
+    moduleType: 'fleet_manager',
+    publish:
+      publish ??
+      (async (queue, body) => {
+        beats.push({ queue, body, at: clock.now() });
+      }),
+    running: () => work,
+    clock,
+    log: logs.log,
+  });
+  /** Starts, and waits until it is registered. */
+  const start = async () => {
+    overseer.start();
+    await eventually('it is registered', () => logs.find(/^registered/).length === 1);
+  };
+  return { ...opened, overseer, beats, work, start };
+}
+
+/** Compares a heartbeat with a term in Erlang's own words. */
+async function isTerm(t: ExecutionContext, body: Buffer | undefined, term: string): Promise<void> {
+  t.truthy(body);
+  if (peer !== undefined) t.is(await peer.compare(body ?? Buffer.alloc(0), term), 'same');
+}
+
+test('a module registers with its exchange', async (t) => {
+  const { manager, start, overseer } = await openOverseer(t);
+  await start();
+  t.deepEqual(
+    manager.callsTo(MODULES).map(({ method, body }) => [method, body]),
+    [['POST', { hostname: 'host-1', type: 'fleet_manager', status: 'active', workload: [] }]],
+  );
+  await overseer.stop();
+});
+
+test('while the Manager is away for a minute, registration is tried on in the background, and this is told once', async (t) => {
+  const { manager, overseer, logs, clock, until, beats } = await openOverseer(t);
+  await manager.down();
+  overseer.start();
+  const begun = clock.now();
+  await until('a minute has passed', () => clock.now() - begun > 60_000);
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], { level: 'warn', message: 'registration with the Overseer fails: trying on' });
+  t.true(beats.length > 0, 'heartbeats do not wait for it');
+  await manager.up();
+  await until('it is registered', () => manager.modules.length === 1);
+  await until('this is told', () => logs.find(/^registered/).length === 1);
+  t.is(logs.find(/^over: registration/).length, 1);
+  await overseer.stop();
+});
+
+test('when the exchange is missing, registration says what to check, once, and succeeds when it is there', async (t) => {
+  const { manager, overseer, logs, until } = await openOverseer(t);
+  manager.removeExchange(7);
+  overseer.start();
+  await until('it has tried five times', () => manager.callsTo(MODULES).length >= 5);
+  t.is(logs.lines.length, 1);
+  t.regex(String(logs.lines[0]?.reason), /no exchange 7: check EXCHANGE_ID/);
+  manager.addExchange(7);
+  await until('it is registered', () => manager.modules.length === 1);
+  await overseer.stop();
+});
+
+test('a heartbeat goes out every 30 seconds', async (t) => {
+  const { start, overseer, beats, clock } = await openOverseer(t);
+  const begun = clock.now();
+  await start();
+  t.is(beats.length, 0);
+  for (let number = 1; number <= 4; number++) {
+    clock.advance(29_999);
+    t.is(beats.length, number - 1);
+    clock.advance(1);
+    await eventually('it beats', () => beats.length === number && clock.pending === 1);
+  }
+  t.deepEqual(
+    beats.map(({ queue, at }) => [queue, at - begun]),
+    [30_000, 60_000, 90_000, 120_000].map((at) => ['system_modules', at]),
+  );
+  await overseer.stop();
+});
+
+test('a heartbeat shows what is running, as a term that Erlang reads with the atoms in place', async (t) => {
+  const { start, overseer, beats, work, clock } = await openOverseer(t);
+  await start();
+  work.push(
+    { id: '42', action: 'restart_unit', cluster: 'ab12cd34ef', sinceMs: 5_000 },
+    { id: 'é', action: 'node_info', sinceMs: 0 },
+  );
+  clock.advance(30_000);
+  await eventually('it beats', () => beats.length === 1);
+  const now = Math.floor(clock.now() / 1_000);
+  await isTerm(
+    t,
+    beats[0]?.body,
+    `#{event_type => status, status => active, hostname => <<"host-1">>, type => fleet_manager,
+       workload => [
+         #{description => <<"restart_unit on cluster ab12cd34ef, request 42">>, action => <<"restart_unit">>,
+           cluster => <<"ab12cd34ef">>, since => ${now - 5}},
+         #{description => <<"node_info, request ", 195, 169>>, action => <<"node_info">>, cluster => nil,
+           since => ${now}}]}`,
+  );
+  await overseer.stop();
+});
+
+test('the last heartbeat has an empty workload', async (t) => {
+  const { start, overseer, beats, work, clock } = await openOverseer(t);
+  await start();
+  work.push({ id: '42', action: 'restart_unit', sinceMs: 5_000 });
+  await overseer.stop();
+  t.is(beats.length, 1);
+  await isTerm(
+    t,
+    beats[0]?.body,
+    '#{event_type => status, status => active, hostname => <<"host-1">>, type => fleet_manager, workload => []}',
+  );
+  clock.advance(60_000);
+  t.is(beats.length, 1);
+  t.is(clock.pending, 0);
+});
+
+test('heartbeats go on after failures, which are told once', async (t) => {
+  let fails = true;
+  let beats = 0;
+  const { start, overseer, clock, logs, until } = await openOverseer(t, {
+    publish: async () => {
+      beats++;
+      if (fails) throw new Error('the queue is gone');
+    },
+  });
+  await start();
+  const begun = clock.now();
+  await until('five minutes have passed', () => clock.now() - begun > 5 * 60_000);
+  t.true(beats >= 8);
+  const told = logs.find(/^heartbeats to the Overseer fail: trying on$/);
+  t.is(told.length, 1);
+  t.like(told[0], { level: 'warn', reason: 'the queue is gone' });
+  fails = false;
+  await until('it is over', () => logs.find(/^over: heartbeats/).length === 1);
+  await overseer.stop();
+});
+
+test('a heartbeat that the broker does not take is given up, and the next comes in time', async (t) => {
+  const begun: number[] = [];
+  const given: AbortSignal[] = [];
+  const { start, overseer, clock, logs, until } = await openOverseer(t, {
+    publish: async (_queue, _body, signal) => {
+      begun.push(clock.now());
+      given.push(signal);
+      await new Promise(() => {});
+    },
+  });
+  await start();
+  await until('three heartbeats were tried', () => begun.length === 3);
+  t.true(given[0]?.aborted);
+  const [first = 0, second = 0] = begun;
+  t.true(second - first >= 30_000 && second - first < 32_000);
+  t.is(logs.find(/^heartbeats to the Overseer fail/).length, 1);
+  let stopped = false;
+  const at = clock.now();
+  void overseer.stop().then(() => (stopped = true));
+  await until('it has stopped', () => stopped);
+  t.is(begun.length, 4);
+  t.true(clock.now() - at <= 3_000, 'the end of the service waits two seconds for the last one');
+});
+
+test('it can be stopped while it is not registered', async (t) => {
+  const { manager, overseer, beats, clock } = await openOverseer(t);
+  t.teardown(manager.hold(MODULES));
+  overseer.start();
+  await eventually('it registers', () => manager.callsTo(MODULES).length === 1);
+  await overseer.stop();
+  t.is(beats.length, 1);
+  t.is(clock.pending, 0);
+});
+
+test('a type that is no atom is refused', (t) => {
+  t.throws(() => heartbeatTerm({ hostname: 'a', moduleType: 'x'.repeat(256), work: [], now: 0 }), {
+    instanceOf: RangeError,
+  });
+});

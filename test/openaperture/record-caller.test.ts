@@ -1,0 +1,113 @@
+import test, { type ExecutionContext } from 'ava';
+import { ManagerError } from '../../src/openaperture/manager-error.js';
+import { RecordCaller } from '../../src/openaperture/record-caller.js';
+import { eventually } from '../support/eventually.js';
+import { calm, openManager } from './open-manager.js';
+
+const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
+
+async function openCaller(t: ExecutionContext) {
+  const opened = await openManager(t);
+  const caller = new RecordCaller({ manager: opened.client, clock: opened.clock });
+  return { ...opened, caller };
+}
+
+test('a caller makes a record, polls it until it holds the answer, and deletes it', async (t) => {
+  const { manager, caller, clock } = await openCaller(t);
+  const requestBody = { etcd_token: 'token', action: 'list_units', action_parameters: null };
+  const id = await caller.create(requestBody, calm());
+  t.deepEqual(manager.calls.at(-1)?.body, {
+    queue_name: '',
+    id: null,
+    status: 'not_started',
+    request_body: requestBody,
+    response_body: null,
+  });
+  const polled = caller.poll(id, calm());
+  for (const status of ['not_started', 'in_progress', 'completed']) {
+    manager.addRecord(id, { status, requestBody, responseBody: [1] });
+    const asked = manager.callsTo(RECORD).length;
+    if (status !== 'not_started') clock.advance(1_000);
+    await eventually('it is polled', () => manager.callsTo(RECORD).length > asked || clock.pending > 0);
+    if (status !== 'completed') await eventually('it waits for the next poll', () => clock.pending === 1);
+  }
+  t.deepEqual(await polled, { status: 'completed', requestBody, responseBody: [1] });
+  await caller.delete(id, calm());
+  t.is(manager.records.size, 0);
+});
+
+test('an error is an answer too', async (t) => {
+  const { manager, caller } = await openCaller(t);
+  manager.addRecord(5, { status: 'error', responseBody: { errors: ['no'], code: 'internal' } });
+  t.like(await caller.poll(5, calm()), {
+    status: 'error',
+    responseBody: { errors: ['no'], code: 'internal' },
+  });
+});
+
+test('a record is polled once a second, or as often as the caller says', async (t) => {
+  const { manager, caller, clock } = await openCaller(t);
+  for (const [everyMs, expected] of [
+    [undefined, 1_000],
+    [250, 250],
+  ] as const) {
+    manager.addRecord(5);
+    const leaving = new AbortController();
+    const polled = caller.poll(5, { signal: leaving.signal, everyMs });
+    await eventually('it waits', () => clock.pending === 1);
+    const asked = manager.callsTo(RECORD).length;
+    clock.advance(expected - 1);
+    t.is(clock.pending, 1);
+    clock.advance(1);
+    await eventually('it polls', () => manager.callsTo(RECORD).length === asked + 1);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(polled, { message: 'enough' });
+    t.is(clock.pending, 0);
+  }
+});
+
+test('polling goes on while the Manager is away', async (t) => {
+  const { manager, caller, until, passing } = await openCaller(t);
+  manager.addRecord(5);
+  await manager.down();
+  const polled = caller.poll(5, calm());
+  await until('nothing', () => true);
+  await manager.up();
+  const end = manager.fail({ status: 503, path: RECORD });
+  await until('it has been asked in vain', () => manager.callsTo(RECORD).length > 6);
+  end();
+  manager.addRecord(5, { status: 'completed', responseBody: 'done' });
+  t.like(await passing(polled), { responseBody: 'done' });
+});
+
+test('polling ends when the record is gone, the caller is refused, or the answer cannot be used', async (t) => {
+  const { manager, caller } = await openCaller(t);
+  const fails = async (kind: string) => {
+    const error = await t.throwsAsync(caller.poll(5, calm()), { instanceOf: ManagerError });
+    t.is(error?.kind, kind as ManagerError['kind']);
+  };
+  await fails('not_found');
+  manager.addRecord(5, { status: 'completed' });
+  for (const [fault, kind] of [
+    [{ status: 401 }, 'refused'],
+    [{ status: 400 }, 'failed'],
+    [{ status: 200, body: '<html>' }, 'invalid_answer'],
+  ] as const) {
+    const end = manager.fail({ ...fault, path: RECORD });
+    await fails(kind);
+    end();
+  }
+});
+
+test('a record that cannot be made is an error, and is not made twice', async (t) => {
+  const { manager, caller, passing } = await openCaller(t);
+  manager.fail({ status: 500, path: /rpc_requests/ });
+  const error = await t.throwsAsync(passing(caller.create({}, calm())), { instanceOf: ManagerError });
+  t.is(error?.kind, 'failed');
+  t.is(manager.callsTo(/rpc_requests/).length, 1);
+});
+
+test('deleting a record that is gone is no error', async (t) => {
+  const { caller } = await openCaller(t);
+  await t.notThrowsAsync(caller.delete(5, calm()));
+});

@@ -1,0 +1,306 @@
+import test, { type ExecutionContext } from 'ava';
+import type { Envelope } from '../../src/messaging/envelope.js';
+import type { EncodedAnswer } from '../../src/messaging/reply-channel.js';
+import { RecordReplyChannel } from '../../src/openaperture/record-reply-channel.js';
+import type { ManagerFault } from '../support/stand-in-manager.js';
+import { openManager } from './open-manager.js';
+
+const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
+const REQUEST = { etcd_token: 'token', action: 'list_units', action_parameters: null };
+
+function envelopeOf(id: number | bigint | undefined): Envelope {
+  return {
+    queueName: '',
+    id,
+    requestBody: REQUEST,
+    action: 'list_units',
+    etcdToken: 'token',
+    parameters: null,
+    unknownKeys: [],
+  };
+}
+
+function answerOf(id: number | bigint, body: unknown = [{ name: 'a.service' }]): EncodedAnswer {
+  return {
+    body: Buffer.from('in the encoding of the request'),
+    contentType: 'application/x-erlang-binary',
+    envelope: { queue_name: '', id, status: 'completed', request_body: REQUEST, response_body: body },
+  };
+}
+
+async function openChannel(t: ExecutionContext, options: Parameters<typeof openManager>[1] = {}) {
+  const opened = await openManager(t, options);
+  const { client, clock, logs } = opened;
+  /** What the service was told, in order. */
+  const told: string[] = [];
+  const channel = new RecordReplyChannel({
+    manager: client,
+    pause: () => told.push('pause'),
+    resume: () => told.push('resume'),
+    clock,
+    log: logs.log,
+  });
+  const stop = new AbortController();
+  const send = async (id: number | bigint, answer = answerOf(id)) =>
+    channel.send(
+      answer,
+      { envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) },
+      stop.signal,
+    );
+  return { ...opened, channel, told, send, stop };
+}
+
+test('a request is answered through the Manager when it bears the id of a record', async (t) => {
+  const { channel } = await openChannel(t);
+  t.true(channel.reaches(envelopeOf(5)));
+  t.true(channel.reaches(envelopeOf(0)));
+  t.true(channel.reaches(envelopeOf(2n ** 60n)));
+  t.false(channel.reaches(envelopeOf(undefined)));
+});
+
+test('an answer is saved whole into the record of its request', async (t) => {
+  const { manager, send, told, logs } = await openChannel(t);
+  manager.addRecord(5);
+  await send(5);
+  t.deepEqual(
+    manager.callsTo(RECORD).map(({ method, path }) => `${method} ${path}`),
+    ['GET /messaging/rpc_requests/5', 'PUT /messaging/rpc_requests/5'],
+  );
+  t.deepEqual(JSON.parse(manager.records.get('5')?.saved ?? ''), {
+    queue_name: '',
+    id: 5,
+    status: 'completed',
+    request_body: REQUEST,
+    response_body: [{ name: 'a.service' }],
+  });
+  t.deepEqual(told, []);
+  t.deepEqual(logs.lines, []);
+});
+
+test('ids and counts beyond what a number holds are saved as the integers they are', async (t) => {
+  const { manager, send } = await openChannel(t);
+  const id = 9_007_199_254_740_993n;
+  manager.addRecord(id);
+  await send(id, answerOf(id, { bytes: 2n ** 70n }));
+  const saved = manager.records.get(String(id))?.saved ?? '';
+  t.true(saved.includes('"id":9007199254740993,'));
+  t.true(saved.includes('"response_body":{"bytes":1180591620717411303424}'));
+});
+
+test('an answer whose record is gone is dropped, without an error', async (t) => {
+  const { manager, send, logs, told } = await openChannel(t);
+  await send(5);
+  t.is(manager.callsTo(RECORD, 'PUT').length, 0);
+  manager.addRecord(6);
+  manager.fail({ status: 404, method: 'PUT', body: '' });
+  await send(6);
+  t.deepEqual(
+    logs.lines.map(({ level, message, request }) => [level, message, request]),
+    [
+      ['info', 'answer dropped: the record of its request is gone', '5'],
+      ['info', 'answer dropped: the record of its request is gone', '6'],
+    ],
+  );
+  t.deepEqual(told, []);
+});
+
+test('while the Manager is down for a minute, answers wait, the service pauses once, and this is told once', async (t) => {
+  const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
+  for (let id = 1; id <= 30; id++) manager.addRecord(id);
+  await manager.down();
+  const sent = Array.from({ length: 30 }, (_, index) => send(index + 1));
+  let done = 0;
+  for (const each of sent) void each.then(() => done++);
+  const begun = clock.now();
+  await until('a minute has passed', () => clock.now() - begun > 60_000);
+  t.is(done, 0);
+  t.deepEqual(told, ['pause']);
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], { level: 'warn', message: 'the Manager takes no answers: they are kept' });
+  t.regex(String(logs.lines[0]?.reason), /OAUTH_LOGIN_URL|MANAGER_URL/);
+  await manager.up();
+  await passing(Promise.all(sent));
+  t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
+  t.deepEqual(told, ['pause', 'resume']);
+  t.is(logs.lines.length, 2);
+  t.like(logs.lines[1], { level: 'info', message: 'over: the Manager takes no answers: they are kept' });
+});
+
+test('each outage is told anew', async (t) => {
+  const { manager, send, told, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  for (let outage = 1; outage <= 2; outage++) {
+    const end = manager.fail({ status: 503 });
+    const sent = send(5);
+    await until('it pauses', () => told.length === 2 * outage - 1);
+    end();
+    await passing(sent);
+  }
+  t.deepEqual(told, ['pause', 'resume', 'pause', 'resume']);
+});
+
+test('a flicker of the Manager is got over without a pause', async (t) => {
+  const { manager, send, told, logs, passing } = await openChannel(t);
+  manager.addRecord(5);
+  manager.fail({ status: 500, path: RECORD, times: 2 });
+  await passing(send(5));
+  t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(told, []);
+  t.deepEqual(logs.lines, []);
+});
+
+const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
+  ['500', { status: 500, path: RECORD }],
+  ['502 to the saving alone', { status: 502, path: RECORD, method: 'PUT' }],
+  ['429', { status: 429, path: RECORD }],
+  ['a cut connection', { path: RECORD }],
+  ['401 to every token', { status: 401, path: RECORD }],
+  ['a redirect', { status: 302, path: RECORD, headers: { location: '/' } }],
+  ["a proxy's page", { status: 200, path: RECORD, method: 'PUT', body: '<html>We are back soon</html>' }],
+  ['an OAuth server that is away', { path: /^\/oauth/ }],
+  ['an OAuth server that refuses the client', { status: 401, path: /^\/oauth/ }],
+  ['an OAuth server that is not found', { status: 404, path: /^\/oauth/ }],
+];
+
+for (const [what, fault] of OUTAGES) {
+  test(`an answer is kept, and saved in the end, while the Manager gives ${what}`, async (t) => {
+    const { manager, send, told, logs, until, passing } = await openChannel(t);
+    manager.addRecord(5);
+    const end = manager.fail(fault);
+    const sent = send(5);
+    await until('it has tried a while', () => manager.calls.length > 12, 2_000);
+    t.deepEqual(told, ['pause']);
+    t.is(logs.lines.length, 1);
+    t.not(manager.records.get('5')?.status, 'completed');
+    end();
+    await passing(sent);
+    t.is(manager.records.get('5')?.status, 'completed');
+    t.deepEqual(told, ['pause', 'resume']);
+  });
+}
+
+test('an answer is kept while the Manager hangs', async (t) => {
+  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 300 });
+  manager.addRecord(5);
+  const release = manager.hold(RECORD);
+  const sent = send(5);
+  await until('it pauses', () => told.length > 0);
+  release();
+  await passing(sent);
+  t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(told, ['pause', 'resume']);
+});
+
+test('a service that stops gives up on answers that wait, with the reason, and leaves nothing paused', async (t) => {
+  const { manager, send, told, until, stop, clock } = await openChannel(t);
+  manager.fail({ status: 503 });
+  const sent = [send(5), send(6)];
+  await until('it pauses', () => told.length > 0);
+  stop.abort(new Error('the service stops'));
+  for (const each of sent) await t.throwsAsync(each, { message: 'the service stops' });
+  t.deepEqual(told, ['pause', 'resume']);
+  t.is(clock.pending, 0);
+});
+
+test('an answer that the Manager refuses for good is replaced by an error, so that its caller does not wait', async (t) => {
+  const { manager, send, told, logs } = await openChannel(t);
+  manager.addRecord(5);
+  manager.fail({
+    status: 400,
+    method: 'PUT',
+    times: 1,
+    body: '{"errors":[{"message":"One or more fields for MessagingRpcRequest were invalid"}]}',
+  });
+  await send(5);
+  const record = manager.records.get('5');
+  t.is(record?.status, 'error');
+  t.like(record?.responseBody, { code: 'internal' });
+  t.deepEqual(record?.requestBody, REQUEST);
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], { level: 'error', message: 'answer replaced: the Manager refuses it', request: '5' });
+  t.regex(String(logs.lines[0]?.reason), /400: One or more fields for MessagingRpcRequest were invalid/);
+  t.deepEqual(told, []);
+});
+
+test('an answer that is larger than the Manager takes is replaced by an error that says so', async (t) => {
+  const { manager, send } = await openChannel(t);
+  manager.addRecord(5);
+  manager.fail({ status: 413, method: 'PUT', times: 1 });
+  await send(5);
+  t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
+});
+
+test('an answer that cannot be written as JSON is replaced by an error', async (t) => {
+  const { manager, send } = await openChannel(t);
+  manager.addRecord(5);
+  const body: Record<string, unknown> = {};
+  body.self = body;
+  await send(5, answerOf(5, body));
+  t.is(manager.records.get('5')?.status, 'error');
+});
+
+for (const status of [400, 403, 422]) {
+  test(`an answer that the Manager refuses with ${status}, whatever is in it, is dropped and blocks nothing`, async (t) => {
+    const { manager, send, told, logs, clock } = await openChannel(t);
+    manager.addRecord(5);
+    manager.fail({ status, method: 'PUT' });
+    await send(5);
+    t.is(manager.callsTo(RECORD, 'PUT').length, 2);
+    t.like(logs.lines.at(-1), {
+      level: 'error',
+      message: 'answer dropped: the Manager refuses it',
+      request: '5',
+    });
+    t.deepEqual(told, []);
+    t.is(clock.pending, 0);
+  });
+}
+
+test('one answer that the Manager fails on for ten minutes holds up the service no longer, and is not given up', async (t) => {
+  const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  manager.addRecord(6);
+  const end = manager.fail({ status: 500, path: /rpc_requests\/5$/, method: 'PUT' });
+  const stuck = send(5);
+  const begun = clock.now();
+  await until('it goes on', () => told.length === 2, 5_000);
+  t.true(clock.now() - begun >= 10 * 60_000);
+  t.is(logs.find(/^the Manager fails on this answer; trying on$/).length, 1);
+  await send(6);
+  const tries = manager.callsTo(RECORD, 'PUT').length;
+  await until('it is tried again', () => manager.callsTo(RECORD, 'PUT').length > tries + 6, 5_000);
+  t.is(logs.find(/^the Manager fails on this answer; trying on$/).length, 1);
+  end();
+  await passing(stuck);
+  t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(told, ['pause', 'resume']);
+});
+
+test('a token that is revoked under way costs no answer', async (t) => {
+  const { manager, send, told } = await openChannel(t);
+  for (let id = 1; id <= 20; id++) {
+    manager.addRecord(id);
+    if (id % 5 === 0) manager.revokeTokens();
+    await send(id);
+  }
+  t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
+  t.is(manager.callsTo(/^\/oauth/).length, 5);
+  t.deepEqual(told, []);
+});
+
+test('neither the token nor the etcd token is in the log, whatever goes wrong', async (t) => {
+  const { manager, send, logs, until, passing } = await openChannel(t);
+  const request = { ...REQUEST, etcd_token: 'sesame' };
+  const answer = answerOf(5);
+  answer.envelope.request_body = request;
+  manager.addRecord(5);
+  const end = manager.fail({ status: 500 });
+  const sent = send(5, answer);
+  await until('it is told', () => logs.lines.length > 0);
+  end();
+  manager.fail({ status: 400, method: 'PUT' });
+  await passing(sent);
+  const text = JSON.stringify(logs.lines);
+  t.false(text.includes('sesame'));
+  t.notRegex(text, /token-|secret-/);
+});

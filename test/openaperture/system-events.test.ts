@@ -1,0 +1,117 @@
+import test, { type ExecutionContext } from 'ava';
+import { SystemEvents } from '../../src/openaperture/system-events.js';
+import { eventually } from '../support/eventually.js';
+import { openManager } from './open-manager.js';
+
+const EVENTS = /^\/system_events$/;
+
+async function openEvents(t: ExecutionContext, options: { mostUnderWay?: number } = {}) {
+  const opened = await openManager(t);
+  const { client: manager, clock, logs } = opened;
+  const events = new SystemEvents({
+    manager,
+    exchangeId: 7,
+    hostname: 'host-1',
+    clock,
+    log: logs.log,
+    ...options,
+  });
+  return { ...opened, events };
+}
+
+test('an unhandled failure becomes a system event', async (t) => {
+  const { manager, events } = await openEvents(t);
+  events.unhandled({ action: 'unit_logs', message: 'Request has timed out during execution!' });
+  await events.close();
+  t.deepEqual(manager.callsTo(EVENTS)[0]?.body, {
+    unique: true,
+    type: 'unhandled_exception',
+    severity: 'error',
+    message: 'Request has timed out during execution!',
+    data: {
+      component: 'fleet_manager',
+      exchange_id: 7,
+      hostname: 'host-1',
+      fleet_request_action: 'unit_logs',
+    },
+  });
+});
+
+test('an event that the Manager has had within the hour is no error', async (t) => {
+  const { manager, events, logs } = await openEvents(t);
+  for (let times = 1; times <= 3; times++) {
+    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    await eventually('it is sent', () => manager.callsTo(EVENTS).length === times);
+  }
+  await events.close();
+  t.is(manager.events.length, 1);
+  t.deepEqual(logs.lines, []);
+});
+
+test('no more than a bounded number is under way; what goes beyond is dropped, counted, and told once', async (t) => {
+  const { manager, events, logs } = await openEvents(t, { mostUnderWay: 4 });
+  const release = manager.hold(EVENTS);
+  for (let number = 0; number < 20; number++) events.unhandled({ action: `action_${number}`, message: 'x' });
+  await eventually('they are under way', () => manager.callsTo(EVENTS).length === 4);
+  t.is(events.dropped, 16);
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], { level: 'warn', message: 'system events do not reach the Manager' });
+  release();
+  await eventually('they are through', () => manager.events.length === 4);
+  await eventually('this is told', () => logs.find(/^over/).length === 1);
+  events.unhandled({ action: 'after', message: 'x' });
+  await eventually('there is room again', () => manager.events.length === 5);
+  t.is(events.dropped, 16);
+  t.is(Math.max(...manager.callsTo(EVENTS).map(({ concurrent }) => concurrent)), 4);
+});
+
+test('ten are under way when nothing else is said', async (t) => {
+  const { manager, events } = await openEvents(t);
+  const release = manager.hold(EVENTS);
+  for (let number = 0; number < 30; number++) events.unhandled({ action: `action_${number}`, message: 'x' });
+  t.is(events.dropped, 20);
+  release();
+  await events.close();
+  t.is(manager.events.length, 10);
+});
+
+test('while the Manager is away nothing fails, and it is told once', async (t) => {
+  const { manager, events, logs, clock, until } = await openEvents(t);
+  await manager.down();
+  const begun = clock.now();
+  await until('a minute has passed', () => {
+    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    return clock.now() - begun > 60_000;
+  });
+  await until('it is told', () => logs.lines.length > 0);
+  t.is(logs.lines.length, 1);
+  await manager.up();
+  await until('an event arrives', () => {
+    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    return manager.events.length === 1;
+  });
+  await until('this is told', () => logs.find(/^over: system events do not reach the Manager$/).length === 1);
+});
+
+test('an event that may have arrived is not sent twice', async (t) => {
+  const { manager, events, until, logs } = await openEvents(t);
+  manager.fail({ path: EVENTS });
+  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  await until('it is told', () => logs.lines.length > 0);
+  t.is(manager.callsTo(EVENTS).length, 1);
+});
+
+test('closing waits two seconds for what is under way, then ends it; nothing is sent afterwards', async (t) => {
+  const { manager, events, clock, logs } = await openEvents(t);
+  const release = manager.hold(EVENTS);
+  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  await eventually('it is under way', () => manager.callsTo(EVENTS).length === 1);
+  const closed = events.close();
+  clock.advance(2_000);
+  await closed;
+  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  release();
+  t.is(manager.callsTo(EVENTS).length, 1);
+  t.deepEqual(logs.lines, []);
+  t.is(clock.pending, 0);
+});

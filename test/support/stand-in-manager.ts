@@ -1,0 +1,492 @@
+import { randomInt, randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionContext } from 'ava';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import { stringifyExactly } from '../../src/openaperture/exact-json.js';
+import type { Clock } from '../../src/plugin.js';
+import { systemClock } from '../../src/runtime/system-clock.js';
+
+type Id = number | bigint;
+
+/** A request that the Manager or its OAuth endpoint got. */
+export interface ReceivedCall {
+  method: string;
+  path: string;
+  headers: Record<string, string | string[] | undefined>;
+  /** As it came. */
+  text: string;
+  /** As JSON; undefined when there was none. */
+  body: unknown;
+  /** The clock's time. */
+  at: number;
+  /** How many were under way at this moment, this one among them. */
+  concurrent: number;
+}
+
+export interface StandInRecord {
+  status: string;
+  requestBody: unknown;
+  responseBody: unknown;
+  /** The body of the latest PUT, as it came. */
+  saved?: string;
+}
+
+/** What befalls calls before they reach the Manager's logic. */
+export interface ManagerFault {
+  /** Left out: the connection is cut without an answer. */
+  status?: number;
+  headers?: Record<string, string>;
+  /** Left out: the documented error body. */
+  body?: string;
+  method?: string;
+  path?: RegExp;
+  /** How many calls; left out: all until it is ended. */
+  times?: number;
+}
+
+interface StandInOptions {
+  clock?: Clock;
+  /** How long tokens live. */
+  tokenSeconds?: number;
+}
+
+interface Exchange {
+  failoverExchangeId?: Id | null;
+  parentExchangeId?: Id | null;
+  rootExchangeName?: string;
+  routingKey?: string;
+}
+
+interface Connection {
+  username?: string | null;
+  password?: string | null;
+  host?: string;
+  port?: number | null;
+  virtualHost?: string | null;
+}
+
+const STATUSES: readonly unknown[] = ['not_started', 'in_progress', 'completed', 'error'];
+const STAMPS = { inserted_at: '2015-06-01T10:00:00Z', updated_at: '2015-06-01T10:00:00Z' };
+const HOUR_MS = 60 * 60_000;
+// Above the ports that fetch refuses, and below those that systems hand out by themselves, so that none of those takes the port while the Manager is down.
+const PORTS = { from: 11_000, to: 20_000 };
+
+/**
+ * A Manager with its OAuth endpoint, on loopback: keeps state, and takes nothing but what its API says, from those who
+ * have a token.
+ */
+export class StandInManager {
+  readonly clientId = 'fleet-manager';
+  readonly clientSecret = `secret-${randomUUID()}`;
+  readonly calls: ReceivedCall[] = [];
+  readonly records = new Map<string, StandInRecord>();
+  readonly modules: {
+    exchange: string;
+    hostname: string;
+    type: string;
+    status: string;
+    workload: unknown;
+  }[] = [];
+  readonly events: { type: string; message: string; severity: string; data: unknown; at: number }[] = [];
+  tokenSeconds: number;
+  /** The next record's id. */
+  nextRecordId: Id = 1;
+  /** Whether the header Location is a whole URL. */
+  absoluteLocations = false;
+  readonly #exchanges = new Map<string, object>();
+  readonly #restrictions = new Map<string, Id[]>();
+  readonly #brokers = new Map<string, object>();
+  readonly #connections = new Map<string, object[]>();
+  readonly #tokens = new Map<string, { until: number }>();
+  readonly #faults = new Map<ManagerFault, number>();
+  readonly #holds = new Set<{ path: RegExp; released: Promise<void> }>();
+  readonly #clock: Clock;
+  #fastify: FastifyInstance | undefined;
+  #port = 0;
+  #concurrent = 0;
+  #delayMs = 0;
+
+  private constructor({ clock = systemClock, tokenSeconds = 3_600 }: StandInOptions) {
+    this.#clock = clock;
+    this.tokenSeconds = tokenSeconds;
+  }
+
+  /** Starts one that goes with the test. */
+  static async start(t: ExecutionContext, options: StandInOptions = {}): Promise<StandInManager> {
+    const manager = new StandInManager(options);
+    for (let triesLeft = 20; ; triesLeft--) {
+      manager.#port = randomInt(PORTS.from, PORTS.to);
+      try {
+        await manager.up();
+        break;
+      } catch (error) {
+        if (triesLeft === 0 || !(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'))
+          throw error;
+      }
+    }
+    t.teardown(async () => manager.down());
+    return manager;
+  }
+
+  /** `MANAGER_URL` */
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
+  /** `OAUTH_LOGIN_URL` */
+  get oauthUrl(): string {
+    return `${this.url}/oauth/token`;
+  }
+
+  get host(): string {
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  /** Listens (again), on the same port as before. */
+  async up(): Promise<void> {
+    if (this.#fastify !== undefined) return;
+    const fastify = this.#server();
+    await fastify.listen({ host: '127.0.0.1', port: this.#port });
+    this.#fastify = fastify;
+  }
+
+  /** Closes its socket and cuts every connection. */
+  async down(): Promise<void> {
+    const fastify = this.#fastify;
+    this.#fastify = undefined;
+    await fastify?.close();
+  }
+
+  /** @returns ends the fault */
+  fail(fault: ManagerFault): () => void {
+    this.#faults.set(fault, fault.times ?? Infinity);
+    return () => this.#faults.delete(fault);
+  }
+
+  /** Keeps calls to a path waiting, until what it returns is called. */
+  hold(path: RegExp): () => void {
+    let release = () => {};
+    const hold = { path, released: new Promise<void>((resolve) => (release = resolve)) };
+    this.#holds.add(hold);
+    return () => {
+      this.#holds.delete(hold);
+      release();
+    };
+  }
+
+  /** Takes so long for every answer. */
+  slow(ms: number): void {
+    this.#delayMs = ms;
+  }
+
+  revokeTokens(): void {
+    this.#tokens.clear();
+  }
+
+  addExchange(id: Id, exchange: Exchange = {}): void {
+    this.#exchanges.set(String(id), {
+      id,
+      name: `exchange ${id}`,
+      failover_exchange_id: exchange.failoverExchangeId ?? null,
+      parent_exchange_id: exchange.parentExchangeId ?? null,
+      routing_key_fragment: `fragment${id}`,
+      routing_key: exchange.routingKey ?? `root.fragment${id}`,
+      root_exchange_name: exchange.rootExchangeName ?? `exchange_of_${id}`,
+      ...STAMPS,
+    });
+  }
+
+  removeExchange(id: Id): void {
+    this.#exchanges.delete(String(id));
+  }
+
+  /** Restricts an exchange to brokers. The ids of the restrictions are those of no broker. */
+  restrict(exchangeId: Id, brokerIds: readonly Id[]): void {
+    this.#restrictions.set(String(exchangeId), [...brokerIds]);
+  }
+
+  addBroker(
+    id: Id,
+    {
+      connections = [{}],
+      failoverBrokerId = null,
+    }: { connections?: Connection[]; failoverBrokerId?: Id | null } = {},
+  ): void {
+    this.#brokers.set(String(id), {
+      id,
+      name: `broker ${id}`,
+      failover_broker_id: failoverBrokerId,
+      ...STAMPS,
+    });
+    this.#connections.set(
+      String(id),
+      connections.map((each, index) => ({
+        id: 1_000 + index,
+        messaging_broker_id: id,
+        username: 'guest',
+        password: 'guest',
+        host: `broker${id}.example.com`,
+        ...each,
+        port: each.port ?? null,
+        virtual_host: each.virtualHost === undefined ? '/' : each.virtualHost,
+        ...STAMPS,
+      })),
+    );
+  }
+
+  removeBroker(id: Id): void {
+    this.#brokers.delete(String(id));
+  }
+
+  /** Makes a record as a caller does. */
+  addRecord(id: Id, record: Partial<StandInRecord> = {}): StandInRecord {
+    const added = { status: 'not_started', requestBody: {}, responseBody: null, ...record };
+    this.records.set(String(id), added);
+    return added;
+  }
+
+  /** The calls to paths like this, without those for tokens. */
+  callsTo(path: RegExp, method?: string): ReceivedCall[] {
+    return this.calls.filter((call) => path.test(call.path) && (method ?? call.method) === call.method);
+  }
+
+  #server(): FastifyInstance {
+    const fastify = Fastify({
+      forceCloseConnections: true,
+      bodyLimit: 32 * 1024 * 1024,
+      exposeHeadRoutes: false,
+    });
+    fastify.removeAllContentTypeParsers();
+    fastify.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+    fastify.addHook('onRequest', async (_request, reply) => {
+      this.#concurrent++;
+      reply.raw.once('close', () => this.#concurrent--);
+    });
+    fastify.addHook('preHandler', async (request, reply) => this.#receive(request, reply));
+    fastify.setNotFoundHandler(async (_request, reply) => refuse(reply, 404, 'no such route'));
+    fastify.post('/oauth/token', async (request, reply) => this.#giveToken(request, reply));
+    this.#routes(fastify);
+    return fastify;
+  }
+
+  async #receive(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    const text = typeof request.body === 'string' ? request.body : '';
+    const path = request.url;
+    const { method, headers } = request;
+    const concurrent = this.#concurrent;
+    this.calls.push({ method, path, headers, text, body: jsonOf(text), at: this.#clock.now(), concurrent });
+    for (const hold of this.#holds) if (hold.path.test(path)) await hold.released;
+    if (this.#delayMs > 0) await sleep(this.#delayMs);
+    const fault = this.#strike(method, path);
+    if (fault !== undefined) {
+      if (fault.status === undefined) {
+        reply.hijack();
+        request.raw.socket.destroy();
+        return reply;
+      }
+      if (fault.headers !== undefined) reply.headers(fault.headers);
+      return fault.body === undefined
+        ? refuse(reply, fault.status, `fault ${fault.status}`)
+        : reply.code(fault.status).send(fault.body);
+    }
+    if (!String(headers.accept).includes('application/json')) return refuse(reply, 406, 'accept');
+    if (headers['content-type'] !== 'application/json') return refuse(reply, 415, 'content type');
+    if (['POST', 'PUT'].includes(method) && !isMap(jsonOf(text)))
+      return refuse(reply, 400, 'the body is no JSON map');
+    if (path === '/oauth/token') return undefined;
+    const token = /^Bearer access_token=(\S+)$/.exec(headers.authorization ?? '')?.[1];
+    const known = this.#tokens.get(token ?? '');
+    if (known === undefined || this.#clock.now() >= known.until) return refuse(reply, 401, 'Unauthorized');
+    return undefined;
+  }
+
+  #strike(method: string, path: string): ManagerFault | undefined {
+    for (const [fault, left] of this.#faults) {
+      if ((fault.method ?? method) !== method || fault.path?.test(path) === false) continue;
+      if (left > 1) this.#faults.set(fault, left - 1);
+      else this.#faults.delete(fault);
+      return fault;
+    }
+    return undefined;
+  }
+
+  #giveToken(request: FastifyRequest, reply: FastifyReply): unknown {
+    const body = mapOf(request);
+    const { grant_type: grant, client_id: id, client_secret: secret } = body;
+    if (grant !== 'client_credentials' || Object.keys(body).length !== 3)
+      return reply.code(400).send(JSON.stringify({ error: 'invalid_request' }));
+    if (id !== this.clientId || secret !== this.clientSecret)
+      return reply.code(401).send(JSON.stringify({ error: 'invalid_client' }));
+    const token = `token-${randomUUID()}`;
+    this.#tokens.set(token, { until: this.#clock.now() + this.tokenSeconds * 1_000 });
+    return json(reply, 200, { access_token: token, expires_in: this.tokenSeconds, token_type: 'bearer' });
+  }
+
+  #routes(fastify: FastifyInstance): void {
+    fastify.get('/messaging/exchanges/:id', async (request, reply) =>
+      found(reply, this.#exchanges.get(idOf(request))),
+    );
+    fastify.get('/messaging/exchanges/:id/brokers', async (request, reply) => {
+      const id = idOf(request);
+      const restrictions = this.#restrictions.get(id) ?? [];
+      const rows = restrictions.map((broker, index) => ({
+        id: 7_000 + index,
+        messaging_exchange_id: Number(id),
+        messaging_broker_id: broker,
+        ...STAMPS,
+      }));
+      return found(reply, this.#exchanges.has(id) ? rows : undefined);
+    });
+    fastify.get('/messaging/brokers/:id', async (request, reply) =>
+      found(reply, this.#brokers.get(idOf(request))),
+    );
+    fastify.get('/messaging/brokers/:id/connections', async (request, reply) => {
+      const id = idOf(request);
+      return found(reply, this.#brokers.has(id) ? this.#connections.get(id) : undefined);
+    });
+    this.#recordRoutes(fastify);
+    fastify.post('/messaging/exchanges/:id/modules', async (request, reply) => {
+      const exchange = idOf(request);
+      const { hostname, type, status, workload, ...others } = mapOf(request);
+      if (!this.#exchanges.has(exchange)) return reply.code(404).send('');
+      if (![hostname, type, status].every(isText) || !Array.isArray(workload) || !isEmpty(others))
+        return refuse(reply, 400, 'One or more fields for MessagingExchangeModule were invalid');
+      const old = this.modules.findIndex((each) => each.exchange === exchange && each.hostname === hostname);
+      if (old >= 0) this.modules.splice(old, 1);
+      this.modules.push({
+        exchange,
+        hostname: String(hostname),
+        type: String(type),
+        status: String(status),
+        workload,
+      });
+      return reply.code(201).header('location', `/messaging/exchanges/${exchange}/modules/x`).send('');
+    });
+    fastify.post('/system_events', async (request, reply) => this.#addEvent(request, reply));
+  }
+
+  #recordRoutes(fastify: FastifyInstance): void {
+    const path = '/messaging/rpc_requests/:id';
+    fastify.post('/messaging/rpc_requests', async (request, reply) => {
+      const body = mapOf(request);
+      if (!isEnvelope(body))
+        return refuse(reply, 400, 'One or more fields for MessagingRpcRequest were invalid');
+      const id = this.nextRecordId;
+      this.nextRecordId = typeof id === 'bigint' ? id + 1n : id + 1;
+      this.addRecord(id, { status: String(body.status), requestBody: body.request_body });
+      const location = `${this.absoluteLocations ? this.url : ''}/messaging/rpc_requests/${id}`;
+      return reply.code(201).header('location', location).send('');
+    });
+    fastify.get(path, async (request, reply) => {
+      const record = this.records.get(idOf(request));
+      return found(
+        reply,
+        record && {
+          id: BigInt(idOf(request)),
+          status: record.status,
+          request_body: record.requestBody,
+          response_body: record.responseBody,
+          ...STAMPS,
+        },
+      );
+    });
+    fastify.put(path, async (request, reply) => {
+      const record = this.records.get(idOf(request));
+      if (record === undefined) return reply.code(404).send('');
+      const body = mapOf(request);
+      if (!isEnvelope(body))
+        return refuse(reply, 400, 'One or more fields for MessagingRpcRequest were invalid');
+      record.status = String(body.status);
+      record.requestBody = body.request_body;
+      record.responseBody = body.response_body;
+      record.saved = String(request.body);
+      return reply.code(204).send();
+    });
+    fastify.delete(path, async (request, reply) =>
+      this.records.delete(idOf(request))
+        ? reply.code(204).send()
+        : refuse(reply, 404, 'MessagingRpcRequest was not found'),
+    );
+  }
+
+  #addEvent(request: FastifyRequest, reply: FastifyReply): unknown {
+    const { unique, type, severity, data, message, ...others } = mapOf(request);
+    if (
+      typeof unique !== 'boolean' ||
+      ![type, severity, message].every(isText) ||
+      !isMap(data) ||
+      !isEmpty(others)
+    )
+      return refuse(reply, 400, 'One or more fields for SystemEvent were invalid');
+    const at = this.#clock.now();
+    const known = this.events.some(
+      (each) => each.type === type && same(each.data, data) && at - each.at < HOUR_MS,
+    );
+    if (unique && known) return refuse(reply, 409, 'A SystemEvent already exists with that identifier');
+    this.events.push({ type: String(type), severity: String(severity), message: String(message), data, at });
+    return reply.code(201).header('location', '/system_events').send('');
+  }
+}
+
+function json(reply: FastifyReply, status: number, value: object): FastifyReply {
+  return reply.code(status).header('content-type', 'application/json').send(stringifyExactly(value));
+}
+
+function refuse(reply: FastifyReply, status: number, message: string): FastifyReply {
+  return json(reply, status, { errors: [{ message }] });
+}
+
+function found(reply: FastifyReply, value: object | undefined): FastifyReply {
+  return value === undefined ? refuse(reply, 404, 'it was not found') : json(reply, 200, value);
+}
+
+function idOf({ params }: FastifyRequest): string {
+  return isMap(params) ? String(params.id) : '';
+}
+
+function mapOf({ body }: FastifyRequest): Record<string, unknown> {
+  const value = jsonOf(String(body));
+  return isMap(value) ? value : {};
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function isEnvelope({
+  queue_name: queueName,
+  id,
+  status,
+  request_body,
+  response_body,
+  ...others
+}: Record<string, unknown>) {
+  return (
+    typeof queueName === 'string' &&
+    (id === null || typeof id === 'number') &&
+    STATUSES.includes(status) &&
+    isMap(request_body) &&
+    response_body !== undefined &&
+    isEmpty(others)
+  );
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === 'string' && value !== '';
+}
+
+function isEmpty(map: object): boolean {
+  return Object.keys(map).length === 0;
+}
+
+function same(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
