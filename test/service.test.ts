@@ -1,9 +1,5 @@
-import { execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
@@ -11,12 +7,12 @@ import { FleetManagerClient } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
 import { eventually } from './support/eventually.js';
 import { leftOut } from './support/left-out.js';
+import { ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
 // The service as it is run: processes of its own, a real RabbitMQ, a real etcd for discovery, a pretend fleet.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service on RabbitMQ', 'RABBITMQ_URL');
 const etcdUrl = process.env.ETCD_URL ?? leftOut('the service with etcd', 'ETCD_URL');
-const SCRIPTS = new URL('../scripts/', import.meta.url).pathname;
 const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
 
 interface World {
@@ -148,23 +144,8 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
   });
 
   test('after RabbitMQ was stopped and started, everything that was asked is answered', async (t) => {
-    const directory = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
-    t.teardown(async () => rm(directory, { recursive: true, force: true }));
-    const { stdout: port } = await promisify(execFile)(join(SCRIPTS, 'free-port'));
-    const broker = `amqp://guest:guest@127.0.0.1:${port.trim()}`;
-    const start = async () => {
-      const rabbitmq = spawn(join(SCRIPTS, 'rabbitmq'), [directory, port.trim()], { stdio: 'ignore' });
-      t.teardown(() => rabbitmq.kill('SIGKILL'));
-      const answers = async () =>
-        connect(broker).then(
-          (connection) => connection.close().then(() => true),
-          () => false,
-        );
-      for (let left = 4; left > 0; left--)
-        if (await eventually('it serves', answers).catch(() => false)) break;
-      return rabbitmq;
-    };
-    const rabbitmq = await start();
+    const rabbitmq = await ownBroker(t);
+    const broker = rabbitmq.url;
     const { token, queue, env } = await world(t, broker, etcdUrl, 300);
     const worker = await startWorker(t, { ...env, CONCURRENCY: '2' });
     const client = clientOf(t, broker, queue);
@@ -172,9 +153,8 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
       client.call('list_machines', { cluster: token, timeoutMs: 100_000 }),
     );
     await calls[0];
-    rabbitmq.kill('SIGTERM');
-    await once(rabbitmq, 'exit');
-    await start();
+    await rabbitmq.stop();
+    await rabbitmq.start();
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
     const told = worker.lines.map(({ message }) => message);
     t.is(told.filter((message) => message === 'the broker is away').length, 1);

@@ -1,0 +1,301 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { type ChannelModel, connect } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { FleetManagerClient, FleetManagerError } from '../src/client/client.js';
+import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { eventually } from './support/eventually.js';
+import { leftOut } from './support/left-out.js';
+import { startMachines } from './support/machines.js';
+import { ErlangPeer } from './messaging/erlang-peer.js';
+import { type OwnBroker, ownBroker } from './support/own-broker.js';
+import { StandInManager } from './support/stand-in-manager.js';
+import { startWorker } from './support/worker.js';
+
+// The service as a module of an OpenAperture installation: a stand-in for the Manager, all else is real.
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service in an installation', 'RABBITMQ_URL');
+
+const EXCHANGE_ID = 7;
+const BROKER_ID = 3;
+const FAILOVER_BROKER_ID = 4;
+const ROUTING_KEY = 'root.fragment7';
+
+interface World {
+  manager: StandInManager;
+  sandbox: Sandbox;
+  queue: string;
+  exchange: string;
+  env: Record<string, string>;
+  client: FleetManagerClient;
+}
+
+/** An installation with a broker, and one that stands in for it where one is given. */
+async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0): Promise<World> {
+  const manager = await StandInManager.start(t);
+  const sandbox = await startSandbox({ delays: { answer: answerMs } });
+  t.teardown(async () => sandbox.stop());
+  const exchange = `exchange_${randomUUID()}`;
+  const queue = `queue_${randomUUID()}`;
+  const connections = urls.map((url) => [{ host: '127.0.0.1', port: Number(new URL(url).port) }]);
+  manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: ROUTING_KEY });
+  manager.addBroker(BROKER_ID, {
+    connections: connections[0],
+    failoverBrokerId: connections.length > 1 ? FAILOVER_BROKER_ID : null,
+  });
+  if (connections[1] !== undefined) manager.addBroker(FAILOVER_BROKER_ID, { connections: connections[1] });
+  for (const url of urls) await prepareBroker(t, url, exchange, queue);
+  const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
+  const env = {
+    MANAGER_URL: managerUrl,
+    OAUTH_LOGIN_URL: oauthUrl,
+    OAUTH_CLIENT_ID: clientId,
+    OAUTH_CLIENT_SECRET: clientSecret,
+    EXCHANGE_ID: String(EXCHANGE_ID),
+    BROKER_ID: String(BROKER_ID),
+    QUEUE_NAME: queue,
+    HOSTNAME: 'test-instance',
+    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
+    FLEET_API_PORT: String(sandbox.fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/24',
+  };
+  const client = new FleetManagerClient({
+    queue,
+    manager: {
+      managerUrl,
+      oauth: { url: oauthUrl, clientId, clientSecret },
+      exchangeId: EXCHANGE_ID,
+      brokerId: BROKER_ID,
+    },
+  });
+  t.teardown(async () => client.close());
+  return { manager, sandbox, queue, exchange, env, client };
+}
+
+/** On an installation, exchange, queues and bindings are there beforehand. */
+async function prepareBroker(
+  t: ExecutionContext,
+  url: string,
+  exchange: string,
+  queue: string,
+): Promise<void> {
+  const on = async (work: (connection: ChannelModel) => Promise<void>) => {
+    const connection = await connect(url);
+    await work(connection);
+    await connection.close();
+  };
+  await on(async (connection) => {
+    const channel = await connection.createChannel();
+    await channel.assertExchange(exchange, 'topic', { durable: true });
+    for (const name of [queue, 'system_modules']) {
+      const bound = name === queue ? queue : `${queue}_${name}`;
+      const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
+      await channel.assertQueue(bound, options);
+      await channel.bindQueue(bound, exchange, `${ROUTING_KEY}.${name}`);
+    }
+  });
+  t.teardown(async () =>
+    on(async (connection) => {
+      const channel = await connection.createChannel();
+      for (const name of [queue, `${queue}_error`, `${queue}_system_modules`])
+        await channel.deleteQueue(name);
+      await channel.deleteExchange(exchange);
+    }).catch(() => {}),
+  );
+}
+
+if (rabbitmqUrl !== undefined) {
+  test('requests that come through the Manager are answered there, in both encodings', async (t) => {
+    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl]);
+    await startWorker(t, env);
+    const machines = await client.call('list_machines', { cluster: sandbox.token });
+    t.deepEqual(machines, sandbox.cluster.machines as never);
+    const error = await t.throwsAsync(client.call('list_machines', { cluster: 'nobody' }), {
+      instanceOf: FleetManagerError,
+    });
+    t.is(error.code, 'cluster_not_found');
+    const inJson = new FleetManagerClient({
+      queue,
+      manager: {
+        managerUrl: manager.url,
+        oauth: { url: manager.oauthUrl, clientId: manager.clientId, clientSecret: manager.clientSecret },
+        exchangeId: EXCHANGE_ID,
+        brokerId: BROKER_ID,
+        encoding: 'json',
+      },
+    });
+    t.teardown(async () => inJson.close());
+    const units = await inJson.call('list_units', {
+      cluster: sandbox.token,
+      parameters: { name: 'web@1.service' },
+    });
+    t.deepEqual(
+      units.map(({ name }) => name),
+      ['web@1.service'],
+    );
+    t.is(manager.records.size, 0);
+  });
+
+  test('an answer waits for a Manager that is away, its request unacknowledged, and no more are taken', async (t) => {
+    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], 300);
+    const worker = await startWorker(t, env);
+    const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: 60_000 });
+    await eventually('it runs', () => sandbox.cluster.requests.length > 0);
+    await manager.down();
+    await eventually('the answer waits', () =>
+      worker.lines.some(({ message }) => /takes no answers/.test(String(message))),
+    );
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    await eventually(
+      'nothing is consumed',
+      async () => (await channel.checkQueue(queue)).consumerCount === 0,
+    );
+    await manager.up();
+    t.deepEqual(await call, sandbox.cluster.machines as never);
+    await eventually(
+      'it is consumed again',
+      async () => (await channel.checkQueue(queue)).consumerCount === 1,
+    );
+    t.is(
+      worker.lines.filter(({ message }) => /^the Manager takes no answers/.test(String(message))).length,
+      1,
+    );
+  });
+
+  test('a request with a record and a reply_to is answered to both; one whose record is gone to nobody', async (t) => {
+    const { manager, sandbox, env, queue } = await world(t, [rabbitmqUrl]);
+    const worker = await startWorker(t, env);
+    const record = manager.addRecord(41);
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
+    const answered = new Promise<Buffer>((resolve) => {
+      void channel.consume(replyTo, (message) => message !== null && resolve(message.content), {
+        noAck: true,
+      });
+    });
+    const send = (id: number, options = {}) => {
+      const request = {
+        id,
+        status: 'not_started',
+        request_body: { action: 'list_machines', etcd_token: sandbox.token },
+      };
+      channel.sendToQueue(queue, Buffer.from(JSON.stringify(request)), options);
+    };
+    send(41, { replyTo, correlationId: 'c' });
+    t.is(JSON.parse(String(await answered)).status, 'completed');
+    await eventually('the record is answered', () => record.status === 'completed');
+    send(42);
+    await eventually('it is told', () =>
+      worker.lines.some(({ message }) => /record of its request is gone/.test(String(message))),
+    );
+    await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
+  });
+
+  test('the Overseer is told of the module and of what it works on', async (t) => {
+    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl]);
+    const end = sandbox.cluster.fail({ kind: 'hang' });
+    t.teardown(end);
+    const worker = await startWorker(t, env);
+    await eventually('it registers', () => manager.modules.length === 1);
+    t.like(manager.modules[0], {
+      exchange: String(EXCHANGE_ID),
+      hostname: 'test-instance',
+      type: 'fleet_manager',
+      status: 'active',
+    });
+    const call = client.call('list_machines', { cluster: sandbox.token }).catch(() => {});
+    await eventually('it runs', () => sandbox.cluster.requests.length > 0);
+    worker.process.kill('SIGTERM');
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const heartbeat = await eventually('a last heartbeat', async () => {
+      const message = await channel.get(`${queue}_system_modules`, { noAck: true });
+      return message === false ? undefined : message.content;
+    }).catch(async () => {
+      // It drains for longer than one round of waiting.
+      await worker.ended;
+      const message = await channel.get(`${queue}_system_modules`, { noAck: true });
+      return message === false ? Buffer.alloc(0) : message.content;
+    });
+    const erlang = new ErlangPeer();
+    t.teardown(async () => erlang.end());
+    const expected =
+      '#{event_type => status, status => active, hostname => <<"test-instance">>, type => fleet_manager, workload => []}';
+    t.is(await erlang.compare(heartbeat, expected), 'same');
+    await Promise.all([call, client.close()]);
+  });
+
+  test('with the first broker stopped under load every caller gets its answer, and the service returns to it', async (t) => {
+    const [first, second] = await Promise.all([ownBroker(t), ownBroker(t)] as [
+      Promise<OwnBroker>,
+      Promise<OwnBroker>,
+    ]);
+    const { sandbox, env, client } = await world(t, [first.url, second.url], 200);
+    const worker = await startWorker(t, { ...env, CONCURRENCY: '4' });
+    const call = async () =>
+      client.call('list_machines', { cluster: sandbox.token, timeoutMs: 100_000, resend: true });
+    const calls = Array.from({ length: 20 }, call);
+    await calls[0];
+    await first.stop();
+    const during = await Promise.all([call(), call()]);
+    t.is(during.length, 2);
+    await first.start();
+    await eventually('it is back', () =>
+      worker.lines.some(({ message }) => /^over: another broker stands in/.test(String(message))),
+    ).catch(() =>
+      eventually('it is back at last', () =>
+        worker.lines.some(({ message }) => /^over: another broker stands in/.test(String(message))),
+      ),
+    );
+    for (const machines of await Promise.all(calls)) t.deepEqual(machines, sandbox.cluster.machines as never);
+    t.deepEqual(await call(), sandbox.cluster.machines as never);
+  });
+
+  test("RabbitMQ's own Erlang client calls all six actions, as the Elixir library did", async (t) => {
+    const plugins = await amqpClientFolder();
+    if (plugins === undefined) return t.fail("RabbitMQ's Erlang client is not where Debian puts it");
+    const machines = await startMachines(
+      t,
+      ['127.0.0.1'],
+      [{ unit: 'web@1.service', message: 'hello', at: 1_714_564_800 }],
+    );
+    const { sandbox, env, queue } = await world(t, [rabbitmqUrl]);
+    const [machine] = sandbox.cluster.machines;
+    if (machine !== undefined) sandbox.cluster.setMachines([{ ...machine, primaryIP: '127.0.0.1' }]);
+    await startWorker(t, { ...env, ...machines.env });
+    const caller = new URL('amqp-caller.escript', import.meta.url).pathname;
+    const { port } = new URL(rabbitmqUrl);
+    const { stdout } = await promisify(execFile)(
+      'escript',
+      [caller, port, queue, sandbox.token, 'web@1.service', '127.0.0.1'],
+      {
+        env: { PATH: process.env.PATH, HOME: process.env.HOME ?? '/', ERL_LIBS: plugins },
+      },
+    );
+    t.deepEqual(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ').slice(0, 2).join(' ')),
+      ['list_machines', 'list_units', 'list_unit_states', 'unit_logs', 'node_info', 'restart_unit'].map(
+        (name) => `${name} completed`,
+      ),
+    );
+    t.regex(stdout, /^node_info completed 127\.0\.0\.1 \d+$/m);
+    t.regex(stdout, /^restart_unit completed web@1\.service was restarted\.$/m);
+  });
+}
+
+async function amqpClientFolder(): Promise<string | undefined> {
+  const lib = '/usr/lib/rabbitmq/lib';
+  if (!existsSync(lib)) return undefined;
+  const server = (await readdir(lib)).find((name) => name.startsWith('rabbitmq_server-'));
+  return server === undefined ? undefined : `${lib}/${server}/plugins`;
+}
