@@ -9,7 +9,7 @@ export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
  * @throws Error that says which entry is wrong
  */
 export function readClustersFile(text: string, fleetPort: number): NamedClusters {
-  const content: unknown = JSON.parse(text);
+  const content = parsed(text);
   if (typeof content !== 'object' || content === null || Array.isArray(content)) {
     throw new Error('it must be a JSON object of cluster names and their lists of endpoints');
   }
@@ -25,14 +25,30 @@ export function readClustersFile(text: string, fleetPort: number): NamedClusters
   );
 }
 
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's own error repeats a part of the text, which may hold tokens.
+    throw new Error('it is not JSON');
+  }
+}
+
 function endpointOf(value: unknown, fleetPort: number): URL {
   const text = typeof value === 'string' ? value : '';
   const full = text.includes('://') ? text : `http://${text}`;
   if (text === '' || !URL.canParse(full))
     throw new Error(`${JSON.stringify(value)} is not an endpoint such as http://10.0.0.1:49153`);
   const url = new URL(full);
+  if (url.username !== '' || url.password !== '')
+    throw new Error(
+      `the endpoint at ${url.host} has a user name or password, which fleet's API has no use for`,
+    );
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new Error(`${text} is neither http nor https`);
-  if (url.port === '' && !/:\d+\/?$/.test(full)) url.port = String(fleetPort);
+  if (url.search !== '' || url.hash !== '')
+    throw new Error(`${text} is a base URL, which has neither a query nor a fragment`);
+  // The URL drops its scheme's own port, which is meant where it is written down.
+  if (url.port === '' && !/^\w+:\/\/[^/]*:\d+(\/|$)/.test(full)) url.port = String(fleetPort);
   return url;
 }

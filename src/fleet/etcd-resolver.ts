@@ -3,7 +3,7 @@ import { ActionError } from '../action-error.js';
 import { type Cluster, tokenOf } from '../cluster.js';
 import { isHostAddress } from '../grammar.js';
 import { LastingFault } from '../logging.js';
-import type { HttpClient } from '../network/http-client.js';
+import { type HttpClient, HttpFailure } from '../network/http-client.js';
 import type { Clock, EtcdResolver, RequestLog } from '../plugin.js';
 import type { NamedClusters } from './clusters-file.js';
 
@@ -48,9 +48,14 @@ export class DiscoveryResolver implements EtcdResolver {
   /** @throws ActionError `cluster_not_found`, `cluster_empty`, `discovery_unreachable`, `cluster_answer_invalid` */
   async endpoints(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<URL[]> {
     signal.throwIfAborted();
-    const token = tokenOf(cluster);
+    const endpoints = await this.#known(tokenOf(cluster), signal);
+    // URLs can be changed, and these are shared.
+    return endpoints.map((url) => new URL(url));
+  }
+
+  async #known(token: string, signal: AbortSignal): Promise<readonly URL[]> {
     const named = this.#options.namedClusters.get(token);
-    if (named !== undefined) return [...named];
+    if (named !== undefined) return named;
     const cached = this.#cached.get(token);
     if (cached !== undefined && this.#age(cached) < FRESH_MS) return cached.endpoints;
     return untilAborted(this.#shared(token, cached), signal);
@@ -94,6 +99,7 @@ export class DiscoveryResolver implements EtcdResolver {
     const { status, body } = await this.#options.http
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
+        if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
         // The URL ends in the token: only the host of discovery is told.
         const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no answer';
         throw new ActionError(
@@ -135,19 +141,20 @@ export class DiscoveryResolver implements EtcdResolver {
  * @throws ActionError `cluster_answer_invalid`
  */
 export function memberHosts(body: unknown): string[] {
-  const values = memberValues(body);
+  const members = memberNodes(body);
+  const values = members.map((member) => field(member, 'value')).filter((value) => typeof value === 'string');
   const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
   const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
-  if (usable.length === 0 && values.length > 0) throw unusable('none of its members has an address');
+  if (usable.length === 0 && members.length > 0) throw unusable('none of its members has an address');
   return usable;
 }
 
-function memberValues(body: unknown): string[] {
+function memberNodes(body: unknown): unknown[] {
   const node = field(body, 'node');
-  if (node === undefined) throw unusable('it has no node');
+  if (typeof node !== 'object' || node === null || Array.isArray(node)) throw unusable('it has no node');
   const nodes = field(node, 'nodes') ?? [];
   if (!Array.isArray(nodes)) throw unusable('its nodes are not a list');
-  return nodes.map((each) => field(each, 'value')).filter((value) => typeof value === 'string');
+  return nodes;
 }
 
 function hostOf(member: string): string | undefined {

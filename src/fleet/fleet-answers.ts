@@ -15,7 +15,7 @@ export function readPage(body: unknown, collection: 'machines' | 'units' | 'stat
   const page = asMap(body, 'the answer');
   const rows = page[collection] ?? [];
   if (!Array.isArray(rows)) throw unusable(`'${collection}' is not a list`);
-  return { rows, nextPageToken: textOrNull(page, 'nextPageToken') ?? undefined };
+  return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
 }
 
 /** @throws ActionError `cluster_answer_invalid` */
@@ -82,7 +82,8 @@ function textOrNull(map: Record<string, unknown>, key: string): string | null {
   return value;
 }
 
-function unusable(reason: string): ActionError {
+/** The error for an answer that cannot be read. */
+export function unusable(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
     `The cluster's fleet API gave an answer that is not usable: ${reason}`,

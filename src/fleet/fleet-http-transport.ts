@@ -4,7 +4,7 @@ import { isUnitName } from '../grammar.js';
 import { type HttpAnswer, type HttpClient, HttpFailure } from '../network/http-client.js';
 import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../plugin.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../plugin.js';
-import { type Page, readMachine, readPage, readUnit, readUnitState } from './fleet-answers.js';
+import { type Page, readMachine, readPage, readUnit, readUnitState, unusable } from './fleet-answers.js';
 import { readAllPages } from './pages.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
@@ -139,7 +139,8 @@ export class FleetHttpTransport implements FleetTransport {
           ...call,
           timeoutMs: TIMEOUT_MS,
         });
-        if (answer.status !== 500 && answer.status !== 503) {
+        // fleet's own failures are 500 and 503; a tunnel before it has others.
+        if (answer.status < 500) {
           this.#remember(cluster, endpoint);
           return answer;
         }
@@ -153,6 +154,7 @@ export class FleetHttpTransport implements FleetTransport {
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
           if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
+          if (error.tooLarge) throw unusable(error.message);
         } else if (error instanceof ActionError && error.code === 'forbidden') {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });

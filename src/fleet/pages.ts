@@ -10,7 +10,8 @@ const MAX_OFFSET = 65_535;
 /**
  * Reads all pages of a collection. fleet's page token is URL-safe base64 of two little-endian 16-bit numbers, limit
  * and page, so the tokens of later pages are known once the first is; where a token does not look so, one page is
- * read after the other. Ends at the first page that names no next one.
+ * read after the other. Ends at the first page that names no next one; pages that were asked for past it may then still
+ * be under way.
  * @param read reads the page of a token; undefined: the first page
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
  */
@@ -30,37 +31,33 @@ function limitOf(token: string): number | undefined {
   return bytes.readUInt16LE(0) || undefined;
 }
 
-/** The token of a page, counted from 1. */
+/** The token of a page, counted from 1; like fleet's, it begins again after page 65535. */
 export function pageToken(limit: number, page: number): string {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt16LE(limit, 0);
-  bytes.writeUInt16LE(page, 2);
+  bytes.writeUInt16LE(page & 0xffff, 2);
   return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
 async function severalAtOnce(limit: number, read: (token: string) => Promise<Page>): Promise<unknown[][]> {
   const pages: unknown[][] = [];
-  let next = 2;
-  let last = Number.POSITIVE_INFINITY;
-  const failures: { page: number; error: unknown }[] = [];
-  const reader = async () => {
-    while (next <= last && failures.length === 0) {
-      const page = next++;
-      try {
-        if (limit * (page - 1) > MAX_OFFSET) throw endless();
-        const { rows, nextPageToken } = await read(pageToken(limit, page));
-        pages[page - 2] = rows;
-        if (nextPageToken === undefined) last = Math.min(last, page);
-      } catch (error) {
-        failures.push({ page, error });
-      }
-    }
+  const asked: Promise<Page>[] = [];
+  const start = async (page: number): Promise<Page> => {
+    if (limit * (page - 1) > MAX_OFFSET || page > MAX_OFFSET) throw endless();
+    return read(pageToken(limit, page));
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, reader));
-  // A page past the last was asked for in vain: that it failed takes nothing away.
-  const missed = failures.find(({ page }) => page <= last);
-  if (missed !== undefined) throw missed.error;
-  return pages.slice(0, last - 1);
+  const ask = (page: number): Promise<Page> => (asked[page - 2] ??= start(page));
+  for (let page = 2; ; page++) {
+    // A page past the last was asked for in vain: that it failed takes nothing away.
+    for (let ahead = page; ahead < page + AT_ONCE; ahead++) ask(ahead).catch(() => {});
+    // Taken in order, so that what comes after the last page, or after one that failed, is not waited for.
+    const { rows, nextPageToken } = await ask(page);
+    pages.push(rows);
+    if (nextPageToken === undefined) return pages;
+    if (nextPageToken !== pageToken(limit, page + 1)) {
+      return [...pages, ...(await oneAfterAnother(nextPageToken, read))];
+    }
+  }
 }
 
 async function oneAfterAnother(token: string, read: (token: string) => Promise<Page>): Promise<unknown[][]> {

@@ -15,6 +15,7 @@ export interface ConnectionPolicy {
 
 type Lookup = (host: string) => Promise<readonly { address: string }[]>;
 
+/** Addresses with the first `prefix` bits in common; a single address with all of them. */
 interface Range {
   address: string;
   prefix: number;
@@ -43,8 +44,7 @@ const SPECIAL = [
 export class HostPolicy implements ConnectionPolicy {
   readonly #lookup: Lookup;
   readonly #everything: boolean;
-  readonly #ranges = new BlockList();
-  readonly #specialRanges = new BlockList();
+  readonly #ranges: Range[] = [];
   readonly #names: RegExp[] = [];
 
   /** @throws Error naming the entry that is neither an address, nor a range, nor a host name */
@@ -70,20 +70,17 @@ export class HostPolicy implements ConnectionPolicy {
   allows(host: string, address: string): boolean {
     const plain = plainAddress(address);
     if (plain === undefined) return false;
-    const { text, family } = plain;
-    if (isSpecial(text, family)) return this.#specialRanges.check(text, family);
-    if (this.#everything || this.#ranges.check(text, family)) return true;
+    const listed = this.#ranges.filter((range) => contains(range, plain));
+    if (isSpecial(plain)) return listed.some(isSpecial);
+    if (this.#everything || listed.length > 0) return true;
     return isIP(host) === 0 && this.#names.some((name) => name.test(host));
   }
 
   #allow(entry: string): void {
     const range = rangeOrUndefined(entry);
     if (range !== undefined) {
-      this.#ranges.addSubnet(range.address, range.prefix, range.family);
-      if (SPECIAL.some((each) => contains(each, range))) {
-        this.#specialRanges.addSubnet(range.address, range.prefix, range.family);
-      }
-    } else if (isHostAddress(entry.replaceAll('*', 'x'))) {
+      this.#ranges.push(range);
+    } else if (isHostAddress(entry.replaceAll('*', 'x')) && !/^[\d.*]*\d[\d.*]*$/.test(entry)) {
       const labels = entry.split('.').map((label) => label.replaceAll('*', '[0-9a-z-]+(\\.[0-9a-z-]+)*'));
       this.#names.push(new RegExp(`^${labels.join('\\.')}$`, 'i'));
     } else {
@@ -96,7 +93,7 @@ export class HostPolicy implements ConnectionPolicy {
   #reason(addresses: readonly string[]): string {
     const special = addresses.some((address) => {
       const plain = plainAddress(address);
-      return plain === undefined || isSpecial(plain.text, plain.family);
+      return plain === undefined || isSpecial(plain);
     });
     return special
       ? 'loopback, link-local, multicast and unspecified addresses have to be listed in ALLOWED_HOSTS'
@@ -104,10 +101,11 @@ export class HostPolicy implements ConnectionPolicy {
   }
 }
 
-function isSpecial(address: string, family: Range['family']): boolean {
-  return SPECIAL.some((range) => contains(range, { address, family, prefix: family === 'ipv4' ? 32 : 128 }));
+function isSpecial(range: Range): boolean {
+  return SPECIAL.some((special) => contains(special, range));
 }
 
+/** Never true across families: a BlockList alone would find every IPv4 address in `::/0`. */
 function contains(outer: Range, inner: Range): boolean {
   if (outer.family !== inner.family || inner.prefix < outer.prefix) return false;
   const list = new BlockList();
@@ -125,20 +123,28 @@ function rangeOrUndefined(text: string): Range | undefined {
   const [base = '', bits, ...rest] = text.split('/');
   const plain = plainAddress(base);
   if (plain === undefined || rest.length > 0) return undefined;
-  const most = plain.family === 'ipv4' ? 32 : 128;
-  if (bits === undefined) return { address: plain.text, prefix: most, family: plain.family };
-  if (!/^\d{1,3}$/.test(bits) || Number(bits) > most) return undefined;
-  return { address: plain.text, prefix: Number(bits), family: plain.family };
+  if (bits === undefined) return plain;
+  // Of an IPv4 address written as IPv6 the last 32 of 128 bits are left.
+  const before = plain.family === 'ipv4' && isIP(base) === 6 ? 96 : 0;
+  const prefix = /^\d{1,3}$/.test(bits) ? Number(bits) - before : -1;
+  return prefix >= 0 && prefix <= plain.prefix ? { ...plain, prefix } : undefined;
 }
 
-/** An address in one form only: an IPv4 address written as IPv6 (`::ffff:a.b.c.d`, `::a.b.c.d`) as the IPv4 it is. */
-function plainAddress(address: string): { text: string; family: Range['family'] } | undefined {
-  if (isIP(address) === 4) return { text: address, family: 'ipv4' };
+/**
+ * An address in one form only: an IPv4 address written as IPv6 as the IPv4 it is. That is `::ffff:a.b.c.d` and
+ * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
+ */
+function plainAddress(address: string): Range | undefined {
+  if (isIP(address) === 4) return { address, prefix: 32, family: 'ipv4' };
   if (isIP(address) !== 6 || address.includes('%')) return undefined;
   // The URL parser writes every IPv6 address in its one canonical form (RFC 5952).
   const text = new URL(`http://[${address}]`).hostname.slice(1, -1);
-  const embedded = /^::(?:ffff:)?([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
-  if (embedded === null) return { text, family: 'ipv6' };
+  const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
+  if (embedded === null) return { address: text, prefix: 128, family: 'ipv6' };
   const [high, low] = [Number.parseInt(embedded[1] ?? '', 16), Number.parseInt(embedded[2] ?? '', 16)];
-  return { text: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`, family: 'ipv4' };
+  return {
+    address: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`,
+    prefix: 32,
+    family: 'ipv4',
+  };
 }

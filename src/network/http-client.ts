@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import { callbackify } from 'node:util';
 import ky, { type Options } from 'ky';
 import { Agent, buildConnector } from 'undici';
 import { ActionError } from '../action-error.js';
@@ -29,10 +30,13 @@ export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
   /** True when it is certain that the server never saw the request. */
   readonly notSent: boolean;
+  /** True when the server did answer, with more than this client reads. */
+  readonly tooLarge: boolean;
 
-  constructor(reason: string, options: { notSent: boolean; cause: unknown }) {
+  constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
     super(reason, { cause: options.cause });
-    this.notSent = options.notSent;
+    this.notSent = options.notSent ?? false;
+    this.tooLarge = options.tooLarge ?? false;
   }
 }
 
@@ -64,6 +68,9 @@ export class HttpClient {
   ): Promise<HttpAnswer> {
     const { json, signal, timeoutMs } = options;
     signal.throwIfAborted();
+    // fetch refuses such a URL too, but repeats the password in its error.
+    if (url.username !== '' || url.password !== '')
+      throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
     const limit = AbortSignal.timeout(timeoutMs);
     // ky hands on what it does not know to fetch, where undici reads it. Kept as an object without known keys, since
     // Node's own types of fetch belong to another version of undici.
@@ -84,7 +91,7 @@ export class HttpClient {
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       throw limit.aborted
-        ? new HttpFailure(`no answer within ${timeoutMs} ms`, { notSent: false, cause: error })
+        ? new HttpFailure(`no answer within ${timeoutMs} ms`, { cause: error })
         : failureOf(error);
     }
   }
@@ -95,29 +102,23 @@ export class HttpClient {
 }
 
 function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
+  const resolve = callbackify((host: string) => policy.resolve(host));
   const connect = buildConnector({
     timeout: CONNECT_TIMEOUT_MS,
     // Only addresses that policy allows are handed on, so what is checked is what is connected to.
-    lookup: (host, { all }, done) => {
-      policy.resolve(host).then(
-        (addresses) => {
-          const found = addresses.map((address) => ({ address, family: isIP(address) }));
-          const [first] = found;
-          if (all) done(null, found);
-          else done(null, first?.address ?? '', first?.family);
-        },
-        (error: unknown) => done(error instanceof Error ? error : new Error(String(error)), ''),
-      );
-    },
+    lookup: (host, { all }, done) =>
+      resolve(host, (error, addresses) => {
+        if (error) return done(error, '');
+        const found = addresses.map((address) => ({ address, family: isIP(address) }));
+        const [first] = found;
+        return all ? done(null, found) : done(null, first?.address ?? '', first?.family);
+      }),
   });
   return (options, done) => {
     const host = options.hostname.replace(/^\[|\]$/g, '');
     // An address is not looked up, so it is checked here.
     if (isIP(host) === 0) return connect(options, done);
-    policy.resolve(host).then(
-      () => connect(options, done),
-      (error: unknown) => done(error instanceof Error ? error : new Error(String(error)), null),
-    );
+    return resolve(host, (error) => (error ? done(error, null) : connect(options, done)));
   };
 }
 
@@ -129,10 +130,7 @@ async function boundedText(response: Response): Promise<string> {
   for await (const chunk of response.body) {
     bytes += chunk.length;
     if (bytes > MAX_BODY_BYTES)
-      throw new HttpFailure(`an answer of more than ${MAX_BODY_BYTES} bytes`, {
-        notSent: false,
-        cause: undefined,
-      });
+      throw new HttpFailure(`an answer of more than ${MAX_BODY_BYTES} bytes`, { tooLarge: true });
     chunks.push(chunk);
   }
   return Buffer.concat(chunks).toString('utf8');
@@ -157,5 +155,5 @@ function failureOf(error: unknown): Error {
     if (typeof code === 'string') return new HttpFailure(code, { notSent: NOT_SENT.has(code), cause: error });
     reason = cause.message;
   }
-  return new HttpFailure(reason, { notSent: false, cause: error });
+  return new HttpFailure(reason, { cause: error });
 }

@@ -1,0 +1,323 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { inspect } from 'node:util';
+import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
+import test, { type ExecutionContext } from 'ava';
+import { type ConnectionPolicy, HostPolicy } from '../../src/network/connection-policy.js';
+import { HttpClient, HttpFailure } from '../../src/network/http-client.js';
+import { eventually } from '../support/eventually.js';
+import { answering, serve } from './http-server.js';
+
+const MIB = 1024 * 1024;
+
+const calm = (more: { json?: unknown; timeoutMs?: number } = {}) => ({
+  signal: new AbortController().signal,
+  timeoutMs: 60_000,
+  ...more,
+});
+
+function open(t: ExecutionContext, policy?: ConnectionPolicy): HttpClient {
+  const http = new HttpClient(policy);
+  t.teardown(() => http.close());
+  return http;
+}
+
+async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<HttpFailure> {
+  const error = await t.throwsAsync(call, { instanceOf: HttpFailure });
+  if (error === undefined) throw new Error('it did not fail');
+  return error;
+}
+
+test('an answer is its status and its JSON body', async (t) => {
+  const http = open(t);
+  for (const [status, body, expected] of [
+    [200, '{"a": [1, "é"]}\n', { a: [1, 'é'] }],
+    [404, '{"errorCode": 100}', { errorCode: 100 }],
+    [200, '', undefined],
+    [500, ' \n', undefined],
+    [200, 'null', null],
+    [200, '<html>', '<html>'],
+    [200, '{"a": ', '{"a": '],
+  ] as const) {
+    const server = await serve(t, answering(status, body, { 'content-type': 'text/plain' }));
+    t.deepEqual(await http.call('GET', server.url, calm()), { status, body: expected });
+  }
+  const server = await serve(t, answering(204, ''));
+  t.deepEqual(await http.call('DELETE', server.url, calm()), { status: 204, body: undefined });
+});
+
+test('a body is sent as JSON, with the one content type that fleet takes', async (t) => {
+  let received = '';
+  const server = await serve(t, (request, response) => {
+    request.on('data', (chunk) => (received += chunk));
+    request.on('end', () => response.writeHead(201).end());
+  });
+  const { status } = await open(t).call('PUT', server.url, calm({ json: { name: 'é', options: [] } }));
+  t.is(status, 201);
+  t.is(received, '{"name":"é","options":[]}');
+  t.is(server.requests[0]?.method, 'PUT');
+  t.is(server.requests[0]?.headers['content-type'], 'application/json');
+});
+
+test('a call without a body sends none, nor a content type', async (t) => {
+  const server = await serve(t, answering(200, '{}'));
+  await open(t).call('GET', server.url, calm());
+  t.is(server.requests[0]?.headers['content-type'], undefined);
+  t.is(server.requests[0]?.headers['content-length'], undefined);
+});
+
+test('connections are kept open from one call to the next', async (t) => {
+  const server = await serve(t, answering(200, '{}'));
+  const http = open(t);
+  for (let times = 0; times < 20; times++) await http.call('GET', server.url, calm());
+  // A second one is made when a call comes before the last connection is free again.
+  t.true(server.connections() <= 2, `${server.connections()} connections`);
+});
+
+test('closing the client ends its connections and the calls that are under way', async (t) => {
+  const server = await serve(t, () => {});
+  const http = new HttpClient();
+  const call = failure(t, http.call('GET', server.url, calm()));
+  await eventually('the call is under way', () => server.requests.length === 1);
+  await http.close();
+  t.is((await call).message, 'UND_ERR_DESTROYED');
+  await eventually('the connection is closed', () => server.open() === 0);
+});
+
+test('one call does not wait for another', async (t) => {
+  const server = await serve(t, (request, response) => {
+    if (request.url === '/slow') return;
+    response.end('{}');
+  });
+  const http = open(t);
+  await http.call('GET', server.url, calm());
+  const caller = new AbortController();
+  const slow = http.call('GET', new URL('/slow', server.url), { signal: caller.signal, timeoutMs: 60_000 });
+  await eventually('the slow one is under way', () => server.requests.length === 2);
+  t.is((await http.call('GET', server.url, calm())).status, 200);
+  caller.abort(new Error('enough'));
+  await t.throwsAsync(slow, { message: 'enough' });
+});
+
+for (const method of ['GET', 'PUT', 'DELETE'] as const) {
+  test(`a ${method} that fails is not repeated, and may have been seen`, async (t) => {
+    const server = await serve(t, (request, response) => {
+      if (request.url === '/fails') request.socket.destroy();
+      else response.end('{}');
+    });
+    const http = open(t);
+    const fails = () =>
+      http.call(method, new URL('/fails', server.url), calm(method === 'PUT' ? { json: {} } : {}));
+    t.false((await failure(t, fails())).notSent);
+    await http.call('GET', server.url, calm());
+    t.false((await failure(t, fails())).notSent, 'nor on a connection that was used before');
+    t.is(server.requests.filter(({ url }) => url === '/fails').length, 2);
+  });
+
+  test(`a ${method} that is answered with 500 or 503 is not repeated`, async (t) => {
+    const server = await serve(t, answering(503, '', { 'retry-after': '0' }));
+    t.is((await open(t).call(method, server.url, calm())).status, 503);
+    t.is(server.requests.length, 1);
+  });
+}
+
+test('it is certain that a refused connection, or a name nobody knows, saw nothing', async (t) => {
+  const closed = await serve(t, answering(200));
+  await closed.stop();
+  const refused = await failure(t, open(t).call('PUT', closed.url, calm({ json: {} })));
+  t.is(refused.message, 'ECONNREFUSED');
+  t.true(refused.notSent);
+  const nobody = new HostPolicy(undefined, async () => {
+    throw Object.assign(new Error('no such host'), { code: 'ENOTFOUND' });
+  });
+  const unknown = await failure(
+    t,
+    open(t, nobody).call('PUT', new URL('http://a.test/'), calm({ json: {} })),
+  );
+  t.is(unknown.message, 'ENOTFOUND');
+  t.true(unknown.notSent);
+});
+
+test('a host that does not take the connection within three seconds saw nothing', async (t) => {
+  // A look-up that never ends keeps the connection from being made, as a machine that is gone does.
+  const gone: ConnectionPolicy = { resolve: () => new Promise(() => {}) };
+  // A connection that is being made keeps the process going, undici's timer for it does not.
+  const going = setInterval(() => {}, 1_000);
+  t.teardown(() => clearInterval(going));
+  const late = await failure(t, open(t, gone).call('PUT', new URL('http://a.test/'), calm({ json: {} })));
+  t.is(late.message, 'UND_ERR_CONNECT_TIMEOUT');
+  t.true(late.notSent);
+});
+
+test('a call ends at its time limit, before the answer or in the midst of it', async (t) => {
+  const server = await serve(t, (request, response) => {
+    if (request.url !== '/stalls') return;
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('{"units": [');
+  });
+  const http = open(t);
+  for (const path of ['/', '/stalls']) {
+    const late = await failure(t, http.call('GET', new URL(path, server.url), calm({ timeoutMs: 300 })));
+    t.is(late.message, 'no answer within 300 ms');
+    t.false(late.notSent);
+  }
+  await eventually('the server sees the connections close', () => server.open() === 0);
+});
+
+test('aborting ends a call in the midst of the answer, with the reason itself', async (t) => {
+  const server = await serve(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('{"units": [');
+  });
+  const caller = new AbortController();
+  const call = open(t).call('GET', server.url, { signal: caller.signal, timeoutMs: 60_000 });
+  await eventually('the call is under way', () => server.requests.length === 1);
+  const reason = new Error('the deadline passed');
+  caller.abort(reason);
+  t.is(await t.throwsAsync(call), reason);
+  await eventually('the server sees the connection close', () => server.open() === 0);
+});
+
+test('a call that is aborted already makes no connection', async (t) => {
+  const server = await serve(t, answering(200));
+  const reason = new Error('gone');
+  const call = open(t).call('GET', server.url, { signal: AbortSignal.abort(reason), timeoutMs: 60_000 });
+  t.is(await t.throwsAsync(call), reason);
+  t.is(server.connections(), 0);
+});
+
+test('a redirect is an answer, and its target is not contacted', async (t) => {
+  const target = await serve(t, answering(200, '{}'));
+  const http = open(t);
+  for (const status of [301, 302, 303, 307, 308]) {
+    const server = await serve(t, answering(status, '', { location: target.url.href }));
+    t.is((await http.call('GET', server.url, calm())).status, status);
+    t.is((await http.call('PUT', server.url, calm({ json: {} }))).status, status);
+  }
+  t.is(target.connections(), 0);
+});
+
+test('32 MiB are read, one byte more is too large', async (t) => {
+  const http = open(t);
+  const server = await serve(t, (request, response) => {
+    response.end(Buffer.alloc(Number(request.url?.slice(1)), ' '));
+  });
+  t.is((await http.call('GET', new URL(`/${32 * MIB}`, server.url), calm())).body, undefined);
+  const large = await failure(t, http.call('GET', new URL(`/${32 * MIB + 1}`, server.url), calm()));
+  t.true(large.tooLarge);
+  t.false(large.notSent);
+});
+
+test('a body without end is cut off', async (t) => {
+  const chunk = Buffer.alloc(MIB, ' ');
+  const server = await serve(t, (_request, response) => {
+    const more = () => {
+      while (!response.destroyed && response.write(chunk));
+    };
+    response.on('drain', more);
+    more();
+  });
+  t.true((await failure(t, open(t).call('GET', server.url, calm()))).tooLarge);
+  await eventually('the server sees the connection close', () => server.open() === 0);
+});
+
+for (const [encoding, bomb] of [
+  ['gzip', gzipSync(Buffer.alloc(64 * MIB, ' '))],
+  ['deflate', deflateSync(Buffer.alloc(64 * MIB, ' '))],
+  ['br', brotliCompressSync(Buffer.alloc(64 * MIB, ' '))],
+] as const) {
+  test(`a small ${encoding} body that stands for a very large one is cut off`, async (t) => {
+    t.true(bomb.length < MIB);
+    const server = await serve(t, answering(200, bomb, { 'content-encoding': encoding }));
+    t.true((await failure(t, open(t).call('GET', server.url, calm()))).tooLarge);
+  });
+}
+
+for (const [what, raw] of [
+  ['not HTTP at all', 'SSH-2.0-OpenSSH_9.2\r\n'],
+  ['half a header', 'HTTP/1.1 200 OK\r\nContent-Le'],
+  ['half a body', 'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}'],
+  ['a body of two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}'],
+  ['broken chunks', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n'],
+  ['a broken gzip body', 'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}'],
+  ['endless headers', `HTTP/1.1 200 OK\r\n${'x-a: b\r\n'.repeat(100_000)}\r\n`],
+] as const) {
+  test(`an answer with ${what} is a failure, and the request may have been seen`, async (t) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => socket.destroy());
+      socket.once('data', () => socket.end(raw));
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    t.teardown(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    t.false((await failure(t, open(t).call('GET', new URL(`http://127.0.0.1:${port}`), calm()))).notSent);
+  });
+}
+
+test('a URL with a password is refused without telling it', async (t) => {
+  const server = await serve(t, answering(200));
+  for (const user of ['user:pass-word', 'pass-word', ':pass-word']) {
+    const error = await failure(
+      t,
+      open(t).call('GET', new URL(`http://${user}@${server.url.host}/`), calm()),
+    );
+    t.false(inspect(error, { depth: 20, showHidden: true }).includes('pass-word'));
+    t.true(error.notSent);
+  }
+  t.is(server.connections(), 0);
+});
+
+for (const host of [
+  '127.0.0.1',
+  '[::ffff:127.0.0.1]',
+  '[::1]',
+  '0.0.0.0',
+  '2130706433',
+  '0x7f.1',
+  'localhost',
+  'a.test',
+]) {
+  test(`no connection is made to ${host}, which stands for a forbidden address`, async (t) => {
+    const server = await serve(t, answering(200));
+    const lookup = async (name: string) => [{ address: name === 'localhost' ? '::1' : '127.0.0.1' }];
+    for (const policy of [new HostPolicy(undefined, lookup), new HostPolicy(['10.0.0.0/8', '*'], lookup)]) {
+      const url = new URL(`http://${host}:${server.port}/`);
+      await t.throwsAsync(open(t, policy).call('GET', url, calm()), { code: 'forbidden' });
+    }
+    t.is(server.connections(), 0);
+  });
+}
+
+test('of the addresses of a name only an allowed one is connected to', async (t) => {
+  const allowed = await serve(t, answering(200));
+  const forbidden = await serve(t, answering(200), { host: '127.0.7.1', port: allowed.port });
+  const both = async () => [{ address: '127.0.7.1' }, { address: '127.0.0.1' }];
+  const url = new URL(`http://a.test:${allowed.port}/`);
+  t.is((await open(t, new HostPolicy(['127.0.0.1'], both)).call('GET', url, calm())).status, 200);
+  t.is(allowed.requests[0]?.headers.host, `a.test:${allowed.port}`);
+  t.is(forbidden.connections(), 0);
+});
+
+test('a name is looked up once for a connection, so that a second answer cannot lead elsewhere', async (t) => {
+  const allowed = await serve(t, answering(200, '{}', { connection: 'close' }));
+  const forbidden = await serve(t, answering(200), { host: '127.0.7.2', port: allowed.port });
+  let lookups = 0;
+  const rebinding = async () => [{ address: lookups++ === 0 ? '127.0.0.1' : '127.0.7.2' }];
+  const http = open(t, new HostPolicy(['127.0.0.1', 'a.test'], rebinding));
+  const url = new URL(`http://a.test:${allowed.port}/`);
+  t.is((await http.call('GET', url, calm())).status, 200);
+  t.is(lookups, 1);
+  // The connection was closed, so the next call needs another one.
+  await eventually('the connection is closed', () => allowed.open() === 0);
+  await t.throwsAsync(http.call('GET', url, calm()), { code: 'forbidden' });
+  t.is(lookups, 2);
+  t.is(allowed.requests.length, 1);
+  t.is(forbidden.connections(), 0);
+});
+
+test('a client of the operator may connect anywhere', async (t) => {
+  const server = await serve(t, answering(200));
+  t.is((await open(t).call('GET', server.url, calm())).status, 200);
+  t.is((await open(t).call('GET', new URL(`http://localhost:${server.port}`), calm())).status, 200);
+});

@@ -1,0 +1,114 @@
+import test from 'ava';
+import listUnitStates from '../../plugins/unit-states/index.js';
+import type { SandboxOptions } from '../../src/sandbox/sandbox.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { openAction } from './open-action.js';
+
+const on = (machine: string) => service('/bin/sleep 1d', { MachineID: machine });
+const WORLD: SandboxOptions = {
+  machines: TWO_MACHINES,
+  units: [
+    { name: 'db.service', options: on(MACHINE_B) },
+    { name: 'everywhere.service', options: service('/bin/sleep 1d', { Global: 'true' }) },
+    { name: 'failed.service', options: on(MACHINE_A), behaviour: 'fails-at-start' },
+    { name: 'nowhere.service', options: on('c'.repeat(32)) },
+    { name: 'web@1.service', options: on(MACHINE_A) },
+  ],
+};
+const ROWS = [
+  ['db.service', MACHINE_B],
+  ['everywhere.service', MACHINE_A],
+  ['everywhere.service', MACHINE_B],
+  ['failed.service', MACHINE_A],
+  ['web@1.service', MACHINE_A],
+] as const;
+
+const rows = async (answer: Promise<unknown>) =>
+  ((await answer) as { name: string; machineID: string }[]).map(({ name, machineID }) => [name, machineID]);
+
+test('list_unit_states lists every state with every documented key', async (t) => {
+  const { run, description, sandbox } = await openAction(t, listUnitStates, WORLD);
+  t.like(description, {
+    name: 'list_unit_states',
+    target: 'cluster',
+    effect: 'read',
+    redelivery: 'run-again',
+  });
+  t.deepEqual(await run(), sandbox.cluster.states());
+  const [failed] = (await run({ unit_name: 'failed.service' })) as { hash: string }[];
+  t.regex(failed?.hash ?? '', /^[0-9a-f]{40}$/);
+  t.deepEqual(failed as unknown, {
+    name: 'failed.service',
+    hash: failed?.hash,
+    machineID: MACHINE_A,
+    systemdLoadState: 'loaded',
+    systemdActiveState: 'failed',
+    systemdSubState: 'failed',
+  });
+});
+
+test('list_unit_states has null where fleet leaves a key out', async (t) => {
+  const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
+  const nothing = {
+    hash: null,
+    machineID: null,
+    systemdLoadState: null,
+    systemdActiveState: null,
+    systemdSubState: null,
+  };
+  sandbox.cluster.setState('web@1.service', nothing);
+  t.deepEqual(await run({ unit_name: 'web@1.service' }), [{ name: 'web@1.service', ...nothing }]);
+});
+
+for (const [parameters, expected] of [
+  [{}, ROWS],
+  [{ unit_name: 'db.service' }, ROWS.slice(0, 1)],
+  [{ unit_name: 'everywhere.service' }, ROWS.slice(1, 3)],
+  [{ unit_name: 'web@1.service' }, ROWS.slice(4)],
+  [{ unit_name: 'nowhere.service' }, []],
+  [{ unit_name: 'not-there.service' }, []],
+  [{ machine_id: MACHINE_B }, [ROWS[0], ROWS[2]]],
+  [{ machine_id: 'd'.repeat(32) }, []],
+  [{ unit_name: 'everywhere.service', machine_id: MACHINE_B }, [ROWS[2]]],
+  [{ unit_name: 'db.service', machine_id: MACHINE_A }, []],
+] as const) {
+  test(`list_unit_states with ${JSON.stringify(parameters)} lists ${expected.length}`, async (t) => {
+    const { run } = await openAction(t, listUnitStates, WORLD);
+    t.deepEqual(
+      await rows(run(parameters)),
+      expected.map((row) => [...row]),
+    );
+  });
+}
+
+test('list_unit_states never asks for the state of one unit by its path, which would end the connection', async (t) => {
+  const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
+  await run({ unit_name: 'web@1.service' });
+  t.deepEqual(
+    sandbox.cluster.requests.map(({ path }) => path),
+    ['/fleet/v1/state?unitName=web%401.service'],
+  );
+});
+
+for (const parameters of [
+  { unit_name: '' },
+  { unit_name: 'db' },
+  { unit_name: 'web*.service' },
+  { unit_name: '../machines' },
+  { unit_name: null },
+  { machine_id: 'abc' },
+  { machine_id: 7 },
+  { name: 'db.service' },
+]) {
+  test(`list_unit_states refuses the parameters ${JSON.stringify(parameters)}`, async (t) => {
+    const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
+    await t.throwsAsync(run(parameters), { code: 'invalid_parameters' });
+    t.is(sandbox.cluster.requests.length, 0);
+  });
+}
+
+test('list_unit_states passes on why a cluster cannot be asked', async (t) => {
+  const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
+  sandbox.cluster.members = [];
+  await t.throwsAsync(run(), { code: 'cluster_empty' });
+});
