@@ -203,6 +203,14 @@ export class ClusterState {
     return record.starts;
   }
 
+  /** Whether the unit goes up and down for as long as it is launched. */
+  flaps(name: string): boolean {
+    const record = this.#units.get(name);
+    if (record === undefined) return false;
+    this.#settle(record);
+    return record.showing.flaps;
+  }
+
   #madeUpUnits(count: number): SandboxUnit[] {
     return Array.from({ length: count }, () => ({
       name: `load-${String(++this.#madeUp).padStart(4, '0')}.service`,

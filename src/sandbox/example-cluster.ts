@@ -1,22 +1,32 @@
 import type { Machine, UnitOption } from '../plugin.js';
 import type { SandboxUnit } from './cluster.js';
+import type { MachineCondition } from './pretend-machine.js';
 
+const WEB_MACHINE = '4f8b02ce61d94a7f93e5b0d7a8c1264e';
+const WORKER_MACHINE = '91d7c64ab8f34e05a2c96e1f70b35d18';
 const DATA_MACHINE = 'c0a1f3d95b7e4d268f40a9716be2d583';
 
 /** Three machines; their addresses are loopback ones. */
 export const EXAMPLE_MACHINES: readonly Machine[] = [
   {
-    id: '4f8b02ce61d94a7f93e5b0d7a8c1264e',
+    id: WEB_MACHINE,
     primaryIP: '127.0.0.1',
     metadata: { region: 'eu-west', role: 'web' },
   },
   {
-    id: '91d7c64ab8f34e05a2c96e1f70b35d18',
+    id: WORKER_MACHINE,
     primaryIP: '127.0.0.2',
     metadata: { region: 'eu-west', role: 'worker' },
   },
   { id: DATA_MACHINE, primaryIP: '127.0.0.3', metadata: { region: 'eu-central', role: 'data', disk: 'ssd' } },
 ];
+
+/** How the three machines are found over SSH: Docker's daemon is down on one, the disk of another is nearly full. */
+export const EXAMPLE_CONDITIONS: ReadonlyMap<string, MachineCondition> = new Map([
+  [WEB_MACHINE, { dockerRuns: true, diskUsePercent: 47 }],
+  [WORKER_MACHINE, { dockerRuns: false, diskUsePercent: 63 }],
+  [DATA_MACHINE, { dockerRuns: true, diskUsePercent: 91 }],
+]);
 
 /** What a small web shop would run, with the states that an operator meets: failed, flapping, unscheduled, stopped. */
 export const EXAMPLE_UNITS: readonly SandboxUnit[] = [

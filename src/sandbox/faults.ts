@@ -22,6 +22,29 @@ export type Fault =
       times?: number;
     };
 
+/**
+ * What goes wrong over SSH:
+ * - `refuse`: the socket is not listening, open connections are cut
+ * - `hang`: the command is taken and does not end by itself: only when its stdin is closed, or its limit is over
+ * - `drop`: the connection is cut when the command has been taken
+ * - `exit`: the command ends at once, with this status and output
+ */
+export type SshFault =
+  | { kind: 'refuse'; host?: string }
+  | ({ kind: 'hang' | 'drop' } & CommandAim)
+  | ({ kind: 'exit'; status: number; stdout?: string; stderr?: string } & CommandAim);
+
+interface CommandAim {
+  /** The address that was asked. */
+  host?: string;
+  /** What the program and its arguments, joined by spaces, begin with, or a pattern for them. */
+  command?: string | RegExp;
+  /** How many commands it strikes before it ends by itself; left out: all. */
+  times?: number;
+}
+
+export type CommandFault = Exclude<SshFault, { kind: 'refuse' }>;
+
 export type AnswerFaultKind =
   | 'hang'
   | '500'
@@ -32,7 +55,7 @@ export type AnswerFaultKind =
   | 'garbage'
   | 'redirect';
 
-type AnswerFault = Exclude<Fault, { kind: 'refuse' }>;
+export type AnswerFault = Exclude<Fault, { kind: 'refuse' }>;
 
 interface Target {
   host: string;
@@ -41,11 +64,11 @@ interface Target {
 }
 
 /** The faults in force on one service; the one added first strikes first. */
-export class AnswerFaults {
-  readonly #active = new Map<AnswerFault, number>();
+export class OrderedFaults<F extends { times?: number }> {
+  readonly #active = new Map<F, number>();
 
   /** @returns ends the fault */
-  add(fault: AnswerFault): () => void {
+  add(fault: F): () => void {
     // A copy, so that the same object can be added twice.
     const added = { ...fault };
     this.#active.set(added, fault.times ?? Infinity);
@@ -54,21 +77,34 @@ export class AnswerFaults {
     };
   }
 
-  /** What is to befall this request, counted as a strike. */
-  strike(target: Target): AnswerFaultKind | undefined {
+  /** The fault that is to befall what it concerns, counted as a strike. */
+  strike(isConcerned: (fault: F) => boolean): F | undefined {
     for (const [fault, left] of this.#active) {
-      if (!concerns(fault, target)) continue;
+      if (!isConcerned(fault)) continue;
       if (left > 1) this.#active.set(fault, left - 1);
       else this.#active.delete(fault);
-      return fault.kind;
+      return fault;
     }
     return undefined;
   }
 }
 
-function concerns({ host, method, path }: AnswerFault, target: Target): boolean {
+/** Whether a fault is meant for this request. */
+export function concerns({ host, method, path }: AnswerFault, target: Target): boolean {
   if (host !== undefined && host !== target.host) return false;
   if (method !== undefined && method.toUpperCase() !== target.method) return false;
-  if (path === undefined) return true;
-  return typeof path === 'string' ? target.path.startsWith(path) : target.path.search(path) >= 0;
+  return path === undefined || fits(path, target.path);
+}
+
+/** Whether a fault is meant for this command. */
+export function concernsCommand(
+  { host, command }: CommandFault,
+  target: { host: string; argv: readonly string[] },
+): boolean {
+  if (host !== undefined && host !== target.host) return false;
+  return command === undefined || fits(command, target.argv.join(' '));
+}
+
+function fits(pattern: string | RegExp, text: string): boolean {
+  return typeof pattern === 'string' ? text.startsWith(pattern) : text.search(pattern) >= 0;
 }

@@ -1,8 +1,7 @@
-import { randomInt } from 'node:crypto';
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Clock } from '../plugin.js';
-import { type AnswerFaultKind, AnswerFaults, type Fault } from './faults.js';
+import { Endpoints } from './endpoints.js';
+import { type AnswerFault, type AnswerFaultKind, concerns, type Fault, OrderedFaults } from './faults.js';
 
 /** A request in the log. */
 export interface ReceivedRequest {
@@ -43,18 +42,6 @@ interface ServiceLogic {
   answerDelay: number;
 }
 
-interface Endpoint {
-  host: string;
-  port: number;
-  server: Server | undefined;
-  opening: Promise<void> | undefined;
-  /** How many `refuse` faults keep it closed. */
-  refusals: number;
-}
-
-// Below the ports that systems hand out by themselves (from 32768 on Linux, 49152 elsewhere), so that none of those
-// takes the port of an address while a `refuse` fault keeps it closed.
-const FREE_PORTS = { from: 20_000, to: 32_000 };
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_LOGGED = 10_000;
 
@@ -63,11 +50,12 @@ export class LoopbackService {
   /** The latest requests, oldest first; a long-running sandbox forgets those before the last ten thousand. */
   readonly requests: ReceivedRequest[] = [];
   readonly #logic: ServiceLogic;
-  readonly #faults = new AnswerFaults();
-  readonly #endpoints: Endpoint[] = [];
+  readonly #faults = new OrderedFaults<AnswerFault>();
+  readonly #endpoints = new Endpoints(() =>
+    createServer((request, response) => this.#receive(request, response)),
+  );
   readonly #delayed = new Set<() => void>();
   #underWay = 0;
-  #stopped = false;
 
   constructor(logic: ServiceLogic) {
     this.#logic = logic;
@@ -78,19 +66,8 @@ export class LoopbackService {
    * is not this machine's.
    * @returns the port
    */
-  async listen(hosts: readonly string[], port: number): Promise<number> {
-    for (let triesLeft = 20; ; triesLeft--) {
-      const candidate = port === 0 ? randomInt(FREE_PORTS.from, FREE_PORTS.to) : port;
-      try {
-        await this.#openAll(hosts, candidate);
-        return candidate;
-      } catch (error) {
-        if (port === 0 && triesLeft > 1 && isPortTaken(error)) continue;
-        throw new Error(`the sandbox cannot listen on port ${candidate} of ${hosts.join(', ')}`, {
-          cause: error,
-        });
-      }
-    }
+  listen(hosts: readonly string[], port: number): Promise<number> {
+    return this.#endpoints.listen(hosts, port);
   }
 
   /**
@@ -98,64 +75,16 @@ export class LoopbackService {
    * @returns ends it; after `refuse`, resolves when the service listens again
    */
   fail(fault: Fault): () => Promise<void> {
-    if (fault.kind !== 'refuse') {
-      const end = this.#faults.add(fault);
-      return async () => end();
-    }
-    const { host } = fault;
-    const struck = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
-    if (struck.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
-    for (const endpoint of struck) {
-      endpoint.refusals++;
-      close(endpoint);
-    }
-    let ended = false;
-    return async () => {
-      if (ended) return;
-      ended = true;
-      for (const endpoint of struck) endpoint.refusals--;
-      await Promise.all(struck.map((endpoint) => this.#open(endpoint)));
-    };
+    if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
+    const end = this.#faults.add(fault);
+    return async () => end();
   }
 
   /** Stops listening and cuts every connection, answered or not. */
   stop(): void {
-    this.#stopped = true;
-    for (const endpoint of this.#endpoints) close(endpoint);
+    this.#endpoints.stop();
     for (const cancel of this.#delayed) cancel();
     this.#delayed.clear();
-  }
-
-  async #openAll(hosts: readonly string[], port: number): Promise<void> {
-    const endpoints = hosts.map(
-      (host): Endpoint => ({ host, port, server: undefined, opening: undefined, refusals: 0 }),
-    );
-    this.#endpoints.push(...endpoints);
-    try {
-      for (const endpoint of endpoints) await this.#open(endpoint);
-    } catch (error) {
-      endpoints.forEach(close);
-      this.#endpoints.splice(this.#endpoints.length - endpoints.length);
-      throw error;
-    }
-  }
-
-  #open(endpoint: Endpoint): Promise<void> {
-    endpoint.opening ??= this.#bind(endpoint).finally(() => {
-      endpoint.opening = undefined;
-    });
-    return endpoint.opening;
-  }
-
-  async #bind(endpoint: Endpoint): Promise<void> {
-    const wanted = () => !this.#stopped && endpoint.refusals === 0;
-    if (!wanted() || endpoint.server !== undefined) return;
-    const server = createServer((request, response) => this.#receive(request, response));
-    server.listen({ host: endpoint.host, port: endpoint.port });
-    await once(server, 'listening');
-    endpoint.server = server;
-    // Refused or stopped meanwhile, when there was no server yet to close.
-    if (!wanted()) close(endpoint);
   }
 
   #receive(request: IncomingMessage, response: ServerResponse): void {
@@ -169,7 +98,7 @@ export class LoopbackService {
     this.requests.push({ method, path, host, concurrent: this.#underWay });
     if (this.requests.length > MAX_LOGGED) this.requests.shift();
 
-    const fault = this.#faults.strike({ host, method, path });
+    const fault = this.#faults.strike((each) => concerns(each, { host, method, path }))?.kind;
     if (fault === 'hang') return;
     if (fault === 'drop') {
       request.socket.destroy();
@@ -212,16 +141,6 @@ export class LoopbackService {
     });
     this.#delayed.add(cancel);
   }
-}
-
-function isPortTaken(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE';
-}
-
-function close(endpoint: Endpoint): void {
-  endpoint.server?.close();
-  endpoint.server?.closeAllConnections();
-  endpoint.server = undefined;
 }
 
 /** Calls back with the body, or undefined when it is larger than this service reads; never when it does not end. */

@@ -2,10 +2,11 @@ import type { Clock, Machine } from '../plugin.js';
 import { systemClock } from '../runtime/system-clock.js';
 import type { ClusterDelays, SandboxUnit } from './cluster.js';
 import { answerDiscovery, discoveryFailure } from './discovery.js';
-import { EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';
+import { EXAMPLE_CONDITIONS, EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';
 import { LoopbackService } from './loopback-service.js';
 import { PAGE_SIZE } from './paging.js';
 import { SandboxCluster } from './sandbox-cluster.js';
+import type { SshServer } from './ssh-server.js';
 
 /** What a cluster holds and how it is found. */
 interface SandboxClusterOptions {
@@ -27,6 +28,8 @@ export interface SandboxOptions extends SandboxClusterOptions {
   fleetHosts?: readonly string[];
   /** The port of every cluster's fleet API; left out or 0: a free one. */
   fleetPort?: number;
+  /** Whether the machines of the first cluster, as they are at the start, take commands over SSH; left out: no. */
+  ssh?: boolean;
   /** In milliseconds; left out: those of `DEFAULT_DELAYS`. */
   delays?: Partial<SandboxDelays>;
 }
@@ -37,6 +40,11 @@ interface SandboxDelays extends ClusterDelays {
 }
 
 const DEFAULT_DELAYS: SandboxDelays = { change: 150, report: 50, linger: 150, answer: 0 };
+
+export type SandboxSsh = Pick<
+  SshServer,
+  'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail'
+>;
 
 /** A running pretend world: one discovery service, and clusters whose fleet APIs share one port. */
 export interface Sandbox {
@@ -50,6 +58,8 @@ export interface Sandbox {
   readonly discoveryUrl: string;
   /** For `FLEET_API_PORT`. */
   readonly fleetPort: number;
+  /** How to reach the machines over SSH, what they were asked to run, and faults; undefined unless asked for. */
+  readonly ssh: SandboxSsh | undefined;
   /**
    * Adds a cluster. fleet's API does not say which cluster it belongs to, so each needs addresses of its own.
    * @param options.hosts loopback addresses, such as `['127.0.0.21']`; left out: none when `members` are given
@@ -64,7 +74,8 @@ export interface Sandbox {
 }
 
 /**
- * Starts a pretend CoreOS cluster on loopback: etcd discovery and fleet's API, in this process and in memory.
+ * Starts a pretend CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
+ * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops.
  *
  * Stop it when done; until then its sockets keep the process alive.
  */
@@ -102,6 +113,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const discoveryPort = await discovery.listen(['127.0.0.1'], 0);
   try {
     const first = await add(token, fleetHosts, fleetPort, options);
+    const ssh = options.ssh === true ? await startSsh(first.cluster, clock) : undefined;
     let hostsTaken = 0;
     return {
       cluster: first.cluster,
@@ -109,17 +121,27 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       discovery,
       discoveryUrl: `http://127.0.0.1:${discoveryPort}`,
       fleetPort: first.port,
+      ssh,
       addCluster: async (name, { hosts, ...contents } = {}) => {
         const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostsTaken}`] : []);
         const { cluster } = await add(name, own, first.port, contents);
         return cluster;
       },
-      stop: async () => stop(),
+      stop: async () => {
+        stop();
+        await ssh?.stop();
+      },
     };
   } catch (error) {
     stop();
     throw error;
   }
+}
+
+async function startSsh(cluster: SandboxCluster, clock: Clock): Promise<SshServer> {
+  // Loaded only when it is wanted: ssh2 takes a good part of a second.
+  const { SshServer } = await import('./ssh-server.js');
+  return SshServer.start({ cluster, clock, conditions: EXAMPLE_CONDITIONS });
 }
 
 function newCluster(

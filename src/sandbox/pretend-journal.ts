@@ -1,0 +1,230 @@
+import type { Unit, UnitState } from '../plugin.js';
+import type { ClusterState } from './cluster.js';
+import { parseJournalTime } from './journal-time.js';
+import type { CommandResult, PretendMachine } from './pretend-machine.js';
+import { scatter, seedOf } from './scatter.js';
+
+/** What the journal is made from. */
+export type JournalSource = Pick<ClusterState, 'unit' | 'states' | 'flaps'>;
+
+interface Entry {
+  /** Milliseconds since the epoch. */
+  at: number;
+  /** Who writes, as `docker[1234]`. */
+  from: string;
+  text: string;
+}
+
+/** How often a unit that runs writes something. */
+const SLOT_MS = 30_000;
+const HOUR = 3_600_000;
+const SYSTEMD = 'systemd[1]';
+
+/**
+ * Answers journalctl as that of systemd 252 does, for the options `--unit=`, `--no-pager`, `--lines=`,
+ * `--output=short`, `--since=`, `--until=` and `--reverse`. Undefined when there are others, or no unit.
+ *
+ * As there, `--lines` counts from `since` onwards; without `since` it counts back from the end, and `until` then
+ * takes away from those; with `--reverse` it counts back from `until`.
+ */
+export function answerJournalctl(
+  args: readonly string[],
+  machine: PretendMachine,
+  { source, now }: { source: JournalSource; now: number },
+): CommandResult | undefined {
+  const options = readOptions(args);
+  const unit = options?.get('unit');
+  if (options === undefined || unit === undefined) return undefined;
+
+  const lines = options.get('lines') ?? String(Number.MAX_SAFE_INTEGER);
+  if (!/^\d+$/.test(lines)) return refused(`Failed to parse lines '${lines}'`);
+  const bounds = new Map<string, number>();
+  for (const name of ['since', 'until']) {
+    const text = options.get(name);
+    const at = text === undefined ? undefined : parseJournalTime(text, now);
+    if (text !== undefined && at === undefined) return refused(`Failed to parse timestamp: ${text}`);
+    if (at !== undefined) bounds.set(name, at);
+  }
+  const since = bounds.get('since');
+  const until = bounds.get('until') ?? Infinity;
+  if (since !== undefined && since > until) return refused('--since= must be before --until=.');
+
+  const reverse = options.has('reverse');
+  const entries = select(newestFirst(unit, machine, source, now), {
+    since,
+    until,
+    count: Number(lines),
+    reverse,
+  });
+  if (entries.length === 0) return { status: 0, stdout: '-- No entries --\n' };
+  return { status: 0, stdout: entries.map((entry) => shortLine(entry, machine.hostName)).join('') };
+}
+
+/** The options with their values; undefined when one is unknown or stands twice. */
+function readOptions(args: readonly string[]): Map<string, string> | undefined {
+  const options = new Map<string, string>();
+  for (const arg of args) {
+    const [, name, value = ''] = /^--(unit|lines|since|until)=(.*)$/s.exec(arg) ?? [];
+    if (name === undefined && !FLAGS.includes(arg)) return undefined;
+    const key = name ?? arg.slice(2);
+    if (options.has(key)) return undefined;
+    options.set(key, value);
+  }
+  return options;
+}
+
+const FLAGS: readonly string[] = ['--no-pager', '--reverse', '--output=short'];
+
+function refused(reason: string): CommandResult {
+  return { status: 1, stderr: `${reason}\n` };
+}
+
+function select(
+  entries: Iterable<Entry>,
+  {
+    since = -Infinity,
+    until,
+    count,
+    reverse,
+  }: { since: number | undefined; until: number; count: number; reverse: boolean },
+): Entry[] {
+  const newest: Entry[] = [];
+  // Forwards from `since` the first ones are wanted, which come last here.
+  const most = since === -Infinity || reverse ? count : Infinity;
+  let counted = 0;
+  for (const entry of entries) {
+    if (counted >= most || entry.at < since) break;
+    const inTime = entry.at <= until;
+    if (inTime) newest.push(entry);
+    if (inTime || !reverse) counted += 1;
+  }
+  return reverse ? newest : newest.toReversed().slice(0, count);
+}
+
+/** What a unit wrote on a machine: the same each time, but for what has been added since. */
+function* newestFirst(
+  name: string,
+  machine: PretendMachine,
+  source: JournalSource,
+  now: number,
+): Generator<Entry> {
+  const row = source.states().find((state) => state.name === name && state.machineID === machine.id);
+  if (row === undefined) return;
+  const { first, work, workUntil, last } = story(name, row, machine, { source, now });
+  yield* last.toReversed();
+  const from = machine.bootedAt + HOUR;
+  for (let slot = Math.floor(workUntil / SLOT_MS) - 1; slot * SLOT_MS >= from; slot--) {
+    yield* work(slot).toReversed();
+  }
+  yield* first.toReversed();
+}
+
+interface Story {
+  first: readonly Entry[];
+  /** What it writes in one slot of time. */
+  work: (slot: number) => readonly Entry[];
+  workUntil: number;
+  last: readonly Entry[];
+}
+
+function story(
+  name: string,
+  { systemdActiveState: active }: UnitState,
+  machine: PretendMachine,
+  { source, now }: { source: JournalSource; now: number },
+): Story {
+  const unit = source.unit(name);
+  const options = typeof unit === 'object' ? unit.options : [];
+  const seed = seedOf(machine.id, name);
+  const description = describe(name, options);
+  const writer = `${programOf(options)}[${1_000 + (seed % 20_000)}]`;
+  const begin = machine.bootedAt + 20_000 + (seed % 20_000);
+
+  const systemd = (at: number, text: string): Entry => ({ at, from: SYSTEMD, text });
+  const crash = (at: number): Entry[] => [
+    { at, from: writer, text: 'fatal: cannot reach the backend: connection refused' },
+    systemd(at + 40, `${name}: Main process exited, code=exited, status=1/FAILURE`),
+    systemd(at + 41, `${name}: Unit entered failed state.`),
+    systemd(at + 41, `${name}: Failed with result 'exit-code'.`),
+  ];
+  const starting = systemd(begin, `Starting ${description}...`);
+  const up = systemd(
+    begin + 300,
+    `${VERBS[name.slice(name.lastIndexOf('.') + 1)] ?? 'Started'} ${description}.`,
+  );
+  const idle: Story = { first: [starting, up], work: () => [], workUntil: now, last: [] };
+
+  if (source.flaps(name)) {
+    const again = (slot: number) => [
+      systemd(slot * SLOT_MS, `Started ${description}.`),
+      ...crash(slot * SLOT_MS + 2_000),
+      systemd(slot * SLOT_MS + 12_000, `${name}: Service hold-off time over, scheduling restart.`),
+      systemd(slot * SLOT_MS + 12_010, `Stopped ${description}.`),
+    ];
+    return { ...idle, work: again };
+  }
+  if (active === 'failed') return { ...idle, last: crash(begin + 5_000) };
+  if (active === 'activating') return { ...idle, first: [starting] };
+  if (!name.endsWith('.service')) return idle;
+  const work = (slot: number): Entry[] => {
+    const number = scatter(seed ^ slot);
+    const text = WORK[number % WORK.length]?.(number >>> 4) ?? '';
+    return [{ at: slot * SLOT_MS + (number % SLOT_MS), from: writer, text }];
+  };
+  if (active === 'active') return { ...idle, work };
+  const stopped = machine.bootedAt + 2 * HOUR;
+  return {
+    ...idle,
+    work,
+    workUntil: stopped,
+    last: [systemd(stopped, `Stopping ${description}...`), systemd(stopped + 500, `Stopped ${description}.`)],
+  };
+}
+
+/** What systemd says once a unit is up, by its type; `Started` for all others. */
+const VERBS: Readonly<Record<string, string>> = {
+  automount: 'Set up automount',
+  mount: 'Mounted',
+  socket: 'Listening on',
+  target: 'Reached target',
+};
+
+const WORK: readonly ((number: number) => string)[] = [
+  (number) => `GET /healthz 200 ${(number % 9) + 1} ms`,
+  (number) => `accepted connection from 10.0.${number % 4}.${(number % 250) + 1}`,
+  (number) => `${(number % 900) + 20} requests in the last minute, slowest ${(number % 700) + 30} ms`,
+  (number) => `cache: ${number % 100}% hits`,
+  (number) => `job ${number % 100_000} done in ${(number % 4_000) + 12} ms`,
+];
+
+/** A unit's description with the commonest specifiers filled in (systemd.unit(5)). */
+function describe(name: string, options: Unit['options']): string {
+  const description = options.find(
+    (option) => option.section === 'Unit' && option.name === 'Description',
+  )?.value;
+  const prefix = name.slice(0, name.lastIndexOf('.'));
+  const at = prefix.indexOf('@');
+  const values: Record<string, string> = {
+    '%n': name,
+    '%p': at < 0 ? prefix : prefix.slice(0, at),
+    '%i': at < 0 ? '' : prefix.slice(at + 1),
+  };
+  return (description ?? name).replace(/%[nip]/g, (specifier) => values[specifier] ?? '');
+}
+
+/** The name of what a service runs, as it stands in the journal. */
+function programOf(options: Unit['options']): string {
+  const command =
+    options.find(({ section, name }) => section === 'Service' && name === 'ExecStart')?.value ?? '';
+  const [path = ''] = command.split(' ');
+  return path.slice(path.lastIndexOf('/') + 1) || 'sh';
+}
+
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+function shortLine({ at, from, text }: Entry, hostName: string): string {
+  const date = new Date(at);
+  const day = String(date.getUTCDate()).padStart(2, '0');
+  const time = date.toISOString().slice(11, 19);
+  return `${MONTHS[date.getUTCMonth()]} ${day} ${time} ${hostName} ${from}: ${text}\n`;
+}

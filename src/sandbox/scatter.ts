@@ -1,0 +1,14 @@
+import { createHash } from 'node:crypto';
+
+/** A number below 2^32 that is always the same for the same texts. */
+export function seedOf(...texts: readonly string[]): number {
+  return createHash('sha1').update(JSON.stringify(texts)).digest().readUInt32BE(0);
+}
+
+/** Scatters numbers over all below 2^32: those that are near each other, too (the finalizer of MurmurHash3). */
+export function scatter(number: number): number {
+  let mixed = number ^ (number >>> 16);
+  mixed = Math.imul(mixed, 0x85ebca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}

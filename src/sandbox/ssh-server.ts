@@ -1,0 +1,260 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer, isIPv4, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
+import type { Clock, Machine } from '../plugin.js';
+import { knownHostName } from '../ssh/known-hosts.js';
+import { Endpoints } from './endpoints.js';
+import { type CommandFault, concernsCommand, OrderedFaults, type SshFault } from './faults.js';
+import { answerCommand } from './machine-commands.js';
+import type { JournalSource } from './pretend-journal.js';
+import {
+  type CommandResult,
+  type MachineCondition,
+  type PretendMachine,
+  pretendMachine,
+} from './pretend-machine.js';
+import { readWrappedCommand } from './wrapped-command.js';
+
+/** A command in the log. */
+export interface ReceivedCommand {
+  /** The address that was asked. */
+  host: string;
+  argv: readonly string[];
+  /** Whether it was to run as root. */
+  sudo: boolean;
+}
+
+interface SshServerSetup {
+  cluster: JournalSource & { readonly machines: readonly Machine[] };
+  clock: Clock;
+  /** How machines are found, by their ids; those that are missing are well. */
+  conditions: ReadonlyMap<string, Partial<MachineCondition>>;
+}
+
+const USER = 'core';
+const MAX_LOGGED = 10_000;
+
+/** As shells have it for a program that is not there. */
+const NOT_FOUND = 127;
+const ENDED_BY_TERM = 128 + 15;
+/** timeout(1), when the limit is over. */
+const ENDED_BY_LIMIT = 124;
+
+/**
+ * The SSH servers of pretend machines, on their loopback addresses and all on one port. They take the commands of
+ * `RemoteShell`, answer those that the actions of this project run, and execute nothing: whatever else is sent ends
+ * with status 127 and a message.
+ */
+export class SshServer {
+  /** The latest commands, oldest first; a long-running sandbox forgets those before the last ten thousand. */
+  readonly commands: ReceivedCommand[] = [];
+  /** The only login name that is taken. */
+  readonly user = USER;
+  /** Of the only key that is taken, in OpenSSH's format. */
+  readonly privateKeyFile: string;
+  readonly knownHostsFile: string;
+  readonly #folder: string;
+  readonly #setup: SshServerSetup;
+  readonly #machines: ReadonlyMap<string, PretendMachine>;
+  readonly #hostKeys: ReadonlyMap<string, KeyPair>;
+  readonly #loginKey: KeyPair = newKeyPair();
+  readonly #faults = new OrderedFaults<CommandFault>();
+  readonly #endpoints = new Endpoints((host) => this.#newServer(host));
+  #port = 0;
+
+  private constructor(folder: string, setup: SshServerSetup) {
+    this.#folder = folder;
+    this.#setup = setup;
+    this.privateKeyFile = join(folder, 'id_ed25519');
+    this.knownHostsFile = join(folder, 'known_hosts');
+    this.#machines = machinesByAddress(setup);
+    this.#hostKeys = new Map([...this.#machines.keys()].map((host) => [host, newKeyPair()]));
+  }
+
+  /**
+   * Listens on the addresses of the cluster's machines: those that are loopback addresses, and that this system has
+   * (Linux has all of 127.0.0.0/8, others 127.0.0.1 alone).
+   */
+  static async start(setup: SshServerSetup): Promise<SshServer> {
+    const server = new SshServer(await mkdtemp(join(tmpdir(), 'fleet-manager-sandbox-')), setup);
+    try {
+      await server.#start();
+      return server;
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** For `SSH_PORT`. */
+  get port(): number {
+    return this.#port;
+  }
+
+  /** The addresses it listens on. */
+  get hosts(): string[] {
+    return this.#endpoints.hosts;
+  }
+
+  /**
+   * Lets something go wrong.
+   * @returns ends it; after `refuse`, resolves when the machines listen again
+   */
+  fail(fault: SshFault): () => Promise<void> {
+    if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
+    const end = this.#faults.add(fault);
+    return async () => end();
+  }
+
+  /** Stops listening, cuts every connection and removes the files; the sandbox calls it. */
+  async stop(): Promise<void> {
+    this.#endpoints.stop();
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  async #start(): Promise<void> {
+    this.#port = await this.#endpoints.listen([...this.#machines.keys()], 0, { skipMissing: true });
+    const lines = this.hosts.map((host) => {
+      const key = this.#hostKeys.get(host)?.publicKey ?? '';
+      return `${knownHostName(host, this.#port)} ${key}\n`;
+    });
+    await writeFile(this.knownHostsFile, lines.join(''), { mode: 0o600 });
+    await writeFile(this.privateKeyFile, this.#loginKey.privateKey, { mode: 0o600 });
+  }
+
+  #newServer(host: string): Server {
+    const hostKeys = [this.#hostKeys.get(host)?.privateKey ?? ''];
+    return createServer({ noDelay: true }, (socket) => {
+      // One for each connection: ssh2 does not tell which socket a connection came on.
+      const server = new ssh2.Server({ hostKeys }, (client) => this.#welcome(client, { host, socket }));
+      server.injectSocket(socket);
+    });
+  }
+
+  #welcome(client: Connection, peer: Peer): void {
+    // A client that cuts the connection or cannot agree on a key.
+    client.on('error', () => undefined);
+    client.on('authentication', (context) => this.#admit(context));
+    // ssh2 refuses everything that nobody listens for: shells, terminals, file transfer, forwarding.
+    client.on('session', (accept) => {
+      accept().on('exec', (start, _refuse, { command }) => this.#run(command, start(), peer));
+    });
+  }
+
+  #admit(context: AuthContext): void {
+    const { key } = this.#loginKey;
+    const isLogin =
+      context.method === 'publickey' &&
+      context.username === USER &&
+      context.key.data.equals(key.getPublicSSH()) &&
+      isProven(context, key);
+    if (isLogin) context.accept();
+    else context.reject(['publickey']);
+  }
+
+  #run(line: string, channel: ServerChannel, { host, socket }: Peer): void {
+    channel.on('error', () => undefined);
+    // stdin is read only to see its end.
+    channel.resume();
+    const wrapped = readWrappedCommand(line);
+    if (wrapped === undefined) {
+      finish(channel, unknownCommand(line));
+      return;
+    }
+    const { argv, sudo, limitSeconds } = wrapped;
+    this.commands.push({ host, argv, sudo });
+    if (this.commands.length > MAX_LOGGED) this.commands.shift();
+
+    const fault = this.#faults.strike((each) => concernsCommand(each, { host, argv }));
+    if (fault === undefined) finish(channel, this.#answer(host, argv));
+    else if (fault.kind === 'exit') finish(channel, fault);
+    else if (fault.kind === 'drop') socket.destroy();
+    else this.#hang(channel, limitSeconds);
+  }
+
+  #answer(host: string, argv: readonly string[]): CommandResult {
+    const { cluster, clock } = this.#setup;
+    const machine = this.#machines.get(host);
+    const answer = machine && answerCommand(argv, machine, { source: cluster, now: clock.now() });
+    return answer ?? unknownCommand(argv.join(' '));
+  }
+
+  /** Does what the wrapped command does when its program does not end. */
+  #hang(channel: ServerChannel, limitSeconds: number): void {
+    const end = (status: number) => {
+      cancelLimit();
+      channel.off('end', terminate);
+      finish(channel, { status });
+    };
+    const terminate = () => end(ENDED_BY_TERM);
+    const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
+    // Also where the connection is lost.
+    channel.once('end', terminate);
+  }
+}
+
+interface Peer {
+  host: string;
+  socket: Socket;
+}
+
+interface KeyPair {
+  /** In OpenSSH's format. */
+  privateKey: string;
+  /** `TYPE BASE64`. */
+  publicKey: string;
+  key: ParsedKey;
+}
+
+function newKeyPair(): KeyPair {
+  for (;;) {
+    const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
+    const key = ssh2.utils.parseKey(privateKey);
+    // ssh2 1.17 loses a byte of every public key that begins with a zero, one in 256, and cannot read it back.
+    if (!(key instanceof Error)) return { privateKey, publicKey, key };
+  }
+}
+
+/** Of several machines with one address the first answers there. */
+function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, PretendMachine> {
+  const machines = new Map<string, PretendMachine>();
+  for (const { id, primaryIP } of cluster.machines) {
+    if (primaryIP === null || !isLoopback(primaryIP) || machines.has(primaryIP)) continue;
+    machines.set(primaryIP, pretendMachine(id, clock.now(), conditions.get(id)));
+  }
+  return machines;
+}
+
+function isLoopback(address: string): boolean {
+  return isIPv4(address) && address.startsWith('127.');
+}
+
+/** Whether the client owns the key. Without a signature it only asks whether it may log in with it. */
+function isProven(
+  { signature, blob, hashAlgo }: Extract<AuthContext, { method: 'publickey' }>,
+  key: ParsedKey,
+): boolean {
+  if (signature === undefined || blob === undefined) return signature === undefined;
+  const verified: unknown = key.verify(blob, signature, hashAlgo);
+  // It gives an Error for a signature that cannot be one.
+  return verified === true;
+}
+
+function unknownCommand(text: string): CommandResult {
+  const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text;
+  return { status: NOT_FOUND, stderr: `sandbox: a pretend machine does not know this command: ${shown}\n` };
+}
+
+function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
+  // The connection is gone, and with it whoever would read this.
+  if (!channel.stderr.writable) return;
+  // One after the other: a channel of ssh2 can wait for room in the client's window with one of them only.
+  channel.stderr.write(stderr, () => {
+    channel.write(stdout, () => {
+      channel.exit(status);
+      channel.end();
+    });
+  });
+}

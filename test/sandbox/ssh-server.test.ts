@@ -1,0 +1,497 @@
+import { execFile } from 'node:child_process';
+import { once } from 'node:events';
+import { access, readFile, stat } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import ssh2, { type AnyAuthMethod, type Client, type ClientChannel, type ParsedKey } from 'ssh2';
+import type { SandboxOptions, SandboxSsh } from '../../src/sandbox/sandbox.js';
+import { remoteCommand } from '../../src/ssh/remote-command.js';
+import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
+import { anyAddress, calm, errorOf, keepingLog } from '../ssh/shell-for.js';
+import { MACHINE_A, openSandbox, TWO_MACHINES } from '../support/open-sandbox.js';
+
+const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
+const [WEB, WORKER, DATA] = MACHINES;
+
+type Argv = [string, ...string[]];
+
+/** A sandbox with SSH, and the text that a command gives on one of its machines. */
+async function openSsh(t: ExecutionContext, options: SandboxOptions = {}) {
+  const opened = await openSandbox(t, { ...options, ssh: true });
+  const ssh = opened.sandbox.ssh;
+  if (ssh === undefined) throw new Error('the sandbox has no SSH');
+  const shell = await shellTo(t, ssh);
+  const run = async (host: string, ...argv: Argv) => (await shell.run(host, argv, calm())).stdout;
+  return { ...opened, ssh, shell, run };
+}
+
+async function shellTo(
+  t: ExecutionContext,
+  { port, user, privateKeyFile, knownHostsFile }: SandboxSsh,
+  options: Partial<SshShellOptions> = {},
+): Promise<SshShell> {
+  const shell = new SshShell({
+    user,
+    port,
+    privateKey: await readFile(privateKeyFile),
+    knownHostsFile,
+    hostKeys: 'strict',
+    sudo: false,
+    connectTimeoutMs: 5_000,
+    handshakeTimeoutMs: 10_000,
+    policy: anyAddress,
+    log: keepingLog(),
+    ...options,
+  });
+  t.teardown(() => shell.close());
+  return shell;
+}
+
+/** An SSH client without anything of this project's. */
+async function bareClient(
+  t: ExecutionContext,
+  { port, user, privateKeyFile }: SandboxSsh,
+  debug?: (line: string) => void,
+): Promise<Client> {
+  const client = new ssh2.Client();
+  t.teardown(() => client.destroy());
+  client.connect({ host: WEB, port, username: user, privateKey: await readFile(privateKeyFile), debug });
+  await once(client, 'ready');
+  // That the sandbox cuts the connection is not this client's affair.
+  client.on('error', () => undefined);
+  return client;
+}
+
+interface Exchange {
+  channel: ClientChannel;
+  /** What the channel tells until it is closed; ssh2 does not keep the order of outputs and status. */
+  seen: Promise<string[]>;
+}
+
+function start(client: Client, command: string): Promise<Exchange> {
+  return new Promise((resolve, reject) =>
+    client.exec(command, (error, channel) => {
+      // At once: everything may be in the packet that is being read.
+      if (error === undefined) resolve({ channel, seen: eventsOf(channel) });
+      else reject(error);
+    }),
+  );
+}
+
+function eventsOf(channel: ClientChannel): Promise<string[]> {
+  const seen: string[] = [];
+  channel.on('data', (chunk: Buffer) => seen.push(`stdout ${chunk.toString()}`));
+  channel.stderr.on('data', (chunk: Buffer) => seen.push(`stderr ${chunk.toString()}`));
+  channel.on('exit', (status: number) => seen.push(`exit ${status}`));
+  channel.on('end', () => seen.push('end'));
+  return new Promise((resolve) => channel.on('close', () => resolve([...seen, 'close'])));
+}
+
+/** Waits until a condition holds; AVA's own timeout ends a test that waits in vain. */
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await turn();
+}
+
+function journal(unit: string, ...options: string[]): Argv {
+  return ['journalctl', `--unit=${unit}`, '--no-pager', '--output=short', ...options];
+}
+
+test('there is no SSH unless it is asked for', async (t) => {
+  const { sandbox } = await openSandbox(t);
+  t.is(sandbox.ssh, undefined);
+});
+
+test('each machine takes the key of the sandbox and shows the host key that is on file for it', async (t) => {
+  const { ssh, run } = await openSsh(t);
+  t.deepEqual(ssh.hosts, [...MACHINES]);
+  t.is(ssh.user, 'core');
+  const lines = (await readFile(ssh.knownHostsFile, 'utf8')).trim().split('\n');
+  t.deepEqual(
+    lines.map((line) => line.split(' ').slice(0, 2)),
+    MACHINES.map((host) => [`[${host}]:${ssh.port}`, 'ssh-ed25519']),
+  );
+  t.is(new Set(lines.map((line) => line.split(' ')[2])).size, 3, 'no two have one key');
+  for (const host of MACHINES) t.regex(await run(host, 'cat', '/etc/os-release'), /^ID=coreos$/m);
+});
+
+test('only their owner reads the files', async (t) => {
+  const { ssh } = await openSsh(t);
+  const mode = async (path: string) => (await stat(path)).mode & 0o777;
+  t.is(await mode(ssh.privateKeyFile), 0o600);
+  t.is(await mode(ssh.knownHostsFile), 0o600);
+  t.is(await mode(dirname(ssh.privateKeyFile)), 0o700);
+});
+
+test('another key, another user and a login without a key are refused', async (t) => {
+  const { ssh } = await openSsh(t);
+  const otherKey = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).private;
+  for (const options of [{ privateKey: otherKey }, { user: 'root' }, { privateKey: undefined }]) {
+    const shell = await shellTo(t, ssh, options);
+    const error = await errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+    t.is(error.code, 'login_refused');
+  }
+  t.deepEqual(ssh.commands, []);
+});
+
+test('knowing the public key is not enough', async (t) => {
+  const { ssh } = await openSsh(t);
+  const key = ssh2.utils.parseKey(await readFile(ssh.privateKeyFile));
+  if (key instanceof Error) throw key;
+  // Signs with a key of its own.
+  const other = ssh2.utils.parseKey(ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).private);
+  if (other instanceof Error) throw other;
+  const forged: ParsedKey = Object.assign(Object.create(key), { sign: (data: Buffer) => other.sign(data) });
+  const login: AnyAuthMethod[] = [{ type: 'publickey', username: ssh.user, key: forged }];
+  const client = new ssh2.Client();
+  t.teardown(() => client.destroy());
+  client.connect({ host: WEB, port: ssh.port, username: ssh.user, authHandler: login });
+  const outcome = await new Promise((resolve) => {
+    client.on('ready', () => resolve('let in')).on('error', resolve);
+  });
+  t.like(outcome, { level: 'client-authentication' });
+});
+
+test('df differs by machine, and one disk is nearly full', async (t) => {
+  const { run } = await openSsh(t);
+  const texts = await Promise.all(MACHINES.map((host) => run(host, 'df', '-P', '-m', '/var/lib/docker')));
+  const percents = texts.map((text) => {
+    const [heading = '', line = '', ...rest] = text.split('\n');
+    t.regex(heading, /^Filesystem +1048576-blocks +Used +Available +Capacity +Mounted on$/);
+    t.deepEqual(rest, ['']);
+    const [, size, used, available, percent] = /^\S+ +(\d+) +(\d+) +(\d+) +(\d+)% \/$/.exec(line) ?? [];
+    t.true(Number(used) + Number(available) <= Number(size));
+    t.is(Math.ceil((100 * Number(used)) / (Number(used) + Number(available))), Number(percent));
+    return Number(percent);
+  });
+  t.is(new Set(percents).size, 3);
+  t.is(percents[2], 91);
+});
+
+test('docker version has a client and a server; where the daemon is down it fails as Docker does', async (t) => {
+  const { ssh, run, shell } = await openSsh(t);
+  const version = await run(WEB, 'docker', 'version');
+  t.regex(version, /^Client:\n Version: {6}1\.10\.3\n[^]+\n\nServer:\n Version: {6}1\.10\.3\n/);
+
+  const error = await errorOf(shell.run(WORKER, ['docker', 'version'], calm()));
+  const stderr = 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?\n';
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { exitStatus: 1, stderr });
+  ssh.fail({ kind: 'exit', status: 0, stdout: 'up again', host: WORKER, command: 'docker version' });
+  t.is(await run(WORKER, 'docker', 'version'), 'up again');
+});
+
+test('files are given one after the other: the load, the memory and the uptime, which goes on', async (t) => {
+  const { run, clock } = await openSsh(t);
+  const read = () => run(DATA, 'cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime');
+  const uptime = (text: string) => Number(/^(\d+\.\d\d) \d+\.\d\d\n$/m.exec(text)?.[1]);
+  const before = await read();
+  t.regex(before, /^\d\.\d\d \d\.\d\d \d\.\d\d \d+\/\d+ \d+\nMemTotal: +\d+ kB\n/);
+  clock.advance(90_000);
+  t.is(Math.round(uptime(await read()) - uptime(before)), 90);
+});
+
+test('the journal of a unit is its own on each machine, the same each time, and ends with the last lines', async (t) => {
+  const { run } = await openSsh(t);
+  const five = await run(WEB, ...journal('node-exporter.service', '--lines=5'));
+  t.regex(five, /^([A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d core-4f8b02ce docker\[\d+\]: .+\n){5}$/);
+  t.is(await run(WEB, ...journal('node-exporter.service', '--lines=5')), five);
+  const two = await run(WEB, ...journal('node-exporter.service', '--lines=2'));
+  t.is(two.split('\n').length, 3);
+  t.true(five.endsWith(two));
+  const elsewhere = await run(WORKER, ...journal('node-exporter.service', '--lines=5'));
+  t.not(elsewhere.replaceAll('core-91d7c64a', 'core-4f8b02ce'), five);
+});
+
+test('the journal goes on with time, and all of it begins with the start of the unit', async (t) => {
+  const { shell, clock } = await openSsh(t);
+  const options = { ...calm(), maxOutputBytes: 10_000_000 };
+  const read = async () => (await shell.run(DATA, journal('redis.service'), options)).stdout;
+  const before = await read();
+  t.regex(
+    before,
+    /^.+ systemd\[1\]: Starting Session cache\.\.\.\n.+ systemd\[1\]: Started Session cache\.\n/,
+  );
+  clock.advance(60_000);
+  const after = await read();
+  t.true(after.startsWith(before));
+  t.is(after.split('\n').length, before.split('\n').length + 2);
+});
+
+test('a unit that is not on the machine has no entries there', async (t) => {
+  const { run } = await openSsh(t);
+  for (const unit of ['postgres.service', 'recommender.service', 'no-such.service', '$(reboot).service']) {
+    t.is(await run(WEB, ...journal(unit, '--lines=10')), '-- No entries --\n');
+  }
+  t.not(await run(DATA, ...journal('postgres.service', '--lines=10')), '-- No entries --\n');
+});
+
+test('a unit that failed says why, one that flaps does so again and again, a stopped one says so last', async (t) => {
+  const { run, sandbox } = await openSsh(t);
+  const hostOf = (name: string) => {
+    const row = sandbox.cluster.states().find((state) => state.name === name);
+    return sandbox.cluster.machines.find(({ id }) => id === row?.machineID)?.primaryIP ?? '';
+  };
+  const failed = await run(hostOf('mailer.service'), ...journal('mailer.service', '--lines=2'));
+  t.regex(failed, /entered failed state\.\n.+Failed with result 'exit-code'\.\n$/);
+  const flapping = await run(
+    hostOf('search-indexer.service'),
+    ...journal('search-indexer.service', '--lines=50'),
+  );
+  t.true((flapping.match(/scheduling restart/g) ?? []).length > 2);
+  const stopped = await run(hostOf('sitemap.service'), ...journal('sitemap.service', '--lines=1'));
+  t.regex(stopped, /systemd\[1\]: Stopped Writes the sitemap\.\n$/);
+  t.regex(await run(hostOf('-.mount'), ...journal('-.mount')), /Mounted -\.mount\.\n$/);
+});
+
+test('bounds in time work as in journalctl: lines count from since, or backwards when reversed', async (t) => {
+  const { run } = await openSsh(t);
+  const lines = async (...options: string[]) =>
+    (await run(DATA, ...journal('postgres.service', ...options))).trimEnd().split('\n');
+  const all = await lines('--since=-2h', '--until=-1h');
+  t.true(all.length > 100);
+  t.deepEqual(await lines('--since=-2h', '--until=-1h', '--lines=3'), all.slice(0, 3));
+  const reversed = await lines('--since=2 hours ago', '--until=1h ago', '--lines=3', '--reverse');
+  t.deepEqual(reversed, all.slice(-3).toReversed());
+  t.deepEqual(await lines('--until=-1h', '--lines=3'), ['-- No entries --'], 'the last three are later');
+  t.deepEqual(await lines('--since=now'), ['-- No entries --']);
+});
+
+test('what journalctl cannot read it refuses with its reason', async (t) => {
+  const { shell } = await openSsh(t);
+  const refusals: [string[], string][] = [
+    [['--since=2h'], 'Failed to parse timestamp: 2h\n'],
+    [['--until=2024-13-01'], 'Failed to parse timestamp: 2024-13-01\n'],
+    [['--lines=x'], "Failed to parse lines 'x'\n"],
+    [['--since=now', '--until=yesterday'], '--since= must be before --until=.\n'],
+  ];
+  for (const [options, stderr] of refusals) {
+    const error = await errorOf(shell.run(DATA, journal('postgres.service', ...options), calm()));
+    t.like(error.details, { exitStatus: 1, stderr });
+  }
+});
+
+test('commands are logged with their machine, as a vector, and whether they ran as root', async (t) => {
+  const { ssh, run, shell } = await openSsh(t);
+  await run(WEB, ...journal("it's.service"));
+  await shell.run(DATA, ['docker', 'version'], { ...calm(), sudo: true });
+  t.deepEqual(ssh.commands, [
+    { host: WEB, argv: journal("it's.service"), sudo: false },
+    { host: DATA, argv: ['docker', 'version'], sudo: true },
+  ]);
+});
+
+test('a command that it does not know ends with status 127', async (t) => {
+  const { shell } = await openSsh(t);
+  const unknown: Argv[] = [
+    ['uname', '-a'],
+    ['cat'],
+    ['cat', '/etc/passwd'],
+    ['cat', '/etc/os-release', 'constructor'],
+    ['df', '-P', '-m', '/'],
+    ['docker', 'version', '--format=x'],
+    ['journalctl', '--no-pager'],
+    journal('a.service', '--follow'),
+    journal('a.service', '--lines=1', '--lines=2'),
+  ];
+  for (const argv of unknown) {
+    const error = await errorOf(shell.run(WEB, argv, calm()));
+    const stderr = `sandbox: a pretend machine does not know this command: ${argv.join(' ')}\n`;
+    t.like(error.details, { exitStatus: 127, stderr });
+  }
+});
+
+test('what the remote shell does not send is neither run nor taken for something that it knows', async (t) => {
+  const { ssh } = await openSsh(t);
+  const client = await bareClient(t, ssh);
+  const wrapped = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  for (const command of [
+    'docker version',
+    '',
+    `${wrapped} `,
+    `${wrapped}; true`,
+    wrapped.replace('TERM', 'HUP'),
+  ]) {
+    const seen = await (await start(client, command)).seen;
+    t.regex(seen.join('\n'), /^stderr sandbox: a pretend machine does not know this command/m);
+    t.true(seen.includes('exit 127'));
+    t.false(seen.some((each) => each.startsWith('stdout')));
+  }
+  t.deepEqual(ssh.commands, []);
+});
+
+test('there is no shell, no file transfer and no way through', async (t) => {
+  const { ssh, sandbox } = await openSsh(t);
+  const client = await bareClient(t, ssh);
+  const failure = (call: (done: (error: Error | undefined) => void) => void) =>
+    new Promise((resolve) => call(resolve));
+  t.true((await failure((done) => client.shell(done))) instanceof Error);
+  t.true((await failure((done) => client.sftp(done))) instanceof Error);
+  t.true((await failure((done) => client.forwardOut(WEB, 1, WEB, sandbox.fleetPort, done))) instanceof Error);
+});
+
+test('a command tells its output, its status, the end of the output and the end, in this order', async (t) => {
+  const { ssh } = await openSsh(t);
+  ssh.fail({ kind: 'exit', status: 3, stdout: 'out', stderr: 'err' });
+  const inbound: string[] = [];
+  const client = await bareClient(t, ssh, (line) => inbound.push(line));
+  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: true });
+  const seen = await (await start(client, command)).seen;
+  t.deepEqual(seen.toSorted(), ['close', 'end', 'exit 3', 'stderr err', 'stdout out']);
+  const messages = inbound.flatMap((line) => /^Inbound: CHANNEL_(\w+) \(r:/.exec(line)?.[1] ?? []);
+  const sent = messages.slice(messages.indexOf('EXTENDED_DATA'));
+  t.deepEqual(sent, ['EXTENDED_DATA', 'DATA', 'REQUEST', 'EOF', 'CLOSE']);
+});
+
+test('an output larger than the window of the channel arrives whole', async (t) => {
+  const { ssh, shell } = await openSsh(t);
+  const stdout = 'x'.repeat(5_000_000);
+  ssh.fail({ kind: 'exit', status: 0, stdout, stderr: 'e'.repeat(3_000_000) });
+  const output = await shell.run(WEB, ['docker', 'version'], { ...calm(), maxOutputBytes: 10_000_000 });
+  t.is(output.stdout.length, 5_000_000);
+  t.is(output.stderr.length, 3_000_000);
+});
+
+test('hang: the command ends when its stdin is closed', async (t) => {
+  const { ssh, clock } = await openSsh(t);
+  ssh.fail({ kind: 'hang' });
+  const client = await bareClient(t, ssh);
+  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  const { channel, seen } = await start(client, command);
+  channel.end();
+  t.deepEqual(await seen, ['exit 143', 'end', 'close']);
+  t.is(clock.pending, 0);
+});
+
+test('hang: the host ends the command itself when its limit is over', async (t) => {
+  const { ssh, clock } = await openSsh(t);
+  ssh.fail({ kind: 'hang' });
+  const client = await bareClient(t, ssh);
+  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  const { seen } = await start(client, command);
+  await until(() => clock.pending === 1);
+  clock.advance(9_000);
+  t.deepEqual(await seen, ['exit 124', 'end', 'close']);
+});
+
+test('hang: a cancelled command leaves the others, and a lost connection leaves nothing', async (t) => {
+  const { ssh, shell, run, clock } = await openSsh(t);
+  ssh.fail({ kind: 'hang', times: 2 });
+  const stop = new AbortController();
+  const cancelled = errorOf(shell.run(WEB, ['docker', 'version'], { ...calm(), signal: stop.signal }));
+  await until(() => ssh.commands.length === 1);
+  stop.abort();
+  t.is((await cancelled).code, 'cancelled');
+
+  const client = await bareClient(t, ssh);
+  await start(client, remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false }));
+  client.destroy();
+  await until(() => clock.pending === 0);
+  t.regex(await run(WEB, 'docker', 'version'), /^Client:/);
+});
+
+test('drop: the connection is cut under the command, and the next command gets a new one', async (t) => {
+  const { ssh, shell, run } = await openSsh(t);
+  ssh.fail({ kind: 'drop', times: 1 });
+  const error = await errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connection_lost' });
+  t.regex(await run(WEB, 'docker', 'version'), /^Client:/);
+});
+
+test('refuse: one machine, or all, cannot be reached until the fault ends', async (t) => {
+  const { ssh, shell, run } = await openSsh(t);
+  const refused = async (host: string) =>
+    t.like((await errorOf(shell.run(host, ['docker', 'version'], calm()))).details, { reason: 'refused' });
+  await run(WEB, 'docker', 'version');
+  const endOne = ssh.fail({ kind: 'refuse', host: WEB });
+  await refused(WEB);
+  await run(DATA, 'docker', 'version');
+  const endAll = ssh.fail({ kind: 'refuse' });
+  await refused(DATA);
+  await endAll();
+  await refused(WEB);
+  await endOne();
+  for (const host of [WEB, DATA]) t.regex(await run(host, 'docker', 'version'), /^Client:/);
+});
+
+test('a fault strikes only the machine and the command it names, until it has struck often enough or is ended', async (t) => {
+  const { ssh, shell } = await openSsh(t);
+  const status = (host: string, ...argv: Argv) =>
+    shell.run(host, argv, calm()).then(
+      () => 0,
+      (error: { details?: { exitStatus?: number } }) => error.details?.exitStatus,
+    );
+  ssh.fail({ kind: 'exit', status: 9, host: DATA, command: 'cat /proc', times: 1 });
+  const end = ssh.fail({ kind: 'exit', status: 8, command: /release$/ });
+  t.is(await status(WEB, 'cat', '/proc/uptime'), 0);
+  t.is(await status(DATA, 'docker', 'version'), 0);
+  t.is(await status(DATA, 'cat', '/proc/uptime'), 9);
+  t.is(await status(DATA, 'cat', '/proc/uptime'), 0);
+  t.is(await status(WEB, 'cat', '/etc/os-release'), 8);
+  await end();
+  t.is(await status(WEB, 'cat', '/etc/os-release'), 0);
+});
+
+test('machines without a loopback address are passed over; of two with one address the first answers', async (t) => {
+  const machines = [
+    ...TWO_MACHINES,
+    { id: 'c'.repeat(32), primaryIP: '127.0.0.1', metadata: {} },
+    { id: 'd'.repeat(32), primaryIP: '192.0.2.1', metadata: {} },
+    { id: 'e'.repeat(32), primaryIP: null, metadata: {} },
+  ];
+  const units = [{ name: 'a.service', options: [{ section: 'X-Fleet', name: 'Global', value: 'true' }] }];
+  const { ssh, run } = await openSsh(t, { machines, units });
+  t.deepEqual(ssh.hosts, ['127.0.0.1', '127.0.0.2']);
+  const line = await run('127.0.0.1', ...journal('a.service', '--lines=1'));
+  t.true(line.includes(` core-${MACHINE_A.slice(0, 8)} `));
+});
+
+test('a sandbox whose machines have no address to listen on starts all the same', async (t) => {
+  const { ssh } = await openSsh(t, { machines: [{ id: MACHINE_A, primaryIP: '192.0.2.1', metadata: {} }] });
+  t.deepEqual(ssh.hosts, []);
+});
+
+test('stopping cuts connections, refuses new ones and removes the files', async (t) => {
+  const { sandbox, ssh, shell, clock } = await openSsh(t);
+  ssh.fail({ kind: 'hang' });
+  const cut = errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+  await until(() => ssh.commands.length === 1);
+  await sandbox.stop();
+  t.like((await cut).details, { reason: 'connection_lost' });
+  await until(() => clock.pending === 0);
+  for (const host of MACHINES) {
+    const [error]: unknown[] = await once(connect(ssh.port, host), 'error');
+    t.like(error, { code: 'ECONNREFUSED' });
+  }
+  await t.throwsAsync(access(dirname(ssh.privateKeyFile)), { code: 'ENOENT' });
+  await sandbox.stop();
+});
+
+test('nothing keeps the process alive once the sandbox has stopped', async (t) => {
+  const script = `
+    import { readFileSync } from 'node:fs';
+    import ssh2 from 'ssh2';
+    import { startSandbox } from './src/sandbox/sandbox.ts';
+    import { remoteCommand } from './src/ssh/remote-command.ts';
+    const sandbox = await startSandbox({ ssh: true });
+    const { port, user: username, privateKeyFile, commands, fail } = sandbox.ssh;
+    sandbox.ssh.fail({ kind: 'hang' });
+    const client = new ssh2.Client();
+    client.connect({ host: '127.0.0.1', port, username, privateKey: readFileSync(privateKeyFile) });
+    await new Promise((ready) => client.once('ready', ready));
+    client.exec(remoteCommand(['docker', 'version'], { limitSeconds: 600, sudo: false }), () => undefined);
+    client.on('close', () => console.log('cut'));
+    while (commands.length < 1) await new Promise((done) => setImmediate(done));
+    await sandbox.stop();
+  `;
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--import=tsx', '--input-type=module', '--eval', script],
+    { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 60_000 },
+  );
+  t.is(stdout.trim(), 'cut');
+});
