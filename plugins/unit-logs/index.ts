@@ -15,14 +15,15 @@ const MOST_BYTES = 1024 * 1024;
 const TIMEOUT_MS = 20_000;
 
 const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|months?|y|years?';
+const CLOCK = '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d)?';
 /** The points in time that journalctl takes (systemd.time(7)), and no others: nothing else of a caller's reaches it. */
 const JOURNAL_TIME = new RegExp(
   [
-    '\\d{4}-\\d{2}-\\d{2}( \\d{2}:\\d{2}(:\\d{2})?)?( UTC)?',
-    '\\d{2}:\\d{2}(:\\d{2})?',
+    `\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])( ${CLOCK})?( UTC)?`,
+    CLOCK,
     'now|today|yesterday|tomorrow',
     '@\\d{1,11}',
-    `[-+]?(\\d{1,9} ?(${UNITS}))( ?\\d{1,9} ?(${UNITS})){0,3}`,
+    `[-+](\\d{1,9} ?(${UNITS}))( ?\\d{1,9} ?(${UNITS})){0,3}`,
     `(\\d{1,9} ?(${UNITS}))( ?\\d{1,9} ?(${UNITS})){0,3} ago`,
   ]
     .map((form) => `^(${form})$`)

@@ -1,6 +1,8 @@
+import { readFileSync } from 'node:fs';
 import { readConfiguration, type Configuration, type ConfigurationSource } from '../configuration.js';
 import { type Service, startService } from '../composition.js';
 import { Log } from '../logging.js';
+import type { Sandbox } from '../sandbox/sandbox.js';
 import type { Catalogue } from '../runtime/catalogue.js';
 
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
@@ -37,20 +39,27 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
     import('../sandbox/sandbox.js'),
     import('../messaging/embedded-broker.js'),
   ]);
-  const sandbox = await startSandbox();
+  const sandbox = await startSandbox({ ssh: true });
   const broker = {
     brokers: async () => [{ url: 'amqp://embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
-  const inSandbox = { ...configuration, discoveryUrl, fleetPort, allowedHosts: ['127.0.0.0/8'] };
   try {
+    const inSandbox = {
+      ...configuration,
+      discoveryUrl,
+      fleetPort,
+      ssh: sshIn(sandbox, configuration),
+      allowedHosts: ['127.0.0.0/8'],
+    };
     const service = await startService({ configuration: inSandbox, log, broker });
     process.stdout.write(
       introduction(service, {
         discoveryUrl,
         fleetPort,
         token,
+        machines: sandbox.ssh?.hosts ?? [],
         secured: configuration.http?.token !== undefined,
       }),
     );
@@ -66,9 +75,32 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
   }
 }
 
+/** How the sandbox's machines let the service in. */
+function sshIn({ ssh }: Sandbox, configuration: Configuration): Configuration['ssh'] {
+  if (ssh === undefined) return configuration.ssh;
+  const { user, port, knownHostsFile } = ssh;
+  const privateKey = readFileSync(ssh.privateKeyFile);
+  return {
+    user,
+    port,
+    knownHostsFile,
+    privateKey,
+    passphrase: undefined,
+    agentSocket: undefined,
+    hostKeys: 'strict',
+    sudo: false,
+  };
+}
+
 function introduction(
   { httpUrl, catalogue }: Service,
-  sandbox: { discoveryUrl: string; fleetPort: number; token: string; secured: boolean },
+  sandbox: {
+    discoveryUrl: string;
+    fleetPort: number;
+    token: string;
+    machines: readonly string[];
+    secured: boolean;
+  },
 ): string {
   const call =
     httpUrl === undefined
@@ -84,6 +116,7 @@ function introduction(
       .map(({ name }) => name)
       .join(', ')}`,
     `  cluster     etcd_token "${sandbox.token}", fleet API at http://127.0.0.1:${sandbox.fleetPort}`,
+    `  machines    ${sandbox.machines.join(', ')}, which answer by SSH`,
     `  discovery   ${sandbox.discoveryUrl}`,
     `  gateway     ${httpUrl ?? 'off'}`,
     '',
