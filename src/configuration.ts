@@ -36,11 +36,9 @@ const SETTINGS = object({
   AMQP_CA_FILE: text().meta({ about: 'Certificates (PEM) of the authorities to trust for amqps.' }),
   AMQP_CERT_FILE: text().meta({ about: 'Client certificate (PEM) for amqps; goes with `AMQP_KEY_FILE`.' }),
   AMQP_KEY_FILE: text().meta({ about: 'Private key (PEM) of the client certificate.' }),
-  MANAGER_URL: text()
-    .test('http', 'MANAGER_URL must be an http:// or https:// URL', isHttpUrl)
-    .meta({
-      about: "An OpenAperture Manager's API. With it the brokers come from there, and answers go there too.",
-    }),
+  MANAGER_URL: text().test('http', 'MANAGER_URL must be an http:// or https:// URL', isHttpUrl).meta({
+    about: "An OpenAperture Manager's API. With it the brokers come from there, and answers go there too.",
+  }),
   OAUTH_LOGIN_URL: text()
     .test('http', 'OAUTH_LOGIN_URL must be an http:// or https:// URL', isHttpUrl)
     .meta({ about: 'Where the tokens for the Manager are given out.' }),

@@ -203,7 +203,10 @@ export class Session {
       const left: LiveConnection = live;
       live = await this.#better(left);
       if (live !== undefined) {
-        void (async () => onRetire?.(left))().finally(() => left.close(clock));
+        void (async () => {
+          await onRetire?.(left);
+          await left.close(clock);
+        })();
       } else {
         this.#live = undefined;
         this.#fault(this.#away, left.lost.reason);

@@ -46,7 +46,7 @@ export class AccessToken {
     signal.throwIfAborted();
     const kept = this.#kept;
     if (kept !== undefined && this.#options.clock.now() < kept.until) return kept.text;
-    this.#renewal = this.#renew().finally(() => {
+    this.#renewal ??= this.#renew().finally(() => {
       this.#renewal = undefined;
     });
     // It serves others too, so it goes on when this caller leaves; its timeout ends it.

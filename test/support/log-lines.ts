@@ -5,7 +5,7 @@ import { Log } from '../../src/logging.js';
 export function logLines(): {
   log: Log;
   lines: Record<string, unknown>[];
-  find(message: RegExp): Record<string, unknown>[];
+  find: (message: RegExp) => Record<string, unknown>[];
 } {
   const lines: Record<string, unknown>[] = [];
   const stream = new Writable({

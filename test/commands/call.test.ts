@@ -1,0 +1,247 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { startSandbox } from '../../src/sandbox/sandbox.js';
+import { rabbitmq } from '../support/brokers.js';
+import { type Ended, runCli, startCli } from './cli-process.js';
+
+/** Gives back its parameters, or fails as it is told. */
+const ECHO = `
+import { array, boolean, number, object, string } from 'yup';
+import { ActionError, defineAction, stringMap } from 'fleet-manager/plugin';
+const a = { description: 'A field.' };
+export default defineAction({
+  name: 'echo', summary: 'Gives back what it gets.', target: 'optional', effect: 'read',
+  parameters: object({
+    text: string().meta(a), n: number().meta(a), flag: boolean().meta(a), nodes: array(string()).meta(a),
+    map: stringMap().meta(a), times: number().default(2).meta(a), fail: string().meta(a), wait: boolean().meta(a),
+  }),
+  result: stringMap(),
+  async handle({ parameters: { fail, wait, ...rest }, signal }) {
+    if (fail === 'defect') throw new TypeError('a defect');
+    if (fail) throw new ActionError(fail, 'It failed as it was told.', { details: { unit: 'web.service' } });
+    if (wait) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+    return rest;
+  },
+});`;
+
+interface Way {
+  name: string;
+  /** The environment in which `call` finds the service. */
+  env: Record<string, string>;
+}
+
+/** Starts a service with the action above; stopped with what it is given. */
+async function startService(
+  t: Pick<ExecutionContext, 'teardown'>,
+  env: Record<string, string>,
+): Promise<{ url: string; PLUGIN_PATHS: string }> {
+  const PLUGIN_PATHS = await mkdtemp(join(tmpdir(), 'echo-'));
+  t.teardown(() => rm(PLUGIN_PATHS, { recursive: true }));
+  await mkdir(join(PLUGIN_PATHS, 'echo'));
+  await writeFile(join(PLUGIN_PATHS, 'echo/index.js'), ECHO);
+  const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', PLUGIN_PATHS, ...env } });
+  await cli.printed(/taking requests/);
+  const [, url = ''] = await cli.printed(/ http=(\S+)/);
+  return { url, PLUGIN_PATHS };
+}
+
+const TOKEN = '0123456789abcdef';
+const teardowns: (() => unknown)[] = [];
+const all: Pick<ExecutionContext, 'teardown'> = { teardown: (work) => void teardowns.unshift(work) };
+test.after.always(async () => {
+  for (const work of teardowns) await work();
+});
+
+async function overGateway(): Promise<Way['env']> {
+  const { url } = await startService(all, { HTTP_TOKEN: TOKEN });
+  return { HTTP_PORT: new URL(url).port, HTTP_TOKEN: TOKEN };
+}
+
+const rabbit = rabbitmq();
+
+async function overRabbitmq(rabbitUrl: string): Promise<Way['env']> {
+  const sandbox = await startSandbox();
+  all.teardown(() => sandbox.stop());
+  const env = { AMQP_URL: rabbitUrl, QUEUE_NAME: `test_${randomUUID()}` };
+  all.teardown(async () => {
+    const connection = await rabbit?.open();
+    const channel = await connection?.createChannel();
+    for (const queue of [env.QUEUE_NAME, `${env.QUEUE_NAME}_error`]) await channel?.deleteQueue(queue);
+    await connection?.close();
+  });
+  const { PLUGIN_PATHS } = await startService(all, {
+    ...env,
+    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
+    FLEET_API_PORT: String(sandbox.fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/8',
+  });
+  return { ...env, PLUGIN_PATHS };
+}
+
+const ways: Way[] = [];
+test.before(async () => {
+  const gateway = overGateway().then((env) => ({ name: 'over the gateway', env }));
+  const amqp = rabbit && overRabbitmq(rabbit.url).then((env) => ({ name: 'over RabbitMQ', env }));
+  ways.push(await gateway, ...(amqp === undefined ? [] : [await amqp]));
+});
+
+/** Registers a test that is run each way a call can go. */
+function everyWay(
+  title: string,
+  work: (t: ExecutionContext, call: (...args: string[]) => Promise<Ended>) => Promise<void>,
+): void {
+  for (const index of rabbit === undefined ? [0] : [0, 1]) {
+    test(`${['over the gateway', 'over RabbitMQ'][index]}: ${title}`, async (t) => {
+      const env = ways[index]?.env ?? {};
+      await work(t, (...args) => runCli(t, ['call', ...args], { env }));
+    });
+  }
+}
+
+everyWay('the answer is printed as JSON', async (t, caller) => {
+  const { code, stdout, stderr } = await caller('list_machines', '--cluster', 'sandbox');
+  t.is(code, 0, stderr);
+  t.is(stderr, '');
+  const machines = JSON.parse(stdout);
+  t.is(machines.length, 3);
+  t.is(stdout, `${JSON.stringify(machines, null, 2)}\n`);
+});
+
+everyWay('parameters reach the action, read by the types of their fields', async (t, caller) => {
+  const texts = [
+    '--param',
+    'text=3',
+    '--param',
+    'n=3',
+    '--param',
+    'flag=true',
+    '--param',
+    'nodes=a,b',
+    '--param',
+    'nodes=c',
+  ];
+  const { code, stdout, stderr } = await caller(
+    'echo',
+    '--params',
+    '{"map": {"region": "eu"}, "n": 1}',
+    ...texts,
+  );
+  t.is(code, 0, stderr);
+  t.deepEqual(JSON.parse(stdout), {
+    text: '3',
+    n: 3,
+    flag: true,
+    nodes: ['a', 'b', 'c'],
+    map: { region: 'eu' },
+    times: 2,
+  });
+});
+
+everyWay("the caller's fault ends with 2, the service's with 1", async (t, caller) => {
+  const wrong = await caller('list_units', '--cluster', 'sandbox', '--param', 'name=not a name');
+  t.is(wrong.code, 2);
+  t.regex(wrong.stderr, /^invalid_parameters: name is not a unit name or a pattern of one/);
+  t.like(JSON.parse(wrong.stdout), {
+    code: 'invalid_parameters',
+    details: { fields: [{ field: 'action_parameters.name' }] },
+  });
+  const late = await caller('echo', '--param', 'wait=true', '--timeout', '0.2');
+  t.is(late.code, 1);
+  t.regex(late.stderr, /^timeout: Request has timed out during execution!/);
+});
+
+/** What a call over the gateway ends with. */
+async function call(t: ExecutionContext, ...args: string[]): Promise<Ended> {
+  return runCli(t, ['call', ...args], { env: ways[0]?.env ?? {} });
+}
+
+for (const [fail, code, shown] of [
+  ['unit_not_found', 2, 'unit_not_found: It failed as it was told.\n'],
+  ['disk_full', 1, 'disk_full: It failed as it was told.\n'],
+  ['defect', 1, "internal: An unforeseen failure; the service's log has the reason under the request id "],
+] as const) {
+  test(`an action that fails with ${fail} ends with ${code}`, async (t) => {
+    const ended = await call(t, 'echo', '--param', `fail=${fail}`);
+    t.is(ended.code, code);
+    t.true(ended.stderr.startsWith(shown), ended.stderr);
+    t.true(shown.startsWith(JSON.parse(ended.stdout).code));
+    t.notRegex(ended.stderr, /^ +at /m);
+  });
+}
+
+test('a cluster that discovery does not know, or that is not named, is the fault of the caller', async (t) => {
+  const [unknown, missing] = await Promise.all([
+    call(t, 'list_machines', '--cluster', 'nosuchtoken'),
+    call(t, 'list_machines'),
+  ]);
+  t.deepEqual([unknown.code, missing.code], [2, 2]);
+  t.regex(unknown.stderr, /^cluster_not_found: /);
+  t.regex(
+    missing.stderr,
+    /^invalid_request: request_body\.etcd_token is missing: list_machines runs against/,
+  );
+});
+
+test('wrong names and forms are told before anything is sent', async (t) => {
+  const [action, parameter, form] = await Promise.all([
+    call(t, 'list_unit', '--cluster', 'sandbox'),
+    call(t, 'list_units', '--cluster', 'sandbox', '--param', 'nmae=web'),
+    call(t, 'echo', '--param', 'flag=yes'),
+  ]);
+  t.deepEqual([action.code, parameter.code, form.code], [2, 2, 2]);
+  t.regex(action.stderr, /^fleet-manager: there is no action 'list_unit'; there are .*list_units/);
+  t.regex(parameter.stderr, /^fleet-manager: list_units has no parameter 'nmae'; it has name, /);
+  t.regex(form.stderr, /^fleet-manager: --param flag: 'yes' is neither true nor false/);
+});
+
+test('a gateway that wants another token says so', async (t) => {
+  const env = { HTTP_PORT: ways[0]?.env.HTTP_PORT ?? '' };
+  for (const token of ['', 'fedcba9876543210']) {
+    const { code, stderr } = await runCli(t, ['call', 'echo'], { env: { ...env, HTTP_TOKEN: token } });
+    t.is(code, 2);
+    t.regex(stderr, /^forbidden: .*send the HTTP_TOKEN.*HTTP_TOKEN the one it was started with\?/);
+  }
+});
+
+test('what answers, but is no gateway, is told', async (t) => {
+  const server = createServer((_request, response) => response.end('{"hello": "world"}')).listen(
+    0,
+    '127.0.0.1',
+  );
+  t.teardown(() => server.close());
+  await new Promise((resolve) => server.once('listening', resolve));
+  const HTTP_PORT = String((server.address() as AddressInfo).port);
+  const { code, stdout, stderr } = await runCli(t, ['call', 'echo'], { env: { HTTP_PORT } });
+  t.is(code, 1);
+  t.is(stdout, '');
+  t.regex(stderr, /the gateway does not tell its actions .*is it a fleet-manager/);
+});
+
+if (rabbit !== undefined) {
+  test('over RabbitMQ a queue that nobody serves is told', async (t) => {
+    const env = { AMQP_URL: rabbit.url, QUEUE_NAME: `test_${randomUUID()}` };
+    const { code, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', 'x'], { env });
+    t.is(code, 1);
+    t.regex(
+      stderr,
+      /^service_unavailable: there is no queue test_.*is a fleet-manager running on this broker\?/,
+    );
+  });
+
+  test('over RabbitMQ a broker that is not there is told when the time is up', async (t) => {
+    const env = { AMQP_URL: 'amqp://user:Zqsecret@127.0.0.1:1' };
+    const { code, stderr } = await runCli(
+      t,
+      ['call', 'list_machines', '--cluster', 'x', '--timeout', '0.1'],
+      { env },
+    );
+    t.is(code, 1);
+    t.regex(stderr, /^service_unavailable: no connection to a broker: .*ECONNREFUSED/);
+    t.false(stderr.includes('Zq'));
+  });
+}

@@ -1,0 +1,123 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { ExecutionContext } from 'ava';
+
+const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
+const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url));
+const TSX = import.meta.resolve('tsx');
+
+/** Processes that still run; none outlives the tests. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+export interface CliOptions {
+  /** Added to an environment in which nothing is configured. */
+  env?: Record<string, string>;
+  /** The folder that holds `config/`; an empty one by default. */
+  directory?: string;
+}
+
+export interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A command that runs. */
+export interface RunningCli {
+  /** What it has printed so far. */
+  stdout(): string;
+  stderr(): string;
+  /** Resolves when its output, stdout then stderr, matches; rejects when it ends, or runs on, without. */
+  printed(pattern: RegExp): Promise<RegExpExecArray>;
+  kill(signal: NodeJS.Signals): void;
+  ended: Promise<Ended>;
+}
+
+/** Runs a command of `fleet-manager` from its sources to its end. */
+export async function runCli(
+  t: ExecutionContext,
+  args: readonly string[],
+  options: CliOptions = {},
+): Promise<Ended> {
+  const { ended } = await startCli(t, args, options);
+  return ended;
+}
+
+/** Starts a command of `fleet-manager` from its sources; ended when the test ends, if it still runs. */
+export async function startCli(
+  t: Pick<ExecutionContext, 'teardown'>,
+  args: readonly string[],
+  { env = {}, directory }: CliOptions = {},
+): Promise<RunningCli> {
+  const own = directory ?? (await mkdtemp(join(tmpdir(), 'cli-')));
+  if (directory === undefined) t.teardown(() => rm(own, { recursive: true }));
+  return startProgram(t, [process.execPath, '--import', TSX, CLI, ...args], {
+    env: { TSX_TSCONFIG_PATH: TSCONFIG, ...env },
+    directory: own,
+  });
+}
+
+/** Starts a program; ended when the test ends, if it still runs. */
+export function startProgram(
+  t: Pick<ExecutionContext, 'teardown'>,
+  [program, ...args]: readonly [string, ...string[]],
+  { env, directory }: Required<CliOptions>,
+): RunningCli {
+  const child = spawn(program, args, {
+    cwd: directory,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  running.add(child);
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  const output = { stdout: '', stderr: '' };
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (output.stdout += chunk));
+  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (output.stderr += chunk));
+  const ended = once(child, 'close').then(([code, signal]): Ended => {
+    running.delete(child);
+    return { code, signal, ...output };
+  });
+  const printed = async (pattern: RegExp): Promise<RegExpExecArray> =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = pattern.exec(output.stdout) ?? pattern.exec(output.stderr);
+        if (found !== null) done(() => resolve(found));
+      };
+      const fail = (why: string) => () =>
+        done(() =>
+          reject(new Error(`${why} without printing ${pattern}:\n${output.stdout}\n${output.stderr}`)),
+        );
+      const late = setTimeout(fail('it ran on'), 90_000);
+      const atEnd = fail('it ended');
+      const done = (settle: () => void) => {
+        clearTimeout(late);
+        child.stdout.off('data', look);
+        child.stderr.off('data', look);
+        child.off('close', atEnd);
+        settle();
+      };
+      child.stdout.on('data', look);
+      child.stderr.on('data', look);
+      child.on('close', atEnd);
+      if (child.exitCode !== null || child.signalCode !== null) atEnd();
+      look();
+    });
+  return {
+    stdout: () => output.stdout,
+    stderr: () => output.stderr,
+    printed,
+    kill: (signal) => void child.kill(signal),
+    ended,
+  };
+}

@@ -1,0 +1,270 @@
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { type Ended, runCli } from './cli-process.js';
+
+/** A folder with these files, removed when the test ends. */
+async function folder(t: ExecutionContext, files: Record<string, string>): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'cli-test-'));
+  t.teardown(() => rm(directory, { recursive: true }));
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(directory, name)), { recursive: true });
+    await writeFile(join(directory, name), text);
+  }
+  return directory;
+}
+
+/** That a command was refused: its exit code, a plain reason, and nothing that looks like a crash. */
+function isRefused(
+  t: ExecutionContext,
+  { code, stdout, stderr }: Ended,
+  expected: [code: number, reason: RegExp],
+): void {
+  t.is(code, expected[0], stderr);
+  t.regex(stderr, expected[1]);
+  t.notRegex(stderr, /^ +at /m);
+  t.is(stdout, '');
+}
+
+test('--version prints the version of the package', async (t) => {
+  const { code, stdout } = await runCli(t, ['--version']);
+  t.is(code, 0);
+  t.regex(stdout, /^\d+\.\d+\.\d+\S*\n$/);
+});
+
+test('--help tells the commands, and of each what it takes', async (t) => {
+  const [whole, call] = await Promise.all([runCli(t, ['--help']), runCli(t, ['call', '--help'])]);
+  t.is(whole.code, 0);
+  for (const command of ['serve', 'call', 'actions', 'config'])
+    t.regex(whole.stdout, new RegExp(`^  ${command} `, 'm'));
+  t.is(call.code, 0);
+  for (const option of [
+    '--cluster <token>',
+    '--param <name=value>',
+    '--params <json>',
+    '--timeout <seconds>',
+  ])
+    t.true(call.stdout.includes(option));
+  t.regex(call.stdout, /Exit code 0: done; 1: .*; 2: /);
+  t.regex(call.stdout, /Example:\n {2}fleet-manager call list_units /);
+});
+
+for (const [args, reason] of [
+  [[], /^Usage: fleet-manager/],
+  [['bogus'], /unknown command 'bogus'/],
+  [['serve', '--port', '80'], /unknown option '--port'/],
+  [['call'], /missing required argument 'action'/],
+  [
+    ['call', 'list_units', '--timeout', 'soon'],
+    /'--timeout <seconds>' argument 'soon' is invalid\. it must be a number of seconds/,
+  ],
+  [['call', 'list_units', '--timeout', '301'], /argument '301' is invalid.* at most 300/],
+  [['actions', 'bogus'], /there is no action 'bogus'; there are .*list_machines/],
+] as const) {
+  test(`called wrongly: fleet-manager ${args.join(' ')}`, async (t) => {
+    isRefused(t, await runCli(t, args), [2, reason]);
+  });
+}
+
+test('a command without a service to ask says where it looked and what to set', async (t) => {
+  const refused = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: '1' } });
+  isRefused(t, refused, [
+    1,
+    /^service_unavailable: no gateway answers at http:\/\/127\.0\.0\.1:1: .*HTTP_HOST and HTTP_PORT.* AMQP_URL/,
+  ]);
+  const off = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: 'off' } });
+  isRefused(t, off, [2, /neither AMQP_URL is set nor is there a gateway/]);
+});
+
+test('settings that cannot be used stop every command, all of them told', async (t) => {
+  const env = { PREFETCH: 'many', HTTP_PORT: 'eighty' };
+  for (const args of [['serve'], ['call', 'list_units']]) {
+    const refused = await runCli(t, args, { env });
+    isRefused(t, refused, [2, /^fleet-manager: the configuration cannot be used:\n {2}- /]);
+    t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number$/m);
+    t.regex(refused.stderr, /^ {2}- HTTP_PORT must be a port/m);
+  }
+});
+
+test('actions lists every action, a line each', async (t) => {
+  const { code, stdout } = await runCli(t, ['actions']);
+  t.is(code, 0);
+  const lines = stdout.trimEnd().split('\n');
+  t.true(lines.some((line) => /^list_units +read +Lists the units/.test(line)));
+  t.deepEqual(lines, lines.toSorted());
+  t.true(lines.every((line) => /^[a-z_]+ +(read|change) +[A-Z].*\.$/.test(line)));
+});
+
+const GREET = `
+import { array, number, object, string } from 'yup';
+import { defineAction } from 'fleet-manager/plugin';
+export default defineAction({
+  name: 'greet', summary: 'Greets people.', target: 'optional', effect: 'change', timeoutMs: 1500,
+  parameters: object({
+    names: array(string().required()).required().meta({ description: 'Whom to greet.' }),
+    times: number().integer().min(1).default(2).meta({ description: 'How often.' }),
+    mood: string().oneOf(['merry', 'grave']).meta({ description: 'How.' }),
+  }),
+  result: string(),
+  handle: async () => 'hello',
+});`;
+
+test('actions NAME tells all there is to know of one, a drop-in one too', async (t) => {
+  const PLUGIN_PATHS = await folder(t, { 'greet/index.js': GREET });
+  const [page, json] = await Promise.all([
+    runCli(t, ['actions', 'greet'], { env: { PLUGIN_PATHS } }),
+    runCli(t, ['actions', 'greet', '--json'], { env: { PLUGIN_PATHS } }),
+  ]);
+  t.is(
+    page.stdout,
+    `greet: Greets people.
+
+  effect       change
+  cluster      optional (etcd_token)
+  redelivered  answered outcome_unknown
+  time limit   1.5 s
+
+Parameters:
+  names            array, required
+    Whom to greet.
+  times            integer, default 2
+    How often.
+  mood             string: merry, grave
+    How.
+
+Example:
+
+  fleet-manager call greet --param names=text
+`,
+  );
+  t.like(JSON.parse(json.stdout), {
+    name: 'greet',
+    effect: 'change',
+    redelivery: 'refuse',
+    timeout_ms: 1500,
+    parameters: { required: ['names'], additionalProperties: false },
+  });
+});
+
+test('actions --json gives the catalogue with JSON Schemas', async (t) => {
+  const { code, stdout } = await runCli(t, ['actions', '--json']);
+  t.is(code, 0);
+  const actions = JSON.parse(stdout) as { name: string; parameters: object; result: object }[];
+  t.true(actions.some(({ name }) => name === 'list_units'));
+  t.true(actions.every(({ parameters, result }) => 'type' in parameters && typeof result === 'object'));
+});
+
+test('actions lists none where READ_ONLY and ACTIONS leave none', async (t) => {
+  const env = {
+    PLUGIN_PATHS: await folder(t, { 'greet/index.js': GREET }),
+    READ_ONLY: 'true',
+    ACTIONS: 'greet',
+  };
+  const { code, stdout, stderr } = await runCli(t, ['actions'], { env });
+  t.is(code, 0, stderr);
+  t.is(stdout.trim(), '');
+});
+
+test('config shows every setting with its value and where that comes from', async (t) => {
+  const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40}' });
+  const { code, stdout, stderr } = await runCli(t, ['config'], { directory, env: { CONCURRENCY: '10' } });
+  t.is(code, 0, stderr);
+  t.is(stderr, '');
+  for (const line of [
+    /^CONCURRENCY +10 +environment$/m,
+    /^PREFETCH +40 +file$/m,
+    /^QUEUE_NAME +fleet_manager +default$/m,
+    /^AMQP_URL +- +unset$/m,
+  ])
+    t.regex(stdout, line);
+});
+
+test('config masks secrets, in text and in JSON, and tells what is wrong', async (t) => {
+  const env = {
+    AMQP_URL: 'amqp://user:Zq%2Fx@one:5672/v,amqps://other:Zq@two',
+    HTTP_TOKEN: 'Zq:0123456789abcdef',
+    HTTP_HOST: '0.0.0.0',
+    PREFETCH: 'many',
+  };
+  const [shown, json] = await Promise.all([
+    runCli(t, ['config'], { env }),
+    runCli(t, ['config', '--json'], { env }),
+  ]);
+  for (const { code, stdout, stderr } of [shown, json]) {
+    t.is(code, 2);
+    t.false(`${stdout}${stderr}`.includes('Zq'));
+    t.is(stderr, '\nthe configuration cannot be used:\n  - PREFETCH must be a whole number\n');
+  }
+  t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
+  t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);
+  const settings = JSON.parse(json.stdout) as { name: string; value?: string; from: string; about: string }[];
+  t.like(
+    settings.find(({ name }) => name === 'AMQP_URL'),
+    {
+      value: 'amqp://***@one:5672/v,amqps://***@two',
+      from: 'environment',
+    },
+  );
+  t.like(
+    settings.find(({ name }) => name === 'PREFETCH'),
+    { value: 'many' },
+  );
+});
+
+const BROKEN: Record<
+  string,
+  [files: Record<string, string>, env: Record<string, string>, code: number, reason: RegExp]
+> = {
+  'has no default export': [
+    { 'bad/index.js': 'export const a = 1;' },
+    {},
+    1,
+    /^fleet-manager: plugin \S+\/bad: its entry file has no default export/,
+  ],
+  'fails to load': [
+    { 'bad/index.js': "throw new Error('no licence');" },
+    {},
+    1,
+    /^fleet-manager: plugin \S+\/bad: its import failed: no licence\n$/,
+  ],
+  'asks for a part that is not there': [
+    {
+      'bad/index.js': GREET.replace('result:', "inject: { part: Symbol.for('fleet-manager:Part') }, result:"),
+    },
+    {},
+    1,
+    /bad: its field 'inject\.part': there is no part Symbol\(fleet-manager:Part\)/,
+  ],
+  'is not the one that ACTIONS names': [
+    { 'good/index.js': GREET },
+    { ACTIONS: 'greet,great' },
+    2,
+    /^fleet-manager: ACTIONS names 'great', but the plugins declare only: greet, list_machines, /,
+  ],
+};
+
+for (const [what, [files, env, code, reason]] of Object.entries(BROKEN)) {
+  test(`serve does not start with a plugin that ${what}`, async (t) => {
+    const PLUGIN_PATHS = await folder(t, files);
+    isRefused(t, await runCli(t, ['serve'], { env: { HTTP_PORT: '0', PLUGIN_PATHS, ...env } }), [
+      code,
+      reason,
+    ]);
+  });
+}
+
+test('serve does not start in production without a broker', async (t) => {
+  const refused = await runCli(t, ['serve'], { env: { NODE_ENV: 'production' } });
+  isRefused(t, refused, [2, /AMQP_URL is not set: .*set AMQP_URL to your RabbitMQ, such as amqp:\/\//]);
+});
+
+test('serve does not start with a clusters file that cannot be used', async (t) => {
+  const directory = await folder(t, { 'clusters.json': '{"a": "not a list"}' });
+  const env = {
+    AMQP_URL: 'amqp://127.0.0.1:1',
+    CLUSTERS_FILE: join(directory, 'clusters.json'),
+    HTTP_PORT: '0',
+  };
+  isRefused(t, await runCli(t, ['serve'], { env }), [1, /^fleet-manager: .*CLUSTERS_FILE cannot be used: /]);
+});

@@ -1,0 +1,110 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { array, boolean, number, object, string, tuple } from 'yup';
+import { parametersOf } from '../../src/commands/parameter-values.js';
+import { UsageError } from '../../src/commands/usage-error.js';
+import { defineAction, stringMap } from '../../src/plugin.js';
+import { prepareAction } from '../../src/runtime/catalogue.js';
+
+const described = { description: 'A field.' };
+
+const { description: action } = prepareAction(
+  defineAction({
+    name: 'act',
+    summary: 'Acts.',
+    target: 'none',
+    effect: 'read',
+    parameters: object({
+      text: string().meta(described),
+      maybe: string().nullable().meta(described),
+      mode: string().oneOf(['slow', 'fast']).meta(described),
+      n: number().meta(described),
+      whole: number().integer().nullable().meta(described),
+      flag: boolean().meta(described),
+      texts: array(string()).meta(described),
+      numbers: array(number()).meta(described),
+      pair: tuple([number(), number()]).meta(described),
+      map: stringMap().meta(described),
+      inner: object({ a: string().meta(described) }).meta(described),
+    }),
+    result: string(),
+    handle: async () => '',
+  }),
+  () => undefined,
+);
+
+function read(...param: string[]): Record<string, unknown> {
+  return parametersOf(action, { params: undefined, param });
+}
+
+test('a value is read by the type of its field', (t) => {
+  t.deepEqual(read('text=3', 'maybe=null', 'mode=fast', 'n=-1.5', 'whole=3', 'flag=true'), {
+    text: '3',
+    maybe: 'null',
+    mode: 'fast',
+    n: -1.5,
+    whole: 3,
+    flag: true,
+  });
+  t.deepEqual(read('flag=false', 'map={"region": "eu"}', 'inner={"a": "x"}', 'pair=[1, 2]'), {
+    flag: false,
+    map: { region: 'eu' },
+    inner: { a: 'x' },
+    pair: [1, 2],
+  });
+});
+
+test('any text is taken as it is, an equals sign in it too', (t) => {
+  const property = fc.property(fc.string(), (value) => {
+    t.deepEqual(read(`text=${value}`), { text: value });
+  });
+  fc.assert(property);
+  t.deepEqual(read('text=a=b=c', 'maybe='), { text: 'a=b=c', maybe: '' });
+});
+
+test('a list is given with commas, in pieces, or as JSON', (t) => {
+  t.deepEqual(read('texts=a'), { texts: ['a'] });
+  t.deepEqual(read('texts=a,b'), { texts: ['a', 'b'] });
+  t.deepEqual(read('texts=a', 'texts=b,c'), { texts: ['a', 'b', 'c'] });
+  t.deepEqual(read('texts=["a,b", "c"]'), { texts: ['a,b', 'c'] });
+  t.deepEqual(read('numbers=1,2.5'), { numbers: [1, 2.5] });
+  t.deepEqual(read('numbers=[1]', 'numbers=2'), { numbers: [1, 2] });
+});
+
+test('of a value given twice the last counts', (t) => {
+  t.deepEqual(read('text=a', 'text=b', 'n=1', 'n=2'), { text: 'b', n: 2 });
+});
+
+test('--params gives all parameters as JSON, and --param goes over it', (t) => {
+  t.deepEqual(parametersOf(action, { params: '{"text": "a", "n": 1}', param: ['n=2', 'flag=true'] }), {
+    text: 'a',
+    n: 2,
+    flag: true,
+  });
+  t.deepEqual(parametersOf(action, { params: undefined, param: [] }), {});
+});
+
+const WRONG: [given: Parameters<typeof parametersOf>[1], reason: string | RegExp][] = [
+  [{ params: undefined, param: ['n=ten'] }, "--param n: 'ten' is not a number"],
+  [{ params: undefined, param: ['n='] }, "--param n: '' is not a number"],
+  [{ params: undefined, param: ['n=Infinity'] }, "--param n: 'Infinity' is not a number"],
+  [{ params: undefined, param: ['n=1e999'] }, "--param n: '1e999' is not a number"],
+  [{ params: undefined, param: ['numbers=1,x'] }, "--param numbers: 'x' is not a number"],
+  [{ params: undefined, param: ['flag=yes'] }, "--param flag: 'yes' is neither true nor false"],
+  [{ params: undefined, param: ['map=region'] }, '--param map is not valid JSON: region'],
+  [{ params: undefined, param: ['texts=["a"'] }, '--param texts is not valid JSON: ["a"'],
+  [{ params: undefined, param: ['text'] }, '--param text: write it as NAME=VALUE'],
+  [{ params: undefined, param: ['=x'] }, '--param =x: write it as NAME=VALUE'],
+  [{ params: undefined, param: ['nmae=x'] }, /^act has no parameter 'nmae'; it has text, maybe, mode, /],
+  [{ params: undefined, param: ['toString=x'] }, /^act has no parameter 'toString'/],
+  [{ params: undefined, param: ['__proto__={}'] }, /^act has no parameter '__proto__'/],
+  [{ params: '{', param: [] }, '--params is not valid JSON: {'],
+  [{ params: '[]', param: [] }, /^--params must be a JSON object, such as/],
+  [{ params: 'null', param: [] }, /^--params must be a JSON object/],
+];
+
+for (const [given, reason] of WRONG) {
+  test(`a usage error: ${[given.params, ...given.param].join(' ')}`, (t) => {
+    t.throws(() => parametersOf(action, given), { instanceOf: UsageError, message: reason });
+  });
+}

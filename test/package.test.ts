@@ -1,0 +1,300 @@
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import test, { type ExecutionContext } from 'ava';
+import { type Ended, type RunningCli, startProgram } from './commands/cli-process.js';
+
+const REPOSITORY = fileURLToPath(new URL('../', import.meta.url));
+/** What `npm pack` builds from and packs. */
+const SOURCES = [
+  'src',
+  'plugins',
+  'package.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'README.md',
+  'CHANGELOG.md',
+  'LICENSE',
+];
+
+/** The folder that everything happens in, removed at the end. */
+let root = '';
+/** An empty folder in which the package was installed, and nothing else. */
+let installed = '';
+/** The paths in the package. */
+let packed: string[] = [];
+
+test.before('the package is built, packed and installed', async (t) => {
+  t.timeout(10 * 60_000);
+  root = await mkdtemp(join(tmpdir(), 'package-'));
+  // A copy, so that the repository's own dist/ stays as it is.
+  const stage = join(root, 'stage');
+  for (const name of SOURCES) await cp(join(REPOSITORY, name), join(stage, name), { recursive: true });
+  await symlink(join(REPOSITORY, 'node_modules'), join(stage, 'node_modules'));
+  await npm(stage, 'pack', '--pack-destination', root);
+  const [tarball = ''] = (await readdir(root)).filter((name) => name.endsWith('.tgz'));
+  installed = join(root, 'installed');
+  await mkdir(installed);
+  await npm(
+    installed,
+    'install',
+    '--prefer-offline',
+    '--ignore-scripts',
+    '--no-audit',
+    '--no-fund',
+    join(root, tarball),
+  );
+  packed = (
+    await readdir(join(installed, 'node_modules/fleet-manager'), { recursive: true, withFileTypes: true })
+  )
+    .filter((entry) => entry.isFile())
+    .map((entry) =>
+      join(entry.parentPath, entry.name).slice(installed.length + '/node_modules/fleet-manager/'.length),
+    );
+});
+
+test.after.always(async () => {
+  if (root !== '') await rm(root, { recursive: true });
+});
+
+/** A hook has no end of its own to clean up at; what it started ends with the process. */
+const untilExit = { teardown: () => {} };
+
+async function npm(directory: string, ...args: string[]): Promise<void> {
+  const home = { HOME: process.env.HOME ?? '' };
+  const proxies = Object.entries(process.env).filter(([name]) =>
+    /^(https?_proxy|no_proxy|npm_config_.*)$/i.test(name),
+  );
+  const env = Object.fromEntries(proxies.map(([name, value]) => [name, value ?? '']));
+  const { code, stdout, stderr } = await startProgram(untilExit, ['npm', ...args], {
+    env: { ...env, ...home },
+    directory,
+  }).ended;
+  if (code !== 0) throw new Error(`npm ${args.join(' ')} failed:\n${stdout}\n${stderr}`);
+}
+
+/** Starts the installed command. */
+function start(t: ExecutionContext, args: string[], env: Record<string, string> = {}): RunningCli {
+  return startProgram(t, [join(installed, 'node_modules/.bin/fleet-manager'), ...args], {
+    env,
+    directory: installed,
+  });
+}
+
+async function run(
+  t: ExecutionContext,
+  program: [string, ...string[]],
+  directory = installed,
+): Promise<Ended> {
+  return startProgram(t, program, { env: { HOME: root }, directory }).ended;
+}
+
+/** A folder that holds these files. */
+async function folder(files: Record<string, string>): Promise<string> {
+  const directory = await mkdtemp(join(root, 'folder-'));
+  for (const [name, text] of Object.entries(files)) {
+    await mkdir(dirname(join(directory, name)), { recursive: true });
+    await writeFile(join(directory, name), text);
+  }
+  return directory;
+}
+
+test('the package holds what it needs and nothing else', async (t) => {
+  for (const path of [
+    'package.json',
+    'README.md',
+    'CHANGELOG.md',
+    'LICENSE',
+    'dist/src/cli.js',
+    'dist/src/plugin.d.ts',
+    'dist/src/client/client.d.ts',
+  ])
+    t.true(packed.includes(path), path);
+  t.deepEqual(packed.filter((path) => !path.startsWith('dist/')).toSorted(), [
+    'CHANGELOG.md',
+    'LICENSE',
+    'README.md',
+    'package.json',
+  ]);
+  t.deepEqual(
+    packed.filter(
+      (path) => path.startsWith('dist/') && !/^dist\/(src|plugins)\/.*(\.js|\.d\.ts)$/.test(path),
+    ),
+    [],
+  );
+  const plugins = await readdir(join(REPOSITORY, 'plugins'));
+  for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
+});
+
+test('npx runs the installed command', async (t) => {
+  const { version } = JSON.parse(await readFile(join(REPOSITORY, 'package.json'), 'utf8'));
+  const { code, stdout } = await run(t, ['npx', '--no-install', 'fleet-manager', '--version']);
+  t.is(code, 0);
+  t.is(stdout.trim(), version);
+});
+
+const GREET = {
+  'greet/index.js': `
+    import { object, string } from 'yup';
+    import { defineAction, FleetTransport } from 'fleet-manager/plugin';
+    import { greeting } from './greeting.js';
+    export default defineAction({
+      name: 'greet', summary: 'Greets the machines of a cluster.', target: 'cluster', effect: 'read',
+      parameters: object({ word: string().max(5).default('Hello').meta({ description: 'What to say.' }) }),
+      result: string().required(),
+      inject: { fleet: FleetTransport },
+      async handle({ parameters: { word }, cluster, signal }, { fleet }) {
+        return greeting(word, (await fleet.machines(cluster, { signal })).length);
+      },
+    });`,
+  'greet/greeting.js': `
+    import { number } from 'yup';
+    import { ActionError } from 'fleet-manager/plugin';
+    export function greeting(word, machines) {
+      if (!number().positive().isValidSync(machines)) throw new ActionError('machine_not_found', 'nobody there');
+      return word + ' to ' + machines;
+    }`,
+};
+
+test('the installed service runs in the sandbox, with a plugin dropped in, and answers', async (t) => {
+  const service = start(t, ['serve'], { HTTP_PORT: '0', PLUGIN_PATHS: await folder(GREET) });
+  const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
+  await service.printed(/taking requests/);
+  const env = { HTTP_PORT: new URL(url).port };
+  const [machines, greeted, refused] = await Promise.all([
+    start(t, ['call', 'list_machines', '--cluster', 'sandbox'], env).ended,
+    start(t, ['call', 'greet', '--cluster', 'sandbox'], env).ended,
+    start(t, ['call', 'greet', '--cluster', 'sandbox', '--param', 'word=too long'], env).ended,
+  ]);
+  t.is(JSON.parse(machines.stdout).length, 3);
+  t.is(greeted.stdout, '"Hello to 3"\n');
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /^invalid_parameters: word must be at most 5 characters/);
+  service.kill('SIGTERM');
+  t.is((await service.ended).code, 0);
+});
+
+test('the installed service serves a plugin with copies of yup and of the plugin module of its own', async (t) => {
+  const PLUGIN_PATHS = await folder({
+    'own/index.js': `
+      import { object, string } from './node_modules/yup/index.js';
+      import { defineAction } from './node_modules/fleet-manager/dist/src/plugin.js';
+      export default defineAction({
+        name: 'own', summary: 'Has its own copies.', target: 'none', effect: 'read',
+        parameters: object({ a: string().required().meta({ description: 'Anything.' }) }),
+        result: string(),
+        handle: async ({ parameters }) => parameters.a,
+      });`,
+  });
+  for (const name of ['yup', 'property-expr', 'tiny-case', 'toposort', 'fleet-manager'])
+    await cp(join(installed, 'node_modules', name), join(PLUGIN_PATHS, 'own/node_modules', name), {
+      recursive: true,
+    });
+  const { code, stdout, stderr } = await start(t, ['actions', 'own', '--json'], { PLUGIN_PATHS }).ended;
+  t.is(code, 0, stderr);
+  t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
+});
+
+test('the installed service says of a plugin in TypeScript that it must be compiled', async (t) => {
+  const PLUGIN_PATHS = await folder({ 'greet/index.ts': 'export default 1;' });
+  const { code, stderr } = await start(t, ['actions'], { PLUGIN_PATHS }).ended;
+  t.is(code, 1);
+  t.is(
+    stderr,
+    `fleet-manager: plugin ${PLUGIN_PATHS}/greet: has only index.ts, and the built service loads JavaScript: compile it to index.js\n`,
+  );
+});
+
+test('client and plugin can be imported from the package, and nothing behind them', async (t) => {
+  const script = `
+    import { FleetManagerClient, FleetManagerError } from 'fleet-manager/client';
+    import { ActionError, defineAction, FleetTransport, unitName } from 'fleet-manager/plugin';
+    const client = new FleetManagerClient({ urls: ['amqp://127.0.0.1:1'] });
+    const code = await client.call('list_machines', { timeoutMs: 1, cluster: 'x' }).catch((error) => error instanceof FleetManagerError && error.code);
+    await client.close();
+    const behind = await Promise.all(
+      ['fleet-manager', 'fleet-manager/dist/src/composition.js', 'fleet-manager/src/plugin'].map((name) =>
+        import(name).then(() => 'imported', ({ code }) => code)),
+    );
+    console.log(JSON.stringify([code, typeof defineAction, String(FleetTransport), unitName().type, new ActionError('a', 'b').code, behind]));`;
+  const { stdout, stderr } = await run(t, [process.execPath, '--input-type=module', '-e', script]);
+  t.deepEqual(
+    JSON.parse(stdout || '[]'),
+    [
+      'service_unavailable',
+      'function',
+      'Symbol(fleet-manager:FleetTransport)',
+      'string',
+      'a',
+      ['ERR_PACKAGE_PATH_NOT_EXPORTED', 'ERR_PACKAGE_PATH_NOT_EXPORTED', 'ERR_PACKAGE_PATH_NOT_EXPORTED'],
+    ],
+    stderr,
+  );
+});
+
+test('TypeScript knows the types of client and plugin', async (t) => {
+  const source = `
+import { FleetManagerClient, FleetManagerError, type CallOptions } from 'fleet-manager/client';
+import { type Action, ActionError, defineAction, FleetTransport, stringMap, unitName } from 'fleet-manager/plugin';
+import { array, number, object, string } from 'yup';
+
+const options: CallOptions = { cluster: 'token', parameters: { name: 'web@*' }, timeoutMs: 1_000 };
+export async function call(): Promise<unknown> {
+  const client = new FleetManagerClient({ urls: ['amqp://localhost'] });
+  try {
+    return await client.call('list_units', options);
+  } catch (error) {
+    if (error instanceof FleetManagerError && error.fault === 'caller') throw new ActionError('invalid_name', error.message);
+    throw error;
+  } finally {
+    await client.close();
+  }
+}
+
+const action: Action = defineAction({
+  name: 'find_unit', summary: 'Finds a unit.', target: 'cluster', effect: 'read',
+  parameters: object({
+    name: unitName().required().meta({ description: 'Its name.' }),
+    times: number().integer().default(1).meta({ description: 'How often.' }),
+  }),
+  result: object({ states: array(string().required()).required(), labels: stringMap() }),
+  inject: { fleet: FleetTransport },
+  async handle({ parameters, cluster, signal, log }, { fleet }) {
+    const name: string = parameters.name;
+    const times: number = parameters.times;
+    log.info('looking', { times });
+    // @ts-expect-error there is no such parameter
+    void parameters.nmae;
+    const unit = await fleet.unit(cluster, name, { signal });
+    return { states: unit?.currentState == null ? [] : [unit.currentState], labels: { name } };
+  },
+});
+export default action;
+
+defineAction({
+  name: 'wrong', summary: 'Answers what it does not declare.', target: 'none', effect: 'read',
+  parameters: object({}),
+  result: object({ a: string().required() }),
+  // @ts-expect-error the result lacks what the schema requires
+  handle: async () => ({ b: 'x' }),
+});
+`;
+  const directory = join(installed, 'typed');
+  await mkdir(directory);
+  await writeFile(join(directory, 'index.ts'), source);
+  await writeFile(join(directory, 'package.json'), '{"type": "module"}');
+  const compilerOptions = {
+    module: 'NodeNext',
+    target: 'ES2022',
+    strict: true,
+    noEmit: true,
+    skipLibCheck: false,
+    types: ['node'],
+    typeRoots: [join(REPOSITORY, 'node_modules/@types')],
+  };
+  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['index.ts'] }));
+  const { code, stdout } = await run(t, [join(REPOSITORY, 'node_modules/.bin/tsc'), '-p', directory]);
+  t.is(stdout, '');
+  t.is(code, 0);
+});
