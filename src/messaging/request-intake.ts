@@ -16,7 +16,7 @@ export interface IntakeOptions {
   queue: string;
   codecs: Codecs;
   dispatcher: Dispatcher;
-  ledger: AnswerLedger<EncodedAnswer>;
+  ledger: AnswerLedger<Finished>;
   /** The ways an answer can go; it takes every one that reaches the caller. */
   replies: readonly ReplyChannel[];
   publish: PublishSurely;
@@ -24,6 +24,9 @@ export interface IntakeOptions {
   maxAnswerBytes: number;
   logFor: (fields: Record<string, unknown>) => RequestLog;
 }
+
+/** What comes of a request that has been dealt with; of one that nobody waits for there is no answer. */
+export type Finished = EncodedAnswer | 'nobody-to-answer';
 
 /** A message that has been read as a request. */
 interface Received {
@@ -127,30 +130,28 @@ export class RequestIntake {
     };
   }
 
-  async #outcome(request: Received): Promise<EncodedAnswer | 'not-begun' | 'nobody-to-answer'> {
+  async #outcome(request: Received): Promise<Finished | 'not-begun'> {
     const { delivery, key, log } = request;
     let mayHaveBegun = delivery.redelivered;
     if (delivery.redelivered && key !== undefined) {
       const known = this.#options.ledger.recall(key);
-      const answer = known.state === 'finished' || known.state === 'running' ? await known.answer : undefined;
-      if (answer !== undefined) {
+      const finished =
+        known.state === 'finished' || known.state === 'running' ? await known.answer : undefined;
+      if (finished !== undefined) {
         log.info('request was delivered again; answered with what was found before');
-        return answer;
+        return finished;
       }
       mayHaveBegun = known.state === 'unknown';
     }
     const outcome = this.#dispatch(request, mayHaveBegun);
     if (key !== undefined) {
-      const answer = outcome.then((each) => (typeof each === 'string' ? undefined : each));
-      this.#options.ledger.track(key, answer, ({ body }) => body.length);
+      const finished = outcome.then((each) => (each === 'not-begun' ? undefined : each));
+      this.#options.ledger.track(key, finished, (each) => (typeof each === 'string' ? 0 : each.body.length));
     }
     return outcome;
   }
 
-  async #dispatch(
-    request: Received,
-    mayHaveBegun: boolean,
-  ): Promise<EncodedAnswer | 'not-begun' | 'nobody-to-answer'> {
+  async #dispatch(request: Received, mayHaveBegun: boolean): Promise<Finished | 'not-begun'> {
     const { delivery, envelope, id, replies } = request;
     const asked: Request = {
       id,

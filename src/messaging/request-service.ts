@@ -2,13 +2,8 @@ import type { Clock } from '../plugin.js';
 import { AnswerLedger } from '../runtime/answer-ledger.js';
 import type { Dispatcher } from '../runtime/dispatcher.js';
 import type { Codecs } from './codec/codecs.js';
-import {
-  type EncodedAnswer,
-  type PublishSurely,
-  type ReplyChannel,
-  ReplyToChannel,
-} from './reply-channel.js';
-import { RequestIntake, type IntakeOptions } from './request-intake.js';
+import { type PublishSurely, type ReplyChannel, ReplyToChannel } from './reply-channel.js';
+import { type Finished, type IntakeOptions, RequestIntake } from './request-intake.js';
 import { RequestServer, type RequestServerOptions } from './request-server.js';
 
 export interface RequestServiceOptions
@@ -47,7 +42,7 @@ export class RequestService {
     });
     this.#intake = new RequestIntake({
       ...options,
-      ledger: new AnswerLedger<EncodedAnswer>(clock),
+      ledger: new AnswerLedger<Finished>(clock),
       replies: [
         new ReplyToChannel(this.#server.publish),
         ...(options.replies?.({ pause: () => this.#server.pause(), resume: () => this.#server.resume() }) ??

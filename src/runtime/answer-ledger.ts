@@ -25,7 +25,8 @@ export class AnswerLedger<A> {
   readonly #keepMs: number;
   readonly #running = new Map<string, Promise<A | undefined>>();
   readonly #finished = new Map<string, Finished<A>>();
-  readonly #neverBegun = new Set<string>();
+  /** With the time at which each was let go. */
+  readonly #neverBegun = new Map<string, number>();
   #bytes = 0;
 
   constructor(clock: Clock, options: { maxBytes?: number; maxEntries?: number; keepMs?: number } = {}) {
@@ -39,12 +40,13 @@ export class AnswerLedger<A> {
   recall(key: string): Known<A> {
     const running = this.#running.get(key);
     if (running !== undefined) return { state: 'running', answer: running };
+    const oldest = this.#clock.now() - this.#keepMs;
     const finished = this.#finished.get(key);
-    if (finished !== undefined && finished.at + this.#keepMs >= this.#clock.now()) {
+    if (finished !== undefined && finished.at >= oldest)
       return { state: 'finished', answer: finished.answer };
-    }
-    if (this.#neverBegun.delete(key)) return { state: 'never-begun' };
-    return { state: 'unknown' };
+    const letGoAt = this.#neverBegun.get(key);
+    this.#neverBegun.delete(key);
+    return letGoAt !== undefined && letGoAt >= oldest ? { state: 'never-begun' } : { state: 'unknown' };
   }
 
   /**
@@ -61,7 +63,7 @@ export class AnswerLedger<A> {
     const answer = await outcome;
     if (this.#running.get(key) === outcome) this.#running.delete(key);
     if (answer !== undefined) this.#keep(key, answer, bytes(answer));
-    else remember(this.#neverBegun, key, this.#maxEntries);
+    else this.#letGo(key);
   }
 
   #keep(key: string, answer: A, bytes: number): void {
@@ -83,11 +85,12 @@ export class AnswerLedger<A> {
     this.#finished.delete(key);
     this.#bytes -= finished.bytes;
   }
-}
 
-function remember(keys: Set<string>, key: string, most: number): void {
-  keys.add(key);
-  if (keys.size <= most) return;
-  const [oldest] = keys;
-  if (oldest !== undefined) keys.delete(oldest);
+  #letGo(key: string): void {
+    this.#neverBegun.delete(key);
+    this.#neverBegun.set(key, this.#clock.now());
+    if (this.#neverBegun.size <= this.#maxEntries) return;
+    const [oldest] = this.#neverBegun.keys();
+    if (oldest !== undefined) this.#neverBegun.delete(oldest);
+  }
 }

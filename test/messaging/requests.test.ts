@@ -239,6 +239,22 @@ for (const broker of brokers()) {
     t.is(begun(), 1);
   });
 
+  test(over('a change that nobody waits for is not done twice when its connection is lost'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change', redelivery: 'run-again' });
+    const { queue, cut, service } = await serveRequests(t, broker, [action]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const body = JSON.stringify({ request_body: { action: 'act' } });
+    caller.publish(body, { messageId: 'change-3', persistent: true });
+    await eventually('the change runs', () => begun() === 1);
+    cut();
+    await eventually('the loss is seen', () => service.notReady().length > 0);
+    await eventually('it is delivered again', () => service.held === 2);
+    letGo();
+    await eventually('everything is acknowledged', () => service.held === 0);
+    t.is(begun(), 1);
+    t.is(await caller.waiting(), 0);
+  });
+
   test(over('a redelivered change of which nothing is known is not run again; a read is'), async (t) => {
     const runs: string[] = [];
     const named = (name: string, definition: Parameters<typeof doing>[1]) =>

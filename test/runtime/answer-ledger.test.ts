@@ -34,6 +34,16 @@ test('a request that never began is told once, for then it begins', async (t) =>
   t.deepEqual(ledger.recall('key'), { state: 'unknown' });
 });
 
+test('that a request never began is known for as long as an answer is', async (t) => {
+  const clock = new ManualClock();
+  const ledger = new AnswerLedger<string>(clock, { keepMs: 1_000 });
+  const outcome = Promise.resolve(undefined);
+  ledger.track('key', outcome, bytes);
+  await outcome;
+  clock.advance(1_001);
+  t.deepEqual(ledger.recall('key'), { state: 'unknown' });
+});
+
 test('the oldest answers go when there are too many bytes or too many of them', async (t) => {
   const keep = async (limits: { maxBytes?: number; maxEntries?: number }) => {
     const ledger = new AnswerLedger<string>(new ManualClock(), limits);
