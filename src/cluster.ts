@@ -1,21 +1,27 @@
 import { hash } from 'node:crypto';
 import { inspect } from 'node:util';
 
-const tokens = new WeakMap<Cluster, string>();
-
 /** The grammar of an etcd token, or of a cluster's name in `CLUSTERS_FILE`. */
 export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 
+/** The etcd token of a cluster; only for the resolver that looks it up. */
+export let tokenOf: (cluster: Cluster) => string;
+
 /**
- * A cluster as the parts of this service hand it around. The etcd token that names it is a secret, so it is kept
- * out of the object's own properties: printed, logged or serialised, a cluster shows as a short hash.
+ * A cluster as the parts of this service hand it around. The etcd token that names it is a secret, so it is private:
+ * printed, logged or serialised, a cluster shows as a short hash.
  */
 export class Cluster {
+  static {
+    tokenOf = (cluster) => cluster.#token;
+  }
+
+  readonly #token: string;
   readonly hash: string;
 
   /** @param token an etcd token that has passed `CLUSTER_TOKEN` */
   constructor(token: string) {
-    tokens.set(this, token);
+    this.#token = token;
     this.hash = hash('sha256', token).slice(0, 10);
   }
 
@@ -30,11 +36,4 @@ export class Cluster {
   [inspect.custom](): string {
     return `Cluster(${this.hash})`;
   }
-}
-
-/** The etcd token of a cluster; only for the resolver that looks it up. */
-export function tokenOf(cluster: Cluster): string {
-  const token = tokens.get(cluster);
-  if (token === undefined) throw new TypeError('this cluster was not made by this service');
-  return token;
 }

@@ -1,11 +1,5 @@
 import type { Clock } from '../plugin.js';
 
-interface Finished<A> {
-  answer: A;
-  bytes: number;
-  at: number;
-}
-
 /** What this process knows of a request that was delivered again. */
 export type Known<A> =
   | { state: 'finished'; answer: A }
@@ -14,9 +8,19 @@ export type Known<A> =
   | { state: 'never-begun' }
   | { state: 'unknown' };
 
+interface Settled<A> {
+  /** Undefined: it never began. */
+  answer: A | undefined;
+  at: number;
+}
+
 /**
  * Remembers requests by key, so that one that RabbitMQ delivers again after a lost connection is answered with what
  * was found, not done twice. Bounded in bytes, in entries and in time; a process that is gone has forgotten all.
+ *
+ * What has settled is kept in two generations. When the younger one has half of what may be kept it becomes the older
+ * one, and what that held goes all at once: taking the oldest out of one map each time would cost a walk over the
+ * places of those that went before.
  */
 export class AnswerLedger<A> {
   readonly #clock: Clock;
@@ -24,15 +28,14 @@ export class AnswerLedger<A> {
   readonly #maxEntries: number;
   readonly #keepMs: number;
   readonly #running = new Map<string, Promise<A | undefined>>();
-  readonly #finished = new Map<string, Finished<A>>();
-  /** With the time at which each was let go. */
-  readonly #neverBegun = new Map<string, number>();
-  #bytes = 0;
+  #younger = new Map<string, Settled<A>>();
+  #older = new Map<string, Settled<A>>();
+  #youngerBytes = 0;
 
   constructor(clock: Clock, options: { maxBytes?: number; maxEntries?: number; keepMs?: number } = {}) {
     this.#clock = clock;
     this.#maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
-    this.#maxEntries = options.maxEntries ?? 10_000;
+    this.#maxEntries = options.maxEntries ?? 20_000;
     this.#keepMs = options.keepMs ?? 10 * 60_000;
   }
 
@@ -40,13 +43,11 @@ export class AnswerLedger<A> {
   recall(key: string): Known<A> {
     const running = this.#running.get(key);
     if (running !== undefined) return { state: 'running', answer: running };
-    const oldest = this.#clock.now() - this.#keepMs;
-    const finished = this.#finished.get(key);
-    if (finished !== undefined && finished.at >= oldest)
-      return { state: 'finished', answer: finished.answer };
-    const letGoAt = this.#neverBegun.get(key);
-    this.#neverBegun.delete(key);
-    return letGoAt !== undefined && letGoAt >= oldest ? { state: 'never-begun' } : { state: 'unknown' };
+    const settled = this.#younger.get(key) ?? this.#older.get(key);
+    if (settled === undefined || settled.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
+    return settled.answer === undefined
+      ? { state: 'never-begun' }
+      : { state: 'finished', answer: settled.answer };
   }
 
   /**
@@ -55,6 +56,9 @@ export class AnswerLedger<A> {
    * @param bytes the size of an answer
    */
   track(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): void {
+    // What was known of it before is over with this.
+    this.#younger.delete(key);
+    this.#older.delete(key);
     this.#running.set(key, outcome);
     void this.#settle(key, outcome, bytes);
   }
@@ -62,35 +66,14 @@ export class AnswerLedger<A> {
   async #settle(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): Promise<void> {
     const answer = await outcome;
     if (this.#running.get(key) === outcome) this.#running.delete(key);
-    if (answer !== undefined) this.#keep(key, answer, bytes(answer));
-    else this.#letGo(key);
-  }
-
-  #keep(key: string, answer: A, bytes: number): void {
-    this.#forget(key);
-    if (bytes > this.#maxBytes / 4) return;
-    this.#finished.set(key, { answer, bytes, at: this.#clock.now() });
-    this.#bytes += bytes;
-    const oldestKept = this.#clock.now() - this.#keepMs;
-    // The map is in order of time, so what has to go is at its front.
-    for (const [old, { at }] of this.#finished) {
-      if (at >= oldestKept && this.#bytes <= this.#maxBytes && this.#finished.size <= this.#maxEntries) break;
-      this.#forget(old);
+    const size = answer === undefined ? 0 : bytes(answer);
+    if (size > this.#maxBytes / 4) return;
+    if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
+      this.#older = this.#younger;
+      this.#younger = new Map();
+      this.#youngerBytes = 0;
     }
-  }
-
-  #forget(key: string): void {
-    const finished = this.#finished.get(key);
-    if (finished === undefined) return;
-    this.#finished.delete(key);
-    this.#bytes -= finished.bytes;
-  }
-
-  #letGo(key: string): void {
-    this.#neverBegun.delete(key);
-    this.#neverBegun.set(key, this.#clock.now());
-    if (this.#neverBegun.size <= this.#maxEntries) return;
-    const [oldest] = this.#neverBegun.keys();
-    if (oldest !== undefined) this.#neverBegun.delete(oldest);
+    this.#younger.set(key, { answer, at: this.#clock.now() });
+    this.#youngerBytes += size;
   }
 }
