@@ -6,6 +6,7 @@ import type { Cluster } from './cluster.js';
 
 export { ActionError } from './action-error.js';
 export { glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
+export { isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
 export type { Cluster };
 
 const ACTION = Symbol.for('fleet-manager:action');

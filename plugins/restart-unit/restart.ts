@@ -3,10 +3,11 @@ import {
   type Clock,
   type Cluster,
   type FleetTransport,
+  isGlobalUnit,
   type RequestLog,
 } from '../../src/plugin.js';
 import { hasFailed, isStopped, isUp, type Observation, told } from './observation.js';
-import { isGlobal, requirements, unmetRequirements } from './scheduling.js';
+import { unmetRequirements, writtenRequirements } from './scheduling.js';
 
 export interface RestartParts {
   fleet: FleetTransport;
@@ -18,15 +19,24 @@ export interface RestartParts {
 }
 
 const POLL_MS = 500;
-/** How long a unit must stay active to count as started: one that flaps is active now and then. */
-const STEADY_MS = 2_000;
+/** How long one call may take: then it is tried again, and so another of the cluster's hosts. */
+const CALL_MS = 3_000;
+/** A unit counts as started when it has been active for so long: fleet shows a change, a crash too, after up to 7 s. */
+const STEADY_MS = 7_000;
+/** When the time is up before that: one that flaps is active now and then. */
+const LEAST_STEADY_MS = 2_000;
 /** fleet shows a change after up to 7 s: until then a failure may be the one from before. */
 const STALE_MS = 8_000;
-/** How long the unit may still take to stop once nobody waits for it any more. */
-const PATIENCE_MS = 5_000;
 /** How long a start is waited for at least, when stopping has used up the time. */
-const LEAST_MS = 3_000;
-/** How long `launched` is tried to be sent. */
+const LEAST_START_MS = 3_000;
+/** How long `loaded` is tried to be sent. */
+const STOP_MS = 7_000;
+/** How long the unit may still take to stop once nobody waits for it any more. */
+const PATIENCE_MS = 3_000;
+/**
+ * How long `launched` is tried to be sent. With what a call and the patience may take it stays below the 30 s that the
+ * service waits for a change that it has told to stop.
+ */
 const LAUNCH_MS = 15_000;
 
 /**
@@ -42,11 +52,11 @@ export async function restart(name: string, waitMs: number, parts: RestartParts)
   const end = begun + waitMs;
   signal.throwIfAborted();
   // From here on the unit may be down: nothing but the end of this process keeps `launched` from being sent.
-  const failure = await setLoaded(name, parts);
-  const stopped = failure === undefined ? await untilStopped(name, end, parts) : undefined;
+  const unsure = await tellToStop(name, parts);
+  const stopped = unsure === undefined ? await untilStopped(name, end, parts) : undefined;
   const stoppedAt = clock.now();
-  await launch(name, parts);
-  if (failure !== undefined) throw failure;
+  await tellToLaunch(name, parts);
+  if (unsure !== undefined) throw unsure;
   if (stopped === undefined || !isStopped(stopped)) {
     throw new ActionError(
       'unit_did_not_stop',
@@ -71,7 +81,7 @@ async function startingPoint(name: string, { fleet, cluster, signal }: RestartPa
   ]);
   if (seen.unit === undefined)
     throw new ActionError('unit_not_found', `Unable to load unit ${name}: the cluster has no such unit`);
-  if (isGlobal(seen.unit)) {
+  if (isGlobalUnit(seen.unit)) {
     throw new ActionError(
       'unit_is_global',
       `${name} is a global unit: fleet has no state of it that could be waited for, so it would stop everywhere at once with nothing to tell when it is up again`,
@@ -88,16 +98,29 @@ async function startingPoint(name: string, { fleet, cluster, signal }: RestartPa
   return seen;
 }
 
-/** @returns what went wrong when it is not known whether the unit was told to stop */
-async function setLoaded(name: string, { fleet, cluster }: RestartParts): Promise<ActionError | undefined> {
-  // Not the request's signal: cut off in the middle, nobody would know whether the unit has to be launched again.
-  const own = new AbortController();
-  try {
-    await fleet.setDesiredState(cluster, name, 'loaded', { signal: own.signal });
-    return undefined;
-  } catch (error) {
-    if (error instanceof ActionError && error.code === 'outcome_unknown') return error;
-    throw error;
+/**
+ * Sends `loaded` until fleet has taken it; sent twice it does no more than once.
+ * @returns what went wrong when it is not known whether fleet took it
+ * @throws ActionError when it is certain that fleet did not
+ */
+async function tellToStop(name: string, parts: RestartParts): Promise<ActionError | undefined> {
+  const { clock, signal } = parts;
+  const end = clock.now() + STOP_MS;
+  for (;;) {
+    try {
+      // Not the request's signal: cut off in the middle, nobody would know whether the unit has to be launched again.
+      return await setState(name, 'loaded', parts);
+    } catch (error) {
+      if (!isUnsure(error)) throw error;
+      if (signal.aborted || clock.now() + POLL_MS + CALL_MS > end) {
+        return new ActionError(
+          'outcome_unknown',
+          `It is not known whether fleet took the order to stop ${name} (${reasonOf(error)}); it was told to launch again`,
+          { cause: error },
+        );
+      }
+    }
+    await clock.sleep(POLL_MS);
   }
 }
 
@@ -119,32 +142,46 @@ async function untilStopped(
 }
 
 /** Sends `launched` until fleet has taken it. */
-async function launch(name: string, { fleet, cluster, clock, log }: RestartParts): Promise<void> {
+async function tellToLaunch(name: string, parts: RestartParts): Promise<void> {
+  const { clock, log } = parts;
   const end = clock.now() + LAUNCH_MS;
-  const budget = new AbortController();
-  const cancel = clock.after(LAUNCH_MS, () => budget.abort(new Error('no time left')));
-  try {
-    for (;;) {
-      try {
-        return await fleet.setDesiredState(cluster, name, 'launched', { signal: budget.signal });
-      } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
-        if (clock.now() + POLL_MS >= end) {
-          throw new ActionError(
-            'unit_stopped',
-            `${name} IS NOW STOPPED: it was told to stop, and could not be told to start again: ${reason}`,
-            {
-              cause: error,
-            },
-          );
-        }
-        log.warn('the unit could not be told to start yet', { unit: name, reason });
-        await clock.sleep(POLL_MS);
-      }
+  for (;;) {
+    try {
+      return await setState(name, 'launched', parts);
+    } catch (error) {
+      if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
+      const reason = reasonOf(error);
+      if (clock.now() + POLL_MS + CALL_MS > end) return unlessLaunched(name, reason, parts);
+      log.warn('the unit could not be told to start yet', { unit: name, reason });
+      await clock.sleep(POLL_MS);
     }
-  } finally {
-    cancel();
   }
+}
+
+/** When fleet has not confirmed that it took `launched`: looks whether it did. */
+async function unlessLaunched(name: string, reason: string, parts: RestartParts): Promise<void> {
+  const seen = await observeIfPossible(name, parts);
+  if (seen?.unit?.desiredState === 'launched') return;
+  const [code, state] =
+    seen === undefined
+      ? ['outcome_unknown', 'MAY NOW BE STOPPED: it was told to stop, and perhaps']
+      : ['unit_stopped', 'IS NOW STOPPED: it was told to stop, and'];
+  throw new ActionError(code, `${name} ${state} could not be told to start again: ${reason}`, {
+    details: { unit: name, state: seen?.state },
+  });
+}
+
+async function setState(
+  name: string,
+  state: 'loaded' | 'launched',
+  { fleet, cluster, clock }: RestartParts,
+): Promise<undefined> {
+  await within(CALL_MS, clock, async (signal) => fleet.setDesiredState(cluster, name, state, { signal }));
+}
+
+/** Whether fleet may have done what it was told, or not. */
+function isUnsure(error: unknown): boolean {
+  return error instanceof ActionError && ['outcome_unknown', 'timeout'].includes(error.code);
 }
 
 async function untilUp(
@@ -155,7 +192,7 @@ async function untilUp(
 ): Promise<Observation> {
   const { clock, signal } = parts;
   const launchedAt = clock.now();
-  const latest = Math.max(end, launchedAt + LEAST_MS);
+  const latest = Math.max(end, launchedAt + LEAST_START_MS);
   // A failure from before the restart is seen for a while; one that was not there before is believed at once.
   const believedAt = stopped.state?.systemdActiveState === 'failed' ? launchedAt + STALE_MS : launchedAt;
   let upSince: number | undefined;
@@ -165,7 +202,8 @@ async function untilUp(
     last = (await observeIfPossible(name, parts)) ?? last;
     if (isUp(last)) {
       upSince ??= clock.now();
-      if (clock.now() - upSince >= STEADY_MS) return last;
+      const steadyMs = clock.now() < latest ? STEADY_MS : LEAST_STEADY_MS;
+      if (clock.now() - upSince >= steadyMs) return last;
     } else {
       if (upSince !== undefined) fell++;
       upSince = undefined;
@@ -181,14 +219,17 @@ async function untilUp(
       `${name} started ${fell + (upSince === undefined ? 0 : 1)} times and did not stay up`,
       last,
     );
-  if (signal.aborted)
+  if (signal.aborted) {
+    const [code, why] =
+      signal.reason instanceof ActionError ? [signal.reason.code, signal.reason.message] : [];
     throw notStarted(
-      'timeout',
-      `The time was up before ${name} was seen to be up again; it was stopped and told to launch`,
+      code ?? 'timeout',
+      `${name} was stopped and told to launch, and had to be left before it was seen to be up again: ${why ?? 'the time was up'}`,
       last,
     );
+  }
   if (last.unit?.machineID === null) {
-    const asked = requirements(last.unit);
+    const asked = writtenRequirements(last.unit);
     const why = asked.length === 0 ? '' : `; it asks for ${asked.join(', ')}`;
     throw notStarted(
       'unit_not_scheduled',
@@ -214,25 +255,43 @@ async function observe(
     fleet.unit(cluster, name, { signal }),
     fleet.unitStates(cluster, { unitName: name, signal }),
   ]);
-  // A row of a machine that the unit has left lingers for a few seconds.
-  const own = states.find(({ machineID }) => machineID === unit?.machineID) ?? states[0];
-  return { unit, state: own };
+  // A row of a machine that the unit has left lingers for a few seconds. Without a machine it is all there is to see.
+  const own = states.find(({ machineID }) => machineID === unit?.machineID);
+  return { unit, state: unit?.machineID === null ? states[0] : own };
 }
 
-/** Undefined: fleet could not say just now. */
+/**
+ * Undefined: fleet could not say just now.
+ * @throws ActionError `unit_not_found` when the unit is gone
+ */
 async function observeIfPossible(name: string, parts: RestartParts): Promise<Observation | undefined> {
-  const own = new AbortController();
-  const cancel = parts.clock.after(PATIENCE_MS, () => own.abort(new Error('no answer')));
-  try {
-    return await observe(name, { ...parts, signal: own.signal });
-  } catch (error) {
-    parts.log.debug('the unit could not be looked at', {
-      reason: error instanceof Error ? error.message : String(error),
-    });
+  const seen = await within(CALL_MS, parts.clock, async (signal) =>
+    observe(name, { ...parts, signal }),
+  ).catch((error: unknown) => {
+    parts.log.debug('the unit could not be looked at', { reason: reasonOf(error) });
     return undefined;
+  });
+  if (seen === undefined || seen.unit !== undefined) return seen;
+  throw new ActionError(
+    'unit_not_found',
+    `${name} was removed from the cluster while it was being restarted`,
+  );
+}
+
+/** @throws ActionError `timeout` when the work takes longer */
+async function within<T>(ms: number, clock: Clock, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const limit = new AbortController();
+  const late = new ActionError('timeout', `fleet did not answer within ${seconds(ms)}`);
+  const cancel = clock.after(ms, () => limit.abort(late));
+  try {
+    return await work(limit.signal);
   } finally {
     cancel();
   }
+}
+
+function reasonOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function seconds(ms: number): string {

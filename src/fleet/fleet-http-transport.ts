@@ -10,6 +10,8 @@ import { readAllPages } from './pages.js';
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
 const MAX_REMEMBERED = 1_000;
+/** Why pages that were asked for past the last one are given up. */
+const NO_MORE_PAGES = new Error('all pages have been read');
 
 interface Call {
   method: 'GET' | 'PUT' | 'DELETE';
@@ -24,8 +26,8 @@ interface Call {
 export class FleetHttpTransport implements FleetTransport {
   readonly #http: HttpClient;
   readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
-  /** The host of each cluster that answered last: it is asked first. */
-  readonly #answered = new Map<string, string>();
+  /** The host of each cluster that is asked first: the one that answered last, or the one after one that did not. */
+  readonly #first = new Map<string, string>();
 
   constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
     this.#http = http;
@@ -120,7 +122,7 @@ export class FleetHttpTransport implements FleetTransport {
     try {
       return await readAllPages(read);
     } finally {
-      walk.abort();
+      walk.abort(NO_MORE_PAGES);
     }
   }
 
@@ -133,7 +135,7 @@ export class FleetHttpTransport implements FleetTransport {
     const failures: { host: string; reason: string }[] = [];
     let forbidden: ActionError | undefined;
     let heard = false;
-    for (const endpoint of endpoints) {
+    for (const [index, endpoint] of endpoints.entries()) {
       try {
         const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
           ...call,
@@ -141,7 +143,7 @@ export class FleetHttpTransport implements FleetTransport {
         });
         // fleet's own failures are 500 and 503; a tunnel before it has others.
         if (answer.status < 500) {
-          this.#remember(cluster, endpoint);
+          this.#startWith(cluster, endpoint);
           return answer;
         }
         heard = true;
@@ -151,6 +153,9 @@ export class FleetHttpTransport implements FleetTransport {
         });
         if (call.method !== 'GET') throw outcomeUnknown(failures);
       } catch (error) {
+        if (error === NO_MORE_PAGES) throw error;
+        // Also when the caller has given up on it: who tries again is not to wait for the same silent host.
+        this.#startWith(cluster, endpoints[index + 1] ?? endpoints[0]);
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
           if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
@@ -169,16 +174,19 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   #inOrder(cluster: Cluster, endpoints: URL[]): URL[] {
-    const last = this.#answered.get(cluster.hash);
-    const first = endpoints.filter(({ href }) => href === last);
-    return [...first, ...endpoints.filter(({ href }) => href !== last)];
+    const first = this.#first.get(cluster.hash);
+    const start = Math.max(
+      0,
+      endpoints.findIndex(({ href }) => href === first),
+    );
+    return [...endpoints.slice(start), ...endpoints.slice(0, start)];
   }
 
-  #remember(cluster: Cluster, { href }: URL): void {
-    if (this.#answered.get(cluster.hash) === href) return;
-    this.#answered.set(cluster.hash, href);
-    const [oldest] = this.#answered.keys();
-    if (this.#answered.size > MAX_REMEMBERED && oldest !== undefined) this.#answered.delete(oldest);
+  #startWith(cluster: Cluster, endpoint: URL | undefined): void {
+    if (endpoint === undefined || this.#first.get(cluster.hash) === endpoint.href) return;
+    this.#first.set(cluster.hash, endpoint.href);
+    const [oldest] = this.#first.keys();
+    if (this.#first.size > MAX_REMEMBERED && oldest !== undefined) this.#first.delete(oldest);
   }
 }
 

@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isUnitName } from '../grammar.js';
 import { type Clock, DESIRED_STATES, type DesiredState, type Machine } from '../plugin.js';
+import { isGlobalUnit, meetsRequirements, requirementsOf } from '../plugin.js';
 import type { Unit, UnitOption, UnitState } from '../plugin.js';
-import { isGlobal, isTemplate, meetsRequirements } from './scheduling.js';
+import { isTemplate } from './scheduling.js';
 import { launchedState, RESTARTING, STARTING, STOPPED, STOPPING } from './unit-behaviour.js';
 import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';
 import { unitFileHash } from './unit-file.js';
@@ -271,10 +272,11 @@ export class ClusterState {
     const wanted = record.desiredState === 'loaded' || record.desiredState === 'launched';
     if (!wanted || isTemplate(record.name)) return [];
     if (this.#behaviours.get(record.name) === 'never-scheduled') return [];
+    const requirements = requirementsOf(record);
     const able = this.#machines
-      .filter((machine) => meetsRequirements(machine, record.options))
+      .filter((machine) => meetsRequirements(machine, requirements))
       .map(({ id }) => id);
-    if (isGlobal(record.options)) return able;
+    if (isGlobalUnit(record)) return able;
     const kept = record.placed.find((id) => able.includes(id));
     if (kept !== undefined) return [kept];
     const leastLoadedFirst = able.toSorted((a, b) => (this.#load.get(a) ?? 0) - (this.#load.get(b) ?? 0));
@@ -289,7 +291,7 @@ export class ClusterState {
     const behaviour = this.#behaviours.get(name);
     const launched = desiredState === 'launched';
     const [active, sub] = launched ? launchedState(name, behaviour) : STOPPED;
-    const global = isGlobal(record.options);
+    const global = isGlobalUnit(record);
     return {
       from,
       currentState: global ? 'inactive' : launched ? 'launched' : 'loaded',

@@ -1,9 +1,16 @@
 import { isUnitName } from '../grammar.js';
-import { DESIRED_STATES, type Machine, type Unit, type UnitOption, type UnitState } from '../plugin.js';
+import {
+  DESIRED_STATES,
+  isGlobalUnit,
+  type Machine,
+  type Unit,
+  type UnitOption,
+  type UnitState,
+} from '../plugin.js';
 import type { ClusterState } from './cluster.js';
 import type { Answer, Reply, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
-import { contradiction, isGlobal, isTemplate } from './scheduling.js';
+import { contradiction, isTemplate } from './scheduling.js';
 import { unitFileHash } from './unit-file.js';
 
 const ROOT = '/fleet/v1';
@@ -87,7 +94,7 @@ function getUnit(cluster: ClusterState, name: string): Answer {
   if (unit === 'poisoned') return failure(500);
   if (unit === undefined) return failure(404, 'unit does not exist');
   // A global unit has no schedule of its own to take its state from; only the list makes one up.
-  return json(unitOnWire(isGlobal(unit.options) ? { ...unit, currentState: null } : unit));
+  return json(unitOnWire(isGlobalUnit(unit) ? { ...unit, currentState: null } : unit));
 }
 
 function deleteUnit(cluster: ClusterState, name: string): Answer {
@@ -130,7 +137,7 @@ function createUnit(
   options: readonly UnitOption[],
   desiredState: string,
 ): Answer {
-  const refusal = contradiction(options);
+  const refusal = contradiction({ name, options });
   if (refusal !== undefined) return failure(400, refusal);
   if (desiredState !== '' && !DESIRED_STATES.some((state) => state === desiredState)) return failure(500);
   cluster.setUnit(name, { options, desiredState: desiredState === '' ? 'inactive' : desiredState });

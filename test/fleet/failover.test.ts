@@ -1,6 +1,7 @@
 import test from 'ava';
 import { Cluster } from '../../src/cluster.js';
 import { answering, serve } from '../network/http-server.js';
+import { eventually } from '../support/eventually.js';
 import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const MINUTE = 60_000;
@@ -45,6 +46,42 @@ test('the host that answered is asked from then on, another only when it fails',
 
   await end();
   t.deepEqual(await ask(), [second], 'there is no way back without need');
+});
+
+for (const change of [false, true]) {
+  const what = change ? 'a change' : 'a read';
+  test(`who tries ${what} again after giving up on a silent host is served by another`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    const [name = ''] = sandbox.cluster.addUnits(1);
+    await fleet.machines(cluster, calm());
+    const silent = sandbox.cluster.requests[0]?.host;
+    sandbox.cluster.fail({ kind: 'hang', host: silent });
+    const call = async (signal: AbortSignal) =>
+      change
+        ? fleet.setDesiredState(cluster, name, 'loaded', { signal })
+        : fleet.unit(cluster, name, { signal });
+    const impatient = new AbortController();
+    const first = t.throwsAsync(call(impatient.signal));
+    await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 2);
+    impatient.abort(new Error('no patience'));
+    await first;
+    await call(calm().signal);
+    t.is(sandbox.cluster.requests[1]?.host, silent);
+    t.not(sandbox.cluster.requests[2]?.host, silent);
+  });
+}
+
+test('reading many pages does not count against the host that gives them', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+  sandbox.cluster.addUnits(261);
+  // Pages past the last, which are given up when that has been read.
+  sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAA[EF]A/ });
+  for (let times = 0; times < 5; times++) {
+    await fleet.units(cluster, calm());
+    // So that what becomes of the pages that were given up is known.
+    for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+  }
+  t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
 });
 
 test('each cluster has a host of its own that answered', async (t) => {
