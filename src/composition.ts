@@ -1,5 +1,4 @@
 import 'reflect-metadata';
-import { connect as amqpConnect } from 'amqplib';
 import {
   container as root,
   type DependencyContainer,
@@ -16,6 +15,7 @@ import { Codecs } from './messaging/codec/codecs.js';
 import { ErlangCodec } from './messaging/codec/erlang.js';
 import { jsonCodec } from './messaging/codec/json.js';
 import { RequestService } from './messaging/request-service.js';
+import { connect as amqpConnect } from './messaging/amqp.js';
 import type { BrokerAddress, Connect } from './messaging/session.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';

@@ -87,7 +87,10 @@ function harmless(text: string): string {
 
 /** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
 function asText(value: unknown): string {
-  const plain = typeof value !== 'object' || value === null || Object.values(value).every(isPlain);
+  const plain =
+    typeof value !== 'object' ||
+    value === null ||
+    (!(value instanceof Error) && Object.values(value).every(isPlain));
   try {
     return (
       (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??

@@ -1,4 +1,4 @@
-import { connect as amqpConnect } from 'amqplib';
+import { connect as amqpConnect } from '../messaging/amqp.js';
 import type { BrokerAddress, Connect } from '../messaging/session.js';
 import type { Clock, RequestLog } from '../plugin.js';
 import { systemClock } from '../runtime/system-clock.js';

@@ -1,5 +1,4 @@
 import { access, constants } from 'node:fs/promises';
-import { connect } from 'amqplib';
 import { ActionError } from '../action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../cluster.js';
 import { type Parts, partsOf } from '../composition.js';
@@ -10,6 +9,7 @@ import {
   readConfiguration,
 } from '../configuration.js';
 import { Log } from '../logging.js';
+import { connect } from '../messaging/amqp.js';
 import { withoutCredentials } from '../messaging/session.js';
 import { UsageError } from './usage-error.js';
 

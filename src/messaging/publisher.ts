@@ -9,8 +9,11 @@ export interface Destination {
   routingKey: string;
 }
 
-/** What became of a message: `unroutable` means that no queue took it. */
-export type PublishOutcome = 'routed' | 'unroutable';
+/**
+ * What became of a message. `unroutable`: there is no queue for it. `refused`: the queue does not take it, being full
+ * (RabbitMQ, "Queue Length Limit", `reject-publish`).
+ */
+export type PublishOutcome = 'routed' | 'unroutable' | 'refused';
 
 /** Publishes on a confirm channel of its own; lives as long as its connection. */
 export class Publisher {
@@ -38,7 +41,7 @@ export class Publisher {
   }
 
   /**
-   * Resolves when the broker has taken responsibility for the message, or has said that no queue takes it.
+   * Resolves when the broker has taken responsibility for the message, or has said that it does not.
    * Rejects with `UnpublishableError` when AMQP cannot carry the message; with anything else, the connection was lost
    * and the message may or may not have arrived.
    */
@@ -53,9 +56,10 @@ export class Publisher {
         reject(error);
       };
       const confirmed = (error: unknown) => {
-        if (error) return fail(error);
+        if (error && !isNack(error)) return fail(error);
         this.#pending.delete(fail);
-        resolve(this.#returned.delete(messageId) ? 'unroutable' : 'routed');
+        const returned = this.#returned.delete(messageId);
+        resolve(error ? 'refused' : returned ? 'unroutable' : 'routed');
       };
       this.#pending.add(fail);
       try {
@@ -71,6 +75,11 @@ export class Publisher {
       }
     });
   }
+}
+
+/** amqplib calls back with an error also when the channel closes with the message under way; only the text tells. */
+function isNack(error: unknown): boolean {
+  return error instanceof Error && error.message === 'message nacked';
 }
 
 /** AMQP cannot carry this message: a name is too long, or a header has no encoding. */

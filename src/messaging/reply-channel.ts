@@ -1,5 +1,5 @@
 import type { Options } from 'amqplib';
-import { type PublishOutcome, UnpublishableError } from './publisher.js';
+import { type Destination, type PublishOutcome, UnpublishableError } from './publisher.js';
 import type { Envelope } from './envelope.js';
 import type { Delivery } from './consumer.js';
 import type { LiveConnection } from './session.js';
@@ -34,11 +34,16 @@ export interface ReplyChannel {
  * may be on another broker than the service is on by now), else by the current one, again after each that is lost.
  */
 export type PublishSurely = (
-  to: { exchange: string; routingKey: string },
+  to: Destination,
   content: Buffer,
   options: Options.Publish,
   within: { signal: AbortSignal; by?: LiveConnection },
 ) => Promise<PublishOutcome>;
+
+/** Whether this goes to a caller that uses RabbitMQ's direct reply-to, which has no queue. */
+export function isDirectReply({ exchange, routingKey }: Destination): boolean {
+  return exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.');
+}
 
 /** Answers to the queue that the request's `reply_to` names, with its `correlation_id`. */
 export class ReplyToChannel implements ReplyChannel {
@@ -61,11 +66,12 @@ export class ReplyToChannel implements ReplyChannel {
     // An answer is as lasting as its request.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     try {
-      const outcome = await this.#publish({ exchange: '', routingKey: String(replyTo) }, body, options, {
-        signal,
-        by: delivery.live,
-      });
-      if (outcome === 'unroutable') log.warn('answer dropped: the queue of its reply_to is gone');
+      const to = { exchange: '', routingKey: String(replyTo) };
+      const outcome = await this.#publish(to, body, options, { signal, by: delivery.live });
+      // RabbitMQ says "unroutable" of every direct reply, for no queue takes it.
+      if (outcome === 'unroutable' && !isDirectReply(to))
+        log.warn('answer dropped: the queue of its reply_to is gone');
+      if (outcome === 'refused') log.warn('answer dropped: the queue of its reply_to is full');
     } catch (error) {
       if (!(error instanceof UnpublishableError)) throw error;
       log.warn('answer dropped: its reply_to or correlation_id cannot be sent back', {

@@ -1,6 +1,7 @@
 import { hash, randomUUID } from 'node:crypto';
 import type { MessageProperties, Options } from 'amqplib';
-import type { RequestLog } from '../plugin.js';
+import { LastingFault } from '../logging.js';
+import type { Clock, RequestLog } from '../plugin.js';
 import type { AnswerLedger } from '../runtime/answer-ledger.js';
 import type { Answer, Dispatcher, Request } from '../runtime/dispatcher.js';
 import { type Codec, DecodeError } from './codec/codec.js';
@@ -9,7 +10,6 @@ import type { Delivery } from './consumer.js';
 import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './envelope.js';
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
 import type { LiveConnection } from './session.js';
-import { UnpublishableError } from './publisher.js';
 import { errorQueueOf } from './topology.js';
 
 export interface IntakeOptions {
@@ -22,11 +22,17 @@ export interface IntakeOptions {
   publish: PublishSurely;
   maxMessageBytes: number;
   maxAnswerBytes: number;
+  clock: Clock;
   logFor: (fields: Record<string, unknown>) => RequestLog;
 }
 
 /** What comes of a request that has been dealt with; of one that nobody waits for there is no answer. */
 export type Finished = EncodedAnswer | 'nobody-to-answer';
+
+/** The same answer as plain data, which is kept beside its bytes, takes about twice as much again. */
+const KEPT_PER_BYTE = 3;
+/** How long until a full queue is tried again. */
+const FULL_RETRY_MS = 1_000;
 
 /** A message that has been read as a request. */
 interface Received {
@@ -48,12 +54,20 @@ export class RequestIntake {
   readonly #options: IntakeOptions;
   readonly #stopped = new AbortController();
   readonly #log: RequestLog;
+  readonly #full: LastingFault;
+  #stuck = 0;
   /** What is under way, with the connection it came by. */
   readonly #held = new Map<Promise<void>, LiveConnection>();
 
   constructor(options: IntakeOptions) {
     this.#options = options;
     this.#log = options.logFor({});
+    this.#full = new LastingFault(this.#log, options.clock, 'a queue takes no messages: they are kept here');
+  }
+
+  /** Whether messages are kept because the queue that they are to go to is full. */
+  get isStuck(): boolean {
+    return this.#stuck > 0;
   }
 
   /** How many messages are held unacknowledged. */
@@ -112,6 +126,7 @@ export class RequestIntake {
     if (content.length > maxMessageBytes) {
       throw new NotARequest(`${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
     }
+    if (!delivery.isReadable) throw new NotARequest('its headers cannot be read');
     const replyTo: unknown = properties.replyTo;
     if (replyTo === queue || replyTo === errorQueueOf(queue))
       throw new NotARequest('its reply_to names our own queue');
@@ -146,7 +161,9 @@ export class RequestIntake {
     const outcome = this.#dispatch(request, mayHaveBegun);
     if (key !== undefined) {
       const finished = outcome.then((each) => (each === 'not-begun' ? undefined : each));
-      this.#options.ledger.track(key, finished, (each) => (typeof each === 'string' ? 0 : each.body.length));
+      this.#options.ledger.track(key, finished, (each) =>
+        typeof each === 'string' ? 0 : each.body.length * KEPT_PER_BYTE,
+      );
     }
     return outcome;
   }
@@ -173,12 +190,16 @@ export class RequestIntake {
 
   #encode({ codec, envelope, log, id }: Received, answer: Answer): EncodedAnswer {
     const { maxAnswerBytes } = this.#options;
-    const encoded = (each: Answer): EncodedAnswer => {
-      const plain = answerEnvelope(envelope, each);
+    const encoded = (each: Answer, asked = envelope): EncodedAnswer => {
+      const plain = answerEnvelope(asked, each);
       return { body: codec.encode(plain), contentType: codec.contentType, envelope: plain };
     };
-    const failed = (code: string, message: string) =>
-      encoded({ status: 'error', body: { errors: [message], code } });
+    const failed = (code: string, message: string) => {
+      const failure: Answer = { status: 'error', body: { errors: [message], code } };
+      const whole = encoded(failure);
+      // A request may be larger than an answer can be.
+      return whole.body.length <= maxAnswerBytes ? whole : encoded(failure, { ...envelope, requestBody: {} });
+    };
     try {
       const whole = encoded(answer);
       if (whole.body.length <= maxAnswerBytes) return whole;
@@ -210,61 +231,79 @@ export class RequestIntake {
     await this.#republish(delivery, queue, { headers: { 'x-reason': reason } });
   }
 
-  async #republish(delivery: Delivery, queue: string, options: Options.Publish): Promise<void> {
-    const to = { exchange: '', routingKey: queue };
+  async #republish(delivery: Delivery, queue: string, more: Options.Publish): Promise<void> {
     const carried = carriedOver(delivery.properties);
-    const headers = { ...carried.headers, ...options.headers };
-    const publish = async (each: Options.Publish) =>
-      this.#options.publish(
-        to,
-        delivery.content,
-        { ...each, persistent: true },
-        {
-          signal: this.#stopped.signal,
-          by: delivery.live,
-        },
-      );
-    const outcome = await publish({ ...carried, ...options, headers }).catch((error: unknown) => {
-      if (!(error instanceof UnpublishableError)) throw error;
-      return publish(options);
-    });
+    const headers = { ...carried.headers, ...more.headers };
+    const options = { ...carried, ...more, headers, persistent: true };
+    const within = { signal: this.#stopped.signal, by: delivery.live };
+    const publish = async () =>
+      this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options, within);
+    let outcome = await publish();
+    if (outcome === 'refused') {
+      this.#stuck++;
+      this.#full.occurred({ queue });
+      try {
+        while (outcome === 'refused') {
+          await this.#options.clock.sleep(FULL_RETRY_MS, within);
+          outcome = await publish();
+        }
+      } finally {
+        if (--this.#stuck === 0) this.#full.over();
+      }
+    }
     // Everything is rebuilt then, the queue too, and the message comes again.
     if (outcome === 'unroutable') return delivery.live.lose(new Error(`the queue ${queue} is gone`));
     delivery.acknowledge();
   }
 }
 
+/** The longest short string of AMQP 0-9-1, in bytes. */
+const SHORT_STRING_BYTES = 255;
+/** amqplib encodes the properties of a message into 64 KiB. */
+const HEADER_BYTES = 48 * 1024;
+
 /**
- * What a message keeps when it is published anew. Not `user_id`, which the broker takes only from its own user, and
- * not the headers CC and BCC, by which RabbitMQ would send copies to other queues once more.
+ * What a message keeps when it is published anew: all that amqplib can encode again. Not `user_id`, which the broker takes
+ * only from its own user, and not the headers CC and BCC, by which RabbitMQ would send copies to other queues once more.
  */
-function carriedOver(properties: MessageProperties): Options.Publish & { headers: Record<string, unknown> } {
+function carriedOver(properties: MessageProperties): Options.Publish {
   const {
+    timestamp,
+    priority,
     contentType,
     contentEncoding,
     correlationId,
     replyTo,
     messageId,
-    timestamp,
     type,
     appId,
-    priority,
   } = properties;
-  const headers = Object.entries(properties.headers ?? {}).filter(
-    ([name, value]) => !/^b?cc$/i.test(name) && ['string', 'number', 'boolean'].includes(typeof value),
-  );
+  const texts = { contentType, contentEncoding, correlationId, replyTo, messageId, type, appId };
   return {
-    contentType,
-    contentEncoding,
-    correlationId,
-    replyTo,
-    messageId,
-    timestamp,
-    type,
-    appId,
+    ...Object.fromEntries(Object.entries(texts).filter(([, value]) => isShortString(value))),
+    ...(Number.isSafeInteger(timestamp) && { timestamp }),
     priority,
-    headers: Object.fromEntries(headers),
+    headers: headersToKeep(properties.headers ?? {}),
   };
+}
+
+function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
+  let bytes = 0;
+  // The deadline first, should there be too many others.
+  const inOrder = Object.entries(headers).toSorted(
+    ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
+  );
+  const kept = inOrder.filter(([name, value]) => {
+    if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return false;
+    bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : 8) + 8;
+    return bytes <= HEADER_BYTES;
+  });
+  return Object.fromEntries(kept);
+}
+
+function isShortString(value: unknown): boolean {
+  return typeof value === 'string' && Buffer.byteLength(value) <= SHORT_STRING_BYTES;
 }
 
 function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {

@@ -1,7 +1,8 @@
+import type { Options } from 'amqplib';
 import type { RequestLog } from '../plugin.js';
 import { Consumer, type Delivery } from './consumer.js';
-import { Publisher } from './publisher.js';
-import type { PublishSurely } from './reply-channel.js';
+import { type Destination, Publisher, type PublishOutcome, UnpublishableError } from './publisher.js';
+import { isDirectReply, type PublishSurely } from './reply-channel.js';
 import { type LiveConnection, Session, type SessionOptions } from './session.js';
 import { ensureQueues, requireExchange } from './topology.js';
 
@@ -23,6 +24,8 @@ export class RequestServer {
   readonly #session: Session;
   readonly #publishers = new WeakMap<LiveConnection, Publisher>();
   readonly #consumers = new WeakMap<LiveConnection, Consumer>();
+  /** The connections for direct replies, beside each connection that needed one. */
+  readonly #siblings = new WeakMap<LiveConnection, Promise<Publisher>>();
   #paused = false;
   #stopped = false;
 
@@ -33,7 +36,7 @@ export class RequestServer {
       ...options,
       onLive: async (live) => this.#build(live),
       onRetire: async (live) => {
-        await this.#stopOn(live);
+        await this.#consumeOn(live, false);
         await options.onRetire(live);
       },
     });
@@ -47,7 +50,9 @@ export class RequestServer {
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
     if (this.#paused) return ['answers wait for the Manager'];
-    return this.#session.live === undefined ? [`no connection to a broker: ${this.#session.lastError}`] : [];
+    const { live, lastError, blockedBecause } = this.#session;
+    if (live === undefined) return [`no connection to a broker: ${lastError}`];
+    return blockedBecause === undefined ? [] : [`the broker accepts no messages: ${blockedBecause}`];
   }
 
   /** Whether the service is on the broker that is wanted, not on one that stands in for it. */
@@ -59,6 +64,7 @@ export class RequestServer {
     for (;;) {
       const live = by?.lost.aborted === false ? by : await this.#session.whenLive(signal);
       try {
+        if (isDirectReply(to)) return await this.#publishDirectReply(live, to, content, options);
         const publisher = this.#publishers.get(live);
         if (to.exchange !== '') await requireExchange(live, to.exchange);
         if (publisher !== undefined) return await publisher.publish(to, content, options);
@@ -68,25 +74,71 @@ export class RequestServer {
     }
   };
 
+  /**
+   * Publishes by a connection apart, for an invented name in this form costs the connection (RabbitMQ 3.10: 541
+   * INTERNAL_ERROR): first by one that all direct replies share, then by one of its own, so that nobody else's answer
+   * goes down with it twice.
+   * @throws UnpublishableError when the broker gives up both
+   */
+  async #publishDirectReply(
+    live: LiveConnection,
+    to: Destination,
+    content: Buffer,
+    options: Options.Publish,
+  ): Promise<PublishOutcome> {
+    try {
+      return await (await this.#directReplies(live)).publish(to, content, options);
+    } catch (error) {
+      if (error instanceof UnpublishableError || live.lost.aborted) throw error;
+    }
+    let own: LiveConnection | undefined;
+    try {
+      own = await live.sibling();
+      return await (await Publisher.open(own)).publish(to, content, options);
+    } catch (error) {
+      if (live.lost.aborted) throw error;
+      throw new UnpublishableError(`the broker does not take it: ${String(error)}`, { cause: error });
+    } finally {
+      void own?.close(this.#options.clock);
+    }
+  }
+
+  /** Publishes by the connection that all direct replies of a connection share; made when the first one needs it. */
+  #directReplies(live: LiveConnection): Promise<Publisher> {
+    const opened = this.#siblings.get(live);
+    if (opened !== undefined) return opened;
+    const opening = (async () => {
+      const sibling = await live.sibling();
+      live.lost.addEventListener('abort', () => void sibling.close(this.#options.clock));
+      sibling.lost.addEventListener('abort', () => this.#siblings.delete(live));
+      return Publisher.open(sibling);
+    })();
+    this.#siblings.set(live, opening);
+    opening.catch(() => this.#siblings.delete(live));
+    return opening;
+  }
+
   /** Takes no more messages. What has been taken can still be answered and acknowledged. */
   async stopConsuming(): Promise<void> {
     this.#stopped = true;
     const { live } = this.#session;
-    if (live !== undefined) await this.#stopOn(live);
+    if (live !== undefined) await this.#consumeOn(live);
   }
 
   /** Takes no more messages until `resume`. */
   pause(): void {
     this.#paused = true;
-    const { live } = this.#session;
-    if (live !== undefined) void this.#stopOn(live);
+    this.#change();
   }
 
   resume(): void {
     this.#paused = false;
+    this.#change();
+  }
+
+  #change(): void {
     const { live } = this.#session;
-    // Cannot be undone half: what fails here costs the connection, and all is built anew.
-    if (live !== undefined) this.#consumeOn(live).catch((error: unknown) => live.lose(error));
+    if (live !== undefined) void this.#consumeOn(live);
   }
 
   async close(): Promise<void> {
@@ -94,28 +146,24 @@ export class RequestServer {
     await this.#session.close();
   }
 
-  async #stopOn(live: LiveConnection): Promise<void> {
-    // On a connection that is being lost there is nothing left to stop.
-    await this.#consumers
-      .get(live)
-      ?.stop()
-      .catch(() => {});
-  }
-
   async #build(live: LiveConnection): Promise<void> {
     const { queue, onLost } = this.#options;
     live.lost.addEventListener('abort', () => onLost(live));
     await ensureQueues(live, queue);
     this.#publishers.set(live, await Publisher.open(live));
+    const { queue: name, prefetch, onDelivery } = this.#options;
+    this.#consumers.set(live, await Consumer.open(live, { queue: name, prefetch, onDelivery }));
     await this.#consumeOn(live);
   }
 
-  async #consumeOn(live: LiveConnection): Promise<void> {
-    const { queue, prefetch, onDelivery } = this.#options;
-    if (this.#stopped || this.#paused) return;
-    this.#consumers.set(live, await Consumer.start(live, { queue, prefetch, onDelivery }));
-    // Told to stop or to pause while it was starting.
-    if (this.#stopped || this.#paused) return this.#stopOn(live);
-    this.#log.info('taking requests', { queue });
+  /** Takes messages by this connection, or none, as it is wanted now. */
+  async #consumeOn(live: LiveConnection, wanted = !this.#stopped && !this.#paused): Promise<void> {
+    try {
+      const taking = await this.#consumers.get(live)?.take(wanted);
+      if (taking) this.#log.info('taking requests', { queue: this.#options.queue });
+    } catch (error) {
+      // Cannot be undone half: what fails here costs the connection, and all is built anew.
+      live.lose(error);
+    }
   }
 }

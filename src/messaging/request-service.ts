@@ -17,6 +17,8 @@ export interface RequestServiceOptions
   replies?: (flow: { pause: () => void; resume: () => void }) => readonly ReplyChannel[];
 }
 
+/** Time for the broker to stop delivering. */
+const STOP_MS = 5_000;
 /** Time for answers that are finished to reach the broker at shutdown, and for aborted work to say so. */
 const SETTLE_MS = 5_000;
 
@@ -58,7 +60,8 @@ export class RequestService {
 
   /** Why no requests are taken right now; empty when they are. */
   notReady(): string[] {
-    return this.#server.notReady();
+    const full = 'a queue is full that messages are to be put into; the log says which';
+    return [...this.#server.notReady(), ...(this.#intake.isStuck ? [full] : [])];
   }
 
   /** Publishes by the service's connection. */
@@ -81,7 +84,8 @@ export class RequestService {
    * @returns whether everything was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {
-    await this.#server.stopConsuming();
+    // A broker that accepts no messages for now does not answer this either.
+    await this.#within(STOP_MS, this.#server.stopConsuming());
     await this.#dispatcher.drain(graceMs);
     const settled = await this.#within(SETTLE_MS, this.#intake.settled());
     this.#intake.stop();

@@ -49,18 +49,28 @@ const PROVEN_MS = 30_000;
  */
 export class LiveConnection {
   readonly #connection: ChannelModel;
+  readonly #channels = new Set<Channel>();
   readonly #lost = new AbortController();
+  readonly #open: () => Promise<LiveConnection>;
+  #cause: unknown;
+  #closing = false;
   /** Whether it is to the broker that is wanted, not to one that stands in for it. */
   readonly preferred: boolean;
 
-  constructor(connection: ChannelModel, preferred = true) {
+  /** @param open makes a further connection to the same broker */
+  constructor(connection: ChannelModel, preferred: boolean, open: () => Promise<LiveConnection>) {
     this.#connection = connection;
+    this.#open = open;
     this.preferred = preferred;
-    let cause: unknown;
-    connection.on('error', (error: unknown) => (cause = error));
+    connection.on('error', (error: unknown) => (this.#cause = error));
     connection.on('close', (error?: unknown) =>
-      this.lose(cause ?? error ?? new Error('the connection was closed')),
+      this.lose(this.#cause ?? error ?? new Error('the connection was closed')),
     );
+  }
+
+  /** A further connection to the same broker, for what may cost it. */
+  async sibling(): Promise<LiveConnection> {
+    return this.#open();
   }
 
   /** Aborted once, when the connection or any of its channels is gone; the reason says why. */
@@ -94,12 +104,22 @@ export class LiveConnection {
   }
 
   async close(clock: Clock): Promise<void> {
+    this.#closing = true;
     // On a dead link close() may never settle.
-    const closing = this.#connection.close().catch(() => {});
+    const closing = this.#close().catch(() => {});
     const timeout = new AbortController();
     await Promise.race([closing, clock.sleep(CLOSE_TIMEOUT_MS, { signal: timeout.signal }).catch(() => {})]);
     timeout.abort();
     this.lose(new Error('the connection was closed'));
+  }
+
+  /**
+   * Channel by channel first: amqplib writes each of them through a buffer of its own, and the closing of the connection
+   * would overtake acknowledgements that still wait there.
+   */
+  async #close(): Promise<void> {
+    await Promise.allSettled([...this.#channels].map(async (channel) => channel.close()));
+    await this.#connection.close();
   }
 
   onBlocked(blocked: (reason: string) => void, unblocked: () => void): void {
@@ -109,8 +129,11 @@ export class LiveConnection {
 
   #watched<C extends Channel>(channel: C): C {
     let cause: unknown;
+    this.#channels.add(channel);
     channel.on('error', (error: unknown) => (cause = error));
-    channel.on('close', () => this.lose(cause ?? new Error('a channel was closed')));
+    channel.on('close', () => {
+      if (!this.#closing) this.lose(cause ?? this.#cause ?? new Error('a channel was closed'));
+    });
     return channel;
   }
 }
@@ -126,6 +149,7 @@ export class Session {
   readonly #preferredAway: LastingFault;
   readonly #blocked: LastingFault;
   #live: LiveConnection | undefined;
+  #blockedBecause: string | undefined;
   #lastError: unknown;
   #waiters = new Set<(live: LiveConnection) => void>();
   #ended: Promise<void> = Promise.resolve();
@@ -149,6 +173,11 @@ export class Session {
   /** The connection on which everything is built, if there is one right now. */
   get live(): LiveConnection | undefined {
     return this.#live?.lost.aborted === false ? this.#live : undefined;
+  }
+
+  /** Why the broker accepts no messages; undefined when it does. */
+  get blockedBecause(): string | undefined {
+    return this.#blockedBecause;
   }
 
   /** Why there is no connection. */
@@ -265,23 +294,28 @@ export class Session {
   async #connect(broker: BrokerAddress): Promise<LiveConnection> {
     const { connect, clock, tls, name } = this.#options;
     const timeout = new AbortController();
-    const late = clock.sleep(CONNECT_TIMEOUT_MS, { signal: timeout.signal }).then(() => {
-      throw new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
-    });
     const connecting = connect(withHeartbeat(broker.url), {
       ...tls,
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
       clientProperties: { connection_name: name },
     });
+    const late = clock.sleep(CONNECT_TIMEOUT_MS, { signal: timeout.signal }).then(() => {
+      throw new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
+    });
     try {
       const connection = await Promise.race([connecting, late]);
       const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
       if (socket instanceof Socket) batchWrites(socket);
-      const live = new LiveConnection(connection, broker.preferred);
+      const live = new LiveConnection(connection, broker.preferred ?? true, async () =>
+        this.#connect(broker),
+      );
       live.onBlocked(
-        (reason) => this.#blocked.occurred({ reason }),
-        () => this.#blocked.over(),
+        (reason) => {
+          this.#blockedBecause = reason;
+          this.#blocked.occurred({ reason });
+        },
+        () => this.#unblocked(),
       );
       return live;
     } catch (error) {
@@ -299,10 +333,15 @@ export class Session {
     this.#away.over();
     if (live.preferred) this.#preferredAway.over();
     else this.#preferredAway.occurred({});
-    this.#blocked.over();
+    this.#unblocked();
     const waiters = [...this.#waiters];
     this.#waiters.clear();
     for (const waiter of waiters) waiter(live);
+  }
+
+  #unblocked(): void {
+    this.#blockedBecause = undefined;
+    this.#blocked.over();
   }
 
   #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {

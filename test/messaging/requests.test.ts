@@ -307,6 +307,20 @@ for (const broker of brokers()) {
     }
   });
 
+  test(over('what was answered at shutdown is acknowledged, and does not come back'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change', redelivery: 'run-again' });
+    const { queue, service } = await serveRequests(t, broker, [action]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.send({ action: 'act' }, { persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    const drained = service.drain(10_000);
+    letGo();
+    t.true(await drained);
+    await service.close();
+    await caller.answerTo(id);
+    t.is(await caller.waiting(), 0);
+  });
+
   test(over('what still runs after the grace time is stopped and answered'), async (t) => {
     const { action, begun } = held();
     const { queue, service } = await serveRequests(t, broker, [action]);

@@ -1,5 +1,6 @@
 import { Socket } from 'node:net';
-import { type ChannelModel, connect as amqpConnect } from 'amqplib';
+import type { ChannelModel } from 'amqplib';
+import { connect as amqpConnect } from '../../src/messaging/amqp.js';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
 import type { Connect } from '../../src/messaging/session.js';
 import { leftOut } from './left-out.js';

@@ -1,0 +1,31 @@
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import type { connect as amqplibConnect } from 'amqplib';
+
+/** Stands among the headers of a message in place of headers that cannot be read. */
+export const UNREADABLE = Symbol('unreadable headers');
+
+const require = createRequire(import.meta.url);
+
+type Fields = Record<string | symbol, unknown>;
+
+/**
+ * amqplib gives up the connection over a message whose headers it cannot read: nested too deeply for its recursive
+ * reader, or of a type that it does not know and RabbitMQ passes on. The message would be delivered again, and cost every
+ * worker its connection in turn, for ever. So the reader is wrapped, before anything in amqplib takes hold of it.
+ */
+function loadAmqplib(): { connect: typeof amqplibConnect } {
+  const entry = require.resolve('amqplib');
+  const codec: { decodeFields: (slice: Buffer) => Fields } = require(join(dirname(entry), 'lib', 'codec.js'));
+  const { decodeFields } = codec;
+  codec.decodeFields = (slice) => {
+    try {
+      return decodeFields(slice);
+    } catch {
+      return { [UNREADABLE]: true };
+    }
+  };
+  return require(entry);
+}
+
+export const { connect } = loadAmqplib();

@@ -1,0 +1,152 @@
+import { randomUUID } from 'node:crypto';
+import test from 'ava';
+import { echo, held } from '../support/actions.js';
+import { rabbitmq } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { headerField, longString, publishRaw, type RawProperties } from '../support/raw-message.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+const REQUEST = JSON.stringify({ request_body: { action: 'echo' } });
+const text = (value: string) => Buffer.from(value);
+
+/** A table in a table, so many times. */
+function nested(depth: number): Buffer {
+  let table: Buffer = Buffer.alloc(0);
+  for (let level = 0; level < depth; level++) table = headerField('x', 'F', longString(table));
+  return table;
+}
+
+// What only real frames can carry.
+const broker = rabbitmq();
+if (broker !== undefined) {
+  for (const [what, headers] of [
+    ['nested too deeply to be read', nested(8_000)],
+    ['of a type that amqplib does not know', headerField('x', 'L', Buffer.alloc(8))],
+  ] as const) {
+    test(`a message with headers ${what} is put aside, and costs nothing`, async (t) => {
+      const { queue, logs } = await serveRequests(t, broker, [echo]);
+      const caller = await RawCaller.open(t, broker, queue);
+      await publishRaw(broker, queue, REQUEST, { headers, messageId: text('poison') });
+      const aside = await caller.take('error queue');
+      t.is(aside.content.toString(), REQUEST);
+      t.is(aside.properties.messageId, 'poison');
+      t.regex(String(aside.properties.headers?.['x-reason']), /headers cannot be read/);
+      t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+      t.is(logs.find(/broker is away/).length, 0);
+    });
+  }
+
+  for (const invented of ['g1h0AA==.abc', 'g1h2AAdyZXBseUAxAAACsAAAAABrBhHW.abc', '!.', '']) {
+    test(`an invented direct reply-to (${invented}) costs nobody an answer`, async (t) => {
+      const { queue, logs, service } = await serveRequests(t, broker, [echo]);
+      const caller = await RawCaller.open(t, broker, queue);
+      caller.publish(REQUEST, { replyTo: `amq.rabbitmq.reply-to.${invented}` });
+      const others = await Promise.all(
+        Array.from({ length: 20 }, async () => caller.ask({ action: 'echo' })),
+      );
+      t.true(others.every(({ answer }) => answer.status === 'completed'));
+      await eventually('nothing is held', () => service.held === 0);
+      t.is(await caller.waiting(), 0);
+      t.is(logs.find(/broker is away/).length, 0);
+    });
+  }
+
+  test('a caller that uses direct reply-to gets its answers, whoever else invents names', async (t) => {
+    const { queue, logs } = await serveRequests(t, broker, [echo]);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const answers: unknown[] = [];
+    await channel.consume(
+      'amq.rabbitmq.reply-to',
+      (message) => answers.push(JSON.parse(String(message?.content)).response_body.number),
+      { noAck: true },
+    );
+    for (let number = 0; number < 20; number++) {
+      const body = { request_body: { action: 'echo', action_parameters: { number } } };
+      channel.sendToQueue(queue, Buffer.from(JSON.stringify(body)), { replyTo: 'amq.rabbitmq.reply-to' });
+      if (number === 10)
+        channel.sendToQueue(queue, text(REQUEST), { replyTo: 'amq.rabbitmq.reply-to.g1h0AA==.a' });
+    }
+    await eventually('all are answered', () => new Set(answers).size === 20);
+    t.is(logs.find(/queue of its reply_to/).length, 0);
+  });
+
+  test('a request with properties that cannot be written again is put back with what its answer needs', async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const essential = { correlationId: text('c'), replyTo: text('reply'), messageId: text('m') };
+    const deadline = headerField('timeout-ms', 'I', Buffer.from([0, 0, 0x75, 0x30]));
+    const large = Array.from({ length: 20 }, (_, n) =>
+      headerField(`h${n}`, 'S', longString(Buffer.alloc(4_000, 'x'))),
+    );
+    const cases: RawProperties[] = [
+      { ...essential, headers: deadline, timestamp: 2n ** 64n - 1n },
+      { ...essential, headers: Buffer.concat([...large, deadline]) },
+      { ...essential, headers: deadline, messageId: Buffer.alloc(100, 0xff) },
+      {
+        ...essential,
+        headers: Buffer.concat([headerField('\u00ff'.repeat(100), 't', Buffer.from([1])), deadline]),
+      },
+    ];
+    const body = JSON.stringify({ request_body: { action: 'act' } });
+    for (const properties of cases) await publishRaw(broker, queue, body, properties);
+    await eventually('all are held', () => service.held === 1 + cases.length);
+    const drained = service.drain(10_000);
+    await eventually('they are put back', () => service.held === 1);
+    letGo();
+    t.true(await drained);
+    for (const [index] of cases.entries()) {
+      const { properties, content } = await caller.take('queue');
+      t.is(content.toString(), body);
+      t.like(properties, { correlationId: 'c', replyTo: 'reply' }, String(index));
+      t.is(properties.headers?.['timeout-ms'], 30_000, String(index));
+    }
+  });
+
+  test('what is to be put aside is kept while the error queue is full, and that is told', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    const caller = await RawCaller.open(t, broker, queue);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    await channel.assertQueue(`${queue}_error`, {
+      durable: true,
+      maxLength: 1,
+      arguments: { 'x-overflow': 'reject-publish' },
+    });
+    const { service, logs } = await serveRequests(t, broker, [echo], { queue });
+    caller.publish('garbage 1');
+    await eventually('it is put aside', async () => (await caller.waiting('error queue')) === 1);
+    caller.publish('garbage 2');
+    await eventually('that is told', () => service.notReady().some((reason) => reason.includes('is full')));
+    t.is(logs.find(/takes no messages/)[0]?.queue, `${queue}_error`);
+    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+    t.is((await caller.take('error queue')).content.toString(), 'garbage 1');
+    t.is((await caller.take('error queue')).content.toString(), 'garbage 2');
+    await eventually('nothing is held', () => service.held === 0);
+    t.deepEqual(service.notReady(), []);
+  });
+
+  test('an answer to a full reply queue is dropped, told, and holds up nothing', async (t) => {
+    const { queue, logs, service } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const { queue: replyTo } = await channel.assertQueue('', {
+      exclusive: true,
+      maxLength: 1,
+      arguments: { 'x-overflow': 'reject-publish' },
+    });
+    for (let times = 0; times < 3; times++) caller.publish(REQUEST, { replyTo });
+    await eventually(
+      'nothing is held',
+      () => logs.find(/request completed/).length === 3 && service.held === 0,
+    );
+    t.is(logs.find(/answer dropped: .* is full/).length, 2);
+  });
+}

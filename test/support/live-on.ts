@@ -1,0 +1,7 @@
+import { LiveConnection } from '../../src/messaging/session.js';
+import type { TestBroker } from './brokers.js';
+
+/** A connection to a broker, without a session that keeps it. */
+export async function liveOn(broker: TestBroker): Promise<LiveConnection> {
+  return new LiveConnection(await broker.open(), true, async () => liveOn(broker));
+}
