@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Codecs } from '../messaging/codec/codecs.js';
 import { jsonCodec } from '../messaging/codec/json.js';
-import { Publisher } from '../messaging/publisher.js';
+import { Publisher, type PublishOutcome } from '../messaging/publisher.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
 import type { Clock } from '../plugin.js';
 import {
@@ -10,7 +10,7 @@ import {
   closedError,
   DEFAULT_TIMEOUT_MS,
   FleetManagerError,
-  lostError,
+  mayRunTwice,
   requestBodyOf,
   type Route,
 } from './route.js';
@@ -18,10 +18,15 @@ import {
 interface Pending {
   answered: (envelope: AnswerEnvelope) => void;
   failed: (error: unknown) => void;
+  /** Whether the request may be with the service. */
+  sent: boolean;
+  mayRunTwice: boolean;
 }
 
 /** Time for the service's own word of a passed deadline to arrive. */
 const TRANSPORT_MS = 2_000;
+/** Time for the broker to remove the reply queue. */
+const CLOSE_MS = 2_000;
 /** A reply queue that nobody consumes from for this long is removed by the broker. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
@@ -60,11 +65,9 @@ export class AmqpRoute implements Route {
     const done = new AbortController();
     const answer = new Promise<AnswerEnvelope>((answered, failed) => {
       // Registered before anything is sent: an answer can be faster than the confirmation of its request.
-      this.#pending.set(id, { answered, failed });
+      this.#pending.set(id, { answered, failed, sent: false, mayRunTwice: mayRunTwice(action, options) });
     });
-    const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () =>
-      this.#pending.get(id)?.failed(this.#late(timeoutMs)),
-    );
+    const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () => this.#late(id, timeoutMs));
     const stop = () => this.#pending.get(id)?.failed(signal?.reason);
     signal?.addEventListener('abort', stop, { once: true });
     this.#send(id, action, options, deadline, done.signal).catch((error: unknown) =>
@@ -86,8 +89,14 @@ export class AmqpRoute implements Route {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
-    for (const call of this.#pending.values()) call.failed(closedError());
-    await this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue)).catch(() => {});
+    for (const call of this.#pending.values())
+      call.failed(isUnknown(call) ? unknownError('the client was closed') : closedError());
+    const removed = this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue));
+    // A broker that accepts no messages for now does not answer this either.
+    const limit = new AbortController();
+    await Promise.race([removed, this.#clock.sleep(CLOSE_MS, { signal: limit.signal })]).catch(() => {});
+    limit.abort();
+    removed?.catch(() => {});
     await this.#session.close();
   }
 
@@ -100,14 +109,15 @@ export class AmqpRoute implements Route {
     this.#publishers.set(live, await Publisher.open(live));
     const channel = await live.channel();
     await channel.assertQueue(this.#replyQueue, { durable: true, expires: REPLY_QUEUE_EXPIRES_MS });
-    await channel.consume(
-      this.#replyQueue,
-      (message) => {
-        if (message !== null) this.#take(message.content, message.properties);
-        else if (!this.#closed.signal.aborted) live.lose(new Error('the reply queue was deleted'));
-      },
-      { noAck: true },
-    );
+    await channel.consume(this.#replyQueue, (message) => {
+      if (message === null) {
+        if (!this.#closed.signal.aborted) live.lose(new Error('the reply queue was deleted'));
+      } else if (!live.lost.aborted) {
+        this.#take(message.content, message.properties);
+        // Only now: what was sent into a dead connection comes again by the next.
+        channel.ack(message);
+      }
+    });
   }
 
   #take(
@@ -151,31 +161,50 @@ export class AmqpRoute implements Route {
         persistent: true,
         headers: { 'timeout-ms': left },
       };
+      const pending = this.#pending.get(id);
+      if (pending !== undefined) pending.sent = true;
       try {
         const outcome = await this.#publishers
           .get(live)
           ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
         if (outcome === 'routed') return;
-        throw new FleetManagerError(
-          'service_unavailable',
-          `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`,
-        );
+        throw new FleetManagerError('service_unavailable', this.#notTaken(outcome));
       } catch (error) {
         if (!live.lost.aborted || error instanceof FleetManagerError) throw error;
-        if (!options.resend) throw lostError();
+        // It may have arrived all the same: then its answer will come into the reply queue.
+        if (pending?.mayRunTwice !== true) return;
       }
     }
   }
 
-  #late(timeoutMs: number): FleetManagerError {
-    if (this.#session.live === undefined) {
-      return new FleetManagerError(
-        'service_unavailable',
-        `no connection to a broker: ${this.#session.lastError}`,
-      );
-    }
-    return new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`);
+  #notTaken(outcome: PublishOutcome | undefined): string {
+    return outcome === 'refused'
+      ? `the queue ${this.#queue} is full`
+      : `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`;
   }
+
+  #late(id: string, timeoutMs: number): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) return;
+    const waited = `no answer within ${timeoutMs} ms`;
+    if (!pending.sent) {
+      const reason = `no connection to a broker: ${this.#session.lastError}`;
+      pending.failed(new FleetManagerError('service_unavailable', reason));
+    } else {
+      pending.failed(isUnknown(pending) ? unknownError(waited) : new FleetManagerError('timeout', waited));
+    }
+  }
+}
+
+function isUnknown({ sent, mayRunTwice: harmless }: Pending): boolean {
+  return sent && !harmless;
+}
+
+function unknownError(what: string): FleetManagerError {
+  return new FleetManagerError(
+    'outcome_unknown',
+    `${what}; the request was sent, and may or may not be done`,
+  );
 }
 
 function isAnswer(value: unknown): value is AnswerEnvelope {

@@ -31,3 +31,12 @@ export interface KnownActions {
   node_info: { parameters: { nodes?: string[] }; result: Record<string, NodeInfo> };
   restart_unit: { parameters: { unit_name: string; wait_seconds?: number }; result: string };
 }
+
+/** Those of them that change nothing. */
+export const OWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([
+  'list_machines',
+  'list_units',
+  'list_unit_states',
+  'unit_logs',
+  'node_info',
+]);

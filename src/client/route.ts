@@ -1,4 +1,5 @@
 import { type ErrorCodeInfo, errorCodeInfo } from '../action-error.js';
+import { OWN_READS } from './known-actions.js';
 
 export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
@@ -8,8 +9,9 @@ export interface CallOptions {
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
-   * Whether the request may be sent again when the connection was lost before the broker confirmed it, and so may be
-   * run twice. Set it for reads. Otherwise such a request fails with `outcome_unknown`.
+   * Whether the request may be run twice, as reads may: it is sent again when the connection was lost before the broker
+   * confirmed it, and without an answer it fails with `timeout`. Otherwise what was sent and is not answered fails with
+   * `outcome_unknown`. By default true for the service's own reads.
    */
   resend?: boolean;
 }
@@ -58,6 +60,11 @@ export function lostError(): FleetManagerError {
     'outcome_unknown',
     'the connection was lost before the broker confirmed the request',
   );
+}
+
+/** Whether a request may be run twice. */
+export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
+  return resend ?? OWN_READS.has(action);
 }
 
 /** The `request_body` of a call. */

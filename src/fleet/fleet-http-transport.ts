@@ -136,6 +136,7 @@ export class FleetHttpTransport implements FleetTransport {
     let forbidden: ActionError | undefined;
     let heard = false;
     for (const [index, endpoint] of endpoints.entries()) {
+      call.signal.throwIfAborted();
       try {
         const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
           ...call,
@@ -163,6 +164,8 @@ export class FleetHttpTransport implements FleetTransport {
         } else if (error instanceof ActionError && error.code === 'forbidden') {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });
+        } else if (call.method !== 'GET' && call.signal.aborted) {
+          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'it had to be given up' }]);
         } else {
           throw error;
         }

@@ -68,6 +68,16 @@ export interface DispatcherOptions {
 /** What a change may still take after its deadline to get to a state that can be told, in milliseconds. */
 const SETTLE_MS = 30_000;
 
+/** Failures in which the cluster was not asked, or not waited for. */
+const SAYS_NOTHING_OF_THE_CLUSTER: ReadonlySet<string> = new Set([
+  'invalid_parameters',
+  'forbidden',
+  'discovery_unreachable',
+  'timeout',
+  'cancelled',
+  'outcome_unknown',
+]);
+
 /** The work of one request, from its checks to its answer. */
 interface Job {
   readonly request: Request;
@@ -286,6 +296,8 @@ export class Dispatcher {
         );
       };
       job.stop = (reason) => {
+        // Told once: at its deadline, or at shutdown, whichever comes first.
+        if (job.abort.signal.aborted) return;
         job.abort.abort(reason);
         if (job.action.description.effect === 'read') reject(reason);
         else cancel = this.#options.clock.after(SETTLE_MS, giveUp);
@@ -301,8 +313,9 @@ export class Dispatcher {
     try {
       return await action.run({ parameters, cluster, signal, log, id: request.id });
     } catch (error) {
-      if (cluster !== undefined && error instanceof ActionError && error.code === 'cluster_unreachable') {
-        this.#breaker.unreachable(lane);
+      if (cluster !== undefined && error instanceof ActionError) {
+        if (error.code === 'cluster_unreachable') this.#breaker.unreachable(lane);
+        else if (!SAYS_NOTHING_OF_THE_CLUSTER.has(error.code)) this.#breaker.reached(lane);
       }
       // What a handler throws because it was told to stop is told by the reason it was stopped for.
       throw signal.aborted && !(error instanceof ActionError) ? signal.reason : error;
