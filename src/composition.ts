@@ -117,27 +117,27 @@ function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters 
   }
 }
 
-/** Parts of a service that is not started, for looking whether each of them works. */
+/** Parts of a service that is not started, for looking whether each of them works: made when they are asked for. */
 export interface Parts {
-  installation: Installation | undefined;
-  brokers: Brokers;
-  resolver: EtcdResolver;
-  fleet: FleetTransport;
+  /** @throws Error that says what in the configuration of the Manager cannot be used */
+  installation: () => Installation | undefined;
+  /** @throws Error when the clusters file cannot be used */
+  resolver: () => EtcdResolver;
+  /** @throws Error when the clusters file cannot be used */
+  fleet: () => FleetTransport;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
   close: () => Promise<void>;
 }
 
-/** @throws Error that says what in the configuration cannot be used */
 export function partsOf(options: ServiceOptions): Parts {
   const container = root.createChildContainer();
   bind(container, options);
-  const installation = installationOf(options);
+  let installation: Installation | undefined;
   return {
-    installation,
-    brokers: brokersOf(options.configuration, installation),
-    resolver: container.resolve(tokens.discovery),
-    fleet: container.resolve(FleetTransport),
+    installation: () => (installation ??= installationOf(options)),
+    resolver: () => container.resolve(tokens.discovery),
+    fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
     close: async () => {
       await Promise.all(

@@ -1,4 +1,3 @@
-import { access, constants } from 'node:fs/promises';
 import { ActionError } from '../action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../cluster.js';
 import { type Parts, partsOf } from '../composition.js';
@@ -9,173 +8,243 @@ import {
   readConfiguration,
 } from '../configuration.js';
 import { Log } from '../logging.js';
-import { connect } from '../messaging/amqp.js';
-import { withoutCredentials } from '../messaging/session.js';
+import { reasonOf } from '../messaging/session.js';
+import { rankedAddresses } from '../openaperture/broker-addresses.js';
+import type { Installation, InstallationSettings } from '../openaperture/installation.js';
+import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
+import type { EtcdResolver } from '../plugin.js';
+import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkKnownHosts, checkLogin } from './check-ssh.js';
+import { counted, failed, type Finding, listed, ok, shownFinding, skipped, within } from './finding.js';
 import { UsageError } from './usage-error.js';
 
-/** What one check found: a sentence for people. A failure is thrown. */
-type Check = () => Promise<string>;
+export interface DoctorOptions {
+  /** An etcd token, or a cluster's name in `CLUSTERS_FILE`. */
+  cluster?: string;
+  /** How long each check may take; 10 s by default. */
+  limitMs?: number;
+  /** Standard output by default. */
+  print?: (text: string) => void;
+}
 
-const BROKER_TIMEOUT_MS = 10_000;
+type Checked = [name: string, finding: Finding];
 
 /**
- * Checks, in order, everything that the service needs, and says in plain words what is wrong and what to do.
- * @returns 0 when all is well, else 1
+ * Checks, in order, everything that the service needs, and says in plain words what is wrong and what to do. Nothing
+ * is changed, sent to a queue, or logged in to.
+ * @returns 0 when nothing has failed, else 1
  */
-export async function doctor(
-  { cluster }: { cluster?: string },
-  source: ConfigurationSource,
-): Promise<number> {
+export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
+  const { cluster, limitMs = 10_000, print = (text) => process.stdout.write(text) } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
     throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
   }
+  let code = 0;
+  for await (const [name, finding] of findings(source, cluster, limitMs)) {
+    print(shownFinding(name, finding));
+    if (finding.result === 'FAILED') code = 1;
+  }
+  return code;
+}
+
+async function* findings(
+  source: ConfigurationSource,
+  token: string | undefined,
+  limitMs: number,
+): AsyncGenerator<Checked> {
   let configuration: Configuration;
   try {
     configuration = readConfiguration(source, { serving: true });
   } catch (error) {
     if (!(error instanceof ConfigurationError)) throw error;
-    for (const problem of error.problems) tell('FAILED', 'configuration', problem);
-    return 1;
+    yield ['configuration', { result: 'FAILED', lines: error.problems }];
+    yield ['the rest', skipped('not checked: it depends on the configuration')];
+    return;
   }
-  tell('ok', 'configuration', modeOf(configuration));
+  if (configuration.amqp === undefined && configuration.openaperture === undefined) {
+    yield ['configuration', ok('nothing is set, so the service would be a sandbox')];
+    const real = 'set AMQP_URL (or MANAGER_URL and what goes with it) for real clusters';
+    yield token === undefined
+      ? ['the rest', skipped(`nothing to check: a sandbox has all it needs; ${real}`)]
+      : ['cluster', failed('--cluster looks for a real cluster, and a sandbox has none', real)];
+    return;
+  }
   const parts = partsOf({ configuration, log: Log.create({ level: 'error', format: 'text' }) });
   try {
-    let failed = 0;
-    for (const [name, check] of checksOf(configuration, parts, cluster)) failed += await done(name, check);
-    return failed === 0 ? 0 : 1;
+    yield* findingsOf(configuration, parts, { token, limitMs });
   } finally {
     await parts.close();
   }
 }
 
-function modeOf({ amqp, openaperture }: Configuration): string {
-  if (openaperture !== undefined) return 'as a module of an OpenAperture installation';
-  return amqp === undefined ? 'nothing is set, so the service would be a sandbox' : 'on RabbitMQ alone';
+async function* findingsOf(
+  configuration: Configuration,
+  parts: Parts,
+  { token, limitMs }: { token: string | undefined; limitMs: number },
+): AsyncGenerator<Checked> {
+  const { openaperture, ssh } = configuration;
+  const problems: string[] = [];
+  const usable = <T>(part: () => T): T | undefined => {
+    try {
+      return part();
+    } catch (error) {
+      problems.push(reasonOf(error));
+      return undefined;
+    }
+  };
+  const installation = usable(parts.installation);
+  const resolver = usable(parts.resolver);
+  const mode =
+    openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
+  yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
+
+  yield* brokerFindings(configuration, installation, limitMs);
+  const machines = yield* clusterFindings(configuration, { resolver, fleet: parts.fleet, token, limitMs });
+  const useKey = async () => parts.shell().close();
+  const login = async (signal: AbortSignal) => checkLogin(ssh, useKey, signal);
+  yield ['SSH key', await within(limitMs, () => 'check SSH_AUTH_SOCK', login)];
+  yield ['known_hosts', await checkKnownHosts(ssh, machines)];
 }
 
-function* checksOf(
-  configuration: Configuration,
-  { installation, brokers, resolver, fleet, shell }: Parts,
-  token: string | undefined,
-): Generator<[name: string, check: Check]> {
-  const { openaperture, queue, discoveryUrl, ssh } = configuration;
-  const signal = new AbortController().signal;
-  if (installation !== undefined && openaperture !== undefined) {
-    yield [
-      'Manager',
-      async () => {
-        const { rootExchangeName, routingKey } = await installation.manager.exchange(
-          openaperture.exchangeId,
-          { signal },
-        );
-        return `it gives tokens; exchange ${openaperture.exchangeId} is ${rootExchangeName} with the routing key ${routingKey}`;
-      },
-    ];
+/** @param installation undefined: none, or one that cannot be used */
+async function* brokerFindings(
+  { openaperture, amqp, queue }: Configuration,
+  installation: Installation | undefined,
+  limitMs: number,
+): AsyncGenerator<Checked, void> {
+  const options = { queue, tls: amqp?.tls, limitMs };
+  if (openaperture === undefined) {
+    const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
+    yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];
+    return;
   }
-  if (configuration.amqp === undefined && installation === undefined) return;
+  let brokers: BrokerToCheck[] = [];
+  if (installation === undefined) yield ['Manager', skipped('not checked: its settings cannot be used')];
+  else {
+    const ask = async (signal: AbortSignal) => {
+      const found = await askManager(installation, openaperture, signal);
+      brokers = found.brokers;
+      return found.finding;
+    };
+    yield ['Manager', await within(limitMs, managerRemedy, ask)];
+  }
+  const settings = `the connections of broker ${openaperture.brokerId} in the Manager`;
   yield [
     'broker',
-    async () =>
-      checkBrokers(
-        (await brokers()).map(({ url }) => url),
-        queue,
-      ),
+    brokers.length === 0
+      ? skipped('not checked: the Manager gives no brokers')
+      : await checkBrokers(brokers, { ...options, settings }),
   ];
-  yield [
-    'discovery',
-    async () => {
-      try {
-        const endpoints = await resolver.endpoints(new Cluster(token ?? 'fleet-manager-doctor'), { signal });
-        return `the cluster has ${endpoints.length} hosts: ${endpoints.map(({ host }) => host).join(', ')}`;
-      } catch (error) {
-        // That it does not know a token nobody has made is an answer too.
-        const answered =
-          token === undefined && error instanceof ActionError && error.code === 'cluster_not_found';
-        if (!answered) throw error;
-        return `${new URL(discoveryUrl).host} answers; name a cluster with --cluster to look for it`;
-      }
-    },
-  ];
-  if (token !== undefined) {
-    yield [
-      'fleet',
-      async () => {
-        const machines = await fleet.machines(new Cluster(token), { signal });
-        return `the fleet API answers: ${machines.length} machines`;
-      },
-    ];
-  }
-  yield [
-    'SSH key',
-    async () => {
-      await shell().close();
-      if (ssh.privateKey === undefined && ssh.agentSocket === undefined) {
-        throw new Error(
-          'neither SSH_KEY_FILE nor SSH_AUTH_SOCK is set: unit_logs and node_info cannot log in anywhere',
-        );
-      }
-      return ssh.privateKey === undefined ? 'an ssh-agent is used' : 'the private key can be used';
-    },
-  ];
-  yield ['known_hosts', async () => checkKnownHosts(ssh)];
 }
 
-async function checkBrokers(urls: readonly string[], queue: string): Promise<string> {
-  const found: string[] = [];
-  const failures: string[] = [];
-  for (const url of urls) {
-    const shown = withoutCredentials(url);
-    try {
-      found.push(`${shown} has ${await messagesIn(url, queue)}`);
-    } catch (error) {
-      failures.push(`${shown}: ${error instanceof Error ? error.message : String(error)}`);
-    }
+/**
+ * @param parts the resolver undefined: it cannot be used
+ * @returns the addresses of the cluster's machines; undefined: they are not known
+ */
+async function* clusterFindings(
+  configuration: Configuration,
+  parts: {
+    resolver: EtcdResolver | undefined;
+    fleet: Parts['fleet'];
+    token: string | undefined;
+    limitMs: number;
+  },
+): AsyncGenerator<Checked, string[] | undefined> {
+  const { resolver, fleet, token, limitMs } = parts;
+  let found = skipped('not checked: CLUSTERS_FILE cannot be used');
+  if (resolver !== undefined) {
+    const look = async (signal: AbortSignal) => checkDiscovery(resolver, token, configuration, signal);
+    found = await within(limitMs, (error) => discoveryRemedy(error, configuration), look);
   }
-  if (failures.length === 0) return found.join('; ');
-  throw new Error(
-    `${failures.join('; ')}. Check that the broker runs there, and the user, password and virtual host`,
+  yield ['discovery', found];
+  if (token === undefined) return undefined;
+  if (found.result !== 'ok') {
+    yield ['fleet', skipped('not checked: the hosts of the cluster are not known')];
+    return undefined;
+  }
+  let addresses: string[] | undefined;
+  const ask = async (signal: AbortSignal) => {
+    const machines = await fleet().machines(new Cluster(token), { signal });
+    addresses = [...new Set(machines.flatMap(({ primaryIP }) => primaryIP ?? []))];
+    return ok(`the fleet API answers: the cluster has ${counted(machines.length, 'machine')}`);
+  };
+  yield ['fleet', await within(limitMs, (error) => fleetRemedy(error, configuration), ask)];
+  return addresses;
+}
+
+async function askManager(
+  { manager }: Installation,
+  { exchangeId, brokerId }: InstallationSettings,
+  signal: AbortSignal,
+): Promise<{ finding: Finding; brokers: BrokerToCheck[] }> {
+  const [exchange, broker] = await Promise.allSettled([
+    findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
+    findBroker(manager, brokerId, 'BROKER_ID', { signal }),
+  ]);
+  const found = exchange.status === 'fulfilled' ? exchange.value : undefined;
+  const addresses = broker.status === 'fulfilled' ? rankedAddresses(broker.value) : [];
+  const brokers = addresses.map(({ url, preferred }) => ({
+    url,
+    exchange: (preferred ? undefined : found?.failover) ?? found?.own,
+  }));
+  const problems = [exchange, broker].flatMap((each) =>
+    each.status === 'rejected' ? reasonOf(each.reason) : [],
   );
+  if (broker.status === 'fulfilled' && addresses.length === 0)
+    problems.push(`Broker ${brokerId} has no connections: add one in the Manager, or check BROKER_ID`);
+  if (problems.length > 0) {
+    // Where the Manager cannot be asked at all, both say so.
+    return { finding: { result: 'FAILED', lines: [...new Set(problems)] }, brokers };
+  }
+  const gaps = [exchange, broker].flatMap((each) => (each.status === 'fulfilled' ? each.value.gaps : []));
+  const finding = ok(
+    `it takes our token; exchange ${exchangeId} is ${found?.own.rootExchangeName} with the routing key ${found?.own.routingKey}`,
+    `broker ${brokerId} and its failover have ${counted(addresses.length, 'connection')}`,
+    ...gaps.map((gap) => `but ${gap}`),
+  );
+  return { finding, brokers };
 }
 
-async function messagesIn(url: string, queue: string): Promise<string> {
-  const connection = await connect(url, { timeout: BROKER_TIMEOUT_MS });
+function managerRemedy(): string {
+  return 'check that the OAuth server (OAUTH_LOGIN_URL) and the Manager (MANAGER_URL) are up and not slow';
+}
+
+async function checkDiscovery(
+  resolver: EtcdResolver,
+  token: string | undefined,
+  { discoveryUrl }: Configuration,
+  signal: AbortSignal,
+): Promise<Finding> {
   try {
-    const channel = await connection.createChannel();
-    channel.on('error', () => {});
-    return await channel.checkQueue(queue).then(
-      ({ messageCount, consumerCount }) =>
-        `the queue ${queue}: ${messageCount} messages, ${consumerCount} consumers`,
-      () => `no queue ${queue} yet; the service will make it`,
+    const endpoints = await resolver.endpoints(new Cluster(token ?? 'fleet-manager-doctor'), { signal });
+    return ok(
+      `the cluster has ${counted(endpoints.length, 'host')}: ${listed(endpoints.map(({ host }) => host))}`,
     );
-  } finally {
-    await connection.close().catch(() => {});
-  }
-}
-
-async function checkKnownHosts({ hostKeys, knownHostsFile }: Configuration['ssh']): Promise<string> {
-  if (hostKeys === 'off')
-    throw new Error('SSH_HOST_KEYS is off: anyone can pose as a machine; use strict or accept-new');
-  const readable = await access(knownHostsFile, constants.R_OK).then(
-    () => true,
-    () => false,
-  );
-  if (readable) return `${knownHostsFile} can be read`;
-  if (hostKeys === 'accept-new') return `${knownHostsFile} is not there yet; it will be written`;
-  throw new Error(
-    `${knownHostsFile} cannot be read, so no machine would be trusted: fill it (ssh-keyscan), or set SSH_KNOWN_HOSTS`,
-  );
-}
-
-async function done(name: string, check: Check): Promise<number> {
-  try {
-    tell('ok', name, await check());
-    return 0;
   } catch (error) {
-    tell('FAILED', name, error instanceof Error ? error.message : String(error));
-    return 1;
+    // That it does not know a token nobody has made is an answer too.
+    const answered = token === undefined && codeOf(error) === 'cluster_not_found';
+    if (!answered) throw error;
+    return ok(`${new URL(discoveryUrl).host} answers; name a cluster with --cluster to look for it`);
   }
 }
 
-function tell(result: 'ok' | 'FAILED', name: string, what: string): void {
-  process.stdout.write(`${result.padEnd(7)} ${name.padEnd(14)} ${what}\n`);
+function discoveryRemedy(error: unknown, { discoveryUrl }: Configuration): string {
+  const { host } = new URL(discoveryUrl);
+  switch (codeOf(error)) {
+    case 'cluster_not_found':
+      return `check the token, and that ETCD_DISCOVERY_URL (${host}) is where it was made; or name the cluster in CLUSTERS_FILE`;
+    case 'cluster_empty':
+      return 'check the token, and that the machines run with it; or name the cluster in CLUSTERS_FILE';
+    default:
+      return `check ETCD_DISCOVERY_URL (${host}), and that it can be reached from here`;
+  }
+}
+
+function fleetRemedy(error: unknown, { fleetPort }: Configuration): string {
+  if (codeOf(error) === 'forbidden') return 'add the hosts of the cluster to ALLOWED_HOSTS';
+  return `check FLEET_API_PORT (${fleetPort}), and that fleet's API listens there and can be reached from here`;
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof ActionError ? error.code : undefined;
 }

@@ -41,6 +41,7 @@ export async function requireExchange(live: LiveConnection, exchange: string): P
     });
 }
 
-function isNotFound(error: unknown): boolean {
+/** Whether the broker has refused something because it has no such thing. */
+export function isNotFound(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && error.code === 404;
 }

@@ -1,0 +1,131 @@
+import { connect as amqpConnect, credentials } from 'amqplib';
+import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
+import { isNotFound } from '../messaging/topology.js';
+import { systemClock } from '../runtime/system-clock.js';
+import { counted, failed, type Finding, ok, within } from './finding.js';
+
+/** A broker to look at. */
+export interface BrokerToCheck {
+  /** Credentials included. */
+  url: string;
+  /** Where callers publish on it, in an OpenAperture installation. */
+  exchange?: { rootExchangeName: string; routingKey: string };
+}
+
+export interface BrokerCheckOptions {
+  queue: string;
+  /** Certificates for amqps, PEM. */
+  tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } | undefined;
+  /** Where the addresses and credentials come from, for the advice. */
+  settings: string;
+  /** How long each broker may take. */
+  limitMs: number;
+}
+
+const connect: Connect = amqpConnect;
+
+/** Whether each of the brokers lets this service in, and what it has of the exchange and the queue. Nothing is made or sent. */
+export async function checkBrokers(
+  brokers: readonly BrokerToCheck[],
+  options: BrokerCheckOptions,
+): Promise<Finding> {
+  const findings = await Promise.all(brokers.map(async (broker) => checkBroker(broker, options)));
+  return {
+    result: findings.some(({ result }) => result === 'FAILED') ? 'FAILED' : 'ok',
+    lines: findings.flatMap(({ lines }) => lines),
+  };
+}
+
+async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): Promise<Finding> {
+  const { limitMs, tls, settings } = options;
+  const finding = await within(
+    limitMs,
+    (error) => remedyOf(error, settings),
+    async (signal) => {
+      const live = new LiveConnection(
+        await connect(broker.url, { ...tls, noDelay: true, signal, credentials: credentialsOf(broker.url) }),
+      );
+      try {
+        return await lookAt(live, broker, options);
+      } catch (error) {
+        // What is asked on a connection that gets lost fails without saying why it was lost.
+        throw live.lost.aborted ? live.lost.reason : error;
+      } finally {
+        await live.close(systemClock);
+      }
+    },
+  );
+  const [first = '', ...more] = finding.lines;
+  return { ...finding, lines: [`${withoutCredentials(broker.url)}: ${first}`, ...more] };
+}
+
+async function lookAt(
+  live: LiveConnection,
+  { exchange }: BrokerToCheck,
+  { queue, settings }: BrokerCheckOptions,
+): Promise<Finding> {
+  const name = exchange?.rootExchangeName;
+  if (name !== undefined) {
+    const there = await unlessMissing(live.probe(async (channel) => channel.checkExchange(name)));
+    if (there === undefined)
+      return failed(
+        `there is no exchange ${name}`,
+        `make it there, or check EXCHANGE_ID and ${settings}: nothing that is sent to this service arrives`,
+      );
+  }
+  const counts = await unlessMissing(live.probe(async (channel) => channel.checkQueue(queue)));
+  const route = exchange === undefined ? undefined : `${exchange.routingKey}.${queue}`;
+  const lines = name === undefined ? [] : [`there is the exchange ${name}`];
+  if (counts === undefined) {
+    return route === undefined
+      ? ok(`there is no queue ${queue} yet; the service will make it`)
+      : ok(
+          ...lines,
+          `there is no queue ${queue} yet; the service will make it and bind it to the exchange by ${route}`,
+        );
+  }
+  const { messageCount, consumerCount } = counts;
+  lines.push(
+    `the queue ${queue} has ${counted(messageCount, 'message')} and ${counted(consumerCount, 'consumer')}`,
+  );
+  if (route !== undefined) {
+    lines.push(
+      `not checked, since AMQP cannot tell: whether the exchange passes on ${route} to the queue`,
+      '-> look for it in what `rabbitmqctl list_bindings` prints',
+    );
+  }
+  return ok(...lines);
+}
+
+/** What the broker tells of a thing; undefined when it has no such thing. */
+async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
+  return answer.catch((error: unknown) => {
+    if (isNotFound(error)) return undefined;
+    throw error;
+  });
+}
+
+/** Those of the URL in UTF-8; amqplib itself reads them as Latin-1. Undefined: left to amqplib. */
+function credentialsOf(url: string): ReturnType<typeof credentials.plain> | undefined {
+  const { username, password } = new URL(url);
+  if (username === '' && password === '') return undefined;
+  try {
+    return credentials.plain(decodeURIComponent(username), decodeURIComponent(password));
+  } catch {
+    return undefined;
+  }
+}
+
+function remedyOf(error: unknown, settings: string): string {
+  const reason = reasonOf(error);
+  if (/RESOURCE[_-]LOCKED/.test(reason))
+    return 'another connection has that queue for itself: check QUEUE_NAME';
+  if (/ACCESS[_-]REFUSED.*login/is.test(reason)) return `check the user and the password in ${settings}`;
+  if (/ACCESS[_-]REFUSED/.test(reason)) return `check what the user may do there, and ${settings}`;
+  // So amqplib says that opening the virtual host was refused.
+  if (/ConnectionOpenOk/.test(reason))
+    return `check the virtual host in ${settings}, and whether the user may use it`;
+  if (/certificate|SSL routines|TLS connection/i.test(reason))
+    return 'check that the port is one for amqps, AMQP_CA_FILE, and AMQP_CERT_FILE where the broker asks for one';
+  return `check that a broker runs there and can be reached, and ${settings}`;
+}

@@ -1,0 +1,166 @@
+import { access, constants, mkdtemp, readFile, rmdir } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { dirname, join } from 'node:path';
+import ssh2 from 'ssh2';
+import type { Configuration } from '../configuration.js';
+import { reasonOf } from '../messaging/session.js';
+import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
+import { counted, failed, type Finding, listed, ok } from './finding.js';
+
+type SshSettings = Configuration['ssh'];
+
+/**
+ * Whether there is something to log in to machines with. Nothing is logged in to.
+ * @param useKey throws when the private key cannot be used
+ */
+export async function checkLogin(
+  { privateKey, passphrase, agentSocket }: Pick<SshSettings, 'privateKey' | 'passphrase' | 'agentSocket'>,
+  useKey: () => Promise<void>,
+  signal: AbortSignal,
+): Promise<Finding> {
+  if (privateKey === undefined && agentSocket === undefined) {
+    return failed(
+      'neither SSH_KEY_FILE nor SSH_AUTH_SOCK is set, so unit_logs and node_info cannot log in anywhere',
+      'set SSH_KEY_FILE to a private key that the machines let in',
+    );
+  }
+  if (privateKey !== undefined) {
+    try {
+      await useKey();
+    } catch (error) {
+      return failed(reasonOf(error), keyRemedy(reasonOf(error), passphrase));
+    }
+  }
+  const key = privateKey === undefined ? [] : ['the private key can be used'];
+  if (agentSocket === undefined) return ok(...key);
+  const agent = await checkAgent(agentSocket, signal);
+  if (privateKey === undefined || agent.result === 'ok') return { ...agent, lines: [...key, ...agent.lines] };
+  // The agent is asked only where the key is refused; and a variable that a shell has left behind is no fault.
+  return ok(...key, ...agent.lines);
+}
+
+function keyRemedy(reason: string, passphrase: string | undefined): string {
+  if (!/passphrase|integrity|decrypt/i.test(reason))
+    return "set SSH_KEY_FILE to a private key in OpenSSH's or a PEM format";
+  return passphrase === undefined ? 'set SSH_PASSPHRASE to what opens the key' : 'check SSH_PASSPHRASE';
+}
+
+async function checkAgent(socket: string, signal: AbortSignal): Promise<Finding> {
+  const remedy = `start an ssh-agent and add a key to it (ssh-add), or set SSH_KEY_FILE instead of SSH_AUTH_SOCK`;
+  try {
+    const count = await agentKeys(socket, signal);
+    if (count === 0) return failed(`the ssh-agent at ${socket} has no keys`, remedy);
+    return ok(`the ssh-agent has ${counted(count, 'key')}`);
+  } catch (error) {
+    return failed(`SSH_AUTH_SOCK: no ssh-agent answers at ${socket}: ${reasonOf(error)}`, remedy);
+  }
+}
+
+/** How many keys an ssh-agent has. */
+function agentKeys(path: string, signal: AbortSignal): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ path, signal });
+    const protocol = new ssh2.AgentProtocol(true);
+    socket.once('error', reject);
+    socket.once('close', () => reject(new Error('it closes the connection')));
+    protocol.once('error', reject);
+    protocol.getIdentities((error, keys = []) => {
+      if (error) reject(error);
+      else resolve(keys.length);
+      socket.destroy();
+    });
+    protocol.pipe(socket).pipe(protocol);
+  });
+}
+
+/**
+ * Whether known_hosts can be used as SSH_HOST_KEYS says, and which machines are known in it. Nothing is left
+ * written.
+ * @param machines the addresses of a cluster's machines; undefined: they are not known
+ */
+export async function checkKnownHosts(
+  { hostKeys, knownHostsFile: file, port }: Pick<SshSettings, 'hostKeys' | 'knownHostsFile' | 'port'>,
+  machines: readonly string[] | undefined,
+): Promise<Finding> {
+  if (hostKeys === 'off')
+    return failed('SSH_HOST_KEYS is off: anyone can pose as a machine', 'set it to strict or accept-new');
+  let text: string | undefined;
+  try {
+    text = await readIfThere(file);
+    if (hostKeys === 'accept-new') await requireWritable(file);
+  } catch (error) {
+    return failed(
+      `${file} cannot be used: ${reasonOf(error)}`,
+      `set SSH_KNOWN_HOSTS to a file that this user can read${hostKeys === 'strict' ? '' : ' and write'}`,
+    );
+  }
+  const { entries, malformed } = parseKnownHosts(text ?? '');
+  const trusted = entries.filter(({ revoked }) => !revoked);
+  const unknown = (machines ?? []).filter(
+    (address) => !trusted.some((entry) => entry.matches(knownHostName(address, port))),
+  );
+  const has = `${file} ${text === undefined ? 'is not there yet' : `has ${counted(trusted.length, 'host key')}`}`;
+  const lines = [has];
+  if (malformed.length > 0) lines.push(`lines that cannot be used: ${listed(malformed)}`);
+  if (unknown.length > 0)
+    lines.push(
+      `unknown are ${unknown.length} of the cluster's ${machines?.length} machines: ${listed(unknown)}`,
+    );
+  else if (machines !== undefined && machines.length > 0)
+    lines.push(`the cluster's machines are all known: ${listed(machines)}`);
+  if (hostKeys === 'accept-new') {
+    return ok(...lines, 'each machine that is unknown is written down when it is first met');
+  }
+  if (trusted.length > 0 && unknown.length === 0) return ok(...lines);
+  const hosts = unknown.length === 0 ? 'HOST...' : unknown.join(' ');
+  const refused =
+    trusted.length === 0 ? 'with SSH_HOST_KEYS=strict no machine is trusted' : 'they are refused';
+  return {
+    result: 'FAILED',
+    lines: [
+      ...lines,
+      refused,
+      `-> ssh-keyscan -p ${port} ${hosts} >> ${file}, and check the keys; or set SSH_KNOWN_HOSTS`,
+    ],
+  };
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch((error: unknown) => {
+    if (isMissing(error)) return undefined;
+    throw error;
+  });
+}
+
+/** @throws Error when the file cannot be written, or, where it is not there, not be made */
+async function requireWritable(file: string): Promise<void> {
+  try {
+    await access(file, constants.W_OK);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    await requireRoom(dirname(file));
+  }
+}
+
+/** @throws Error when nothing can be made in the folder, or, where it is not there, in the nearest one above it */
+async function requireRoom(folder: string): Promise<void> {
+  try {
+    // Rights alone do not tell: root has them all, even where the file system takes nothing.
+    await rmdir(await mkdtemp(join(folder, '.fleet-manager-doctor-')));
+  } catch (error) {
+    if (isMissing(error) && !(await isThere(folder))) return requireRoom(dirname(folder));
+    const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
+    throw new Error(`nothing can be made in ${folder}${code}`, { cause: error });
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}

@@ -1,0 +1,69 @@
+import { reasonOf } from '../messaging/session.js';
+import { untilAborted } from '../ssh/until-aborted.js';
+
+const MOST_SHOWN = 10;
+
+/** What a check of `doctor` has found. */
+export interface Finding {
+  /** `skipped`: it could not be checked, or there is nothing to check; that alone is no failure. */
+  result: 'ok' | 'FAILED' | 'skipped';
+  /** Sentences for people, each on a line of its own. */
+  lines: readonly string[];
+}
+
+export function ok(...lines: string[]): Finding {
+  return { result: 'ok', lines };
+}
+
+/** @param remedy what to do about it; left out where the reason says so already */
+export function failed(reason: string, remedy?: string): Finding {
+  return { result: 'FAILED', lines: remedy === undefined ? [reason] : [reason, `-> ${remedy}`] };
+}
+
+export function skipped(reason: string): Finding {
+  return { result: 'skipped', lines: [reason] };
+}
+
+/**
+ * What a check finds within a time; a failure when it throws or takes longer.
+ * @param remedy what to do about a failure
+ * @param check is to let go of all it holds when its signal is aborted, which it is at the latest when this resolves
+ */
+export async function within(
+  limitMs: number,
+  remedy: (error: unknown) => string,
+  check: (signal: AbortSignal) => Promise<Finding>,
+): Promise<Finding> {
+  const limit = new AbortController();
+  const late = () => limit.abort(new Error(`no answer within ${limitMs / 1_000} s`));
+  const timer = setTimeout(late, limitMs);
+  try {
+    return await untilAborted(check(limit.signal), limit.signal);
+  } catch (error) {
+    return failed(reasonOf(error), remedy(error));
+  } finally {
+    clearTimeout(timer);
+    limit.abort();
+  }
+}
+
+/** A finding as it is printed: the first line beside the name of what was checked, the others below it. */
+export function shownFinding(name: string, { result, lines }: Finding): string {
+  const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
+  // What a server has said is among it: its line breaks are kept, its terminal codes are not.
+  const plain = lines
+    .flatMap((line) => line.trim().split(/\s*\n/))
+    .map((line) => line.replace(/\p{Cc}/gu, ' '));
+  return plain.map((line, index) => `${index === 0 ? margin : ' '.repeat(margin.length)}${line}\n`).join('');
+}
+
+/** `1 queue`, `3 queues`. */
+export function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
+/** As many of the items as people want to read. */
+export function listed(items: readonly (string | number)[]): string {
+  const more = items.length - MOST_SHOWN;
+  return `${items.slice(0, MOST_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+}

@@ -1,0 +1,583 @@
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { type AddressInfo, connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createServer as createTlsServer } from 'node:tls';
+import { promisify } from 'node:util';
+import type { Channel } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import ssh2, { type ParsedKey } from 'ssh2';
+import { checkKnownHosts } from '../../src/commands/check-ssh.js';
+import { doctor } from '../../src/commands/doctor.js';
+import { shownFinding } from '../../src/commands/finding.js';
+import type { Sandbox } from '../../src/sandbox/sandbox.js';
+import { rabbitmq } from '../support/brokers.js';
+import { openSandbox } from '../support/open-sandbox.js';
+import { StandInManager } from '../support/stand-in-manager.js';
+import { type Ended, runCli } from './cli-process.js';
+
+type Environment = Record<string, string>;
+
+/** What a run of `doctor` has said of each thing that it checks, in order. */
+interface Examined {
+  code: number;
+  text: string;
+  names: string[];
+  /** Its result, and all that was said of it. */
+  of(name: string): { result: string; said: string };
+}
+
+function read(code: number | null, text: string): Examined {
+  const found = new Map<string, { result: string; lines: string[] }>();
+  for (const line of text.trimEnd().split('\n')) {
+    // Two columns, then sentences.
+    const result = line.slice(0, 8).trim();
+    const name = line.slice(8, 22).trim();
+    if (name !== '') found.set(name, { result, lines: [] });
+    [...found.values()].at(-1)?.lines.push(line.slice(22));
+  }
+  return {
+    code: code ?? -1,
+    text,
+    names: [...found.keys()],
+    of: (name) => {
+      const { result = 'missing', lines = [] } = found.get(name) ?? {};
+      return { result, said: lines.join('\n') };
+    },
+  };
+}
+
+/** Runs it in this process. */
+async function examine(
+  env: Environment,
+  options: { cluster?: string; limitMs?: number } = {},
+): Promise<Examined> {
+  let text = '';
+  const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
+  const code = await doctor({ ...options, print: (more) => (text += more) }, source);
+  return read(code, text);
+}
+
+function examined({ code, stdout }: Ended): Examined {
+  return read(code, stdout);
+}
+
+/** That it failed, and said what is wrong and what to do. */
+function isFailure(t: ExecutionContext, run: Examined, name: string, ...reasons: RegExp[]): void {
+  t.is(run.code, 1, run.text);
+  t.is(run.of(name).result, 'FAILED', run.text);
+  for (const reason of reasons) t.regex(run.of(name).said, reason);
+}
+
+async function folder(t: ExecutionContext): Promise<(name: string) => string> {
+  const path = await mkdtemp(join(tmpdir(), 'doctor-'));
+  t.teardown(async () => rm(path, { recursive: true }));
+  return (name) => join(path, name);
+}
+
+/** What reaches a sandbox's clusters. */
+async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: Environment }> {
+  const { sandbox } = await openSandbox(t, { ssh: true });
+  const { ssh } = sandbox;
+  if (ssh === undefined) throw new Error('the sandbox has no SSH');
+  const env = {
+    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
+    FLEET_API_PORT: String(sandbox.fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/8',
+    SSH_KEY_FILE: ssh.privateKeyFile,
+    SSH_PORT: String(ssh.port),
+    SSH_KNOWN_HOSTS: ssh.knownHostsFile,
+  };
+  return { sandbox, env };
+}
+
+/** Has a server listen, on a free port unless a path is given. */
+async function listening(t: ExecutionContext, server: Server, path?: string): Promise<AddressInfo> {
+  server.listen(path === undefined ? { host: '127.0.0.1', port: 0 } : { path });
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  return server.address() as AddressInfo;
+}
+
+/** A server that takes what comes and never answers. */
+async function silent(t: ExecutionContext, path?: string): Promise<{ port: number; left: Promise<unknown> }> {
+  const server = createServer((socket) => socket.resume());
+  const left = once(server, 'connection').then(async ([socket]: Socket[]) => socket && once(socket, 'close'));
+  const { port } = await listening(t, server, path);
+  return { port, left };
+}
+
+/** Nothing listens there. */
+const NOWHERE = 'amqp://someone:Zq%40secret@127.0.0.1:1';
+
+test('in the sandbox there is nothing to check; a cluster cannot be looked for there', async (t) => {
+  const bare = await examine({});
+  t.is(bare.code, 0);
+  t.deepEqual(bare.names, ['configuration', 'the rest']);
+  t.regex(bare.of('the rest').said, /^nothing to check: .*AMQP_URL/);
+  const named = await examine({}, { cluster: 'web' });
+  isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
+});
+
+test('settings that cannot be used are all told, and that the rest is not checked', async (t) => {
+  const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
+  isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .* set OAUTH_LOGIN_URL/m);
+  t.is(run.of('the rest').result, 'skipped');
+});
+
+test('everything that fails is told with its remedy, in order, and no secret with it', async (t) => {
+  const at = await folder(t);
+  const locked = ssh2.utils.generateKeyPairSync('ed25519', {
+    passphrase: 'Zq',
+    cipher: 'aes256-cbc',
+    rounds: 1,
+  });
+  await writeFile(at('key'), locked.private);
+  const env = {
+    AMQP_URL: `${NOWHERE},${NOWHERE}/other`,
+    ETCD_DISCOVERY_URL: 'http://127.0.0.1:1',
+    SSH_KEY_FILE: at('key'),
+    SSH_KNOWN_HOSTS: at('.'),
+  };
+  const ended = await runCli(t, ['doctor', '--cluster', 'ZqToken'], { env });
+  const run = examined(ended);
+  t.deepEqual(run.names, ['configuration', 'broker', 'discovery', 'fleet', 'SSH key', 'known_hosts']);
+  t.is(run.of('configuration').result, 'ok');
+  isFailure(
+    t,
+    run,
+    'broker',
+    /^amqp:\/\/127\.0\.0\.1:1: connect ECONNREFUSED.*\n-> check .*AMQP_URL$/m,
+    /^amqp:\/\/127\.0\.0\.1:1\/other: connect ECONNREFUSED/m,
+  );
+  isFailure(t, run, 'discovery', /127\.0\.0\.1:1 cannot be reached.*\n-> check ETCD_DISCOVERY_URL/);
+  t.is(run.of('fleet').result, 'skipped');
+  isFailure(t, run, 'SSH key', /^SSH_KEY_FILE cannot be used: .*\n-> set SSH_PASSPHRASE/);
+  isFailure(t, run, 'known_hosts', /cannot be used: EISDIR.*\n-> set SSH_KNOWN_HOSTS/);
+  t.is(ended.stderr, '');
+  t.false(ended.stdout.includes('Zq'));
+});
+
+test('a clusters file that cannot be used keeps only what needs it from being checked', async (t) => {
+  const at = await folder(t);
+  await writeFile(at('clusters.json'), '{"a": 5}');
+  const { env } = await clusters(t);
+  const run = await examine(
+    { ...env, AMQP_URL: NOWHERE, CLUSTERS_FILE: at('clusters.json') },
+    { cluster: 'a' },
+  );
+  isFailure(t, run, 'configuration', /^CLUSTERS_FILE cannot be used: 5 is not an endpoint/);
+  t.is(run.of('broker').result, 'FAILED');
+  t.is(run.of('discovery').result, 'skipped');
+  t.is(run.of('SSH key').result, 'ok');
+  t.is(run.of('known_hosts').result, 'ok');
+});
+
+test('a cluster that is unknown, empty, or has no fleet API is told apart', async (t) => {
+  const { sandbox, env } = await clusters(t);
+  const all = { ...env, AMQP_URL: NOWHERE };
+  isFailure(
+    t,
+    await examine(all, { cluster: 'nosuch' }),
+    'discovery',
+    /knows no cluster.*\n-> check the token, .*ETCD_DISCOVERY_URL .*CLUSTERS_FILE/,
+  );
+  await sandbox.addCluster('empty', { members: [], hosts: [] });
+  isFailure(t, await examine(all, { cluster: 'empty' }), 'discovery', /no machine has registered.*\n-> /);
+  const elsewhere = await examine({ ...all, FLEET_API_PORT: '2' }, { cluster: 'sandbox' });
+  isFailure(t, elsewhere, 'fleet', /No fleet API .*ECONNREFUSED.*\n-> check FLEET_API_PORT \(2\)/);
+  t.is(elsewhere.of('discovery').result, 'ok');
+  const forbidden = await examine({ ...all, ALLOWED_HOSTS: '10.0.0.0/8' }, { cluster: 'sandbox' });
+  isFailure(t, forbidden, 'fleet', /not allowed.*\n-> .*ALLOWED_HOSTS/);
+});
+
+test('without a cluster it is enough that discovery answers', async (t) => {
+  const { sandbox, env } = await clusters(t);
+  const run = await examine({ ...env, AMQP_URL: NOWHERE });
+  t.is(run.of('discovery').result, 'ok');
+  t.regex(run.of('discovery').said, /^127\.0\.0\.1:\d+ answers; .*--cluster/);
+  sandbox.discovery.fail({ kind: '500' });
+  isFailure(t, await examine({ ...env, AMQP_URL: NOWHERE }), 'discovery', /500\n-> check ETCD_DISCOVERY_URL/);
+});
+
+test('what never answers ends its check in time, and nothing of it is left behind', async (t) => {
+  const at = await folder(t);
+  const { sandbox, env } = await clusters(t);
+  sandbox.discovery.fail({ kind: 'hang' });
+  const broker = await silent(t);
+  const agent = await silent(t, at('agent'));
+  const run = await examine(
+    {
+      ...env,
+      AMQP_URL: `amqp://127.0.0.1:${broker.port}`,
+      SSH_AUTH_SOCK: at('agent'),
+    },
+    { limitMs: 300, cluster: 'sandbox' },
+  );
+  for (const name of ['broker', 'discovery', 'SSH key'])
+    isFailure(t, run, name, /no answer within 0\.3 s\n-> /);
+  sandbox.discovery.fail({ kind: '500' });
+  await t.notThrowsAsync(broker.left);
+  await t.notThrowsAsync(agent.left);
+});
+
+test('a Manager that never answers ends its check in time', async (t) => {
+  const { env, manager } = await installation(t);
+  t.teardown(manager.hold(/exchanges/));
+  const run = await examine(env, { limitMs: 300 });
+  isFailure(t, run, 'Manager', /no answer within 0\.3 s\n-> .*OAUTH_LOGIN_URL.*MANAGER_URL/);
+  t.is(run.of('broker').said, 'not checked: the Manager gives no brokers');
+});
+
+/** An ssh-agent with these keys. */
+async function startAgent(t: ExecutionContext, path: string, keys: ParsedKey[]): Promise<void> {
+  const server = createServer((socket) => {
+    const protocol = new ssh2.AgentProtocol(false);
+    protocol.on('identities', (request) => protocol.getIdentitiesReply(request, keys));
+    socket.pipe(protocol).pipe(socket);
+  });
+  await listening(t, server, path);
+}
+
+test('an ssh-agent is asked for its keys', async (t) => {
+  const at = await folder(t);
+  const { env } = await clusters(t);
+  const { SSH_KEY_FILE = '', ...others } = env;
+  const keyless = { ...others, AMQP_URL: NOWHERE };
+  const key = ssh2.utils.parseKey(await readFile(SSH_KEY_FILE));
+  if (key instanceof Error) throw key;
+  await startAgent(t, at('full'), [key, key]);
+  await startAgent(t, at('empty'), []);
+  const full = await examine({ ...keyless, SSH_AUTH_SOCK: at('full') });
+  t.is(full.of('SSH key').result, 'ok');
+  t.is(full.of('SSH key').said, 'the ssh-agent has 2 keys');
+  isFailure(
+    t,
+    await examine({ ...keyless, SSH_AUTH_SOCK: at('empty') }),
+    'SSH key',
+    /has no keys\n-> .*ssh-add/,
+  );
+  const gone = { SSH_AUTH_SOCK: at('gone') };
+  isFailure(
+    t,
+    await examine({ ...keyless, ...gone }),
+    'SSH key',
+    /gone: connect ENOENT.*\n-> .*SSH_KEY_FILE/,
+  );
+  isFailure(t, await examine(keyless), 'SSH key', /^neither .*\n-> set SSH_KEY_FILE/);
+  // Where there is a key, an agent that is gone is only mentioned.
+  const both = await examine({ ...keyless, ...gone, SSH_KEY_FILE });
+  t.is(both.of('SSH key').result, 'ok');
+  t.regex(both.of('SSH key').said, /^the private key can be used\n.*no ssh-agent answers/);
+});
+
+const HOST_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILEjoYiN5pcUFJbpK8lYPYF8lGtpXPQl1bgAOcmbxIJq';
+
+test('known_hosts under strict must name machines, and all of those of a cluster', async (t) => {
+  const at = await folder(t);
+  await writeFile(at('empty'), '# nobody yet\n');
+  await writeFile(at('one'), `10.0.0.1 ${HOST_KEY}\nnonsense\n@revoked 10.0.0.2 ${HOST_KEY}\n`);
+  const check = async (name: string, machines?: string[]) =>
+    checkKnownHosts({ hostKeys: 'strict', knownHostsFile: at(name), port: 22 }, machines);
+  const said = async (...args: Parameters<typeof check>) => (await check(...args)).lines.join('\n');
+  for (const name of ['empty', 'missing']) {
+    t.is((await check(name)).result, 'FAILED');
+    t.regex(await said(name), /no machine is trusted\n-> ssh-keyscan -p 22 HOST/);
+  }
+  t.is((await check('one')).result, 'ok');
+  t.regex(await said('one'), /one has 1 host key\nlines that cannot be used: 2$/);
+  t.is((await check('one', ['10.0.0.1'])).result, 'ok');
+  t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
+  t.regex(
+    await said('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3']),
+    /2 of the cluster's 3 machines: 10\.0\.0\.2, 10\.0\.0\.3\n.*\n-> ssh-keyscan -p 22 10\.0\.0\.2 10\.0\.0\.3 >> /,
+  );
+});
+
+test('known_hosts under accept-new must be a file that can be written or made; off is refused', async (t) => {
+  const at = await folder(t);
+  await writeFile(at('file'), '');
+  const check = async (hostKeys: 'accept-new' | 'off', path: string) =>
+    checkKnownHosts({ hostKeys, knownHostsFile: path, port: 22 }, ['10.0.0.1']);
+  for (const path of [at('file'), at('new/folder/known_hosts')]) {
+    const { result, lines } = await check('accept-new', path);
+    t.is(result, 'ok');
+    t.regex(lines.join('\n'), /unknown are 1 of .*\n.*written down when it is first met$/);
+  }
+  t.deepEqual(await readdir(at('.')), ['file']);
+  for (const [path, why] of [
+    [at('file/known_hosts'), 'ENOTDIR'],
+    [at('.'), 'EISDIR'],
+    ['/proc/none/known_hosts', 'nothing can be made in /proc'],
+  ] as const) {
+    const { result, lines } = await check('accept-new', path);
+    t.is(result, 'FAILED');
+    t.true(lines.join('\n').includes(`cannot be used: ${why}`), lines.join('\n'));
+    t.regex(lines.join('\n'), /\n-> set SSH_KNOWN_HOSTS .* and write/);
+  }
+  t.is((await check('off', at('file'))).result, 'FAILED');
+});
+
+test('reasons of several lines stay beside the name of what was checked, without terminal codes', (t) => {
+  t.is(
+    shownFinding('broker', { result: 'FAILED', lines: ['one\r\n  two\n', '-> three\x1b[31m'] }),
+    'FAILED  broker        one\n                        two\n                      -> three [31m\n',
+  );
+});
+
+const EXCHANGE_ID = 7;
+const BROKER_ID = 3;
+const FAILOVER_BROKER_ID = 4;
+
+/** A Manager with an exchange and a broker at these addresses, or one that is not there. */
+async function installation(
+  t: ExecutionContext,
+  ports: { own?: number[]; failover?: number[] } = {},
+): Promise<{ manager: StandInManager; env: Environment }> {
+  const manager = await StandInManager.start(t);
+  const at = (list: number[]) => ({ connections: list.map((port) => ({ host: '127.0.0.1', port })) });
+  manager.addExchange(EXCHANGE_ID, { rootExchangeName: 'root', routingKey: 'root.part' });
+  manager.addBroker(BROKER_ID, {
+    ...at(ports.own ?? [1]),
+    failoverBrokerId: ports.failover === undefined ? null : FAILOVER_BROKER_ID,
+  });
+  if (ports.failover !== undefined) manager.addBroker(FAILOVER_BROKER_ID, at(ports.failover));
+  const env = {
+    MANAGER_URL: manager.url,
+    OAUTH_LOGIN_URL: manager.oauthUrl,
+    OAUTH_CLIENT_ID: manager.clientId,
+    OAUTH_CLIENT_SECRET: manager.clientSecret,
+    EXCHANGE_ID: String(EXCHANGE_ID),
+    BROKER_ID: String(BROKER_ID),
+    ETCD_DISCOVERY_URL: 'http://127.0.0.1:1',
+  };
+  return { manager, env };
+}
+
+test('a Manager that is away is told once; its brokers are not checked, the rest is', async (t) => {
+  const { manager, env } = await installation(t);
+  await manager.down();
+  const run = await examine(env);
+  isFailure(t, run, 'Manager', /^The OAuth server at \S+ cannot be reached .*OAUTH_LOGIN_URL right\?$/);
+  t.deepEqual(run.of('broker'), {
+    result: 'skipped',
+    said: 'not checked: the Manager gives no brokers',
+  });
+  t.deepEqual(run.names.slice(3), ['discovery', 'SSH key', 'known_hosts']);
+});
+
+test('a Manager that refuses us, or does not know the exchange or the broker, says which setting to check', async (t) => {
+  const { manager, env } = await installation(t);
+  const secret = 'Zq-wrong';
+  const refused = await examine({ ...env, OAUTH_CLIENT_SECRET: secret });
+  isFailure(t, refused, 'Manager', /check OAUTH_CLIENT_ID and OAUTH_CLIENT_SECRET/);
+  t.false(refused.text.includes(secret));
+  const unknown = await examine({ ...env, EXCHANGE_ID: '8', BROKER_ID: '9' });
+  isFailure(t, unknown, 'Manager', /no exchange 8: check EXCHANGE_ID$/m, /no broker 9: check BROKER_ID$/m);
+  // What the Manager does tell is still looked at.
+  isFailure(
+    t,
+    await examine({ ...env, EXCHANGE_ID: '8' }),
+    'broker',
+    /ECONNREFUSED.*\n-> .* broker 3 in the Manager/,
+  );
+  manager.addBroker(BROKER_ID, { connections: [] });
+  isFailure(t, await examine(env), 'Manager', /Broker 3 has no connections: add one .*BROKER_ID/);
+});
+
+test('URLs that the Manager cannot be called by are told without a stack, and the rest is checked', async (t) => {
+  const { env } = await installation(t);
+  const ended = await runCli(t, ['doctor'], {
+    env: { ...env, MANAGER_URL: 'http://someone:Zq@127.0.0.1:1' },
+  });
+  const run = examined(ended);
+  isFailure(t, run, 'configuration', /^MANAGER_URL must not hold a user name or password/);
+  t.is(run.of('Manager').result, 'skipped');
+  t.is(run.of('broker').result, 'skipped');
+  t.deepEqual(run.names.slice(3), ['discovery', 'SSH key', 'known_hosts']);
+  t.is(ended.stderr, '');
+  t.false(ended.stdout.includes('Zq'));
+});
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  const port = Number(new URL(rabbit.url).port);
+
+  /** A channel of a connection of its own, with which queues go that were declared exclusive. */
+  const openChannel = async (t: ExecutionContext): Promise<Channel> => {
+    const connection = await rabbit.open();
+    t.teardown(async () => connection.close());
+    return connection.createChannel();
+  };
+
+  /** A queue, and an exchange, that go with the test. */
+  const openQueue = async (t: ExecutionContext): Promise<{ queue: string; exchange: string }> => {
+    const channel = await openChannel(t);
+    const names = { queue: `queue_${randomUUID()}`, exchange: `exchange_${randomUUID()}` };
+    await channel.assertQueue(names.queue, { autoDelete: true });
+    await channel.assertExchange(names.exchange, 'topic', { durable: false });
+    t.teardown(async () => {
+      await channel.deleteQueue(names.queue);
+      await channel.deleteExchange(names.exchange);
+    });
+    return names;
+  };
+
+  test('over RabbitMQ all is well when every check is, and each is listed', async (t) => {
+    const { env } = await clusters(t);
+    const { queue } = await openQueue(t);
+    const ended = await runCli(t, ['doctor', '--cluster', 'sandbox'], {
+      env: { ...env, AMQP_URL: rabbit.url, QUEUE_NAME: queue },
+    });
+    const run = examined(ended);
+    t.is(run.code, 0, run.text);
+    t.is(ended.stderr, '');
+    t.deepEqual(run.names, ['configuration', 'broker', 'discovery', 'fleet', 'SSH key', 'known_hosts']);
+    for (const name of run.names) t.is(run.of(name).result, 'ok');
+    t.is(
+      run.of('broker').said,
+      `amqp://127.0.0.1:${port}: the queue ${queue} has 0 messages and 0 consumers`,
+    );
+    t.regex(run.of('discovery').said, /^the cluster has 1 host: 127\.0\.0\.1:/);
+    t.is(run.of('fleet').said, 'the fleet API answers: the cluster has 3 machines');
+    t.is(run.of('SSH key').said, 'the private key can be used');
+    t.regex(run.of('known_hosts').said, /machines are all known: 127\.0\.0\.1, 127\.0\.0\.2, 127\.0\.0\.3$/);
+  });
+
+  test('over RabbitMQ as a module of an installation, exchange and queue are looked at, and what is not is told', async (t) => {
+    const { env: ofClusters } = await clusters(t);
+    const { queue, exchange } = await openQueue(t);
+    const { manager, env } = await installation(t, { own: [port] });
+    manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: 'root.part' });
+    const ended = await runCli(t, ['doctor'], { env: { ...env, ...ofClusters, QUEUE_NAME: queue } });
+    const run = examined(ended);
+    t.is(run.code, 0, run.text);
+    t.deepEqual(run.names, ['configuration', 'Manager', 'broker', 'discovery', 'SSH key', 'known_hosts']);
+    t.regex(
+      run.of('Manager').said,
+      /takes our token; exchange 7 is exchange_\S+ with the routing key root\.part\n/,
+    );
+    const { said } = run.of('broker');
+    t.regex(said, /: there is the exchange exchange_\S+\nthe queue \S+ has 0 messages/);
+    t.regex(said, new RegExp(`^not checked, .* root\\.part\\.${queue} `, 'm'));
+    t.regex(said, /^-> .*rabbitmqctl list_bindings/m);
+    t.false(ended.stdout.includes(manager.clientSecret));
+  });
+
+  test('over RabbitMQ an exchange must be there, on a failover broker its own; a queue will be made and bound', async (t) => {
+    const { exchange } = await openQueue(t);
+    const { manager, env } = await installation(t, { own: [port], failover: [port] });
+    manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: 'a', failoverExchangeId: 8 });
+    manager.addExchange(8, { rootExchangeName: 'nosuch', routingKey: 'b' });
+    const QUEUE_NAME = `queue_${randomUUID()}`;
+    const run = await examine({ ...env, QUEUE_NAME });
+    isFailure(t, run, 'broker', /: there is no exchange nosuch\n-> .*EXCHANGE_ID/);
+    t.regex(
+      run.of('broker').said,
+      new RegExp(`: there is the exchange ${exchange}\n.*make it and bind .* a\\.${QUEUE_NAME}`),
+    );
+    // Looking has made nothing.
+    const channel = await openChannel(t);
+    channel.on('error', () => {});
+    await t.throwsAsync(channel.checkQueue(QUEUE_NAME), { code: 404 });
+  });
+
+  test('over RabbitMQ only a queue that is not there is one that will be made', async (t) => {
+    const channel = await openChannel(t);
+    const { queue } = await channel.assertQueue(`queue_${randomUUID()}`, { exclusive: true });
+    const missing = await examine({ AMQP_URL: rabbit.url, QUEUE_NAME: `queue_${randomUUID()}` });
+    t.is(missing.of('broker').result, 'ok');
+    t.regex(missing.of('broker').said, /there is no queue \S+ yet; the service will make it$/);
+    isFailure(
+      t,
+      await examine({ AMQP_URL: rabbit.url, QUEUE_NAME: queue }),
+      'broker',
+      /RESOURCE_LOCKED.*\n-> .*QUEUE_NAME/,
+    );
+  });
+
+  test('over RabbitMQ a broker that does not let us in says by what', async (t) => {
+    const one = (change: (url: URL) => void) => {
+      const url = new URL(rabbit.url);
+      change(url);
+      return url.href;
+    };
+    const run = async (url: string) => examine({ AMQP_URL: url });
+    const password = await run(one((url) => (url.password = 'Zq')));
+    isFailure(t, password, 'broker', /ACCESS_REFUSED.*\n-> check the user and the password in AMQP_URL/);
+    t.false(password.text.includes('Zq'));
+    isFailure(
+      t,
+      await run(one((url) => (url.pathname = '/no'))),
+      'broker',
+      /-> check the virtual host in AMQP_URL/,
+    );
+    isFailure(t, await run(one((url) => (url.protocol = 'amqps'))), 'broker', /-> .*port.*amqps/);
+  });
+
+  test('over RabbitMQ a broker is reached by amqps with an authority of our own, and not without', async (t) => {
+    const at = await folder(t);
+    const certificate = [
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-subj',
+      '/CN=us',
+      '-addext',
+      'subjectAltName=IP:127.0.0.1',
+    ];
+    await promisify(execFile)('openssl', [
+      'req',
+      '-x509',
+      ...certificate,
+      '-keyout',
+      at('key'),
+      '-out',
+      at('pem'),
+    ]);
+    const [key, cert] = await Promise.all([readFile(at('key')), readFile(at('pem'))]);
+    const front = createTlsServer({ key, cert }, (socket) => {
+      const back = connectTcp(port, '127.0.0.1');
+      socket.pipe(back).pipe(socket);
+      for (const each of [socket, back]) each.on('error', () => each.destroy());
+    });
+    const { port: tlsPort } = await listening(t, front);
+    const AMQP_URL = `amqps://127.0.0.1:${tlsPort}`;
+    t.is((await examine({ AMQP_URL, AMQP_CA_FILE: at('pem') })).of('broker').result, 'ok');
+    isFailure(t, await examine({ AMQP_URL }), 'broker', /self.signed certificate.*\n-> .*AMQP_CA_FILE/);
+  });
+
+  /** RabbitMQ behind something that sees what it is sent, and can cut the connection. */
+  const watched = async (
+    t: ExecutionContext,
+    sees: (data: Buffer, cut: () => void) => void,
+  ): Promise<string> => {
+    const front = createServer((socket) => {
+      const back = connectTcp(port, '127.0.0.1', () => back.pipe(socket));
+      for (const each of [socket, back]) each.on('error', () => each.destroy());
+      socket.on('data', (data: Buffer) => {
+        sees(data, () => void socket.resetAndDestroy());
+        if (socket.destroyed) back.destroy();
+        else back.write(data);
+      });
+    });
+    return `127.0.0.1:${(await listening(t, front)).port}`;
+  };
+
+  test('over RabbitMQ a connection that is reset in the middle is a failure like any other', async (t) => {
+    const host = await watched(t, (data, cut) => data.includes('the_queue') && cut());
+    const run = await examine({ AMQP_URL: `amqp://${host}`, QUEUE_NAME: 'the_queue' });
+    isFailure(t, run, 'broker', /ECONNRESET\n-> check that a broker runs there/);
+    t.is(run.names.at(-1), 'known_hosts');
+  });
+
+  test('over RabbitMQ user and password are sent as they are, whatever letters they have', async (t) => {
+    let sent = '';
+    const host = await watched(t, (data) => (sent += data.toString('utf8')));
+    await examine({ AMQP_URL: `amqp://j%C3%BCrgen:p%40ssw%C3%B6rt%E2%82%AC@${host}` });
+    t.true(sent.includes('\0jürgen\0p@sswört€'));
+  });
+}
