@@ -102,5 +102,9 @@ try {
 } catch (error) {
   code = exitCodeOf(error);
 }
-// Output that is still on its way into a pipe would be cut by process.exit().
-process.exitCode = code;
+// Not left to Node: what a plugin has opened and not closed would keep the process alive. Output that is still on its way
+// into a pipe would be cut by process.exit().
+await Promise.all(
+  [process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write('', done))),
+);
+process.exit(code);

@@ -1,4 +1,5 @@
 import 'reflect-metadata';
+import { fileURLToPath } from 'node:url';
 import {
   container as root,
   type DependencyContainer,
@@ -26,10 +27,11 @@ import type { Catalogue } from './runtime/catalogue.js';
 import { Dispatcher } from './runtime/dispatcher.js';
 import { loadPlugins } from './runtime/plugin-loader.js';
 import { systemClock } from './runtime/system-clock.js';
+import { settledWithin } from './settled-within.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */
-export const OWN_PLUGINS = new URL('../plugins/', import.meta.url).pathname;
+export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
@@ -215,13 +217,14 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     notReady: () => requests.notReady(),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
+      gateway?.refuse();
       const clean = await requests.drain(configuration.shutdownGraceMs);
       await gateway?.stop();
       await installation?.stop();
       await requests.close();
       await catalogue
-        .dispose()
-        .catch((error: unknown) => log.error('an action failed to clean up', { error }));
+        .dispose(DISPOSE_MS, clock)
+        .catch((error: unknown) => log.error('actions failed to clean up', { error }));
       await container.resolve(tokens.ssh).close();
       await Promise.all(
         [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
@@ -242,11 +245,23 @@ function installationOf({
   return openaperture === undefined ? undefined : new Installation(openaperture, { hostname, clock, log });
 }
 
+/** Time for answers that the service has sent to come back to the gateway. */
+const ANSWERS_MS = 3_000;
+/** Time for the actions to clean up. */
+const DISPOSE_MS = 5_000;
+
+interface Gateway {
+  url: string;
+  /** Takes no more calls. */
+  refuse: () => void;
+  stop: () => Promise<void>;
+}
+
 /** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
 async function startGateway(
-  { configuration, log, clock }: ServiceOptions,
+  { configuration, log, clock = systemClock }: ServiceOptions,
   parts: { brokers: Brokers; connect: Connect; requests: RequestService; catalogue: Catalogue },
-): Promise<{ url: string; stop(): Promise<void> } | undefined> {
+): Promise<Gateway | undefined> {
   const { http, queue, amqp, maxMessageBytes } = configuration;
   if (http === undefined) return undefined;
   const { brokers, connect, requests, catalogue } = parts;
@@ -267,12 +282,14 @@ async function startGateway(
     log,
   });
   const stop = async () => {
-    // What is still asked is answered with `cancelled`, so that the gateway can close.
+    // Answers that have been sent may still be on their way through the broker.
+    await settledWithin(ANSWERS_MS, clock, gateway.answered());
+    // What is still asked is told now, so that the gateway can close.
     await client.close();
     await gateway.stop();
   };
   try {
-    return { url: await gateway.start(), stop };
+    return { url: await gateway.start(), refuse: () => gateway.refuse(), stop };
   } catch (error) {
     await stop();
     throw new Error(`HTTP_HOST and HTTP_PORT cannot be used: ${String(error)}`, { cause: error });

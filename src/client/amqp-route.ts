@@ -4,6 +4,7 @@ import { jsonCodec } from '../messaging/codec/json.js';
 import { Publisher, type PublishOutcome } from '../messaging/publisher.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
 import type { Clock } from '../plugin.js';
+import { settledWithin } from '../settled-within.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
@@ -93,10 +94,7 @@ export class AmqpRoute implements Route {
       call.failed(isUnknown(call) ? unknownError('the client was closed') : closedError());
     const removed = this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue));
     // A broker that accepts no messages for now does not answer this either.
-    const limit = new AbortController();
-    await Promise.race([removed, this.#clock.sleep(CLOSE_MS, { signal: limit.signal })]).catch(() => {});
-    limit.abort();
-    removed?.catch(() => {});
+    if (removed !== undefined) await settledWithin(CLOSE_MS, this.#clock, removed);
     await this.#session.close();
   }
 

@@ -18,8 +18,8 @@ export async function serve(source: ConfigurationSource): Promise<number> {
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
-  await stopSignal();
-  return (await stop()) ? 0 : 1;
+  const failed = await untilToldToStop(log);
+  return (await stop()) && !failed ? 0 : 1;
 }
 
 interface Running {
@@ -144,10 +144,22 @@ function firstCall(
     : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
-/** Resolves at the first signal to stop; a second one ends the process at once. */
-async function stopSignal(): Promise<void> {
+/**
+ * Resolves at the first signal to stop, or when something was thrown that nobody caught: then nobody knows what state the
+ * process is in, so it finishes what it has and ends. A second signal ends the process at once.
+ * @returns whether it failed
+ */
+async function untilToldToStop(log: Log): Promise<boolean> {
+  // What an action started and let go of: it fails alone, and its request is answered without it.
+  process.on('unhandledRejection', (error) =>
+    log.error('a promise that nobody waits for was rejected', { error }),
+  );
   return new Promise((resolve) => {
     let asked = false;
+    process.on('uncaughtException', (error) => {
+      log.error('an error that nobody caught: the service ends', { error });
+      resolve(true);
+    });
     for (const [signal, number] of [
       ['SIGTERM', 15],
       ['SIGINT', 2],
@@ -155,7 +167,7 @@ async function stopSignal(): Promise<void> {
       process.on(signal, () => {
         if (asked) process.exit(128 + number);
         asked = true;
-        resolve();
+        resolve(false);
       });
     }
   });

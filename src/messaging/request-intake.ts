@@ -170,6 +170,7 @@ export class RequestIntake {
 
   async #dispatch(request: Received, mayHaveBegun: boolean): Promise<Finished | 'not-begun'> {
     const { delivery, envelope, id, replies } = request;
+    let encoded: EncodedAnswer | undefined;
     const asked: Request = {
       id,
       action: envelope.action,
@@ -180,40 +181,43 @@ export class RequestIntake {
       answerable: replies.length > 0,
       mayHaveBegun,
       origin: delivery.live,
+      finish: (answer) => {
+        const [sent, bytes] = this.#encode(request, answer);
+        encoded = bytes;
+        return sent;
+      },
     };
     const outcome = await this.#options.dispatcher.dispatch(asked);
     if (outcome.kind === 'not-begun') return 'not-begun';
-    return outcome.kind === 'skipped' || replies.length === 0
-      ? 'nobody-to-answer'
-      : this.#encode(request, outcome.answer);
+    return encoded === undefined || replies.length === 0 ? 'nobody-to-answer' : encoded;
   }
 
-  #encode({ codec, envelope, log, id }: Received, answer: Answer): EncodedAnswer {
+  /** @returns the answer, or the one that takes its place when it cannot be sent, with its encoding */
+  #encode({ codec, envelope, log }: Received, answer: Answer): [Answer, EncodedAnswer] {
     const { maxAnswerBytes } = this.#options;
     const encoded = (each: Answer, asked = envelope): EncodedAnswer => {
       const plain = answerEnvelope(asked, each);
       return { body: codec.encode(plain), contentType: codec.contentType, envelope: plain };
     };
-    const failed = (code: string, message: string) => {
+    const instead = (code: string, message: string): [Answer, EncodedAnswer] => {
       const failure: Answer = { status: 'error', body: { errors: [message], code } };
       const whole = encoded(failure);
       // A request may be larger than an answer can be.
-      return whole.body.length <= maxAnswerBytes ? whole : encoded(failure, { ...envelope, requestBody: {} });
+      return [
+        failure,
+        whole.body.length <= maxAnswerBytes ? whole : encoded(failure, { ...envelope, requestBody: {} }),
+      ];
     };
     try {
       const whole = encoded(answer);
-      if (whole.body.length <= maxAnswerBytes) return whole;
-      log.warn('answer replaced: it is too large', { bytes: whole.body.length });
-      return failed(
+      if (whole.body.length <= maxAnswerBytes) return [answer, whole];
+      return instead(
         'answer_too_large',
         `The answer has ${whole.body.length} bytes, and at most ${maxAnswerBytes} are sent; ask for less`,
       );
     } catch (error) {
-      log.error('answer replaced: it cannot be encoded', { error });
-      return failed(
-        'internal',
-        `The answer cannot be encoded; the service's log has the reason under the request id ${id}`,
-      );
+      log.error('the answer cannot be encoded', { error });
+      return instead('internal', "The answer cannot be encoded; the service's log has the reason");
     }
   }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../plugin.js';
+import { settledWithin } from '../settled-within.js';
 import { AnswerLedger } from '../runtime/answer-ledger.js';
 import type { Dispatcher } from '../runtime/dispatcher.js';
 import type { Codecs } from './codec/codecs.js';
@@ -85,25 +86,14 @@ export class RequestService {
    */
   async drain(graceMs: number): Promise<boolean> {
     // A broker that accepts no messages for now does not answer this either.
-    await this.#within(STOP_MS, this.#server.stopConsuming());
+    await settledWithin(STOP_MS, this.#clock, this.#server.stopConsuming());
     await this.#dispatcher.drain(graceMs);
-    const settled = await this.#within(SETTLE_MS, this.#intake.settled());
+    const settled = await settledWithin(SETTLE_MS, this.#clock, this.#intake.settled());
     this.#intake.stop();
     return settled;
   }
 
   async close(): Promise<void> {
     await this.#server.close();
-  }
-
-  async #within(ms: number, work: Promise<void>): Promise<boolean> {
-    const limit = new AbortController();
-    const late = this.#clock.sleep(ms, { signal: limit.signal }).then(
-      () => false,
-      () => false,
-    );
-    const done = await Promise.race([work.then(() => true), late]);
-    limit.abort();
-    return done;
   }
 }

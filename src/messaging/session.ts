@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
 import { batchWrites } from './batched-writes.js';
 import { LastingFault } from '../logging.js';
+import { settledWithin } from '../settled-within.js';
 import type { Clock, RequestLog } from '../plugin.js';
 
 /** A broker to connect to. */
@@ -51,14 +52,14 @@ export class LiveConnection {
   readonly #connection: ChannelModel;
   readonly #channels = new Set<Channel>();
   readonly #lost = new AbortController();
-  readonly #open: () => Promise<LiveConnection>;
+  readonly #open: (() => Promise<LiveConnection>) | undefined;
   #cause: unknown;
   #closing = false;
   /** Whether it is to the broker that is wanted, not to one that stands in for it. */
   readonly preferred: boolean;
 
   /** @param open makes a further connection to the same broker */
-  constructor(connection: ChannelModel, preferred: boolean, open: () => Promise<LiveConnection>) {
+  constructor(connection: ChannelModel, preferred = true, open?: () => Promise<LiveConnection>) {
     this.#connection = connection;
     this.#open = open;
     this.preferred = preferred;
@@ -70,6 +71,7 @@ export class LiveConnection {
 
   /** A further connection to the same broker, for what may cost it. */
   async sibling(): Promise<LiveConnection> {
+    if (this.#open === undefined) throw new Error('this connection stands alone');
     return this.#open();
   }
 
@@ -106,10 +108,7 @@ export class LiveConnection {
   async close(clock: Clock): Promise<void> {
     this.#closing = true;
     // On a dead link close() may never settle.
-    const closing = this.#close().catch(() => {});
-    const timeout = new AbortController();
-    await Promise.race([closing, clock.sleep(CLOSE_TIMEOUT_MS, { signal: timeout.signal }).catch(() => {})]);
-    timeout.abort();
+    await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close());
     this.lose(new Error('the connection was closed'));
   }
 

@@ -32,6 +32,8 @@ const LINGER_MS = 2_000;
 export class HttpServer {
   readonly #options: HttpServerOptions;
   readonly #fastify: FastifyInstance;
+  readonly #calls = new Set<Promise<AnswerEnvelope>>();
+  #refusing = false;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
@@ -48,6 +50,16 @@ export class HttpServer {
   async start(): Promise<string> {
     const { host, port } = this.#options;
     return this.#fastify.listen({ host, port });
+  }
+
+  /** Takes no more calls; those that were made before can still be answered. */
+  refuse(): void {
+    this.#refusing = true;
+  }
+
+  /** Resolves when every call that was made has been answered. */
+  async answered(): Promise<void> {
+    while (this.#calls.size > 0) await Promise.allSettled(this.#calls);
   }
 
   /** Answers what has been asked, then closes. */
@@ -90,6 +102,8 @@ export class HttpServer {
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
+    if (this.#refusing)
+      return failed(reply, 503, 'service_unavailable', 'this instance is shutting down; call again');
     const problem = problemOf(request.body);
     if (problem !== undefined) return failed(reply, 400, 'invalid_request', problem);
     const { etcd_token: cluster, action_parameters: parameters } = request.body as {
@@ -110,19 +124,23 @@ export class HttpServer {
     const gone = new AbortController();
     reply.raw.once('close', () => gone.abort());
     const reads = this.#options.describe().some(({ name, effect }) => name === action && effect === 'read');
+    const call = this.#options.client.request(action, {
+      cluster: cluster ?? undefined,
+      parameters: parameters ?? undefined,
+      timeoutMs,
+      signal: gone.signal,
+      resend: reads,
+    });
+    this.#calls.add(call);
     let answer: AnswerEnvelope;
     try {
-      answer = await this.#options.client.request(action, {
-        cluster: cluster ?? undefined,
-        parameters: parameters ?? undefined,
-        timeoutMs,
-        signal: gone.signal,
-        resend: reads,
-      });
+      answer = await call;
     } catch (error) {
       // Nobody is there to be told.
       if (gone.signal.aborted) return reply.hijack();
       throw error;
+    } finally {
+      this.#calls.delete(call);
     }
     return reply.code(statusOf(answer.status, answer.response_body)).send(answer);
   }

@@ -1,4 +1,5 @@
-import type { Action } from '../plugin.js';
+import type { Action, Clock } from '../plugin.js';
+import { settledWithin } from '../settled-within.js';
 import { type JsonSchema, jsonSchemaOf } from './json-schema.js';
 import { closed, parameterCheck } from './parameters.js';
 
@@ -133,10 +134,20 @@ export class Catalogue {
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** Lets every action clean up; one that fails does not keep the others from it. */
-  async dispose(): Promise<void> {
-    const ends = await Promise.allSettled([...this.#actions.values()].map(async ({ dispose }) => dispose()));
-    const failures = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
-    if (failures.length > 0) throw new AggregateError(failures, 'an action failed to clean up');
+  /**
+   * Lets every action clean up; one that fails, or takes longer than so many milliseconds, does not keep the others from it.
+   * @throws AggregateError that names those that failed
+   */
+  async dispose(withinMs: number, clock: Clock): Promise<void> {
+    const failures: Error[] = [];
+    const cleanUp = async ({ description: { name }, dispose }: ServedAction) => {
+      const work = (async () => dispose())().catch((cause: unknown) => {
+        failures.push(new Error(`the action ${name} failed to clean up`, { cause }));
+      });
+      if (!(await settledWithin(withinMs, clock, work)))
+        failures.push(new Error(`the action ${name} has not cleaned up within ${withinMs} ms`));
+    };
+    await Promise.all([...this.#actions.values()].map(cleanUp));
+    if (failures.length > 0) throw new AggregateError(failures, 'actions failed to clean up');
   }
 }

@@ -23,6 +23,8 @@ export interface Request {
   mayHaveBegun: boolean;
   /** What it came in by; see `Dispatcher.dropWaiting`. */
   origin: object;
+  /** Makes an answer ready to be sent. @returns the same, or what is sent in place of one that cannot be */
+  finish: (answer: Answer) => Answer;
 }
 
 export interface ErrorBody {
@@ -124,7 +126,7 @@ export class Dispatcher {
       const admitted = this.#admit(request, log, arrivedAt);
       return admitted === undefined ? { kind: 'skipped' } : await admitted;
     } catch (error) {
-      const answer = this.#failed(error, request, log);
+      const answer = request.finish(this.#failed(error, request, log));
       logEnd(log, { answer, took: this.#options.clock.now() - arrivedAt });
       return { kind: 'answered', answer };
     }
@@ -352,8 +354,9 @@ export class Dispatcher {
     job.done({ kind: 'not-begun' });
   }
 
-  #end(job: Job, answer: Answer): void {
+  #end(job: Job, found: Answer): void {
     job.cancelDeadline();
+    const answer = job.request.finish(found);
     const now = this.#options.clock.now();
     const begunAt = job.begunAt ?? now;
     logEnd(job.log, { answer, took: now - begunAt, waited: begunAt - job.arrivedAt });

@@ -1,10 +1,13 @@
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers, cuttable, type TestBroker } from '../support/brokers.js';
+import { brokers, cuttable, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { startProxy } from '../support/proxy.js';
 import { serveRequests } from '../support/requests.js';
 
 function clientOf(
@@ -118,6 +121,48 @@ for (const broker of brokers()) {
     await eventually('it runs', () => begun() === 1);
     await Promise.all([t.throwsAsync(call, { message: /closed/ }), client.close()]);
     t.is(failure(await t.throwsAsync(client.call('act'))), 'cancelled');
+  });
+}
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('RabbitMQ: an answer that is sent into a dead connection comes by the next one', async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, service } = await serveRequests(t, rabbit, [action]);
+    const url = new URL(rabbit.url);
+    const proxy = await startProxy(t, { port: Number(url.port) });
+    url.port = String(proxy.port);
+    const client = clientOf(t, rabbit, { queue, urls: [url.href] });
+    const call = client.call('act', { timeoutMs: 20_000 });
+    await eventually('it runs', () => begun() === 1);
+    proxy.swallow();
+    letGo();
+    await eventually('it is answered', () => service.held === 0);
+    proxy.cut();
+    t.deepEqual(await call, { run: 1 });
+  });
+
+  test('RabbitMQ: a change that was sent and not answered is told as unknown; a read as late', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    const connection = await rabbit.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    await channel.assertQueue(queue, { exclusive: true });
+    const clock = new ManualClock();
+    const client = clientOf(t, rabbit, { queue, clock });
+    const outcomes = [
+      client.call('restart_unit', { parameters: { unit_name: 'a.service' } }),
+      client.call('list_units'),
+      client.call('of_a_plugin'),
+      client.call('of_a_plugin', { resend: true }),
+    ].map(async (call) => failure(await t.throwsAsync(call)));
+    await eventually('all are sent', async () => (await channel.checkQueue(queue)).messageCount === 4);
+    clock.advance(32_000);
+    t.deepEqual(await Promise.all(outcomes), ['outcome_unknown', 'timeout', 'outcome_unknown', 'timeout']);
+    const last = t.throwsAsync(client.call('restart_unit', { parameters: { unit_name: 'a.service' } }));
+    await eventually('it is sent', async () => (await channel.checkQueue(queue)).messageCount === 5);
+    await client.close();
+    t.is(failure(await last), 'outcome_unknown');
   });
 }
 

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient } from '../../src/client/client.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
-import { rabbitmq } from '../support/brokers.js';
+import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { type RunningCli, startCli } from './cli-process.js';
 
 const run = promisify(execFile);
@@ -155,6 +155,55 @@ test('a second signal ends the service at once', async (t) => {
   t.is(await call, 'cut');
 });
 
+/** An action with this body, beside what else its module does. */
+async function plugin(t: ExecutionContext, handle: string, more = ''): Promise<string> {
+  const root = await mkdtemp(join(tmpdir(), 'plugin-'));
+  t.teardown(() => rm(root, { recursive: true }));
+  await mkdir(join(root, 'act'));
+  await writeFile(
+    join(root, 'act/index.js'),
+    `
+    import { object, string } from 'yup';
+    import { defineAction } from 'fleet-manager/plugin';
+    export default defineAction({
+      name: 'a_plugin', summary: 'Misbehaves.', target: 'none', effect: 'read',
+      parameters: object({}), result: string().required(),
+      async handle() { ${handle} },
+      ${more}
+    });`,
+  );
+  return root;
+}
+
+test('a promise that an action lets go of and that is rejected fails nobody', async (t) => {
+  const PLUGIN_PATHS = await plugin(t, "Promise.reject(new Error('let go of')); return 'done';");
+  const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
+  for (const time of [1, 2]) t.is((await act(url, 'a_plugin')).status, 200, String(time));
+  await cli.printed(/a promise that nobody waits for was rejected.*let go of/);
+  cli.kill('SIGTERM');
+  t.is((await cli.ended).code, 0);
+});
+
+test('an error that nobody caught ends the service, when what it has is answered', async (t) => {
+  const PLUGIN_PATHS = await plugin(
+    t,
+    "setTimeout(() => { throw new Error('thrown by a timer'); }); await new Promise((done) => setTimeout(done, 50)); return 'done';",
+  );
+  const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
+  t.is((await act(url, 'a_plugin')).status, 200);
+  const { code, stderr } = await cli.ended;
+  t.is(code, 1);
+  t.regex(stderr, /an error that nobody caught: the service ends.*thrown by a timer/);
+  t.regex(stderr, /shut down clean=true/);
+});
+
+test('what an action leaves open does not keep the service from ending', async (t) => {
+  const PLUGIN_PATHS = await plugin(t, "return 'done';", 'dispose() { setInterval(() => {}, 1_000); }');
+  const { cli } = await serveSandbox(t, { PLUGIN_PATHS });
+  cli.kill('SIGTERM');
+  t.is((await cli.ended).code, 0);
+});
+
 test('a port that is taken stops the start with a plain reason', async (t) => {
   const { url } = await serveSandbox(t);
   const HTTP_PORT = new URL(url).port;
@@ -162,6 +211,13 @@ test('a port that is taken stops the start with a plain reason', async (t) => {
   t.is(code, 1);
   t.regex(stderr, /^fleet-manager: HTTP_HOST and HTTP_PORT cannot be used: .*EADDRINUSE.*\n$/);
 });
+
+async function removeQueues(broker: TestBroker, name: string): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  for (const queue of [name, `${name}_error`]) await channel.deleteQueue(queue);
+  await connection.close();
+}
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
@@ -182,6 +238,28 @@ if (rabbit !== undefined) {
     t.false(stderr.includes('Zq'));
   });
 
+  test('over RabbitMQ SIGTERM leaves callers of the gateway their answers, and takes no more calls', async (t) => {
+    const { PLUGIN_PATHS, letGo } = await waiting(t);
+    const QUEUE_NAME = `test_${randomUUID()}`;
+    t.teardown(async () => removeQueues(rabbit, QUEUE_NAME));
+    const env = { AMQP_URL: rabbit.url, QUEUE_NAME, HTTP_PORT: '0', PLUGIN_PATHS };
+    const cli = await startCli(t, ['serve'], { env });
+    const [, url = ''] = await cli.printed(/ http=(\S+)/);
+    await cli.printed(/taking requests/);
+    const calls = [act(url, 'a_wait'), act(url, 'a_wait')];
+    await cli.printed(/waiting begins[\s\S]*waiting begins/);
+    cli.kill('SIGTERM');
+    await cli.printed(/shutting down/);
+    t.like(await act(url, 'a_wait'), {
+      status: 503,
+      body: { response_body: { code: 'service_unavailable' } },
+    });
+    await letGo();
+    for (const call of calls)
+      t.like(await call, { status: 200, body: { status: 'completed', response_body: 'done' } });
+    t.is((await cli.ended).code, 0);
+  });
+
   test('over RabbitMQ serve answers from a real queue, and SIGTERM ends it with exit code 0', async (t) => {
     const sandbox = await startSandbox();
     t.teardown(() => sandbox.stop());
@@ -199,10 +277,7 @@ if (rabbit !== undefined) {
     const client = new FleetManagerClient({ urls: [rabbit.url], queue: QUEUE_NAME });
     t.teardown(async () => {
       await client.close();
-      const connection = await rabbit.open();
-      const channel = await connection.createChannel();
-      for (const queue of [QUEUE_NAME, `${QUEUE_NAME}_error`]) await channel.deleteQueue(queue);
-      await connection.close();
+      await removeQueues(rabbit, QUEUE_NAME);
     });
     await cli.printed(/taking requests/);
     const machines = await client.call('list_machines', { cluster: 'sandbox' });

@@ -40,6 +40,7 @@ function request(changes: Partial<Request> = {}): Request {
     answerable: true,
     mayHaveBegun: false,
     origin,
+    finish: (answer) => answer,
     ...changes,
   };
 }

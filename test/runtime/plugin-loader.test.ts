@@ -136,7 +136,7 @@ test('a plugin with copies of yup and of the plugin module of its own works', as
     await cp(join(REPOSITORY, 'node_modules', name), join(root, 'greet/node_modules', name), {
       recursive: true,
     });
-  for (const name of ['plugin', 'action-error', 'grammar', 'cluster'])
+  for (const name of ['plugin', 'action-error', 'grammar', 'cluster', 'unit-requirements'])
     await cp(join(REPOSITORY, `src/${name}.ts`), join(root, `greet/own/${name}.ts`));
   const catalogue = await load([root], { resolve: (token) => token.description });
   t.is(await run(catalogue, 'greet', { name: 'you' }), 'Hello you! Hello you! fleet-manager:FleetTransport');
@@ -436,16 +436,24 @@ test('of several broken plugins the first in alphabetical order is told', async 
   await t.throwsAsync(load([root]), { message: /plugins of a test-\w+\/b: / });
 });
 
-test('every action is disposed of when the service stops, though one of them fails', async (t) => {
+test('every action is disposed of when the service stops, though one of them fails and another does not end', async (t) => {
   const root = await directory(t, {
     'a/index.js': entry({ name: "'act_a'", dispose: "() => { throw new Error('stuck'); }" }),
     'b/index.js': entry({ name: "'act_b'", dispose: 'async () => { globalThis.disposedByTest = true; }' }),
     'c/index.js': entry({ name: "'act_c'" }),
+    'd/index.js': entry({ name: "'act_d'", dispose: '() => new Promise(() => {})' }),
   });
   const catalogue = await load([root]);
+  const clock = new ManualClock();
   t.teardown(() => Reflect.deleteProperty(globalThis, 'disposedByTest'));
-  const error = await t.throwsAsync(catalogue.dispose(), { instanceOf: AggregateError });
-  t.like(error?.errors, { length: 1, 0: { message: 'stuck' } });
+  const disposed = t.throwsAsync(catalogue.dispose(1_000, clock), { instanceOf: AggregateError });
+  // So that the others have ended when the time is over.
+  await new Promise(setImmediate);
+  clock.advance(1_000);
+  t.deepEqual(
+    (await disposed)?.errors.map(({ message }: Error) => message),
+    ['the action act_a failed to clean up', 'the action act_d has not cleaned up within 1000 ms'],
+  );
   t.true(Reflect.get(globalThis, 'disposedByTest'));
 });
 

@@ -1,0 +1,45 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import type { ExecutionContext } from 'ava';
+
+/** A link to a server that can fail as networks do. */
+export interface Proxy {
+  port: number;
+  /** From now on nothing of what the server sends gets through, and nobody is told. */
+  swallow(): void;
+  /** Cuts every connection; new ones get through. */
+  cut(): void;
+}
+
+/** Starts a proxy on loopback that goes with the test. */
+export async function startProxy(t: ExecutionContext, target: { port: number }): Promise<Proxy> {
+  const pairs = new Set<[Socket, Socket]>();
+  const server = createServer((near) => {
+    const far = connect({ host: '127.0.0.1', port: target.port });
+    const pair: [Socket, Socket] = [near, far];
+    pairs.add(pair);
+    near.pipe(far);
+    far.pipe(near);
+    for (const [one, other] of [pair, pair.toReversed() as [Socket, Socket]]) {
+      one.on('error', () => {});
+      one.on('close', () => {
+        pairs.delete(pair);
+        other.destroy();
+      });
+    }
+  });
+  const cut = () => {
+    for (const [near] of pairs) near.destroy();
+  };
+  t.teardown(() => {
+    cut();
+    server.close();
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const swallow = () => {
+    for (const [near, far] of pairs) far.unpipe(near).resume();
+  };
+  return { port, swallow, cut };
+}
