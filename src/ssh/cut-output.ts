@@ -10,11 +10,13 @@ export class CutOutput {
     this.#limit = limit;
   }
 
-  /** Takes what fits. False when something did not. */
+  /** Takes what fits, and nothing once something did not: a hole in the text would not show. False from then on. */
   add(chunk: Buffer): boolean {
+    if (this.#cut) return false;
     const room = this.#limit - this.#bytes;
-    if (chunk.length > room) this.#cut = true;
-    const fitting = chunk.subarray(0, room);
+    this.#cut = chunk.length > room;
+    // Copied: as a view of what the socket read it would keep all of that in memory.
+    const fitting = Buffer.from(chunk.subarray(0, room));
     this.#chunks.push(fitting);
     this.#bytes += fitting.length;
     return !this.#cut;

@@ -1,0 +1,38 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import test from 'ava';
+import { CutOutput } from '../../src/ssh/cut-output.js';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
+
+/** As Node.js hands out what a socket reads: a view of a block of memory of its own. */
+const chunkOf = (text: string) => Buffer.from(text.padEnd(65_536, '.'));
+
+test('what fits is kept whole, and what comes after the cut is not taken up again', (t) => {
+  const output = new CutOutput(10);
+  t.true(output.add(Buffer.from('12345')));
+  t.false(output.add(Buffer.from('678901')));
+  t.false(output.add(Buffer.from('x')));
+  t.is(output.text(), '1234567890');
+});
+
+test('output of just the limit is not cut', (t) => {
+  const output = new CutOutput(5);
+  t.true(output.add(Buffer.from('12345')));
+  t.is(output.text(), '12345');
+});
+
+test('a program that writes on and on costs no more memory than the limit', async (t) => {
+  const output = new CutOutput(100_000);
+  const blocks = Array.from({ length: 200 }, (_, n) => {
+    const chunk = chunkOf(String(n));
+    output.add(chunk);
+    return new WeakRef(chunk.buffer);
+  });
+  // A reference that was just made holds until the event loop has turned.
+  await new Promise(setImmediate);
+  collectGarbage();
+  t.is(blocks.filter((block) => block.deref() !== undefined).length, 0);
+  t.is(output.text().length, 100_000);
+});
