@@ -21,7 +21,7 @@ export interface HostKeyCheck {
   algorithms: ServerHostKeyAlgorithm[];
   /** Why this key, in wire form, is refused; undefined when it is accepted. */
   judge(key: Buffer): HostKeyReason | undefined;
-  /** The error for a refusal. Without a key: the host has none of the types on file. */
+  /** The error for a refusal. There is no key to tell of where the host has none of the types that were offered. */
   refusal(reason: HostKeyReason, key?: Buffer): Error;
   /** Takes a new host down; for a key that was accepted and that the host has proven to own. */
   remember(key: Buffer): Promise<void>;

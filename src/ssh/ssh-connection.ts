@@ -174,7 +174,8 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     const failure = (error: Error & { level?: string }): Error => {
       if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
       if (error.level === 'client-authentication') return loginRefused(host, user, error);
-      if (error.message.includes('no matching host key')) return hostKey.refusal('changed');
+      // Not told as changed: the host may be new, or sign with SHA-1 alone (RFC 8332).
+      if (error.message.includes('no matching host key')) return hostKey.refusal('no_accepted_type');
       // The server said goodbye while we were logging in: too many attempts, no such user.
       if (proven && 'code' in error && typeof error.code === 'number') {
         return loginRefused(host, user, error);

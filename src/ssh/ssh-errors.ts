@@ -13,7 +13,7 @@ export type UnreachableReason =
   | 'connection_lost';
 
 /** Why a host's key was refused, in `details.reason` of `host_key_refused`. */
-export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'known_hosts_unusable';
+export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'no_accepted_type' | 'known_hosts_unusable';
 
 const UNREACHABLE: Record<UnreachableReason, string> = {
   dns: 'its name cannot be resolved',
@@ -31,6 +31,7 @@ const KEY_REFUSED: Record<HostKeyReason, string> = {
   unknown: 'its host key is not known',
   changed: 'its host key is not the one that is known',
   revoked: 'its host key is revoked',
+  no_accepted_type: 'it has no host key of a type that is accepted',
   known_hosts_unusable: 'the file of known host keys could not be used',
 };
 

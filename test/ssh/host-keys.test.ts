@@ -70,13 +70,27 @@ testWithSshd('a host with another key than the known one is refused, and nothing
   await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
 });
 
-testWithSshd('a host that has no key of the known type any more is refused as changed', async (t) => {
+testWithSshd('a host that has no key of the known type any more is refused, telling that type', async (t) => {
   const sshd = await ownSshd(t, { hostKeyTypes: ['ecdsa'] });
   const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts });
   const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
   t.is(error.code, 'host_key_refused');
-  t.like(error.details, { reason: 'changed', knownKeyTypes: ['ssh-ed25519'] });
+  t.deepEqual(error.details, {
+    host: sshd.address,
+    reason: 'no_accepted_type',
+    knownKeyTypes: ['ssh-ed25519'],
+  });
+});
+
+testWithSshd('a host that signs with SHA-1 alone is refused, and not as changed', async (t) => {
+  const sshd = await ownSshd(t, { hostKeyTypes: ['rsa'], config: ['HostKeyAlgorithms ssh-rsa'] });
+  for (const knownHosts of ['', knownHostLines(sshd)]) {
+    const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'accept-new' });
+    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    t.is(error.code, 'host_key_refused');
+    t.like(error.details, { reason: 'no_accepted_type' });
+  }
 });
 
 testWithSshd('a revoked key is refused, even where it is also known', async (t) => {
