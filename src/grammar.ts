@@ -25,6 +25,21 @@ export function isHostAddress(text: string): boolean {
   return HOST_NAME.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)$/i.test(text);
 }
 
+/**
+ * A host as `isHostAddress` takes it in the one form by which hosts are compared: names in lower case, IPv6 addresses
+ * as RFC 5952 writes them, and IPv4 addresses written as IPv6 as the IPv4 they are. Those are `::ffff:a.b.c.d` and
+ * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
+ */
+export function canonicalHost(host: string): string {
+  if (isIP(host) !== 6 || host.includes('%')) return host.toLowerCase();
+  // The URL parser writes every IPv6 address as RFC 5952 does, but for IPv4 in it.
+  const text = new URL(`http://[${host}]`).hostname.slice(1, -1);
+  const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
+  if (embedded === null) return text;
+  const [high, low] = [Number.parseInt(embedded[1] ?? '', 16), Number.parseInt(embedded[2] ?? '', 16)];
+  return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
+}
+
 /** A unit's name, as fleet takes it: `web@1.service`, `-.mount`. */
 export const unitName = () =>
   string()

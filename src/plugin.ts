@@ -5,7 +5,7 @@ import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
 import type { Cluster } from './cluster.js';
 
 export { ActionError } from './action-error.js';
-export { glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
+export { canonicalHost, glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
 export type { Cluster };
 
@@ -92,7 +92,7 @@ export interface EtcdResolver {
 export interface RemoteShell {
   /**
    * Runs one program with its arguments; no shell reads them. A failure is an `ActionError`, never an empty output.
-   * @param host an address or host name; `forbidden` where policy does not allow it
+   * @param host an address or host name, however it is written; `forbidden` where policy does not allow it
    */
   run(
     host: string,

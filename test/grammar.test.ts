@@ -1,7 +1,15 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { isHostAddress, isUnitName } from '../src/grammar.js';
-import { glob, globMatcher, hostAddress, machineId, stringMap, unitName } from '../src/plugin.js';
+import {
+  canonicalHost,
+  glob,
+  globMatcher,
+  hostAddress,
+  machineId,
+  stringMap,
+  unitName,
+} from '../src/plugin.js';
 
 const UNIT_TYPES =
   'automount busname device mount path scope service slice snapshot socket swap target timer'.split(' ');
@@ -91,6 +99,27 @@ test('host addresses are IP addresses and host names', (t) => {
     `${'a.'.repeat(127)}aa`,
   ])
     t.false(isHostAddress(host), JSON.stringify(host));
+});
+
+test('a host has one canonical form, however it is written', (t) => {
+  for (const spellings of [
+    ['node1.example.com', 'Node1.Example.COM'],
+    [
+      '10.0.0.1',
+      '::ffff:10.0.0.1',
+      '::FFFF:0a00:1',
+      '0:0:0:0:0:ffff:10.0.0.1',
+      '::10.0.0.1',
+      '64:ff9b::a00:1',
+    ],
+    ['10.0.0.1', '::ffff:0:10.0.0.1'],
+    ['2001:db8::1', '2001:DB8::1', '2001:db8:0:0:0:0:0:1', '2001:0db8::0001', '2001:db8:0::0:1'],
+    ['2001:db8::1:0:0:1', '2001:db8:0:0:1:0:0:1', '2001:db8:0:0:1::1'],
+    ['::1', '0:0:0:0:0:0:0:1'],
+    ['::', '0::0'],
+  ]) {
+    t.deepEqual([...new Set(spellings.map(canonicalHost))], spellings.slice(0, 1));
+  }
 });
 
 test('the pieces for authors take and refuse by the same grammar', (t) => {

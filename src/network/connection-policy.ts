@@ -1,7 +1,7 @@
 import { lookup as dnsLookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
 import { ActionError } from '../action-error.js';
-import { isHostAddress } from '../grammar.js';
+import { canonicalHost, isHostAddress } from '../grammar.js';
 
 /** Says where this service may connect. */
 export interface ConnectionPolicy {
@@ -130,21 +130,11 @@ function rangeOrUndefined(text: string): Range | undefined {
   return prefix >= 0 && prefix <= plain.prefix ? { ...plain, prefix } : undefined;
 }
 
-/**
- * An address in one form only: an IPv4 address written as IPv6 as the IPv4 it is. That is `::ffff:a.b.c.d` and
- * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
- */
+/** An address in one form only, so that no other spelling of it gets past a list. */
 function plainAddress(address: string): Range | undefined {
-  if (isIP(address) === 4) return { address, prefix: 32, family: 'ipv4' };
-  if (isIP(address) !== 6 || address.includes('%')) return undefined;
-  // The URL parser writes every IPv6 address in its one canonical form (RFC 5952).
-  const text = new URL(`http://[${address}]`).hostname.slice(1, -1);
-  const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
-  if (embedded === null) return { address: text, prefix: 128, family: 'ipv6' };
-  const [high, low] = [Number.parseInt(embedded[1] ?? '', 16), Number.parseInt(embedded[2] ?? '', 16)];
-  return {
-    address: `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`,
-    prefix: 32,
-    family: 'ipv4',
-  };
+  if (isIP(address) === 0 || address.includes('%')) return undefined;
+  const plain = canonicalHost(address);
+  return isIP(plain) === 4
+    ? { address: plain, prefix: 32, family: 'ipv4' }
+    : { address: plain, prefix: 128, family: 'ipv6' };
 }

@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { globMatcher } from '../grammar.js';
+import { canonicalHost, globMatcher } from '../grammar.js';
 
 /** One usable line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
 export interface KnownHost {
@@ -30,9 +30,12 @@ export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed
   return { entries, malformed };
 }
 
-/** How known_hosts names a host: `host`, or `[host]:port` where the port is not 22. In lower case. */
+/**
+ * How known_hosts names a host: `host`, or `[host]:port` where the port is not 22. Always in its canonical form: under
+ * another spelling a host whose key has changed would pass for a new one.
+ */
 export function knownHostName(host: string, port: number): string {
-  const name = host.toLowerCase();
+  const name = canonicalHost(host);
   return port === 22 ? name : `[${name}]:${port}`;
 }
 
@@ -58,7 +61,10 @@ function hostMatcher(hosts: string): KnownHost['matches'] | undefined {
   return hosts.startsWith('|') ? hashedMatcher(hosts) : patternsMatcher(hosts);
 }
 
-/** `|1|SALT|HASH`: HMAC-SHA1 of the name, the salt its key (OpenSSH, hostfile.c). */
+/**
+ * `|1|SALT|HASH`: HMAC-SHA1 of the name, the salt its key (OpenSSH, hostfile.c). An address has to have been hashed in
+ * its canonical form, as another cannot be seen in the hash.
+ */
 function hashedMatcher(text: string): KnownHost['matches'] | undefined {
   const [, salt, hash] = /^\|1\|([A-Za-z0-9+/]+=*)\|([A-Za-z0-9+/]{27}=)$/.exec(text) ?? [];
   if (salt === undefined || hash === undefined) return undefined;
@@ -69,7 +75,15 @@ function hashedMatcher(text: string): KnownHost['matches'] | undefined {
 /** `a,b*,!bad`: any of the patterns, and none of the negated ones. */
 function patternsMatcher(hosts: string): KnownHost['matches'] {
   const patterns = hosts.toLowerCase().split(',');
-  const negated = patterns.filter((each) => each.startsWith('!')).map((each) => globMatcher(each.slice(1)));
-  const wanted = patterns.filter((each) => !each.startsWith('!')).map((each) => globMatcher(each));
+  const matcher = (pattern: string) => globMatcher(canonicalPattern(pattern));
+  const negated = patterns.filter((each) => each.startsWith('!')).map((each) => matcher(each.slice(1)));
+  const wanted = patterns.filter((each) => !each.startsWith('!')).map((each) => matcher(each));
   return (name) => wanted.some((matches) => matches(name)) && !negated.some((matches) => matches(name));
+}
+
+/** An address that somebody wrote down in another form is the same address; what is no address is left as it is. */
+function canonicalPattern(pattern: string): string {
+  const [, address = pattern, port = ''] = /^\[([^\]]*)\](:\d+)$/.exec(pattern) ?? [];
+  const plain = canonicalHost(address);
+  return port === '' ? plain : `[${plain}]${port}`;
 }

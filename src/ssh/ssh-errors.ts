@@ -2,6 +2,7 @@ import { ActionError } from '../action-error.js';
 
 /** Why a host could not be reached, in `details.reason` of `host_unreachable`. */
 export type UnreachableReason =
+  | 'no_host'
   | 'dns'
   | 'refused'
   | 'no_route'
@@ -16,6 +17,7 @@ export type UnreachableReason =
 export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'no_accepted_type' | 'known_hosts_unusable';
 
 const UNREACHABLE: Record<UnreachableReason, string> = {
+  no_host: 'this is neither an address nor a host name',
   dns: 'its name cannot be resolved',
   refused: 'the connection was refused',
   no_route: 'there is no route to it',

@@ -1,4 +1,5 @@
 import { ActionError } from '../action-error.js';
+import { canonicalHost } from '../grammar.js';
 import type { Clock } from '../plugin.js';
 import { Slots } from './slots.js';
 import type { SshConnection } from './ssh-connection.js';
@@ -25,7 +26,8 @@ export interface SessionsOptions {
 }
 
 interface Session {
-  readonly host: string;
+  /** The host in its canonical form, so that there is one session however callers write it. */
+  readonly key: string;
   /** Aborted when nobody waits for the connection. */
   readonly opening: AbortController;
   readonly channels: Slots;
@@ -58,7 +60,7 @@ export class SshSessions {
    */
   async lease(host: string, signal: AbortSignal): Promise<Lease> {
     if (this.#closing) throw new ActionError('cancelled', 'the service is stopping');
-    const session = this.#sessions.get(host) ?? this.#start(host);
+    const session = this.#sessions.get(canonicalHost(host)) ?? this.#start(host);
     session.users += 1;
     session.cancelIdle?.();
     let giveBack: (() => void) | undefined;
@@ -84,13 +86,13 @@ export class SshSessions {
   #start(host: string): Session {
     const opening = new AbortController();
     const session: Session = {
-      host,
+      key: canonicalHost(host),
       opening,
       channels: new Slots(CHANNELS_PER_CONNECTION),
       users: 0,
       connection: this.#connect(host, opening.signal),
     };
-    this.#sessions.set(host, session);
+    this.#sessions.set(session.key, session);
     session.connection.then(
       (connection) => this.#opened(session, connection),
       () => this.#letGo(session),
@@ -122,13 +124,13 @@ export class SshSessions {
   #release(session: Session, giveBack: (() => void) | undefined): void {
     giveBack?.();
     session.users -= 1;
-    if (session.users > 0 || this.#sessions.get(session.host) !== session) return;
+    if (session.users > 0 || this.#sessions.get(session.key) !== session) return;
     if (session.opened === undefined || this.#hosts.waiting > 0) {
       this.#letGo(session);
       return;
     }
-    this.#sessions.delete(session.host);
-    this.#sessions.set(session.host, session);
+    this.#sessions.delete(session.key);
+    this.#sessions.set(session.key, session);
     session.cancelIdle = this.#options.clock.after(this.#options.idleMs, () => this.#letGo(session));
   }
 
@@ -139,7 +141,7 @@ export class SshSessions {
 
   /** Nobody gets this session any more; its connection closes, or is not opened. */
   #letGo(session: Session): void {
-    if (this.#sessions.get(session.host) === session) this.#sessions.delete(session.host);
+    if (this.#sessions.get(session.key) === session) this.#sessions.delete(session.key);
     session.cancelIdle?.();
     session.opening.abort(new ActionError('cancelled', 'the connection is no longer wanted'));
     session.opened?.end();

@@ -1,11 +1,12 @@
 import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
 import { ActionError } from '../action-error.js';
+import { isHostAddress } from '../grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
 import type { Clock, RemoteShell, RequestLog } from '../plugin.js';
 import { systemClock } from '../runtime/system-clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
-import { abandonRun, type CommandOutput, followRun } from './remote-run.js';
+import { abandonRun, type CommandOutput, followRun, type RemoteRunOptions } from './remote-run.js';
 import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
@@ -89,6 +90,8 @@ export class SshShell implements RemoteShell {
   ): Promise<CommandOutput> {
     if (options.signal.aborted) throw stopError(options.signal);
     if (this.#closed) throw stopping();
+    // Not the caller's fault: what fleet lists as a machine's address comes here as it is.
+    if (!isHostAddress(host)) throw hostUnreachable(host, 'no_host');
     const command = remoteCommand(argv, {
       limitSeconds: Math.ceil(options.timeoutMs / 1_000) + HOST_LIMIT_MARGIN_SECONDS,
       sudo: options.sudo ?? this.#options.sudo,
@@ -98,7 +101,7 @@ export class SshShell implements RemoteShell {
     options.signal.addEventListener('abort', abort, { once: true });
     this.#running.add(own);
     try {
-      return await this.#run(host.toLowerCase(), command, {
+      return await this.#run(command, {
         ...options,
         host,
         program: argv[0],
@@ -118,13 +121,9 @@ export class SshShell implements RemoteShell {
     await this.#sessions.close();
   }
 
-  async #run(
-    name: string,
-    command: string,
-    options: Parameters<typeof followRun>[2],
-  ): Promise<CommandOutput> {
+  async #run(command: string, options: RemoteRunOptions): Promise<CommandOutput> {
     for (let replacements = 0; ; replacements += 1) {
-      const lease = await this.#sessions.lease(name, options.signal);
+      const lease = await this.#sessions.lease(options.host, options.signal);
       try {
         const channel = await this.#start(lease, command, options.signal);
         const run = followRun(lease.connection, channel, options);

@@ -156,13 +156,26 @@ testWithSshd('accept-new takes a new host down, and from then on refuses another
   t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
 });
 
+testWithSshd('accept-new refuses another key under every way to write the address', async (t) => {
+  const sshd = await ownSshd(t);
+  const strange = await strangeKey(await testFolder(t));
+  for (const known of [sshd.address, '::FFFF:7f00:1']) {
+    for (const host of [sshd.address, '::ffff:127.0.0.1', '0:0:0:0:0:ffff:7f00:1']) {
+      const knownHosts = `[${known}]:${sshd.port} ${strange}\n`;
+      const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'accept-new' });
+      const error = await errorOf(shell.run(host, ['true'], calm()));
+      t.like(error.details, { host, reason: 'changed' });
+    }
+  }
+});
+
 testWithSshd('accept-new keeps what the file has, a last line without an end included', async (t) => {
   const sshd = await sharedSshd();
   const knownHostsFile = join(await testFolder(t), 'known_hosts');
   const before = `node1 ${sshd.hostKeys.ed25519}`;
   await writeFile(knownHostsFile, before);
   const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run('::ffff:127.0.0.1', ['true'], calm());
   await shell.run(sshd.address, ['true'], calm());
   t.is(await readFile(knownHostsFile, 'utf8'), `${before}\n${knownHostLines(sshd)}`);
 });

@@ -31,6 +31,18 @@ test('a host is known by its name, in any case of letters', (t) => {
   t.true(knows(`fd00::1 ${KEY}`, 'fd00::1'));
 });
 
+test('an address is known however the file or the caller writes it', (t) => {
+  for (const written of ['fd00::1', 'FD00:0:0::1', 'fd00:0:0:0:0:0:0:1']) {
+    for (const asked of ['fd00::1', 'FD00::0001']) {
+      t.true(knows(`node1,${written} ${KEY}`, asked));
+      t.true(knows(`[${written}]:2222 ${KEY}`, asked, 2222));
+      t.false(knows(`*,!${written} ${KEY}`, asked));
+    }
+  }
+  t.true(knows(`::ffff:10.0.0.1 ${KEY}`, '10.0.0.1'));
+  t.true(knows(`10.0.0.1 ${KEY}`, '::ffff:a00:1'));
+});
+
 test('one line may name several hosts', (t) => {
   const text = `node1,10.0.0.1,fd00::1 ${KEY}`;
   for (const host of ['node1', '10.0.0.1', 'fd00::1']) t.true(knows(text, host));

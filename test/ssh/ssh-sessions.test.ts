@@ -61,6 +61,14 @@ testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when i
   await noSessions(...servers);
 });
 
+testWithSshd('one host has one connection, however its address is written', async (t) => {
+  const sshd = await ownSshd(t);
+  const shell = await shellFor(t, [sshd]);
+  for (const host of ['::ffff:127.0.0.1', '127.0.0.1', '::FFFF:7f00:1', '0:0:0:0:0:ffff:127.0.0.1'])
+    t.is((await shell.run(host, ['echo', host], calm())).stdout, `${host}\n`);
+  t.is(sshd.connections(), 1);
+});
+
 testWithSshd('at most four commands run on one host at once', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
