@@ -1,13 +1,8 @@
-import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
+import { eventually } from '../support/eventually.js';
 import { ask, openSandbox, service } from '../support/open-sandbox.js';
 
 const TWO_HOSTS = ['127.0.0.1', '127.0.0.2'];
-
-/** Waits until a condition holds; AVA's own timeout ends a test that waits in vain. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn();
-}
 
 test('refuse: connections are refused until the fault ends, then answered again', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
@@ -56,7 +51,7 @@ test('hang: the request is taken and not answered', async (t) => {
   const hung = fleet('/machines').finally(() => {
     answered = true;
   });
-  await until(() => sandbox.cluster.requests.length === 1);
+  await eventually('the request is there', () => sandbox.cluster.requests.length === 1);
   t.is((await fleet('/units')).status, 200, 'the next request is answered');
   t.false(answered);
   await sandbox.stop();
@@ -150,7 +145,7 @@ test('requests are logged with method, path, host and how many were under way', 
   const { sandbox, clock, fleet } = await openSandbox(t, { delays: { answer: 10 } });
   const { requests } = sandbox.cluster;
   const answers = [fleet('/units?nextPageToken=ZAACAA=='), fleet('/machines')];
-  await until(() => clock.pending === 2);
+  await eventually('both answers wait', () => clock.pending === 2);
   t.deepEqual(
     requests.map(({ concurrent }) => concurrent),
     [1, 2],

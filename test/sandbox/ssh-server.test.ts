@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { access, readFile, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
@@ -12,6 +11,7 @@ import type { SandboxOptions, SandboxSsh } from '../../src/sandbox/sandbox.js';
 import { remoteCommand } from '../../src/ssh/remote-command.js';
 import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
 import { anyAddress, calm, errorOf, keepingLog } from '../ssh/shell-for.js';
+import { eventually } from '../support/eventually.js';
 import { MACHINE_A, openSandbox, TWO_MACHINES } from '../support/open-sandbox.js';
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
@@ -89,11 +89,6 @@ function eventsOf(channel: ClientChannel): Promise<string[]> {
   channel.on('exit', (status: number) => seen.push(`exit ${status}`));
   channel.on('end', () => seen.push('end'));
   return new Promise((resolve) => channel.on('close', () => resolve([...seen, 'close'])));
-}
-
-/** Waits until a condition holds; AVA's own timeout ends a test that waits in vain. */
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await turn();
 }
 
 function journal(unit: string, ...options: string[]): Argv {
@@ -372,7 +367,7 @@ test('hang: the host ends the command itself when its limit is over', async (t) 
   const client = await bareClient(t, ssh);
   const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
   const { seen } = await start(client, command);
-  await until(() => clock.pending === 1);
+  await eventually('it hangs', () => clock.pending === 1);
   clock.advance(9_000);
   t.deepEqual(await seen, ['exit 124', 'end', 'close']);
 });
@@ -382,14 +377,14 @@ test('hang: a cancelled command leaves the others, and a lost connection leaves 
   ssh.fail({ kind: 'hang', times: 2 });
   const stop = new AbortController();
   const cancelled = errorOf(shell.run(WEB, ['docker', 'version'], { ...calm(), signal: stop.signal }));
-  await until(() => ssh.commands.length === 1);
+  await eventually('the command is there', () => ssh.commands.length === 1);
   stop.abort();
   t.is((await cancelled).code, 'cancelled');
 
   const client = await bareClient(t, ssh);
   await start(client, remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false }));
   client.destroy();
-  await until(() => clock.pending === 0);
+  await eventually('it has ended', () => clock.pending === 0);
   t.regex(await run(WEB, 'docker', 'version'), /^Client:/);
 });
 
@@ -459,10 +454,10 @@ test('stopping cuts connections, refuses new ones and removes the files', async 
   const { sandbox, ssh, shell, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang' });
   const cut = errorOf(shell.run(WEB, ['docker', 'version'], calm()));
-  await until(() => ssh.commands.length === 1);
+  await eventually('the command is there', () => ssh.commands.length === 1);
   await sandbox.stop();
   t.like((await cut).details, { reason: 'connection_lost' });
-  await until(() => clock.pending === 0);
+  await eventually('it has ended', () => clock.pending === 0);
   for (const host of MACHINES) {
     const [error]: unknown[] = await once(connect(ssh.port, host), 'error');
     t.like(error, { code: 'ECONNREFUSED' });

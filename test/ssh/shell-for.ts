@@ -1,11 +1,11 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { ActionError } from '../../src/action-error.js';
-import type { Clock, RequestLog } from '../../src/plugin.js';
+import type { RequestLog } from '../../src/plugin.js';
 import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
+import { eventually } from '../support/eventually.js';
 import { type Sshd, type SshdOptions, startSshd, startSshds } from '../support/sshd.js';
 
 /** A policy that allows every address and takes hosts for addresses, as all of them are here. */
@@ -99,45 +99,15 @@ export function stayingCommand(pidFile: string): [string, ...string[]] {
 
 /** The process id in a file, once it is there. */
 export async function pidIn(file: string): Promise<number> {
-  return until(async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined);
+  const read = async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined;
+  return eventually(`a process id in ${file}`, read, { withinMs: 20_000 });
 }
 
 /** Resolves when there is no such process any more. */
 export async function processEnd(pid: number): Promise<void> {
-  await until(async () => {
+  const ended = async () => {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
-    return stat === undefined || stat.includes(') Z ') ? true : undefined;
-  });
-}
-
-/** What `look` gives once it gives something; fails after 20 seconds. */
-export async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const end = Date.now() + 20_000;
-  while (Date.now() < end) {
-    const found = await look();
-    if (found !== undefined) return found;
-    await sleep(20);
-  }
-  throw new Error('it did not come about');
-}
-
-/** A clock that stands still until it is told. */
-export function handClock(): Clock & { advance(ms: number): void } {
-  let now = 0;
-  const due = new Map<() => void, number>();
-  return {
-    now: () => now,
-    sleep: () => Promise.reject(new Error('nothing sleeps here')),
-    after: (ms, callback) => {
-      const call = () => callback();
-      due.set(call, now + ms);
-      return () => due.delete(call);
-    },
-    advance: (ms) => {
-      now += ms;
-      for (const [call, at] of due) {
-        if (at <= now && due.delete(call)) call();
-      }
-    },
+    return stat === undefined || stat.includes(') Z ');
   };
+  await eventually(`the end of process ${pid}`, ended, { withinMs: 20_000 });
 }

@@ -3,13 +3,14 @@ import { mkdir } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import type { Clock } from '../../src/plugin.js';
 import { Slots } from '../../src/ssh/slots.js';
+import { eventually } from '../support/eventually.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { type Sshd, testWithSshd } from '../support/sshd.js';
 import {
   calm,
   errorOf,
-  handClock,
   ownSshd,
   ownSshds,
   pidIn,
@@ -17,7 +18,6 @@ import {
   shellFor,
   stayingCommand,
   testFolder,
-  until,
 } from './shell-for.js';
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
@@ -38,7 +38,7 @@ async function silentHost(t: ExecutionContext, address: string, port: number): P
 
 async function noSessions(...servers: readonly Sshd[]): Promise<void> {
   for (const server of servers) {
-    await until(async () => ((await server.sessionPids()).length === 0 ? true : undefined));
+    await eventually('no session', async () => (await server.sessionPids()).length === 0);
   }
 }
 
@@ -93,8 +93,7 @@ testWithSshd('a host that takes fewer channels is asked again until it does', as
 
 testWithSshd('a host that takes no channel at all is unreachable in the end', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 0'] });
-  const impatient: Clock = { ...handClock(), sleep: async () => undefined };
-  const shell = await shellFor(t, [sshd], { clock: impatient });
+  const shell = await shellFor(t, [sshd], { clock: new LeapingClock() });
   const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'channel_refused' });
@@ -102,7 +101,7 @@ testWithSshd('a host that takes no channel at all is unreachable in the end', as
 
 testWithSshd('a connection is kept until the idle time is over, counted from its last use', async (t) => {
   const sshd = await ownSshd(t);
-  const clock = handClock();
+  const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock, idleMs: 30_000 });
   await shell.run(sshd.address, ['true'], calm());
   clock.advance(29_000);

@@ -7,12 +7,13 @@ import test, { type ExecutionContext } from 'ava';
 import ssh2 from 'ssh2';
 import { ActionError } from '../../src/action-error.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
+import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import {
   anyAddress,
   calm,
   errorOf,
-  handClock,
   keepingLog,
   ownSshd,
   pidIn,
@@ -20,7 +21,6 @@ import {
   shellFor,
   stayingCommand,
   testFolder,
-  until,
 } from './shell-for.js';
 
 let starting: Promise<Sshd> | undefined;
@@ -225,7 +225,7 @@ testWithSshd('reaching the deadline ends the process on the host', async (t) => 
 
 testWithSshd('a command that takes longer than it may is ended on the host', async (t) => {
   const sshd = await sharedSshd();
-  const clock = handClock();
+  const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock });
   const pidFile = join(await testFolder(t), 'pid');
   const options = { ...calm(), timeoutMs: 20_000 };
@@ -318,7 +318,7 @@ test('a command that the host says a signal ended has failed by it', async (t) =
 });
 
 test('a host that does not answer the start of a command is unreachable', async (t) => {
-  const clock = handClock();
+  const clock = new ManualClock();
   const { port } = await fakeHost(t, (session) => session.on('exec', () => clock.advance(600_000)));
   const shell = plainShell(t, { port, clock, handshakeTimeoutMs: 600_000 });
   const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
@@ -335,7 +335,7 @@ test('cancelling does not wait for a host that does not answer', async (t) => {
 });
 
 test('a command that cannot be ended costs its channel, not the connection', async (t) => {
-  const clock = handClock();
+  const clock = new ManualClock();
   const caller = new AbortController();
   let ends = 0;
   let closes = 0;
@@ -356,10 +356,10 @@ test('a command that cannot be ended costs its channel, not the connection', asy
   const shell = plainShell(t, { port, clock });
   const options = { ...calm(), signal: caller.signal };
   t.is((await errorOf(shell.run('127.0.0.1', ['stay'], options))).code, 'cancelled');
-  await until(() => ends > 0 || undefined);
+  await eventually('the input of the command ends', () => ends > 0);
   t.is(closes, 0);
   clock.advance(10_000);
-  await until(() => closes > 0 || undefined);
+  await eventually('the channel is closed', () => closes > 0);
   t.is((await shell.run('127.0.0.1', ['next'], calm())).stdout, 'next');
   t.is(connections(), 1);
 });
@@ -374,7 +374,7 @@ testWithSshd('a key that the host does not take is a refused login', async (t) =
     const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
     t.is(error.code, 'login_refused');
     t.deepEqual(error.details, { host: sshd.address, user: sshd.user });
-    await until(async () => ((await sshd.sessionPids()).length === 0 ? true : undefined));
+    await eventually('no session', async () => (await sshd.sessionPids()).length === 0);
   }
 });
 
@@ -398,7 +398,7 @@ testWithSshd('an ssh-agent logs in', async (t) => {
   const agentSocket = join(await testFolder(t), 'agent');
   const agent = spawn('/usr/bin/ssh-agent', ['-D', '-a', agentSocket], { stdio: 'ignore' });
   t.teardown(() => agent.kill());
-  await until(async () => (await stat(agentSocket).catch(() => undefined)) && true);
+  await eventually('the agent listens', async () => stat(agentSocket).catch(() => undefined));
   const add = spawn('/usr/bin/ssh-add', ['-q', sshd.privateKeyFile], {
     env: { ...process.env, SSH_AUTH_SOCK: agentSocket },
     stdio: 'ignore',
@@ -527,7 +527,7 @@ test('a host that takes the connection and says nothing is unreachable', async (
   const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'handshake_timeout' });
-  await until(() => closed || undefined);
+  await eventually('the connection is closed', () => closed);
 });
 
 test('a host that speaks no SSH is unreachable', async (t) => {
@@ -555,5 +555,5 @@ test('cancelling while the connection is being made closes it', async (t) => {
   const options = { ...calm(), signal: caller.signal };
   const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
   t.is(error.code, 'cancelled');
-  await until(() => closed || undefined);
+  await eventually('the connection is closed', () => closed);
 });
