@@ -13,6 +13,8 @@ export interface Lease {
   connection: SshConnection;
   /** To be called when the channel is closed, or was never opened. */
   release(): void;
+  /** To be called when the connection turns out to be dead: from then on nobody gets it any more. */
+  discard(): void;
 }
 
 export interface SessionsOptions {
@@ -67,7 +69,11 @@ export class SshSessions {
     try {
       giveBack = await session.channels.take(signal);
       const connection = await untilAborted(session.connection, signal);
-      return { connection, release: () => this.#release(session, giveBack) };
+      return {
+        connection,
+        release: () => this.#release(session, giveBack),
+        discard: () => this.#letGo(session),
+      };
     } catch (error) {
       this.#release(session, giveBack);
       throw error;

@@ -132,6 +132,8 @@ export class SshShell implements RemoteShell {
       } catch (error) {
         if (!(error instanceof CommandNotSent)) throw error;
         if (error.why === 'refused') throw hostUnreachable(options.host, 'channel_refused', error);
+        // It may take a while to close: until then every further try would get the same one.
+        lease.discard();
         if (replacements === REPLACEMENTS) throw hostUnreachable(options.host, 'connection_lost', error);
       }
     }

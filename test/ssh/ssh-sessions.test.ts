@@ -124,6 +124,28 @@ testWithSshd('a connection that broke while idle is replaced', async (t) => {
   }
 });
 
+testWithSshd('a connection that dies as it is used is replaced at once, and not tried again', async (t) => {
+  const sshd = await ownSshd(t);
+  const handshakeTimeoutMs = 7_777;
+  let dying = false;
+  /** What a channel may take to open is over at once: the connection is cut, which shows only a little later. */
+  class CuttingClock extends ManualClock {
+    override after(ms: number, ring: () => void): () => void {
+      if (dying && ms === handshakeTimeoutMs) {
+        dying = false;
+        ring();
+      }
+      return super.after(ms, ring);
+    }
+  }
+  const shell = await shellFor(t, [sshd], { clock: new CuttingClock(), handshakeTimeoutMs });
+  await shell.run(sshd.address, ['true'], calm());
+  dying = true;
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.false(dying);
+  t.is(sshd.connections(), 2);
+});
+
 testWithSshd('a slow host does not hold up the others', async (t) => {
   const [sshd] = await ownSshds(t, ['127.0.0.1']);
   if (sshd === undefined) throw new Error('no server');
