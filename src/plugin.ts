@@ -6,6 +6,7 @@ import type { Cluster } from './cluster.js';
 
 export { ActionError } from './action-error.js';
 export { canonicalHost, glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
+export { withTimeLimit } from './time-limit.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
 export type { Cluster };
 

@@ -17,6 +17,18 @@ export interface Facts {
   uptime_seconds: number | null;
 }
 
+export const NOTHING_KNOWN: Facts = {
+  docker_disk_space_percent: null,
+  coreos_version: null,
+  docker_version: null,
+  disk: null,
+  os: null,
+  docker: null,
+  load: null,
+  memory: null,
+  uptime_seconds: null,
+};
+
 export interface Disk {
   size_mb: number;
   used_mb: number;
@@ -82,6 +94,9 @@ export function readMachine(text: string): Pick<Facts, 'load' | 'memory' | 'upti
   };
 }
 
-function unreadable(what: string): ActionError {
-  return new ActionError('answer_unreadable', `what ${what} says cannot be read`);
+/** The code for a command that ended well and yet told nothing; it does not leave this action. */
+export const UNREADABLE = 'answer_unreadable';
+
+export function unreadable(what: string, why = ''): ActionError {
+  return new ActionError(UNREADABLE, `what ${what} says cannot be read${why}`);
 }

@@ -1,17 +1,29 @@
 import { array, mixed, object } from 'yup';
 import {
   ActionError,
+  canonicalHost,
   Clock,
   type Cluster,
   defineAction,
   FleetTransport,
   hostAddress,
   RemoteShell,
+  withTimeLimit,
 } from '../../src/plugin.js';
-import { type Facts, readDisk, readDocker, readMachine, readOs } from './facts.js';
+import {
+  type Facts,
+  NOTHING_KNOWN,
+  readDisk,
+  readDocker,
+  readMachine,
+  readOs,
+  UNREADABLE,
+  unreadable,
+} from './facts.js';
 
 const MOST_NODES = 256;
-const AT_ONCE = 64;
+/** Well below the hosts that the shell connects to at once: a node's time must not pass while it waits its turn. */
+const AT_ONCE = 50;
 /** What one node may take in all: callers give up after 30 s, and must not do so because of one node. */
 const NODE_MS = 12_000;
 const COMMAND_MS = 10_000;
@@ -19,6 +31,13 @@ const MOST_BYTES = 64 * 1024;
 
 /** What is known of a node; what could not be read is null, with the reason among the errors. */
 export type NodeInfo = Facts & { errors: string[] };
+
+interface Node {
+  /** The key of its answer. */
+  name: string;
+  /** Where it is reached; null when nobody says. */
+  host: string | null;
+}
 
 export default defineAction({
   name: 'node_info',
@@ -38,36 +57,57 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal }, { fleet, shell, clock }) {
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
-    const info: Record<string, NodeInfo> = Object.create(null);
+    const info = new Map<string, NodeInfo>();
     const left = nodes.values();
     const reader = async () => {
-      for (const node of left) info[node] = await nodeInfo(node, { shell, clock, signal });
+      for (const node of left) info.set(node.name, await nodeInfo(node, { shell, clock, signal }));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, reader));
     // In the order they were asked for.
     return Object.fromEntries(
-      nodes.flatMap((node) => (info[node] === undefined ? [] : [[node, info[node]]])),
+      nodes.flatMap(({ name }) => {
+        const found = info.get(name);
+        return found === undefined ? [] : [[name, found]];
+      }),
     );
   },
 });
 
+/** The nodes to read, each once, under the name that the caller gave first. */
 async function nodesOf(
   asked: string[] | undefined,
   cluster: Cluster | undefined,
   fleet: FleetTransport,
   signal: AbortSignal,
-): Promise<string[]> {
+): Promise<Node[]> {
+  const nodes = asked?.map((host) => ({ name: host, host }));
   if (cluster === undefined) {
-    if (asked === undefined)
+    if (nodes === undefined)
       throw wrongNodes("An invalid 'nodes' parameter was provided! Name nodes, or give an etcd_token");
-    return [...new Set(asked)];
+    return eachOnce(nodes);
   }
   const machines = await fleet.machines(cluster, { signal });
-  const own = machines.map(({ primaryIP }) => primaryIP).filter((address) => address !== null);
-  const strange = asked?.filter((node) => !own.includes(node)) ?? [];
+  // A machine without an address is told under its id: left out, nobody would miss it.
+  if (nodes === undefined)
+    return eachOnce(machines.map(({ id, primaryIP }) => ({ name: primaryIP ?? id, host: primaryIP })));
+  const own = new Set(
+    machines.flatMap(({ primaryIP }) => (primaryIP === null ? [] : [canonicalHost(primaryIP)])),
+  );
+  const strange = nodes.filter(({ host }) => !own.has(canonicalHost(host))).map(({ name }) => name);
   if (strange.length > 0)
-    throw wrongNodes(`Not machines of this cluster: ${strange.slice(0, 10).join(', ')}`);
-  return [...new Set(asked ?? own)];
+    throw wrongNodes(
+      `Not machines of this cluster: ${strange.slice(0, 10).join(', ')}; give the addresses that list_machines shows`,
+    );
+  return eachOnce(nodes);
+}
+
+function eachOnce(nodes: readonly Node[]): Node[] {
+  const byHost = new Map<string, Node>();
+  for (const node of nodes) {
+    const key = canonicalHost(node.name);
+    if (!byHost.has(key)) byHost.set(key, node);
+  }
+  return [...byHost.values()];
 }
 
 function wrongNodes(message: string): ActionError {
@@ -76,53 +116,63 @@ function wrongNodes(message: string): ActionError {
   });
 }
 
-/** Reads everything of one node at the same time; whatever fails is told, and never fails the others. */
-async function nodeInfo(
-  node: string,
-  { shell, clock, signal }: { shell: RemoteShell; clock: Clock; signal: AbortSignal },
+interface Means {
+  shell: RemoteShell;
+  clock: Clock;
+  signal: AbortSignal;
+}
+
+/** Reads a node within its time; whatever fails is told, and never fails the others. */
+async function nodeInfo({ name, host }: Node, { shell, clock, signal }: Means): Promise<NodeInfo> {
+  if (host === null)
+    return { ...NOTHING_KNOWN, errors: ['host_unreachable: fleet lists no address of this machine'] };
+  const message = `${name} did not answer within ${NODE_MS / 1_000} s`;
+  return withTimeLimit({ ms: NODE_MS, message, clock, signal }, (limited) =>
+    readNode(host, { shell, signal, limited }),
+  );
+}
+
+/** Reads everything of one node at the same time. */
+async function readNode(
+  host: string,
+  { shell, signal, limited }: { shell: RemoteShell; signal: AbortSignal; limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
-  const budget = new AbortController();
-  const cancel = clock.after(NODE_MS, () =>
-    budget.abort(new ActionError('timeout', `${node} did not answer within ${NODE_MS / 1_000} s`)),
-  );
-  const either = AbortSignal.any([signal, budget.signal]);
   const read = async <T>(
     what: string,
     argv: [string, ...string[]],
     parse: (text: string) => T,
   ): Promise<T | null> => {
     try {
-      const options = { signal: either, timeoutMs: COMMAND_MS, maxOutputBytes: MOST_BYTES };
-      return parse((await shell.run(node, argv, options)).stdout);
+      const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes: MOST_BYTES };
+      const { stdout, truncated } = await shell.run(host, argv, options);
+      // What was cut off could be read as something else: half a number is a number, too.
+      if (truncated) throw unreadable(argv[0], `: it is more than ${MOST_BYTES / 1024} KiB`);
+      return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();
       errors.add(reasonOf(what, error));
       return null;
     }
   };
-  try {
-    const [disk, os, docker, machine] = await Promise.all([
-      read('disk', ['df', '-P', '-m', '/var/lib/docker'], readDisk),
-      read('os', ['cat', '/etc/os-release'], readOs),
-      read('docker', ['docker', 'version'], readDocker),
-      read('machine', ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'], readMachine),
-    ]);
-    return {
-      docker_disk_space_percent: disk?.used_percent ?? null,
-      coreos_version: os?.text ?? null,
-      docker_version: docker?.text ?? null,
-      errors: [...errors],
-      disk,
-      os: os?.facts ?? null,
-      docker: docker?.facts ?? null,
-      load: machine?.load ?? null,
-      memory: machine?.memory ?? null,
-      uptime_seconds: machine?.uptime_seconds ?? null,
-    };
-  } finally {
-    cancel();
-  }
+  const [disk, os, docker, machine] = await Promise.all([
+    read('disk', ['df', '-P', '-m', '/var/lib/docker'], readDisk),
+    read('os', ['cat', '/etc/os-release'], readOs),
+    read('docker', ['docker', 'version'], readDocker),
+    read('machine', ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'], readMachine),
+  ]);
+  return {
+    docker_disk_space_percent: disk?.used_percent ?? null,
+    coreos_version: os?.text ?? null,
+    docker_version: docker?.text ?? null,
+    errors: [...errors],
+    disk,
+    os: os?.facts ?? null,
+    docker: docker?.facts ?? null,
+    load: machine?.load ?? null,
+    memory: machine?.memory ?? null,
+    uptime_seconds: machine?.uptime_seconds ?? null,
+  };
 }
 
 function reasonOf(what: string, error: unknown): string {
@@ -137,5 +187,3 @@ function lastLine(details: unknown): string[] {
   if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
   return String(details.stderr).trim().split('\n').slice(-1);
 }
-
-const UNREADABLE = 'answer_unreadable';

@@ -41,7 +41,7 @@ export interface SshShellOptions {
   handshakeTimeoutMs: number;
   /** How long an unused connection is kept; 30 s by default. */
   idleMs?: number;
-  /** With how many hosts there may be a connection at once; 50 by default. More wait. */
+  /** With how many hosts there may be a connection at once; 256 by default. More wait. */
   maxHosts?: number;
   policy: ConnectionPolicy;
   clock?: Clock;
@@ -67,7 +67,7 @@ export class SshShell implements RemoteShell {
 
   /** @throws Error when the private key cannot be read: not a key, or the passphrase is missing or wrong */
   constructor(options: SshShellOptions) {
-    const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 50 } = options;
+    const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 256 } = options;
     this.#options = options;
     this.#clock = clock;
     this.#hostKeys = new HostKeys({ mode: hostKeys, file: knownHostsFile, log });

@@ -136,7 +136,7 @@ test('a plugin with copies of yup and of the plugin module of its own works', as
     await cp(join(REPOSITORY, 'node_modules', name), join(root, 'greet/node_modules', name), {
       recursive: true,
     });
-  for (const name of ['plugin', 'action-error', 'grammar', 'cluster', 'unit-requirements'])
+  for (const name of ['plugin', 'action-error', 'grammar', 'cluster', 'time-limit', 'unit-requirements'])
     await cp(join(REPOSITORY, `src/${name}.ts`), join(root, `greet/own/${name}.ts`));
   const catalogue = await load([root], { resolve: (token) => token.description });
   t.is(await run(catalogue, 'greet', { name: 'you' }), 'Hello you! Hello you! fleet-manager:FleetTransport');
