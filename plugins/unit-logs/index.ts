@@ -1,6 +1,7 @@
 import { number, object, string } from 'yup';
 import {
   ActionError,
+  Clock,
   type Cluster,
   defineAction,
   FleetTransport,
@@ -8,37 +9,15 @@ import {
   machineId,
   RemoteShell,
   unitName,
+  withTimeLimit,
 } from '../../src/plugin.js';
+import { oldestFirst } from './journal-text.js';
+import { journalTime, refusedTime } from './journal-time.js';
 
 const MOST_LINES = 10_000;
 const MOST_BYTES = 1024 * 1024;
-const TIMEOUT_MS = 20_000;
-
-const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|months?|y|years?';
-const CLOCK = '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d)?';
-/** The points in time that journalctl takes (systemd.time(7)), and no others: nothing else of a caller's reaches it. */
-const JOURNAL_TIME = new RegExp(
-  [
-    `\\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])( ${CLOCK})?( UTC)?`,
-    CLOCK,
-    'now|today|yesterday|tomorrow',
-    '@\\d{1,11}',
-    `[-+](\\d{1,9} ?(${UNITS}))( ?\\d{1,9} ?(${UNITS})){0,3}`,
-    `(\\d{1,9} ?(${UNITS}))( ?\\d{1,9} ?(${UNITS})){0,3} ago`,
-  ]
-    .map((form) => `^(${form})$`)
-    .join('|'),
-);
-
-const journalTime = (description: string) =>
-  string()
-    .max(64)
-    .matches(
-      JOURNAL_TIME,
-      '${path} is not a time such as 2024-05-01 10:00, yesterday, -2h, 30 min ago or @1714500000',
-    )
-    .optional()
-    .meta({ description });
+/** What one machine may take in all: callers give up after 30 s, and must not do so because of one machine. */
+const MACHINE_MS = 20_000;
 
 export default defineAction({
   name: 'unit_logs',
@@ -53,16 +32,18 @@ export default defineAction({
       .max(MOST_LINES)
       .default(10)
       .meta({ description: 'How many of the last lines, from each machine.' }),
-    since: journalTime('Only lines from then on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000.'),
-    until: journalTime('Only lines up to then, in the same forms.'),
+    since: journalTime().optional().meta({
+      description: 'Only lines from then on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000.',
+    }),
+    until: journalTime().optional().meta({ description: 'Only lines up to then, in the same forms.' }),
     machine_id: machineId().optional().meta({ description: 'Only from this machine.' }),
   }),
   result: string().defined().meta({
     description: 'The lines as journalctl prints them; headed by its machine, when there are several.',
   }),
-  inject: { fleet: FleetTransport, shell: RemoteShell },
+  inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
-  async handle({ parameters, cluster, signal }, { fleet, shell }) {
+  async handle({ parameters, cluster, signal }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
@@ -75,13 +56,12 @@ export default defineAction({
         details: { machines: ids },
       });
     }
-    const argv = journalctl(parameters);
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id);
-      const options = { signal, timeoutMs: TIMEOUT_MS, maxOutputBytes: MOST_BYTES };
-      const { stdout: printed, truncated } = await shell.run(host, argv, options);
-      const stdout = argv.includes('--reverse') ? oldestFirst(printed) : printed;
-      return truncated ? `${stdout}\n[cut: only the first ${MOST_BYTES} bytes]\n` : stdout;
+      const message = `${host} did not answer within ${MACHINE_MS / 1_000} s`;
+      return withTimeLimit({ ms: MACHINE_MS, message, clock, signal }, (limited) =>
+        journalOf(host, parameters, { shell, signal: limited }),
+      );
     };
     const [first, ...others] = wanted;
     if (first !== undefined && others.length === 0) return read(first);
@@ -106,22 +86,36 @@ async function machinesOf(
 }
 
 function addressOf(machines: readonly Machine[], id: string): string {
-  const address = machines.find((machine) => machine.id === id)?.primaryIP ?? undefined;
-  if (address !== undefined) return address;
-  throw new ActionError('machine_not_found', `The machine ${id} is no longer in the cluster`);
+  const machine = machines.find((each) => each.id === id);
+  if (machine === undefined)
+    throw new ActionError('machine_not_found', `The machine ${id} is no longer in the cluster`);
+  if (machine.primaryIP !== null) return machine.primaryIP;
+  throw new ActionError('host_unreachable', `fleet lists no address of the machine ${id}`, {
+    details: { machine: id, reason: 'no_address' },
+  });
 }
 
-function journalctl({
-  unit_name: unit,
-  lines,
-  since,
-  until,
-}: {
+interface What {
   unit_name: string;
   lines: number;
   since?: string;
   until?: string;
-}): [string, ...string[]] {
+}
+
+async function journalOf(
+  host: string,
+  what: What,
+  { shell, signal }: { shell: RemoteShell; signal: AbortSignal },
+): Promise<string> {
+  const options = { signal, timeoutMs: MACHINE_MS, maxOutputBytes: MOST_BYTES };
+  try {
+    return oldestFirst({ ...(await shell.run(host, journalctl(what), options)), maxBytes: MOST_BYTES });
+  } catch (error) {
+    throw refusedTime(error, what) ?? error;
+  }
+}
+
+function journalctl({ unit_name: unit, lines, since, until }: What): [string, ...string[]] {
   // Each option is one word: a unit's name may begin with a dash (-.mount), and so may a time (-2h).
   return [
     'journalctl',
@@ -129,17 +123,12 @@ function journalctl({
     '--no-pager',
     `--lines=${lines}`,
     '--output=short',
+    // Forwards, journalctl gives the first lines after `since`, and none at all when the last ones are after `until`;
+    // and of an output that is too long the newest lines would be lost.
+    '--reverse',
     ...(since === undefined ? [] : [`--since=${since}`]),
     ...(until === undefined ? [] : [`--until=${until}`]),
-    // Forwards, journalctl gives the first lines after `since`, and none at all when the last ones are after `until`.
-    ...(since === undefined && until === undefined ? [] : ['--reverse']),
   ];
-}
-
-/** Turns lines that are newest first around; the further lines of one entry are indented, and stay with it. */
-function oldestFirst(printed: string): string {
-  const entries = printed.split(/\n(?=\S)/).map((entry) => entry.replace(/\n$/, ''));
-  return printed === '' ? '' : `${entries.toReversed().join('\n')}\n`;
 }
 
 function together(
@@ -149,8 +138,8 @@ function together(
 ): string {
   signal.throwIfAborted();
   const failures = parts.flatMap((part) => (part.status === 'rejected' ? [part.reason as unknown] : []));
-  // With nothing read at all there is no answer to give.
-  if (failures.length === parts.length) throw failures[0];
+  // With nothing read at all there is no answer to give. What the caller can mend comes first.
+  if (failures.length === parts.length) throw failures.find(isCallersFault) ?? failures[0];
   return parts
     .map(
       (part, index) =>
@@ -162,4 +151,8 @@ function together(
 function reasonOf(error: unknown): string {
   if (error instanceof ActionError) return `[not read: ${error.code}: ${error.message}]\n`;
   throw error;
+}
+
+function isCallersFault(error: unknown): boolean {
+  return error instanceof ActionError && error.code === 'invalid_parameters';
 }

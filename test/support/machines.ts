@@ -21,6 +21,8 @@ export interface JournalEntry {
   message: string;
   /** Seconds since the epoch. */
   at: number;
+  /** Left out: all in one. */
+  boot?: string;
 }
 
 const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
@@ -64,11 +66,11 @@ export async function startMachines(
 
 /** Makes a journal file by way of the journal export format (systemd's "Journal Export Formats"). */
 async function writeJournal(file: string, entries: readonly JournalEntry[]): Promise<void> {
-  const text = entries.map(({ unit, message, at }, index) =>
+  const text = entries.map(({ unit, message, at, boot = '0123456789abcdef0123456789abcdef' }, index) =>
     [
       `__REALTIME_TIMESTAMP=${at * 1_000_000}`,
       `__MONOTONIC_TIMESTAMP=${1_000_000 + index}`,
-      '_BOOT_ID=0123456789abcdef0123456789abcdef',
+      `_BOOT_ID=${boot}`,
       '_MACHINE_ID=fedcba9876543210fedcba9876543210',
       '_HOSTNAME=core-1',
       '_PID=1',

@@ -1,0 +1,38 @@
+/** What journalctl itself says between entries: `-- Boot ID --` (once `-- Reboot --`), `-- Logs begin at ... --`. */
+const OWN_LINE = /^-- .* --$/;
+/** Of what it says on stderr, which may be much. */
+const MOST_NOTES = 3;
+const MOST_NOTE_CHARACTERS = 200;
+
+/**
+ * The entries that journalctl printed newest first (`--reverse --output=short`), oldest first. Its own lines are left
+ * out, as they are about what stands around them; where there is nothing else, they are the text, with what it said on
+ * stderr: that the login user may not read the journal, say.
+ *
+ * Of an output that was cut the oldest entries are missing, which the first line says. The last one that came is
+ * dropped, as a part of it may be missing, too.
+ */
+export function oldestFirst(printed: {
+  stdout: string;
+  stderr: string;
+  truncated: boolean;
+  maxBytes: number;
+}): string {
+  const { stdout, stderr, truncated, maxBytes } = printed;
+  // The further lines of an entry are indented, and stay with it.
+  const all = stdout.replace(/\n$/, '').split(/\n(?=\S)/);
+  const entries = (truncated ? all.slice(0, -1) : all).filter(
+    (entry) => entry !== '' && !OWN_LINE.test(entry),
+  );
+  if (entries.length === 0 && !truncated) return `${stdout}${notes(stderr)}`;
+  const mark = truncated ? [`[older lines are left out: there are more than ${maxBytes} bytes]`] : [];
+  return [...mark, ...entries.toReversed()].map((entry) => `${entry}\n`).join('');
+}
+
+function notes(stderr: string): string {
+  const lines = stderr
+    .split('\n')
+    .map((line) => line.trim().slice(0, MOST_NOTE_CHARACTERS))
+    .filter((line) => line !== '');
+  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MOST_NOTES).join(' ')}]\n`;
+}

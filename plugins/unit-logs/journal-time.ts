@@ -1,0 +1,59 @@
+import { string } from 'yup';
+import { ActionError } from '../../src/plugin.js';
+
+const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|months?|y|years?';
+const SPAN = `\\d{1,5} ?(${UNITS})( ?\\d{1,5} ?(${UNITS})){0,3}`;
+const CLOCK = '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d)?';
+/** journalctl refuses what is before 1970, and what is past counting in microseconds. */
+const DATE = '(19[7-9]\\d|20\\d\\d|21\\d\\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])';
+/** The points in time that journalctl takes (systemd.time(7)), and no others: nothing else of a caller's reaches it. */
+const JOURNAL_TIME = new RegExp(
+  [
+    `${DATE}( ${CLOCK})?( UTC)?`,
+    CLOCK,
+    'now|today|yesterday|tomorrow',
+    '@\\d{1,10}',
+    `[-+]${SPAN}`,
+    `${SPAN} ago`,
+  ]
+    .map((form) => `^(${form})$`)
+    .join('|'),
+);
+
+/** A point in time in one of the forms that journalctl takes. */
+export const journalTime = () =>
+  string()
+    .max(64)
+    .matches(
+      JOURNAL_TIME,
+      '${path} is not a time such as 2024-05-01 10:00, yesterday, -2h, 30 min ago or @1714500000',
+    );
+
+const BOUNDS = ['since', 'until'] as const;
+
+/**
+ * The error of a caller whose times have the right form and yet are none to journalctl: `99999y ago` is before 1970, and
+ * `since` may be after `until`, which only the machine's own time zone tells. Undefined for every other failure.
+ */
+export function refusedTime(
+  failure: unknown,
+  times: { since?: string; until?: string },
+): ActionError | undefined {
+  if (!(failure instanceof ActionError) || failure.code !== 'command_failed') return undefined;
+  const { details } = failure;
+  const said =
+    typeof details === 'object' && details !== null && 'stderr' in details ? String(details.stderr) : '';
+  const unread = /^Failed to parse timestamp: (.*)$/m.exec(said)?.[1];
+  const wrong = BOUNDS.filter(
+    (name) =>
+      times[name] !== undefined &&
+      (unread === times[name] || said.includes('--since= must be before --until=')),
+  );
+  if (wrong.length === 0) return undefined;
+  const message =
+    unread === undefined ? 'since is not before until' : `${unread} is not a time that journalctl takes`;
+  return new ActionError('invalid_parameters', message, {
+    details: { fields: wrong.map((name) => ({ field: `action_parameters.${name}`, message })) },
+    cause: failure,
+  });
+}
