@@ -56,7 +56,7 @@ test('the action that CONTRIBUTING.md shows is served from a folder of its own',
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ['--import=tsx', new URL('src/cli.ts', ROOT).pathname, 'actions', 'count_units', '--json'],
-    { env: { PATH: process.env.PATH, PLUGIN_PATHS: await contributingExample() } },
+    { env: { PATH: process.env.PATH, PLUGIN_PATHS: await contributingExample(t) } },
   );
   t.like(JSON.parse(stdout), { name: 'count_units', target: 'cluster' });
 });

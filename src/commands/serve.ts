@@ -8,6 +8,8 @@ import type { Catalogue } from '../runtime/catalogue.js';
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
+  // From the start on: a signal that nobody listens to would end the process without what is done at its exit.
+  const untilAsked = stopSignals();
   const log = Log.create(configuration.log);
   const { service, stop } =
     configuration.amqp === undefined && configuration.openaperture === undefined
@@ -18,7 +20,7 @@ export async function serve(source: ConfigurationSource): Promise<number> {
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
-  const failed = await untilToldToStop(log);
+  const failed = await Promise.race([untilAsked().then(() => false), untilUncaught(log).then(() => true)]);
   return (await stop()) && !failed ? 0 : 1;
 }
 
@@ -145,30 +147,36 @@ function firstCall(
 }
 
 /**
- * Resolves at the first signal to stop, or when something was thrown that nobody caught: then nobody knows what state the
- * process is in, so it finishes what it has and ends. A second signal ends the process at once.
- * @returns whether it failed
+ * Listens for the signals to stop. What it returns resolves at the first one from then on; any other, such as the second,
+ * or one while the service starts, ends the process at once.
  */
-async function untilToldToStop(log: Log): Promise<boolean> {
-  // What an action started and let go of: it fails alone, and its request is answered without it.
+function stopSignals(): () => Promise<void> {
+  let stop: (() => void) | undefined;
+  for (const [signal, number] of [
+    ['SIGTERM', 15],
+    ['SIGINT', 2],
+  ] as const) {
+    process.on(signal, () => {
+      if (stop === undefined) process.exit(128 + number);
+      stop();
+      stop = undefined;
+    });
+  }
+  return async () => new Promise((resolve) => (stop = resolve));
+}
+
+/**
+ * Resolves when something was thrown that nobody caught: then nobody knows what state the process is in, and it is to end
+ * with what it has. A promise that an action has let go of fails alone.
+ */
+async function untilUncaught(log: Log): Promise<void> {
   process.on('unhandledRejection', (error) =>
     log.error('a promise that nobody waits for was rejected', { error }),
   );
   return new Promise((resolve) => {
-    let asked = false;
     process.on('uncaughtException', (error) => {
       log.error('an error that nobody caught: the service ends', { error });
-      resolve(true);
+      resolve();
     });
-    for (const [signal, number] of [
-      ['SIGTERM', 15],
-      ['SIGINT', 2],
-    ] as const) {
-      process.on(signal, () => {
-        if (asked) process.exit(128 + number);
-        asked = true;
-        resolve(false);
-      });
-    }
   });
 }

@@ -75,7 +75,7 @@ export interface Sandbox {
 
 /**
  * Starts a pretend CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
- * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops.
+ * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops, or the process ends.
  *
  * Stop it when done; until then its sockets keep the process alive.
  */

@@ -1,6 +1,5 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { createServer, isIPv4, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerChannel } from 'ssh2';
 import type { Clock, Machine } from '../plugin.js';
@@ -15,6 +14,7 @@ import {
   type PretendMachine,
   pretendMachine,
 } from './pretend-machine.js';
+import { makeTemporaryFolder, type TemporaryFolder } from './temporary-folder.js';
 import { readWrappedCommand } from './wrapped-command.js';
 
 /** A command in the log. */
@@ -55,7 +55,7 @@ export class SshServer {
   /** Of the only key that is taken, in OpenSSH's format. */
   readonly privateKeyFile: string;
   readonly knownHostsFile: string;
-  readonly #folder: string;
+  readonly #folder: TemporaryFolder;
   readonly #setup: SshServerSetup;
   readonly #machines: ReadonlyMap<string, PretendMachine>;
   readonly #hostKeys: ReadonlyMap<string, KeyPair>;
@@ -64,11 +64,11 @@ export class SshServer {
   readonly #endpoints = new Endpoints((host) => this.#newServer(host));
   #port = 0;
 
-  private constructor(folder: string, setup: SshServerSetup) {
+  private constructor(folder: TemporaryFolder, setup: SshServerSetup) {
     this.#folder = folder;
     this.#setup = setup;
-    this.privateKeyFile = join(folder, 'id_ed25519');
-    this.knownHostsFile = join(folder, 'known_hosts');
+    this.privateKeyFile = join(folder.path, 'id_ed25519');
+    this.knownHostsFile = join(folder.path, 'known_hosts');
     this.#machines = machinesByAddress(setup);
     this.#hostKeys = new Map([...this.#machines.keys()].map((host) => [host, newKeyPair()]));
   }
@@ -78,7 +78,7 @@ export class SshServer {
    * (Linux has all of 127.0.0.0/8, others 127.0.0.1 alone).
    */
   static async start(setup: SshServerSetup): Promise<SshServer> {
-    const server = new SshServer(await mkdtemp(join(tmpdir(), 'fleet-manager-sandbox-')), setup);
+    const server = new SshServer(makeTemporaryFolder('fleet-manager-sandbox-'), setup);
     try {
       await server.#start();
       return server;
@@ -111,7 +111,7 @@ export class SshServer {
   /** Stops listening, cuts every connection and removes the files; the sandbox calls it. */
   async stop(): Promise<void> {
     this.#endpoints.stop();
-    await rm(this.#folder, { recursive: true, force: true });
+    await this.#folder.remove();
   }
 
   async #start(): Promise<void> {

@@ -78,8 +78,12 @@ export function startProgram(
   });
   running.add(child);
   t.teardown(async () => {
-    child.kill('SIGKILL');
+    // `serve` ends at the second signal, and leaves nothing behind as it does.
+    child.kill('SIGTERM');
+    child.kill('SIGINT');
+    const late = setTimeout(() => child.kill('SIGKILL'), 5_000);
     await ended;
+    clearTimeout(late);
   });
   const output = { stdout: '', stderr: '' };
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (output.stdout += chunk));

@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient } from '../../src/client/client.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
 import { type RunningCli, startCli } from './cli-process.js';
 
 const run = promisify(execFile);
@@ -54,12 +55,12 @@ async function waiting(t: ExecutionContext): Promise<{ PLUGIN_PATHS: string; let
 async function act(
   url: string,
   action: string,
-  headers: Record<string, string> = {},
+  request: { etcd_token?: string; action_parameters?: object } = {},
 ): Promise<{ status: number; body: unknown }> {
   const response = await fetch(`${url}/v1/actions/${action}`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...headers },
-    body: '{}',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(request),
   });
   return { status: response.status, body: await response.json() };
 }
@@ -84,6 +85,33 @@ test('with nothing configured serve runs a sandbox, whose first call works as pr
   const { code, stderr } = await cli.ended;
   t.is(code, 0, stderr);
   t.regex(stderr, /shut down clean=true/);
+});
+
+test('every action works in the sandbox, those on machines over SSH', async (t) => {
+  const { url } = await serveSandbox(t);
+  const answer = async (action: string, action_parameters: object = {}): Promise<unknown> => {
+    const { status, body } = await act(url, action, { etcd_token: 'sandbox', action_parameters });
+    t.is(status, 200, `${action}: ${JSON.stringify(body)}`);
+    return (body as { response_body: unknown }).response_body;
+  };
+  const [machine] = (await answer('list_machines')) as { id: string; primaryIP: string }[];
+  t.is(machine?.primaryIP, '127.0.0.1');
+  const unit_name = 'web@1.service';
+  t.like(await answer('list_units', { name: unit_name }), [{ name: unit_name, desiredState: 'launched' }]);
+  t.like(await answer('list_unit_states', { unit_name }), [
+    { name: unit_name, systemdActiveState: 'active' },
+  ]);
+  t.is(String(await answer('unit_logs', { unit_name, lines: 3 })).match(/^\w{3} \d\d .*$/gm)?.length, 3);
+  t.like(await answer('node_info', { nodes: ['127.0.0.1'] }), {
+    '127.0.0.1': { docker_disk_space_percent: 47, os: { id: 'coreos' }, errors: [] },
+  });
+  t.regex(String(await answer('restart_unit', { unit_name })), /was restarted/);
+  const { actions } = (await (await fetch(`${url}/v1/actions`)).json()) as { actions: { name: string }[] };
+  t.deepEqual(
+    actions.map(({ name }) => name),
+    ['list_machines', 'list_unit_states', 'list_units', 'node_info', 'restart_unit', 'unit_logs'],
+    'an action that is not called here',
+  );
 });
 
 test('the first call works as printed with a token, and with a plugin whose name comes first', async (t) => {
@@ -153,6 +181,36 @@ test('a second signal ends the service at once', async (t) => {
   cli.kill('SIGINT');
   t.is((await cli.ended).code, 130);
   t.is(await call, 'cut');
+});
+
+test('however the service in the sandbox ends, the keys of its machines are gone', async (t) => {
+  const { PLUGIN_PATHS } = await waiting(t);
+  const folder = await mkdtemp(join(tmpdir(), 'serve-'));
+  t.teardown(async () => rm(folder, { recursive: true }));
+  const left = async () => (await readdir(folder)).filter((name) => name.startsWith('fleet-manager-'));
+  const env = { TMPDIR: folder, PLUGIN_PATHS, SHUTDOWN_GRACE_SECONDS: '3600' };
+
+  const stopped = await serveSandbox(t, env);
+  t.is((await left()).length, 1);
+  stopped.cli.kill('SIGTERM');
+  t.is((await stopped.cli.ended).code, 0);
+  t.deepEqual(await left(), []);
+
+  const cut = await serveSandbox(t, env);
+  void act(cut.url, 'a_wait').catch(() => undefined);
+  await cut.cli.printed(/waiting begins/);
+  cut.cli.kill('SIGTERM');
+  await cut.cli.printed(/shutting down/);
+  t.is((await left()).length, 1);
+  cut.cli.kill('SIGTERM');
+  t.is((await cut.cli.ended).code, 143);
+  t.deepEqual(await left(), []);
+
+  const starting = await startCli(t, ['serve'], { env: { ...env, HTTP_PORT: '0' } });
+  await eventually('it has made its keys', async () => (await left()).length > 0, { withinMs: 60_000 });
+  starting.kill('SIGTERM');
+  await starting.ended;
+  t.deepEqual(await left(), []);
 });
 
 /** An action with this body, beside what else its module does. */
