@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { connect as openTcp, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'amqplib';
@@ -259,23 +261,45 @@ if (rabbitmqUrl !== undefined && hasServers) {
 
   test('nodes out of policy are told as forbidden and are not connected to', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
-    const { sandbox, env, client } = await world(t, rabbitmqUrl, {
-      ...machines.env,
-      ALLOWED_HOSTS: '127.0.0.1',
-    });
+    const [, other] = machines.servers;
+    const { env, client } = await world(t, rabbitmqUrl, { ...machines.env, ALLOWED_HOSTS: '127.0.0.1' });
     await startWorker(t, env);
-    const before = machines.servers[1]?.connections();
-    const info = (await client.call('node_info', {
-      parameters: { nodes: ['127.0.0.2', 'localhost', '::ffff:127.0.0.2'] },
-    })) as Record<string, { errors: string[] }>;
-    for (const node of ['127.0.0.2', '::ffff:127.0.0.2'])
+    for (const node of ['127.0.0.2', '::ffff:127.0.0.2', '::127.0.0.2', '0:0:0:0:0:ffff:7f00:2']) {
+      const info = await client.call('node_info', { parameters: { nodes: ['127.0.0.1', node] } });
+      t.truthy(info['127.0.0.1']?.disk);
       t.regex(String(info[node]?.errors), /^forbidden: /, node);
-    await sandbox.addCluster('elsewhere', {
-      members: ['a=http://127.0.0.2:2380', 'b=http://127.0.0.3:2380'],
+    }
+    // What connects there is counted: this alone was.
+    const socket = openTcp(Number(other?.port), '127.0.0.2');
+    t.teardown(() => socket.destroy());
+    await once(socket, 'connect');
+    await eventually('it is counted', () => Number(other?.connections()) > 0);
+    t.is(other?.connections(), 1);
+  });
+
+  test('a token whose members are out of policy is forbidden, and they are not connected to', async (t) => {
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, { ALLOWED_HOSTS: '127.0.0.1' });
+    let connections = 0;
+    const listener = createServer((socket) => {
+      connections += 1;
+      socket.destroy();
     });
-    const error = failure(await t.throwsAsync(client.call('list_machines', { cluster: 'elsewhere' })));
-    t.is(error?.code, 'forbidden');
-    t.is(machines.servers[1]?.connections(), before);
+    t.teardown(() => listener.close());
+    await once(listener.listen(sandbox.fleetPort, '127.0.0.2'), 'listening');
+    await startWorker(t, env);
+    for (const [token, member] of [
+      ['elsewhere', 'http://127.0.0.2:2380'],
+      ['mapped', 'http://[::ffff:127.0.0.2]:2380'],
+    ] as const) {
+      await sandbox.addCluster(token, { members: [`a=${member}`] });
+      for (const action of ['list_machines', 'node_info']) {
+        const error = failure(await t.throwsAsync(client.call(action, { cluster: token })));
+        t.is(error?.code, 'forbidden', `${action} ${member}`);
+      }
+    }
+    t.is(connections, 0);
+    await once(openTcp(sandbox.fleetPort, '127.0.0.2').end(), 'close');
+    t.is(connections, 1);
   });
 
   for (const signal of ['SIGKILL', 'SIGTERM'] as const) {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import ssh2 from 'ssh2';
 import { ActionError } from '../../src/action-error.js';
+import { HostPolicy } from '../../src/network/connection-policy.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -448,17 +449,21 @@ testWithSshd('the next address is tried when one does not answer', async (t) => 
   t.is((await shell.run('node1', ['echo', 'hi'], calm())).stdout, 'hi\n');
 });
 
-test('where policy forbids a host no connection is made', async (t) => {
+test('where policy forbids the address that a name resolves to, no connection is made', async (t) => {
   let connections = 0;
-  const port = await listen(t, () => (connections += 1));
-  const policy = {
-    resolve: async () => {
-      throw new ActionError('forbidden', 'not there');
-    },
+  const port = await listen(t, (socket) => {
+    connections += 1;
+    socket.destroy();
+  });
+  const codeUnder = async (allowed: string[] | undefined) => {
+    const policy = new HostPolicy(allowed, async () => [{ address: '127.0.0.1' }]);
+    return (await errorOf(plainShell(t, { port, policy }).run('node1.example.com', ['true'], calm()))).code;
   };
-  const shell = plainShell(t, { port, policy });
-  t.is((await errorOf(shell.run('127.0.0.1', ['true'], calm()))).code, 'forbidden');
+  for (const allowed of [undefined, [], ['*.example.com'], ['0.0.0.0/0', '::/0'], ['127.0.0.2']])
+    t.is(await codeUnder(allowed), 'forbidden', String(allowed));
   t.is(connections, 0);
+  t.is(await codeUnder(['127.0.0.0/8']), 'host_unreachable');
+  t.is(connections, 1);
 });
 
 test('a name that policy gives in place of an address is not looked up', async (t) => {
