@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { Slots } from '../../src/ssh/slots.js';
@@ -68,6 +69,19 @@ testWithSshd('one host has one connection, however its address is written', asyn
     t.is((await shell.run(host, ['echo', host], calm())).stdout, `${host}\n`);
   t.is(sshd.connections(), 1);
 });
+
+const hasIPv6 = Object.values(networkInterfaces()).some((each) =>
+  each?.some(({ address }) => address === '::1'),
+);
+if (hasIPv6) {
+  testWithSshd('a host is reached by its IPv6 address, in any way to write it', async (t) => {
+    const sshd = await ownSshd(t, { address: '::1' });
+    const shell = await shellFor(t, [sshd]);
+    for (const host of ['0:0:0:0:0:0:0:1', '::1'])
+      t.is((await shell.run(host, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.is(sshd.connections(), 1);
+  });
+}
 
 testWithSshd('at most four commands run on one host at once', async (t) => {
   const sshd = await ownSshd(t);
