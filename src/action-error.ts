@@ -41,7 +41,7 @@ export const ERROR_CODES = {
   host_unreachable: service(502, 'A machine cannot be reached by SSH.', true),
   host_key_refused: service(
     502,
-    "A machine's host key is unknown, changed or revoked; nothing was run there.",
+    "A machine's host key is unknown, changed, revoked or of no accepted type; nothing was run there.",
   ),
   login_refused: service(502, 'A machine did not let the service in.'),
   command_failed: service(
