@@ -15,16 +15,16 @@ const MAX_COMMAND_BYTES = 120 * 1024;
  * watcher that waits for its end sends TERM. `timeout` leads a process group of its own: it passes the signal on to
  * all of it, follows up with KILL, and is the last resort where the end of stdin never gets here.
  *
- * - The command does not get fd 3, and the shells let go of stdout and stderr: the channel closes with the command.
- * - stderr is put aside before `wait`, as bash reports there which signal ended a job.
+ * - Only the command gets stdout and stderr, which are kept for it on fd 4 and 5: the channel closes with it, and bash,
+ *   which reports on stderr which signal ended a job, has nowhere to report to, however soon that was.
  * - Whatever the command left running in its group is killed, or it would hold the channel open.
  */
-const SCRIPT = `exec 3<&0 </dev/null
-timeout -k ${TERM_TO_KILL_SECONDS} "$@" 3<&- &
+const SCRIPT = `exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
+timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
 command=$!
-( while read -r line <&3; do :; done; kill -s TERM "$command" ) >/dev/null 2>&1 &
+( while read -r line <&3; do :; done; kill -s TERM "$command" ) 4>&- 5>&- &
 watcher=$!
-exec >/dev/null 2>&1 3<&-
+exec 3<&- 4>&- 5>&-
 wait "$command"
 status=$?
 kill -s KILL -- "-$command"
