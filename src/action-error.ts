@@ -50,7 +50,7 @@ export const ERROR_CODES = {
   ),
   discovery_unreachable: service(502, 'The discovery service could not be reached.', true),
   service_unavailable: service(503, 'No service takes requests: no broker, or no queue.', true),
-  timeout: service(504, 'The deadline passed; the work was stopped.', true),
+  timeout: service(504, 'The deadline passed: a read was stopped, a change had not begun.', true),
   cancelled: service(503, 'The work was stopped before it was done, most often by a shutdown.', true),
   outcome_unknown: service(500, 'A change may or may not have been made; look before trying again.'),
   answer_too_large: service(500, 'The answer is larger than this service sends; ask for less.'),

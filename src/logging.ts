@@ -16,10 +16,12 @@ export interface LogOptions {
 export class Log implements RequestLog {
   readonly #logger: winston.Logger;
   readonly #fields: Readonly<Record<string, unknown>>;
+  readonly #outer: Log | undefined;
 
-  private constructor(logger: winston.Logger, fields: Readonly<Record<string, unknown>>) {
+  private constructor(logger: winston.Logger, fields: Readonly<Record<string, unknown>>, outer?: Log) {
     this.#logger = logger;
     this.#fields = fields;
+    this.#outer = outer;
   }
 
   static create({ level, format, stream = process.stderr }: LogOptions): Log {
@@ -32,7 +34,12 @@ export class Log implements RequestLog {
 
   /** A log whose every line bears these fields too. */
   with(fields: Record<string, unknown>): Log {
-    return new Log(this.#logger, { ...this.#fields, ...fields });
+    // Put together only for a line that is written: most requests write one.
+    return new Log(this.#logger, fields, this);
+  }
+
+  #allFields(): Readonly<Record<string, unknown>> {
+    return this.#outer === undefined ? this.#fields : { ...this.#outer.#allFields(), ...this.#fields };
   }
 
   debug(message: string, fields?: Record<string, unknown>): void {
@@ -54,7 +61,7 @@ export class Log implements RequestLog {
   #write(level: LogLevel, message: string, fields?: Record<string, unknown>): void {
     if (!this.#logger.isLevelEnabled(level)) return;
     const time = new Date().toISOString();
-    const line = { time, level, message, ...this.#fields, ...fields };
+    const line = { time, level, message, ...this.#allFields(), ...fields };
     // A field of one of these names must not change what is said.
     line.time = time;
     line.level = level;

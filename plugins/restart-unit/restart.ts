@@ -5,6 +5,7 @@ import {
   type FleetTransport,
   isGlobalUnit,
   type RequestLog,
+  withTimeLimit,
 } from '../../src/plugin.js';
 import { hasFailed, isStopped, isUp, type Observation, told } from './observation.js';
 import { unmetRequirements, writtenRequirements } from './scheduling.js';
@@ -176,7 +177,9 @@ async function setState(
   state: 'loaded' | 'launched',
   { fleet, cluster, clock }: RestartParts,
 ): Promise<undefined> {
-  await within(CALL_MS, clock, async (signal) => fleet.setDesiredState(cluster, name, state, { signal }));
+  await withTimeLimit(limitOf(clock), async (signal) =>
+    fleet.setDesiredState(cluster, name, state, { signal }),
+  );
 }
 
 /** Whether fleet may have done what it was told, or not. */
@@ -265,7 +268,7 @@ async function observe(
  * @throws ActionError `unit_not_found` when the unit is gone
  */
 async function observeIfPossible(name: string, parts: RestartParts): Promise<Observation | undefined> {
-  const seen = await within(CALL_MS, parts.clock, async (signal) =>
+  const seen = await withTimeLimit(limitOf(parts.clock), async (signal) =>
     observe(name, { ...parts, signal }),
   ).catch((error: unknown) => {
     parts.log.debug('the unit could not be looked at', { reason: reasonOf(error) });
@@ -278,16 +281,8 @@ async function observeIfPossible(name: string, parts: RestartParts): Promise<Obs
   );
 }
 
-/** @throws ActionError `timeout` when the work takes longer */
-async function within<T>(ms: number, clock: Clock, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const limit = new AbortController();
-  const late = new ActionError('timeout', `fleet did not answer within ${seconds(ms)}`);
-  const cancel = clock.after(ms, () => limit.abort(late));
-  try {
-    return await work(limit.signal);
-  } finally {
-    cancel();
-  }
+function limitOf(clock: Clock) {
+  return { ms: CALL_MS, message: `fleet did not answer within ${seconds(CALL_MS)}`, clock };
 }
 
 function reasonOf(error: unknown): string {

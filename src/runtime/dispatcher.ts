@@ -5,6 +5,7 @@ import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.j
 import { ClusterBreaker } from './cluster-breaker.js';
 import { FairQueue } from './fair-queue.js';
 import type { FieldProblem } from './parameters.js';
+import { StopOrder } from './stop-order.js';
 
 /** A request as it enters the runtime; what a caller wrote is `unknown` until it has been checked here. */
 export interface Request {
@@ -89,7 +90,7 @@ interface Job {
   readonly lane: string;
   readonly log: RequestLog;
   readonly arrivedAt: number;
-  readonly abort: AbortController;
+  readonly order: StopOrder;
   readonly done: (outcome: Outcome) => void;
   begunAt: number | undefined;
   cancelDeadline: () => void;
@@ -207,7 +208,7 @@ export class Dispatcher {
         lane,
         log: bound,
         arrivedAt,
-        abort: new AbortController(),
+        order: new StopOrder(),
         done,
         begunAt: undefined,
         cancelDeadline: this.#options.clock.after(timeoutMs, () => this.#deadline(job, timeoutMs)),
@@ -299,8 +300,8 @@ export class Dispatcher {
       };
       job.stop = (reason) => {
         // Told once: at its deadline, or at shutdown, whichever comes first.
-        if (job.abort.signal.aborted) return;
-        job.abort.abort(reason);
+        if (job.order.given) return;
+        job.order.give(reason);
         if (job.action.description.effect === 'read') reject(reason);
         else cancel = this.#options.clock.after(SETTLE_MS, giveUp);
       };
@@ -310,17 +311,25 @@ export class Dispatcher {
     });
   }
 
-  async #work({ action, parameters, cluster, abort, log, request, lane }: Job): Promise<unknown> {
-    const { signal } = abort;
+  async #work({ action, parameters, cluster, order, log, request, lane }: Job): Promise<unknown> {
     try {
-      return await action.run({ parameters, cluster, signal, log, id: request.id });
+      return await action.run({
+        parameters,
+        cluster,
+        // Made only when it is asked for: a signal is a large part of what a small request costs.
+        get signal() {
+          return order.signal;
+        },
+        log,
+        id: request.id,
+      });
     } catch (error) {
       if (cluster !== undefined && error instanceof ActionError) {
         if (error.code === 'cluster_unreachable') this.#breaker.unreachable(lane);
         else if (!SAYS_NOTHING_OF_THE_CLUSTER.has(error.code)) this.#breaker.reached(lane);
       }
       // What a handler throws because it was told to stop is told by the reason it was stopped for.
-      throw signal.aborted && !(error instanceof ActionError) ? signal.reason : error;
+      throw order.given && !(error instanceof ActionError) ? order.reason : error;
     }
   }
 
