@@ -1,6 +1,7 @@
 import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
 import { batchWrites } from './batched-writes.js';
+import { brokerLogin } from './broker-login.js';
 import { LastingFault } from '../logging.js';
 import type { Clock, RequestLog } from '../plugin.js';
 
@@ -270,6 +271,7 @@ export class Session {
     });
     const connecting = connect(withHeartbeat(broker.url), {
       ...tls,
+      ...brokerLogin(broker.url),
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
       clientProperties: { connection_name: name },

@@ -1,3 +1,4 @@
+import { connect as amqpConnect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
 import {
@@ -7,6 +8,7 @@ import {
   Session,
   withoutCredentials,
 } from '../../src/messaging/session.js';
+import { listenForLogins } from '../support/amqp-handshake.js';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { logLines } from '../support/log-lines.js';
@@ -163,4 +165,31 @@ test('a closed session connects no more, and who waits for it is let go by the s
 test('an address is shown without what opens it', (t) => {
   t.is(withoutCredentials('amqps://user:p%40ss@host:5671/vhost?heartbeat=5'), 'amqps://host:5671/vhost');
   t.is(withoutCredentials('nonsense with secrets'), '(not a URL)');
+});
+
+test('a session logs in as the URL says, in any alphabet, and as guest when it says nothing', async (t) => {
+  const { port, logins } = await listenForLogins(t);
+  const session = new Session({
+    connect: amqpConnect,
+    brokers: async () =>
+      ['j%C3%BCrgen:p%C3%A4ss@', ':@', '100%:%@', ''].map((login) => ({
+        url: `amqp://${login}127.0.0.1:${port}/v%C3%B6`,
+      })),
+    name: 'test',
+    onLive: async () => {},
+    clock: new LeapingClock(),
+    log: logLines().log,
+  });
+  session.start();
+  t.teardown(async () => session.close());
+  await eventually('each was tried', () => logins.length >= 4);
+  t.deepEqual(
+    logins.slice(0, 4).map(({ user, password, virtualHost }) => [user, password, virtualHost]),
+    [
+      ['jürgen', 'päss', 'vö'],
+      ['', '', 'vö'],
+      ['100%', '%', 'vö'],
+      ['guest', 'guest', 'vö'],
+    ],
+  );
 });
