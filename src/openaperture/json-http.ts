@@ -1,7 +1,7 @@
 import ky, { type Options } from 'ky';
 import { Agent } from 'undici';
 import { HttpFailure } from '../network/http-client.js';
-import { linkSignals } from './linked-signal.js';
+import { linkSignals } from '../linked-signal.js';
 
 const CONNECT_TIMEOUT_MS = 3_000;
 const MAX_BODY_BYTES = 32 * 1024 * 1024;

@@ -6,7 +6,7 @@ import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import { stringifyExactly } from './exact-json.js';
 import { JsonHttp, type JsonResponse } from './json-http.js';
-import { linkSignals } from './linked-signal.js';
+import { linkSignals } from '../linked-signal.js';
 import {
   type Broker,
   type BrokerConnection,
