@@ -2,19 +2,9 @@ import { getEventListeners } from 'node:events';
 import test from 'ava';
 import { linkSignals } from '../src/linked-signal.js';
 import { untilAborted } from '../src/until-aborted.js';
+import { warningsDuring } from './support/warnings.js';
 
 const never = new Promise<string>(() => {});
-
-/** What Node warns of while something is done. */
-async function warningsDuring(work: () => Promise<unknown>): Promise<string[]> {
-  const warnings: string[] = [];
-  const heard = (warning: Error) => warnings.push(warning.name);
-  process.on('warning', heard);
-  await work();
-  await new Promise(setImmediate);
-  process.off('warning', heard);
-  return warnings;
-}
 
 test('a promise that settles first is what counts', async (t) => {
   const { signal } = new AbortController();

@@ -3,12 +3,15 @@ import { Codecs } from '../messaging/codec/codecs.js';
 import { jsonCodec } from '../messaging/codec/json.js';
 import { Publisher } from '../messaging/publisher.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
+import { linkSignals } from '../linked-signal.js';
 import type { Clock } from '../plugin.js';
+import { untilAborted } from '../until-aborted.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
   closedError,
   DEFAULT_TIMEOUT_MS,
+  encoded,
   FleetManagerError,
   lostError,
   requestBodyOf,
@@ -57,36 +60,34 @@ export class AmqpRoute implements Route {
     if (this.#closed.signal.aborted) throw closedError();
     const id = randomUUID();
     const deadline = this.#clock.now() + timeoutMs;
-    const done = new AbortController();
+    const link = linkSignals(...(signal === undefined ? [] : [signal]), this.#closed.signal);
     const answer = new Promise<AnswerEnvelope>((answered, failed) => {
       // Registered before anything is sent: an answer can be faster than the confirmation of its request.
       this.#pending.set(id, { answered, failed });
     });
     const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () =>
-      this.#pending.get(id)?.failed(this.#late(timeoutMs)),
+      link.abort(this.#late(timeoutMs)),
     );
-    const stop = () => this.#pending.get(id)?.failed(signal?.reason);
-    signal?.addEventListener('abort', stop, { once: true });
-    this.#send(id, action, options, deadline, done.signal).catch((error: unknown) =>
+    this.#send(id, action, options, deadline, link.signal).catch((error: unknown) =>
       this.#pending.get(id)?.failed(error),
     );
-    this.#calls.add(answer);
+    const call = untilAborted(answer, link.signal);
+    this.#calls.add(call);
     try {
-      return await answer;
+      return await call;
     } finally {
-      this.#calls.delete(answer);
+      this.#calls.delete(call);
       this.#pending.delete(id);
       cancelTimeout();
-      signal?.removeEventListener('abort', stop);
-      done.abort(new Error('the call has ended'));
+      link.unlink();
+      link.abort(new Error('the call has ended'));
     }
   }
 
   /** Removes the reply queue too. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
-    this.#closed.abort();
-    for (const call of this.#pending.values()) call.failed(closedError());
+    this.#closed.abort(closedError());
     await this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue)).catch(() => {});
     await this.#session.close();
   }
@@ -133,13 +134,14 @@ export class AmqpRoute implements Route {
     deadline: number,
     ended: AbortSignal,
   ): Promise<void> {
-    const content = jsonCodec.encode({
+    const envelope = {
       queue_name: '',
       id: null,
       status: 'not_started',
       request_body: requestBodyOf(action, options),
       response_body: null,
-    });
+    };
+    const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
       const live = await this.#session.whenLive(ended);
       const left = Math.max(1, Math.ceil(deadline - this.#clock.now()));

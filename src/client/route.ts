@@ -60,6 +60,19 @@ export function lostError(): FleetManagerError {
   );
 }
 
+/**
+ * A request as it goes out.
+ * @throws FleetManagerError `invalid_request` when there is no form in which what it holds can be sent
+ */
+export function encoded(encode: () => Buffer): Buffer {
+  try {
+    return encode();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FleetManagerError('invalid_request', `the request cannot be encoded: ${reason}`);
+  }
+}
+
 /** The `request_body` of a call. */
 export function requestBodyOf(action: string, { cluster, parameters }: CallOptions): Record<string, unknown> {
   return {

@@ -10,7 +10,7 @@ import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './enve
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
 import type { LiveConnection } from './session.js';
 import { UnpublishableError } from './publisher.js';
-import { errorQueueOf } from './topology.js';
+import { errorQueueOf } from './queues.js';
 
 export interface IntakeOptions {
   queue: string;

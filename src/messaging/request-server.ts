@@ -3,7 +3,7 @@ import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
 import type { PublishSurely } from './reply-channel.js';
 import { type LiveConnection, Session, type SessionOptions } from './session.js';
-import { ensureQueues, requireExchange } from './topology.js';
+import { ensureQueues, requireExchange } from './queues.js';
 
 export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'> {
   queue: string;

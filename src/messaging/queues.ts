@@ -29,15 +29,24 @@ async function ensureQueue(live: LiveConnection, queue: string, options: Options
   if (!exists) await live.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
+/** The broker that one is connected to has no such exchange. */
+export class MissingExchange extends Error {
+  override readonly name = 'MissingExchange';
+
+  constructor(exchange: string) {
+    super(`the broker has no exchange ${exchange}`);
+  }
+}
+
 /**
  * Makes sure that an exchange is there: publishing to one that is not would close the channel, and so cost the connection.
- * @throws Error that names it
+ * @throws MissingExchange
  */
 export async function requireExchange(live: LiveConnection, exchange: string): Promise<void> {
   await live
     .probe(async (channel) => channel.checkExchange(exchange))
     .catch((error: unknown) => {
-      throw isNotFound(error) ? new Error(`the broker has no exchange ${exchange}`) : error;
+      throw isNotFound(error) ? new MissingExchange(exchange) : error;
     });
 }
 
