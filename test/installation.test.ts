@@ -33,7 +33,11 @@ interface World {
 }
 
 /** An installation with a broker, and one that stands in for it where one is given. */
-async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0): Promise<World> {
+async function world(
+  t: ExecutionContext,
+  urls: readonly string[],
+  { answerMs = 0, without }: { answerMs?: number; without?: 'queue' | 'exchange' } = {},
+): Promise<World> {
   const manager = await StandInManager.start(t);
   const sandbox = await startSandbox({ delays: { answer: answerMs } });
   t.teardown(async () => sandbox.stop());
@@ -46,7 +50,7 @@ async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0)
     failoverBrokerId: connections.length > 1 ? FAILOVER_BROKER_ID : null,
   });
   if (connections[1] !== undefined) manager.addBroker(FAILOVER_BROKER_ID, { connections: connections[1] });
-  for (const url of urls) await prepareBroker(t, url, exchange, queue);
+  for (const url of urls) await prepareBroker(t, url, { exchange, queue, without });
   const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
   const env = {
     MANAGER_URL: managerUrl,
@@ -78,8 +82,11 @@ async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0)
 async function prepareBroker(
   t: ExecutionContext,
   url: string,
-  exchange: string,
-  queue: string,
+  {
+    exchange,
+    queue,
+    without,
+  }: { exchange: string; queue: string; without: 'queue' | 'exchange' | undefined },
 ): Promise<void> {
   const on = async (work: (connection: ChannelModel) => Promise<void>) => {
     const connection = await connect(url);
@@ -87,9 +94,10 @@ async function prepareBroker(
     await connection.close();
   };
   await on(async (connection) => {
+    if (without === 'exchange') return;
     const channel = await connection.createChannel();
     await channel.assertExchange(exchange, 'topic', { durable: true });
-    for (const name of [queue, 'system_modules']) {
+    for (const name of without === 'queue' ? ['system_modules'] : [queue, 'system_modules']) {
       const bound = name === queue ? queue : `${queue}_${name}`;
       const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
       await channel.assertQueue(bound, options);
@@ -135,11 +143,28 @@ if (rabbitmqUrl !== undefined) {
       units.map(({ name }) => name),
       ['web@1.service'],
     );
-    t.is(manager.records.size, 0);
+    await eventually('the records are deleted', () => manager.records.size === 0);
+  });
+
+  test('on a broker where its queue was not made beforehand, callers through the Manager reach the service', async (t) => {
+    const { sandbox, env, client } = await world(t, [rabbitmqUrl], { without: 'queue' });
+    await startWorker(t, env);
+    const machines = await client.call('list_machines', { cluster: sandbox.token });
+    t.deepEqual(machines, sandbox.cluster.machines as never);
+  });
+
+  test('on a broker without its exchange, the service tells so once', async (t) => {
+    const { env, client, exchange } = await world(t, [rabbitmqUrl], { without: 'exchange' });
+    const worker = await startWorker(t, env);
+    const error = await t.throwsAsync(client.call('list_machines'), { instanceOf: FleetManagerError });
+    t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
+    const told = worker.lines.filter(({ reason }) => /no exchange/.test(String(reason)));
+    t.is(told.length, 1);
+    t.regex(String(told[0]?.message), /was made, but could not be bound/);
   });
 
   test('an answer waits for a Manager that is away, its request unacknowledged, and no more are taken', async (t) => {
-    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], 300);
+    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], { answerMs: 300 });
     const worker = await startWorker(t, env);
     const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: 60_000 });
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
@@ -237,7 +262,7 @@ if (rabbitmqUrl !== undefined) {
       Promise<OwnBroker>,
       Promise<OwnBroker>,
     ]);
-    const { sandbox, env, client } = await world(t, [first.url, second.url], 200);
+    const { sandbox, env, client } = await world(t, [first.url, second.url], { answerMs: 200 });
     const worker = await startWorker(t, { ...env, CONCURRENCY: '4' });
     const call = async () =>
       client.call('list_machines', { cluster: sandbox.token, timeoutMs: 100_000, resend: true });

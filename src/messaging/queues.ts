@@ -1,4 +1,6 @@
 import type { Options } from 'amqplib';
+import type { RequestLog } from '../plugin.js';
+import type { Destination } from './publisher.js';
 import type { LiveConnection } from './session.js';
 
 /** The queue that takes what is no request. */
@@ -6,18 +8,46 @@ export function errorQueueOf(queue: string): string {
   return `${queue}_error`;
 }
 
-/**
- * Makes sure that the queue and its error queue are there. A queue that exists is used as it is: declaring it with
- * other arguments would be refused by the broker (406), and the operator who made it had a reason.
- */
-export async function ensureQueues(live: LiveConnection, queue: string): Promise<void> {
-  const errors = errorQueueOf(queue);
-  await ensureQueue(live, errors, { durable: true });
-  await ensureQueue(live, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
+export interface QueueOptions {
+  queue: string;
+  /** Where a queue that had to be made is bound, so that callers who know no queues reach it; nowhere by default. */
+  bindings?: (queue: string, on: LiveConnection) => Promise<readonly Destination[]>;
+  log: RequestLog;
 }
 
-async function ensureQueue(live: LiveConnection, queue: string, options: Options.AssertQueue): Promise<void> {
-  const exists = await live
+/**
+ * Makes sure that the queue and its error queue are there. A queue that exists is used as it is, bindings included:
+ * declaring it with other arguments would be refused by the broker (406), and the operator who made it had a reason.
+ */
+export async function ensureQueues(
+  live: LiveConnection,
+  { queue, bindings = async () => [], log }: QueueOptions,
+): Promise<void> {
+  const errors = errorQueueOf(queue);
+  if (!(await hasQueue(live, errors))) await makeQueue(live, errors, { durable: true });
+  if (await hasQueue(live, queue)) return;
+  // Asked for first: a queue that is there, but not bound, would be left so.
+  const wanted = await bindings(queue, live);
+  await makeQueue(live, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
+  for (const { exchange, routingKey } of wanted) {
+    try {
+      await requireExchange(live, exchange);
+      await live.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
+    } catch (error) {
+      if (!(error instanceof MissingExchange)) throw error;
+      log.warn(
+        `the queue ${queue} was made, but could not be bound: make the exchange, and bind the queue to it`,
+        {
+          reason: error.message,
+          routing_key: routingKey,
+        },
+      );
+    }
+  }
+}
+
+async function hasQueue(live: LiveConnection, queue: string): Promise<boolean> {
+  return live
     .probe(async (channel) => channel.checkQueue(queue))
     .then(
       () => true,
@@ -26,7 +56,10 @@ async function ensureQueue(live: LiveConnection, queue: string, options: Options
         throw error;
       },
     );
-  if (!exists) await live.probe(async (channel) => channel.assertQueue(queue, options));
+}
+
+async function makeQueue(live: LiveConnection, queue: string, options: Options.AssertQueue): Promise<void> {
+  await live.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
 /** The broker that one is connected to has no such exchange. */

@@ -1,3 +1,4 @@
+import type { Destination } from '../messaging/publisher.js';
 import type { ReplyChannel, PublishSurely } from '../messaging/reply-channel.js';
 import type { BrokerAddress } from '../messaging/session.js';
 import type { Clock, RequestLog } from '../plugin.js';
@@ -55,6 +56,14 @@ export class Installation {
 
   readonly brokers = async (): Promise<readonly BrokerAddress[]> =>
     this.#topology.brokers({ signal: new AbortController().signal });
+
+  /** Where a queue of the exchange is bound, on the broker of a connection. */
+  readonly bindings = async (
+    queue: string,
+    { preferred }: { preferred: boolean },
+  ): Promise<readonly Destination[]> => [
+    await this.#topology.destination(queue, { preferred, signal: new AbortController().signal }),
+  ];
 
   /** To be called when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
