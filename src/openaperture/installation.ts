@@ -71,7 +71,7 @@ export class Installation {
   readonly unhandled = (failure: UnhandledFailure): void => this.#events.unhandled(failure);
 
   replies(flow: { pause: () => void; resume: () => void }): ReplyChannel[] {
-    return [new RecordReplyChannel({ ...this.#parts, ...flow, manager: this.manager })];
+    return [new RecordReplyChannel({ ...this.#settings, ...this.#parts, ...flow, manager: this.manager })];
   }
 
   /** Registers with the Overseer and begins to send heartbeats. */

@@ -91,6 +91,23 @@ export function readRecord(json: string): RpcRecord {
   };
 }
 
+/** Whether a record holds the answer to its request. */
+export function isAnswered<R extends RpcRecord>(record: R): record is R & { status: 'completed' | 'error' } {
+  return record.status === 'completed' || record.status === 'error';
+}
+
+/**
+ * Whether a record, in whatever state, holds the answer to its request. Callers have written the rest of it: what cannot
+ * be read holds none.
+ */
+export function readIsAnswered(json: string): boolean {
+  try {
+    return isAnswered(readRecord(json));
+  } catch {
+    return false;
+  }
+}
+
 /**
  * Reads an answer that need not hold anything, but is not somebody else's either: a proxy shows its own page when the
  * Manager is away.

@@ -1,5 +1,5 @@
 import type { Clock } from '../plugin.js';
-import type { ManagerId, RpcRecord } from './manager-answers.js';
+import { isAnswered, type ManagerId, type RpcRecord } from './manager-answers.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 
@@ -65,10 +65,6 @@ export class RecordCaller {
   async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {
     await this.#options.manager.deleteRecord(id, { signal });
   }
-}
-
-function isAnswered(record: RpcRecord): record is RecordedAnswer {
-  return record.status === 'completed' || record.status === 'error';
 }
 
 async function unlessTemporary<T>(lookup: Promise<T>): Promise<T | undefined> {
