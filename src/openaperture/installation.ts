@@ -82,7 +82,9 @@ export class Installation {
       manager: this.manager,
       publish: async (queue, body, signal) => {
         const to = await this.#topology.destination(queue, { preferred: onPreferred(), signal });
-        return publish(to, body, { persistent: true }, { signal });
+        const outcome = await publish(to, body, { persistent: true }, { signal });
+        if (outcome === 'unroutable')
+          throw new Error(`no queue is bound to ${to.exchange} by ${to.routingKey}`);
       },
       running: () => running().map((each) => ({ ...each, cluster: each.cluster?.hash })),
     });
