@@ -1,4 +1,4 @@
-import { HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';

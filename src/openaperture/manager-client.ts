@@ -1,4 +1,4 @@
-import { HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from './backoff.js';
