@@ -1,5 +1,6 @@
 import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
+import { backoffMs } from '../backoff.js';
 import { batchWrites } from './batched-writes.js';
 import { brokerLogin } from './broker-login.js';
 import { LastingFault } from '../logging.js';
@@ -53,10 +54,13 @@ export class LiveConnection {
   readonly #lost = new AbortController();
   /** Whether it is to the broker that is wanted, not to one that stands in for it. */
   readonly preferred: boolean;
+  /** The broker's address, as it may be shown. */
+  readonly broker: string;
 
-  constructor(connection: ChannelModel, preferred = true) {
+  constructor(connection: ChannelModel, { url, preferred = true }: BrokerAddress) {
     this.#connection = connection;
     this.preferred = preferred;
+    this.broker = withoutCredentials(url);
     let cause: unknown;
     connection.on('error', (error: unknown) => (cause = error));
     connection.on('close', (error?: unknown) =>
@@ -127,7 +131,8 @@ export class Session {
   readonly #preferredAway: LastingFault;
   readonly #blocked: LastingFault;
   #live: LiveConnection | undefined;
-  #lastError: unknown;
+  /** The latest fault, as it is told. */
+  #lastFault: { reason: string; broker?: string } | undefined;
   #waiters = new Set<(live: LiveConnection) => void>();
   #ended: Promise<void> = Promise.resolve();
 
@@ -154,7 +159,7 @@ export class Session {
 
   /** Why there is no connection. */
   get lastError(): string {
-    return this.#lastError === undefined ? 'not connected yet' : reasonOf(this.#lastError);
+    return this.#lastFault?.reason ?? 'not connected yet';
   }
 
   /** The next connection that is ready; rejects when the signal is aborted first. */
@@ -184,15 +189,14 @@ export class Session {
 
   async #keepConnected(): Promise<void> {
     const { clock } = this.#options;
-    for (let attempt = 0; !this.#closed.signal.aborted; attempt++) {
+    for (let failed = 1; !this.#closed.signal.aborted; failed++) {
       const since = clock.now();
-      const first = await this.#connectToAny(await this.#brokers(), this.#away);
+      const first = await this.#connectToAny(await this.#brokers(this.#away), this.#away);
       if (first !== undefined) {
         await this.#stayOn(first);
-        if (clock.now() - since > PROVEN_MS) attempt = 0;
+        if (clock.now() - since > PROVEN_MS) failed = 1;
       }
-      const wait = Math.random() * Math.min(BACKOFF.mostMs, BACKOFF.firstMs * 2 ** Math.min(attempt, 10));
-      await clock.sleep(wait, { signal: this.#closed.signal }).catch(() => {});
+      await clock.sleep(backoffMs(failed, BACKOFF), { signal: this.#closed.signal }).catch(() => {});
     }
   }
 
@@ -225,7 +229,7 @@ export class Session {
       await Promise.race([lost, sleep]);
       waited.abort();
       if (live.lost.aborted || this.#closed.signal.aborted) break;
-      const preferred = (await this.#brokers()).filter((each) => each.preferred !== false);
+      const preferred = (await this.#brokers(this.#preferredAway)).filter((each) => each.preferred !== false);
       const better = await this.#connectToAny(preferred, this.#preferredAway);
       if (better !== undefined) return better;
     }
@@ -233,9 +237,9 @@ export class Session {
     return undefined;
   }
 
-  async #brokers(): Promise<readonly BrokerAddress[]> {
+  async #brokers(fault: LastingFault): Promise<readonly BrokerAddress[]> {
     return this.#options.brokers().catch((error: unknown) => {
-      this.#fault(this.#away, error);
+      this.#fault(fault, error);
       return [];
     });
   }
@@ -280,7 +284,7 @@ export class Session {
       const connection = await Promise.race([connecting, late]);
       const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
       if (socket instanceof Socket) batchWrites(socket);
-      const live = new LiveConnection(connection, broker.preferred);
+      const live = new LiveConnection(connection, broker);
       live.onBlocked(
         (reason) => this.#blocked.occurred({ reason }),
         () => this.#blocked.over(),
@@ -300,7 +304,7 @@ export class Session {
     this.#live = live;
     this.#away.over();
     if (live.preferred) this.#preferredAway.over();
-    else this.#preferredAway.occurred({});
+    else this.#preferredAway.occurred({ ...this.#lastFault, stands_in: live.broker });
     this.#blocked.over();
     const waiters = [...this.#waiters];
     this.#waiters.clear();
@@ -308,12 +312,11 @@ export class Session {
   }
 
   #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {
-    this.#lastError = error;
-    if (this.#closed.signal.aborted) return;
-    fault.occurred({
+    this.#lastFault = {
       reason: reasonOf(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
-    });
+    };
+    if (!this.#closed.signal.aborted) fault.occurred(this.#lastFault);
   }
 }
 

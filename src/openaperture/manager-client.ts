@@ -1,7 +1,7 @@
 import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { AccessToken } from './access-token.js';
-import { backoffMs } from './backoff.js';
+import { backoffMs } from '../backoff.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import { stringifyExactly } from './exact-json.js';

@@ -1,6 +1,6 @@
 import { LastingFault } from '../logging.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { backoffMs } from './backoff.js';
+import { backoffMs } from '../backoff.js';
 import { heartbeatTerm, type Work } from './heartbeat.js';
 import { linkSignals } from '../linked-signal.js';
 import type { ManagerId } from './manager-answers.js';

@@ -2,7 +2,7 @@ import { LastingFault } from '../logging.js';
 import type { Envelope } from '../messaging/envelope.js';
 import type { EncodedAnswer, ReplyChannel } from '../messaging/reply-channel.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { backoffMs } from './backoff.js';
+import { backoffMs } from '../backoff.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';

@@ -7,7 +7,7 @@ import { brokers, rabbitmq } from '../support/brokers.js';
 
 for (const broker of brokers()) {
   test(`${broker.name}: a message is routed, or told as unroutable, each by itself`, async (t) => {
-    const live = new LiveConnection(await broker.open());
+    const live = new LiveConnection(await broker.open(), broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await Publisher.open(live);
     const queue = `publisher_${randomUUID()}`;
@@ -29,7 +29,7 @@ for (const broker of brokers()) {
   });
 
   test(`${broker.name}: what is under way when the connection is lost fails`, async (t) => {
-    const live = new LiveConnection(await broker.open());
+    const live = new LiveConnection(await broker.open(), broker);
     const publisher = await Publisher.open(live);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
     live.lose(new Error('cut'));
@@ -44,7 +44,7 @@ for (const broker of brokers()) {
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('RabbitMQ: a message that AMQP cannot carry is told, and the connection lives on', async (t) => {
-    const live = new LiveConnection(await rabbit.open());
+    const live = new LiveConnection(await rabbit.open(), rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await Publisher.open(live);
     const to = { exchange: '', routingKey: 'no_such_queue' };
