@@ -4,7 +4,7 @@ import { AccessToken } from './access-token.js';
 import { backoffMs } from '../backoff.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
-import { stringifyExactly } from './exact-json.js';
+import { stringifyExactly } from '../exact-json.js';
 import { JsonHttp, type JsonResponse } from './json-http.js';
 import { linkSignals } from '../linked-signal.js';
 import {

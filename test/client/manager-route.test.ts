@@ -2,8 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
 import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
+import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
+import { Codecs } from '../../src/messaging/codec/codecs.js';
+import { jsonCodec } from '../../src/messaging/codec/json.js';
 import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
 import { brokers, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -19,17 +21,17 @@ const ROUTING_KEY = 'root.fragment7';
 
 /** A request as a service finds it on its queue. */
 interface Taken {
-  id: number;
+  id: number | bigint;
   message: ConsumeMessage;
 }
 
 interface Options {
   without?: 'exchange' | 'queue';
-  client?: Partial<ClientOptions>;
+  encoding?: 'erlang' | 'json';
 }
 
 /** An installation whose clock stands still, and a client in it; the service is the test. */
-async function openRoute(t: ExecutionContext, broker: TestBroker, { without, client: more }: Options = {}) {
+async function openRoute(t: ExecutionContext, broker: TestBroker, { without, encoding }: Options = {}) {
   const clock = new ManualClock();
   const manager = await StandInManager.start(t, { clock });
   const [exchange, queue] = [`exchange_${randomUUID()}`, `queue_${randomUUID()}`];
@@ -43,10 +45,9 @@ async function openRoute(t: ExecutionContext, broker: TestBroker, { without, cli
     await prepare(connection, exchange, without === 'queue' ? undefined : queue, taken);
   const client = new FleetManagerClient({
     queue,
-    manager: optionsOf(manager),
+    manager: { ...optionsOf(manager), encoding },
     connect: broker.connect,
     clock,
-    ...more,
   });
   t.teardown(async () => {
     clock.advance(60_000);
@@ -64,7 +65,7 @@ async function openRoute(t: ExecutionContext, broker: TestBroker, { without, cli
     await connection.close();
   });
   /** Answers a request as the service does. */
-  const answer = (id: number, responseBody: unknown, status = 'completed') =>
+  const answer = (id: number | bigint, responseBody: unknown, status = 'completed') =>
     manager.addRecord(id, { status, responseBody });
   return { manager, client, clock, taken, answer, exchange, queue, ...timePassing(clock) };
 }
@@ -85,10 +86,10 @@ async function prepare(
   if (queue === undefined) return;
   await channel.assertQueue(queue, { durable: true });
   await channel.bindQueue(queue, exchange, `${ROUTING_KEY}.${queue}`);
-  const erlang = new ErlangCodec();
+  const codecs = new Codecs([jsonCodec, new ErlangCodec()]);
   const take = (message: ConsumeMessage | null) => {
     if (message === null) return;
-    const { id } = erlang.decode(message.content) as { id: number };
+    const { id } = codecs.of(message.content, undefined).decode(message.content) as Pick<Taken, 'id'>;
     taken.push({ id, message });
   };
   await channel.consume(queue, take, { noAck: true });
@@ -108,6 +109,15 @@ for (const broker of brokers()) {
     answer(taken[0]?.id ?? 0, []);
     t.deepEqual(await passing(call), []);
     await until('its record is deleted', () => manager.records.size === 0);
+  });
+
+  test(over('the id of a record goes into its request with every digit, in JSON too'), async (t) => {
+    const { client, manager, taken } = await openRoute(t, broker, { encoding: 'json' });
+    manager.nextRecordId = 9_007_199_254_740_993n;
+    void client.call('list_machines').catch(() => {});
+    await eventually('it is published', () => taken.length === 1);
+    t.is(taken[0]?.id, 9_007_199_254_740_993n);
+    t.regex(taken[0]?.message.content.toString() ?? '', /"id":9007199254740993,/);
   });
 
   test(over('the service is told how much of the time is left when the request is published'), async (t) => {

@@ -2,7 +2,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { stringifyExactly } from '../../src/openaperture/exact-json.js';
+import { stringifyExactly } from '../../src/exact-json.js';
 import type { Clock } from '../../src/plugin.js';
 import { systemClock } from '../../src/runtime/system-clock.js';
 
