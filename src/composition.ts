@@ -196,6 +196,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     connect,
     brokers,
     tls: configuration.amqp?.tls,
+    bindings: installation?.bindings,
     onLost: installation?.refresh,
     replies: (flow) => installation?.replies(flow) ?? [],
     name: `fleet-manager ${configuration.hostname}`,

@@ -19,6 +19,10 @@ const count = (least: number, most: number) =>
     .integer('${path} must be a whole number')
     .min(least, '${path} must be at least ${min}')
     .max(most, '${path} must be at most ${max}');
+const httpUrl = (name: string) =>
+  text()
+    .test('http', `${name} must be an http:// or https:// URL`, isHttpUrl)
+    .test('open', `${name} must not hold a user name or password`, holdsNoCredentials);
 const flag = () => string().oneOf(['true', 'false'], '${path} must be true or false');
 
 /** Every setting: its form, its default, and what it is for. The table in the README is checked against it. */
@@ -36,12 +40,12 @@ const SETTINGS = object({
   AMQP_CA_FILE: text().meta({ about: 'Certificates (PEM) of the authorities to trust for amqps.' }),
   AMQP_CERT_FILE: text().meta({ about: 'Client certificate (PEM) for amqps; goes with `AMQP_KEY_FILE`.' }),
   AMQP_KEY_FILE: text().meta({ about: 'Private key (PEM) of the client certificate.' }),
-  MANAGER_URL: text().test('http', 'MANAGER_URL must be an http:// or https:// URL', isHttpUrl).meta({
+  MANAGER_URL: httpUrl('MANAGER_URL').meta({
     about: "An OpenAperture Manager's API. With it the brokers come from there, and answers go there too.",
   }),
-  OAUTH_LOGIN_URL: text()
-    .test('http', 'OAUTH_LOGIN_URL must be an http:// or https:// URL', isHttpUrl)
-    .meta({ about: 'Where the tokens for the Manager are given out.' }),
+  OAUTH_LOGIN_URL: httpUrl('OAUTH_LOGIN_URL').meta({
+    about: 'Where the tokens for the Manager are given out.',
+  }),
   OAUTH_CLIENT_ID: text().meta({ about: 'Who asks for them.' }),
   OAUTH_CLIENT_SECRET: text().meta({ about: 'The secret that goes with it.', secret: true }),
   EXCHANGE_ID: count(1, Number.MAX_SAFE_INTEGER).meta({
@@ -63,13 +67,10 @@ const SETTINGS = object({
   CLUSTER_CONCURRENCY: count(1, 10_000)
     .default(20)
     .meta({ about: 'How many run at once against one cluster.' }),
-  ETCD_DISCOVERY_URL: text()
-    .test('http', 'ETCD_DISCOVERY_URL must be an http:// or https:// URL', isHttpUrl)
-    .default('https://discovery.etcd.io')
-    .meta({
-      about:
-        "The discovery service that knows clusters by their etcd tokens; or an etcd's `/v2/keys/discovery`.",
-    }),
+  ETCD_DISCOVERY_URL: httpUrl('ETCD_DISCOVERY_URL').default('https://discovery.etcd.io').meta({
+    about:
+      "The discovery service that knows clusters by their etcd tokens; or an etcd's `/v2/keys/discovery`.",
+  }),
   FLEET_API_PORT: count(1, 65_535).default(7002).meta({ about: "The port of the clusters' fleet APIs." }),
   CLUSTERS_FILE: text().meta({
     about: 'JSON file of clusters without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
@@ -337,6 +338,12 @@ function contradictions(settings: Settings, faulty: ReadonlySet<unknown>): strin
       `an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`,
     );
   }
+  const unused = OF_TLS.filter((name) => settings[name] !== undefined);
+  if (settings.MANAGER_URL !== undefined && unused.length > 0) {
+    problems.push(
+      `${unused.join(', ')} set, but with MANAGER_URL no broker is connected to by amqps: the Manager knows none; unset ${unused.length === 1 ? 'it' : 'them'}`,
+    );
+  }
   if ((settings.AMQP_CERT_FILE === undefined) !== (settings.AMQP_KEY_FILE === undefined)) {
     problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE go together: set both or none');
   }
@@ -354,6 +361,8 @@ const OF_REAL_CLUSTERS = [
   'CLUSTERS_FILE',
   'ALLOWED_HOSTS',
 ] as const;
+
+const OF_TLS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const;
 
 const OF_INSTALLATION = [
   'MANAGER_URL',
@@ -482,6 +491,12 @@ function isAmqpUrl(url: string): boolean {
 
 function isHttpUrl(value: string | undefined): boolean {
   return value === undefined || /^https?:$/.test(protocolOf(value));
+}
+
+function holdsNoCredentials(value: string | undefined): boolean {
+  if (value === undefined || !URL.canParse(value)) return true;
+  const { username, password } = new URL(value);
+  return username === '' && password === '';
 }
 
 function isLoopback(host: string): boolean {

@@ -384,6 +384,93 @@ test('outside of development the sandbox is refused, and AMQP_URL is what to set
   t.notThrows(() => serving({ NODE_ENV: 'test' }));
 });
 
+const INSTALLATION = {
+  MANAGER_URL: 'https://manager.example.com/api',
+  OAUTH_LOGIN_URL: 'https://auth.example.com/oauth/token',
+  OAUTH_CLIENT_ID: 'fleet-manager',
+  OAUTH_CLIENT_SECRET: 'Zqsecret',
+  EXCHANGE_ID: '7',
+  BROKER_ID: '3',
+};
+
+test('the settings of an OpenAperture installation are read, in production too', (t) => {
+  const expected = {
+    managerUrl: 'https://manager.example.com/api',
+    oauth: {
+      url: 'https://auth.example.com/oauth/token',
+      clientId: 'fleet-manager',
+      clientSecret: 'Zqsecret',
+    },
+    exchangeId: 7,
+    brokerId: 3,
+    moduleType: 'fleet_manager',
+  };
+  t.deepEqual(serving({ ...INSTALLATION, NODE_ENV: 'production' }).openaperture, expected);
+  t.is(
+    serving({ ...INSTALLATION, MODULE_TYPE: 'fleet_manager_2' }).openaperture?.moduleType,
+    'fleet_manager_2',
+  );
+  t.is(serving(INSTALLATION).amqp, undefined);
+});
+
+test('an installation that is set half is refused with the names of what is missing', (t) => {
+  const names = Object.keys(INSTALLATION);
+  for (const missing of [...names.map((name) => [name]), names.slice(1), names.slice(0, 3)]) {
+    const env = Object.fromEntries(Object.entries(INSTALLATION).filter(([name]) => !missing.includes(name)));
+    for (const reading of [read, serving])
+      t.deepEqual(
+        problemsOf(t, () => reading(env)),
+        [`an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`],
+      );
+  }
+});
+
+test('of an installation everything is shown but its secret', (t) => {
+  const source = { env: INSTALLATION, directory: NOWHERE };
+  const shown = describeSettings(source);
+  t.false(JSON.stringify(shown).includes('Zq'));
+  t.is(setting(source, 'OAUTH_CLIENT_SECRET')?.value, '***');
+  for (const name of [
+    'MANAGER_URL',
+    'OAUTH_LOGIN_URL',
+    'OAUTH_CLIENT_ID',
+    'EXCHANGE_ID',
+    'BROKER_ID',
+  ] as const)
+    t.is(setting(source, name)?.value, INSTALLATION[name]);
+  t.deepEqual(
+    problemsOf(t, () => read({ OAUTH_CLIENT_SECRET: 'Zqsecret' })).filter((each) => each.includes('Zq')),
+    [],
+  );
+});
+
+test('a user name or password in a URL that does not take one is refused, and not repeated', (t) => {
+  for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL'])
+    for (const login of ['user:Zqsecret', 'Zqsecret', ':Zqsecret'])
+      t.deepEqual(
+        problemsOf(t, () => read({ ...INSTALLATION, [name]: `https://${login}@host.example.com` })),
+        [`${name} must not hold a user name or password`],
+      );
+});
+
+test('certificates for amqps are refused with an installation, whose brokers are connected to without', async (t) => {
+  const directory = await folder(t, { ca: 'PEM', cert: 'PEM', key: 'PEM' });
+  const file = (name: string) => join(directory, name);
+  const ca = { AMQP_CA_FILE: file('ca') };
+  const all = { ...ca, AMQP_CERT_FILE: file('cert'), AMQP_KEY_FILE: file('key') };
+  const urls: Env[] = [{}, { AMQP_URL: 'amqps://broker' }];
+  for (const url of urls) {
+    t.regex(
+      problemsOf(t, () => serving({ ...INSTALLATION, ...url, ...ca }))[0] ?? '',
+      /^AMQP_CA_FILE set, but with MANAGER_URL .*unset it$/,
+    );
+    t.regex(
+      problemsOf(t, () => serving({ ...INSTALLATION, ...url, ...all }))[0] ?? '',
+      /^AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE set, .*unset them$/,
+    );
+  }
+});
+
 test('half a configuration is refused: the sandbox would pass over it', (t) => {
   for (const [name, value] of [
     ['CLUSTERS_FILE', '/dev/null'],

@@ -1,14 +1,23 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type ChannelModel, connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { FleetManagerClient, FleetManagerError } from '../src/client/client.js';
+import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../src/client/client.js';
+import { Cluster } from '../src/cluster.js';
+import { type Service, startService } from '../src/composition.js';
+import { readConfiguration } from '../src/configuration.js';
+import { ErlangCodec } from '../src/messaging/codec/erlang.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { runCli } from './commands/cli-process.js';
 import { eventually } from './support/eventually.js';
+import { FastClock } from './support/fast-clock.js';
 import { leftOut } from './support/left-out.js';
+import { logLines } from './support/log-lines.js';
 import { startMachines } from './support/machines.js';
 import { ErlangPeer } from './messaging/erlang-peer.js';
 import { type OwnBroker, ownBroker } from './support/own-broker.js';
@@ -32,8 +41,19 @@ interface World {
   client: FleetManagerClient;
 }
 
+interface WorldOptions extends Pick<ClientOptions, 'clock' | 'log'> {
+  /** How long the cluster takes to answer. */
+  answerMs?: number;
+  /** What its brokers do not have. */
+  without?: 'queue' | 'exchange';
+}
+
 /** An installation with a broker, and one that stands in for it where one is given. */
-async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0): Promise<World> {
+async function world(
+  t: ExecutionContext,
+  urls: readonly string[],
+  { answerMs = 0, without, ...more }: WorldOptions = {},
+): Promise<World> {
   const manager = await StandInManager.start(t);
   const sandbox = await startSandbox({ delays: { answer: answerMs } });
   t.teardown(async () => sandbox.stop());
@@ -46,7 +66,7 @@ async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0)
     failoverBrokerId: connections.length > 1 ? FAILOVER_BROKER_ID : null,
   });
   if (connections[1] !== undefined) manager.addBroker(FAILOVER_BROKER_ID, { connections: connections[1] });
-  for (const url of urls) await prepareBroker(t, url, exchange, queue);
+  for (const url of urls) await prepareBroker(t, url, { exchange, queue, without });
   const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
   const env = {
     MANAGER_URL: managerUrl,
@@ -62,6 +82,7 @@ async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0)
     ALLOWED_HOSTS: '127.0.0.0/24',
   };
   const client = new FleetManagerClient({
+    ...more,
     queue,
     manager: {
       managerUrl,
@@ -74,12 +95,30 @@ async function world(t: ExecutionContext, urls: readonly string[], answerMs = 0)
   return { manager, sandbox, queue, exchange, env, client };
 }
 
+/** The service in this process, for which time passes ten times as fast. */
+async function startFast(
+  t: ExecutionContext,
+  env: Record<string, string>,
+): Promise<{ service: Service; logs: ReturnType<typeof logLines> }> {
+  const logs = logLines();
+  const configuration = readConfiguration({ env: { HTTP_PORT: 'off', ...env }, directory: '/nonexistent' });
+  const service = await startService({ configuration, log: logs.log, clock: new FastClock() });
+  let stopped: Promise<boolean> | undefined;
+  const stop = async () => (stopped ??= service.stop());
+  t.teardown(stop);
+  await eventually('it takes requests', () => service.notReady().length === 0);
+  return { service: { ...service, stop }, logs };
+}
+
 /** On an installation, exchange, queues and bindings are there beforehand. */
 async function prepareBroker(
   t: ExecutionContext,
   url: string,
-  exchange: string,
-  queue: string,
+  {
+    exchange,
+    queue,
+    without,
+  }: { exchange: string; queue: string; without: 'queue' | 'exchange' | undefined },
 ): Promise<void> {
   const on = async (work: (connection: ChannelModel) => Promise<void>) => {
     const connection = await connect(url);
@@ -87,9 +126,10 @@ async function prepareBroker(
     await connection.close();
   };
   await on(async (connection) => {
+    if (without === 'exchange') return;
     const channel = await connection.createChannel();
     await channel.assertExchange(exchange, 'topic', { durable: true });
-    for (const name of [queue, 'system_modules']) {
+    for (const name of without === 'queue' ? ['system_modules'] : [queue, 'system_modules']) {
       const bound = name === queue ? queue : `${queue}_${name}`;
       const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
       await channel.assertQueue(bound, options);
@@ -135,11 +175,28 @@ if (rabbitmqUrl !== undefined) {
       units.map(({ name }) => name),
       ['web@1.service'],
     );
-    t.is(manager.records.size, 0);
+    await eventually('the records are deleted', () => manager.records.size === 0);
+  });
+
+  test('on a broker where its queue was not made beforehand, callers through the Manager reach the service', async (t) => {
+    const { sandbox, env, client } = await world(t, [rabbitmqUrl], { without: 'queue' });
+    await startWorker(t, env);
+    const machines = await client.call('list_machines', { cluster: sandbox.token });
+    t.deepEqual(machines, sandbox.cluster.machines as never);
+  });
+
+  test('on a broker without its exchange, the service tells so once', async (t) => {
+    const { env, client, exchange } = await world(t, [rabbitmqUrl], { without: 'exchange' });
+    const worker = await startWorker(t, env);
+    const error = await t.throwsAsync(client.call('list_machines'), { instanceOf: FleetManagerError });
+    t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
+    const told = worker.lines.filter(({ reason }) => /no exchange/.test(String(reason)));
+    t.is(told.length, 1);
+    t.regex(String(told[0]?.message), /was made, but could not be bound/);
   });
 
   test('an answer waits for a Manager that is away, its request unacknowledged, and no more are taken', async (t) => {
-    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], 300);
+    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], { answerMs: 300 });
     const worker = await startWorker(t, env);
     const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: 60_000 });
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
@@ -199,9 +256,8 @@ if (rabbitmqUrl !== undefined) {
 
   test('the Overseer is told of the module and of what it works on', async (t) => {
     const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl]);
-    const end = sandbox.cluster.fail({ kind: 'hang' });
-    t.teardown(end);
-    const worker = await startWorker(t, env);
+    t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
+    const { service } = await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
     await eventually('it registers', () => manager.modules.length === 1);
     t.like(manager.modules[0], {
       exchange: String(EXCHANGE_ID),
@@ -211,25 +267,71 @@ if (rabbitmqUrl !== undefined) {
     });
     const call = client.call('list_machines', { cluster: sandbox.token }).catch(() => {});
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
-    worker.process.kill('SIGTERM');
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
     const channel = await connection.createChannel();
-    const heartbeat = await eventually('a last heartbeat', async () => {
-      const message = await channel.get(`${queue}_system_modules`, { noAck: true });
-      return message === false ? undefined : message.content;
-    }).catch(async () => {
-      // It drains for longer than one round of waiting.
-      await worker.ended;
-      const message = await channel.get(`${queue}_system_modules`, { noAck: true });
-      return message === false ? Buffer.alloc(0) : message.content;
-    });
+    const heartbeat = async () =>
+      eventually('a heartbeat', async () => {
+        const message = await channel.get(`${queue}_system_modules`, { noAck: true });
+        return message === false ? undefined : message.content;
+      });
     const erlang = new ErlangPeer();
     t.teardown(async () => erlang.end());
-    const expected =
-      '#{event_type => status, status => active, hostname => <<"test-instance">>, type => fleet_manager, workload => []}';
-    t.is(await erlang.compare(heartbeat, expected), 'same');
+    const isTerm = async (body: Buffer, workload: string) =>
+      t.is(
+        await erlang.compare(
+          body,
+          `#{event_type => status, status => active, hostname => <<"test-instance">>, type => fleet_manager, workload => ${workload}}`,
+        ),
+        'same',
+      );
+    const beat = await heartbeat();
+    const { workload } = new ErlangCodec().decode(beat) as { workload: { since: number }[] };
+    const cluster = new Cluster(sandbox.token).hash;
+    const [id] = manager.records.keys();
+    await isTerm(
+      beat,
+      `[#{description => <<"list_machines on cluster ${cluster}, request ${id}">>, action => <<"list_machines">>,
+         cluster => <<"${cluster}">>, since => ${workload[0]?.since}}]`,
+    );
+    await service.stop();
+    await isTerm(await heartbeat(), '[]');
     await Promise.all([call, client.close()]);
+  });
+
+  test('the Manager is told of a handler that fails unforeseen, and of one that takes too long', async (t) => {
+    const { manager, env, client } = await world(t, [rabbitmqUrl]);
+    const worker = await startWorker(t, { ...env, PLUGIN_PATHS: await faultyActions(t) });
+    for (const [action, code] of [
+      ['broken', 'internal'],
+      ['endless', 'timeout'],
+    ] as const) {
+      const error = await t.throwsAsync(client.call(action), { instanceOf: FleetManagerError });
+      t.is(error.code, code);
+      const event = await eventually('an event', () =>
+        manager.events.find(({ data }) => JSON.stringify(data).includes(`"${action}"`)),
+      );
+      t.like(event, { type: 'unhandled_exception', severity: 'error', message: error.message });
+      t.deepEqual(event.data, {
+        component: 'fleet_manager',
+        exchange_id: EXCHANGE_ID,
+        hostname: 'test-instance',
+        fleet_request_action: action,
+      });
+    }
+    t.is(worker.lines.filter(({ message }) => /system events/.test(String(message))).length, 0);
+  });
+
+  test('the command `call` goes by way of the Manager when one is configured', async (t) => {
+    const { manager, sandbox, env } = await world(t, [rabbitmqUrl]);
+    await startWorker(t, env);
+    const { code, stdout, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', sandbox.token], {
+      env,
+    });
+    t.is(code, 0, stderr);
+    t.deepEqual(JSON.parse(stdout), sandbox.cluster.machines);
+    t.is(manager.callsTo(/^\/messaging\/rpc_requests$/, 'POST').length, 1);
+    t.is(manager.records.size, 0, 'it ends when its record is deleted');
   });
 
   test('with the first broker stopped under load every caller gets its answer, and the service returns to it', async (t) => {
@@ -237,23 +339,40 @@ if (rabbitmqUrl !== undefined) {
       Promise<OwnBroker>,
       Promise<OwnBroker>,
     ]);
-    const { sandbox, env, client } = await world(t, [first.url, second.url], 200);
-    const worker = await startWorker(t, { ...env, CONCURRENCY: '4' });
-    const call = async () =>
-      client.call('list_machines', { cluster: sandbox.token, timeoutMs: 100_000, resend: true });
-    const calls = Array.from({ length: 20 }, call);
-    await calls[0];
+    const caller = logLines();
+    const { sandbox, env, client } = await world(t, [first.url, second.url], {
+      answerMs: 2_000,
+      clock: new FastClock(),
+      log: caller.log,
+    });
+    const { logs } = await startFast(t, { ...env, CONCURRENCY: '4', CLUSTER_CONCURRENCY: '4' });
+    let answered = 0;
+    const call = async () => {
+      const machines = await client.call('list_machines', {
+        cluster: sandbox.token,
+        timeoutMs: 600_000,
+        resend: true,
+      });
+      t.deepEqual(machines, sandbox.cluster.machines as never);
+      answered++;
+    };
+    const calls = Array.from({ length: 12 }, call);
+    await eventually('requests run', () => sandbox.cluster.requests.length === 4);
     await first.stop();
-    const during = await Promise.all([call(), call()]);
-    t.is(during.length, 2);
+    const unanswered = calls.length - answered;
+    t.true(unanswered > 0, 'there are requests in flight when the broker is gone');
+    await call();
+    t.true(calls.length + 1 - answered > 0, 'what waits on the first broker is answered after its return');
     await first.start();
-    await eventually(
-      'the service is back on its first broker',
-      () => worker.lines.some(({ message }) => String(message).startsWith('over: another broker stands in')),
-      { withinMs: 40_000 },
-    );
-    for (const machines of await Promise.all(calls)) t.deepEqual(machines, sandbox.cluster.machines as never);
-    t.deepEqual(await call(), sandbox.cluster.machines as never);
+    for (const { find } of [logs, caller]) {
+      await eventually(
+        'service and caller are back on the first broker',
+        () => find(/^over: another broker stands in/).length === 1,
+        { withinMs: 40_000 },
+      );
+    }
+    await Promise.all(calls);
+    await call();
   });
 
   test("RabbitMQ's own Erlang client calls all six actions, as the Elixir library did", async (t) => {
@@ -289,6 +408,30 @@ if (rabbitmqUrl !== undefined) {
     t.regex(stdout, /^node_info completed 127\.0\.0\.1 \d+$/m);
     t.regex(stdout, /^restart_unit completed web@1\.service was restarted\.$/m);
   });
+}
+
+/** Writes an action that throws what nobody foresaw, and one that does not end by itself. @returns their directory */
+async function faultyActions(t: ExecutionContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'faulty-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  const handlers = {
+    broken: "throw new TypeError('a defect');",
+    endless:
+      "await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));",
+  };
+  for (const [name, handler] of Object.entries(handlers)) {
+    await mkdir(join(directory, name));
+    await writeFile(
+      join(directory, name, 'index.js'),
+      `import { object } from 'yup';
+       import { defineAction, stringMap } from 'fleet-manager/plugin';
+       export default defineAction({
+         name: '${name}', summary: 'Fails.', target: 'none', effect: 'read', timeoutMs: 100,
+         parameters: object({}), result: stringMap(), async handle({ signal }) { ${handler} },
+       });`,
+    );
+  }
+  return directory;
 }
 
 async function amqpClientFolder(): Promise<string | undefined> {

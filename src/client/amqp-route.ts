@@ -3,14 +3,18 @@ import { Codecs } from '../messaging/codec/codecs.js';
 import { jsonCodec } from '../messaging/codec/json.js';
 import { Publisher, type PublishOutcome } from '../messaging/publisher.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
+import { linkSignals } from '../linked-signal.js';
 import type { Clock } from '../plugin.js';
 import { settledWithin } from '../settled-within.js';
+import { untilAborted } from '../until-aborted.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
   closedError,
   DEFAULT_TIMEOUT_MS,
+  encoded,
   FleetManagerError,
+  givenUp,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -63,26 +67,25 @@ export class AmqpRoute implements Route {
     if (this.#closed.signal.aborted) throw closedError();
     const id = randomUUID();
     const deadline = this.#clock.now() + timeoutMs;
-    const done = new AbortController();
+    const link = linkSignals(...(signal === undefined ? [] : [signal]));
     const answer = new Promise<AnswerEnvelope>((answered, failed) => {
       // Registered before anything is sent: an answer can be faster than the confirmation of its request.
       this.#pending.set(id, { answered, failed, sent: false, mayRunTwice: mayRunTwice(action, options) });
     });
     const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () => this.#late(id, timeoutMs));
-    const stop = () => this.#pending.get(id)?.failed(signal?.reason);
-    signal?.addEventListener('abort', stop, { once: true });
-    this.#send(id, action, options, deadline, done.signal).catch((error: unknown) =>
+    this.#send(id, action, options, deadline, link.signal).catch((error: unknown) =>
       this.#pending.get(id)?.failed(error),
     );
-    this.#calls.add(answer);
+    const call = untilAborted(answer, link.signal);
+    this.#calls.add(call);
     try {
-      return await answer;
+      return await call;
     } finally {
-      this.#calls.delete(answer);
+      this.#calls.delete(call);
       this.#pending.delete(id);
       cancelTimeout();
-      signal?.removeEventListener('abort', stop);
-      done.abort(new Error('the call has ended'));
+      link.unlink();
+      link.abort(new Error('the call has ended'));
     }
   }
 
@@ -90,8 +93,7 @@ export class AmqpRoute implements Route {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
-    for (const call of this.#pending.values())
-      call.failed(isUnknown(call) ? unknownError('the client was closed') : closedError());
+    for (const call of this.#pending.values()) call.failed(givenUp(call, closedError()));
     const removed = this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue));
     // A broker that accepts no messages for now does not answer this either.
     if (removed !== undefined) await settledWithin(CLOSE_MS, this.#clock, removed);
@@ -141,13 +143,14 @@ export class AmqpRoute implements Route {
     deadline: number,
     ended: AbortSignal,
   ): Promise<void> {
-    const content = jsonCodec.encode({
+    const envelope = {
       queue_name: '',
       id: null,
       status: 'not_started',
       request_body: requestBodyOf(action, options),
       response_body: null,
-    });
+    };
+    const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
       const live = await this.#session.whenLive(ended);
       const left = Math.max(1, Math.ceil(deadline - this.#clock.now()));
@@ -184,25 +187,12 @@ export class AmqpRoute implements Route {
   #late(id: string, timeoutMs: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    const waited = `no answer within ${timeoutMs} ms`;
-    if (!pending.sent) {
-      const reason = `no connection to a broker: ${this.#session.lastError}`;
-      pending.failed(new FleetManagerError('service_unavailable', reason));
-    } else {
-      pending.failed(isUnknown(pending) ? unknownError(waited) : new FleetManagerError('timeout', waited));
-    }
+    const { lastError } = this.#session;
+    const late = pending.sent
+      ? new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`)
+      : new FleetManagerError('service_unavailable', `no connection to a broker: ${lastError}`);
+    pending.failed(givenUp(pending, late));
   }
-}
-
-function isUnknown({ sent, mayRunTwice: harmless }: Pending): boolean {
-  return sent && !harmless;
-}
-
-function unknownError(what: string): FleetManagerError {
-  return new FleetManagerError(
-    'outcome_unknown',
-    `${what}; the request was sent, and may or may not be done`,
-  );
 }
 
 function isAnswer(value: unknown): value is AnswerEnvelope {

@@ -16,7 +16,7 @@ export interface NodeInfo {
   uptime_seconds: number | null;
 }
 
-/** The service's own actions: what each takes and gives. */
+/** The service's own actions: what each takes and gives, as the catalogue says; a test holds the two against each other. */
 export interface KnownActions {
   list_machines: { parameters: { metadata?: Record<string, string> }; result: Machine[] };
   list_units: {

@@ -2,20 +2,25 @@ import { Publisher } from '../messaging/publisher.js';
 import { jsonCodec } from '../messaging/codec/json.js';
 import { atom, atomKeys } from '../messaging/codec/erlang-atom.js';
 import { encodeTerm } from '../messaging/codec/erlang-encode.js';
-import { requireExchange } from '../messaging/topology.js';
+import { MissingExchange, requireExchange } from '../messaging/queues.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
+import type { ManagerId } from '../openaperture/manager-answers.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
 import { ManagerError } from '../openaperture/manager-error.js';
 import { RecordCaller } from '../openaperture/record-caller.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
+import { type LinkedSignal, linkSignals } from '../linked-signal.js';
 import type { Clock } from '../plugin.js';
+import { untilAborted } from '../until-aborted.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
   closedError,
   DEFAULT_TIMEOUT_MS,
+  encoded,
   FleetManagerError,
-  lostError,
+  givenUp,
+  mayRunTwice,
   requestBodyOf,
   type Route,
 } from './route.js';
@@ -35,6 +40,20 @@ export interface ManagerRouteOptions {
 
 /** Time for an answer to get into its record and to be seen there. */
 const RECORD_MS = 3_000;
+/** How long a record that is done with may take to be deleted; what is left over the Manager removes after a day. */
+const TIDY_MS = 3_000;
+
+/** What one call comes with, all the way. */
+interface Call {
+  action: string;
+  options: CallOptions;
+  /** The clock's time at which the service is to stop. */
+  deadline: number;
+  /** Whether the request may be with the service. */
+  sent: boolean;
+  mayRunTwice: boolean;
+  link: LinkedSignal;
+}
 
 /**
  * Requests that are answered through the Manager: makes a record, publishes the request with its id, polls until the
@@ -50,6 +69,10 @@ export class ManagerRoute implements Route {
   readonly #session: Session;
   readonly #publishers = new WeakMap<LiveConnection, Publisher>();
   readonly #closed = new AbortController();
+  readonly #calls = new Map<Call, Promise<unknown>>();
+  readonly #publishing = new Set<Promise<unknown>>();
+  /** Deletions of records, which no caller waits for. */
+  readonly #tidying = new Set<Promise<unknown>>();
 
   /** Connects in the background; requests wait for the connection. */
   constructor(
@@ -79,6 +102,8 @@ export class ManagerRoute implements Route {
         live.lost.addEventListener('abort', () => this.#topology.refresh());
         this.#publishers.set(live, await Publisher.open(live));
       },
+      // What is being published by the connection that is left is to be confirmed by it.
+      onRetire: async () => void (await Promise.allSettled(this.#publishing)),
     });
     this.#session.start();
   }
@@ -87,90 +112,118 @@ export class ManagerRoute implements Route {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
-    const end = new AbortController();
-    const stop = () => end.abort(signal?.reason);
-    const close = () => end.abort(closedError());
-    const cancel = this.#clock.after(timeoutMs + RECORD_MS, () => end.abort(this.#late(timeoutMs)));
-    signal?.addEventListener('abort', stop, { once: true });
-    this.#closed.signal.addEventListener('abort', close, { once: true });
+    const link = linkSignals(...(signal === undefined ? [] : [signal]));
+    const deadline = this.#clock.now() + timeoutMs;
+    const call = { action, options, deadline, sent: false, mayRunTwice: mayRunTwice(action, options), link };
+    const cancel = this.#clock.after(timeoutMs + RECORD_MS, () => link.abort(this.#late(call, timeoutMs)));
+    const answer = this.#throughRecord(call);
+    this.#calls.set(call, answer);
     try {
-      return await this.#throughRecord(action, options, timeoutMs, end.signal);
+      return await answer;
     } catch (error) {
-      throw error instanceof ManagerError
-        ? new FleetManagerError('service_unavailable', error.message)
-        : error;
+      throw error instanceof ManagerError ? givenUp(call, unavailable(error.message)) : error;
     } finally {
+      this.#calls.delete(call);
       cancel();
-      signal?.removeEventListener('abort', stop);
-      this.#closed.signal.removeEventListener('abort', close);
+      link.unlink();
     }
   }
 
   async close(): Promise<void> {
     this.#closed.abort(closedError());
+    for (const call of this.#calls.keys()) call.link.abort(givenUp(call, closedError()));
+    await Promise.allSettled(this.#calls.values());
+    await Promise.allSettled(this.#tidying);
     await this.#session.close();
     await this.#manager.close();
   }
 
-  async #throughRecord(
-    action: string,
-    options: CallOptions,
-    timeoutMs: number,
-    signal: AbortSignal,
-  ): Promise<AnswerEnvelope> {
-    const id = await this.#records.create(requestBodyOf(action, options), { signal });
+  async #throughRecord(call: Call): Promise<AnswerEnvelope> {
+    // Before there is a record: what cannot be sent is to leave none behind.
+    this.#encoded(0, call);
+    const { signal } = call.link;
+    const id = await this.#records.create(requestBodyOf(call.action, call.options), { signal });
     try {
-      await this.#publish(this.#encoded(id, action, options), timeoutMs, options.resend === true, signal);
+      await during(this.#publishing, this.#publish(this.#encoded(id, call), call));
       const { status, responseBody: body } = await this.#records.poll(id, { signal });
       return { id, status, response_body: body };
     } finally {
-      // What is left over the Manager removes after a day.
-      await this.#records.delete(id, { signal: AbortSignal.timeout(RECORD_MS) }).catch(() => {});
+      void during(this.#tidying, this.#delete(id));
     }
   }
 
-  async #publish(content: Buffer, timeoutMs: number, resend: boolean, signal: AbortSignal): Promise<void> {
+  async #publish(content: Buffer, call: Call): Promise<void> {
+    const { signal } = call.link;
     for (;;) {
       const live = await this.#session.whenLive(signal);
       try {
         const to = await this.#topology.destination(this.#queue, { preferred: live.preferred, signal });
-        await requireExchange(live, to.exchange);
-        const headers = { 'timeout-ms': timeoutMs };
-        const outcome = await this.#publishers.get(live)?.publish(to, content, { persistent: true, headers });
+        await untilAborted(requireExchange(live, to.exchange), signal);
+        const left = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
+        const message = { persistent: true, headers: { 'timeout-ms': left } };
+        call.sent = true;
+        const publishing = this.#publishers.get(live)?.publish(to, content, message);
+        const outcome = await untilAborted(Promise.resolve(publishing), signal);
         if (outcome === 'routed') return;
-        throw new FleetManagerError(
-          'service_unavailable',
-          `no queue is bound to ${to.exchange} by ${to.routingKey}`,
+        throw unavailable(
+          outcome === 'refused'
+            ? `the queue ${this.#queue} is full`
+            : `no queue is bound to ${to.exchange} by ${to.routingKey}`,
         );
       } catch (error) {
-        if (!live.lost.aborted || error instanceof FleetManagerError) throw error;
-        if (!resend) throw lostError();
+        if (error instanceof MissingExchange) throw unavailable(error.message);
+        if (!live.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
+        // It may have arrived all the same: then its answer will come into the record.
+        if (call.sent && !call.mayRunTwice) return;
       }
     }
   }
 
-  #encoded(id: number | bigint, action: string, options: CallOptions): Buffer {
-    const envelope = { queue_name: '', id, status: 'not_started', response_body: null };
-    const body = requestBodyOf(action, options);
-    if (this.#encoding === 'json') return jsonCodec.encode({ ...envelope, request_body: body });
-    // As Elixir's RpcRequest is: every key and every enumerated value is an atom.
-    const parameters = options.parameters === undefined ? null : atomKeys(options.parameters);
-    return encodeTerm(
-      atomKeys({
-        ...envelope,
-        status: atom('not_started'),
-        request_body: atomKeys({ ...body, action: atom(action), action_parameters: parameters }),
-      }),
-    );
+  /** Never rejects, and ends in time. */
+  async #delete(id: ManagerId): Promise<void> {
+    const limit = new AbortController();
+    const cancel = this.#clock.after(TIDY_MS, () => limit.abort());
+    await this.#records.delete(id, { signal: limit.signal }).catch(() => {});
+    cancel();
   }
 
-  #late(timeoutMs: number): FleetManagerError {
-    if (this.#session.live === undefined) {
-      return new FleetManagerError(
-        'service_unavailable',
-        `no connection to a broker: ${this.#session.lastError}`,
+  /** @throws FleetManagerError `invalid_request` */
+  #encoded(id: ManagerId, { action, options }: Call): Buffer {
+    const envelope = { queue_name: '', id, status: 'not_started', response_body: null };
+    const body = requestBodyOf(action, options);
+    if (this.#encoding === 'json')
+      return encoded(() => jsonCodec.encode({ ...envelope, request_body: body }));
+    // As Elixir's RpcRequest is: every key and every enumerated value is an atom.
+    return encoded(() => {
+      const parameters = options.parameters === undefined ? null : atomKeys(options.parameters);
+      return encodeTerm(
+        atomKeys({
+          ...envelope,
+          status: atom('not_started'),
+          request_body: atomKeys({ ...body, action: atom(action), action_parameters: parameters }),
+        }),
       );
-    }
-    return new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`);
+    });
+  }
+
+  #late(call: Call, timeoutMs: number): FleetManagerError {
+    if (call.sent) return givenUp(call, new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`));
+    if (this.#session.live === undefined)
+      return unavailable(`no connection to a broker: ${this.#session.lastError}`);
+    return new FleetManagerError('timeout', `the request could not be sent within ${timeoutMs} ms`);
+  }
+}
+
+function unavailable(reason: string): FleetManagerError {
+  return new FleetManagerError('service_unavailable', reason);
+}
+
+/** Keeps work among others of its kind while it is under way. */
+async function during<T>(others: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
+  others.add(work);
+  try {
+    return await work;
+  } finally {
+    others.delete(work);
   }
 }

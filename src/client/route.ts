@@ -44,7 +44,7 @@ export class FleetManagerError extends Error {
 export interface Route {
   /** @throws FleetManagerError when there is no answer; the signal's reason when that is aborted */
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
-  /** Fails what is still waiting with `cancelled`. */
+  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
   close(): Promise<void>;
 }
 
@@ -55,16 +55,34 @@ export function closedError(): FleetManagerError {
   return new FleetManagerError('cancelled', 'the client was closed');
 }
 
-export function lostError(): FleetManagerError {
+/** What becomes of a request that is given up: as said; but what may be with the service may be done all the same. */
+export function givenUp(
+  request: { sent: boolean; mayRunTwice: boolean },
+  error: FleetManagerError,
+): FleetManagerError {
+  if (!request.sent || request.mayRunTwice) return error;
   return new FleetManagerError(
     'outcome_unknown',
-    'the connection was lost before the broker confirmed the request',
+    `${error.message}; the request was sent, and may or may not be done`,
   );
 }
 
 /** Whether a request may be run twice. */
 export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
   return resend ?? OWN_READS.has(action);
+}
+
+/**
+ * A request as it goes out.
+ * @throws FleetManagerError `invalid_request` when there is no form in which what it holds can be sent
+ */
+export function encoded(encode: () => Buffer): Buffer {
+  try {
+    return encode();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new FleetManagerError('invalid_request', `the request cannot be encoded: ${reason}`);
+  }
 }
 
 /** The `request_body` of a call. */

@@ -7,6 +7,7 @@ import {
   FleetManagerError,
 } from '../client/client.js';
 import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
+import { parseExactly, stringifyExactly } from '../exact-json.js';
 import type { ActionDescription } from '../runtime/catalogue.js';
 import { parametersOf } from './parameter-values.js';
 import { UsageError } from './usage-error.js';
@@ -52,7 +53,7 @@ export async function call(
       timeoutMs: given.timeout * 1_000,
       resend: description.effect === 'read',
     });
-    process.stdout.write(`${JSON.stringify(answer.response_body, null, 2)}\n`);
+    process.stdout.write(`${stringifyExactly(answer.response_body, 2)}\n`);
     return answer.status === 'completed' ? EXIT.done : failure(answer.response_body);
   } catch (error) {
     if (!(error instanceof FleetManagerError)) throw error;
@@ -107,7 +108,7 @@ function overGateway({ http }: Configuration): Route {
   });
   const ask = async (path: string, options: Parameters<typeof gateway>[1]): Promise<unknown> => {
     try {
-      return await (await gateway(path, options)).json();
+      return parseExactly(await (await gateway(path, options)).text());
     } catch (error) {
       throw new FleetManagerError(
         'service_unavailable',

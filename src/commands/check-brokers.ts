@@ -1,6 +1,7 @@
-import { connect as amqpConnect, credentials } from 'amqplib';
+import { connect as amqpConnect } from '../messaging/amqp.js';
+import { brokerLogin } from '../messaging/broker-login.js';
 import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
-import { isNotFound } from '../messaging/topology.js';
+import { isNotFound } from '../messaging/queues.js';
 import { systemClock } from '../runtime/system-clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';
 
@@ -43,7 +44,8 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
     (error) => remedyOf(error, settings),
     async (signal) => {
       const live = new LiveConnection(
-        await connect(broker.url, { ...tls, noDelay: true, signal, credentials: credentialsOf(broker.url) }),
+        await connect(broker.url, { ...tls, ...brokerLogin(broker.url), noDelay: true, signal }),
+        broker,
       );
       try {
         return await lookAt(live, broker, options);
@@ -103,17 +105,6 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
     if (isNotFound(error)) return undefined;
     throw error;
   });
-}
-
-/** Those of the URL in UTF-8; amqplib itself reads them as Latin-1. Undefined: left to amqplib. */
-function credentialsOf(url: string): ReturnType<typeof credentials.plain> | undefined {
-  const { username, password } = new URL(url);
-  if (username === '' && password === '') return undefined;
-  try {
-    return credentials.plain(decodeURIComponent(username), decodeURIComponent(password));
-  } catch {
-    return undefined;
-  }
 }
 
 function remedyOf(error: unknown, settings: string): string {

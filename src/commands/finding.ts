@@ -1,5 +1,5 @@
 import { reasonOf } from '../messaging/session.js';
-import { untilAborted } from '../ssh/until-aborted.js';
+import { untilAborted } from '../until-aborted.js';
 
 const MOST_SHOWN = 10;
 

@@ -3,8 +3,10 @@ import { ActionError } from '../action-error.js';
 import { type Cluster, tokenOf } from '../cluster.js';
 import { isHostAddress } from '../grammar.js';
 import { LastingFault } from '../logging.js';
-import { type HttpClient, HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
+import type { HttpClient } from '../network/http-client.js';
 import type { Clock, EtcdResolver, RequestLog } from '../plugin.js';
+import { untilAborted } from '../until-aborted.js';
 import type { NamedClusters } from './clusters-file.js';
 
 export interface EtcdResolverOptions {
@@ -175,12 +177,4 @@ function unusable(reason: string): ActionError {
     'cluster_answer_invalid',
     `The discovery service gave an answer that is not usable: ${reason}`,
   );
-}
-
-function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    signal.addEventListener('abort', stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
 }

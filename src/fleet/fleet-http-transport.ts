@@ -1,7 +1,8 @@
 import { ActionError } from '../action-error.js';
 import type { Cluster } from '../cluster.js';
 import { isUnitName } from '../grammar.js';
-import { type HttpAnswer, type HttpClient, HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
+import type { HttpAnswer, HttpClient } from '../network/http-client.js';
 import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../plugin.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../plugin.js';
 import { type Page, readMachine, readPage, readUnit, readUnitState, unusable } from './fleet-answers.js';

@@ -1,6 +1,6 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import type { connect as amqplibConnect } from 'amqplib';
+import type { connect as amqplibConnect, credentials as amqplibCredentials } from 'amqplib';
 
 /** Stands among the headers of a message in place of headers that cannot be read. */
 export const UNREADABLE = Symbol('unreadable headers');
@@ -14,7 +14,7 @@ type Fields = Record<string | symbol, unknown>;
  * reader, or of a type that it does not know and RabbitMQ passes on. The message would be delivered again, and cost every
  * worker its connection in turn, for ever. So the reader is wrapped, before anything in amqplib takes hold of it.
  */
-function loadAmqplib(): { connect: typeof amqplibConnect } {
+function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof amqplibCredentials } {
   const entry = require.resolve('amqplib');
   const codec: { decodeFields: (slice: Buffer) => Fields } = require(join(dirname(entry), 'lib', 'codec.js'));
   const { decodeFields } = codec;
@@ -28,4 +28,4 @@ function loadAmqplib(): { connect: typeof amqplibConnect } {
   return require(entry);
 }
 
-export const { connect } = loadAmqplib();
+export const { connect, credentials } = loadAmqplib();

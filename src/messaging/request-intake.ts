@@ -10,7 +10,7 @@ import type { Delivery } from './consumer.js';
 import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './envelope.js';
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
 import type { LiveConnection } from './session.js';
-import { errorQueueOf } from './topology.js';
+import { errorQueueOf } from './queues.js';
 
 export interface IntakeOptions {
   queue: string;

@@ -4,10 +4,10 @@ import { Consumer, type Delivery } from './consumer.js';
 import { type Destination, Publisher, type PublishOutcome, UnpublishableError } from './publisher.js';
 import { isDirectReply, type PublishSurely } from './reply-channel.js';
 import { type LiveConnection, Session, type SessionOptions } from './session.js';
-import { ensureQueues, requireExchange } from './topology.js';
+import { ensureQueues, type QueueOptions, requireExchange } from './queues.js';
 
-export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'> {
-  queue: string;
+export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'>, QueueOptions {
+  log: RequestLog;
   /** How many messages may be held unacknowledged. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
@@ -147,9 +147,9 @@ export class RequestServer {
   }
 
   async #build(live: LiveConnection): Promise<void> {
-    const { queue, onLost } = this.#options;
+    const { onLost } = this.#options;
     live.lost.addEventListener('abort', () => onLost(live));
-    await ensureQueues(live, queue);
+    await ensureQueues(live, this.#options);
     this.#publishers.set(live, await Publisher.open(live));
     const { queue: name, prefetch, onDelivery } = this.#options;
     this.#consumers.set(live, await Consumer.open(live, { queue: name, prefetch, onDelivery }));

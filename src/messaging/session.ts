@@ -1,6 +1,8 @@
 import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
+import { backoffMs } from '../backoff.js';
 import { batchWrites } from './batched-writes.js';
+import { brokerLogin } from './broker-login.js';
 import { LastingFault } from '../logging.js';
 import { settledWithin } from '../settled-within.js';
 import type { Clock, RequestLog } from '../plugin.js';
@@ -57,12 +59,19 @@ export class LiveConnection {
   #closing = false;
   /** Whether it is to the broker that is wanted, not to one that stands in for it. */
   readonly preferred: boolean;
+  /** The broker's address, as it may be shown. */
+  readonly broker: string;
 
   /** @param open makes a further connection to the same broker */
-  constructor(connection: ChannelModel, preferred = true, open?: () => Promise<LiveConnection>) {
+  constructor(
+    connection: ChannelModel,
+    { url, preferred = true }: BrokerAddress,
+    open?: () => Promise<LiveConnection>,
+  ) {
     this.#connection = connection;
     this.#open = open;
     this.preferred = preferred;
+    this.broker = withoutCredentials(url);
     connection.on('error', (error: unknown) => (this.#cause = error));
     connection.on('close', (error?: unknown) =>
       this.lose(this.#cause ?? error ?? new Error('the connection was closed')),
@@ -149,7 +158,8 @@ export class Session {
   readonly #blocked: LastingFault;
   #live: LiveConnection | undefined;
   #blockedBecause: string | undefined;
-  #lastError: unknown;
+  /** The latest fault, as it is told. */
+  #lastFault: { reason: string; broker?: string } | undefined;
   #waiters = new Set<(live: LiveConnection) => void>();
   #ended: Promise<void> = Promise.resolve();
 
@@ -181,7 +191,7 @@ export class Session {
 
   /** Why there is no connection. */
   get lastError(): string {
-    return this.#lastError === undefined ? 'not connected yet' : reasonOf(this.#lastError);
+    return this.#lastFault?.reason ?? 'not connected yet';
   }
 
   /** The next connection that is ready; rejects when the signal is aborted first. */
@@ -211,15 +221,14 @@ export class Session {
 
   async #keepConnected(): Promise<void> {
     const { clock } = this.#options;
-    for (let attempt = 0; !this.#closed.signal.aborted; attempt++) {
+    for (let failed = 1; !this.#closed.signal.aborted; failed++) {
       const since = clock.now();
-      const first = await this.#connectToAny(await this.#brokers(), this.#away);
+      const first = await this.#connectToAny(await this.#brokers(this.#away), this.#away);
       if (first !== undefined) {
         await this.#stayOn(first);
-        if (clock.now() - since > PROVEN_MS) attempt = 0;
+        if (clock.now() - since > PROVEN_MS) failed = 1;
       }
-      const wait = Math.random() * Math.min(BACKOFF.mostMs, BACKOFF.firstMs * 2 ** Math.min(attempt, 10));
-      await clock.sleep(wait, { signal: this.#closed.signal }).catch(() => {});
+      await clock.sleep(backoffMs(failed, BACKOFF), { signal: this.#closed.signal }).catch(() => {});
     }
   }
 
@@ -252,7 +261,7 @@ export class Session {
       await Promise.race([lost, sleep]);
       waited.abort();
       if (live.lost.aborted || this.#closed.signal.aborted) break;
-      const preferred = (await this.#brokers()).filter((each) => each.preferred !== false);
+      const preferred = (await this.#brokers(this.#preferredAway)).filter((each) => each.preferred !== false);
       const better = await this.#connectToAny(preferred, this.#preferredAway);
       if (better !== undefined) return better;
     }
@@ -260,9 +269,9 @@ export class Session {
     return undefined;
   }
 
-  async #brokers(): Promise<readonly BrokerAddress[]> {
+  async #brokers(fault: LastingFault): Promise<readonly BrokerAddress[]> {
     return this.#options.brokers().catch((error: unknown) => {
-      this.#fault(this.#away, error);
+      this.#fault(fault, error);
       return [];
     });
   }
@@ -295,6 +304,7 @@ export class Session {
     const timeout = new AbortController();
     const connecting = connect(withHeartbeat(broker.url), {
       ...tls,
+      ...brokerLogin(broker.url),
       timeout: CONNECT_TIMEOUT_MS,
       noDelay: true,
       clientProperties: { connection_name: name },
@@ -306,9 +316,7 @@ export class Session {
       const connection = await Promise.race([connecting, late]);
       const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
       if (socket instanceof Socket) batchWrites(socket);
-      const live = new LiveConnection(connection, broker.preferred ?? true, async () =>
-        this.#connect(broker),
-      );
+      const live = new LiveConnection(connection, broker, async () => this.#connect(broker));
       live.onBlocked(
         (reason) => {
           this.#blockedBecause = reason;
@@ -331,7 +339,7 @@ export class Session {
     this.#live = live;
     this.#away.over();
     if (live.preferred) this.#preferredAway.over();
-    else this.#preferredAway.occurred({});
+    else this.#preferredAway.occurred({ ...this.#lastFault, stands_in: live.broker });
     this.#unblocked();
     const waiters = [...this.#waiters];
     this.#waiters.clear();
@@ -344,12 +352,11 @@ export class Session {
   }
 
   #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {
-    this.#lastError = error;
-    if (this.#closed.signal.aborted) return;
-    fault.occurred({
+    this.#lastFault = {
       reason: reasonOf(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
-    });
+    };
+    if (!this.#closed.signal.aborted) fault.occurred(this.#lastFault);
   }
 }
 

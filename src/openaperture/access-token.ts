@@ -1,10 +1,10 @@
-import { HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import type { JsonHttp, JsonResponse } from './json-http.js';
 import { ManagerError } from './manager-error.js';
-import { untilAborted } from './until-aborted.js';
+import { untilAborted } from '../until-aborted.js';
 
 export interface AccessTokenOptions {
   /** `OAUTH_LOGIN_URL`: where tokens are given out. */

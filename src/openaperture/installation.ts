@@ -1,3 +1,4 @@
+import type { Destination } from '../messaging/publisher.js';
 import type { ReplyChannel, PublishSurely } from '../messaging/reply-channel.js';
 import type { BrokerAddress } from '../messaging/session.js';
 import type { Clock, RequestLog } from '../plugin.js';
@@ -56,13 +57,21 @@ export class Installation {
   readonly brokers = async (): Promise<readonly BrokerAddress[]> =>
     this.#topology.brokers({ signal: new AbortController().signal });
 
+  /** Where a queue of the exchange is bound, on the broker of a connection. */
+  readonly bindings = async (
+    queue: string,
+    { preferred }: { preferred: boolean },
+  ): Promise<readonly Destination[]> => [
+    await this.#topology.destination(queue, { preferred, signal: new AbortController().signal }),
+  ];
+
   /** To be called when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
 
   readonly unhandled = (failure: UnhandledFailure): void => this.#events.unhandled(failure);
 
   replies(flow: { pause: () => void; resume: () => void }): ReplyChannel[] {
-    return [new RecordReplyChannel({ ...this.#parts, ...flow, manager: this.manager })];
+    return [new RecordReplyChannel({ ...this.#settings, ...this.#parts, ...flow, manager: this.manager })];
   }
 
   /** Registers with the Overseer and begins to send heartbeats. */
@@ -73,7 +82,9 @@ export class Installation {
       manager: this.manager,
       publish: async (queue, body, signal) => {
         const to = await this.#topology.destination(queue, { preferred: onPreferred(), signal });
-        return publish(to, body, { persistent: true }, { signal });
+        const outcome = await publish(to, body, { persistent: true }, { signal });
+        if (outcome === 'unroutable')
+          throw new Error(`no queue is bound to ${to.exchange} by ${to.routingKey}`);
       },
       running: () => running().map((each) => ({ ...each, cluster: each.cluster?.hash })),
     });

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { parseExactly } from './exact-json.js';
+import { parseExactly } from '../exact-json.js';
 
 /** Names a thing in the Manager; bigint beyond what a number holds exactly. */
 export type ManagerId = number | bigint;
@@ -89,6 +89,23 @@ export function readRecord(json: string): RpcRecord {
     requestBody: map.request_body ?? null,
     responseBody: map.response_body ?? null,
   };
+}
+
+/** Whether a record holds the answer to its request. */
+export function isAnswered<R extends RpcRecord>(record: R): record is R & { status: 'completed' | 'error' } {
+  return record.status === 'completed' || record.status === 'error';
+}
+
+/**
+ * Whether a record, in whatever state, holds the answer to its request. Callers have written the rest of it: what cannot
+ * be read holds none.
+ */
+export function readIsAnswered(json: string): boolean {
+  try {
+    return isAnswered(readRecord(json));
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -1,18 +1,19 @@
-import { HttpFailure } from '../network/http-client.js';
+import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { AccessToken } from './access-token.js';
-import { backoffMs } from './backoff.js';
+import { backoffMs } from '../backoff.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
-import { stringifyExactly } from './exact-json.js';
+import { stringifyExactly } from '../exact-json.js';
 import { JsonHttp, type JsonResponse } from './json-http.js';
-import { linkSignals } from './linked-signal.js';
+import { linkSignals } from '../linked-signal.js';
 import {
   type Broker,
   type BrokerConnection,
   type Exchange,
   idOfLocation,
   type ManagerId,
+  readIsAnswered,
   readBroker,
   readConnections,
   readExchange,
@@ -42,6 +43,12 @@ export interface ManagerClientOptions {
 
 export interface Cancellable {
   signal: AbortSignal;
+}
+
+/** How a call is made by somebody who tries again by itself. */
+export interface Tried extends Cancellable {
+  /** How often it is tried; 3 times by default. */
+  tries?: number;
 }
 
 /** A module as it registers with the Overseer. */
@@ -74,8 +81,6 @@ interface Call {
 const TIMEOUT_MS = 10_000;
 const TRIES = 3;
 const BACKOFF = { firstMs: 300, mostMs: 3_000 };
-/** However long the Manager asks to wait, a caller waits here. */
-const MOST_RETRY_AFTER_MS = 30_000;
 
 /**
  * The Manager's HTTP API. What may be repeated is tried three times when no answer came, or one with 429 or 5xx; the
@@ -102,40 +107,43 @@ export class ManagerClient {
     this.#token = new AccessToken({ ...oauth, http: this.#http, clock, timeoutMs });
   }
 
-  async exchange(id: ManagerId, { signal }: Cancellable): Promise<Exchange> {
-    return this.#read(`messaging/exchanges/${id}`, readExchange, signal);
+  async exchange(id: ManagerId, options: Tried): Promise<Exchange> {
+    return this.#read(`messaging/exchanges/${id}`, readExchange, options);
   }
 
   /** The brokers that an exchange is restricted to; none: it is not restricted. */
-  async exchangeBrokers(id: ManagerId, { signal }: Cancellable): Promise<ManagerId[]> {
-    return this.#read(`messaging/exchanges/${id}/brokers`, readRestrictions, signal);
+  async exchangeBrokers(id: ManagerId, options: Cancellable): Promise<ManagerId[]> {
+    return this.#read(`messaging/exchanges/${id}/brokers`, readRestrictions, options);
   }
 
-  async broker(id: ManagerId, { signal }: Cancellable): Promise<Broker> {
-    return this.#read(`messaging/brokers/${id}`, readBroker, signal);
+  async broker(id: ManagerId, options: Cancellable): Promise<Broker> {
+    return this.#read(`messaging/brokers/${id}`, readBroker, options);
   }
 
-  async brokerConnections(id: ManagerId, { signal }: Cancellable): Promise<BrokerConnection[]> {
-    return this.#read(`messaging/brokers/${id}/connections`, readConnections, signal);
+  async brokerConnections(id: ManagerId, options: Cancellable): Promise<BrokerConnection[]> {
+    return this.#read(`messaging/brokers/${id}/connections`, readConnections, options);
   }
 
-  /** Whether a request's record is there; what is in it is not looked at. */
-  async hasRecord(id: ManagerId, { signal }: Cancellable): Promise<boolean> {
-    return unlessMissing(this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, signal));
+  /** Whether the record of a request is missing, waits for its answer, or has it. */
+  async recordState(id: ManagerId, options: Tried): Promise<'missing' | 'open' | 'answered'> {
+    const answer = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
+    const answered = await unlessMissing(answer.then(({ text }) => readIsAnswered(text)));
+    if (answered === undefined) return 'missing';
+    return answered ? 'answered' : 'open';
   }
 
   /** A request's record; `not_found` when there is none. */
-  async record(id: ManagerId, { signal }: Cancellable): Promise<RpcRecord> {
-    return this.#read(recordPath(id), readRecord, signal);
+  async record(id: ManagerId, options: Cancellable): Promise<RpcRecord> {
+    return this.#read(recordPath(id), readRecord, options);
   }
 
   /**
    * Makes a record for a request.
    * @param envelope the request as it will stand in its message, without an id
    */
-  async createRecord(envelope: object, { signal }: Cancellable): Promise<ManagerId> {
+  async createRecord(envelope: object, options: Cancellable): Promise<ManagerId> {
     const call: Call = { method: 'POST', path: 'messaging/rpc_requests', body: envelope, repeatable: false };
-    const { headers } = await this.#call(call, signal);
+    const { headers } = await this.#call(call, options);
     return this.#understood(call, () => idOfLocation(headers.get('location')));
   }
 
@@ -143,33 +151,35 @@ export class ManagerClient {
    * Saves an answer into its request's record.
    * @returns false: the record is gone
    */
-  async saveRecord(id: ManagerId, envelope: object, { signal }: Cancellable): Promise<boolean> {
+  async saveRecord(id: ManagerId, envelope: object, options: Tried): Promise<boolean> {
     const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
-    const saved = this.#call(call, signal).then(({ text }) =>
-      this.#understood(call, () => readNothing(text)),
-    );
-    return unlessMissing(saved);
+    const saved = this.#call(call, options).then(({ text }) => {
+      this.#understood(call, () => readNothing(text));
+      return true;
+    });
+    return (await unlessMissing(saved)) ?? false;
   }
 
   /** @returns false: it was not there (any more) */
-  async deleteRecord(id: ManagerId, { signal }: Cancellable): Promise<boolean> {
-    return unlessMissing(this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, signal));
+  async deleteRecord(id: ManagerId, options: Cancellable): Promise<boolean> {
+    const deleted = this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, options);
+    return (await unlessMissing(deleted.then(() => true))) ?? false;
   }
 
   /** Registers a module of an exchange, in place of one with the same host name. */
   async registerModule(
     exchangeId: ManagerId,
     registration: ModuleRegistration,
-    { signal }: Cancellable,
+    options: Cancellable,
   ): Promise<void> {
     const path = `messaging/exchanges/${exchangeId}/modules`;
-    await this.#call({ method: 'POST', path, body: registration, repeatable: true }, signal);
+    await this.#call({ method: 'POST', path, body: registration, repeatable: true }, options);
   }
 
   /** @returns `known`: the Manager had the same event within the last hour */
-  async sendSystemEvent(event: SystemEvent, { signal }: Cancellable): Promise<'created' | 'known'> {
+  async sendSystemEvent(event: SystemEvent, options: Cancellable): Promise<'created' | 'known'> {
     try {
-      await this.#call({ method: 'POST', path: 'system_events', body: event, repeatable: false }, signal);
+      await this.#call({ method: 'POST', path: 'system_events', body: event, repeatable: false }, options);
       return 'created';
     } catch (error) {
       if (error instanceof ManagerError && error.status === 409) return 'known';
@@ -183,9 +193,9 @@ export class ManagerClient {
     await this.#http.close();
   }
 
-  async #read<T>(path: string, read: (json: string) => T, signal: AbortSignal): Promise<T> {
+  async #read<T>(path: string, read: (json: string) => T, options: Tried): Promise<T> {
     const call: Call = { method: 'GET', path, repeatable: true };
-    const { text } = await this.#call(call, signal);
+    const { text } = await this.#call(call, options);
     return this.#understood(call, () => read(text));
   }
 
@@ -202,18 +212,17 @@ export class ManagerClient {
     }
   }
 
-  async #call(call: Call, callerSignal: AbortSignal): Promise<JsonResponse> {
+  async #call(call: Call, { signal: callerSignal, tries = TRIES }: Tried): Promise<JsonResponse> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
     const body = call.body === undefined ? undefined : stringifyExactly(call.body);
     try {
-      for (let tries = 1; ; tries++) {
+      for (let tried = 1; ; tried++) {
         try {
           return await this.#once(call, body, signal);
         } catch (error) {
           if (!(error instanceof ManagerError) || signal.aborted) throw error;
-          if (tries === TRIES || !error.passing || !(call.repeatable || error.notSent)) throw error;
-          const asked = Math.min(error.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
-          await this.#clock.sleep(Math.max(asked, backoffMs(tries, BACKOFF)), { signal });
+          if (tried >= tries || !error.passing || !(call.repeatable || error.notSent)) throw error;
+          await this.#clock.sleep(Math.max(error.retryAfterMs, backoffMs(tried, BACKOFF)), { signal });
         }
       }
     } finally {
@@ -280,12 +289,11 @@ function recordPath(id: ManagerId): string {
   return `messaging/rpc_requests/${id}`;
 }
 
-async function unlessMissing(call: Promise<unknown>): Promise<boolean> {
+async function unlessMissing<T>(call: Promise<T>): Promise<T | undefined> {
   try {
-    await call;
-    return true;
+    return await call;
   } catch (error) {
-    if (error instanceof ManagerError && error.kind === 'not_found') return false;
+    if (error instanceof ManagerError && error.kind === 'not_found') return undefined;
     throw error;
   }
 }

@@ -7,6 +7,9 @@
  */
 export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_answer';
 
+/** However long the Manager asks to wait, somebody waits here. */
+const MOST_RETRY_AFTER_MS = 30_000;
+
 interface ManagerErrorDetails {
   /** The HTTP status of the answer, when there was one. */
   status?: number;
@@ -23,14 +26,15 @@ export class ManagerError extends Error {
   readonly kind: ManagerErrorKind;
   readonly status: number | undefined;
   readonly notSent: boolean;
-  readonly retryAfterMs: number | undefined;
+  /** What the answer asked to wait before the next try, half a minute at most; 0 when it asked nothing. */
+  readonly retryAfterMs: number;
 
   constructor(kind: ManagerErrorKind, message: string, details: ManagerErrorDetails = {}) {
     super(message, { cause: details.cause });
     this.kind = kind;
     this.status = details.status;
     this.notSent = details.notSent ?? false;
-    this.retryAfterMs = details.retryAfterMs;
+    this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
   }
 
   /** Whether the same call may succeed later: the Manager has not judged it, or only for now. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../plugin.js';
-import type { ManagerId, RpcRecord } from './manager-answers.js';
+import { isAnswered, type ManagerId, type RpcRecord } from './manager-answers.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 
@@ -44,19 +44,17 @@ export class RecordCaller {
   }
 
   /**
-   * Waits for the answer, however long the Manager is away meanwhile.
-   * @throws ManagerError `not_found` when the record is gone, `refused`, `invalid_answer`
+   * Waits for the answer, whatever befalls the Manager meanwhile: the request is on its way, and one odd answer to one
+   * poll says nothing about it.
+   * @throws ManagerError that is not temporary, such as `not_found` when the record is gone
    * @throws the signal's reason when that is aborted
    */
-  async poll(
-    id: ManagerId,
-    { signal, everyMs = POLL_MS }: Cancellable & { everyMs?: number },
-  ): Promise<RecordedAnswer> {
+  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedAnswer> {
     const { manager, clock } = this.#options;
     for (;;) {
-      const record = await unlessAway(manager.record(id, { signal }));
+      const record = await unlessTemporary(manager.record(id, { signal }));
       if (record !== undefined && isAnswered(record)) return record;
-      await clock.sleep(everyMs, { signal });
+      await clock.sleep(POLL_MS, { signal });
     }
   }
 
@@ -69,17 +67,11 @@ export class RecordCaller {
   }
 }
 
-function isAnswered(record: RpcRecord): record is RecordedAnswer {
-  return record.status === 'completed' || record.status === 'error';
-}
-
-async function unlessAway<T>(lookup: Promise<T>): Promise<T | undefined> {
+async function unlessTemporary<T>(lookup: Promise<T>): Promise<T | undefined> {
   try {
     return await lookup;
   } catch (error) {
-    if (!(error instanceof ManagerError)) throw error;
-    const away = error.kind === 'unreachable' || (error.kind === 'failed' && error.temporary);
-    if (!away) throw error;
-    return undefined;
+    if (error instanceof ManagerError && error.temporary) return undefined;
+    throw error;
   }
 }

@@ -2,13 +2,15 @@ import { LastingFault } from '../logging.js';
 import type { Envelope } from '../messaging/envelope.js';
 import type { EncodedAnswer, ReplyChannel } from '../messaging/reply-channel.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { backoffMs } from './backoff.js';
+import { backoffMs } from '../backoff.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 
 export interface RecordReplyChannelOptions {
-  manager: Pick<ManagerClient, 'hasRecord' | 'saveRecord'>;
+  manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
+  /** `EXCHANGE_ID`, which is asked for to learn whether the Manager works. */
+  exchangeId: ManagerId;
   /** Called when answers begin to wait for the Manager: nothing more is to be taken on. */
   pause: () => void;
   /** Called when none waits any more. */
@@ -18,18 +20,26 @@ export interface RecordReplyChannelOptions {
 }
 
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
-/** A Manager that fails on one answer for so long may well take others. */
-const HOLDS_UP_MS = 10 * 60_000;
+/** A Manager that works, but has failed on one answer for so long, will not take it any more. */
+const STUCK_MS = 10 * 60_000;
+
+/** An answer on its way. */
+interface Sending {
+  id: ManagerId;
+  log: RequestLog;
+  /** Since when the Manager has failed on it alone. */
+  stuckSince: number | undefined;
+}
 
 /**
  * Saves answers in the Manager, into the records that callers have made for their requests and poll. While the Manager
- * is away, answers wait.
+ * is away, answers wait. One that it fails on, though it works otherwise, holds up no others, and is given up in the end.
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
   readonly #away: LastingFault;
   /** The sendings that wait for the Manager and keep the service from taking on more. */
-  readonly #waiting = new Set<symbol>();
+  readonly #waiting = new Set<Sending>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
@@ -46,65 +56,87 @@ export class RecordReplyChannel implements ReplyChannel {
     signal: AbortSignal,
   ): Promise<void> {
     if (id === undefined) return;
-    const sending = Symbol(String(id));
+    const sending: Sending = { id, log, stuckSince: undefined };
     try {
-      const refusal = await this.#deliver(sending, id, envelope, log, signal);
+      const refusal = await this.#deliver(sending, envelope, signal);
       if (refusal === undefined) return;
-      log.error('answer replaced: the Manager refuses it', { reason: refusal.message });
-      const again = await this.#deliver(sending, id, refusedEnvelope(envelope, refusal), log, signal);
-      if (again !== undefined) log.error('answer dropped: the Manager refuses it', { reason: again.message });
+      log.error('answer replaced: the Manager does not take it', { reason: refusal.message });
+      const again = await this.#deliver(sending, refusedEnvelope(envelope, refusal), signal);
+      if (again !== undefined)
+        log.error('answer dropped: the Manager does not take it', { reason: again.message });
     } finally {
       this.#goOn(sending);
     }
   }
 
   /**
-   * Tries until the Manager has the answer, or has no record for it any more.
+   * Tries until the Manager has the answer, or does not want it any more.
    * @returns why the Manager will never take it
    */
-  async #deliver(
-    sending: symbol,
-    id: ManagerId,
-    envelope: object,
-    log: RequestLog,
-    signal: AbortSignal,
-  ): Promise<Error | undefined> {
-    const { clock, manager } = this.#options;
-    const begun = clock.now();
+  async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Error | undefined> {
     for (let failed = 1; ; failed++) {
       try {
-        const saved =
-          (await manager.hasRecord(id, { signal })) && (await manager.saveRecord(id, envelope, { signal }));
-        if (!saved) log.info('answer dropped: the record of its request is gone');
+        await this.#save(sending, envelope, signal);
         return undefined;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof ManagerError) || !error.temporary)
           return error instanceof Error ? error : new Error(String(error));
-        const failsOnThis = error.status === 500 && !error.notSent && clock.now() - begun >= HOLDS_UP_MS;
-        if (!failsOnThis) this.#hold(sending, error);
-        else if (this.#goOn(sending))
-          log.error('the Manager fails on this answer; trying on', { reason: error.message });
+        // The first failure may be that of a connection which the Manager closed in this very moment.
+        const lasts = failed > 1 || error.retryAfterMs > 0;
+        if (lasts && (await this.#givesUp(sending, error, signal))) return error;
+        const wait = Math.max(error.retryAfterMs, backoffMs(failed, BACKOFF));
+        await this.#options.clock.sleep(wait, { signal });
       }
-      await clock.sleep(backoffMs(failed, BACKOFF), { signal });
     }
   }
 
-  #hold(sending: symbol, { message: reason }: ManagerError): void {
+  async #save({ id, log }: Sending, envelope: object, signal: AbortSignal): Promise<void> {
+    const { manager } = this.#options;
+    // Tried again here, where it is seen at once that the Manager is away.
+    const once = { signal, tries: 1 };
+    const state = await manager.recordState(id, once);
+    if (state === 'answered') return log.info('answer dropped: the record of its request has one already');
+    const saved = state === 'open' && (await manager.saveRecord(id, envelope, once));
+    if (!saved) log.info('answer dropped: the record of its request is gone');
+  }
+
+  /** Keeps the service from taking on more, unless it is this answer alone that fails. @returns whether to give it up */
+  async #givesUp(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
+    const { clock } = this.#options;
+    if (error.status !== 500 || error.notSent || !(await this.#works(signal))) {
+      sending.stuckSince = undefined;
+      this.#hold(sending, error);
+      return false;
+    }
+    this.#goOn(sending);
+    if (sending.stuckSince === undefined) {
+      sending.stuckSince = clock.now();
+      sending.log.error('the Manager fails on this answer alone: trying on', { reason: error.message });
+    }
+    return clock.now() - sending.stuckSince >= STUCK_MS;
+  }
+
+  /** Whether the Manager answers other calls. */
+  async #works(signal: AbortSignal): Promise<boolean> {
+    const { manager, exchangeId } = this.#options;
+    return manager.exchange(exchangeId, { signal, tries: 1 }).then(
+      () => true,
+      (error: unknown) => error instanceof ManagerError && !error.temporary,
+    );
+  }
+
+  #hold(sending: Sending, { message: reason }: ManagerError): void {
     this.#away.occurred({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
     if (this.#waiting.size === 1) this.#options.pause();
   }
 
-  /** @returns whether it held up the service until now */
-  #goOn(sending: symbol): boolean {
-    if (!this.#waiting.delete(sending)) return false;
-    if (this.#waiting.size === 0) {
-      this.#away.over();
-      this.#options.resume();
-    }
-    return true;
+  #goOn(sending: Sending): void {
+    if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
+    this.#away.over();
+    this.#options.resume();
   }
 }
 

@@ -24,16 +24,10 @@ export class SystemEvents {
   readonly #fault: LastingFault;
   readonly #closed = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
-  #dropped = 0;
 
   constructor(options: SystemEventsOptions) {
     this.#options = options;
     this.#fault = new LastingFault(options.log, options.clock, 'system events do not reach the Manager');
-  }
-
-  /** How many events were not sent, because too many were under way. */
-  get dropped(): number {
-    return this.#dropped;
   }
 
   /** Tells of a request that ended in a way its action did not foresee. */
@@ -41,7 +35,6 @@ export class SystemEvents {
     const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
     if (this.#closed.signal.aborted) return;
     if (this.#underWay.size >= mostUnderWay) {
-      this.#dropped++;
       this.#fault.occurred({ reason: `${mostUnderWay} are under way: more are dropped` });
       return;
     }

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { errorCodeInfo } from '../action-error.js';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
+import { stringifyExactly } from '../exact-json.js';
 import type { RequestLog } from '../plugin.js';
 import { type ActionDescription, MAX_TIMEOUT_MS } from '../runtime/catalogue.js';
 import { excessOf } from '../runtime/parameters.js';
@@ -72,6 +73,8 @@ export class HttpServer {
     const fastify = this.#fastify;
     // A page in a browser can send text anywhere unasked, but JSON only after asking first, which is not answered.
     fastify.removeContentTypeParser('text/plain');
+    // Answers may hold whole numbers that a number does not hold exactly.
+    fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
     fastify.setNotFoundHandler((_request, reply) =>
       failed(reply, 404, 'invalid_request', 'there is no such path; see GET /v1/actions'),

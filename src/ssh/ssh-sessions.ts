@@ -3,7 +3,7 @@ import { canonicalHost } from '../grammar.js';
 import type { Clock } from '../plugin.js';
 import { Slots } from './slots.js';
 import type { SshConnection } from './ssh-connection.js';
-import { untilAborted } from './until-aborted.js';
+import { untilAborted } from '../until-aborted.js';
 
 /** sshd allows 10 by default (MaxSessions), and is late to see that one has ended. */
 const CHANNELS_PER_CONNECTION = 4;

@@ -11,7 +11,7 @@ import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
 import { connectTcp } from './tcp-connect.js';
-import { untilAborted } from './until-aborted.js';
+import { untilAborted } from '../until-aborted.js';
 
 /** How much longer than we the host itself waits before it ends a command, in seconds: it is the last resort. */
 const HOST_LIMIT_MARGIN_SECONDS = 5;

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { getEventListeners } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
@@ -9,6 +10,7 @@ import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { startProxy } from '../support/proxy.js';
 import { serveRequests } from '../support/requests.js';
+import { warningsDuring } from '../support/warnings.js';
 
 function clientOf(
   t: ExecutionContext,
@@ -82,6 +84,25 @@ for (const broker of brokers()) {
     await eventually('it is answered', () => service.held === 0);
     t.deepEqual(await client.call('echo'), { number: 0 });
     await t.throwsAsync(client.call('echo', { signal: abort.signal }), { message: 'enough' });
+  });
+
+  test(over('any number of calls may share one signal'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const client = clientOf(t, broker, { queue });
+    const { signal } = new AbortController();
+    const warnings = await warningsDuring(async () =>
+      Promise.all(Array.from({ length: 20 }, () => client.call('echo', { signal }))),
+    );
+    t.deepEqual(warnings, []);
+    t.is(getEventListeners(signal, 'abort').length, 0);
+  });
+
+  test(over('a request that cannot be encoded is refused as such'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const circle: Record<string, unknown> = {};
+    circle.circle = circle;
+    const error = await t.throwsAsync(clientOf(t, broker, { queue }).call('echo', { parameters: circle }));
+    t.is(failure(error), 'invalid_request');
   });
 
   test(over('a call works on when the connection of the client is lost under way'), async (t) => {

@@ -19,11 +19,13 @@ export default defineAction({
   parameters: object({
     text: string().meta(a), n: number().meta(a), flag: boolean().meta(a), nodes: array(string()).meta(a),
     map: stringMap().meta(a), times: number().default(2).meta(a), fail: string().meta(a), wait: boolean().meta(a),
+    large: boolean().meta(a),
   }),
   result: stringMap(),
-  async handle({ parameters: { fail, wait, ...rest }, signal }) {
+  async handle({ parameters: { fail, wait, large, ...rest }, signal }) {
     if (fail === 'defect') throw new TypeError('a defect');
     if (fail) throw new ActionError(fail, 'It failed as it was told.', { details: { unit: 'web.service' } });
+    if (large) return { integer: 2n ** 64n };
     if (wait) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
     return rest;
   },
@@ -140,6 +142,12 @@ everyWay('parameters reach the action, read by the types of their fields', async
     map: { region: 'eu' },
     times: 2,
   });
+});
+
+everyWay('a whole number is printed with every digit', async (t, caller) => {
+  const { code, stdout, stderr } = await caller('echo', '--param', 'large=true');
+  t.is(code, 0, stderr);
+  t.is(stdout, '{\n  "integer": 18446744073709551616\n}\n');
 });
 
 everyWay("the caller's fault ends with 2, the service's with 1", async (t, caller) => {

@@ -388,16 +388,14 @@ test('a Manager that refuses us, or does not know the exchange or the broker, sa
   isFailure(t, await examine(env), 'Manager', /Broker 3 has no connections: add one .*BROKER_ID/);
 });
 
-test('URLs that the Manager cannot be called by are told without a stack, and the rest is checked', async (t) => {
+test('URLs that the Manager cannot be called by are told without a stack or a secret', async (t) => {
   const { env } = await installation(t);
   const ended = await runCli(t, ['doctor'], {
     env: { ...env, MANAGER_URL: 'http://someone:Zq@127.0.0.1:1' },
   });
   const run = examined(ended);
   isFailure(t, run, 'configuration', /^MANAGER_URL must not hold a user name or password/);
-  t.is(run.of('Manager').result, 'skipped');
-  t.is(run.of('broker').result, 'skipped');
-  t.deepEqual(run.names.slice(3), ['discovery', 'SSH key', 'known_hosts']);
+  t.is(run.of('the rest').result, 'skipped');
   t.is(ended.stderr, '');
   t.false(ended.stdout.includes('Zq'));
 });

@@ -223,9 +223,9 @@ test.serial('a compression bomb stops at the limit', (t) => {
 });
 
 test.serial('the largest term within all limits is read without trouble', (t) => {
-  const items = Buffer.alloc(999_999 + 6, 106);
+  const items = Buffer.alloc(99_999 + 6, 106);
   items.writeUInt8(105, 0);
-  items.writeUInt32BE(999_999, 1);
-  const value = new ErlangCodec().decode(Buffer.concat([Buffer.from([131]), items.subarray(0, 999_999 + 5)]));
-  t.true(Array.isArray(value) && value.length === 999_999);
+  items.writeUInt32BE(99_999, 1);
+  const value = new ErlangCodec().decode(Buffer.concat([Buffer.from([131]), items.subarray(0, 99_999 + 5)]));
+  t.true(Array.isArray(value) && value.length === 99_999);
 });

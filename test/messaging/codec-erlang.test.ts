@@ -202,7 +202,7 @@ test('the number of elements is limited, those of strings of integers and keys a
   const million = Buffer.alloc(2_000_000, 106);
   const length = Buffer.alloc(4);
   length.writeUInt32BE(million.length);
-  t.throws(() => codec.decode(body('69', length, million)), { message: /more than 1000000 elements/ });
+  t.throws(() => codec.decode(body('69', length, million)), { message: /more than 100000 elements/ });
 });
 
 test('a compressed term may inflate up to the limit', (t) => {

@@ -90,7 +90,7 @@ for (const broker of brokers()) {
       ['{"request_body":[]}', {}, /no request_body/],
       ['{"status":"completed","request_body":{"action":"echo"}}', {}, /status/],
       ['{"id":"5","request_body":{"action":"echo"}}', {}, /id/],
-      ['{"id":9007199254740993,"request_body":{"action":"echo"}}', {}, /id/],
+      ['{"id":5.5,"request_body":{"action":"echo"}}', {}, /id/],
       [request, { replyTo: queue }, /reply_to/],
       [request, { replyTo: `${queue}_error` }, /reply_to/],
       [JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } }), {}, /2\d\d\d bytes/],

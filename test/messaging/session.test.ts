@@ -1,3 +1,4 @@
+import { connect as amqpConnect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
 import {
@@ -7,6 +8,7 @@ import {
   Session,
   withoutCredentials,
 } from '../../src/messaging/session.js';
+import { listenForLogins } from '../support/amqp-handshake.js';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { logLines } from '../support/log-lines.js';
@@ -15,7 +17,7 @@ import { logLines } from '../support/log-lines.js';
 function world(
   t: ExecutionContext,
   addresses: readonly BrokerAddress[],
-  more: { onLive?: () => Promise<void> } = {},
+  more: { onLive?: () => Promise<void>; lookUp?: () => Promise<BrokerAddress[]> } = {},
 ) {
   const clock = new LeapingClock();
   const logs = logLines();
@@ -33,7 +35,7 @@ function world(
   const retired: LiveConnection[] = [];
   const session = new Session({
     connect,
-    brokers: async () => addresses,
+    brokers: more.lookUp ?? (async () => addresses),
     name: 'test',
     onLive: async (live) => {
       await more.onLive?.();
@@ -126,6 +128,11 @@ test('a preferred broker that is back takes the place of the one that stood in f
   const second = await session.whenLive(signal);
   t.false(second.preferred);
   await eventually('it is told', () => logs.find(/stands in/).length === 1);
+  t.like(logs.find(/stands in/)[0], {
+    reason: 'a:5672 is away',
+    broker: 'amqp://a:5672/vhost',
+    stands_in: 'amqp://b:5672',
+  });
   away.clear();
   await eventually('it is back', () => session.live?.preferred === true);
   t.is(built.length, 3);
@@ -148,6 +155,23 @@ test('while the preferred broker stays away the other one serves on, and nothing
   t.is(logs.lines.length - before <= 1, true);
 });
 
+test('while another broker serves, brokers that cannot be looked up are no broker that is away', async (t) => {
+  let lookUps = 0;
+  const lookUp = async () => {
+    if (++lookUps > 1) throw new Error('the Manager is away');
+    return [A, { ...B, preferred: false }];
+  };
+  const { session, away, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
+  away.add('a:5672');
+  session.start();
+  await session.whenLive(signal);
+  await eventually('they were looked up again and again', () => lookUps > 5);
+  t.deepEqual(
+    logs.lines.map(({ message }) => message),
+    ['the broker is away', 'over: the broker is away', 'another broker stands in for the preferred one'],
+  );
+});
+
 test('a closed session connects no more, and who waits for it is let go by the signal', async (t) => {
   const { session, away } = world(t, [A]);
   away.add('a:5672');
@@ -163,4 +187,31 @@ test('a closed session connects no more, and who waits for it is let go by the s
 test('an address is shown without what opens it', (t) => {
   t.is(withoutCredentials('amqps://user:p%40ss@host:5671/vhost?heartbeat=5'), 'amqps://host:5671/vhost');
   t.is(withoutCredentials('nonsense with secrets'), '(not a URL)');
+});
+
+test('a session logs in as the URL says, in any alphabet, and as guest when it says nothing', async (t) => {
+  const { port, logins } = await listenForLogins(t);
+  const session = new Session({
+    connect: amqpConnect,
+    brokers: async () =>
+      ['j%C3%BCrgen:p%C3%A4ss@', ':@', '100%:%@', ''].map((login) => ({
+        url: `amqp://${login}127.0.0.1:${port}/v%C3%B6`,
+      })),
+    name: 'test',
+    onLive: async () => {},
+    clock: new LeapingClock(),
+    log: logLines().log,
+  });
+  session.start();
+  t.teardown(async () => session.close());
+  await eventually('each was tried', () => logins.length >= 4);
+  t.deepEqual(
+    logins.slice(0, 4).map(({ user, password, virtualHost }) => [user, password, virtualHost]),
+    [
+      ['jürgen', 'päss', 'vö'],
+      ['', '', 'vö'],
+      ['100%', '%', 'vö'],
+      ['guest', 'guest', 'vö'],
+    ],
+  );
 });

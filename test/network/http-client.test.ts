@@ -1,10 +1,13 @@
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { brotliCompressSync, deflateSync, gzipSync } from 'node:zlib';
 import test, { type ExecutionContext } from 'ava';
 import { type ConnectionPolicy, HostPolicy } from '../../src/network/connection-policy.js';
-import { HttpClient, HttpFailure } from '../../src/network/http-client.js';
+import { HttpFailure } from '../../src/network/bounded-call.js';
+import { HttpClient } from '../../src/network/http-client.js';
 import { eventually } from '../support/eventually.js';
 import { answering, serve } from './http-server.js';
 
@@ -162,6 +165,25 @@ test('a call ends at its time limit, before the answer or in the midst of it', a
     t.false(late.notSent);
   }
   await eventually('the server sees the connections close', () => server.open() === 0);
+});
+
+test('a call ends at its time limit in the midst of the answer, whatever is collected as garbage meanwhile', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  if (typeof collect !== 'function') throw new Error('the garbage collector cannot be called');
+  const server = await serve(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': 100 });
+    response.write('{"units": [');
+  });
+  const call = failure(t, open(t).call('GET', server.url, calm({ timeoutMs: 500 })));
+  let ended = false;
+  void call.then(() => (ended = true));
+  await eventually('it ends', () => {
+    collect();
+    return ended;
+  });
+  t.is((await call).message, 'no answer within 500 ms');
+  await eventually('the server sees the connection close', () => server.open() === 0);
 });
 
 test('aborting ends a call in the midst of the answer, with the reason itself', async (t) => {

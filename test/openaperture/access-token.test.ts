@@ -145,7 +145,7 @@ test('an OAuth server that hangs is given up on', async (t) => {
 test('a 404 of the OAuth server does not mean that the Manager has no record', async (t) => {
   const { manager, client } = await openManager(t);
   manager.fail({ status: 404, path: OAUTH });
-  const error = await t.throwsAsync(client.hasRecord(1, calm()), { instanceOf: ManagerError });
+  const error = await t.throwsAsync(client.recordState(1, calm()), { instanceOf: ManagerError });
   t.like(error, { kind: 'failed', temporary: true });
   t.regex(error?.message ?? '', /check OAUTH_LOGIN_URL/);
 });

@@ -33,7 +33,11 @@ const CALLS: readonly { name: string; ask: Ask; method: string; path: string; re
     (client, options = calm()) => client.brokerConnections(3, options),
     '/messaging/brokers/3/connections',
   ),
-  read('hasRecord', (client, options = calm()) => client.hasRecord(5, options), '/messaging/rpc_requests/5'),
+  read(
+    'recordState',
+    (client, options = calm()) => client.recordState(5, options),
+    '/messaging/rpc_requests/5',
+  ),
   read('record', (client, options = calm()) => client.record(5, options), '/messaging/rpc_requests/5'),
   {
     name: 'createRecord',
@@ -229,9 +233,41 @@ test('what the Manager does not have is not found, or told as absent where that 
     const error = await t.throwsAsync(lookup, { instanceOf: ManagerError });
     t.like(error, { kind: 'not_found', status: 404, temporary: false });
   }
-  t.false(await client.hasRecord(5, calm()));
+  t.is(await client.recordState(5, calm()), 'missing');
   t.false(await client.saveRecord(5, ANSWER, calm()));
   t.false(await client.deleteRecord(5, calm()));
+});
+
+test('a record waits for its answer until it is completed or failed, whatever else its caller wrote into it', async (t) => {
+  const { manager, client } = await openManager(t);
+  for (const [status, state] of [
+    ['not_started', 'open'],
+    ['in_progress', 'open'],
+    ['completed', 'answered'],
+    ['error', 'answered'],
+  ] as const) {
+    manager.addRecord(5, { status });
+    t.is(await client.recordState(5, calm()), state);
+  }
+  manager.fail({
+    status: 200,
+    path: API,
+    body: `{"status":"completed","request_body":${'1'.repeat(2_000)}}`,
+  });
+  t.is(await client.recordState(5, calm()), 'open');
+});
+
+test('a caller that tries again by itself has a call made once', async (t) => {
+  const { manager, client, clock } = await openManager(t);
+  manager.fail({ status: 503, path: API });
+  for (const call of [
+    client.recordState(5, { ...calm(), tries: 1 }),
+    client.saveRecord(5, ANSWER, { ...calm(), tries: 1 }),
+    client.exchange(7, { ...calm(), tries: 1 }),
+  ])
+    await t.throwsAsync(call, { instanceOf: ManagerError });
+  t.is(manager.callsTo(API).length, 3);
+  t.is(clock.pending, 0);
 });
 
 test('ids beyond what a number holds go both ways without rounding', async (t) => {
@@ -369,7 +405,7 @@ test('an answer that is far too long is not read', async (t) => {
 
 test('a Manager that stays away is given up on after three tries, and the message names its setting', async (t) => {
   const { manager, client, passing } = await openManager(t);
-  await client.hasRecord(5, calm());
+  await client.recordState(5, calm());
   await manager.down();
   const error = await t.throwsAsync(passing(client.broker(3, calm())), { instanceOf: ManagerError });
   t.like(error, { kind: 'unreachable', temporary: true, notSent: true });
@@ -444,7 +480,7 @@ test('a Manager below a path is asked there', async (t) => {
 test('the stand-in is strict: it takes nothing without a token, on no other path, in no other form', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addRecord(5);
-  await client.hasRecord(5, calm());
+  await client.recordState(5, calm());
   const authorization = String(manager.calls.at(-1)?.headers.authorization);
   const good = { accept: 'application/json', 'content-type': 'application/json', authorization };
   const ask = async (method: string, path: string, headers: Record<string, string>, body?: string) => {

@@ -53,10 +53,13 @@ export async function openManager(t: ExecutionContext, options: Options = {}): P
 export async function withToken({ manager, client, passing }: OpenManager): Promise<void> {
   manager.addRecord(0);
   for (let has = false; !has; ) {
-    has = await passing(client.hasRecord(0, calm())).catch((error: unknown) => {
-      if (error instanceof ManagerError && error.kind === 'unreachable') return false;
-      throw error;
-    });
+    has = await passing(client.recordState(0, calm())).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof ManagerError && error.kind === 'unreachable') return false;
+        throw error;
+      },
+    );
   }
 }
 

@@ -1,4 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
+import type { PublishOutcome } from '../../src/messaging/publisher.js';
+import { Installation } from '../../src/openaperture/installation.js';
 import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
 import { Overseer } from '../../src/openaperture/overseer.js';
 import { ErlangPeer, hasErlang } from '../messaging/erlang-peer.js';
@@ -162,6 +164,41 @@ test('heartbeats go on after failures, which are told once', async (t) => {
   fails = false;
   await until('it is over', () => logs.find(/^over: heartbeats/).length === 1);
   await overseer.stop();
+});
+
+test('heartbeats that no queue takes are failures, which say what is missing, once', async (t) => {
+  const { manager, clock, logs, until } = await openManager(t);
+  manager.addExchange(7, { rootExchangeName: 'root', routingKey: 'root.seven' });
+  manager.addBroker(3);
+  const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
+  const installation = new Installation(
+    {
+      managerUrl,
+      oauth: { url: oauthUrl, clientId, clientSecret },
+      exchangeId: 7,
+      brokerId: 3,
+      moduleType: 'fleet_manager',
+    },
+    { hostname: 'host-1', clock, log: logs.log },
+  );
+  let outcome: PublishOutcome = 'unroutable';
+  let beats = 0;
+  installation.start({
+    publish: async () => {
+      beats++;
+      return outcome;
+    },
+    onPreferred: () => true,
+    running: () => [],
+  });
+  await until('three heartbeats were sent', () => beats === 3);
+  const told = () => logs.find(/^heartbeats to the Overseer fail/);
+  await until('it is told', () => told().length > 0);
+  t.is(told().length, 1);
+  t.is(told()[0]?.reason, 'no queue is bound to root by root.seven.system_modules');
+  outcome = 'routed';
+  await until('it is over', () => logs.find(/^over: heartbeats/).length === 1);
+  await installation.stop();
 });
 
 test('a heartbeat that the broker does not take is given up, and the next comes in time', async (t) => {

@@ -3,6 +3,7 @@ import type { Envelope } from '../../src/messaging/envelope.js';
 import type { EncodedAnswer } from '../../src/messaging/reply-channel.js';
 import { RecordReplyChannel } from '../../src/openaperture/record-reply-channel.js';
 import type { ManagerFault } from '../support/stand-in-manager.js';
+import { eventually } from '../support/eventually.js';
 import { openManager } from './open-manager.js';
 
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
@@ -30,11 +31,13 @@ function answerOf(id: number | bigint, body: unknown = [{ name: 'a.service' }]):
 
 async function openChannel(t: ExecutionContext, options: Parameters<typeof openManager>[1] = {}) {
   const opened = await openManager(t, options);
-  const { client, clock, logs } = opened;
+  const { client, clock, logs, manager } = opened;
+  manager.addExchange(7);
   /** What the service was told, in order. */
   const told: string[] = [];
   const channel = new RecordReplyChannel({
     manager: client,
+    exchangeId: 7,
     pause: () => told.push('pause'),
     resume: () => told.push('resume'),
     clock,
@@ -139,18 +142,57 @@ test('each outage is told anew', async (t) => {
   t.deepEqual(told, ['pause', 'resume', 'pause', 'resume']);
 });
 
-test('a flicker of the Manager is got over without a pause', async (t) => {
-  const { manager, send, told, logs, passing } = await openChannel(t);
-  manager.addRecord(5);
-  manager.fail({ status: 500, path: RECORD, times: 2 });
-  await passing(send(5));
+test('an answer that has been saved is never overwritten', async (t) => {
+  const { manager, send, logs, told } = await openChannel(t);
+  for (const status of ['completed', 'error']) {
+    manager.addRecord(5, { status, responseBody: 'what the first worker found' });
+    await send(5);
+    t.like(manager.records.get('5'), { status, responseBody: 'what the first worker found' });
+  }
+  manager.addRecord(5, { status: 'in_progress' });
+  await send(5);
   t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(
+    logs.lines.map(({ message }) => message),
+    [1, 2].map(() => 'answer dropped: the record of its request has one already'),
+  );
+  t.deepEqual(told, []);
+});
+
+test('one failure of the Manager is got over without a pause', async (t) => {
+  const { manager, send, told, logs, passing } = await openChannel(t);
+  for (const fault of [{ status: 500 }, { status: 503 }, {}]) {
+    manager.addRecord(5);
+    manager.fail({ ...fault, path: RECORD, times: 1 });
+    await passing(send(5));
+    t.is(manager.records.get('5')?.status, 'completed');
+  }
   t.deepEqual(told, []);
   t.deepEqual(logs.lines, []);
 });
 
+test('a Manager that is away is seen to be within two seconds, and at once when it asks to wait', async (t) => {
+  const { manager, send, told, clock, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  await manager.down();
+  let begun = clock.now();
+  const sent = send(5);
+  await until('it pauses', () => told.length === 1, 100);
+  t.true(clock.now() - begun <= 2_000);
+  await manager.up();
+  await passing(sent);
+  manager.addRecord(5);
+  manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: RECORD, times: 1 });
+  begun = clock.now();
+  const again = send(5);
+  await eventually('it pauses', () => told.length === 3);
+  t.is(clock.now(), begun);
+  await passing(again, 100);
+  t.true(clock.now() - begun >= 20_000 && clock.now() - begun < 21_000);
+});
+
 const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
-  ['500', { status: 500, path: RECORD }],
+  ['500', { status: 500, path: /^\/messaging/ }],
   ['502 to the saving alone', { status: 502, path: RECORD, method: 'PUT' }],
   ['429', { status: 429, path: RECORD }],
   ['a cut connection', { path: RECORD }],
@@ -217,7 +259,11 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
   t.like(record?.responseBody, { code: 'internal' });
   t.deepEqual(record?.requestBody, REQUEST);
   t.is(logs.lines.length, 1);
-  t.like(logs.lines[0], { level: 'error', message: 'answer replaced: the Manager refuses it', request: '5' });
+  t.like(logs.lines[0], {
+    level: 'error',
+    message: 'answer replaced: the Manager does not take it',
+    request: '5',
+  });
   t.regex(String(logs.lines[0]?.reason), /400: One or more fields for MessagingRpcRequest were invalid/);
   t.deepEqual(told, []);
 });
@@ -248,7 +294,7 @@ for (const status of [400, 403, 422]) {
     t.is(manager.callsTo(RECORD, 'PUT').length, 2);
     t.like(logs.lines.at(-1), {
       level: 'error',
-      message: 'answer dropped: the Manager refuses it',
+      message: 'answer dropped: the Manager does not take it',
       request: '5',
     });
     t.deepEqual(told, []);
@@ -256,24 +302,54 @@ for (const status of [400, 403, 422]) {
   });
 }
 
-test('one answer that the Manager fails on for ten minutes holds up the service no longer, and is not given up', async (t) => {
+test('one answer that the Manager fails on holds up no other, is tried for ten minutes, then replaced by an error', async (t) => {
   const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   manager.addRecord(6);
+  const begun = clock.now();
   const end = manager.fail({ status: 500, path: /rpc_requests\/5$/, method: 'PUT' });
   const stuck = send(5);
-  const begun = clock.now();
-  await until('it goes on', () => told.length === 2, 5_000);
-  t.true(clock.now() - begun >= 10 * 60_000);
-  t.is(logs.find(/^the Manager fails on this answer; trying on$/).length, 1);
+  await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 10, 2_000);
   await send(6);
-  const tries = manager.callsTo(RECORD, 'PUT').length;
-  await until('it is tried again', () => manager.callsTo(RECORD, 'PUT').length > tries + 6, 5_000);
-  t.is(logs.find(/^the Manager fails on this answer; trying on$/).length, 1);
+  t.is(manager.records.get('6')?.status, 'completed');
+  t.deepEqual(told, []);
+  await until('it is given up', () => logs.find(/^answer replaced/).length === 1, 5_000);
+  t.true(clock.now() - begun >= 10 * 60_000);
   end();
   await passing(stuck);
+  t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
+  t.is(logs.find(/^the Manager fails on this answer alone: trying on$/).length, 1);
+  t.deepEqual(told, []);
+});
+
+test('an answer that the Manager fails on, whatever is in it, is dropped after ten minutes, with a line in the log', async (t) => {
+  const { manager, send, told, logs, clock, until } = await openChannel(t);
+  manager.addRecord(5);
+  const begun = clock.now();
+  manager.fail({ status: 500, path: RECORD });
+  let done = false;
+  void send(5).then(() => (done = true));
+  await until('it is given up', () => done, 5_000);
+  t.true(clock.now() - begun >= 10 * 60_000);
+  t.like(logs.lines.at(-1), {
+    level: 'error',
+    message: 'answer dropped: the Manager does not take it',
+    request: '5',
+  });
+  t.deepEqual(told, []);
+});
+
+test('while the Manager fails on everything, nothing is given up', async (t) => {
+  const { manager, send, told, clock, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  const end = manager.fail({ status: 500, path: /^\/messaging/ });
+  const begun = clock.now();
+  const sent = send(5);
+  await until('half an hour has passed', () => clock.now() - begun > 30 * 60_000, 5_000);
+  t.deepEqual(told, ['pause']);
+  end();
+  await passing(sent);
   t.is(manager.records.get('5')?.status, 'completed');
-  t.deepEqual(told, ['pause', 'resume']);
 });
 
 test('a token that is revoked under way costs no answer', async (t) => {

@@ -3,5 +3,5 @@ import type { TestBroker } from './brokers.js';
 
 /** A connection to a broker, without a session that keeps it. */
 export async function liveOn(broker: TestBroker): Promise<LiveConnection> {
-  return new LiveConnection(await broker.open(), true, async () => liveOn(broker));
+  return new LiveConnection(await broker.open(), broker, async () => liveOn(broker));
 }

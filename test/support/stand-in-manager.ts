@@ -2,7 +2,7 @@ import { randomInt, randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { stringifyExactly } from '../../src/openaperture/exact-json.js';
+import { stringifyExactly } from '../../src/exact-json.js';
 import type { Clock } from '../../src/plugin.js';
 import { systemClock } from '../../src/runtime/system-clock.js';
 
@@ -99,7 +99,7 @@ export class StandInManager {
   readonly #connections = new Map<string, object[]>();
   readonly #tokens = new Map<string, { until: number }>();
   readonly #faults = new Map<ManagerFault, number>();
-  readonly #holds = new Set<{ path: RegExp; released: Promise<void> }>();
+  readonly #holds = new Set<{ path: RegExp; method: string | undefined; released: Promise<void> }>();
   readonly #clock: Clock;
   #fastify: FastifyInstance | undefined;
   #port = 0;
@@ -164,9 +164,9 @@ export class StandInManager {
   }
 
   /** Keeps calls to a path waiting, until what it returns is called. */
-  hold(path: RegExp): () => void {
+  hold(path: RegExp, method?: string): () => void {
     let release = () => {};
-    const hold = { path, released: new Promise<void>((resolve) => (release = resolve)) };
+    const hold = { path, method, released: new Promise<void>((resolve) => (release = resolve)) };
     this.#holds.add(hold);
     return () => {
       this.#holds.delete(hold);
@@ -275,7 +275,8 @@ export class StandInManager {
     const { method, headers } = request;
     const concurrent = this.#concurrent;
     this.calls.push({ method, path, headers, text, body: jsonOf(text), at: this.#clock.now(), concurrent });
-    for (const hold of this.#holds) if (hold.path.test(path)) await hold.released;
+    for (const hold of this.#holds)
+      if (hold.path.test(path) && (hold.method ?? method) === method) await hold.released;
     if (this.#delayMs > 0) await sleep(this.#delayMs);
     const fault = this.#strike(method, path);
     if (fault !== undefined) {

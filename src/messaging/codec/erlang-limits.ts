@@ -2,7 +2,10 @@
 export interface ErlangLimits {
   /** Containers (lists, tuples, maps) within one another; at most 1,000, since reading and writing recurse. */
   depth: number;
-  /** Terms in all: every value, every key, every item of a string of integers. */
+  /**
+   * Terms in all that are read: every value, every key, every item of a string of integers. A compressed body of a few
+   * kilobytes can hold very many, and the process does nothing else while it reads them.
+   */
   elements: number;
   /** Bytes that a compressed term may inflate to. */
   inflatedBytes: number;
@@ -14,13 +17,13 @@ export interface ErlangLimits {
 
 const DEFAULTS: Readonly<ErlangLimits> = {
   depth: 100,
-  elements: 1_000_000,
+  elements: 100_000,
   inflatedBytes: 16 * 1024 * 1024,
   integerBytes: 1024,
   encodedBytes: 128 * 1024 * 1024,
 };
 
-/** Fills in the defaults: depth 100, 1,000,000 elements, 16 MiB inflated, integers of 1 KiB, 128 MiB encoded. */
+/** Fills in the defaults: depth 100, 100,000 elements, 16 MiB inflated, integers of 1 KiB, 128 MiB encoded. */
 export function erlangLimits(given: Partial<ErlangLimits> = {}): Readonly<ErlangLimits> {
   const limits = { ...DEFAULTS, ...given };
   for (const [name, limit] of Object.entries(limits)) {

@@ -1,3 +1,4 @@
+import { parseExactly, stringifyExactly } from '../../exact-json.js';
 import { type Codec, DecodeError } from './codec.js';
 
 const MAX_DEPTH = 100;
@@ -6,7 +7,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** JSON (RFC 8259) in UTF-8. */
+/** JSON (RFC 8259) in UTF-8; whole numbers keep every digit, both ways. */
 export const jsonCodec: Codec = {
   name: 'json',
   contentType: CONTENT_TYPE,
@@ -19,14 +20,14 @@ export const jsonCodec: Codec = {
   decode: (body) => {
     if (depthOf(body) > MAX_DEPTH) throw new DecodeError(`nested more than ${MAX_DEPTH} levels deep`);
     try {
-      return JSON.parse(utf8.decode(body));
+      return parseExactly(utf8.decode(body));
     } catch (cause) {
       // The parser's own message quotes the body, which may hold a secret.
       throw new DecodeError(cause instanceof SyntaxError ? 'not valid JSON' : 'not valid UTF-8');
     }
   },
 
-  encode: (value) => Buffer.from(JSON.stringify(value, exactIntegers)),
+  encode: (value) => Buffer.from(stringifyExactly(value)),
 };
 
 /** The deepest nesting of brackets outside of texts: what is deeper would exhaust the stack of recursive readers. */
@@ -44,8 +45,4 @@ function depthOf(body: Uint8Array): number {
     else if (byte === 0x7d || byte === 0x5d) depth--;
   }
   return deepest;
-}
-
-function exactIntegers(_key: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? value.toString() : value;
 }

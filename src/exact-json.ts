@@ -20,15 +20,22 @@ export function parseExactly(json: string): unknown {
   );
 }
 
-/** Writes JSON; a bigint as the whole number it is, however long. */
-export function stringifyExactly(value: object): string {
+/**
+ * Writes JSON; a bigint as the whole number it is, however long.
+ * @param indent how many spaces for each level; all on one line by default
+ */
+export function stringifyExactly(value: unknown, indent = 0): string {
   const marker = randomUUID();
   let marks = 0;
-  const json = JSON.stringify(value, (_key, each: unknown) => {
-    if (typeof each !== 'bigint') return each;
-    marks++;
-    return `${marker}${each}`;
-  });
+  const json = JSON.stringify(
+    value,
+    (_key, each: unknown) => {
+      if (typeof each !== 'bigint') return each;
+      marks++;
+      return `${marker}${each}`;
+    },
+    indent,
+  );
   return marks === 0 ? json : json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
 }
 

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { parseExactly, stringifyExactly } from '../../src/openaperture/exact-json.js';
+import { parseExactly, stringifyExactly } from '../src/exact-json.js';
 
 test('whole numbers beyond what a number holds are read and written digit by digit', (t) => {
   const text =

@@ -1,6 +1,9 @@
 import { setMaxListeners } from 'node:events';
 
-/** What the promise gives, unless the signal is aborted first: then rejects with its reason, and the promise goes on unheeded. */
+/**
+ * What the promise gives, unless the signal is aborted first: then rejects with the signal's reason, and what becomes of
+ * the promise is no longer looked at.
+ */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const stop = () => reject(signal.reason);

@@ -1,0 +1,132 @@
+import ky, { type Options } from 'ky';
+import type { Dispatcher } from 'undici';
+import { ActionError } from '../action-error.js';
+import { linkSignals } from '../linked-signal.js';
+import { untilAborted } from '../until-aborted.js';
+
+/** How long a connection may take to be made. */
+export const CONNECT_TIMEOUT_MS = 3_000;
+const MAX_BODY_BYTES = 32 * 1024 * 1024;
+
+/** Failures in which no byte of a request can have reached the server: it is certain that nothing was done. */
+const NOT_SENT: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRNOTAVAIL',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'UND_ERR_CONNECT_TIMEOUT',
+]);
+
+/** An HTTP call that brought no usable answer. */
+export class HttpFailure extends Error {
+  override readonly name = 'HttpFailure';
+  /** True when it is certain that the server never saw the request. */
+  readonly notSent: boolean;
+  /** True when the server did answer, with more than is read here. */
+  readonly tooLarge: boolean;
+
+  constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
+    super(reason, { cause: options.cause });
+    this.notSent = options.notSent ?? false;
+    this.tooLarge = options.tooLarge ?? false;
+  }
+}
+
+export interface BoundedCall {
+  method: 'GET' | 'PUT' | 'POST' | 'DELETE';
+  url: URL;
+  headers?: Record<string, string>;
+  body?: string;
+  /** Makes the connections. */
+  dispatcher: Dispatcher;
+  signal: AbortSignal;
+  timeoutMs: number;
+}
+
+export interface BoundedAnswer {
+  status: number;
+  headers: Headers;
+  text: string;
+}
+
+/**
+ * One HTTP call: repeats nothing, follows no redirect, ends in time, and reads a bounded answer.
+ * @throws HttpFailure
+ * @throws ActionError of what makes the connections
+ * @throws the signal's reason when that is aborted
+ */
+export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
+  const { method, url, headers, body, dispatcher, signal, timeoutMs } = call;
+  signal.throwIfAborted();
+  const link = linkSignals(signal);
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    link.abort(new Error('late'));
+  }, timeoutMs);
+  // ky hands on what it does not know to fetch, where undici reads it. Kept as an object without known keys, since
+  // Node's own types of fetch belong to another version of undici.
+  const dispatching: object = { dispatcher };
+  const init: Options = {
+    ...dispatching,
+    method,
+    headers,
+    body,
+    signal: link.signal,
+    retry: 0,
+    timeout: false,
+    throwHttpErrors: false,
+    redirect: 'manual',
+  };
+  try {
+    const response = await ky(url, init);
+    const text = await boundedText(response, link.signal);
+    return { status: response.status, headers: response.headers, text };
+  } catch (error) {
+    if (signal.aborted) throw signal.reason;
+    throw late ? new HttpFailure(`no answer within ${timeoutMs} ms`, { cause: error }) : failureOf(error);
+  } finally {
+    clearTimeout(timer);
+    link.unlink();
+  }
+}
+
+/**
+ * The signal that ky hands to fetch may be collected as garbage when the answer's head is there, and then ends nothing any
+ * more; so it is heeded here.
+ */
+async function boundedText({ body }: Response, signal: AbortSignal): Promise<string> {
+  if (body === null) return '';
+  const reader = body.getReader();
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for (;;) {
+      const { done, value } = await untilAborted(reader.read(), signal);
+      if (done) return Buffer.concat(chunks).toString('utf8');
+      // Counted as decoded: a small compressed body can stand for a very large one.
+      bytes += value.length;
+      if (bytes > MAX_BODY_BYTES)
+        throw new HttpFailure(`an answer of more than ${MAX_BODY_BYTES} bytes`, { tooLarge: true });
+      chunks.push(value);
+    }
+  } finally {
+    // Closes the connection when there is more to come.
+    reader.cancel().catch(() => {});
+  }
+}
+
+function failureOf(error: unknown): Error {
+  let reason = String(error);
+  // What went wrong stands at the end of the chain: fetch itself only says that it failed.
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
+    const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
+    const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
+    if (typeof code === 'string') return new HttpFailure(code, { notSent: NOT_SENT.has(code), cause: error });
+    reason = cause.message;
+  }
+  return new HttpFailure(reason, { cause: error });
+}

@@ -1,0 +1,345 @@
+import { randomUUID } from 'node:crypto';
+import { getEventListeners } from 'node:events';
+import type { ChannelModel, ConsumeMessage } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
+import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
+import { Codecs } from '../../src/messaging/codec/codecs.js';
+import { jsonCodec } from '../../src/messaging/codec/json.js';
+import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
+import { brokers, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { StandInManager } from '../support/stand-in-manager.js';
+import { warningsDuring } from '../support/warnings.js';
+import { timePassing } from '../openaperture/open-manager.js';
+
+const RECORDS = /^\/messaging\/rpc_requests$/;
+const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
+const ROUTING_KEY = 'root.fragment7';
+
+/** A request as a service finds it on its queue. */
+interface Taken {
+  id: number | bigint;
+  message: ConsumeMessage;
+}
+
+interface Options {
+  without?: 'exchange' | 'queue';
+  encoding?: 'erlang' | 'json';
+}
+
+/** An installation whose clock stands still, and a client in it; the service is the test. */
+async function openRoute(t: ExecutionContext, broker: TestBroker, { without, encoding }: Options = {}) {
+  const clock = new ManualClock();
+  const manager = await StandInManager.start(t, { clock });
+  const [exchange, queue] = [`exchange_${randomUUID()}`, `queue_${randomUUID()}`];
+  manager.addExchange(7, { rootExchangeName: exchange, routingKey: ROUTING_KEY });
+  manager.addBroker(3, {
+    connections: [{ host: '127.0.0.1', port: Number(new URL(broker.url).port) || null }],
+  });
+  const connection = await broker.open();
+  const taken: Taken[] = [];
+  if (without !== 'exchange')
+    await prepare(connection, exchange, without === 'queue' ? undefined : queue, taken);
+  const client = new FleetManagerClient({
+    queue,
+    manager: { ...optionsOf(manager), encoding },
+    connect: broker.connect,
+    clock,
+  });
+  t.teardown(async () => {
+    clock.advance(60_000);
+    const closed = client.close();
+    await eventually('the client is closed', async () => {
+      clock.advance(1_000);
+      return Promise.race([closed.then(() => true), new Promise(setImmediate)]);
+    });
+    const channel = await connection.createChannel();
+    // What the embedded broker does not have closes its channel.
+    await channel
+      .deleteExchange(exchange)
+      .then(() => channel.deleteQueue(queue))
+      .catch(() => {});
+    await connection.close();
+  });
+  /** Answers a request as the service does. */
+  const answer = (id: number | bigint, responseBody: unknown, status = 'completed') =>
+    manager.addRecord(id, { status, responseBody });
+  return { manager, client, clock, taken, answer, exchange, queue, ...timePassing(clock) };
+}
+
+function optionsOf({ url, oauthUrl, clientId, clientSecret }: StandInManager) {
+  return { managerUrl: url, oauth: { url: oauthUrl, clientId, clientSecret }, exchangeId: 7, brokerId: 3 };
+}
+
+/** What an installation has on its brokers beforehand; the queue is read. */
+async function prepare(
+  connection: ChannelModel,
+  exchange: string,
+  queue: string | undefined,
+  taken: Taken[],
+) {
+  const channel = await connection.createChannel();
+  await channel.assertExchange(exchange, 'topic', { durable: true });
+  if (queue === undefined) return;
+  await channel.assertQueue(queue, { durable: true });
+  await channel.bindQueue(queue, exchange, `${ROUTING_KEY}.${queue}`);
+  const codecs = new Codecs([jsonCodec, new ErlangCodec()]);
+  const take = (message: ConsumeMessage | null) => {
+    if (message === null) return;
+    const { id } = codecs.of(message.content, undefined).decode(message.content) as Pick<Taken, 'id'>;
+    taken.push({ id, message });
+  };
+  await channel.consume(queue, take, { noAck: true });
+}
+
+async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<FleetManagerError> {
+  return t.throwsAsync(call, { instanceOf: FleetManagerError });
+}
+
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(over('a call is answered by its record, which is deleted then'), async (t) => {
+    const { client, manager, taken, answer, passing, until } = await openRoute(t, broker);
+    const call = client.call('list_machines', { cluster: 'token' });
+    await eventually('it is published', () => taken.length === 1);
+    answer(taken[0]?.id ?? 0, []);
+    t.deepEqual(await passing(call), []);
+    await until('its record is deleted', () => manager.records.size === 0);
+  });
+
+  test(over('the id of a record goes into its request with every digit, in JSON too'), async (t) => {
+    const { client, manager, taken } = await openRoute(t, broker, { encoding: 'json' });
+    manager.nextRecordId = 9_007_199_254_740_993n;
+    void client.call('list_machines').catch(() => {});
+    await eventually('it is published', () => taken.length === 1);
+    t.is(taken[0]?.id, 9_007_199_254_740_993n);
+    t.regex(taken[0]?.message.content.toString() ?? '', /"id":9007199254740993,/);
+  });
+
+  test(over('the service is told how much of the time is left when the request is published'), async (t) => {
+    const { client, manager, clock, taken } = await openRoute(t, broker);
+    const release = manager.hold(RECORDS);
+    void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
+    await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
+    clock.advance(2_000);
+    release();
+    await eventually('it is published', () => taken.length === 1);
+    t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
+  });
+
+  test(over('a call that nobody answers ends at its deadline, and leaves no record'), async (t) => {
+    const { client, manager, clock, taken, until } = await openRoute(t, broker);
+    const begun = clock.now();
+    const failed = failure(t, client.call('list_machines', { timeoutMs: 5_000 }));
+    let done = false;
+    void failed.then(() => (done = true));
+    await eventually('it is published', () => taken.length === 1);
+    await until('it ends', () => done);
+    t.like(await failed, { code: 'timeout', message: 'no answer within 5000 ms' });
+    t.true(clock.now() - begun >= 5_000 && clock.now() - begun < 10_000);
+    await until('its record is deleted', () => manager.records.size === 0);
+  });
+
+  test(over('an aborted call rejects with the reason, and leaves no record'), async (t) => {
+    const { client, manager, taken } = await openRoute(t, broker);
+    const leaving = new AbortController();
+    const call = client.call('list_machines', { signal: leaving.signal });
+    await eventually('it is published', () => taken.length === 1);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(call, { message: 'enough' });
+    await eventually('its record is deleted', () => manager.records.size === 0);
+    await t.throwsAsync(client.call('list_machines', { signal: leaving.signal }), { message: 'enough' });
+    t.is(manager.callsTo(RECORDS).length, 1);
+  });
+
+  test(over('closing a client fails what waits, and leaves no record'), async (t) => {
+    const { client, manager, taken } = await openRoute(t, broker);
+    const calls = Promise.all([1, 2].map(() => failure(t, client.call('list_machines'))));
+    await eventually('they are published', () => taken.length === 2);
+    await client.close();
+    t.deepEqual(
+      (await calls).map(({ code }) => code),
+      ['cancelled', 'cancelled'],
+    );
+    t.is(manager.records.size, 0);
+    t.is((await failure(t, client.call('list_machines'))).code, 'cancelled');
+  });
+
+  test(
+    over('nobody waits for the deletion of a record but the end of the client, and that not for long'),
+    async (t) => {
+      const { client, manager, taken, answer, passing, clock } = await openRoute(t, broker);
+      const releases = [1, 2].map((id) =>
+        manager.hold(new RegExp(`^/messaging/rpc_requests/${id}$`), 'DELETE'),
+      );
+      const calls = [1, 2].map(() => client.call('list_machines'));
+      await eventually('they are published', () => taken.length === 2);
+      for (const { id } of taken) answer(id, []);
+      await passing(Promise.all(calls), 100);
+      await eventually('the records are being deleted', () => manager.callsTo(RECORD, 'DELETE').length === 2);
+      let closed = false;
+      const closing = client.close().then(() => (closed = true));
+      releases[0]?.();
+      await eventually('one is deleted', () => manager.records.size === 1);
+      t.false(closed);
+      clock.advance(3_000);
+      await closing;
+      releases[1]?.();
+    },
+  );
+
+  test(over('an exchange that the broker does not have is told, and leaves no record'), async (t) => {
+    const { client, manager, exchange } = await openRoute(t, broker, { without: 'exchange' });
+    const error = await failure(t, client.call('list_machines'));
+    t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
+    await eventually('its record is deleted', () => manager.records.size === 0);
+  });
+
+  if (broker.name === 'RabbitMQ') {
+    test(over('a queue that nobody has bound is told, and leaves no record'), async (t) => {
+      const { client, manager, exchange, queue } = await openRoute(t, broker, { without: 'queue' });
+      const error = await failure(t, client.call('list_machines'));
+      t.like(error, {
+        code: 'service_unavailable',
+        message: `no queue is bound to ${exchange} by ${ROUTING_KEY}.${queue}`,
+      });
+      await eventually('its record is deleted', () => manager.records.size === 0);
+    });
+  }
+
+  test(over('any number of calls may share one signal'), async (t) => {
+    const { client, taken, answer, passing } = await openRoute(t, broker);
+    const { signal } = new AbortController();
+    const warnings = await warningsDuring(async () => {
+      const calls = Array.from({ length: 20 }, () => client.call('list_machines', { signal }));
+      await eventually('they are published', () => taken.length === 20);
+      for (const { id } of taken) answer(id, []);
+      await passing(Promise.all(calls));
+    });
+    t.deepEqual(warnings, []);
+    t.is(getEventListeners(signal, 'abort').length, 0);
+  });
+
+  test(
+    over('a change whose answer cannot be had is of unknown outcome, never to be tried again'),
+    async (t) => {
+      const { client, manager, taken, passing } = await openRoute(t, broker);
+      for (const [fault, reason] of [
+        [{ status: 400, path: RECORD, method: 'GET' }, /HTTP status 400.*may or may not be done/],
+        [{ status: 404, path: RECORD, method: 'GET' }, /HTTP status 404.*may or may not be done/],
+      ] as const) {
+        const end = manager.fail(fault);
+        const change = await failure(
+          t,
+          passing(client.call('restart_unit', { parameters: { unit_name: 'a.service' } })),
+        );
+        t.like(change, { code: 'outcome_unknown', retryable: false });
+        t.regex(change.message, reason);
+        const read = await failure(t, passing(client.call('list_units', { resend: true })));
+        t.like(read, { code: 'service_unavailable', retryable: true });
+        end();
+      }
+      t.is(taken.length, 4);
+    },
+  );
+
+  test(over('one odd answer to a poll changes nothing'), async (t) => {
+    const { client, manager, taken, answer, passing } = await openRoute(t, broker);
+    manager.fail({
+      status: 200,
+      body: '<html>We are back soon</html>',
+      path: RECORD,
+      method: 'GET',
+      times: 1,
+    });
+    const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' } });
+    await eventually('it is published', () => taken.length === 1);
+    answer(taken[0]?.id ?? 0, 'done');
+    t.is(await passing(call), 'done');
+  });
+
+  test(over('a request that gets no record is not sent, and can be tried again'), async (t) => {
+    const { client, manager, taken, passing } = await openRoute(t, broker);
+    manager.fail({ status: 400, path: RECORDS });
+    const error = await failure(
+      t,
+      passing(client.call('restart_unit', { parameters: { unit_name: 'a.service' } })),
+    );
+    t.like(error, { code: 'service_unavailable', retryable: true });
+    t.is(taken.length, 0);
+  });
+
+  for (const [what, action, parameters] of [
+    ['an action that is no atom', 'a'.repeat(256), {}],
+    ['a parameter whose name is no atom', 'act', { ['a'.repeat(256)]: 1 }],
+    ['a parameter that is no data', 'act', { f: () => {} }],
+  ] as const) {
+    test(over(`${what} is refused before a record is made`), async (t) => {
+      const { client, manager } = await openRoute(t, broker);
+      const error = await failure(t, client.call(action, { parameters }));
+      t.like(error, { code: 'invalid_request', fault: 'caller' });
+      t.is(manager.callsTo(RECORDS).length, 0);
+    });
+  }
+}
+
+test('a request that is being published when the preferred broker is back is not cut off', async (t) => {
+  const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
+  const clock = new ManualClock();
+  const manager = await StandInManager.start(t, { clock });
+  manager.addExchange(7, { rootExchangeName: 'exchange', routingKey: ROUTING_KEY });
+  manager.addBroker(3, { connections: [{ host: 'first' }], failoverBrokerId: 4 });
+  manager.addBroker(4, { connections: [{ host: 'second' }] });
+  const taken: Taken[] = [];
+  for (const each of Object.values(hosts))
+    await prepare(await each.connect('', {}), 'exchange', 'queue', taken);
+  let firstIsAway = true;
+  const logs = logLines();
+  let closed = false;
+  let confirm: (() => void) | undefined;
+  const client = new FleetManagerClient({
+    queue: 'queue',
+    manager: optionsOf(manager),
+    clock,
+    log: logs.log,
+    connect: async (url, options) => {
+      if (new URL(url).hostname === 'first') {
+        if (firstIsAway) throw new Error('it is away');
+        return hosts.first.connect(url, options);
+      }
+      const connection = await hosts.second.connect(url, options);
+      connection.on('close', () => (closed = true));
+      const create = connection.createConfirmChannel.bind(connection);
+      connection.createConfirmChannel = async () => {
+        const channel = await create();
+        const publish = channel.publish.bind(channel);
+        channel.publish = (exchange, key, content, given, confirmed) =>
+          publish(exchange, key, content, given, (error, ok) => (confirm = () => confirmed?.(error, ok)));
+        return channel;
+      };
+      return connection;
+    },
+  });
+  t.teardown(() => client.close());
+  const { until, passing } = timePassing(clock);
+  const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' }, timeoutMs: 100_000 });
+  await until('it is published, but not confirmed', () => taken.length === 1 && confirm !== undefined);
+  firstIsAway = false;
+  await until(
+    'the client is back on the first broker',
+    () => logs.find(/^over: another broker/).length === 1,
+  );
+  const other = client.call('list_machines', { timeoutMs: 100_000 });
+  await until('what is called from now on goes by the first broker', () => taken.length === 2);
+  t.false(closed);
+  t.truthy(confirm);
+  confirm?.();
+  for (const { id } of taken) manager.addRecord(id, { status: 'completed', responseBody: 'done' });
+  t.is(await passing(call), 'done');
+  await passing(other);
+  await eventually('the second broker is left', () => closed);
+});
