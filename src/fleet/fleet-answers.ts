@@ -1,9 +1,11 @@
 import { ActionError } from '../action-error.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../plugin.js';
 
+export type Collection = 'machines' | 'units' | 'states';
+
 /** One page of a collection, as fleet API v1 answers it. */
-export interface Page {
-  rows: unknown[];
+export interface Page<Row = unknown> {
+  rows: Row[];
   nextPageToken: string | undefined;
 }
 
@@ -11,7 +13,7 @@ export interface Page {
  * Reads a page of `machines`, `units` or `states`. fleet leaves out empty collections and the last page's token.
  * @throws ActionError `cluster_answer_invalid`
  */
-export function readPage(body: unknown, collection: 'machines' | 'units' | 'states'): Page {
+export function readPage(body: unknown, collection: Collection): Page {
   const page = asMap(body, 'the answer');
   const rows = page[collection] ?? [];
   if (!Array.isArray(rows)) throw unusable(`'${collection}' is not a list`);

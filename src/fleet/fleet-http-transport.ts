@@ -5,11 +5,22 @@ import { HttpFailure } from '../network/bounded-call.js';
 import type { HttpAnswer, HttpClient } from '../network/http-client.js';
 import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../plugin.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../plugin.js';
-import { type Page, readMachine, readPage, readUnit, readUnitState, unusable } from './fleet-answers.js';
+import {
+  type Collection,
+  type Page,
+  readMachine,
+  readPage,
+  readUnit,
+  readUnitState,
+  unusable,
+} from './fleet-answers.js';
 import { readAllPages } from './pages.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
+/** Members of a cluster can be anybody's: what they say must not fill the memory. A page of 100 units is some 100 KB. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
 const MAX_REMEMBERED = 1_000;
 /** Why pages that were asked for past the last one are given up. */
 const NO_MORE_PAGES = new Error('all pages have been read');
@@ -36,13 +47,13 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async machines(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Machine[]> {
-    const rows = await this.#all(cluster, 'machines', 'machines', {}, signal);
-    return withoutRepeats(rows.map(readMachine), ({ id }) => id);
+    const machines = await this.#all(cluster, { path: 'machines', of: 'machines', signal }, readMachine);
+    return withoutRepeats(machines, ({ id }) => id);
   }
 
   async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
-    const rows = await this.#all(cluster, 'units', 'units', {}, signal);
-    return withoutRepeats(rows.map(readUnit), ({ name }) => name);
+    const units = await this.#all(cluster, { path: 'units', of: 'units', signal }, readUnit);
+    return withoutRepeats(units, ({ name }) => name);
   }
 
   async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
@@ -56,8 +67,9 @@ export class FleetHttpTransport implements FleetTransport {
     cluster: Cluster,
     { unitName, machineID, signal }: { unitName?: string; machineID?: string; signal: AbortSignal },
   ): Promise<UnitState[]> {
-    const rows = await this.#all(cluster, 'state', 'states', { unitName, machineID }, signal);
-    return withoutRepeats(rows.map(readUnitState), (state) => JSON.stringify([state.name, state.machineID]));
+    const query = { unitName, machineID };
+    const states = await this.#all(cluster, { path: 'state', of: 'states', query, signal }, readUnitState);
+    return withoutRepeats(states, (state) => JSON.stringify([state.name, state.machineID]));
   }
 
   async setDesiredState(
@@ -104,21 +116,26 @@ export class FleetHttpTransport implements FleetTransport {
       : refused(status, body);
   }
 
-  async #all(
+  /** All rows of a collection, each checked when its page has come. */
+  async #all<Row>(
     cluster: Cluster,
-    path: string,
-    collection: 'machines' | 'units' | 'states',
-    query: Record<string, string | undefined>,
-    signal: AbortSignal,
-  ): Promise<unknown[]> {
+    asked: { path: string; of: Collection; query?: Record<string, string | undefined>; signal: AbortSignal },
+    readRow: (row: unknown) => Row,
+  ): Promise<Row[]> {
+    const { path, of, query, signal } = asked;
     // One page that fails ends the others.
     const walk = new AbortController();
     const either = AbortSignal.any([signal, walk.signal]);
-    const read = async (nextPageToken: string | undefined): Promise<Page> => {
+    let size = 0;
+    const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
       const call: Call = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
-      const { status, body } = await this.#call(cluster, call);
+      const { status, body, size: pageSize } = await this.#call(cluster, call);
       if (status !== 200) throw refused(status, body);
-      return readPage(body, collection);
+      size += pageSize;
+      if (size > MAX_COLLECTION_SIZE)
+        throw unusable(`its ${of} are more than ${MAX_COLLECTION_SIZE} characters of JSON`);
+      const page = readPage(body, of);
+      return { ...page, rows: page.rows.map(readRow) };
     };
     try {
       return await readAllPages(read);
@@ -142,6 +159,7 @@ export class FleetHttpTransport implements FleetTransport {
         const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
           ...call,
           timeoutMs: TIMEOUT_MS,
+          maxAnswerBytes: MAX_PAGE_BYTES,
         });
         // fleet's own failures are 500 and 503; a tunnel before it has others.
         if (answer.status < 500) {

@@ -15,7 +15,9 @@ const MAX_OFFSET = 65_535;
  * @param read reads the page of a token; undefined: the first page
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
  */
-export async function readAllPages(read: (token: string | undefined) => Promise<Page>): Promise<unknown[]> {
+export async function readAllPages<Row>(
+  read: (token: string | undefined) => Promise<Page<Row>>,
+): Promise<Row[]> {
   const first = await read(undefined);
   if (first.nextPageToken === undefined) return first.rows;
   const limit = limitOf(first.nextPageToken);
@@ -39,14 +41,17 @@ export function pageToken(limit: number, page: number): string {
   return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
-async function severalAtOnce(limit: number, read: (token: string) => Promise<Page>): Promise<unknown[][]> {
-  const pages: unknown[][] = [];
-  const asked: Promise<Page>[] = [];
-  const start = async (page: number): Promise<Page> => {
+async function severalAtOnce<Row>(
+  limit: number,
+  read: (token: string) => Promise<Page<Row>>,
+): Promise<Row[][]> {
+  const pages: Row[][] = [];
+  const asked: Promise<Page<Row>>[] = [];
+  const start = async (page: number): Promise<Page<Row>> => {
     if (limit * (page - 1) > MAX_OFFSET || page > MAX_OFFSET) throw endless();
     return read(pageToken(limit, page));
   };
-  const ask = (page: number): Promise<Page> => (asked[page - 2] ??= start(page));
+  const ask = (page: number): Promise<Page<Row>> => (asked[page - 2] ??= start(page));
   for (let page = 2; ; page++) {
     // A page past the last was asked for in vain: that it failed takes nothing away.
     for (let ahead = page; ahead < page + AT_ONCE; ahead++) ask(ahead).catch(() => {});
@@ -60,13 +65,16 @@ async function severalAtOnce(limit: number, read: (token: string) => Promise<Pag
   }
 }
 
-async function oneAfterAnother(token: string, read: (token: string) => Promise<Page>): Promise<unknown[][]> {
-  const pages: unknown[][] = [];
+async function oneAfterAnother<Row>(
+  token: string,
+  read: (token: string) => Promise<Page<Row>>,
+): Promise<Row[][]> {
+  const pages: Row[][] = [];
   const seen = new Set<string>();
   for (let next: string | undefined = token; next !== undefined; ) {
     if (seen.has(next) || seen.size > MAX_OFFSET) throw endless();
     seen.add(next);
-    const page: Page = await read(next);
+    const page: Page<Row> = await read(next);
     pages.push(page.rows);
     next = page.nextPageToken;
   }

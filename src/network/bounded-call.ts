@@ -6,7 +6,8 @@ import { untilAborted } from '../until-aborted.js';
 
 /** How long a connection may take to be made. */
 export const CONNECT_TIMEOUT_MS = 3_000;
-const MAX_BODY_BYTES = 32 * 1024 * 1024;
+/** How much of an answer is read, unless a call says otherwise. */
+const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
 /** Failures in which no byte of a request can have reached the server: it is certain that nothing was done. */
 const NOT_SENT: ReadonlySet<string> = new Set([
@@ -43,6 +44,8 @@ export interface BoundedCall {
   dispatcher: Dispatcher;
   signal: AbortSignal;
   timeoutMs: number;
+  /** How much of the answer is read, decoded. */
+  maxAnswerBytes?: number;
 }
 
 export interface BoundedAnswer {
@@ -58,7 +61,7 @@ export interface BoundedAnswer {
  * @throws the signal's reason when that is aborted
  */
 export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
-  const { method, url, headers, body, dispatcher, signal, timeoutMs } = call;
+  const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
   signal.throwIfAborted();
   const link = linkSignals(signal);
   let late = false;
@@ -82,7 +85,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
   };
   try {
     const response = await ky(url, init);
-    const text = await boundedText(response, link.signal);
+    const text = await boundedText(response, link.signal, maxAnswerBytes ?? MAX_ANSWER_BYTES);
     return { status: response.status, headers: response.headers, text };
   } catch (error) {
     if (signal.aborted) throw signal.reason;
@@ -97,7 +100,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
  * The signal that ky hands to fetch may be collected as garbage when the answer's head is there, and then ends nothing any
  * more; so it is heeded here.
  */
-async function boundedText({ body }: Response, signal: AbortSignal): Promise<string> {
+async function boundedText({ body }: Response, signal: AbortSignal, most: number): Promise<string> {
   if (body === null) return '';
   const reader = body.getReader();
   const chunks: Uint8Array[] = [];
@@ -108,8 +111,7 @@ async function boundedText({ body }: Response, signal: AbortSignal): Promise<str
       if (done) return Buffer.concat(chunks).toString('utf8');
       // Counted as decoded: a small compressed body can stand for a very large one.
       bytes += value.length;
-      if (bytes > MAX_BODY_BYTES)
-        throw new HttpFailure(`an answer of more than ${MAX_BODY_BYTES} bytes`, { tooLarge: true });
+      if (bytes > most) throw new HttpFailure(`an answer of more than ${most} bytes`, { tooLarge: true });
       chunks.push(value);
     }
   } finally {

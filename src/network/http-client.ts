@@ -8,6 +8,8 @@ export interface HttpAnswer {
   status: number;
   /** The body as JSON; undefined when it is empty. */
   body: unknown;
+  /** How many characters of text the body was. */
+  size: number;
 }
 
 /**
@@ -34,7 +36,7 @@ export class HttpClient {
   async call(
     method: 'GET' | 'PUT' | 'DELETE',
     url: URL,
-    options: { json?: unknown; signal: AbortSignal; timeoutMs: number },
+    options: { json?: unknown; signal: AbortSignal; timeoutMs: number; maxAnswerBytes?: number },
   ): Promise<HttpAnswer> {
     const { json, ...within } = options;
     within.signal.throwIfAborted();
@@ -52,7 +54,7 @@ export class HttpClient {
       dispatcher: this.#agent,
       ...within,
     });
-    return { status, body: parsed(text) };
+    return { status, body: parsed(text), size: text.length };
   }
 
   async close(): Promise<void> {

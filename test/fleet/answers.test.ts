@@ -148,20 +148,37 @@ test('whichever keys fleet leaves out or fills, the row says the same, with null
 });
 
 for (const [what, body, encoding] of [
-  ['is larger than 32 MiB', Buffer.alloc(33 * 1024 * 1024, ' '), 'identity'],
+  ['is larger than 4 MiB', Buffer.alloc(5 * 1024 * 1024, ' '), 'identity'],
   // 64 MiB of spaces in 64 KiB.
-  ['is larger than 32 MiB once decompressed', gzipSync(Buffer.alloc(64 * 1024 * 1024, ' ')), 'gzip'],
+  ['is larger than 4 MiB once decompressed', gzipSync(Buffer.alloc(64 * 1024 * 1024, ' ')), 'gzip'],
 ] as const) {
   test(`an answer that ${what} is not usable, and is asked for once`, async (t) => {
     const server = await serve(t, answering(200, body, { 'content-encoding': encoding }));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(fleet.units(cluster, calm()), {
       code: 'cluster_answer_invalid',
-      message: /more than 33554432 bytes/,
+      message: /more than 4194304 bytes/,
     });
     t.is(server.requests.length, 1);
   });
 }
+
+test('pages that go on and on are given up before they fill the memory', async (t) => {
+  const unit = {
+    name: 'a.service',
+    options: [{ section: 'Service', name: 'X', value: 'x'.repeat(1024 * 1024) }],
+  };
+  const server = await serve(t, answering(200, { units: [unit, unit, unit], nextPageToken: 'on and on' }));
+  let page = 0;
+  const endless = await serve(t, (request, response) =>
+    answering(200, { units: [unit, unit, unit], nextPageToken: `page ${++page}` })(request, response),
+  );
+  for (const { url } of [server, endless]) {
+    const { fleet, cluster } = openNamedFleet(t, [url]);
+    await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  }
+  t.true(page > 5 && page < 15);
+});
 
 test('a compressed answer of reasonable size is read', async (t) => {
   const body = gzipSync(JSON.stringify({ machines: [{ id: 'a' }] }));

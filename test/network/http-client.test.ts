@@ -43,10 +43,10 @@ test('an answer is its status and its JSON body', async (t) => {
     [200, '{"a": ', '{"a": '],
   ] as const) {
     const server = await serve(t, answering(status, body, { 'content-type': 'text/plain' }));
-    t.deepEqual(await http.call('GET', server.url, calm()), { status, body: expected });
+    t.deepEqual(await http.call('GET', server.url, calm()), { status, body: expected, size: body.length });
   }
   const server = await serve(t, answering(204, ''));
-  t.deepEqual(await http.call('DELETE', server.url, calm()), { status: 204, body: undefined });
+  t.deepEqual(await http.call('DELETE', server.url, calm()), { status: 204, body: undefined, size: 0 });
 });
 
 test('a body is sent as JSON, with the one content type that fleet takes', async (t) => {
