@@ -42,9 +42,10 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
     limitMs,
     (error) => remedyOf(error, settings),
     async (signal) => {
-      const live = new LiveConnection(
-        await connect(broker.url, { ...tls, noDelay: true, signal, credentials: credentialsOf(broker.url) }),
-      );
+      const how = { ...tls, noDelay: true, signal, credentials: credentialsOf(broker.url) };
+      const open = async (): Promise<LiveConnection> =>
+        new LiveConnection(await connect(broker.url, how), true, open);
+      const live = await open();
       try {
         return await lookAt(live, broker, options);
       } catch (error) {
