@@ -157,8 +157,9 @@ export async function describeActions(configuration: Configuration): Promise<Cat
   return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
 }
 
-function pluginOptions({ pluginPaths, readOnly, actions }: Configuration) {
-  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions };
+function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
+  const checkResults = environment !== 'production';
+  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions, checkResults };
 }
 
 /**

@@ -226,7 +226,7 @@ const BROKEN: Record<
     { 'bad/index.js': "throw new Error('no licence');" },
     {},
     1,
-    /^fleet-manager: plugin \S+\/bad: its import failed: no licence\n$/,
+    /^fleet-manager: plugin \S+\/bad: its import failed: no licence \(\S+\/bad\/index\.js:1\)\n$/,
   ],
   'asks for a part that is not there': [
     {
