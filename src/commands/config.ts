@@ -6,7 +6,7 @@ import {
 } from '../configuration.js';
 
 /** Prints every setting with its effective value and where that comes from, secrets masked; then what is wrong. */
-export function config({ json }: { json: boolean }, source: ConfigurationSource): number {
+export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
   const settings = describeSettings(source);
   if (json) process.stdout.write(`${JSON.stringify(settings, null, 2)}\n`);
   else {
