@@ -31,9 +31,9 @@ test('the table of settings in the README is what the service reads', async (t) 
   const settings = describeSettings({ env: {}, directory: '/nonexistent' });
   t.deepEqual(
     tableAfter(await read('README.md'), '<!-- settings'),
-    settings.map(({ name, value, about }) => [
+    settings.map(({ name, default: standard, about }) => [
       `\`${name}\``,
-      value === undefined ? '' : `\`${value}\``,
+      standard === undefined ? '' : `\`${standard}\``,
       about,
     ]),
   );

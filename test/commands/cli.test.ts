@@ -226,7 +226,7 @@ test('config masks secrets, in text and in JSON, and tells what is wrong', async
   for (const { code, stdout, stderr } of [shown, json]) {
     t.is(code, 2);
     t.false(`${stdout}${stderr}`.includes('Zq'));
-    t.is(stderr, '\nthe configuration cannot be used:\n  - PREFETCH must be a whole number\n');
+    t.is(stderr, 'the configuration cannot be used:\n  - PREFETCH must be a whole number\n\n');
   }
   t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
   t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);
