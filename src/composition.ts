@@ -276,7 +276,7 @@ async function startGateway(
     return { url: await gateway.start(), stop };
   } catch (error) {
     await stop();
-    throw new Error(`HTTP_HOST and HTTP_PORT cannot be used: ${String(error)}`, { cause: error });
+    throw error;
   }
 }
 
