@@ -78,7 +78,7 @@ function program(done: (code: number) => void): Command {
   command
     .command('doctor')
     .description(
-      'check configuration, Manager, broker, discovery and SSH, and say what to do about what fails',
+      'check configuration, plugins, Manager, broker, discovery and SSH, and say what to do about what fails',
     )
     .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
     .addHelpText(
