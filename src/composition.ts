@@ -25,7 +25,7 @@ import { Clock, EtcdResolver, FleetTransport, RemoteShell } from './plugin.js';
 import type { Catalogue } from './runtime/catalogue.js';
 import { Dispatcher } from './runtime/dispatcher.js';
 import { loadPlugins } from './runtime/plugin-loader.js';
-import { systemClock } from './runtime/system-clock.js';
+import { systemClock } from './system-clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */

@@ -1,7 +1,7 @@
 import { connect as amqpConnect, credentials } from 'amqplib';
 import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
 import { isNotFound } from '../messaging/topology.js';
-import { systemClock } from '../runtime/system-clock.js';
+import { systemClock } from '../system-clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';
 
 /** A broker to look at. */

@@ -7,7 +7,7 @@ import nodeInfo from '../../plugins/node-info/index.js';
 import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-info/facts.js';
 import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
 import { prepareAction } from '../../src/runtime/catalogue.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { logLines } from '../support/log-lines.js';
 import { testWithSshd } from '../support/sshd.js';
 import { ownSshd, shellFor, testFolder } from '../ssh/shell-for.js';

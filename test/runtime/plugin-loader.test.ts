@@ -9,7 +9,7 @@ import { readConfiguration } from '../../src/configuration.js';
 import type { RequestLog } from '../../src/plugin.js';
 import type { Catalogue } from '../../src/runtime/catalogue.js';
 import { type LoaderOptions, loadPlugins, PluginError } from '../../src/runtime/plugin-loader.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 
