@@ -14,11 +14,18 @@ function seconds(text: string): number {
   return value;
 }
 
+const EXIT_CODES =
+  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is to be mended.';
+
 function program(done: (code: number) => void): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
     .version(version())
     .showHelpAfterError('(see --help)')
+    .addHelpText(
+      'after',
+      `\n${EXIT_CODES}\nSettings are environment variables; \`fleet-manager config\` shows them.`,
+    )
     .exitOverride();
   // Each command is loaded only when it is called.
   command
@@ -31,38 +38,47 @@ function program(done: (code: number) => void): Command {
       'call an action: over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
     )
     .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
+    // A default would show in the help, as [].
     .option(
       '--param <name=value>',
       'a parameter; may be repeated',
-      (value, before: string[]) => [...before, value],
-      [],
+      (value, before: string[] | undefined): string[] => [...(before ?? []), value],
     )
     .option('--params <json>', 'all parameters as a JSON object')
+    .option('--raw', 'print an answer that is a text as it is, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the answer', seconds, 30)
     .addHelpText(
       'after',
-      '\nPrints the answer as JSON. Exit code 0: done; 1: the service or the cluster failed; 2: the call is to be mended.\n' +
-        '\nExample:\n  fleet-manager call list_units --cluster TOKEN --param name=web@*.service',
+      '\nPrints the answer as JSON; a text as it is when stdout is a terminal. Values are read by the type of their field;\n' +
+        'over RabbitMQ the fields of an action that is not installed here are not known: then as JSON, or else as text.\n' +
+        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is to be mended.\n' +
+        "\nExamples:\n  fleet-manager call list_units --cluster TOKEN --param 'name=web@*.service'" +
+        '\n  fleet-manager call unit_logs --cluster TOKEN --param unit_name=web@1.service --raw | less',
     )
     .action(async (action: string, options) =>
       done(await (await import('./commands/call.js')).call(action, options, source)),
     );
   command
     .command('actions [name]')
-    .description('list the actions, or describe one with its parameters and an example call')
-    .option('--json', 'as JSON, with JSON Schemas', false)
+    .description('list the actions that are installed here, or describe one with an example call')
+    .option('--json', 'as JSON, with JSON Schemas')
+    .addHelpText(
+      'after',
+      '\nNo service is asked: these are the actions of the plugins here, as PLUGIN_PATHS, READ_ONLY and ACTIONS have them.\n' +
+        'What a running service serves is told by its gateway: GET /v1/actions.',
+    )
     .action(async (name: string | undefined, options) =>
       done(await (await import('./commands/actions.js')).actions(name, options, source)),
     );
   command
     .command('config')
     .description('show the effective settings, secrets masked, and what is wrong with them')
-    .option('--json', 'as JSON', false)
+    .option('--json', 'as JSON')
     .action(async (options) => done((await import('./commands/config.js')).config(options, source)));
   command
     .command('doctor')
     .description(
-      'check configuration, Manager, broker, discovery and SSH, and say what to do about what fails',
+      'check configuration, plugins, Manager, broker, discovery and SSH, and say what to do about what fails',
     )
     .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
     .addHelpText(
@@ -96,6 +112,12 @@ function exitCodeOf(error: unknown): number {
   return ofCaller ? 2 : 1;
 }
 
+// Whoever read the output may have gone (`| head`); then the rest is not wanted.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
 let code = 0;
 try {
   await program((result) => (code = result)).parseAsync();

@@ -26,8 +26,8 @@ import { Clock, EtcdResolver, FleetTransport, RemoteShell } from './plugin.js';
 import type { Catalogue } from './runtime/catalogue.js';
 import { Dispatcher } from './runtime/dispatcher.js';
 import { loadPlugins } from './runtime/plugin-loader.js';
-import { systemClock } from './runtime/system-clock.js';
 import { settledWithin } from './settled-within.js';
+import { systemClock } from './system-clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */
@@ -159,8 +159,9 @@ export async function describeActions(configuration: Configuration): Promise<Cat
   return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
 }
 
-function pluginOptions({ pluginPaths, readOnly, actions }: Configuration) {
-  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions };
+function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
+  const checkResults = environment !== 'production';
+  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions, checkResults };
 }
 
 /**
@@ -293,7 +294,7 @@ async function startGateway(
     return { url: await gateway.start(), refuse: () => gateway.refuse(), stop };
   } catch (error) {
     await stop();
-    throw new Error(`HTTP_HOST and HTTP_PORT cannot be used: ${String(error)}`, { cause: error });
+    throw error;
   }
 }
 

@@ -84,6 +84,7 @@ const SETTINGS = object({
     .meta({
       about:
         'Where the service may connect: addresses, CIDR ranges, names with `*`. Unset: anywhere but special addresses.',
+      separator: ',',
     }),
   SSH_USER: text().default('core').meta({ about: 'The login name on the machines.' }),
   SSH_PORT: count(1, 65_535).default(22).meta({ about: 'The port of their SSH servers.' }),
@@ -99,7 +100,10 @@ const SETTINGS = object({
         '`strict`: only hosts whose key is known; `accept-new`: writes down keys of new hosts; `off`: no check, anyone can pose as a host.',
     }),
   SSH_SUDO: flag().default('false').meta({ about: '`true` runs commands on machines with `sudo -n`.' }),
-  PLUGIN_PATHS: text().meta({ about: 'Further directories of plugin folders, separated by `:`.' }),
+  PLUGIN_PATHS: text().meta({
+    about: 'Further directories of plugin folders, separated by `:`.',
+    separator: ':',
+  }),
   READ_ONLY: flag()
     .default('false')
     .meta({ about: '`true` leaves out every action that changes something.' }),
@@ -109,7 +113,7 @@ const SETTINGS = object({
       'ACTIONS must name actions, separated by commas',
       (value) => value === undefined || listed(value).length > 0,
     )
-    .meta({ about: 'The only actions to serve, separated by commas. Unset: all.' }),
+    .meta({ about: 'The only actions to serve, separated by commas. Unset: all.', separator: ',' }),
   HTTP_HOST: text()
     .default('127.0.0.1')
     .meta({ about: 'Where the HTTP gateway listens; off loopback it needs `HTTP_TOKEN`.' }),
@@ -210,7 +214,10 @@ export interface ConfigurationSource {
  */
 export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
   const problems: string[] = [];
-  const { settings, faulty } = validated(gathered(source, problems), problems);
+  const { given, unread } = gathered(source, problems);
+  const checked = validated(given, problems);
+  const { settings } = checked;
+  const faulty = new Set([...checked.faulty, ...unread]);
   const read = (name: SettingFile) => fileOf(name, settings[name], problems);
   const tls = { ca: read('AMQP_CA_FILE'), cert: read('AMQP_CERT_FILE'), key: read('AMQP_KEY_FILE') };
   const files = { tls, clusters: read('CLUSTERS_FILE')?.toString('utf8'), privateKey: read('SSH_KEY_FILE') };
@@ -222,36 +229,59 @@ export function readConfiguration(source: ConfigurationSource, { serving = false
 /** One setting as `fleet-manager config` shows it. */
 export interface ShownSetting {
   name: string;
-  /** Masked when it is a secret. */
+  /** What the service runs with; masked when it is a secret. */
   value: string | number | undefined;
   from: 'environment' | 'file' | 'default' | 'unset';
+  /** What it is when it is not set; undefined: nothing, or what `about` says. */
+  default: string | undefined;
   about: string;
 }
 
 /** Every setting with where its value comes from, secrets masked. Problems are not reported here. */
 export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   const fromFile = fileSettings(source, []);
-  const all = gathered(source, []);
+  const { given: all } = gathered(source, []);
+  const environment = typeof all.NODE_ENV === 'string' ? all.NODE_ENV : 'development';
+  const dependent: Partial<Record<string, string>> = dependentDefaults(environment);
   return Object.entries(SETTINGS.describe().fields).map(([name, field]) => {
     const { secret, about } = aboutOf(field);
     const given = all[name];
     const standard = 'default' in field && field.default !== undefined ? shown(field.default) : undefined;
+    const whenUnset = standard ?? dependent[name];
     // An empty variable counts as unset.
     const fromEnvironment = Boolean(source.env[name] || (secret && source.env[`${name}_FILE`]));
     const from = fromEnvironment
       ? 'environment'
       : name in fromFile
         ? 'file'
-        : standard === undefined
+        : whenUnset === undefined
           ? 'unset'
           : 'default';
-    const value = given === undefined ? standard : secret ? masked(shown(given)) : shown(given);
-    return { name, value, from, about };
+    const value = given === undefined ? whenUnset : secret ? masked(shown(given)) : withoutUser(shown(given));
+    return { name, value, from, default: standard, about };
   });
+}
+
+/** What settings are when they are not set, where that depends on more than this code. */
+function dependentDefaults(environment: string): {
+  LOG_FORMAT: 'json' | 'text';
+  HOSTNAME: string;
+  SSH_KNOWN_HOSTS: string;
+} {
+  return {
+    LOG_FORMAT: environment === 'production' ? 'json' : 'text',
+    HOSTNAME: hostname(),
+    SSH_KNOWN_HOSTS: join(homedir(), '.ssh', 'known_hosts'),
+  };
 }
 
 function shown(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** A user name and password do not belong into any URL but a broker's; where they stand in one they are not shown. */
+function withoutUser(value: string): string {
+  return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
 }
 
 function masked(value: string): string {
@@ -262,23 +292,37 @@ function masked(value: string): string {
     : urls.map((url) => `${url?.[1]}${url?.[2] === undefined ? '' : '***@'}${url?.[3]}`).join(',');
 }
 
-function aboutOf(field: object): { secret: boolean; about: string } {
+/** @returns its `separator` where it is a list, which the file may also give as one */
+function aboutOf(field: object): { secret: boolean; about: string; separator: string | undefined } {
   const meta: unknown = 'meta' in field ? field.meta : undefined;
   const map: Record<string, unknown> = typeof meta === 'object' && meta !== null ? { ...meta } : {};
-  return { secret: map.secret === true, about: typeof map.about === 'string' ? map.about : '' };
+  return {
+    secret: map.secret === true,
+    about: typeof map.about === 'string' ? map.about : '',
+    separator: typeof map.separator === 'string' ? map.separator : undefined,
+  };
 }
 
-function gathered({ env, directory }: ConfigurationSource, problems: string[]): Record<string, unknown> {
-  const settings: Record<string, unknown> = fileSettings({ env, directory }, problems);
+/** The settings as they are given, and the names of those whose value is not known, which has been told already. */
+function gathered(
+  { env, directory }: ConfigurationSource,
+  problems: string[],
+): { given: Record<string, unknown>; unread: Set<string> } {
+  const given: Record<string, unknown> = fileSettings({ env, directory }, problems);
+  const unread = new Set<string>();
   for (const [name, field] of Object.entries(SETTINGS.describe().fields)) {
     // An empty variable is how many tools say that it is not set.
-    if (env[name] !== undefined && env[name] !== '') settings[name] = env[name];
+    if (env[name] !== undefined && env[name] !== '') given[name] = env[name];
     const file = env[`${name}_FILE`];
     if (!aboutOf(field).secret || file === undefined || file === '') continue;
-    if (env[name]) problems.push(`${name} and ${name}_FILE are both set: set one of them`);
-    settings[name] = fileOf(`${name}_FILE`, file, problems)?.toString('utf8').trim();
+    if (env[name]) {
+      problems.push(`${name} and ${name}_FILE are both set: set one of them`);
+      continue;
+    }
+    given[name] = fileOf(`${name}_FILE`, file, problems)?.toString('utf8').trim();
+    if (given[name] === undefined) unread.add(name);
   }
-  return settings;
+  return { given, unread };
 }
 
 function fileSettings({ env, directory }: ConfigurationSource, problems: string[]): Record<string, unknown> {
@@ -291,11 +335,22 @@ function fileSettings({ env, directory }: ConfigurationSource, problems: string[
     const isKnown = (name: string) => Object.hasOwn(SETTINGS.fields, name);
     for (const name of Object.keys(content))
       if (!isKnown(name)) problems.push(`${file}: there is no setting ${name}`);
-    return Object.fromEntries(Object.entries(content).filter(([name]) => isKnown(name)));
+    const known = Object.entries(content).filter(([name]) => isKnown(name));
+    return Object.fromEntries(known.map(([name, value]) => [name, joined(name, value)]));
   } catch (error) {
     problems.push(`${file} cannot be read: ${readProblem(error)}`);
     return {};
   }
+}
+
+/** A list in the file, as the text that the variable would have. */
+function joined(name: string, value: unknown): unknown {
+  const field: object = SETTINGS.describe().fields[name] ?? {};
+  const { separator } = aboutOf(field);
+  if (separator === undefined || !Array.isArray(value)) return value;
+  const isItem = (each: unknown) => typeof each === 'string' && !each.includes(separator);
+  // What is no list of texts is told as any other value that is no text.
+  return value.every(isItem) ? value.join(separator) : value;
 }
 
 function fileOf(name: string, path: string | undefined, problems: string[]): Buffer | undefined {
@@ -407,7 +462,7 @@ function hindrances(settings: Settings, faulty: ReadonlySet<unknown>): string[] 
       );
     } else if (needless.length > 0) {
       problems.push(
-        `${needless.join(' and ')} set, but not AMQP_URL: set it too; or unset ${needless.length === 1 ? 'it' : 'them'} to run the sandbox`,
+        `${needless.join(' and ')} ${needless.length === 1 ? 'is' : 'are'} set, which a sandbox would pass over: set AMQP_URL too, to serve real clusters; or unset ${needless.length === 1 ? 'it' : 'them'}, to run the sandbox`,
       );
     }
   }
@@ -432,7 +487,8 @@ function configurationOf(
     privateKey: Buffer | undefined;
   },
 ): Configuration {
-  const { NODE_ENV: environment, LOG_LEVEL: level, LOG_FORMAT: format } = settings;
+  const { NODE_ENV: environment, LOG_LEVEL: level } = settings;
+  const standard = dependentDefaults(environment);
   const optionalList = (value: string | undefined) => (value === undefined ? undefined : listed(value));
   return {
     environment,
@@ -451,7 +507,7 @@ function configurationOf(
       privateKey,
       passphrase: settings.SSH_PASSPHRASE,
       agentSocket: settings.SSH_AUTH_SOCK,
-      knownHostsFile: settings.SSH_KNOWN_HOSTS ?? join(homedir(), '.ssh', 'known_hosts'),
+      knownHostsFile: settings.SSH_KNOWN_HOSTS ?? standard.SSH_KNOWN_HOSTS,
       hostKeys: settings.SSH_HOST_KEYS,
       sudo: settings.SSH_SUDO === 'true',
     },
@@ -466,8 +522,8 @@ function configurationOf(
     maxMessageBytes: settings.MAX_MESSAGE_BYTES,
     maxAnswerBytes: settings.MAX_ANSWER_BYTES,
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1_000,
-    log: { level, format: format ?? (environment === 'production' ? 'json' : 'text') },
-    hostname: settings.HOSTNAME ?? hostname(),
+    log: { level, format: settings.LOG_FORMAT ?? standard.LOG_FORMAT },
+    hostname: settings.HOSTNAME ?? standard.HOSTNAME,
   };
 }
 

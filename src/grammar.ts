@@ -75,11 +75,17 @@ export const glob = () =>
 
 /** A map from text to text, such as a machine's metadata. */
 export const stringMap = () =>
-  mixed((value): value is Record<string, string> => isStringMap(value)).meta({ format: 'string-map' });
+  mixed((value): value is Record<string, string> => isMap(value))
+    .typeError('${path} must be a map from text to text')
+    .test('string-map', (value, { path, createError }) => {
+      const wrong = Object.entries(value ?? {}).find(([, each]) => typeof each !== 'string');
+      if (wrong === undefined) return true;
+      return createError({ path: `${path ? `${path}.` : ''}${wrong[0]}`, message: '${path} must be text' });
+    })
+    .meta({ format: 'string-map' });
 
-function isStringMap(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  return Object.values(value).every((each) => typeof each === 'string');
+function isMap(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /**

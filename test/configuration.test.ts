@@ -221,6 +221,10 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { ETCD_DISCOVERY_URL: 'etcd:2379' },
     /^ETCD_DISCOVERY_URL must be an http/,
   ],
+  'a discovery service with a password, which no call to it can use': [
+    { ETCD_DISCOVERY_URL: 'http://user:Zq@etcd:2379' },
+    /^ETCD_DISCOVERY_URL must be an http.*, without a user name or password$/,
+  ],
   'an allowed host that is none': [{ ALLOWED_HOSTS: '10.0.0.0/99' }, /^ALLOWED_HOSTS: .*10\.0\.0\.0\/99/],
   'a flag that is neither true nor false': [{ READ_ONLY: 'yes' }, /^READ_ONLY must be true or false$/],
   'a list of no actions': [{ ACTIONS: ',' }, /^ACTIONS must name actions/],
@@ -349,6 +353,40 @@ test('a secret goes over the one of the configuration file', async (t) => {
     token: 'of the secret file',
   });
   t.is(read({ HTTP_TOKEN_FILE: join(directory, 'token') }, directory).http?.token, 'of the secret file');
+});
+
+test('a secret that cannot be read is told once, and is not called missing', async (t) => {
+  const directory = await folder(t, { url: 'amqp://localhost' });
+  const production = { NODE_ENV: 'production' };
+  t.deepEqual(
+    problemsOf(t, () =>
+      serving({ ...production, AMQP_URL: 'amqp://localhost', AMQP_URL_FILE: '/nonexistent/url' }),
+    ),
+    ['AMQP_URL and AMQP_URL_FILE are both set: set one of them'],
+  );
+  const unreadable = problemsOf(t, () => serving({ ...production, AMQP_URL_FILE: '/nonexistent/url' }));
+  t.is(unreadable.length, 1, unreadable.join('\n'));
+  t.regex(unreadable[0] ?? '', /^AMQP_URL_FILE names a file that cannot be read/);
+  t.notThrows(() => serving({ ...production, AMQP_URL_FILE: join(directory, 'url') }));
+});
+
+test('a list may be a list in the file, if only of texts without the sign that separates them', async (t) => {
+  const lists = {
+    ALLOWED_HOSTS: ['10.0.0.0/8', '*.example.org'],
+    ACTIONS: ['a', 'b'],
+    PLUGIN_PATHS: ['/a', '/b'],
+  };
+  const directory = await folder(t, { 'config/development.json': JSON.stringify(lists) });
+  t.like(read({}, directory), {
+    allowedHosts: lists.ALLOWED_HOSTS,
+    actions: lists.ACTIONS,
+    pluginPaths: lists.PLUGIN_PATHS,
+  });
+  t.like(setting({ env: {}, directory }, 'ACTIONS'), { value: 'a,b', from: 'file' });
+  for (const ACTIONS of [['a', 3], ['a,b'], [['a']]]) {
+    const wrong = await folder(t, { 'config/development.json': JSON.stringify({ ACTIONS }) });
+    t.regex(problemsOf(t, () => read({}, wrong)).join(), /^ACTIONS must be text/);
+  }
 });
 
 test('a secret that is given twice, or whose file cannot be read or is empty, is refused', async (t) => {
@@ -481,14 +519,18 @@ test('half a configuration is refused: the sandbox would pass over it', (t) => {
   ] as const) {
     t.deepEqual(
       problemsOf(t, () => serving({ [name]: value })),
-      [`${name} set, but not AMQP_URL: set it too; or unset it to run the sandbox`],
+      [
+        `${name} is set, which a sandbox would pass over: set AMQP_URL too, to serve real clusters; or unset it, to run the sandbox`,
+      ],
     );
     t.notThrows(() => serving({ [name]: value, AMQP_URL: 'amqp://localhost' }));
     t.notThrows(() => read({ [name]: value }));
   }
   t.deepEqual(
     problemsOf(t, () => serving({ FLEET_API_PORT: '49153', ALLOWED_HOSTS: '10.0.0.1' })),
-    ['FLEET_API_PORT and ALLOWED_HOSTS set, but not AMQP_URL: set it too; or unset them to run the sandbox'],
+    [
+      'FLEET_API_PORT and ALLOWED_HOSTS are set, which a sandbox would pass over: set AMQP_URL too, to serve real clusters; or unset them, to run the sandbox',
+    ],
   );
 });
 
@@ -518,6 +560,24 @@ test('every setting is shown with its value, where that comes from, and what it 
     AMQP_URL: [undefined, 'unset'],
   });
   t.true(settings.every(({ about }) => about.length > 10));
+});
+
+test('what a setting is when it is not set is shown too, where that depends on something else', (t) => {
+  const shown = (name: string, env: Env = {}) => setting({ env, directory: NOWHERE }, name);
+  t.like(shown('LOG_FORMAT'), { value: 'text', from: 'default', default: undefined });
+  t.like(shown('LOG_FORMAT', { NODE_ENV: 'production' }), { value: 'json', from: 'default' });
+  t.is(shown('HOSTNAME')?.value, read({}).hostname);
+  t.is(shown('SSH_KNOWN_HOSTS')?.value, read({}).ssh.knownHostsFile);
+  t.like(shown('HOSTNAME', { HOSTNAME: 'here' }), { value: 'here', from: 'environment' });
+});
+
+test('a user name and password are shown of no URL', (t) => {
+  for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL']) {
+    const shown = (url: string) => setting({ env: { [name]: url }, directory: NOWHERE }, name)?.value;
+    t.is(shown('https://user:secret@host/path'), 'https://***@host/path');
+    t.is(shown('HTTP://user:se/cret@host'), 'HTTP://***@host');
+    t.is(shown('https://host:8080/path'), 'https://host:8080/path');
+  }
 });
 
 test('of a broker the address is shown and what opens it is not', (t) => {

@@ -31,9 +31,9 @@ test('the table of settings in the README is what the service reads', async (t) 
   const settings = describeSettings({ env: {}, directory: '/nonexistent' });
   t.deepEqual(
     tableAfter(await read('README.md'), '<!-- settings'),
-    settings.map(({ name, value, about }) => [
+    settings.map(({ name, default: standard, about }) => [
       `\`${name}\``,
-      value === undefined ? '' : `\`${value}\``,
+      standard === undefined ? '' : `\`${standard}\``,
       about,
     ]),
   );
@@ -53,12 +53,13 @@ test('the table of error codes is what the service answers with', async (t) => {
 });
 
 test('the action that CONTRIBUTING.md shows is served from a folder of its own', async (t) => {
+  const { directory, name } = await contributingExample(t);
   const { stdout } = await promisify(execFile)(
     process.execPath,
-    ['--import=tsx', new URL('src/cli.ts', ROOT).pathname, 'actions', 'count_units', '--json'],
-    { env: { PATH: process.env.PATH, PLUGIN_PATHS: await contributingExample(t) } },
+    ['--import=tsx', new URL('src/cli.ts', ROOT).pathname, 'actions', name, '--json'],
+    { env: { PATH: process.env.PATH, PLUGIN_PATHS: directory } },
   );
-  t.like(JSON.parse(stdout), { name: 'count_units', target: 'cluster' });
+  t.like(JSON.parse(stdout), { name, target: 'cluster' });
 });
 
 test('every action of this repository has a README and stands in the table of actions', async (t) => {
@@ -74,7 +75,17 @@ test('every action of this repository has a README and stands in the table of ac
 });
 
 test('every link between the pages leads somewhere', async (t) => {
-  const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'docs/architecture.md', 'docs/errors.md'];
+  const folders = ['', 'docs/', 'docs/decisions/'];
+  const pages = (
+    await Promise.all(
+      folders.map(async (folder) =>
+        (await readdir(new URL(`./${folder}`, ROOT))).map((name) => `${folder}${name}`),
+      ),
+    )
+  )
+    .flat()
+    .filter((name) => name.endsWith('.md'));
+  t.true(pages.length > 5);
   for (const page of pages) {
     const links = [...(await read(page)).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link = '']) => link);
     for (const link of links) {

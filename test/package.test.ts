@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
+import { contributingExample } from './support/contributing-example.js';
 import { type Ended, type RunningCli, startProgram } from './commands/cli-process.js';
 
 const REPOSITORY = fileURLToPath(new URL('../', import.meta.url));
@@ -13,7 +14,9 @@ const SOURCES = [
   'package.json',
   'tsconfig.json',
   'tsconfig.build.json',
+  'docs',
   'README.md',
+  'CONTRIBUTING.md',
   'CHANGELOG.md',
   'LICENSE',
 ];
@@ -24,6 +27,8 @@ let root = '';
 let installed = '';
 /** The paths in the package. */
 let packed: string[] = [];
+/** What npm said when it was installed. */
+let said = '';
 
 test.before('the package is built, packed and installed', async (t) => {
   t.timeout(10 * 60_000);
@@ -36,7 +41,7 @@ test.before('the package is built, packed and installed', async (t) => {
   const [tarball = ''] = (await readdir(root)).filter((name) => name.endsWith('.tgz'));
   installed = join(root, 'installed');
   await mkdir(installed);
-  await npm(
+  said = await npm(
     installed,
     'install',
     '--prefer-offline',
@@ -61,7 +66,8 @@ test.after.always(async () => {
 /** A hook has no end of its own to clean up at; what it started ends with the process. */
 const untilExit = { teardown: () => {} };
 
-async function npm(directory: string, ...args: string[]): Promise<void> {
+/** @returns what it said */
+async function npm(directory: string, ...args: string[]): Promise<string> {
   const home = { HOME: process.env.HOME ?? '' };
   const proxies = Object.entries(process.env).filter(([name]) =>
     /^(https?_proxy|no_proxy|npm_config_.*)$/i.test(name),
@@ -72,6 +78,7 @@ async function npm(directory: string, ...args: string[]): Promise<void> {
     directory,
   }).ended;
   if (code !== 0) throw new Error(`npm ${args.join(' ')} failed:\n${stdout}\n${stderr}`);
+  return `${stdout}\n${stderr}`;
 }
 
 /** Starts the installed command. */
@@ -111,12 +118,12 @@ test('the package holds what it needs and nothing else', async (t) => {
     'dist/src/client/client.d.ts',
   ])
     t.true(packed.includes(path), path);
-  t.deepEqual(packed.filter((path) => !path.startsWith('dist/')).toSorted(), [
-    'CHANGELOG.md',
-    'LICENSE',
-    'README.md',
-    'package.json',
-  ]);
+  t.deepEqual(
+    packed
+      .filter((path) => !/^(dist|docs)\//.test(path) && !/^plugins\/[^/]+\/README\.md$/.test(path))
+      .toSorted(),
+    ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'package.json'],
+  );
   t.deepEqual(
     packed.filter(
       (path) => path.startsWith('dist/') && !/^dist\/(src|plugins)\/.*(\.js|\.d\.ts)$/.test(path),
@@ -125,6 +132,38 @@ test('the package holds what it needs and nothing else', async (t) => {
   );
   const plugins = await readdir(join(REPOSITORY, 'plugins'));
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
+});
+
+test('nothing that is installed with the package asks for another Node.js than it does', (t) => {
+  t.notRegex(said, /EBADENGINE/);
+});
+
+test('every link in the pages of the package leads somewhere in it', async (t) => {
+  const home = join(installed, 'node_modules/fleet-manager');
+  const pages = packed.filter((path) => path.endsWith('.md'));
+  for (const page of pages) {
+    const content = await readFile(join(home, page), 'utf8');
+    const links = [...content.matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link = '']) => link);
+    for (const link of links) {
+      const target = join(dirname(page), link).replace(/\/$/, '');
+      t.true(
+        packed.some((path) => path === target || path.startsWith(`${target}/`)),
+        `${page}: ${link}`,
+      );
+    }
+  }
+});
+
+test('the action and the test that CONTRIBUTING.md shows work where the package is installed', async (t) => {
+  const { directory } = await contributingExample(t);
+  t.teardown(() => rm(dirname(directory), { recursive: true }));
+  await writeFile(join(directory, 'package.json'), '{"type": "module"}');
+  await mkdir(join(directory, 'node_modules'));
+  for (const name of ['fleet-manager', 'yup'])
+    await symlink(join(installed, 'node_modules', name), join(directory, 'node_modules', name));
+  const { code, stdout } = await run(t, [process.execPath, '--test'], directory);
+  t.is(code, 0, stdout);
+  t.regex(stdout, /^# pass 1$|pass 1$/m);
 });
 
 test('npx runs the installed command', async (t) => {
@@ -206,7 +245,7 @@ test('the installed service says of a plugin in TypeScript that it must be compi
   );
 });
 
-test('client and plugin can be imported from the package, and nothing behind them', async (t) => {
+test('client, plugin and testing can be imported from the package, and nothing behind them', async (t) => {
   const script = `
     import { FleetManagerClient, FleetManagerError } from 'fleet-manager/client';
     import { ActionError, defineAction, FleetTransport, unitName } from 'fleet-manager/plugin';
@@ -233,10 +272,11 @@ test('client and plugin can be imported from the package, and nothing behind the
   );
 });
 
-test('TypeScript knows the types of client and plugin', async (t) => {
+test('TypeScript knows the types of client, plugin and testing', async (t) => {
   const source = `
 import { FleetManagerClient, FleetManagerError, type CallOptions } from 'fleet-manager/client';
 import { type Action, ActionError, defineAction, FleetTransport, stringMap, unitName } from 'fleet-manager/plugin';
+import { type OpenAction, openAction } from 'fleet-manager/testing';
 import { array, number, object, string } from 'yup';
 
 const options: CallOptions = { cluster: 'token', parameters: { name: 'web@*' }, timeoutMs: 1_000 };
@@ -271,6 +311,16 @@ const action: Action = defineAction({
   },
 });
 export default action;
+
+export async function tried(): Promise<string[]> {
+  const { run, sandbox, stop }: OpenAction = await openAction(action, { pageSize: 10, units: [] });
+  const added: string[] = sandbox.cluster.addUnits(3);
+  sandbox.cluster.fail({ kind: '503', times: 1 });
+  // @ts-expect-error there is no such fault
+  sandbox.cluster.fail({ kind: '418' });
+  await run({ name: added[0] }).finally(stop);
+  return sandbox.ssh === undefined ? [] : sandbox.ssh.commands.map(({ host }) => host);
+}
 
 defineAction({
   name: 'wrong', summary: 'Answers what it does not declare.', target: 'none', effect: 'read',

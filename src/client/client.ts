@@ -1,7 +1,7 @@
 import { connect as amqpConnect } from '../messaging/amqp.js';
 import type { BrokerAddress, Connect } from '../messaging/session.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { systemClock } from '../runtime/system-clock.js';
+import { systemClock } from '../system-clock.js';
 import { AmqpRoute } from './amqp-route.js';
 import type { KnownActions } from './known-actions.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';

@@ -2,12 +2,13 @@ import { describeActions } from '../composition.js';
 import { type ConfigurationSource, readConfiguration } from '../configuration.js';
 import type { ActionDescription } from '../runtime/catalogue.js';
 import type { JsonSchema } from '../runtime/json-schema.js';
+import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
 /** Prints the actions that this configuration serves; with a name, all there is to know of one. */
 export async function actions(
   name: string | undefined,
-  { json }: { json: boolean },
+  { json }: { json?: boolean },
   source: ConfigurationSource,
 ): Promise<number> {
   const all = (await describeActions(readConfiguration(source))).describe();
@@ -33,7 +34,7 @@ function line({ name, effect, summary }: ActionDescription): string {
 }
 
 function page(action: ActionDescription): string {
-  const fields = Object.entries(propertiesOf(action.parameters));
+  const fields = Object.entries(fieldsOf(action.parameters));
   const required = [action.parameters.required ?? []].flat();
   return [
     `${action.name}: ${action.summary}`,
@@ -44,19 +45,16 @@ function page(action: ActionDescription): string {
     `  time limit   ${action.timeout_ms / 1_000} s`,
     '',
     fields.length === 0 ? 'It has no parameters.' : 'Parameters:',
-    ...fields.map(([name, schema]) => parameterLine(name, schema, required.includes(name))),
+    ...fieldLines(action.parameters, { required: 'required' }),
+    '',
+    `Result: ${typeText(action.result)}`,
+    ...[descriptionOf(action.result)].filter((each) => each !== '').map((each) => `  ${each}`),
+    ...fieldLines(action.result, { optional: 'may be missing' }),
     '',
     'Example:',
     '',
     `  fleet-manager call ${action.name}${action.target === 'cluster' ? ' --cluster TOKEN' : ''}${exampleOf(fields, required)}`,
   ].join('\n');
-}
-
-function parameterLine(name: string, schema: JsonSchema, required: boolean): string {
-  const type = [schema.type].flat().join(' or ');
-  const choices = Array.isArray(schema.enum) ? `: ${schema.enum.join(', ')}` : '';
-  const standard = schema.default === undefined ? '' : `, default ${JSON.stringify(schema.default)}`;
-  return `  ${name.padEnd(16)} ${type}${choices}${required ? ', required' : ''}${standard}\n    ${String(schema.description)}`;
 }
 
 function exampleOf(fields: [string, JsonSchema][], required: unknown[]): string {
@@ -82,7 +80,7 @@ function sample(schema: JsonSchema): string {
     case 'boolean':
       return 'true';
     case 'array':
-      return sample(propertiesOf({ properties: { items: schema.items } }).items ?? {});
+      return sample(fieldsOf({ properties: { items: schema.items } }).items ?? {});
     case 'object':
       return '{"region": "eu"}';
     default:
@@ -99,8 +97,4 @@ function sampleText({ format, pattern }: JsonSchema): string {
   return (
     ['web@*.service', '0123456789abcdef'.repeat(2)].find((each) => new RegExp(pattern).test(each)) ?? 'text'
   );
-}
-
-function propertiesOf(schema: JsonSchema): Record<string, JsonSchema> {
-  return { ...(schema.properties as Record<string, JsonSchema> | undefined) };
 }

@@ -7,15 +7,18 @@ import {
   FleetManagerError,
 } from '../client/client.js';
 import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
-import { parseExactly, stringifyExactly } from '../exact-json.js';
+import { parseExactly } from '../exact-json.js';
 import type { ActionDescription } from '../runtime/catalogue.js';
 import { parametersOf } from './parameter-values.js';
+import { shownAnswer } from './shown-answer.js';
 import { UsageError } from './usage-error.js';
 
 export interface CallArguments {
   cluster?: string;
-  param: string[];
+  param?: string[];
   params?: string;
+  /** Print an answer that is a text as it is, not as JSON. */
+  raw?: boolean;
   /** Seconds. */
   timeout: number;
 }
@@ -25,12 +28,16 @@ export const EXIT = { done: 0, service: 1, caller: 2 } as const;
 
 /** A way to reach the service. */
 interface Route {
-  actions(): Promise<ActionDescription[]>;
+  /**
+   * What is known of an action; undefined: nothing, and only the service can tell.
+   * @throws UsageError when there is no such action
+   */
+  describe(action: string): Promise<ActionDescription | undefined>;
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
   close(): Promise<void>;
 }
 
-/** Calls one action and prints its answer as JSON. @returns the exit code */
+/** Calls one action and prints its answer. @returns the exit code */
 export async function call(
   action: string,
   given: CallArguments,
@@ -40,21 +47,20 @@ export async function call(
   const direct = configuration.amqp !== undefined || configuration.openaperture !== undefined;
   const route = direct ? overQueue(configuration) : overGateway(configuration);
   try {
-    const actions = await route.actions();
-    const description = actions.find(({ name }) => name === action);
-    if (description === undefined) {
-      throw new UsageError(
-        `there is no action '${action}'; there are ${actions.map(({ name }) => name).join(', ')}`,
-      );
-    }
+    const description = await route.describe(action);
     const answer = await route.request(action, {
       cluster: given.cluster,
-      parameters: parametersOf(description, { params: given.params, param: given.param }),
+      parameters: parametersOf(description, { params: given.params, param: given.param ?? [] }),
       timeoutMs: given.timeout * 1_000,
-      resend: description.effect === 'read',
+      resend: description && description.effect === 'read',
     });
-    process.stdout.write(`${stringifyExactly(answer.response_body, 2)}\n`);
-    return answer.status === 'completed' ? EXIT.done : failure(answer.response_body);
+    const { response_body: body } = answer;
+    if (answer.status !== 'completed') {
+      process.stdout.write(shownAnswer(body, { raw: false, terminal: false }));
+      return failure(body);
+    }
+    process.stdout.write(shownAnswer(body, { raw: given.raw === true, terminal: process.stdout.isTTY }));
+    return EXIT.done;
   } catch (error) {
     if (!(error instanceof FleetManagerError)) throw error;
     return failure({ code: error.code, errors: [error.message] });
@@ -65,8 +71,19 @@ export async function call(
 
 function failure(body: unknown): number {
   const { code, message } = problemOf(body);
-  process.stderr.write(`${code}: ${message}\n`);
+  const remedy = remedyOf(code, body);
+  process.stderr.write(`${code}: ${message}\n${remedy === undefined ? '' : `-> ${remedy}\n`}`);
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
+}
+
+/** What to do about it on the command line; undefined: the message says all. */
+function remedyOf(code: string, body: unknown): string | undefined {
+  const { fields, actions } = mapOf(mapOf(body).details);
+  const wrong = Array.isArray(fields) ? fields.map((each) => String(mapOf(each).field)) : [];
+  if (wrong.includes('request_body.etcd_token')) return 'name the cluster by its etcd token: --cluster TOKEN';
+  if (code === 'invalid_parameters') return 'give parameters as --param NAME=VALUE, or all as --params JSON';
+  if (code === 'unknown_action' && Array.isArray(actions)) return `the service has ${actions.join(', ')}`;
+  return undefined;
 }
 
 /** What an error answer says, as far as it is one. */
@@ -86,10 +103,11 @@ function overQueue(configuration: Configuration): Route {
   const { amqp, openaperture: manager, queue } = configuration;
   const client = new FleetManagerClient({ urls: amqp?.urls, tls: amqp?.tls, manager, queue });
   return {
-    actions: async () => {
+    describe: async (action) => {
       // Loaded only here: over the gateway it is the service that tells its actions.
       const { describeActions } = await import('../composition.js');
-      return (await describeActions(configuration)).describe();
+      // A service elsewhere may have plugins that are not installed here.
+      return (await describeActions(configuration)).find(action)?.description;
     },
     request: (action, options) => client.request(action, options),
     close: () => client.close(),
@@ -118,9 +136,9 @@ function overGateway({ http }: Configuration): Route {
     }
   };
   return {
-    actions: async () => {
+    describe: async (action) => {
       const { actions, response_body: refusal } = mapOf(await ask('v1/actions', {}));
-      if (Array.isArray(actions)) return actions as ActionDescription[];
+      if (Array.isArray(actions)) return named(actions as ActionDescription[], action);
       const { code, message } = problemOf(refusal);
       throw new FleetManagerError(
         code,
@@ -138,4 +156,12 @@ function overGateway({ http }: Configuration): Route {
     },
     close: async () => {},
   };
+}
+
+function named(actions: readonly ActionDescription[], action: string): ActionDescription {
+  const found = actions.find(({ name }) => name === action);
+  if (found !== undefined) return found;
+  throw new UsageError(
+    `there is no action '${action}'; there are ${actions.map(({ name }) => name).join(', ')}`,
+  );
 }

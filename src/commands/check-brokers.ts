@@ -2,7 +2,7 @@ import { connect as amqpConnect } from '../messaging/amqp.js';
 import { brokerLogin } from '../messaging/broker-login.js';
 import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
 import { isNotFound } from '../messaging/queues.js';
-import { systemClock } from '../runtime/system-clock.js';
+import { systemClock } from '../system-clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';
 
 /** A broker to look at. */

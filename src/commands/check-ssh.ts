@@ -104,7 +104,7 @@ export async function checkKnownHosts(
   if (malformed.length > 0) lines.push(`lines that cannot be used: ${listed(malformed)}`);
   if (unknown.length > 0)
     lines.push(
-      `unknown are ${unknown.length} of the cluster's ${machines?.length} machines: ${listed(unknown)}`,
+      `unknown are ${unknown.length} of the cluster's ${counted(machines?.length ?? 0, 'machine')}: ${listed(unknown)}`,
     );
   else if (machines !== undefined && machines.length > 0)
     lines.push(`the cluster's machines are all known: ${listed(machines)}`);

@@ -5,8 +5,10 @@ import {
   readConfiguration,
 } from '../configuration.js';
 
-/** Prints every setting with its effective value and where that comes from, secrets masked; then what is wrong. */
-export function config({ json }: { json: boolean }, source: ConfigurationSource): number {
+/** Prints what is wrong, then every setting with its effective value and where that comes from, secrets masked. */
+export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
+  const problems = problemsOf(source);
+  if (problems !== undefined) process.stderr.write(`${problems}\n\n`);
   const settings = describeSettings(source);
   if (json) process.stdout.write(`${JSON.stringify(settings, null, 2)}\n`);
   else {
@@ -14,12 +16,15 @@ export function config({ json }: { json: boolean }, source: ConfigurationSource)
       process.stdout.write(`${name.padEnd(24)} ${String(value ?? '-').padEnd(40)} ${from}\n`);
     }
   }
+  return problems === undefined ? 0 : 2;
+}
+
+function problemsOf(source: ConfigurationSource): string | undefined {
   try {
     readConfiguration(source, { serving: true });
-    return 0;
+    return undefined;
   } catch (error) {
-    if (!(error instanceof ConfigurationError)) throw error;
-    process.stderr.write(`\n${error.message}\n`);
-    return 2;
+    if (error instanceof ConfigurationError) return error.message;
+    throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { ActionError } from '../action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../cluster.js';
-import { type Parts, partsOf } from '../composition.js';
+import { describeActions, type Parts, partsOf } from '../composition.js';
 import {
   type Configuration,
   ConfigurationError,
@@ -13,6 +13,7 @@ import { rankedAddresses } from '../openaperture/broker-addresses.js';
 import type { Installation, InstallationSettings } from '../openaperture/installation.js';
 import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
 import type { EtcdResolver } from '../plugin.js';
+import { UnknownActionError } from '../runtime/plugin-loader.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { counted, failed, type Finding, listed, ok, shownFinding, skipped, within } from './finding.js';
@@ -63,6 +64,7 @@ async function* findings(
   }
   if (configuration.amqp === undefined && configuration.openaperture === undefined) {
     yield ['configuration', ok('nothing is set, so the service would be a sandbox')];
+    yield ['plugins', await checkPlugins(configuration)];
     const real = 'set AMQP_URL (or MANAGER_URL and what goes with it) for real clusters';
     yield token === undefined
       ? ['the rest', skipped(`nothing to check: a sandbox has all it needs; ${real}`)]
@@ -97,13 +99,33 @@ async function* findingsOf(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-
+  yield ['plugins', await checkPlugins(configuration)];
   yield* brokerFindings(configuration, installation, limitMs);
   const machines = yield* clusterFindings(configuration, { resolver, fleet: parts.fleet, token, limitMs });
+  if (!logsIn(configuration) && ssh.privateKey === undefined && ssh.agentSocket === undefined) {
+    yield ['SSH key', skipped('none is set; none of ACTIONS needs one, as unit_logs and node_info would')];
+    return;
+  }
   const useKey = async () => parts.shell().close();
   const login = async (signal: AbortSignal) => checkLogin(ssh, useKey, signal);
   yield ['SSH key', await within(limitMs, () => 'check SSH_AUTH_SOCK', login)];
   yield ['known_hosts', await checkKnownHosts(ssh, machines)];
+}
+
+/** Whether the plugins can be served. Their import has a limit of its own. */
+async function checkPlugins(configuration: Configuration): Promise<Finding> {
+  try {
+    const actions = (await describeActions(configuration)).describe().map(({ name }) => name);
+    return ok(`${counted(actions.length, 'action')}: ${listed(actions)}`);
+  } catch (error) {
+    if (error instanceof UnknownActionError) return failed(error.message, 'check ACTIONS, and PLUGIN_PATHS');
+    return failed(reasonOf(error));
+  }
+}
+
+/** Whether an action of the service's own that is served logs in to machines. */
+function logsIn({ actions }: Configuration): boolean {
+  return actions === undefined || ['unit_logs', 'node_info'].some((name) => actions.includes(name));
 }
 
 /** @param installation undefined: none, or one that cannot be used */

@@ -4,23 +4,24 @@ import { UsageError } from './usage-error.js';
 
 /**
  * The parameters that `--params JSON` and `--param NAME=VALUE` give together, values read by the type of their field.
+ * @param action undefined: not known here; values are then read as JSON where they are JSON, else as text
  * @throws UsageError naming the option that is wrong
  */
 export function parametersOf(
-  action: ActionDescription,
+  action: ActionDescription | undefined,
   given: { params: string | undefined; param: readonly string[] },
 ): Record<string, unknown> {
-  const parameters = given.params === undefined ? {} : objectOf(given.params);
+  // A map, since a name such as __proto__ means something to an object.
+  const parameters = new Map(given.params === undefined ? [] : Object.entries(objectOf(given.params)));
   for (const each of given.param) {
     const [name, value] = split(each);
-    const schema = fieldOf(action, name);
-    const before = parameters[name];
-    const read = valueOf(name, value, schema);
+    const before = parameters.get(name);
+    const read = action === undefined ? jsonOrText(value) : valueOf(name, value, fieldOf(action, name));
     // A list can be given in pieces: --param nodes=a --param nodes=b
-    parameters[name] =
-      Array.isArray(before) && Array.isArray(read) ? [...(before as unknown[]), ...read] : read;
+    const both = Array.isArray(before) && Array.isArray(read);
+    parameters.set(name, both ? [...(before as unknown[]), ...(read as unknown[])] : read);
   }
-  return parameters;
+  return Object.fromEntries(parameters);
 }
 
 function objectOf(json: string): Record<string, unknown> {
@@ -34,6 +35,14 @@ function jsonOf(option: string, text: string): unknown {
     return JSON.parse(text);
   } catch {
     throw new UsageError(`${option} is not valid JSON: ${text}`);
+  }
+}
+
+function jsonOrText(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
   }
 }
 

@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs';
 import { readConfiguration, type Configuration, type ConfigurationSource } from '../configuration.js';
 import { type Service, startService } from '../composition.js';
 import { Log } from '../logging.js';
-import type { Sandbox } from '../sandbox/sandbox.js';
 import type { Catalogue } from '../runtime/catalogue.js';
 
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
@@ -37,8 +35,9 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
 /** The whole service on a broker in this process and a pretend cluster. */
 async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
   // Loaded only here: none of it belongs to a service that is configured.
-  const [{ startSandbox }, { EmbeddedBroker }] = await Promise.all([
+  const [{ startSandbox }, { configurationFor }, { EmbeddedBroker }] = await Promise.all([
     import('../sandbox/sandbox.js'),
+    import('../sandbox/configuration-for.js'),
     import('../messaging/embedded-broker.js'),
   ]);
   const sandbox = await startSandbox({ ssh: true });
@@ -48,14 +47,11 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
   try {
-    const inSandbox = {
-      ...configuration,
-      discoveryUrl,
-      fleetPort,
-      ssh: sshIn(sandbox, configuration),
-      allowedHosts: ['127.0.0.0/8'],
-    };
-    const service = await startService({ configuration: inSandbox, log, broker });
+    const service = await startService({
+      configuration: configurationFor(sandbox, configuration),
+      log,
+      broker,
+    });
     process.stdout.write(
       introduction(service, {
         discoveryUrl,
@@ -75,23 +71,6 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
     await sandbox.stop();
     throw error;
   }
-}
-
-/** How the sandbox's machines let the service in. */
-function sshIn({ ssh }: Sandbox, configuration: Configuration): Configuration['ssh'] {
-  if (ssh === undefined) return configuration.ssh;
-  const { user, port, knownHostsFile } = ssh;
-  const privateKey = readFileSync(ssh.privateKeyFile);
-  return {
-    user,
-    port,
-    knownHostsFile,
-    privateKey,
-    passphrase: undefined,
-    agentSocket: undefined,
-    hostKeys: 'strict',
-    sudo: false,
-  };
 }
 
 function introduction(

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { isIP } from 'node:net';
+import { STATUS_CODES } from 'node:http';
+import { isIP, type Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { errorCodeInfo } from '../action-error.js';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
@@ -26,6 +27,11 @@ export interface HttpServerOptions {
 const DEFAULT_TIMEOUT_MS = 30_000;
 /** More than a message holds beside what its body brings: the envelope, and the name of the action. */
 const ENVELOPE_BYTES = 512;
+/** What each path may be asked by. */
+const METHODS: readonly [path: RegExp, allowed: string][] = [
+  [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
+  [/^\/v1\/actions\/[^/]+$/, 'POST'],
+];
 /** What connections that are still sending get at shutdown. */
 const LINGER_MS = 2_000;
 
@@ -43,14 +49,26 @@ export class HttpServer {
       forceCloseConnections: 'idle',
       routerOptions: { maxParamLength: 100 },
       frameworkErrors: (error, _request, reply) => void this.#unforeseen(error, reply),
+      clientErrorHandler: refuseUnparsed,
     });
     this.#routes();
   }
 
-  /** @returns the URL it can be reached at */
+  /**
+   * @returns the URL it can be reached at
+   * @throws Error that says which settings to change
+   */
   async start(): Promise<string> {
     const { host, port } = this.#options;
-    return this.#fastify.listen({ host, port });
+    try {
+      return await this.#fastify.listen({ host, port });
+    } catch (cause) {
+      const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
+      const reason = inUse
+        ? `${host}:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`
+        : `HTTP_HOST and HTTP_PORT cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`;
+      throw new Error(reason, { cause });
+    }
   }
 
   /** Takes no more calls; those that were made before can still be answered. */
@@ -76,9 +94,6 @@ export class HttpServer {
     // Answers may hold whole numbers that a number does not hold exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
-    fastify.setNotFoundHandler((_request, reply) =>
-      failed(reply, 404, 'invalid_request', 'there is no such path; see GET /v1/actions'),
-    );
     fastify.setErrorHandler((error: unknown, _request, reply) => this.#unforeseen(error, reply));
     fastify.get('/livez', async () => ({ alive: true }));
     fastify.get('/readyz', async (_request, reply) => {
@@ -92,16 +107,17 @@ export class HttpServer {
   }
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    if (request.url === '/livez' || request.url === '/readyz') return undefined;
+    if (!request.is404 && (request.url === '/livez' || request.url === '/readyz')) return undefined;
     const { token } = this.#options;
-    if (token === undefined) {
-      // A page whose own name was made to resolve to this machine would otherwise get through (DNS rebinding).
-      if (isOwnName(request.host)) return undefined;
+    // A page whose own name was made to resolve to this machine would otherwise get through (DNS rebinding).
+    if (token === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
+    if (token !== undefined && !sameToken(request.headers.authorization, token)) {
+      reply.header('www-authenticate', 'Bearer');
+      return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
     }
-    if (sameToken(request.headers.authorization, token)) return undefined;
-    reply.header('www-authenticate', 'Bearer');
-    return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
+    // Here, since the body of what is not taken is not worth reading.
+    return request.is404 ? notTaken(request, reply) : undefined;
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
@@ -116,6 +132,9 @@ export class HttpServer {
     // What is nested too deep would come back from the queue as no request at all.
     const excess = excessOf(parameters);
     if (excess !== undefined) return failed(reply, 400, 'invalid_parameters', excess);
+    // As it will be sent: a number such as 1e20 is longer there than it was in the body.
+    const bytes = Buffer.byteLength(JSON.stringify(request.body));
+    if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
     if (timeoutMs === undefined)
       return failed(
@@ -151,15 +170,59 @@ export class HttpServer {
   #unforeseen(error: unknown, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
       return failed(reply, errorCodeInfo(error.code).http, error.code, error.message);
-    if (error instanceof Error && 'statusCode' in error && Number(error.statusCode) < 500)
-      return failed(reply, Number(error.statusCode), 'invalid_request', error.message);
+    const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
+    if (status === 413) return this.#tooLarge(reply);
+    if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
+    if (error instanceof Error && status < 500)
+      return failed(reply, status, 'invalid_request', error.message);
     this.#options.log.error('the HTTP gateway failed unforeseen', { error });
     return failed(reply, 500, 'internal', "an unforeseen failure; the service's log has the reason");
   }
+
+  #tooLarge(reply: FastifyReply): FastifyReply {
+    const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
+    return failed(reply, 413, 'invalid_request', `the request is too large: at most ${most} bytes are taken`);
+  }
+}
+
+/** There is no such path, or it is not asked by this method. */
+function notTaken(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const [path = ''] = request.url.split('?');
+  const [, allowed] = METHODS.find(([each]) => each.test(path)) ?? [];
+  if (allowed === undefined)
+    return failed(reply, 404, 'invalid_request', 'there is no such path; see GET /v1/actions');
+  reply.header('allow', allowed);
+  return failed(reply, 405, 'invalid_request', `${path} is asked by ${allowed.replace(', ', ' or ')}`);
+}
+
+/** Answers what cannot be read as a request of HTTP, before there is one. */
+function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
+  const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'this is no request that can be read'];
+  const body = JSON.stringify(errorEnvelope('invalid_request', reason));
+  socket.end(
+    [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      'connection: close',
+      'content-type: application/json; charset=utf-8',
+      `content-length: ${Buffer.byteLength(body)}`,
+      '',
+      body,
+    ].join('\r\n'),
+  );
+}
+
+const UNPARSED: ReadonlyMap<string, [status: number, reason: string]> = new Map([
+  ['HPE_HEADER_OVERFLOW', [431, 'the headers are too large']],
+  ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'the request took too long to arrive']],
+]);
+
+function errorEnvelope(code: string, message: string): object {
+  return { status: 'error', response_body: { errors: [message], code } };
 }
 
 function failed(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {
-  return reply.code(status).send({ status: 'error', response_body: { errors: [message], code } });
+  return reply.code(status).send(errorEnvelope(code, message));
 }
 
 function statusOf(status: string, body: unknown): number {

@@ -1,7 +1,9 @@
 import type { Action, Clock } from '../plugin.js';
 import { settledWithin } from '../settled-within.js';
 import { type JsonSchema, jsonSchemaOf } from './json-schema.js';
+import { nearest } from './nearest.js';
 import { closed, parameterCheck } from './parameters.js';
+import { resultCheck } from './result-check.js';
 
 /** The longest that any request may run, in milliseconds. */
 export const MAX_TIMEOUT_MS = 5 * 60_000;
@@ -32,12 +34,18 @@ const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 /**
  * Makes an action ready to run.
  * @param resolve gives the part of the service that a token names; throws when there is none
+ * @param checkResults whether each result that is not what the action declares is told in the log
  * @throws Error saying which field of the definition is wrong
  */
-export function prepareAction(action: Action, resolve: (token: symbol) => unknown): ServedAction {
+export function prepareAction(
+  action: Action,
+  resolve: (token: symbol) => unknown,
+  { checkResults = false } = {},
+): ServedAction {
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
   const parameters = within('parameters', () => closed(action.parameters));
+  const result = within('result', () => closed(action.result));
   const description: ActionDescription = {
     name: action.name,
     summary: action.summary,
@@ -46,21 +54,54 @@ export function prepareAction(action: Action, resolve: (token: symbol) => unknow
     redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
     timeout_ms: timeoutMs,
     parameters: within('parameters', () => jsonSchemaOf(parameters)),
-    result: within('result', () => jsonSchemaOf(action.result)),
+    result: within('result', () => jsonSchemaOf(result)),
   };
   const injected: Record<string, unknown> = {};
   for (const [name, token] of Object.entries(action.inject ?? {})) {
     injected[name] = within(`inject.${name}`, () => resolve(token));
   }
+  const run: ServedAction['run'] = (request) => action.handle(request, injected);
   return {
     description,
     check: parameterCheck(parameters),
-    run: (request) => action.handle(request, injected),
+    run: checkResults ? tellingOf(resultCheck(result), run) : run,
     dispose: () => action.dispose?.(),
   };
 }
 
+/** Callers get a wrong result all the same: the check is there for the author, who reads the log. */
+function tellingOf(check: (result: unknown) => string[], run: ServedAction['run']): ServedAction['run'] {
+  return async (request) => {
+    const result = await run(request);
+    const problems = check(result);
+    if (problems.length > 0) request.log.warn('the result is not what the action declares', { problems });
+    return result;
+  };
+}
+
+/** Every field that a definition may have. */
+const FIELDS = Object.keys({
+  name: true,
+  summary: true,
+  target: true,
+  effect: true,
+  redelivery: true,
+  parameters: true,
+  result: true,
+  timeoutMs: true,
+  inject: true,
+  handle: true,
+  dispose: true,
+} satisfies Record<keyof Action, true>);
+
 function checkFields(action: Action): void {
+  const unknown = Object.keys(action).find((key) => !FIELDS.includes(key));
+  if (unknown !== undefined) {
+    const meant = nearest(unknown, FIELDS);
+    throw new Error(
+      `no action has a field '${unknown}': ${meant === undefined ? `there are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
+    );
+  }
   const must = (holds: boolean, field: string, what: string) => {
     if (!holds) throw new Error(`its field '${field}' must be ${what}`);
   };
@@ -96,7 +137,11 @@ function checkFields(action: Action): void {
     'a record of tokens',
   );
   for (const [key, token] of Object.entries(inject ?? {}))
-    must(typeof token === 'symbol', `inject.${key}`, 'a token');
+    must(
+      typeof token === 'symbol',
+      `inject.${key}`,
+      'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
+    );
   must(typeof action.handle === 'function', 'handle', 'a function');
   must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
 }

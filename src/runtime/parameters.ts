@@ -19,8 +19,8 @@ const MAX_LEVELS = 32;
  * A field that has a default may be left out, as yup has it when it casts before it checks.
  * @throws Error naming the field that cannot be checked this way, or whose default it does not take itself
  */
-export function closed(schema: ObjectSchema<AnyObject>): ObjectSchema<AnyObject> {
-  return close(schema, '') as ObjectSchema<AnyObject>;
+export function closed<S extends Schema>(schema: S): S {
+  return close(schema, '') as S;
 }
 
 function close(given: Schema, path: string): Schema {
@@ -175,7 +175,8 @@ function fieldProblems({ path = '', type, params, message }: ValidationError): F
   }
   return [
     {
-      field: at(path === 'this' ? '' : path),
+      // A map's keys are the caller's.
+      field: at(path === 'this' ? '' : cut(path, 200)),
       message: cut(message.replace(/^this/, 'action_parameters'), MAX_MESSAGE),
     },
   ];

@@ -3,6 +3,7 @@ import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Action, type Clock, isAction } from '../plugin.js';
 import { Catalogue, prepareAction, type ServedAction } from './catalogue.js';
+import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
 
 /** A plugin that cannot be served; the message names its folder and the reason, `cause` is what was thrown. */
@@ -29,6 +30,8 @@ export interface LoaderOptions {
   readOnly?: boolean;
   /** The only actions to serve, by name; left out: all. */
   only?: readonly string[];
+  /** Tell in the log of each result that is not what its action declares; for development. */
+  checkResults?: boolean;
   /** How long the import of one plugin may take, in milliseconds. */
   importTimeoutMs?: number;
 }
@@ -42,7 +45,7 @@ const RUNS_AS_SOURCE = import.meta.url.endsWith('.ts');
  * @throws UnknownActionError when `only` names an action that none of them declares
  */
 export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
-  const directories = options.directories.map((each) => resolvePath(each));
+  const directories = await withoutDoubles(options.directories.map((each) => resolvePath(each)));
   const folders = (await Promise.all(directories.map(pluginFolders))).flat();
   resolveForPlugins(await Promise.all([...directories, ...folders].map((each) => realpath(each))));
   const loaded = await Promise.all(folders.map((folder) => settled(loadFolder(folder, options))));
@@ -71,16 +74,40 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   return new Catalogue(served.map((each) => each.served));
 }
 
-async function pluginFolders(directory: string): Promise<string[]> {
-  const entries = await readdir(directory, { withFileTypes: true }).catch((cause: unknown) => {
+/** Those of the directories that are not one that stands before, by this name or another. */
+async function withoutDoubles(directories: readonly string[]): Promise<string[]> {
+  const real = await Promise.all(directories.map((each) => readable(each, () => realpath(each))));
+  return directories.filter((_, index) => real.indexOf(real[index] ?? '') === index);
+}
+
+async function readable<T>(directory: string, read: () => Promise<T>): Promise<T> {
+  return read().catch((cause: unknown) => {
     throw new PluginError(directory, 'this directory of plugins cannot be read', cause);
   });
+}
+
+async function pluginFolders(directory: string): Promise<string[]> {
+  const entries = await readable(directory, () => readdir(directory, { withFileTypes: true }));
   const paths = entries
     .filter(({ name }) => !name.startsWith('.') && name !== 'node_modules')
     .map(({ name }) => join(directory, name))
     .toSorted();
   const areFolders = await Promise.all(paths.map(isFolder));
-  return paths.filter((_, index) => areFolders[index]);
+  const folders = paths.filter((_, index) => areFolders[index]);
+  const arePlugins = await Promise.all(folders.map(hasEntryFile));
+  if (!arePlugins.includes(true) && (await hasEntryFile(directory)))
+    throw new PluginError(directory, 'is itself a plugin: name the directory above it');
+  // Whoever names a directory wants something of it to be served.
+  if (folders.length === 0)
+    throw new PluginError(
+      directory,
+      'this directory has no plugins: each is a folder with an index.js in it',
+    );
+  return folders;
+}
+
+async function hasEntryFile(folder: string): Promise<boolean> {
+  return (await exists(join(folder, 'index.js'))) || exists(join(folder, 'index.ts'));
 }
 
 async function isFolder(path: string): Promise<boolean> {
@@ -104,7 +131,7 @@ async function loadFolder(
     throw new PluginError(folder, 'its default export was not made by defineAction of fleet-manager/plugin');
   }
   try {
-    return { action, served: prepareAction(action, options.resolve) };
+    return { action, served: prepareAction(action, options.resolve, options) };
   } catch (cause) {
     throw new PluginError(folder, messageOf(cause), cause);
   }
@@ -144,8 +171,10 @@ async function importWithin(folder: string, entry: string, options: LoaderOption
       );
     });
   });
-  const imported = import(pathToFileURL(entry).href).catch((cause: unknown) => {
-    throw new PluginError(folder, `its import failed: ${messageOf(cause)}`, cause);
+  const imported = import(pathToFileURL(entry).href).catch(async (cause: unknown) => {
+    const place = await failurePlace(await realpath(folder), cause);
+    const where = place === undefined || messageOf(cause).includes(place) ? '' : ` (${place})`;
+    throw new PluginError(folder, `its import failed: ${messageOf(cause)}${where}`, cause);
   });
   return Promise.race([imported, late]).finally(cancel);
 }

@@ -3,7 +3,7 @@ import { ActionError } from '../action-error.js';
 import { isHostAddress } from '../grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
 import type { Clock, RemoteShell, RequestLog } from '../plugin.js';
-import { systemClock } from '../runtime/system-clock.js';
+import { systemClock } from '../system-clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
 import { abandonRun, type CommandOutput, followRun, type RemoteRunOptions } from './remote-run.js';

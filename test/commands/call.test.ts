@@ -153,7 +153,10 @@ everyWay('a whole number is printed with every digit', async (t, caller) => {
 everyWay("the caller's fault ends with 2, the service's with 1", async (t, caller) => {
   const wrong = await caller('list_units', '--cluster', 'sandbox', '--param', 'name=not a name');
   t.is(wrong.code, 2);
-  t.regex(wrong.stderr, /^invalid_parameters: name is not a unit name or a pattern of one/);
+  t.regex(
+    wrong.stderr,
+    /^invalid_parameters: name is not a unit name or a pattern of one.*\n-> .*--param NAME=VALUE/,
+  );
   t.like(JSON.parse(wrong.stdout), {
     code: 'invalid_parameters',
     details: { fields: [{ field: 'action_parameters.name' }] },
@@ -182,6 +185,14 @@ for (const [fail, code, shown] of [
   });
 }
 
+test('an answer that is a text is printed as it is when that is asked for', async (t) => {
+  const args = ['unit_logs', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
+  const [json, raw] = await Promise.all([call(t, ...args), call(t, ...args, '--raw')]);
+  t.is(raw.code, 0, raw.stderr);
+  t.regex(raw.stdout, /^\w{3} \d\d .*\n.* core-\w+ docker/);
+  t.is(JSON.parse(json.stdout).split('\n').length, raw.stdout.split('\n').length);
+});
+
 test('a cluster that discovery does not know, or that is not named, is the fault of the caller', async (t) => {
   const [unknown, missing] = await Promise.all([
     call(t, 'list_machines', '--cluster', 'nosuchtoken'),
@@ -191,7 +202,7 @@ test('a cluster that discovery does not know, or that is not named, is the fault
   t.regex(unknown.stderr, /^cluster_not_found: /);
   t.regex(
     missing.stderr,
-    /^invalid_request: request_body\.etcd_token is missing: list_machines runs against/,
+    /^invalid_request: request_body\.etcd_token is missing: list_machines runs against.*\n-> .*--cluster TOKEN\n$/,
   );
 });
 
@@ -231,6 +242,27 @@ test('what answers, but is no gateway, is told', async (t) => {
 });
 
 if (rabbit !== undefined) {
+  test('over RabbitMQ an action is called that only the service has', async (t) => {
+    const { PLUGIN_PATHS: _, ...env } = ways[1]?.env ?? {};
+    const given = [
+      '--params',
+      '{"map": {"region": "eu"}}',
+      '--param',
+      'n=3',
+      '--param',
+      'text=web@*.service',
+    ];
+    const done = await runCli(t, ['call', 'echo', ...given], { env });
+    t.is(done.code, 0, done.stderr);
+    t.deepEqual(JSON.parse(done.stdout), { map: { region: 'eu' }, n: 3, text: 'web@*.service', times: 2 });
+    const wrong = await runCli(t, ['call', 'echo', '--param', 'text=3'], { env });
+    t.is(wrong.code, 2);
+    t.regex(wrong.stderr, /^invalid_parameters: text must be a `string`/);
+    const unknown = await runCli(t, ['call', 'ehco'], { env });
+    t.is(unknown.code, 2);
+    t.regex(unknown.stderr, /^unknown_action: .*ehco\n-> the service has echo, list_machines, /);
+  });
+
   test('over RabbitMQ a queue that nobody serves is told', async (t) => {
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME: `test_${randomUUID()}` };
     const { code, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', 'x'], { env });

@@ -37,6 +37,8 @@ export interface RunningCli {
   stderr(): string;
   /** Resolves when its output, stdout then stderr, matches; rejects when it ends, or runs on, without. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
+  /** Reads no more of its stdout, as `| head` does. */
+  hangUp(): void;
   kill(signal: NodeJS.Signals): void;
   ended: Promise<Ended>;
 }
@@ -121,6 +123,7 @@ export function startProgram(
     stdout: () => output.stdout,
     stderr: () => output.stderr,
     printed,
+    hangUp: () => void child.stdout.destroy(),
     kill: (signal) => void child.kill(signal),
     ended,
   };

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { type Ended, runCli } from './cli-process.js';
+import { type Ended, runCli, startCli } from './cli-process.js';
 
 /** A folder with these files, removed when the test ends. */
 async function folder(t: ExecutionContext, files: Record<string, string>): Promise<string> {
@@ -47,7 +47,16 @@ test('--help tells the commands, and of each what it takes', async (t) => {
   ])
     t.true(call.stdout.includes(option));
   t.regex(call.stdout, /Exit code 0: done; 1: .*; 2: /);
-  t.regex(call.stdout, /Example:\n {2}fleet-manager call list_units /);
+  // As a shell takes it.
+  t.regex(call.stdout, /Examples:\n {2}fleet-manager call list_units .* --param 'name=web@\*\.service'\n/);
+  t.regex(whole.stdout, /Exit codes: 0: done; 1: .*; 2: /);
+  t.notRegex(call.stdout, /default: (\[\]|false)/);
+});
+
+test('a reader that goes away before the end is no failure', async (t) => {
+  const cli = await startCli(t, ['config', '--json']);
+  cli.hangUp();
+  t.like(await cli.ended, { code: 0, signal: null, stderr: '' });
 });
 
 for (const [args, reason] of [
@@ -97,16 +106,24 @@ test('actions lists every action, a line each', async (t) => {
 });
 
 const GREET = `
-import { array, number, object, string } from 'yup';
-import { defineAction } from 'fleet-manager/plugin';
+import { array, boolean, number, object, string, tuple } from 'yup';
+import { defineAction, stringMap, unitName } from 'fleet-manager/plugin';
 export default defineAction({
   name: 'greet', summary: 'Greets people.', target: 'optional', effect: 'change', timeoutMs: 1500,
   parameters: object({
-    names: array(string().required()).required().meta({ description: 'Whom to greet.' }),
-    times: number().integer().min(1).default(2).meta({ description: 'How often.' }),
+    names: array(string().max(9).required()).max(5).required().meta({ description: 'Whom to greet.' }),
+    times: number().integer().min(1).max(3).default(2).meta({ description: 'How often.' }),
     mood: string().oneOf(['merry', 'grave']).meta({ description: 'How.' }),
+    at: tuple([number().lessThan(24), number()]).meta({ description: 'When.' }),
+    words: stringMap().meta({ description: 'What to say.' }),
   }),
-  result: string(),
+  result: array(object({
+    name: unitName().required().meta({ description: 'Who was greeted.' }),
+    said: object({
+      word: string().nullable().defined().meta({ description: 'The word.' }),
+      loud: boolean().meta({ description: 'How.' }),
+    }).meta({ description: 'What was said.' }),
+  })).required().meta({ description: 'One for each.' }),
   handle: async () => 'hello',
 });`;
 
@@ -126,12 +143,27 @@ test('actions NAME tells all there is to know of one, a drop-in one too', async 
   time limit   1.5 s
 
 Parameters:
-  names            array, required
+  names            array of string, at most 9 characters, at most 5 items, required
     Whom to greet.
-  times            integer, default 2
+  times            integer, 1 to 3, default 2
     How often.
   mood             string: merry, grave
     How.
+  at               array of number, less than 24 and number
+    When.
+  words            map to string
+    What to say.
+
+Result: array of object
+  One for each.
+  name             string (unit-name), at most 256 characters
+    Who was greeted.
+  said             object
+    What was said.
+      word             string or null
+        The word.
+      loud             boolean, may be missing
+        How.
 
 Example:
 
@@ -194,7 +226,7 @@ test('config masks secrets, in text and in JSON, and tells what is wrong', async
   for (const { code, stdout, stderr } of [shown, json]) {
     t.is(code, 2);
     t.false(`${stdout}${stderr}`.includes('Zq'));
-    t.is(stderr, '\nthe configuration cannot be used:\n  - PREFETCH must be a whole number\n');
+    t.is(stderr, 'the configuration cannot be used:\n  - PREFETCH must be a whole number\n\n');
   }
   t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
   t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);
@@ -226,7 +258,7 @@ const BROKEN: Record<
     { 'bad/index.js': "throw new Error('no licence');" },
     {},
     1,
-    /^fleet-manager: plugin \S+\/bad: its import failed: no licence\n$/,
+    /^fleet-manager: plugin \S+\/bad: its import failed: no licence \(\S+\/bad\/index\.js:1\)\n$/,
   ],
   'asks for a part that is not there': [
     {

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -116,7 +116,7 @@ const NOWHERE = 'amqp://someone:Zq%40secret@127.0.0.1:1';
 test('in the sandbox there is nothing to check; a cluster cannot be looked for there', async (t) => {
   const bare = await examine({});
   t.is(bare.code, 0);
-  t.deepEqual(bare.names, ['configuration', 'the rest']);
+  t.deepEqual(bare.names, ['configuration', 'plugins', 'the rest']);
   t.regex(bare.of('the rest').said, /^nothing to check: .*AMQP_URL/);
   const named = await examine({}, { cluster: 'web' });
   isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
@@ -144,7 +144,15 @@ test('everything that fails is told with its remedy, in order, and no secret wit
   };
   const ended = await runCli(t, ['doctor', '--cluster', 'ZqToken'], { env });
   const run = examined(ended);
-  t.deepEqual(run.names, ['configuration', 'broker', 'discovery', 'fleet', 'SSH key', 'known_hosts']);
+  t.deepEqual(run.names, [
+    'configuration',
+    'plugins',
+    'broker',
+    'discovery',
+    'fleet',
+    'SSH key',
+    'known_hosts',
+  ]);
   t.is(run.of('configuration').result, 'ok');
   isFailure(
     t,
@@ -192,6 +200,38 @@ test('a cluster that is unknown, empty, or has no fleet API is told apart', asyn
   t.is(elsewhere.of('discovery').result, 'ok');
   const forbidden = await examine({ ...all, ALLOWED_HOSTS: '10.0.0.0/8' }, { cluster: 'sandbox' });
   isFailure(t, forbidden, 'fleet', /not allowed.*\n-> .*ALLOWED_HOSTS/);
+});
+
+test('plugins that cannot be served are told as serve would, in a sandbox too', async (t) => {
+  const at = await folder(t);
+  await mkdir(at('plugins/bad'), { recursive: true });
+  await writeFile(at('plugins/bad/index.js'), 'export default 1;');
+  const broken = { PLUGIN_PATHS: at('plugins') };
+  for (const env of [broken, { ...broken, AMQP_URL: NOWHERE }])
+    isFailure(
+      t,
+      await examine(env),
+      'plugins',
+      /^plugin \S+\/plugins\/bad: its default export was not made by/,
+    );
+  isFailure(t, await examine({ ACTIONS: 'list_unit' }), 'plugins', /names 'list_unit'.*\n-> check ACTIONS/);
+  const served = await examine({ ACTIONS: 'list_units' });
+  t.is(served.code, 0, served.text);
+  t.is(served.of('plugins').said, '1 action: list_units');
+});
+
+test('where no action logs in to machines it is no failure that nothing is there to log in with', async (t) => {
+  const { env } = await clusters(t);
+  const { SSH_KEY_FILE: _, ...others } = env;
+  const keyless = { ...others, AMQP_URL: NOWHERE };
+  const run = await examine({ ...keyless, ACTIONS: 'list_units,restart_unit' });
+  t.is(run.of('SSH key').result, 'skipped');
+  t.is(run.of('known_hosts').result, 'missing');
+  for (const ACTIONS of ['list_units,unit_logs', 'node_info'])
+    isFailure(t, await examine({ ...keyless, ACTIONS }), 'SSH key', /^neither SSH_KEY_FILE/);
+  // What is set is checked, whether or not it is needed.
+  const key = { SSH_KEY_FILE: '/dev/null', ACTIONS: 'list_units' };
+  isFailure(t, await examine({ ...keyless, ...key }), 'SSH key', /^SSH_KEY_FILE cannot be used/);
 });
 
 test('without a cluster it is enough that discovery answers', async (t) => {
@@ -366,7 +406,7 @@ test('a Manager that is away is told once; its brokers are not checked, the rest
     result: 'skipped',
     said: 'not checked: the Manager gives no brokers',
   });
-  t.deepEqual(run.names.slice(3), ['discovery', 'SSH key', 'known_hosts']);
+  t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts']);
 });
 
 test('a Manager that refuses us, or does not know the exchange or the broker, says which setting to check', async (t) => {
@@ -433,7 +473,15 @@ if (rabbit !== undefined) {
     const run = examined(ended);
     t.is(run.code, 0, run.text);
     t.is(ended.stderr, '');
-    t.deepEqual(run.names, ['configuration', 'broker', 'discovery', 'fleet', 'SSH key', 'known_hosts']);
+    t.deepEqual(run.names, [
+      'configuration',
+      'plugins',
+      'broker',
+      'discovery',
+      'fleet',
+      'SSH key',
+      'known_hosts',
+    ]);
     for (const name of run.names) t.is(run.of(name).result, 'ok');
     t.is(
       run.of('broker').said,
@@ -453,7 +501,15 @@ if (rabbit !== undefined) {
     const ended = await runCli(t, ['doctor'], { env: { ...env, ...ofClusters, QUEUE_NAME: queue } });
     const run = examined(ended);
     t.is(run.code, 0, run.text);
-    t.deepEqual(run.names, ['configuration', 'Manager', 'broker', 'discovery', 'SSH key', 'known_hosts']);
+    t.deepEqual(run.names, [
+      'configuration',
+      'plugins',
+      'Manager',
+      'broker',
+      'discovery',
+      'SSH key',
+      'known_hosts',
+    ]);
     t.regex(
       run.of('Manager').said,
       /takes our token; exchange 7 is exchange_\S+ with the routing key root\.part\n/,

@@ -71,6 +71,29 @@ test('a list is given with commas, in pieces, or as JSON', (t) => {
   t.deepEqual(read('numbers=[1]', 'numbers=2'), { numbers: [1, 2] });
 });
 
+test('of an action that is not known here values are JSON where they are JSON, else text', (t) => {
+  const param = [
+    'n=3',
+    'text=web@*.service',
+    'flag=true',
+    'list=["a"]',
+    'list=["b"]',
+    'empty=',
+    '__proto__=1',
+  ];
+  const parameters = parametersOf(undefined, { params: '{"map": {"a": "b"}, "n": 1}', param });
+  t.deepEqual(Object.entries(parameters), [
+    ['map', { a: 'b' }],
+    ['n', 3],
+    ['text', 'web@*.service'],
+    ['flag', true],
+    ['list', ['a', 'b']],
+    ['empty', ''],
+    ['__proto__', 1],
+  ]);
+  t.throws(() => parametersOf(undefined, { params: undefined, param: ['text'] }), { instanceOf: UsageError });
+});
+
 test('of a value given twice the last counts', (t) => {
   t.deepEqual(read('text=a', 'text=b', 'n=1', 'n=2'), { text: 'b', n: 2 });
 });

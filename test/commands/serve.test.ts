@@ -267,7 +267,7 @@ test('a port that is taken stops the start with a plain reason', async (t) => {
   const HTTP_PORT = new URL(url).port;
   const { code, stderr } = await (await startCli(t, ['serve'], { env: { HTTP_PORT } })).ended;
   t.is(code, 1);
-  t.regex(stderr, /^fleet-manager: HTTP_HOST and HTTP_PORT cannot be used: .*EADDRINUSE.*\n$/);
+  t.regex(stderr, /^fleet-manager: 127\.0\.0\.1:\d+ is in use \(another .*: set HTTP_PORT to .*\n$/);
 });
 
 async function removeQueues(broker: TestBroker, name: string): Promise<void> {

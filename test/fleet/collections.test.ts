@@ -1,7 +1,7 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import test from 'ava';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { answering, serve } from '../network/http-server.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, MACHINE_B } from '../support/open-sandbox.js';

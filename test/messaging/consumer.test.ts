@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { Consumer } from '../../src/messaging/consumer.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { liveOn } from '../support/live-on.js';

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
 import { Publisher, UnpublishableError } from '../../src/messaging/publisher.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { liveOn } from '../support/live-on.js';
 

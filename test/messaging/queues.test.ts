@@ -3,7 +3,7 @@ import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { ensureQueues } from '../../src/messaging/queues.js';
 import { Session } from '../../src/messaging/session.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { brokers, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';

@@ -241,6 +241,10 @@ test('a body that would make too large a message is refused', async (t) => {
   isError(t, await post(gateway, body(4_000)), [413, 'invalid_request', /too large/]);
   t.is((await post(gateway, body(3_500))).status, 200);
   t.is(gateway.asked.length, 1);
+  // Encoded, each of these has 21 digits.
+  const numbers = `{"action_parameters": {"a": [${Array(300).fill('1e20').join()}]}}`;
+  isError(t, await post(gateway, numbers), [413, 'invalid_request', /too large: at most 3584 bytes/]);
+  t.is(gateway.asked.length, 1);
 });
 
 test('only JSON is read, which a page in a browser cannot send unasked', async (t) => {
@@ -255,7 +259,7 @@ test('only JSON is read, which a page in a browser cannot send unasked', async (
     isError(t, await ask(url, { method: 'POST', headers: { 'content-type': type }, body: '{}' }), [
       415,
       'invalid_request',
-      /Unsupported Media Type/,
+      /^send content-type: application\/json$/,
     ]);
   isError(t, await ask(url, { method: 'POST' }), [
     400,
@@ -271,24 +275,61 @@ test('a browser that asks whether it may call is not told so', async (t) => {
   const gateway = await open(t);
   const headers = { origin: 'https://evil.example', 'access-control-request-method': 'POST' };
   const answer = await ask(`${gateway.url}/v1/actions/look`, { method: 'OPTIONS', headers });
-  t.is(answer.status, 404);
+  t.is(answer.status, 405);
   t.deepEqual(
     [...answer.headers.keys()].filter((name) => name.startsWith('access-control')),
     [],
   );
 });
 
-test('an unknown path or method is answered in the same envelope', async (t) => {
+test('an unknown path is answered in the same envelope', async (t) => {
   const { url } = await open(t);
   for (const [method, path] of [
     ['GET', '/'],
-    ['GET', '/v1/actions/look'],
-    ['PUT', '/v1/actions/look'],
-    ['DELETE', '/livez'],
     ['GET', '/v2/actions'],
+    ['PUT', '/v1/actions/look/now'],
     ['POST', '/v1/actions/a/b'],
   ] as const)
     isError(t, await ask(url + path, { method }), [404, 'invalid_request', /there is no such path/]);
+});
+
+test('a path that is asked by another method says by which, without reading what is sent', async (t) => {
+  const { url } = await open(t);
+  for (const [method, path, allowed] of [
+    ['GET', '/v1/actions/look', 'POST'],
+    ['PUT', '/v1/actions/look?x', 'POST'],
+    ['POST', '/v1/actions', 'GET, HEAD'],
+    ['DELETE', '/livez', 'GET, HEAD'],
+    ['POST', '/readyz', 'GET, HEAD'],
+  ] as const) {
+    const body = method === 'GET' ? undefined : 'x'.repeat(10_000);
+    const answer = await ask(url + path, { method, body });
+    isError(t, answer, [405, 'invalid_request', / is asked by (POST|GET or HEAD)$/]);
+    t.is(answer.headers.get('allow'), allowed);
+  }
+});
+
+test('what is no request of HTTP at all is answered in the same envelope', async (t) => {
+  const { port } = await open(t);
+  for (const [sent, status, reason] of [
+    ['NONSENSE\r\n\r\n', 400, /no request that can be read/],
+    [
+      `GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ${'a'.repeat(20_000)}\r\n\r\n`,
+      431,
+      /headers are too large/,
+    ],
+  ] as const) {
+    const socket = await socketTo(t, port);
+    socket.write(sent);
+    const [head = '', body = ''] = (await text(socket)).split('\r\n\r\n');
+    t.regex(head, new RegExp(`^HTTP/1\\.1 ${status} .*content-length: ${Buffer.byteLength(body)}$`, 's'));
+    isError(t, { status, headers: new Headers(), body: JSON.parse(body) }, [
+      status,
+      'invalid_request',
+      reason,
+    ]);
+  }
+  t.is((await ask(`http://127.0.0.1:${port}/livez`)).status, 200);
 });
 
 test('a path that is no path is answered in the same envelope', async (t) => {
@@ -474,5 +515,12 @@ test('a stop does not wait for a caller that never ends its request', async (t) 
 
 test('a port that is taken is told when the gateway starts', async (t) => {
   const { port } = await open(t);
-  await t.throwsAsync(open(t, undefined, { port }), { code: 'EADDRINUSE' });
+  const taken = await t.throwsAsync(open(t, undefined, { port }));
+  t.is(
+    taken?.message,
+    `127.0.0.1:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`,
+  );
+  t.like(taken?.cause, { code: 'EADDRINUSE' });
+  const nowhere = await t.throwsAsync(open(t, undefined, { host: '192.0.2.1' }));
+  t.regex(nowhere?.message ?? '', /^HTTP_HOST and HTTP_PORT cannot be used: .*EADDRNOTAVAIL/);
 });

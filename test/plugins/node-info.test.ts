@@ -7,7 +7,7 @@ import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-in
 import { Cluster } from '../../src/cluster.js';
 import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
 import { prepareAction } from '../../src/runtime/catalogue.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
 import { ownSshd, shellFor } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';

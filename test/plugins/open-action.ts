@@ -1,41 +1,17 @@
 import type { ExecutionContext } from 'ava';
-import { type Action, FleetTransport } from '../../src/plugin.js';
-import { type ActionDescription, prepareAction } from '../../src/runtime/catalogue.js';
-import { type OpenFleet, openFleet, type OpenFleetOptions } from '../fleet/open-fleet.js';
+import type { Action } from '../../src/plugin.js';
+import { type OpenAction, openAction as open, type SandboxOptions } from '../../src/testing.js';
+import { ManualClock } from '../support/manual-clock.js';
 
-export interface OpenAction extends OpenFleet {
-  description: ActionDescription;
-  /** Runs the action on the sandbox's first cluster with these `action_parameters`, checked as the service does. */
-  run: (parameters?: unknown) => Promise<unknown>;
-}
-
-/** An action that needs nothing but a cluster's fleet, on a sandbox; it goes with the test. */
+/** An action on a sandbox whose clock stands still; it goes with the test. */
 export async function openAction(
   t: ExecutionContext,
   action: Action,
-  options: OpenFleetOptions = {},
+  options: SandboxOptions = {},
 ): Promise<OpenAction> {
-  const parts = await openFleet(t, options);
-  const { description, check, run } = prepareAction(action, (token) => {
-    if (token === FleetTransport) return parts.fleet;
-    throw new Error(`there is no ${String(token)} here`);
-  });
-  return {
-    ...parts,
-    description,
-    run: async (parameters) => {
-      const answer = await run({
-        parameters: check(parameters),
-        cluster: parts.cluster,
-        signal: new AbortController().signal,
-        log: parts.log.log,
-        id: 'test',
-      });
-      // What is answered is what the catalogue promises.
-      action.result.validateSync(answer, { strict: true });
-      return answer;
-    },
-  };
+  const opened = await open(action, { clock: new ManualClock(), ...options });
+  t.teardown(opened.stop);
+  return opened;
 }
 
 /** The names in an answer's rows, in their order. */

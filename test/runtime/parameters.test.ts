@@ -116,6 +116,19 @@ test('nothing sent is as good as an empty object', (t) => {
   t.deepEqual(check({}), { lines: 10 });
 });
 
+test('what is wrong in a map is told by its key, in plain words', (t) => {
+  const check = checkOf(object({ metadata: stringMap() }));
+  t.deepEqual(problems(t, check, { metadata: { region: 'eu', a: 1 } }), [
+    { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
+  ]);
+  t.deepEqual(problems(t, check, { metadata: 'region=eu' }), [
+    { field: 'action_parameters.metadata', message: 'metadata must be a map from text to text' },
+  ]);
+  const [long] = problems(t, check, { metadata: { ['k'.repeat(10_000)]: null } });
+  t.true(String(long?.field).length < 250);
+  t.true(String(long?.message).length < 350);
+});
+
 test('values are not cast', (t) => {
   const check = checkOf(object({ n: number(), s: string(), b: boolean(), list: array(number()) }));
   for (const sent of [

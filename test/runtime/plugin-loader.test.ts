@@ -4,10 +4,13 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { ActionError } from '../../src/action-error.js';
-import { OWN_PLUGINS } from '../../src/composition.js';
+import { describeActions, OWN_PLUGINS } from '../../src/composition.js';
+import { readConfiguration } from '../../src/configuration.js';
+import type { RequestLog } from '../../src/plugin.js';
 import type { Catalogue } from '../../src/runtime/catalogue.js';
 import { type LoaderOptions, loadPlugins, PluginError } from '../../src/runtime/plugin-loader.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
+import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
@@ -53,14 +56,19 @@ async function load(directories: string[], options: Partial<LoaderOptions> = {})
   return loadPlugins({ directories, resolve, clock: systemClock, ...options });
 }
 
-async function run(catalogue: Catalogue, name: string, parameters: unknown): Promise<unknown> {
+async function run(
+  catalogue: Catalogue,
+  name: string,
+  parameters: unknown,
+  log: RequestLog = logLines().log,
+): Promise<unknown> {
   const action = catalogue.find(name);
   if (action === undefined) throw new Error(`no action ${name}`);
   return action.run({
     parameters: action.check(parameters),
     cluster: undefined,
     signal: new AbortController().signal,
-    log: { debug() {}, info() {}, warn() {}, error() {} },
+    log,
     id: 'test',
   });
 }
@@ -193,8 +201,27 @@ test('the plugins of the service and those of further directories are served tog
   t.deepEqual(found, found.toSorted());
 });
 
-test('an empty directory holds no plugins', async (t) => {
-  t.deepEqual(names(await load([await directory(t, {})])), []);
+test('stops the start: a directory without a plugin folder in it', async (t) => {
+  const root = await directory(t, { 'index.txt': '', '.git/index.js': '' });
+  await t.throwsAsync(load([root]), {
+    instanceOf: PluginError,
+    message: `plugin ${root}: this directory has no plugins: each is a folder with an index.js in it`,
+  });
+});
+
+test('stops the start: a directory that is itself a plugin', async (t) => {
+  const root = await directory(t, { 'greet/index.js': entry(), 'greet/lib/words.js': '' });
+  await t.throwsAsync(load([join(root, 'greet')]), {
+    instanceOf: PluginError,
+    message: `plugin ${join(root, 'greet')}: is itself a plugin: name the directory above it`,
+  });
+});
+
+test('a directory that is named twice, under one name or two, is served once', async (t) => {
+  const root = await directory(t, { 'plugins/greet/index.js': entry() });
+  const plugins = join(root, 'plugins');
+  await symlink(plugins, join(root, 'linked'));
+  t.deepEqual(names(await load([plugins, `${plugins}/`, join(root, 'linked')])), ['greet']);
 });
 
 test('the parts that an action asks for are resolved once, when it loads', async (t) => {
@@ -210,6 +237,42 @@ test('the parts that an action asks for are resolved once, when it loads', async
   t.is(await run(catalogue, 'greet', { name: 'x' }), 1);
   t.is(await run(catalogue, 'greet', { name: 'x' }), 1);
   t.deepEqual(asked, [Symbol.for('fleet-manager:Clock')]);
+});
+
+test('a result that is not what the action declares is answered, and told where results are checked', async (t) => {
+  const root = await directory(t, {
+    'greet/index.js': entry({
+      result: "object({ word: string().required().meta({ description: 'A word.' }) })",
+      handle: "async ({ parameters: { name } }) => (name === 'you' ? { word: name } : { word: 3, to: name })",
+    }),
+  });
+  const wrong = { word: 3, to: 'us' };
+  const checked = await load([root], { checkResults: true });
+  const { log, lines } = logLines();
+  t.deepEqual(await run(checked, 'greet', { name: 'you' }, log), { word: 'you' });
+  t.deepEqual(lines, []);
+  t.deepEqual(await run(checked, 'greet', { name: 'us' }, log), wrong);
+  t.is(lines.length, 1);
+  t.like(lines[0], { level: 'warn', message: 'the result is not what the action declares' });
+  t.regex(String(lines[0]?.problems), /word must be a `string` type/);
+  t.regex(String(lines[0]?.problems), /unspecified key.*: to/);
+  const unchecked = await load([root]);
+  t.deepEqual(await run(unchecked, 'greet', { name: 'us' }, log), wrong);
+  t.is(lines.length, 1);
+});
+
+test('the service checks results everywhere but in production', async (t) => {
+  const PLUGIN_PATHS = await directory(t, { 'greet/index.js': entry({ handle: 'async () => 3' }) });
+  for (const [NODE_ENV, told] of [
+    ['production', 0],
+    ['development', 1],
+    ['staging', 1],
+  ] as const) {
+    const source = { env: { PLUGIN_PATHS, NODE_ENV }, directory: PLUGIN_PATHS };
+    const { log, lines } = logLines();
+    await run(await describeActions(readConfiguration(source)), 'greet', { name: 'us' }, log);
+    t.is(lines.length, told, NODE_ENV);
+  }
 });
 
 test('READ_ONLY leaves out what changes something', async (t) => {
@@ -251,10 +314,21 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     /its default export was not made by defineAction of fleet-manager\/plugin/,
   ],
   'whose default export is nothing': [{ 'index.js': 'export default null;' }, /was not made by defineAction/],
-  'that does not parse': [{ 'index.js': 'export default {' }, /its import failed: /],
+  'that does not parse': [
+    { 'index.js': '// A comment.\nexport default {' },
+    /its import failed: .*\/broken\/index\.js:2\b/s,
+  ],
+  'one of whose own modules does not parse': [
+    { 'index.js': "import './words.js';", 'words.js': 'const a = 1;\nconst b = ;' },
+    /its import failed: .*\/broken\/words\.js:2\b/s,
+  ],
   'that throws when it is imported': [
-    { 'index.js': "throw new Error('no licence');" },
-    /its import failed: no licence/,
+    { 'index.js': "\n\nthrow new Error('no licence');" },
+    /its import failed: no licence \(\S+ of a test-\w+\/broken\/index\.js:3\)$/,
+  ],
+  'that fails in a module of another': [
+    { 'index.js': "import { string } from 'yup';\n\nstring().matches(/a/, 5).oneOf(3);" },
+    /its import failed: .* \(.*\/broken\/index\.js:3\)$/,
   ],
   'that throws what is no error': [{ 'index.js': "throw 'no licence';" }, /its import failed: no licence/],
   'that imports what is not there': [
@@ -263,7 +337,19 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   ],
   'that imports a name which the plugin module has not': [
     { 'index.js': "import { startService } from 'fleet-manager/plugin';" },
-    /its import failed: .*startService/,
+    /its import failed: .*startService.*\/broken\/index\.js:1\b/,
+  ],
+  'with a field that is mistyped': [
+    { 'index.js': entry({ paramters: 'object()' }) },
+    /: no action has a field 'paramters': did you mean 'parameters'\?$/,
+  ],
+  'with a mistyped field in place of one it needs': [
+    { 'index.js': entry({ handle: '', handel: 'async () => 1' }) },
+    /no action has a field 'handel': did you mean 'handle'\?$/,
+  ],
+  'with a field that is like no other': [
+    { 'index.js': entry({ permissions: '[]' }) },
+    /no action has a field 'permissions': there are name, summary, .*, dispose$/,
   ],
   'without a name': [{ 'index.js': entry({ name: '' }) }, /its field 'name' must be snake_case/],
   'with a name in another case': [
@@ -327,6 +413,10 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ result: 'mixed()' }) },
     /its field 'result': the schema takes anything/,
   ],
+  'with a lazy result': [
+    { 'index.js': entry({ result: 'object({ at: lazy(() => string()) })' }) },
+    /its field 'result': the field 'at' is a reference or lazy/,
+  ],
   'with a time limit above the maximum': [
     { 'index.js': entry({ timeoutMs: '300_001' }) },
     /its field 'timeoutMs' must be a whole number of milliseconds, at most 300000/,
@@ -343,7 +433,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   ],
   'that injects what is no token': [
     { 'index.js': entry({ inject: "{ fleet: 'FleetTransport' }" }) },
-    /its field 'inject.fleet' must be a token/,
+    /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell or Clock /,
   ],
   'without handle': [{ 'index.js': entry({ handle: '' }) }, /its field 'handle' must be a function/],
   'whose handle is no function': [

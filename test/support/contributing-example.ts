@@ -4,17 +4,23 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 /**
- * Writes the action that CONTRIBUTING.md shows, to the letter, where it says; it goes with the test.
+ * Writes the action that CONTRIBUTING.md shows, and its test, where it says; they go with the test. To the letter but for the action's name:
+ * whoever begins with the example may have an action of that name among the service's own.
  * @returns the directory for `PLUGIN_PATHS`
  */
-export async function contributingExample(t: ExecutionContext): Promise<string> {
+export async function contributingExample(
+  t: Pick<ExecutionContext, 'teardown'>,
+): Promise<{ directory: string; name: string }> {
   const page = await readFile(new URL('../../CONTRIBUTING.md', import.meta.url), 'utf8');
-  const [, code] = /```js\n([\s\S]*?)```/.exec(page) ?? [];
-  if (code === undefined) throw new Error('CONTRIBUTING.md shows no action');
+  const [action, itsTest] = [...page.matchAll(/^ *```js\n([\s\S]*?)```/gm)].map(([, code = '']) => code);
+  if (action === undefined || itsTest === undefined)
+    throw new Error('CONTRIBUTING.md shows no action and test');
   const root = await mkdtemp(join(tmpdir(), 'contributing-'));
   t.teardown(async () => rm(root, { recursive: true }));
   const directory = join(root, 'my-actions');
+  const name = 'count_units_as_contributing_shows';
   await mkdir(join(directory, 'count-units'), { recursive: true });
-  await writeFile(join(directory, 'count-units', 'index.js'), code);
-  return directory;
+  await writeFile(join(directory, 'count-units/index.js'), action.replace("'count_units'", `'${name}'`));
+  await writeFile(join(directory, 'count-units/count-units.test.js'), itsTest);
+  return { directory, name };
 }

@@ -7,7 +7,7 @@ import { RequestService } from '../../src/messaging/request-service.js';
 import type { Action } from '../../src/plugin.js';
 import { Catalogue, prepareAction } from '../../src/runtime/catalogue.js';
 import { Dispatcher } from '../../src/runtime/dispatcher.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
 import { logLines } from './log-lines.js';

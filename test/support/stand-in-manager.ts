@@ -4,7 +4,7 @@ import type { ExecutionContext } from 'ava';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { stringifyExactly } from '../../src/exact-json.js';
 import type { Clock } from '../../src/plugin.js';
-import { systemClock } from '../../src/runtime/system-clock.js';
+import { systemClock } from '../../src/system-clock.js';
 
 type Id = number | bigint;
 

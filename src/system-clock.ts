@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../plugin.js';
+import type { Clock } from './plugin.js';
 
 /** The machine's own time. */
 export const systemClock: Clock = {

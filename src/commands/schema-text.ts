@@ -1,0 +1,80 @@
+import type { JsonSchema } from '../runtime/json-schema.js';
+
+interface Marks {
+  required?: string;
+  optional?: string;
+}
+
+/** What a value may be, in words: `integer, 1 to 10000`, `array of string`. */
+export function typeText(schema: JsonSchema): string {
+  const types = [schema.type].flat().filter((each) => typeof each === 'string');
+  const kind = types.map((type) => namedType(type, schema)).join(' or ');
+  const format = typeof schema.format === 'string' ? schema.format : undefined;
+  const name = format === undefined ? kind || 'anything' : kind === '' ? format : `${kind} (${format})`;
+  const choices = Array.isArray(schema.enum) ? `: ${schema.enum.join(', ')}` : '';
+  return [`${name}${choices}`, ...boundsOf(schema)].join(', ');
+}
+
+/**
+ * The fields of what a schema describes, a line each with its meaning below; those of a list's items, or of a field
+ * that is itself an object, too.
+ * @param marks what is said of a field that must be there, and of one that need not
+ */
+export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): string[] {
+  const required = [schema.required ?? []].flat();
+  const own = Object.entries(fieldsOf(schema)).flatMap(([name, field]) => {
+    const standard = field.default === undefined ? '' : `, default ${JSON.stringify(field.default)}`;
+    const mark = required.includes(name) ? marks.required : marks.optional;
+    const type = `${typeText(field)}${mark === undefined ? '' : `, ${mark}`}${standard}`;
+    return [
+      `${margin}${name.padEnd(16)} ${type}`,
+      `${margin}  ${descriptionOf(field)}`,
+      ...fieldLines(field, marks, `${margin}    `),
+    ];
+  });
+  return [...own, ...(isSchema(schema.items) ? fieldLines(schema.items, marks, margin) : [])];
+}
+
+/** The fields of an object by name; none where it has no names of its own. */
+export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema> {
+  if (!isSchema(properties)) return {};
+  return Object.fromEntries(
+    Object.entries(properties).map(([name, field]) => [name, isSchema(field) ? field : {}]),
+  );
+}
+
+/** What it means; empty where it does not say. */
+export function descriptionOf({ description }: JsonSchema): string {
+  return typeof description === 'string' ? description : '';
+}
+
+function namedType(type: string, { items, prefixItems, additionalProperties }: JsonSchema): string {
+  if (type === 'array' && isSchema(items)) return `array of ${typeText(items)}`;
+  if (type === 'array' && Array.isArray(prefixItems))
+    return `array of ${prefixItems.map((each) => (isSchema(each) ? typeText(each) : 'anything')).join(' and ')}`;
+  if (type === 'object' && isSchema(additionalProperties)) return `map to ${typeText(additionalProperties)}`;
+  return type;
+}
+
+function boundsOf({ minLength, prefixItems, ...schema }: JsonSchema): string[] {
+  return [
+    range(schema.minimum, schema.maximum),
+    schema.exclusiveMinimum === undefined ? '' : `more than ${Number(schema.exclusiveMinimum)}`,
+    schema.exclusiveMaximum === undefined ? '' : `less than ${Number(schema.exclusiveMaximum)}`,
+    // That it must not be empty is what `required` says of a text.
+    range(minLength === 1 ? undefined : minLength, schema.maxLength, ' characters'),
+    // A tuple's types tell how many it has.
+    prefixItems === undefined ? range(schema.minItems, schema.maxItems, ' items') : '',
+  ].filter((each) => each !== '');
+}
+
+function range(least: unknown, most: unknown, unit = ''): string {
+  if (least === undefined && most === undefined) return '';
+  if (least === undefined) return `at most ${Number(most)}${unit}`;
+  if (most === undefined) return `at least ${Number(least)}${unit}`;
+  return least === most ? `exactly ${Number(least)}${unit}` : `${Number(least)} to ${Number(most)}${unit}`;
+}
+
+function isSchema(value: unknown): value is JsonSchema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

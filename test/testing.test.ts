@@ -1,0 +1,83 @@
+import test from 'ava';
+import { number, object, string } from 'yup';
+import unitLogs from '../plugins/unit-logs/index.js';
+import { Clock, defineAction, EtcdResolver, FleetTransport } from '../src/plugin.js';
+import { openAction, type SandboxOptions } from '../src/testing.js';
+import { ManualClock } from './support/manual-clock.js';
+
+const anything = { description: 'Anything.' };
+
+/** Tells of the parts it is given, and of itself. */
+const parts = defineAction({
+  name: 'parts',
+  summary: 'Uses its parts.',
+  target: 'optional',
+  effect: 'read',
+  parameters: object({ hosts: number().integer().default(1).meta(anything) }),
+  result: object({ now: number().required().meta(anything), machines: number().max(3).meta(anything) }),
+  inject: { fleet: FleetTransport, etcd: EtcdResolver, clock: Clock },
+  async handle({ parameters, cluster, signal, log }, { fleet, etcd, clock }) {
+    if (cluster === undefined) return { now: 0, machines: 0 };
+    const endpoints = await etcd.endpoints(cluster, { signal });
+    log.info('found', { endpoints: endpoints.length, wanted: parameters.hosts });
+    return { now: clock.now(), machines: (await fleet.machines(cluster, { signal })).length };
+  },
+});
+
+async function open(t: { teardown(work: () => Promise<void>): void }, options: SandboxOptions = {}) {
+  const opened = await openAction(parts, options);
+  t.teardown(opened.stop);
+  return opened;
+}
+
+test('an action runs on a sandbox with every part it injects, and its log can be read', async (t) => {
+  const clock = new ManualClock();
+  const { run, logged, description } = await open(t, { clock });
+  t.deepEqual(await run({ hosts: 2 }), { now: clock.now(), machines: 3 });
+  t.deepEqual(logged, [{ level: 'info', message: 'found', fields: { endpoints: 1, wanted: 2 } }]);
+  t.is(description.name, 'parts');
+});
+
+test('parameters are checked as callers have them checked', async (t) => {
+  const { run, sandbox } = await open(t);
+  await t.throwsAsync(run({ hosts: 'two' }), { code: 'invalid_parameters' });
+  t.deepEqual(sandbox.discovery.requests, []);
+});
+
+test('a result that is not what the action declares fails the run', async (t) => {
+  const { run } = await open(t, {
+    machines: Array.from({ length: 4 }, (_, n) => ({
+      id: String(n).repeat(32),
+      primaryIP: null,
+      metadata: {},
+    })),
+  });
+  await t.throwsAsync(run(), { message: /^the result is not what the action declares: machines must be/ });
+});
+
+test('a fault of the sandbox reaches the action, and another cluster can be named', async (t) => {
+  const { run, sandbox } = await open(t);
+  await t.throwsAsync(run({}, { cluster: 'nosuch' }), { code: 'cluster_not_found' });
+  sandbox.cluster.fail({ kind: '503' });
+  await t.throwsAsync(run(), { code: 'cluster_unhealthy' });
+});
+
+test('machines answer an action that uses the shell', async (t) => {
+  const { run, sandbox, stop } = await openAction(unitLogs);
+  t.teardown(stop);
+  t.regex(String(await run({ unit_name: 'web@1.service', lines: 2 })), /^.+\n.+\n$/);
+  t.like(sandbox.ssh?.commands.at(-1), { argv: { 0: 'journalctl' } });
+});
+
+test('an action that cannot be served is refused, and leaves nothing behind', async (t) => {
+  const nameless = defineAction({
+    name: '',
+    summary: 'Has no name.',
+    target: 'none',
+    effect: 'read',
+    parameters: object({}),
+    result: string(),
+    handle: async () => '',
+  });
+  await t.throwsAsync(openAction(nameless), { message: /its field 'name' must be snake_case/ });
+});
