@@ -156,7 +156,6 @@ test('every link in the pages of the package leads somewhere in it', async (t) =
 
 test('the action and the test that CONTRIBUTING.md shows work where the package is installed', async (t) => {
   const { directory } = await contributingExample(t);
-  t.teardown(() => rm(dirname(directory), { recursive: true }));
   await writeFile(join(directory, 'package.json'), '{"type": "module"}');
   await mkdir(join(directory, 'node_modules'));
   for (const name of ['fleet-manager', 'yup'])
