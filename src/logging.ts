@@ -1,5 +1,7 @@
+import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import winston from 'winston';
+import { batchWrites } from './batched-writes.js';
 import type { Clock, RequestLog } from './plugin.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -12,30 +14,46 @@ export interface LogOptions {
   stream?: NodeJS.WritableStream;
 }
 
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
+/** What all logs bound to fields of their own write to. */
+interface Sink {
+  logger: winston.Logger;
+  /** The levels that are written. winston's own look-up costs half as much as a line. */
+  levels: ReadonlySet<LogLevel>;
+}
+
 /** Where the log of this service goes. */
 export class Log implements RequestLog {
-  readonly #logger: winston.Logger;
+  readonly #sink: Sink;
   readonly #fields: Readonly<Record<string, unknown>>;
   readonly #outer: Log | undefined;
 
-  private constructor(logger: winston.Logger, fields: Readonly<Record<string, unknown>>, outer?: Log) {
-    this.#logger = logger;
+  private constructor(sink: Sink, fields: Readonly<Record<string, unknown>>, outer?: Log) {
+    this.#sink = sink;
     this.#fields = fields;
     this.#outer = outer;
   }
 
   static create({ level, format, stream = process.stderr }: LogOptions): Log {
+    if (stream instanceof Socket) {
+      // All lines that one turn of the event loop writes leave in one system call; at the end, those that still wait.
+      batchWrites(stream);
+      process.once('exit', () => stream.uncork());
+    }
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
-    return new Log(
-      winston.createLogger({ level, format: format === 'json' ? asJson() : asLines(), transports }),
-      {},
-    );
+    const logger = winston.createLogger({
+      level,
+      format: format === 'json' ? asJson() : asLines(),
+      transports,
+    });
+    return new Log({ logger, levels: new Set(LEVELS.slice(0, LEVELS.indexOf(level) + 1)) }, {});
   }
 
   /** A log whose every line bears these fields too. */
   with(fields: Record<string, unknown>): Log {
     // Put together only for a line that is written: most requests write one.
-    return new Log(this.#logger, fields, this);
+    return new Log(this.#sink, fields, this);
   }
 
   #allFields(): Readonly<Record<string, unknown>> {
@@ -59,14 +77,15 @@ export class Log implements RequestLog {
   }
 
   #write(level: LogLevel, message: string, fields?: Record<string, unknown>): void {
-    if (!this.#logger.isLevelEnabled(level)) return;
+    const { logger, levels } = this.#sink;
+    if (!levels.has(level)) return;
     const time = new Date().toISOString();
     const line = { time, level, message, ...this.#allFields(), ...fields };
     // A field of one of these names must not change what is said.
     line.time = time;
     line.level = level;
     line.message = message;
-    this.#logger.write(line);
+    logger.write(line);
   }
 }
 

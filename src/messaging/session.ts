@@ -1,7 +1,7 @@
 import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
 import { backoffMs } from '../backoff.js';
-import { batchWrites } from './batched-writes.js';
+import { batchWrites } from '../batched-writes.js';
 import { brokerLogin } from './broker-login.js';
 import { LastingFault } from '../logging.js';
 import { settledWithin } from '../settled-within.js';
