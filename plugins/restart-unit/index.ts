@@ -3,34 +3,37 @@ import { Clock, defineAction, FleetTransport, unitName } from '../../src/plugin.
 import { restart } from './restart.js';
 import { Turns } from './turns.js';
 
-/** Two restarts of one unit at the same time would undo each other. */
-const turns = new Turns();
+function restartUnit() {
+  // Two restarts of one unit at the same time would undo each other.
+  const turns = new Turns();
+  return defineAction({
+    name: 'restart_unit',
+    summary: 'Restarts a unit, and sees to it that it really stopped and is up again.',
+    target: 'cluster',
+    effect: 'change',
+    // A worker may be lost with the unit stopped: two restarts are better than that.
+    redelivery: 'run-again',
+    parameters: object({
+      unit_name: unitName().required().meta({ description: 'The unit; not a global one.' }),
+      wait_seconds: number()
+        .integer()
+        .min(1)
+        .max(240)
+        .default(25)
+        .meta({ description: 'How long to wait for it to stop and to start again, in all.' }),
+    }),
+    result: string()
+      .defined()
+      .meta({ description: 'What was seen, for people: the states before and after, and how long it took.' }),
+    inject: { fleet: FleetTransport, clock: Clock },
 
-export default defineAction({
-  name: 'restart_unit',
-  summary: 'Restarts a unit, and sees to it that it really stopped and is up again.',
-  target: 'cluster',
-  effect: 'change',
-  // A worker may be lost with the unit stopped: two restarts are better than that.
-  redelivery: 'run-again',
-  parameters: object({
-    unit_name: unitName().required().meta({ description: 'The unit; not a global one.' }),
-    wait_seconds: number()
-      .integer()
-      .min(1)
-      .max(240)
-      .default(25)
-      .meta({ description: 'How long to wait for it to stop and to start again, in all.' }),
-  }),
-  result: string()
-    .defined()
-    .meta({ description: 'What was seen, for people: the states before and after, and how long it took.' }),
-  inject: { fleet: FleetTransport, clock: Clock },
+    handle({ parameters, cluster, signal, log }, { fleet, clock }) {
+      const { unit_name: unit, wait_seconds: wait } = parameters;
+      return turns.take(`${cluster.hash} ${unit}`, signal, () =>
+        restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log }),
+      );
+    },
+  });
+}
 
-  handle({ parameters, cluster, signal, log }, { fleet, clock }) {
-    const { unit_name: unit, wait_seconds: wait } = parameters;
-    return turns.take(`${cluster.hash} ${unit}`, signal, () =>
-      restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log }),
-    );
-  },
-});
+export default restartUnit();

@@ -39,6 +39,7 @@ type ParametersOf<A extends string> = A extends keyof KnownActions
   : Record<string, unknown>;
 type ResultOf<A extends string> = A extends keyof KnownActions ? KnownActions[A]['result'] : unknown;
 
+const DAY_MS = 24 * 60 * 60_000;
 const SILENT: RequestLog = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
@@ -48,8 +49,13 @@ const SILENT: RequestLog = { debug() {}, info() {}, warn() {}, error() {} };
 export class FleetManagerClient {
   readonly #route: Route;
 
-  /** Connects in the background; calls wait for the connection. */
+  /**
+   * Connects in the background; calls wait for the connection.
+   * @throws TypeError when nothing says how to reach the service
+   */
   constructor(options: ClientOptions) {
+    if (options.brokers === undefined && options.manager === undefined && !options.urls?.length)
+      throw new TypeError('a client needs urls, brokers or manager to reach the service by');
     const { urls = [], manager, queue = 'fleet_manager', tls, log = SILENT, clock = systemClock } = options;
     const { connect = (url, settings) => amqpConnect(url, settings) } = options;
     const { brokers = async () => urls.map((url) => ({ url })) } = options;
@@ -63,6 +69,7 @@ export class FleetManagerClient {
    * @throws FleetManagerError with the service's code; `service_unavailable` when no service can be reached, `timeout`
    *   when no answer came in time, `outcome_unknown` when the request may or may not have arrived
    * @throws the signal's reason when that is aborted
+   * @throws RangeError when `timeoutMs` is not from 1 ms to a day
    */
   async call<A extends string>(
     action: A,
@@ -77,10 +84,14 @@ export class FleetManagerClient {
 
   /** Runs an action and gives its answer, an error answer too; throws as `call` does when there is none. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
+    const { timeoutMs } = options;
+    // What is larger than 31 bits is no time to Node: it would be over at once.
+    if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
+      throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     return this.#route.request(action, options);
   }
 
-  /** Fails what is still waiting with `cancelled`. */
+  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
   async close(): Promise<void> {
     await this.#route.close();
   }

@@ -21,7 +21,7 @@ export function rankedAddresses(brokers: {
 
 /**
  * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec), whatever characters its user, password and virtual
- * host are made of.
+ * host are made of; but no URL names a virtual host that is called `.` or `..`.
  */
 export function amqpUrl({ username, password, host, port, virtualHost }: BrokerConnection): string {
   const credentials = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;

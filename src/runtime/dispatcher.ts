@@ -227,11 +227,9 @@ export class Dispatcher {
     const action = this.#options.catalogue.find(request.action);
     if (action === undefined) {
       const known = this.#options.catalogue.describe().map(({ name }) => name);
-      throw new ActionError(
-        'unknown_action',
-        `The following FleetManager action is not supported:  ${request.action.slice(0, 100)}`,
-        { details: { field: 'request_body.action', actions: known } },
-      );
+      const message = `The following FleetManager action is not supported:  ${request.action.slice(0, 100)}`;
+      const fields: FieldProblem[] = [{ field: 'request_body.action', message }];
+      throw new ActionError('unknown_action', message, { details: { fields, actions: known } });
     }
     return action;
   }

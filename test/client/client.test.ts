@@ -187,6 +187,18 @@ if (rabbit !== undefined) {
   });
 }
 
+test('a client that nothing tells how to reach the service, or how long to wait, is refused', async (t) => {
+  for (const options of [{}, { urls: [] }])
+    t.throws(() => new FleetManagerClient(options), {
+      instanceOf: TypeError,
+      message: /urls, brokers or manager/,
+    });
+  const client = new FleetManagerClient({ brokers: async () => [] });
+  t.teardown(async () => client.close());
+  for (const timeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 31])
+    await t.throwsAsync(client.call('echo', { timeoutMs }), { instanceOf: RangeError });
+});
+
 test('a call when no broker can be reached says so after its timeout', async (t) => {
   const connect = () => Promise.reject(new Error('nobody is there'));
   const client = new FleetManagerClient({ urls: ['amqp://127.0.0.1:1'], connect, queue: 'q' });

@@ -18,7 +18,10 @@ test('a connection becomes a URL', (t) => {
 test('user, password and virtual host reach the broker as they are, whatever they are made of', async (t) => {
   const { port, logins } = await listenForLogins(t);
   const text = fc.string({ unit: 'grapheme', maxLength: 6 });
-  const named = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 6 });
+  const named = fc
+    .string({ unit: 'grapheme', minLength: 1, maxLength: 6 })
+    // As the last part of a path these mean something else, encoded or not (URL Standard, "path state").
+    .filter((name) => name !== '.' && name !== '..');
   await fc.assert(
     fc.asyncProperty(text, text, named, async (username, password, virtualHost) => {
       const url = amqpUrl({ host: '127.0.0.1', port, username, password, virtualHost });
