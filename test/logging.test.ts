@@ -108,6 +108,12 @@ test('an error shows its stack and what is behind it', (t) => {
   t.regex(String(fieldsOf(last()).error), /both[^]*caused by: Error: first[^]*caused by: 'second'$/);
 });
 
+test('for people, too, an error shows its stack', (t) => {
+  const { log, last } = logged('text');
+  log.error('failed', { error: new TypeError('no such thing') });
+  t.regex(last(), / error failed error="TypeError: no such thing\\n {4}at .*logging\.test/);
+});
+
 test('an error that is its own cause is written', (t) => {
   const { log, last } = logged('json');
   const error = new Error('round');

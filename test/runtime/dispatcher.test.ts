@@ -150,6 +150,16 @@ test('a cluster that cannot be reached three times in a row fails fast for a few
   t.is(tried, 7);
 });
 
+test('a cluster that answers, if only with an error, has been reached', async (t) => {
+  let tried = 0;
+  const action = doing(async () => {
+    throw new ActionError(tried++ % 2 === 0 ? 'cluster_unreachable' : 'unit_not_found', 'so');
+  });
+  const { dispatcher } = dispatcherOf([action]);
+  for (let n = 0; n < 10; n++) await dispatcher.dispatch(request());
+  t.is(tried, 10);
+});
+
 test('a request that may have begun elsewhere is not run again when the action refuses that', async (t) => {
   const { dispatcher } = dispatcherOf([doing(async () => t.fail(), { effect: 'change' })]);
   t.is(codeOf(await dispatcher.dispatch(request({ mayHaveBegun: true }))), 'outcome_unknown');
