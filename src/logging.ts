@@ -12,6 +12,8 @@ export interface LogOptions {
   format: 'json' | 'text';
   /** Where lines go; standard error by default, so that standard output stays free for what a command prints. */
   stream?: NodeJS.WritableStream;
+  /** All lines that one turn of the event loop writes leave in one system call: for the one log of a process. */
+  batched?: boolean;
 }
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
@@ -35,10 +37,10 @@ export class Log implements RequestLog {
     this.#outer = outer;
   }
 
-  static create({ level, format, stream = process.stderr }: LogOptions): Log {
-    if (stream instanceof Socket) {
-      // All lines that one turn of the event loop writes leave in one system call; at the end, those that still wait.
+  static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
+    if (batched && stream instanceof Socket) {
       batchWrites(stream);
+      // Those that still wait then.
       process.once('exit', () => stream.uncork());
     }
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];

@@ -107,12 +107,15 @@ async function startingPoint(name: string, { fleet, cluster, signal }: RestartPa
 async function tellToStop(name: string, parts: RestartParts): Promise<ActionError | undefined> {
   const { clock, signal } = parts;
   const end = clock.now() + STOP_MS;
+  // Once one try may have been taken, no later failure makes it certain that the unit was left alone.
+  let unsure = false;
   for (;;) {
     try {
       // Not the request's signal: cut off in the middle, nobody would know whether the unit has to be launched again.
       return await setState(name, 'loaded', parts);
     } catch (error) {
-      if (!isUnsure(error)) throw error;
+      unsure ||= isUnsure(error);
+      if (!unsure || (error instanceof ActionError && error.code === 'unit_not_found')) throw error;
       if (signal.aborted || clock.now() + POLL_MS + CALL_MS > end) {
         return new ActionError(
           'outcome_unknown',

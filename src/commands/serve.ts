@@ -8,7 +8,7 @@ export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
   // From the start on: a signal that nobody listens to would end the process without what is done at its exit.
   const untilAsked = stopSignals();
-  const log = Log.create(configuration.log);
+  const log = Log.create({ ...configuration.log, batched: true });
   const { service, stop } =
     configuration.amqp === undefined && configuration.openaperture === undefined
       ? await startInSandbox(configuration, log)

@@ -56,7 +56,11 @@ export class Publisher {
         reject(error);
       };
       const confirmed = (error: unknown) => {
-        if (error && !isNack(error)) return fail(error);
+        if (error && !isNack(error)) {
+          // The channel closes: the connection is being left, whoever closes it.
+          this.#live.lose(error);
+          return fail(error);
+        }
         this.#pending.delete(fail);
         const returned = this.#returned.delete(messageId);
         resolve(error ? 'refused' : returned ? 'unroutable' : 'routed');

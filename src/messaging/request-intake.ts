@@ -249,6 +249,8 @@ export class RequestIntake {
       try {
         while (outcome === 'refused') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
+          // Back in its queue already: what is delivered anew is dealt with anew.
+          if (delivery.live.lost.aborted) return;
           outcome = await publish();
         }
       } finally {

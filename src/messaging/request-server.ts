@@ -109,8 +109,13 @@ export class RequestServer {
     if (opened !== undefined) return opened;
     const opening = (async () => {
       const sibling = await live.sibling();
-      live.lost.addEventListener('abort', () => void sibling.close(this.#options.clock));
-      sibling.lost.addEventListener('abort', () => this.#siblings.delete(live));
+      const close = () => void sibling.close(this.#options.clock);
+      live.lost.addEventListener('abort', close);
+      sibling.lost.addEventListener('abort', () => {
+        live.lost.removeEventListener('abort', close);
+        this.#siblings.delete(live);
+      });
+      if (live.lost.aborted) close();
       return Publisher.open(sibling);
     })();
     this.#siblings.set(live, opening);
@@ -153,11 +158,20 @@ export class RequestServer {
     this.#publishers.set(live, await Publisher.open(live));
     const { queue: name, prefetch, onDelivery } = this.#options;
     this.#consumers.set(live, await Consumer.open(live, { queue: name, prefetch, onDelivery }));
-    await this.#consumeOn(live);
+    // Told to stop, to pause or to resume while the broker was asked: nobody else knows of this connection yet.
+    for (let wanted: boolean; ; ) {
+      wanted = this.#wanted;
+      await this.#consumeOn(live, wanted);
+      if (live.lost.aborted || wanted === this.#wanted) return;
+    }
+  }
+
+  get #wanted(): boolean {
+    return !this.#stopped && !this.#paused;
   }
 
   /** Takes messages by this connection, or none, as it is wanted now. */
-  async #consumeOn(live: LiveConnection, wanted = !this.#stopped && !this.#paused): Promise<void> {
+  async #consumeOn(live: LiveConnection, wanted = this.#wanted): Promise<void> {
     try {
       const taking = await this.#consumers.get(live)?.take(wanted);
       if (taking) this.#log.info('taking requests', { queue: this.#options.queue });

@@ -57,6 +57,7 @@ export class LiveConnection {
   readonly #open: (() => Promise<LiveConnection>) | undefined;
   #cause: unknown;
   #closing = false;
+  #blockedBecause: string | undefined;
   /** Whether it is to the broker that is wanted, not to one that stands in for it. */
   readonly preferred: boolean;
   /** The broker's address, as it may be shown. */
@@ -130,9 +131,21 @@ export class LiveConnection {
     await this.#connection.close();
   }
 
-  onBlocked(blocked: (reason: string) => void, unblocked: () => void): void {
-    this.#connection.on('blocked', blocked);
-    this.#connection.on('unblocked', unblocked);
+  /** Why the broker accepts no messages by this connection; undefined when it does. */
+  get blockedBecause(): string | undefined {
+    return this.#blockedBecause;
+  }
+
+  /** Calls back whenever that changes. */
+  onBlocked(changed: () => void): void {
+    this.#connection.on('blocked', (reason: string) => {
+      this.#blockedBecause = reason;
+      changed();
+    });
+    this.#connection.on('unblocked', () => {
+      this.#blockedBecause = undefined;
+      changed();
+    });
   }
 
   #watched<C extends Channel>(channel: C): C {
@@ -157,7 +170,6 @@ export class Session {
   readonly #preferredAway: LastingFault;
   readonly #blocked: LastingFault;
   #live: LiveConnection | undefined;
-  #blockedBecause: string | undefined;
   /** The latest fault, as it is told. */
   #lastFault: { reason: string; broker?: string } | undefined;
   #waiters = new Set<(live: LiveConnection) => void>();
@@ -186,7 +198,7 @@ export class Session {
 
   /** Why the broker accepts no messages; undefined when it does. */
   get blockedBecause(): string | undefined {
-    return this.#blockedBecause;
+    return this.live?.blockedBecause;
   }
 
   /** Why there is no connection. */
@@ -317,13 +329,7 @@ export class Session {
       const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
       if (socket instanceof Socket) batchWrites(socket);
       const live = new LiveConnection(connection, broker, async () => this.#connect(broker));
-      live.onBlocked(
-        (reason) => {
-          this.#blockedBecause = reason;
-          this.#blocked.occurred({ reason });
-        },
-        () => this.#unblocked(),
-      );
+      live.onBlocked(() => this.#tellBlocked(live));
       return live;
     } catch (error) {
       // One that is made after all is not to stay open.
@@ -340,15 +346,18 @@ export class Session {
     this.#away.over();
     if (live.preferred) this.#preferredAway.over();
     else this.#preferredAway.occurred({ ...this.#lastFault, stands_in: live.broker });
-    this.#unblocked();
+    this.#tellBlocked(live);
     const waiters = [...this.#waiters];
     this.#waiters.clear();
     for (const waiter of waiters) waiter(live);
   }
 
-  #unblocked(): void {
-    this.#blockedBecause = undefined;
-    this.#blocked.over();
+  /** Of the connection that counts: one that is being left, or stands beside it, says nothing of it. */
+  #tellBlocked(live: LiveConnection): void {
+    if (live !== this.#live) return;
+    const reason = live.blockedBecause;
+    if (reason === undefined) this.#blocked.over();
+    else this.#blocked.occurred({ reason });
   }
 
   #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {

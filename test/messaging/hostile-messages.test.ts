@@ -118,17 +118,24 @@ if (broker !== undefined) {
       maxLength: 1,
       arguments: { 'x-overflow': 'reject-publish' },
     });
-    const { service, logs } = await serveRequests(t, broker, [echo], { queue });
+    const { service, logs, cut } = await serveRequests(t, broker, [echo], { queue });
     caller.publish('garbage 1');
     await eventually('it is put aside', async () => (await caller.waiting('error queue')) === 1);
     caller.publish('garbage 2');
     await eventually('that is told', () => service.notReady().some((reason) => reason.includes('is full')));
     t.is(logs.find(/takes no messages/)[0]?.queue, `${queue}_error`);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+    // Delivered again, it is still one message.
+    cut();
+    await eventually('the loss is seen', () =>
+      service.notReady().some((reason) => reason.includes('no connection')),
+    );
+    await eventually('it is held again, once', () => service.held === 1 && service.notReady().length === 1);
     t.is((await caller.take('error queue')).content.toString(), 'garbage 1');
     t.is((await caller.take('error queue')).content.toString(), 'garbage 2');
     await eventually('nothing is held', () => service.held === 0);
     t.deepEqual(service.notReady(), []);
+    t.is(await caller.waiting('error queue'), 0);
   });
 
   test('an answer to a full reply queue is dropped, told, and holds up nothing', async (t) => {

@@ -4,7 +4,7 @@ import { DiscoveryResolver } from '../../src/fleet/etcd-resolver.js';
 import { FleetHttpTransport } from '../../src/fleet/fleet-http-transport.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
-import { ActionError, Clock, FleetTransport } from '../../src/plugin.js';
+import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { prepareAction } from '../../src/runtime/catalogue.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
@@ -261,6 +261,53 @@ test('an answer that is lost does not keep the unit from being restarted', async
   sandbox.cluster.fail({ kind: 'drop-answer', method: 'PUT', times: 1 });
   t.regex(String(await run()), /was restarted/);
   t.is(sandbox.cluster.starts(UNIT), starts + 1);
+});
+
+test('an order to stop that may have been taken is followed by launching, whatever the next tries say', async (t) => {
+  const clock = new LeapingClock();
+  const sent: string[] = [];
+  let desiredState: string = 'launched';
+  const unit = (): Unit => ({
+    name: UNIT,
+    options: [],
+    desiredState,
+    currentState: desiredState,
+    machineID: MACHINE_A,
+  });
+  const state = (): UnitState => ({
+    name: UNIT,
+    hash: null,
+    machineID: MACHINE_A,
+    systemdLoadState: 'loaded',
+    systemdActiveState: desiredState === 'launched' ? 'active' : 'inactive',
+    systemdSubState: 'any',
+  });
+  const fleet: Pick<FleetTransport, 'machines' | 'unit' | 'unitStates' | 'setDesiredState'> = {
+    machines: async () => TWO_MACHINES,
+    unit: async () => unit(),
+    unitStates: async () => [state()],
+    setDesiredState: async (_cluster, _name, wanted) => {
+      sent.push(wanted);
+      if (wanted === 'launched' || sent.length === 1) desiredState = wanted;
+      if (sent.length === 1) throw new ActionError('outcome_unknown', 'the answer was lost');
+      if (wanted === 'loaded') throw new ActionError('cluster_unreachable', 'fleetd starts again');
+    },
+  };
+  const parts = new Map<symbol, unknown>([
+    [FleetTransport, fleet],
+    [Clock, clock],
+  ]);
+  const action = prepareAction(restartUnit, (token) => parts.get(token));
+  const running = action.run({
+    parameters: action.check({ unit_name: UNIT }),
+    cluster: new Cluster('token'),
+    signal: new AbortController().signal,
+    log: logLines().log,
+    id: 'r1',
+  });
+  t.is(codeOf(await t.throwsAsync(running)), 'outcome_unknown');
+  t.is(sent.at(-1), 'launched');
+  t.is(desiredState, 'launched');
 });
 
 test('two restarts of one unit at once are one after the other', async (t) => {
