@@ -182,14 +182,15 @@ export class RequestIntake {
       mayHaveBegun,
       origin: delivery.live,
       finish: (answer) => {
-        const [sent, bytes] = this.#encode(request, answer);
-        encoded = bytes;
+        if (replies.length === 0) return answer;
+        const [sent, encoding] = this.#encode(request, answer);
+        encoded = encoding;
         return sent;
       },
     };
     const outcome = await this.#options.dispatcher.dispatch(asked);
     if (outcome.kind === 'not-begun') return 'not-begun';
-    return encoded === undefined || replies.length === 0 ? 'nobody-to-answer' : encoded;
+    return encoded ?? 'nobody-to-answer';
   }
 
   /** @returns the answer, or the one that takes its place when it cannot be sent, with its encoding */

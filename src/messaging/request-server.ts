@@ -152,18 +152,17 @@ export class RequestServer {
   }
 
   async #build(live: LiveConnection): Promise<void> {
-    const { onLost } = this.#options;
+    const { queue, prefetch, onDelivery, onLost } = this.#options;
     live.lost.addEventListener('abort', () => onLost(live));
     await ensureQueues(live, this.#options);
     this.#publishers.set(live, await Publisher.open(live));
-    const { queue: name, prefetch, onDelivery } = this.#options;
-    this.#consumers.set(live, await Consumer.open(live, { queue: name, prefetch, onDelivery }));
+    this.#consumers.set(live, await Consumer.open(live, { queue, prefetch, onDelivery }));
     // Told to stop, to pause or to resume while the broker was asked: nobody else knows of this connection yet.
-    for (let wanted: boolean; ; ) {
+    let wanted: boolean;
+    do {
       wanted = this.#wanted;
       await this.#consumeOn(live, wanted);
-      if (live.lost.aborted || wanted === this.#wanted) return;
-    }
+    } while (!live.lost.aborted && wanted !== this.#wanted);
   }
 
   get #wanted(): boolean {
