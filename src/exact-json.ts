@@ -39,6 +39,12 @@ export function stringifyExactly(value: unknown, indent = 0): string {
   return marks === 0 ? json : json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
 }
 
+/** The whole number that these digits write: a bigint where a number would round it. */
+export function exactInteger(digits: string): number | bigint {
+  const number = Number(digits);
+  return Number.isSafeInteger(number) ? number : BigInt(digits);
+}
+
 function isRounded(number: string): boolean {
   if (!LONG_INTEGER.test(number) || Number.isSafeInteger(Number(number))) return false;
   if (number.length > MOST_DIGITS) throw new SyntaxError(`a number has more than ${MOST_DIGITS} digits`);

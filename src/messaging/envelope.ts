@@ -1,12 +1,16 @@
+import { exactInteger } from '../exact-json.js';
 import type { Answer } from '../runtime/dispatcher.js';
 
-/** The id of a request's record in the Manager. */
+/** Names a request's record in the Manager; bigint beyond what a number holds exactly. */
 export type RecordId = number | bigint;
 
 /** A request as it stands in a message. */
 export interface Envelope {
   queueName: unknown;
-  id: RecordId | undefined;
+  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it; null: none. */
+  id: RecordId | string | null;
+  /** The record that `id` names. */
+  recordId: RecordId | undefined;
   /** As sent; goes back to the caller in the answer. */
   requestBody: Record<string, unknown>;
   action: unknown;
@@ -34,10 +38,9 @@ export function readEnvelope(message: unknown): Envelope {
   const { queue_name: queueName, id, status, request_body: requestBody } = message;
   if (!isMap(requestBody)) throw new NotARequest('the message has no request_body');
   if (!OPEN_STATUS.has(status)) throw new NotARequest('its status says that it is not a request');
-  if (!isRecordId(id)) throw new NotARequest('its id is not the id of a record: a whole number, at least 0');
   return {
     queueName,
-    id: id ?? undefined,
+    ...readId(id ?? null),
     requestBody,
     action: requestBody.action,
     etcdToken: requestBody.etcd_token,
@@ -50,7 +53,7 @@ export function readEnvelope(message: unknown): Envelope {
 export function answerEnvelope(envelope: Envelope, answer: Answer): Record<string, unknown> {
   return {
     queue_name: envelope.queueName ?? '',
-    id: envelope.id ?? null,
+    id: envelope.id,
     status: answer.status,
     request_body: envelope.requestBody,
     response_body: answer.body ?? null,
@@ -61,7 +64,23 @@ function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function isRecordId(id: unknown): id is RecordId | null | undefined {
-  if (id === null || id === undefined) return true;
-  return typeof id === 'bigint' ? id >= 0n : Number.isSafeInteger(id) && Number(id) >= 0;
+/** A whole number as text: no sign, no leading zeros, no more digits than `LARGEST_ID` has. */
+const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
+/** Records are numbered by a column of PostgreSQL, which holds no more than this in its widest integer type. */
+const LARGEST_ID = 2n ** 63n - 1n;
+
+/** @throws NotARequest */
+function readId(id: unknown): Pick<Envelope, 'id' | 'recordId'> {
+  if (id === null) return { id, recordId: undefined };
+  if (isRecordId(id)) return { id, recordId: id };
+  if (typeof id === 'string' && DIGITS.test(id)) {
+    const recordId = exactInteger(id);
+    if (isRecordId(recordId)) return { id, recordId };
+  }
+  throw new NotARequest(`its id is not the id of a record: a whole number from 0 to ${LARGEST_ID}`);
+}
+
+function isRecordId(id: unknown): id is RecordId {
+  const isWhole = typeof id === 'bigint' || (typeof id === 'number' && Number.isSafeInteger(id));
+  return isWhole && id >= 0 && id <= LARGEST_ID;
 }

@@ -34,6 +34,9 @@ const KEPT_PER_BYTE = 3;
 /** How long until a full queue is tried again. */
 const FULL_RETRY_MS = 1_000;
 
+/** Stands for the envelope of a message that has none, or none that can be read. */
+const UNREAD = readEnvelope({ request_body: {} });
+
 /** A message that has been read as a request. */
 interface Received {
   delivery: Delivery;
@@ -109,30 +112,28 @@ export class RequestIntake {
       request = this.#read(delivery);
     } catch (error) {
       if (!(error instanceof NotARequest) && !(error instanceof DecodeError)) throw error;
+      await this.#refuse(delivery, error.message);
       return this.#setAside(delivery, error.message);
     }
     const outcome = await this.#outcome(request);
     if (outcome === 'not-begun') return this.#putBack(delivery);
-    if (outcome !== 'nobody-to-answer') {
-      await Promise.all(request.replies.map((reply) => reply.send(outcome, request, this.#stopped.signal)));
-    }
+    if (outcome !== 'nobody-to-answer') await this.#send(outcome, request, request.replies);
     delivery.acknowledge();
   }
 
   /** @throws NotARequest, DecodeError */
   #read(delivery: Delivery): Received {
-    const { queue, codecs, maxMessageBytes, replies, logFor } = this.#options;
+    const { codecs, maxMessageBytes, logFor } = this.#options;
     const { content, properties } = delivery;
     if (content.length > maxMessageBytes) {
       throw new NotARequest(`${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
     }
     if (!delivery.isReadable) throw new NotARequest('its headers cannot be read');
     const replyTo: unknown = properties.replyTo;
-    if (replyTo === queue || replyTo === errorQueueOf(queue))
-      throw new NotARequest('its reply_to names our own queue');
+    if (this.#isOwnQueue(replyTo)) throw new NotARequest('its reply_to names our own queue');
     const codec = codecs.of(content, properties.contentType);
     const envelope = readEnvelope(codec.decode(content));
-    const name = envelope.id ?? properties.messageId;
+    const name = envelope.recordId ?? properties.messageId;
     const id = String(name ?? randomUUID()).slice(0, 128);
     return {
       delivery,
@@ -140,9 +141,39 @@ export class RequestIntake {
       envelope,
       id,
       key: name === undefined ? undefined : keyOf(name, replyTo, content),
-      replies: replies.filter((reply) => reply.reaches(envelope, delivery)),
+      replies: this.#repliesTo(envelope, delivery),
       log: logFor({ request: id }),
     };
+  }
+
+  #repliesTo(envelope: Envelope, delivery: Delivery): ReplyChannel[] {
+    return this.#options.replies.filter((reply) => reply.reaches(envelope, delivery));
+  }
+
+  #isOwnQueue(replyTo: unknown): boolean {
+    const { queue } = this.#options;
+    return replyTo === queue || replyTo === errorQueueOf(queue);
+  }
+
+  /** Answers a message that is no request, where it names somebody to answer. */
+  async #refuse(delivery: Delivery, reason: string): Promise<void> {
+    const { content, properties } = delivery;
+    if (this.#isOwnQueue(properties.replyTo)) return;
+    const codec = this.#options.codecs.ofAnswer(content, properties.contentType);
+    const request = { delivery, codec, envelope: UNREAD, log: this.#log };
+    const answer: Answer = {
+      status: 'error',
+      body: { errors: [`The message is not a request: ${reason}`], code: 'invalid_request' },
+    };
+    await this.#send(this.#encode(request, answer)[1], request, this.#repliesTo(UNREAD, delivery));
+  }
+
+  async #send(
+    answer: EncodedAnswer,
+    request: Pick<Received, 'delivery' | 'envelope' | 'log'>,
+    replies: readonly ReplyChannel[],
+  ): Promise<void> {
+    await Promise.all(replies.map((reply) => reply.send(answer, request, this.#stopped.signal)));
   }
 
   async #outcome(request: Received): Promise<Finished | 'not-begun'> {
@@ -194,7 +225,10 @@ export class RequestIntake {
   }
 
   /** @returns the answer, or the one that takes its place when it cannot be sent, with its encoding */
-  #encode({ codec, envelope, log }: Received, answer: Answer): [Answer, EncodedAnswer] {
+  #encode(
+    { codec, envelope, log }: Pick<Received, 'codec' | 'envelope' | 'log'>,
+    answer: Answer,
+  ): [Answer, EncodedAnswer] {
     const { maxAnswerBytes } = this.#options;
     const encoded = (each: Answer, asked = envelope): EncodedAnswer => {
       const plain = answerEnvelope(asked, each);

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { parseExactly } from '../exact-json.js';
+import { exactInteger, parseExactly } from '../exact-json.js';
 
 /** Names a thing in the Manager; bigint beyond what a number holds exactly. */
 export type ManagerId = number | bigint;
@@ -124,8 +124,7 @@ export function readNothing(json: string): void {
 export function idOfLocation(location: string | null): ManagerId {
   const digits = /\/(\d{1,100})\/?(?:[?#].*)?$/.exec(location ?? '')?.[1];
   if (digits === undefined) throw new UnreadableAnswer('its header Location does not end in an id');
-  const number = Number(digits);
-  return Number.isSafeInteger(number) ? number : BigInt(digits);
+  return exactInteger(digits);
 }
 
 function parsed(json: string): unknown {

@@ -46,13 +46,13 @@ export class RecordReplyChannel implements ReplyChannel {
     this.#away = new LastingFault(options.log, options.clock, 'the Manager takes no answers: they are kept');
   }
 
-  reaches({ id }: Envelope): boolean {
-    return id !== undefined;
+  reaches({ recordId }: Envelope): boolean {
+    return recordId !== undefined;
   }
 
   async send(
     { envelope }: EncodedAnswer,
-    { envelope: { id }, log }: { envelope: Envelope; log: RequestLog },
+    { envelope: { recordId: id }, log }: { envelope: Envelope; log: RequestLog },
     signal: AbortSignal,
   ): Promise<void> {
     if (id === undefined) return;

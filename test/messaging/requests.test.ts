@@ -89,7 +89,7 @@ for (const broker of brokers()) {
       ['{}', {}, /no request_body/],
       ['{"request_body":[]}', {}, /no request_body/],
       ['{"status":"completed","request_body":{"action":"echo"}}', {}, /status/],
-      ['{"id":"5","request_body":{"action":"echo"}}', {}, /id/],
+      ['{"id":"05","request_body":{"action":"echo"}}', {}, /id/],
       ['{"id":5.5,"request_body":{"action":"echo"}}', {}, /id/],
       [request, { replyTo: queue }, /reply_to/],
       [request, { replyTo: `${queue}_error` }, /reply_to/],
@@ -104,6 +104,71 @@ for (const broker of brokers()) {
       t.is(message.properties.messageId, 'm1');
     }
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+  });
+
+  test(over("a record's id comes back as it was sent, as a number or as text"), async (t) => {
+    const { queue, logs } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const id of ['13', '"13"', '0', '"0"', '9223372036854775807', '"9223372036854775807"']) {
+      const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
+      const { message, answer } = await caller.answerTo(correlationId);
+      t.is(answer.status, 'completed', id);
+      t.true(message.content.toString().includes(`"id":${id},`), message.content.toString());
+      t.is(logs.find(/^request completed$/).at(-1)?.request, id.replaceAll('"', ''));
+    }
+  });
+
+  test(over('what cannot be the id of a record is refused, dead-lettered and answered'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const texts = [
+      '',
+      ' ',
+      ' 13',
+      '13 ',
+      '13\n',
+      '+13',
+      '-13',
+      '013',
+      '00',
+      '1e3',
+      '13.0',
+      '0x1',
+      '١٣',
+      'nil',
+    ];
+    const others = ['5.5', '-1', 'true', '[]', '[49,51]', '{}', '1e30', '9223372036854775808'];
+    for (const id of [...texts.map((text) => JSON.stringify(text)), ...others, '"9223372036854775808"']) {
+      const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
+      const { answer } = await caller.answerTo(correlationId);
+      t.like(answer, { id: null, status: 'error', response_body: { code: 'invalid_request' } }, id);
+      t.regex(String(answer.response_body.errors), /not a request: its id is not the id of a record/);
+      const { properties } = await caller.take('error queue');
+      t.regex(String(properties.headers?.['x-reason']), /its id is not the id of a record/, id);
+    }
+  });
+
+  test(over('what is not a request is answered too, where it names a reply_to'), async (t) => {
+    const { queue, service } = await serveRequests(t, broker, [echo], { maxMessageBytes: 2_000 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const tooLong = JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } });
+    for (const [body, reason] of [
+      ['hello', /not in an encoding/],
+      ['{"request_body":', /not valid JSON/],
+      ['{}', /no request_body/],
+      ['{"status":"completed","request_body":{"action":"echo"}}', /status/],
+      [tooLong, /bytes/],
+    ] as const) {
+      const { message, answer } = await caller.answerTo(caller.sendRaw(body));
+      t.is(message.properties.contentType, 'application/json');
+      t.like(answer, { status: 'error', request_body: {}, response_body: { code: 'invalid_request' } });
+      t.regex(String(answer.response_body.errors), reason);
+      t.is((await caller.take('error queue')).content.toString(), body);
+    }
+    caller.publish('hello', { replyTo: queue });
+    await caller.take('error queue');
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(await caller.waiting('error queue'), 0, 'our own queues are not answered');
   });
 
   test(over('without anyone to answer, a change is run and a read is skipped'), async (t) => {

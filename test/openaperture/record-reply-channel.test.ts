@@ -12,7 +12,8 @@ const REQUEST = { etcd_token: 'token', action: 'list_units', action_parameters: 
 function envelopeOf(id: number | bigint | undefined): Envelope {
   return {
     queueName: '',
-    id,
+    id: id ?? null,
+    recordId: id,
     requestBody: REQUEST,
     action: 'list_units',
     etcdToken: 'token',

@@ -115,12 +115,13 @@ export class RawCaller {
 
   /** Publishes a request that is to be answered. @returns its correlation id */
   send(requestBody: unknown, options: Options.Publish = {}): string {
+    return this.sendRaw(JSON.stringify({ status: 'not_started', request_body: requestBody }), options);
+  }
+
+  /** Publishes a body as it is, to be answered. @returns its correlation id */
+  sendRaw(body: Buffer | string, options: Options.Publish = {}): string {
     const correlationId = randomUUID();
-    this.publish(JSON.stringify({ status: 'not_started', request_body: requestBody }), {
-      replyTo: this.#replyQueue,
-      correlationId,
-      ...options,
-    });
+    this.publish(body, { replyTo: this.#replyQueue, correlationId, ...options });
     return correlationId;
   }
 

@@ -14,16 +14,31 @@ export class Codecs {
    * @throws DecodeError when none fits
    */
   of(body: Uint8Array, contentType: unknown): Codec {
-    const type =
-      typeof contentType === 'string' ? contentType.split(';', 1)[0]?.trim().toLowerCase() : undefined;
-    const found =
-      this.#codecs.find((each) => each.contentType === type) ??
-      this.#codecs.find((each) => each.recognises(body));
+    const found = this.#find(body, contentType);
     if (found === undefined) {
       throw new DecodeError(
         `not in an encoding this service reads: ${this.#codecs.map((each) => each.name).join(', ')}`,
       );
     }
     return found;
+  }
+
+  /**
+   * The codec in which to answer a message: its own, else the first of all.
+   * @throws TypeError when there are no codecs
+   */
+  ofAnswer(body: Uint8Array, contentType: unknown): Codec {
+    const codec = this.#find(body, contentType) ?? this.#codecs[0];
+    if (codec === undefined) throw new TypeError('there are no codecs');
+    return codec;
+  }
+
+  #find(body: Uint8Array, contentType: unknown): Codec | undefined {
+    const type =
+      typeof contentType === 'string' ? contentType.split(';', 1)[0]?.trim().toLowerCase() : undefined;
+    return (
+      this.#codecs.find((each) => each.contentType === type) ??
+      this.#codecs.find((each) => each.recognises(body))
+    );
   }
 }
