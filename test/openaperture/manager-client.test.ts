@@ -476,30 +476,3 @@ test('a Manager below a path is asked there', async (t) => {
     t.is(manager.calls.at(-1)?.path, '/api/messaging/brokers/3');
   }
 });
-
-test('the stand-in is strict: it takes nothing without a token, on no other path, in no other form', async (t) => {
-  const { manager, client } = await openManager(t);
-  manager.addRecord(5);
-  await client.recordState(5, calm());
-  const authorization = String(manager.calls.at(-1)?.headers.authorization);
-  const good = { accept: 'application/json', 'content-type': 'application/json', authorization };
-  const ask = async (method: string, path: string, headers: Record<string, string>, body?: string) => {
-    const response = await fetch(`${manager.url}${path}`, { method, headers, body });
-    await response.text();
-    return response.status;
-  };
-  const path = '/messaging/rpc_requests/5';
-  t.is(await ask('GET', path, good), 200);
-  t.is(await ask('GET', path, { ...good, authorization: '' }), 401);
-  t.is(await ask('GET', path, { ...good, authorization: authorization.replace('access_token=', '') }), 401);
-  t.is(await ask('GET', path, { ...good, accept: 'text/html' }), 406);
-  t.is(await ask('GET', '/messaging/elsewhere', good), 404);
-  t.is(await ask('PATCH', path, good, '{}'), 404);
-  t.is(await ask('PUT', path, good, 'no JSON'), 400);
-  t.is(await ask('PUT', path, good, '{"status":"completed"}'), 400);
-  t.is(await ask('PUT', path, good, JSON.stringify({ ...ANSWER, status: 'done' })), 400);
-  t.is(await ask('PUT', path, { ...good, 'content-type': 'text/plain' }, JSON.stringify(ANSWER)), 415);
-  t.is(await ask('PUT', path, good, JSON.stringify(ANSWER)), 204);
-  manager.revokeTokens();
-  t.is(await ask('GET', path, good), 401);
-});

@@ -1,5 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto';
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { stringifyExactly } from '../../src/exact-json.js';
@@ -48,6 +50,10 @@ interface StandInOptions {
   clock?: Clock;
   /** How long tokens live. */
   tokenSeconds?: number;
+  /** What becomes of a body that is too large: answered with 413, or the connection is cut without an answer. */
+  oversize?: 'answered' | 'cut';
+  /** The largest body that is read, in bytes. */
+  bodyLimit?: number;
 }
 
 interface Exchange {
@@ -65,15 +71,22 @@ interface Connection {
   virtualHost?: string | null;
 }
 
-const STATUSES: readonly unknown[] = ['not_started', 'in_progress', 'completed', 'error'];
-const STAMPS = { inserted_at: '2015-06-01T10:00:00Z', updated_at: '2015-06-01T10:00:00Z' };
+const STAMPS = {
+  inserted_at: 'Mon, 01 Jun 2015 10:00:00 GMT',
+  updated_at: 'Mon, 01 Jun 2015 10:00:00 GMT',
+};
 const HOUR_MS = 60 * 60_000;
+/** Most of its columns are varchar(255); what is longer fails when it is inserted. */
+const COLUMN_CHARACTERS = 255;
+/** What its web framework reads of a body (Plug.Parsers). */
+const BODY_BYTES = 8_000_000;
 // Above the ports that fetch refuses, and below those that systems hand out by themselves, so that none of those takes the port while the Manager is down.
 const PORTS = { from: 11_000, to: 20_000 };
 
 /**
- * A Manager with its OAuth endpoint, on loopback: keeps state, and takes nothing but what its API says, from those who
- * have a token.
+ * A Manager with its OAuth endpoint, on loopback. It keeps state and answers as OpenAperture's Manager does: as lenient
+ * where that is lenient (records need a status only), as strict where that is strict (tokens, the width of its columns,
+ * the size of bodies).
  */
 export class StandInManager {
   readonly clientId = 'fleet-manager';
@@ -87,7 +100,7 @@ export class StandInManager {
     status: string;
     workload: unknown;
   }[] = [];
-  readonly events: { type: string; message: string; severity: string; data: unknown; at: number }[] = [];
+  readonly events: { type: string; message: unknown; severity: string; data: unknown; at: number }[] = [];
   tokenSeconds: number;
   /** The next record's id. */
   nextRecordId: Id = 1;
@@ -101,14 +114,18 @@ export class StandInManager {
   readonly #faults = new Map<ManagerFault, number>();
   readonly #holds = new Set<{ path: RegExp; method: string | undefined; released: Promise<void> }>();
   readonly #clock: Clock;
+  readonly #oversize: 'answered' | 'cut';
+  readonly #bodyLimit: number;
   #fastify: FastifyInstance | undefined;
   #port = 0;
   #concurrent = 0;
   #delayMs = 0;
 
-  private constructor({ clock = systemClock, tokenSeconds = 3_600 }: StandInOptions) {
-    this.#clock = clock;
-    this.tokenSeconds = tokenSeconds;
+  private constructor(options: StandInOptions) {
+    this.#clock = options.clock ?? systemClock;
+    this.tokenSeconds = options.tokenSeconds ?? 3_600;
+    this.#oversize = options.oversize ?? 'answered';
+    this.#bodyLimit = options.bodyLimit ?? BODY_BYTES;
   }
 
   /** Starts one that goes with the test. */
@@ -251,13 +268,21 @@ export class StandInManager {
   }
 
   #server(): FastifyInstance {
+    // The limit on bodies is its own, below: Fastify's would answer before anything of the body is read.
     const fastify = Fastify({
       forceCloseConnections: true,
-      bodyLimit: 32 * 1024 * 1024,
+      bodyLimit: Number.MAX_SAFE_INTEGER,
       exposeHeadRoutes: false,
     });
     fastify.removeAllContentTypeParsers();
-    fastify.addContentTypeParser('*', { parseAs: 'string' }, (_request, body, done) => done(null, body));
+    fastify.addContentTypeParser('*', async (request: FastifyRequest, payload: IncomingMessage) =>
+      this.#readBody(request, payload),
+    );
+    fastify.setErrorHandler(async (error, _request, reply) =>
+      error instanceof BodyTooLarge
+        ? refuse(reply.header('connection', 'close'), 413, 'the body is too large')
+        : refuse(reply, 500, String(error)),
+    );
     fastify.addHook('onRequest', async (_request, reply) => {
       this.#concurrent++;
       reply.raw.once('close', () => this.#concurrent--);
@@ -269,12 +294,32 @@ export class StandInManager {
     return fastify;
   }
 
+  /** Reads a body as far as the limit goes. */
+  async #readBody(request: FastifyRequest, payload: IncomingMessage): Promise<string> {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    for await (const read of payload) {
+      const chunk = Buffer.from(read);
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes <= this.#bodyLimit) continue;
+      this.#record(request, '');
+      if (this.#oversize === 'cut') request.raw.socket.destroy();
+      throw new BodyTooLarge();
+    }
+    return Buffer.concat(chunks).toString();
+  }
+
+  #record({ method, url: path, headers }: FastifyRequest, text: string): void {
+    const concurrent = this.#concurrent;
+    this.calls.push({ method, path, headers, text, body: jsonOf(text), at: this.#clock.now(), concurrent });
+  }
+
   async #receive(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     const text = typeof request.body === 'string' ? request.body : '';
     const path = request.url;
     const { method, headers } = request;
-    const concurrent = this.#concurrent;
-    this.calls.push({ method, path, headers, text, body: jsonOf(text), at: this.#clock.now(), concurrent });
+    this.#record(request, text);
     for (const hold of this.#holds)
       if (hold.path.test(path) && (hold.method ?? method) === method) await hold.released;
     if (this.#delayMs > 0) await sleep(this.#delayMs);
@@ -297,7 +342,7 @@ export class StandInManager {
     if (path === '/oauth/token') return undefined;
     const token = /^Bearer access_token=(\S+)$/.exec(headers.authorization ?? '')?.[1];
     const known = this.#tokens.get(token ?? '');
-    if (known === undefined || this.#clock.now() >= known.until) return refuse(reply, 401, 'Unauthorized');
+    if (known === undefined || this.#clock.now() >= known.until) return unauthorized(reply);
     return undefined;
   }
 
@@ -325,7 +370,7 @@ export class StandInManager {
 
   #routes(fastify: FastifyInstance): void {
     fastify.get('/messaging/exchanges/:id', async (request, reply) =>
-      found(reply, this.#exchanges.get(idOf(request))),
+      found(reply, this.#exchanges.get(idOf(request)), 'MessagingExchange'),
     );
     fastify.get('/messaging/exchanges/:id/brokers', async (request, reply) => {
       const id = idOf(request);
@@ -336,45 +381,37 @@ export class StandInManager {
         messaging_broker_id: broker,
         ...STAMPS,
       }));
-      return found(reply, this.#exchanges.has(id) ? rows : undefined);
+      return found(reply, this.#exchanges.has(id) ? rows : undefined, 'MessagingExchange');
     });
     fastify.get('/messaging/brokers/:id', async (request, reply) =>
-      found(reply, this.#brokers.get(idOf(request))),
+      found(reply, this.#brokers.get(idOf(request)), 'MessagingBroker'),
     );
     fastify.get('/messaging/brokers/:id/connections', async (request, reply) => {
       const id = idOf(request);
-      return found(reply, this.#brokers.has(id) ? this.#connections.get(id) : undefined);
+      return found(reply, this.#brokers.has(id) ? this.#connections.get(id) : undefined, 'MessagingBroker');
     });
     this.#recordRoutes(fastify);
-    fastify.post('/messaging/exchanges/:id/modules', async (request, reply) => {
-      const exchange = idOf(request);
-      const { hostname, type, status, workload, ...others } = mapOf(request);
-      if (!this.#exchanges.has(exchange)) return reply.code(404).send('');
-      if (![hostname, type, status].every(isText) || !Array.isArray(workload) || !isEmpty(others))
-        return refuse(reply, 400, 'One or more fields for MessagingExchangeModule were invalid');
-      const old = this.modules.findIndex((each) => each.exchange === exchange && each.hostname === hostname);
-      if (old >= 0) this.modules.splice(old, 1);
-      this.modules.push({
-        exchange,
-        hostname: String(hostname),
-        type: String(type),
-        status: String(status),
-        workload,
-      });
-      return reply.code(201).header('location', `/messaging/exchanges/${exchange}/modules/x`).send('');
-    });
+    fastify.post('/messaging/exchanges/:id/modules', async (request, reply) =>
+      this.#addModule(idOf(request), mapOf(request), reply),
+    );
     fastify.post('/system_events', async (request, reply) => this.#addEvent(request, reply));
   }
 
   #recordRoutes(fastify: FastifyInstance): void {
     const path = '/messaging/rpc_requests/:id';
+    const what = 'MessagingRpcRequest';
+    fastify.addHook('preHandler', async (request, reply) => {
+      const isOfRecord = request.routeOptions.url === path;
+      // Ecto casts an id before it looks for it.
+      return isOfRecord && !/^\d+$/.test(idOf(request)) ? refuse(reply, 400, 'cast error') : undefined;
+    });
     fastify.post('/messaging/rpc_requests', async (request, reply) => {
-      const body = mapOf(request);
-      if (!isEnvelope(body))
-        return refuse(reply, 400, 'One or more fields for MessagingRpcRequest were invalid');
+      const { status, request_body: requestBody = null } = mapOf(request);
+      if (!isText(status)) return invalid(reply, what);
+      if (!fitsColumn(status)) return failed(reply, what);
       const id = this.nextRecordId;
       this.nextRecordId = typeof id === 'bigint' ? id + 1n : id + 1;
-      this.addRecord(id, { status: String(body.status), requestBody: body.request_body });
+      this.addRecord(id, { status, requestBody });
       const location = `${this.absoluteLocations ? this.url : ''}/messaging/rpc_requests/${id}`;
       return reply.code(201).header('location', location).send('');
     });
@@ -389,44 +426,57 @@ export class StandInManager {
           response_body: record.responseBody,
           ...STAMPS,
         },
+        what,
       );
     });
     fastify.put(path, async (request, reply) => {
       const record = this.records.get(idOf(request));
       if (record === undefined) return reply.code(404).send('');
-      const body = mapOf(request);
-      if (!isEnvelope(body))
-        return refuse(reply, 400, 'One or more fields for MessagingRpcRequest were invalid');
-      record.status = String(body.status);
-      record.requestBody = body.request_body;
-      record.responseBody = body.response_body;
-      record.saved = String(request.body);
-      return reply.code(204).send();
+      const { status, request_body: requestBody = null, response_body: responseBody = null } = mapOf(request);
+      if (!isText(status)) return invalid(reply, what);
+      if (!fitsColumn(status)) return failed(reply, what);
+      Object.assign(record, { status, requestBody, responseBody, saved: String(request.body) });
+      return reply.code(204).header('location', request.url).send();
     });
     fastify.delete(path, async (request, reply) =>
-      this.records.delete(idOf(request))
-        ? reply.code(204).send()
-        : refuse(reply, 404, 'MessagingRpcRequest was not found'),
+      this.records.delete(idOf(request)) ? reply.code(204).send() : notFound(reply, what),
     );
   }
 
-  #addEvent(request: FastifyRequest, reply: FastifyReply): unknown {
-    const { unique, type, severity, data, message, ...others } = mapOf(request);
-    if (
-      typeof unique !== 'boolean' ||
-      ![type, severity, message].every(isText) ||
-      !isMap(data) ||
-      !isEmpty(others)
-    )
-      return refuse(reply, 400, 'One or more fields for SystemEvent were invalid');
+  /** The record of before is deleted first, and is gone when the new one does not fit. */
+  #addModule(exchange: string, body: Record<string, unknown>, reply: FastifyReply): FastifyReply {
+    const { hostname, type, status, workload = null } = body;
+    if (!this.#exchanges.has(exchange)) return notFound(reply, 'MessagingExchange');
+    if (!isText(hostname) || !isText(type) || !isText(status) || workload === null)
+      return invalid(reply, 'MessagingExchangeModule');
+    const old = this.modules.findIndex((each) => each.exchange === exchange && each.hostname === hostname);
+    if (old >= 0) this.modules.splice(old, 1);
+    if (![hostname, type, status, JSON.stringify(workload)].every(fitsColumn))
+      return failed(reply, 'MessagingExchangeModule');
+    this.modules.push({ exchange, hostname, type, status, workload });
+    const location = `/messaging/exchanges/${exchange}/modules/${encodeURIComponent(hostname)}`;
+    return reply.code(201).header('location', location).send('');
+  }
+
+  #addEvent(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+    const { unique, type, severity, data = null, message = null } = mapOf(request);
+    if (!isText(type) || !isText(severity)) return invalid(reply, 'SystemEvent');
     const at = this.#clock.now();
+    // Without data, every event of the type counts as the same.
+    const isSame = (other: unknown) => data === null || other === null || isDeepStrictEqual(data, other);
     const known = this.events.some(
-      (each) => each.type === type && same(each.data, data) && at - each.at < HOUR_MS,
+      (each) => each.type === type && at - each.at < HOUR_MS && isSame(each.data),
     );
-    if (unique && known) return refuse(reply, 409, 'A SystemEvent already exists with that identifier');
-    this.events.push({ type: String(type), severity: String(severity), message: String(message), data, at });
+    if (unique === true && known)
+      return refuse(reply, 409, 'A SystemEvent already exists with that identifier');
+    if (![type, severity].every(fitsColumn)) return failed(reply, 'SystemEvent');
+    this.events.push({ type, severity, message, data, at });
     return reply.code(201).header('location', '/system_events').send('');
   }
+}
+
+class BodyTooLarge extends Error {
+  override readonly name = 'BodyTooLarge';
 }
 
 function json(reply: FastifyReply, status: number, value: object): FastifyReply {
@@ -437,8 +487,25 @@ function refuse(reply: FastifyReply, status: number, message: string): FastifyRe
   return json(reply, status, { errors: [{ message }] });
 }
 
-function found(reply: FastifyReply, value: object | undefined): FastifyReply {
-  return value === undefined ? refuse(reply, 404, 'it was not found') : json(reply, 200, value);
+function unauthorized(reply: FastifyReply): FastifyReply {
+  return reply.code(401).header('content-type', 'text/plain').send('Unauthorized');
+}
+
+function found(reply: FastifyReply, value: object | undefined, what: string): FastifyReply {
+  return value === undefined ? notFound(reply, what) : json(reply, 200, value);
+}
+
+function notFound(reply: FastifyReply, what: string): FastifyReply {
+  return refuse(reply, 404, `${what} was not found`);
+}
+
+function invalid(reply: FastifyReply, what: string): FastifyReply {
+  return refuse(reply, 400, `One or more fields for ${what} were invalid`);
+}
+
+/** What the database does not take. */
+function failed(reply: FastifyReply, what: string): FastifyReply {
+  return refuse(reply, 500, `An unexpected error occured with ${what}`);
 }
 
 function idOf({ params }: FastifyRequest): string {
@@ -458,36 +525,14 @@ function jsonOf(text: string): unknown {
   }
 }
 
-function isEnvelope({
-  queue_name: queueName,
-  id,
-  status,
-  request_body,
-  response_body,
-  ...others
-}: Record<string, unknown>) {
-  return (
-    typeof queueName === 'string' &&
-    (id === null || typeof id === 'number') &&
-    STATUSES.includes(status) &&
-    isMap(request_body) &&
-    response_body !== undefined &&
-    isEmpty(others)
-  );
-}
-
 function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-function isText(value: unknown): boolean {
+function isText(value: unknown): value is string {
   return typeof value === 'string' && value !== '';
 }
 
-function isEmpty(map: object): boolean {
-  return Object.keys(map).length === 0;
-}
-
-function same(one: unknown, other: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
+function fitsColumn(text: string): boolean {
+  return Array.from(text).length <= COLUMN_CHARACTERS;
 }
