@@ -5,7 +5,16 @@ import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
 import type { Cluster } from './cluster.js';
 
 export { ActionError } from './action-error.js';
-export { canonicalHost, glob, globMatcher, hostAddress, machineId, stringMap, unitName } from './grammar.js';
+export {
+  canonicalHost,
+  glob,
+  globMatcher,
+  hostAddress,
+  isHostAddress,
+  machineId,
+  stringMap,
+  unitName,
+} from './grammar.js';
 export { withTimeLimit } from './time-limit.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
 export type { Cluster };

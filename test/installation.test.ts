@@ -1,99 +1,25 @@
-import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
-import { type ChannelModel, connect } from 'amqplib';
+import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../src/client/client.js';
+import { FleetManagerClient, FleetManagerError } from '../src/client/client.js';
 import { Cluster } from '../src/cluster.js';
 import { type Service, startService } from '../src/composition.js';
 import { readConfiguration } from '../src/configuration.js';
 import { ErlangCodec } from '../src/messaging/codec/erlang.js';
-import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
 import { runCli } from './commands/cli-process.js';
 import { eventually } from './support/eventually.js';
 import { FastClock } from './support/fast-clock.js';
 import { leftOut } from './support/left-out.js';
 import { logLines } from './support/log-lines.js';
-import { startMachines } from './support/machines.js';
 import { ErlangPeer } from './messaging/erlang-peer.js';
+import { BROKER_ID, EXCHANGE_ID, openInstallation } from './openaperture/open-installation.js';
 import { type OwnBroker, ownBroker } from './support/own-broker.js';
-import { StandInManager } from './support/stand-in-manager.js';
 import { startWorker } from './support/worker.js';
 
 // The service as a module of an OpenAperture installation: a stand-in for the Manager, all else is real.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service in an installation', 'RABBITMQ_URL');
-
-const EXCHANGE_ID = 7;
-const BROKER_ID = 3;
-const FAILOVER_BROKER_ID = 4;
-const ROUTING_KEY = 'root.fragment7';
-
-interface World {
-  manager: StandInManager;
-  sandbox: Sandbox;
-  queue: string;
-  exchange: string;
-  env: Record<string, string>;
-  client: FleetManagerClient;
-}
-
-interface WorldOptions extends Pick<ClientOptions, 'clock' | 'log'> {
-  /** How long the cluster takes to answer. */
-  answerMs?: number;
-  /** What its brokers do not have. */
-  without?: 'queue' | 'exchange';
-}
-
-/** An installation with a broker, and one that stands in for it where one is given. */
-async function world(
-  t: ExecutionContext,
-  urls: readonly string[],
-  { answerMs = 0, without, ...more }: WorldOptions = {},
-): Promise<World> {
-  const manager = await StandInManager.start(t);
-  const sandbox = await startSandbox({ delays: { answer: answerMs } });
-  t.teardown(async () => sandbox.stop());
-  const exchange = `exchange_${randomUUID()}`;
-  const queue = `queue_${randomUUID()}`;
-  const connections = urls.map((url) => [{ host: '127.0.0.1', port: Number(new URL(url).port) }]);
-  manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: ROUTING_KEY });
-  manager.addBroker(BROKER_ID, {
-    connections: connections[0],
-    failoverBrokerId: connections.length > 1 ? FAILOVER_BROKER_ID : null,
-  });
-  if (connections[1] !== undefined) manager.addBroker(FAILOVER_BROKER_ID, { connections: connections[1] });
-  for (const url of urls) await prepareBroker(t, url, { exchange, queue, without });
-  const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
-  const env = {
-    MANAGER_URL: managerUrl,
-    OAUTH_LOGIN_URL: oauthUrl,
-    OAUTH_CLIENT_ID: clientId,
-    OAUTH_CLIENT_SECRET: clientSecret,
-    EXCHANGE_ID: String(EXCHANGE_ID),
-    BROKER_ID: String(BROKER_ID),
-    QUEUE_NAME: queue,
-    HOSTNAME: 'test-instance',
-    ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
-    FLEET_API_PORT: String(sandbox.fleetPort),
-    ALLOWED_HOSTS: '127.0.0.0/24',
-  };
-  const client = new FleetManagerClient({
-    ...more,
-    queue,
-    manager: {
-      managerUrl,
-      oauth: { url: oauthUrl, clientId, clientSecret },
-      exchangeId: EXCHANGE_ID,
-      brokerId: BROKER_ID,
-    },
-  });
-  t.teardown(async () => client.close());
-  return { manager, sandbox, queue, exchange, env, client };
-}
 
 /** The service in this process, for which time passes ten times as fast. */
 async function startFast(
@@ -110,45 +36,9 @@ async function startFast(
   return { service: { ...service, stop }, logs };
 }
 
-/** On an installation, exchange, queues and bindings are there beforehand. */
-async function prepareBroker(
-  t: ExecutionContext,
-  url: string,
-  {
-    exchange,
-    queue,
-    without,
-  }: { exchange: string; queue: string; without: 'queue' | 'exchange' | undefined },
-): Promise<void> {
-  const on = async (work: (connection: ChannelModel) => Promise<void>) => {
-    const connection = await connect(url);
-    await work(connection);
-    await connection.close();
-  };
-  await on(async (connection) => {
-    if (without === 'exchange') return;
-    const channel = await connection.createChannel();
-    await channel.assertExchange(exchange, 'topic', { durable: true });
-    for (const name of without === 'queue' ? ['system_modules'] : [queue, 'system_modules']) {
-      const bound = name === queue ? queue : `${queue}_${name}`;
-      const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
-      await channel.assertQueue(bound, options);
-      await channel.bindQueue(bound, exchange, `${ROUTING_KEY}.${name}`);
-    }
-  });
-  t.teardown(async () =>
-    on(async (connection) => {
-      const channel = await connection.createChannel();
-      for (const name of [queue, `${queue}_error`, `${queue}_system_modules`])
-        await channel.deleteQueue(name);
-      await channel.deleteExchange(exchange);
-    }).catch(() => {}),
-  );
-}
-
 if (rabbitmqUrl !== undefined) {
   test('requests that come through the Manager are answered there, in both encodings', async (t) => {
-    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl]);
+    const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, env);
     const machines = await client.call('list_machines', { cluster: sandbox.token });
     t.deepEqual(machines, sandbox.cluster.machines as never);
@@ -179,14 +69,14 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('on a broker where its queue was not made beforehand, callers through the Manager reach the service', async (t) => {
-    const { sandbox, env, client } = await world(t, [rabbitmqUrl], { without: 'queue' });
+    const { sandbox, env, client } = await openInstallation(t, [rabbitmqUrl], { without: 'queue' });
     await startWorker(t, env);
     const machines = await client.call('list_machines', { cluster: sandbox.token });
     t.deepEqual(machines, sandbox.cluster.machines as never);
   });
 
   test('on a broker without its exchange, the service tells so once', async (t) => {
-    const { env, client, exchange } = await world(t, [rabbitmqUrl], { without: 'exchange' });
+    const { env, client, exchange } = await openInstallation(t, [rabbitmqUrl], { without: 'exchange' });
     const worker = await startWorker(t, env);
     const error = await t.throwsAsync(client.call('list_machines'), { instanceOf: FleetManagerError });
     t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
@@ -196,7 +86,9 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('an answer waits for a Manager that is away, its request unacknowledged, and no more are taken', async (t) => {
-    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl], { answerMs: 300 });
+    const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl], {
+      answerMs: 300,
+    });
     const worker = await startWorker(t, env);
     const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: 60_000 });
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
@@ -224,7 +116,7 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('a request with a record and a reply_to is answered to both; one whose record is gone to nobody', async (t) => {
-    const { manager, sandbox, env, queue } = await world(t, [rabbitmqUrl]);
+    const { manager, sandbox, env, queue } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, env);
     const record = manager.addRecord(41);
     const connection = await connect(rabbitmqUrl);
@@ -255,7 +147,7 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('the Overseer is told of the module and of what it works on', async (t) => {
-    const { manager, sandbox, env, client, queue } = await world(t, [rabbitmqUrl]);
+    const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
     const { service } = await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
     await eventually('it registers', () => manager.modules.length === 1);
@@ -300,7 +192,7 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('the Manager is told of a handler that fails unforeseen, and of one that takes too long', async (t) => {
-    const { manager, env, client } = await world(t, [rabbitmqUrl]);
+    const { manager, env, client } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, { ...env, PLUGIN_PATHS: await faultyActions(t) });
     for (const [action, code] of [
       ['broken', 'internal'],
@@ -323,7 +215,7 @@ if (rabbitmqUrl !== undefined) {
   });
 
   test('the command `call` goes by way of the Manager when one is configured', async (t) => {
-    const { manager, sandbox, env } = await world(t, [rabbitmqUrl]);
+    const { manager, sandbox, env } = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, env);
     const { code, stdout, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', sandbox.token], {
       env,
@@ -340,7 +232,7 @@ if (rabbitmqUrl !== undefined) {
       Promise<OwnBroker>,
     ]);
     const caller = logLines();
-    const { sandbox, env, client } = await world(t, [first.url, second.url], {
+    const { sandbox, env, client } = await openInstallation(t, [first.url, second.url], {
       answerMs: 2_000,
       clock: new FastClock(),
       log: caller.log,
@@ -374,40 +266,6 @@ if (rabbitmqUrl !== undefined) {
     await Promise.all(calls);
     await call();
   });
-
-  test("RabbitMQ's own Erlang client calls all six actions, as the Elixir library did", async (t) => {
-    const plugins = await amqpClientFolder();
-    if (plugins === undefined) throw new Error("RabbitMQ's Erlang client is not where Debian puts it");
-    const machines = await startMachines(
-      t,
-      ['127.0.0.1'],
-      [{ unit: 'web@1.service', message: 'hello', at: 1_714_564_800 }],
-    );
-    const { sandbox, env, queue } = await world(t, [rabbitmqUrl]);
-    const [machine] = sandbox.cluster.machines;
-    if (machine !== undefined) sandbox.cluster.setMachines([{ ...machine, primaryIP: '127.0.0.1' }]);
-    await startWorker(t, { ...env, ...machines.env });
-    const caller = new URL('amqp-caller.escript', import.meta.url).pathname;
-    const { port } = new URL(rabbitmqUrl);
-    const { stdout } = await promisify(execFile)(
-      'escript',
-      [caller, port, queue, sandbox.token, 'web@1.service', '127.0.0.1'],
-      {
-        env: { PATH: process.env.PATH, HOME: process.env.HOME ?? '/', ERL_LIBS: plugins },
-      },
-    );
-    t.deepEqual(
-      stdout
-        .trim()
-        .split('\n')
-        .map((line) => line.split(' ').slice(0, 2).join(' ')),
-      ['list_machines', 'list_units', 'list_unit_states', 'unit_logs', 'node_info', 'restart_unit'].map(
-        (name) => `${name} completed`,
-      ),
-    );
-    t.regex(stdout, /^node_info completed 127\.0\.0\.1 \d+$/m);
-    t.regex(stdout, /^restart_unit completed web@1\.service was restarted\.$/m);
-  });
 }
 
 /** Writes an action that throws what nobody foresaw, and one that does not end by itself. @returns their directory */
@@ -432,11 +290,4 @@ async function faultyActions(t: ExecutionContext): Promise<string> {
     );
   }
   return directory;
-}
-
-async function amqpClientFolder(): Promise<string | undefined> {
-  const lib = '/usr/lib/rabbitmq/lib';
-  if (!existsSync(lib)) return undefined;
-  const server = (await readdir(lib)).find((name) => name.startsWith('rabbitmq_server-'));
-  return server === undefined ? undefined : `${lib}/${server}/plugins`;
 }

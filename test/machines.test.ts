@@ -198,12 +198,13 @@ if (rabbitmqUrl !== undefined && hasServers) {
         ['unit_logs', { unit_name: 'web.service', until: text }, 'until'],
         ['unit_logs', { unit_name: 'web.service', machine_id: text }, 'machine_id'],
         ['restart_unit', { unit_name: text }, 'unit_name'],
-        ['node_info', { nodes: [text] }, 'nodes[0]'],
       ];
+      const { [text]: node } = await client.call('node_info', { parameters: { nodes: [text] } });
+      t.deepEqual(node?.errors, ['invalid_parameters: not an IP address or a host name']);
       for (const [action, parameters, field] of requests) {
         // `-rf.service` and `--directory=...` aside, none of these is a unit's name; those that are, no cluster has.
-        const cluster = action === 'node_info' ? undefined : sandbox.token;
-        const error = failure(await t.throwsAsync(client.call(action, { cluster, parameters })));
+        const call = { cluster: sandbox.token, parameters };
+        const error = failure(await t.throwsAsync(client.call(action, call)));
         if (error?.code === 'unit_not_found') continue;
         t.is(error?.code, 'invalid_parameters', `${action} ${JSON.stringify(parameters).slice(0, 80)}`);
         t.like(error?.details, { fields: [{ field: `action_parameters.${field}` }] });
@@ -249,13 +250,12 @@ if (rabbitmqUrl !== undefined && hasServers) {
     await startWorker(t, env);
     const info = (await client.call('node_info', { cluster: sandbox.token })) as object;
     t.deepEqual(Object.keys(info).toSorted(), ADDRESSES);
-    const strange = client.call('node_info', {
-      cluster: sandbox.token,
-      parameters: { nodes: ['127.0.0.9'] },
-    });
-    t.like(failure(await t.throwsAsync(strange))?.details, {
-      fields: [{ field: 'action_parameters.nodes' }],
-    });
+    const nodes = ['127.0.0.9', '127.0.0.1', null];
+    const some = await client.call('node_info', { cluster: sandbox.token, parameters: { nodes } });
+    t.deepEqual(Object.keys(some), ['127.0.0.9', '127.0.0.1', '(null)']);
+    t.regex(String(some['127.0.0.9']?.errors), /^invalid_parameters: not a machine of this cluster/);
+    t.is(typeof some['127.0.0.1']?.docker_disk_space_percent, 'number');
+    t.regex(String(some['(null)']?.errors), /^host_unreachable: /);
     t.is(failure(await t.throwsAsync(client.call('node_info')))?.code, 'invalid_parameters');
   });
 

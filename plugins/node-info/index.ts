@@ -6,7 +6,8 @@ import {
   type Cluster,
   defineAction,
   FleetTransport,
-  hostAddress,
+  isHostAddress,
+  type Machine,
   RemoteShell,
   withTimeLimit,
 } from '../../src/plugin.js';
@@ -21,13 +22,15 @@ import {
   unreadable,
 } from './facts.js';
 
-const MOST_NODES = 256;
 /** Well below the hosts that the shell connects to at once: a node's time must not pass while it waits its turn. */
 const AT_ONCE = 50;
 /** What one node may take in all: callers give up after 30 s, and must not do so because of one node. */
 const NODE_MS = 12_000;
 const COMMAND_MS = 10_000;
+/** Of what one command writes. */
 const MOST_BYTES = 64 * 1024;
+/** Of what all commands on all nodes write. */
+const MOST_BYTES_IN_ALL = 32 * 1024 * 1024;
 
 /** What is known of a node; what could not be read is null, with the reason among the errors. */
 export type NodeInfo = Facts & { errors: string[] };
@@ -35,8 +38,8 @@ export type NodeInfo = Facts & { errors: string[] };
 interface Node {
   /** The key of its answer. */
   name: string;
-  /** Where it is reached; null when nobody says. */
-  host: string | null;
+  /** Where it is reached; or why it is not, with an error code in front. */
+  host: string | { problem: string };
 }
 
 export default defineAction({
@@ -45,10 +48,14 @@ export default defineAction({
   target: 'optional',
   effect: 'read',
   parameters: object({
-    nodes: array(hostAddress().required()).min(1).max(MOST_NODES).optional().meta({
-      description:
-        'Addresses or host names. With an etcd_token: machines of that cluster, all when left out.',
-    }),
+    // An entry that is no address is its own failure, not that of the others.
+    nodes: array(mixed().nullable().meta({ type: 'string', format: 'host-address' }))
+      .min(1)
+      .optional()
+      .meta({
+        description:
+          'Addresses or host names. With an etcd_token: machines of that cluster, all when left out.',
+      }),
   }),
   result: mixed<Record<string, NodeInfo>>()
     .required()
@@ -59,8 +66,9 @@ export default defineAction({
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
     const info = new Map<string, NodeInfo>();
     const left = nodes.values();
+    const means: Means = { shell, clock, signal, room: { bytes: MOST_BYTES_IN_ALL } };
     const reader = async () => {
-      for (const node of left) info.set(node.name, await nodeInfo(node, { shell, clock, signal }));
+      for (const node of left) info.set(node.name, await nodeInfo(node, means));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, reader));
     // In the order they were asked for.
@@ -75,39 +83,63 @@ export default defineAction({
 
 /** The nodes to read, each once, under the name that the caller gave first. */
 async function nodesOf(
-  asked: string[] | undefined,
+  asked: unknown[] | undefined,
   cluster: Cluster | undefined,
   fleet: FleetTransport,
   signal: AbortSignal,
 ): Promise<Node[]> {
-  const nodes = asked?.map((host) => ({ name: host, host }));
+  const nodes = asked?.map(nodeOf);
   if (cluster === undefined) {
     if (nodes === undefined)
       throw wrongNodes("An invalid 'nodes' parameter was provided! Name nodes, or give an etcd_token");
     return eachOnce(nodes);
   }
   const machines = await fleet.machines(cluster, { signal });
-  // A machine without an address is told under its id: left out, nobody would miss it.
-  if (nodes === undefined)
-    return eachOnce(machines.map(({ id, primaryIP }) => ({ name: primaryIP ?? id, host: primaryIP })));
+  if (nodes === undefined) return eachOnce(machines.map(nodeOfMachine));
   const own = new Set(
     machines.flatMap(({ primaryIP }) => (primaryIP === null ? [] : [canonicalHost(primaryIP)])),
   );
-  const strange = nodes.filter(({ host }) => !own.has(canonicalHost(host))).map(({ name }) => name);
-  if (strange.length > 0)
-    throw wrongNodes(
-      `Not machines of this cluster: ${strange.slice(0, 10).join(', ')}; give the addresses that list_machines shows`,
-    );
-  return eachOnce(nodes);
+  return eachOnce(
+    nodes.map(({ name, host }) =>
+      typeof host !== 'string' || own.has(canonicalHost(host)) ? { name, host } : { name, host: STRANGE },
+    ),
+  );
+}
+
+const STRANGE = {
+  problem: 'invalid_parameters: not a machine of this cluster; give an address that list_machines shows',
+};
+const NO_ADDRESS = { problem: 'host_unreachable: fleet lists no address of this machine' };
+
+/** A node as a caller names it; null is what list_machines shows of a machine without an address. */
+function nodeOf(entry: unknown): Node {
+  if (entry === null) return { name: '(null)', host: NO_ADDRESS };
+  if (typeof entry === 'string' && isHostAddress(entry)) return { name: entry, host: entry };
+  const name = typeof entry === 'string' ? entry : nameOf(entry);
+  return { name, host: { problem: 'invalid_parameters: not an IP address or a host name' } };
+}
+
+/** The key of an entry that is no text: its JSON in parentheses, which no address has. */
+function nameOf(entry: unknown): string {
+  const json = JSON.stringify(entry, (_key, value: unknown) =>
+    typeof value === 'bigint' ? String(value) : value,
+  );
+  return `(${json.slice(0, 100)})`;
+}
+
+/** A machine without an address is told under its id: left out, nobody would miss it. */
+function nodeOfMachine({ id, primaryIP }: Machine): Node {
+  if (primaryIP !== null) return { name: primaryIP, host: primaryIP };
+  return { name: id, host: NO_ADDRESS };
 }
 
 function eachOnce(nodes: readonly Node[]): Node[] {
-  const byHost = new Map<string, Node>();
+  const byKey = new Map<string, Node>();
   for (const node of nodes) {
-    const key = canonicalHost(node.name);
-    if (!byHost.has(key)) byHost.set(key, node);
+    const key = typeof node.host === 'string' ? canonicalHost(node.name) : node.name;
+    if (!byKey.has(key)) byKey.set(key, node);
   }
-  return [...byHost.values()];
+  return [...byKey.values()];
 }
 
 function wrongNodes(message: string): ActionError {
@@ -120,22 +152,23 @@ interface Means {
   shell: RemoteShell;
   clock: Clock;
   signal: AbortSignal;
+  /** How much may still be read. */
+  room: { bytes: number };
 }
 
 /** Reads a node within its time; whatever fails is told, and never fails the others. */
-async function nodeInfo({ name, host }: Node, { shell, clock, signal }: Means): Promise<NodeInfo> {
-  if (host === null)
-    return { ...NOTHING_KNOWN, errors: ['host_unreachable: fleet lists no address of this machine'] };
+async function nodeInfo({ name, host }: Node, { shell, clock, signal, room }: Means): Promise<NodeInfo> {
+  if (typeof host !== 'string') return { ...NOTHING_KNOWN, errors: [host.problem] };
   const message = `${name} did not answer within ${NODE_MS / 1_000} s`;
   return withTimeLimit({ ms: NODE_MS, message, clock, signal }, (limited) =>
-    readNode(host, { shell, signal, limited }),
+    readNode(host, { shell, signal, limited, room }),
   );
 }
 
 /** Reads everything of one node at the same time. */
 async function readNode(
   host: string,
-  { shell, signal, limited }: { shell: RemoteShell; signal: AbortSignal; limited: AbortSignal },
+  { shell, signal, limited, room }: Omit<Means, 'clock'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(
@@ -148,6 +181,9 @@ async function readNode(
       const { stdout, truncated } = await shell.run(host, argv, options);
       // What was cut off could be read as something else: half a number is a number, too.
       if (truncated) throw unreadable(argv[0], `: it is more than ${MOST_BYTES / 1024} KiB`);
+      room.bytes -= stdout.length;
+      if (room.bytes < 0)
+        throw unreadable(argv[0], ': all nodes together say more than is kept; ask for less');
       return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();

@@ -28,7 +28,7 @@ export interface KnownActions {
     parameters: { unit_name: string; lines?: number; since?: string; until?: string; machine_id?: string };
     result: string;
   };
-  node_info: { parameters: { nodes?: string[] }; result: Record<string, NodeInfo> };
+  node_info: { parameters: { nodes?: (string | null)[] }; result: Record<string, NodeInfo> };
   restart_unit: { parameters: { unit_name: string; wait_seconds?: number }; result: string };
 }
 

@@ -75,8 +75,10 @@ function shape(description: Description, path: string, at: string): JsonSchema {
       return objectShape(description, path);
     case 'mixed':
       if (meta.format === 'string-map') return { type: 'object', additionalProperties: { type: 'string' } };
+      // What callers are to send, where the action itself answers for all else.
+      if (typeof meta.type === 'string') return { type: meta.type };
       if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
-      throw new Error(`${at} takes anything: give it a type, oneOf(), or meta({ format })`);
+      throw new Error(`${at} takes anything: give it a type, oneOf(), meta({ type }), or meta({ format })`);
     default:
       throw new Error(`${at} is of the type '${type}', which a message cannot carry`);
   }

@@ -54,6 +54,22 @@ function answering(): { shell: RemoteShell; hosts: Set<string> } {
   return { shell: { run }, hosts };
 }
 
+/** That nothing is known of a node, for this reason. */
+function isFailure(t: ExecutionContext, info: unknown, reason: string): void {
+  t.deepEqual(info, {
+    docker_disk_space_percent: null,
+    coreos_version: null,
+    docker_version: null,
+    disk: null,
+    os: null,
+    docker: null,
+    load: null,
+    memory: null,
+    uptime_seconds: null,
+    errors: [reason],
+  });
+}
+
 interface SlowWorld {
   shell: SshShell;
   clock: ManualClock;
@@ -144,24 +160,51 @@ test('a node is read once and answered under its first spelling, however often i
   t.deepEqual([...hosts], first);
 });
 
-test('a machine of the cluster is one however its address is written, and all others are refused', async (t) => {
+test('a machine of the cluster is one however its address is written, and any other is its own failure', async (t) => {
   const { shell, hosts } = answering();
   const machines = [
     { id: 'a'.repeat(32), primaryIP: '10.0.0.1' },
     { id: 'b'.repeat(32), primaryIP: 'FD00::1' },
   ];
   const nodes = ['::ffff:10.0.0.1', 'fd00:0:0::1'];
-  t.deepEqual(Object.keys(await infoOf(shell, { nodes }, { machines })), nodes);
+  const info = await infoOf(shell, { nodes: [...nodes, '10.0.0.2', null] }, { machines });
+  t.deepEqual(Object.keys(info), [...nodes, '10.0.0.2', '(null)']);
   t.deepEqual([...hosts], nodes);
-  const error = await t.throwsAsync(infoOf(shell, { nodes: [...nodes, '10.0.0.2'] }, { machines }), {
-    instanceOf: ActionError,
-  });
-  const message = 'Not machines of this cluster: 10.0.0.2; give the addresses that list_machines shows';
-  t.like(error, {
-    code: 'invalid_parameters',
-    message,
-    details: { fields: [{ field: 'action_parameters.nodes', message }] },
-  });
+  for (const node of nodes) t.is(info[node]?.coreos_version, 'ID=coreos\n');
+  isFailure(
+    t,
+    info['10.0.0.2'],
+    'invalid_parameters: not a machine of this cluster; give an address that list_machines shows',
+  );
+});
+
+test('an entry that is no address is its own failure, and the others are answered', async (t) => {
+  const { shell, hosts } = answering();
+  const malformed: [entry: unknown, key: string][] = [
+    ['', ''],
+    ['x y', 'x y'],
+    ['0177.0.0.1', '0177.0.0.1'],
+    ['$(reboot)', '$(reboot)'],
+    ['x'.repeat(300), 'x'.repeat(300)],
+    [5, '(5)'],
+    [true, '(true)'],
+    [2n ** 64n, '("18446744073709551616")'],
+    [['10.0.0.9'], '(["10.0.0.9"])'],
+    [{ a: 'x'.repeat(300) }, `({"a":"${'x'.repeat(94)})`],
+  ];
+  const nodes = [null, ...malformed.map(([entry]) => entry), '__proto__', '10.0.0.1', 'true', null, ''];
+  const info = await infoOf(shell, { nodes });
+  const keys = ['(null)', ...malformed.map(([, key]) => key), '__proto__', '10.0.0.1', 'true'];
+  t.deepEqual(Object.keys(info), keys);
+  t.deepEqual([...hosts], ['10.0.0.1', 'true']);
+  for (const host of hosts) t.is(info[host]?.coreos_version, 'ID=coreos\n');
+  isFailure(t, info['(null)'], 'host_unreachable: fleet lists no address of this machine');
+  for (const key of [...malformed.map(([, each]) => each), '__proto__'])
+    isFailure(
+      t,
+      Object.entries(info).find(([name]) => name === key)?.[1],
+      'invalid_parameters: not an IP address or a host name',
+    );
 });
 
 test('a machine that fleet lists no address of is told under its id', async (t) => {
@@ -172,18 +215,7 @@ test('a machine that fleet lists no address of is told under its id', async (t) 
   ];
   const info = await infoOf(shell, {}, { machines });
   t.deepEqual(Object.keys(info), ['a'.repeat(32), '10.0.0.2']);
-  t.deepEqual(info['a'.repeat(32)], {
-    docker_disk_space_percent: null,
-    coreos_version: null,
-    docker_version: null,
-    disk: null,
-    os: null,
-    docker: null,
-    load: null,
-    memory: null,
-    uptime_seconds: null,
-    errors: ['host_unreachable: fleet lists no address of this machine'],
-  } as never);
+  isFailure(t, info['a'.repeat(32)], 'host_unreachable: fleet lists no address of this machine');
   t.deepEqual([...hosts], ['10.0.0.2']);
 });
 
@@ -206,23 +238,11 @@ test('a node without an answer has every key, and the reason once', async (t) =>
       throw new ActionError('login_refused', `${host} did not let core in`);
     },
   };
-  t.deepEqual(await infoOf(shell, { nodes: ['10.0.0.1'] }), {
-    '10.0.0.1': {
-      docker_disk_space_percent: null,
-      coreos_version: null,
-      docker_version: null,
-      errors: ['login_refused: 10.0.0.1 did not let core in'],
-      disk: null,
-      os: null,
-      docker: null,
-      load: null,
-      memory: null,
-      uptime_seconds: null,
-    } as never,
-  });
+  const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
+  isFailure(t, info, 'login_refused: 10.0.0.1 did not let core in');
 });
 
-test('no more than so many nodes are read at once, and all are read', async (t) => {
+test('more nodes than are read at once are read in turn, all of them', async (t) => {
   let running = 0;
   let most = 0;
   const shell: RemoteShell = {
@@ -230,12 +250,30 @@ test('no more than so many nodes are read at once, and all are read', async (t) 
       most = Math.max(most, ++running);
       await new Promise(setImmediate);
       running--;
-      return { stdout: '', stderr: '', truncated: false };
+      return { stdout: 'ID=coreos\n', stderr: '', truncated: false };
     },
   };
-  const nodes = Array.from({ length: 256 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
-  t.is(Object.keys(await infoOf(shell, { nodes })).length, 256);
+  const nodes = Array.from({ length: 2_000 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
+  const info = await infoOf(shell, { nodes });
+  t.deepEqual(Object.keys(info), nodes);
+  t.true(Object.values(info).every((node) => node.coreos_version === 'ID=coreos\n'));
   t.is(most, 50 * 4);
+});
+
+test('what all nodes together say is bounded; what is beyond is told as unreadable', async (t) => {
+  const text = `ID=coreos\n${'#'.repeat(64 * 1024 - 10)}`;
+  const shell: RemoteShell = {
+    run: async (_host, [program, file]) => ({
+      stdout: program === 'cat' && file === '/etc/os-release' ? text : '',
+      stderr: '',
+      truncated: false,
+    }),
+  };
+  const nodes = Array.from({ length: 600 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
+  const info = Object.values(await infoOf(shell, { nodes }));
+  t.is(info.filter((node) => node.coreos_version === text).length, 512);
+  const beyond = info.filter((node) => node.coreos_version === null);
+  t.true(beyond.every((node) => node.errors.some((error) => /^os: .*ask for less/.test(error))));
 });
 
 test('a defect in the shell is not taken for a node that is away', async (t) => {
@@ -254,22 +292,13 @@ test('a cancelled request stops', async (t) => {
   await t.throwsAsync(info, { instanceOf: ActionError, message: 'gone' });
 });
 
-test('nodes beyond the bounds are refused', async (t) => {
+test('what is no list of nodes is refused', async (t) => {
   const shell: RemoteShell = { run: () => Promise.reject(new TypeError('not to be called')) };
-  for (const nodes of [
-    [],
-    Array(257).fill('10.0.0.1'),
-    ['x y'],
-    [''],
-    [null],
-    ['10.0.0.1', 5],
-    'x',
-    ['0177.0.0.1'],
-  ]) {
+  for (const nodes of [[], 'x', { 0: '10.0.0.1' }, null]) {
     await t.throwsAsync(
       async () => infoOf(shell, { nodes }),
-      { instanceOf: ActionError },
-      JSON.stringify(nodes).slice(0, 50),
+      { instanceOf: ActionError, code: 'invalid_parameters' } as never,
+      JSON.stringify(nodes),
     );
   }
 });

@@ -233,5 +233,9 @@ test('what JSON Schema cannot say is described by its format', (t) => {
     .meta({ format: 'even' });
   t.deepEqual(field(even), { type: 'number', format: 'even' });
   t.deepEqual(field(mixed().meta({ format: 'duration' })), { format: 'duration' });
+  t.deepEqual(field(mixed().nullable().meta({ type: 'string', format: 'node' })), {
+    type: ['string', 'null'],
+    format: 'node',
+  });
   t.deepEqual(field(string().matches(/x/i).meta({ format: 'has-x' })), { type: 'string', format: 'has-x' });
 });

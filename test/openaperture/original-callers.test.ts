@@ -1,0 +1,164 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { connect } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
+import { ErlangPeer, hasErlang } from '../messaging/erlang-peer.js';
+import { eventually } from '../support/eventually.js';
+import { leftOut } from '../support/left-out.js';
+import { startMachines } from '../support/machines.js';
+import { startWorker } from '../support/worker.js';
+import { type OpenInstallation, openInstallation, ROUTING_KEY } from './open-installation.js';
+import { messageOf, ORIGINAL_REQUESTS, ORIGINAL_STRUCTS } from './original-requests.js';
+
+// The callers that exist, all the way: a record, a request with the record's id as text, the answer polled and read.
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the original callers', 'RABBITMQ_URL');
+const erlangLibraries = await librariesOfRabbitmq();
+if (erlangLibraries === undefined) leftOut('the original callers', "RabbitMQ's Erlang client");
+const SCRIPT = new URL('original-caller.escript', import.meta.url).pathname;
+const NOON = 1_714_564_800;
+
+interface Called {
+  /** What was published, in hexadecimal. */
+  published: string;
+  id: string;
+  status: string;
+  response_body: unknown;
+}
+
+/** Runs a command of the script. @returns what it printed */
+async function original(...given: readonly string[]): Promise<unknown> {
+  const { stdout } = await promisify(execFile)('escript', [SCRIPT, ...given], {
+    env: { PATH: process.env.PATH, HOME: process.env.HOME ?? '/', ERL_LIBS: erlangLibraries },
+  });
+  return JSON.parse(stdout);
+}
+
+/** An installation whose next record is 13, with a machine behind each unit, and a service. */
+async function openOriginal(t: ExecutionContext, url: string) {
+  const machines = await startMachines(
+    t,
+    ['127.0.0.1'],
+    [{ unit: 'web@1.service', message: 'hello', at: NOON }],
+  );
+  const installation = await openInstallation(t, [url]);
+  const { manager, sandbox, exchange, queue } = installation;
+  const [first, second] = sandbox.cluster.machines;
+  if (first === undefined || second === undefined) throw new Error('the sandbox has too few machines');
+  sandbox.cluster.setMachines([
+    { ...first, primaryIP: '127.0.0.1' },
+    { ...second, primaryIP: null },
+  ]);
+  manager.nextRecordId = 13;
+  const worker = await startWorker(t, { ...installation.env, ...machines.env });
+  const { port } = new URL(url);
+  const api = [manager.url, manager.oauthUrl, manager.clientId, manager.clientSecret];
+  const call = async (body: string) =>
+    (await original('call', port, exchange, `${ROUTING_KEY}.${queue}`, ...api, body)) as Called;
+  return { ...installation, worker, port, api, call };
+}
+
+/** What each action gives its original caller. */
+const ANSWERS: Record<string, (t: ExecutionContext, body: unknown, on: OpenInstallation) => void> = {
+  list_machines: (t, body, { sandbox }) => t.deepEqual(body, sandbox.cluster.machines),
+  list_units: (t, body) => {
+    const units = body as { name: string; currentState: string }[];
+    t.is(units.find(({ name }) => name === 'web@1.service')?.currentState, 'launched');
+  },
+  list_unit_states: (t, body) => {
+    const states = body as { name: string; systemdActiveState: string }[];
+    t.is(states.find(({ name }) => name === 'web@1.service')?.systemdActiveState, 'active');
+  },
+  unit_logs: (t, body) => t.regex(String(body), /^[^\n]*web\[1\]: hello\n$/),
+  node_info: (t, body) => {
+    const nodes = body as Record<string, { docker_disk_space_percent: number | null }>;
+    t.is(typeof nodes['127.0.0.1']?.docker_disk_space_percent, 'number');
+  },
+  restart_unit: (t, body) => t.regex(String(body), /^web@1\.service was restarted\./),
+};
+
+if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
+  for (const { action, body, bytes } of ORIGINAL_REQUESTS) {
+    test(`the original caller of ${action} makes a record, publishes its id as text, polls, reads and deletes`, async (t) => {
+      const on = await openOriginal(t, rabbitmqUrl);
+      const { published, id, status, response_body: response } = await on.call(body);
+      t.is(published.toLowerCase(), bytes.toString('hex'), 'the message is the one that is kept');
+      t.deepEqual([id, status], ['13', 'completed']);
+      ANSWERS[action]?.(t, response, on);
+      const calls = on.manager.callsTo(/^\/messaging\/rpc_requests/).map(({ method }) => method);
+      t.is(calls[0], 'POST');
+      t.is(calls.filter((method) => method === 'PUT').length, 1);
+      t.is(calls.at(-1), 'DELETE');
+      const [saved] = on.manager.callsTo(/^\/messaging\/rpc_requests\/13$/, 'PUT');
+      t.like(saved?.body, { queue_name: '', id: '13', status: 'completed' });
+      t.is(on.manager.records.size, 0);
+      const [ended] = on.worker.lines.filter(({ message }) => message === 'request completed');
+      t.like(ended, { request: '13', action });
+    });
+  }
+
+  test('an original caller whose request fails reads the error, and the service takes the next', async (t) => {
+    const { call, manager } = await openOriginal(t, rabbitmqUrl);
+    const unknown = await call('#{etcd_token => <<"nobody">>, action => list_machines}');
+    t.like(unknown, { id: '13', status: 'error', response_body: { code: 'cluster_not_found' } });
+    const exploding = await call('#{etcd_token => <<"sandbox">>, action => explode}');
+    t.like(exploding, { id: '14', status: 'error', response_body: { code: 'unknown_action' } });
+    t.is((await call('#{etcd_token => <<"sandbox">>, action => list_machines}')).status, 'completed');
+    t.is(manager.records.size, 0);
+  });
+
+  test('the messages that are kept are answered in their records, nil keys or none', async (t) => {
+    const { manager, exchange, queue } = await openOriginal(t, rabbitmqUrl);
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    for (const { action, bytes } of [...ORIGINAL_REQUESTS, ...ORIGINAL_STRUCTS]) {
+      const record = manager.addRecord(13);
+      channel.publish(exchange, `${ROUTING_KEY}.${queue}`, bytes, { persistent: true });
+      await eventually(`${action} is answered`, () => record.saved, { withinMs: 60_000 });
+      t.like(JSON.parse(record.saved ?? ''), { id: '13', status: 'completed', request_body: { action } });
+    }
+  });
+
+  test('an Erlang caller with a reply_to reads the envelope in atoms, and everything in it with binary keys', async (t) => {
+    const on = await openOriginal(t, rabbitmqUrl);
+    for (const { action, body } of ORIGINAL_REQUESTS) {
+      const answer = (await original('reply', on.port, on.queue, body)) as Called;
+      t.is(answer.status, 'completed');
+      ANSWERS[action]?.(t, answer.response_body, on);
+    }
+  });
+}
+
+const peer = hasErlang()
+  ? new ErlangPeer()
+  : leftOut('requests as Erlang writes them', 'escript on the PATH');
+test.after.always(() => peer?.end());
+
+for (const [form, requests] of [
+  ['as they are published', ORIGINAL_REQUESTS],
+  ['with every key', ORIGINAL_STRUCTS],
+] as const) {
+  test(`original requests, ${form}, are what Erlang makes of them, and are read as they are`, async (t) => {
+    for (const { action, body, bytes } of requests) {
+      const options = '[deterministic, {minor_version, 1}]';
+      if (peer !== undefined) {
+        t.is(await peer.compare(bytes, messageOf(body)), 'same', action);
+        const made = await peer.evaluate(`term_to_binary(${messageOf(body)}, ${options})`);
+        t.deepEqual(made, bytes, action);
+      }
+      const read = new ErlangCodec().decode(bytes);
+      t.like(read, { queue_name: '', id: '13', status: 'not_started', request_body: { action } });
+    }
+  });
+}
+
+/** Where Debian puts RabbitMQ's Erlang client, and what comes with it. */
+async function librariesOfRabbitmq(): Promise<string | undefined> {
+  const lib = '/usr/lib/rabbitmq/lib';
+  if (!existsSync(lib)) return undefined;
+  const server = (await readdir(lib)).find((name) => name.startsWith('rabbitmq_server-'));
+  return server === undefined ? undefined : `${lib}/${server}/plugins`;
+}
