@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { type InferType, number, object, string, ValidationError } from 'yup';
+import { COLUMN_CHARACTERS, fitsColumn } from './openaperture/columns.js';
 import type { InstallationSettings } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 
@@ -54,7 +55,7 @@ const SETTINGS = object({
   BROKER_ID: count(1, Number.MAX_SAFE_INTEGER).meta({
     about: 'The broker of the installation that is served.',
   }),
-  MODULE_TYPE: text().max(255).default('fleet_manager').meta({ about: 'What this instance registers as.' }),
+  MODULE_TYPE: text().default('fleet_manager').meta({ about: 'What this instance registers as.' }),
   QUEUE_NAME: text()
     .matches(
       /^(?!amq\.)[^\s]{1,200}$/,
@@ -275,6 +276,10 @@ function dependentDefaults(environment: string): {
   };
 }
 
+function hostnameOf({ HOSTNAME, NODE_ENV }: Settings): string {
+  return HOSTNAME ?? dependentDefaults(NODE_ENV).HOSTNAME;
+}
+
 function shown(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
@@ -392,6 +397,15 @@ function contradictions(settings: Settings, faulty: ReadonlySet<unknown>): strin
     problems.push(
       `an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`,
     );
+  }
+  if (settings.MANAGER_URL !== undefined) {
+    const names = { HOSTNAME: hostnameOf(settings), MODULE_TYPE: settings.MODULE_TYPE };
+    for (const [name, value] of Object.entries(names)) {
+      if (!fitsColumn(value))
+        problems.push(
+          `${name} must be at most ${COLUMN_CHARACTERS} printable ASCII characters: OpenAperture keeps no others of a module`,
+        );
+    }
   }
   const unused = OF_TLS.filter((name) => settings[name] !== undefined);
   if (settings.MANAGER_URL !== undefined && unused.length > 0) {
@@ -523,7 +537,7 @@ function configurationOf(
     maxAnswerBytes: settings.MAX_ANSWER_BYTES,
     shutdownGraceMs: settings.SHUTDOWN_GRACE_SECONDS * 1_000,
     log: { level, format: settings.LOG_FORMAT ?? standard.LOG_FORMAT },
-    hostname: settings.HOSTNAME ?? standard.HOSTNAME,
+    hostname: hostnameOf(settings),
   };
 }
 

@@ -451,6 +451,19 @@ test('the settings of an OpenAperture installation are read, in production too',
   t.is(serving(INSTALLATION).amqp, undefined);
 });
 
+test('in an installation, the names of a module fit the columns of the Manager', (t) => {
+  for (const name of ['HOSTNAME', 'MODULE_TYPE']) {
+    t.notThrows(() => serving({ ...INSTALLATION, [name]: 'x'.repeat(255) }));
+    for (const value of ['x'.repeat(256), 'büro', 'Łódź', 'a\u0007b']) {
+      const problems = problemsOf(t, () => serving({ ...INSTALLATION, [name]: value }));
+      t.deepEqual(problems, [
+        `${name} must be at most 255 printable ASCII characters: OpenAperture keeps no others of a module`,
+      ]);
+    }
+  }
+  t.is(serving({ AMQP_URL: 'amqp://host', HOSTNAME: 'büro' }).hostname, 'büro');
+});
+
 test('an installation that is set half is refused with the names of what is missing', (t) => {
   const names = Object.keys(INSTALLATION);
   for (const missing of [...names.map((name) => [name]), names.slice(1), names.slice(0, 3)]) {

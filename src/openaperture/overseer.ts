@@ -12,9 +12,9 @@ export interface OverseerOptions {
   manager: Pick<ManagerClient, 'registerModule'>;
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
-  /** Names this instance among the modules of its exchange. */
+  /** Names this instance among the modules of its exchange; must fit a column of the Manager, see `fitsColumn`. */
   hostname: string;
-  /** `MODULE_TYPE` */
+  /** `MODULE_TYPE`; must fit a column too. */
   moduleType: string;
   /** Publishes to a queue of the exchange; is to give up when the signal is aborted. */
   publish: (queueName: string, body: Buffer, signal: AbortSignal) => Promise<unknown>;
@@ -102,7 +102,7 @@ export class Overseer {
       abort(new Error(`the broker has not taken it within ${timeoutMs} ms`)),
     );
     try {
-      const term = heartbeatTerm({ hostname, moduleType, work, now: clock.now() });
+      const term = heartbeatTerm({ hostname, moduleType, work });
       await untilAborted(publish(QUEUE, term, signal), signal);
       this.#unheard.over();
     } catch (error) {

@@ -2,7 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { type ChannelModel, connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient } from '../../src/client/client.js';
+import { describeActions, type Service, startService } from '../../src/composition.js';
+import { readConfiguration } from '../../src/configuration.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
+import { eventually } from '../support/eventually.js';
+import { FastClock } from '../support/fast-clock.js';
+import { logLines } from '../support/log-lines.js';
 import { StandInManager } from '../support/stand-in-manager.js';
 
 export const EXCHANGE_ID = 7;
@@ -71,6 +76,23 @@ export async function openInstallation(
   });
   t.teardown(async () => client.close());
   return { manager, sandbox, queue, exchange, env, client };
+}
+
+/** The service in this process, for which time passes ten times as fast. */
+export async function startFast(
+  t: ExecutionContext,
+  env: Record<string, string>,
+): Promise<{ service: Service; logs: ReturnType<typeof logLines> }> {
+  const logs = logLines();
+  const configuration = readConfiguration({ env: { HTTP_PORT: 'off', ...env }, directory: '/nonexistent' });
+  // So that the plugins are at hand: the time that their import may take passes ten times as fast, too.
+  await describeActions(configuration);
+  const service = await startService({ configuration, log: logs.log, clock: new FastClock() });
+  let stopped: Promise<boolean> | undefined;
+  const stop = async () => (stopped ??= service.stop());
+  t.teardown(stop);
+  await eventually('it takes requests', () => service.notReady().length === 0);
+  return { service: { ...service, stop }, logs };
 }
 
 /** On an installation, exchange, queues and bindings are there beforehand. */

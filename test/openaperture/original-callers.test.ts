@@ -10,7 +10,14 @@ import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
 import { startMachines } from '../support/machines.js';
 import { startWorker } from '../support/worker.js';
-import { type OpenInstallation, openInstallation, ROUTING_KEY } from './open-installation.js';
+import type { StandInManager } from '../support/stand-in-manager.js';
+import {
+  EXCHANGE_ID,
+  type OpenInstallation,
+  openInstallation,
+  ROUTING_KEY,
+  startFast,
+} from './open-installation.js';
 import { messageOf, ORIGINAL_REQUESTS, ORIGINAL_STRUCTS } from './original-requests.js';
 
 // The callers that exist, all the way: a record, a request with the record's id as text, the answer polled and read.
@@ -54,10 +61,14 @@ async function openOriginal(t: ExecutionContext, url: string) {
   manager.nextRecordId = 13;
   const worker = await startWorker(t, { ...installation.env, ...machines.env });
   const { port } = new URL(url);
-  const api = [manager.url, manager.oauthUrl, manager.clientId, manager.clientSecret];
   const call = async (body: string) =>
-    (await original('call', port, exchange, `${ROUTING_KEY}.${queue}`, ...api, body)) as Called;
-  return { ...installation, worker, port, api, call };
+    (await original('call', port, exchange, `${ROUTING_KEY}.${queue}`, ...apiOf(manager), body)) as Called;
+  return { ...installation, worker, port, call };
+}
+
+/** Where the Manager is, and what opens it. */
+function apiOf({ url, oauthUrl, clientId, clientSecret }: StandInManager): string[] {
+  return [url, oauthUrl, clientId, clientSecret];
 }
 
 /** What each action gives its original caller. */
@@ -120,6 +131,36 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
       await eventually(`${action} is answered`, () => record.saved, { withinMs: 60_000 });
       t.like(JSON.parse(record.saved ?? ''), { id: '13', status: 'completed', request_body: { action } });
     }
+  });
+
+  test('the Overseer passes on the heartbeat of a module with 20 requests under way, and it stays in the list', async (t) => {
+    const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
+    t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
+    await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
+    const call = { cluster: sandbox.token, timeoutMs: 300_000 };
+    const calls = Array.from({ length: 20 }, async () => client.call('list_machines', call).catch(() => {}));
+    await eventually('it has registered', () => manager.modules.length === 1, { withinMs: 60_000 });
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const heartbeat = async () => {
+      const message = await channel.get(`${queue}_system_modules`, { noAck: true });
+      return message !== false && message.content.includes('20 requests run') ? message.content : undefined;
+    };
+    const beat = await eventually('a heartbeat with all of them', heartbeat, { withinMs: 60_000 });
+    const { queue: passedOn } = await channel.assertQueue('', { autoDelete: true });
+    t.teardown(async () => channel.deleteQueue(passedOn));
+    channel.sendToQueue(passedOn, beat);
+    const { port } = new URL(rabbitmqUrl);
+    const answer = await original('overseer', port, passedOn, ...apiOf(manager), String(EXCHANGE_ID));
+    t.deepEqual(answer, { status: 201 });
+    const [module] = manager.modules;
+    t.like(module, { hostname: 'test-instance', type: 'fleet_manager', status: 'active' });
+    const workload = module?.workload as { description: string }[];
+    t.is(workload[0]?.description, '20 requests run');
+    t.true(workload.length >= 4, JSON.stringify(workload));
+    await client.close();
+    await Promise.all(calls);
   });
 
   test('an Erlang caller with a reply_to reads the envelope in atoms, and everything in it with binary keys', async (t) => {

@@ -1,4 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
 import type { PublishOutcome } from '../../src/messaging/publisher.js';
 import { Installation } from '../../src/openaperture/installation.js';
 import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
@@ -106,27 +108,53 @@ test('a heartbeat goes out every 30 seconds', async (t) => {
   await overseer.stop();
 });
 
-test('a heartbeat shows what is running, as a term that Erlang reads with the atoms in place', async (t) => {
+test('a heartbeat shows how many requests run and which, the oldest first, as a term that Erlang reads', async (t) => {
   const { start, overseer, beats, work, clock } = await openOverseer(t);
   await start();
   work.push(
-    { id: '42', action: 'restart_unit', cluster: 'ab12cd34ef', sinceMs: 5_000 },
-    { id: 'é', action: 'node_info', sinceMs: 0 },
+    { id: 'é"\\\n', action: 'node_info', sinceMs: 999 },
+    { id: '42', action: 'restart_unit', cluster: 'ab12cd34ef', sinceMs: 5_999 },
   );
   clock.advance(30_000);
   await eventually('it beats', () => beats.length === 1);
-  const now = Math.floor(clock.now() / 1_000);
   await isTerm(
     t,
     beats[0]?.body,
     `#{event_type => status, status => active, hostname => <<"host-1">>, type => fleet_manager,
        workload => [
-         #{description => <<"restart_unit on cluster ab12cd34ef, request 42">>, action => <<"restart_unit">>,
-           cluster => <<"ab12cd34ef">>, since => ${now - 5}},
-         #{description => <<"node_info, request ", 195, 169>>, action => <<"node_info">>, cluster => nil,
-           since => ${now}}]}`,
+         #{description => <<"2 requests run">>},
+         #{description => <<"restart_unit on ab12cd34ef for 5 s, request 42">>},
+         #{description => <<"node_info for 0 s, request ?\\"\\\\?">>}]}`,
   );
   await overseer.stop();
+});
+
+test('whatever runs, the workload fits the column of the Manager, and a busy module stays in its list', async (t) => {
+  const { manager, client, calm } = await openOverseer(t);
+  const anyWork = fc.record({
+    id: fc.oneof(fc.string({ unit: 'grapheme', maxLength: 128 }), fc.nat().map(String)),
+    action: fc.stringMatching(/^[a-z][a-z_]{0,63}$/),
+    cluster: fc.option(fc.stringMatching(/^[0-9a-f]{10}$/), { nil: undefined }),
+    sinceMs: fc.nat({ max: 300_000 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(anyWork, { minLength: 1, maxLength: 60 }), async (work) => {
+      const beat = heartbeatTerm({ hostname: 'host-1', moduleType: 'fleet_manager', work });
+      const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
+      // As the Overseer passes it on.
+      const registration = { hostname: 'host-1', type: 'fleet_manager', status: 'active', workload } as const;
+      await client.registerModule(7, registration, { ...calm, tries: 1 } as never);
+      t.deepEqual(manager.modules, [{ exchange: '7', ...registration }]);
+      const [count, ...entries] = workload.map(({ description }) => description);
+      t.is(count, work.length === 1 ? '1 request runs' : `${work.length} requests run`);
+      t.true(entries.length >= Math.min(3, work.length), JSON.stringify(workload));
+      for (const entry of entries) t.regex(entry, /^[\x20-\x7e]{1,48}$/);
+      const oldest = work.toSorted((a, b) => b.sinceMs - a.sinceMs);
+      for (const [index, entry] of entries.entries())
+        t.true(entry.startsWith((oldest[index]?.action ?? '').slice(0, 45)), entry);
+    }),
+    { numRuns: 50 },
+  );
 });
 
 test('the last heartbeat has an empty workload', async (t) => {
@@ -236,7 +264,7 @@ test('it can be stopped while it is not registered', async (t) => {
 });
 
 test('a type that is no atom is refused', (t) => {
-  t.throws(() => heartbeatTerm({ hostname: 'a', moduleType: 'x'.repeat(256), work: [], now: 0 }), {
+  t.throws(() => heartbeatTerm({ hostname: 'a', moduleType: 'x'.repeat(256), work: [] }), {
     instanceOf: RangeError,
   });
 });
