@@ -131,6 +131,11 @@ const SETTINGS = object({
   MAX_ANSWER_BYTES: count(1_024, 128 * WHOLE_MEGABYTE)
     .default(16 * WHOLE_MEGABYTE)
     .meta({ about: 'The largest answer that is sent.' }),
+  MAX_RECORD_BYTES: count(1_024, 128 * WHOLE_MEGABYTE)
+    .default(7_500_000)
+    .meta({
+      about: "The largest answer that is saved in one of the Manager's records; it reads 8,000,000 bytes.",
+    }),
   SHUTDOWN_GRACE_SECONDS: count(0, 3_600)
     .default(20)
     .meta({ about: 'How long running requests may take to end at shutdown.' }),
@@ -457,10 +462,12 @@ function installationOf(settings: Settings): InstallationSettings | undefined {
     EXCHANGE_ID: exchangeId,
     BROKER_ID: brokerId,
     MODULE_TYPE: moduleType,
+    MAX_RECORD_BYTES: maxRecordBytes,
   } = settings;
   if (managerUrl === undefined || url === undefined || clientId === undefined) return undefined;
   if (clientSecret === undefined || exchangeId === undefined || brokerId === undefined) return undefined;
-  return { managerUrl, oauth: { url, clientId, clientSecret }, exchangeId, brokerId, moduleType };
+  const oauth = { url, clientId, clientSecret };
+  return { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes };
 }
 
 /** What keeps the service, though not a caller, from running with these settings. */

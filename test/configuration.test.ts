@@ -442,12 +442,14 @@ test('the settings of an OpenAperture installation are read, in production too',
     exchangeId: 7,
     brokerId: 3,
     moduleType: 'fleet_manager',
+    maxRecordBytes: 7_500_000,
   };
   t.deepEqual(serving({ ...INSTALLATION, NODE_ENV: 'production' }).openaperture, expected);
   t.is(
     serving({ ...INSTALLATION, MODULE_TYPE: 'fleet_manager_2' }).openaperture?.moduleType,
     'fleet_manager_2',
   );
+  t.is(serving({ ...INSTALLATION, MAX_RECORD_BYTES: '1000000' }).openaperture?.maxRecordBytes, 1_000_000);
   t.is(serving(INSTALLATION).amqp, undefined);
 });
 

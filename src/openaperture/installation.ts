@@ -17,6 +17,8 @@ export interface InstallationSettings {
   exchangeId: ManagerId;
   brokerId: ManagerId;
   moduleType: string;
+  /** The largest answer that is saved in a record, in bytes. */
+  maxRecordBytes: number;
 }
 
 interface Parts {

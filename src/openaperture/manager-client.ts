@@ -73,7 +73,8 @@ interface Call {
   method: 'GET' | 'PUT' | 'POST' | 'DELETE';
   /** Below the base URL. */
   path: string;
-  body?: object;
+  /** JSON. */
+  body?: string;
   /** Whether doing it twice is as good as once. */
   repeatable: boolean;
 }
@@ -142,16 +143,22 @@ export class ManagerClient {
    * @param envelope the request as it will stand in its message, without an id
    */
   async createRecord(envelope: object, options: Cancellable): Promise<ManagerId> {
-    const call: Call = { method: 'POST', path: 'messaging/rpc_requests', body: envelope, repeatable: false };
+    const call: Call = {
+      method: 'POST',
+      path: 'messaging/rpc_requests',
+      body: stringifyExactly(envelope),
+      repeatable: false,
+    };
     const { headers } = await this.#call(call, options);
     return this.#understood(call, () => idOfLocation(headers.get('location')));
   }
 
   /**
    * Saves an answer into its request's record.
+   * @param envelope the answer's envelope as JSON
    * @returns false: the record is gone
    */
-  async saveRecord(id: ManagerId, envelope: object, options: Tried): Promise<boolean> {
+  async saveRecord(id: ManagerId, envelope: string, options: Tried): Promise<boolean> {
     const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
     const saved = this.#call(call, options).then(({ text }) => {
       this.#understood(call, () => readNothing(text));
@@ -173,13 +180,15 @@ export class ManagerClient {
     options: Cancellable,
   ): Promise<void> {
     const path = `messaging/exchanges/${exchangeId}/modules`;
-    await this.#call({ method: 'POST', path, body: registration, repeatable: true }, options);
+    const body = stringifyExactly(registration);
+    await this.#call({ method: 'POST', path, body, repeatable: true }, options);
   }
 
   /** @returns `known`: the Manager had the same event within the last hour */
   async sendSystemEvent(event: SystemEvent, options: Cancellable): Promise<'created' | 'known'> {
     try {
-      await this.#call({ method: 'POST', path: 'system_events', body: event, repeatable: false }, options);
+      const body = stringifyExactly(event);
+      await this.#call({ method: 'POST', path: 'system_events', body, repeatable: false }, options);
       return 'created';
     } catch (error) {
       if (error instanceof ManagerError && error.status === 409) return 'known';
@@ -214,11 +223,10 @@ export class ManagerClient {
 
   async #call(call: Call, { signal: callerSignal, tries = TRIES }: Tried): Promise<JsonResponse> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
-    const body = call.body === undefined ? undefined : stringifyExactly(call.body);
     try {
       for (let tried = 1; ; tried++) {
         try {
-          return await this.#once(call, body, signal);
+          return await this.#once(call, signal);
         } catch (error) {
           if (!(error instanceof ManagerError) || signal.aborted) throw error;
           if (tried >= tries || !error.passing || !(call.repeatable || error.notSent)) throw error;
@@ -230,17 +238,16 @@ export class ManagerClient {
     }
   }
 
-  async #once(call: Call, body: string | undefined, signal: AbortSignal): Promise<JsonResponse> {
+  async #once(call: Call, signal: AbortSignal): Promise<JsonResponse> {
     const token = await this.#token.get(signal);
-    const first = await this.#send(call, body, token, signal);
+    const first = await this.#send(call, token, signal);
     if (first.status !== 401) return this.#succeeded(call, first, token);
     const another = await this.#token.instead(token, signal);
-    return this.#succeeded(call, await this.#send(call, body, another, signal), another);
+    return this.#succeeded(call, await this.#send(call, another, signal), another);
   }
 
   async #send(
-    { method, path, repeatable }: Call,
-    body: string | undefined,
+    { method, path, body, repeatable }: Call,
     token: string,
     signal: AbortSignal,
   ): Promise<JsonResponse> {
@@ -261,7 +268,7 @@ export class ManagerClient {
       throw new ManagerError(
         cause.tooLarge ? 'invalid_answer' : 'unreachable',
         `The Manager at ${this.#host} gives no answer to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
-        { notSent: cause.notSent, cause },
+        { notSent: cause.notSent, cut: cause.cut && body !== undefined, cause },
       );
     }
   }

@@ -1,3 +1,4 @@
+import { stringifyExactly } from '../exact-json.js';
 import { LastingFault } from '../logging.js';
 import type { Envelope } from '../messaging/envelope.js';
 import type { EncodedAnswer, ReplyChannel } from '../messaging/reply-channel.js';
@@ -11,6 +12,8 @@ export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
   /** `EXCHANGE_ID`, which is asked for to learn whether the Manager works. */
   exchangeId: ManagerId;
+  /** `MAX_RECORD_BYTES`: the largest answer that is saved, as JSON with its envelope. */
+  maxRecordBytes: number;
   /** Called when answers begin to wait for the Manager: nothing more is to be taken on. */
   pause: () => void;
   /** Called when none waits any more. */
@@ -22,6 +25,13 @@ export interface RecordReplyChannelOptions {
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
 /** A Manager that works, but has failed on one answer for so long, will not take it any more. */
 const STUCK_MS = 10 * 60_000;
+/** What is smaller than this was not refused for its size when the connection was cut. */
+const LARGE_BYTES = 64 * 1024;
+
+/** The Manager does not take an answer of this size. */
+class TooLarge extends Error {
+  override readonly name = 'TooLarge';
+}
 
 /** An answer on its way. */
 interface Sending {
@@ -61,7 +71,13 @@ export class RecordReplyChannel implements ReplyChannel {
       const refusal = await this.#deliver(sending, envelope, signal);
       if (refusal === undefined) return;
       log.error('answer replaced: the Manager does not take it', { reason: refusal.message });
-      const again = await this.#deliver(sending, refusedEnvelope(envelope, refusal), signal);
+      let instead = refusedEnvelope(envelope, refusal);
+      let again = await this.#deliver(sending, instead, signal);
+      // The request that it carries back may be what is too large.
+      if (isTooLarge(again)) {
+        instead = { ...instead, request_body: {} };
+        again = await this.#deliver(sending, instead, signal);
+      }
       if (again !== undefined)
         log.error('answer dropped: the Manager does not take it', { reason: again.message });
     } finally {
@@ -74,14 +90,28 @@ export class RecordReplyChannel implements ReplyChannel {
    * @returns why the Manager will never take it
    */
   async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Error | undefined> {
+    let json: string;
+    try {
+      json = stringifyExactly(envelope);
+    } catch (error) {
+      return asError(error);
+    }
+    const { maxRecordBytes } = this.#options;
+    const bytes = Buffer.byteLength(json);
+    if (bytes > maxRecordBytes)
+      return new TooLarge(`it has ${bytes} bytes, and MAX_RECORD_BYTES is ${maxRecordBytes}`);
+    let cuts = 0;
     for (let failed = 1; ; failed++) {
       try {
-        await this.#save(sending, envelope, signal);
+        await this.#save(sending, json, signal);
         return undefined;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        if (!(error instanceof ManagerError) || !error.temporary)
-          return error instanceof Error ? error : new Error(String(error));
+        if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
+        cuts = error.cut ? cuts + 1 : 0;
+        // The Manager gave the record just before, both times: it is this answer that it does not read to its end.
+        if (cuts === 2 && bytes > LARGE_BYTES)
+          return new TooLarge(`it has ${bytes} bytes, and the connection was cut twice: ${error.message}`);
         // The first failure may be that of a connection which the Manager closed in this very moment.
         const lasts = failed > 1 || error.retryAfterMs > 0;
         if (lasts && (await this.#givesUp(sending, error, signal))) return error;
@@ -91,13 +121,13 @@ export class RecordReplyChannel implements ReplyChannel {
     }
   }
 
-  async #save({ id, log }: Sending, envelope: object, signal: AbortSignal): Promise<void> {
+  async #save({ id, log }: Sending, json: string, signal: AbortSignal): Promise<void> {
     const { manager } = this.#options;
     // Tried again here, where it is seen at once that the Manager is away.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
     if (state === 'answered') return log.info('answer dropped: the record of its request has one already');
-    const saved = state === 'open' && (await manager.saveRecord(id, envelope, once));
+    const saved = state === 'open' && (await manager.saveRecord(id, json, once));
     if (!saved) log.info('answer dropped: the record of its request is gone');
   }
 
@@ -142,12 +172,19 @@ export class RecordReplyChannel implements ReplyChannel {
 
 /** What the caller gets in place of an answer that the Manager will not keep. */
 function refusedEnvelope(envelope: object, refusal: Error): object {
-  const tooLarge = refusal instanceof ManagerError && refusal.status === 413;
   return {
     ...envelope,
     status: 'error',
-    response_body: tooLarge
+    response_body: isTooLarge(refusal)
       ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
       : { errors: ['The Manager refuses to keep the answer'], code: 'internal' },
   };
+}
+
+function isTooLarge(refusal: Error | undefined): boolean {
+  return refusal instanceof TooLarge || (refusal instanceof ManagerError && refusal.status === 413);
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }

@@ -22,6 +22,7 @@ interface Options {
   /** How long one HTTP call may take. */
   timeoutMs?: number;
   tokenSeconds?: number;
+  oversize?: 'answered' | 'cut';
   secret?: string;
   clientId?: string;
 }
@@ -31,7 +32,8 @@ export async function openManager(t: ExecutionContext, options: Options = {}): P
   // A try that fails where none should waits forever, for time that stands still.
   t.timeout(90_000);
   const clock = new ManualClock();
-  const manager = await StandInManager.start(t, { clock, tokenSeconds: options.tokenSeconds });
+  const { tokenSeconds, oversize } = options;
+  const manager = await StandInManager.start(t, { clock, tokenSeconds, oversize });
   const client = new ManagerClient({
     url: manager.url,
     oauth: {

@@ -206,6 +206,7 @@ test('heartbeats that no queue takes are failures, which say what is missing, on
       exchangeId: 7,
       brokerId: 3,
       moduleType: 'fleet_manager',
+      maxRecordBytes: 7_500_000,
     },
     { hostname: 'host-1', clock, log: logs.log },
   );

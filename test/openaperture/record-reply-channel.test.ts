@@ -30,7 +30,12 @@ function answerOf(id: number | bigint, body: unknown = [{ name: 'a.service' }]):
   };
 }
 
-async function openChannel(t: ExecutionContext, options: Parameters<typeof openManager>[1] = {}) {
+type ChannelOptions = NonNullable<Parameters<typeof openManager>[1]> & { maxRecordBytes?: number };
+
+async function openChannel(
+  t: ExecutionContext,
+  { maxRecordBytes = 7_500_000, ...options }: ChannelOptions = {},
+) {
   const opened = await openManager(t, options);
   const { client, clock, logs, manager } = opened;
   manager.addExchange(7);
@@ -39,6 +44,7 @@ async function openChannel(t: ExecutionContext, options: Parameters<typeof openM
   const channel = new RecordReplyChannel({
     manager: client,
     exchangeId: 7,
+    maxRecordBytes,
     pause: () => told.push('pause'),
     resume: () => told.push('resume'),
     clock,
@@ -195,6 +201,7 @@ test('a Manager that is away is seen to be within two seconds, and at once when 
 const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
   ['500', { status: 500, path: /^\/messaging/ }],
   ['502 to the saving alone', { status: 502, path: RECORD, method: 'PUT' }],
+  ['a cut connection to the saving of what is not large', { path: RECORD, method: 'PUT' }],
   ['429', { status: 429, path: RECORD }],
   ['a cut connection', { path: RECORD }],
   ['401 to every token', { status: 401, path: RECORD }],
@@ -269,12 +276,59 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
   t.deepEqual(told, []);
 });
 
-test('an answer that is larger than the Manager takes is replaced by an error that says so', async (t) => {
-  const { manager, send } = await openChannel(t);
+for (const oversize of ['answered', 'cut'] as const) {
+  test(`an answer of more bytes than the Manager reads is replaced within seconds, when that is ${oversize}, and pauses nobody`, async (t) => {
+    const opened = await openChannel(t, { oversize, maxRecordBytes: 100_000_000 });
+    const { manager, send, told, logs, clock, passing } = opened;
+    manager.addRecord(5);
+    const begun = clock.now();
+    await passing(send(5, answerOf(5, 'x'.repeat(8_000_000))), 100);
+    t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
+    t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
+    t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
+    t.deepEqual(told, []);
+    t.like(logs.lines.at(-1), { level: 'error', message: 'answer replaced: the Manager does not take it' });
+  });
+}
+
+test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one of so many is saved', async (t) => {
+  const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
+  const rest = JSON.stringify(answerOf(5, '').envelope).length;
   manager.addRecord(5);
-  manager.fail({ status: 413, method: 'PUT', times: 1 });
-  await send(5);
-  t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
+  await send(5, answerOf(5, `é${'x'.repeat(2_000 - rest - 2)}`));
+  t.is(manager.records.get('5')?.status, 'completed');
+  manager.addRecord(6);
+  await send(6, answerOf(6, `é${'x'.repeat(2_000 - rest - 1)}`));
+  t.like(manager.records.get('6'), { status: 'error', responseBody: { code: 'answer_too_large' } });
+  t.is(manager.callsTo(RECORD, 'PUT').length, 2);
+  t.regex(String(logs.lines.at(-1)?.reason), /^it has 2001 bytes, and MAX_RECORD_BYTES is 2000$/);
+});
+
+test('a request that is too large to be carried back is left out of the error', async (t) => {
+  const { manager, send } = await openChannel(t, { maxRecordBytes: 2_000 });
+  manager.addRecord(5);
+  const answer = answerOf(5);
+  answer.envelope.request_body = { action: 'list_units', action_parameters: 'x'.repeat(2_000) };
+  await send(5, answer);
+  t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
+  t.deepEqual(manager.records.get('5')?.requestBody, {});
+});
+
+test('a large answer is kept when its connection is cut, unless it is so again at once', async (t) => {
+  const { manager, send, clock, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  const end = manager.fail({ path: RECORD, method: 'PUT', times: 1 });
+  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  await until('it is cut', () => manager.callsTo(RECORD, 'PUT').length === 1, 1);
+  await manager.down();
+  const begun = clock.now();
+  await until('the Manager is away for a while', () => clock.now() - begun > 30_000);
+  end();
+  manager.fail({ path: RECORD, method: 'PUT', times: 1 });
+  await manager.up();
+  await passing(sent);
+  t.is(manager.callsTo(RECORD, 'PUT').length, 3);
+  t.is(manager.records.get('5')?.status, 'completed');
 });
 
 test('an answer that cannot be written as JSON is replaced by an error', async (t) => {
