@@ -53,7 +53,10 @@ export const ERROR_CODES = {
   timeout: service(504, 'The deadline passed: a read was stopped, a change had not begun.', true),
   cancelled: service(503, 'The work was stopped before it was done, most often by a shutdown.', true),
   outcome_unknown: service(500, 'A change may or may not have been made; look before trying again.'),
-  answer_too_large: service(500, 'The answer is larger than this service sends, or than the Manager keeps; ask for less.'),
+  answer_too_large: service(
+    500,
+    'The answer is larger than this service sends, or than the Manager keeps; ask for less.',
+  ),
   internal: service(500, 'An unforeseen fault; the log of the service has the reason under the request id.'),
 } as const satisfies Record<string, ErrorCodeInfo>;
 

@@ -81,9 +81,14 @@ function program(done: (code: number) => void): Command {
       'check configuration, plugins, Manager, broker, discovery and SSH, and say what to do about what fails',
     )
     .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
+    .option(
+      '--round-trip',
+      'in an OpenAperture installation, make one request through its Manager too: a record, a read that expires, its answer',
+    )
     .addHelpText(
       'after',
-      '\nNothing is changed. Each check takes 10 s at most. Exit code 0: nothing has failed; 1: something has.',
+      '\nNothing is changed or sent, but for the request of --round-trip, whose record is deleted again. Each check takes 10 s\n' +
+        'at most, waiting for that answer 30 s. Exit code 0: nothing has failed; 1: something has.',
     )
     .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
   return command;

@@ -1,13 +1,12 @@
 import { Publisher } from '../messaging/publisher.js';
 import { jsonCodec } from '../messaging/codec/json.js';
-import { atom, atomKeys } from '../messaging/codec/erlang-atom.js';
-import { encodeTerm } from '../messaging/codec/erlang-encode.js';
 import { MissingExchange, requireExchange } from '../messaging/queues.js';
 import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
 import { ManagerError } from '../openaperture/manager-error.js';
 import { RecordCaller } from '../openaperture/record-caller.js';
+import { requestTerm } from '../openaperture/request-term.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
 import { type LinkedSignal, linkSignals } from '../linked-signal.js';
 import type { Clock } from '../plugin.js';
@@ -189,21 +188,10 @@ export class ManagerRoute implements Route {
 
   /** @throws FleetManagerError `invalid_request` */
   #encoded(id: ManagerId, { action, options }: Call): Buffer {
-    const envelope = { queue_name: '', id, status: 'not_started', response_body: null };
     const body = requestBodyOf(action, options);
-    if (this.#encoding === 'json')
-      return encoded(() => jsonCodec.encode({ ...envelope, request_body: body }));
-    // As Elixir's RpcRequest is: every key and every enumerated value is an atom.
-    return encoded(() => {
-      const parameters = options.parameters === undefined ? null : atomKeys(options.parameters);
-      return encodeTerm(
-        atomKeys({
-          ...envelope,
-          status: atom('not_started'),
-          request_body: atomKeys({ ...body, action: atom(action), action_parameters: parameters }),
-        }),
-      );
-    });
+    if (this.#encoding === 'erlang') return encoded(() => requestTerm(id, body));
+    const envelope = { queue_name: '', id, status: 'not_started', request_body: body, response_body: null };
+    return encoded(() => jsonCodec.encode(envelope));
   }
 
   #late(call: Call, timeoutMs: number): FleetManagerError {

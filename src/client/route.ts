@@ -1,4 +1,5 @@
 import { type ErrorCodeInfo, errorCodeInfo } from '../action-error.js';
+import type { RequestBody } from '../openaperture/request-term.js';
 import { OWN_READS } from './known-actions.js';
 
 export interface CallOptions {
@@ -86,7 +87,7 @@ export function encoded(encode: () => Buffer): Buffer {
 }
 
 /** The `request_body` of a call. */
-export function requestBodyOf(action: string, { cluster, parameters }: CallOptions): Record<string, unknown> {
+export function requestBodyOf(action: string, { cluster, parameters }: CallOptions): RequestBody {
   return {
     ...(cluster !== undefined && { etcd_token: cluster }),
     action,

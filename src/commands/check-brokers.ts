@@ -38,15 +38,12 @@ export async function checkBrokers(
 }
 
 async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): Promise<Finding> {
-  const { limitMs, tls, settings } = options;
+  const { limitMs, settings } = options;
   const finding = await within(
     limitMs,
-    (error) => remedyOf(error, settings),
+    (error) => brokerRemedy(error, settings),
     async (signal) => {
-      const live = new LiveConnection(
-        await connect(broker.url, { ...tls, ...brokerLogin(broker.url), noDelay: true, signal }),
-        broker,
-      );
+      const live = await openBroker(broker, options, signal);
       try {
         return await lookAt(live, broker, options);
       } catch (error) {
@@ -59,6 +56,16 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
   );
   const [first = '', ...more] = finding.lines;
   return { ...finding, lines: [`${withoutCredentials(broker.url)}: ${first}`, ...more] };
+}
+
+/** Connects to a broker. */
+export async function openBroker(
+  broker: BrokerToCheck,
+  { tls }: Pick<BrokerCheckOptions, 'tls'>,
+  signal: AbortSignal,
+): Promise<LiveConnection> {
+  const login = { ...tls, ...brokerLogin(broker.url), noDelay: true, signal };
+  return new LiveConnection(await connect(broker.url, login), broker);
 }
 
 async function lookAt(
@@ -93,7 +100,7 @@ async function lookAt(
   if (route !== undefined) {
     lines.push(
       `not checked, since AMQP cannot tell: whether the exchange passes on ${route} to the queue`,
-      '-> look for it in what `rabbitmqctl list_bindings` prints',
+      '-> try it with --round-trip, or look for it in what `rabbitmqctl list_bindings` prints',
     );
   }
   return ok(...lines);
@@ -107,7 +114,8 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
   });
 }
 
-function remedyOf(error: unknown, settings: string): string {
+/** What to do about a broker that does not let this service in. */
+export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
   if (/RESOURCE[_-]LOCKED/.test(reason))
     return 'another connection has that queue for itself: check QUEUE_NAME';

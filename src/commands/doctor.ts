@@ -15,44 +15,50 @@ import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
 import type { EtcdResolver } from '../plugin.js';
 import { UnknownActionError } from '../runtime/plugin-loader.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { counted, failed, type Finding, listed, ok, shownFinding, skipped, within } from './finding.js';
+import { systemClock } from '../system-clock.js';
 import { UsageError } from './usage-error.js';
 
 export interface DoctorOptions {
   /** An etcd token, or a cluster's name in `CLUSTERS_FILE`. */
   cluster?: string;
+  /** Whether to make one request through the Manager too, as OpenAperture's callers do. */
+  roundTrip?: boolean;
   /** How long each check may take; 10 s by default. */
   limitMs?: number;
+  /** How long to wait for the answer of the round trip; 30 s by default, as OpenAperture's callers do. */
+  answerMs?: number;
   /** Standard output by default. */
   print?: (text: string) => void;
 }
 
 type Checked = [name: string, finding: Finding];
 
+type Asked = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<DoctorOptions, 'cluster'>;
+
 /**
  * Checks, in order, everything that the service needs, and says in plain words what is wrong and what to do. Nothing
- * is changed, sent to a queue, or logged in to.
+ * is changed, sent to a queue, or logged in to, but for the one request of a round trip, where that is asked for.
  * @returns 0 when nothing has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
-  const { cluster, limitMs = 10_000, print = (text) => process.stdout.write(text) } = options;
+  const { cluster, roundTrip = false, limitMs = 10_000, answerMs = 30_000 } = options;
+  const { print = (text) => process.stdout.write(text) } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
     throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
   }
   let code = 0;
-  for await (const [name, finding] of findings(source, cluster, limitMs)) {
+  for await (const [name, finding] of findings(source, { cluster, roundTrip, limitMs, answerMs })) {
     print(shownFinding(name, finding));
     if (finding.result === 'FAILED') code = 1;
   }
   return code;
 }
 
-async function* findings(
-  source: ConfigurationSource,
-  token: string | undefined,
-  limitMs: number,
-): AsyncGenerator<Checked> {
+async function* findings(source: ConfigurationSource, asked: Asked): AsyncGenerator<Checked> {
+  const { cluster: token, roundTrip } = asked;
   let configuration: Configuration;
   try {
     configuration = readConfiguration(source, { serving: true });
@@ -69,11 +75,12 @@ async function* findings(
     yield token === undefined
       ? ['the rest', skipped(`nothing to check: a sandbox has all it needs; ${real}`)]
       : ['cluster', failed('--cluster looks for a real cluster, and a sandbox has none', real)];
+    if (roundTrip) yield ['round trip', NO_INSTALLATION];
     return;
   }
   const parts = partsOf({ configuration, log: Log.create({ level: 'error', format: 'text' }) });
   try {
-    yield* findingsOf(configuration, parts, { token, limitMs });
+    yield* findingsOf(configuration, parts, asked);
   } finally {
     await parts.close();
   }
@@ -82,8 +89,9 @@ async function* findings(
 async function* findingsOf(
   configuration: Configuration,
   parts: Parts,
-  { token, limitMs }: { token: string | undefined; limitMs: number },
+  asked: Asked,
 ): AsyncGenerator<Checked> {
+  const { cluster: token, limitMs } = asked;
   const { openaperture, ssh } = configuration;
   const problems: string[] = [];
   const usable = <T>(part: () => T): T | undefined => {
@@ -100,7 +108,9 @@ async function* findingsOf(
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
   yield ['plugins', await checkPlugins(configuration)];
-  yield* brokerFindings(configuration, installation, limitMs);
+  const brokers = yield* brokerFindings(configuration, installation, limitMs);
+  if (asked.roundTrip)
+    yield ['round trip', await roundTripFinding(configuration, installation, brokers, asked)];
   const machines = yield* clusterFindings(configuration, { resolver, fleet: parts.fleet, token, limitMs });
   if (!logsIn(configuration) && ssh.privateKey === undefined && ssh.agentSocket === undefined) {
     yield ['SSH key', skipped('none is set; none of ACTIONS needs one, as unit_logs and node_info would')];
@@ -128,17 +138,20 @@ function logsIn({ actions }: Configuration): boolean {
   return actions === undefined || ['unit_logs', 'node_info'].some((name) => actions.includes(name));
 }
 
-/** @param installation undefined: none, or one that cannot be used */
+/**
+ * @param installation undefined: none, or one that cannot be used
+ * @returns the brokers that the Manager gives
+ */
 async function* brokerFindings(
   { openaperture, amqp, queue }: Configuration,
   installation: Installation | undefined,
   limitMs: number,
-): AsyncGenerator<Checked, void> {
+): AsyncGenerator<Checked, readonly BrokerToCheck[]> {
   const options = { queue, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];
-    return;
+    return [];
   }
   let brokers: BrokerToCheck[] = [];
   if (installation === undefined) yield ['Manager', skipped('not checked: its settings cannot be used')];
@@ -150,13 +163,45 @@ async function* brokerFindings(
     };
     yield ['Manager', await within(limitMs, managerRemedy, ask)];
   }
-  const settings = `the connections of broker ${openaperture.brokerId} in the Manager`;
+  const settings = whereBrokersAre(openaperture);
   yield [
     'broker',
     brokers.length === 0
       ? skipped('not checked: the Manager gives no brokers')
       : await checkBrokers(brokers, { ...options, settings }),
   ];
+  return brokers;
+}
+
+function whereBrokersAre({ brokerId }: InstallationSettings): string {
+  return `the connections of broker ${brokerId} in the Manager`;
+}
+
+const NO_INSTALLATION = skipped(
+  'not made: it goes through the Manager of an OpenAperture installation; without one, try `fleet-manager call`',
+);
+
+async function roundTripFinding(
+  { openaperture, queue }: Configuration,
+  installation: Installation | undefined,
+  brokers: readonly BrokerToCheck[],
+  { cluster, limitMs, answerMs }: Asked,
+): Promise<Finding> {
+  if (openaperture === undefined) return NO_INSTALLATION;
+  if (installation === undefined) return skipped('not made: the settings of the Manager cannot be used');
+  if (brokers.length === 0) return skipped('not made: the Manager gives no brokers');
+  const { manager } = installation;
+  const settings = whereBrokersAre(openaperture);
+  return checkRoundTrip({
+    manager,
+    brokers,
+    queue,
+    settings,
+    cluster,
+    limitMs,
+    answerMs,
+    clock: systemClock,
+  });
 }
 
 /**

@@ -11,66 +11,13 @@ import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import ssh2, { type ParsedKey } from 'ssh2';
 import { checkKnownHosts } from '../../src/commands/check-ssh.js';
-import { doctor } from '../../src/commands/doctor.js';
 import { shownFinding } from '../../src/commands/finding.js';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { openSandbox } from '../support/open-sandbox.js';
 import { StandInManager } from '../support/stand-in-manager.js';
-import { type Ended, runCli } from './cli-process.js';
-
-type Environment = Record<string, string>;
-
-/** What a run of `doctor` has said of each thing that it checks, in order. */
-interface Examined {
-  code: number;
-  text: string;
-  names: string[];
-  /** Its result, and all that was said of it. */
-  of(name: string): { result: string; said: string };
-}
-
-function read(code: number | null, text: string): Examined {
-  const found = new Map<string, { result: string; lines: string[] }>();
-  for (const line of text.trimEnd().split('\n')) {
-    // Two columns, then sentences.
-    const result = line.slice(0, 8).trim();
-    const name = line.slice(8, 22).trim();
-    if (name !== '') found.set(name, { result, lines: [] });
-    [...found.values()].at(-1)?.lines.push(line.slice(22));
-  }
-  return {
-    code: code ?? -1,
-    text,
-    names: [...found.keys()],
-    of: (name) => {
-      const { result = 'missing', lines = [] } = found.get(name) ?? {};
-      return { result, said: lines.join('\n') };
-    },
-  };
-}
-
-/** Runs it in this process. */
-async function examine(
-  env: Environment,
-  options: { cluster?: string; limitMs?: number } = {},
-): Promise<Examined> {
-  let text = '';
-  const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
-  const code = await doctor({ ...options, print: (more) => (text += more) }, source);
-  return read(code, text);
-}
-
-function examined({ code, stdout }: Ended): Examined {
-  return read(code, stdout);
-}
-
-/** That it failed, and said what is wrong and what to do. */
-function isFailure(t: ExecutionContext, run: Examined, name: string, ...reasons: RegExp[]): void {
-  t.is(run.code, 1, run.text);
-  t.is(run.of(name).result, 'FAILED', run.text);
-  for (const reason of reasons) t.regex(run.of(name).said, reason);
-}
+import { runCli } from './cli-process.js';
+import { type Environment, examine, examined, isFailure } from './examine.js';
 
 async function folder(t: ExecutionContext): Promise<(name: string) => string> {
   const path = await mkdtemp(join(tmpdir(), 'doctor-'));

@@ -1,0 +1,33 @@
+import { atom, atomKeys } from '../messaging/codec/erlang-atom.js';
+import { encodeTerm } from '../messaging/codec/erlang-encode.js';
+import type { ManagerId } from './manager-answers.js';
+
+/** The `request_body` of a request. */
+export interface RequestBody {
+  action: string;
+  etcd_token?: string;
+  action_parameters?: Readonly<Record<string, unknown>> | null;
+}
+
+/**
+ * A request as OpenAperture's callers send it: the Erlang term of their struct RpcRequest, in which every key and every
+ * enumerated value is an atom.
+ * @param id of the request's record; OpenAperture's own callers send it as text, and numbers are taken too
+ * @throws RangeError, TypeError when something in it has no form as a term
+ */
+export function requestTerm(id: ManagerId | string, body: RequestBody): Buffer {
+  const { action, action_parameters: parameters = null, ...more } = body;
+  return encodeTerm(
+    atomKeys({
+      queue_name: '',
+      id,
+      status: atom('not_started'),
+      request_body: atomKeys({
+        ...more,
+        action: atom(action),
+        action_parameters: parameters === null ? null : atomKeys(parameters),
+      }),
+      response_body: null,
+    }),
+  );
+}

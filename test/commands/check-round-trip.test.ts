@@ -1,0 +1,180 @@
+import { connect } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { BROKER_ID, type OpenInstallation, openInstallation } from '../openaperture/open-installation.js';
+import { eventually } from '../support/eventually.js';
+import { leftOut } from '../support/left-out.js';
+import { startWorker } from '../support/worker.js';
+import { runCli } from './cli-process.js';
+import { examine, examined, isFailure } from './examine.js';
+
+const rabbitmqUrl =
+  process.env.RABBITMQ_URL ?? leftOut('the round trip through an installation', 'RABBITMQ_URL');
+const SOON = { roundTrip: true, answerMs: 1_500 };
+const PATIENT = { roundTrip: true, answerMs: 60_000 };
+
+/** That the round trip has left nothing behind in the Manager, and made so many records. */
+function isTidy(t: ExecutionContext, { manager }: OpenInstallation, made = 1): void {
+  t.is(manager.records.size, 0);
+  t.is(manager.callsTo(/^\/messaging\/rpc_requests$/, 'POST').length, made);
+}
+
+async function openChannel(t: ExecutionContext, url: string) {
+  const connection = await connect(url);
+  t.teardown(async () => connection.close());
+  return connection.createChannel();
+}
+
+test('without an installation there is no round trip, and that is no failure', async (t) => {
+  const sandbox = await examine({}, SOON);
+  t.is(sandbox.code, 0);
+  t.is(sandbox.of('round trip').result, 'skipped');
+  const alone = await examine({ AMQP_URL: 'amqp://127.0.0.1:1' }, SOON);
+  t.like(alone.of('round trip'), { result: 'skipped' });
+  t.regex(alone.of('round trip').said, /Manager of an OpenAperture installation.*fleet-manager call/);
+});
+
+if (rabbitmqUrl !== undefined) {
+  test('the round trip makes a record, sends a read, polls its answer, and deletes the record', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    on.manager.nextRecordId = 13;
+    const worker = await startWorker(t, on.env);
+    const env = { ...on.env, SSH_KNOWN_HOSTS: '/nowhere/known_hosts' };
+    const run = examined(await runCli(t, ['doctor', '--round-trip'], { env }));
+    t.is(run.of('round trip').result, 'ok', run.text);
+    const [made, sent, answered, deleted, ...more] = run.of('round trip').said.split('\n');
+    t.is(made, 'the Manager made the record 13');
+    t.regex(String(sent), /^amqp:\/\/127\.0\.0\.1:\d+\/%2F took the request list_machines$/);
+    t.regex(String(answered), /^it was answered: error, cluster_not_found: .*, after \d+\.\d s$/);
+    t.deepEqual([deleted, ...more], ['the record is deleted']);
+    t.is(worker.lines.find(({ message }) => message === 'request failed')?.request, '13');
+    isTidy(t, on);
+  });
+
+  test('plain doctor makes no record and sends nothing', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const run = await examine(on.env);
+    t.false(run.names.includes('round trip'));
+    t.deepEqual(
+      on.manager.callsTo(/^\/messaging/).filter(({ method }) => method !== 'GET'),
+      [],
+    );
+    const channel = await openChannel(t, rabbitmqUrl);
+    t.is((await channel.checkQueue(on.queue)).messageCount, 0);
+  });
+
+  test('with a cluster, the round trip asks for its machines, and an error is a failure', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    await startWorker(t, on.env);
+    const found = await examine(on.env, { ...PATIENT, cluster: on.sandbox.token });
+    t.is(found.of('round trip').result, 'ok', found.text);
+    t.regex(found.of('round trip').said, /^it was answered: completed, after/m);
+    const unknown = await examine(on.env, { ...PATIENT, cluster: 'nobody' });
+    isFailure(t, unknown, 'round trip', /^it was answered: error, cluster_not_found: .*\n-> .*errors\.md/m);
+    isTidy(t, on, 2);
+  });
+
+  test('it says when no service takes the request, which expires then', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const run = await examine(on.env, SOON);
+    isFailure(
+      t,
+      run,
+      'round trip',
+      /^no answer within 1\.5 s: no service takes requests from the queue queue_\S+\n-> start it$/m,
+      /^the record is deleted$/m,
+    );
+    isTidy(t, on);
+    const channel = await openChannel(t, rabbitmqUrl);
+    await eventually('it has expired', async () => (await channel.checkQueue(on.queue)).messageCount === 0);
+  });
+
+  test('it says when a service has the request and does not answer', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const channel = await openChannel(t, rabbitmqUrl);
+    await channel.consume(on.queue, () => {}, { noAck: true });
+    const run = await examine(on.env, SOON);
+    isFailure(
+      t,
+      run,
+      'round trip',
+      /^no answer within 1\.5 s, though the queue queue_\S+ has 1 consumer\n-> look for request 1 in the log/m,
+    );
+    isTidy(t, on);
+  });
+
+  test('it says when no queue is bound, and when there is no exchange', async (t) => {
+    const unbound = await openInstallation(t, [rabbitmqUrl], { without: 'queue' });
+    isFailure(
+      t,
+      await examine(unbound.env, SOON),
+      'round trip',
+      new RegExp(
+        `no queue is bound to the exchange ${unbound.exchange} by root\\.fragment7\\.${unbound.queue}, .*\n-> bind`,
+      ),
+      /^the record is deleted$/m,
+    );
+    isTidy(t, unbound);
+    const missing = await openInstallation(t, [rabbitmqUrl], { without: 'exchange' });
+    isFailure(
+      t,
+      await examine(missing.env, SOON),
+      'round trip',
+      new RegExp(`^the broker has no exchange ${missing.exchange}\n->`, 'm'),
+    );
+    isTidy(t, missing);
+  });
+
+  test('it says which of its steps the Manager fails', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const { manager } = on;
+    const ended = manager.fail({ status: 400, method: 'POST', path: /rpc_requests$/ });
+    const create = await examine(on.env, SOON);
+    isFailure(t, create, 'round trip', /^The Manager at .* answers POST messaging\/rpc_requests with .*400/);
+    t.notRegex(create.of('round trip').said, /took the request/);
+    ended();
+    const away = manager.fail({ status: 403, method: 'GET', path: /rpc_requests\/\d+$/ });
+    isFailure(
+      t,
+      await examine(on.env, SOON),
+      'round trip',
+      /took the request/,
+      /^The Manager at .* answers GET messaging\/rpc_requests\/1 with .*403.*\n->/m,
+      /^the record is deleted$/m,
+    );
+    away();
+    manager.fail({ status: 400, method: 'DELETE' });
+    const channel = await openChannel(t, rabbitmqUrl);
+    await channel.consume(
+      on.queue,
+      (message) => {
+        if (message !== null) Object.assign(manager.records.get('2') ?? {}, { status: 'completed' });
+      },
+      { noAck: true },
+    );
+    const run = await examine(on.env, PATIENT);
+    isFailure(
+      t,
+      run,
+      'round trip',
+      /^it was answered: completed/m,
+      /^The Manager at .* answers DELETE messaging\/rpc_requests\/2 with .*400.*\n->/m,
+    );
+  });
+
+  test('where the first broker does not let it in, the next is tried', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const port = Number(new URL(rabbitmqUrl).port);
+    await startWorker(t, on.env);
+    on.manager.addBroker(BROKER_ID, {
+      connections: [{ host: '127.0.0.1', port: 1 }],
+      failoverBrokerId: 9,
+    });
+    on.manager.addBroker(9, { connections: [{ host: '127.0.0.1', port }] });
+    const next = await examine(on.env, PATIENT);
+    t.is(next.of('round trip').result, 'ok', next.text);
+    on.manager.addBroker(9, { connections: [{ host: '127.0.0.1', port: 1 }] });
+    const none = await examine(on.env, SOON);
+    isFailure(t, none, 'round trip', /ECONNREFUSED.*\n-> .*the connections of broker 3 in the Manager/);
+    isTidy(t, on, 2);
+  });
+}

@@ -1,0 +1,56 @@
+import type { ExecutionContext } from 'ava';
+import { doctor, type DoctorOptions } from '../../src/commands/doctor.js';
+import type { Ended } from './cli-process.js';
+
+export type Environment = Record<string, string>;
+
+/** What a run of `doctor` has said of each thing that it checks, in order. */
+interface Examined {
+  code: number;
+  text: string;
+  names: string[];
+  /** Its result, and all that was said of it. */
+  of(name: string): { result: string; said: string };
+}
+
+function read(code: number | null, text: string): Examined {
+  const found = new Map<string, { result: string; lines: string[] }>();
+  for (const line of text.trimEnd().split('\n')) {
+    // Two columns, then sentences.
+    const result = line.slice(0, 8).trim();
+    const name = line.slice(8, 22).trim();
+    if (name !== '') found.set(name, { result, lines: [] });
+    [...found.values()].at(-1)?.lines.push(line.slice(22));
+  }
+  return {
+    code: code ?? -1,
+    text,
+    names: [...found.keys()],
+    of: (name) => {
+      const { result = 'missing', lines = [] } = found.get(name) ?? {};
+      return { result, said: lines.join('\n') };
+    },
+  };
+}
+
+/** Runs it in this process. */
+export async function examine(
+  env: Environment,
+  options: Omit<DoctorOptions, 'print'> = {},
+): Promise<Examined> {
+  let text = '';
+  const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
+  const code = await doctor({ ...options, print: (more) => (text += more) }, source);
+  return read(code, text);
+}
+
+export function examined({ code, stdout }: Ended): Examined {
+  return read(code, stdout);
+}
+
+/** That it failed, and said what is wrong and what to do. */
+export function isFailure(t: ExecutionContext, run: Examined, name: string, ...reasons: RegExp[]): void {
+  t.is(run.code, 1, run.text);
+  t.is(run.of(name).result, 'FAILED', run.text);
+  for (const reason of reasons) t.regex(run.of(name).said, reason);
+}
