@@ -29,15 +29,17 @@ interface InstallationOptions extends Pick<ClientOptions, 'clock' | 'log'> {
   answerMs?: number;
   /** What its brokers do not have. */
   without?: 'queue' | 'exchange';
+  /** What its Manager does with bodies that are too large. */
+  oversize?: 'answered' | 'cut';
 }
 
 /** An installation with a broker, and one that stands in for it where one is given. */
 export async function openInstallation(
   t: ExecutionContext,
   urls: readonly string[],
-  { answerMs = 0, without, ...more }: InstallationOptions = {},
+  { answerMs = 0, without, oversize, ...more }: InstallationOptions = {},
 ): Promise<OpenInstallation> {
-  const manager = await StandInManager.start(t);
+  const manager = await StandInManager.start(t, { oversize });
   const sandbox = await startSandbox({ delays: { answer: answerMs } });
   t.teardown(async () => sandbox.stop());
   const exchange = `exchange_${randomUUID()}`;

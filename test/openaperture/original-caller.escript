@@ -22,7 +22,7 @@ main(["call", Port, Exchange, RoutingKey, Manager, Login, Client, Secret, Source
     Published = term_to_binary(Request#{id := Id}),
     {ok, Channel} = open(Port),
     publish(Channel, list_to_binary(Exchange), list_to_binary(RoutingKey), Published, undefined, undefined),
-    {Status, Response} = poll(Api, Id, 30),
+    {Status, Response} = poll(Api, Id, 90),
     read(maps:get(action, Body), Status, Response),
     {204, _, _} = http(Api, delete, "/messaging/rpc_requests/" ++ binary_to_list(Id), none),
     Hex = binary:encode_hex(Published),
@@ -108,7 +108,7 @@ http({Base, Extra}, Method, Path, Body) ->
         %% A list of characters, as the original gives it to httpc: nothing beyond Latin-1 can be sent so.
         _ -> {Url, Headers, "application/json", unicode:characters_to_list(jsx:encode(plain(Body)))}
     end,
-    {ok, {{_, Status, _}, Answered, Text}} = httpc:request(Method, Request, [{timeout, 20000}], [{body_format, binary}]),
+    {ok, {{_, Status, _}, Answered, Text}} = httpc:request(Method, Request, [{timeout, 60000}], [{body_format, binary}]),
     {Status, Answered, Text}.
 
 %% Elixir's JSON has null for nil.

@@ -44,13 +44,17 @@ async function original(...given: readonly string[]): Promise<unknown> {
 }
 
 /** An installation whose next record is 13, with a machine behind each unit, and a service. */
-async function openOriginal(t: ExecutionContext, url: string) {
+async function openOriginal(
+  t: ExecutionContext,
+  url: string,
+  { env = {}, oversize }: { env?: Record<string, string>; oversize?: 'answered' | 'cut' } = {},
+) {
   const machines = await startMachines(
     t,
     ['127.0.0.1'],
     [{ unit: 'web@1.service', message: 'hello', at: NOON }],
   );
-  const installation = await openInstallation(t, [url]);
+  const installation = await openInstallation(t, [url], { oversize });
   const { manager, sandbox, exchange, queue } = installation;
   const [first, second] = sandbox.cluster.machines;
   if (first === undefined || second === undefined) throw new Error('the sandbox has too few machines');
@@ -59,7 +63,7 @@ async function openOriginal(t: ExecutionContext, url: string) {
     { ...second, primaryIP: null },
   ]);
   manager.nextRecordId = 13;
-  const worker = await startWorker(t, { ...installation.env, ...machines.env });
+  const worker = await startWorker(t, { ...installation.env, ...machines.env, ...env });
   const { port } = new URL(url);
   const call = async (body: string) =>
     (await original('call', port, exchange, `${ROUTING_KEY}.${queue}`, ...apiOf(manager), body)) as Called;
@@ -119,6 +123,36 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     t.is((await call('#{etcd_token => <<"sandbox">>, action => list_machines}')).status, 'completed');
     t.is(manager.records.size, 0);
   });
+
+  // The service's own limit, and that of a Manager which takes less than the service thinks.
+  for (const [whose, env, oversize] of [
+    ['the service saves', {}, 'answered'],
+    ['the Manager reads, which says so', { MAX_RECORD_BYTES: '16000000' }, 'answered'],
+    ['the Manager reads, which cuts the connection', { MAX_RECORD_BYTES: '16000000' }, 'cut'],
+  ] as const) {
+    test(`an original caller whose answer is larger than ${whose}, reads so at once, and others are answered meanwhile`, async (t) => {
+      const { call, sandbox, worker } = await openOriginal(t, rabbitmqUrl, { env, oversize });
+      const options = [{ section: 'Service', name: 'ExecStart', value: `/bin/x ${'x'.repeat(30_000)}` }];
+      const units = Array.from({ length: 280 }, (_, n) => ({ name: `wide@${n}.service`, options }));
+      sandbox.cluster.addUnits(units);
+      const [wide, ...others] = await Promise.all([
+        call('#{etcd_token => <<"sandbox">>, action => list_units}'),
+        call('#{etcd_token => <<"sandbox">>, action => list_machines}'),
+        call('#{etcd_token => <<"nobody">>, action => list_machines}'),
+      ]);
+      t.like(wide, { status: 'error', response_body: { code: 'answer_too_large' } });
+      t.deepEqual(
+        others.map(({ status }) => status),
+        ['completed', 'error'],
+      );
+      const replaced = worker.lines.filter(({ message }) => String(message).startsWith('answer replaced'));
+      t.deepEqual(
+        replaced.map(({ request }) => request),
+        [wide.id],
+      );
+      t.is(worker.lines.filter(({ message }) => /takes no answers/.test(String(message))).length, 0);
+    });
+  }
 
   test('the messages that are kept are answered in their records, nil keys or none', async (t) => {
     const { manager, exchange, queue } = await openOriginal(t, rabbitmqUrl);
