@@ -27,10 +27,10 @@ const AT_ONCE = 50;
 /** What one node may take in all: callers give up after 30 s, and must not do so because of one node. */
 const NODE_MS = 12_000;
 const COMMAND_MS = 10_000;
-/** Of what one command writes. */
-const MOST_BYTES = 64 * 1024;
-/** Of what all commands on all nodes write. */
-const MOST_BYTES_IN_ALL = 32 * 1024 * 1024;
+/** How much of what one command writes is read: enough for any healthy node, and at most so much. */
+const BYTES = { least: 8 * 1024, most: 64 * 1024 };
+/** What one command may write on all nodes together. Shared out beforehand, so that no node takes another's part. */
+const BYTES_OF_ALL_NODES = 16 * 1024 * 1024;
 
 /** What is known of a node; what could not be read is null, with the reason among the errors. */
 export type NodeInfo = Facts & { errors: string[] };
@@ -66,7 +66,9 @@ export default defineAction({
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
     const info = new Map<string, NodeInfo>();
     const left = nodes.values();
-    const means: Means = { shell, clock, signal, room: { bytes: MOST_BYTES_IN_ALL } };
+    const share = Math.floor(BYTES_OF_ALL_NODES / nodes.length);
+    const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
+    const means: Means = { shell, clock, signal, maxOutputBytes };
     const reader = async () => {
       for (const node of left) info.set(node.name, await nodeInfo(node, means));
     };
@@ -152,23 +154,23 @@ interface Means {
   shell: RemoteShell;
   clock: Clock;
   signal: AbortSignal;
-  /** How much may still be read. */
-  room: { bytes: number };
+  /** How much of what one command writes is read. */
+  maxOutputBytes: number;
 }
 
 /** Reads a node within its time; whatever fails is told, and never fails the others. */
-async function nodeInfo({ name, host }: Node, { shell, clock, signal, room }: Means): Promise<NodeInfo> {
+async function nodeInfo({ name, host }: Node, { clock, ...means }: Means): Promise<NodeInfo> {
   if (typeof host !== 'string') return { ...NOTHING_KNOWN, errors: [host.problem] };
   const message = `${name} did not answer within ${NODE_MS / 1_000} s`;
-  return withTimeLimit({ ms: NODE_MS, message, clock, signal }, (limited) =>
-    readNode(host, { shell, signal, limited, room }),
+  return withTimeLimit({ ms: NODE_MS, message, clock, signal: means.signal }, (limited) =>
+    readNode(host, { ...means, limited }),
   );
 }
 
 /** Reads everything of one node at the same time. */
 async function readNode(
   host: string,
-  { shell, signal, limited, room }: Omit<Means, 'clock'> & { limited: AbortSignal },
+  { shell, signal, limited, maxOutputBytes }: Omit<Means, 'clock'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(
@@ -177,13 +179,10 @@ async function readNode(
     parse: (text: string) => T,
   ): Promise<T | null> => {
     try {
-      const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes: MOST_BYTES };
+      const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes };
       const { stdout, truncated } = await shell.run(host, argv, options);
       // What was cut off could be read as something else: half a number is a number, too.
-      if (truncated) throw unreadable(argv[0], `: it is more than ${MOST_BYTES / 1024} KiB`);
-      room.bytes -= stdout.length;
-      if (room.bytes < 0)
-        throw unreadable(argv[0], ': all nodes together say more than is kept; ask for less');
+      if (truncated) throw unreadable(argv[0], `: it is more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
       return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();

@@ -260,20 +260,25 @@ test('more nodes than are read at once are read in turn, all of them', async (t)
   t.is(most, 50 * 4);
 });
 
-test('what all nodes together say is bounded; what is beyond is told as unreadable', async (t) => {
-  const text = `ID=coreos\n${'#'.repeat(64 * 1024 - 10)}`;
-  const shell: RemoteShell = {
-    run: async (_host, [program, file]) => ({
-      stdout: program === 'cat' && file === '/etc/os-release' ? text : '',
-      stderr: '',
-      truncated: false,
-    }),
-  };
-  const nodes = Array.from({ length: 600 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
-  const info = Object.values(await infoOf(shell, { nodes }));
-  t.is(info.filter((node) => node.coreos_version === text).length, 512);
-  const beyond = info.filter((node) => node.coreos_version === null);
-  t.true(beyond.every((node) => node.errors.some((error) => /^os: .*ask for less/.test(error))));
+test('how much is read of each of many nodes depends on their number alone', async (t) => {
+  for (const [count, bytes] of [
+    [1, 65_536],
+    [256, 65_536],
+    [512, 32_768],
+    [9_000, 8_192],
+  ] as const) {
+    const limits = new Set<number | undefined>();
+    const shell: RemoteShell = {
+      run: async (_host, _argv, { maxOutputBytes }) => {
+        limits.add(maxOutputBytes);
+        return { stdout: '', stderr: '', truncated: true };
+      },
+    };
+    const nodes = Array.from({ length: count }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
+    const info = Object.values(await infoOf(shell, { nodes }));
+    t.deepEqual([info.length, ...limits], [count, bytes]);
+    t.regex(String(info[0]?.errors), new RegExp(`more than ${bytes / 1024} KiB`));
+  }
 });
 
 test('a defect in the shell is not taken for a node that is away', async (t) => {
