@@ -40,7 +40,9 @@ export async function examine(
 ): Promise<Examined> {
   let text = '';
   const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
-  const code = await doctor({ ...options, print: (more) => (text += more) }, source);
+  // Long, unless a test is about it: on a busy machine a check may take a while.
+  const patient = { limitMs: 60_000, ...options };
+  const code = await doctor({ ...patient, print: (more) => (text += more) }, source);
   return read(code, text);
 }
 
