@@ -83,12 +83,13 @@ function program(done: (code: number) => void): Command {
     .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
     .option(
       '--round-trip',
-      'in an OpenAperture installation, make one request through its Manager too: a record, a read that expires, its answer',
+      'also make one request through the Manager of an OpenAperture installation: create a record, send list_machines, wait for the answer, delete the record',
     )
     .addHelpText(
       'after',
-      '\nNothing is changed or sent, but for the request of --round-trip, whose record is deleted again. Each check takes 10 s\n' +
-        'at most, waiting for that answer 30 s. Exit code 0: nothing has failed; 1: something has.',
+      '\nNothing is changed or sent without --round-trip. Its request changes nothing; it asks for a cluster that does not exist,\n' +
+        'unless --cluster names one. When no service takes it within 30 s, it expires, and RabbitMQ moves it to the error queue.\n' +
+        'Each check takes 10 s at most, that answer 30 s. Exit code 0: nothing has failed; 1: something has.',
     )
     .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
   return command;

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import { join } from 'node:path';
 import { type InferType, number, object, string, ValidationError } from 'yup';
-import { COLUMN_CHARACTERS, fitsColumn } from './openaperture/columns.js';
+import { COLUMN_CHARACTERS, isModuleText } from './openaperture/columns.js';
 import type { InstallationSettings } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 
@@ -134,7 +134,8 @@ const SETTINGS = object({
   MAX_RECORD_BYTES: count(1_024, 128 * WHOLE_MEGABYTE)
     .default(7_500_000)
     .meta({
-      about: "The largest answer that is saved in one of the Manager's records; it reads 8,000,000 bytes.",
+      about:
+        'The largest answer that is saved in a record of the Manager: bytes of JSON, with the envelope. The Manager accepts 8,000,000.',
     }),
   SHUTDOWN_GRACE_SECONDS: count(0, 3_600)
     .default(20)
@@ -406,7 +407,7 @@ function contradictions(settings: Settings, faulty: ReadonlySet<unknown>): strin
   if (settings.MANAGER_URL !== undefined) {
     const names = { HOSTNAME: hostnameOf(settings), MODULE_TYPE: settings.MODULE_TYPE };
     for (const [name, value] of Object.entries(names)) {
-      if (!fitsColumn(value))
+      if (!isModuleText(value))
         problems.push(
           `${name} must be at most ${COLUMN_CHARACTERS} printable ASCII characters: OpenAperture keeps no others of a module`,
         );

@@ -164,11 +164,11 @@ if (rabbitmqUrl !== undefined) {
     const cluster = new Cluster(sandbox.token).hash;
     const [id] = manager.records.keys();
     const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
-    const [seconds] = /\d+(?= s,)/.exec(String(workload[1]?.description)) ?? [];
+    const [seconds] = /\d+(?= s$)/.exec(String(workload[1]?.description)) ?? [];
     await isTerm(
       beat,
       `[#{description => <<"1 request runs">>},
-        #{description => <<"list_machines on ${cluster} for ${seconds} s, request ${id}">>}]`,
+        #{description => <<"request ${id}: list_machines on ${cluster} for ${seconds} s">>}]`,
     );
     await service.stop();
     await isTerm(await heartbeat(), '[]');

@@ -26,11 +26,16 @@ import {
 const AT_ONCE = 50;
 /** What one node may take in all: callers give up after 30 s, and must not do so because of one node. */
 const NODE_MS = 12_000;
+/** What all nodes may take; the same holds of many nodes that hang. */
+const ALL_NODES_MS = 25_000;
 const COMMAND_MS = 10_000;
 /** How much of what one command writes is read: enough for any healthy node, and at most so much. */
 const BYTES = { least: 8 * 1024, most: 64 * 1024 };
-/** What one command may write on all nodes together. Shared out beforehand, so that no node takes another's part. */
-const BYTES_OF_ALL_NODES = 16 * 1024 * 1024;
+/**
+ * What one command may write on all nodes together, so that the answer, which carries two texts whole, stays below what is
+ * sent. Shared out beforehand, so that no node takes another's part.
+ */
+const BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
 
 /** What is known of a node; what could not be read is null, with the reason among the errors. */
 export type NodeInfo = Facts & { errors: string[] };
@@ -68,7 +73,7 @@ export default defineAction({
     const left = nodes.values();
     const share = Math.floor(BYTES_OF_ALL_NODES / nodes.length);
     const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
-    const means: Means = { shell, clock, signal, maxOutputBytes };
+    const means: Means = { shell, clock, signal, maxOutputBytes, endsAt: clock.now() + ALL_NODES_MS };
     const reader = async () => {
       for (const node of left) info.set(node.name, await nodeInfo(node, means));
     };
@@ -103,12 +108,14 @@ async function nodesOf(
   );
   return eachOnce(
     nodes.map(({ name, host }) =>
-      typeof host !== 'string' || own.has(canonicalHost(host)) ? { name, host } : { name, host: STRANGE },
+      typeof host !== 'string' || own.has(canonicalHost(host))
+        ? { name, host }
+        : { name, host: NOT_OF_CLUSTER },
     ),
   );
 }
 
-const STRANGE = {
+const NOT_OF_CLUSTER = {
   problem: 'invalid_parameters: not a machine of this cluster; give an address that list_machines shows',
 };
 const NO_ADDRESS = { problem: 'host_unreachable: fleet lists no address of this machine' };
@@ -123,13 +130,14 @@ function nodeOf(entry: unknown): Node {
 
 /** The key of an entry that is no text: its JSON in parentheses, which no address has. */
 function nameOf(entry: unknown): string {
+  if (typeof entry === 'bigint') return `(${entry})`;
   const json = JSON.stringify(entry, (_key, value: unknown) =>
     typeof value === 'bigint' ? String(value) : value,
   );
-  return `(${json.slice(0, 100)})`;
+  return `(${json})`;
 }
 
-/** A machine without an address is told under its id: left out, nobody would miss it. */
+/** A machine without an address is answered under its id, so that it is not overlooked. */
 function nodeOfMachine({ id, primaryIP }: Machine): Node {
   if (primaryIP !== null) return { name: primaryIP, host: primaryIP };
   return { name: id, host: NO_ADDRESS };
@@ -156,21 +164,31 @@ interface Means {
   signal: AbortSignal;
   /** How much of what one command writes is read. */
   maxOutputBytes: number;
+  /** The clock's time by which all nodes are answered. */
+  endsAt: number;
 }
 
-/** Reads a node within its time; whatever fails is told, and never fails the others. */
-async function nodeInfo({ name, host }: Node, { clock, ...means }: Means): Promise<NodeInfo> {
-  if (typeof host !== 'string') return { ...NOTHING_KNOWN, errors: [host.problem] };
-  const message = `${name} did not answer within ${NODE_MS / 1_000} s`;
-  return withTimeLimit({ ms: NODE_MS, message, clock, signal: means.signal }, (limited) =>
+/** Reads a node within its time; whatever fails is reported, and never fails the others. */
+async function nodeInfo({ name, host }: Node, { clock, endsAt, ...means }: Means): Promise<NodeInfo> {
+  if (typeof host !== 'string') return unread(host.problem);
+  const ms = Math.min(NODE_MS, endsAt - clock.now());
+  if (ms <= 0)
+    return unread(`timeout: its turn did not come within ${ALL_NODES_MS / 1_000} s; name fewer nodes`);
+  const message = `${name} did not answer within ${Math.ceil(ms / 1_000)} s`;
+  return withTimeLimit({ ms, message, clock, signal: means.signal }, (limited) =>
     readNode(host, { ...means, limited }),
   );
+}
+
+/** A node of which nothing is known, and why. */
+function unread(reason: string): NodeInfo {
+  return { ...NOTHING_KNOWN, errors: [reason] };
 }
 
 /** Reads everything of one node at the same time. */
 async function readNode(
   host: string,
-  { shell, signal, limited, maxOutputBytes }: Omit<Means, 'clock'> & { limited: AbortSignal },
+  { shell, signal, limited, maxOutputBytes }: Omit<Means, 'clock' | 'endsAt'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(

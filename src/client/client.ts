@@ -3,6 +3,7 @@ import type { BrokerAddress, Connect } from '../messaging/session.js';
 import type { Clock, RequestLog } from '../plugin.js';
 import { systemClock } from '../system-clock.js';
 import { AmqpRoute } from './amqp-route.js';
+import { errorBodyOf } from './error-body.js';
 import type { KnownActions } from './known-actions.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError, type Route } from './route.js';
@@ -78,7 +79,7 @@ export class FleetManagerClient {
     const { status, response_body: body } = await this.request(action, options);
     // The service promises this shape in its catalogue.
     if (status === 'completed') return body as ResultOf<A>;
-    const { errors, code, details } = errorBodyOf(body);
+    const { errors, code = 'internal', details } = errorBodyOf(body);
     throw new FleetManagerError(code, errors.join('; '), details);
   }
 
@@ -95,11 +96,4 @@ export class FleetManagerClient {
   async close(): Promise<void> {
     await this.#route.close();
   }
-}
-
-function errorBodyOf(body: unknown): { errors: string[]; code: string; details: unknown } {
-  const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
-  const errors = Array.isArray(map.errors) ? map.errors.map(String) : [];
-  // The original FleetManager sends no code.
-  return { errors, code: typeof map.code === 'string' ? map.code : 'internal', details: map.details };
 }

@@ -6,6 +6,7 @@ import {
   FleetManagerClient,
   FleetManagerError,
 } from '../client/client.js';
+import { errorBodyOf } from '../client/error-body.js';
 import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
 import { parseExactly } from '../exact-json.js';
 import type { ActionDescription } from '../runtime/catalogue.js';
@@ -88,11 +89,8 @@ function remedyOf(code: string, body: unknown): string | undefined {
 
 /** What an error answer says, as far as it is one. */
 function problemOf(body: unknown): { code: string; message: string } {
-  const { code, errors } = mapOf(body);
-  return {
-    code: typeof code === 'string' ? code : 'internal',
-    message: Array.isArray(errors) ? errors.join('; ') : 'the answer does not say why',
-  };
+  const { code = 'internal', errors } = errorBodyOf(body);
+  return { code, message: errors.length > 0 ? errors.join('; ') : 'the answer does not say why' };
 }
 
 function mapOf(value: unknown): Record<string, unknown> {

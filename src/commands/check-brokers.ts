@@ -114,7 +114,7 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
   });
 }
 
-/** What to do about a broker that does not let this service in. */
+/** What to do about a broker that refuses the connection, or what is asked on it. */
 export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
   if (/RESOURCE[_-]LOCKED/.test(reason))

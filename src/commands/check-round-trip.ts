@@ -1,6 +1,7 @@
+import { errorBodyOf } from '../client/error-body.js';
 import { Publisher } from '../messaging/publisher.js';
 import { errorQueueOf, requireExchange } from '../messaging/queues.js';
-import { type LiveConnection, reasonOf } from '../messaging/session.js';
+import { type LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
 import { RecordCaller, type RecordedAnswer } from '../openaperture/record-caller.js';
@@ -18,7 +19,7 @@ export interface RoundTripOptions {
   queue: string;
   /** Where the brokers come from, for the advice. */
   settings: string;
-  /** The cluster whose machines are asked for; undefined: one that does not exist, whose error is the answer. */
+  /** The cluster whose machines are asked for; undefined: one that does not exist, so that the answer is an error. */
   cluster: string | undefined;
   /** How long each step may take. */
   limitMs: number;
@@ -118,7 +119,12 @@ async function published(
         untilAborted(publish(connection), signal),
       );
     } catch (error) {
-      problems.push(new BrokenStep(reasonOf(error), brokerRemedy(error, settings)));
+      problems.push(
+        new BrokenStep(
+          `${withoutCredentials(broker.url)}: ${reasonOf(error)}`,
+          brokerRemedy(error, settings),
+        ),
+      );
       await live?.close(clock);
       continue;
     }
@@ -132,7 +138,10 @@ async function published(
           `bind the queue ${queue} to it there`,
         );
   }
-  throw problems[0] ?? new BrokenStep('the Manager gives no exchange to publish to', 'check EXCHANGE_ID');
+  const [first, ...others] = problems;
+  if (first === undefined)
+    throw new BrokenStep('the Manager gives no exchange to publish to', 'check EXCHANGE_ID');
+  throw new BrokenStep([first, ...others].map(({ message }) => message).join('\n'), first.remedy);
 }
 
 async function answered(
@@ -145,22 +154,31 @@ async function answered(
   const answer = await limited({ limitMs: answerMs, clock }, async (signal) =>
     records.poll(id, { signal }),
   ).catch(async (error: unknown) => {
-    // Whether it is the Manager that does not answer is told by its own words.
+    // Asks the Manager once more: its own error explains a failure of the Manager.
     await limited(options, async (signal) => manager.record(id, { signal }));
     const consumers = await consumersOf(live, queue);
     throw consumers === 0
-      ? new BrokenStep(`${reasonOf(error)}: no service takes requests from the queue ${queue}`, 'start it')
+      ? new BrokenStep(
+          `${reasonOf(error)}: no service takes requests from the queue ${queue}`,
+          `start it; the expired request is in ${errorQueueOf(queue)} now, if there is such a queue`,
+        )
       : new BrokenStep(
           `${reasonOf(error)}, though the queue ${queue} has ${counted(consumers, 'consumer')}`,
-          `look for request ${id} in the log of the service; what nobody took is in ${errorQueueOf(queue)}`,
+          `look for request ${id} in the log of the service; if none took it, it is in ${errorQueueOf(queue)} now`,
         );
   });
-  if (answer.status === 'error' && cluster !== undefined)
-    throw new BrokenStep(
-      answerText(answer),
-      'the way there and back is open; docs/errors.md says what it means',
-    );
-  return answer;
+  if (isExpected(answer, cluster)) return answer;
+  throw new BrokenStep(
+    answerText(answer),
+    'requests and answers arrive; docs/errors.md explains the code, and the log of the service has more',
+  );
+}
+
+/** Without a cluster an error is expected; the original FleetManager sends none with a code. */
+function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | undefined): boolean {
+  if (status === 'completed') return true;
+  const { code } = errorBodyOf(responseBody);
+  return cluster === undefined && [undefined, 'cluster_not_found', 'unknown_action'].includes(code);
 }
 
 async function consumersOf(live: LiveConnection, queue: string): Promise<number> {
@@ -169,11 +187,9 @@ async function consumersOf(live: LiveConnection, queue: string): Promise<number>
 
 function answerText({ status, responseBody }: RecordedAnswer): string {
   if (status === 'completed') return 'it was answered: completed';
-  const { code, errors }: { code?: unknown; errors?: unknown } =
-    typeof responseBody === 'object' && responseBody !== null ? { ...responseBody } : {};
-  const [text] = Array.isArray(errors) ? errors.map(String) : [];
-  const said = [code, text].filter((each) => typeof each === 'string').join(': ');
-  return `it was answered: error${said === '' ? '' : `, ${said.slice(0, 300)}`}`;
+  const { code, errors } = errorBodyOf(responseBody);
+  const said = [code, errors[0]?.slice(0, 300)].filter((each) => each !== undefined).join(': ');
+  return `it was answered: error${said === '' ? '' : `, ${said}`}`;
 }
 
 async function limited<T>(

@@ -7,8 +7,8 @@ export type RecordId = number | bigint;
 /** A request as it stands in a message. */
 export interface Envelope {
   queueName: unknown;
-  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it; null: none. */
-  id: RecordId | string | null;
+  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it. */
+  id: unknown;
   /** The record that `id` names. */
   recordId: RecordId | undefined;
   /** As sent; goes back to the caller in the answer. */
@@ -20,13 +20,28 @@ export interface Envelope {
   unknownKeys: string[];
 }
 
+const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
+const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__struct__']);
+
+/** A whole number as text: no sign, no leading zeros, no more digits than `LARGEST_ID` has. */
+const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
+/** Records are numbered by a column of PostgreSQL, which holds no more than this in its widest integer type. */
+const LARGEST_ID = 2n ** 63n - 1n;
+
+/** What is known of a message that cannot be read. */
+export const NO_ENVELOPE: Envelope = envelopeOf({}, undefined);
+
 /** A message that is no request at all; the message says why. */
 export class NotARequest extends Error {
   override readonly name = 'NotARequest';
-}
+  /** What could be read of it, for an answer to its sender. */
+  readonly envelope: Envelope;
 
-const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
-const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__struct__']);
+  constructor(message: string, envelope: Envelope = NO_ENVELOPE) {
+    super(message);
+    this.envelope = envelope;
+  }
+}
 
 /**
  * Reads the envelope that OpenAperture's RpcRequest puts around a request: `{queue_name, id, status, request_body,
@@ -35,12 +50,27 @@ const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__stru
  */
 export function readEnvelope(message: unknown): Envelope {
   if (!isMap(message)) throw new NotARequest('the message is not a map');
-  const { queue_name: queueName, id, status, request_body: requestBody } = message;
-  if (!isMap(requestBody)) throw new NotARequest('the message has no request_body');
-  if (!OPEN_STATUS.has(status)) throw new NotARequest('its status says that it is not a request');
+  const id = message.id ?? null;
+  const recordId = recordIdOf(id);
+  const envelope = envelopeOf(message, recordId);
+  // What is an answer itself must not be written into a record.
+  if (!OPEN_STATUS.has(message.status))
+    throw new NotARequest('its status says that it is not a request', envelopeOf(message, undefined));
+  if (!isMap(message.request_body)) throw new NotARequest('the message has no request_body', envelope);
+  if (id !== null && recordId === undefined)
+    throw new NotARequest(
+      `its id is not the id of a record: a whole number from 0 to ${LARGEST_ID}`,
+      envelope,
+    );
+  return envelope;
+}
+
+function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undefined): Envelope {
+  const requestBody = isMap(message.request_body) ? message.request_body : {};
   return {
-    queueName,
-    ...readId(id ?? null),
+    queueName: message.queue_name,
+    id: message.id ?? null,
+    recordId,
     requestBody,
     action: requestBody.action,
     etcdToken: requestBody.etcd_token,
@@ -64,20 +94,10 @@ function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** A whole number as text: no sign, no leading zeros, no more digits than `LARGEST_ID` has. */
-const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
-/** Records are numbered by a column of PostgreSQL, which holds no more than this in its widest integer type. */
-const LARGEST_ID = 2n ** 63n - 1n;
-
-/** @throws NotARequest */
-function readId(id: unknown): Pick<Envelope, 'id' | 'recordId'> {
-  if (id === null) return { id, recordId: undefined };
-  if (isRecordId(id)) return { id, recordId: id };
-  if (typeof id === 'string' && DIGITS.test(id)) {
-    const recordId = exactInteger(id);
-    if (isRecordId(recordId)) return { id, recordId };
-  }
-  throw new NotARequest(`its id is not the id of a record: a whole number from 0 to ${LARGEST_ID}`);
+/** The record that an id names; undefined: none. */
+function recordIdOf(id: unknown): RecordId | undefined {
+  const number = typeof id === 'string' && DIGITS.test(id) ? exactInteger(id) : id;
+  return isRecordId(number) ? number : undefined;
 }
 
 function isRecordId(id: unknown): id is RecordId {

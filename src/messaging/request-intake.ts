@@ -7,7 +7,7 @@ import type { Answer, Dispatcher, Request } from '../runtime/dispatcher.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
-import { answerEnvelope, type Envelope, NotARequest, readEnvelope } from './envelope.js';
+import { answerEnvelope, type Envelope, NO_ENVELOPE, NotARequest, readEnvelope } from './envelope.js';
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
 import type { LiveConnection } from './session.js';
 import { errorQueueOf } from './queues.js';
@@ -33,9 +33,6 @@ export type Finished = EncodedAnswer | 'nobody-to-answer';
 const KEPT_PER_BYTE = 3;
 /** How long until a full queue is tried again. */
 const FULL_RETRY_MS = 1_000;
-
-/** Stands for the envelope of a message that has none, or none that can be read. */
-const UNREAD = readEnvelope({ request_body: {} });
 
 /** A message that has been read as a request. */
 interface Received {
@@ -112,7 +109,7 @@ export class RequestIntake {
       request = this.#read(delivery);
     } catch (error) {
       if (!(error instanceof NotARequest) && !(error instanceof DecodeError)) throw error;
-      await this.#refuse(delivery, error.message);
+      await this.#refuse(delivery, error);
       return this.#setAside(delivery, error.message);
     }
     const outcome = await this.#outcome(request);
@@ -156,16 +153,17 @@ export class RequestIntake {
   }
 
   /** Answers a message that is no request, where it names somebody to answer. */
-  async #refuse(delivery: Delivery, reason: string): Promise<void> {
+  async #refuse(delivery: Delivery, reason: NotARequest | DecodeError): Promise<void> {
     const { content, properties } = delivery;
     if (this.#isOwnQueue(properties.replyTo)) return;
+    const envelope = reason instanceof NotARequest ? reason.envelope : NO_ENVELOPE;
     const codec = this.#options.codecs.ofAnswer(content, properties.contentType);
-    const request = { delivery, codec, envelope: UNREAD, log: this.#log };
+    const request = { delivery, codec, envelope, log: this.#log };
     const answer: Answer = {
       status: 'error',
-      body: { errors: [`The message is not a request: ${reason}`], code: 'invalid_request' },
+      body: { errors: [`The message is not a request: ${reason.message}`], code: 'invalid_request' },
     };
-    await this.#send(this.#encode(request, answer)[1], request, this.#repliesTo(UNREAD, delivery));
+    await this.#send(this.#encode(request, answer)[1], request, this.#repliesTo(envelope, delivery));
   }
 
   async #send(

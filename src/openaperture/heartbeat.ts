@@ -9,11 +9,11 @@ export interface Work {
   /** The short hash of its cluster. */
   cluster?: string;
   /** How long it has been running, in milliseconds. */
-  sinceMs: number;
+  runningMs: number;
 }
 
 export interface Heartbeat {
-  /** Must fit a column of the Manager, see `fitsColumn`. */
+  /** Must fit a column of the Manager, see `isModuleText`. */
   hostname: string;
   /** Becomes an atom; must fit a column too. */
   moduleType: string;
@@ -25,8 +25,9 @@ interface WorkloadEntry {
   description: string;
 }
 
-/** So that a workload has room for several requests. */
-const DESCRIPTION_CHARACTERS = 48;
+/** So that a workload has room for three requests at least. */
+const DESCRIPTION_CHARACTERS = 54;
+const ID_CHARACTERS = 20;
 
 /**
  * The Erlang term that the Overseer reads: the status of a module, with its workload, a list of `{description}`.
@@ -52,7 +53,7 @@ function workloadOf(work: readonly Work[]): WorkloadEntry[] {
   if (work.length === 0) return [];
   const count = work.length === 1 ? '1 request runs' : `${work.length} requests run`;
   let workload: WorkloadEntry[] = [{ description: count }];
-  for (const each of work.toSorted((a, b) => b.sinceMs - a.sinceMs)) {
+  for (const each of work.toSorted((a, b) => b.runningMs - a.runningMs)) {
     const longer = [...workload, { description: descriptionOf(each) }];
     if (JSON.stringify(longer).length > COLUMN_CHARACTERS) break;
     workload = longer;
@@ -60,11 +61,21 @@ function workloadOf(work: readonly Work[]): WorkloadEntry[] {
   return workload;
 }
 
-/** Such as `list_units on ab12cd34ef for 12 s, request 13`; without what is not printable ASCII. */
-function descriptionOf({ id, action, cluster, sinceMs }: Work): string {
+/** Such as `request 13: list_units on ab12cd34ef for 12 s`. */
+function descriptionOf({ id, action, cluster, runningMs }: Work): string {
   const where = cluster === undefined ? '' : ` on ${cluster}`;
-  const text = `${action}${where} for ${Math.floor(sinceMs / 1_000)} s, request ${id}`;
-  const plain = text.replaceAll(/[^\x20-\x7e]/gu, '?');
-  if (plain.length <= DESCRIPTION_CHARACTERS) return plain;
-  return `${plain.slice(0, DESCRIPTION_CHARACTERS - 3)}...`;
+  const seconds = Math.floor(runningMs / 1_000);
+  return cut(
+    `request ${cut(plain(id), ID_CHARACTERS)}: ${action}${where} for ${seconds} s`,
+    DESCRIPTION_CHARACTERS,
+  );
+}
+
+/** The text with `?` for each character that is not printable ASCII, or that JSON would write as two. */
+function plain(text: string): string {
+  return text.replaceAll(/[^\x20-\x7e]|["\\]/gu, '?');
+}
+
+function cut(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 3)}...`;
 }

@@ -12,7 +12,7 @@ export interface OverseerOptions {
   manager: Pick<ManagerClient, 'registerModule'>;
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
-  /** Names this instance among the modules of its exchange; must fit a column of the Manager, see `fitsColumn`. */
+  /** Names this instance among the modules of its exchange; must fit a column of the Manager, see `isModuleText`. */
   hostname: string;
   /** `MODULE_TYPE`; must fit a column too. */
   moduleType: string;

@@ -71,15 +71,13 @@ export class RecordReplyChannel implements ReplyChannel {
       const refusal = await this.#deliver(sending, envelope, signal);
       if (refusal === undefined) return;
       log.error('answer replaced: the Manager does not take it', { reason: refusal.message });
-      let instead = refusedEnvelope(envelope, refusal);
-      let again = await this.#deliver(sending, instead, signal);
+      const replacement = refusedEnvelope(envelope, refusal);
+      let second = await this.#deliver(sending, replacement, signal);
       // The request that it carries back may be what is too large.
-      if (isTooLarge(again)) {
-        instead = { ...instead, request_body: {} };
-        again = await this.#deliver(sending, instead, signal);
-      }
-      if (again !== undefined)
-        log.error('answer dropped: the Manager does not take it', { reason: again.message });
+      if (isTooLarge(second))
+        second = await this.#deliver(sending, { ...replacement, request_body: {} }, signal);
+      if (second !== undefined)
+        log.error('answer dropped: the Manager does not take it', { reason: second.message });
     } finally {
       this.#goOn(sending);
     }

@@ -51,7 +51,7 @@ export interface RunningRequest {
   id: string;
   action: string;
   cluster: Cluster | undefined;
-  sinceMs: number;
+  runningMs: number;
 }
 
 export interface DispatcherOptions {
@@ -140,7 +140,7 @@ export class Dispatcher {
       id: job.request.id,
       action: job.action.description.name,
       cluster: job.cluster,
-      sinceMs: now - (job.begunAt ?? now),
+      runningMs: now - (job.begunAt ?? now),
     }));
   }
 

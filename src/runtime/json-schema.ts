@@ -76,12 +76,19 @@ function shape(description: Description, path: string, at: string): JsonSchema {
     case 'mixed':
       if (meta.format === 'string-map') return { type: 'object', additionalProperties: { type: 'string' } };
       // What callers are to send, where the action itself answers for all else.
-      if (typeof meta.type === 'string') return { type: meta.type };
+      if (meta.type !== undefined) return { type: jsonType(meta.type, at) };
       if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
       throw new Error(`${at} takes anything: give it a type, oneOf(), meta({ type }), or meta({ format })`);
     default:
       throw new Error(`${at} is of the type '${type}', which a message cannot carry`);
   }
+}
+
+const JSON_TYPES: readonly unknown[] = ['string', 'number', 'integer', 'boolean', 'array', 'object'];
+
+function jsonType(type: unknown, at: string): unknown {
+  if (JSON_TYPES.includes(type)) return type;
+  throw new Error(`${at} has a meta({ type }) that is none of ${JSON_TYPES.join(', ')}`);
 }
 
 function objectShape({ fields = {} }: Description, path: string): JsonSchema {

@@ -1,5 +1,6 @@
-import { connect } from 'amqplib';
+import { connect, type ConsumeMessage } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
+import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
 import { BROKER_ID, type OpenInstallation, openInstallation } from '../openaperture/open-installation.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
@@ -80,19 +81,29 @@ if (rabbitmqUrl !== undefined) {
       t,
       run,
       'round trip',
-      /^no answer within 1\.5 s: no service takes requests from the queue queue_\S+\n-> start it$/m,
+      /^no answer within 1\.5 s: no service takes requests from the queue queue_\S+\n-> start it; the expired request is in queue_\S+_error now/m,
       /^the record is deleted$/m,
     );
     isTidy(t, on);
     const channel = await openChannel(t, rabbitmqUrl);
     await eventually('it has expired', async () => (await channel.checkQueue(on.queue)).messageCount === 0);
+    t.is((await channel.checkQueue(`${on.queue}_error`)).messageCount, 1);
   });
 
   test('it says when a service has the request and does not answer', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
-    await channel.consume(on.queue, () => {}, { noAck: true });
+    const taken: ConsumeMessage[] = [];
+    await channel.consume(on.queue, (message) => message !== null && taken.push(message), { noAck: true });
     const run = await examine(on.env, SOON);
+    t.is(taken.length, 1);
+    const { properties, content } = taken[0] as ConsumeMessage;
+    t.like(properties, { deliveryMode: 2, expiration: '1500', headers: { 'timeout-ms': 1_500 } });
+    t.like(new ErlangCodec().decode(content), {
+      id: '1',
+      status: 'not_started',
+      request_body: { action: 'list_machines', etcd_token: 'fleet-manager-doctor' },
+    });
     isFailure(
       t,
       run,
@@ -100,6 +111,34 @@ if (rabbitmqUrl !== undefined) {
       /^no answer within 1\.5 s, though the queue queue_\S+ has 1 consumer\n-> look for request 1 in the log/m,
     );
     isTidy(t, on);
+  });
+
+  test('without a cluster the error of one that does not exist is expected, and no other', async (t) => {
+    const on = await openInstallation(t, [rabbitmqUrl]);
+    const channel = await openChannel(t, rabbitmqUrl);
+    const bodies: unknown[] = [];
+    await channel.consume(
+      on.queue,
+      () => {
+        for (const record of on.manager.records.values())
+          Object.assign(record, { status: 'error', responseBody: bodies.shift() });
+      },
+      { noAck: true },
+    );
+    for (const [code, result] of [
+      ['cluster_not_found', 'ok'],
+      ['unknown_action', 'ok'],
+      // The original FleetManager has no codes.
+      [undefined, 'ok'],
+      ['internal', 'FAILED'],
+      ['discovery_unreachable', 'FAILED'],
+    ] as const) {
+      bodies.push({ errors: ['some reason'], ...(code !== undefined && { code }) });
+      const run = await examine(on.env, PATIENT);
+      t.is(run.of('round trip').result, result, run.text);
+      t.regex(run.of('round trip').said, /^it was answered: error, .*some reason/m);
+    }
+    isTidy(t, on, 5);
   });
 
   test('it says when no queue is bound, and when there is no exchange', async (t) => {
@@ -119,7 +158,7 @@ if (rabbitmqUrl !== undefined) {
       t,
       await examine(missing.env, SOON),
       'round trip',
-      new RegExp(`^the broker has no exchange ${missing.exchange}\n->`, 'm'),
+      new RegExp(`: the broker has no exchange ${missing.exchange}\n->`, 'm'),
     );
     isTidy(t, missing);
   });

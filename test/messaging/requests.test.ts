@@ -141,7 +141,8 @@ for (const broker of brokers()) {
     for (const id of [...texts.map((text) => JSON.stringify(text)), ...others, '"9223372036854775808"']) {
       const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
       const { answer } = await caller.answerTo(correlationId);
-      t.like(answer, { id: null, status: 'error', response_body: { code: 'invalid_request' } }, id);
+      t.like(answer, { id: JSON.parse(id), request_body: { action: 'echo' }, status: 'error' }, id);
+      t.is(answer.response_body.code, 'invalid_request');
       t.regex(String(answer.response_body.errors), /not a request: its id is not the id of a record/);
       const { properties } = await caller.take('error queue');
       t.regex(String(properties.headers?.['x-reason']), /its id is not the id of a record/, id);
@@ -161,7 +162,7 @@ for (const broker of brokers()) {
     ] as const) {
       const { message, answer } = await caller.answerTo(caller.sendRaw(body));
       t.is(message.properties.contentType, 'application/json');
-      t.like(answer, { status: 'error', request_body: {}, response_body: { code: 'invalid_request' } });
+      t.like(answer, { id: null, status: 'error', response_body: { code: 'invalid_request' } });
       t.regex(String(answer.response_body.errors), reason);
       t.is((await caller.take('error queue')).content.toString(), body);
     }
@@ -169,6 +170,21 @@ for (const broker of brokers()) {
     await caller.take('error queue');
     await eventually('nothing is held', () => service.held === 0);
     t.is(await caller.waiting('error queue'), 0, 'our own queues are not answered');
+  });
+
+  test(over('what is not a request is dead-lettered only when its answer is confirmed'), async (t) => {
+    let confirm = () => {};
+    const slow = {
+      reaches: () => true,
+      send: async () => new Promise<void>((resolve) => (confirm = resolve)),
+    };
+    const { queue, service } = await serveRequests(t, broker, [echo], { replies: [slow] });
+    const caller = await RawCaller.open(t, broker, queue);
+    await caller.answerTo(caller.sendRaw('{}'));
+    t.is(await caller.waiting('error queue'), 0);
+    t.is(service.held, 1);
+    confirm();
+    await caller.take('error queue');
   });
 
   test(over('without anyone to answer, a change is run and a read is skipped'), async (t) => {

@@ -8,7 +8,7 @@ import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
 import { logLines } from '../support/log-lines.js';
-import { StandInManager } from '../support/stand-in-manager.js';
+import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
 
 export const EXCHANGE_ID = 7;
 export const BROKER_ID = 3;
@@ -30,7 +30,7 @@ interface InstallationOptions extends Pick<ClientOptions, 'clock' | 'log'> {
   /** What its brokers do not have. */
   without?: 'queue' | 'exchange';
   /** What its Manager does with bodies that are too large. */
-  oversize?: 'answered' | 'cut';
+  oversize?: Oversize;
 }
 
 /** An installation with a broker, and one that stands in for it where one is given. */
@@ -87,7 +87,7 @@ export async function startFast(
 ): Promise<{ service: Service; logs: ReturnType<typeof logLines> }> {
   const logs = logLines();
   const configuration = readConfiguration({ env: { HTTP_PORT: 'off', ...env }, directory: '/nonexistent' });
-  // So that the plugins are at hand: the time that their import may take passes ten times as fast, too.
+  // Imports the plugins first: the time limit of their import passes ten times as fast, too.
   await describeActions(configuration);
   const service = await startService({ configuration, log: logs.log, clock: new FastClock() });
   let stopped: Promise<boolean> | undefined;
@@ -116,6 +116,7 @@ async function prepareBroker(
     if (without === 'exchange') return;
     const channel = await connection.createChannel();
     await channel.assertExchange(exchange, 'topic', { durable: true });
+    await channel.assertQueue(`${queue}_error`, { durable: true });
     for (const name of without === 'queue' ? ['system_modules'] : [queue, 'system_modules']) {
       const bound = name === queue ? queue : `${queue}_${name}`;
       const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };

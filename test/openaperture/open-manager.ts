@@ -3,7 +3,7 @@ import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { StandInManager } from '../support/stand-in-manager.js';
+import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
 
 export interface OpenManager {
   manager: StandInManager;
@@ -22,7 +22,7 @@ interface Options {
   /** How long one HTTP call may take. */
   timeoutMs?: number;
   tokenSeconds?: number;
-  oversize?: 'answered' | 'cut';
+  oversize?: Oversize;
   secret?: string;
   clientId?: string;
 }

@@ -19,7 +19,7 @@ main(["call", Port, Exchange, RoutingKey, Manager, Login, Client, Secret, Source
     Request = #{queue_name => <<>>, id => nil, status => not_started, request_body => Body, response_body => nil},
     {201, Headers, _} = http(Api, post, "/messaging/rpc_requests", Request),
     Id = list_to_binary(lists:last(string:split(proplists:get_value("location", Headers), "/", all))),
-    Published = term_to_binary(Request#{id := Id}),
+    Published = encode(Request#{id := Id}),
     {ok, Channel} = open(Port),
     publish(Channel, list_to_binary(Exchange), list_to_binary(RoutingKey), Published, undefined, undefined),
     {Status, Response} = poll(Api, Id, 90),
@@ -34,7 +34,7 @@ main(["reply", Port, Queue, Source]) ->
     {ok, Channel} = open(Port),
     #{queue := Replies} = declare(Channel),
     subscribe(Channel, Replies),
-    publish(Channel, <<>>, list_to_binary(Queue), term_to_binary(Request), Replies, <<"mine">>),
+    publish(Channel, <<>>, list_to_binary(Queue), encode(Request), Replies, <<"mine">>),
     Action = maps:get(action, Body),
     Name = atom_to_binary(Action, utf8),
     %% The envelope in atoms, everything in it with binary keys.
@@ -72,6 +72,9 @@ read(list_unit_states, States) ->
     [#{<<"name">> := _, <<"hash">> := _, <<"machineID">> := _, <<"systemdLoadState">> := _,
        <<"systemdActiveState">> := _, <<"systemdSubState">> := _} = State || State <- States],
     ok.
+
+%% What term_to_binary made without options up to Erlang 25.
+encode(Term) -> term_to_binary(Term, [deterministic, {minor_version, 1}]).
 
 parse(Source) ->
     {ok, Tokens, _} = erl_scan:string(Source ++ "."),

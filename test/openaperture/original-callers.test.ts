@@ -10,7 +10,7 @@ import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
 import { startMachines } from '../support/machines.js';
 import { startWorker } from '../support/worker.js';
-import type { StandInManager } from '../support/stand-in-manager.js';
+import type { Oversize, StandInManager } from '../support/stand-in-manager.js';
 import {
   EXCHANGE_ID,
   type OpenInstallation,
@@ -26,6 +26,7 @@ const erlangLibraries = await librariesOfRabbitmq();
 if (erlangLibraries === undefined) leftOut('the original callers', "RabbitMQ's Erlang client");
 const SCRIPT = new URL('original-caller.escript', import.meta.url).pathname;
 const NOON = 1_714_564_800;
+const WIDE = { MAX_RECORD_BYTES: '16000000' };
 
 interface Called {
   /** What was published, in hexadecimal. */
@@ -47,7 +48,7 @@ async function original(...given: readonly string[]): Promise<unknown> {
 async function openOriginal(
   t: ExecutionContext,
   url: string,
-  { env = {}, oversize }: { env?: Record<string, string>; oversize?: 'answered' | 'cut' } = {},
+  { env = {}, oversize }: { env?: Record<string, string>; oversize?: Oversize } = {},
 ) {
   const machines = await startMachines(
     t,
@@ -89,7 +90,9 @@ const ANSWERS: Record<string, (t: ExecutionContext, body: unknown, on: OpenInsta
   unit_logs: (t, body) => t.regex(String(body), /^[^\n]*web\[1\]: hello\n$/),
   node_info: (t, body) => {
     const nodes = body as Record<string, { docker_disk_space_percent: number | null }>;
+    t.deepEqual(Object.keys(nodes).toSorted(), ['(null)', '127.0.0.1']);
     t.is(typeof nodes['127.0.0.1']?.docker_disk_space_percent, 'number');
+    t.is(nodes['(null)']?.docker_disk_space_percent, null);
   },
   restart_unit: (t, body) => t.regex(String(body), /^web@1\.service was restarted\./),
 };
@@ -125,12 +128,13 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
   });
 
   // The service's own limit, and that of a Manager which takes less than the service thinks.
-  for (const [whose, env, oversize] of [
-    ['the service saves', {}, 'answered'],
-    ['the Manager reads, which says so', { MAX_RECORD_BYTES: '16000000' }, 'answered'],
-    ['the Manager reads, which cuts the connection', { MAX_RECORD_BYTES: '16000000' }, 'cut'],
+  for (const [whose, env, oversize, reason] of [
+    ['the service saves', {}, 'answered', /^it has \d+ bytes, and MAX_RECORD_BYTES is 7500000$/],
+    // The answer may be lost with the connection.
+    ['the Manager reads, which says so', WIDE, 'answered', /status 413|the connection was cut twice/],
+    ['the Manager reads, which cuts the connection', WIDE, 'cut', /the connection was cut twice/],
   ] as const) {
-    test(`an original caller whose answer is larger than ${whose}, reads so at once, and others are answered meanwhile`, async (t) => {
+    test(`an original caller whose answer is larger than ${whose}, reads so at once, and others get theirs`, async (t) => {
       const { call, sandbox, worker } = await openOriginal(t, rabbitmqUrl, { env, oversize });
       const options = [{ section: 'Service', name: 'ExecStart', value: `/bin/x ${'x'.repeat(30_000)}` }];
       const units = Array.from({ length: 280 }, (_, n) => ({ name: `wide@${n}.service`, options }));
@@ -150,6 +154,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
         replaced.map(({ request }) => request),
         [wide.id],
       );
+      t.regex(String(replaced[0]?.reason), reason);
       t.is(worker.lines.filter(({ message }) => /takes no answers/.test(String(message))).length, 0);
     });
   }
@@ -197,6 +202,72 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     await Promise.all(calls);
   });
 
+  test('a request in Erlang whose id names no record is answered in Erlang, with the id as it came', async (t) => {
+    const { queue } = await openOriginal(t, rabbitmqUrl);
+    const erlang = new ErlangPeer();
+    t.teardown(async () => erlang.end());
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
+    const take = async (from: string) =>
+      eventually(
+        `a message in ${from}`,
+        async () => (await channel.get(from, { noAck: true })) || undefined,
+        {
+          withinMs: 60_000,
+        },
+      );
+    const ids = ['<<"013">>', '<<" 13">>', '<<"+13">>', '<<"13\\n">>', '-1', '13.5', '[49, 51]', 'undefined'];
+    for (const id of ids) {
+      const request = `#{id => ${id}, status => not_started, request_body => #{action => list_machines}}`;
+      channel.sendToQueue(queue, await erlang.evaluate(`term_to_binary(${request})`), { replyTo });
+      const verdict = await erlang.evaluate(
+        `#{id := Id, status := error, request_body := #{<<"action">> := <<"list_machines">>},
+           response_body := #{<<"code">> := <<"invalid_request">>}} = binary_to_term(Data),
+         Expected = ${id === 'undefined' ? '<<"undefined">>' : id},
+         case Id =:= Expected of true -> <<"same">>; false -> term_to_binary(Id) end`,
+        (await take(replyTo)).content,
+      );
+      t.is(verdict.toString(), 'same', id);
+      t.regex(String((await take(`${queue}_error`)).properties.headers?.['x-reason']), /id of a record/, id);
+    }
+    channel.sendToQueue(queue, Buffer.from([131, 104]), { replyTo });
+    const damaged = await erlang.evaluate(
+      `#{id := nil, status := error} = binary_to_term(Data), <<"read">>`,
+      (await take(replyTo)).content,
+    );
+    t.is(damaged.toString(), 'read');
+  });
+
+  test('a message that is no request, but names a record, is answered there', async (t) => {
+    const { manager, queue } = await openOriginal(t, rabbitmqUrl);
+    const erlang = new ErlangPeer();
+    t.teardown(async () => erlang.end());
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const send = async (id: string, rest: string) => {
+      const record = manager.addRecord(Number(id));
+      channel.sendToQueue(queue, await erlang.evaluate(`term_to_binary(#{id => <<"${id}">>, ${rest}})`));
+      return record;
+    };
+    const waiting = await send('13', 'status => not_started, request_body => nil');
+    await eventually('it is answered', () => waiting.saved, { withinMs: 60_000 });
+    t.like(JSON.parse(waiting.saved ?? ''), { id: '13', response_body: { code: 'invalid_request' } });
+    // An answer that went astray says nothing of the record that it names.
+    const other = await send('14', 'status => completed, request_body => #{action => list_machines}');
+    const errors = `${queue}_error`;
+    await eventually(
+      'both are dead-lettered',
+      async () => (await channel.checkQueue(errors)).messageCount === 2,
+      {
+        withinMs: 60_000,
+      },
+    );
+    t.is(other.status, 'not_started');
+  });
+
   test('an Erlang caller with a reply_to reads the envelope in atoms, and everything in it with binary keys', async (t) => {
     const on = await openOriginal(t, rabbitmqUrl);
     for (const { action, body } of ORIGINAL_REQUESTS) {
@@ -220,7 +291,6 @@ for (const [form, requests] of [
     for (const { action, body, bytes } of requests) {
       const options = '[deterministic, {minor_version, 1}]';
       if (peer !== undefined) {
-        t.is(await peer.compare(bytes, messageOf(body)), 'same', action);
         const made = await peer.evaluate(`term_to_binary(${messageOf(body)}, ${options})`);
         t.deepEqual(made, bytes, action);
       }

@@ -112,8 +112,8 @@ test('a heartbeat shows how many requests run and which, the oldest first, as a 
   const { start, overseer, beats, work, clock } = await openOverseer(t);
   await start();
   work.push(
-    { id: 'é"\\\n', action: 'node_info', sinceMs: 999 },
-    { id: '42', action: 'restart_unit', cluster: 'ab12cd34ef', sinceMs: 5_999 },
+    { id: 'é"\\\n', action: 'node_info', runningMs: 999 },
+    { id: '42', action: 'restart_unit', cluster: 'ab12cd34ef', runningMs: 5_999 },
   );
   clock.advance(30_000);
   await eventually('it beats', () => beats.length === 1);
@@ -123,8 +123,8 @@ test('a heartbeat shows how many requests run and which, the oldest first, as a 
     `#{event_type => status, status => active, hostname => <<"host-1">>, type => fleet_manager,
        workload => [
          #{description => <<"2 requests run">>},
-         #{description => <<"restart_unit on ab12cd34ef for 5 s, request 42">>},
-         #{description => <<"node_info for 0 s, request ?\\"\\\\?">>}]}`,
+         #{description => <<"request 42: restart_unit on ab12cd34ef for 5 s">>},
+         #{description => <<"request ????: node_info for 0 s">>}]}`,
   );
   await overseer.stop();
 });
@@ -135,7 +135,7 @@ test('whatever runs, the workload fits the column of the Manager, and a busy mod
     id: fc.oneof(fc.string({ unit: 'grapheme', maxLength: 128 }), fc.nat().map(String)),
     action: fc.stringMatching(/^[a-z][a-z_]{0,63}$/),
     cluster: fc.option(fc.stringMatching(/^[0-9a-f]{10}$/), { nil: undefined }),
-    sinceMs: fc.nat({ max: 300_000 }),
+    runningMs: fc.nat({ max: 300_000 }),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(anyWork, { minLength: 1, maxLength: 60 }), async (work) => {
@@ -148,19 +148,37 @@ test('whatever runs, the workload fits the column of the Manager, and a busy mod
       const [count, ...entries] = workload.map(({ description }) => description);
       t.is(count, work.length === 1 ? '1 request runs' : `${work.length} requests run`);
       t.true(entries.length >= Math.min(3, work.length), JSON.stringify(workload));
-      for (const entry of entries) t.regex(entry, /^[\x20-\x7e]{1,48}$/);
-      const oldest = work.toSorted((a, b) => b.sinceMs - a.sinceMs);
-      for (const [index, entry] of entries.entries())
-        t.true(entry.startsWith((oldest[index]?.action ?? '').slice(0, 45)), entry);
+      for (const entry of entries) t.regex(entry, /^request [\x20-\x7e]{1,46}$/);
+      const oldest = work.toSorted((a, b) => b.runningMs - a.runningMs);
+      for (const [index, entry] of entries.entries()) {
+        const id = oldest[index]?.id ?? '';
+        if (/^\d{1,20}$/.test(id)) t.true(entry.startsWith(`request ${id}: `), entry);
+      }
     }),
     { numRuns: 50 },
   );
 });
 
+test('a workload of 255 characters is sent whole, and of one that would have 256 the youngest is left out', (t) => {
+  const work = (last: number): Work[] =>
+    [17, 17, 17, last].map((length, index) => ({
+      id: String(index),
+      action: 'a'.repeat(length),
+      runningMs: 4 - index,
+    }));
+  const sizeOf = (each: readonly Work[]) => {
+    const beat = heartbeatTerm({ hostname: 'a', moduleType: 'a', work: each });
+    const { workload } = new ErlangCodec().decode(beat) as { workload: object[] };
+    return [workload.length, JSON.stringify(workload).length];
+  };
+  t.deepEqual(sizeOf(work(18)), [5, 255]);
+  t.deepEqual(sizeOf(work(19)), [4, 199]);
+});
+
 test('the last heartbeat has an empty workload', async (t) => {
   const { start, overseer, beats, work, clock } = await openOverseer(t);
   await start();
-  work.push({ id: '42', action: 'restart_unit', sinceMs: 5_000 });
+  work.push({ id: '42', action: 'restart_unit', runningMs: 5_000 });
   await overseer.stop();
   t.is(beats.length, 1);
   await isTerm(

@@ -314,6 +314,22 @@ test('a request that is too large to be carried back is left out of the error', 
   t.deepEqual(manager.records.get('5')?.requestBody, {});
 });
 
+test('two cuts count as too large above 64 KiB alone, and only those of the saving', async (t) => {
+  const { manager, send, passing } = await openChannel(t);
+  const rest = JSON.stringify(answerOf(5, '').envelope).length;
+  for (const [bytes, method, status] of [
+    [65_537, 'PUT', 'error'],
+    [65_536, 'PUT', 'completed'],
+    [1_000_000, 'GET', 'completed'],
+  ] as const) {
+    manager.addRecord(5);
+    const end = manager.fail({ path: RECORD, method, times: 2 });
+    await passing(send(5, answerOf(5, 'x'.repeat(bytes - rest))));
+    t.is(manager.records.get('5')?.status, status, `${bytes} ${method}`);
+    end();
+  }
+});
+
 test('a large answer is kept when its connection is cut, unless it is so again at once', async (t) => {
   const { manager, send, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);

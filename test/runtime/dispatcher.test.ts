@@ -203,7 +203,7 @@ test('what runs can be seen, with its cluster as a hash', async (t) => {
   const outcome = dispatcher.dispatch(request({ etcdToken: 'very-secret-token' }));
   clock.advance(250);
   const [running] = dispatcher.running();
-  t.like(running, { id: 'r1', action: 'act', sinceMs: 250 });
+  t.like(running, { id: 'r1', action: 'act', runningMs: 250 });
   t.false(JSON.stringify(running).includes('very-secret-token'));
   letGo();
   await outcome;

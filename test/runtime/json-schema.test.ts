@@ -172,6 +172,10 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
   'an empty description': [object({ a: string().meta({ description: '' }) }), /'a' has no meta/],
   'a list of anything': [object({ a: array().meta(described) }), /'a' does not say what its items are/],
   anything: [object({ a: mixed().meta(described) }), /'a' takes anything/],
+  'a type that JSON Schema does not know': [
+    object({ a: mixed().meta({ ...described, type: 'strng' }) }),
+    /'a' has a meta\(\{ type \}\) that is none of string, /,
+  ],
   'a date': [
     object({ a: date().meta(described) }),
     /'a' is of the type 'date', which a message cannot carry/,

@@ -3,6 +3,7 @@ import type { Channel, ConsumeMessage, GetMessage, Options } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { Codecs } from '../../src/messaging/codec/codecs.js';
 import { jsonCodec } from '../../src/messaging/codec/json.js';
+import type { ReplyChannel } from '../../src/messaging/reply-channel.js';
 import { RequestService } from '../../src/messaging/request-service.js';
 import type { Action } from '../../src/plugin.js';
 import { Catalogue, prepareAction } from '../../src/runtime/catalogue.js';
@@ -27,6 +28,8 @@ interface Settings {
   clusterConcurrency: number;
   maxMessageBytes: number;
   maxAnswerBytes: number;
+  /** Further ways for answers. */
+  replies: readonly ReplyChannel[];
 }
 
 /** Serves these actions on a queue of its own. */
@@ -43,6 +46,7 @@ export async function serveRequests(
     clusterConcurrency: 20,
     maxMessageBytes: 64 * 1024,
     maxAnswerBytes: 64 * 1024,
+    replies: [],
     ...settings,
   };
   const logs = logLines();
@@ -51,6 +55,7 @@ export async function serveRequests(
   const { connect, cut } = cuttable(broker);
   const service = new RequestService({
     ...options,
+    replies: () => options.replies,
     dispatcher: new Dispatcher({ ...options, catalogue, clock: systemClock, logFor }),
     codecs: new Codecs([jsonCodec]),
     connect,

@@ -50,11 +50,11 @@ interface StandInOptions {
   clock?: Clock;
   /** How long tokens live. */
   tokenSeconds?: number;
-  /** What becomes of a body that is too large: answered with 413, or the connection is cut without an answer. */
-  oversize?: 'answered' | 'cut';
-  /** The largest body that is read, in bytes. */
-  bodyLimit?: number;
+  oversize?: Oversize;
 }
+
+/** What becomes of a body that is too large: answered with 413, or the connection is cut without an answer. */
+export type Oversize = 'answered' | 'cut';
 
 interface Exchange {
   failoverExchangeId?: Id | null;
@@ -114,8 +114,7 @@ export class StandInManager {
   readonly #faults = new Map<ManagerFault, number>();
   readonly #holds = new Set<{ path: RegExp; method: string | undefined; released: Promise<void> }>();
   readonly #clock: Clock;
-  readonly #oversize: 'answered' | 'cut';
-  readonly #bodyLimit: number;
+  readonly #oversize: Oversize;
   #fastify: FastifyInstance | undefined;
   #port = 0;
   #concurrent = 0;
@@ -125,7 +124,6 @@ export class StandInManager {
     this.#clock = options.clock ?? systemClock;
     this.tokenSeconds = options.tokenSeconds ?? 3_600;
     this.#oversize = options.oversize ?? 'answered';
-    this.#bodyLimit = options.bodyLimit ?? BODY_BYTES;
   }
 
   /** Starts one that goes with the test. */
@@ -302,7 +300,7 @@ export class StandInManager {
       const chunk = Buffer.from(read);
       chunks.push(chunk);
       bytes += chunk.length;
-      if (bytes <= this.#bodyLimit) continue;
+      if (bytes <= BODY_BYTES) continue;
       this.#record(request, '');
       if (this.#oversize === 'cut') request.raw.socket.destroy();
       throw new BodyTooLarge();
@@ -443,7 +441,7 @@ export class StandInManager {
     );
   }
 
-  /** The record of before is deleted first, and is gone when the new one does not fit. */
+  /** The previous record is deleted first, so it is gone when the new one does not fit. */
   #addModule(exchange: string, body: Record<string, unknown>, reply: FastifyReply): FastifyReply {
     const { hostname, type, status, workload = null } = body;
     if (!this.#exchanges.has(exchange)) return notFound(reply, 'MessagingExchange');

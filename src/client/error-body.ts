@@ -1,0 +1,14 @@
+/** What an error answer says. */
+export interface ErrorBody {
+  errors: string[];
+  /** Undefined: the original FleetManager sends none. */
+  code: string | undefined;
+  details: unknown;
+}
+
+/** Reads the `response_body` of an error answer, whatever is in it. */
+export function errorBodyOf(body: unknown): ErrorBody {
+  const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
+  const errors = Array.isArray(map.errors) ? map.errors.map(String) : [];
+  return { errors, code: typeof map.code === 'string' ? map.code : undefined, details: map.details };
+}

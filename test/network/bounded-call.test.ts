@@ -1,0 +1,30 @@
+import test from 'ava';
+import { MockAgent } from 'undici';
+import { boundedCall, HttpFailure } from '../../src/network/bounded-call.js';
+
+for (const [code, kind] of [
+  ['UND_ERR_SOCKET', { cut: true, notSent: false }],
+  ['ECONNRESET', { cut: true, notSent: false }],
+  ['EPIPE', { cut: true, notSent: false }],
+  ['ECONNREFUSED', { cut: false, notSent: true }],
+  ['ENOTFOUND', { cut: false, notSent: true }],
+  ['UND_ERR_BODY_TIMEOUT', { cut: false, notSent: false }],
+] as const) {
+  test(`a call that fails with ${code} says whether the server can have seen it`, async (t) => {
+    const dispatcher = new MockAgent();
+    dispatcher.disableNetConnect();
+    const failure = Object.assign(new Error('it failed'), { code });
+    dispatcher.get('http://server').intercept({ path: '/', method: 'PUT' }).replyWithError(failure);
+    t.teardown(async () => dispatcher.close());
+    const { signal } = new AbortController();
+    const call = boundedCall({
+      method: 'PUT',
+      url: new URL('http://server/'),
+      body: '{}',
+      dispatcher,
+      signal,
+      timeoutMs: 60_000,
+    });
+    t.like(await t.throwsAsync(call, { instanceOf: HttpFailure }), { message: code, ...kind });
+  });
+}
