@@ -149,12 +149,13 @@ export class LiveConnection {
   }
 
   #watched<C extends Channel>(channel: C): C {
-    let cause: unknown;
     this.#channels.add(channel);
-    channel.on('error', (error: unknown) => (cause = error));
-    channel.on('close', () => {
-      if (!this.#closing) this.lose(cause ?? this.#cause ?? new Error('a channel was closed'));
-    });
+    const lose = (reason: unknown) => {
+      if (!this.#closing) this.lose(reason);
+    };
+    // At once: it has the broker's own reason, and what fails next on the channel has none.
+    channel.on('error', lose);
+    channel.on('close', () => lose(this.#cause ?? new Error('a channel was closed')));
     return channel;
   }
 }

@@ -43,6 +43,20 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
+  test("RabbitMQ: what is refused by closing the channel fails with the broker's own reason", async (t) => {
+    const live = await liveOn(rabbit);
+    t.teardown(async () => live.close(systemClock));
+    const publisher = await Publisher.open(live);
+    const published = publisher.publish(
+      { exchange: 'no_such_exchange', routingKey: 'q' },
+      Buffer.from('x'),
+      {},
+    );
+    const error = await t.throwsAsync(published);
+    t.regex(String(error?.message), /NOT_FOUND - no exchange 'no_such_exchange'/);
+    t.is(live.lost.reason, error);
+  });
+
   test('RabbitMQ: a message that AMQP cannot carry is told, and the connection lives on', async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));
