@@ -1,3 +1,5 @@
+import { stringifyExactly } from '../exact-json.js';
+
 /** What an error answer says. */
 export interface ErrorBody {
   errors: string[];
@@ -9,6 +11,10 @@ export interface ErrorBody {
 /** Reads the `response_body` of an error answer, whatever is in it. */
 export function errorBodyOf(body: unknown): ErrorBody {
   const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
-  const errors = Array.isArray(map.errors) ? map.errors.map(String) : [];
+  const errors = Array.isArray(map.errors) ? map.errors.map(textOf) : [];
   return { errors, code: typeof map.code === 'string' ? map.code : undefined, details: map.details };
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : stringifyExactly(value);
 }

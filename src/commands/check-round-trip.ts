@@ -1,6 +1,6 @@
 import { errorBodyOf } from '../client/error-body.js';
 import { Publisher } from '../messaging/publisher.js';
-import { errorQueueOf, requireExchange } from '../messaging/queues.js';
+import { errorQueueOf, isNotFound, requireExchange } from '../messaging/queues.js';
 import { type LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
@@ -150,23 +150,15 @@ async function answered(
   records: RecordCaller,
   options: RoundTripOptions,
 ): Promise<RecordedAnswer> {
-  const { manager, queue, cluster, answerMs, clock } = options;
-  const answer = await limited({ limitMs: answerMs, clock }, async (signal) =>
-    records.poll(id, { signal }),
-  ).catch(async (error: unknown) => {
-    // Asks the Manager once more: its own error explains a failure of the Manager.
-    await limited(options, async (signal) => manager.record(id, { signal }));
-    const consumers = await consumersOf(live, queue);
-    throw consumers === 0
-      ? new BrokenStep(
-          `${reasonOf(error)}: no service takes requests from the queue ${queue}`,
-          `start it; the expired request is in ${errorQueueOf(queue)} now, if there is such a queue`,
-        )
-      : new BrokenStep(
-          `${reasonOf(error)}, though the queue ${queue} has ${counted(consumers, 'consumer')}`,
-          `look for request ${id} in the log of the service; if none took it, it is in ${errorQueueOf(queue)} now`,
-        );
-  });
+  const { manager, cluster, answerMs, clock } = options;
+  const limit = { limitMs: answerMs, clock };
+  const answer = await limited(limit, async (signal) => records.poll(id, { signal })).catch(
+    async (error: unknown) => {
+      // Asks the Manager once more: its own error explains a failure of the Manager.
+      await limited(options, async (signal) => manager.record(id, { signal }));
+      throw await unanswered(reasonOf(error), id, live, options);
+    },
+  );
   if (isExpected(answer, cluster)) return answer;
   throw new BrokenStep(
     answerText(answer),
@@ -181,8 +173,35 @@ function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | 
   return cluster === undefined && [undefined, 'cluster_not_found', 'unknown_action'].includes(code);
 }
 
-async function consumersOf(live: LiveConnection, queue: string): Promise<number> {
-  return (await live.probe(async (channel) => channel.checkQueue(queue))).consumerCount;
+/** What the queue tells of a request without an answer. */
+async function unanswered(
+  reason: string,
+  id: ManagerId,
+  live: LiveConnection,
+  options: RoundTripOptions,
+): Promise<BrokenStep> {
+  const { queue } = options;
+  const inLog = `look for request ${id} in the log of the service; if none took it, it is in ${errorQueueOf(queue)} now`;
+  try {
+    const counts = live.probe(async (channel) => channel.checkQueue(queue));
+    const { consumerCount } = await limited(options, async () => counts);
+    return consumerCount === 0
+      ? new BrokenStep(
+          `${reason}: no service takes requests from the queue ${queue}`,
+          `start it; the expired request is in ${errorQueueOf(queue)} now, if there is such a queue`,
+        )
+      : new BrokenStep(
+          `${reason}, though the queue ${queue} has ${counted(consumerCount, 'consumer')}`,
+          inLog,
+        );
+  } catch (error) {
+    return isNotFound(error)
+      ? new BrokenStep(
+          `${reason}: there is no queue ${queue}; the exchange passes its requests to another`,
+          'check QUEUE_NAME',
+        )
+      : new BrokenStep(`${reason}, and the broker does not tell why: ${reasonOf(error)}`, inLog);
+  }
 }
 
 function answerText({ status, responseBody }: RecordedAnswer): string {

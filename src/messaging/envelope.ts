@@ -90,6 +90,11 @@ export function answerEnvelope(envelope: Envelope, answer: Answer): Record<strin
   };
 }
 
+/** The envelope without what the caller may have made large. */
+export function withoutRequest({ id, recordId }: Envelope): Envelope {
+  return { ...NO_ENVELOPE, id: recordId === undefined ? null : id, recordId };
+}
+
 function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
@@ -102,5 +107,5 @@ function recordIdOf(id: unknown): RecordId | undefined {
 
 function isRecordId(id: unknown): id is RecordId {
   const isWhole = typeof id === 'bigint' || (typeof id === 'number' && Number.isSafeInteger(id));
-  return isWhole && id >= 0 && id <= LARGEST_ID;
+  return isWhole && id >= 0 && id <= LARGEST_ID && !Object.is(id, -0);
 }

@@ -7,7 +7,14 @@ import type { Answer, Dispatcher, Request } from '../runtime/dispatcher.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
-import { answerEnvelope, type Envelope, NO_ENVELOPE, NotARequest, readEnvelope } from './envelope.js';
+import {
+  answerEnvelope,
+  type Envelope,
+  NO_ENVELOPE,
+  NotARequest,
+  readEnvelope,
+  withoutRequest,
+} from './envelope.js';
 import type { EncodedAnswer, PublishSurely, ReplyChannel } from './reply-channel.js';
 import type { LiveConnection } from './session.js';
 import { errorQueueOf } from './queues.js';
@@ -157,13 +164,16 @@ export class RequestIntake {
     const { content, properties } = delivery;
     if (this.#isOwnQueue(properties.replyTo)) return;
     const envelope = reason instanceof NotARequest ? reason.envelope : NO_ENVELOPE;
-    const codec = this.#options.codecs.ofAnswer(content, properties.contentType);
+    const replies = this.#repliesTo(envelope, delivery);
+    if (replies.length === 0) return;
+    // The first bytes tell the encoding; what follows may be too much to look at.
+    const codec = this.#options.codecs.ofAnswer(content.subarray(0, 1_024), properties.contentType);
     const request = { delivery, codec, envelope, log: this.#log };
     const answer: Answer = {
       status: 'error',
       body: { errors: [`The message is not a request: ${reason.message}`], code: 'invalid_request' },
     };
-    await this.#send(this.#encode(request, answer)[1], request, this.#repliesTo(envelope, delivery));
+    await this.#send(this.#encode(request, answer)[1], request, replies);
   }
 
   async #send(
@@ -228,25 +238,25 @@ export class RequestIntake {
     answer: Answer,
   ): [Answer, EncodedAnswer] {
     const { maxAnswerBytes } = this.#options;
-    const encoded = (each: Answer, asked = envelope): EncodedAnswer => {
+    const encode = (each: Answer, asked: Envelope): EncodedAnswer => {
       const plain = answerEnvelope(asked, each);
       return { body: codec.encode(plain), contentType: codec.contentType, envelope: plain };
     };
+    // A request may be larger than an answer can be, and what came of a change is not to be lost for it.
+    const encoded = (each: Answer): EncodedAnswer => {
+      const whole = encode(each, envelope);
+      return whole.body.length <= maxAnswerBytes ? whole : encode(each, withoutRequest(envelope));
+    };
     const instead = (code: string, message: string): [Answer, EncodedAnswer] => {
       const failure: Answer = { status: 'error', body: { errors: [message], code } };
-      const whole = encoded(failure);
-      // A request may be larger than an answer can be.
-      return [
-        failure,
-        whole.body.length <= maxAnswerBytes ? whole : encoded(failure, { ...envelope, requestBody: {} }),
-      ];
+      return [failure, encoded(failure)];
     };
     try {
-      const whole = encoded(answer);
-      if (whole.body.length <= maxAnswerBytes) return [answer, whole];
+      const found = encoded(answer);
+      if (found.body.length <= maxAnswerBytes) return [answer, found];
       return instead(
         'answer_too_large',
-        `The answer has ${whole.body.length} bytes, and at most ${maxAnswerBytes} are sent; ask for less`,
+        `The answer has ${found.body.length} bytes, and at most ${maxAnswerBytes} are sent; ask for less`,
       );
     } catch (error) {
       log.error('the answer cannot be encoded', { error });

@@ -25,7 +25,7 @@ export interface RecordReplyChannelOptions {
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
 /** A Manager that works, but has failed on one answer for so long, will not take it any more. */
 const STUCK_MS = 10 * 60_000;
-/** What is smaller than this was not refused for its size when the connection was cut. */
+/** What is smaller than this was not refused for its size when it fails without a word. */
 const LARGE_BYTES = 64 * 1024;
 
 /** The Manager does not take an answer of this size. */
@@ -37,6 +37,8 @@ class TooLarge extends Error {
 interface Sending {
   id: ManagerId;
   log: RequestLog;
+  /** Whether the latest try got as far as the saving: the Manager gave the record just before. */
+  saving: boolean;
   /** Since when the Manager has failed on it alone. */
   stuckSince: number | undefined;
 }
@@ -66,16 +68,17 @@ export class RecordReplyChannel implements ReplyChannel {
     signal: AbortSignal,
   ): Promise<void> {
     if (id === undefined) return;
-    const sending: Sending = { id, log, stuckSince: undefined };
+    const sending: Sending = { id, log, saving: false, stuckSince: undefined };
+    const deliver = async (each: Record<string, unknown>) => this.#deliver(sending, each, signal);
     try {
-      const refusal = await this.#deliver(sending, envelope, signal);
+      let refusal = await deliver(envelope);
+      // The request that it carries back may be what is too large, and what came of a change is not to be lost for it.
+      if (isTooLarge(refusal) && isMostlyRequest(envelope)) refusal = await deliver(withoutRequest(envelope));
       if (refusal === undefined) return;
       log.error('answer replaced: the Manager does not take it', { reason: refusal.message });
       const replacement = refusedEnvelope(envelope, refusal);
-      let second = await this.#deliver(sending, replacement, signal);
-      // The request that it carries back may be what is too large.
-      if (isTooLarge(second))
-        second = await this.#deliver(sending, { ...replacement, request_body: {} }, signal);
+      let second = await deliver(replacement);
+      if (isTooLarge(second)) second = await deliver(withoutRequest(replacement));
       if (second !== undefined)
         log.error('answer dropped: the Manager does not take it', { reason: second.message });
     } finally {
@@ -98,7 +101,8 @@ export class RecordReplyChannel implements ReplyChannel {
     const bytes = Buffer.byteLength(json);
     if (bytes > maxRecordBytes)
       return new TooLarge(`it has ${bytes} bytes, and MAX_RECORD_BYTES is ${maxRecordBytes}`);
-    let cuts = 0;
+    // How often in a row the Manager, which answers other calls, did not take the answer to its end.
+    let refused = 0;
     for (let failed = 1; ; failed++) {
       try {
         await this.#save(sending, json, signal);
@@ -106,25 +110,30 @@ export class RecordReplyChannel implements ReplyChannel {
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
-        cuts = error.cut ? cuts + 1 : 0;
-        // The Manager gave the record just before, both times: it is this answer that it does not read to its end.
-        if (cuts === 2 && bytes > LARGE_BYTES)
-          return new TooLarge(`it has ${bytes} bytes, and the connection was cut twice: ${error.message}`);
+        const mayBeTooLarge = bytes > LARGE_BYTES && sending.saving && isSilentRefusal(error);
+        refused = mayBeTooLarge && (await this.#works(signal)) ? refused + 1 : 0;
+        // The Manager is not away, so nobody is to wait for this answer.
+        if (refused === 1) this.#goOn(sending);
+        if (refused > 1)
+          return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
         // The first failure may be that of a connection which the Manager closed in this very moment.
-        const lasts = failed > 1 || error.retryAfterMs > 0;
+        const lasts = refused === 0 && (failed > 1 || error.retryAfterMs > 0);
         if (lasts && (await this.#givesUp(sending, error, signal))) return error;
-        const wait = Math.max(error.retryAfterMs, backoffMs(failed, BACKOFF));
+        const wait = Math.max(error.retryAfterMs, backoffMs(refused || failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
       }
     }
   }
 
-  async #save({ id, log }: Sending, json: string, signal: AbortSignal): Promise<void> {
+  async #save(sending: Sending, json: string, signal: AbortSignal): Promise<void> {
     const { manager } = this.#options;
+    const { id, log } = sending;
+    sending.saving = false;
     // Tried again here, where it is seen at once that the Manager is away.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
     if (state === 'answered') return log.info('answer dropped: the record of its request has one already');
+    sending.saving = true;
     const saved = state === 'open' && (await manager.saveRecord(id, json, once));
     if (!saved) log.info('answer dropped: the record of its request is gone');
   }
@@ -169,7 +178,7 @@ export class RecordReplyChannel implements ReplyChannel {
 }
 
 /** What the caller gets in place of an answer that the Manager will not keep. */
-function refusedEnvelope(envelope: object, refusal: Error): object {
+function refusedEnvelope(envelope: object, refusal: Error): Record<string, unknown> {
   return {
     ...envelope,
     status: 'error',
@@ -177,6 +186,26 @@ function refusedEnvelope(envelope: object, refusal: Error): object {
       ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
       : { errors: ['The Manager refuses to keep the answer'], code: 'internal' },
   };
+}
+
+/** The envelope without what its request may have made large. */
+function withoutRequest(envelope: object): Record<string, unknown> {
+  return { ...envelope, queue_name: '', request_body: {} };
+}
+
+/** Whether the answer is less than half of its envelope. */
+function isMostlyRequest(envelope: object): boolean {
+  const bytes = (each: object) => stringifyExactly(each).length;
+  return bytes(withoutRequest(envelope)) * 2 < bytes(envelope);
+}
+
+/**
+ * A failure that may stand for a refusal: of a server that closes the connection, or stops reading, at its limit, or of a
+ * proxy that such a server is behind.
+ */
+function isSilentRefusal({ cut, kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
+  if (notSent || retryAfterMs > 0) return false;
+  return cut || kind === 'unreachable' || status > 500;
 }
 
 function isTooLarge(refusal: Error | undefined): boolean {

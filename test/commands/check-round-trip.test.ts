@@ -4,6 +4,7 @@ import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
 import { BROKER_ID, type OpenInstallation, openInstallation } from '../openaperture/open-installation.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
+import { startProxy } from '../support/proxy.js';
 import { startWorker } from '../support/worker.js';
 import { runCli } from './cli-process.js';
 import { examine, examined, isFailure } from './examine.js';
@@ -133,7 +134,7 @@ if (rabbitmqUrl !== undefined) {
       ['internal', 'FAILED'],
       ['discovery_unreachable', 'FAILED'],
     ] as const) {
-      bodies.push({ errors: ['some reason'], ...(code !== undefined && { code }) });
+      bodies.push({ errors: ['some reason', { toString: 1 }], ...(code !== undefined && { code }) });
       const run = await examine(on.env, PATIENT);
       t.is(run.of('round trip').result, result, run.text);
       t.regex(run.of('round trip').said, /^it was answered: error, .*some reason/m);
@@ -161,6 +162,34 @@ if (rabbitmqUrl !== undefined) {
       new RegExp(`: the broker has no exchange ${missing.exchange}\n->`, 'm'),
     );
     isTidy(t, missing);
+  });
+
+  test('it says when requests go to another queue, and when the broker falls silent', async (t) => {
+    const astray = await openInstallation(t, [rabbitmqUrl]);
+    const channel = await openChannel(t, rabbitmqUrl);
+    await channel.bindQueue(astray.queue, astray.exchange, 'root.fragment7.no_such_queue');
+    isFailure(
+      t,
+      await examine({ ...astray.env, QUEUE_NAME: 'no_such_queue' }, SOON),
+      'round trip',
+      /^no answer within 1\.5 s: there is no queue no_such_queue; .*\n-> check QUEUE_NAME$/m,
+    );
+    isTidy(t, astray);
+    const proxy = await startProxy(t, { port: Number(new URL(rabbitmqUrl).port) });
+    const silent = await openInstallation(t, [rabbitmqUrl]);
+    silent.manager.addBroker(BROKER_ID, { connections: [{ host: '127.0.0.1', port: proxy.port }] });
+    const examining = examine(silent.env, { ...SOON, limitMs: 3_000 });
+    await eventually('it polls', () => silent.manager.callsTo(/rpc_requests\/1$/, 'GET').length > 0, {
+      withinMs: 60_000,
+    });
+    proxy.swallow();
+    isFailure(
+      t,
+      await examining,
+      'round trip',
+      /^no answer within 1\.5 s, and the broker does not tell why: no answer within 3 s\n-> look for request 1/m,
+    );
+    isTidy(t, silent);
   });
 
   test('it says which of its steps the Manager fails', async (t) => {

@@ -53,7 +53,7 @@ if (rabbit !== undefined) {
       {},
     );
     const error = await t.throwsAsync(published);
-    t.regex(String(error?.message), /NOT_FOUND - no exchange 'no_such_exchange'/);
+    t.regex(error?.message ?? '', /NOT_FOUND - no exchange 'no_such_exchange'/);
     t.is(live.lost.reason, error);
   });
 

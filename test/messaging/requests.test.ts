@@ -137,11 +137,15 @@ for (const broker of brokers()) {
       '١٣',
       'nil',
     ];
-    const others = ['5.5', '-1', 'true', '[]', '[49,51]', '{}', '1e30', '9223372036854775808'];
+    const others = ['5.5', '-1', '-0', 'true', '[]', '[49,51]', '{}', '1e30', '9223372036854775808'];
     for (const id of [...texts.map((text) => JSON.stringify(text)), ...others, '"9223372036854775808"']) {
       const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
       const { answer } = await caller.answerTo(correlationId);
-      t.like(answer, { id: JSON.parse(id), request_body: { action: 'echo' }, status: 'error' }, id);
+      t.like(
+        answer,
+        { id: JSON.parse(JSON.stringify(JSON.parse(id))), request_body: { action: 'echo' }, status: 'error' },
+        id,
+      );
       t.is(answer.response_body.code, 'invalid_request');
       t.regex(String(answer.response_body.errors), /not a request: its id is not the id of a record/);
       const { properties } = await caller.take('error queue');
@@ -185,6 +189,24 @@ for (const broker of brokers()) {
     t.is(service.held, 1);
     confirm();
     await caller.take('error queue');
+  });
+
+  test(over('a small result is not lost for a request that is too large to be carried back'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo], { maxAnswerBytes: 1_000 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const long = 'x'.repeat(1_000);
+    for (const request of [
+      { id: '13', queue_name: long, request_body: { action: 'echo', action_parameters: { number: 7 } } },
+      { id: '13', request_body: { action: 'echo', action_parameters: { number: 7 }, __struct__: long } },
+    ]) {
+      const { message, answer } = await caller.answerTo(caller.sendRaw(JSON.stringify(request)));
+      t.true(message.content.length <= 1_000);
+      t.like(answer, { id: '13', status: 'completed', request_body: {}, response_body: { number: 7 } });
+    }
+    // Of what is refused, the id may be what is large.
+    const refused = await caller.answerTo(caller.sendRaw(JSON.stringify({ id: long, request_body: {} })));
+    t.true(refused.message.content.length <= 1_000);
+    t.like(refused.answer, { id: null, response_body: { code: 'invalid_request' } });
   });
 
   test(over('without anyone to answer, a change is run and a read is skipped'), async (t) => {

@@ -307,11 +307,93 @@ test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one
 test('a request that is too large to be carried back is left out of the error', async (t) => {
   const { manager, send } = await openChannel(t, { maxRecordBytes: 2_000 });
   manager.addRecord(5);
-  const answer = answerOf(5);
-  answer.envelope.request_body = { action: 'list_units', action_parameters: 'x'.repeat(2_000) };
+  const answer = answerOf(5, 'x'.repeat(2_000));
+  Object.assign(answer.envelope, { queue_name: 'x'.repeat(2_000), request_body: { a: 'x'.repeat(2_000) } });
   await send(5, answer);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
   t.deepEqual(manager.records.get('5')?.requestBody, {});
+});
+
+for (const [what, fault] of [
+  ['a cut', {}],
+  ['a 502 of a proxy', { status: 502 }],
+  ['a 504 of a proxy', { status: 504 }],
+] as const) {
+  test(`a large answer to which ${what} is the answer, while other calls work, is replaced within seconds and pauses nobody`, async (t) => {
+    const { manager, send, told, clock, passing } = await openChannel(t);
+    manager.addRecord(5);
+    const end = manager.fail({ ...fault, path: RECORD, method: 'PUT', times: 2 });
+    const begun = clock.now();
+    await passing(send(5, answerOf(5, 'x'.repeat(1_000_000))), 100);
+    end();
+    t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
+    t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
+    t.deepEqual(told, []);
+  });
+}
+
+test('a large answer that the Manager does not read to its end is replaced after two tries and pauses nobody', async (t) => {
+  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 2_000 });
+  manager.addRecord(5);
+  const release = manager.hold(RECORD, 'PUT');
+  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  await until('it is tried a third time', () => manager.callsTo(RECORD, 'PUT').length === 3, 100);
+  t.like(manager.callsTo(RECORD, 'PUT')[2]?.body, { response_body: { code: 'answer_too_large' } });
+  t.deepEqual(told, []);
+  release();
+  await passing(sent);
+});
+
+test('a large answer that fails while the Manager fails on other calls too is kept', async (t) => {
+  const { manager, send, told, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  const ends = [
+    manager.fail({ status: 502, path: RECORD, method: 'PUT' }),
+    manager.fail({ status: 502, path: /exchanges/ }),
+  ];
+  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 5, 2_000);
+  t.deepEqual(told, ['pause']);
+  for (const end of ends) end();
+  await passing(sent);
+  t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(told, ['pause', 'resume']);
+});
+
+test('after an outage nobody waits for an answer that turns out to be too large', async (t) => {
+  const { manager, send, told, until, passing } = await openChannel(t);
+  manager.addRecord(5);
+  const outage = manager.fail({ status: 503 });
+  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  await until('it pauses', () => told.length === 1);
+  outage();
+  const refusal = manager.fail({ path: RECORD, method: 'PUT', times: 2 });
+  await until('the first try after the outage fails', () => manager.callsTo(RECORD, 'PUT').length === 1);
+  await until('the service goes on', () => told.length === 2, 1);
+  t.deepEqual(told, ['pause', 'resume']);
+  t.is(manager.records.get('5')?.status, 'not_started');
+  await passing(sent);
+  refusal();
+  t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
+  t.deepEqual(told, ['pause', 'resume']);
+});
+
+test('what came of a change is saved without its request, where that is what is too large', async (t) => {
+  const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
+  for (const large of [{ queue_name: 'x'.repeat(2_000) }, { request_body: { a: 'x'.repeat(2_000) } }]) {
+    manager.addRecord(5);
+    const answer = answerOf(5, 'web.service was restarted');
+    Object.assign(answer.envelope, large);
+    await send(5, answer);
+    t.deepEqual(JSON.parse(manager.records.get('5')?.saved ?? ''), {
+      queue_name: '',
+      id: 5,
+      status: 'completed',
+      request_body: {},
+      response_body: 'web.service was restarted',
+    });
+  }
+  t.deepEqual(logs.lines, []);
 });
 
 test('two cuts count as too large above 64 KiB alone, and only those of the saving', async (t) => {
