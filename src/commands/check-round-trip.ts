@@ -115,9 +115,7 @@ async function published(
         openBroker(broker, { tls: undefined }, signal),
       );
       const connection = live;
-      outcome = await limited({ limitMs, clock }, async (signal) =>
-        untilAborted(publish(connection), signal),
-      );
+      outcome = await limited({ limitMs, clock }, async () => publish(connection));
     } catch (error) {
       problems.push(
         new BrokenStep(
