@@ -181,8 +181,8 @@ async function unanswered(
   const { queue } = options;
   const inLog = `look for request ${id} in the log of the service; if none took it, it is in ${errorQueueOf(queue)} now`;
   try {
-    const counts = live.probe(async (channel) => channel.checkQueue(queue));
-    const { consumerCount } = await limited(options, async () => counts);
+    const look = async () => live.probe(async (channel) => channel.checkQueue(queue));
+    const { consumerCount } = await limited(options, look);
     return consumerCount === 0
       ? new BrokenStep(
           `${reason}: no service takes requests from the queue ${queue}`,

@@ -7,7 +7,7 @@ export type RecordId = number | bigint;
 /** A request as it stands in a message. */
 export interface Envelope {
   queueName: unknown;
-  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it. */
+  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it; null: none. */
   id: unknown;
   /** The record that `id` names. */
   recordId: RecordId | undefined;
@@ -55,7 +55,7 @@ export function readEnvelope(message: unknown): Envelope {
   const envelope = envelopeOf(message, recordId);
   // What is an answer itself must not be written into a record.
   if (!OPEN_STATUS.has(message.status))
-    throw new NotARequest('its status says that it is not a request', envelopeOf(message, undefined));
+    throw new NotARequest('its status says that it is not a request', { ...envelope, recordId: undefined });
   if (!isMap(message.request_body)) throw new NotARequest('the message has no request_body', envelope);
   if (id !== null && recordId === undefined)
     throw new NotARequest(

@@ -20,9 +20,6 @@ const NOT_SENT: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** Failures of a connection that was there: closed by the server, or by something on the way. */
-const CUT: ReadonlySet<string> = new Set(['UND_ERR_SOCKET', 'ECONNRESET', 'EPIPE']);
-
 /** An HTTP call that brought no usable answer. */
 export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
@@ -30,17 +27,11 @@ export class HttpFailure extends Error {
   readonly notSent: boolean;
   /** True when the server did answer, with more than is read here. */
   readonly tooLarge: boolean;
-  /** True when the connection was closed before the answer was there. */
-  readonly cut: boolean;
 
-  constructor(
-    reason: string,
-    options: { notSent?: boolean; tooLarge?: boolean; cut?: boolean; cause?: unknown } = {},
-  ) {
+  constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
     super(reason, { cause: options.cause });
     this.notSent = options.notSent ?? false;
     this.tooLarge = options.tooLarge ?? false;
-    this.cut = options.cut ?? false;
   }
 }
 
@@ -136,8 +127,7 @@ function failureOf(error: unknown): Error {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
-    if (typeof code === 'string')
-      return new HttpFailure(code, { notSent: NOT_SENT.has(code), cut: CUT.has(code), cause: error });
+    if (typeof code === 'string') return new HttpFailure(code, { notSent: NOT_SENT.has(code), cause: error });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });

@@ -268,7 +268,7 @@ export class ManagerClient {
       throw new ManagerError(
         cause.tooLarge ? 'invalid_answer' : 'unreachable',
         `The Manager at ${this.#host} gives no answer to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
-        { notSent: cause.notSent, cut: cause.cut && body !== undefined, cause },
+        { notSent: cause.notSent, cause },
       );
     }
   }

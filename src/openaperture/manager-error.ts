@@ -15,8 +15,6 @@ interface ManagerErrorDetails {
   status?: number;
   /** It is certain that the Manager has not seen the call. */
   notSent?: boolean;
-  /** The connection was closed while the call's body was sent, or before its answer came. */
-  cut?: boolean;
   /** What the answer asked to wait before the next try. */
   retryAfterMs?: number;
   cause?: unknown;
@@ -28,7 +26,6 @@ export class ManagerError extends Error {
   readonly kind: ManagerErrorKind;
   readonly status: number | undefined;
   readonly notSent: boolean;
-  readonly cut: boolean;
   /** What the answer asked to wait before the next try, half a minute at most; 0 when it asked nothing. */
   readonly retryAfterMs: number;
 
@@ -37,7 +34,6 @@ export class ManagerError extends Error {
     this.kind = kind;
     this.status = details.status;
     this.notSent = details.notSent ?? false;
-    this.cut = details.cut ?? false;
     this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
   }
 

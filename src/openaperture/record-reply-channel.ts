@@ -101,8 +101,7 @@ export class RecordReplyChannel implements ReplyChannel {
     const bytes = Buffer.byteLength(json);
     if (bytes > maxRecordBytes)
       return new TooLarge(`it has ${bytes} bytes, and MAX_RECORD_BYTES is ${maxRecordBytes}`);
-    // How often in a row the Manager, which answers other calls, did not take the answer to its end.
-    let refused = 0;
+    let refusedBefore = false;
     for (let failed = 1; ; failed++) {
       try {
         await this.#save(sending, json, signal);
@@ -111,15 +110,16 @@ export class RecordReplyChannel implements ReplyChannel {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
         const mayBeTooLarge = bytes > LARGE_BYTES && sending.saving && isSilentRefusal(error);
-        refused = mayBeTooLarge && (await this.#works(signal)) ? refused + 1 : 0;
-        // The Manager is not away, so nobody is to wait for this answer.
-        if (refused === 1) this.#goOn(sending);
-        if (refused > 1)
+        const refused = mayBeTooLarge && (await this.#works(signal));
+        if (refused && refusedBefore)
           return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
+        refusedBefore = refused;
         // The first failure may be that of a connection which the Manager closed in this very moment.
-        const lasts = refused === 0 && (failed > 1 || error.retryAfterMs > 0);
-        if (lasts && (await this.#givesUp(sending, error, signal))) return error;
-        const wait = Math.max(error.retryAfterMs, backoffMs(refused || failed, BACKOFF));
+        const lasts = failed > 1 || error.retryAfterMs > 0;
+        // The Manager is not away, so nobody is to wait for this answer.
+        if (refused) this.#goOn(sending);
+        else if (lasts && (await this.#givesUp(sending, error, signal))) return error;
+        const wait = Math.max(error.retryAfterMs, backoffMs(refused ? 1 : failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
       }
     }
@@ -203,9 +203,9 @@ function isMostlyRequest(envelope: object): boolean {
  * A failure that may stand for a refusal: of a server that closes the connection, or stops reading, at its limit, or of a
  * proxy that such a server is behind.
  */
-function isSilentRefusal({ cut, kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
+function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;
-  return cut || kind === 'unreachable' || status > 500;
+  return kind === 'unreachable' || status > 500;
 }
 
 function isTooLarge(refusal: Error | undefined): boolean {
