@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { ConfigurationError } from './configuration.js';
+import { ConfigurationError } from './settings/configuration.js';
 import { UsageError } from './commands/usage-error.js';
-import { PluginError, UnknownActionError } from './runtime/plugin-loader.js';
+import { PluginError, UnknownActionError } from './core/plugin-loader.js';
 
 const source = { env: process.env, directory: process.cwd() };
 

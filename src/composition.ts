@@ -7,27 +7,27 @@ import {
   instanceCachingFactory,
 } from 'tsyringe';
 import { FleetManagerClient } from './client/client.js';
-import type { Configuration } from './configuration.js';
-import { type NamedClusters, readClustersFile } from './fleet/clusters-file.js';
-import { DiscoveryResolver } from './fleet/etcd-resolver.js';
-import { FleetHttpTransport } from './fleet/fleet-http-transport.js';
-import type { Log } from './logging.js';
-import { Codecs } from './messaging/codec/codecs.js';
-import { ErlangCodec } from './messaging/codec/erlang.js';
-import { jsonCodec } from './messaging/codec/json.js';
-import { RequestService } from './messaging/request-service.js';
-import { connect as amqpConnect } from './messaging/amqp.js';
-import type { BrokerAddress, Connect } from './messaging/session.js';
+import type { Configuration } from './settings/configuration.js';
+import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
+import { DiscoveryResolver } from './clusters/fleet/etcd-resolver.js';
+import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
+import type { Log } from './telemetry/log.js';
+import { Codecs } from './rpc/codec/codecs.js';
+import { ErlangCodec } from './rpc/codec/erlang.js';
+import { jsonCodec } from './rpc/codec/json.js';
+import { RequestService } from './rpc/rpc-server.js';
+import { connect as amqpConnect } from './rpc/amqp.js';
+import type { BrokerAddress, Connect } from './rpc/connection-manager.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
-import { HttpServer } from './operations/http-server.js';
+import { HttpServer } from './gateway/http-server.js';
 import { Clock, EtcdResolver, FleetTransport, RemoteShell } from './plugin.js';
-import type { Catalogue } from './runtime/catalogue.js';
-import { Dispatcher } from './runtime/dispatcher.js';
-import { loadPlugins } from './runtime/plugin-loader.js';
-import { settledWithin } from './settled-within.js';
-import { systemClock } from './system-clock.js';
+import type { Catalogue } from './core/catalogue.js';
+import { Dispatcher } from './core/runner.js';
+import { loadPlugins } from './core/plugin-loader.js';
+import { settledWithin } from './lib/settled-within.js';
+import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
 /** The plugins that come with the service; the build lays them out as the sources are. */

@@ -2,9 +2,9 @@
  * Everything an action plugin needs, and nothing else. CONTRIBUTING.md shows how to write one.
  */
 import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
-import type { Cluster } from './cluster.js';
+import type { Cluster } from './api/cluster.js';
 
-export { ActionError } from './action-error.js';
+export { ActionError } from './api/action-error.js';
 export {
   canonicalHost,
   glob,
@@ -14,9 +14,9 @@ export {
   machineId,
   stringMap,
   unitName,
-} from './grammar.js';
-export { withTimeLimit } from './time-limit.js';
-export { isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
+} from './api/grammar.js';
+export { withTimeLimit } from './api/time-limit.js';
+export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';
 export type { Cluster };
 
 const ACTION = Symbol.for('fleet-manager:action');

@@ -1,17 +1,17 @@
 /**
  * For the tests of action plugins, `fleet-manager/testing`: an action on a sandbox. CONTRIBUTING.md shows a test.
  */
-import { Cluster } from './cluster.js';
+import { Cluster } from './api/cluster.js';
 import { partsOf } from './composition.js';
-import { readConfiguration } from './configuration.js';
-import { Log } from './logging.js';
+import { readConfiguration } from './settings/configuration.js';
+import { Log } from './telemetry/log.js';
 import { type Action, Clock, EtcdResolver, FleetTransport, RemoteShell, type RequestLog } from './plugin.js';
-import { type ActionDescription, prepareAction } from './runtime/catalogue.js';
-import { closed } from './runtime/parameters.js';
-import { resultCheck } from './runtime/result-check.js';
+import { type ActionDescription, prepareAction } from './core/catalogue.js';
+import { closed } from './core/parameters.js';
+import { resultCheck } from './core/result-check.js';
 import { configurationFor } from './sandbox/configuration-for.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
-import { systemClock } from './system-clock.js';
+import { systemClock } from './lib/clock.js';
 
 export type { ActionDescription, Sandbox, SandboxOptions };
 

@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { ERROR_CODES } from '../src/action-error.js';
-import { describeSettings } from '../src/configuration.js';
+import { ERROR_CODES } from '../src/api/action-error.js';
+import { describeSettings } from '../src/settings/configuration.js';
 import { contributingExample } from './support/contributing-example.js';
 
 const ROOT = new URL('../', import.meta.url);

@@ -1,7 +1,7 @@
 import { number, object, string } from 'yup';
 import { Clock, defineAction, FleetTransport, unitName } from '../../src/plugin.js';
 import { restart } from './restart.js';
-import { Turns } from './turns.js';
+import { Turns } from './keyed-mutex.js';
 
 function restartUnit() {
   // Two restarts of one unit at the same time would undo each other.

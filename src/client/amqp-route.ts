@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
-import { Codecs } from '../messaging/codec/codecs.js';
-import { jsonCodec } from '../messaging/codec/json.js';
-import { Publisher, type PublishOutcome } from '../messaging/publisher.js';
-import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
-import { linkSignals } from '../linked-signal.js';
+import { Codecs } from '../rpc/codec/codecs.js';
+import { jsonCodec } from '../rpc/codec/json.js';
+import { Publisher, type PublishOutcome } from '../rpc/publisher.js';
+import { type LiveConnection, Session, type SessionOptions } from '../rpc/connection-manager.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import type { Clock } from '../plugin.js';
-import { settledWithin } from '../settled-within.js';
-import { untilAborted } from '../until-aborted.js';
+import { settledWithin } from '../lib/settled-within.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
   type CallOptions,

@@ -1,7 +1,7 @@
-import { connect as amqpConnect } from '../messaging/amqp.js';
-import type { BrokerAddress, Connect } from '../messaging/session.js';
+import { connect as amqpConnect } from '../rpc/amqp.js';
+import type { BrokerAddress, Connect } from '../rpc/connection-manager.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { systemClock } from '../system-clock.js';
+import { systemClock } from '../lib/clock.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
 import type { KnownActions } from './known-actions.js';

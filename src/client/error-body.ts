@@ -1,4 +1,4 @@
-import { stringifyExactly } from '../exact-json.js';
+import { stringifyExactly } from '../lib/exact-json.js';
 
 /** What an error answer says. */
 export interface ErrorBody {

@@ -1,16 +1,16 @@
-import { Publisher } from '../messaging/publisher.js';
-import { jsonCodec } from '../messaging/codec/json.js';
-import { MissingExchange, requireExchange } from '../messaging/queues.js';
-import { type LiveConnection, Session, type SessionOptions } from '../messaging/session.js';
+import { Publisher } from '../rpc/publisher.js';
+import { jsonCodec } from '../rpc/codec/json.js';
+import { MissingExchange, requireExchange } from '../rpc/queues.js';
+import { type LiveConnection, Session, type SessionOptions } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
 import { ManagerError } from '../openaperture/manager-error.js';
 import { RecordCaller } from '../openaperture/record-caller.js';
 import { requestTerm } from '../openaperture/request-term.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
-import { type LinkedSignal, linkSignals } from '../linked-signal.js';
+import { type LinkedSignal, linkSignals } from '../lib/linked-signal.js';
 import type { Clock } from '../plugin.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
   type CallOptions,

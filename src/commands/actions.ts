@@ -1,7 +1,7 @@
 import { describeActions } from '../composition.js';
-import { type ConfigurationSource, readConfiguration } from '../configuration.js';
-import type { ActionDescription } from '../runtime/catalogue.js';
-import type { JsonSchema } from '../runtime/json-schema.js';
+import { type ConfigurationSource, readConfiguration } from '../settings/configuration.js';
+import type { ActionDescription } from '../core/catalogue.js';
+import type { JsonSchema } from '../core/json-schema.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 

@@ -1,5 +1,5 @@
 import ky from 'ky';
-import { errorCodeInfo } from '../action-error.js';
+import { errorCodeInfo } from '../api/action-error.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
@@ -7,9 +7,13 @@ import {
   FleetManagerError,
 } from '../client/client.js';
 import { errorBodyOf } from '../client/error-body.js';
-import { type Configuration, type ConfigurationSource, readConfiguration } from '../configuration.js';
-import { parseExactly } from '../exact-json.js';
-import type { ActionDescription } from '../runtime/catalogue.js';
+import {
+  type Configuration,
+  type ConfigurationSource,
+  readConfiguration,
+} from '../settings/configuration.js';
+import { parseExactly } from '../lib/exact-json.js';
+import type { ActionDescription } from '../core/catalogue.js';
 import { parametersOf } from './parameter-values.js';
 import { shownAnswer } from './shown-answer.js';
 import { UsageError } from './usage-error.js';

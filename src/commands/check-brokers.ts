@@ -1,8 +1,8 @@
-import { connect as amqpConnect } from '../messaging/amqp.js';
-import { brokerLogin } from '../messaging/broker-login.js';
-import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
-import { isNotFound } from '../messaging/queues.js';
-import { systemClock } from '../system-clock.js';
+import { connect as amqpConnect } from '../rpc/amqp.js';
+import { brokerLogin } from '../rpc/broker-address.js';
+import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../rpc/connection-manager.js';
+import { isNotFound } from '../rpc/queues.js';
+import { systemClock } from '../lib/clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';
 
 /** A broker to look at. */

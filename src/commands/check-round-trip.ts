@@ -1,14 +1,14 @@
 import { errorBodyOf } from '../client/error-body.js';
-import { Publisher } from '../messaging/publisher.js';
-import { errorQueueOf, isNotFound, requireExchange } from '../messaging/queues.js';
-import { type LiveConnection, reasonOf, withoutCredentials } from '../messaging/session.js';
+import { Publisher } from '../rpc/publisher.js';
+import { errorQueueOf, isNotFound, requireExchange } from '../rpc/queues.js';
+import { type LiveConnection, reasonOf, withoutCredentials } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
 import { RecordCaller, type RecordedAnswer } from '../openaperture/record-caller.js';
 import { type RequestBody, requestTerm } from '../openaperture/request-term.js';
 import type { Clock } from '../plugin.js';
-import { withTimeLimit } from '../time-limit.js';
-import { untilAborted } from '../until-aborted.js';
+import { withTimeLimit } from '../api/time-limit.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import { brokerRemedy, type BrokerToCheck, openBroker } from './check-brokers.js';
 import { counted, type Finding } from './finding.js';
 

@@ -2,8 +2,8 @@ import { access, constants, mkdtemp, readFile, rmdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
-import type { Configuration } from '../configuration.js';
-import { reasonOf } from '../messaging/session.js';
+import type { Configuration } from '../settings/configuration.js';
+import { reasonOf } from '../rpc/connection-manager.js';
 import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 

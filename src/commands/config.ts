@@ -3,7 +3,7 @@ import {
   type ConfigurationSource,
   describeSettings,
   readConfiguration,
-} from '../configuration.js';
+} from '../settings/configuration.js';
 
 /** Prints what is wrong, then every setting with its effective value and where that comes from, secrets masked. */
 export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {

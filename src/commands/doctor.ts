@@ -1,24 +1,24 @@
-import { ActionError } from '../action-error.js';
-import { Cluster, CLUSTER_TOKEN } from '../cluster.js';
+import { ActionError } from '../api/action-error.js';
+import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import { describeActions, type Parts, partsOf } from '../composition.js';
 import {
   type Configuration,
   ConfigurationError,
   type ConfigurationSource,
   readConfiguration,
-} from '../configuration.js';
-import { Log } from '../logging.js';
-import { reasonOf } from '../messaging/session.js';
+} from '../settings/configuration.js';
+import { Log } from '../telemetry/log.js';
+import { reasonOf } from '../rpc/connection-manager.js';
 import { rankedAddresses } from '../openaperture/broker-addresses.js';
 import type { Installation, InstallationSettings } from '../openaperture/installation.js';
 import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
 import type { EtcdResolver } from '../plugin.js';
-import { UnknownActionError } from '../runtime/plugin-loader.js';
+import { UnknownActionError } from '../core/plugin-loader.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { counted, failed, type Finding, listed, ok, shownFinding, skipped, within } from './finding.js';
-import { systemClock } from '../system-clock.js';
+import { systemClock } from '../lib/clock.js';
 import { UsageError } from './usage-error.js';
 
 export interface DoctorOptions {

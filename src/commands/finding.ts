@@ -1,5 +1,5 @@
-import { reasonOf } from '../messaging/session.js';
-import { untilAborted } from '../until-aborted.js';
+import { reasonOf } from '../rpc/connection-manager.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 const MOST_SHOWN = 10;
 

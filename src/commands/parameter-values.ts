@@ -1,5 +1,5 @@
-import type { ActionDescription } from '../runtime/catalogue.js';
-import type { JsonSchema } from '../runtime/json-schema.js';
+import type { ActionDescription } from '../core/catalogue.js';
+import type { JsonSchema } from '../core/json-schema.js';
 import { UsageError } from './usage-error.js';
 
 /**

@@ -1,4 +1,4 @@
-import type { JsonSchema } from '../runtime/json-schema.js';
+import type { JsonSchema } from '../core/json-schema.js';
 
 interface Marks {
   required?: string;

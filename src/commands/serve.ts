@@ -1,7 +1,11 @@
-import { readConfiguration, type Configuration, type ConfigurationSource } from '../configuration.js';
+import {
+  readConfiguration,
+  type Configuration,
+  type ConfigurationSource,
+} from '../settings/configuration.js';
 import { type Service, startService } from '../composition.js';
-import { Log } from '../logging.js';
-import type { Catalogue } from '../runtime/catalogue.js';
+import { Log } from '../telemetry/log.js';
+import type { Catalogue } from '../core/catalogue.js';
 
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
@@ -38,7 +42,7 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
   const [{ startSandbox }, { configurationFor }, { EmbeddedBroker }] = await Promise.all([
     import('../sandbox/sandbox.js'),
     import('../sandbox/configuration-for.js'),
-    import('../messaging/embedded-broker.js'),
+    import('../sandbox/embedded-broker.js'),
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {

@@ -1,4 +1,4 @@
-import { stringifyExactly } from '../exact-json.js';
+import { stringifyExactly } from '../lib/exact-json.js';
 
 /**
  * An answer as it is printed: JSON, so that programs can read it; a text as it is where a person reads it, or asks for it.

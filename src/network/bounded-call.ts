@@ -1,8 +1,8 @@
 import ky, { type Options } from 'ky';
 import type { Dispatcher } from 'undici';
-import { ActionError } from '../action-error.js';
-import { linkSignals } from '../linked-signal.js';
-import { untilAborted } from '../until-aborted.js';
+import { ActionError } from '../api/action-error.js';
+import { linkSignals } from '../lib/linked-signal.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 /** How long a connection may take to be made. */
 export const CONNECT_TIMEOUT_MS = 3_000;

@@ -1,7 +1,7 @@
 import { lookup as dnsLookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
-import { ActionError } from '../action-error.js';
-import { canonicalHost, isHostAddress } from '../grammar.js';
+import { ActionError } from '../api/action-error.js';
+import { canonicalHost, isHostAddress } from '../api/grammar.js';
 
 /** Says where this service may connect. */
 export interface ConnectionPolicy {

@@ -4,7 +4,7 @@ import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import type { JsonHttp, JsonResponse } from './json-http.js';
 import { ManagerError } from './manager-error.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 export interface AccessTokenOptions {
   /** `OAUTH_LOGIN_URL`: where tokens are given out. */

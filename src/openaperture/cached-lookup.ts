@@ -1,7 +1,7 @@
-import { LastingFault } from '../logging.js';
+import { LastingFault } from '../telemetry/log.js';
 import type { Clock, RequestLog } from '../plugin.js';
 import { ManagerError } from './manager-error.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 export interface CachedLookupOptions<T> {
   look: (signal: AbortSignal) => Promise<T>;

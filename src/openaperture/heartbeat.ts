@@ -1,5 +1,5 @@
-import { atom, atomKeys } from '../messaging/codec/erlang-atom.js';
-import { encodeTerm } from '../messaging/codec/erlang-encode.js';
+import { atom, atomKeys } from '../rpc/codec/erlang-atom.js';
+import { encodeTerm } from '../rpc/codec/erlang-encode.js';
 import { COLUMN_CHARACTERS } from './columns.js';
 
 /** A request that runs right now. */

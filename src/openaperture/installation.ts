@@ -1,8 +1,8 @@
-import type { Destination } from '../messaging/publisher.js';
-import type { ReplyChannel, PublishSurely } from '../messaging/reply-channel.js';
-import type { BrokerAddress } from '../messaging/session.js';
+import type { Destination } from '../rpc/publisher.js';
+import type { ReplyChannel, PublishSurely } from '../rpc/reply-channel.js';
+import type { BrokerAddress } from '../rpc/connection-manager.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import type { RunningRequest, UnhandledFailure } from '../runtime/dispatcher.js';
+import type { RunningRequest, UnhandledFailure } from '../core/runner.js';
 import type { ManagerId } from './manager-answers.js';
 import { ManagerClient } from './manager-client.js';
 import { Overseer } from './overseer.js';

@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import { exactInteger, parseExactly } from '../exact-json.js';
+import { exactInteger, parseExactly } from '../lib/exact-json.js';
 
 /** Names a thing in the Manager; bigint beyond what a number holds exactly. */
 export type ManagerId = number | bigint;

@@ -1,12 +1,12 @@
 import { HttpFailure } from '../network/bounded-call.js';
 import type { Clock } from '../plugin.js';
 import { AccessToken } from './access-token.js';
-import { backoffMs } from '../backoff.js';
+import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
-import { stringifyExactly } from '../exact-json.js';
+import { stringifyExactly } from '../lib/exact-json.js';
 import { JsonHttp, type JsonResponse } from './json-http.js';
-import { linkSignals } from '../linked-signal.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import {
   type Broker,
   type BrokerConnection,

@@ -1,12 +1,12 @@
-import { LastingFault } from '../logging.js';
+import { LastingFault } from '../telemetry/log.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { backoffMs } from '../backoff.js';
+import { backoffMs } from '../lib/backoff.js';
 import { heartbeatTerm, type Work } from './heartbeat.js';
-import { linkSignals } from '../linked-signal.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 import { orMissing } from './manager-lookups.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 export interface OverseerOptions {
   manager: Pick<ManagerClient, 'registerModule'>;

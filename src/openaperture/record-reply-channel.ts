@@ -1,9 +1,9 @@
-import { stringifyExactly } from '../exact-json.js';
-import { LastingFault } from '../logging.js';
-import type { Envelope } from '../messaging/envelope.js';
-import type { EncodedAnswer, ReplyChannel } from '../messaging/reply-channel.js';
+import { stringifyExactly } from '../lib/exact-json.js';
+import { LastingFault } from '../telemetry/log.js';
+import type { Envelope } from '../rpc/envelope.js';
+import type { EncodedAnswer, ReplyChannel } from '../rpc/reply-channel.js';
 import type { Clock, RequestLog } from '../plugin.js';
-import { backoffMs } from '../backoff.js';
+import { backoffMs } from '../lib/backoff.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';

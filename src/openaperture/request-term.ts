@@ -1,5 +1,5 @@
-import { atom, atomKeys } from '../messaging/codec/erlang-atom.js';
-import { encodeTerm } from '../messaging/codec/erlang-encode.js';
+import { atom, atomKeys } from '../rpc/codec/erlang-atom.js';
+import { encodeTerm } from '../rpc/codec/erlang-encode.js';
 import type { ManagerId } from './manager-answers.js';
 
 /** The `request_body` of a request. */

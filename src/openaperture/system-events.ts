@@ -1,4 +1,4 @@
-import { LastingFault } from '../logging.js';
+import { LastingFault } from '../telemetry/log.js';
 import type { Clock, RequestLog } from '../plugin.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';

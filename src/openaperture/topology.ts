@@ -1,5 +1,5 @@
-import { LastingFault } from '../logging.js';
-import type { Destination } from '../messaging/publisher.js';
+import { LastingFault } from '../telemetry/log.js';
+import type { Destination } from '../rpc/publisher.js';
 import type { Clock, RequestLog } from '../plugin.js';
 import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';
 import { CachedLookup } from './cached-lookup.js';

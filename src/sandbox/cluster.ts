@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { isUnitName } from '../grammar.js';
+import { isUnitName } from '../api/grammar.js';
 import { type Clock, DESIRED_STATES, type DesiredState, type Machine } from '../plugin.js';
 import { isGlobalUnit, meetsRequirements, requirementsOf } from '../plugin.js';
 import type { Unit, UnitOption, UnitState } from '../plugin.js';

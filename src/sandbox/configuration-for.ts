@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import type { Configuration } from '../configuration.js';
+import type { Configuration } from '../settings/configuration.js';
 import type { Sandbox } from './sandbox.js';
 
 /** The same configuration, with which a service finds a sandbox's clusters and reaches nothing else. */

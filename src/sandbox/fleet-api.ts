@@ -1,4 +1,4 @@
-import { isUnitName } from '../grammar.js';
+import { isUnitName } from '../api/grammar.js';
 import {
   DESIRED_STATES,
   isGlobalUnit,

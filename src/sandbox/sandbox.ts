@@ -1,5 +1,5 @@
 import type { Clock, Machine } from '../plugin.js';
-import { systemClock } from '../system-clock.js';
+import { systemClock } from '../lib/clock.js';
 import type { ClusterDelays, SandboxUnit } from './cluster.js';
 import { answerDiscovery, discoveryFailure } from './discovery.js';
 import { EXAMPLE_CONDITIONS, EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';

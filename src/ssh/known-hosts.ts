@@ -1,5 +1,5 @@
 import { createHmac } from 'node:crypto';
-import { canonicalHost, globMatcher } from '../grammar.js';
+import { canonicalHost, globMatcher } from '../api/grammar.js';
 
 /** One usable line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
 export interface KnownHost {

@@ -1,4 +1,4 @@
-import { ActionError } from '../action-error.js';
+import { ActionError } from '../api/action-error.js';
 
 /**
  * Writes an argument vector as one line that a POSIX shell reads back as exactly these words (POSIX.1-2017, Shell

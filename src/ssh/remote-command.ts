@@ -1,4 +1,4 @@
-import { ActionError } from '../action-error.js';
+import { ActionError } from '../api/action-error.js';
 import { quoteArgv } from './quoting.js';
 
 /** How long a command has between SIGTERM and SIGKILL, in seconds. */

@@ -1,5 +1,5 @@
 import type { ClientChannel } from 'ssh2';
-import { ActionError } from '../action-error.js';
+import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../plugin.js';
 import { CutOutput } from './cut-output.js';
 import { TERM_TO_KILL_SECONDS } from './remote-command.js';

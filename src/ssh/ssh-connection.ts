@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
-import { ActionError } from '../action-error.js';
+import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../plugin.js';
 import type { HostKeyCheck } from './host-keys.js';
 import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';

@@ -1,4 +1,4 @@
-import { ActionError } from '../action-error.js';
+import { ActionError } from '../api/action-error.js';
 
 /** Why a host could not be reached, in `details.reason` of `host_unreachable`. */
 export type UnreachableReason =

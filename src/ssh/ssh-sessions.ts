@@ -1,9 +1,9 @@
-import { ActionError } from '../action-error.js';
-import { canonicalHost } from '../grammar.js';
+import { ActionError } from '../api/action-error.js';
+import { canonicalHost } from '../api/grammar.js';
 import type { Clock } from '../plugin.js';
-import { Slots } from './slots.js';
+import { Slots } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 /** sshd allows 10 by default (MaxSessions), and is late to see that one has ended. */
 const CHANNELS_PER_CONNECTION = 4;

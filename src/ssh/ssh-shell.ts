@@ -1,9 +1,9 @@
 import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
-import { ActionError } from '../action-error.js';
-import { isHostAddress } from '../grammar.js';
+import { ActionError } from '../api/action-error.js';
+import { isHostAddress } from '../api/grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
 import type { Clock, RemoteShell, RequestLog } from '../plugin.js';
-import { systemClock } from '../system-clock.js';
+import { systemClock } from '../lib/clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
 import { abandonRun, type CommandOutput, followRun, type RemoteRunOptions } from './remote-run.js';
@@ -11,7 +11,7 @@ import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
 import { connectTcp } from './tcp-connect.js';
-import { untilAborted } from '../until-aborted.js';
+import { untilAborted } from '../lib/until-aborted.js';
 
 /** How much longer than we the host itself waits before it ends a command, in seconds: it is the last resort. */
 const HOST_LIMIT_MARGIN_SECONDS = 5;

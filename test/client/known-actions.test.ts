@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
 import { describeActions } from '../../src/composition.js';
-import { readConfiguration } from '../../src/configuration.js';
+import { readConfiguration } from '../../src/settings/configuration.js';
 import { typeOfSchema } from '../support/schema-type.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;

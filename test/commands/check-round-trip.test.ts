@@ -1,6 +1,6 @@
 import { connect, type ConsumeMessage } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { BROKER_ID, type OpenInstallation, openInstallation } from '../openaperture/open-installation.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';

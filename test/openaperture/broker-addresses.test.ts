@@ -1,7 +1,7 @@
 import { connect } from 'amqplib';
 import test from 'ava';
 import fc from 'fast-check';
-import { brokerLogin } from '../../src/messaging/broker-login.js';
+import { brokerLogin } from '../../src/rpc/broker-address.js';
 import { amqpUrl, rankedAddresses } from '../../src/openaperture/broker-addresses.js';
 import { listenForLogins } from '../support/amqp-handshake.js';
 

@@ -1,5 +1,5 @@
 import test from 'ava';
-import { stringifyExactly } from '../../src/exact-json.js';
+import { stringifyExactly } from '../../src/lib/exact-json.js';
 import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { eventually } from '../support/eventually.js';

@@ -1,11 +1,11 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
-import { ErlangCodec } from '../../src/messaging/codec/erlang.js';
-import type { PublishOutcome } from '../../src/messaging/publisher.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
+import type { PublishOutcome } from '../../src/rpc/publisher.js';
 import { Installation } from '../../src/openaperture/installation.js';
 import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
 import { Overseer } from '../../src/openaperture/overseer.js';
-import { ErlangPeer, hasErlang } from '../messaging/erlang-peer.js';
+import { ErlangPeer, hasErlang } from '../rpc/codec/erlang-peer.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
 import { openManager } from './open-manager.js';

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
-import type { Envelope } from '../../src/messaging/envelope.js';
-import type { EncodedAnswer } from '../../src/messaging/reply-channel.js';
+import type { Envelope } from '../../src/rpc/envelope.js';
+import type { EncodedAnswer } from '../../src/rpc/reply-channel.js';
 import { RecordReplyChannel } from '../../src/openaperture/record-reply-channel.js';
 import type { ManagerFault } from '../support/stand-in-manager.js';
 import { eventually } from '../support/eventually.js';

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
-import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
-import { Session } from '../../src/messaging/session.js';
+import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
+import { Session } from '../../src/rpc/connection-manager.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { callerTopology, serviceTopology, type Topology } from '../../src/openaperture/topology.js';
 import { calm, openManager, type OpenManager } from './open-manager.js';

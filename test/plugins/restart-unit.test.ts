@@ -1,12 +1,12 @@
 import test, { type ExecutionContext } from 'ava';
-import { Cluster } from '../../src/cluster.js';
-import { DiscoveryResolver } from '../../src/fleet/etcd-resolver.js';
-import { FleetHttpTransport } from '../../src/fleet/fleet-http-transport.js';
+import { Cluster } from '../../src/api/cluster.js';
+import { DiscoveryResolver } from '../../src/clusters/fleet/etcd-resolver.js';
+import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
-import { prepareAction } from '../../src/runtime/catalogue.js';
+import { prepareAction } from '../../src/core/catalogue.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';

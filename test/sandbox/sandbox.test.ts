@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { isUnitName } from '../../src/grammar.js';
+import { isUnitName } from '../../src/api/grammar.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { ask, openSandbox } from '../support/open-sandbox.js';
 

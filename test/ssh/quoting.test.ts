@@ -1,7 +1,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import test from 'ava';
 import * as fc from 'fast-check';
-import { ActionError } from '../../src/action-error.js';
+import { ActionError } from '../../src/api/action-error.js';
 import { quoteArgv } from '../../src/ssh/quoting.js';
 
 /** Text of all kinds, and text of nothing but what means something to a shell. */

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import test from 'ava';
-import { ActionError } from '../../src/action-error.js';
+import { ActionError } from '../../src/api/action-error.js';
 import { remoteCommand } from '../../src/ssh/remote-command.js';
 import { pidIn, processEnd, stayingCommand, testFolder } from './shell-for.js';
 

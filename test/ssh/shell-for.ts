@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { ActionError } from '../../src/action-error.js';
+import { ActionError } from '../../src/api/action-error.js';
 import type { RequestLog } from '../../src/plugin.js';
 import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
 import { eventually } from '../support/eventually.js';

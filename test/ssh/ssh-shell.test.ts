@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import ssh2 from 'ssh2';
-import { ActionError } from '../../src/action-error.js';
+import { ActionError } from '../../src/api/action-error.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { eventually } from '../support/eventually.js';

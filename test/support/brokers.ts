@@ -1,8 +1,8 @@
 import { Socket } from 'node:net';
 import type { ChannelModel } from 'amqplib';
-import { connect as amqpConnect } from '../../src/messaging/amqp.js';
-import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
-import type { Connect } from '../../src/messaging/session.js';
+import { connect as amqpConnect } from '../../src/rpc/amqp.js';
+import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
+import type { Connect } from '../../src/rpc/connection-manager.js';
 import { leftOut } from './left-out.js';
 
 /** A broker that tests run over: the same behaviour is expected of each. */

@@ -1,5 +1,5 @@
 import type { Clock } from '../../src/plugin.js';
-import { systemClock } from '../../src/system-clock.js';
+import { systemClock } from '../../src/lib/clock.js';
 
 /** Real time that passes ten times as fast: what comes every thirty seconds comes after three. */
 export class FastClock implements Clock {

@@ -1,4 +1,4 @@
-import { LiveConnection } from '../../src/messaging/session.js';
+import { LiveConnection } from '../../src/rpc/connection-manager.js';
 import type { TestBroker } from './brokers.js';
 
 /** A connection to a broker, without a session that keeps it. */

@@ -1,5 +1,5 @@
 import { Writable } from 'node:stream';
-import { Log } from '../../src/logging.js';
+import { Log } from '../../src/telemetry/log.js';
 
 /** A log whose lines a test can read. */
 export function logLines(): {

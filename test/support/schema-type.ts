@@ -1,4 +1,4 @@
-import type { JsonSchema } from '../../src/runtime/json-schema.js';
+import type { JsonSchema } from '../../src/core/json-schema.js';
 
 /**
  * A JSON Schema of the catalogue as a TypeScript type, in its own words.

@@ -4,9 +4,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { stringifyExactly } from '../../src/exact-json.js';
+import { stringifyExactly } from '../../src/lib/exact-json.js';
 import type { Clock } from '../../src/plugin.js';
-import { systemClock } from '../../src/system-clock.js';
+import { systemClock } from '../../src/lib/clock.js';
 
 type Id = number | bigint;
 

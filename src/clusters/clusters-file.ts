@@ -1,0 +1,54 @@
+import { CLUSTER_TOKEN } from '../api/cluster.js';
+
+/** Clusters that are named without discovery: name or token -> the base URLs of their fleet APIs. */
+export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
+
+/**
+ * Reads the text of a `CLUSTERS_FILE`: a JSON object of `name: [endpoint, ...]`, an endpoint being a URL
+ * (`http://10.0.0.1:49153`) or a host, which then gets the fleet API's configured port.
+ * @throws Error that says which entry is wrong
+ */
+export function readClustersFile(text: string, fleetPort: number): NamedClusters {
+  const content = parsed(text);
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    throw new Error('it must be a JSON object of cluster names and their lists of endpoints');
+  }
+  return new Map(
+    Object.entries(content).map(([name, endpoints]: [string, unknown]) => {
+      // The name may be a token, so an error does not repeat it.
+      if (!CLUSTER_TOKEN.test(name))
+        throw new Error('a cluster name has characters other than A-Z a-z 0-9 _ -');
+      const list: unknown[] = Array.isArray(endpoints) ? endpoints : [endpoints];
+      if (list.length === 0) throw new Error('a cluster has no endpoints');
+      return [name, list.map((each) => endpointOf(each, fleetPort))];
+    }),
+  );
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    // The parser's own error repeats a part of the text, which may hold tokens.
+    throw new Error('it is not JSON');
+  }
+}
+
+function endpointOf(value: unknown, fleetPort: number): URL {
+  const text = typeof value === 'string' ? value : '';
+  const full = text.includes('://') ? text : `http://${text}`;
+  if (text === '' || !URL.canParse(full))
+    throw new Error(`${JSON.stringify(value)} is not an endpoint such as http://10.0.0.1:49153`);
+  const url = new URL(full);
+  if (url.username !== '' || url.password !== '')
+    throw new Error(
+      `the endpoint at ${url.host} has a user name or password, which fleet's API has no use for`,
+    );
+  if (url.protocol !== 'http:' && url.protocol !== 'https:')
+    throw new Error(`${text} is neither http nor https`);
+  if (url.search !== '' || url.hash !== '')
+    throw new Error(`${text} is a base URL, which has neither a query nor a fragment`);
+  // The URL drops its scheme's own port, which is meant where it is written down.
+  if (url.port === '' && !/^\w+:\/\/[^/]*:\d+(\/|$)/.test(full)) url.port = String(fleetPort);
+  return url;
+}

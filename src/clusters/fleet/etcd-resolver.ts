@@ -1,0 +1,180 @@
+import { isIPv6 } from 'node:net';
+import { ActionError } from '../../api/action-error.js';
+import { type Cluster, tokenOf } from '../../api/cluster.js';
+import { isHostAddress } from '../../api/grammar.js';
+import { LastingFault } from '../../telemetry/log.js';
+import { HttpFailure } from '../../network/bounded-call.js';
+import type { HttpClient } from '../../network/http-client.js';
+import type { Clock, EtcdResolver, RequestLog } from '../../plugin.js';
+import { untilAborted } from '../../lib/until-aborted.js';
+import type { NamedClusters } from '../clusters-file.js';
+
+export interface EtcdResolverOptions {
+  http: HttpClient;
+  /** Of the discovery service, or of an etcd's v2 keys: `https://discovery.etcd.io`, `http://etcd:2379/v2/keys/discovery`. */
+  discoveryUrl: string;
+  /** The port of the fleet APIs; discovery knows only etcd's peer ports. */
+  fleetPort: number;
+  namedClusters: NamedClusters;
+  clock: Clock;
+  log: RequestLog;
+}
+
+interface Cached {
+  endpoints: URL[];
+  at: number;
+}
+
+const FRESH_MS = 60_000;
+/** While discovery is away, what it said before is used for so long: members change seldom. */
+const STALE_MS = 60 * 60_000;
+const TIMEOUT_MS = 10_000;
+const MAX_CACHED = 1_000;
+const MAX_MEMBERS = 256;
+
+/**
+ * Finds a cluster's hosts by its etcd token: in `CLUSTERS_FILE`, else from discovery
+ * (https://etcd.io/docs/v2.3/discovery_protocol/).
+ */
+export class DiscoveryResolver implements EtcdResolver {
+  readonly #options: EtcdResolverOptions;
+  readonly #away: LastingFault;
+  readonly #cached = new Map<string, Cached>();
+  readonly #underWay = new Map<string, Promise<URL[]>>();
+
+  constructor(options: EtcdResolverOptions) {
+    this.#options = options;
+    this.#away = new LastingFault(options.log, options.clock, 'discovery is away');
+  }
+
+  /** @throws ActionError `cluster_not_found`, `cluster_empty`, `discovery_unreachable`, `cluster_answer_invalid` */
+  async endpoints(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<URL[]> {
+    signal.throwIfAborted();
+    const endpoints = await this.#known(tokenOf(cluster), signal);
+    // URLs can be changed, and these are shared.
+    return endpoints.map((url) => new URL(url));
+  }
+
+  async #known(token: string, signal: AbortSignal): Promise<readonly URL[]> {
+    const named = this.#options.namedClusters.get(token);
+    if (named !== undefined) return named;
+    const cached = this.#cached.get(token);
+    if (cached !== undefined && this.#age(cached) < FRESH_MS) return cached.endpoints;
+    return untilAborted(this.#shared(token, cached), signal);
+  }
+
+  /** To be called when none of a cluster's hosts answered: they are asked for anew next time. */
+  forget(cluster: Cluster): void {
+    const cached = this.#cached.get(tokenOf(cluster));
+    if (cached !== undefined) cached.at = Math.min(cached.at, this.#options.clock.now() - FRESH_MS);
+  }
+
+  /** One look-up for all who ask for the same token at the same time; it ends by its own timeout. */
+  #shared(token: string, cached: Cached | undefined): Promise<URL[]> {
+    const underWay = this.#underWay.get(token);
+    if (underWay !== undefined) return underWay;
+    const lookup = this.#lookUp(token, cached).finally(() => this.#underWay.delete(token));
+    this.#underWay.set(token, lookup);
+    return lookup;
+  }
+
+  async #lookUp(token: string, cached: Cached | undefined): Promise<URL[]> {
+    try {
+      const endpoints = await this.#ask(token);
+      this.#away.over();
+      this.#cached.delete(token);
+      this.#cached.set(token, { endpoints, at: this.#options.clock.now() });
+      const [oldest] = this.#cached.keys();
+      if (this.#cached.size > MAX_CACHED && oldest !== undefined) this.#cached.delete(oldest);
+      return endpoints;
+    } catch (error) {
+      if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
+      this.#away.occurred({ reason: error.message });
+      if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.endpoints;
+      throw error;
+    }
+  }
+
+  async #ask(token: string): Promise<URL[]> {
+    const url = new URL(`${this.#options.discoveryUrl.replace(/\/+$/, '')}/${token}`);
+    const signal = new AbortController().signal;
+    const { status, body } = await this.#options.http
+      .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
+      .catch((cause: unknown) => {
+        if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
+        // The URL ends in the token: only the host of discovery is told.
+        const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no answer';
+        throw new ActionError(
+          'discovery_unreachable',
+          `The discovery service at ${url.host} cannot be reached: ${reason}`,
+        );
+      });
+    if (status === 404)
+      throw new ActionError(
+        'cluster_not_found',
+        'The discovery service knows no cluster under this etcd_token',
+      );
+    if (status !== 200) {
+      throw new ActionError(
+        'discovery_unreachable',
+        `The discovery service at ${url.host} answered with HTTP status ${status}`,
+      );
+    }
+    const hosts = memberHosts(body);
+    if (hosts.length === 0) {
+      throw new ActionError(
+        'cluster_empty',
+        'The etcd_token is known, but no machine has registered under it',
+      );
+    }
+    return hosts.map(
+      (host) => new URL(`http://${isIPv6(host) ? `[${host}]` : host}:${this.#options.fleetPort}`),
+    );
+  }
+
+  #age({ at }: Cached): number {
+    return this.#options.clock.now() - at;
+  }
+}
+
+/**
+ * The hosts of the members in a discovery answer, each once. A value is `NAME=URL`, a bare URL, or several of them
+ * joined by commas; the URL is etcd's peer URL, of which only the host is of use.
+ * @throws ActionError `cluster_answer_invalid`
+ */
+export function memberHosts(body: unknown): string[] {
+  const members = memberNodes(body);
+  const values = members.map((member) => field(member, 'value')).filter((value) => typeof value === 'string');
+  const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
+  const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
+  if (usable.length === 0 && members.length > 0) throw unusable('none of its members has an address');
+  return usable;
+}
+
+function memberNodes(body: unknown): unknown[] {
+  const node = field(body, 'node');
+  if (typeof node !== 'object' || node === null || Array.isArray(node)) throw unusable('it has no node');
+  const nodes = field(node, 'nodes') ?? [];
+  if (!Array.isArray(nodes)) throw unusable('its nodes are not a list');
+  return nodes;
+}
+
+function hostOf(member: string): string | undefined {
+  const url = /^[a-z]+:\/\//i.test(member) ? member : member.slice(member.indexOf('=') + 1);
+  if (!URL.canParse(url)) return undefined;
+  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  return isHostAddress(host) ? host : undefined;
+}
+
+function field(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null
+    ? Object.entries(value).find(([name]) => name === key)?.[1]
+    : undefined;
+}
+
+function unusable(reason: string): ActionError {
+  return new ActionError(
+    'cluster_answer_invalid',
+    `The discovery service gave an answer that is not usable: ${reason}`,
+  );
+}

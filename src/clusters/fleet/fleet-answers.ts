@@ -1,0 +1,93 @@
+import { ActionError } from '../../api/action-error.js';
+import type { Machine, Unit, UnitOption, UnitState } from '../../plugin.js';
+
+export type Collection = 'machines' | 'units' | 'states';
+
+/** One page of a collection, as fleet API v1 answers it. */
+export interface Page<Row = unknown> {
+  rows: Row[];
+  nextPageToken: string | undefined;
+}
+
+/**
+ * Reads a page of `machines`, `units` or `states`. fleet leaves out empty collections and the last page's token.
+ * @throws ActionError `cluster_answer_invalid`
+ */
+export function readPage(body: unknown, collection: Collection): Page {
+  const page = asMap(body, 'the answer');
+  const rows = page[collection] ?? [];
+  if (!Array.isArray(rows)) throw unusable(`'${collection}' is not a list`);
+  return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
+}
+
+/** @throws ActionError `cluster_answer_invalid` */
+export function readMachine(row: unknown): Machine {
+  const machine = asMap(row, 'a machine');
+  const metadata = asMap(machine.metadata ?? {}, "a machine's metadata");
+  return {
+    id: text(machine, 'id'),
+    primaryIP: textOrNull(machine, 'primaryIP'),
+    metadata: Object.fromEntries(Object.keys(metadata).map((key) => [key, text(metadata, key)])),
+  };
+}
+
+/** @throws ActionError `cluster_answer_invalid` */
+export function readUnit(row: unknown): Unit {
+  const unit = asMap(row, 'a unit');
+  const options = unit.options ?? [];
+  if (!Array.isArray(options)) throw unusable("a unit's options are not a list");
+  return {
+    name: text(unit, 'name'),
+    options: options.map(readOption),
+    desiredState: textOrNull(unit, 'desiredState'),
+    currentState: textOrNull(unit, 'currentState'),
+    machineID: textOrNull(unit, 'machineID'),
+  };
+}
+
+function readOption(row: unknown): UnitOption {
+  const option = asMap(row, "a unit's option");
+  return {
+    section: text(option, 'section'),
+    name: text(option, 'name'),
+    value: textOrNull(option, 'value') ?? '',
+  };
+}
+
+/** @throws ActionError `cluster_answer_invalid` */
+export function readUnitState(row: unknown): UnitState {
+  const state = asMap(row, 'a unit state');
+  return {
+    name: text(state, 'name'),
+    hash: textOrNull(state, 'hash'),
+    machineID: textOrNull(state, 'machineID'),
+    systemdLoadState: textOrNull(state, 'systemdLoadState'),
+    systemdActiveState: textOrNull(state, 'systemdActiveState'),
+    systemdSubState: textOrNull(state, 'systemdSubState'),
+  };
+}
+
+function asMap(value: unknown, what: string): Record<string, unknown> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
+  throw unusable(`${what} is not a map`);
+}
+
+function text(map: Record<string, unknown>, key: string): string {
+  const value = textOrNull(map, key);
+  if (value === null) throw unusable(`'${key}' is missing`);
+  return value;
+}
+
+function textOrNull(map: Record<string, unknown>, key: string): string | null {
+  const value = map[key] ?? null;
+  if (value !== null && typeof value !== 'string') throw unusable(`'${key}' is not text`);
+  return value;
+}
+
+/** The error for an answer that cannot be read. */
+export function unusable(reason: string): ActionError {
+  return new ActionError(
+    'cluster_answer_invalid',
+    `The cluster's fleet API gave an answer that is not usable: ${reason}`,
+  );
+}

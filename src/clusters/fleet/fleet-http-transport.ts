@@ -1,0 +1,277 @@
+import { ActionError } from '../../api/action-error.js';
+import type { Cluster } from '../../api/cluster.js';
+import { isUnitName } from '../../api/grammar.js';
+import { HttpFailure } from '../../network/bounded-call.js';
+import type { HttpAnswer, HttpClient } from '../../network/http-client.js';
+import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../../plugin.js';
+import type { Machine, Unit, UnitOption, UnitState } from '../../plugin.js';
+import {
+  type Collection,
+  type Page,
+  readMachine,
+  readPage,
+  readUnit,
+  readUnitState,
+  unusable,
+} from './fleet-answers.js';
+import { readAllPages } from './pages.js';
+
+/** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
+const TIMEOUT_MS = 20_000;
+/** Members of a cluster can be anybody's: what they say must not fill the memory. A page of 100 units is some 100 KB. */
+const MAX_PAGE_BYTES = 4 * 1024 * 1024;
+const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
+const MAX_REMEMBERED = 1_000;
+/** Why pages that were asked for past the last one are given up. */
+const NO_MORE_PAGES = new Error('all pages have been read');
+
+interface Call {
+  method: 'GET' | 'PUT' | 'DELETE';
+  /** Below `/fleet/v1/`. */
+  path: string;
+  query?: Record<string, string | undefined>;
+  json?: unknown;
+  signal: AbortSignal;
+}
+
+/** fleet's HTTP API v1 (https://github.com/coreos/fleet/blob/master/Documentation/api-v1.md). */
+export class FleetHttpTransport implements FleetTransport {
+  readonly #http: HttpClient;
+  readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
+  /** The host of each cluster that is asked first: the one that answered last, or the one after one that did not. */
+  readonly #first = new Map<string, string>();
+
+  constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
+    this.#http = http;
+    this.#resolver = resolver;
+  }
+
+  async machines(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Machine[]> {
+    const machines = await this.#all(cluster, { path: 'machines', of: 'machines', signal }, readMachine);
+    return withoutRepeats(machines, ({ id }) => id);
+  }
+
+  async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
+    const units = await this.#all(cluster, { path: 'units', of: 'units', signal }, readUnit);
+    return withoutRepeats(units, ({ name }) => name);
+  }
+
+  async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
+    const { status, body } = await this.#call(cluster, { method: 'GET', path: unitPath(name), signal });
+    if (status === 404) return undefined;
+    if (status !== 200) throw refused(status, body);
+    return readUnit(body);
+  }
+
+  async unitStates(
+    cluster: Cluster,
+    { unitName, machineID, signal }: { unitName?: string; machineID?: string; signal: AbortSignal },
+  ): Promise<UnitState[]> {
+    const query = { unitName, machineID };
+    const states = await this.#all(cluster, { path: 'state', of: 'states', query, signal }, readUnitState);
+    return withoutRepeats(states, (state) => JSON.stringify([state.name, state.machineID]));
+  }
+
+  async setDesiredState(
+    cluster: Cluster,
+    name: string,
+    state: DesiredState,
+    options: { signal: AbortSignal },
+  ): Promise<void> {
+    await this.#put(cluster, { name, desiredState: checkedState(state) }, options.signal);
+  }
+
+  async putUnit(
+    cluster: Cluster,
+    unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
+    { signal }: { signal: AbortSignal },
+  ): Promise<void> {
+    const { name, desiredState, options } = unit;
+    await this.#put(cluster, { name, desiredState: checkedState(desiredState), options }, signal);
+  }
+
+  async destroyUnit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const { status, body } = await this.#call(cluster, { method: 'DELETE', path: unitPath(name), signal });
+    if (status === 404) return false;
+    if (status !== 204) throw refused(status, body);
+    return true;
+  }
+
+  async #put(
+    cluster: Cluster,
+    unit: { name: string; desiredState: DesiredState; options?: UnitOption[] },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { status, body } = await this.#call(cluster, {
+      method: 'PUT',
+      path: unitPath(unit.name),
+      json: unit,
+      signal,
+    });
+    if (status === 201 || status === 204) return;
+    // So fleet says that a unit is not there, when it is sent without options.
+    const missing = status === 404 || (status === 409 && unit.options === undefined);
+    throw missing
+      ? new ActionError('unit_not_found', `The cluster has no unit ${unit.name}`)
+      : refused(status, body);
+  }
+
+  /** All rows of a collection, each checked when its page has come. */
+  async #all<Row>(
+    cluster: Cluster,
+    asked: { path: string; of: Collection; query?: Record<string, string | undefined>; signal: AbortSignal },
+    readRow: (row: unknown) => Row,
+  ): Promise<Row[]> {
+    const { path, of, query, signal } = asked;
+    // One page that fails ends the others.
+    const walk = new AbortController();
+    const either = AbortSignal.any([signal, walk.signal]);
+    let size = 0;
+    const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
+      const call: Call = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
+      const { status, body, size: pageSize } = await this.#call(cluster, call);
+      if (status !== 200) throw refused(status, body);
+      size += pageSize;
+      if (size > MAX_COLLECTION_SIZE)
+        throw unusable(`its ${of} are more than ${MAX_COLLECTION_SIZE} characters of JSON`);
+      const page = readPage(body, of);
+      return { ...page, rows: page.rows.map(readRow) };
+    };
+    try {
+      return await readAllPages(read);
+    } finally {
+      walk.abort(NO_MORE_PAGES);
+    }
+  }
+
+  /**
+   * Asks the cluster's hosts in turn until one answers. A change is handed to another host only when it is certain
+   * that the one before never saw it.
+   */
+  async #call(cluster: Cluster, call: Call): Promise<HttpAnswer> {
+    const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
+    const failures: { host: string; reason: string }[] = [];
+    let forbidden: ActionError | undefined;
+    let heard = false;
+    for (const [index, endpoint] of endpoints.entries()) {
+      call.signal.throwIfAborted();
+      try {
+        const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
+          ...call,
+          timeoutMs: TIMEOUT_MS,
+          maxAnswerBytes: MAX_PAGE_BYTES,
+        });
+        // fleet's own failures are 500 and 503; a tunnel before it has others.
+        if (answer.status < 500) {
+          this.#startWith(cluster, endpoint);
+          return answer;
+        }
+        heard = true;
+        failures.push({
+          host: endpoint.host,
+          reason: `HTTP ${answer.status} ${messageOf(answer.body)}`.trim(),
+        });
+        if (call.method !== 'GET') throw outcomeUnknown(failures);
+      } catch (error) {
+        if (error === NO_MORE_PAGES) throw error;
+        // Also when the caller has given up on it: who tries again is not to wait for the same silent host.
+        this.#startWith(cluster, endpoints[index + 1] ?? endpoints[0]);
+        if (error instanceof HttpFailure) {
+          failures.push({ host: endpoint.host, reason: error.message });
+          if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
+          if (error.tooLarge) throw unusable(error.message);
+        } else if (error instanceof ActionError && error.code === 'forbidden') {
+          forbidden = error;
+          failures.push({ host: endpoint.host, reason: 'forbidden' });
+        } else if (call.method !== 'GET' && call.signal.aborted) {
+          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'it had to be given up' }]);
+        } else {
+          throw error;
+        }
+      }
+    }
+    this.#resolver.forget(cluster);
+    if (forbidden !== undefined && failures.every(({ reason }) => reason === 'forbidden')) throw forbidden;
+    throw unanswered(failures, heard);
+  }
+
+  #inOrder(cluster: Cluster, endpoints: URL[]): URL[] {
+    const first = this.#first.get(cluster.hash);
+    const start = Math.max(
+      0,
+      endpoints.findIndex(({ href }) => href === first),
+    );
+    return [...endpoints.slice(start), ...endpoints.slice(0, start)];
+  }
+
+  #startWith(cluster: Cluster, endpoint: URL | undefined): void {
+    if (endpoint === undefined || this.#first.get(cluster.hash) === endpoint.href) return;
+    this.#first.set(cluster.hash, endpoint.href);
+    const [oldest] = this.#first.keys();
+    if (this.#first.size > MAX_REMEMBERED && oldest !== undefined) this.#first.delete(oldest);
+  }
+}
+
+function urlOf(endpoint: URL, { path, query = {} }: Call): URL {
+  const url = new URL(`${endpoint.href.replace(/\/+$/, '')}/fleet/v1/${path}`);
+  for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
+  return url;
+}
+
+function unitPath(name: string): string {
+  // A name of another form could name another path.
+  if (!isUnitName(name))
+    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name fleet takes`);
+  return `units/${encodeURIComponent(name)}`;
+}
+
+function checkedState(state: DesiredState): DesiredState {
+  // Any other text would be taken by fleet with 204, and the unit could not be read or removed any more.
+  if (DESIRED_STATES.includes(state)) return state;
+  throw new TypeError(`a desired state is one of ${DESIRED_STATES.join(', ')}`);
+}
+
+function withoutRepeats<T>(rows: T[], keyOf: (row: T) => string): T[] {
+  // Pages are no snapshot: a row inserted while they are read shifts one row into the next page as well.
+  return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
+}
+
+function messageOf(body: unknown): string {
+  if (typeof body !== 'object' || body === null || !('error' in body)) return '';
+  const { error } = body;
+  const message = typeof error === 'object' && error !== null && 'message' in error ? error.message : '';
+  return typeof message === 'string' ? message.slice(0, 200) : '';
+}
+
+function refused(status: number, body: unknown): ActionError {
+  const message = messageOf(body);
+  return new ActionError(
+    'cluster_refused',
+    `The cluster's fleet API refused this with HTTP status ${status}${message && `: ${message}`}`,
+    {
+      details: { status },
+    },
+  );
+}
+
+function outcomeUnknown(failures: { host: string; reason: string }[]): ActionError {
+  const last = failures.at(-1);
+  return new ActionError(
+    'outcome_unknown',
+    `The fleet API at ${last?.host} failed with the change under way: ${last?.reason}`,
+    {
+      details: { hosts: failures },
+    },
+  );
+}
+
+function unanswered(failures: { host: string; reason: string }[], heard: boolean): ActionError {
+  const shown = failures.slice(0, 5).map(({ host, reason }) => `${host}: ${reason}`);
+  const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
+  const [code, what] = heard
+    ? ['cluster_unhealthy', "The cluster's fleet API reports a failure of its own"]
+    : ['cluster_unreachable', 'No fleet API of the cluster can be reached'];
+  return new ActionError(code, `${what} (${shown.join(', ')}${more})`, {
+    details: { hosts: failures.slice(0, 20) },
+  });
+}

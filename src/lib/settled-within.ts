@@ -1,0 +1,14 @@
+import type { Clock } from '../plugin.js';
+
+/** Waits until the work has settled, well or not, but at most so many milliseconds. @returns whether it has */
+export async function settledWithin(ms: number, clock: Clock, work: Promise<unknown>): Promise<boolean> {
+  const settled = work.then(
+    () => true,
+    () => true,
+  );
+  let cancel = () => {};
+  const late = new Promise<boolean>((resolve) => {
+    cancel = clock.after(ms, () => resolve(false));
+  });
+  return Promise.race([settled, late]).finally(cancel);
+}

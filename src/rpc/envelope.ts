@@ -1,0 +1,111 @@
+import { exactInteger } from '../lib/exact-json.js';
+import type { Answer } from '../core/runner.js';
+
+/** Names a request's record in the Manager; bigint beyond what a number holds exactly. */
+export type RecordId = number | bigint;
+
+/** A request as it stands in a message. */
+export interface Envelope {
+  queueName: unknown;
+  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it; null: none. */
+  id: unknown;
+  /** The record that `id` names. */
+  recordId: RecordId | undefined;
+  /** As sent; goes back to the caller in the answer. */
+  requestBody: Record<string, unknown>;
+  action: unknown;
+  etcdToken: unknown;
+  parameters: unknown;
+  /** Keys of `request_body` that no request has; a typing mistake in one must not change what is done. */
+  unknownKeys: string[];
+}
+
+const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
+const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__struct__']);
+
+/** A whole number as text: no sign, no leading zeros, no more digits than `LARGEST_ID` has. */
+const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
+/** Records are numbered by a column of PostgreSQL, which holds no more than this in its widest integer type. */
+const LARGEST_ID = 2n ** 63n - 1n;
+
+/** What is known of a message that cannot be read. */
+export const NO_ENVELOPE: Envelope = envelopeOf({}, undefined);
+
+/** A message that is no request at all; the message says why. */
+export class NotARequest extends Error {
+  override readonly name = 'NotARequest';
+  /** What could be read of it, for an answer to its sender. */
+  readonly envelope: Envelope;
+
+  constructor(message: string, envelope: Envelope = NO_ENVELOPE) {
+    super(message);
+    this.envelope = envelope;
+  }
+}
+
+/**
+ * Reads the envelope that OpenAperture's RpcRequest puts around a request: `{queue_name, id, status, request_body,
+ * response_body}`, where absent and null mean the same.
+ * @throws NotARequest
+ */
+export function readEnvelope(message: unknown): Envelope {
+  if (!isMap(message)) throw new NotARequest('the message is not a map');
+  const id = message.id ?? null;
+  const recordId = recordIdOf(id);
+  const envelope = envelopeOf(message, recordId);
+  // What is an answer itself must not be written into a record.
+  if (!OPEN_STATUS.has(message.status))
+    throw new NotARequest('its status says that it is not a request', { ...envelope, recordId: undefined });
+  if (!isMap(message.request_body)) throw new NotARequest('the message has no request_body', envelope);
+  if (id !== null && recordId === undefined)
+    throw new NotARequest(
+      `its id is not the id of a record: a whole number from 0 to ${LARGEST_ID}`,
+      envelope,
+    );
+  return envelope;
+}
+
+function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undefined): Envelope {
+  const requestBody = isMap(message.request_body) ? message.request_body : {};
+  return {
+    queueName: message.queue_name,
+    id: message.id ?? null,
+    recordId,
+    requestBody,
+    action: requestBody.action,
+    etcdToken: requestBody.etcd_token,
+    parameters: requestBody.action_parameters,
+    unknownKeys: Object.keys(requestBody).filter((key) => !KNOWN_KEYS.has(key) && requestBody[key] !== null),
+  };
+}
+
+/** The envelope that carries the answer back. */
+export function answerEnvelope(envelope: Envelope, answer: Answer): Record<string, unknown> {
+  return {
+    queue_name: envelope.queueName ?? '',
+    id: envelope.id,
+    status: answer.status,
+    request_body: envelope.requestBody,
+    response_body: answer.body ?? null,
+  };
+}
+
+/** The envelope without what the caller may have made large. */
+export function withoutRequest({ id, recordId }: Envelope): Envelope {
+  return { ...NO_ENVELOPE, id: recordId === undefined ? null : id, recordId };
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The record that an id names; undefined: none. */
+function recordIdOf(id: unknown): RecordId | undefined {
+  const number = typeof id === 'string' && DIGITS.test(id) ? exactInteger(id) : id;
+  return isRecordId(number) ? number : undefined;
+}
+
+function isRecordId(id: unknown): id is RecordId {
+  const isWhole = typeof id === 'bigint' || (typeof id === 'number' && Number.isSafeInteger(id));
+  return isWhole && id >= 0 && id <= LARGEST_ID && !Object.is(id, -0);
+}

@@ -1,0 +1,52 @@
+import { FakeAmqplib, type FakeAmqplibConnection } from '@onify/fake-amqplib';
+import type { ConfirmChannel } from 'amqplib';
+import type { Connect } from '../rpc/connection-manager.js';
+
+const URL_OF_BROKER = 'amqp://embedded.invalid/';
+
+/**
+ * A broker inside this process, for the sandbox and for tests: nothing outlives the process. It differs from RabbitMQ
+ * in two ways that matter here and are mended: it vanishes with its last connection, and publishing to a queue that is
+ * not there closes the channel, where RabbitMQ returns the message.
+ */
+export class EmbeddedBroker {
+  readonly #broker = FakeAmqplib('3.10');
+  readonly #connections = new Set<FakeAmqplibConnection>();
+
+  constructor() {
+    this.#broker.connectSync(URL_OF_BROKER);
+  }
+
+  readonly connect: Connect = async () => {
+    const connection = this.#broker.connectSync(URL_OF_BROKER);
+    const createConfirmChannel = connection.createConfirmChannel.bind(connection);
+    connection.createConfirmChannel = async () =>
+      returningUnroutable(await createConfirmChannel(), connection);
+    this.#connections.add(connection);
+    connection.once('close', () => this.#connections.delete(connection));
+    return connection;
+  };
+
+  /** Cuts every connection, as a broker does that is restarted; queues and messages stay. */
+  dropConnections(): void {
+    for (const connection of this.#connections) void connection.close();
+  }
+}
+
+function returningUnroutable(
+  channel: ConfirmChannel,
+  { _broker: broker }: FakeAmqplibConnection,
+): ConfirmChannel {
+  const publish = channel.publish.bind(channel);
+  channel.publish = (exchange, routingKey, content, options, callback) => {
+    if (exchange !== '' || broker.getQueue(routingKey) !== undefined) {
+      return publish(exchange, routingKey, content, options, callback);
+    }
+    queueMicrotask(() => {
+      channel.emit('return', { fields: { exchange, routingKey }, properties: { ...options }, content });
+      callback?.(null, {});
+    });
+    return true;
+  };
+  return channel;
+}

@@ -1,0 +1,181 @@
+import { Socket } from 'node:net';
+import { inspect } from 'node:util';
+import winston from 'winston';
+import { batchWrites } from '../lib/batched-writes.js';
+import type { Clock, RequestLog } from '../plugin.js';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+
+export interface LogOptions {
+  level: LogLevel;
+  /** `json`: one JSON object a line. `text`: lines for people. */
+  format: 'json' | 'text';
+  /** Where lines go; standard error by default, so that standard output stays free for what a command prints. */
+  stream?: NodeJS.WritableStream;
+  /** All lines that one turn of the event loop writes leave in one system call: for the one log of a process. */
+  batched?: boolean;
+}
+
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+
+/** What all logs bound to fields of their own write to. */
+interface Sink {
+  logger: winston.Logger;
+  /** The levels that are written. winston's own look-up costs half as much as a line. */
+  levels: ReadonlySet<LogLevel>;
+}
+
+/** Where the log of this service goes. */
+export class Log implements RequestLog {
+  readonly #sink: Sink;
+  readonly #fields: Readonly<Record<string, unknown>>;
+  readonly #outer: Log | undefined;
+
+  private constructor(sink: Sink, fields: Readonly<Record<string, unknown>>, outer?: Log) {
+    this.#sink = sink;
+    this.#fields = fields;
+    this.#outer = outer;
+  }
+
+  static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
+    if (batched && stream instanceof Socket) {
+      batchWrites(stream);
+      // Those that still wait then.
+      process.once('exit', () => stream.uncork());
+    }
+    const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
+    const logger = winston.createLogger({
+      level,
+      format: format === 'json' ? asJson() : asLines(),
+      transports,
+    });
+    return new Log({ logger, levels: new Set(LEVELS.slice(0, LEVELS.indexOf(level) + 1)) }, {});
+  }
+
+  /** A log whose every line bears these fields too. */
+  with(fields: Record<string, unknown>): Log {
+    // Put together only for a line that is written: most requests write one.
+    return new Log(this.#sink, fields, this);
+  }
+
+  #allFields(): Readonly<Record<string, unknown>> {
+    return this.#outer === undefined ? this.#fields : { ...this.#outer.#allFields(), ...this.#fields };
+  }
+
+  debug(message: string, fields?: Record<string, unknown>): void {
+    this.#write('debug', message, fields);
+  }
+
+  info(message: string, fields?: Record<string, unknown>): void {
+    this.#write('info', message, fields);
+  }
+
+  warn(message: string, fields?: Record<string, unknown>): void {
+    this.#write('warn', message, fields);
+  }
+
+  error(message: string, fields?: Record<string, unknown>): void {
+    this.#write('error', message, fields);
+  }
+
+  #write(level: LogLevel, message: string, fields?: Record<string, unknown>): void {
+    const { logger, levels } = this.#sink;
+    if (!levels.has(level)) return;
+    const time = new Date().toISOString();
+    const line = { time, level, message, ...this.#allFields(), ...fields };
+    // A field of one of these names must not change what is said.
+    line.time = time;
+    line.level = level;
+    line.message = message;
+    logger.write(line);
+  }
+}
+
+function asJson(): winston.Logform.Format {
+  return winston.format.printf((line) => asText(line));
+}
+
+function asLines(): winston.Logform.Format {
+  return winston.format.printf(({ time, level, message, ...fields }) => {
+    const rest = Object.entries(fields).map(([key, value]) => ` ${harmless(key)}=${shown(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${harmless(String(message))}${rest.join('')}`;
+  });
+}
+
+function shown(value: unknown): string {
+  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : harmless(asText(value));
+}
+
+/** Keeps a caller's line breaks and terminal codes (C0, DEL and C1 of ECMA-48) from looking like lines of ours. */
+function harmless(text: string): string {
+  return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
+    return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  });
+}
+
+/** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
+function asText(value: unknown): string {
+  const plain =
+    typeof value !== 'object' ||
+    value === null ||
+    (!(value instanceof Error) && Object.values(value).every(isPlain));
+  try {
+    return (
+      (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
+      'undefined'
+    );
+  } catch {
+    // It refers to itself: a line that cannot be written must not fail the work that it tells of.
+    return JSON.stringify(value, (key, each: unknown) =>
+      key === '' || isPlain(each) ? each : inspect(each),
+    );
+  }
+}
+
+function isPlain(value: unknown): boolean {
+  return (typeof value !== 'object' || value === null) && typeof value !== 'bigint';
+}
+
+function readable(_key: string, value: unknown): unknown {
+  if (value instanceof Error) return stackOf(value);
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** The stack of an error, and of the nearest errors behind it: one may be its own cause. */
+function stackOf(error: Error, depth = 0): string {
+  const behind: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
+  const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);
+  const stacks = nearest.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
+  return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
+}
+
+/** A fault that lasts: told once when it begins and once when it is over, however often it shows itself. */
+export class LastingFault {
+  readonly #log: RequestLog;
+  readonly #clock: Clock;
+  readonly #what: string;
+  #since: number | undefined;
+  #times = 0;
+
+  /** @param what the fault in a few words, such as `the broker is away` */
+  constructor(log: RequestLog, clock: Clock, what: string) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#what = what;
+  }
+
+  occurred(fields: Record<string, unknown>): void {
+    this.#times++;
+    if (this.#since !== undefined) return;
+    this.#since = this.#clock.now();
+    this.#log.warn(this.#what, fields);
+  }
+
+  over(): void {
+    if (this.#since === undefined) return;
+    const lasted = this.#clock.now() - this.#since;
+    this.#log.info(`over: ${this.#what}`, { lasted_ms: Math.round(lasted), times: this.#times });
+    this.#since = undefined;
+    this.#times = 0;
+  }
+}

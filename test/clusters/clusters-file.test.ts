@@ -1,0 +1,77 @@
+import { inspect } from 'node:util';
+import test from 'ava';
+import { readClustersFile } from '../../src/clusters/clusters-file.js';
+
+const PORT = 7002;
+
+const hrefs = (text: string) =>
+  Object.fromEntries(
+    [...readClustersFile(text, PORT)].map(([name, endpoints]) => [name, endpoints.map(({ href }) => href)]),
+  );
+
+for (const [endpoint, href] of [
+  ['10.0.0.1', 'http://10.0.0.1:7002/'],
+  ['10.0.0.1:49153', 'http://10.0.0.1:49153/'],
+  ['node1.example.com', 'http://node1.example.com:7002/'],
+  ['[2001:db8::1]', 'http://[2001:db8::1]:7002/'],
+  ['[2001:db8::80]:49153', 'http://[2001:db8::80]:49153/'],
+  ['http://10.0.0.1', 'http://10.0.0.1:7002/'],
+  ['http://10.0.0.1:49153', 'http://10.0.0.1:49153/'],
+  ['https://fleet.example.com', 'https://fleet.example.com:7002/'],
+  // A scheme's own port, when it is written down, is meant.
+  ['http://10.0.0.1:80', 'http://10.0.0.1/'],
+  ['http://10.0.0.1:80/', 'http://10.0.0.1/'],
+  ['https://fleet.example.com:443/clusters/a', 'https://fleet.example.com/clusters/a'],
+  ['http://fleet.example.com/clusters/a', 'http://fleet.example.com:7002/clusters/a'],
+] as const) {
+  test(`the endpoint ${endpoint} stands for ${href}`, (t) => {
+    t.deepEqual(hrefs(JSON.stringify({ prod: [endpoint] })), { prod: [href] });
+  });
+}
+
+test('a file names several clusters, each with its endpoints in their order', (t) => {
+  t.deepEqual(hrefs('{"prod": ["10.0.0.2", "10.0.0.1"], "test_1": "10.0.0.9", "__proto__": ["10.0.0.8"]}'), {
+    prod: ['http://10.0.0.2:7002/', 'http://10.0.0.1:7002/'],
+    test_1: ['http://10.0.0.9:7002/'],
+    ['__proto__']: ['http://10.0.0.8:7002/'],
+  });
+  t.deepEqual(hrefs('{}'), {});
+});
+
+for (const [what, text, problem] of [
+  ['a list', '[]', /must be a JSON object/],
+  ['null', 'null', /must be a JSON object/],
+  ['text', '"prod"', /must be a JSON object/],
+  ['a cluster without endpoints', '{"prod": []}', /no endpoints/],
+  ['a name with other characters', '{"a b": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
+  ['an empty name', '{"": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
+  ['an endpoint that is a number', '{"prod": [7002]}', /7002 is not an endpoint/],
+  ['an endpoint that is null', '{"prod": null}', /null is not an endpoint/],
+  ['an empty endpoint', '{"prod": [""]}', /"" is not an endpoint/],
+  ['an endpoint with a space', '{"prod": ["10.0.0.1 10.0.0.2"]}', /is not an endpoint/],
+  ['an IPv6 address without brackets', '{"prod": ["2001:db8::1"]}', /is not an endpoint/],
+  ['a port that is none', '{"prod": ["10.0.0.1:70000"]}', /is not an endpoint/],
+  ['another scheme', '{"prod": ["ftp://10.0.0.1"]}', /neither http nor https/],
+  ['a query', '{"prod": ["http://10.0.0.1/?a=b"]}', /neither a query nor a fragment/],
+  ['a fragment', '{"prod": ["http://10.0.0.1/#a"]}', /neither a query nor a fragment/],
+] as const) {
+  test(`a clusters file with ${what} is refused`, (t) => {
+    t.throws(() => readClustersFile(text, PORT), { message: problem });
+  });
+}
+
+for (const [what, text, problem] of [
+  ['that is not JSON', '{"secret-token": [http://10.0.0.1]}', /is not JSON/],
+  ['with a malformed name', '{"secret-token!": ["10.0.0.1"]}', /cluster name/],
+  ['with a malformed endpoint', '{"secret-token": [" "]}', /is not an endpoint/],
+  [
+    'with a password in an endpoint',
+    '{"prod": ["http://user:secret-token@10.0.0.1"]}',
+    /user name or password/,
+  ],
+] as const) {
+  test(`the error of a clusters file ${what} does not tell secrets`, (t) => {
+    const error = t.throws(() => readClustersFile(text, PORT), { message: problem });
+    t.false(inspect(error, { depth: 10, showHidden: true }).includes('secret-token'));
+  });
+}

@@ -1,0 +1,97 @@
+import test from 'ava';
+import type { FleetTransport } from '../../../src/plugin.js';
+import type { Cluster } from '../../../src/api/cluster.js';
+import { eventually } from '../../support/eventually.js';
+import { calm, openFleet, THREE_HOSTS } from './open-fleet.js';
+
+const CHANGES = new Set(['setDesiredState', 'putUnit', 'destroyUnit']);
+const CALLS: [string, (fleet: FleetTransport, cluster: Cluster, signal: AbortSignal) => Promise<unknown>][] =
+  [
+    ['machines', (fleet, cluster, signal) => fleet.machines(cluster, { signal })],
+    ['units', (fleet, cluster, signal) => fleet.units(cluster, { signal })],
+    ['unit', (fleet, cluster, signal) => fleet.unit(cluster, 'a.service', { signal })],
+    ['unitStates', (fleet, cluster, signal) => fleet.unitStates(cluster, { signal })],
+    [
+      'setDesiredState',
+      (fleet, cluster, signal) => fleet.setDesiredState(cluster, 'a.service', 'loaded', { signal }),
+    ],
+    [
+      'putUnit',
+      (fleet, cluster, signal) =>
+        fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: [] }, { signal }),
+    ],
+    ['destroyUnit', (fleet, cluster, signal) => fleet.destroyUnit(cluster, 'a.service', { signal })],
+  ];
+
+for (const [what, call] of CALLS) {
+  test(`${what}: aborting ends the request itself, and no other host is asked`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    const end = sandbox.cluster.fail({ kind: 'hang' });
+    const caller = new AbortController();
+    const answer = call(fleet, cluster, caller.signal);
+    await eventually('the request is taken', () => sandbox.cluster.requests.length === 1);
+    const reason = new Error('the deadline passed');
+    caller.abort(reason);
+    const error = await t.throwsAsync(answer);
+    // A change may have been made, and nobody will say.
+    if (CHANGES.has(what)) t.like(error, { code: 'outcome_unknown' });
+    else t.is(error, reason, 'it rejects with the reason itself');
+    t.is(sandbox.cluster.requests.length, 1);
+    await end();
+    await eventually('the server sees the connection close', async () => {
+      await fleet.machines(cluster, calm());
+      return sandbox.cluster.requests.at(-1)?.concurrent === 1;
+    });
+  });
+
+  test(`${what}: nothing is sent for a caller that is gone already`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t);
+    const reason = new Error('gone');
+    t.is(await t.throwsAsync(call(fleet, cluster, AbortSignal.abort(reason))), reason);
+    await fleet.machines(cluster, calm());
+    t.is(await t.throwsAsync(call(fleet, cluster, AbortSignal.abort(reason))), reason);
+    t.is(sandbox.cluster.requests.length, 1);
+    t.is(sandbox.discovery.requests.length, 1);
+  });
+
+  test(`${what}: aborting while discovery is asked ends the call`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t);
+    sandbox.discovery.fail({ kind: 'hang' });
+    const caller = new AbortController();
+    const answer = call(fleet, cluster, caller.signal);
+    await eventually('discovery is asked', () => sandbox.discovery.requests.length === 1);
+    const reason = new Error('the deadline passed');
+    caller.abort(reason);
+    t.is(await t.throwsAsync(answer), reason);
+    t.is(sandbox.cluster.requests.length, 0);
+  });
+}
+
+test('aborting ends every page that is under way', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  sandbox.cluster.addUnits(1_000);
+  const end = sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken/ });
+  const caller = new AbortController();
+  const answer = fleet.units(cluster, caller);
+  await eventually('four pages are under way', () => sandbox.cluster.requests.length === 5);
+  caller.abort(new Error('the deadline passed'));
+  await t.throwsAsync(answer, { message: 'the deadline passed' });
+  await end();
+  await eventually('the server sees all connections close', async () => {
+    await fleet.machines(cluster, calm());
+    return sandbox.cluster.requests.at(-1)?.concurrent === 1;
+  });
+});
+
+test('a page that fails ends the others that are under way', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  sandbox.cluster.addUnits(1_000);
+  sandbox.cluster.fail({ kind: 'garbage', path: /nextPageToken=ZAACAA/ });
+  const end = sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken/ });
+  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  await end();
+  await eventually('the server sees all connections close', async () => {
+    await fleet.machines(cluster, calm());
+    return sandbox.cluster.requests.at(-1)?.concurrent === 1;
+  });
+});

@@ -1,0 +1,240 @@
+import test from 'ava';
+import type { DesiredState, FleetTransport, UnitOption } from '../../../src/plugin.js';
+import type { Sandbox } from '../../../src/sandbox/sandbox.js';
+import type { Cluster } from '../../../src/api/cluster.js';
+import { answering, serve } from '../../network/http-server.js';
+import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+
+const OPTIONS: UnitOption[] = [
+  { section: 'Unit', name: 'Description', value: 'A <b>"test"</b>, é' },
+  { section: 'Service', name: 'Environment', value: '' },
+  { section: 'Service', name: 'ExecStart', value: '/bin/sh -c "exec sleep 1\\\n 2"' },
+];
+
+const CHANGES: [string, (fleet: FleetTransport, cluster: Cluster) => Promise<unknown>][] = [
+  ['setDesiredState', (fleet, cluster) => fleet.setDesiredState(cluster, 'a.service', 'loaded', calm())],
+  [
+    'putUnit',
+    (fleet, cluster) =>
+      fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: OPTIONS }, calm()),
+  ],
+  ['destroyUnit', (fleet, cluster) => fleet.destroyUnit(cluster, 'a.service', calm())],
+];
+
+const changesSeen = ({ cluster }: Sandbox) =>
+  cluster.requests.filter(({ method }) => method !== 'GET').length;
+
+test('a desired state is set, and read back', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { units: [{ name: 'a.service' }] });
+  for (const state of ['loaded', 'inactive', 'launched'] as const) {
+    await fleet.setDesiredState(cluster, 'a.service', state, calm());
+    t.is((await fleet.unit(cluster, 'a.service', calm()))?.desiredState, state);
+  }
+});
+
+test('a unit is created, replaced and destroyed', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { units: [] });
+  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'launched', options: OPTIONS }, calm());
+  t.like(await fleet.unit(cluster, 'a.service', calm()), { desiredState: 'launched', options: OPTIONS });
+  const others = OPTIONS.slice(0, 1);
+  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: others }, calm());
+  t.like(await fleet.unit(cluster, 'a.service', calm()), { desiredState: 'loaded', options: others });
+  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'inactive', options: others }, calm());
+  t.is((await fleet.unit(cluster, 'a.service', calm()))?.desiredState, 'inactive');
+  t.true(await fleet.destroyUnit(cluster, 'a.service', calm()));
+  t.is(await fleet.unit(cluster, 'a.service', calm()), undefined);
+  t.false(await fleet.destroyUnit(cluster, 'a.service', calm()), 'it was not there');
+});
+
+for (const name of [
+  'web@.service',
+  'web@1.service',
+  '-.mount',
+  'a\\x2db.mount',
+  'tunnel@db:5432.service',
+  '_-.timer',
+]) {
+  test(`the unit ${name} is written, read and destroyed by its name`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+    await fleet.putUnit(cluster, { name, desiredState: 'inactive', options: OPTIONS }, calm());
+    t.deepEqual(
+      sandbox.cluster.units().map((unit) => unit.name),
+      [name],
+    );
+    t.is((await fleet.unit(cluster, name, calm()))?.name, name);
+    t.deepEqual(await fleet.unitStates(cluster, { unitName: name, ...calm() }), []);
+    t.true(await fleet.destroyUnit(cluster, name, calm()));
+  });
+}
+
+for (const name of [
+  '',
+  'a',
+  '../machines',
+  'a/b.service',
+  'a.service?x',
+  'a.service#',
+  '@.service',
+  'é.service',
+  '.',
+]) {
+  test(`nothing is asked of a cluster for '${name}', which is no name of a unit`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t);
+    const code = { code: 'invalid_parameters' };
+    await t.throwsAsync(fleet.unit(cluster, name, calm()), code);
+    await t.throwsAsync(fleet.setDesiredState(cluster, name, 'loaded', calm()), code);
+    await t.throwsAsync(fleet.destroyUnit(cluster, name, calm()), code);
+    await t.throwsAsync(
+      fleet.putUnit(cluster, { name, desiredState: 'loaded', options: OPTIONS }, calm()),
+      code,
+    );
+    t.is(sandbox.cluster.requests.length, 0);
+  });
+}
+
+for (const poison of ['running', '', 'Launched', 'constructor', 'loaded ', null, undefined, ['loaded']]) {
+  test(`the desired state ${JSON.stringify(poison)} would poison the unit, so it is never sent`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { units: [{ name: 'a.service' }] });
+    // A plugin in JavaScript can send anything.
+    const state: unknown = poison;
+    const desiredState = state as DesiredState;
+    await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', desiredState, calm()), {
+      instanceOf: TypeError,
+    });
+    await t.throwsAsync(
+      fleet.putUnit(cluster, { name: 'a.service', desiredState, options: OPTIONS }, calm()),
+      {
+        instanceOf: TypeError,
+      },
+    );
+    t.is(sandbox.cluster.requests.length, 0);
+  });
+}
+
+test('setting the state of a unit that is not there says so', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { units: [] });
+  const error = await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', calm()), {
+    code: 'unit_not_found',
+  });
+  t.true(error?.message.includes('a.service'));
+});
+
+test("fleet's reason for refusing a change is told", async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, {
+    units: [{ name: 'web@.service', desiredState: 'inactive' }],
+  });
+  t.like(
+    await t.throwsAsync(fleet.setDesiredState(cluster, 'web@.service', 'launched', calm()), {
+      code: 'cluster_refused',
+      message: /HTTP status 400: cannot activate template "web@.service"/,
+    }),
+    { details: { status: 400 } },
+  );
+  await t.throwsAsync(
+    fleet.putUnit(cluster, { name: 'new.service', desiredState: 'loaded', options: [] }, calm()),
+    {
+      code: 'cluster_refused',
+      message: /HTTP status 409: unit does not exist and options field empty/,
+    },
+  );
+  t.is(changesSeen(sandbox), 2);
+});
+
+test('a unit that somebody has poisoned shows as a failure of the cluster, and a change to it has no known outcome', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, {
+    units: [{ name: 'a.service' }],
+    fleetHosts: THREE_HOSTS,
+  });
+  sandbox.cluster.setUnit('a.service', { desiredState: 'running' });
+  await t.throwsAsync(fleet.unit(cluster, 'a.service', calm()), { code: 'cluster_unhealthy' });
+  await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', calm()), {
+    code: 'outcome_unknown',
+  });
+  t.is(changesSeen(sandbox), 1);
+});
+
+for (const [what, change] of CHANGES) {
+  for (const good of THREE_HOSTS) {
+    test(`${what}: hosts that refuse the connection never saw the change, so ${good} makes it`, async (t) => {
+      const { fleet, cluster, sandbox } = await openFleet(t, {
+        fleetHosts: THREE_HOSTS,
+        units: [{ name: 'a.service' }],
+      });
+      for (const host of THREE_HOSTS) if (host !== good) sandbox.cluster.fail({ kind: 'refuse', host });
+      await t.notThrowsAsync(change(fleet, cluster));
+      t.is(changesSeen(sandbox), 1);
+    });
+  }
+
+  for (const kind of ['hang', 'drop', 'drop-answer', '500', '503'] as const) {
+    // One after the other, so that only the answer that never comes takes longer than the test's patience.
+    test.serial(
+      `${what}: after ${kind} the change is sent to no other host, and its outcome is unknown`,
+      async (t) => {
+        const { fleet, cluster, sandbox } = await openFleet(t, {
+          fleetHosts: THREE_HOSTS,
+          units: [{ name: 'a.service' }],
+          hanging: kind === 'hang' ? THREE_HOSTS : [],
+        });
+        sandbox.cluster.fail({ kind });
+        const error = await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+        t.is(changesSeen(sandbox), 1);
+        t.true(
+          error?.message.includes(sandbox.cluster.requests[0]?.host ?? '?'),
+          'it names the host to look at',
+        );
+      },
+    );
+
+    test.serial(`${what}: the same on a connection that was used before: ${kind}`, async (t) => {
+      const { fleet, cluster, sandbox } = await openFleet(t, {
+        fleetHosts: THREE_HOSTS,
+        units: [{ name: 'a.service' }],
+        hanging: kind === 'hang' ? THREE_HOSTS : [],
+      });
+      await fleet.units(cluster, calm());
+      sandbox.cluster.fail({ kind });
+      await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+      t.is(changesSeen(sandbox), 1);
+    });
+  }
+
+  test(`${what}: when every host refuses the connection, nothing was done, and it says unreachable`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    sandbox.cluster.fail({ kind: 'refuse' });
+    await t.throwsAsync(change(fleet, cluster), { code: 'cluster_unreachable' });
+    t.is(changesSeen(sandbox), 0);
+  });
+
+  test(`${what}: where policy forbids every host, nothing is sent`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, {
+      fleetHosts: THREE_HOSTS,
+      allowedHosts: 'unset',
+    });
+    await t.throwsAsync(change(fleet, cluster), { code: 'forbidden' });
+    t.is(changesSeen(sandbox), 0);
+  });
+
+  test(`${what}: a redirect is refused, not followed`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t);
+    sandbox.cluster.fail({ kind: 'redirect' });
+    await t.throwsAsync(change(fleet, cluster), { code: 'cluster_refused', message: /302/ });
+    t.is(sandbox.cluster.requests.length, 1);
+  });
+
+  test(`${what}: a tunnel's own 502 or 504 leaves the outcome unknown`, async (t) => {
+    for (const status of [502, 504]) {
+      const tunnel = await serve(t, answering(status, '<html>Bad Gateway'));
+      const { fleet, cluster } = openNamedFleet(t, [tunnel.url, tunnel.url]);
+      await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+      t.is(tunnel.requests.length, 1);
+    }
+  });
+
+  test(`${what}: an answer that is far too long leaves the outcome unknown`, async (t) => {
+    const server = await serve(t, answering(200, Buffer.alloc(33 * 1024 * 1024, 'x')));
+    const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
+    await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+    t.is(server.requests.length, 1);
+  });
+}

@@ -1,0 +1,322 @@
+import type { IncomingMessage, RequestListener } from 'node:http';
+import test from 'ava';
+import type { Sandbox } from '../../../src/sandbox/sandbox.js';
+import { systemClock } from '../../../src/lib/clock.js';
+import { answering, serve } from '../../network/http-server.js';
+import { eventually } from '../../support/eventually.js';
+import { MACHINE_A, MACHINE_B } from '../../support/open-sandbox.js';
+import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+
+const pagesAsked = ({ cluster }: Sandbox) =>
+  cluster.requests.map(({ path }) => new URL(path, 'http://fleet').searchParams.get('nextPageToken'));
+
+test('machines come with every documented key, null where fleet leaves one out', async (t) => {
+  const { fleet, cluster } = await openFleet(t, {
+    machines: [
+      { id: MACHINE_A, primaryIP: '10.0.0.1', metadata: { region: 'north' } },
+      { id: MACHINE_B, primaryIP: null, metadata: {} },
+    ],
+  });
+  t.deepEqual(await fleet.machines(cluster, calm()), [
+    { id: MACHINE_A, primaryIP: '10.0.0.1', metadata: { region: 'north' } },
+    { id: MACHINE_B, primaryIP: null, metadata: {} },
+  ]);
+});
+
+test('units come with every documented key, null where fleet leaves one out', async (t) => {
+  const options = [
+    { section: 'Service', name: 'Environment', value: '' },
+    { section: 'Service', name: 'ExecStart', value: '/bin/true' },
+  ];
+  const nowhere = [...options, { section: 'X-Fleet', name: 'MachineID', value: MACHINE_B }];
+  const everywhere = [...options, { section: 'X-Fleet', name: 'Global', value: 'true' }];
+  const { fleet, cluster } = await openFleet(t, {
+    machines: [{ id: MACHINE_A, primaryIP: '10.0.0.1', metadata: {} }],
+    units: [
+      { name: 'a.service', options },
+      { name: 'b.service', options: nowhere },
+      { name: 'c.service', options: everywhere },
+    ],
+  });
+  const a = {
+    name: 'a.service',
+    options,
+    desiredState: 'launched',
+    currentState: 'launched',
+    machineID: MACHINE_A,
+  };
+  const b = {
+    name: 'b.service',
+    options: nowhere,
+    desiredState: 'launched',
+    currentState: 'inactive',
+    machineID: null,
+  };
+  const c = {
+    name: 'c.service',
+    options: everywhere,
+    desiredState: 'launched',
+    currentState: 'inactive',
+    machineID: null,
+  };
+  t.deepEqual(await fleet.units(cluster, calm()), [a, b, c]);
+  t.deepEqual(await fleet.unit(cluster, 'a.service', calm()), a);
+  t.deepEqual(await fleet.unit(cluster, 'c.service', calm()), { ...c, currentState: null });
+  t.is(await fleet.unit(cluster, 'd.service', calm()), undefined);
+});
+
+test('a unit without options, or of which fleet says nothing but the name, has every key', async (t) => {
+  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }] }));
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  t.deepEqual(await fleet.units(cluster, calm()), [
+    { name: 'a.service', options: [], desiredState: null, currentState: null, machineID: null },
+  ]);
+});
+
+test('unit states come with every documented key, null where fleet leaves one out', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [{ name: 'a.service' }] });
+  const [before] = sandbox.cluster.states();
+  t.deepEqual(await fleet.unitStates(cluster, calm()), before === undefined ? [] : [before]);
+  sandbox.cluster.setState('a.service', { hash: null, systemdSubState: null, machineID: null });
+  t.deepEqual(await fleet.unitStates(cluster, calm()), [
+    {
+      name: 'a.service',
+      hash: null,
+      machineID: null,
+      systemdLoadState: 'loaded',
+      systemdActiveState: 'active',
+      systemdSubState: null,
+    },
+  ]);
+});
+
+test('states are filtered by unit and machine, which combine', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  const all = sandbox.cluster.states();
+  const [machineID = ''] = sandbox.cluster.machines.map(({ id }) => id);
+  const unitName = 'node-exporter.service';
+  const by = (filters: { unitName?: string; machineID?: string }) =>
+    fleet.unitStates(cluster, { ...filters, ...calm() });
+  t.deepEqual(await by({}), all);
+  t.deepEqual(
+    await by({ unitName }),
+    all.filter((row) => row.name === unitName),
+  );
+  t.deepEqual(
+    await by({ machineID }),
+    all.filter((row) => row.machineID === machineID),
+  );
+  t.is((await by({ unitName, machineID })).length, 1);
+  t.deepEqual(await by({ unitName: 'not-there.service' }), []);
+});
+
+test('an empty cluster has empty lists', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { machines: [], units: [] });
+  t.deepEqual(await fleet.machines(cluster, calm()), []);
+  t.deepEqual(await fleet.units(cluster, calm()), []);
+  t.deepEqual(await fleet.unitStates(cluster, calm()), []);
+});
+
+test('all of 261 units are read from three pages', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  const names = sandbox.cluster.addUnits(261);
+  t.deepEqual(
+    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    names,
+  );
+  const asked = pagesAsked(sandbox);
+  t.deepEqual(asked.slice(0, 3), [null, 'ZAACAA==', 'ZAADAA==']);
+  t.is(new Set(asked).size, asked.length, 'no page is asked for twice');
+  t.deepEqual(
+    (await fleet.unitStates(cluster, calm())).map(({ name }) => name),
+    names,
+  );
+});
+
+for (const count of [99, 100, 101, 200, 500]) {
+  test(`all of ${count} units are read, a full last page among them or not`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+    const names = sandbox.cluster.addUnits(count);
+    t.deepEqual(
+      (await fleet.units(cluster, calm())).map(({ name }) => name),
+      names,
+    );
+  });
+}
+
+test('the size of a page is the server’s', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 7 });
+  const names = sandbox.cluster.addUnits(50);
+  t.deepEqual(
+    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    names,
+  );
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+});
+
+test('filters go along with every page', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 10 });
+  sandbox.cluster.addUnits(100);
+  const [{ id: machineID } = { id: '' }] = sandbox.cluster.machines;
+  const mine = sandbox.cluster.states().filter((row) => row.machineID === machineID);
+  t.true(mine.length > 20);
+  t.deepEqual(await fleet.unitStates(cluster, { machineID, ...calm() }), mine);
+});
+
+test('pages are read side by side, four at once at most, and all from one host', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, {
+    fleetHosts: THREE_HOSTS,
+    units: [],
+    clock: systemClock,
+    delays: { answer: 20 },
+  });
+  const names = sandbox.cluster.addUnits(1_250);
+  t.is((await fleet.units(cluster, calm())).length, names.length);
+  const most = Math.max(...sandbox.cluster.requests.map(({ concurrent }) => concurrent));
+  t.true(most > 1 && most <= 4, `${most} at once`);
+  t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
+});
+
+for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
+  test(`a page past the last that ends in ${kind} takes nothing away`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+    const names = sandbox.cluster.addUnits(261);
+    sandbox.cluster.fail({ kind, path: /nextPageToken=ZAA[EF]AA/ });
+    t.deepEqual(
+      (await fleet.units(cluster, calm())).map(({ name }) => name),
+      names,
+    );
+  });
+}
+
+test('once the last page is known, those asked for past it are given up', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  sandbox.cluster.addUnits(261);
+  sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAAEAA/ });
+  t.is((await fleet.units(cluster, calm())).length, 261);
+  await eventually('the server sees that nobody waits for the page', async () => {
+    await fleet.machines(cluster, calm());
+    return sandbox.cluster.requests.at(-1)?.concurrent === 1;
+  });
+});
+
+test('a single page that fails on one host is read from another', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+  const names = sandbox.cluster.addUnits(500);
+  await fleet.machines(cluster, calm());
+  const host = sandbox.cluster.requests.at(-1)?.host;
+  sandbox.cluster.fail({ kind: '500', host, path: /nextPageToken=ZAADAA/ });
+  t.deepEqual(
+    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    names,
+  );
+});
+
+test('a page that fails on every host fails the list: never a part of it for the whole', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+  sandbox.cluster.addUnits(500);
+  for (const [kind, code] of [
+    ['503', 'cluster_unhealthy'],
+    ['drop', 'cluster_unreachable'],
+    ['garbage', 'cluster_answer_invalid'],
+  ] as const) {
+    const end = sandbox.cluster.fail({ kind, path: /nextPageToken=ZAADAA/ });
+    await t.throwsAsync(fleet.units(cluster, calm()), { code });
+    await end();
+  }
+});
+
+test('where tokens are unfamiliar, the pages are read one after the other', async (t) => {
+  const asked: (string | null)[] = [];
+  let underWay = 0;
+  const server = await serve(t, (request, response) => {
+    t.is(++underWay, 1);
+    const token = queryOf(request).get('nextPageToken');
+    asked.push(token);
+    const page = Number(token?.slice(1) ?? 1);
+    underWay--;
+    const nextPageToken = page < 5 ? `p${page + 1}` : undefined;
+    response.end(JSON.stringify({ units: [{ name: `u${page}.service` }], nextPageToken }));
+  });
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  t.is((await fleet.units(cluster, calm())).length, 5);
+  t.deepEqual(asked, [null, 'p2', 'p3', 'p4', 'p5']);
+});
+
+test('an empty token ends the pages as a missing one does', async (t) => {
+  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }], nextPageToken: '' }));
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  t.is((await fleet.units(cluster, calm())).length, 1);
+  t.is(server.requests.length, 1);
+});
+
+test('pages that never end are refused', async (t) => {
+  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }], nextPageToken: 'again' }));
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  t.is(server.requests.length, 2);
+});
+
+test('a row that a change shifts into a second page is listed once', async (t) => {
+  const machine = (id: string) => ({ id, primaryIP: '10.0.0.1' });
+  const unit = (name: string) => ({ name });
+  const state = (name: string, machineID?: string) => ({ name, machineID });
+  const server = await serve(
+    t,
+    pages({
+      machines: [
+        [machine('a'), machine('b')],
+        [machine('b'), machine('c')],
+      ],
+      units: [
+        [unit('a.service'), unit('b.service')],
+        [unit('b.service'), unit('c.service')],
+      ],
+      states: [
+        [state('a.service', 'm1'), state('a.service', 'm2'), state('b.service')],
+        [state('a.service', 'm2'), state('b.service'), state('b.service', 'm1')],
+      ],
+    }),
+  );
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  t.deepEqual(
+    (await fleet.machines(cluster, calm())).map(({ id }) => id),
+    ['a', 'b', 'c'],
+  );
+  t.deepEqual(
+    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    ['a.service', 'b.service', 'c.service'],
+  );
+  t.deepEqual(
+    (await fleet.unitStates(cluster, calm())).map(({ name, machineID }) => [name, machineID]),
+    [
+      ['a.service', 'm1'],
+      ['a.service', 'm2'],
+      ['b.service', null],
+      ['b.service', 'm1'],
+    ],
+  );
+});
+
+function queryOf({ url = '' }: IncomingMessage): URLSearchParams {
+  return new URL(url, 'http://fleet').searchParams;
+}
+
+/** Two pages of each collection. */
+function pages(
+  collections: Record<'machines' | 'units' | 'states', [unknown[], unknown[]]>,
+): RequestListener {
+  return (request, response) => {
+    const { pathname } = new URL(request.url ?? '', 'http://fleet');
+    const name = pathname.endsWith('/machines')
+      ? 'machines'
+      : pathname.endsWith('/units')
+        ? 'units'
+        : 'states';
+    const [first, second] = collections[name];
+    const isFirst = queryOf(request).get('nextPageToken') === null;
+    response.end(
+      JSON.stringify({ [name]: isFirst ? first : second, nextPageToken: isFirst ? 'ZAACAA==' : undefined }),
+    );
+  };
+}

@@ -1,0 +1,306 @@
+import { randomBytes } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import { inspect } from 'node:util';
+import test from 'ava';
+import { Cluster } from '../../../src/api/cluster.js';
+import { answering, serve } from '../../network/http-server.js';
+import { eventually } from '../../support/eventually.js';
+import { leftOut } from '../../support/left-out.js';
+import { calm, openFleet, openResolver } from './open-fleet.js';
+
+const TOKEN = '6c007a14875d53d9bf0ef5a6fc0257c8';
+const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
+
+test('a cluster is found by its token: hosts from discovery, the port from the configuration', async (t) => {
+  const { resolver, sandbox } = await openFleet(t);
+  await sandbox.addCluster(TOKEN, {
+    units: [],
+    members: [
+      'node1=http://10.0.0.1:2380',
+      'http://[2001:db8::1]:7001',
+      'node3=http://node3.example.com:2380',
+    ],
+  });
+  const endpoints = await resolver.endpoints(new Cluster(TOKEN), calm());
+  t.deepEqual(endpoints.map(({ href }) => href).toSorted(), [
+    `http://10.0.0.1:${sandbox.fleetPort}/`,
+    `http://[2001:db8::1]:${sandbox.fleetPort}/`,
+    `http://node3.example.com:${sandbox.fleetPort}/`,
+  ]);
+});
+
+for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
+  test(`with the discovery URL HOST${path} the token is asked for right below it`, async (t) => {
+    const discovery = await serve(
+      t,
+      answering(200, { node: { nodes: [{ value: 'a=http://10.0.0.1:2380' }] } }),
+    );
+    const { resolver } = openResolver(t, { discoveryUrl: `${discovery.url.origin}${path}` });
+    await resolver.endpoints(new Cluster(TOKEN), calm());
+    t.deepEqual(
+      discovery.requests.map(({ url }) => url),
+      [`${path.replace(/\/$/, '')}/${TOKEN}`],
+    );
+  });
+}
+
+test('an unknown token, an empty cluster, an unusable answer and a discovery that is away are told apart', async (t) => {
+  const { resolver, sandbox } = await openFleet(t);
+  const fails = (token: string, code: string) =>
+    t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code });
+  await fails('unknown', 'cluster_not_found');
+  await sandbox.addCluster('empty', { units: [], members: [] });
+  await fails('empty', 'cluster_empty');
+  sandbox.discovery.fail({ kind: 'garbage', times: 1 });
+  await fails(sandbox.token, 'cluster_answer_invalid');
+  sandbox.discovery.fail({ kind: 'refuse' });
+  await fails(sandbox.token, 'discovery_unreachable');
+});
+
+for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 'redirect'] as const) {
+  // One after the other, so that only the answer that never comes takes longer than the test's patience.
+  test.serial(`discovery is away when its answer is: ${kind}`, async (t) => {
+    const { resolver, sandbox } = await openFleet(t, { token: TOKEN, discoveryHangs: kind === 'hang' });
+    sandbox.discovery.fail({ kind });
+    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
+      code: 'discovery_unreachable',
+    });
+    t.false(inspect(error, { depth: 20, showHidden: true }).includes(TOKEN));
+    t.is(sandbox.discovery.requests.length, 1, 'it is asked once');
+  });
+}
+
+test('an answer of discovery that is far too long is not usable', async (t) => {
+  const discovery = await serve(t, answering(200, `{"node":"${'x'.repeat(33 * 1024 * 1024)}"}`));
+  const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
+  await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), { code: 'cluster_answer_invalid' });
+});
+
+test('an error never tells the token, nor does the log, whatever goes wrong', async (t) => {
+  const { resolver, sandbox, log } = await openFleet(t, { token: TOKEN });
+  const check = async () => {
+    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()));
+    t.false(inspect(error, { depth: 20, showHidden: true }).includes(TOKEN), error?.message);
+  };
+  for (const kind of ['500', 'drop', 'truncate', 'redirect', 'garbage'] as const) {
+    sandbox.discovery.fail({ kind, times: 1 });
+    await check();
+  }
+  sandbox.cluster.members = [];
+  await check();
+  sandbox.cluster.members = [`${TOKEN}=nonsense`];
+  await check();
+  sandbox.discovery.fail({ kind: 'refuse' });
+  await check();
+  t.false(JSON.stringify(log.lines).includes(TOKEN));
+});
+
+test('an error never tells the password of the discovery URL', async (t) => {
+  const { resolver, log } = openResolver(t, { discoveryUrl: 'http://user:pass-word@127.0.0.1:1' });
+  const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
+    code: 'discovery_unreachable',
+  });
+  t.false(inspect(error, { depth: 20, showHidden: true }).includes('pass-word'));
+  t.false(JSON.stringify(log.lines).includes('pass-word'));
+});
+
+test('what discovery said is used for a minute', async (t) => {
+  const { resolver, sandbox, cluster, clock } = await openFleet(t);
+  const first = await resolver.endpoints(cluster, calm());
+  clock.advance(MINUTE - 1);
+  t.deepEqual(await resolver.endpoints(cluster, calm()), first);
+  t.is(sandbox.discovery.requests.length, 1);
+  sandbox.cluster.members = ['node1=http://10.0.0.7:2380'];
+  clock.advance(1);
+  t.deepEqual(
+    (await resolver.endpoints(cluster, calm())).map(({ hostname }) => hostname),
+    ['10.0.0.7'],
+  );
+  t.is(sandbox.discovery.requests.length, 2);
+});
+
+test('what a caller does to its endpoints does not change those of others', async (t) => {
+  const { resolver, cluster } = await openFleet(t);
+  const named = openResolver(t, { namedClusters: new Map([['prod', [new URL('http://10.0.0.1:49153')]]]) });
+  for (const [asked, of] of [
+    [resolver, cluster],
+    [named.resolver, new Cluster('prod')],
+  ] as const) {
+    const before = (await asked.endpoints(of, calm())).map(({ href }) => href);
+    for (const endpoint of await asked.endpoints(of, calm())) endpoint.port = '22';
+    (await asked.endpoints(of, calm())).pop();
+    t.deepEqual(
+      (await asked.endpoints(of, calm())).map(({ href }) => href),
+      before,
+    );
+  }
+});
+
+test('all who ask for a cluster at the same time share one look-up', async (t) => {
+  const { resolver, sandbox, cluster } = await openFleet(t);
+  const other = await sandbox.addCluster('other', { units: [], members: ['http://10.0.0.1:2380'] });
+  const same = Array.from({ length: 20 }, () => resolver.endpoints(new Cluster(sandbox.token), calm()));
+  const all = await Promise.all([...same, resolver.endpoints(new Cluster(other.token), calm())]);
+  t.is(sandbox.discovery.requests.length, 2);
+  t.is(all.at(-1)?.[0]?.hostname, '10.0.0.1');
+  t.deepEqual(await resolver.endpoints(cluster, calm()), all[0]);
+});
+
+test('a failed look-up fails all who share it, and the next one asks anew', async (t) => {
+  const { resolver, sandbox, cluster } = await openFleet(t);
+  sandbox.discovery.fail({ kind: '500', times: 1 });
+  const both = await Promise.allSettled([
+    resolver.endpoints(cluster, calm()),
+    resolver.endpoints(cluster, calm()),
+  ]);
+  for (const each of both) t.like(each, { status: 'rejected', reason: { code: 'discovery_unreachable' } });
+  t.is((await resolver.endpoints(cluster, calm())).length, 1);
+  t.is(sandbox.discovery.requests.length, 2);
+});
+
+test('of those who share a look-up one can give up without the others', async (t) => {
+  const waiting: ServerResponse[] = [];
+  const discovery = await serve(t, (_request, response) => waiting.push(response));
+  const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
+  const cluster = new Cluster(TOKEN);
+  const caller = new AbortController();
+  const patient = resolver.endpoints(cluster, calm());
+  const hasty = resolver.endpoints(cluster, caller);
+  await eventually('discovery is asked', () => discovery.requests.length === 1);
+  const reason = new Error('gone');
+  caller.abort(reason);
+  t.is(await t.throwsAsync(hasty), reason);
+  waiting[0]?.end('{"node":{"nodes":[{"value":"http://10.0.0.1:2380"}]}}');
+  t.is((await patient)[0]?.hostname, '10.0.0.1');
+  t.is(await t.throwsAsync(resolver.endpoints(cluster, caller)), reason, 'and is given nothing later');
+});
+
+test('while discovery is away, what it said before is used for an hour', async (t) => {
+  const { resolver, sandbox, cluster, clock } = await openFleet(t);
+  const known = await resolver.endpoints(cluster, calm());
+  const end = sandbox.discovery.fail({ kind: 'refuse' });
+  clock.advance(MINUTE);
+  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  clock.advance(HOUR - MINUTE - 1);
+  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  clock.advance(1);
+  await t.throwsAsync(resolver.endpoints(cluster, calm()), { code: 'discovery_unreachable' });
+  await end();
+  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+});
+
+test('what discovery said before is not used once it says something else', async (t) => {
+  const { resolver, sandbox, cluster, clock } = await openFleet(t);
+  await resolver.endpoints(cluster, calm());
+  sandbox.cluster.members = [];
+  clock.advance(MINUTE);
+  await t.throwsAsync(resolver.endpoints(cluster, calm()), { code: 'cluster_empty' });
+});
+
+test('that discovery is away is told once, and once when it is back', async (t) => {
+  const { resolver, sandbox, cluster, clock, log } = await openFleet(t);
+  await resolver.endpoints(cluster, calm());
+  const end = sandbox.discovery.fail({ kind: '503' });
+  for (let times = 0; times < 3; times++) {
+    clock.advance(MINUTE);
+    await resolver.endpoints(cluster, calm());
+  }
+  t.deepEqual(
+    log.lines.map(({ level, message }) => [level, message]),
+    [['warn', 'discovery is away']],
+  );
+  t.regex(String(log.lines[0]?.reason), /503/);
+  await end();
+  clock.advance(MINUTE);
+  await resolver.endpoints(cluster, calm());
+  t.like(log.lines[1], {
+    level: 'info',
+    message: 'over: discovery is away',
+    lasted_ms: 3 * MINUTE,
+    times: 3,
+  });
+});
+
+test('a cluster that is to be forgotten is asked for anew, and still known while discovery is away', async (t) => {
+  const { resolver, sandbox, cluster } = await openFleet(t);
+  const known = await resolver.endpoints(cluster, calm());
+  resolver.forget(cluster);
+  await resolver.endpoints(cluster, calm());
+  t.is(sandbox.discovery.requests.length, 2);
+  sandbox.discovery.fail({ kind: 'refuse' });
+  resolver.forget(cluster);
+  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  t.notThrows(() => resolver.forget(new Cluster('never-asked-for')));
+});
+
+test('a thousand clusters are remembered, then the one looked up longest ago goes', async (t) => {
+  const discovery = await serve(t, answering(200, { node: { nodes: [{ value: 'http://10.0.0.1:2380' }] } }));
+  const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
+  const ask = (index: number) => resolver.endpoints(new Cluster(`token-${index}`), calm());
+  for (let index = 0; index < 1_000; index++) await ask(index);
+  await ask(0);
+  t.is(discovery.requests.length, 1_000);
+  await ask(1_000);
+  await ask(999);
+  t.is(discovery.requests.length, 1_001);
+  await ask(0);
+  t.is(discovery.requests.length, 1_002);
+});
+
+test('a cluster that CLUSTERS_FILE names is not looked for in discovery', async (t) => {
+  const discovery = await serve(t, answering(500));
+  const { resolver } = openResolver(t, {
+    discoveryUrl: discovery.url.href,
+    namedClusters: new Map([['prod', [new URL('http://10.0.0.1:49153'), new URL('http://10.0.0.2:49153')]]]),
+  });
+  t.deepEqual(
+    (await resolver.endpoints(new Cluster('prod'), calm())).map(({ host }) => host),
+    ['10.0.0.1:49153', '10.0.0.2:49153'],
+  );
+  t.is(discovery.connections(), 0);
+  await t.throwsAsync(resolver.endpoints(new Cluster('other'), calm()), { code: 'discovery_unreachable' });
+});
+
+const etcd = process.env.ETCD_URL ?? leftOut('the tests over etcd', 'ETCD_URL');
+
+if (etcd !== undefined) {
+  const root = `${etcd}/v2/keys/discovery`;
+  const put = async (key: string, value: string) => {
+    const response = await fetch(`${root}/${key}`, { method: 'PUT', body: new URLSearchParams({ value }) });
+    if (!response.ok) throw new Error(`etcd answered ${response.status}: ${await response.text()}`);
+  };
+  const newToken = () => randomBytes(16).toString('hex');
+
+  test('a token of a real etcd is resolved, in every form that etcd has written members', async (t) => {
+    const token = newToken();
+    await put(`${token}/_config/size`, '3');
+    await put(`${token}/member1`, 'node1=http://10.0.0.1:2380');
+    await put(`${token}/member2`, 'http://10.0.0.2:7001');
+    await put(`${token}/member3`, 'node3=http://10.0.0.3:2380,node3=http://10.0.0.4:2380');
+    for (const discoveryUrl of [root, `${root}/`]) {
+      const { resolver } = openResolver(t, { discoveryUrl, fleetPort: 7002 });
+      t.deepEqual(
+        (await resolver.endpoints(new Cluster(token), calm())).map(({ href }) => href).toSorted(),
+        [1, 2, 3, 4].map((last) => `http://10.0.0.${last}:7002/`),
+      );
+    }
+  });
+
+  test('a real etcd knows no cluster under an unknown token', async (t) => {
+    const { resolver } = openResolver(t, { discoveryUrl: root });
+    await t.throwsAsync(resolver.endpoints(new Cluster(newToken()), calm()), { code: 'cluster_not_found' });
+  });
+
+  test('a cluster of a real etcd in which nobody has registered is empty', async (t) => {
+    const token = newToken();
+    await put(`${token}/_config/size`, '3');
+    const { resolver, clock } = openResolver(t, { discoveryUrl: root });
+    await t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code: 'cluster_empty' });
+    await put(`${token}/member1`, 'node1=http://10.0.0.1:2380');
+    t.is((await resolver.endpoints(new Cluster(token), calm())).length, 1, 'that it was empty is not kept');
+    await put(`${token}/member2`, 'node2=http://10.0.0.2:2380');
+    clock.advance(60_000);
+    t.is((await resolver.endpoints(new Cluster(token), calm())).length, 2);
+  });
+}

@@ -1,0 +1,192 @@
+import test from 'ava';
+import { Cluster } from '../../../src/api/cluster.js';
+import { answering, serve } from '../../network/http-server.js';
+import { eventually } from '../../support/eventually.js';
+import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+
+const MINUTE = 60_000;
+
+for (const kind of ['refuse', 'hang', '500', '503', 'drop', 'drop-answer', 'truncate'] as const) {
+  for (const good of THREE_HOSTS) {
+    test(`where the answer of the other hosts is ${kind}, ${good} answers`, async (t) => {
+      const bad = THREE_HOSTS.filter((host) => host !== good);
+      const hanging = kind === 'hang' ? bad : [];
+      const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, hanging });
+      for (const host of bad) sandbox.cluster.fail({ kind, host });
+      t.is((await fleet.machines(cluster, calm())).length, 3);
+      t.is(sandbox.cluster.requests.filter(({ host }) => host === good).length, 1);
+    });
+  }
+}
+
+test('a dead member that discovery still lists is passed over', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  sandbox.cluster.members = ['dead=http://127.0.0.9:2380', 'alive=http://127.0.0.1:2380'];
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+});
+
+test('the host that answered is asked from then on, another only when it fails', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  const { requests } = sandbox.cluster;
+  const ask = async () => {
+    // Each time discovery lists the hosts anew, in random order.
+    clock.advance(MINUTE);
+    requests.length = 0;
+    await fleet.machines(cluster, calm());
+    return [...new Set(requests.map(({ host }) => host))];
+  };
+  const [first = ''] = await ask();
+  for (let times = 0; times < 10; times++) t.deepEqual(await ask(), [first]);
+
+  const end = sandbox.cluster.fail({ kind: '500', host: first });
+  const [failed, second = ''] = await ask();
+  t.is(failed, first);
+  t.not(second, first);
+  for (let times = 0; times < 10; times++) t.deepEqual(await ask(), [second]);
+
+  await end();
+  t.deepEqual(await ask(), [second], 'there is no way back without need');
+});
+
+for (const change of [false, true]) {
+  const what = change ? 'a change' : 'a read';
+  test(`who tries ${what} again after giving up on a silent host is served by another`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    const [name = ''] = sandbox.cluster.addUnits(1);
+    await fleet.machines(cluster, calm());
+    const silent = sandbox.cluster.requests[0]?.host;
+    sandbox.cluster.fail({ kind: 'hang', host: silent });
+    const call = async (signal: AbortSignal) =>
+      change
+        ? fleet.setDesiredState(cluster, name, 'loaded', { signal })
+        : fleet.unit(cluster, name, { signal });
+    const impatient = new AbortController();
+    const first = t.throwsAsync(call(impatient.signal));
+    await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 2);
+    impatient.abort(new Error('no patience'));
+    await first;
+    await call(calm().signal);
+    t.is(sandbox.cluster.requests[1]?.host, silent);
+    t.not(sandbox.cluster.requests[2]?.host, silent);
+  });
+}
+
+test('reading many pages does not count against the host that gives them', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+  sandbox.cluster.addUnits(261);
+  // Pages past the last, which are given up when that has been read.
+  sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAA[EF]A/ });
+  for (let times = 0; times < 5; times++) {
+    await fleet.units(cluster, calm());
+    // So that what becomes of the pages that were given up is known.
+    for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+  }
+  t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
+});
+
+test('each cluster has a host of its own that answered', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  const other = await sandbox.addCluster('other', { machines: [] });
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is((await fleet.machines(new Cluster('other'), calm())).length, 0);
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is(other.requests.length, 1);
+});
+
+test('when no host can be reached, the cluster is unreachable, and each host was tried once', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.fail({ kind: 'drop' });
+  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  t.deepEqual(sandbox.cluster.requests.map(({ host }) => host).toSorted(), THREE_HOSTS);
+  const { hosts } = (error as { details?: { hosts: { host: string; reason: string }[] } }).details ?? {
+    hosts: [],
+  };
+  t.deepEqual(
+    hosts.map(({ host }) => host).toSorted(),
+    THREE_HOSTS.map((host) => `${host}:${sandbox.fleetPort}`),
+  );
+  for (const { host } of hosts) t.true(error?.message.includes(host));
+});
+
+test('the error names why each host did not answer', async (t) => {
+  const hanging = ['127.0.0.2'];
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, hanging });
+  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
+  sandbox.cluster.fail({ kind: 'hang', host: '127.0.0.2' });
+  sandbox.cluster.fail({ kind: 'drop', host: '127.0.0.3' });
+  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: ECONNREFUSED/);
+  t.regex(error?.message ?? '', /127\.0\.0\.2:\d+: no answer within 500 ms/);
+  t.regex(error?.message ?? '', /127\.0\.0\.3:\d+: UND_ERR_SOCKET/);
+});
+
+for (const kind of ['500', '503'] as const) {
+  test(`when every host answers ${kind}, the cluster is unhealthy`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    sandbox.cluster.fail({ kind });
+    const error = await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
+    t.true(error?.message.includes(`HTTP ${kind}`));
+    t.is(sandbox.cluster.requests.length, 3);
+  });
+}
+
+test('a cluster of which one host answers 500 and the others nothing is unhealthy', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.fail({ kind: '500', host: '127.0.0.2' });
+  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
+  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.3' });
+  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
+});
+
+test("a tunnel's own 502 or 504 is no answer of fleet: another host is asked", async (t) => {
+  for (const status of [502, 504]) {
+    const tunnel = await serve(t, answering(status, '<html>Bad Gateway'));
+    const good = await serve(t, answering(200, { machines: [{ id: 'a'.repeat(32) }] }));
+    const { fleet, cluster } = openNamedFleet(t, [tunnel.url, good.url]);
+    t.is((await fleet.machines(cluster, calm())).length, 1);
+    const alone = openNamedFleet(t, [tunnel.url]);
+    await t.throwsAsync(alone.fleet.machines(alone.cluster, calm()), { code: 'cluster_unhealthy' });
+  }
+});
+
+test('after a failure of all hosts discovery is asked anew, so that a moved cluster is found at once', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
+  sandbox.cluster.members = ['node2=http://127.0.0.2:2380'];
+  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  t.is((await fleet.machines(cluster, calm())).length, 3);
+});
+
+test('what discovery says of a cluster reaches the caller', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  sandbox.discovery.fail({ kind: 'refuse' });
+  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'discovery_unreachable' });
+  t.is(sandbox.cluster.requests.length, 0);
+});
+
+test('members where policy forbids to connect are never asked', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, {
+    fleetHosts: THREE_HOSTS,
+    allowedHosts: ['127.0.0.2'],
+  });
+  for (let times = 0; times < 5; times++) await fleet.machines(cluster, calm());
+  t.deepEqual([...new Set(sandbox.cluster.requests.map(({ host }) => host))], ['127.0.0.2']);
+  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.2' });
+  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: forbidden/);
+});
+
+test('a cluster all of whose members are forbidden is forbidden', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, allowedHosts: 'unset' });
+  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'forbidden' });
+  t.is(sandbox.cluster.requests.length, 0);
+});
+
+test('an endpoint with a path of its own has the API below that', async (t) => {
+  const proxy = await serve(t, answering(200, {}));
+  const { fleet, cluster } = openNamedFleet(t, [new URL('/clusters/a/', proxy.url)]);
+  await fleet.machines(cluster, calm());
+  t.is(proxy.requests[0]?.url, '/clusters/a/fleet/v1/machines');
+});

@@ -1,0 +1,123 @@
+import test from 'ava';
+import * as fc from 'fast-check';
+import { memberHosts } from '../../../src/clusters/fleet/etcd-resolver.js';
+
+/** What etcd's v2 API answers for a discovery directory with these values. */
+function discoveryAnswer(values: readonly unknown[]): unknown {
+  const nodes = values.map((value, index) => ({
+    key: `/discovery/t/${index}`,
+    value,
+    modifiedIndex: 1,
+    createdIndex: 1,
+  }));
+  return { action: 'get', node: { key: '/discovery/t', dir: true, ...(nodes.length > 0 ? { nodes } : {}) } };
+}
+
+for (const [value, hosts] of [
+  ['node1=http://10.0.0.1:2380', ['10.0.0.1']],
+  ['http://10.0.0.1:7001', ['10.0.0.1']],
+  ['node1=https://node1.example.com:2380', ['node1.example.com']],
+  ['node1=http://[2001:db8::1]:2380', ['2001:db8::1']],
+  ['node1=http://10.0.0.1:2380,node1=http://10.0.0.2:2380', ['10.0.0.1', '10.0.0.2']],
+  ['http://10.0.0.1:2380, http://10.0.0.2:2380', ['10.0.0.1', '10.0.0.2']],
+  ['=http://10.0.0.1:2380', ['10.0.0.1']],
+  ['node1=http://10.0.0.1:2380,node1=http://10.0.0.1:2379', ['10.0.0.1']],
+  ['http://10.0.0.1:7001/v2?name=a=b', ['10.0.0.1']],
+  ['node1=http://10.0.0.1:2380/?name=a=b', ['10.0.0.1']],
+  ['node1=http://10.0.0.1', ['10.0.0.1']],
+  // Whatever form an address is written in, it is checked in the form that is connected to.
+  ['node1=http://0x7f.1:2380', ['127.0.0.1']],
+  ['node1=http://user:password@10.0.0.1:2380', ['10.0.0.1']],
+] as const) {
+  test(`the member ${value} is at ${hosts.join(' and ')}`, (t) => {
+    t.deepEqual(memberHosts(discoveryAnswer([value])), [...hosts]);
+  });
+}
+
+test('hosts are found in every form of value, each once, in any mixture', (t) => {
+  const host = fc.oneof(fc.ipV4(), fc.domain(), fc.ipV6());
+  const name = fc.stringMatching(/^[A-Za-z0-9_.:/ -]{0,12}$/).filter((text) => !/^[a-z]+:\/\//i.test(text));
+  const peer = fc.record({
+    host,
+    scheme: fc.constantFrom('http', 'https', 'HTTP'),
+    port: fc.integer({ min: 1, max: 65_535 }),
+    name: fc.option(name),
+    path: fc.constantFrom('', '/'),
+  });
+  type Peer = typeof peer extends fc.Arbitrary<infer P> ? P : never;
+  const valueOf = (peers: Peer[]) =>
+    peers
+      .map((each) => {
+        const at = each.host.includes(':') ? `[${each.host}]` : each.host;
+        const url = `${each.scheme}://${at}:${each.port}${each.path}`;
+        return each.name === null ? url : `${each.name}=${url}`;
+      })
+      .join(',');
+  fc.assert(
+    fc.property(fc.array(fc.array(peer, { minLength: 1, maxLength: 3 }), { minLength: 1 }), (members) => {
+      const expected = new Set(members.flat().map((each) => plainHost(each.host)));
+      t.deepEqual(memberHosts(discoveryAnswer(members.map(valueOf))), [...expected]);
+    }),
+  );
+});
+
+test('a member without a usable address is passed over', (t) => {
+  const values = [
+    'nonsense',
+    '',
+    'node=',
+    'node=http://',
+    'http://a_b.example',
+    'node1=http://10.0.0.1:2380',
+    7,
+  ];
+  t.deepEqual(memberHosts(discoveryAnswer(values)), ['10.0.0.1']);
+});
+
+test('no more than 256 members are taken from one answer', (t) => {
+  const values = Array.from({ length: 1_000 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:2380`);
+  t.is(memberHosts(discoveryAnswer(values)).length, 256);
+});
+
+test('a cluster in which nobody has registered has no hosts', (t) => {
+  t.deepEqual(memberHosts(discoveryAnswer([])), []);
+  t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), []);
+});
+
+for (const [what, body] of [
+  ['nothing', undefined],
+  ['text', '<html>'],
+  ['null', null],
+  ['a list', [{ node: {} }]],
+  ['a map without a node', { action: 'get' }],
+  ['a node that is null', { node: null }],
+  ['a node that is text', { node: 'nodes' }],
+  ['a node that is a list', { node: [] }],
+  ['nodes that are a map', { node: { nodes: {} } }],
+  ['nodes that are text', { node: { nodes: 'http://10.0.0.1' } }],
+  ['only values that are not text', discoveryAnswer([7, null, {}])],
+  ['only values without an address', discoveryAnswer(['nonsense', 'node=nonsense'])],
+  ['only nodes that are not maps', { node: { nodes: [null, 'http://10.0.0.1', 7] } }],
+] as const) {
+  test(`a discovery answer of ${what} is not usable`, (t) => {
+    t.throws(() => memberHosts(body), { code: 'cluster_answer_invalid' });
+  });
+}
+
+test('whatever discovery answers, it is read or refused', (t) => {
+  fc.assert(
+    fc.property(fc.oneof(fc.jsonValue(), fc.array(fc.anything()).map(discoveryAnswer)), (body) => {
+      try {
+        for (const host of memberHosts(body))
+          t.notThrows(() => new URL(`http://${host.includes(':') ? `[${host}]` : host}`));
+      } catch (error) {
+        t.like(error, { code: 'cluster_answer_invalid' });
+      }
+    }),
+  );
+});
+
+/** The one form that the URL parser has for a host: lower case, IPv6 as short as it can be. */
+function plainHost(host: string): string {
+  return host.includes(':') ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host.toLowerCase();
+}

@@ -1,0 +1,110 @@
+import type { ExecutionContext } from 'ava';
+import { Cluster } from '../../../src/api/cluster.js';
+import { DiscoveryResolver } from '../../../src/clusters/fleet/etcd-resolver.js';
+import { FleetHttpTransport } from '../../../src/clusters/fleet/fleet-http-transport.js';
+import { HostPolicy } from '../../../src/network/connection-policy.js';
+import { HttpClient } from '../../../src/network/http-client.js';
+import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/sandbox.js';
+import { logLines } from '../../support/log-lines.js';
+import { ManualClock } from '../../support/manual-clock.js';
+
+export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
+
+/** Options of a call that nothing ends. */
+export const calm = () => ({ signal: new AbortController().signal });
+
+interface ResolverParts {
+  resolver: DiscoveryResolver;
+  clock: ManualClock;
+  log: ReturnType<typeof logLines>;
+}
+
+export interface OpenFleet extends ResolverParts {
+  sandbox: Sandbox;
+  /** The sandbox's first cluster. */
+  cluster: Cluster;
+  fleet: FleetHttpTransport;
+}
+
+export interface OpenFleetOptions extends SandboxOptions {
+  /** What `ALLOWED_HOSTS` lists; left out: all of loopback. */
+  allowedHosts?: readonly string[] | 'unset';
+  /** Hosts of the fleet API that the test lets hang. */
+  hanging?: readonly string[];
+  /** Whether the test lets discovery hang. */
+  discoveryHangs?: boolean;
+}
+
+/** A fleet transport on a sandbox, with a clock that stands still; they go with the test. */
+export async function openFleet(t: ExecutionContext, options: OpenFleetOptions = {}): Promise<OpenFleet> {
+  const { allowedHosts = ['127.0.0.0/8'], hanging = [], discoveryHangs, ...contents } = options;
+  const clock = new ManualClock();
+  const sandbox = await startSandbox({ clock, ...contents });
+  t.teardown(() => sandbox.stop());
+  const { discoveryUrl, fleetPort, token } = sandbox;
+  const parts = openResolver(t, { discoveryUrl, fleetPort, clock, hangs: discoveryHangs });
+  const policy = new HostPolicy(allowedHosts === 'unset' ? undefined : allowedHosts);
+  const http = openHttp(t, policy, ({ hostname }) => hanging.includes(hostname));
+  const fleet = new FleetHttpTransport(http, parts.resolver);
+  return { ...parts, sandbox, cluster: new Cluster(token), fleet };
+}
+
+/** A fleet transport for a cluster that `CLUSTERS_FILE` names with these endpoints. */
+export function openNamedFleet(
+  t: ExecutionContext,
+  endpoints: readonly URL[],
+): Pick<OpenFleet, 'fleet' | 'cluster'> {
+  const { resolver } = openResolver(t, { namedClusters: new Map([['named', endpoints]]) });
+  const http = openHttp(t, new HostPolicy(['127.0.0.0/8']));
+  return { fleet: new FleetHttpTransport(http, resolver), cluster: new Cluster('named') };
+}
+
+interface OpenResolverOptions {
+  discoveryUrl?: string;
+  fleetPort?: number;
+  namedClusters?: ReadonlyMap<string, readonly URL[]>;
+  clock?: ManualClock;
+  /** Whether the test lets discovery hang. */
+  hangs?: boolean;
+}
+
+/** A resolver that goes with the test. */
+export function openResolver(t: ExecutionContext, options: OpenResolverOptions): ResolverParts {
+  const { discoveryUrl = 'http://127.0.0.1:1', fleetPort = 49_153, namedClusters = new Map() } = options;
+  const { clock = new ManualClock(), hangs = false } = options;
+  const http = openHttp(t, undefined, () => hangs);
+  const log = logLines();
+  const resolver = new DiscoveryResolver({
+    http,
+    discoveryUrl,
+    fleetPort,
+    namedClusters,
+    clock,
+    log: log.log,
+  });
+  return { resolver, clock, log };
+}
+
+function openHttp(
+  t: ExecutionContext,
+  policy: HostPolicy | undefined,
+  hangs: (url: URL) => boolean = () => false,
+): HttpClient {
+  const http = new HastyHttpClient(policy, hangs);
+  t.teardown(() => http.close());
+  return http;
+}
+
+/** Gives servers up after half a second of which it is known that they do not answer. */
+class HastyHttpClient extends HttpClient {
+  readonly #hangs: (url: URL) => boolean;
+
+  constructor(policy: HostPolicy | undefined, hangs: (url: URL) => boolean) {
+    super(policy);
+    this.#hangs = hangs;
+  }
+
+  override call(...[method, url, options]: Parameters<HttpClient['call']>): ReturnType<HttpClient['call']> {
+    return super.call(method, url, this.#hangs(url) ? { ...options, timeoutMs: 500 } : options);
+  }
+}

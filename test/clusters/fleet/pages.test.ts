@@ -1,0 +1,174 @@
+import { once } from 'node:events';
+import { setImmediate as turn } from 'node:timers/promises';
+import test from 'ava';
+import * as fc from 'fast-check';
+import type { Page } from '../../../src/clusters/fleet/fleet-answers.js';
+import { pageToken, readAllPages } from '../../../src/clusters/fleet/pages.js';
+
+/** A server's collection as a test's `read`, with a note of every page that was asked for. */
+function collection(
+  rows: readonly unknown[],
+  { limit = 100, tokenOf = (page: number) => pageToken(limit, page) } = {},
+) {
+  const asked: (string | undefined)[] = [];
+  let underWay = 0;
+  let most = 0;
+  const pages = new Map<string | undefined, number>([[undefined, 1]]);
+  for (let page = 2; page <= rows.length / limit + 10; page++) pages.set(tokenOf(page), page);
+  const read = async (token: string | undefined): Promise<Page> => {
+    asked.push(token);
+    most = Math.max(most, ++underWay);
+    await turn();
+    underWay--;
+    const page = pages.get(token);
+    if (page === undefined) throw new Error(`there is no page ${token}`);
+    // As fleet pages: a full page has a next one, even when nothing is left for it.
+    const full = page * limit <= rows.length;
+    return {
+      rows: rows.slice((page - 1) * limit, page * limit),
+      nextPageToken: full ? tokenOf(page + 1) : undefined,
+    };
+  };
+  return { read, asked, most: () => most };
+}
+
+const numbers = (count: number) => Array.from({ length: count }, (_, index) => index);
+
+/** Never answered. */
+const never = () => new Promise<Page>(() => {});
+
+test('the token of page 2 at a limit of 100 is the one that fleet gives', (t) => {
+  t.is(pageToken(100, 2), 'ZAACAA==');
+  t.is(pageToken(100, 3), 'ZAADAA==');
+  t.is(pageToken(0xfbff, 0xfffe), '__v-_w==', 'URL-safe and padded');
+});
+
+test('every row of every page is read once and in order, whatever the size of a page, at most four pages at once', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(fc.nat({ max: 400 }), fc.integer({ min: 1, max: 120 }), async (count, limit) => {
+      const { read, asked, most } = collection(numbers(count), { limit });
+      t.deepEqual(await readAllPages(read), numbers(count));
+      t.true(most() <= 4);
+      t.is(new Set(asked).size, asked.length, 'no page is asked for twice');
+      t.true(asked.length <= Math.floor(count / limit) + 1 + 3, 'three pages past the last at most');
+    }),
+  );
+});
+
+test('pages are read in any order of arrival and put in their own order', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(fc.scheduler(), fc.nat({ max: 60 }), async (scheduler, count) => {
+      const { read } = collection(numbers(count), { limit: 5 });
+      const all = readAllPages(scheduler.scheduleFunction(read));
+      await scheduler.waitFor(all);
+      t.deepEqual(await all, numbers(count));
+    }),
+  );
+});
+
+test('a single page is asked for once', async (t) => {
+  const { read, asked } = collection(numbers(99));
+  t.is((await readAllPages(read)).length, 99);
+  t.deepEqual(asked, [undefined]);
+});
+
+test('four pages are under way at once', async (t) => {
+  const { read, most } = collection(numbers(2_000));
+  await readAllPages(read);
+  t.is(most(), 4);
+});
+
+for (const [what, tokenOf] of [
+  ['other text', (page: number) => `page-${page}`],
+  ['numbers', (page: number) => String(page)],
+  ['base64 of more bytes', (page: number) => Buffer.from(`p${page}....`).toString('base64url')],
+  ['a limit of none', (page: number) => pageToken(0, page)],
+  ['pages counted from elsewhere', (page: number) => pageToken(100, page + 7)],
+  ['base64 without padding', (page: number) => pageToken(100, page).replace('==', '')],
+  ['base64 that is not URL-safe', (page: number) => Buffer.from([251, 255, page, 0]).toString('base64')],
+] as const) {
+  test(`where tokens are ${what}, one page is read after the other`, async (t) => {
+    const { read, asked, most } = collection(numbers(500), { tokenOf });
+    t.deepEqual(await readAllPages(read), numbers(500));
+    t.is(most(), 1);
+    t.deepEqual(asked, [undefined, ...[2, 3, 4, 5, 6].map(tokenOf)]);
+  });
+}
+
+test('where tokens stop being those expected, those that are given are followed', async (t) => {
+  const { read } = collection(numbers(750), {
+    tokenOf: (page) => (page < 4 ? pageToken(100, page) : `page-${page}`),
+  });
+  t.deepEqual(await readAllPages(read), numbers(750));
+});
+
+for (const [what, tokenOf] of [
+  ['tokens of fleet', (page: number) => pageToken(100, page)],
+  ['tokens of fleet with one row a page', (page: number) => pageToken(1, page)],
+  ['the same unfamiliar token', () => 'again'],
+  ['ever new unfamiliar tokens', (page: number) => `page-${page}`],
+  ['unfamiliar tokens in a circle', (page: number) => `page-${page % 7}`],
+] as const) {
+  test(`pages that do not end are refused: ${what}`, async (t) => {
+    let page = 1;
+    const read = async (): Promise<Page> => ({ rows: [], nextPageToken: tokenOf(++page) });
+    await t.throwsAsync(readAllPages(read), { code: 'cluster_answer_invalid' });
+    t.true(page < 70_000);
+  });
+}
+
+test('a collection whose tokens have begun again at the first page is refused, not repeated', async (t) => {
+  // At a limit of 100 fleet's offset overflows with page 657, which is the first page once more.
+  let reads = 0;
+  const read = async (token: string | undefined): Promise<Page> => {
+    reads++;
+    const page = token === undefined ? 1 : Buffer.from(token, 'base64url').readUInt16LE(2);
+    return { rows: numbers(100), nextPageToken: pageToken(100, page + 1) };
+  };
+  await t.throwsAsync(readAllPages(read), { code: 'cluster_answer_invalid' });
+  t.true(reads <= 656);
+});
+
+test('a page past the last that fails takes nothing away, nor is one waited for that does not come', async (t) => {
+  const { read } = collection(numbers(250));
+  const failing = async (token: string | undefined) => {
+    if (token === pageToken(100, 4)) throw new Error('page 4 failed');
+    if (token === pageToken(100, 5)) return never();
+    return read(token);
+  };
+  t.deepEqual(await readAllPages(failing), numbers(250));
+});
+
+test('a page past the last that fails before the last is known takes nothing away', async (t) => {
+  const { read } = collection(numbers(250));
+  const failed = new AbortController();
+  const failing = async (token: string | undefined) => {
+    if (token === pageToken(100, 4)) {
+      failed.abort();
+      throw new Error('page 4 failed');
+    }
+    if (token !== undefined && !failed.signal.aborted) await once(failed.signal, 'abort');
+    return read(token);
+  };
+  t.deepEqual(await readAllPages(failing), numbers(250));
+});
+
+test('a page that fails fails the whole, without waiting for later ones', async (t) => {
+  const { read } = collection(numbers(1_000));
+  const failing = async (token: string | undefined) => {
+    if (token === pageToken(100, 3)) throw new Error('page 3 failed');
+    if (token === pageToken(100, 5)) return never();
+    return read(token);
+  };
+  await t.throwsAsync(readAllPages(failing), { message: 'page 3 failed' });
+});
+
+test('the first page that fails fails the whole, and no other is asked for', async (t) => {
+  let reads = 0;
+  const failing = async () => {
+    reads++;
+    throw new Error('page 1 failed');
+  };
+  await t.throwsAsync(readAllPages(failing), { message: 'page 1 failed' });
+  t.is(reads, 1);
+});

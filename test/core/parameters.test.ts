@@ -1,0 +1,337 @@
+import { createRequire } from 'node:module';
+import test, { type ExecutionContext } from 'ava';
+import fc from 'fast-check';
+import type * as yup from 'yup';
+import {
+  type AnyObject,
+  array,
+  boolean,
+  lazy,
+  number,
+  object,
+  type ObjectSchema,
+  ref,
+  string,
+  tuple,
+} from 'yup';
+import { ActionError } from '../../src/api/action-error.js';
+import { stringMap, unitName } from '../../src/plugin.js';
+import { closed, excessOf, type FieldProblem, parameterCheck } from '../../src/core/parameters.js';
+import { objectSchemaOf, type Shape, shapeAndValue } from './any-schema.js';
+
+function checkOf(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
+  return parameterCheck(closed(schema));
+}
+
+/** The problems that a check finds. */
+function problems(t: ExecutionContext, check: (sent: unknown) => unknown, sent: unknown): FieldProblem[] {
+  const error = t.throws(() => check(sent), { instanceOf: ActionError });
+  t.is(error?.code, 'invalid_parameters');
+  const { fields } = { fields: [], ...(error?.details as { fields: FieldProblem[] } | undefined) };
+  return fields;
+}
+
+function fieldsOf(t: ExecutionContext, check: (sent: unknown) => unknown, sent: unknown): string[] {
+  return problems(t, check, sent).map(({ field }) => field);
+}
+
+/** What a handler is to get: the value as sent, defaults added where something was left out. */
+function filled(shape: Shape, value: unknown): unknown {
+  if (value === undefined) return standardOf(shape);
+  if (value === null) return null;
+  if (shape.kind === 'record') {
+    const sent: Record<string, unknown> = { ...Object(value) };
+    const entries = Object.entries(shape.fields).map(([name, each]) => [name, filled(each, sent[name])]);
+    return Object.fromEntries(entries.filter(([, each]) => each !== undefined));
+  }
+  if (!Array.isArray(value)) return value;
+  if (shape.kind === 'list') return value.map((each) => filled(shape.items, each));
+  return shape.kind === 'pair'
+    ? value.map((each, index) => filled(shape.items[index] ?? shape, each))
+    : value;
+}
+
+function standardOf(shape: Shape): unknown {
+  if (shape.kind === 'record') return Object.keys(shape.fields).length === 0 ? undefined : filled(shape, {});
+  return 'standard' in shape ? shape.standard : undefined;
+}
+
+test('parameters that pass are given as sent, with defaults where something was left out', (t) => {
+  let passed = 0;
+  const property = fc.property(shapeAndValue, ([shape, value]) => {
+    const before = JSON.stringify(value);
+    let result: unknown;
+    try {
+      result = checkOf(objectSchemaOf(shape))(value);
+    } catch (error) {
+      if (error instanceof ActionError) return;
+      throw error;
+    }
+    passed++;
+    t.deepEqual(result, filled(shape, value ?? {}));
+    t.is(JSON.stringify(value), before);
+  });
+  fc.assert(property, { numRuns: 1_000 });
+  t.true(passed > 100, `only ${passed} passed`);
+});
+
+test('whatever is sent either passes or is refused as invalid_parameters, in few words', (t) => {
+  const check = checkOf(
+    object({
+      name: string().max(5).matches(/^a*$/),
+      mode: string().oneOf(['slow', 'fast']),
+      numbers: array(number().required()).max(3),
+      inner: object({ flag: boolean().required() }),
+      pair: tuple([string(), number()]),
+      map: stringMap(),
+    }),
+  );
+  const property = fc.property(
+    fc.jsonValue({ depthSize: 'large', maxDepth: 8 }),
+    fc.jsonValue(),
+    (any, other) => {
+      for (const sent of [
+        any,
+        { name: any, mode: other },
+        { numbers: any, inner: other },
+        { pair: [any, other], map: any },
+      ]) {
+        try {
+          check(sent);
+        } catch (error) {
+          if (!(error instanceof ActionError) || error.code !== 'invalid_parameters') throw error;
+          const { fields } = error.details as { fields: FieldProblem[] };
+          if (fields.length === 0 || fields.length > 20 || error.message.length > 10_000) throw error;
+        }
+      }
+    },
+  );
+  t.notThrows(() => fc.assert(property, { numRuns: 500 }));
+});
+
+test('nothing sent is as good as an empty object', (t) => {
+  const check = checkOf(object({ lines: number().default(10) }));
+  t.deepEqual(check(undefined), { lines: 10 });
+  t.deepEqual(check(null), { lines: 10 });
+  t.deepEqual(check({}), { lines: 10 });
+});
+
+test('what is wrong in a map is told by its key, in plain words', (t) => {
+  const check = checkOf(object({ metadata: stringMap() }));
+  t.deepEqual(problems(t, check, { metadata: { region: 'eu', a: 1 } }), [
+    { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
+  ]);
+  t.deepEqual(problems(t, check, { metadata: 'region=eu' }), [
+    { field: 'action_parameters.metadata', message: 'metadata must be a map from text to text' },
+  ]);
+  const [long] = problems(t, check, { metadata: { ['k'.repeat(10_000)]: null } });
+  t.true(String(long?.field).length < 250);
+  t.true(String(long?.message).length < 350);
+});
+
+test('values are not cast', (t) => {
+  const check = checkOf(object({ n: number(), s: string(), b: boolean(), list: array(number()) }));
+  for (const sent of [
+    { n: '3' },
+    { s: 3 },
+    { b: 'true' },
+    { b: 1 },
+    { list: '[1]' },
+    { list: ['1'] },
+    'x',
+    [],
+    3,
+  ])
+    t.is(problems(t, check, sent).length, 1, JSON.stringify(sent));
+});
+
+test('a transform of the author does not change what was sent', (t) => {
+  const schema = object({ s: string().transform((value) => `${value}!`), n: number().default(1) });
+  t.deepEqual(checkOf(schema)({ s: 'as sent' }), { s: 'as sent', n: 1 });
+});
+
+test('unknown keys are refused at every level', (t) => {
+  const check = checkOf(
+    object({
+      inner: object({ list: array(object({ pair: tuple([object({ a: string() })]) })) }),
+      open: object({ a: string() }).noUnknown(false),
+    }),
+  );
+  t.notThrows(() => check({ inner: { list: [{ pair: [{ a: 'x' }] }] } }));
+  t.deepEqual(fieldsOf(t, check, { zz: 1 }), ['action_parameters.zz']);
+  t.deepEqual(fieldsOf(t, check, { inner: { zz: 1 } }), ['action_parameters.inner.zz']);
+  t.deepEqual(fieldsOf(t, check, { inner: { list: [{ zz: 1 }] } }), ['action_parameters.inner.list[0].zz']);
+  t.deepEqual(fieldsOf(t, check, { inner: { list: [{ pair: [{ zz: 1 }] }] } }), [
+    'action_parameters.inner.list[0].pair[0].zz',
+  ]);
+  t.deepEqual(fieldsOf(t, check, { open: { zz: 1 } }), ['action_parameters.open.zz']);
+});
+
+test('an action without parameters takes none', (t) => {
+  t.deepEqual(checkOf(object())({}), {});
+  t.deepEqual(fieldsOf(t, checkOf(object()), { a: 1 }), ['action_parameters.a']);
+  t.deepEqual(fieldsOf(t, checkOf(object({})), { a: 1 }), ['action_parameters.a']);
+});
+
+test('keys that every object inherits are unknown ones', (t) => {
+  const check = checkOf(object({ a: string(), map: stringMap() }));
+  for (const key of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
+    const sent: unknown = JSON.parse(`{"${key}": {"a": "x"}}`);
+    t.deepEqual(fieldsOf(t, check, sent), [`action_parameters.${key}`]);
+  }
+  const map: unknown = JSON.parse('{"map": {"__proto__": "x"}}');
+  t.deepEqual(check(map), map);
+  t.is(({} as Record<string, unknown>).a, undefined);
+});
+
+test('a number that JSON decodes to Infinity is refused', (t) => {
+  const check = checkOf(object({ n: number(), list: array(number()), pair: tuple([number()]) }));
+  t.deepEqual(problems(t, check, JSON.parse('{"n": 1e999}')), [
+    { field: 'action_parameters.n', message: 'n must be a finite number' },
+  ]);
+  t.deepEqual(fieldsOf(t, check, JSON.parse('{"list": [1, -1e999]}')), ['action_parameters.list[1]']);
+  t.deepEqual(fieldsOf(t, check, JSON.parse('{"pair": [1e999]}')), ['action_parameters.pair[0]']);
+});
+
+test('null is taken only where the schema allows it', (t) => {
+  const check = checkOf(
+    object({ may: string().nullable(), mayNot: string(), list: array(string().nullable()) }),
+  );
+  t.deepEqual(check({ may: null, list: [null, 'a'] }), { may: null, list: [null, 'a'] });
+  t.deepEqual(fieldsOf(t, check, { mayNot: null }), ['action_parameters.mayNot']);
+});
+
+test('a field with a default may be left out, though it is required', (t) => {
+  const check = checkOf(
+    object({ lines: number().required().default(10), name: string().defined().default('x') }),
+  );
+  t.deepEqual(check({}), { lines: 10, name: 'x' });
+  t.deepEqual(fieldsOf(t, check, { lines: null }), ['action_parameters.lines']);
+});
+
+test('defaults are filled in at every level', (t) => {
+  const entry = object({ name: string().required(), state: string().default('launched') });
+  const check = checkOf(
+    object({
+      entries: array(entry),
+      pair: tuple([entry, number()]),
+      inner: object({ deep: object({ n: number().default(1) }) }),
+    }),
+  );
+  t.deepEqual(check({ entries: [{ name: 'a' }], pair: [{ name: 'b' }, 1] }), {
+    entries: [{ name: 'a', state: 'launched' }],
+    pair: [{ name: 'b', state: 'launched' }, 1],
+    inner: { deep: { n: 1 } },
+  });
+  t.deepEqual(checkOf(object({ entries: array(entry) }))({ entries: [{ name: 'a' }] }), {
+    entries: [{ name: 'a', state: 'launched' }],
+  });
+});
+
+test('an object may be left out when all in it may be, or when it has undefined as its default', (t) => {
+  const must = object({ name: string().required() });
+  t.deepEqual(fieldsOf(t, checkOf(object({ must })), {}), ['action_parameters.must']);
+  t.deepEqual(checkOf(object({ may: must.default(undefined) }))({}), {});
+  t.deepEqual(checkOf(object({ may: object({ name: string() }), n: number() }))({}), { may: {} });
+});
+
+test('a default of the author is not shared between requests', (t) => {
+  const check = checkOf(object({ hosts: array(string()).default(() => ['a']) }));
+  const first = check({}) as { hosts: string[] };
+  first.hosts.push('b');
+  t.deepEqual(check({}), { hosts: ['a'] });
+});
+
+test('all problems are told at once, each by its field', (t) => {
+  const check = checkOf(
+    object({ name: unitName().required(), lines: number().integer().max(100), list: array(string()) }),
+  );
+  const found = problems(t, check, { lines: 1000.5, list: ['a', 3], zz: true });
+  t.deepEqual(found.map(({ field }) => field).toSorted(), [
+    'action_parameters.lines',
+    'action_parameters.lines',
+    'action_parameters.list[1]',
+    'action_parameters.name',
+    'action_parameters.zz',
+  ]);
+  t.true(found.every(({ message }) => message !== ''));
+});
+
+test('what is said of a problem is short, however long the value', (t) => {
+  const check = checkOf(object({ name: string().max(5), mode: string().oneOf(['a']), n: number() }));
+  const long = 'x'.repeat(1_000_000);
+  const found = problems(t, check, { name: long, mode: long, n: long, [long]: 1 });
+  t.is(found.length, 4);
+  t.true(found.every(({ field, message }) => field.length < 200 && message.length < 400));
+});
+
+test('at most twenty problems are told', (t) => {
+  const check = checkOf(object({ list: array(object({ a: string() })) }));
+  const keys = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`k${index}`, 1]));
+  t.is(problems(t, check, keys).length, 20);
+  t.is(problems(t, check, { list: Array.from({ length: 50 }, () => 1) }).length, 20);
+  t.is(problems(t, check, { list: Array.from({ length: 50 }, () => keys) }).length, 20);
+});
+
+test('more than can be checked is refused unchecked', (t) => {
+  const check = checkOf(object({ list: array(number().required()), deep: array() }));
+  t.notThrows(() => check({ list: Array.from({ length: 9_000 }, () => 1) }));
+  for (const item of [1, 'x', null, {}])
+    t.deepEqual(problems(t, check, { list: Array.from({ length: 300_000 }, () => item) }), [
+      { field: 'action_parameters', message: 'action_parameters has more than 10000 values' },
+    ]);
+  t.deepEqual(problems(t, check, { deep: JSON.parse(`${'['.repeat(90_000)}${']'.repeat(90_000)}`) }), [
+    { field: 'action_parameters', message: 'action_parameters is nested more than 32 levels deep' },
+  ]);
+});
+
+test('what is large but flat can be checked', (t) => {
+  t.is(excessOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }), undefined);
+  t.is(excessOf(JSON.parse(`${'['.repeat(32)}1${']'.repeat(32)}`)), undefined);
+  t.not(excessOf(JSON.parse(`${'['.repeat(33)}1${']'.repeat(33)}`)), undefined);
+});
+
+test('a schema that depends on the value is refused', (t) => {
+  const inner = {
+    a: string(),
+    b: string().when('a', ([a], schema) => (a === 'x' ? schema.required() : schema)),
+  };
+  t.throws(() => closed(object(inner)), { message: /'b' depends on others by when\(\)/ });
+  t.throws(() => closed(object({ list: array(object(inner)) })), { message: /'list.b' depends on others/ });
+  t.throws(() => closed(object({ a: lazy(() => string()) })), { message: /'a' is a reference or lazy/ });
+  t.throws(() => closed(object({ a: array(lazy(() => string())) })), {
+    message: /'a' is a reference or lazy/,
+  });
+  t.throws(() => closed(object({ a: string(), b: ref('a') })), { message: /'b' is a reference or lazy/ });
+});
+
+test('a default that its own field does not take is refused', (t) => {
+  t.throws(() => closed(object({ lines: number().max(3).default(10) })), {
+    message: "the field 'lines' has a default that it does not take itself",
+  });
+  t.throws(() => closed(object({ inner: object({ a: string().max(1).default('yy') }) })), {
+    message: /'inner.a' has a default/,
+  });
+});
+
+test('a schema made with another copy of yup is checked as well', (t) => {
+  const require = createRequire(import.meta.url);
+  const path = require.resolve('yup');
+  const { [path]: own } = require.cache;
+  Reflect.deleteProperty(require.cache, path);
+  const other: typeof yup = require('yup');
+  if (own !== undefined) require.cache[path] = own;
+  t.not(other.string, string);
+  const check = checkOf(
+    other.object({
+      n: other.number().default(1),
+      list: other.array(other.object({ a: other.string().required() })),
+    }),
+  );
+  t.deepEqual(check({ list: [{ a: 'x' }] }), { n: 1, list: [{ a: 'x' }] });
+  t.deepEqual(fieldsOf(t, check, { n: '1', list: [{ zz: 1 }] }).toSorted(), [
+    'action_parameters.list[0].a',
+    'action_parameters.list[0].zz',
+    'action_parameters.n',
+  ]);
+});

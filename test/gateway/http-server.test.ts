@@ -1,0 +1,526 @@
+import { once } from 'node:events';
+import { request as httpRequest } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import test, { type ExecutionContext } from 'ava';
+import { ERROR_CODES } from '../../src/api/action-error.js';
+import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
+import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
+import type { ActionDescription } from '../../src/core/catalogue.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+
+type Asked = [action: string, options: CallOptions];
+
+interface Gateway {
+  url: string;
+  port: number;
+  server: HttpServer;
+  /** What the client was asked, oldest first. */
+  asked: Asked[];
+  logs: ReturnType<typeof logLines>;
+}
+
+const DESCRIPTIONS = [
+  { name: 'look', effect: 'read', target: 'cluster' },
+  { name: 'change', effect: 'change', target: 'none' },
+].map(
+  (each): ActionDescription =>
+    ({
+      summary: '',
+      redelivery: 'refuse',
+      timeout_ms: 1,
+      parameters: {},
+      result: {},
+      ...each,
+    }) as ActionDescription,
+);
+
+const DONE: AnswerEnvelope = { status: 'completed', response_body: { n: 1 }, id: null };
+
+/** A gateway whose client answers as the test says; stopped when the test ends. */
+async function open(
+  t: ExecutionContext,
+  answer: (...asked: Asked) => Promise<AnswerEnvelope> = async () => DONE,
+  options: Partial<HttpServerOptions> = {},
+): Promise<Gateway> {
+  const asked: Asked[] = [];
+  const logs = logLines();
+  const server = new HttpServer({
+    host: '127.0.0.1',
+    port: 0,
+    token: undefined,
+    client: {
+      request: async (...call) => {
+        const made: Asked = [call[0], call[1] ?? {}];
+        asked.push(made);
+        return answer(...made);
+      },
+    },
+    describe: () => DESCRIPTIONS,
+    notReady: () => [],
+    maxBodyBytes: 4_096,
+    log: logs.log,
+    ...options,
+  });
+  const url = await server.start();
+  t.teardown(() => server.stop());
+  return { url, port: Number(new URL(url).port), server, asked, logs };
+}
+
+interface Answered {
+  status: number;
+  body: Record<string, unknown>;
+  headers: Headers;
+}
+
+async function ask(url: string, init: RequestInit = {}): Promise<Answered> {
+  const response = await fetch(url, init);
+  const content = await response.text();
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: content === '' ? {} : JSON.parse(content),
+  };
+}
+
+async function post(
+  { url }: Gateway,
+  body: unknown,
+  { action = 'look', headers = {} }: { action?: string; headers?: Record<string, string> } = {},
+): Promise<Answered> {
+  return ask(`${url}/v1/actions/${action}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+}
+
+/** Asks with headers that fetch does not let one set. */
+async function rawGet(port: number, path: string, headers: Record<string, string>): Promise<Answered> {
+  const request = httpRequest({ port, host: '127.0.0.1', path, headers, agent: false, setHost: false }).end();
+  const [response] = await once(request, 'response');
+  return { status: response.statusCode, headers: new Headers(), body: JSON.parse(await text(response)) };
+}
+
+async function socketTo(t: ExecutionContext, port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  socket.on('error', () => {});
+  t.teardown(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+function isError(
+  t: ExecutionContext,
+  { status, body }: Answered,
+  expected: [status: number, code: string, reason: RegExp],
+): void {
+  t.is(status, expected[0]);
+  t.is(body.status, 'error');
+  const { code, errors } = body.response_body as { code: string; errors: string[] };
+  t.is(code, expected[1]);
+  t.is(errors.length, 1);
+  t.regex(errors[0] ?? '', expected[2]);
+}
+
+test("a call is passed on, and the answer's envelope comes back", async (t) => {
+  const gateway = await open(t);
+  const answer = await post(gateway, { etcd_token: 'abc', action_parameters: { name: 'web' } });
+  t.is(answer.status, 200);
+  t.deepEqual(answer.body, DONE);
+  t.is(gateway.asked.length, 1);
+  const [[action, options] = []] = gateway.asked;
+  t.is(action, 'look');
+  t.like(options, { cluster: 'abc', parameters: { name: 'web' }, timeoutMs: 30_000 });
+});
+
+test('what is left out or null is left out of the call', async (t) => {
+  const gateway = await open(t);
+  for (const body of [{}, { etcd_token: null, action_parameters: null }]) {
+    t.is((await post(gateway, body)).status, 200);
+    const [, options] = gateway.asked.at(-1) ?? [];
+    t.like(options, { cluster: undefined, parameters: undefined });
+  }
+});
+
+test('a read may be sent again after a lost connection, a change may not', async (t) => {
+  const gateway = await open(t);
+  await post(gateway, {}, { action: 'look' });
+  await post(gateway, {}, { action: 'change' });
+  await post(gateway, {}, { action: 'unknown' });
+  t.deepEqual(
+    gateway.asked.map(([, { resend }]) => resend),
+    [true, false, false],
+  );
+});
+
+for (const [code, { http }] of Object.entries(ERROR_CODES)) {
+  test(`an answer with the code ${code} has the status ${http}`, async (t) => {
+    const answer = {
+      status: 'error' as const,
+      response_body: { errors: ['no'], code, details: { a: 1 } },
+      id: 3,
+    };
+    const fromService = await post(await open(t, async () => answer), {});
+    t.is(fromService.status, http);
+    t.deepEqual(fromService.body, answer);
+    const fromClient = await post(
+      await open(t, async () => {
+        throw new FleetManagerError(code, 'no');
+      }),
+      {},
+    );
+    t.is(fromClient.status, http);
+    isError(t, fromClient, [http, code, /^no$/]);
+  });
+}
+
+test("a plugin's own code has a status by its name", async (t) => {
+  for (const [code, status] of [
+    ['disk_not_found', 404],
+    ['invalid_mode', 400],
+    ['disk_full', 500],
+    ['toString', 500],
+    [undefined, 500],
+    [3, 500],
+  ] as const) {
+    const gateway = await open(t, async () => ({ status: 'error', response_body: { errors: ['no'], code } }));
+    t.is((await post(gateway, {})).status, status, String(code));
+  }
+});
+
+test('an unforeseen failure shows nothing of itself, and is logged', async (t) => {
+  const gateway = await open(t, async () => {
+    throw new TypeError('secret detail');
+  });
+  const answer = await post(gateway, {});
+  isError(t, answer, [500, 'internal', /the service's log has the reason/]);
+  t.false(JSON.stringify(answer.body).includes('secret'));
+  t.regex(String(gateway.logs.find(/failed unforeseen/)[0]?.error), /secret detail/);
+});
+
+test('a body that is no object is refused', async (t) => {
+  const gateway = await open(t);
+  for (const body of ['[]', '"x"', '3', 'null', 'true'])
+    isError(t, await post(gateway, body), [400, 'invalid_request', /must be a JSON object/]);
+  for (const body of ['{', '', '{"a":}', 'etcd_token=abc'])
+    isError(t, await post(gateway, body), [400, 'invalid_request', /JSON|json/]);
+  t.is(gateway.asked.length, 0);
+});
+
+test('a body with other keys, or keys of other types, is refused', async (t) => {
+  const gateway = await open(t);
+  for (const [body, reason] of [
+    [{ token: 'abc' }, /no 'token'/],
+    [{ ['k'.repeat(500)]: 1 }, /no 'k{100}'/],
+    [{ etcd_token: 3 }, /etcd_token must be text/],
+    [{ etcd_token: ['abc'] }, /etcd_token must be text/],
+    [{ action_parameters: 'name=web' }, /action_parameters must be an object/],
+    [{ action_parameters: [] }, /action_parameters must be an object/],
+    ['{"__proto__": {"etcd_token": "abc"}}', /./],
+  ] as const)
+    isError(t, await post(gateway, body), [400, 'invalid_request', reason]);
+  t.is(gateway.asked.length, 0);
+});
+
+test('parameters that are nested too deep are refused before they are sent', async (t) => {
+  const gateway = await open(t, undefined, { maxBodyBytes: 100_000 });
+  const deep = `{"action_parameters": {"a": ${'['.repeat(9_000)}${']'.repeat(9_000)}}}`;
+  isError(t, await post(gateway, deep), [400, 'invalid_parameters', /nested more than 32 levels/]);
+  t.is(gateway.asked.length, 0);
+});
+
+test('a body that would make too large a message is refused', async (t) => {
+  const gateway = await open(t);
+  const body = (bytes: number) => {
+    const bare = { action_parameters: { a: '' } };
+    return { action_parameters: { a: 'x'.repeat(bytes - JSON.stringify(bare).length) } };
+  };
+  isError(t, await post(gateway, body(4_097)), [413, 'invalid_request', /too large/]);
+  isError(t, await post(gateway, body(4_000)), [413, 'invalid_request', /too large/]);
+  t.is((await post(gateway, body(3_500))).status, 200);
+  t.is(gateway.asked.length, 1);
+  // Encoded, each of these has 21 digits.
+  const numbers = `{"action_parameters": {"a": [${Array(300).fill('1e20').join()}]}}`;
+  isError(t, await post(gateway, numbers), [413, 'invalid_request', /too large: at most 3584 bytes/]);
+  t.is(gateway.asked.length, 1);
+});
+
+test('only JSON is read, which a page in a browser cannot send unasked', async (t) => {
+  const gateway = await open(t);
+  const url = `${gateway.url}/v1/actions/look`;
+  for (const type of [
+    'text/plain',
+    'application/x-www-form-urlencoded',
+    'multipart/form-data; boundary=x',
+    'text/plain; application/json',
+  ])
+    isError(t, await ask(url, { method: 'POST', headers: { 'content-type': type }, body: '{}' }), [
+      415,
+      'invalid_request',
+      /^send content-type: application\/json$/,
+    ]);
+  isError(t, await ask(url, { method: 'POST' }), [
+    400,
+    'invalid_request',
+    /must be a JSON object, sent as application\/json/,
+  ]);
+  t.is(gateway.asked.length, 0);
+  const charset = { 'content-type': 'application/json; charset=utf-8' };
+  t.is((await ask(url, { method: 'POST', headers: charset, body: '{}' })).status, 200);
+});
+
+test('a browser that asks whether it may call is not told so', async (t) => {
+  const gateway = await open(t);
+  const headers = { origin: 'https://evil.example', 'access-control-request-method': 'POST' };
+  const answer = await ask(`${gateway.url}/v1/actions/look`, { method: 'OPTIONS', headers });
+  t.is(answer.status, 405);
+  t.deepEqual(
+    [...answer.headers.keys()].filter((name) => name.startsWith('access-control')),
+    [],
+  );
+});
+
+test('an unknown path is answered in the same envelope', async (t) => {
+  const { url } = await open(t);
+  for (const [method, path] of [
+    ['GET', '/'],
+    ['GET', '/v2/actions'],
+    ['PUT', '/v1/actions/look/now'],
+    ['POST', '/v1/actions/a/b'],
+  ] as const)
+    isError(t, await ask(url + path, { method }), [404, 'invalid_request', /there is no such path/]);
+});
+
+test('a path that is asked by another method says by which, without reading what is sent', async (t) => {
+  const { url } = await open(t);
+  for (const [method, path, allowed] of [
+    ['GET', '/v1/actions/look', 'POST'],
+    ['PUT', '/v1/actions/look?x', 'POST'],
+    ['POST', '/v1/actions', 'GET, HEAD'],
+    ['DELETE', '/livez', 'GET, HEAD'],
+    ['POST', '/readyz', 'GET, HEAD'],
+  ] as const) {
+    const body = method === 'GET' ? undefined : 'x'.repeat(10_000);
+    const answer = await ask(url + path, { method, body });
+    isError(t, answer, [405, 'invalid_request', / is asked by (POST|GET or HEAD)$/]);
+    t.is(answer.headers.get('allow'), allowed);
+  }
+});
+
+test('what is no request of HTTP at all is answered in the same envelope', async (t) => {
+  const { port } = await open(t);
+  for (const [sent, status, reason] of [
+    ['NONSENSE\r\n\r\n', 400, /no request that can be read/],
+    [
+      `GET /livez HTTP/1.1\r\nhost: localhost\r\nx: ${'a'.repeat(20_000)}\r\n\r\n`,
+      431,
+      /headers are too large/,
+    ],
+  ] as const) {
+    const socket = await socketTo(t, port);
+    socket.write(sent);
+    const [head = '', body = ''] = (await text(socket)).split('\r\n\r\n');
+    t.regex(head, new RegExp(`^HTTP/1\\.1 ${status} .*content-length: ${Buffer.byteLength(body)}$`, 's'));
+    isError(t, { status, headers: new Headers(), body: JSON.parse(body) }, [
+      status,
+      'invalid_request',
+      reason,
+    ]);
+  }
+  t.is((await ask(`http://127.0.0.1:${port}/livez`)).status, 200);
+});
+
+test('a path that is no path is answered in the same envelope', async (t) => {
+  const { url } = await open(t);
+  isError(t, await ask(`${url}/v1/actions/%E0%A4%A`, { method: 'POST' }), [
+    400,
+    'invalid_request',
+    /not a valid url/,
+  ]);
+  isError(t, await ask(`${url}/v1/actions/${'a'.repeat(101)}`, { method: 'POST' }), [
+    414,
+    'invalid_request',
+    /./,
+  ]);
+});
+
+test('the header timeout-ms is the deadline of the call', async (t) => {
+  const gateway = await open(t);
+  for (const [sent, passedOn] of [
+    ['1', 1],
+    ['1500', 1_500],
+    ['300000', 300_000],
+    ['99999999999', 300_000],
+  ] as const) {
+    t.is((await post(gateway, {}, { headers: { 'timeout-ms': sent } })).status, 200);
+    t.is(gateway.asked.at(-1)?.[1].timeoutMs, passedOn);
+  }
+  const asked = gateway.asked.length;
+  for (const sent of ['0', '-5', 'soon', '', '1e999', 'NaN'])
+    isError(t, await post(gateway, {}, { headers: { 'timeout-ms': sent } }), [
+      400,
+      'invalid_request',
+      /timeout-ms must be a number/,
+    ]);
+  t.is(gateway.asked.length, asked);
+});
+
+test('a caller that goes away ends its call, and is no failure', async (t) => {
+  const gateway = await open(
+    t,
+    async (_action, { signal }) =>
+      new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
+  );
+  const caller = new AbortController();
+  const call = ask(`${gateway.url}/v1/actions/look`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{}',
+    signal: caller.signal,
+  });
+  const signal = await eventually('the call is made', () => gateway.asked[0]?.[1].signal);
+  t.false(signal.aborted);
+  caller.abort();
+  await t.throwsAsync(call, { any: true });
+  await eventually('the call is ended', () => signal.aborted);
+  t.is((await ask(`${gateway.url}/livez`)).status, 200);
+  t.deepEqual(gateway.logs.find(/failed/), []);
+});
+
+test('many calls over one connection leave nothing behind on it', async (t) => {
+  const gateway = await open(t);
+  const warnings: string[] = [];
+  const warned = ({ name }: Error) => warnings.push(name);
+  process.on('warning', warned);
+  t.teardown(() => process.off('warning', warned));
+  const socket = await socketTo(t, gateway.port);
+  const call = `POST /v1/actions/look HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}`;
+  let answers = 0;
+  socket.on('data', (chunk: Buffer) => (answers += chunk.toString().split('HTTP/1.1 200').length - 1));
+  for (let i = 1; i <= 30; i++) {
+    socket.write(call);
+    await eventually(`answer ${i}`, () => answers === i);
+  }
+  t.deepEqual(warnings, []);
+});
+
+test('without a token only the own addresses and localhost may be asked for', async (t) => {
+  const { port } = await open(t);
+  for (const host of ['localhost', '127.0.0.1', '[::1]', '10.0.0.1'])
+    for (const suffix of ['', `:${port}`])
+      t.is((await rawGet(port, '/v1/actions', { host: host + suffix })).status, 200, host);
+  for (const host of [
+    'evil.example',
+    `evil.example:${port}`,
+    '127.0.0.1.evil.example',
+    'localhost.evil.example',
+    '',
+  ])
+    isError(t, await rawGet(port, '/v1/actions', { host }), [
+      403,
+      'forbidden',
+      /by its address or as localhost/,
+    ]);
+  isError(t, await rawGet(port, '/v1/actions', { host: 'evil.example', 'x-forwarded-host': 'localhost' }), [
+    403,
+    'forbidden',
+    /./,
+  ]);
+});
+
+const TOKEN = '0123456789abcdef';
+
+test('with a token nothing is told and nothing done without it', async (t) => {
+  const gateway = await open(t, undefined, { token: TOKEN });
+  const { url } = gateway;
+  for (const authorization of [
+    undefined,
+    '',
+    TOKEN,
+    'Bearer',
+    'Bearer ',
+    `Bearer ${TOKEN}x`,
+    `Bearer ${TOKEN.slice(1)}`,
+    `Basic ${TOKEN}`,
+    `Bearer ${TOKEN} ${TOKEN}`,
+  ]) {
+    const headers: Record<string, string> = authorization === undefined ? {} : { authorization };
+    for (const path of ['/v1/actions', '/nowhere', '/livez/', '/livez?x', '/readyz/../v1/actions']) {
+      const answer = await ask(url + path, { headers });
+      isError(t, answer, [401, 'forbidden', /send the HTTP_TOKEN as Authorization: Bearer/]);
+      t.is(answer.headers.get('www-authenticate'), 'Bearer');
+    }
+    isError(t, await post(gateway, {}, { headers }), [401, 'forbidden', /./]);
+  }
+  t.is(gateway.asked.length, 0);
+});
+
+test('with its token the gateway answers, under any name', async (t) => {
+  const gateway = await open(t, undefined, { token: TOKEN });
+  for (const authorization of [`Bearer ${TOKEN}`, `bearer ${TOKEN}`]) {
+    t.is((await post(gateway, {}, { headers: { authorization } })).status, 200);
+    t.is((await rawGet(gateway.port, '/v1/actions', { host: 'fleet.example', authorization })).status, 200);
+  }
+});
+
+test('the catalogue tells every action', async (t) => {
+  const { url } = await open(t);
+  const { status, body } = await ask(`${url}/v1/actions`);
+  t.is(status, 200);
+  t.deepEqual(body, { actions: DESCRIPTIONS });
+});
+
+test('health is told to everyone, and readiness with reasons', async (t) => {
+  let reasons = ['no connection to a broker: connect ECONNREFUSED'];
+  const { url, port } = await open(t, undefined, { token: TOKEN, notReady: () => reasons });
+  t.deepEqual((await ask(`${url}/livez`)).body, { alive: true });
+  t.is((await rawGet(port, '/livez', { host: 'node.example' })).status, 200);
+  const away = await ask(`${url}/readyz`);
+  t.is(away.status, 503);
+  t.deepEqual(away.body, { ready: false, reasons });
+  reasons = [];
+  const ready = await ask(`${url}/readyz`);
+  t.is(ready.status, 200);
+  t.deepEqual(ready.body, { ready: true, reasons: [] });
+});
+
+test('a stop lets calls end that were made before', async (t) => {
+  let finish = () => {};
+  const gateway = await open(t, async () => {
+    await new Promise<void>((resolve) => (finish = resolve));
+    return DONE;
+  });
+  const call = post(gateway, {});
+  await eventually('the call is made', () => gateway.asked.length === 1);
+  const stopped = gateway.server.stop();
+  finish();
+  t.deepEqual((await call).body, DONE);
+  await stopped;
+  await t.throwsAsync(ask(gateway.url));
+});
+
+test('a stop does not wait for a caller that never ends its request', async (t) => {
+  const gateway = await open(t);
+  const socket = await socketTo(t, gateway.port);
+  socket.write(
+    'POST /v1/actions/look HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{',
+  );
+  const idle = await socketTo(t, gateway.port);
+  const closed = Promise.all([once(socket, 'close'), once(idle, 'close')]);
+  await gateway.server.stop();
+  await t.notThrowsAsync(closed);
+});
+
+test('a port that is taken is told when the gateway starts', async (t) => {
+  const { port } = await open(t);
+  const taken = await t.throwsAsync(open(t, undefined, { port }));
+  t.is(
+    taken?.message,
+    `127.0.0.1:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`,
+  );
+  t.like(taken?.cause, { code: 'EADDRINUSE' });
+  const nowhere = await t.throwsAsync(open(t, undefined, { host: '192.0.2.1' }));
+  t.regex(nowhere?.message ?? '', /^HTTP_HOST and HTTP_PORT cannot be used: .*EADDRNOTAVAIL/);
+});

@@ -1,0 +1,64 @@
+import { getEventListeners } from 'node:events';
+import test from 'ava';
+import { linkSignals } from '../../src/lib/linked-signal.js';
+import { untilAborted } from '../../src/lib/until-aborted.js';
+import { warningsDuring } from '../support/warnings.js';
+
+const never = new Promise<string>(() => {});
+
+test('a promise that settles first is what counts', async (t) => {
+  const { signal } = new AbortController();
+  t.is(await untilAborted(Promise.resolve('done'), signal), 'done');
+  await t.throwsAsync(untilAborted(Promise.reject(new Error('it failed')), signal), { message: 'it failed' });
+});
+
+test('a signal that is aborted first is what counts, with its reason', async (t) => {
+  const leaving = new AbortController();
+  const waiting = untilAborted(never, leaving.signal);
+  leaving.abort(new Error('enough'));
+  await t.throwsAsync(waiting, { message: 'enough' });
+  await t.throwsAsync(untilAborted(Promise.resolve('done'), leaving.signal), { message: 'enough' });
+});
+
+test("a failure after the abort is nobody's unhandled rejection", async (t) => {
+  const leaving = new AbortController();
+  let fail = (_error: Error) => {};
+  const work = new Promise<never>((_resolve, reject) => (fail = reject));
+  const waiting = untilAborted(work, leaving.signal);
+  leaving.abort(new Error('enough'));
+  await t.throwsAsync(waiting, { message: 'enough' });
+  fail(new Error('too late'));
+  await new Promise(setImmediate);
+});
+
+test('any number may wait under one signal, and nothing listens to it afterwards', async (t) => {
+  const { signal } = new AbortController();
+  const warnings = await warningsDuring(async () =>
+    Promise.all(Array.from({ length: 20 }, () => untilAborted(new Promise(setImmediate), signal))),
+  );
+  t.deepEqual(warnings, []);
+  t.is(getEventListeners(signal, 'abort').length, 0);
+});
+
+test('linked signals abort with the first of them and its reason, until they are unlinked', (t) => {
+  const [first, second, third] = [new AbortController(), new AbortController(), new AbortController()];
+  const link = linkSignals(first.signal, second.signal);
+  second.abort(new Error('second'));
+  first.abort(new Error('first'));
+  t.is(link.signal.reason.message, 'second');
+  t.is(linkSignals(third.signal, second.signal).signal.reason.message, 'second', 'aborted before');
+  const other = linkSignals(third.signal);
+  other.unlink();
+  third.abort();
+  t.false(other.signal.aborted);
+  other.abort(new Error('by itself'));
+  t.is(other.signal.reason.message, 'by itself');
+});
+
+test('any number may be linked to one signal', async (t) => {
+  const { signal } = new AbortController();
+  const warnings = await warningsDuring(async () => {
+    for (let link = 0; link < 20; link++) linkSignals(signal);
+  });
+  t.deepEqual(warnings, []);
+});

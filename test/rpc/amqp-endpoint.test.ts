@@ -1,0 +1,67 @@
+import { randomUUID } from 'node:crypto';
+import test from 'ava';
+import { RequestServer } from '../../src/rpc/amqp-endpoint.js';
+import type { Connect } from '../../src/rpc/connection-manager.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { brokers } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { liveOn } from '../support/live-on.js';
+import { logLines } from '../support/log-lines.js';
+
+for (const broker of brokers()) {
+  test(`${broker.name}: a pause that comes while the broker is asked for messages holds`, async (t) => {
+    const queue = `server_${randomUUID()}`;
+    let asked: (() => void) | undefined;
+    const connect: Connect = async (url, options) => {
+      const connection = await broker.connect(url, options);
+      const createChannel = connection.createChannel.bind(connection);
+      connection.createChannel = async () => {
+        const channel = await createChannel();
+        const consume = channel.consume.bind(channel);
+        channel.consume = async (...given) => {
+          const consuming = consume(...given);
+          asked?.();
+          asked = undefined;
+          return consuming;
+        };
+        return channel;
+      };
+      return connection;
+    };
+    const server = new RequestServer({
+      connect,
+      brokers: async () => [{ url: broker.url }],
+      queue,
+      prefetch: 10,
+      name: 'test',
+      onDelivery: () => {},
+      onLost: () => {},
+      onRetire: async () => {},
+      clock: systemClock,
+      log: logLines().log,
+    });
+    let paused = false;
+    asked = () => {
+      paused = true;
+      server.pause();
+    };
+    const live = await liveOn(broker);
+    t.teardown(async () => {
+      await server.close();
+      for (const name of [queue, `${queue}_error`])
+        await live.probe(async (channel) => channel.deleteQueue(name));
+      await live.close(systemClock);
+    });
+    const consumers = async () =>
+      live.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
+    server.start();
+    await eventually(
+      'it is connected, and paused',
+      () => paused && server.notReady()[0] === 'answers wait for the Manager',
+    );
+    await eventually('nothing is taken', async () => (await consumers()) === 0);
+    server.resume();
+    await eventually('it takes messages again', async () => (await consumers()) === 1);
+    t.deepEqual(server.notReady(), []);
+  });
+}

@@ -1,0 +1,106 @@
+import { randomUUID } from 'node:crypto';
+import type { Channel } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { ensureQueues } from '../../src/rpc/queues.js';
+import { Session } from '../../src/rpc/connection-manager.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { brokers, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+
+/** A broker with a topic exchange, and what a service does on it at each connection. */
+async function world(t: ExecutionContext, broker: TestBroker) {
+  const [exchange, queue] = [`exchange_${randomUUID()}`, `queue_${randomUUID()}`];
+  const logs = logLines();
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await channel.assertExchange(exchange, 'topic', { durable: true });
+  t.teardown(async () => {
+    const last = await connection.createChannel();
+    for (const each of [queue, `${queue}_error`]) await last.deleteQueue(each).catch(() => {});
+    await last.deleteExchange(exchange).catch(() => {});
+    await connection.close();
+  });
+  /** Connects, and makes sure of the queues. */
+  const ensure = async (boundTo?: string) => {
+    const session = new Session({
+      connect: broker.connect,
+      brokers: async () => [{ url: broker.url }],
+      name: 'test',
+      onLive: async (live) =>
+        ensureQueues(live, {
+          queue,
+          bindings:
+            boundTo === undefined
+              ? undefined
+              : async (name) => [{ exchange: boundTo, routingKey: `key.${name}` }],
+          log: logs.log,
+        }),
+      clock: systemClock,
+      log: logs.log,
+    });
+    session.start();
+    t.teardown(async () => session.close());
+    await session.whenLive(new AbortController().signal);
+  };
+  return { exchange, queue, channel, ensure, logs };
+}
+
+/** Whether what is published to the exchange gets into the queue. */
+async function reaches(channel: Channel, exchange: string, queue: string): Promise<boolean> {
+  channel.publish(exchange, `key.${queue}`, Buffer.from('to the exchange'));
+  channel.sendToQueue(queue, Buffer.from('to the queue'));
+  const found: string[] = [];
+  await eventually('the second is there', async () => {
+    const message = await channel.get(queue, { noAck: true });
+    if (message !== false) found.push(message.content.toString());
+    return found.includes('to the queue');
+  });
+  return found.includes('to the exchange');
+}
+
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(over('a queue that had to be made is bound as it should be, and stays so'), async (t) => {
+    const { exchange, queue, channel, ensure, logs } = await world(t, broker);
+    for (let times = 0; times < 2; times++) {
+      await ensure(exchange);
+      t.true(await reaches(channel, exchange, queue));
+    }
+    t.deepEqual(logs.lines, []);
+  });
+
+  test(over('a queue that somebody has made is left as it is, without the binding'), async (t) => {
+    const { exchange, queue, channel, ensure } = await world(t, broker);
+    await channel.assertQueue(queue, { durable: true, maxPriority: 3 });
+    await ensure(exchange);
+    t.false(await reaches(channel, exchange, queue));
+  });
+
+  test(over('a queue that is to be bound nowhere is bound nowhere'), async (t) => {
+    const { exchange, queue, channel, ensure } = await world(t, broker);
+    await ensure();
+    t.false(await reaches(channel, exchange, queue));
+  });
+
+  test(
+    over('an exchange that is not there is told once, and the queue is there for those who know it'),
+    async (t) => {
+      const { queue, channel, ensure, logs } = await world(t, broker);
+      await ensure('no_such_exchange');
+      await ensure('no_such_exchange');
+      t.is(logs.lines.length, 1);
+      t.like(logs.lines[0], {
+        level: 'warn',
+        reason: 'the broker has no exchange no_such_exchange',
+        routing_key: `key.${queue}`,
+      });
+      t.regex(
+        String(logs.lines[0]?.message),
+        new RegExp(`^the queue ${queue} was made, but could not be bound`),
+      );
+      t.is((await channel.checkQueue(queue)).messageCount, 0);
+    },
+  );
+}
