@@ -5,7 +5,13 @@ import { Cluster } from './api/cluster.js';
 import { partsOf } from './composition.js';
 import { readConfiguration } from './settings/configuration.js';
 import { Log } from './telemetry/log.js';
-import { type Action, Clock, EtcdResolver, FleetTransport, RemoteShell, type RequestLog } from './plugin.js';
+import type { Action } from './api/action.js';
+import { Clock } from './api/clock.js';
+import { EtcdResolver } from './api/etcd-resolver.js';
+import { FleetTransport } from './api/fleet-transport.js';
+import { RemoteShell } from './api/remote-shell.js';
+import type { Logger } from './lib/logger.js';
+import { ANONYMOUS } from './api/caller.js';
 import { type ActionDescription, prepareAction } from './core/catalogue.js';
 import { closed } from './core/parameters.js';
 import { resultCheck } from './core/result-check.js';
@@ -17,7 +23,7 @@ export type { ActionDescription, Sandbox, SandboxOptions };
 
 /** A line that an action has logged. */
 export interface LoggedLine {
-  level: keyof RequestLog;
+  level: keyof Logger;
   message: string;
   fields: Record<string, unknown> | undefined;
 }
@@ -83,8 +89,13 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
           parameters: served.check(parameters),
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
           signal,
+          deadline: clock.now() + served.description.timeout_ms,
           log: logInto(logged),
           id: 'test',
+          caller: ANONYMOUS,
+          repeated: false,
+          authorize: () => true,
+          emit: () => {},
         });
         const problems = problemsOf(result);
         if (problems.length === 0) return result;
@@ -103,8 +114,8 @@ function partOf(given: ReadonlyMap<symbol, () => unknown>, token: symbol): unkno
   return part();
 }
 
-function logInto(lines: LoggedLine[]): RequestLog {
-  const at = (level: keyof RequestLog) => (message: string, fields?: Record<string, unknown>) => {
+function logInto(lines: LoggedLine[]): Logger {
+  const at = (level: keyof Logger) => (message: string, fields?: Record<string, unknown>) => {
     lines.push({ level, message, fields });
   };
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };

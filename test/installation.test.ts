@@ -244,7 +244,7 @@ if (rabbitmqUrl !== undefined) {
     for (const { find } of [logs, caller]) {
       await eventually(
         'service and caller are back on the first broker',
-        () => find(/^over: another broker stands in/).length === 1,
+        () => find(/^preferred broker restored$/).length === 1,
         { withinMs: 40_000 },
       );
     }

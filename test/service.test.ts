@@ -157,7 +157,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     await rabbitmq.start();
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
     const told = worker.lines.map(({ message }) => message);
-    t.is(told.filter((message) => message === 'the broker is away').length, 1);
-    t.is(told.filter((message) => message === 'over: the broker is away').length, 1);
+    t.is(told.filter((message) => message === 'broker connection lost').length, 1);
+    t.is(told.filter((message) => message === 'broker connection restored').length, 1);
   });
 }

@@ -4,7 +4,7 @@ import { jsonCodec } from '../rpc/codec/json.js';
 import { Publisher, type PublishOutcome } from '../rpc/publisher.js';
 import { type LiveConnection, Session, type SessionOptions } from '../rpc/connection-manager.js';
 import { linkSignals } from '../lib/linked-signal.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {

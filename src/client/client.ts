@@ -1,6 +1,7 @@
 import { connect as amqpConnect } from '../rpc/amqp.js';
 import type { BrokerAddress, Connect } from '../rpc/connection-manager.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
@@ -29,7 +30,7 @@ export interface ClientOptions {
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer };
   /** Told about lost and regained connections; nothing by default. */
-  log?: RequestLog;
+  log?: Logger;
   clock?: Clock;
   /** How to connect; amqplib's `connect` by default. */
   connect?: Connect;
@@ -41,7 +42,7 @@ type ParametersOf<A extends string> = A extends keyof KnownActions
 type ResultOf<A extends string> = A extends keyof KnownActions ? KnownActions[A]['result'] : unknown;
 
 const DAY_MS = 24 * 60 * 60_000;
-const SILENT: RequestLog = { debug() {}, info() {}, warn() {}, error() {} };
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Calls the actions of a fleet-manager, over RabbitMQ by `reply_to` or through an OpenAperture Manager. One client serves

@@ -1,4 +1,4 @@
-import type { Machine, Unit, UnitState } from '../plugin.js';
+import type { Machine, Unit, UnitState } from '../api/fleet-transport.js';
 
 type State = 'inactive' | 'loaded' | 'launched';
 

@@ -9,7 +9,7 @@ import { RecordCaller } from '../openaperture/record-caller.js';
 import { requestTerm } from '../openaperture/request-term.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
 import { type LinkedSignal, linkSignals } from '../lib/linked-signal.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,

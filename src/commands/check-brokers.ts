@@ -1,6 +1,7 @@
 import { connect as amqpConnect } from '../rpc/amqp.js';
 import { brokerLogin } from '../rpc/broker-address.js';
-import { type Connect, LiveConnection, reasonOf, withoutCredentials } from '../rpc/connection-manager.js';
+import { type Connect, LiveConnection, withoutCredentials } from '../rpc/connection-manager.js';
+import { reasonOf } from '../lib/errors.js';
 import { isNotFound } from '../rpc/queues.js';
 import { systemClock } from '../lib/clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';

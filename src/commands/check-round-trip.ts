@@ -1,12 +1,13 @@
 import { errorBodyOf } from '../client/error-body.js';
 import { Publisher } from '../rpc/publisher.js';
 import { errorQueueOf, isNotFound, requireExchange } from '../rpc/queues.js';
-import { type LiveConnection, reasonOf, withoutCredentials } from '../rpc/connection-manager.js';
+import { type LiveConnection, withoutCredentials } from '../rpc/connection-manager.js';
+import { reasonOf } from '../lib/errors.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
 import { RecordCaller, type RecordedAnswer } from '../openaperture/record-caller.js';
 import { type RequestBody, requestTerm } from '../openaperture/request-term.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { withTimeLimit } from '../api/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { brokerRemedy, type BrokerToCheck, openBroker } from './check-brokers.js';

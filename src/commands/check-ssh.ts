@@ -3,7 +3,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Configuration } from '../settings/configuration.js';
-import { reasonOf } from '../rpc/connection-manager.js';
+import { reasonOf } from '../lib/errors.js';
 import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 

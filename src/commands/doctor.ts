@@ -8,11 +8,11 @@ import {
   readConfiguration,
 } from '../settings/configuration.js';
 import { Log } from '../telemetry/log.js';
-import { reasonOf } from '../rpc/connection-manager.js';
+import { reasonOf } from '../lib/errors.js';
 import { rankedAddresses } from '../openaperture/broker-addresses.js';
 import type { Installation, InstallationSettings } from '../openaperture/installation.js';
 import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
-import type { EtcdResolver } from '../plugin.js';
+import type { EtcdResolver } from '../api/etcd-resolver.js';
 import { UnknownActionError } from '../core/plugin-loader.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkRoundTrip } from './check-round-trip.js';

@@ -1,4 +1,4 @@
-import { reasonOf } from '../rpc/connection-manager.js';
+import { reasonOf } from '../lib/errors.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 const MOST_SHOWN = 10;

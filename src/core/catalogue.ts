@@ -1,4 +1,5 @@
-import type { Action, Clock } from '../plugin.js';
+import type { Action } from '../api/action.js';
+import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { type JsonSchema, jsonSchemaOf } from './json-schema.js';
 import { nearest } from '../lib/nearest.js';
@@ -90,6 +91,7 @@ const FIELDS = Object.keys({
   result: true,
   timeoutMs: true,
   inject: true,
+  contract: true,
   handle: true,
   dispose: true,
 } satisfies Record<keyof Action, true>);

@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 
 const MAX_CLUSTERS = 1000;
 

@@ -1,7 +1,8 @@
 import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { type Action, type Clock, isAction } from '../plugin.js';
+import { type Action, isAction } from '../api/action.js';
+import type { Clock } from '../lib/clock.js';
 import { Catalogue, prepareAction, type ServedAction } from './catalogue.js';
 import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';

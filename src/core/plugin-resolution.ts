@@ -31,7 +31,7 @@ function isOwn(url = '') {
   return roots.some((root) => url.startsWith(root) && !url.slice(root.length).includes('node_modules/'));
 }
 export async function resolve(specifier, context, next) {
-  if (Object.hasOwn(host, specifier) && isOwn(context.parentURL)) return { url: host[specifier], shortCircuit: true };
+  if (Object.hasOwn(host, specifier) && isOwn(context.parentURL)) return next(host[specifier], context);
   const resolved = await next(specifier, context);
   // tsx marks a TypeScript file without a package.json as CommonJS.
   const url = resolved.url.replace(/(%3F|[?])tsx-commonjs-.*/, '');

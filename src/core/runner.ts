@@ -1,6 +1,8 @@
+import { ANONYMOUS } from '../api/caller.js';
 import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.js';
 import { ClusterBreaker } from './circuit-breaker.js';
 import { FairQueue } from './fair-queue.js';
@@ -58,7 +60,7 @@ export interface DispatcherOptions {
   catalogue: Catalogue;
   clock: Clock;
   /** A log whose every line bears these fields. */
-  logFor: (fields: Record<string, unknown>) => RequestLog;
+  logFor: (fields: Record<string, unknown>) => Logger;
   /** How many requests can be held at once; one cluster may fill three quarters of it. */
   prefetch: number;
   /** How many run at once in all, and against one cluster. */
@@ -88,7 +90,7 @@ interface Job {
   readonly parameters: unknown;
   readonly cluster: Cluster | undefined;
   readonly lane: string;
-  readonly log: RequestLog;
+  readonly log: Logger;
   readonly arrivedAt: number;
   readonly order: StopOrder;
   readonly done: (outcome: Outcome) => void;
@@ -169,7 +171,7 @@ export class Dispatcher {
   }
 
   /** Checks a request and lets it run in its turn; undefined: there is nobody to answer it to. */
-  #admit(request: Request, log: RequestLog, arrivedAt: number): Promise<Outcome> | undefined {
+  #admit(request: Request, log: Logger, arrivedAt: number): Promise<Outcome> | undefined {
     const action = this.#actionOf(request);
     const { name, effect, redelivery, timeout_ms: ownTimeout } = action.description;
     if (!request.answerable && effect === 'read') {
@@ -318,8 +320,13 @@ export class Dispatcher {
         get signal() {
           return order.signal;
         },
+        deadline: Number.POSITIVE_INFINITY,
         log,
         id: request.id,
+        caller: ANONYMOUS,
+        repeated: request.mayHaveBegun,
+        authorize: () => true,
+        emit: () => {},
       });
     } catch (error) {
       if (cluster !== undefined && error instanceof ActionError) {
@@ -331,7 +338,7 @@ export class Dispatcher {
     }
   }
 
-  #failed(error: unknown, request: Request, log: RequestLog): Answer {
+  #failed(error: unknown, request: Request, log: Logger): Answer {
     if (error instanceof ActionError) {
       const { code, message, details } = error;
       if (code === 'timeout') {
@@ -372,7 +379,7 @@ export class Dispatcher {
 }
 
 function logEnd(
-  log: RequestLog,
+  log: Logger,
   { answer, took, waited = 0 }: { answer: Answer; took: number; waited?: number },
 ): void {
   const fields = { took_ms: Math.round(took), waited_ms: Math.round(waited) };

@@ -5,7 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { errorCodeInfo } from '../api/action-error.js';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { stringifyExactly } from '../lib/exact-json.js';
-import type { RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 import { type ActionDescription, MAX_TIMEOUT_MS } from '../core/catalogue.js';
 import { excessOf } from '../core/parameters.js';
 
@@ -21,7 +21,7 @@ export interface HttpServerOptions {
   notReady: () => string[];
   /** The largest message that the service reads; a body becomes part of one, so it must be a little smaller. */
   maxBodyBytes: number;
-  log: RequestLog;
+  log: Logger;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;

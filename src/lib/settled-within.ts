@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from './clock.js';
 
 /** Waits until the work has settled, well or not, but at most so many milliseconds. @returns whether it has */
 export async function settledWithin(ms: number, clock: Clock, work: Promise<unknown>): Promise<boolean> {

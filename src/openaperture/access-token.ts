@@ -1,5 +1,5 @@
 import { HttpFailure } from '../network/bounded-call.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import type { JsonHttp, JsonResponse } from './json-http.js';

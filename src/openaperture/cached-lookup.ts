@@ -1,5 +1,6 @@
-import { LastingFault } from '../telemetry/log.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import { OutageLog } from '../lib/outage-log.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { ManagerError } from './manager-error.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
@@ -8,7 +9,7 @@ export interface CachedLookupOptions<T> {
   /** What is looked up, for the log. */
   what: string;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 const FRESH_MS = 5 * 60_000;
@@ -23,14 +24,17 @@ const ASK_AGAIN_MS = 10_000;
  */
 export class CachedLookup<T> {
   readonly #options: CachedLookupOptions<T>;
-  readonly #away: LastingFault;
+  readonly #away: OutageLog;
   #kept: { value: T; askAgainAt: number } | undefined;
   #underWay: Promise<T> | undefined;
 
   constructor(options: CachedLookupOptions<T>) {
     this.#options = options;
-    const { log, clock, what } = options;
-    this.#away = new LastingFault(log, clock, `the Manager is away: using what it said before about ${what}`);
+    const { log, clock } = options;
+    this.#away = new OutageLog(log, clock, {
+      began: 'Manager lookup failed',
+      ended: 'Manager lookup restored',
+    });
   }
 
   /**
@@ -66,11 +70,11 @@ export class CachedLookup<T> {
     try {
       const value = await look(limit.signal);
       this.#kept = { value, askAgainAt: clock.now() + FRESH_MS };
-      this.#away.over();
+      this.#away.works();
       return value;
     } catch (error) {
       if (kept === undefined || !(error instanceof ManagerError) || !error.temporary) throw error;
-      this.#away.occurred({ reason: error.message });
+      this.#away.failed({ lookup: this.#options.what, reason: error.message });
       kept.askAgainAt = clock.now() + ASK_AGAIN_MS;
       return kept.value;
     } finally {

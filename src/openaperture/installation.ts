@@ -1,7 +1,8 @@
 import type { Destination } from '../rpc/publisher.js';
 import type { ReplyChannel, PublishSurely } from '../rpc/reply-channel.js';
 import type { BrokerAddress } from '../rpc/connection-manager.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import type { RunningRequest, UnhandledFailure } from '../core/runner.js';
 import type { ManagerId } from './manager-answers.js';
 import { ManagerClient } from './manager-client.js';
@@ -24,7 +25,7 @@ export interface InstallationSettings {
 interface Parts {
   hostname: string;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 /** What the installation uses of the service. */

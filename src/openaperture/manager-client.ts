@@ -1,5 +1,5 @@
 import { HttpFailure } from '../network/bounded-call.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';

@@ -1,5 +1,6 @@
-import { LastingFault } from '../telemetry/log.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import { OutageLog } from '../lib/outage-log.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
 import { heartbeatTerm, type Work } from './heartbeat.js';
 import { linkSignals } from '../lib/linked-signal.js';
@@ -20,7 +21,7 @@ export interface OverseerOptions {
   publish: (queueName: string, body: Buffer, signal: AbortSignal) => Promise<unknown>;
   running: () => readonly Work[];
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 const QUEUE = 'system_modules';
@@ -36,16 +37,22 @@ const BACKOFF = { firstMs: 1_000, mostMs: 60_000 };
  */
 export class Overseer {
   readonly #options: OverseerOptions;
-  readonly #unregistered: LastingFault;
-  readonly #unheard: LastingFault;
+  readonly #unregistered: OutageLog;
+  readonly #unheard: OutageLog;
   readonly #stopped = new AbortController();
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(options: OverseerOptions) {
     this.#options = options;
     const { log, clock } = options;
-    this.#unregistered = new LastingFault(log, clock, 'registration with the Overseer fails: trying on');
-    this.#unheard = new LastingFault(log, clock, 'heartbeats to the Overseer fail: trying on');
+    this.#unregistered = new OutageLog(log, clock, {
+      began: 'Overseer registration failed',
+      ended: 'Overseer registration restored',
+    });
+    this.#unheard = new OutageLog(log, clock, {
+      began: 'Overseer heartbeat failed',
+      ended: 'Overseer heartbeat restored',
+    });
   }
 
   /** Begins, and goes on until `stop`. */
@@ -72,12 +79,12 @@ export class Overseer {
           'EXCHANGE_ID',
           registering.then(() => true),
         );
-        this.#unregistered.over();
+        this.#unregistered.works();
         log.info('registered with the Overseer', { hostname });
         return;
       } catch (error) {
         if (signal.aborted) return;
-        this.#unregistered.occurred({ reason: reasonOf(error) });
+        this.#unregistered.failed({ reason: reasonOf(error) });
       }
       await clock.sleep(backoffMs(failed, BACKOFF), { signal }).catch(() => {});
     }
@@ -104,9 +111,9 @@ export class Overseer {
     try {
       const term = heartbeatTerm({ hostname, moduleType, work });
       await untilAborted(publish(QUEUE, term, signal), signal);
-      this.#unheard.over();
+      this.#unheard.works();
     } catch (error) {
-      if (!ends.some(({ aborted }) => aborted)) this.#unheard.occurred({ reason: reasonOf(error) });
+      if (!ends.some(({ aborted }) => aborted)) this.#unheard.failed({ reason: reasonOf(error) });
     } finally {
       cancel();
       unlink();

@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { isAnswered, type ManagerId, type RpcRecord } from './manager-answers.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';

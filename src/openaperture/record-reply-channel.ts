@@ -1,8 +1,9 @@
 import { stringifyExactly } from '../lib/exact-json.js';
-import { LastingFault } from '../telemetry/log.js';
+import { OutageLog } from '../lib/outage-log.js';
 import type { Envelope } from '../rpc/envelope.js';
 import type { EncodedAnswer, ReplyChannel } from '../rpc/reply-channel.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
@@ -19,7 +20,7 @@ export interface RecordReplyChannelOptions {
   /** Called when none waits any more. */
   resume: () => void;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
@@ -36,7 +37,7 @@ class TooLarge extends Error {
 /** An answer on its way. */
 interface Sending {
   id: ManagerId;
-  log: RequestLog;
+  log: Logger;
   /** Whether the latest try got as far as the saving: the Manager gave the record just before. */
   saving: boolean;
   /** Since when the Manager has failed on it alone. */
@@ -49,13 +50,16 @@ interface Sending {
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
-  readonly #away: LastingFault;
+  readonly #away: OutageLog;
   /** The sendings that wait for the Manager and keep the service from taking on more. */
   readonly #waiting = new Set<Sending>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
-    this.#away = new LastingFault(options.log, options.clock, 'the Manager takes no answers: they are kept');
+    this.#away = new OutageLog(options.log, options.clock, {
+      began: 'record replies waiting for the Manager',
+      ended: 'record replies resumed',
+    });
   }
 
   reaches({ recordId }: Envelope): boolean {
@@ -64,7 +68,7 @@ export class RecordReplyChannel implements ReplyChannel {
 
   async send(
     { envelope }: EncodedAnswer,
-    { envelope: { recordId: id }, log }: { envelope: Envelope; log: RequestLog },
+    { envelope: { recordId: id }, log }: { envelope: Envelope; log: Logger },
     signal: AbortSignal,
   ): Promise<void> {
     if (id === undefined) return;
@@ -164,7 +168,7 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 
   #hold(sending: Sending, { message: reason }: ManagerError): void {
-    this.#away.occurred({ reason });
+    this.#away.failed({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
     if (this.#waiting.size === 1) this.#options.pause();
@@ -172,7 +176,7 @@ export class RecordReplyChannel implements ReplyChannel {
 
   #goOn(sending: Sending): void {
     if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
-    this.#away.over();
+    this.#away.works();
     this.#options.resume();
   }
 }

@@ -1,5 +1,6 @@
-import { LastingFault } from '../telemetry/log.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import { OutageLog } from '../lib/outage-log.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 
@@ -11,7 +12,7 @@ export interface SystemEventsOptions {
   /** How many may be under way at once; 10 by default. */
   mostUnderWay?: number;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 const MOST_UNDER_WAY = 10;
@@ -21,13 +22,16 @@ const LAST_MS = 2_000;
 /** Tells the Manager of failures that nobody foresaw, for its operators. Nothing waits for it, and nothing fails with it. */
 export class SystemEvents {
   readonly #options: SystemEventsOptions;
-  readonly #fault: LastingFault;
+  readonly #fault: OutageLog;
   readonly #closed = new AbortController();
   readonly #underWay = new Set<Promise<void>>();
 
   constructor(options: SystemEventsOptions) {
     this.#options = options;
-    this.#fault = new LastingFault(options.log, options.clock, 'system events do not reach the Manager');
+    this.#fault = new OutageLog(options.log, options.clock, {
+      began: 'system event failed',
+      ended: 'system events restored',
+    });
   }
 
   /** Tells of a request that ended in a way its action did not foresee. */
@@ -35,7 +39,7 @@ export class SystemEvents {
     const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
     if (this.#closed.signal.aborted) return;
     if (this.#underWay.size >= mostUnderWay) {
-      this.#fault.occurred({ reason: `${mostUnderWay} are under way: more are dropped` });
+      this.#fault.failed({ reason: `${mostUnderWay} are under way: more are dropped` });
       return;
     }
     const sending = this.#send(action, message).finally(() => this.#underWay.delete(sending));
@@ -71,10 +75,10 @@ export class SystemEvents {
         },
         { signal },
       );
-      this.#fault.over();
+      this.#fault.works();
     } catch (error) {
       if (signal.aborted) return;
-      this.#fault.occurred({ reason: error instanceof Error ? error.message : String(error) });
+      this.#fault.failed({ reason: error instanceof Error ? error.message : String(error) });
     }
   }
 }

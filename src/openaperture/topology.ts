@@ -1,6 +1,7 @@
-import { LastingFault } from '../telemetry/log.js';
+import { OutageLog } from '../lib/outage-log.js';
 import type { Destination } from '../rpc/publisher.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';
 import { CachedLookup } from './cached-lookup.js';
 import type { Exchange, ManagerId } from './manager-answers.js';
@@ -25,7 +26,7 @@ interface Found {
 interface Parts {
   look: (signal: AbortSignal, tellGaps: (gaps: readonly string[]) => void) => Promise<Found>;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 /**
@@ -38,9 +39,12 @@ export class Topology {
   readonly #found: CachedLookup<Found>;
 
   constructor({ look, clock, log }: Parts) {
-    const incomplete = new LastingFault(log, clock, 'the Manager names what it does not have');
+    const incomplete = new OutageLog(log, clock, {
+      began: 'Manager data incomplete',
+      ended: 'Manager data complete',
+    });
     const tellGaps = (gaps: readonly string[]) =>
-      gaps.length > 0 ? incomplete.occurred({ missing: gaps.join('; ') }) : incomplete.over();
+      gaps.length > 0 ? incomplete.failed({ missing: gaps.join('; ') }) : incomplete.works();
     this.#found = new CachedLookup({
       look: async (signal) => look(signal, tellGaps),
       what: 'exchange and broker',
@@ -81,7 +85,7 @@ export interface ServiceTopologyOptions {
   /** `BROKER_ID` */
   brokerId: ManagerId;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 /** The topology of the service: the exchange and the broker that it serves. */
@@ -107,7 +111,7 @@ export interface CallerTopologyOptions {
   /** The exchange that requests go to. */
   destinationExchangeId: ManagerId;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { Options } from 'amqplib';
-import type { RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 import { Consumer, type Delivery } from './consumer.js';
 import { type Destination, Publisher, type PublishOutcome, UnpublishableError } from './publisher.js';
 import { isDirectReply, type PublishSurely } from './reply-channel.js';
@@ -7,7 +7,7 @@ import { type LiveConnection, Session, type SessionOptions } from './connection-
 import { ensureQueues, type QueueOptions, requireExchange } from './queues.js';
 
 export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'>, QueueOptions {
-  log: RequestLog;
+  log: Logger;
   /** How many messages may be held unacknowledged. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
@@ -20,7 +20,7 @@ export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'o
 /** Consumes requests on a session: queues, publisher and consumer are made anew on each connection. */
 export class RequestServer {
   readonly #options: RequestServerOptions;
-  readonly #log: RequestLog;
+  readonly #log: Logger;
   readonly #session: Session;
   readonly #publishers = new WeakMap<LiveConnection, Publisher>();
   readonly #consumers = new WeakMap<LiveConnection, Consumer>();

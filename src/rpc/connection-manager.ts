@@ -1,11 +1,13 @@
+import { reasonOf } from '../lib/errors.js';
 import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel, SocketOptions } from 'amqplib';
 import { backoffMs } from '../lib/backoff.js';
 import { batchWrites } from '../lib/batched-writes.js';
 import { brokerLogin } from './broker-address.js';
-import { LastingFault } from '../telemetry/log.js';
+import { OutageLog } from '../lib/outage-log.js';
 import { settledWithin } from '../lib/settled-within.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 
 /** A broker to connect to. */
 export interface BrokerAddress {
@@ -34,7 +36,7 @@ export interface SessionOptions {
   /** Winds up what lives on a connection that is left for a preferred broker; it is closed after that. */
   onRetire?: (live: LiveConnection) => Promise<void>;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -167,9 +169,9 @@ export class LiveConnection {
 export class Session {
   readonly #options: SessionOptions;
   readonly #closed = new AbortController();
-  readonly #away: LastingFault;
-  readonly #preferredAway: LastingFault;
-  readonly #blocked: LastingFault;
+  readonly #away: OutageLog;
+  readonly #preferredAway: OutageLog;
+  readonly #blocked: OutageLog;
   #live: LiveConnection | undefined;
   /** The latest fault, as it is told. */
   #lastFault: { reason: string; broker?: string } | undefined;
@@ -178,13 +180,18 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.#away = new LastingFault(options.log, options.clock, 'the broker is away');
-    this.#preferredAway = new LastingFault(
-      options.log,
-      options.clock,
-      'another broker stands in for the preferred one',
-    );
-    this.#blocked = new LastingFault(options.log, options.clock, 'the broker accepts no messages');
+    this.#away = new OutageLog(options.log, options.clock, {
+      began: 'broker connection lost',
+      ended: 'broker connection restored',
+    });
+    this.#preferredAway = new OutageLog(options.log, options.clock, {
+      began: 'preferred broker away',
+      ended: 'preferred broker restored',
+    });
+    this.#blocked = new OutageLog(options.log, options.clock, {
+      began: 'broker blocked',
+      ended: 'broker unblocked',
+    });
   }
 
   /** Begins to connect, and goes on until `close`. */
@@ -282,7 +289,7 @@ export class Session {
     return undefined;
   }
 
-  async #brokers(fault: LastingFault): Promise<readonly BrokerAddress[]> {
+  async #brokers(fault: OutageLog): Promise<readonly BrokerAddress[]> {
     return this.#options.brokers().catch((error: unknown) => {
       this.#fault(fault, error);
       return [];
@@ -291,7 +298,7 @@ export class Session {
 
   async #connectToAny(
     brokers: readonly BrokerAddress[],
-    fault: LastingFault,
+    fault: OutageLog,
   ): Promise<LiveConnection | undefined> {
     for (const broker of brokers) {
       if (this.#closed.signal.aborted) return undefined;
@@ -344,9 +351,9 @@ export class Session {
 
   #announce(live: LiveConnection): void {
     this.#live = live;
-    this.#away.over();
-    if (live.preferred) this.#preferredAway.over();
-    else this.#preferredAway.occurred({ ...this.#lastFault, stands_in: live.broker });
+    this.#away.works();
+    if (live.preferred) this.#preferredAway.works();
+    else this.#preferredAway.failed({ ...this.#lastFault, stands_in: live.broker });
     this.#tellBlocked(live);
     const waiters = [...this.#waiters];
     this.#waiters.clear();
@@ -357,16 +364,16 @@ export class Session {
   #tellBlocked(live: LiveConnection): void {
     if (live !== this.#live) return;
     const reason = live.blockedBecause;
-    if (reason === undefined) this.#blocked.over();
-    else this.#blocked.occurred({ reason });
+    if (reason === undefined) this.#blocked.works();
+    else this.#blocked.failed({ reason });
   }
 
-  #fault(fault: LastingFault, error: unknown, broker?: BrokerAddress): void {
+  #fault(fault: OutageLog, error: unknown, broker?: BrokerAddress): void {
     this.#lastFault = {
       reason: reasonOf(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
     };
-    if (!this.#closed.signal.aborted) fault.occurred(this.#lastFault);
+    if (!this.#closed.signal.aborted) fault.failed(this.#lastFault);
   }
 }
 
@@ -388,10 +395,4 @@ export function withoutCredentials(url: string): string {
   if (!URL.canParse(url)) return '(not a URL)';
   const parsed = new URL(url);
   return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
-}
-
-/** What an error says; of one that stands for several, what each of them says. */
-export function reasonOf(error: unknown): string {
-  if (error instanceof AggregateError) return [...new Set(error.errors.map(reasonOf))].join('; ');
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,5 +1,5 @@
 import type { Options } from 'amqplib';
-import type { RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 import type { Destination } from './publisher.js';
 import type { LiveConnection } from './connection-manager.js';
 
@@ -12,7 +12,7 @@ export interface QueueOptions {
   queue: string;
   /** Where a queue that had to be made is bound, so that callers who know no queues reach it; nowhere by default. */
   bindings?: (queue: string, on: LiveConnection) => Promise<readonly Destination[]>;
-  log: RequestLog;
+  log: Logger;
 }
 
 /**

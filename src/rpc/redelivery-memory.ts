@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 
 /** What this process knows of a request that was delivered again. */
 export type Known<A> =

@@ -3,7 +3,7 @@ import { type Destination, type PublishOutcome, UnpublishableError } from './pub
 import type { Envelope } from './envelope.js';
 import type { Delivery } from './consumer.js';
 import type { LiveConnection } from './connection-manager.js';
-import type { RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 
 /** An answer as it goes out. */
 export interface EncodedAnswer {
@@ -24,7 +24,7 @@ export interface ReplyChannel {
    */
   send(
     answer: EncodedAnswer,
-    request: { envelope: Envelope; delivery: Delivery; log: RequestLog },
+    request: { envelope: Envelope; delivery: Delivery; log: Logger },
     signal: AbortSignal,
   ): Promise<void>;
 }
@@ -59,7 +59,7 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(
     { body, contentType }: EncodedAnswer,
-    { delivery, log }: { delivery: Delivery; log: RequestLog },
+    { delivery, log }: { delivery: Delivery; log: Logger },
     signal: AbortSignal,
   ): Promise<void> {
     const { replyTo, correlationId, deliveryMode } = delivery.properties;

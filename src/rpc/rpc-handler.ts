@@ -1,7 +1,8 @@
 import { hash, randomUUID } from 'node:crypto';
 import type { MessageProperties, Options } from 'amqplib';
-import { LastingFault } from '../telemetry/log.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import { OutageLog } from '../lib/outage-log.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import type { AnswerLedger } from './redelivery-memory.js';
 import type { Answer, Dispatcher, Request } from '../core/runner.js';
 import { type Codec, DecodeError } from './codec/codec.js';
@@ -30,7 +31,7 @@ export interface IntakeOptions {
   maxMessageBytes: number;
   maxAnswerBytes: number;
   clock: Clock;
-  logFor: (fields: Record<string, unknown>) => RequestLog;
+  logFor: (fields: Record<string, unknown>) => Logger;
 }
 
 /** What comes of a request that has been dealt with; of one that nobody waits for there is no answer. */
@@ -50,7 +51,7 @@ interface Received {
   /** Names this very message when it is delivered again; undefined: nothing in it does. */
   key: string | undefined;
   replies: readonly ReplyChannel[];
-  log: RequestLog;
+  log: Logger;
 }
 
 /**
@@ -60,8 +61,8 @@ interface Received {
 export class RequestIntake {
   readonly #options: IntakeOptions;
   readonly #stopped = new AbortController();
-  readonly #log: RequestLog;
-  readonly #full: LastingFault;
+  readonly #log: Logger;
+  readonly #full: OutageLog;
   #stuck = 0;
   /** What is under way, with the connection it came by. */
   readonly #held = new Map<Promise<void>, LiveConnection>();
@@ -69,7 +70,10 @@ export class RequestIntake {
   constructor(options: IntakeOptions) {
     this.#options = options;
     this.#log = options.logFor({});
-    this.#full = new LastingFault(this.#log, options.clock, 'a queue takes no messages: they are kept here');
+    this.#full = new OutageLog(this.#log, options.clock, {
+      began: 'queue full',
+      ended: 'queue takes messages again',
+    });
   }
 
   /** Whether messages are kept because the queue that they are to go to is full. */
@@ -288,7 +292,7 @@ export class RequestIntake {
     let outcome = await publish();
     if (outcome === 'refused') {
       this.#stuck++;
-      this.#full.occurred({ queue });
+      this.#full.failed({ queue });
       try {
         while (outcome === 'refused') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
@@ -297,7 +301,7 @@ export class RequestIntake {
           outcome = await publish();
         }
       } finally {
-        if (--this.#stuck === 0) this.#full.over();
+        if (--this.#stuck === 0) this.#full.works();
       }
     }
     // Everything is rebuilt then, the queue too, and the message comes again.

@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { AnswerLedger } from './redelivery-memory.js';
 import type { Dispatcher } from '../core/runner.js';

@@ -1,8 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import { isUnitName } from '../api/grammar.js';
-import { type Clock, DESIRED_STATES, type DesiredState, type Machine } from '../plugin.js';
-import { isGlobalUnit, meetsRequirements, requirementsOf } from '../plugin.js';
-import type { Unit, UnitOption, UnitState } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import { DESIRED_STATES, type DesiredState, type Machine } from '../api/fleet-transport.js';
+import { isGlobalUnit, meetsRequirements, requirementsOf } from '../api/unit-requirements.js';
+import type { Unit, UnitOption, UnitState } from '../api/fleet-transport.js';
 import { isTemplate } from './scheduling.js';
 import { launchedState, RESTARTING, STARTING, STOPPED, STOPPING } from './unit-behaviour.js';
 import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';

@@ -1,4 +1,4 @@
-import type { Machine, UnitOption } from '../plugin.js';
+import type { Machine, UnitOption } from '../api/fleet-transport.js';
 import type { SandboxUnit } from './cluster.js';
 import type { MachineCondition } from './pretend-machine.js';
 

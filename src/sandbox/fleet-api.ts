@@ -1,12 +1,12 @@
 import { isUnitName } from '../api/grammar.js';
 import {
   DESIRED_STATES,
-  isGlobalUnit,
   type Machine,
   type Unit,
   type UnitOption,
   type UnitState,
-} from '../plugin.js';
+} from '../api/fleet-transport.js';
+import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { ClusterState } from './cluster.js';
 import type { Answer, Reply, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { Endpoints } from './endpoints.js';
 import { type AnswerFault, type AnswerFaultKind, concerns, type Fault, OrderedFaults } from './faults.js';
 

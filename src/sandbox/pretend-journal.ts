@@ -1,4 +1,4 @@
-import type { Unit, UnitState } from '../plugin.js';
+import type { Unit, UnitState } from '../api/fleet-transport.js';
 import type { ClusterState } from './cluster.js';
 import { parseJournalTime } from './journal-time.js';
 import type { CommandResult, PretendMachine } from './pretend-machine.js';

@@ -1,4 +1,4 @@
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { type ClusterContents, ClusterState } from './cluster.js';
 import type { Fault } from './faults.js';
 import { answerFleet, failure } from './fleet-api.js';

@@ -1,4 +1,5 @@
-import type { Clock, Machine } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { Machine } from '../api/fleet-transport.js';
 import { systemClock } from '../lib/clock.js';
 import type { ClusterDelays, SandboxUnit } from './cluster.js';
 import { answerDiscovery, discoveryFailure } from './discovery.js';

@@ -1,4 +1,5 @@
-import { isGlobalUnit, type UnitOption } from '../plugin.js';
+import { isGlobalUnit } from '../api/unit-requirements.js';
+import type { UnitOption } from '../api/fleet-transport.js';
 
 /** Whether a name is a template's (`web@.service`): templates are kept for their instances and never run. */
 export function isTemplate(name: string): boolean {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { UnitOption } from '../plugin.js';
+import type { UnitOption } from '../api/fleet-transport.js';
 
 /**
  * The unit file that fleet makes of a unit's options: grouped by section in the order the sections first appear, an

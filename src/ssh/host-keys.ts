@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ServerHostKeyAlgorithm } from 'ssh2';
-import type { RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 import { type KnownHost, keyTypeOf, knownHostName, parseKnownHosts } from './known-hosts.js';
 import { type HostKeyReason, hostKeyRefused } from './ssh-errors.js';
 
@@ -41,11 +41,11 @@ const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
 export class HostKeys {
   readonly #mode: HostKeyMode;
   readonly #file: string;
-  readonly #log: RequestLog;
+  readonly #log: Logger;
   #read: { text: string; entries: KnownHost[] } = { text: '', entries: [] };
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(options: { mode: HostKeyMode; file: string; log: RequestLog }) {
+  constructor(options: { mode: HostKeyMode; file: string; log: Logger }) {
     this.#mode = options.mode;
     this.#file = options.file;
     this.#log = options.log;

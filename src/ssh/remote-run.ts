@@ -1,6 +1,6 @@
 import type { ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { CutOutput } from './cut-output.js';
 import { TERM_TO_KILL_SECONDS } from './remote-command.js';
 import type { SshConnection } from './ssh-connection.js';

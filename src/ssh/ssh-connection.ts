@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
 import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';
 

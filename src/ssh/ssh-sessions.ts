@@ -1,6 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import { canonicalHost } from '../api/grammar.js';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { Slots } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
 import { untilAborted } from '../lib/until-aborted.js';

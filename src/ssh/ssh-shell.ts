@@ -2,7 +2,9 @@ import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import { isHostAddress } from '../api/grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
-import type { Clock, RemoteShell, RequestLog } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
+import type { RemoteShell } from '../api/remote-shell.js';
+import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
@@ -45,7 +47,7 @@ export interface SshShellOptions {
   maxHosts?: number;
   policy: ConnectionPolicy;
   clock?: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 /**

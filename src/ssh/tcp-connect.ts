@@ -1,5 +1,5 @@
 import { connect, isIP, type Socket } from 'node:net';
-import type { Clock } from '../plugin.js';
+import type { Clock } from '../lib/clock.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
 
 /**

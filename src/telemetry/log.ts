@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import winston from 'winston';
 import { batchWrites } from '../lib/batched-writes.js';
-import type { Clock, RequestLog } from '../plugin.js';
+import type { Logger } from '../lib/logger.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -26,7 +26,7 @@ interface Sink {
 }
 
 /** Where the log of this service goes. */
-export class Log implements RequestLog {
+export class Log implements Logger {
   readonly #sink: Sink;
   readonly #fields: Readonly<Record<string, unknown>>;
   readonly #outer: Log | undefined;
@@ -147,35 +147,4 @@ function stackOf(error: Error, depth = 0): string {
   const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);
   const stacks = nearest.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
   return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
-}
-
-/** A fault that lasts: told once when it begins and once when it is over, however often it shows itself. */
-export class LastingFault {
-  readonly #log: RequestLog;
-  readonly #clock: Clock;
-  readonly #what: string;
-  #since: number | undefined;
-  #times = 0;
-
-  /** @param what the fault in a few words, such as `the broker is away` */
-  constructor(log: RequestLog, clock: Clock, what: string) {
-    this.#log = log;
-    this.#clock = clock;
-    this.#what = what;
-  }
-
-  occurred(fields: Record<string, unknown>): void {
-    this.#times++;
-    if (this.#since !== undefined) return;
-    this.#since = this.#clock.now();
-    this.#log.warn(this.#what, fields);
-  }
-
-  over(): void {
-    if (this.#since === undefined) return;
-    const lasted = this.#clock.now() - this.#since;
-    this.#log.info(`over: ${this.#what}`, { lasted_ms: Math.round(lasted), times: this.#times });
-    this.#since = undefined;
-    this.#times = 0;
-  }
 }

@@ -335,7 +335,7 @@ test('a request that is being published when the preferred broker is back is not
   firstIsAway = false;
   await until(
     'the client is back on the first broker',
-    () => logs.find(/^over: another broker/).length === 1,
+    () => logs.find(/^preferred broker restored$/).length === 1,
   );
   const other = client.call('list_machines', { timeoutMs: 100_000 });
   await until('what is called from now on goes by the first broker', () => taken.length === 2);

@@ -12,6 +12,7 @@ import { type LoaderOptions, loadPlugins, PluginError } from '../../src/core/plu
 import { systemClock } from '../../src/lib/clock.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { actionRequest } from '../support/action-request.js';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 
@@ -64,13 +65,7 @@ async function run(
 ): Promise<unknown> {
   const action = catalogue.find(name);
   if (action === undefined) throw new Error(`no action ${name}`);
-  return action.run({
-    parameters: action.check(parameters),
-    cluster: undefined,
-    signal: new AbortController().signal,
-    log,
-    id: 'test',
-  });
+  return action.run(actionRequest({ parameters: action.check(parameters), cluster: undefined, log }));
 }
 
 function names(catalogue: Catalogue): string[] {
@@ -144,8 +139,8 @@ test('a plugin with copies of yup and of the plugin module of its own works', as
     await cp(join(REPOSITORY, 'node_modules', name), join(root, 'greet/node_modules', name), {
       recursive: true,
     });
-  for (const name of ['plugin', 'action-error', 'grammar', 'cluster', 'time-limit', 'unit-requirements'])
-    await cp(join(REPOSITORY, `src/${name}.ts`), join(root, `greet/own/${name}.ts`));
+  for (const name of ['plugin.ts', 'api', 'lib'])
+    await cp(join(REPOSITORY, 'src', name), join(root, 'greet/own', name), { recursive: true });
   const catalogue = await load([root], { resolve: (token) => token.description });
   t.is(await run(catalogue, 'greet', { name: 'you' }), 'Hello you! Hello you! fleet-manager:FleetTransport');
   const failure = await t.throwsAsync(run(catalogue, 'greet', { name: 'nobody' }));

@@ -126,14 +126,14 @@ test('while the Manager is down for a minute, answers wait, the service pauses o
   t.is(done, 0);
   t.deepEqual(told, ['pause']);
   t.is(logs.lines.length, 1);
-  t.like(logs.lines[0], { level: 'warn', message: 'the Manager takes no answers: they are kept' });
+  t.like(logs.lines[0], { level: 'warn', message: 'record replies waiting for the Manager' });
   t.regex(String(logs.lines[0]?.reason), /OAUTH_LOGIN_URL|MANAGER_URL/);
   await manager.up();
   await passing(Promise.all(sent));
   t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
   t.deepEqual(told, ['pause', 'resume']);
   t.is(logs.lines.length, 2);
-  t.like(logs.lines[1], { level: 'info', message: 'over: the Manager takes no answers: they are kept' });
+  t.like(logs.lines[1], { level: 'info', message: 'record replies resumed' });
 });
 
 test('each outage is told anew', async (t) => {

@@ -119,14 +119,14 @@ test('while the Manager is away for a minute, what it said before holds, and thi
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], {
     level: 'warn',
-    message: 'the Manager is away: using what it said before about exchange and broker',
+    message: 'Manager lookup failed',
   });
   t.regex(String(logs.lines[0]?.reason), /MANAGER_URL/);
   await manager.up();
   manager.addBroker(3, { connections: [{ host: 'moved' }] });
   topology.refresh();
   t.deepEqual(await passing(hostsOf(topology)), ['moved']);
-  t.is(logs.find(/^over: the Manager is away/).length, 1);
+  t.is(logs.find(/^Manager lookup restored$/).length, 1);
   t.is(logs.lines.length, 2);
 });
 
@@ -216,13 +216,13 @@ for (const [what, make, message] of MISSING) {
     t.teardown(() => session.close());
     const asked = () => manager.callsTo(/^\/messaging\/exchanges\/7$/).length;
     await until('it has tried ten times', () => asked() >= 10);
-    const told = logs.find(/^the broker is away$/);
+    const told = logs.find(/^broker connection lost$/);
     t.is(told.length, 1);
     t.regex(String(told[0]?.reason), message);
     manager.addExchange(7);
     manager.addBroker(3);
     await until('it is connected', () => live);
-    t.is(logs.find(/away/).filter(({ level }) => level === 'warn').length, 1);
+    t.is(logs.find(/lost/).filter(({ level }) => level === 'warn').length, 1);
   });
 }
 
@@ -246,7 +246,7 @@ test('a failover that the Manager names but does not have is done without, and t
     topology.refresh();
   }
   t.is(logs.lines.length, 1);
-  t.like(logs.lines[0], { level: 'warn', message: 'the Manager names what it does not have' });
+  t.like(logs.lines[0], { level: 'warn', message: 'Manager data incomplete' });
   t.regex(String(logs.lines[0]?.missing), /failover exchange 8.*failover broker 4/);
   manager.addExchange(8);
   manager.addBroker(4);

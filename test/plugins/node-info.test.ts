@@ -11,9 +11,9 @@ import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
 import { ownSshd, shellFor } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
-import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { testWithSshd } from '../support/sshd.js';
+import { actionRequest } from '../support/action-request.js';
 
 type Info = Record<
   string,
@@ -38,9 +38,8 @@ async function infoOf(
     [FleetTransport, { machines: async () => machines }],
   ]);
   const action = prepareAction(nodeInfo, (token) => parts.get(token));
-  const { log } = logLines();
   const cluster = machines && new Cluster('token');
-  const request = { parameters: action.check(parameters), cluster, signal, log, id: 'r1' };
+  const request = actionRequest({ parameters: action.check(parameters), cluster, signal });
   return (await action.run(request)) as Info;
 }
 

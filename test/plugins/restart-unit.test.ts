@@ -12,6 +12,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { actionRequest } from '../support/action-request.js';
 
 const UNIT = 'web.service';
 
@@ -40,13 +41,14 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const run = async (parameters: Record<string, unknown> = {}, signal = new AbortController().signal) =>
-    action.run({
-      parameters: action.check({ unit_name: UNIT, ...parameters }),
-      cluster: new Cluster(sandbox.token),
-      signal,
-      log,
-      id: 'r1',
-    });
+    action.run(
+      actionRequest({
+        parameters: action.check({ unit_name: UNIT, ...parameters }),
+        cluster: new Cluster(sandbox.token),
+        signal,
+        log,
+      }),
+    );
   return { sandbox, run, clock, find };
 }
 
@@ -298,13 +300,9 @@ test('an order to stop that may have been taken is followed by launching, whatev
     [Clock, clock],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
-  const running = action.run({
-    parameters: action.check({ unit_name: UNIT }),
-    cluster: new Cluster('token'),
-    signal: new AbortController().signal,
-    log: logLines().log,
-    id: 'r1',
-  });
+  const running = action.run(
+    actionRequest({ parameters: action.check({ unit_name: UNIT }), cluster: new Cluster('token') }),
+  );
   t.is(codeOf(await t.throwsAsync(running)), 'outcome_unknown');
   t.is(sent.at(-1), 'launched');
   t.is(desiredState, 'launched');

@@ -11,8 +11,8 @@ import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '.
 import { prepareAction } from '../../src/core/catalogue.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
-import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { actionRequest } from '../support/action-request.js';
 
 const ID = { one: '1'.repeat(32), two: '2'.repeat(32), three: '3'.repeat(32) };
 const MACHINES: Machine[] = [
@@ -49,13 +49,13 @@ async function logs(
     [FleetTransport, fleet],
   ]);
   const action = prepareAction(unitLogs, (token) => parts.get(token));
-  const answer = await action.run({
-    parameters: action.check({ unit_name: 'web.service', ...parameters }),
-    cluster: new Cluster('token'),
-    signal,
-    log: logLines().log,
-    id: 'r1',
-  });
+  const answer = await action.run(
+    actionRequest({
+      parameters: action.check({ unit_name: 'web.service', ...parameters }),
+      cluster: new Cluster('token'),
+      signal,
+    }),
+  );
   return String(answer);
 }
 

@@ -76,8 +76,8 @@ test('a broker that is away is told once, without its password, and once when it
   t.deepEqual(
     logs.lines.map(({ level, message }) => [level, message]),
     [
-      ['warn', 'the broker is away'],
-      ['info', 'over: the broker is away'],
+      ['warn', 'broker connection lost'],
+      ['info', 'broker connection restored'],
     ],
   );
   t.false(JSON.stringify(logs.lines).includes('secret'));
@@ -113,8 +113,8 @@ test('a connection on which nothing can be built is given up', async (t) => {
   session.start();
   await session.whenLive(signal);
   t.is(asked.length, 4);
-  t.is(logs.find(/^the broker is away/).length, 1);
-  t.is(logs.find(/^the broker is away/)[0]?.reason, 'no permission');
+  t.is(logs.find(/^broker connection lost$/).length, 1);
+  t.is(logs.find(/^broker connection lost$/)[0]?.reason, 'no permission');
 });
 
 test('a preferred broker that is back takes the place of the one that stood in for it', async (t) => {
@@ -127,8 +127,8 @@ test('a preferred broker that is back takes the place of the one that stood in f
   await eventually('the loss is seen', () => first.lost.aborted);
   const second = await session.whenLive(signal);
   t.false(second.preferred);
-  await eventually('it is told', () => logs.find(/stands in/).length === 1);
-  t.like(logs.find(/stands in/)[0], {
+  await eventually('it is told', () => logs.find(/^preferred broker away$/).length === 1);
+  t.like(logs.find(/^preferred broker away$/)[0], {
     reason: 'a:5672 is away',
     broker: 'amqp://a:5672/vhost',
     stands_in: 'amqp://b:5672',
@@ -138,7 +138,7 @@ test('a preferred broker that is back takes the place of the one that stood in f
   t.is(built.length, 3);
   await eventually('the other is wound up and closed', () => second.lost.aborted);
   t.deepEqual(retired, [second]);
-  t.is(logs.find(/^over: another broker stands in/).length, 1);
+  t.is(logs.find(/^preferred broker restored$/).length, 1);
 });
 
 test('while the preferred broker stays away the other one serves on, and nothing more is told', async (t) => {
@@ -168,7 +168,7 @@ test('while another broker serves, brokers that cannot be looked up are no broke
   await eventually('they were looked up again and again', () => lookUps > 5);
   t.deepEqual(
     logs.lines.map(({ message }) => message),
-    ['the broker is away', 'over: the broker is away', 'another broker stands in for the preferred one'],
+    ['broker connection lost', 'broker connection restored', 'preferred broker away'],
   );
 });
 

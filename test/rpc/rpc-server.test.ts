@@ -235,11 +235,11 @@ for (const broker of brokers()) {
       for (let left = thrown.length; left > 0; left--) {
         const { message, answer } = await caller.ask({ action: 'act' });
         t.is(answer.response_body.code, 'internal');
-        t.notRegex(message.content.toString(), /secret|requests\.test/);
+        t.notRegex(message.content.toString(), /secret|rpc-server\.test/);
       }
       t.regex(
         String(logs.find(/failed unforeseen/)[0]?.error),
-        /TypeError: secret reason\n\s+at .*requests\.test/,
+        /TypeError: secret reason\n\s+at .*rpc-server\.test/,
       );
     },
   );
@@ -283,7 +283,7 @@ for (const broker of brokers()) {
     letGo();
     await eventually('it is told', () => logs.find(/answer dropped/).length === 1);
     t.is((await staying.ask({ action: 'echo' })).answer.status, 'completed');
-    t.is(logs.find(/broker is away/).length, 0);
+    t.is(logs.find(/broker connection lost/).length, 0);
   });
 
   test(over('the header timeout-ms is a deadline that stops the work'), async (t) => {
@@ -464,7 +464,7 @@ if (rabbit !== undefined) {
     t.teardown(async () => connection.close());
     const channel = await connection.createChannel();
     await channel.deleteQueue(queue);
-    await eventually('it is told', () => logs.find(/broker is away/).length === 1);
+    await eventually('it is told', () => logs.find(/broker connection lost/).length === 1);
     await eventually('it is ready', () => service.notReady().length === 0);
     const caller = await RawCaller.open(t, rabbit, queue);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');

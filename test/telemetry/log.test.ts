@@ -2,8 +2,7 @@ import { Writable } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
 import { Cluster } from '../../src/api/cluster.js';
-import { LastingFault, Log, type LogLevel } from '../../src/telemetry/log.js';
-import { ManualClock } from '../support/manual-clock.js';
+import { Log, type LogLevel } from '../../src/telemetry/log.js';
 
 /** A log, and what it has written so far. */
 function logged(
@@ -101,7 +100,7 @@ test('an error shows its stack and what is behind it', (t) => {
   const cause = new RangeError('out of reach');
   log.error('failed', { error: new Error('outer', { cause: new Error('middle', { cause }) }) });
   const shown = String(fieldsOf(last()).error);
-  t.regex(shown, /^Error: outer\n {4}at .*logging\.test/);
+  t.regex(shown, /^Error: outer\n {4}at .*log\.test/);
   t.regex(shown, /\ncaused by: Error: middle\n/);
   t.regex(shown, /\ncaused by: RangeError: out of reach\n/);
   log.error('failed', { error: new AggregateError([new Error('first'), 'second'], 'both') });
@@ -111,7 +110,7 @@ test('an error shows its stack and what is behind it', (t) => {
 test('for people, too, an error shows its stack', (t) => {
   const { log, last } = logged('text');
   log.error('failed', { error: new TypeError('no such thing') });
-  t.regex(last(), / error failed error="TypeError: no such thing\\n {4}at .*logging\.test/);
+  t.regex(last(), / error failed error="TypeError: no such thing\\n {4}at .*log\.test/);
 });
 
 test('an error that is its own cause is written', (t) => {
@@ -157,34 +156,4 @@ test('whatever a caller writes, a line stays one line without terminal codes', (
     }
   });
   fc.assert(property, { numRuns: 300 });
-});
-
-test('a lasting fault is told once, and again when it is over', (t) => {
-  const { log, text } = logged('json');
-  const clock = new ManualClock();
-  const fault = new LastingFault(log, clock, 'the broker is away');
-  fault.over();
-  for (let i = 0; i < 5; i++) fault.occurred({ reason: `try ${i}` });
-  clock.advance(1_500);
-  fault.over();
-  fault.over();
-  const lines = text().trimEnd().split('\n').map(fieldsOf);
-  t.is(lines.length, 2);
-  t.like(lines[0], { level: 'warn', message: 'the broker is away', reason: 'try 0' });
-  t.like(lines[1], { level: 'info', message: 'over: the broker is away', lasted_ms: 1_500, times: 5 });
-});
-
-test('a fault that comes back is told again', (t) => {
-  const { log, text } = logged('json');
-  const fault = new LastingFault(log, new ManualClock(), 'discovery is away');
-  fault.occurred({});
-  fault.over();
-  fault.occurred({ reason: 'again' });
-  fault.over();
-  const lines = text().trimEnd().split('\n').map(fieldsOf);
-  t.deepEqual(
-    lines.map(({ level }) => level),
-    ['warn', 'info', 'warn', 'info'],
-  );
-  t.is(lines[3]?.times, 1);
 });

@@ -2,10 +2,12 @@ import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { type Cluster, tokenOf } from '../../api/cluster.js';
 import { isHostAddress } from '../../api/grammar.js';
-import { LastingFault } from '../../telemetry/log.js';
+import { OutageLog } from '../../lib/outage-log.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
-import type { Clock, EtcdResolver, RequestLog } from '../../plugin.js';
+import type { Clock } from '../../lib/clock.js';
+import type { EtcdResolver } from '../../api/etcd-resolver.js';
+import type { Logger } from '../../lib/logger.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
 
@@ -17,7 +19,7 @@ export interface EtcdResolverOptions {
   fleetPort: number;
   namedClusters: NamedClusters;
   clock: Clock;
-  log: RequestLog;
+  log: Logger;
 }
 
 interface Cached {
@@ -38,13 +40,16 @@ const MAX_MEMBERS = 256;
  */
 export class DiscoveryResolver implements EtcdResolver {
   readonly #options: EtcdResolverOptions;
-  readonly #away: LastingFault;
+  readonly #away: OutageLog;
   readonly #cached = new Map<string, Cached>();
   readonly #underWay = new Map<string, Promise<URL[]>>();
 
   constructor(options: EtcdResolverOptions) {
     this.#options = options;
-    this.#away = new LastingFault(options.log, options.clock, 'discovery is away');
+    this.#away = new OutageLog(options.log, options.clock, {
+      began: 'discovery lost',
+      ended: 'discovery restored',
+    });
   }
 
   /** @throws ActionError `cluster_not_found`, `cluster_empty`, `discovery_unreachable`, `cluster_answer_invalid` */
@@ -81,7 +86,7 @@ export class DiscoveryResolver implements EtcdResolver {
   async #lookUp(token: string, cached: Cached | undefined): Promise<URL[]> {
     try {
       const endpoints = await this.#ask(token);
-      this.#away.over();
+      this.#away.works();
       this.#cached.delete(token);
       this.#cached.set(token, { endpoints, at: this.#options.clock.now() });
       const [oldest] = this.#cached.keys();
@@ -89,7 +94,7 @@ export class DiscoveryResolver implements EtcdResolver {
       return endpoints;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
-      this.#away.occurred({ reason: error.message });
+      this.#away.failed({ reason: error.message });
       if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.endpoints;
       throw error;
     }

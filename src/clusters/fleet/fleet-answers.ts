@@ -1,5 +1,5 @@
 import { ActionError } from '../../api/action-error.js';
-import type { Machine, Unit, UnitOption, UnitState } from '../../plugin.js';
+import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 
 export type Collection = 'machines' | 'units' | 'states';
 

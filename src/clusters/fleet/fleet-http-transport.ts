@@ -3,8 +3,9 @@ import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpAnswer, HttpClient } from '../../network/http-client.js';
-import { DESIRED_STATES, type DesiredState, type EtcdResolver, type FleetTransport } from '../../plugin.js';
-import type { Machine, Unit, UnitOption, UnitState } from '../../plugin.js';
+import { DESIRED_STATES, type DesiredState, type FleetTransport } from '../../api/fleet-transport.js';
+import type { EtcdResolver } from '../../api/etcd-resolver.js';
+import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 import {
   type Collection,
   type Page,

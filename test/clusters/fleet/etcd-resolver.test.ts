@@ -208,7 +208,7 @@ test('that discovery is away is told once, and once when it is back', async (t) 
   }
   t.deepEqual(
     log.lines.map(({ level, message }) => [level, message]),
-    [['warn', 'discovery is away']],
+    [['warn', 'discovery lost']],
   );
   t.regex(String(log.lines[0]?.reason), /503/);
   await end();
@@ -216,9 +216,9 @@ test('that discovery is away is told once, and once when it is back', async (t) 
   await resolver.endpoints(cluster, calm());
   t.like(log.lines[1], {
     level: 'info',
-    message: 'over: discovery is away',
+    message: 'discovery restored',
     lasted_ms: 3 * MINUTE,
-    times: 3,
+    failures: 3,
   });
 });
 

@@ -1,0 +1,133 @@
+import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
+import type { Logger } from '../lib/logger.js';
+import type { Caller } from './caller.js';
+import type { Cluster } from './cluster.js';
+import type { Token } from './token.js';
+
+const ACTION = Symbol.for('fleet-manager:action');
+
+/**
+ * The major version of the contract between this service and its plugins: `defineAction`, what `handle` is given, and the
+ * tokens. It changes only when plugins have to change with it.
+ */
+export const CONTRACT_VERSION = 1;
+
+/** The log of one request: the request's id, its action and its cluster stand in every line. */
+export type RequestLog = Logger;
+
+/** `cluster`: needs an `etcd_token`. `optional`: takes one. `none`: refuses one. */
+export type Target = 'cluster' | 'optional' | 'none';
+
+/** What `handle` gets. */
+export interface ActionRequest<P, C> {
+  /** Checked against the action's schema, defaults filled in. */
+  parameters: P;
+  cluster: C;
+  /** Aborted at the deadline, and when a shutdown does not wait any longer. Pass it on. */
+  signal: AbortSignal;
+  /** When the signal is aborted at the latest, in the milliseconds of the token `Clock`. */
+  deadline: number;
+  log: RequestLog;
+  /** The request's id as the logs show it. */
+  id: string;
+  caller: Caller;
+  /** Whether another worker may have begun this request before. */
+  repeated: boolean;
+  /** Whether the caller may see or change this unit. Ask for units that the parameters do not name. */
+  authorize: (unit: string) => boolean;
+  /** Sends a part of the result ahead of the whole to a caller that takes parts. No caller does yet. */
+  emit: (part: unknown) => void;
+}
+
+type ClusterOf<T extends Target> = T extends 'cluster'
+  ? Cluster
+  : T extends 'optional'
+    ? Cluster | undefined
+    : undefined;
+type Injected<I extends Record<string, Token<unknown>>> = {
+  readonly [K in keyof I]: I[K] extends Token<infer T> ? T : never;
+};
+
+/** What an action declares of itself; see `defineAction`. */
+export interface ActionDefinition<
+  P extends ObjectSchema<AnyObject>,
+  R extends Schema,
+  T extends Target,
+  I extends Record<string, Token<unknown>>,
+> {
+  /** The action's name on the wire, `snake_case`, unique among all plugins. */
+  name: string;
+  /** One sentence for the catalogue. */
+  summary: string;
+  target: T;
+  /** `read` leaves the cluster as it is. A `change` is left out when `READ_ONLY` is set. */
+  effect: 'read' | 'change';
+  /**
+   * What becomes of a request that RabbitMQ delivers again after a worker was lost: `run-again`, or `refuse`, which
+   * answers `outcome_unknown`. Left out: reads run again, changes refuse.
+   */
+  redelivery?: 'run-again' | 'refuse';
+  /**
+   * The shape of `action_parameters`. Values are checked as sent: no casting, no unknown keys at any level. Every
+   * field has `meta({ description })`; a field with a `.test()` of its own also has `meta({ format })`.
+   */
+  parameters: P;
+  /** The shape of the answer: types what `handle` returns and feeds the catalogue. Not run on each answer. */
+  result: R;
+  /** How long one run may take, in milliseconds; at most the service's five minutes. */
+  timeoutMs?: number;
+  /** The parts of the service that `handle` needs, by token. */
+  inject?: I;
+  /** The version of the plugin contract that the plugin was written for, see `CONTRACT_VERSION`; left out: this one. */
+  contract?: number;
+  handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<InferType<R>>;
+  /** Called once when the service stops. */
+  dispose?(): void | Promise<void>;
+}
+
+/** An action as the service holds it, without the types of its own. */
+export interface Action {
+  readonly name: string;
+  readonly summary: string;
+  readonly target: Target;
+  readonly effect: 'read' | 'change';
+  readonly redelivery?: 'run-again' | 'refuse';
+  readonly parameters: ObjectSchema<AnyObject>;
+  readonly result: Schema;
+  readonly timeoutMs?: number;
+  readonly inject?: Record<string, Token<unknown>>;
+  readonly contract?: number;
+  handle(
+    request: ActionRequest<unknown, Cluster | undefined>,
+    injected: Record<string, unknown>,
+  ): Promise<unknown>;
+  dispose?(): void | Promise<void>;
+}
+
+/** Declares an action; a plugin's entry file exports what this returns as its default. */
+export function defineAction<
+  P extends ObjectSchema<AnyObject>,
+  R extends Schema,
+  T extends Target,
+  const I extends Record<string, Token<unknown>> = Record<never, never>,
+>(definition: ActionDefinition<P, R, T, I>): Action {
+  const action: unknown = Object.freeze({
+    contract: CONTRACT_VERSION,
+    ...definition,
+    [ACTION]: CONTRACT_VERSION,
+  });
+  // The definition's own types end here: the service checks the parameters before it calls `handle`.
+  return action as Action;
+}
+
+/** Whether a value came from `defineAction`, of this copy of the package or of another. */
+export function isAction(value: unknown): value is Action {
+  return typeof value === 'object' && value !== null && ACTION in value;
+}
+
+/** The version of the plugin contract that an action needs: that of its own copy of `defineAction`, and what it declares. */
+export function contractVersionOf(action: Action): number {
+  const copy: unknown = Reflect.get(action, ACTION);
+  const { contract = CONTRACT_VERSION } = action;
+  return contract === CONTRACT_VERSION && typeof copy === 'number' ? copy : contract;
+}

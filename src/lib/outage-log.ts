@@ -1,0 +1,42 @@
+import type { Clock } from './clock.js';
+import type { Logger } from './logger.js';
+
+/** The two lines that an outage gets in the log: stable event phrases. */
+export interface OutagePhrases {
+  /** Such as `broker connection lost`. */
+  began: string;
+  /** Such as `broker connection restored`. */
+  ended: string;
+}
+
+/** Logs an outage once when it begins and once when it ends, however often it shows itself. */
+export class OutageLog {
+  readonly #log: Logger;
+  readonly #clock: Clock;
+  readonly #phrases: OutagePhrases;
+  #since: number | undefined;
+  #failures = 0;
+
+  constructor(log: Logger, clock: Clock, phrases: OutagePhrases) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#phrases = phrases;
+  }
+
+  /** Something failed for this reason. */
+  failed(fields: Record<string, unknown>): void {
+    this.#failures++;
+    if (this.#since !== undefined) return;
+    this.#since = this.#clock.now();
+    this.#log.warn(this.#phrases.began, fields);
+  }
+
+  /** It works, whether or not it failed before. */
+  works(): void {
+    if (this.#since === undefined) return;
+    const lasted = this.#clock.now() - this.#since;
+    this.#log.info(this.#phrases.ended, { lasted_ms: Math.round(lasted), failures: this.#failures });
+    this.#since = undefined;
+    this.#failures = 0;
+  }
+}

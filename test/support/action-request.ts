@@ -1,0 +1,22 @@
+import type { ActionRequest } from '../../src/plugin.js';
+import type { Cluster } from '../../src/api/cluster.js';
+import { ANONYMOUS } from '../../src/api/caller.js';
+import { logLines } from './log-lines.js';
+
+/** What `handle` is given, for tests that call it directly: of an anonymous caller, with no time limit. */
+export function actionRequest<C extends Cluster | undefined>(
+  given: Partial<ActionRequest<unknown, C>> & { cluster: C },
+): ActionRequest<unknown, C> {
+  return {
+    parameters: {},
+    signal: new AbortController().signal,
+    deadline: Number.POSITIVE_INFINITY,
+    log: logLines().log,
+    id: 'test',
+    caller: ANONYMOUS,
+    repeated: false,
+    authorize: () => true,
+    emit: () => {},
+    ...given,
+  };
+}
