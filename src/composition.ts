@@ -15,9 +15,10 @@ import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
 import { jsonCodec } from './rpc/codec/json.js';
-import { RequestService } from './rpc/rpc-server.js';
+import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/amqp.js';
-import type { BrokerAddress, Connect } from './rpc/connection-manager.js';
+import type { BrokerAddress } from './rpc/broker-address.js';
+import type { Connect } from './rpc/open-connection.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
@@ -27,8 +28,11 @@ import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import type { Catalogue } from './core/catalogue.js';
-import { Dispatcher } from './core/runner.js';
+import { Runner } from './core/runner.js';
 import { loadPlugins } from './core/plugin-loader.js';
+import { CallEventBus } from './core/call-events.js';
+import { logRequests } from './telemetry/request-log.js';
+import { WIRE_NAMES } from './rpc/field-names.js';
 import { settledWithin } from './lib/settled-within.js';
 import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
@@ -186,26 +190,40 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
-  const dispatcher = new Dispatcher({
-    ...configuration,
+  const events = new CallEventBus();
+  logRequests(events, logFor);
+  installation?.watch(events);
+  const { prefetch, concurrency, clusterConcurrency } = configuration;
+  const runner = new Runner({
     catalogue,
+    events,
+    middlewares: [],
+    names: WIRE_NAMES,
     clock,
     logFor,
-    onUnhandled: installation?.unhandled,
+    prefetch,
+    concurrency,
+    clusterConcurrency,
   });
-  const requests = new RequestService({
-    ...configuration,
-    dispatcher,
-    codecs: new Codecs([jsonCodec, new ErlangCodec()]),
-    connect,
-    brokers,
-    tls: configuration.amqp?.tls,
+  const requests = new RpcServer({
+    connection: {
+      connect,
+      brokers,
+      tls: configuration.amqp?.tls,
+      name: `fleet-manager ${configuration.hostname}`,
+      clock,
+      log,
+    },
+    queue: configuration.queue,
     bindings: installation?.bindings,
+    prefetch,
     onLost: installation?.refresh,
-    replies: (flow) => installation?.replies(flow) ?? [],
-    name: `fleet-manager ${configuration.hostname}`,
-    clock,
-    log,
+    runner,
+    events,
+    codecs: new Codecs([jsonCodec, new ErlangCodec()]),
+    maxMessageBytes: configuration.maxMessageBytes,
+    maxReplyBytes: configuration.maxAnswerBytes,
+    channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
   });
   const gateway = await startGateway(options, { brokers, connect, requests, catalogue });
@@ -213,7 +231,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   installation?.start({
     publish: requests.publish,
     onPreferred: () => requests.onPreferred,
-    running: () => dispatcher.running(),
+    running: () => runner.running(),
   });
 
   return {
@@ -265,7 +283,7 @@ interface Gateway {
 /** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
 async function startGateway(
   { configuration, log, clock = systemClock }: ServiceOptions,
-  parts: { brokers: Brokers; connect: Connect; requests: RequestService; catalogue: Catalogue },
+  parts: { brokers: Brokers; connect: Connect; requests: RpcServer; catalogue: Catalogue },
 ): Promise<Gateway | undefined> {
   const { http, queue, amqp, maxMessageBytes } = configuration;
   if (http === undefined) return undefined;

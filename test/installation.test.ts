@@ -77,7 +77,7 @@ if (rabbitmqUrl !== undefined) {
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
     await manager.down();
     await eventually('the answer waits', () =>
-      worker.lines.some(({ message }) => /takes no answers/.test(String(message))),
+      worker.lines.some(({ message }) => /^record replies waiting/.test(String(message))),
     );
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
@@ -93,7 +93,7 @@ if (rabbitmqUrl !== undefined) {
       async () => (await channel.checkQueue(queue)).consumerCount === 1,
     );
     t.is(
-      worker.lines.filter(({ message }) => String(message).startsWith('the Manager takes no answers')).length,
+      worker.lines.filter(({ message }) => String(message).startsWith('record replies waiting')).length,
       1,
     );
   });

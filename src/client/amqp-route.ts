@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
-import { Publisher, type PublishOutcome } from '../rpc/publisher.js';
-import { type LiveConnection, Session, type SessionOptions } from '../rpc/connection-manager.js';
+import { ConfirmChannel, type PublishOutcome } from '../rpc/confirm-channel.js';
+import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
@@ -41,24 +42,24 @@ const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 export class AmqpRoute implements Route {
   readonly #queue: string;
   readonly #clock: Clock;
-  readonly #session: Session;
+  readonly #connections: ConnectionManager;
   readonly #replyQueue = `fleet_manager.reply.${randomUUID()}`;
   readonly #codecs = new Codecs([jsonCodec]);
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
-  readonly #publishers = new WeakMap<LiveConnection, Publisher>();
+  readonly #publishers = new WeakMap<BrokerConnection, ConfirmChannel>();
   readonly #closed = new AbortController();
 
   /** Connects in the background; requests wait for the connection. */
-  constructor(queue: string, options: Omit<SessionOptions, 'onLive' | 'onRetire'>) {
+  constructor(queue: string, options: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>) {
     this.#queue = queue;
     this.#clock = options.clock;
-    this.#session = new Session({
+    this.#connections = new ConnectionManager({
       ...options,
-      onLive: async (live) => this.#listen(live),
-      onRetire: async () => this.#whilePending(),
+      onConnected: async (connection) => this.#listen(connection),
+      onReplaced: async () => this.#whilePending(),
     });
-    this.#session.start();
+    this.#connections.start();
   }
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
@@ -94,10 +95,12 @@ export class AmqpRoute implements Route {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
     for (const call of this.#pending.values()) call.failed(givenUp(call, closedError()));
-    const removed = this.#session.live?.probe(async (channel) => channel.deleteQueue(this.#replyQueue));
+    const removed = this.#connections.current?.probe(async (channel) =>
+      channel.deleteQueue(this.#replyQueue),
+    );
     // A broker that accepts no messages for now does not answer this either.
     if (removed !== undefined) await settledWithin(CLOSE_MS, this.#clock, removed);
-    await this.#session.close();
+    await this.#connections.close();
   }
 
   /** Until the calls that wait now have ended: their answers may come by the connection that is being left. */
@@ -105,14 +108,14 @@ export class AmqpRoute implements Route {
     await Promise.allSettled(this.#calls);
   }
 
-  async #listen(live: LiveConnection): Promise<void> {
-    this.#publishers.set(live, await Publisher.open(live));
-    const channel = await live.channel();
+  async #listen(connection: BrokerConnection): Promise<void> {
+    this.#publishers.set(connection, await ConfirmChannel.open(connection));
+    const channel = await connection.channel();
     await channel.assertQueue(this.#replyQueue, { durable: true, expires: REPLY_QUEUE_EXPIRES_MS });
     await channel.consume(this.#replyQueue, (message) => {
       if (message === null) {
-        if (!this.#closed.signal.aborted) live.lose(new Error('the reply queue was deleted'));
-      } else if (!live.lost.aborted) {
+        if (!this.#closed.signal.aborted) connection.lose(new Error('the reply queue was deleted'));
+      } else if (!connection.lost.aborted) {
         this.#take(message.content, message.properties);
         // Only now: what was sent into a dead connection comes again by the next.
         channel.ack(message);
@@ -152,7 +155,7 @@ export class AmqpRoute implements Route {
     };
     const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
-      const live = await this.#session.whenLive(ended);
+      const connection = await this.#connections.whenConnected(ended);
       const left = Math.max(1, Math.ceil(deadline - this.#clock.now()));
       const message = {
         contentType: jsonCodec.contentType,
@@ -166,12 +169,12 @@ export class AmqpRoute implements Route {
       if (pending !== undefined) pending.sent = true;
       try {
         const outcome = await this.#publishers
-          .get(live)
+          .get(connection)
           ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notTaken(outcome));
       } catch (error) {
-        if (!live.lost.aborted || error instanceof FleetManagerError) throw error;
+        if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // It may have arrived all the same: then its answer will come into the reply queue.
         if (pending?.mayRunTwice !== true) return;
       }
@@ -187,7 +190,7 @@ export class AmqpRoute implements Route {
   #late(id: string, timeoutMs: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    const { lastError } = this.#session;
+    const { lastError } = this.#connections;
     const late = pending.sent
       ? new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`)
       : new FleetManagerError('service_unavailable', `no connection to a broker: ${lastError}`);

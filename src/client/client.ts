@@ -1,5 +1,6 @@
 import { connect as amqpConnect } from '../rpc/amqp.js';
-import type { BrokerAddress, Connect } from '../rpc/connection-manager.js';
+import type { BrokerAddress } from '../rpc/broker-address.js';
+import type { Connect } from '../rpc/open-connection.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';

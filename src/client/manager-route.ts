@@ -1,7 +1,8 @@
-import { Publisher } from '../rpc/publisher.js';
+import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { MissingExchange, requireExchange } from '../rpc/queues.js';
-import { type LiveConnection, Session, type SessionOptions } from '../rpc/connection-manager.js';
+import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
 import { ManagerError } from '../openaperture/manager-error.js';
@@ -65,8 +66,8 @@ export class ManagerRoute implements Route {
   readonly #manager: ManagerClient;
   readonly #records: RecordCaller;
   readonly #topology: Topology;
-  readonly #session: Session;
-  readonly #publishers = new WeakMap<LiveConnection, Publisher>();
+  readonly #connections: ConnectionManager;
+  readonly #publishers = new WeakMap<BrokerConnection, ConfirmChannel>();
   readonly #closed = new AbortController();
   readonly #calls = new Map<Call, Promise<unknown>>();
   readonly #publishing = new Set<Promise<unknown>>();
@@ -84,9 +85,9 @@ export class ManagerRoute implements Route {
       destinationExchangeId = exchangeId,
       encoding = 'erlang',
     }: ManagerRouteOptions,
-    session: Omit<SessionOptions, 'onLive' | 'onRetire' | 'brokers'>,
+    connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced' | 'brokers'>,
   ) {
-    const { clock, log } = session;
+    const { clock, log } = connection;
     this.#queue = queue;
     this.#encoding = encoding;
     this.#clock = clock;
@@ -94,17 +95,17 @@ export class ManagerRoute implements Route {
     this.#records = new RecordCaller({ manager: this.#manager, clock });
     const source = { exchangeId, brokerId };
     this.#topology = callerTopology({ manager: this.#manager, source, destinationExchangeId, clock, log });
-    this.#session = new Session({
-      ...session,
+    this.#connections = new ConnectionManager({
+      ...connection,
       brokers: async () => this.#topology.brokers({ signal: this.#closed.signal }),
-      onLive: async (live) => {
-        live.lost.addEventListener('abort', () => this.#topology.refresh());
-        this.#publishers.set(live, await Publisher.open(live));
+      onConnected: async (connection) => {
+        connection.lost.addEventListener('abort', () => this.#topology.refresh());
+        this.#publishers.set(connection, await ConfirmChannel.open(connection));
       },
       // What is being published by the connection that is left is to be confirmed by it.
-      onRetire: async () => void (await Promise.allSettled(this.#publishing)),
+      onReplaced: async () => void (await Promise.allSettled(this.#publishing)),
     });
-    this.#session.start();
+    this.#connections.start();
   }
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
@@ -133,7 +134,7 @@ export class ManagerRoute implements Route {
     for (const call of this.#calls.keys()) call.link.abort(givenUp(call, closedError()));
     await Promise.allSettled(this.#calls.values());
     await Promise.allSettled(this.#tidying);
-    await this.#session.close();
+    await this.#connections.close();
     await this.#manager.close();
   }
 
@@ -154,14 +155,14 @@ export class ManagerRoute implements Route {
   async #publish(content: Buffer, call: Call): Promise<void> {
     const { signal } = call.link;
     for (;;) {
-      const live = await this.#session.whenLive(signal);
+      const connection = await this.#connections.whenConnected(signal);
       try {
-        const to = await this.#topology.destination(this.#queue, { preferred: live.preferred, signal });
-        await untilAborted(requireExchange(live, to.exchange), signal);
+        const to = await this.#topology.destination(this.#queue, { preferred: connection.preferred, signal });
+        await untilAborted(requireExchange(connection, to.exchange), signal);
         const left = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
         const message = { persistent: true, headers: { 'timeout-ms': left } };
         call.sent = true;
-        const publishing = this.#publishers.get(live)?.publish(to, content, message);
+        const publishing = this.#publishers.get(connection)?.publish(to, content, message);
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         if (outcome === 'routed') return;
         throw unavailable(
@@ -171,7 +172,7 @@ export class ManagerRoute implements Route {
         );
       } catch (error) {
         if (error instanceof MissingExchange) throw unavailable(error.message);
-        if (!live.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
+        if (!connection.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
         // It may have arrived all the same: then its answer will come into the record.
         if (call.sent && !call.mayRunTwice) return;
       }
@@ -196,8 +197,8 @@ export class ManagerRoute implements Route {
 
   #late(call: Call, timeoutMs: number): FleetManagerError {
     if (call.sent) return givenUp(call, new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`));
-    if (this.#session.live === undefined)
-      return unavailable(`no connection to a broker: ${this.#session.lastError}`);
+    if (this.#connections.current === undefined)
+      return unavailable(`no connection to a broker: ${this.#connections.lastError}`);
     return new FleetManagerError('timeout', `the request could not be sent within ${timeoutMs} ms`);
   }
 }

@@ -1,6 +1,8 @@
 import { connect as amqpConnect } from '../rpc/amqp.js';
 import { brokerLogin } from '../rpc/broker-address.js';
-import { type Connect, LiveConnection, withoutCredentials } from '../rpc/connection-manager.js';
+import type { Connect } from '../rpc/open-connection.js';
+import { BrokerConnection } from '../rpc/broker-connection.js';
+import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import { isNotFound } from '../rpc/queues.js';
 import { systemClock } from '../lib/clock.js';
@@ -64,13 +66,13 @@ export async function openBroker(
   broker: BrokerToCheck,
   { tls }: Pick<BrokerCheckOptions, 'tls'>,
   signal: AbortSignal,
-): Promise<LiveConnection> {
+): Promise<BrokerConnection> {
   const login = { ...tls, ...brokerLogin(broker.url), noDelay: true, signal };
-  return new LiveConnection(await connect(broker.url, login), broker);
+  return new BrokerConnection(await connect(broker.url, login), broker);
 }
 
 async function lookAt(
-  live: LiveConnection,
+  live: BrokerConnection,
   { exchange }: BrokerToCheck,
   { queue, settings }: BrokerCheckOptions,
 ): Promise<Finding> {

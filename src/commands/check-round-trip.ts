@@ -1,7 +1,8 @@
 import { errorBodyOf } from '../client/error-body.js';
-import { Publisher } from '../rpc/publisher.js';
+import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { errorQueueOf, isNotFound, requireExchange } from '../rpc/queues.js';
-import { type LiveConnection, withoutCredentials } from '../rpc/connection-manager.js';
+import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
@@ -93,15 +94,15 @@ async function published(
   id: ManagerId,
   body: RequestBody,
   { brokers, queue, settings, limitMs, answerMs, clock }: RoundTripOptions,
-): Promise<LiveConnection> {
+): Promise<BrokerConnection> {
   const problems: BrokenStep[] = [];
   for (const broker of brokers) {
     const { exchange } = broker;
     if (exchange === undefined) continue;
     const to = { exchange: exchange.rootExchangeName, routingKey: `${exchange.routingKey}.${queue}` };
-    const publish = async (live: LiveConnection) => {
+    const publish = async (live: BrokerConnection) => {
       await requireExchange(live, to.exchange);
-      const publisher = await Publisher.open(live);
+      const publisher = await ConfirmChannel.open(live);
       // As OpenAperture's callers write ids: as text.
       return publisher.publish(to, requestTerm(String(id), body), {
         persistent: true,
@@ -109,7 +110,7 @@ async function published(
         headers: { 'timeout-ms': answerMs },
       });
     };
-    let live: LiveConnection | undefined;
+    let live: BrokerConnection | undefined;
     let outcome: Awaited<ReturnType<typeof publish>>;
     try {
       live = await limited({ limitMs, clock }, async (signal) =>
@@ -145,7 +146,7 @@ async function published(
 
 async function answered(
   id: ManagerId,
-  live: LiveConnection,
+  live: BrokerConnection,
   records: RecordCaller,
   options: RoundTripOptions,
 ): Promise<RecordedAnswer> {
@@ -176,7 +177,7 @@ function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | 
 async function unanswered(
   reason: string,
   id: ManagerId,
-  live: LiveConnection,
+  live: BrokerConnection,
   options: RoundTripOptions,
 ): Promise<BrokenStep> {
   const { queue } = options;

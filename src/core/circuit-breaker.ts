@@ -6,7 +6,7 @@ const MAX_CLUSTERS = 1000;
  * Remembers clusters that could not be reached several times in a row, so that requests for them fail at once for a
  * few seconds instead of each waiting for the same timeouts.
  */
-export class ClusterBreaker {
+export class CircuitBreaker {
   readonly #clock: Clock;
   readonly #threshold: number;
   readonly #pauseMs: number;

@@ -1,11 +1,6 @@
 import { ActionError } from '../api/action-error.js';
+import type { FieldProblem } from './call.js';
 import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 'yup';
-
-/** What is wrong with one field of a request. */
-export interface FieldProblem {
-  field: string;
-  message: string;
-}
 
 const MAX_PROBLEMS = 20;
 const MAX_MESSAGE = 300;

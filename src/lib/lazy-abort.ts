@@ -1,11 +1,11 @@
-/** The order to stop one piece of work, given at most once; its signal is made when the work asks for it. */
-export class StopOrder {
+/** An abort that happens at most once; its signal is made when somebody asks for it. */
+export class LazyAbort {
   #controller: AbortController | undefined;
-  #given = false;
+  #aborted = false;
   #reason: unknown;
 
-  get given(): boolean {
-    return this.#given;
+  get aborted(): boolean {
+    return this.#aborted;
   }
 
   get reason(): unknown {
@@ -15,13 +15,13 @@ export class StopOrder {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#given) this.#controller.abort(this.#reason);
+      if (this.#aborted) this.#controller.abort(this.#reason);
     }
     return this.#controller.signal;
   }
 
-  give(reason: unknown): void {
-    this.#given = true;
+  abort(reason: unknown): void {
+    this.#aborted = true;
     this.#reason = reason;
     this.#controller?.abort(reason);
   }

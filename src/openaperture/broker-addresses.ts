@@ -1,5 +1,5 @@
 import { isIPv6 } from 'node:net';
-import type { BrokerAddress } from '../rpc/connection-manager.js';
+import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { BrokerConnection } from './manager-answers.js';
 
 /** An address of a broker, and whether it is one to be on when there is a choice. */

@@ -1,9 +1,12 @@
-import type { Destination } from '../rpc/publisher.js';
-import type { ReplyChannel, PublishSurely } from '../rpc/reply-channel.js';
-import type { BrokerAddress } from '../rpc/connection-manager.js';
+import type { Destination } from '../rpc/confirm-channel.js';
+import type { ReplyChannel } from '../rpc/reply-channel.js';
+import type { PublishConfirmed } from '../rpc/publisher.js';
+import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import type { RunningRequest, UnhandledFailure } from '../core/runner.js';
+import type { CallEventBus } from '../core/call-events.js';
+import type { RunningCall } from '../core/runner.js';
+import type { Flow } from '../rpc/rpc-server.js';
 import type { ManagerId } from './manager-answers.js';
 import { ManagerClient } from './manager-client.js';
 import { Overseer } from './overseer.js';
@@ -30,10 +33,10 @@ interface Parts {
 
 /** What the installation uses of the service. */
 export interface ServiceSide {
-  publish: PublishSurely;
+  publish: PublishConfirmed;
   /** Whether the service is on a preferred broker. */
   onPreferred: () => boolean;
-  running: () => readonly RunningRequest[];
+  running: () => readonly RunningCall[];
 }
 
 /**
@@ -71,9 +74,12 @@ export class Installation {
   /** To be called when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
 
-  readonly unhandled = (failure: UnhandledFailure): void => this.#events.unhandled(failure);
+  /** Reports unexpected failures to the Manager from now on. */
+  watch(events: CallEventBus): void {
+    this.#events.watch(events);
+  }
 
-  replies(flow: { pause: () => void; resume: () => void }): ReplyChannel[] {
+  channels(flow: Flow): ReplyChannel[] {
     return [new RecordReplyChannel({ ...this.#settings, ...this.#parts, ...flow, manager: this.manager })];
   }
 

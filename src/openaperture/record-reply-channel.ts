@@ -1,7 +1,8 @@
 import { stringifyExactly } from '../lib/exact-json.js';
 import { OutageLog } from '../lib/outage-log.js';
-import type { Envelope } from '../rpc/envelope.js';
-import type { EncodedAnswer, ReplyChannel } from '../rpc/reply-channel.js';
+import type { Reply } from '../core/call.js';
+import { type Envelope, replyEnvelope, withoutRequest } from '../rpc/envelope.js';
+import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
@@ -16,7 +17,7 @@ export interface RecordReplyChannelOptions {
   /** `MAX_RECORD_BYTES`: the largest answer that is saved, as JSON with its envelope. */
   maxRecordBytes: number;
   /** Called when answers begin to wait for the Manager: nothing more is to be taken on. */
-  pause: () => void;
+  pause: (reason: string) => void;
   /** Called when none waits any more. */
   resume: () => void;
   clock: Clock;
@@ -29,7 +30,10 @@ const STUCK_MS = 10 * 60_000;
 /** What is smaller than this was not refused for its size when it fails without a word. */
 const LARGE_BYTES = 64 * 1024;
 
-/** The Manager does not take an answer of this size. */
+/** What became of a reply; `dropped`: nobody waits for it any more. */
+type Saved = 'sent' | 'dropped';
+
+/** The Manager does not take a reply of this size. */
 class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
@@ -62,39 +66,45 @@ export class RecordReplyChannel implements ReplyChannel {
     });
   }
 
+  readonly needsPlainReply = true;
+
   reaches({ recordId }: Envelope): boolean {
     return recordId !== undefined;
   }
 
   async send(
-    { envelope }: EncodedAnswer,
-    { envelope: { recordId: id }, log }: { envelope: Envelope; log: Logger },
+    { plain }: Pick<OutgoingReply, 'plain'>,
+    { envelope, log }: Pick<Answerable, 'envelope' | 'log'>,
     signal: AbortSignal,
-  ): Promise<void> {
-    if (id === undefined) return;
+  ): Promise<SendOutcome> {
+    const { recordId: id } = envelope;
+    if (id === undefined || plain === undefined) return 'dropped';
     const sending: Sending = { id, log, saving: false, stuckSince: undefined };
-    const deliver = async (each: Record<string, unknown>) => this.#deliver(sending, each, signal);
+    const deliver = async (reply: Reply, request: Envelope) =>
+      this.#deliver(sending, replyEnvelope(request, reply), signal);
     try {
-      let refusal = await deliver(envelope);
-      // The request that it carries back may be what is too large, and what came of a change is not to be lost for it.
-      if (isTooLarge(refusal) && isMostlyRequest(envelope)) refusal = await deliver(withoutRequest(envelope));
-      if (refusal === undefined) return;
-      log.error('answer replaced: the Manager does not take it', { reason: refusal.message });
-      const replacement = refusedEnvelope(envelope, refusal);
-      let second = await deliver(replacement);
-      if (isTooLarge(second)) second = await deliver(withoutRequest(replacement));
-      if (second !== undefined)
-        log.error('answer dropped: the Manager does not take it', { reason: second.message });
+      let saved = await deliver(plain, envelope);
+      // The request that it carries back may be what is too large, and what came of a change must not be lost for it.
+      if (isTooLarge(saved) && isMostlyRequest(plain, envelope))
+        saved = await deliver(plain, withoutRequest(envelope));
+      if (!(saved instanceof Error)) return saved;
+      log.error('reply replaced: the Manager does not take it', { reason: saved.message });
+      const replacement = replacementFor(saved);
+      saved = await deliver(replacement, envelope);
+      if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
+      if (!(saved instanceof Error)) return saved === 'sent' ? replacement : 'dropped';
+      log.error('reply dropped: the Manager does not take it', { reason: saved.message });
+      return 'dropped';
     } finally {
       this.#goOn(sending);
     }
   }
 
   /**
-   * Tries until the Manager has the answer, or does not want it any more.
-   * @returns why the Manager will never take it
+   * Tries until the Manager has the reply, or does not want it any more.
+   * @returns an error when the Manager will never take it
    */
-  async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Error | undefined> {
+  async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Saved | Error> {
     let json: string;
     try {
       json = stringifyExactly(envelope);
@@ -108,8 +118,7 @@ export class RecordReplyChannel implements ReplyChannel {
     let refusedBefore = false;
     for (let failed = 1; ; failed++) {
       try {
-        await this.#save(sending, json, signal);
-        return undefined;
+        return await this.#save(sending, json, signal);
       } catch (error) {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
@@ -129,17 +138,21 @@ export class RecordReplyChannel implements ReplyChannel {
     }
   }
 
-  async #save(sending: Sending, json: string, signal: AbortSignal): Promise<void> {
+  async #save(sending: Sending, json: string, signal: AbortSignal): Promise<Saved> {
     const { manager } = this.#options;
     const { id, log } = sending;
     sending.saving = false;
     // Tried again here, where it is seen at once that the Manager is away.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
-    if (state === 'answered') return log.info('answer dropped: the record of its request has one already');
+    if (state === 'answered') {
+      log.info('reply dropped: the record of its request has one already');
+      return 'dropped';
+    }
     sending.saving = true;
-    const saved = state === 'open' && (await manager.saveRecord(id, json, once));
-    if (!saved) log.info('answer dropped: the record of its request is gone');
+    if (state === 'open' && (await manager.saveRecord(id, json, once))) return 'sent';
+    log.info('reply dropped: the record of its request is gone');
+    return 'dropped';
   }
 
   /** Keeps the service from taking on more, unless it is this answer alone that fails. @returns whether to give it up */
@@ -171,7 +184,7 @@ export class RecordReplyChannel implements ReplyChannel {
     this.#away.failed({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
-    if (this.#waiting.size === 1) this.#options.pause();
+    if (this.#waiting.size === 1) this.#options.pause('answers wait for the Manager');
   }
 
   #goOn(sending: Sending): void {
@@ -181,26 +194,18 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 }
 
-/** What the caller gets in place of an answer that the Manager will not keep. */
-function refusedEnvelope(envelope: object, refusal: Error): Record<string, unknown> {
-  return {
-    ...envelope,
-    status: 'error',
-    response_body: isTooLarge(refusal)
-      ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
-      : { errors: ['The Manager refuses to keep the answer'], code: 'internal' },
-  };
+/** What the caller gets in place of a reply that the Manager will not keep. */
+function replacementFor(refusal: Error): Reply {
+  const body = isTooLarge(refusal)
+    ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
+    : { errors: ['The Manager refuses to keep the answer'], code: 'internal' };
+  return { status: 'error', body };
 }
 
-/** The envelope without what its request may have made large. */
-function withoutRequest(envelope: object): Record<string, unknown> {
-  return { ...envelope, queue_name: '', request_body: {} };
-}
-
-/** Whether the answer is less than half of its envelope. */
-function isMostlyRequest(envelope: object): boolean {
-  const bytes = (each: object) => stringifyExactly(each).length;
-  return bytes(withoutRequest(envelope)) * 2 < bytes(envelope);
+/** Whether the reply is less than half of its envelope. */
+function isMostlyRequest(reply: Reply, request: Envelope): boolean {
+  const bytes = (each: Envelope) => stringifyExactly(replyEnvelope(each, reply)).length;
+  return bytes(withoutRequest(request)) * 2 < bytes(request);
 }
 
 /**
@@ -212,7 +217,7 @@ function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerErr
   return kind === 'unreachable' || status > 500;
 }
 
-function isTooLarge(refusal: Error | undefined): boolean {
+function isTooLarge(refusal: Saved | Error): boolean {
   return refusal instanceof TooLarge || (refusal instanceof ManagerError && refusal.status === 413);
 }
 

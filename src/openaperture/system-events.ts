@@ -1,6 +1,7 @@
 import { OutageLog } from '../lib/outage-log.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { CallEventBus } from '../core/call-events.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 
@@ -16,6 +17,7 @@ export interface SystemEventsOptions {
 }
 
 const MOST_UNDER_WAY = 10;
+const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
 /** What is under way when the service ends may take so long to arrive. */
 const LAST_MS = 2_000;
 
@@ -34,8 +36,16 @@ export class SystemEvents {
     });
   }
 
-  /** Tells of a request that ended in a way its action did not foresee. */
-  unhandled({ action, message }: { action: string; message: string }): void {
+  /** Reports the calls whose callers got an error that no action meant to give: `internal` or `timeout`. */
+  watch(events: CallEventBus): void {
+    events.on('answered', ({ call, reply }) => {
+      if (reply.status === 'completed' || !UNEXPECTED.has(reply.body.code)) return;
+      this.report({ action: String(call.action), message: reply.body.errors.join('; ') });
+    });
+  }
+
+  /** Reports a request that ended in a way its action did not foresee. */
+  report({ action, message }: { action: string; message: string }): void {
     const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
     if (this.#closed.signal.aborted) return;
     if (this.#underWay.size >= mostUnderWay) {

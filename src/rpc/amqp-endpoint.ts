@@ -1,182 +1,128 @@
-import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
+import type { BrokerConnection } from './broker-connection.js';
+import { ConnectionManager, type ConnectionManagerOptions } from './connection-manager.js';
 import { Consumer, type Delivery } from './consumer.js';
-import { type Destination, Publisher, type PublishOutcome, UnpublishableError } from './publisher.js';
-import { isDirectReply, type PublishSurely } from './reply-channel.js';
-import { type LiveConnection, Session, type SessionOptions } from './connection-manager.js';
-import { ensureQueues, type QueueOptions, requireExchange } from './queues.js';
+import { Publisher } from './publisher.js';
+import { ensureQueues, type QueueOptions } from './queues.js';
 
-export interface RequestServerOptions extends Omit<SessionOptions, 'onLive' | 'onRetire'>, QueueOptions {
-  log: Logger;
+export interface AmqpEndpointOptions {
+  /** How to reach a broker. */
+  connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>;
+  queue: string;
+  bindings?: QueueOptions['bindings'];
   /** How many messages may be held unacknowledged. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
-  /** The connection is gone, and what came by it will be delivered again. */
-  onLost: (live: LiveConnection) => void;
-  /** The service has moved to another broker: resolves when what came by this connection is dealt with. */
-  onRetire: (live: LiveConnection) => Promise<void>;
+  /** A connection was lost, and what came by it is delivered again. */
+  onLost?: () => void;
+  /** A better connection replaces this one: resolves when what came by it is done. */
+  onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
 
-/** Consumes requests on a session: queues, publisher and consumer are made anew on each connection. */
-export class RequestServer {
-  readonly #options: RequestServerOptions;
+/** Where the service is on the broker: its queues, its consumer and its publisher, made anew on each connection. */
+export class AmqpEndpoint {
+  readonly #options: AmqpEndpointOptions;
   readonly #log: Logger;
-  readonly #session: Session;
-  readonly #publishers = new WeakMap<LiveConnection, Publisher>();
-  readonly #consumers = new WeakMap<LiveConnection, Consumer>();
-  /** The connections for direct replies, beside each connection that needed one. */
-  readonly #siblings = new WeakMap<LiveConnection, Promise<Publisher>>();
-  #paused = false;
+  readonly #connections: ConnectionManager;
+  readonly #publisher: Publisher;
+  readonly #consumers = new WeakMap<BrokerConnection, Consumer>();
+  /** Why it is paused. */
+  #pausedBecause: string | undefined;
   #stopped = false;
 
-  constructor(options: RequestServerOptions) {
+  constructor(options: AmqpEndpointOptions) {
     this.#options = options;
-    this.#log = options.log;
-    this.#session = new Session({
-      ...options,
-      onLive: async (live) => this.#build(live),
-      onRetire: async (live) => {
-        await this.#consumeOn(live, false);
-        await options.onRetire(live);
+    this.#log = options.connection.log;
+    this.#connections = new ConnectionManager({
+      ...options.connection,
+      onConnected: async (connection) => this.#build(connection),
+      onReplaced: async (connection) => {
+        await this.#consumeOn(connection, false);
+        await options.onReplaced(connection);
       },
+    });
+    this.#publisher = new Publisher({
+      whenConnected: (signal) => this.#connections.whenConnected(signal),
+      clock: options.connection.clock,
     });
   }
 
   start(): void {
-    this.#session.start();
+    this.#connections.start();
+  }
+
+  get publish(): Publisher['publish'] {
+    return this.#publisher.publish;
   }
 
   /** Why no requests are taken right now; empty when they are. */
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
-    if (this.#paused) return ['answers wait for the Manager'];
-    const { live, lastError, blockedBecause } = this.#session;
-    if (live === undefined) return [`no connection to a broker: ${lastError}`];
+    if (this.#pausedBecause !== undefined) return [this.#pausedBecause];
+    const { current, lastError, blockedBecause } = this.#connections;
+    if (current === undefined) return [`no connection to a broker: ${lastError}`];
     return blockedBecause === undefined ? [] : [`the broker accepts no messages: ${blockedBecause}`];
   }
 
-  /** Whether the service is on the broker that is wanted, not on one that stands in for it. */
+  /** Whether the service is connected to a preferred broker. */
   get onPreferred(): boolean {
-    return this.#session.live?.preferred ?? true;
-  }
-
-  readonly publish: PublishSurely = async (to, content, options, { signal, by }) => {
-    for (;;) {
-      const live = by?.lost.aborted === false ? by : await this.#session.whenLive(signal);
-      try {
-        if (isDirectReply(to)) return await this.#publishDirectReply(live, to, content, options);
-        const publisher = this.#publishers.get(live);
-        if (to.exchange !== '') await requireExchange(live, to.exchange);
-        if (publisher !== undefined) return await publisher.publish(to, content, options);
-      } catch (error) {
-        if (!live.lost.aborted) throw error;
-      }
-    }
-  };
-
-  /**
-   * Publishes by a connection apart, for an invented name in this form costs the connection (RabbitMQ 3.10: 541
-   * INTERNAL_ERROR): first by one that all direct replies share, then by one of its own, so that nobody else's answer
-   * goes down with it twice.
-   * @throws UnpublishableError when the broker gives up both
-   */
-  async #publishDirectReply(
-    live: LiveConnection,
-    to: Destination,
-    content: Buffer,
-    options: Options.Publish,
-  ): Promise<PublishOutcome> {
-    try {
-      return await (await this.#directReplies(live)).publish(to, content, options);
-    } catch (error) {
-      if (error instanceof UnpublishableError || live.lost.aborted) throw error;
-    }
-    let own: LiveConnection | undefined;
-    try {
-      own = await live.sibling();
-      return await (await Publisher.open(own)).publish(to, content, options);
-    } catch (error) {
-      if (live.lost.aborted) throw error;
-      throw new UnpublishableError(`the broker does not take it: ${String(error)}`, { cause: error });
-    } finally {
-      void own?.close(this.#options.clock);
-    }
-  }
-
-  /** Publishes by the connection that all direct replies of a connection share; made when the first one needs it. */
-  #directReplies(live: LiveConnection): Promise<Publisher> {
-    const opened = this.#siblings.get(live);
-    if (opened !== undefined) return opened;
-    const opening = (async () => {
-      const sibling = await live.sibling();
-      const close = () => void sibling.close(this.#options.clock);
-      live.lost.addEventListener('abort', close);
-      sibling.lost.addEventListener('abort', () => {
-        live.lost.removeEventListener('abort', close);
-        this.#siblings.delete(live);
-      });
-      if (live.lost.aborted) close();
-      return Publisher.open(sibling);
-    })();
-    this.#siblings.set(live, opening);
-    opening.catch(() => this.#siblings.delete(live));
-    return opening;
+    return this.#connections.current?.preferred ?? true;
   }
 
   /** Takes no more messages. What has been taken can still be answered and acknowledged. */
   async stopConsuming(): Promise<void> {
     this.#stopped = true;
-    const { live } = this.#session;
-    if (live !== undefined) await this.#consumeOn(live);
+    const { current } = this.#connections;
+    if (current !== undefined) await this.#consumeOn(current);
   }
 
   /** Takes no more messages until `resume`. */
-  pause(): void {
-    this.#paused = true;
-    this.#change();
+  pause(reason: string): void {
+    this.#pausedBecause = reason;
+    this.#apply();
   }
 
   resume(): void {
-    this.#paused = false;
-    this.#change();
-  }
-
-  #change(): void {
-    const { live } = this.#session;
-    if (live !== undefined) void this.#consumeOn(live);
+    this.#pausedBecause = undefined;
+    this.#apply();
   }
 
   async close(): Promise<void> {
     this.#stopped = true;
-    await this.#session.close();
+    await this.#connections.close();
   }
 
-  async #build(live: LiveConnection): Promise<void> {
-    const { queue, prefetch, onDelivery, onLost } = this.#options;
-    live.lost.addEventListener('abort', () => onLost(live));
-    await ensureQueues(live, this.#options);
-    this.#publishers.set(live, await Publisher.open(live));
-    this.#consumers.set(live, await Consumer.open(live, { queue, prefetch, onDelivery }));
-    // Told to stop, to pause or to resume while the broker was asked: nobody else knows of this connection yet.
+  #apply(): void {
+    const { current } = this.#connections;
+    if (current !== undefined) void this.#consumeOn(current);
+  }
+
+  async #build(connection: BrokerConnection): Promise<void> {
+    const { queue, bindings, prefetch, onDelivery, onLost } = this.#options;
+    if (onLost !== undefined) connection.lost.addEventListener('abort', () => onLost());
+    await ensureQueues(connection, { queue, bindings, log: this.#log });
+    await this.#publisher.open(connection);
+    this.#consumers.set(connection, await Consumer.open(connection, { queue, prefetch, onDelivery }));
+    // Stopped, paused or resumed while the broker was asked: nobody else knows of this connection yet.
     let wanted: boolean;
     do {
       wanted = this.#wanted;
-      await this.#consumeOn(live, wanted);
-    } while (!live.lost.aborted && wanted !== this.#wanted);
+      await this.#consumeOn(connection, wanted);
+    } while (!connection.lost.aborted && wanted !== this.#wanted);
   }
 
   get #wanted(): boolean {
-    return !this.#stopped && !this.#paused;
+    return !this.#stopped && this.#pausedBecause === undefined;
   }
 
   /** Takes messages by this connection, or none, as it is wanted now. */
-  async #consumeOn(live: LiveConnection, wanted = this.#wanted): Promise<void> {
+  async #consumeOn(connection: BrokerConnection, wanted = this.#wanted): Promise<void> {
     try {
-      const taking = await this.#consumers.get(live)?.take(wanted);
+      const taking = await this.#consumers.get(connection)?.take(wanted);
       if (taking) this.#log.info('taking requests', { queue: this.#options.queue });
     } catch (error) {
-      // Cannot be undone half: what fails here costs the connection, and all is built anew.
-      live.lose(error);
+      // Half of it cannot be undone: what fails here costs the connection, and all is built anew.
+      connection.lose(error);
     }
   }
 }

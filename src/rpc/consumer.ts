@@ -1,17 +1,17 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './amqp.js';
-import type { LiveConnection } from './connection-manager.js';
+import type { BrokerConnection } from './broker-connection.js';
 
 /** A message as it was delivered, tied to the channel it came on. */
 export class Delivery {
   readonly #message: ConsumeMessage;
   readonly #channel: Channel;
-  readonly live: LiveConnection;
+  readonly connection: BrokerConnection;
 
-  constructor(message: ConsumeMessage, channel: Channel, live: LiveConnection) {
+  constructor(message: ConsumeMessage, channel: Channel, connection: BrokerConnection) {
     this.#message = message;
     this.#channel = channel;
-    this.live = live;
+    this.connection = connection;
   }
 
   get content(): Buffer {
@@ -22,7 +22,7 @@ export class Delivery {
     return this.#message.properties;
   }
 
-  /** False: it has headers that nobody can read. */
+  /** False: its headers cannot be read. */
   get isReadable(): boolean {
     return (
       this.#message.properties.headers === undefined || !(UNREADABLE in this.#message.properties.headers)
@@ -36,15 +36,15 @@ export class Delivery {
   }
 
   /**
-   * Tells the broker that the message is dealt with. After the loss of its channel that is not possible any more (on
-   * another channel the same tag is another message): nothing is sent, and the broker will deliver it again.
+   * Tells the broker that it can forget the message. After the loss of the connection nothing is sent: the broker delivers
+   * the message again, and on another channel the same tag is another message.
    */
   acknowledge(): void {
-    if (this.live.lost.aborted) return;
+    if (this.connection.lost.aborted) return;
     try {
       this.#channel.ack(this.#message);
     } catch (error) {
-      this.live.lose(error);
+      this.connection.lose(error);
     }
   }
 }
@@ -56,32 +56,32 @@ export interface ConsumerOptions {
   onDelivery: (delivery: Delivery) => void;
 }
 
-/** Takes messages off a queue, when it is told to; lives as long as its connection. */
+/** Takes messages off a queue while `take(true)` holds; lives as long as its connection. */
 export class Consumer {
   readonly #channel: Channel;
-  readonly #live: LiveConnection;
+  readonly #connection: BrokerConnection;
   readonly #options: ConsumerOptions;
   #wanted = false;
   /** While it takes messages. */
   #tag: string | undefined;
   #changes: Promise<void> = Promise.resolve();
 
-  static async open(live: LiveConnection, options: ConsumerOptions): Promise<Consumer> {
-    const channel = await live.channel();
+  static async open(connection: BrokerConnection, options: ConsumerOptions): Promise<Consumer> {
+    const channel = await connection.channel();
     await channel.prefetch(options.prefetch);
-    return new Consumer(channel, live, options);
+    return new Consumer(channel, connection, options);
   }
 
-  private constructor(channel: Channel, live: LiveConnection, options: ConsumerOptions) {
+  private constructor(channel: Channel, connection: BrokerConnection, options: ConsumerOptions) {
     this.#channel = channel;
-    this.#live = live;
+    this.#connection = connection;
     this.#options = options;
   }
 
   /**
-   * Takes messages from now on, or no more of them; what has been delivered can still be acknowledged. Of several wishes
+   * Takes messages from now on, or no more of them; what has been delivered can still be acknowledged. Of several calls
    * that come while the broker is asked, the last one counts.
-   * @returns whether it takes messages, when the broker has said so
+   * @returns whether it takes messages, when the broker has answered
    */
   async take(wanted: boolean): Promise<boolean> {
     this.#wanted = wanted;
@@ -102,10 +102,10 @@ export class Consumer {
     }
     const { queue, onDelivery } = this.#options;
     const { consumerTag } = await this.#channel.consume(queue, (message) => {
-      // The broker says so when the queue was deleted; with everything rebuilt it is declared anew.
-      if (message === null) return this.#live.lose(new Error(`the queue ${queue} was deleted`));
+      // The queue was deleted; when everything is rebuilt it is declared anew.
+      if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
       // What the channel still brings after its loss will be delivered again.
-      if (!this.#live.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#live));
+      if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#connection));
     });
     this.#tag = consumerTag;
   }

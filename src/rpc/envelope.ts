@@ -1,5 +1,5 @@
 import { exactInteger } from '../lib/exact-json.js';
-import type { Answer } from '../core/runner.js';
+import type { FieldProblem, Reply } from '../core/call.js';
 
 /** Names a request's record in the Manager; bigint beyond what a number holds exactly. */
 export type RecordId = number | bigint;
@@ -11,13 +11,13 @@ export interface Envelope {
   id: unknown;
   /** The record that `id` names. */
   recordId: RecordId | undefined;
-  /** As sent; goes back to the caller in the answer. */
+  /** As sent; goes back to the caller in the reply. */
   requestBody: Record<string, unknown>;
   action: unknown;
   etcdToken: unknown;
   parameters: unknown;
-  /** Keys of `request_body` that no request has; a typing mistake in one must not change what is done. */
-  unknownKeys: string[];
+  /** What is wrong with `request_body`: a key that no request has. A typing mistake in one must not change what is done. */
+  problem: FieldProblem | undefined;
 }
 
 const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
@@ -31,10 +31,10 @@ const LARGEST_ID = 2n ** 63n - 1n;
 /** What is known of a message that cannot be read. */
 export const NO_ENVELOPE: Envelope = envelopeOf({}, undefined);
 
-/** A message that is no request at all; the message says why. */
-export class NotARequest extends Error {
-  override readonly name = 'NotARequest';
-  /** What could be read of it, for an answer to its sender. */
+/** A message that cannot be read as a request; the error's message says why. */
+export class InvalidMessage extends Error {
+  override readonly name = 'InvalidMessage';
+  /** What could be read of it, for the reply to its sender. */
   readonly envelope: Envelope;
 
   constructor(message: string, envelope: Envelope = NO_ENVELOPE) {
@@ -46,19 +46,22 @@ export class NotARequest extends Error {
 /**
  * Reads the envelope that OpenAperture's RpcRequest puts around a request: `{queue_name, id, status, request_body,
  * response_body}`, where absent and null mean the same.
- * @throws NotARequest
+ * @throws InvalidMessage
  */
 export function readEnvelope(message: unknown): Envelope {
-  if (!isMap(message)) throw new NotARequest('the message is not a map');
+  if (!isMap(message)) throw new InvalidMessage('the message is not a map');
   const id = message.id ?? null;
   const recordId = recordIdOf(id);
   const envelope = envelopeOf(message, recordId);
-  // What is an answer itself must not be written into a record.
+  // A reply that comes here must not be written into a record.
   if (!OPEN_STATUS.has(message.status))
-    throw new NotARequest('its status says that it is not a request', { ...envelope, recordId: undefined });
-  if (!isMap(message.request_body)) throw new NotARequest('the message has no request_body', envelope);
+    throw new InvalidMessage('its status says that it is not a request', {
+      ...envelope,
+      recordId: undefined,
+    });
+  if (!isMap(message.request_body)) throw new InvalidMessage('the message has no request_body', envelope);
   if (id !== null && recordId === undefined)
-    throw new NotARequest(
+    throw new InvalidMessage(
       `its id is not the id of a record: a whole number from 0 to ${LARGEST_ID}`,
       envelope,
     );
@@ -75,24 +78,32 @@ function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undef
     action: requestBody.action,
     etcdToken: requestBody.etcd_token,
     parameters: requestBody.action_parameters,
-    unknownKeys: Object.keys(requestBody).filter((key) => !KNOWN_KEYS.has(key) && requestBody[key] !== null),
+    problem: problemOf(requestBody),
   };
 }
 
-/** The envelope that carries the answer back. */
-export function answerEnvelope(envelope: Envelope, answer: Answer): Record<string, unknown> {
+/** The envelope that carries a reply to the caller. */
+export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, unknown> {
   return {
     queue_name: envelope.queueName ?? '',
     id: envelope.id,
-    status: answer.status,
+    status: reply.status,
     request_body: envelope.requestBody,
-    response_body: answer.body ?? null,
+    response_body: reply.body ?? null,
   };
 }
 
 /** The envelope without what the caller may have made large. */
 export function withoutRequest({ id, recordId }: Envelope): Envelope {
   return { ...NO_ENVELOPE, id: recordId === undefined ? null : id, recordId };
+}
+
+function problemOf(requestBody: Record<string, unknown>): FieldProblem | undefined {
+  const unknown = Object.keys(requestBody).find((key) => !KNOWN_KEYS.has(key) && requestBody[key] !== null);
+  if (unknown === undefined) return undefined;
+  const field = `request_body.${unknown.slice(0, 100)}`;
+  const message = `${field} is not part of a request: it has action, etcd_token and action_parameters`;
+  return { field, message };
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {

@@ -1,92 +1,55 @@
-import { randomUUID } from 'node:crypto';
-import type { ConfirmChannel, Options } from 'amqplib';
-import type { LiveConnection } from './connection-manager.js';
-
-/** Where a message goes. */
-export interface Destination {
-  /** `''` is the default exchange, which routes to the queue that the routing key names. */
-  exchange: string;
-  routingKey: string;
-}
+import type { Options } from 'amqplib';
+import type { Clock } from '../lib/clock.js';
+import type { BrokerConnection } from './broker-connection.js';
+import { ConfirmChannel, type Destination, type PublishOutcome } from './confirm-channel.js';
+import { DirectReplies, isDirectReply } from './direct-replies.js';
+import { requireExchange } from './queues.js';
 
 /**
- * What became of a message. `unroutable`: there is no queue for it. `refused`: the queue does not take it, being full
- * (RabbitMQ, "Queue Length Limit", `reject-publish`).
+ * Publishes a message until a broker has confirmed it: by the connection that is given while it lives (what came by it
+ * may be on another broker than the service is on by now), else by the current one, again after each that is lost.
+ * Rejects with `UnpublishableError` when AMQP cannot carry the message, or with the signal's reason.
  */
-export type PublishOutcome = 'routed' | 'unroutable' | 'refused';
+export type PublishConfirmed = (
+  to: Destination,
+  content: Buffer,
+  options: Options.Publish,
+  within: { signal: AbortSignal; by?: BrokerConnection },
+) => Promise<PublishOutcome>;
 
-/** Publishes on a confirm channel of its own; lives as long as its connection. */
+export interface PublisherOptions {
+  /** The next connection that is ready; rejects when the signal is aborted first. */
+  whenConnected: (signal: AbortSignal) => Promise<BrokerConnection>;
+  clock: Clock;
+}
+
+/** Publishes for the service, over all its connections. */
 export class Publisher {
-  readonly #channel: ConfirmChannel;
-  readonly #live: LiveConnection;
-  /** Messages under way; on the connection's loss each fails. */
-  readonly #pending = new Set<(error: unknown) => void>();
-  readonly #returned = new Set<string>();
-  readonly #prefix = randomUUID();
-  #sent = 0;
+  readonly #options: PublisherOptions;
+  readonly #channels = new WeakMap<BrokerConnection, ConfirmChannel>();
+  readonly #directReplies: DirectReplies;
 
-  static async open(live: LiveConnection): Promise<Publisher> {
-    return new Publisher(live, await live.confirmChannel());
+  constructor(options: PublisherOptions) {
+    this.#options = options;
+    this.#directReplies = new DirectReplies(options.clock);
   }
 
-  private constructor(live: LiveConnection, channel: ConfirmChannel) {
-    this.#live = live;
-    this.#channel = channel;
-    // A message that comes back does so before it is confirmed (RabbitMQ, "Publisher confirms").
-    channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
-    live.lost.addEventListener('abort', () => {
-      for (const fail of this.#pending) fail(live.lost.reason);
-      this.#pending.clear();
-    });
+  /** Prepares a new connection for publishing. */
+  async open(connection: BrokerConnection): Promise<void> {
+    this.#channels.set(connection, await ConfirmChannel.open(connection));
   }
 
-  /**
-   * Resolves when the broker has taken responsibility for the message, or has said that it does not.
-   * Rejects with `UnpublishableError` when AMQP cannot carry the message; with anything else, the connection was lost
-   * and the message may or may not have arrived.
-   */
-  publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
-    return new Promise((resolve, reject) => {
-      if (this.#live.lost.aborted) return reject(this.#live.lost.reason);
-      // The broker returns no delivery tag, so what comes back is told by its message id.
-      const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
-      const fail = (error: unknown) => {
-        this.#pending.delete(fail);
-        this.#returned.delete(messageId);
-        reject(error);
-      };
-      const confirmed = (error: unknown) => {
-        if (error && !isNack(error)) {
-          // The channel closes: the connection is being left, whoever closes it.
-          this.#live.lose(error);
-          return fail(error);
-        }
-        this.#pending.delete(fail);
-        const returned = this.#returned.delete(messageId);
-        resolve(error ? 'refused' : returned ? 'unroutable' : 'routed');
-      };
-      this.#pending.add(fail);
+  readonly publish: PublishConfirmed = async (to, content, options, { signal, by }) => {
+    for (;;) {
+      const connection = by?.lost.aborted === false ? by : await this.#options.whenConnected(signal);
       try {
-        this.#channel.publish(
-          to.exchange,
-          to.routingKey,
-          content,
-          { ...options, messageId, mandatory: true },
-          confirmed,
-        );
+        if (isDirectReply(to)) return await this.#directReplies.publish(connection, to, content, options);
+        if (to.exchange !== '') await requireExchange(connection, to.exchange);
+        const channel = this.#channels.get(connection);
+        if (channel !== undefined) return await channel.publish(to, content, options);
       } catch (error) {
-        fail(this.#live.lost.aborted ? error : new UnpublishableError(String(error), { cause: error }));
+        if (!connection.lost.aborted) throw error;
       }
-    });
-  }
-}
-
-/** amqplib calls back with an error also when the channel closes with the message under way; only the text tells. */
-function isNack(error: unknown): boolean {
-  return error instanceof Error && error.message === 'message nacked';
-}
-
-/** AMQP cannot carry this message: a name is too long, or a header has no encoding. */
-export class UnpublishableError extends Error {
-  override readonly name = 'UnpublishableError';
+    }
+  };
 }

@@ -1,7 +1,7 @@
 import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
-import type { Destination } from './publisher.js';
-import type { LiveConnection } from './connection-manager.js';
+import type { Destination } from './confirm-channel.js';
+import type { BrokerConnection } from './broker-connection.js';
 
 /** The queue that takes what is no request. */
 export function errorQueueOf(queue: string): string {
@@ -11,7 +11,7 @@ export function errorQueueOf(queue: string): string {
 export interface QueueOptions {
   queue: string;
   /** Where a queue that had to be made is bound, so that callers who know no queues reach it; nowhere by default. */
-  bindings?: (queue: string, on: LiveConnection) => Promise<readonly Destination[]>;
+  bindings?: (queue: string, on: BrokerConnection) => Promise<readonly Destination[]>;
   log: Logger;
 }
 
@@ -20,19 +20,19 @@ export interface QueueOptions {
  * declaring it with other arguments would be refused by the broker (406), and the operator who made it had a reason.
  */
 export async function ensureQueues(
-  live: LiveConnection,
+  connection: BrokerConnection,
   { queue, bindings = async () => [], log }: QueueOptions,
 ): Promise<void> {
   const errors = errorQueueOf(queue);
-  if (!(await hasQueue(live, errors))) await makeQueue(live, errors, { durable: true });
-  if (await hasQueue(live, queue)) return;
+  if (!(await hasQueue(connection, errors))) await makeQueue(connection, errors, { durable: true });
+  if (await hasQueue(connection, queue)) return;
   // Asked for first: a queue that is there, but not bound, would be left so.
-  const wanted = await bindings(queue, live);
-  await makeQueue(live, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
+  const wanted = await bindings(queue, connection);
+  await makeQueue(connection, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
   for (const { exchange, routingKey } of wanted) {
     try {
-      await requireExchange(live, exchange);
-      await live.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
+      await requireExchange(connection, exchange);
+      await connection.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
     } catch (error) {
       if (!(error instanceof MissingExchange)) throw error;
       log.warn(
@@ -46,8 +46,8 @@ export async function ensureQueues(
   }
 }
 
-async function hasQueue(live: LiveConnection, queue: string): Promise<boolean> {
-  return live
+async function hasQueue(connection: BrokerConnection, queue: string): Promise<boolean> {
+  return connection
     .probe(async (channel) => channel.checkQueue(queue))
     .then(
       () => true,
@@ -58,8 +58,12 @@ async function hasQueue(live: LiveConnection, queue: string): Promise<boolean> {
     );
 }
 
-async function makeQueue(live: LiveConnection, queue: string, options: Options.AssertQueue): Promise<void> {
-  await live.probe(async (channel) => channel.assertQueue(queue, options));
+async function makeQueue(
+  connection: BrokerConnection,
+  queue: string,
+  options: Options.AssertQueue,
+): Promise<void> {
+  await connection.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
 /** The broker that one is connected to has no such exchange. */
@@ -75,8 +79,8 @@ export class MissingExchange extends Error {
  * Makes sure that an exchange is there: publishing to one that is not would close the channel, and so cost the connection.
  * @throws MissingExchange
  */
-export async function requireExchange(live: LiveConnection, exchange: string): Promise<void> {
-  await live
+export async function requireExchange(connection: BrokerConnection, exchange: string): Promise<void> {
+  await connection
     .probe(async (channel) => channel.checkExchange(exchange))
     .catch((error: unknown) => {
       throw isNotFound(error) ? new MissingExchange(exchange) : error;

@@ -1,35 +1,35 @@
 import type { Clock } from '../lib/clock.js';
 
 /** What this process knows of a request that was delivered again. */
-export type Known<A> =
-  | { state: 'finished'; answer: A }
-  /** It still runs here; `answer` is undefined when it turned out not to have begun. */
-  | { state: 'running'; answer: Promise<A | undefined> }
-  | { state: 'never-begun' }
+export type Known<R> =
+  | { state: 'settled'; reply: R }
+  /** It still runs here; `reply` is undefined when it turns out to be released. */
+  | { state: 'running'; reply: Promise<R | undefined> }
+  | { state: 'released' }
   | { state: 'unknown' };
 
-interface Settled<A> {
-  /** Undefined: it never began. */
-  answer: A | undefined;
+interface Entry<R> {
+  /** Undefined: released. */
+  reply: R | undefined;
   at: number;
 }
 
 /**
- * Remembers requests by key, so that one that RabbitMQ delivers again after a lost connection is answered with what
- * was found, not done twice. Bounded in bytes, in entries and in time; a process that is gone has forgotten all.
+ * Remembers requests by key, so that one that RabbitMQ delivers again after a lost connection gets the reply that was
+ * found, and is not run twice. Bounded in bytes, in entries and in time; a new process remembers nothing.
  *
- * What has settled is kept in two generations. When the younger one has half of what may be kept it becomes the older
- * one, and what that held goes all at once: taking the oldest out of one map each time would cost a walk over the
- * places of those that went before.
+ * Settled requests are kept in two generations. When the younger one has half of what may be kept it becomes the older
+ * one, and the older one is dropped as a whole: to evict the oldest entry of one map each time would cost a walk over the
+ * places of those that were evicted before.
  */
-export class AnswerLedger<A> {
+export class RedeliveryMemory<R> {
   readonly #clock: Clock;
   readonly #maxBytes: number;
   readonly #maxEntries: number;
   readonly #keepMs: number;
-  readonly #running = new Map<string, Promise<A | undefined>>();
-  #younger = new Map<string, Settled<A>>();
-  #older = new Map<string, Settled<A>>();
+  readonly #running = new Map<string, Promise<R | undefined>>();
+  #younger = new Map<string, Entry<R>>();
+  #older = new Map<string, Entry<R>>();
   #youngerBytes = 0;
 
   constructor(clock: Clock, options: { maxBytes?: number; maxEntries?: number; keepMs?: number } = {}) {
@@ -40,40 +40,37 @@ export class AnswerLedger<A> {
   }
 
   /** What is known of a request that was delivered again. */
-  recall(key: string): Known<A> {
+  recall(key: string): Known<R> {
     const running = this.#running.get(key);
-    if (running !== undefined) return { state: 'running', answer: running };
-    const settled = this.#younger.get(key) ?? this.#older.get(key);
-    if (settled === undefined || settled.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    return settled.answer === undefined
-      ? { state: 'never-begun' }
-      : { state: 'finished', answer: settled.answer };
+    if (running !== undefined) return { state: 'running', reply: running };
+    const entry = this.#younger.get(key) ?? this.#older.get(key);
+    if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
+    return entry.reply === undefined ? { state: 'released' } : { state: 'settled', reply: entry.reply };
   }
 
   /**
-   * Notes that a request has been taken up.
-   * @param outcome what comes of it; undefined when it never began. Must not reject.
-   * @param bytes the size of an answer
+   * Remembers a request from now on; what was known of it before is forgotten.
+   * @param settling its reply; undefined when it is released. Must not reject.
+   * @param bytes the size of a reply
    */
-  track(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): void {
-    // What was known of it before is over with this.
+  track(key: string, settling: Promise<R | undefined>, bytes: (reply: R) => number): void {
     this.#younger.delete(key);
     this.#older.delete(key);
-    this.#running.set(key, outcome);
-    void this.#settle(key, outcome, bytes);
+    this.#running.set(key, settling);
+    void this.#settle(key, settling, bytes);
   }
 
-  async #settle(key: string, outcome: Promise<A | undefined>, bytes: (answer: A) => number): Promise<void> {
-    const answer = await outcome;
-    if (this.#running.get(key) === outcome) this.#running.delete(key);
-    const size = answer === undefined ? 0 : bytes(answer);
+  async #settle(key: string, settling: Promise<R | undefined>, bytes: (reply: R) => number): Promise<void> {
+    const reply = await settling;
+    if (this.#running.get(key) === settling) this.#running.delete(key);
+    const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#older = this.#younger;
       this.#younger = new Map();
       this.#youngerBytes = 0;
     }
-    this.#younger.set(key, { answer, at: this.#clock.now() });
+    this.#younger.set(key, { reply, at: this.#clock.now() });
     this.#youngerBytes += size;
   }
 }

@@ -1,6 +1,6 @@
 import { FakeAmqplib, type FakeAmqplibConnection } from '@onify/fake-amqplib';
 import type { ConfirmChannel } from 'amqplib';
-import type { Connect } from '../rpc/connection-manager.js';
+import type { Connect } from '../rpc/open-connection.js';
 
 const URL_OF_BROKER = 'amqp://embedded.invalid/';
 

@@ -16,7 +16,8 @@ import {
 } from 'yup';
 import { ActionError } from '../../src/api/action-error.js';
 import { stringMap, unitName } from '../../src/plugin.js';
-import { closed, excessOf, type FieldProblem, parameterCheck } from '../../src/core/parameters.js';
+import { closed, excessOf, parameterCheck } from '../../src/core/parameters.js';
+import type { FieldProblem } from '../../src/core/call.js';
 import { objectSchemaOf, type Shape, shapeAndValue } from './any-schema.js';
 
 function checkOf(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {

@@ -1,61 +1,69 @@
 import test from 'ava';
-import { type Action, ActionError } from '../../src/plugin.js';
+import { ANONYMOUS } from '../../src/api/caller.js';
+import { type Call, Cancelled, ConnectionLost, type Settled, Shutdown } from '../../src/core/call.js';
+import { CallEventBus } from '../../src/core/call-events.js';
 import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
-import { Dispatcher, type Outcome, type Request } from '../../src/core/runner.js';
+import type { Middleware } from '../../src/core/middleware.js';
+import { Runner } from '../../src/core/runner.js';
+import { type Action, ActionError } from '../../src/plugin.js';
 import { doing, held } from '../support/actions.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 
-function dispatcherOf(
-  actions: readonly Action[],
-  options: { prefetch?: number; concurrency?: number; clusterConcurrency?: number } = {},
-) {
+interface Options {
+  prefetch?: number;
+  concurrency?: number;
+  clusterConcurrency?: number;
+  middlewares?: readonly Middleware[];
+}
+
+function runnerOf(actions: readonly Action[], options: Options = {}) {
   const clock = new ManualClock();
   const logs = logLines();
+  const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
   const catalogue = new Catalogue(actions.map((each) => prepareAction(each, () => undefined)));
-  const unhandled: unknown[] = [];
-  const dispatcher = new Dispatcher({
+  const events = new CallEventBus();
+  const runner = new Runner({
     catalogue,
+    events,
+    names: { action: 'action', target: 'target', parameters: 'parameters', timeout: 'timeout' },
     clock,
-    logFor: (fields) => logs.log.with(fields),
+    logFor,
     prefetch: 200,
     concurrency: 50,
     clusterConcurrency: 20,
-    onUnhandled: (failure) => unhandled.push(failure),
     ...options,
   });
-  return { dispatcher, clock, logs, unhandled };
+  return { runner, clock, logs, events };
 }
 
-const origin = {};
-
-function request(changes: Partial<Request> = {}): Request {
+function call(changes: Partial<Call> = {}): Call {
   return {
     id: 'r1',
     action: 'act',
-    etcdToken: 'token',
+    target: 'token',
     parameters: undefined,
-    unknownKeys: [],
     timeoutMs: undefined,
-    answerable: true,
-    mayHaveBegun: false,
-    origin,
-    finish: (answer) => answer,
+    caller: ANONYMOUS,
+    context: {},
+    delivery: 'first',
+    wantsReply: true,
+    wantsParts: false,
+    signal: new AbortController().signal,
     ...changes,
   };
 }
 
-function codeOf(outcome: Outcome): string {
-  if (outcome.kind !== 'answered') return outcome.kind;
-  return outcome.answer.status === 'completed' ? 'completed' : outcome.answer.body.code;
+function codeOf(settled: Settled): string {
+  return settled.status === 'error' ? settled.body.code : settled.status;
 }
 
 test('one cluster that is full delays only itself', async (t) => {
   const { action, begun, letGo } = held();
   const quick = doing(async () => ({}), { name: 'quick' });
-  const { dispatcher } = dispatcherOf([action, quick], { clusterConcurrency: 2 });
-  const busy = Array.from({ length: 5 }, () => dispatcher.dispatch(request({ etcdToken: 'busy' })));
-  t.is(codeOf(await dispatcher.dispatch(request({ action: 'quick', etcdToken: 'other' }))), 'completed');
+  const { runner } = runnerOf([action, quick], { clusterConcurrency: 2 });
+  const busy = Array.from({ length: 5 }, () => runner.run(call({ target: 'busy' })));
+  t.is(codeOf(await runner.run(call({ action: 'quick', target: 'other' }))), 'completed');
   t.is(begun(), 2);
   for (let n = 0; n < 5; n++) {
     letGo();
@@ -66,19 +74,19 @@ test('one cluster that is full delays only itself', async (t) => {
 
 test('when one cluster fills three quarters of what is held, more for it is refused at once', async (t) => {
   const { action, letGo } = held();
-  const { dispatcher } = dispatcherOf([action], { prefetch: 8, concurrency: 50, clusterConcurrency: 50 });
-  const taken = Array.from({ length: 6 }, () => dispatcher.dispatch(request({ etcdToken: 'busy' })));
-  t.is(codeOf(await dispatcher.dispatch(request({ etcdToken: 'busy' }))), 'cluster_busy');
-  taken.push(dispatcher.dispatch(request({ etcdToken: 'other' })));
+  const { runner } = runnerOf([action], { prefetch: 8, concurrency: 50, clusterConcurrency: 50 });
+  const taken = Array.from({ length: 6 }, () => runner.run(call({ target: 'busy' })));
+  t.is(codeOf(await runner.run(call({ target: 'busy' }))), 'cluster_busy');
+  taken.push(runner.run(call({ target: 'other' })));
   letGo();
   t.deepEqual((await Promise.all(taken)).map(codeOf), Array(7).fill('completed'));
 });
 
 test('a deadline counts from arrival, the time of waiting included', async (t) => {
   const { action, begun } = held();
-  const { dispatcher, clock } = dispatcherOf([action], { concurrency: 1 });
-  const running = dispatcher.dispatch(request({ timeoutMs: 1_000 }));
-  const waiting = dispatcher.dispatch(request({ timeoutMs: 500 }));
+  const { runner, clock } = runnerOf([action], { concurrency: 1 });
+  const running = runner.run(call({ timeoutMs: 1_000 }));
+  const waiting = runner.run(call({ timeoutMs: 500 }));
   clock.advance(500);
   t.is(codeOf(await waiting), 'timeout');
   clock.advance(500);
@@ -90,9 +98,9 @@ test('a deadline counts from arrival, the time of waiting included', async (t) =
 test("a deadline is at most the action's own, and at most five minutes", async (t) => {
   const short = held({ name: 'short', timeoutMs: 2_000 });
   const long = held({ name: 'long' });
-  const { dispatcher, clock } = dispatcherOf([short.action, long.action]);
-  const first = dispatcher.dispatch(request({ action: 'short', timeoutMs: 60_000 }));
-  const second = dispatcher.dispatch(request({ action: 'long', timeoutMs: 3_600_000 }));
+  const { runner, clock } = runnerOf([short.action, long.action]);
+  const first = runner.run(call({ action: 'short', timeoutMs: 60_000 }));
+  const second = runner.run(call({ action: 'long', timeoutMs: 3_600_000 }));
   clock.advance(2_000);
   t.is(codeOf(await first), 'timeout');
   clock.advance(298_000);
@@ -101,8 +109,8 @@ test("a deadline is at most the action's own, and at most five minutes", async (
 
 test('a read that does not stop when told so is answered all the same', async (t) => {
   const deaf = doing(() => new Promise(() => {}));
-  const { dispatcher, clock } = dispatcherOf([deaf]);
-  const outcome = dispatcher.dispatch(request({ timeoutMs: 100 }));
+  const { runner, clock } = runnerOf([deaf]);
+  const outcome = runner.run(call({ timeoutMs: 100 }));
   clock.advance(100);
   t.is(codeOf(await outcome), 'timeout');
 });
@@ -110,8 +118,8 @@ test('a read that does not stop when told so is answered all the same', async (t
 test('a change past its deadline is asked what became of it before it is answered', async (t) => {
   let finish: (result: object) => void = () => {};
   const change = doing(() => new Promise((resolve) => (finish = resolve)), { effect: 'change' });
-  const { dispatcher, clock } = dispatcherOf([change]);
-  const outcome = dispatcher.dispatch(request({ timeoutMs: 100 }));
+  const { runner, clock } = runnerOf([change]);
+  const outcome = runner.run(call({ timeoutMs: 100 }));
   clock.advance(10_000);
   finish({ restarted: true });
   t.is(codeOf(await outcome), 'completed');
@@ -120,12 +128,11 @@ test('a change past its deadline is asked what became of it before it is answere
 
 test('a change that never says what became of it has an unknown outcome', async (t) => {
   const change = doing(() => new Promise(() => {}), { effect: 'change' });
-  const { dispatcher, clock, logs } = dispatcherOf([change]);
-  const outcome = dispatcher.dispatch(request({ timeoutMs: 100 }));
+  const { runner, clock } = runnerOf([change]);
+  const outcome = runner.run(call({ timeoutMs: 100 }));
   clock.advance(100);
   clock.advance(30_000);
   t.is(codeOf(await outcome), 'outcome_unknown');
-  t.is(logs.find(/did not stop/).length, 1);
 });
 
 test('a cluster that cannot be reached three times in a row fails fast for a few seconds', async (t) => {
@@ -136,17 +143,17 @@ test('a cluster that cannot be reached three times in a row fails fast for a few
     if (away) throw new ActionError('cluster_unreachable', 'away');
     return {};
   });
-  const { dispatcher, clock } = dispatcherOf([action]);
-  for (let n = 0; n < 5; n++) t.is(codeOf(await dispatcher.dispatch(request())), 'cluster_unreachable');
+  const { runner, clock } = runnerOf([action]);
+  for (let n = 0; n < 5; n++) t.is(codeOf(await runner.run(call())), 'cluster_unreachable');
   t.is(tried, 3);
-  await dispatcher.dispatch(request({ etcdToken: 'other' }));
+  await runner.run(call({ target: 'other' }));
   t.is(tried, 4);
   clock.advance(5_000);
   away = false;
-  t.is(codeOf(await dispatcher.dispatch(request())), 'completed');
+  t.is(codeOf(await runner.run(call())), 'completed');
   away = true;
-  await dispatcher.dispatch(request());
-  t.is(codeOf(await dispatcher.dispatch(request())), 'cluster_unreachable');
+  await runner.run(call());
+  t.is(codeOf(await runner.run(call())), 'cluster_unreachable');
   t.is(tried, 7);
 });
 
@@ -155,25 +162,26 @@ test('a cluster that answers, if only with an error, has been reached', async (t
   const action = doing(async () => {
     throw new ActionError(tried++ % 2 === 0 ? 'cluster_unreachable' : 'unit_not_found', 'so');
   });
-  const { dispatcher } = dispatcherOf([action]);
-  for (let n = 0; n < 10; n++) await dispatcher.dispatch(request());
+  const { runner } = runnerOf([action]);
+  for (let n = 0; n < 10; n++) await runner.run(call());
   t.is(tried, 10);
 });
 
 test('a request that may have begun elsewhere is not run again when the action refuses that', async (t) => {
-  const { dispatcher } = dispatcherOf([doing(async () => t.fail(), { effect: 'change' })]);
-  t.is(codeOf(await dispatcher.dispatch(request({ mayHaveBegun: true }))), 'outcome_unknown');
+  const { runner } = runnerOf([doing(async () => t.fail(), { effect: 'change' })]);
+  t.is(codeOf(await runner.run(call({ delivery: 'repeated' }))), 'outcome_unknown');
 });
 
-test('what waits is let go when its origin is lost; what runs goes on', async (t) => {
+test('what waits is released when its connection is lost; what runs goes on', async (t) => {
   const { action, begun, letGo } = held();
-  const { dispatcher, clock } = dispatcherOf([action], { concurrency: 1 });
-  const [lost, kept] = [{}, {}];
-  const running = dispatcher.dispatch(request({ origin: lost }));
-  const waiting = dispatcher.dispatch(request({ origin: lost }));
-  const other = dispatcher.dispatch(request({ origin: kept }));
-  dispatcher.dropWaiting(lost);
-  t.is(codeOf(await waiting), 'not-begun');
+  const { runner, clock } = runnerOf([action], { concurrency: 1 });
+  const connection = new AbortController();
+  const { signal } = connection;
+  const running = runner.run(call({ signal }));
+  const waiting = runner.run(call({ signal }));
+  const other = runner.run(call());
+  connection.abort(new ConnectionLost('cut'));
+  t.is(codeOf(await waiting), 'released');
   letGo();
   t.is(codeOf(await running), 'completed');
   await new Promise(setImmediate);
@@ -185,12 +193,12 @@ test('what waits is let go when its origin is lost; what runs goes on', async (t
 
 test('draining begins nothing, gives what runs its grace time, then stops it', async (t) => {
   const { action, begun } = held();
-  const { dispatcher, clock } = dispatcherOf([action], { concurrency: 1 });
-  const running = dispatcher.dispatch(request());
-  const waiting = dispatcher.dispatch(request());
-  const drained = dispatcher.drain(1_000);
-  t.is(codeOf(await waiting), 'not-begun');
-  t.is(codeOf(await dispatcher.dispatch(request())), 'not-begun');
+  const { runner, clock } = runnerOf([action], { concurrency: 1 });
+  const running = runner.run(call());
+  const waiting = runner.run(call());
+  const drained = runner.drain(1_000);
+  t.is(codeOf(await waiting), 'released');
+  t.is(codeOf(await runner.run(call())), 'released');
   clock.advance(1_000);
   t.is(codeOf(await running), 'cancelled');
   await drained;
@@ -199,44 +207,143 @@ test('draining begins nothing, gives what runs its grace time, then stops it', a
 
 test('what runs can be seen, with its cluster as a hash', async (t) => {
   const { action, letGo } = held();
-  const { dispatcher, clock } = dispatcherOf([action]);
-  const outcome = dispatcher.dispatch(request({ etcdToken: 'very-secret-token' }));
+  const { runner, clock } = runnerOf([action]);
+  const outcome = runner.run(call({ target: 'very-secret-token' }));
   clock.advance(250);
-  const [running] = dispatcher.running();
+  const [running] = runner.running();
   t.like(running, { id: 'r1', action: 'act', runningMs: 250 });
   t.false(JSON.stringify(running).includes('very-secret-token'));
   letGo();
   await outcome;
-  t.deepEqual(dispatcher.running(), []);
+  t.deepEqual(runner.running(), []);
 });
 
-test('each line of a request is bound to it, one line tells its end, and no line tells its token', async (t) => {
-  const action = doing(async ({ log, cluster }) => {
-    log.info('working', { cluster_object: cluster });
+test('a call whose caller does not wait any more is stopped, whether it waits or runs', async (t) => {
+  const { action, begun } = held();
+  const { runner, clock } = runnerOf([action], { concurrency: 1 });
+  const gone = new AbortController();
+  const { signal } = gone;
+  const running = runner.run(call({ signal }));
+  const waiting = runner.run(call({ signal }));
+  gone.abort(new Cancelled());
+  t.is(codeOf(await running), 'cancelled');
+  t.is(codeOf(await waiting), 'cancelled');
+  t.is(codeOf(await runner.run(call({ signal }))), 'cancelled');
+  t.is(begun(), 1);
+  t.is(clock.pending, 0);
+});
+
+test('a shutdown releases what waits and stops what runs', async (t) => {
+  const { action } = held();
+  const { runner } = runnerOf([action], { concurrency: 1 });
+  const service = new AbortController();
+  const { signal } = service;
+  const running = runner.run(call({ signal }));
+  const waiting = runner.run(call({ signal }));
+  service.abort(new Shutdown());
+  t.is(codeOf(await running), 'cancelled');
+  t.is(codeOf(await waiting), 'released');
+});
+
+test('a call that comes by a connection which is lost already is released', async (t) => {
+  const { runner } = runnerOf([doing(async () => t.fail())]);
+  t.is(codeOf(await runner.run(call({ signal: AbortSignal.abort(new ConnectionLost('cut')) }))), 'released');
+});
+
+test('what the transport found wrong is refused under the name of its field', async (t) => {
+  const { runner } = runnerOf([doing(async () => t.fail())]);
+  const malformed = { field: 'body.x', message: 'body.x is not part of a request' };
+  t.like(await runner.run(call({ malformed })), {
+    status: 'error',
+    body: { code: 'invalid_request', errors: [malformed.message], details: { fields: [malformed] } },
+  });
+});
+
+test('fields are called in errors what the callers of the transport call them', async (t) => {
+  const { runner } = runnerOf([doing(async () => t.fail(), { target: 'cluster' })]);
+  for (const [changes, field] of [
+    [{ action: 7 }, 'action'],
+    [{ target: undefined }, 'target'],
+    [{ target: '../etc' }, 'target'],
+    [{ timeoutMs: 'soon' }, 'timeout'],
+  ] as const) {
+    const settled = await runner.run(call(changes));
+    t.like(settled, { body: { code: 'invalid_request', details: { fields: [{ field }] } } });
+  }
+});
+
+test('a handler is given its deadline, its caller, and whether it may have begun before', async (t) => {
+  const seen: unknown[] = [];
+  const action = doing(async ({ deadline, caller, repeated, authorize, emit }) => {
+    emit({ half: true });
+    seen.push({ deadline, caller, repeated, allowed: authorize('web.service') });
     return {};
   });
-  const { dispatcher, logs } = dispatcherOf([action]);
-  await dispatcher.dispatch(request({ etcdToken: 'very-secret-token', id: 'r7' }));
-  await dispatcher.dispatch(request({ etcdToken: '../bad', id: 'r8' }));
-  const own = logs.lines.filter((line) => line.request === 'r7');
-  t.deepEqual(
-    own.map(({ message }) => message),
-    ['working', 'request completed'],
-  );
-  t.true(own.every((line) => line.action === 'act' && typeof line.cluster === 'string'));
-  t.is(typeof own[1]?.took_ms, 'number');
-  t.like(logs.find(/request failed/)[0], { request: 'r8', code: 'invalid_request' });
-  t.false(JSON.stringify(logs.lines).includes('very-secret-token'));
+  const { runner, clock } = runnerOf([action]);
+  const caller = { name: 'deploy', verifiedBy: 'broker' } as const;
+  await runner.run(call({ timeoutMs: 1_500, caller, delivery: 'repeated' }));
+  t.deepEqual(seen, [{ deadline: clock.now() + 1_500, caller, repeated: true, allowed: true }]);
 });
 
-test('failures that are nobody else’s mistake are told to whoever listens', async (t) => {
-  const outcomes = [new Error('defect'), new ActionError('unit_not_found', 'no such unit')];
-  const action = doing(async () => {
-    throw outcomes.shift();
+test('every change of a call is an event, in order', async (t) => {
+  const { action, letGo } = held();
+  const { runner, events } = runnerOf([action], { concurrency: 1 });
+  const seen: string[] = [];
+  for (const type of ['received', 'admitted', 'began', 'settled', 'released'] as const)
+    events.on(type, ({ call: { id } }) => seen.push(`${id} ${type}`));
+  const first = runner.run(call({ id: 'a' }));
+  const second = runner.run(call({ id: 'b' }));
+  await runner.run(call({ id: 'c', action: 'none' }));
+  const drained = runner.drain(60_000);
+  letGo();
+  await Promise.all([first, second, drained]);
+  t.deepEqual(seen, [
+    'a received',
+    'a admitted',
+    'a began',
+    'b received',
+    'b admitted',
+    'c received',
+    'c settled',
+    'b released',
+    'a settled',
+  ]);
+});
+
+test('middleware sees every call, those that are refused or late too, and may answer in its place', async (t) => {
+  const seen: string[] = [];
+  const count: Middleware = async (each, next) => {
+    const settled = await next(each);
+    seen.push(`${String(each.action)} ${codeOf(settled)}`);
+    return settled;
+  };
+  const veto: Middleware = async (each, next) =>
+    each.action === 'forbidden'
+      ? { status: 'error', body: { errors: ['not for you'], code: 'forbidden' } }
+      : next(each);
+  const { action } = held();
+  const { runner, clock } = runnerOf([action, doing(async () => t.fail(), { name: 'forbidden' })], {
+    concurrency: 1,
+    middlewares: [count, veto],
   });
-  const { dispatcher, unhandled } = dispatcherOf([action, held({ name: 'slow', timeoutMs: 10 }).action]);
-  await dispatcher.dispatch(request());
-  await dispatcher.dispatch(request());
-  t.is(unhandled.length, 1);
-  t.like(unhandled[0], { action: 'act', code: 'internal' });
+  const running = runner.run(call({ timeoutMs: 200 }));
+  const waiting = runner.run(call({ timeoutMs: 100 }));
+  t.is(codeOf(await runner.run(call({ action: 'forbidden' }))), 'forbidden');
+  await runner.run(call({ action: 'unknown' }));
+  clock.advance(100);
+  await waiting;
+  clock.advance(100);
+  await running;
+  t.deepEqual(seen, ['forbidden forbidden', 'unknown unknown_action', 'act timeout', 'act timeout']);
+});
+
+test('a middleware that fails makes an internal error of its call, and no other', async (t) => {
+  const defect = new Error('defect');
+  const failing: Middleware = async (each, next) => {
+    if (each.id === 'bad') throw defect;
+    return next(each);
+  };
+  const { runner } = runnerOf([doing(async () => ({}))], { middlewares: [failing] });
+  t.like(await runner.run(call({ id: 'bad' })), { body: { code: 'internal' }, cause: defect });
+  t.is(codeOf(await runner.run(call())), 'completed');
 });

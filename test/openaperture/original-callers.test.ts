@@ -149,13 +149,13 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
         others.map(({ status }) => status),
         ['completed', 'error'],
       );
-      const replaced = worker.lines.filter(({ message }) => String(message).startsWith('answer replaced'));
+      const replaced = worker.lines.filter(({ message }) => String(message).startsWith('reply replaced'));
       t.deepEqual(
         replaced.map(({ request }) => request),
         [wide.id],
       );
       t.regex(String(replaced[0]?.reason), reason);
-      t.is(worker.lines.filter(({ message }) => /takes no answers/.test(String(message))).length, 0);
+      t.is(worker.lines.filter(({ message }) => /^record replies waiting/.test(String(message))).length, 0);
     });
   }
 

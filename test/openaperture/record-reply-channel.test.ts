@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
-import type { Envelope } from '../../src/rpc/envelope.js';
-import type { EncodedAnswer } from '../../src/rpc/reply-channel.js';
+import { type Envelope, replyEnvelope } from '../../src/rpc/envelope.js';
+import type { OutgoingReply } from '../../src/rpc/reply-channel.js';
 import { RecordReplyChannel } from '../../src/openaperture/record-reply-channel.js';
 import type { ManagerFault } from '../support/stand-in-manager.js';
 import { eventually } from '../support/eventually.js';
@@ -18,15 +18,15 @@ function envelopeOf(id: number | bigint | undefined): Envelope {
     action: 'list_units',
     etcdToken: 'token',
     parameters: null,
-    unknownKeys: [],
+    problem: undefined,
   };
 }
 
-function answerOf(id: number | bigint, body: unknown = [{ name: 'a.service' }]): EncodedAnswer {
+function replyOf(body: unknown = [{ name: 'a.service' }]): OutgoingReply {
   return {
     body: Buffer.from('in the encoding of the request'),
     contentType: 'application/x-erlang-binary',
-    envelope: { queue_name: '', id, status: 'completed', request_body: REQUEST, response_body: body },
+    plain: { status: 'completed', body },
   };
 }
 
@@ -45,16 +45,16 @@ async function openChannel(
     manager: client,
     exchangeId: 7,
     maxRecordBytes,
-    pause: () => told.push('pause'),
+    pause: () => void told.push('pause'),
     resume: () => told.push('resume'),
     clock,
     log: logs.log,
   });
   const stop = new AbortController();
-  const send = async (id: number | bigint, answer = answerOf(id)) =>
+  const send = async (id: number | bigint, reply = replyOf(), changes: Partial<Envelope> = {}) =>
     channel.send(
-      answer,
-      { envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) },
+      reply,
+      { envelope: { ...envelopeOf(id), ...changes }, log: logs.log.with({ request: String(id) }) },
       stop.signal,
     );
   return { ...opened, channel, told, send, stop };
@@ -91,7 +91,7 @@ test('ids and counts beyond what a number holds are saved as the integers they a
   const { manager, send } = await openChannel(t);
   const id = 9_007_199_254_740_993n;
   manager.addRecord(id);
-  await send(id, answerOf(id, { bytes: 2n ** 70n }));
+  await send(id, replyOf({ bytes: 2n ** 70n }));
   const saved = manager.records.get(String(id))?.saved ?? '';
   t.true(saved.includes('"id":9007199254740993,'));
   t.true(saved.includes('"response_body":{"bytes":1180591620717411303424}'));
@@ -107,8 +107,8 @@ test('an answer whose record is gone is dropped, without an error', async (t) =>
   t.deepEqual(
     logs.lines.map(({ level, message, request }) => [level, message, request]),
     [
-      ['info', 'answer dropped: the record of its request is gone', '5'],
-      ['info', 'answer dropped: the record of its request is gone', '6'],
+      ['info', 'reply dropped: the record of its request is gone', '5'],
+      ['info', 'reply dropped: the record of its request is gone', '6'],
     ],
   );
   t.deepEqual(told, []);
@@ -161,7 +161,7 @@ test('an answer that has been saved is never overwritten', async (t) => {
   t.is(manager.records.get('5')?.status, 'completed');
   t.deepEqual(
     logs.lines.map(({ message }) => message),
-    [1, 2].map(() => 'answer dropped: the record of its request has one already'),
+    [1, 2].map(() => 'reply dropped: the record of its request has one already'),
   );
   t.deepEqual(told, []);
 });
@@ -269,7 +269,7 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], {
     level: 'error',
-    message: 'answer replaced: the Manager does not take it',
+    message: 'reply replaced: the Manager does not take it',
     request: '5',
   });
   t.regex(String(logs.lines[0]?.reason), /400: One or more fields for MessagingRpcRequest were invalid/);
@@ -282,23 +282,23 @@ for (const oversize of ['answered', 'cut'] as const) {
     const { manager, send, told, logs, clock, passing } = opened;
     manager.addRecord(5);
     const begun = clock.now();
-    await passing(send(5, answerOf(5, 'x'.repeat(8_000_000))), 100);
+    await passing(send(5, replyOf('x'.repeat(8_000_000))), 100);
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
     t.deepEqual(told, []);
-    t.like(logs.lines.at(-1), { level: 'error', message: 'answer replaced: the Manager does not take it' });
+    t.like(logs.lines.at(-1), { level: 'error', message: 'reply replaced: the Manager does not take it' });
   });
 }
 
 test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one of so many is saved', async (t) => {
   const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
-  const rest = JSON.stringify(answerOf(5, '').envelope).length;
+  const rest = JSON.stringify(replyEnvelope(envelopeOf(5), { status: 'completed', body: '' })).length;
   manager.addRecord(5);
-  await send(5, answerOf(5, `é${'x'.repeat(2_000 - rest - 2)}`));
+  await send(5, replyOf(`é${'x'.repeat(2_000 - rest - 2)}`));
   t.is(manager.records.get('5')?.status, 'completed');
   manager.addRecord(6);
-  await send(6, answerOf(6, `é${'x'.repeat(2_000 - rest - 1)}`));
+  await send(6, replyOf(`é${'x'.repeat(2_000 - rest - 1)}`));
   t.like(manager.records.get('6'), { status: 'error', responseBody: { code: 'answer_too_large' } });
   t.is(manager.callsTo(RECORD, 'PUT').length, 2);
   t.regex(String(logs.lines.at(-1)?.reason), /^it has 2001 bytes, and MAX_RECORD_BYTES is 2000$/);
@@ -307,9 +307,10 @@ test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one
 test('a request that is too large to be carried back is left out of the error', async (t) => {
   const { manager, send } = await openChannel(t, { maxRecordBytes: 2_000 });
   manager.addRecord(5);
-  const answer = answerOf(5, 'x'.repeat(2_000));
-  Object.assign(answer.envelope, { queue_name: 'x'.repeat(2_000), request_body: { a: 'x'.repeat(2_000) } });
-  await send(5, answer);
+  await send(5, replyOf('x'.repeat(2_000)), {
+    queueName: 'x'.repeat(2_000),
+    requestBody: { a: 'x'.repeat(2_000) },
+  });
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
   t.deepEqual(manager.records.get('5')?.requestBody, {});
 });
@@ -324,7 +325,7 @@ for (const [what, fault] of [
     manager.addRecord(5);
     const end = manager.fail({ ...fault, path: RECORD, method: 'PUT', times: 2 });
     const begun = clock.now();
-    await passing(send(5, answerOf(5, 'x'.repeat(1_000_000))), 100);
+    await passing(send(5, replyOf('x'.repeat(1_000_000))), 100);
     end();
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
@@ -336,7 +337,7 @@ test('a large answer that the Manager does not read to its end is replaced after
   const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 2_000 });
   manager.addRecord(5);
   const release = manager.hold(RECORD, 'PUT');
-  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it is tried a third time', () => manager.callsTo(RECORD, 'PUT').length === 3, 100);
   t.like(manager.callsTo(RECORD, 'PUT')[2]?.body, { response_body: { code: 'answer_too_large' } });
   t.deepEqual(told, []);
@@ -351,7 +352,7 @@ test('a large answer that fails while the Manager fails on other calls too is ke
     manager.fail({ status: 502, path: RECORD, method: 'PUT' }),
     manager.fail({ status: 502, path: /exchanges/ }),
   ];
-  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 5, 2_000);
   t.deepEqual(told, ['pause']);
   for (const end of ends) end();
@@ -364,7 +365,7 @@ test('after an outage nobody waits for an answer that turns out to be too large'
   const { manager, send, told, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const outage = manager.fail({ status: 503 });
-  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it pauses', () => told.length === 1);
   outage();
   const refusal = manager.fail({ path: RECORD, method: 'PUT', times: 2 });
@@ -380,11 +381,9 @@ test('after an outage nobody waits for an answer that turns out to be too large'
 
 test('what came of a change is saved without its request, where that is what is too large', async (t) => {
   const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
-  for (const large of [{ queue_name: 'x'.repeat(2_000) }, { request_body: { a: 'x'.repeat(2_000) } }]) {
+  for (const large of [{ queueName: 'x'.repeat(2_000) }, { requestBody: { a: 'x'.repeat(2_000) } }]) {
     manager.addRecord(5);
-    const answer = answerOf(5, 'web.service was restarted');
-    Object.assign(answer.envelope, large);
-    await send(5, answer);
+    await send(5, replyOf('web.service was restarted'), large);
     t.deepEqual(JSON.parse(manager.records.get('5')?.saved ?? ''), {
       queue_name: '',
       id: 5,
@@ -398,7 +397,7 @@ test('what came of a change is saved without its request, where that is what is 
 
 test('two cuts count as too large above 64 KiB alone, and only those of the saving', async (t) => {
   const { manager, send, passing } = await openChannel(t);
-  const rest = JSON.stringify(answerOf(5, '').envelope).length;
+  const rest = JSON.stringify(replyEnvelope(envelopeOf(5), { status: 'completed', body: '' })).length;
   for (const [bytes, method, status] of [
     [65_537, 'PUT', 'error'],
     [65_536, 'PUT', 'completed'],
@@ -406,7 +405,7 @@ test('two cuts count as too large above 64 KiB alone, and only those of the savi
   ] as const) {
     manager.addRecord(5);
     const end = manager.fail({ path: RECORD, method, times: 2 });
-    await passing(send(5, answerOf(5, 'x'.repeat(bytes - rest))));
+    await passing(send(5, replyOf('x'.repeat(bytes - rest))));
     t.is(manager.records.get('5')?.status, status, `${bytes} ${method}`);
     end();
   }
@@ -416,7 +415,7 @@ test('a large answer is kept when its connection is cut, unless it is so again a
   const { manager, send, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ path: RECORD, method: 'PUT', times: 1 });
-  const sent = send(5, answerOf(5, 'x'.repeat(1_000_000)));
+  const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it is cut', () => manager.callsTo(RECORD, 'PUT').length === 1, 1);
   await manager.down();
   const begun = clock.now();
@@ -434,7 +433,7 @@ test('an answer that cannot be written as JSON is replaced by an error', async (
   manager.addRecord(5);
   const body: Record<string, unknown> = {};
   body.self = body;
-  await send(5, answerOf(5, body));
+  await send(5, replyOf(body));
   t.is(manager.records.get('5')?.status, 'error');
 });
 
@@ -447,7 +446,7 @@ for (const status of [400, 403, 422]) {
     t.is(manager.callsTo(RECORD, 'PUT').length, 2);
     t.like(logs.lines.at(-1), {
       level: 'error',
-      message: 'answer dropped: the Manager does not take it',
+      message: 'reply dropped: the Manager does not take it',
       request: '5',
     });
     t.deepEqual(told, []);
@@ -466,7 +465,7 @@ test('one answer that the Manager fails on holds up no other, is tried for ten m
   await send(6);
   t.is(manager.records.get('6')?.status, 'completed');
   t.deepEqual(told, []);
-  await until('it is given up', () => logs.find(/^answer replaced/).length === 1, 5_000);
+  await until('it is given up', () => logs.find(/^reply replaced/).length === 1, 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   end();
   await passing(stuck);
@@ -486,7 +485,7 @@ test('an answer that the Manager fails on, whatever is in it, is dropped after t
   t.true(clock.now() - begun >= 10 * 60_000);
   t.like(logs.lines.at(-1), {
     level: 'error',
-    message: 'answer dropped: the Manager does not take it',
+    message: 'reply dropped: the Manager does not take it',
     request: '5',
   });
   t.deepEqual(told, []);
@@ -520,11 +519,9 @@ test('a token that is revoked under way costs no answer', async (t) => {
 test('neither the token nor the etcd token is in the log, whatever goes wrong', async (t) => {
   const { manager, send, logs, until, passing } = await openChannel(t);
   const request = { ...REQUEST, etcd_token: 'sesame' };
-  const answer = answerOf(5);
-  answer.envelope.request_body = request;
   manager.addRecord(5);
   const end = manager.fail({ status: 500 });
-  const sent = send(5, answer);
+  const sent = send(5, replyOf(), { requestBody: request });
   await until('it is told', () => logs.lines.length > 0);
   end();
   manager.fail({ status: 400, method: 'PUT' });

@@ -21,7 +21,7 @@ async function openEvents(t: ExecutionContext, options: { mostUnderWay?: number 
 
 test('an unhandled failure becomes a system event', async (t) => {
   const { manager, events } = await openEvents(t);
-  events.unhandled({ action: 'unit_logs', message: 'Request has timed out during execution!' });
+  events.report({ action: 'unit_logs', message: 'Request has timed out during execution!' });
   await events.close();
   t.deepEqual(manager.callsTo(EVENTS)[0]?.body, {
     unique: true,
@@ -40,7 +40,7 @@ test('an unhandled failure becomes a system event', async (t) => {
 test('an event that the Manager has had within the hour is no error', async (t) => {
   const { manager, events, logs } = await openEvents(t);
   for (let times = 1; times <= 3; times++) {
-    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    events.report({ action: 'unit_logs', message: 'it failed' });
     await eventually('it is sent', () => manager.callsTo(EVENTS).length === times);
   }
   await events.close();
@@ -51,7 +51,7 @@ test('an event that the Manager has had within the hour is no error', async (t) 
 test('no more than a bounded number is under way; what goes beyond is dropped, and told once', async (t) => {
   const { manager, events, logs } = await openEvents(t, { mostUnderWay: 4 });
   const release = manager.hold(EVENTS);
-  for (let number = 0; number < 20; number++) events.unhandled({ action: `action_${number}`, message: 'x' });
+  for (let number = 0; number < 20; number++) events.report({ action: `action_${number}`, message: 'x' });
   await eventually('they are under way', () => manager.callsTo(EVENTS).length === 4);
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], { level: 'warn', message: 'system event failed' });
@@ -59,7 +59,7 @@ test('no more than a bounded number is under way; what goes beyond is dropped, a
   await eventually('they are through', () => manager.events.length === 4);
   await eventually('this is told', () => logs.find(/^system events restored$/).length === 1);
   t.is(logs.find(/^system events restored$/)[0]?.failures, 16);
-  events.unhandled({ action: 'after', message: 'x' });
+  events.report({ action: 'after', message: 'x' });
   await eventually('there is room again', () => manager.events.length === 5);
   t.is(Math.max(...manager.callsTo(EVENTS).map(({ concurrent }) => concurrent)), 4);
 });
@@ -67,7 +67,7 @@ test('no more than a bounded number is under way; what goes beyond is dropped, a
 test('ten are under way when nothing else is said', async (t) => {
   const { manager, events } = await openEvents(t);
   const release = manager.hold(EVENTS);
-  for (let number = 0; number < 30; number++) events.unhandled({ action: `action_${number}`, message: 'x' });
+  for (let number = 0; number < 30; number++) events.report({ action: `action_${number}`, message: 'x' });
   release();
   await events.close();
   t.is(manager.events.length, 10);
@@ -78,14 +78,14 @@ test('while the Manager is away nothing fails, and it is told once', async (t) =
   await manager.down();
   const begun = clock.now();
   await until('a minute has passed', () => {
-    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    events.report({ action: 'unit_logs', message: 'it failed' });
     return clock.now() - begun > 60_000;
   });
   await until('it is told', () => logs.lines.length > 0);
   t.is(logs.lines.length, 1);
   await manager.up();
   await until('an event arrives', () => {
-    events.unhandled({ action: 'unit_logs', message: 'it failed' });
+    events.report({ action: 'unit_logs', message: 'it failed' });
     return manager.events.length === 1;
   });
   await until('this is told', () => logs.find(/^system events restored$/).length === 1);
@@ -94,7 +94,7 @@ test('while the Manager is away nothing fails, and it is told once', async (t) =
 test('an event that may have arrived is not sent twice', async (t) => {
   const { manager, events, until, logs } = await openEvents(t);
   manager.fail({ path: EVENTS });
-  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  events.report({ action: 'unit_logs', message: 'it failed' });
   await until('it is told', () => logs.lines.length > 0);
   t.is(manager.callsTo(EVENTS).length, 1);
 });
@@ -102,12 +102,12 @@ test('an event that may have arrived is not sent twice', async (t) => {
 test('closing waits two seconds for what is under way, then ends it; nothing is sent afterwards', async (t) => {
   const { manager, events, clock, logs } = await openEvents(t);
   const release = manager.hold(EVENTS);
-  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  events.report({ action: 'unit_logs', message: 'it failed' });
   await eventually('it is under way', () => manager.callsTo(EVENTS).length === 1);
   const closed = events.close();
   clock.advance(2_000);
   await closed;
-  events.unhandled({ action: 'unit_logs', message: 'it failed' });
+  events.report({ action: 'unit_logs', message: 'it failed' });
   release();
   t.is(manager.callsTo(EVENTS).length, 1);
   t.deepEqual(logs.lines, []);

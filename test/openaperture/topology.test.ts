@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
-import { Session } from '../../src/rpc/connection-manager.js';
+import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { callerTopology, serviceTopology, type Topology } from '../../src/openaperture/topology.js';
 import { calm, openManager, type OpenManager } from './open-manager.js';
@@ -199,21 +199,21 @@ for (const [what, make, message] of MISSING) {
     const { manager, topology, clock, logs, until } = await openTopology(t);
     make(manager);
     let live = false;
-    const session = new Session({
+    const connections = new ConnectionManager({
       connect: new EmbeddedBroker().connect,
       brokers: async () => {
         topology.refresh();
         return topology.brokers(calm());
       },
       name: 'test',
-      onLive: async () => {
+      onConnected: async () => {
         live = true;
       },
       clock,
       log: logs.log,
     });
-    session.start();
-    t.teardown(() => session.close());
+    connections.start();
+    t.teardown(() => connections.close());
     const asked = () => manager.callsTo(/^\/messaging\/exchanges\/7$/).length;
     await until('it has tried ten times', () => asked() >= 10);
     const told = logs.find(/^broker connection lost$/);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
-import { RequestServer } from '../../src/rpc/amqp-endpoint.js';
-import type { Connect } from '../../src/rpc/connection-manager.js';
+import { AmqpEndpoint } from '../../src/rpc/amqp-endpoint.js';
+import type { Connect } from '../../src/rpc/open-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -28,22 +28,23 @@ for (const broker of brokers()) {
       };
       return connection;
     };
-    const server = new RequestServer({
-      connect,
-      brokers: async () => [{ url: broker.url }],
+    const server = new AmqpEndpoint({
+      connection: {
+        connect,
+        brokers: async () => [{ url: broker.url }],
+        name: 'test',
+        clock: systemClock,
+        log: logLines().log,
+      },
       queue,
       prefetch: 10,
-      name: 'test',
       onDelivery: () => {},
-      onLost: () => {},
-      onRetire: async () => {},
-      clock: systemClock,
-      log: logLines().log,
+      onReplaced: async () => {},
     });
     let paused = false;
     asked = () => {
       paused = true;
-      server.pause();
+      server.pause('answers wait');
     };
     const live = await liveOn(broker);
     t.teardown(async () => {
@@ -55,10 +56,7 @@ for (const broker of brokers()) {
     const consumers = async () =>
       live.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
     server.start();
-    await eventually(
-      'it is connected, and paused',
-      () => paused && server.notReady()[0] === 'answers wait for the Manager',
-    );
+    await eventually('it is connected, and paused', () => paused && server.notReady()[0] === 'answers wait');
     await eventually('nothing is taken', async () => (await consumers()) === 0);
     server.resume();
     await eventually('it takes messages again', async () => (await consumers()) === 1);

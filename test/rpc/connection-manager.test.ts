@@ -1,13 +1,10 @@
 import { connect as amqpConnect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
-import {
-  type BrokerAddress,
-  type Connect,
-  type LiveConnection,
-  Session,
-  withoutCredentials,
-} from '../../src/rpc/connection-manager.js';
+import { type BrokerAddress, withoutCredentials } from '../../src/rpc/broker-address.js';
+import type { Connect } from '../../src/rpc/open-connection.js';
+import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { listenForLogins } from '../support/amqp-handshake.js';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
@@ -17,7 +14,7 @@ import { logLines } from '../support/log-lines.js';
 function world(
   t: ExecutionContext,
   addresses: readonly BrokerAddress[],
-  more: { onLive?: () => Promise<void>; lookUp?: () => Promise<BrokerAddress[]> } = {},
+  more: { onConnected?: () => Promise<void>; lookUp?: () => Promise<BrokerAddress[]> } = {},
 ) {
   const clock = new LeapingClock();
   const logs = logLines();
@@ -31,48 +28,48 @@ function world(
     if (broker === undefined || away.has(host)) throw new Error(`${host} is away`);
     return broker.connect(url, options);
   };
-  const built: LiveConnection[] = [];
-  const retired: LiveConnection[] = [];
-  const session = new Session({
+  const built: BrokerConnection[] = [];
+  const retired: BrokerConnection[] = [];
+  const connections = new ConnectionManager({
     connect,
     brokers: more.lookUp ?? (async () => addresses),
     name: 'test',
-    onLive: async (live) => {
-      await more.onLive?.();
+    onConnected: async (live) => {
+      await more.onConnected?.();
       built.push(live);
     },
-    onRetire: async (live) => void retired.push(live),
+    onReplaced: async (live) => void retired.push(live),
     clock,
     log: logs.log,
   });
-  t.teardown(async () => session.close());
+  t.teardown(async () => connections.close());
   const drop = (host: string) => embedded.get(host)?.dropConnections();
   const signal = new AbortController().signal;
-  return { session, away, asked, built, retired, logs, drop, signal, clock };
+  return { connections, away, asked, built, retired, logs, drop, signal, clock };
 }
 
 const A = { url: 'amqp://user:secret@a:5672/vhost' };
 const B = { url: 'amqp://b:5672' };
 
 test('brokers are tried in turn, and again after all have failed', async (t) => {
-  const { session, away, asked, signal } = world(t, [A, B]);
+  const { connections, away, asked, signal } = world(t, [A, B]);
   away.add('a:5672').add('b:5672');
-  session.start();
+  connections.start();
   await eventually('both were asked twice', () => asked.length >= 4);
   t.deepEqual(asked.slice(0, 4), ['a:5672', 'b:5672', 'a:5672', 'b:5672']);
   away.delete('b:5672');
-  await session.whenLive(signal);
+  await connections.whenConnected(signal);
   t.is(asked.at(-1), 'b:5672');
 });
 
 test('a broker that is away is told once, without its password, and once when it is back', async (t) => {
-  const { session, away, asked, signal, logs } = world(t, [A]);
+  const { connections, away, asked, signal, logs } = world(t, [A]);
   away.add('a:5672');
-  session.start();
+  connections.start();
   await eventually('it was asked several times', () => asked.length >= 5);
-  t.regex(session.lastError, /a:5672 is away/);
+  t.regex(connections.lastError, /a:5672 is away/);
   away.clear();
-  await session.whenLive(signal);
+  await connections.whenConnected(signal);
   t.deepEqual(
     logs.lines.map(({ level, message }) => [level, message]),
     [
@@ -84,57 +81,57 @@ test('a broker that is away is told once, without its password, and once when it
 });
 
 test('everything is built anew on each connection', async (t) => {
-  const { session, built, drop, signal } = world(t, [A]);
-  session.start();
-  const first = await session.whenLive(signal);
+  const { connections, built, drop, signal } = world(t, [A]);
+  connections.start();
+  const first = await connections.whenConnected(signal);
   drop('a:5672');
   await eventually('the loss is seen', () => first.lost.aborted);
-  const second = await session.whenLive(signal);
+  const second = await connections.whenConnected(signal);
   t.not(first, second);
   t.deepEqual(built, [first, second]);
 });
 
 test('the loss of a channel is the loss of the connection', async (t) => {
-  const { session, signal } = world(t, [A]);
-  session.start();
-  const live = await session.whenLive(signal);
+  const { connections, signal } = world(t, [A]);
+  connections.start();
+  const live = await connections.whenConnected(signal);
   const channel = await live.channel();
   await channel.close();
   t.true(live.lost.aborted);
-  t.not(await session.whenLive(signal), live);
+  t.not(await connections.whenConnected(signal), live);
 });
 
 test('a connection on which nothing can be built is given up', async (t) => {
   let failing = 3;
-  const onLive = async () => {
+  const onConnected = async () => {
     if (failing-- > 0) throw new Error('no permission');
   };
-  const { session, signal, logs, asked } = world(t, [A], { onLive });
-  session.start();
-  await session.whenLive(signal);
+  const { connections, signal, logs, asked } = world(t, [A], { onConnected });
+  connections.start();
+  await connections.whenConnected(signal);
   t.is(asked.length, 4);
   t.is(logs.find(/^broker connection lost$/).length, 1);
   t.is(logs.find(/^broker connection lost$/)[0]?.reason, 'no permission');
 });
 
 test('a preferred broker that is back takes the place of the one that stood in for it', async (t) => {
-  const { session, away, drop, built, retired, signal, logs } = world(t, [A, { ...B, preferred: false }]);
-  session.start();
-  const first = await session.whenLive(signal);
+  const { connections, away, drop, built, retired, signal, logs } = world(t, [A, { ...B, preferred: false }]);
+  connections.start();
+  const first = await connections.whenConnected(signal);
   t.true(first.preferred);
   away.add('a:5672');
   drop('a:5672');
   await eventually('the loss is seen', () => first.lost.aborted);
-  const second = await session.whenLive(signal);
+  const second = await connections.whenConnected(signal);
   t.false(second.preferred);
-  await eventually('it is told', () => logs.find(/^preferred broker away$/).length === 1);
-  t.like(logs.find(/^preferred broker away$/)[0], {
+  await eventually('it is told', () => logs.find(/^preferred broker lost$/).length === 1);
+  t.like(logs.find(/^preferred broker lost$/)[0], {
     reason: 'a:5672 is away',
     broker: 'amqp://a:5672/vhost',
-    stands_in: 'amqp://b:5672',
+    connected_to: 'amqp://b:5672',
   });
   away.clear();
-  await eventually('it is back', () => session.live?.preferred === true);
+  await eventually('it is back', () => connections.current?.preferred === true);
   t.is(built.length, 3);
   await eventually('the other is wound up and closed', () => second.lost.aborted);
   t.deepEqual(retired, [second]);
@@ -142,16 +139,16 @@ test('a preferred broker that is back takes the place of the one that stood in f
 });
 
 test('while the preferred broker stays away the other one serves on, and nothing more is told', async (t) => {
-  const { session, away, asked, signal, logs } = world(t, [A, { ...B, preferred: false }]);
+  const { connections, away, asked, signal, logs } = world(t, [A, { ...B, preferred: false }]);
   away.add('a:5672');
-  session.start();
-  const live = await session.whenLive(signal);
+  connections.start();
+  const live = await connections.whenConnected(signal);
   const before = logs.lines.length;
   await eventually(
     'the preferred one was asked again and again',
     () => asked.filter((host) => host === 'a:5672').length > 5,
   );
-  t.is(session.live, live);
+  t.is(connections.current, live);
   t.is(logs.lines.length - before <= 1, true);
 });
 
@@ -161,27 +158,27 @@ test('while another broker serves, brokers that cannot be looked up are no broke
     if (++lookUps > 1) throw new Error('the Manager is away');
     return [A, { ...B, preferred: false }];
   };
-  const { session, away, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
+  const { connections, away, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
   away.add('a:5672');
-  session.start();
-  await session.whenLive(signal);
+  connections.start();
+  await connections.whenConnected(signal);
   await eventually('they were looked up again and again', () => lookUps > 5);
   t.deepEqual(
     logs.lines.map(({ message }) => message),
-    ['broker connection lost', 'broker connection restored', 'preferred broker away'],
+    ['broker connection lost', 'broker connection restored', 'preferred broker lost'],
   );
 });
 
-test('a closed session connects no more, and who waits for it is let go by the signal', async (t) => {
-  const { session, away } = world(t, [A]);
+test('a closed connections connects no more, and who waits for it is let go by the signal', async (t) => {
+  const { connections, away } = world(t, [A]);
   away.add('a:5672');
-  session.start();
+  connections.start();
   const abort = new AbortController();
-  const waiting = session.whenLive(abort.signal);
+  const waiting = connections.whenConnected(abort.signal);
   abort.abort(new Error('enough'));
   await t.throwsAsync(waiting, { message: 'enough' });
-  await session.close();
-  t.is(session.live, undefined);
+  await connections.close();
+  t.is(connections.current, undefined);
 });
 
 test('an address is shown without what opens it', (t) => {
@@ -189,21 +186,21 @@ test('an address is shown without what opens it', (t) => {
   t.is(withoutCredentials('nonsense with secrets'), '(not a URL)');
 });
 
-test('a session logs in as the URL says, in any alphabet, and as guest when it says nothing', async (t) => {
+test('a connections logs in as the URL says, in any alphabet, and as guest when it says nothing', async (t) => {
   const { port, logins } = await listenForLogins(t);
-  const session = new Session({
+  const connections = new ConnectionManager({
     connect: amqpConnect,
     brokers: async () =>
       ['j%C3%BCrgen:p%C3%A4ss@', ':@', '100%:%@', ''].map((login) => ({
         url: `amqp://${login}127.0.0.1:${port}/v%C3%B6`,
       })),
     name: 'test',
-    onLive: async () => {},
+    onConnected: async () => {},
     clock: new LeapingClock(),
     log: logLines().log,
   });
-  session.start();
-  t.teardown(async () => session.close());
+  connections.start();
+  t.teardown(async () => connections.close());
   await eventually('each was tried', () => logins.length >= 4);
   t.deepEqual(
     logins.slice(0, 4).map(({ user, password, virtualHost }) => [user, password, virtualHost]),

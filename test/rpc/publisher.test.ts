@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
-import { Publisher, UnpublishableError } from '../../src/rpc/publisher.js';
+import { ConfirmChannel, UnpublishableError } from '../../src/rpc/confirm-channel.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { liveOn } from '../support/live-on.js';
@@ -9,7 +9,7 @@ for (const broker of brokers()) {
   test(`${broker.name}: a message is routed, or told as unroutable, each by itself`, async (t) => {
     const live = await liveOn(broker);
     t.teardown(async () => live.close(systemClock));
-    const publisher = await Publisher.open(live);
+    const publisher = await ConfirmChannel.open(live);
     const queue = `publisher_${randomUUID()}`;
     await live.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
     const outcomes = await Promise.all(
@@ -30,7 +30,7 @@ for (const broker of brokers()) {
 
   test(`${broker.name}: what is under way when the connection is lost fails`, async (t) => {
     const live = await liveOn(broker);
-    const publisher = await Publisher.open(live);
+    const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
     live.lose(new Error('cut'));
     await t.throwsAsync(published, { message: 'cut' });
@@ -46,7 +46,7 @@ if (rabbit !== undefined) {
   test("RabbitMQ: what is refused by closing the channel fails with the broker's own reason", async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));
-    const publisher = await Publisher.open(live);
+    const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish(
       { exchange: 'no_such_exchange', routingKey: 'q' },
       Buffer.from('x'),
@@ -60,7 +60,7 @@ if (rabbit !== undefined) {
   test('RabbitMQ: a message that AMQP cannot carry is told, and the connection lives on', async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));
-    const publisher = await Publisher.open(live);
+    const publisher = await ConfirmChannel.open(live);
     const to = { exchange: '', routingKey: 'no_such_queue' };
     const tooLong = '\uFFFD'.repeat(100);
     for (const options of [

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { ensureQueues } from '../../src/rpc/queues.js';
-import { Session } from '../../src/rpc/connection-manager.js';
+import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -23,11 +23,11 @@ async function world(t: ExecutionContext, broker: TestBroker) {
   });
   /** Connects, and makes sure of the queues. */
   const ensure = async (boundTo?: string) => {
-    const session = new Session({
+    const connections = new ConnectionManager({
       connect: broker.connect,
       brokers: async () => [{ url: broker.url }],
       name: 'test',
-      onLive: async (live) =>
+      onConnected: async (live) =>
         ensureQueues(live, {
           queue,
           bindings:
@@ -39,9 +39,9 @@ async function world(t: ExecutionContext, broker: TestBroker) {
       clock: systemClock,
       log: logs.log,
     });
-    session.start();
-    t.teardown(async () => session.close());
-    await session.whenLive(new AbortController().signal);
+    connections.start();
+    t.teardown(async () => connections.close());
+    await connections.whenConnected(new AbortController().signal);
   };
   return { exchange, queue, channel, ensure, logs };
 }

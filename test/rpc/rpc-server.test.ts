@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
+import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
@@ -180,9 +181,10 @@ for (const broker of brokers()) {
     let confirm = () => {};
     const slow = {
       reaches: () => true,
-      send: async () => new Promise<void>((resolve) => (confirm = resolve)),
+      needsPlainReply: false,
+      send: async () => new Promise<SendOutcome>((resolve) => (confirm = () => resolve('sent'))),
     };
-    const { queue, service } = await serveRequests(t, broker, [echo], { replies: [slow] });
+    const { queue, service } = await serveRequests(t, broker, [echo], { channels: [slow] });
     const caller = await RawCaller.open(t, broker, queue);
     await caller.answerTo(caller.sendRaw('{}'));
     t.is(await caller.waiting('error queue'), 0);
@@ -220,7 +222,7 @@ for (const broker of brokers()) {
     await eventually('the change ran', () => runs.length > 0);
     t.is((await caller.ask({ action: 'read' })).answer.status, 'completed');
     t.deepEqual(runs, ['change', 'read']);
-    t.is(logs.find(/request skipped/)[0]?.level, 'warn');
+    t.is(logs.find(/^request failed$/)[0]?.level, 'warn');
   });
 
   test(
@@ -238,7 +240,7 @@ for (const broker of brokers()) {
         t.notRegex(message.content.toString(), /secret|rpc-server\.test/);
       }
       t.regex(
-        String(logs.find(/failed unforeseen/)[0]?.error),
+        String(logs.find(/^action failed unexpectedly$/)[0]?.error),
         /TypeError: secret reason\n\s+at .*rpc-server\.test/,
       );
     },
@@ -281,7 +283,7 @@ for (const broker of brokers()) {
     await eventually('the action runs', () => begun() === 1);
     await leaving.leave();
     letGo();
-    await eventually('it is told', () => logs.find(/answer dropped/).length === 1);
+    await eventually('it is told', () => logs.find(/^reply dropped$/).length === 1);
     t.is((await staying.ask({ action: 'echo' })).answer.status, 'completed');
     t.is(logs.find(/broker connection lost/).length, 0);
   });

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import type { ChannelModel } from 'amqplib';
 import { connect as amqpConnect } from '../../src/rpc/amqp.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
-import type { Connect } from '../../src/rpc/connection-manager.js';
+import type { Connect } from '../../src/rpc/open-connection.js';
 import { leftOut } from './left-out.js';
 
 /** A broker that tests run over: the same behaviour is expected of each. */

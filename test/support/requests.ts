@@ -1,13 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { Channel, ConsumeMessage, GetMessage, Options } from 'amqplib';
 import type { ExecutionContext } from 'ava';
+import { CallEventBus } from '../../src/core/call-events.js';
+import { WIRE_NAMES } from '../../src/rpc/field-names.js';
+import { logRequests } from '../../src/telemetry/request-log.js';
 import { Codecs } from '../../src/rpc/codec/codecs.js';
 import { jsonCodec } from '../../src/rpc/codec/json.js';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
-import { RequestService } from '../../src/rpc/rpc-server.js';
+import { RpcServer } from '../../src/rpc/rpc-server.js';
 import type { Action } from '../../src/plugin.js';
 import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
-import { Dispatcher } from '../../src/core/runner.js';
+import { Runner } from '../../src/core/runner.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
@@ -15,7 +18,7 @@ import { logLines } from './log-lines.js';
 
 export interface RunningRequests {
   queue: string;
-  service: RequestService;
+  service: RpcServer;
   logs: ReturnType<typeof logLines>;
   /** Cuts the service's connections. */
   cut: () => void;
@@ -29,7 +32,7 @@ interface Settings {
   maxMessageBytes: number;
   maxAnswerBytes: number;
   /** Further ways for answers. */
-  replies: readonly ReplyChannel[];
+  channels: readonly ReplyChannel[];
 }
 
 /** Serves these actions on a queue of its own. */
@@ -46,23 +49,42 @@ export async function serveRequests(
     clusterConcurrency: 20,
     maxMessageBytes: 64 * 1024,
     maxAnswerBytes: 64 * 1024,
-    replies: [],
+    channels: [],
     ...settings,
   };
   const logs = logLines();
   const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
   const catalogue = new Catalogue(actions.map((each) => prepareAction(each, () => undefined)));
   const { connect, cut } = cuttable(broker);
-  const service = new RequestService({
-    ...options,
-    replies: () => options.replies,
-    dispatcher: new Dispatcher({ ...options, catalogue, clock: systemClock, logFor }),
-    codecs: new Codecs([jsonCodec]),
-    connect,
-    brokers: async () => [{ url: broker.url }],
-    name: 'test',
+  const events = new CallEventBus();
+  logRequests(events, logFor);
+  const { queue, prefetch, concurrency, clusterConcurrency } = options;
+  const runner = new Runner({
+    catalogue,
+    events,
+    names: WIRE_NAMES,
     clock: systemClock,
-    log: logs.log,
+    logFor,
+    prefetch,
+    concurrency,
+    clusterConcurrency,
+  });
+  const service = new RpcServer({
+    connection: {
+      connect,
+      brokers: async () => [{ url: broker.url }],
+      name: 'test',
+      clock: systemClock,
+      log: logs.log,
+    },
+    queue,
+    prefetch,
+    runner,
+    events,
+    codecs: new Codecs([jsonCodec]),
+    maxMessageBytes: options.maxMessageBytes,
+    maxReplyBytes: options.maxAnswerBytes,
+    channels: () => options.channels,
     logFor,
   });
   service.start();

@@ -24,10 +24,10 @@ export class Codecs {
   }
 
   /**
-   * The codec in which to answer a message: its own, else the first of all.
+   * The codec of the reply to a message: its own, else the first of all.
    * @throws TypeError when there are no codecs
    */
-  ofAnswer(body: Uint8Array, contentType: unknown): Codec {
+  ofReply(body: Uint8Array, contentType: unknown): Codec {
     const codec = this.#find(body, contentType) ?? this.#codecs[0];
     if (codec === undefined) throw new TypeError('there are no codecs');
     return codec;

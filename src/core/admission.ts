@@ -1,0 +1,103 @@
+import { ActionError } from '../api/action-error.js';
+import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
+import type { Call, FieldNames } from './call.js';
+import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.js';
+import { invalidRequest } from './errors.js';
+
+export interface AdmissionOptions {
+  catalogue: Catalogue;
+  names: FieldNames;
+  /** How many calls can be held at once. */
+  prefetch: number;
+  /** How many calls of a cluster wait or run, by the cluster's hash. */
+  heldOf: (cluster: string) => number;
+}
+
+/** A call that has been checked. */
+export interface Admitted {
+  readonly action: ServedAction;
+  readonly cluster: Cluster | undefined;
+  /** Defaults filled in. */
+  readonly parameters: unknown;
+  /** What the call may take from its arrival, in milliseconds. */
+  readonly timeoutMs: number;
+}
+
+/** A quarter of what can be held stays free for all other clusters. */
+const SHARE_OF_ONE_CLUSTER = 0.75;
+
+/** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
+export class Admission {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /** @throws ActionError saying why the call is refused */
+  admit(call: Call): Admitted {
+    const action = this.#actionOf(call);
+    const { name, effect, redelivery, timeout_ms: longest } = action.description;
+    if (!call.wantsReply && effect === 'read')
+      throw new ActionError(
+        'invalid_request',
+        `Nobody waits for a reply, and ${name} changes nothing: it is not run`,
+      );
+    if (call.malformed !== undefined) throw invalidRequest(call.malformed);
+    const timeoutMs = Math.min(this.#timeoutOf(call) ?? MAX_TIMEOUT_MS, longest);
+    const cluster = this.#clusterOf(call, action);
+    const parameters = action.check(call.parameters);
+    if (call.delivery === 'repeated' && redelivery === 'refuse') {
+      throw new ActionError(
+        'outcome_unknown',
+        `A worker was lost while it had this request, so ${name} may or may not have been done; it is not repeated`,
+      );
+    }
+    if (cluster !== undefined) this.#refuseBusy(cluster);
+    return { action, cluster, parameters, timeoutMs };
+  }
+
+  #actionOf(call: Call): ServedAction {
+    const { catalogue, names } = this.#options;
+    const field = names.action;
+    if (typeof call.action !== 'string' || call.action === '')
+      throw invalidRequest({ field, message: `${field} must be the name of an action` });
+    const action = catalogue.find(call.action);
+    if (action !== undefined) return action;
+    // The words, both spaces too, are those of OpenAperture's FleetManager, which callers may match.
+    const message = `The following FleetManager action is not supported:  ${call.action.slice(0, 100)}`;
+    const actions = catalogue.describe().map(({ name }) => name);
+    throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });
+  }
+
+  #timeoutOf({ timeoutMs: sent }: Call): number | undefined {
+    if (sent === undefined || sent === null) return undefined;
+    const value = typeof sent === 'string' && /^\d{1,15}$/.test(sent) ? Number(sent) : sent;
+    if (typeof value === 'number' && Number.isFinite(value) && value >= 1) return value;
+    const field = this.#options.names.timeout;
+    throw invalidRequest({ field, message: `${field} must be a number of milliseconds, at least 1` });
+  }
+
+  #clusterOf(call: Call, { description: { name, target } }: ServedAction): Cluster | undefined {
+    const token = call.target ?? undefined;
+    const field = this.#options.names.target;
+    if (token === undefined) {
+      if (target !== 'cluster') return undefined;
+      throw invalidRequest({ field, message: `${field} is missing: ${name} runs against a cluster` });
+    }
+    if (target === 'none')
+      throw invalidRequest({ field, message: `${field} must be left out: ${name} takes no cluster` });
+    if (typeof token !== 'string' || !CLUSTER_TOKEN.test(token))
+      throw invalidRequest({ field, message: `${field} must be 1 to 128 of the characters A-Z a-z 0-9 _ -` });
+    return new Cluster(token);
+  }
+
+  #refuseBusy({ hash }: Cluster): void {
+    const { heldOf, prefetch } = this.#options;
+    if (heldOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
+    throw new ActionError(
+      'cluster_busy',
+      'Too many requests for this cluster are waiting; try again in a few seconds',
+    );
+  }
+}

@@ -1,0 +1,17 @@
+import { ActionError } from '../api/action-error.js';
+import type { FieldProblem, Settled } from './call.js';
+
+/** A call whose field cannot be used. */
+export function invalidRequest({ field, message }: FieldProblem): ActionError {
+  return new ActionError('invalid_request', message, { details: { fields: [{ field, message }] } });
+}
+
+/** What a call settles with when something was thrown; the caller sees nothing of what is no `ActionError`. */
+export function settledWith(error: unknown, id: string): Extract<Settled, { status: 'error' }> {
+  if (error instanceof ActionError) {
+    const { code, message, details } = error;
+    return { status: 'error', body: { errors: [message], code, ...(details !== undefined && { details }) } };
+  }
+  const message = `An unexpected failure; the service's log has the reason under the request id ${id}`;
+  return { status: 'error', body: { errors: [message], code: 'internal' }, cause: error };
+}

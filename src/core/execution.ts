@@ -1,0 +1,131 @@
+import { ActionError } from '../api/action-error.js';
+import type { Cluster } from '../api/cluster.js';
+import type { Clock } from '../lib/clock.js';
+import { LazyAbort } from '../lib/lazy-abort.js';
+import type { Logger } from '../lib/logger.js';
+import type { Admitted } from './admission.js';
+import type { Call, Settled } from './call.js';
+import type { CircuitBreaker } from './circuit-breaker.js';
+import { settledWith } from './errors.js';
+
+export interface ExecutionOptions {
+  clock: Clock;
+  breaker: CircuitBreaker;
+  /** A log that puts these fields into every line. */
+  logFor: (fields: Record<string, unknown>) => Logger;
+}
+
+/** What a change that is stopped may still take to reach a state that it can report, in milliseconds. */
+const SETTLE_MS = 30_000;
+
+/** Failures in which the cluster was not asked, or not waited for. */
+const SAYS_NOTHING_OF_THE_CLUSTER: ReadonlySet<string> = new Set([
+  'invalid_parameters',
+  'forbidden',
+  'discovery_unreachable',
+  'timeout',
+  'cancelled',
+  'outcome_unknown',
+]);
+
+const ALLOW = () => true;
+const IGNORE = () => {};
+
+/** One run of an action's handler. */
+export class Execution {
+  readonly #call: Call;
+  readonly #admitted: Admitted;
+  readonly #deadline: number;
+  readonly #options: ExecutionOptions;
+  readonly #abort = new LazyAbort();
+  #cancelSettling = IGNORE;
+  #giveUp: (error: ActionError) => void = IGNORE;
+
+  /** @param deadline when it is stopped, in the clock's milliseconds */
+  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
+    this.#call = call;
+    this.#admitted = admitted;
+    this.#deadline = deadline;
+    this.#options = options;
+  }
+
+  /** Runs the handler. Never rejects. */
+  async run(): Promise<Settled> {
+    const { cluster } = this.#admitted;
+    const { breaker } = this.#options;
+    try {
+      if (cluster !== undefined) this.#refuseUnreachable(cluster);
+      const body = await new Promise((resolve, reject) => {
+        this.#giveUp = reject;
+        this.#handle().then(resolve, reject);
+      });
+      if (cluster !== undefined) breaker.reached(cluster.hash);
+      return { status: 'completed', body };
+    } catch (error) {
+      return settledWith(error, this.#call.id);
+    } finally {
+      this.#cancelSettling();
+    }
+  }
+
+  /**
+   * Aborts the handler's signal; the first reason counts. A read ends at once, with that reason. A change gets time to
+   * report what became of it; after that its outcome is unknown.
+   */
+  stop(reason: ActionError): void {
+    if (this.#abort.aborted) return;
+    this.#abort.abort(reason);
+    if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
+    const unknown = () =>
+      this.#giveUp(
+        new ActionError('outcome_unknown', 'The change was stopped, and did not report what became of it'),
+      );
+    this.#cancelSettling = this.#options.clock.after(SETTLE_MS, unknown);
+  }
+
+  #refuseUnreachable({ hash }: Cluster): void {
+    const pause = this.#options.breaker.pauseLeft(hash);
+    if (pause === 0) return;
+    throw new ActionError(
+      'cluster_unreachable',
+      `This cluster could not be reached several times in a row; it is tried again in ${Math.ceil(pause / 1000)} s`,
+      { details: { retry_after_ms: pause } },
+    );
+  }
+
+  async #handle(): Promise<unknown> {
+    const { action, parameters, cluster } = this.#admitted;
+    const { id, caller, delivery } = this.#call;
+    const { logFor, breaker } = this.#options;
+    const abort = this.#abort;
+    const fields = {
+      request: id,
+      action: action.description.name,
+      ...(cluster && { cluster: cluster.hash }),
+    };
+    try {
+      return await action.run({
+        parameters,
+        cluster,
+        // Made only when it is asked for: a signal is a large part of what a small request costs.
+        get signal() {
+          return abort.signal;
+        },
+        deadline: this.#deadline,
+        log: logFor(fields),
+        id,
+        caller,
+        repeated: delivery === 'repeated',
+        authorize: ALLOW,
+        emit: IGNORE,
+      });
+    } catch (error) {
+      if (cluster !== undefined && error instanceof ActionError) {
+        if (error.code === 'cluster_unreachable') breaker.unreachable(cluster.hash);
+        else if (!SAYS_NOTHING_OF_THE_CLUSTER.has(error.code)) breaker.reached(cluster.hash);
+      }
+      // A handler that throws because its signal was aborted reports the abort reason.
+      throw abort.aborted && !(error instanceof ActionError) ? abort.reason : error;
+    }
+  }
+}

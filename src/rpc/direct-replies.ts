@@ -1,0 +1,73 @@
+import type { Options } from 'amqplib';
+import type { Clock } from '../lib/clock.js';
+import type { BrokerConnection } from './broker-connection.js';
+import {
+  ConfirmChannel,
+  type Destination,
+  type PublishOutcome,
+  UnpublishableError,
+} from './confirm-channel.js';
+
+/** Whether this goes to a caller that uses RabbitMQ's direct reply-to, which has no queue. */
+export function isDirectReply({ exchange, routingKey }: Destination): boolean {
+  return exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.');
+}
+
+/**
+ * Publishes direct replies by a connection of their own, as an invented name in this form costs the connection (RabbitMQ
+ * 3.10: 541 INTERNAL_ERROR): first by one that all direct replies share, then by one for this reply alone, so that nobody
+ * else's reply is lost with it twice.
+ */
+export class DirectReplies {
+  readonly #clock: Clock;
+  /** Beside each connection that needed one. */
+  readonly #shared = new WeakMap<BrokerConnection, Promise<ConfirmChannel>>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** @throws UnpublishableError when the broker closes both connections */
+  async publish(
+    connection: BrokerConnection,
+    to: Destination,
+    content: Buffer,
+    options: Options.Publish,
+  ): Promise<PublishOutcome> {
+    try {
+      return await (await this.#channelFor(connection)).publish(to, content, options);
+    } catch (error) {
+      if (error instanceof UnpublishableError || connection.lost.aborted) throw error;
+    }
+    let own: BrokerConnection | undefined;
+    try {
+      own = await connection.sibling();
+      return await (await ConfirmChannel.open(own)).publish(to, content, options);
+    } catch (error) {
+      if (connection.lost.aborted) throw error;
+      throw new UnpublishableError(`the broker does not take it: ${String(error)}`, { cause: error });
+    } finally {
+      void own?.close(this.#clock);
+    }
+  }
+
+  /** Opened when the first direct reply needs it; closed with the connection that it stands beside. */
+  #channelFor(connection: BrokerConnection): Promise<ConfirmChannel> {
+    const opened = this.#shared.get(connection);
+    if (opened !== undefined) return opened;
+    const opening = (async () => {
+      const sibling = await connection.sibling();
+      const close = () => void sibling.close(this.#clock);
+      connection.lost.addEventListener('abort', close);
+      sibling.lost.addEventListener('abort', () => {
+        connection.lost.removeEventListener('abort', close);
+        this.#shared.delete(connection);
+      });
+      if (connection.lost.aborted) close();
+      return ConfirmChannel.open(sibling);
+    })();
+    this.#shared.set(connection, opening);
+    opening.catch(() => this.#shared.delete(connection));
+    return opening;
+  }
+}

@@ -1,0 +1,54 @@
+import { Socket } from 'node:net';
+import type { ChannelModel, SocketOptions } from 'amqplib';
+import { batchWrites } from '../lib/batched-writes.js';
+import type { Clock } from '../lib/clock.js';
+import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
+import { BrokerConnection } from './broker-connection.js';
+
+/** How a connection is made: amqplib's `connect`, or the embedded broker's. */
+export type Connect = (
+  url: string,
+  options: SocketOptions & Record<string, unknown>,
+) => Promise<ChannelModel>;
+
+export interface ConnectOptions {
+  connect: Connect;
+  /** Certificates for amqps, PEM. */
+  tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; passphrase?: string };
+  /** Shown by the broker among its connections. */
+  name: string;
+  clock: Clock;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+
+/** Connects to a broker, within 10 s. A connection that is made later is closed. */
+export async function openConnection(
+  broker: BrokerAddress,
+  options: ConnectOptions,
+): Promise<BrokerConnection> {
+  const { connect, clock, tls, name } = options;
+  const timeout = new AbortController();
+  const connecting = connect(withHeartbeat(broker.url), {
+    ...tls,
+    ...brokerLogin(broker.url),
+    timeout: CONNECT_TIMEOUT_MS,
+    noDelay: true,
+    clientProperties: { connection_name: name },
+  });
+  const late = clock.sleep(CONNECT_TIMEOUT_MS, { signal: timeout.signal }).then(() => {
+    throw new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
+  });
+  try {
+    const connection = await Promise.race([connecting, late]);
+    const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
+    if (socket instanceof Socket) batchWrites(socket);
+    return new BrokerConnection(connection, broker, async () => openConnection(broker, options));
+  } catch (error) {
+    connecting.then((connection) => connection.close()).catch(() => {});
+    throw error;
+  } finally {
+    timeout.abort();
+    late.catch(() => {});
+  }
+}

@@ -1,0 +1,44 @@
+import { UnpublishableError } from './confirm-channel.js';
+import type { Delivery } from './consumer.js';
+import { isDirectReply } from './direct-replies.js';
+import type { Envelope } from './envelope.js';
+import type { PublishConfirmed } from './publisher.js';
+import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+
+/** Replies to the queue that the request's `reply_to` names, with its `correlation_id`. */
+export class ReplyToChannel implements ReplyChannel {
+  readonly #publish: PublishConfirmed;
+  readonly needsPlainReply = false;
+
+  constructor(publish: PublishConfirmed) {
+    this.#publish = publish;
+  }
+
+  reaches(_envelope: Envelope, { properties }: Delivery): boolean {
+    return typeof properties.replyTo === 'string' && properties.replyTo !== '';
+  }
+
+  async send(
+    { body, contentType }: OutgoingReply,
+    { delivery, log }: Pick<Answerable, 'delivery' | 'log'>,
+    signal: AbortSignal,
+  ): Promise<SendOutcome> {
+    const { replyTo, correlationId, deliveryMode } = delivery.properties;
+    // A reply is as lasting as its request.
+    const options = { contentType, correlationId, persistent: deliveryMode === 2 };
+    const to = { exchange: '', routingKey: String(replyTo) };
+    try {
+      const outcome = await this.#publish(to, body, options, { signal, by: delivery.connection });
+      // RabbitMQ says "unroutable" of every direct reply, for no queue takes it.
+      if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
+      const state = outcome === 'refused' ? 'full' : 'gone';
+      log.warn('reply dropped', { reason: `the queue of its reply_to is ${state}` });
+    } catch (error) {
+      if (!(error instanceof UnpublishableError)) throw error;
+      log.warn('reply dropped', {
+        reason: `its reply_to or correlation_id cannot be sent back: ${error.message}`,
+      });
+    }
+    return 'dropped';
+  }
+}

@@ -1,0 +1,50 @@
+import type { MessageProperties, Options } from 'amqplib';
+
+/** The longest short string of AMQP 0-9-1, in bytes. */
+const SHORT_STRING_BYTES = 255;
+/** amqplib encodes the properties of a message into 64 KiB. */
+const HEADER_BYTES = 48 * 1024;
+
+/**
+ * What a message keeps when it is published anew: all that amqplib can encode again. Not `user_id`, which the broker takes
+ * only from its own user, and not the headers CC and BCC, by which RabbitMQ would send copies to other queues once more.
+ */
+export function republishedProperties(properties: MessageProperties): Options.Publish {
+  const {
+    timestamp,
+    priority,
+    contentType,
+    contentEncoding,
+    correlationId,
+    replyTo,
+    messageId,
+    type,
+    appId,
+  } = properties;
+  const texts = { contentType, contentEncoding, correlationId, replyTo, messageId, type, appId };
+  return {
+    ...Object.fromEntries(Object.entries(texts).filter(([, value]) => isShortString(value))),
+    ...(Number.isSafeInteger(timestamp) && { timestamp }),
+    priority,
+    headers: headersToKeep(properties.headers ?? {}),
+  };
+}
+
+function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
+  let bytes = 0;
+  // The deadline first, should there be too many others.
+  const inOrder = Object.entries(headers).toSorted(
+    ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
+  );
+  const kept = inOrder.filter(([name, value]) => {
+    if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
+    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return false;
+    bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : 8) + 8;
+    return bytes <= HEADER_BYTES;
+  });
+  return Object.fromEntries(kept);
+}
+
+function isShortString(value: unknown): boolean {
+  return typeof value === 'string' && Buffer.byteLength(value) <= SHORT_STRING_BYTES;
+}

@@ -1,0 +1,80 @@
+import type { Options } from 'amqplib';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { OutageLog } from '../lib/outage-log.js';
+import type { Delivery } from './consumer.js';
+import type { PublishConfirmed } from './publisher.js';
+import { errorQueueOf } from './queues.js';
+import { republishedProperties } from './republished-properties.js';
+
+export interface RepublisherOptions {
+  queue: string;
+  publish: PublishConfirmed;
+  /** Aborted when the service stops: messages that wait stay unacknowledged. */
+  stopped: AbortSignal;
+  clock: Clock;
+  log: Logger;
+}
+
+/** How long until a full queue is tried again. */
+const FULL_RETRY_MS = 1_000;
+
+/** Publishes delivered messages anew, and acknowledges each when that is confirmed. */
+export class Republisher {
+  readonly #options: RepublisherOptions;
+  readonly #full: OutageLog;
+  #waiting = 0;
+
+  constructor(options: RepublisherOptions) {
+    this.#options = options;
+    this.#full = new OutageLog(options.log, options.clock, {
+      began: 'queue full',
+      ended: 'queue no longer full',
+    });
+  }
+
+  /** Whether messages wait because the queue that they are to go to is full. */
+  get isBlocked(): boolean {
+    return this.#waiting > 0;
+  }
+
+  /** Puts a request that has not begun back into its queue, where it does not count as delivered before. */
+  async requeue(delivery: Delivery): Promise<void> {
+    // What came by a lost connection is in its queue already.
+    if (delivery.connection.lost.aborted) return;
+    const { expiration } = delivery.properties;
+    await this.#republish(delivery, this.#options.queue, { expiration });
+  }
+
+  /** @param reason for people, in the header `x-reason` */
+  async deadLetter(delivery: Delivery, reason: string): Promise<void> {
+    await this.#republish(delivery, errorQueueOf(this.#options.queue), { headers: { 'x-reason': reason } });
+  }
+
+  async #republish(delivery: Delivery, queue: string, more: Options.Publish): Promise<void> {
+    const kept = republishedProperties(delivery.properties);
+    const headers = { ...kept.headers, ...more.headers };
+    const options = { ...kept, ...more, headers, persistent: true };
+    const within = { signal: this.#options.stopped, by: delivery.connection };
+    const publish = async () =>
+      this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options, within);
+    let outcome = await publish();
+    if (outcome === 'refused') {
+      this.#waiting++;
+      this.#full.failed({ queue });
+      try {
+        while (outcome === 'refused') {
+          await this.#options.clock.sleep(FULL_RETRY_MS, within);
+          // The broker has put it back itself, and delivers it again.
+          if (delivery.connection.lost.aborted) return;
+          outcome = await publish();
+        }
+      } finally {
+        if (--this.#waiting === 0) this.#full.works();
+      }
+    }
+    // Everything is rebuilt then, the queue too, and the message comes again.
+    if (outcome === 'unroutable') return delivery.connection.lose(new Error(`the queue ${queue} is gone`));
+    delivery.acknowledge();
+  }
+}

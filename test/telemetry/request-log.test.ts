@@ -1,0 +1,123 @@
+import test from 'ava';
+import { ANONYMOUS } from '../../src/api/caller.js';
+import { Cluster } from '../../src/api/cluster.js';
+import type { Call, Reply } from '../../src/core/call.js';
+import { CallEventBus } from '../../src/core/call-events.js';
+import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
+import { logRequests } from '../../src/telemetry/request-log.js';
+import { doing } from '../support/actions.js';
+import { logLines } from '../support/log-lines.js';
+
+const action = doing(async () => ({}), { name: 'act' });
+const [description] = new Catalogue([prepareAction(action, () => undefined)]).describe();
+
+function opened() {
+  const events = new CallEventBus();
+  const logs = logLines();
+  logRequests(events, (fields) => logs.log.with(fields));
+  const call: Call = {
+    id: 'r7',
+    action: 'act',
+    target: 'very-secret-token',
+    parameters: {},
+    timeoutMs: undefined,
+    caller: ANONYMOUS,
+    context: {},
+    delivery: 'first',
+    wantsReply: true,
+    wantsParts: false,
+    signal: new AbortController().signal,
+  };
+  const cluster = new Cluster('very-secret-token');
+  /** From its arrival at 1000 to its settlement. */
+  const settle = (settled: Reply & { cause?: unknown }, { admitted = true, began = true } = {}) => {
+    events.emit('received', { call, at: 1_000 });
+    if (admitted && description !== undefined)
+      events.emit('admitted', { call, action: description, cluster, at: 1_000 });
+    if (began) events.emit('began', { call, at: 1_200 });
+    events.emit('settled', { call, settled, at: 1_700 });
+  };
+  return { events, logs, call, cluster, settle };
+}
+
+const DONE: Reply = { status: 'completed', body: {} };
+
+test('a request gets one line, when its reply has been sent', (t) => {
+  const { events, logs, call, cluster, settle } = opened();
+  settle(DONE);
+  t.is(logs.lines.length, 0);
+  events.emit('answered', { call, reply: DONE, dropped: false, at: 2_000 });
+  t.is(logs.lines.length, 1);
+  t.like(logs.lines[0], {
+    level: 'info',
+    message: 'request completed',
+    request: 'r7',
+    action: 'act',
+    cluster: cluster.hash,
+    took_ms: 500,
+    waited_ms: 200,
+    dropped: undefined,
+  });
+  t.false(JSON.stringify(logs.lines).includes('very-secret-token'));
+});
+
+test('the line says what the caller really got', (t) => {
+  const { events, logs, call, settle } = opened();
+  settle(DONE);
+  const reply: Reply = { status: 'error', body: { errors: ['too large'], code: 'answer_too_large' } };
+  events.emit('answered', { call, reply, dropped: false, at: 2_000 });
+  t.like(logs.lines[0], { message: 'request failed', code: 'answer_too_large', reason: 'too large' });
+});
+
+test('a reply that nobody took is marked as dropped', (t) => {
+  const { events, logs, call, settle } = opened();
+  settle(DONE);
+  events.emit('answered', { call, reply: DONE, dropped: true, at: 2_000 });
+  t.like(logs.lines[0], { message: 'request completed', dropped: true });
+});
+
+test('a call that is refused has not waited; one that is late while it waits has not run', (t) => {
+  for (const [state, times] of [
+    [
+      { admitted: false, began: false },
+      { took_ms: 700, waited_ms: 0 },
+    ],
+    [
+      { admitted: true, began: false },
+      { took_ms: 0, waited_ms: 700 },
+    ],
+  ] as const) {
+    const { events, logs, call, settle } = opened();
+    const reply: Reply = { status: 'error', body: { errors: ['no'], code: 'timeout' } };
+    settle(reply, state);
+    events.emit('answered', { call, reply, dropped: false, at: 2_000 });
+    t.like(logs.lines[0], times);
+  }
+});
+
+test('an unexpected error is logged with its stack', (t) => {
+  const { logs, settle } = opened();
+  settle({
+    status: 'error',
+    body: { errors: ['x'], code: 'internal' },
+    cause: new TypeError('secret reason'),
+  });
+  t.like(logs.lines[0], { level: 'error', message: 'action failed unexpectedly', request: 'r7' });
+  t.regex(String(logs.lines[0]?.error), /TypeError: secret reason\n\s+at .*request-log\.test/);
+});
+
+test('a request whose reply could not be sent before the service stopped is logged as unanswered', (t) => {
+  const { events, logs, call, settle } = opened();
+  settle(DONE);
+  events.emit('unanswered', { call, at: 2_000 });
+  t.like(logs.lines[0], { level: 'warn', message: 'request unanswered', request: 'r7', took_ms: 500 });
+});
+
+test('a request that is released gets no line; a message that is dead-lettered gets its reason', (t) => {
+  const { events, logs, call } = opened();
+  events.emit('received', { call, at: 1_000 });
+  events.emit('released', { call, at: 1_500 });
+  t.is(logs.lines.length, 0);
+  events.emit('deadLettered', { reason: 'not valid JSON', at: 1_600 });
+  t.like(logs.lines[0], { level: 'warn', message: 'message dead-lettered', reason: 'not valid JSON' });
+});
