@@ -69,7 +69,7 @@ if (broker !== undefined) {
         channel.sendToQueue(queue, text(REQUEST), { replyTo: 'amq.rabbitmq.reply-to.g1h0AA==.a' });
     }
     await eventually('all are answered', () => new Set(answers).size === 20);
-    t.is(logs.find(/^reply dropped$/).length, 0);
+    t.false(logs.find(/^reply dropped$/).some(({ reason }) => /is gone|is full/.test(String(reason))));
   });
 
   test('a request with properties that cannot be written again is put back with what its answer needs', async (t) => {
