@@ -91,6 +91,11 @@ if (broker !== undefined) {
         ...essential,
         headers: Buffer.concat([headerField('\u00ff'.repeat(100), 't', Buffer.from([1])), deadline]),
       },
+      // Each of these bytes is read as a character of three bytes: the name cannot be written again.
+      {
+        ...essential,
+        headers: Buffer.concat([headerField(Buffer.alloc(100, 0xff), 't', Buffer.from([1])), deadline]),
+      },
     ];
     const body = JSON.stringify({ request_body: { action: 'act' } });
     for (const properties of cases) await publishRaw(broker, queue, body, properties);

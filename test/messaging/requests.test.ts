@@ -3,9 +3,9 @@ import { randomUUID } from 'node:crypto';
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { brokers, rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
-import { RawCaller, serveRequests } from '../support/requests.js';
+import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 // What a message gets: the same over every broker.
 for (const broker of brokers()) {
@@ -364,7 +364,11 @@ for (const broker of brokers()) {
       doing(async () => ({ runs: runs.push(name) }), { name, ...definition });
     const queue = `test_${randomUUID()}`;
     const caller = await RawCaller.open(t, broker, queue);
-    const ids = await sendByALostWorker(broker, queue, caller, ['read', 'change', 'again']);
+    await makeQueue(broker, queue);
+    const ids = ['read', 'change', 'again'].map((action) =>
+      caller.send({ action }, { messageId: `${action}-1` }),
+    );
+    await loseWorker(broker, queue, ids.length);
     await serveRequests(
       t,
       broker,
@@ -469,22 +473,4 @@ if (rabbit !== undefined) {
     const caller = await RawCaller.open(t, rabbit, queue);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
   });
-}
-
-/** Sends requests that another worker takes and then is lost with, so that they wait to be delivered again. */
-async function sendByALostWorker(
-  broker: TestBroker,
-  queue: string,
-  caller: RawCaller,
-  actions: readonly string[],
-): Promise<string[]> {
-  const connection = await broker.open();
-  const channel = await connection.createChannel();
-  await channel.assertQueue(queue, { durable: true });
-  let taken = 0;
-  await channel.consume(queue, () => taken++);
-  const ids = actions.map((action) => caller.send({ action }, { messageId: `${action}-1` }));
-  await eventually('the worker has them', () => taken === actions.length);
-  await connection.close();
-  return ids;
 }

@@ -67,3 +67,34 @@ test('an answer that alone would fill much of the memory is not kept', async (t)
   await outcome;
   t.deepEqual(ledger.recall('key'), { state: 'unknown' });
 });
+
+test('that a request never began is over when it was taken up again, kept answer or not', async (t) => {
+  // The second answer that is kept takes the place of what was kept before: each is in the older half then.
+  for (const others of [0, 1]) {
+    const ledger = new AnswerLedger<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
+    const settle = async (key: string, answer: string | undefined) => {
+      const outcome = Promise.resolve(answer);
+      ledger.track(key, outcome, bytes);
+      await outcome;
+    };
+    await settle('key', undefined);
+    for (let n = 0; n < others; n++) await settle(`other ${n}`, 'answer');
+    t.deepEqual(ledger.recall('key'), { state: 'never-begun' });
+    await settle('key', 'x'.repeat(101));
+    t.deepEqual(ledger.recall('key'), { state: 'unknown' }, `${others} others`);
+  }
+});
+
+test('a request that is taken up twice at once is running until the later one ends', async (t) => {
+  const ledger = new AnswerLedger<string>(new ManualClock());
+  const earlier = Promise.resolve(undefined);
+  let finish: (answer: string) => void = () => {};
+  const later = new Promise<string>((resolve) => (finish = resolve));
+  ledger.track('key', earlier, bytes);
+  ledger.track('key', later, bytes);
+  await earlier;
+  t.like(ledger.recall('key'), { state: 'running' });
+  finish('answer');
+  await later;
+  t.deepEqual(ledger.recall('key'), { state: 'finished', answer: 'answer' });
+});

@@ -34,6 +34,12 @@ export class ManualClock implements Clock {
     return this.#alarms.size;
   }
 
+  /** Goes on to the next alarm, if one is set. */
+  leap(): void {
+    const next = Math.min(...[...this.#alarms].map(({ at }) => at));
+    if (Number.isFinite(next)) this.advance(next - this.#now);
+  }
+
   advance(ms: number): void {
     this.#now += ms;
     for (const alarm of this.#alarms) {

@@ -79,6 +79,28 @@ export async function serveRequests(
   return { queue: options.queue, service, logs, cut };
 }
 
+/** Makes the queue, as a worker does that was there before. */
+export async function makeQueue(
+  broker: TestBroker,
+  queue: string,
+  options: Options.AssertQueue = {},
+): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await channel.assertQueue(queue, { durable: true, ...options });
+  await connection.close();
+}
+
+/** Takes so many messages off the queue, as a worker does that is then lost: they are delivered again. */
+export async function loseWorker(broker: TestBroker, queue: string, messages: number): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  let taken = 0;
+  await channel.consume(queue, () => taken++);
+  await eventually('the worker has them', () => taken === messages);
+  await connection.close();
+}
+
 /** What a caller without our client does: publishes a message, and reads from a queue of its own. */
 export class RawCaller {
   readonly #channel: Channel;

@@ -1,0 +1,221 @@
+import { EventEmitter, getEventListeners, once } from 'node:events';
+import type { ChannelModel } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
+import { type Connect, type LiveConnection, reasonOf, Session } from '../../src/messaging/session.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+const A = { url: 'amqp://a:5672' };
+const CONNECT_LIMIT_MS = 10_000;
+
+/** A session whose every connection is made when the test says so, in a time of its own. */
+function world(t: ExecutionContext, { brokers = [A] } = {}) {
+  const clock = new ManualClock();
+  const logs = logLines();
+  const broker = new EmbeddedBroker();
+  const attempts: { url: string; at: number; make: () => Promise<ChannelModel>; fail: () => void }[] = [];
+  const connect: Connect = async (url, options) =>
+    new Promise((resolve, reject) => {
+      attempts.push({
+        url,
+        at: clock.now(),
+        make: async () => {
+          const connection = await broker.connect(url, options);
+          resolve(connection);
+          return connection;
+        },
+        fail: () => reject(new Error('refused')),
+      });
+    });
+  const built: LiveConnection[] = [];
+  const session = new Session({
+    connect,
+    brokers: async () => brokers,
+    name: 'test',
+    onLive: async (live) => void built.push(live),
+    clock,
+    log: logs.log,
+  });
+  session.start();
+  t.teardown(async () => {
+    const closed = session.close();
+    attempts.forEach(({ fail }) => fail());
+    await closed;
+  });
+  const attempt = async (number: number) =>
+    eventually(`attempt ${number}`, () => attempts[number - 1]);
+  /** Lets the time pass up to the next attempt. */
+  const nextAttempt = async (number: number) =>
+    eventually(`attempt ${number}`, () => {
+      if (attempts[number - 1] === undefined) clock.leap();
+      return attempts[number - 1];
+    });
+  return { session, clock, attempts, attempt, nextAttempt, built, logs };
+}
+
+test('a connection that is made after the time for it is closed', async (t) => {
+  const { session, clock, attempt, nextAttempt, built } = world(t);
+  const first = await attempt(1);
+  clock.advance(CONNECT_LIMIT_MS);
+  const second = await nextAttempt(2);
+  const late = await first.make();
+  await eventually('it is closed', () => isClosed(late));
+  t.is(session.live, undefined);
+  t.deepEqual(built, []);
+  await second.make();
+  const live = await session.whenLive(new AbortController().signal);
+  t.deepEqual(built, [live]);
+});
+
+test('a connection that is made within the time for it stays open after that time', async (t) => {
+  const { session, clock, attempt, built } = world(t);
+  const first = await attempt(1);
+  clock.advance(CONNECT_LIMIT_MS - 1);
+  const connection = await first.make();
+  const live = await session.whenLive(new AbortController().signal);
+  clock.advance(CONNECT_LIMIT_MS * 10);
+  await new Promise(setImmediate);
+  t.false(isClosed(connection));
+  t.is(session.live, live);
+  t.deepEqual(built, [live]);
+});
+
+test('that a connection was not made in time is told as the reason', async (t) => {
+  const { session, clock, attempt, logs } = world(t);
+  await attempt(1);
+  clock.advance(CONNECT_LIMIT_MS);
+  await eventually('it is told', () => logs.find(/^the broker is away/).length === 1);
+  t.is(session.lastError, 'no connection within 10000 ms');
+});
+
+test('who waits for a connection leaves nothing on the signal, connected or aborted', async (t) => {
+  const { session, attempt } = world(t);
+  const abort = new AbortController();
+  const aborted = new AbortController();
+  const waiting = Array.from({ length: 3 }, async () => session.whenLive(abort.signal));
+  const letGo = t.throwsAsync(session.whenLive(aborted.signal), { message: 'enough' });
+  t.is(getEventListeners(abort.signal, 'abort').length, 3);
+  aborted.abort(new Error('enough'));
+  await letGo;
+  await (await attempt(1)).make();
+  const [first, ...others] = await Promise.all(waiting);
+  for (const other of others) t.is(other, first as never);
+  t.is(getEventListeners(abort.signal, 'abort').length, 0);
+  t.is(getEventListeners(aborted.signal, 'abort').length, 0);
+});
+
+test('who waits with a signal that is aborted already is let go at once', async (t) => {
+  const { session } = world(t);
+  await t.throwsAsync(session.whenLive(AbortSignal.abort(new Error('enough'))), { message: 'enough' });
+});
+
+test('the waits between attempts grow to a limit, each by chance down to half of it', async (t) => {
+  const { attempts, nextAttempt } = world(t);
+  for (let number = 1; number <= 20; number++) (await nextAttempt(number)).fail();
+  const waits = attempts.slice(1).map(({ at }, index) => at - (attempts[index]?.at ?? 0));
+  for (const [index, wait] of waits.entries()) {
+    const most = Math.min(15_000, 200 * 2 ** index);
+    t.true(wait >= most / 2 && wait <= most, `wait ${index + 1}: ${wait} of ${most} ms`);
+  }
+  const longest = waits.slice(-10);
+  t.is(new Set(longest).size, longest.length, 'no two of the longest are alike');
+});
+
+test('after a connection that was a good one the waits begin anew', async (t) => {
+  const { clock, nextAttempt, session } = world(t);
+  const signal = new AbortController().signal;
+  for (let number = 1; number <= 10; number++) (await nextAttempt(number)).fail();
+  const connection = await (await nextAttempt(11)).make();
+  await session.whenLive(signal);
+  clock.advance(31_000);
+  const lost = clock.now();
+  await connection.close();
+  const next = await nextAttempt(12);
+  t.true(next.at - lost <= 200, `${next.at - lost} ms`);
+  next.fail();
+  const after = await nextAttempt(13);
+  t.true(after.at - next.at > 200 / 2 && after.at - next.at <= 400, `${after.at - next.at} ms`);
+});
+
+test('after connections that are lost again soon the waits go on growing', async (t) => {
+  const { clock, nextAttempt, session } = world(t);
+  const waits: number[] = [];
+  for (let number = 1; number <= 10; number++) {
+    const connection = await (await nextAttempt(number)).make();
+    await session.whenLive(new AbortController().signal);
+    clock.advance(1_000);
+    const lost = clock.now();
+    await connection.close();
+    waits.push((await nextAttempt(number + 1)).at - lost);
+  }
+  t.true((waits.at(-1) ?? 0) >= 15_000 / 2, waits.join(', '));
+});
+
+test('a session that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
+  const { session, clock, attempt, attempts } = world(t);
+  const first = await attempt(1);
+  const closed = session.close();
+  const late = await first.make();
+  await closed;
+  await eventually('it is closed', () => isClosed(late));
+  clock.advance(60_000);
+  await new Promise(setImmediate);
+  t.is(attempts.length, 1);
+  t.is(session.live, undefined);
+});
+
+test('a loss has the reason that the broker gave before it closed the connection', async (t) => {
+  const { session, attempt, logs } = world(t);
+  const connection = await (await attempt(1)).make();
+  const live = await session.whenLive(new AbortController().signal);
+  const reason = new Error('CONNECTION_FORCED');
+  connection.emit('error', reason);
+  connection.emit('close', new Error('closed'));
+  t.is(live.lost.reason, reason);
+  await eventually('it is told', () => logs.find(/^the broker is away/).length === 1);
+  t.is(session.lastError, 'CONNECTION_FORCED');
+});
+
+test('that the broker accepts no messages is told, and when it does again', async (t) => {
+  const { session, attempt, logs, nextAttempt } = world(t);
+  const signal = new AbortController().signal;
+  const connection = await (await attempt(1)).make();
+  await session.whenLive(signal);
+  t.is(session.blockedBecause, undefined);
+  connection.emit('blocked', 'low on memory');
+  t.is(session.blockedBecause, 'low on memory');
+  t.is(logs.find(/^the broker accepts no messages/)[0]?.reason, 'low on memory');
+  connection.emit('unblocked');
+  t.is(session.blockedBecause, undefined);
+  t.is(logs.find(/^over: the broker accepts no messages/).length, 1);
+  connection.emit('blocked', 'low on disk');
+  await connection.close();
+  await (await nextAttempt(2)).make();
+  await session.whenLive(signal);
+  t.is(session.blockedBecause, undefined, 'the next connection is none of it');
+  await eventually(
+    'it is told',
+    () => logs.find(/^over: the broker accepts no messages/).length === 2,
+  );
+});
+
+test('heartbeats are asked for, unless the address says otherwise', async (t) => {
+  const brokers = [A, { url: 'amqp://b:5672/vhost?heartbeat=5' }];
+  const { attempt } = world(t, { brokers });
+  const first = await attempt(1);
+  t.is(new URL(first.url).searchParams.get('heartbeat'), '20');
+  first.fail();
+  t.is(new URL((await attempt(2)).url).searchParams.get('heartbeat'), '5');
+});
+
+test('a fault of several addresses is told with the reason of each, once', (t) => {
+  const error = new AggregateError([new Error('refused'), new Error('unreachable'), new Error('refused')]);
+  t.is(reasonOf(error), 'refused; unreachable');
+  t.is(reasonOf('text'), 'text');
+});
+
+function isClosed(connection: ChannelModel): boolean {
+  return Reflect.get(connection, '_closed') === true;
+}
