@@ -1,4 +1,4 @@
-import { EventEmitter, getEventListeners, once } from 'node:events';
+import { getEventListeners } from 'node:events';
 import type { ChannelModel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
@@ -15,6 +15,7 @@ function world(t: ExecutionContext, { brokers = [A] } = {}) {
   const clock = new ManualClock();
   const logs = logLines();
   const broker = new EmbeddedBroker();
+  const ended = new Set<ChannelModel>();
   const attempts: { url: string; at: number; make: () => Promise<ChannelModel>; fail: () => void }[] = [];
   const connect: Connect = async (url, options) =>
     new Promise((resolve, reject) => {
@@ -23,12 +24,14 @@ function world(t: ExecutionContext, { brokers = [A] } = {}) {
         at: clock.now(),
         make: async () => {
           const connection = await broker.connect(url, options);
+          connection.once('close', () => ended.add(connection));
           resolve(connection);
           return connection;
         },
         fail: () => reject(new Error('refused')),
       });
     });
+  const isClosed = (connection: ChannelModel) => ended.has(connection);
   const built: LiveConnection[] = [];
   const session = new Session({
     connect,
@@ -44,19 +47,20 @@ function world(t: ExecutionContext, { brokers = [A] } = {}) {
     attempts.forEach(({ fail }) => fail());
     await closed;
   });
-  const attempt = async (number: number) =>
-    eventually(`attempt ${number}`, () => attempts[number - 1]);
+  const attempt = async (number: number) => eventually(`attempt ${number}`, () => attempts[number - 1]);
   /** Lets the time pass up to the next attempt. */
   const nextAttempt = async (number: number) =>
-    eventually(`attempt ${number}`, () => {
+    eventually(`attempt ${number}`, async () => {
+      // What the last one came to is dealt with first.
+      await new Promise(setImmediate);
       if (attempts[number - 1] === undefined) clock.leap();
       return attempts[number - 1];
     });
-  return { session, clock, attempts, attempt, nextAttempt, built, logs };
+  return { session, clock, attempts, attempt, nextAttempt, isClosed, built, logs };
 }
 
 test('a connection that is made after the time for it is closed', async (t) => {
-  const { session, clock, attempt, nextAttempt, built } = world(t);
+  const { session, clock, attempt, nextAttempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
   const second = await nextAttempt(2);
@@ -70,7 +74,7 @@ test('a connection that is made after the time for it is closed', async (t) => {
 });
 
 test('a connection that is made within the time for it stays open after that time', async (t) => {
-  const { session, clock, attempt, built } = world(t);
+  const { session, clock, attempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS - 1);
   const connection = await first.make();
@@ -154,7 +158,7 @@ test('after connections that are lost again soon the waits go on growing', async
 });
 
 test('a session that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
-  const { session, clock, attempt, attempts } = world(t);
+  const { session, clock, attempt, attempts, isClosed } = world(t);
   const first = await attempt(1);
   const closed = session.close();
   const late = await first.make();
@@ -195,10 +199,7 @@ test('that the broker accepts no messages is told, and when it does again', asyn
   await (await nextAttempt(2)).make();
   await session.whenLive(signal);
   t.is(session.blockedBecause, undefined, 'the next connection is none of it');
-  await eventually(
-    'it is told',
-    () => logs.find(/^over: the broker accepts no messages/).length === 2,
-  );
+  await eventually('it is told', () => logs.find(/^over: the broker accepts no messages/).length === 2);
 });
 
 test('heartbeats are asked for, unless the address says otherwise', async (t) => {
@@ -215,7 +216,3 @@ test('a fault of several addresses is told with the reason of each, once', (t) =
   t.is(reasonOf(error), 'refused; unreachable');
   t.is(reasonOf('text'), 'text');
 });
-
-function isClosed(connection: ChannelModel): boolean {
-  return Reflect.get(connection, '_closed') === true;
-}
