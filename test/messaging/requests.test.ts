@@ -221,6 +221,9 @@ for (const broker of brokers()) {
     t.is((await caller.ask({ action: 'read' })).answer.status, 'completed');
     t.deepEqual(runs, ['change', 'read']);
     t.is(logs.find(/request skipped/)[0]?.level, 'warn');
+    caller.publish(JSON.stringify({ request_body: { action: 'read' } }), { replyTo: '' });
+    await eventually('an empty reply_to is none', () => logs.find(/request skipped/).length === 2);
+    t.is(logs.find(/answer dropped/).length, 0);
   });
 
   test(

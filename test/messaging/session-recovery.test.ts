@@ -11,7 +11,10 @@ const A = { url: 'amqp://a:5672' };
 const CONNECT_LIMIT_MS = 10_000;
 
 /** A session whose every connection is made when the test says so, in a time of its own. */
-function world(t: ExecutionContext, { brokers = [A] } = {}) {
+function world(
+  t: ExecutionContext,
+  { brokers = [A], build = async () => {} }: { brokers?: (typeof A)[]; build?: () => Promise<void> } = {},
+) {
   const clock = new ManualClock();
   const logs = logLines();
   const broker = new EmbeddedBroker();
@@ -37,7 +40,10 @@ function world(t: ExecutionContext, { brokers = [A] } = {}) {
     connect,
     brokers: async () => brokers,
     name: 'test',
-    onLive: async (live) => void built.push(live),
+    onLive: async (live) => {
+      await build();
+      built.push(live);
+    },
     clock,
     log: logs.log,
   });
@@ -84,6 +90,68 @@ test('a connection that is made within the time for it stays open after that tim
   t.false(isClosed(connection));
   t.is(session.live, live);
   t.deepEqual(built, [live]);
+});
+
+test('a connection that was made leaves no alarm set for its time', async (t) => {
+  const { session, clock, attempt } = world(t);
+  await (await attempt(1)).make();
+  await session.whenLive(new AbortController().signal);
+  await eventually('no alarm is set', () => clock.pending === 0);
+  t.pass();
+});
+
+test('a connection that lost a channel is closed, and another one is made', async (t) => {
+  const { session, attempt, nextAttempt, isClosed } = world(t);
+  const signal = new AbortController().signal;
+  const connection = await (await attempt(1)).make();
+  const live = await session.whenLive(signal);
+  await (await live.channel()).close();
+  await eventually('it is closed', () => isClosed(connection));
+  t.is(session.live, undefined);
+  await (await nextAttempt(2)).make();
+  t.not(await session.whenLive(signal), live);
+});
+
+test('a connection on which nothing can be built is closed', async (t) => {
+  const build = async () => {
+    throw new Error('no permission');
+  };
+  const { session, attempt, nextAttempt, isClosed } = world(t, { build });
+  for (const number of [1, 2]) {
+    const connection = await (number === 1 ? await attempt(1) : await nextAttempt(2)).make();
+    await eventually('it is closed', () => isClosed(connection));
+    t.is(session.live, undefined);
+  }
+});
+
+test('that the broker accepts no messages by a connection is told only when it is the one that counts', async (t) => {
+  let built = () => {};
+  let building = false;
+  const build = async () =>
+    new Promise<void>((resolve) => {
+      building = true;
+      built = resolve;
+    });
+  const { session, attempt, logs } = world(t, { build });
+  const connection = await (await attempt(1)).make();
+  await eventually('it is being built on', () => building);
+  connection.emit('blocked', 'low on memory');
+  t.is(session.blockedBecause, undefined);
+  t.is(logs.find(/accepts no messages/).length, 0);
+  built();
+  await session.whenLive(new AbortController().signal);
+  t.is(session.blockedBecause, 'low on memory');
+  t.is(logs.find(/accepts no messages/).length, 1);
+});
+
+test('the end of a session is no loss of a channel', async (t) => {
+  const { session, attempt, isClosed } = world(t);
+  const connection = await (await attempt(1)).make();
+  const live = await session.whenLive(new AbortController().signal);
+  await live.channel();
+  await session.close();
+  t.true(isClosed(connection));
+  t.is(reasonOf(live.lost.reason), 'the connection was closed');
 });
 
 test('that a connection was not made in time is told as the reason', async (t) => {

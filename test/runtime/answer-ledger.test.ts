@@ -12,7 +12,9 @@ test('a finished answer is recalled until its time is up', async (t) => {
   t.like(ledger.recall('key'), { state: 'running' });
   await outcome;
   t.deepEqual(ledger.recall('key'), { state: 'finished', answer: 'answer' });
-  clock.advance(1_001);
+  clock.advance(1_000);
+  t.like(ledger.recall('key'), { state: 'finished' });
+  clock.advance(1);
   t.deepEqual(ledger.recall('key'), { state: 'unknown' });
 });
 
@@ -58,6 +60,21 @@ test('the oldest answers go when there are too many bytes or too many of them', 
   const lastFour = [...Array(6).fill(false), ...Array(4).fill(true)];
   t.deepEqual(await keep({ maxBytes: 400 }), lastFour);
   t.deepEqual(await keep({ maxEntries: 4 }), lastFour);
+});
+
+test('there are never more answers, or bytes of them, than may be kept, and never less than half', async (t) => {
+  for (const limits of [{ maxBytes: 800 }, { maxEntries: 8 }]) {
+    const ledger = new AnswerLedger<string>(new ManualClock(), limits);
+    for (let n = 1; n <= 30; n++) {
+      const outcome = Promise.resolve('x'.repeat(100));
+      ledger.track(String(n), outcome, bytes);
+      await outcome;
+      const kept = Array.from({ length: n }, (_, each) => ledger.recall(String(each + 1)).state).filter(
+        (state) => state === 'finished',
+      ).length;
+      t.true(kept <= 8 && kept >= Math.min(n, 4), `${kept} of ${n}`);
+    }
+  }
 });
 
 test('an answer that alone would fill much of the memory is not kept', async (t) => {

@@ -5,7 +5,8 @@ import { Codecs } from '../../src/messaging/codec/codecs.js';
 import { jsonCodec } from '../../src/messaging/codec/json.js';
 import type { ReplyChannel } from '../../src/messaging/reply-channel.js';
 import { RequestService } from '../../src/messaging/request-service.js';
-import type { Action } from '../../src/plugin.js';
+import type { BrokerAddress } from '../../src/messaging/session.js';
+import type { Action, Clock } from '../../src/plugin.js';
 import { Catalogue, prepareAction } from '../../src/runtime/catalogue.js';
 import { Dispatcher } from '../../src/runtime/dispatcher.js';
 import { systemClock } from '../../src/system-clock.js';
@@ -30,6 +31,9 @@ interface Settings {
   maxAnswerBytes: number;
   /** Further ways for answers. */
   replies: readonly ReplyChannel[];
+  /** The brokers to try, instead of the one that is given. */
+  addresses: readonly BrokerAddress[];
+  clock: Clock;
 }
 
 /** Serves these actions on a queue of its own. */
@@ -47,6 +51,8 @@ export async function serveRequests(
     maxMessageBytes: 64 * 1024,
     maxAnswerBytes: 64 * 1024,
     replies: [],
+    addresses: [{ url: broker.url }],
+    clock: systemClock,
     ...settings,
   };
   const logs = logLines();
@@ -56,12 +62,11 @@ export async function serveRequests(
   const service = new RequestService({
     ...options,
     replies: () => options.replies,
-    dispatcher: new Dispatcher({ ...options, catalogue, clock: systemClock, logFor }),
+    dispatcher: new Dispatcher({ ...options, catalogue, logFor }),
     codecs: new Codecs([jsonCodec]),
     connect,
-    brokers: async () => [{ url: broker.url }],
+    brokers: async () => options.addresses,
     name: 'test',
-    clock: systemClock,
     log: logs.log,
     logFor,
   });

@@ -1,0 +1,86 @@
+import { randomUUID } from 'node:crypto';
+import test, { type ExecutionContext } from 'ava';
+import { EmbeddedBroker } from '../../src/messaging/embedded-broker.js';
+import type { Connect } from '../../src/messaging/session.js';
+import type { Action } from '../../src/plugin.js';
+import { held } from '../support/actions.js';
+import type { TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { FastClock } from '../support/fast-clock.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+/** A service on a broker that stands in for the one that is wanted, until that one is let come back. */
+async function world(
+  t: ExecutionContext,
+  actions: readonly Action[],
+  settings: { concurrency?: number } = {},
+) {
+  const [wanted, other] = [new EmbeddedBroker(), new EmbeddedBroker()];
+  const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
+  let away = true;
+  const connect: Connect = async (url, options) => {
+    const { host } = new URL(url);
+    if (host === 'other.invalid') return other.connect(url, options);
+    if (away) throw new Error('it is away');
+    return wanted.connect(url, options);
+  };
+  const brokerOf = (url: string, { connect: open }: EmbeddedBroker): TestBroker => ({
+    name: url,
+    url,
+    connect,
+    open: async () => open(url, {}),
+  });
+  const queue = `test_${randomUUID()}`;
+  const served = await serveRequests(t, brokerOf(OTHER, other), actions, {
+    queue,
+    addresses: [{ url: WANTED }, { url: OTHER, preferred: false }],
+    clock: new FastClock(),
+    ...settings,
+  });
+  const back = async () => {
+    away = false;
+    await eventually('the service is on the broker that is wanted', () => served.service.onPreferred);
+  };
+  return {
+    ...served,
+    back,
+    callers: {
+      wanted: await RawCaller.open(t, brokerOf(WANTED, wanted), queue),
+      other: await RawCaller.open(t, brokerOf(OTHER, other), queue),
+    },
+  };
+}
+
+test('a request is answered and acknowledged on the broker it came from, also after the service has left it', async (t) => {
+  const { action, begun, letGo } = held({ effect: 'change' });
+  const { service, back, callers } = await world(t, [action]);
+  t.false(service.onPreferred);
+  const id = callers.other.send({ action: 'act' });
+  await eventually('it runs', () => begun() === 1);
+  await back();
+  letGo();
+  t.is((await callers.other.answerTo(id)).answer.status, 'completed');
+  await eventually('nothing is held', () => service.held === 0);
+  t.is(await callers.other.waiting(), 0);
+  t.is(begun(), 1);
+});
+
+test('what was taken from a broker that is left is still done, and nothing more is taken from it', async (t) => {
+  const { action, begun, letGo } = held({ effect: 'change' });
+  const { service, back, callers } = await world(t, [action], { concurrency: 1 });
+  const taken = [1, 2].map(() => callers.other.send({ action: 'act' }));
+  await eventually('both are held', () => service.held === 2 && begun() === 1);
+  await back();
+  const there = callers.wanted.send({ action: 'act' });
+  await eventually('it is taken from the other broker', () => service.held === 3);
+  const late = callers.other.send({ action: 'act' });
+  for (let run = 1; run <= 3; run++) {
+    await eventually(`run ${run}`, () => begun() === run);
+    letGo();
+  }
+  for (const id of taken) t.is((await callers.other.answerTo(id)).answer.status, 'completed');
+  t.is((await callers.wanted.answerTo(there)).answer.status, 'completed');
+  await eventually('nothing is held', () => service.held === 0);
+  t.is(await callers.other.waiting(), 1);
+  t.is(callers.other.answersTo(late).length, 0);
+});
