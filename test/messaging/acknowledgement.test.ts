@@ -39,6 +39,7 @@ if (broker !== undefined) {
     link.accept();
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 1);
+    t.is(await caller.waiting('error queue'), 0);
   });
 
   test('a request is acknowledged only when every way for its answer has taken it', async (t) => {
@@ -221,6 +222,26 @@ if (broker !== undefined) {
     t.true(again.fields.redelivered);
     t.is(again.properties.correlationId, message.properties.correlationId);
     t.is(await caller.waiting('error queue'), 0);
+  });
+
+  test('a service that shuts down takes nothing more, also after a lost connection', async (t) => {
+    const { action, begun, letGo } = held();
+    const { service, link, caller } = await serveByLink(t, [action, echo]);
+    const running = caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const drained = service.drain(60_000);
+    t.deepEqual(service.notReady(), ['the service is shutting down']);
+    await eventually('it has stopped to consume', async () => (await caller.consumers()) === 0);
+    const late = caller.send({ action: 'echo' });
+    link.cut();
+    await eventually('what it held is back', async () => (await caller.waiting()) === 2);
+    letGo();
+    // By the next connection, which is built then.
+    t.is((await caller.answerTo(running)).answer.status, 'completed');
+    t.true(await drained);
+    t.is(await caller.consumers(), 0);
+    t.is(await caller.waiting(), 2);
+    t.is(caller.answersTo(late).length, 0);
   });
 
   test('no more messages are taken than may be held', async (t) => {

@@ -175,6 +175,11 @@ export class RawCaller {
     });
   }
 
+  /** How many take messages from the service's queue. */
+  async consumers(): Promise<number> {
+    return (await this.#channel.checkQueue(this.#queue)).consumerCount;
+  }
+
   async waiting(from: 'queue' | 'error queue' = 'queue'): Promise<number> {
     const { messageCount } = await this.#channel.checkQueue(
       from === 'queue' ? this.#queue : `${this.#queue}_error`,
