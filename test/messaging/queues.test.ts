@@ -133,11 +133,13 @@ if (rabbit !== undefined) {
     const { queue, channel, ensure } = await world(t, rabbit);
     await ensure();
     channel.sendToQueue(queue, Buffer.from('rejected'));
-    const message = await eventually('it is there', async () => channel.get(queue));
-    channel.reject(message, false);
-    const aside = await eventually('it is in the error queue', async () =>
-      channel.get(`${queue}_error`, { noAck: true }),
-    );
+    const taken = async (from: string) =>
+      eventually(`a message in ${from}`, async () => {
+        const message = await channel.get(from);
+        return message === false ? undefined : message;
+      });
+    channel.reject(await taken(queue), false);
+    const aside = await taken(`${queue}_error`);
     t.is(aside.content.toString(), 'rejected');
   });
 
