@@ -133,6 +133,7 @@ test('that the broker accepts no messages by a connection is told only when it i
       built = resolve;
     });
   const { session, attempt, logs } = world(t, { build });
+  t.teardown(() => built());
   const connection = await (await attempt(1)).make();
   await eventually('it is being built on', () => building);
   connection.emit('blocked', 'low on memory');
