@@ -122,7 +122,8 @@ if (rabbit !== undefined) {
   test('RabbitMQ: queues that had to be made outlive the broker', async (t) => {
     const { queue, channel, ensure } = await world(t, rabbit);
     await ensure();
-    // The broker refuses to declare a queue that is there in another way.
+    // The broker refuses to declare a queue that is there in another way, and closes the channel.
+    channel.on('error', () => {});
     const errors = `${queue}_error`;
     const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: errors };
     await t.notThrowsAsync(async () => channel.assertQueue(errors, { durable: true }));
@@ -145,6 +146,7 @@ if (rabbit !== undefined) {
 
   test('RabbitMQ: an error queue that somebody has made is left as it is', async (t) => {
     const { queue, channel, ensure, logs } = await world(t, rabbit);
+    channel.on('error', () => {});
     const options = { durable: true, maxLength: 10 };
     await channel.assertQueue(`${queue}_error`, options);
     await ensure();

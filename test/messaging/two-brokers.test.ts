@@ -18,17 +18,23 @@ async function world(
   const [wanted, other] = [new EmbeddedBroker(), new EmbeddedBroker()];
   const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
   let away = true;
+  let open = 0;
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
-    if (host === 'other.invalid') return other.connect(url, options);
+    if (host === 'other.invalid') {
+      const connection = await other.connect(url, options);
+      open++;
+      connection.once('close', () => open--);
+      return connection;
+    }
     if (away) throw new Error('it is away');
     return wanted.connect(url, options);
   };
-  const brokerOf = (url: string, { connect: open }: EmbeddedBroker): TestBroker => ({
+  const brokerOf = (url: string, { connect: make }: EmbeddedBroker): TestBroker => ({
     name: url,
     url,
     connect,
-    open: async () => open(url, {}),
+    open: async () => make(url, {}),
   });
   const queue = `test_${randomUUID()}`;
   const served = await serveRequests(t, brokerOf(OTHER, other), actions, {
@@ -44,6 +50,8 @@ async function world(
   return {
     ...served,
     back,
+    /** Whether the service is still connected to the broker that stands in. */
+    isOnOther: () => open > 0,
     callers: {
       wanted: await RawCaller.open(t, brokerOf(WANTED, wanted), queue),
       other: await RawCaller.open(t, brokerOf(OTHER, other), queue),
@@ -83,4 +91,21 @@ test('what was taken from a broker that is left is still done, and nothing more 
   await eventually('nothing is held', () => service.held === 0);
   t.is(await callers.other.waiting(), 1);
   t.is(callers.other.answersTo(late).length, 0);
+});
+
+test('a broker is left when what came from it is done, whatever runs from the other one', async (t) => {
+  const [early, late] = [held({ name: 'early' }), held({ name: 'late' })];
+  const { back, callers, isOnOther } = await world(t, [early.action, late.action]);
+  const first = callers.other.send({ action: 'early' });
+  await eventually('it runs', () => early.begun() === 1);
+  await back();
+  const second = callers.wanted.send({ action: 'late' });
+  await eventually('it runs', () => late.begun() === 1);
+  t.true(isOnOther());
+  early.letGo();
+  await callers.other.answerTo(first);
+  await eventually('the broker is left', () => !isOnOther());
+  t.is(callers.wanted.answersTo(second).length, 0);
+  late.letGo();
+  await callers.wanted.answerTo(second);
 });
