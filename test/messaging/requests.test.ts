@@ -1,9 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
+import type { ChannelModel } from 'amqplib';
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers, rabbitmq } from '../support/brokers.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
@@ -265,12 +266,33 @@ for (const broker of brokers()) {
     const cyclic: { self?: unknown } = {};
     cyclic.self = cyclic;
     const results: object[] = [{ text: 'x'.repeat(5_000) }, cyclic];
-    const { queue } = await serveRequests(t, broker, [doing(async () => results.shift())], {
+    const { queue, logs } = await serveRequests(t, broker, [doing(async () => results.shift())], {
       maxAnswerBytes: 4_000,
     });
     const caller = await RawCaller.open(t, broker, queue);
     t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'answer_too_large');
     t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'internal');
+    t.deepEqual(
+      logs.find(/^request failed$/).map(({ code }) => code),
+      ['answer_too_large', 'internal'],
+    );
+  });
+
+  test(over('while the broker accepts no messages the service is not ready'), async (t) => {
+    const connections: ChannelModel[] = [];
+    const watched: TestBroker = {
+      ...broker,
+      connect: async (url, options) => {
+        const connection = await broker.connect(url, options);
+        connections.push(connection);
+        return connection;
+      },
+    };
+    const { service } = await serveRequests(t, watched, [echo]);
+    connections[0]?.emit('blocked', 'low on memory');
+    t.deepEqual(service.notReady(), ['the broker accepts no messages: low on memory']);
+    connections[0]?.emit('unblocked');
+    t.deepEqual(service.notReady(), []);
   });
 
   test(over('an answer whose reply queue is gone is dropped, told, and harms nobody'), async (t) => {
