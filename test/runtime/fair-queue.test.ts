@@ -59,6 +59,16 @@ test('a lane whose things have all been withdrawn takes no turn, and what it run
   t.false(queue.withdraw('never seen', gone));
 });
 
+test('a lane that only waits has nothing that could end', (t) => {
+  const queue = new FairQueue({ total: 1, perLane: 1 });
+  let started = 0;
+  for (const lane of ['a', 'b']) queue.enter(lane, { start: () => started++ });
+  t.throws(() => queue.leave('b'), { message: /nothing runs/ });
+  t.is(started, 1);
+  queue.leave('a');
+  t.is(started, 2);
+});
+
 test('what is withdrawn from the middle leaves the order of the others as it was', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   const started: number[] = [];

@@ -145,6 +145,14 @@ test('values are not cast', (t) => {
     t.is(problems(t, check, sent).length, 1, JSON.stringify(sent));
 });
 
+test('parameters that are no object are told as such, by the name that callers know', (t) => {
+  for (const sent of ['x', [], 3, true]) {
+    const [problem] = problems(t, checkOf(object({ a: string() })), sent);
+    t.is(problem?.field, 'action_parameters');
+    t.regex(problem?.message ?? '', /^action_parameters must be a `object` type/);
+  }
+});
+
 test('a transform of the author does not change what was sent', (t) => {
   const schema = object({ s: string().transform((value) => `${value}!`), n: number().default(1) });
   t.deepEqual(checkOf(schema)({ s: 'as sent' }), { s: 'as sent', n: 1 });
