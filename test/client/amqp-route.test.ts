@@ -248,10 +248,13 @@ for (const broker of brokers()) {
     await take();
     const client = clientOf(t, broker, { queue });
     const signal = AbortSignal.abort(new Error('enough'));
-    await t.throwsAsync(ask(client, 'restart_unit', { parameters: UNIT, signal }), { message: 'enough' });
-    ask(client, 'list_machines').catch(() => {});
-    await arrived(1);
-    t.deepEqual(actions(), ['list_machines']);
+    for (const n of [1, 2]) {
+      // The second time there is a connection by which it could be sent at once.
+      await t.throwsAsync(ask(client, 'restart_unit', { parameters: UNIT, signal }), { message: 'enough' });
+      ask(client, 'list_machines').catch(() => {});
+      await arrived(n);
+    }
+    t.deepEqual(actions(), ['list_machines', 'list_machines']);
   });
 
   test(over('however a call ends, its signal keeps no listener'), async (t) => {
@@ -409,6 +412,27 @@ for (const broker of brokers()) {
     });
   });
 
+  test(
+    over('a change that was refused is known not to be done, though the connection is lost as well'),
+    async (t) => {
+      const { queue, take, arrived, answer, actions } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const client = clientOf(t, broker, { queue, connect: link.connect });
+      link.refuseAndCut();
+      const error = await failure(
+        t,
+        ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS }),
+      );
+      t.like(error, { code: 'service_unavailable', message: `the queue ${queue} is full` });
+      const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+      await arrived(1);
+      answer(0, 'next');
+      t.is(await next, 'next');
+      t.deepEqual(actions(), ['list_machines']);
+    },
+  );
+
   test(over('an answer that cannot be read fails its own call only'), async (t) => {
     const { queue, take, arrived, send, answer } = await openQueue(t, broker);
     await take();
@@ -493,6 +517,12 @@ if (rabbit !== undefined) {
     t.true(refused.length >= 1);
     for (const { message } of refused) t.is(message, `the queue ${queue} is full`);
     t.true(codes.some(({ code }) => code === 'outcome_unknown'));
+  });
+
+  test('RabbitMQ: a call to a queue whose name AMQP cannot carry fails at once', async (t) => {
+    const client = clientOf(t, rabbit, { queue: 'q'.repeat(256) });
+    for (const action of ['restart_unit', 'list_units'])
+      await t.throwsAsync(ask(client, action, { timeoutMs: UNHURRIED_MS }), { name: 'UnpublishableError' });
   });
 
   test('RabbitMQ: a client whose queue of answers is deleted makes another one', async (t) => {

@@ -11,6 +11,8 @@ export interface FaultyLink {
   hold(): () => void;
   /** Cuts every connection; new ones are made unless they are held. */
   cut(): void;
+  /** The next message is refused, as by a queue that is full, and every connection is cut right after that. */
+  refuseAndCut(): void;
   /** Cuts every connection at the moment when the next channel without confirmations is to be opened. */
   cutAtNextChannel(): void;
   /** How many connections were asked for, have been made, and are open. */
@@ -21,6 +23,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
   const { connect: make, cut } = cuttable(broker);
   const counts = { asked: 0, made: 0, open: 0 };
   let withheld = false;
+  let refuses = false;
   let cutsAtChannel = false;
   let gate: Promise<void> | undefined;
   const connect: Connect = async (url, options) => {
@@ -34,10 +37,18 @@ export function faultyLink(broker: TestBroker): FaultyLink {
     connection.createConfirmChannel = async () => {
       const channel = await createConfirmChannel();
       const publish = channel.publish.bind(channel);
-      channel.publish = (exchange, routingKey, content, given, confirmed) =>
-        publish(exchange, routingKey, content, given, (error, ok) => {
+      channel.publish = (exchange, routingKey, content, given, confirmed) => {
+        if (refuses) {
+          refuses = false;
+          confirmed?.(new Error('message nacked'), {});
+          connection.emit('close');
+          cut();
+          return true;
+        }
+        return publish(exchange, routingKey, content, given, (error, ok) => {
           if (!withheld) confirmed?.(error, ok);
         });
+      };
       return channel;
     };
     const createChannel = connection.createChannel.bind(connection);
@@ -63,6 +74,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
       };
     },
     cut,
+    refuseAndCut: () => (refuses = true),
     cutAtNextChannel: () => (cutsAtChannel = true),
     counts,
   };
