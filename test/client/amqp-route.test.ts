@@ -198,6 +198,19 @@ for (const broker of brokers()) {
     },
   );
 
+  test(over('a call whose request is not confirmed can be aborted'), async (t) => {
+    const { queue, take, arrived } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    link.withholdConfirms();
+    const leaving = new AbortController();
+    const call = ask(client, 'restart_unit', { timeoutMs: UNHURRIED_MS, signal: leaving.signal });
+    await arrived(1);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(call, { message: 'enough' });
+  });
+
   test(over('what could not be sent in time is known not to be done, and is not sent later'), async (t) => {
     const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
     await take();

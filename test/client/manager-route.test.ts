@@ -123,6 +123,9 @@ for (const broker of brokers()) {
     const { client, manager, taken, answer, passing, until } = await openRoute(t, broker);
     const call = client.call('list_machines', { cluster: 'token' });
     await eventually('it is published', () => taken.length === 1);
+    const { deliveryMode, ...properties } = taken[0]?.message.properties ?? {};
+    // The embedded broker gives properties as they were set.
+    t.true(deliveryMode === 2 || Reflect.get(properties, 'persistent') === true);
     answer(taken[0]?.id ?? 0, []);
     t.deepEqual(await passing(call, UNHURRIED_MS), []);
     await until('its record is deleted', () => manager.records.size === 0);
@@ -304,19 +307,34 @@ for (const broker of brokers()) {
       link.cut();
       await until('it is connected anew', () => link.counts.made === 2, UNHURRIED_MS);
       const next = ask('list_machines');
-      await until('the next is published', () => taken.length === sent + 1, UNHURRIED_MS);
-      // Sent again, a request has the same record.
-      t.deepEqual(
-        taken.map(({ id }) => Number(id)),
-        [...Array(sent).fill(1), 2],
-      );
+      await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
       answer(1, 'done');
       answer(2, 'next');
       t.is(await passing(call, UNHURRIED_MS), 'done');
       t.is(await passing(next, UNHURRIED_MS), 'next');
-      t.is(taken.length, sent + 1);
+      const last = ask('list_machines');
+      await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), UNHURRIED_MS);
+      answer(3, 'last');
+      t.is(await passing(last, UNHURRIED_MS), 'last');
+      // Sent again, a request has the same record.
+      t.deepEqual(taken.map(({ id }) => Number(id)).toSorted(), [...Array<number>(sent).fill(1), 2, 3]);
     });
   }
+
+  test(over('a call whose request is not confirmed can be aborted, and ends at its deadline'), async (t) => {
+    const link = faultyLink(broker);
+    const { client, clock, manager, taken } = await openRoute(t, broker, link);
+    link.withholdConfirms();
+    const leaving = new AbortController();
+    const left = client.call('restart_unit', { parameters: UNIT, signal: leaving.signal });
+    const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 5_000 }));
+    await eventually('they are published', () => taken.length === 2);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(left, { message: 'enough' });
+    await eventually('its record is deleted', () => manager.records.size === 1);
+    clock.advance(8_000);
+    t.is((await late).code, 'outcome_unknown');
+  });
 
   test(
     over('a change is sent by the next connection when this one is lost before it was sent'),
@@ -376,7 +394,7 @@ for (const broker of brokers()) {
   test(over('a change that could not be sent in time is known not to be done'), async (t) => {
     const link = faultyLink(broker);
     const release = link.hold();
-    const { client, clock, manager, taken } = await openRoute(t, broker, link);
+    const { client, clock, manager, taken, answer, passing, until } = await openRoute(t, broker, link);
     const early = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
     await eventually('its record is made', () => manager.records.size === 1);
     clock.advance(4_000);
@@ -386,20 +404,20 @@ for (const broker of brokers()) {
       retryable: true,
     });
     release();
-    await eventually('it is connected', () => link.counts.open === 1);
+    // There is a connection once a call has gone by it.
+    const first = client.call('list_machines', { timeoutMs: LONG_MS });
+    await until('it is published', () => taken.length === 1, UNHURRIED_MS);
+    answer(2, []);
+    await passing(first, UNHURRIED_MS);
     const letGo = manager.hold(RECORDS);
     const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
-    await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 2);
-    await eventually('the connection is ready', async () => {
-      clock.advance(0);
-      return link.counts.open === 1;
-    });
+    await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 3);
     clock.advance(4_000);
     const { code, message } = await late;
     letGo();
     t.is(message, 'the request could not be sent within 1000 ms');
     t.is(code, 'timeout');
-    t.is(taken.length, 0);
+    t.is(taken.length, 1);
   });
 
   test(over('closing tells of each call whether it may be done, and leaves no record'), async (t) => {
@@ -485,6 +503,42 @@ for (const broker of brokers()) {
     });
   }
 }
+
+test('when the connection is lost, the Manager is asked anew where the broker is', async (t) => {
+  const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
+  const clock = new ManualClock();
+  const manager = await StandInManager.start(t, { clock });
+  manager.addExchange(7, { rootExchangeName: 'exchange', routingKey: ROUTING_KEY });
+  manager.addBroker(3, { connections: [{ host: 'first' }] });
+  const taken: Taken[] = [];
+  for (const each of Object.values(hosts))
+    await prepare(await each.connect('', {}), 'exchange', 'queue', taken);
+  const connected: string[] = [];
+  const made: ChannelModel[] = [];
+  const client = new FleetManagerClient({
+    queue: 'queue',
+    manager: optionsOf(manager),
+    clock,
+    connect: async (url, options) => {
+      const { hostname } = new URL(url);
+      connected.push(hostname);
+      const broker = hostname === 'first' ? hosts.first : hosts.second;
+      const connection = await broker.connect(url, options);
+      made.push(connection);
+      return connection;
+    },
+  });
+  t.teardown(() => client.close());
+  const { passing, until } = timePassing(clock);
+  const call = client.call('list_units', { timeoutMs: LONG_MS });
+  await eventually('it is published', () => taken.length === 1);
+  manager.addRecord(1, { status: 'completed', responseBody: [] });
+  await passing(call, UNHURRIED_MS);
+  manager.addBroker(3, { connections: [{ host: 'second' }] });
+  await made[0]?.close();
+  await until('it is connected anew', () => connected.length === 2, UNHURRIED_MS);
+  t.deepEqual(connected, ['first', 'second']);
+});
 
 test('a request that is being published when the preferred broker is back is not cut off', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/cluster.js';
 import { DiscoveryResolver } from '../../src/fleet/etcd-resolver.js';
@@ -333,6 +334,8 @@ function scripted(
 ) {
   const clock = new LeapingClock();
   const orders: string[] = [];
+  // Restarts of one unit take turns, those of other tests too.
+  const own = randomUUID();
   const desired = new Map<string, string>();
   let launchedAt = Number.NEGATIVE_INFINITY;
   const stateOf = (name: string) => desired.get(name) ?? 'launched';
@@ -366,7 +369,7 @@ function scripted(
     [Clock, clock],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
-  const run = async (name = UNIT, { signal = new AbortController().signal, token = 'token' } = {}) =>
+  const run = async (name = UNIT, { signal = new AbortController().signal, token = own } = {}) =>
     action.run({
       parameters: action.check({ unit_name: name }),
       cluster: new Cluster(token),
@@ -433,6 +436,15 @@ test('a restart that fails lets the next one go on', async (t) => {
   fails = false;
   t.regex(String(await second), /was restarted/);
   t.deepEqual(orders, [...RESTART, ...RESTART]);
+});
+
+test('a restart that comes when one has ended and another runs waits for that one', async (t) => {
+  const { run, orders } = scripted(() => ({}));
+  const first = run();
+  const second = run();
+  await first;
+  await Promise.all([second, run()]);
+  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART]);
 });
 
 test('restarts of other units, and of units of other clusters, are not waited for', async (t) => {
