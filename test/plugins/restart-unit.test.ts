@@ -335,7 +335,7 @@ function scripted(
   const clock = new LeapingClock();
   const orders: string[] = [];
   // Restarts of one unit take turns, those of other tests too.
-  const own = randomUUID();
+  const own: string = randomUUID();
   const desired = new Map<string, string>();
   let launchedAt = Number.NEGATIVE_INFINITY;
   const stateOf = (name: string) => desired.get(name) ?? 'launched';
