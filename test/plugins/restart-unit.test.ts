@@ -425,6 +425,24 @@ test('a restart that is cancelled while it waits lets nobody past the one that r
   t.deepEqual(orders, [...RESTART, ...RESTART]);
 });
 
+test('a restart that is cancelled while it waits ends at once', async (t) => {
+  let go: () => void = () => {};
+  const released = new Promise<void>((resolve) => (go = resolve));
+  const { run, orders } = scripted(
+    () => ({}),
+    async () => released,
+  );
+  const leaving = new AbortController();
+  const first = run();
+  const second = run(UNIT, leaving);
+  leaving.abort(new ActionError('cancelled', 'gone'));
+  t.is(codeOf(await t.throwsAsync(second)), 'cancelled');
+  t.deepEqual(orders, []);
+  go();
+  await first;
+  t.deepEqual(orders, RESTART);
+});
+
 test('a restart that fails lets the next one go on', async (t) => {
   let fails = true;
   const { run, orders } = scripted(({ desiredState }) =>
