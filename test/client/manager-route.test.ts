@@ -119,7 +119,7 @@ async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<Fle
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
-  test(over('a call is answered by its record, which is deleted then'), async (t) => {
+  test.serial(over('a call is answered by its record, which is deleted then'), async (t) => {
     const { client, manager, taken, answer, passing, until } = await openRoute(t, broker);
     const call = client.call('list_machines', { cluster: 'token' });
     await eventually('it is published', () => taken.length === 1);
@@ -131,7 +131,7 @@ for (const broker of brokers()) {
     await until('its record is deleted', () => manager.records.size === 0);
   });
 
-  test(over('the id of a record goes into its request with every digit, in JSON too'), async (t) => {
+  test.serial(over('the id of a record goes into its request with every digit, in JSON too'), async (t) => {
     const { client, manager, taken } = await openRoute(t, broker, { encoding: 'json' });
     manager.nextRecordId = 9_007_199_254_740_993n;
     void client.call('list_machines').catch(() => {});
@@ -140,18 +140,21 @@ for (const broker of brokers()) {
     t.regex(taken[0]?.message.content.toString() ?? '', /"id":9007199254740993,/);
   });
 
-  test(over('the service is told how much of the time is left when the request is published'), async (t) => {
-    const { client, manager, clock, taken } = await openRoute(t, broker);
-    const release = manager.hold(RECORDS);
-    void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
-    await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
-    clock.advance(2_000);
-    release();
-    await eventually('it is published', () => taken.length === 1);
-    t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
-  });
+  test.serial(
+    over('the service is told how much of the time is left when the request is published'),
+    async (t) => {
+      const { client, manager, clock, taken } = await openRoute(t, broker);
+      const release = manager.hold(RECORDS);
+      void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
+      await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
+      clock.advance(2_000);
+      release();
+      await eventually('it is published', () => taken.length === 1);
+      t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
+    },
+  );
 
-  test(over('a call that nobody answers ends at its deadline, and leaves no record'), async (t) => {
+  test.serial(over('a call that nobody answers ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);
     const begun = clock.now();
     const failed = failure(t, client.call('list_machines', { timeoutMs: 5_000 }));
@@ -164,7 +167,7 @@ for (const broker of brokers()) {
     await until('its record is deleted', () => manager.records.size === 0);
   });
 
-  test(over('an aborted call rejects with the reason, and leaves no record'), async (t) => {
+  test.serial(over('an aborted call rejects with the reason, and leaves no record'), async (t) => {
     const { client, manager, taken } = await openRoute(t, broker);
     const leaving = new AbortController();
     const call = client.call('list_machines', { signal: leaving.signal });
@@ -176,7 +179,7 @@ for (const broker of brokers()) {
     t.is(manager.callsTo(RECORDS).length, 1);
   });
 
-  test(over('closing a client fails what waits, and leaves no record'), async (t) => {
+  test.serial(over('closing a client fails what waits, and leaves no record'), async (t) => {
     const { client, manager, taken } = await openRoute(t, broker);
     const calls = Promise.all([1, 2].map(() => failure(t, client.call('list_machines'))));
     await eventually('they are published', () => taken.length === 2);
@@ -189,7 +192,7 @@ for (const broker of brokers()) {
     t.is((await failure(t, client.call('list_machines'))).code, 'cancelled');
   });
 
-  test(
+  test.serial(
     over('nobody waits for the deletion of a record but the end of the client, and that not for long'),
     async (t) => {
       const { client, manager, taken, answer, passing, clock } = await openRoute(t, broker);
@@ -212,7 +215,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('an exchange that the broker does not have is told, and leaves no record'), async (t) => {
+  test.serial(over('an exchange that the broker does not have is told, and leaves no record'), async (t) => {
     const { client, manager, exchange } = await openRoute(t, broker, { without: 'exchange' });
     const error = await failure(t, client.call('list_machines'));
     t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
@@ -220,7 +223,7 @@ for (const broker of brokers()) {
   });
 
   if (broker.name === 'RabbitMQ') {
-    test(over('a queue that nobody has bound is told, and leaves no record'), async (t) => {
+    test.serial(over('a queue that nobody has bound is told, and leaves no record'), async (t) => {
       const { client, manager, exchange, queue } = await openRoute(t, broker, { without: 'queue' });
       const error = await failure(t, client.call('list_machines'));
       t.like(error, {
@@ -230,7 +233,7 @@ for (const broker of brokers()) {
       await eventually('its record is deleted', () => manager.records.size === 0);
     });
 
-    test(over('a change that a full queue does not take is known not to be done'), async (t) => {
+    test.serial(over('a change that a full queue does not take is known not to be done'), async (t) => {
       const queueOptions = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
       const { client, clock, manager, queue } = await openRoute(t, broker, { queueOptions });
       const calls = [1, 2, 3].map(async () =>
@@ -250,12 +253,13 @@ for (const broker of brokers()) {
     });
   }
 
-  test(over('any number of calls may share one signal'), async (t) => {
-    const { client, taken, answer, passing } = await openRoute(t, broker);
+  test.serial(over('any number of calls may share one signal'), async (t) => {
+    const { client, taken, answer, passing, until } = await openRoute(t, broker);
     const { signal } = new AbortController();
     const warnings = await warningsDuring(async () => {
       const calls = Array.from({ length: 20 }, () => client.call('list_machines', { signal }));
-      await eventually('they are published', () => taken.length === 20);
+      // A busy machine is slow to answer so many at once: what failed is tried again as time passes.
+      await until('they are published', () => taken.length === 20, UNHURRIED_MS);
       for (const { id } of taken) answer(id, []);
       await passing(Promise.all(calls), UNHURRIED_MS);
     });
@@ -263,7 +267,7 @@ for (const broker of brokers()) {
     t.is(getEventListeners(signal, 'abort').length, 0);
   });
 
-  test(
+  test.serial(
     over('a change whose answer cannot be had is of unknown outcome, never to be tried again'),
     async (t) => {
       const { client, manager, taken, passing } = await openRoute(t, broker);
@@ -295,51 +299,57 @@ for (const broker of brokers()) {
     ['an action that may be sent again', 'of_a_plugin', true, 2],
   ] as const) {
     const times = sent === 1 ? 'once' : 'twice';
-    test(over(`${what} is sent ${times} when the connection is lost before its confirmation`), async (t) => {
-      const link = faultyLink(broker);
-      const { client, taken, answer, passing, until } = await openRoute(t, broker, link);
-      const ask = async (name: string): Promise<unknown> =>
-        client.call(name, { timeoutMs: LONG_MS, ...(name === action && { resend }) });
-      link.withholdConfirms();
-      const call = ask(action);
-      await eventually('it is published', () => taken.length === 1);
-      link.passConfirms();
-      link.cut();
-      await until('it is connected anew', () => link.counts.made === 2, UNHURRIED_MS);
-      const next = ask('list_machines');
-      await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
-      answer(1, 'done');
-      answer(2, 'next');
-      t.is(await passing(call, UNHURRIED_MS), 'done');
-      t.is(await passing(next, UNHURRIED_MS), 'next');
-      const last = ask('list_machines');
-      await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), UNHURRIED_MS);
-      answer(3, 'last');
-      t.is(await passing(last, UNHURRIED_MS), 'last');
-      // Sent again, a request has the same record.
-      t.deepEqual(
-        taken.map(({ id }) => Number(id)).toSorted((a, b) => a - b),
-        [...Array<number>(sent).fill(1), 2, 3],
-      );
-    });
+    test.serial(
+      over(`${what} is sent ${times} when the connection is lost before its confirmation`),
+      async (t) => {
+        const link = faultyLink(broker);
+        const { client, taken, answer, passing, until } = await openRoute(t, broker, link);
+        const ask = async (name: string): Promise<unknown> =>
+          client.call(name, { timeoutMs: LONG_MS, ...(name === action && { resend }) });
+        link.withholdConfirms();
+        const call = ask(action);
+        await eventually('it is published', () => taken.length === 1);
+        link.passConfirms();
+        link.cut();
+        await until('it is connected anew', () => link.counts.made === 2, UNHURRIED_MS);
+        const next = ask('list_machines');
+        await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
+        answer(1, 'done');
+        answer(2, 'next');
+        t.is(await passing(call, UNHURRIED_MS), 'done');
+        t.is(await passing(next, UNHURRIED_MS), 'next');
+        const last = ask('list_machines');
+        await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), UNHURRIED_MS);
+        answer(3, 'last');
+        t.is(await passing(last, UNHURRIED_MS), 'last');
+        // Sent again, a request has the same record.
+        t.deepEqual(
+          taken.map(({ id }) => Number(id)).toSorted((a, b) => a - b),
+          [...Array<number>(sent).fill(1), 2, 3],
+        );
+      },
+    );
   }
 
-  test(over('a call whose request is not confirmed can be aborted, and ends at its deadline'), async (t) => {
-    const link = faultyLink(broker);
-    const { client, clock, manager, taken } = await openRoute(t, broker, link);
-    link.withholdConfirms();
-    const leaving = new AbortController();
-    const left = client.call('restart_unit', { parameters: UNIT, signal: leaving.signal });
-    const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 5_000 }));
-    await eventually('they are published', () => taken.length === 2);
-    leaving.abort(new Error('enough'));
-    await t.throwsAsync(left, { message: 'enough' });
-    await eventually('its record is deleted', () => manager.records.size === 1);
-    clock.advance(8_000);
-    t.is((await late).code, 'outcome_unknown');
-  });
+  test.serial(
+    over('a call whose request is not confirmed can be aborted, and ends at its deadline'),
+    async (t) => {
+      const link = faultyLink(broker);
+      const { client, clock, manager, taken } = await openRoute(t, broker, link);
+      link.withholdConfirms();
+      const leaving = new AbortController();
+      const left = client.call('restart_unit', { parameters: UNIT, signal: leaving.signal });
+      const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 5_000 }));
+      await eventually('they are published', () => taken.length === 2);
+      leaving.abort(new Error('enough'));
+      await t.throwsAsync(left, { message: 'enough' });
+      await eventually('its record is deleted', () => manager.records.size === 1);
+      clock.advance(8_000);
+      t.is((await late).code, 'outcome_unknown');
+    },
+  );
 
-  test(
+  test.serial(
     over('a change is sent by the next connection when this one is lost before it was sent'),
     async (t) => {
       const link = faultyLink(broker);
@@ -358,7 +368,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(
+  test.serial(
     over('a change that was refused is known not to be done, though the connection is lost as well'),
     async (t) => {
       const link = faultyLink(broker);
@@ -371,7 +381,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(
+  test.serial(
     over('a change that was sent and is not answered is of unknown outcome; a read is late'),
     async (t) => {
       const { client, clock, taken } = await openRoute(t, broker);
@@ -394,7 +404,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('a change that could not be sent in time is known not to be done'), async (t) => {
+  test.serial(over('a change that could not be sent in time is known not to be done'), async (t) => {
     const link = faultyLink(broker);
     const release = link.hold();
     const { client, clock, manager, taken, answer, passing, until } = await openRoute(t, broker, link);
@@ -423,7 +433,7 @@ for (const broker of brokers()) {
     t.is(taken.length, 1);
   });
 
-  test(over('closing tells of each call whether it may be done, and leaves no record'), async (t) => {
+  test.serial(over('closing tells of each call whether it may be done, and leaves no record'), async (t) => {
     const link = faultyLink(broker);
     const { client, clock, manager, taken } = await openRoute(t, broker, link);
     const calls = [
@@ -448,7 +458,7 @@ for (const broker of brokers()) {
     t.is(clock.pending, 0);
   });
 
-  test(over('however a call ends, its signal keeps no listener'), async (t) => {
+  test.serial(over('however a call ends, its signal keeps no listener'), async (t) => {
     const { client, clock, taken, answer, passing } = await openRoute(t, broker);
     const { signal } = new AbortController();
     const calls = [1, 2, 3].map(() => client.call('list_machines', { signal }));
@@ -467,7 +477,7 @@ for (const broker of brokers()) {
     t.is(getEventListeners(signal, 'abort').length, 0);
   });
 
-  test(over('one odd answer to a poll changes nothing'), async (t) => {
+  test.serial(over('one odd answer to a poll changes nothing'), async (t) => {
     const { client, manager, taken, answer, passing } = await openRoute(t, broker);
     manager.fail({
       status: 200,
@@ -482,7 +492,7 @@ for (const broker of brokers()) {
     t.is(await passing(call, UNHURRIED_MS), 'done');
   });
 
-  test(over('a request that gets no record is not sent, and can be tried again'), async (t) => {
+  test.serial(over('a request that gets no record is not sent, and can be tried again'), async (t) => {
     const { client, manager, taken, passing } = await openRoute(t, broker);
     manager.fail({ status: 400, path: RECORDS });
     const error = await failure(
@@ -498,7 +508,7 @@ for (const broker of brokers()) {
     ['a parameter whose name is no atom', 'act', { ['a'.repeat(256)]: 1 }],
     ['a parameter that is no data', 'act', { f: () => {} }],
   ] as const) {
-    test(over(`${what} is refused before a record is made`), async (t) => {
+    test.serial(over(`${what} is refused before a record is made`), async (t) => {
       const { client, manager } = await openRoute(t, broker);
       const error = await failure(t, client.call(action, { parameters }));
       t.like(error, { code: 'invalid_request', fault: 'caller' });
