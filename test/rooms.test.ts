@@ -73,7 +73,7 @@ test('an import that is not allowed is found, whatever its form', async (t) => {
     "export { x } from '../rpc/envelope.js';",
     "const { x } = await import('../rpc/envelope.js');",
     "import '../rpc/envelope.js';",
-    "import {\n  x,\n} from '../rpc/envelope.js';",
+    "import { \n, \n  x } from '../rpc/envelope.js';",
   ])
     t.deepEqual(forbidden(importsOf(file, text), await allowed()), [
       'src/core/runner.ts: core must not import rpc',

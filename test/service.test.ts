@@ -119,6 +119,45 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
   });
 
+  test('a worker that is told to stop under load leaves no request unanswered, and answers none twice', async (t) => {
+    const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 50);
+    const settings = { ...env, PREFETCH: '450' };
+    const first = await startWorker(t, { ...settings, CONCURRENCY: '2' });
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
+    const answers: [id: unknown, status: unknown][] = [];
+    await channel.consume(
+      replyTo,
+      (message) =>
+        answers.push([
+          message?.properties.correlationId,
+          JSON.parse(String(message?.content)).response_body.code ?? 'completed',
+        ]),
+      { noAck: true },
+    );
+    const body = { request_body: { action: 'list_machines', etcd_token: token } };
+    const ids = Array.from({ length: 300 }, (_, n) => String(n));
+    for (const correlationId of ids)
+      channel.sendToQueue(queue, Buffer.from(JSON.stringify(body)), { replyTo, correlationId });
+    await eventually('some are answered', () => answers.length >= 20);
+    first.process.kill('SIGTERM');
+    t.is(await first.ended, 0);
+    t.true(answers.length < ids.length, 'it was told in the midst of them');
+    const left = await channel.checkQueue(queue);
+    t.is(left.consumerCount, 0);
+    t.true(left.messageCount > 0, 'some were not begun');
+    await startWorker(t, settings);
+    await eventually('all are answered', () => answers.length >= ids.length, { withinMs: 60_000 });
+    await eventually('the queue is empty', async () => (await channel.checkQueue(queue)).messageCount === 0);
+    const byId = ([a]: [unknown, unknown], [b]: [unknown, unknown]) => Number(a) - Number(b);
+    t.deepEqual(
+      answers.toSorted(byId),
+      ids.map((id) => [id, 'completed']),
+    );
+  });
+
   test('a second signal ends a worker at once', async (t) => {
     const { sandbox, token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
     sandbox.cluster.fail({ kind: 'hang' });

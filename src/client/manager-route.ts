@@ -85,9 +85,9 @@ export class ManagerRoute implements Route {
       destinationExchangeId = exchangeId,
       encoding = 'erlang',
     }: ManagerRouteOptions,
-    connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced' | 'brokers'>,
+    options: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced' | 'brokers'>,
   ) {
-    const { clock, log } = connection;
+    const { clock, log } = options;
     this.#queue = queue;
     this.#encoding = encoding;
     this.#clock = clock;
@@ -96,7 +96,7 @@ export class ManagerRoute implements Route {
     const source = { exchangeId, brokerId };
     this.#topology = callerTopology({ manager: this.#manager, source, destinationExchangeId, clock, log });
     this.#connections = new ConnectionManager({
-      ...connection,
+      ...options,
       brokers: async () => this.#topology.brokers({ signal: this.#closed.signal }),
       onConnected: async (connection) => {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());

@@ -55,7 +55,7 @@ export class RpcServer {
       prefetch,
       onLost,
       onDelivery: (delivery) => this.#handler.take(delivery),
-      onReplaced: async (connection) => this.#handler.idle(connection),
+      onReplaced: async (replaced) => this.#handler.idle(replaced),
     });
     const { publish } = this.#endpoint;
     const flow: Flow = {

@@ -46,7 +46,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   events.on('settled', ({ call, settled, at }) => {
     const seen = open.get(call);
     if (seen !== undefined) seen.settledAt = at;
-    if (settled.status === 'error' && settled.cause !== undefined)
+    if (settled.status === 'error' && 'cause' in settled)
       logOf(call, seen, logFor).error('action failed unexpectedly', { error: settled.cause });
   });
   events.on('released', ({ call }) => open.delete(call));

@@ -146,6 +146,14 @@ test('values are not cast', (t) => {
     t.is(problems(t, check, sent).length, 1, JSON.stringify(sent));
 });
 
+test('parameters that are no object are told as such, by the name that callers know', (t) => {
+  for (const sent of ['x', [], 3, true]) {
+    const [problem] = problems(t, checkOf(object({ a: string() })), sent);
+    t.is(problem?.field, 'action_parameters');
+    t.regex(problem?.message ?? '', /^action_parameters must be a `object` type/);
+  }
+});
+
 test('a transform of the author does not change what was sent', (t) => {
   const schema = object({ s: string().transform((value) => `${value}!`), n: number().default(1) });
   t.deepEqual(checkOf(schema)({ s: 'as sent' }), { s: 'as sent', n: 1 });
@@ -274,6 +282,30 @@ test('at most twenty problems are told', (t) => {
   t.is(problems(t, check, { list: Array.from({ length: 50 }, () => keys) }).length, 20);
 });
 
+test('twenty problems are all told, and of more the first twenty', (t) => {
+  const names = Array.from({ length: 21 }, (_, index) => `k${index}`);
+  const check = checkOf(object());
+  const sent = (count: number) => Object.fromEntries(names.slice(0, count).map((name) => [name, 1]));
+  const fields = names.slice(0, 20).map((name) => `action_parameters.${name}`);
+  t.deepEqual(fieldsOf(t, check, sent(20)), fields);
+  t.deepEqual(fieldsOf(t, check, sent(21)), fields);
+  const list = checkOf(object({ list: array(number()) }));
+  t.is(problems(t, list, { list: Array(20).fill('x') }).length, 20);
+  t.is(problems(t, list, { list: Array(21).fill('x') }).length, 20);
+});
+
+test('a message and a name are cut only where they are longer than what is told', (t) => {
+  const name = checkOf(object());
+  t.deepEqual(fieldsOf(t, name, { ['k'.repeat(100)]: 1 }), [`action_parameters.${'k'.repeat(100)}`]);
+  t.deepEqual(fieldsOf(t, name, { ['k'.repeat(101)]: 1 }), [`action_parameters.${'k'.repeat(100)}...`]);
+  const messageOf = (length: number) => {
+    const check = checkOf(object({ a: string().test('own', 'm'.repeat(length), () => false) }));
+    return problems(t, check, { a: 'x' })[0]?.message;
+  };
+  t.is(messageOf(300), 'm'.repeat(300));
+  t.is(messageOf(301), `${'m'.repeat(300)}...`);
+});
+
 test('more than can be checked is refused unchecked', (t) => {
   const check = checkOf(object({ list: array(number().required()), deep: array() }));
   t.notThrows(() => check({ list: Array.from({ length: 9_000 }, () => 1) }));
@@ -284,6 +316,35 @@ test('more than can be checked is refused unchecked', (t) => {
   t.deepEqual(problems(t, check, { deep: JSON.parse(`${'['.repeat(90_000)}${']'.repeat(90_000)}`) }), [
     { field: 'action_parameters', message: 'action_parameters is nested more than 32 levels deep' },
   ]);
+});
+
+test("ten thousand values can be checked, each object, list and key's value counted, and not one more", (t) => {
+  const check = checkOf(object({ list: array(number().required()).required() }));
+  // The parameters themselves and the list are values too.
+  const listOf = (values: number) => ({ list: Array.from({ length: values - 2 }, () => 1) });
+  t.notThrows(() => check(listOf(10_000)));
+  t.deepEqual(problems(t, check, listOf(10_001)), [
+    { field: 'action_parameters', message: 'action_parameters has more than 10000 values' },
+  ]);
+  const pairs = (values: number) => Object.fromEntries(Array.from({ length: values - 1 }, (_, n) => [n, n]));
+  t.is(excessOf(pairs(10_000)), undefined);
+  t.is(excessOf(pairs(10_001)), 'action_parameters has more than 10000 values');
+  const nested = (values: number) => Array.from({ length: (values - 1) / 2 }, () => [1]);
+  t.is(excessOf(nested(9_999)), undefined);
+  t.not(excessOf(nested(10_001)), undefined);
+});
+
+test('values may be nested 32 levels deep, in objects as in lists, and not one more', (t) => {
+  const lists = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
+  const objects = (levels: number): unknown =>
+    JSON.parse(`${'{"a":'.repeat(levels - 1)}{}${'}'.repeat(levels - 1)}`);
+  for (const nested of [lists, objects]) {
+    t.is(excessOf(nested(33)), undefined);
+    t.is(excessOf(nested(34)), 'action_parameters is nested more than 32 levels deep');
+  }
+  const check = checkOf(object({ deep: array() }));
+  t.notThrows(() => check({ deep: lists(32) }));
+  t.deepEqual(fieldsOf(t, check, { deep: lists(33) }), ['action_parameters']);
 });
 
 test('what is large but flat can be checked', (t) => {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
 import { DiscoveryResolver } from '../../src/clusters/fleet/etcd-resolver.js';
@@ -246,7 +247,13 @@ test('a change whose outcome is unknown is followed by launching all the same', 
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
   const warned = find(/could not be told to start yet/);
   const outcome = t.throwsAsync(async () => run());
-  await eventually('launching is tried', () => find(/could not be told to start yet/).length > warned.length);
+  await eventually(
+    'launching is tried',
+    () => find(/could not be told to start yet/).length > warned.length,
+    {
+      withinMs: 60_000,
+    },
+  );
   await end();
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
@@ -316,4 +323,159 @@ test('two restarts of one unit at once are one after the other', async (t) => {
   t.is(sandbox.cluster.starts(UNIT), starts + 2);
   const states = sandbox.cluster.requests.filter(({ method }) => method === 'PUT').length;
   t.is(states, 4);
+});
+
+/** The action on a fleet that shows what the test says, and keeps the orders that it got. */
+function scripted(
+  show: (world: { desiredState: string; launchedMs: number }) => Partial<UnitState>,
+  beforeOrder: () => Promise<unknown> = async () => new Promise(setImmediate),
+) {
+  const clock = new LeapingClock();
+  const orders: string[] = [];
+  // Restarts of one unit take turns, those of other tests too.
+  const own: string = randomUUID();
+  const desired = new Map<string, string>();
+  let launchedAt = Number.NEGATIVE_INFINITY;
+  const stateOf = (name: string) => desired.get(name) ?? 'launched';
+  const fleet: Pick<FleetTransport, 'machines' | 'unit' | 'unitStates' | 'setDesiredState'> = {
+    machines: async () => TWO_MACHINES,
+    unit: async (_cluster, name) => {
+      const [desiredState, currentState] = [stateOf(name), stateOf(name)];
+      return { name, options: [], desiredState, currentState, machineID: MACHINE_A };
+    },
+    unitStates: async (_cluster, { unitName = UNIT }) => [
+      {
+        name: unitName,
+        hash: null,
+        machineID: MACHINE_A,
+        systemdLoadState: 'loaded',
+        systemdActiveState: stateOf(unitName) === 'launched' ? 'active' : 'inactive',
+        systemdSubState: 'any',
+        ...show({ desiredState: stateOf(unitName), launchedMs: clock.now() - launchedAt }),
+      },
+    ],
+    setDesiredState: async (_cluster, name, wanted) => {
+      // Fleet takes its time, in which others could come between.
+      await beforeOrder();
+      orders.push(`${wanted} ${name}`);
+      desired.set(name, wanted);
+      if (wanted === 'launched') launchedAt = clock.now();
+    },
+  };
+  const parts = new Map<symbol, unknown>([
+    [FleetTransport, fleet],
+    [Clock, clock],
+  ]);
+  const action = prepareAction(restartUnit, (token) => parts.get(token));
+  const run = async (name = UNIT, { signal = new AbortController().signal, token = own } = {}) =>
+    action.run(
+      actionRequest({
+        parameters: action.check({ unit_name: name }),
+        cluster: new Cluster(token),
+        signal,
+      }),
+    );
+  return { run, orders, sinceLaunch: () => clock.now() - launchedAt };
+}
+
+const FAILED = { systemdActiveState: 'failed', systemdSubState: 'failed' };
+
+test('a failure from before the restart, which fleet still shows for a while, is not taken for a new one', async (t) => {
+  const { run } = scripted(({ desiredState, launchedMs }) =>
+    desiredState !== 'launched' || launchedMs < 7_500 ? FAILED : {},
+  );
+  t.regex(String(await run()), /stopped: .*failed\/failed[\s\S]*started: .*active\/any/);
+});
+
+test('a failure that fleet shows for longer than an old one can stay is believed', async (t) => {
+  const { run, sinceLaunch } = scripted(() => FAILED);
+  t.is(codeOf(await t.throwsAsync(run())), 'unit_failed');
+  t.true(sinceLaunch() >= 8_000 && sinceLaunch() < 9_000);
+});
+
+test('a failure that was not there before the start is believed at once', async (t) => {
+  const { run, sinceLaunch } = scripted(({ desiredState, launchedMs }) =>
+    desiredState === 'launched' && launchedMs < 60_000 ? FAILED : {},
+  );
+  t.is(codeOf(await t.throwsAsync(run())), 'unit_failed');
+  t.true(sinceLaunch() < 1_000);
+});
+
+const RESTART = [`loaded ${UNIT}`, `launched ${UNIT}`];
+
+test('any number of restarts of one unit at once are one after the other', async (t) => {
+  const { run, orders } = scripted(() => ({}));
+  await Promise.all([run(), run(), run(), run()]);
+  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART, ...RESTART]);
+  await run();
+  t.is(orders.length, 10);
+});
+
+test('a restart that is cancelled while it waits lets nobody past the one that runs', async (t) => {
+  const { run, orders } = scripted(() => ({}));
+  const leaving = new AbortController();
+  const first = run();
+  const second = run(UNIT, leaving);
+  const third = run();
+  leaving.abort(new ActionError('cancelled', 'gone'));
+  t.is(codeOf(await t.throwsAsync(second)), 'cancelled');
+  await Promise.all([first, third]);
+  t.deepEqual(orders, [...RESTART, ...RESTART]);
+});
+
+test('a restart that is cancelled while it waits ends at once', async (t) => {
+  let go: () => void = () => {};
+  const released = new Promise<void>((resolve) => (go = resolve));
+  const { run, orders } = scripted(
+    () => ({}),
+    async () => released,
+  );
+  const leaving = new AbortController();
+  const first = run();
+  const second = run(UNIT, leaving);
+  leaving.abort(new ActionError('cancelled', 'gone'));
+  t.is(codeOf(await t.throwsAsync(second)), 'cancelled');
+  t.deepEqual(orders, []);
+  go();
+  await first;
+  t.deepEqual(orders, RESTART);
+});
+
+test('a restart that fails lets the next one go on', async (t) => {
+  let fails = true;
+  const { run, orders } = scripted(({ desiredState }) =>
+    fails && desiredState === 'launched' ? FAILED : {},
+  );
+  const first = t.throwsAsync(run());
+  const second = run();
+  t.is(codeOf(await first), 'unit_failed');
+  fails = false;
+  t.regex(String(await second), /was restarted/);
+  t.deepEqual(orders, [...RESTART, ...RESTART]);
+});
+
+test('a restart that comes when one has ended and another runs waits for that one', async (t) => {
+  const { run, orders } = scripted(() => ({}));
+  const first = run();
+  const second = run();
+  await first;
+  await Promise.all([second, run()]);
+  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART]);
+});
+
+test('restarts of other units, and of units of other clusters, are not waited for', async (t) => {
+  let asked = 0;
+  let go: () => void = () => {};
+  const allAsked = new Promise<void>((resolve) => (go = resolve));
+  // No order is done before each of the three has been given one.
+  const { run } = scripted(
+    () => ({}),
+    async () => {
+      if (++asked === 3) go();
+      await allAsked;
+    },
+  );
+  const ends = [run(), run('other.service'), run(UNIT, { token: 'other' })];
+  await eventually('each is at work', () => asked >= 3);
+  await t.notThrowsAsync(Promise.all(ends));
 });

@@ -61,5 +61,8 @@ for (const broker of brokers()) {
     server.resume();
     await eventually('it takes messages again', async () => (await consumers()) === 1);
     t.deepEqual(server.notReady(), []);
+    server.pause('answers wait');
+    await eventually('it takes no more messages', async () => (await consumers()) === 0);
+    t.deepEqual(server.notReady(), ['answers wait']);
   });
 }

@@ -1,34 +1,49 @@
 import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
-import { Consumer } from '../../src/rpc/consumer.js';
+import { Consumer, type Delivery } from '../../src/rpc/consumer.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { liveOn } from '../support/live-on.js';
 
 for (const broker of brokers()) {
-  const world = async (t: ExecutionContext) => {
+  const world = async (t: ExecutionContext, { acknowledge = true } = {}) => {
     const live = await liveOn(broker);
     const queue = `consumer_${randomUUID()}`;
     await live.probe(async (channel) => channel.assertQueue(queue, { durable: true }));
+    const elsewhere = await liveOn(broker);
     t.teardown(async () => {
-      await live.probe(async (channel) => channel.deleteQueue(queue));
       await live.close(systemClock);
+      await elsewhere.probe(async (channel) => channel.deleteQueue(queue));
+      await elsewhere.close(systemClock);
     });
     const taken: string[] = [];
+    const held: Delivery[] = [];
     const consumer = await Consumer.open(live, {
       queue,
       prefetch: 10,
       onDelivery: (delivery) => {
         taken.push(delivery.content.toString());
-        delivery.acknowledge();
+        if (acknowledge) delivery.acknowledge();
+        else held.push(delivery);
       },
     });
     const consumers = async () =>
       live.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
     const send = async (text: string) =>
       live.probe(async (channel) => channel.sendToQueue(queue, Buffer.from(text)));
-    return { live, consumer, taken, consumers, send };
+    /** Seen, and sent, by another connection. */
+    const deliver = async (text: string) =>
+      elsewhere.probe(async (channel) => channel.sendToQueue(queue, Buffer.from(text)));
+    const other = {
+      ready: async () => elsewhere.probe(async (channel) => (await channel.checkQueue(queue)).messageCount),
+      take: async () =>
+        elsewhere.probe(async (channel) => {
+          const message = await channel.get(queue, { noAck: true });
+          return message === false ? undefined : message.content.toString();
+        }),
+    };
+    return { live, consumer, taken, held, consumers, send, deliver, other };
   };
 
   test(`${broker.name}: messages are taken only while that is wanted`, async (t) => {
@@ -54,5 +69,34 @@ for (const broker of brokers()) {
     t.is(await consumers(), 1);
     await wish(...Array.from({ length: 40 }, (_, n) => n % 2 === 1));
     t.is(await consumers(), 1);
+  });
+
+  test(`${broker.name}: what comes after the loss of the connection is not taken`, async (t) => {
+    const { live, consumer, taken, deliver, other } = await world(t);
+    await consumer.take(true);
+    await deliver('1');
+    await eventually('it is taken', () => taken.length === 1);
+    live.lose(new Error('lost'));
+    await deliver('2');
+    // The embedded broker counts it as ready until it is acknowledged, and delivers at once.
+    if (broker.name === 'RabbitMQ')
+      await eventually('it is delivered', async () => (await other.ready()) === 0);
+    await live.close(systemClock);
+    await eventually('it is back', async () => (await other.ready()) === 1);
+    t.deepEqual(taken, ['1']);
+  });
+
+  test(`${broker.name}: nothing is acknowledged after the loss of the connection`, async (t) => {
+    const { live, consumer, held, deliver, other } = await world(t, { acknowledge: false });
+    await consumer.take(true);
+    await deliver('1');
+    await deliver('2');
+    await eventually('both are taken', () => held.length === 2);
+    held[0]?.acknowledge();
+    live.lose(new Error('lost'));
+    held[1]?.acknowledge();
+    await live.close(systemClock);
+    await eventually('one is back', async () => (await other.ready()) === 1);
+    t.is(await other.take(), '2');
   });
 }

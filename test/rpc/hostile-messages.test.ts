@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
 import { echo, held } from '../support/actions.js';
-import { rabbitmq } from '../support/brokers.js';
+import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { headerField, longString, publishRaw, type RawProperties } from '../support/raw-message.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
@@ -72,6 +72,40 @@ if (broker !== undefined) {
     t.false(logs.find(/^reply dropped$/).some(({ reason }) => /is gone|is full/.test(String(reason))));
   });
 
+  test('callers that use direct reply-to share one connection, also after an invented name cost it', async (t) => {
+    let connections = 0;
+    const counted: TestBroker = {
+      ...broker,
+      connect: async (url, options) => {
+        connections++;
+        return broker.connect(url, options);
+      },
+    };
+    const { queue, service } = await serveRequests(t, counted, [echo]);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    let answers = 0;
+    await channel.consume('amq.rabbitmq.reply-to', () => answers++, { noAck: true });
+    const ask = async (times: number) => {
+      for (let left = times; left > 0; left--) {
+        const before = answers;
+        channel.sendToQueue(queue, text(REQUEST), { replyTo: 'amq.rabbitmq.reply-to' });
+        await eventually('it is answered', () => answers > before);
+      }
+    };
+    await ask(5);
+    t.is(connections, 2);
+    channel.sendToQueue(queue, text(REQUEST), { replyTo: 'amq.rabbitmq.reply-to.g1h0AA==.a' });
+    await eventually('nothing is held', async () => {
+      const { messageCount } = await channel.checkQueue(queue);
+      return service.held === 0 && messageCount === 0 && connections > 2;
+    });
+    const before = connections;
+    await ask(5);
+    t.true(connections <= before + 1, `${connections - before} more`);
+  });
+
   test('a request with properties that cannot be written again is put back with what its answer needs', async (t) => {
     const { action, begun, letGo } = held();
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
@@ -90,6 +124,11 @@ if (broker !== undefined) {
       {
         ...essential,
         headers: Buffer.concat([headerField('\u00ff'.repeat(100), 't', Buffer.from([1])), deadline]),
+      },
+      // Each of these bytes is read as a character of three bytes: the name cannot be written again.
+      {
+        ...essential,
+        headers: Buffer.concat([headerField(Buffer.alloc(100, 0xff), 't', Buffer.from([1])), deadline]),
       },
     ];
     const body = JSON.stringify({ request_body: { action: 'act' } });

@@ -41,8 +41,58 @@ for (const broker of brokers()) {
   });
 }
 
+for (const broker of brokers()) {
+  test(`${broker.name}: a message id that came back once is routed when it is used again`, async (t) => {
+    const live = await liveOn(broker);
+    t.teardown(async () => live.close(systemClock));
+    const publisher = await ConfirmChannel.open(live);
+    const queue = `publisher_${randomUUID()}`;
+    await live.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
+    t.teardown(async () => live.probe(async (channel) => channel.deleteQueue(queue)));
+    const outcomes: string[] = [];
+    for (const routingKey of ['no_such_queue', queue, 'no_such_queue', queue])
+      outcomes.push(
+        await publisher.publish({ exchange: '', routingKey }, Buffer.from('x'), { messageId: 'm' }),
+      );
+    t.deepEqual(outcomes, ['unroutable', 'routed', 'unroutable', 'routed']);
+  });
+
+  test(`${broker.name}: each of the messages under way fails when the connection is lost`, async (t) => {
+    const live = await liveOn(broker);
+    const publisher = await ConfirmChannel.open(live);
+    const published = Array.from({ length: 5 }, () =>
+      publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {}),
+    );
+    live.lose(new Error('cut'));
+    t.deepEqual(
+      (await Promise.allSettled(published)).map(({ status }) => status),
+      Array(5).fill('rejected'),
+    );
+    await live.close(systemClock);
+  });
+}
+
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
+  test('RabbitMQ: what a full queue does not take is told as refused, each by itself', async (t) => {
+    const live = await liveOn(rabbit);
+    t.teardown(async () => live.close(systemClock));
+    const publisher = await ConfirmChannel.open(live);
+    const queue = `publisher_${randomUUID()}`;
+    const full = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
+    await live.probe(async (channel) => channel.assertQueue(queue, full));
+    t.teardown(async () => live.probe(async (channel) => channel.deleteQueue(queue)));
+    const publish = async (routingKey: string) =>
+      publisher.publish({ exchange: '', routingKey }, Buffer.from('x'), { messageId: 'm' });
+    t.is(await publish(queue), 'routed');
+    t.is(await publish(queue), 'refused');
+    t.is(await publish('no_such_queue'), 'unroutable');
+    t.is(await publish(queue), 'refused');
+    await live.probe(async (channel) => channel.purgeQueue(queue));
+    t.is(await publish(queue), 'routed');
+    t.false(live.lost.aborted);
+  });
+
   test("RabbitMQ: what is refused by closing the channel fails with the broker's own reason", async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));

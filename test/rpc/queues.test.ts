@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { ensureQueues } from '../../src/rpc/queues.js';
 import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { systemClock } from '../../src/lib/clock.js';
-import { brokers, type TestBroker } from '../support/brokers.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 
@@ -85,6 +85,18 @@ for (const broker of brokers()) {
   });
 
   test(
+    over('messages that wait in a queue are there after the service has made sure of it again'),
+    async (t) => {
+      const { queue, channel, ensure } = await world(t, broker);
+      await ensure();
+      for (const each of [queue, `${queue}_error`]) channel.sendToQueue(each, Buffer.from('waiting'));
+      await ensure();
+      for (const each of [queue, `${queue}_error`])
+        t.is((await channel.checkQueue(each)).messageCount, 1, each);
+    },
+  );
+
+  test(
     over('an exchange that is not there is told once, and the queue is there for those who know it'),
     async (t) => {
       const { queue, channel, ensure, logs } = await world(t, broker);
@@ -103,4 +115,42 @@ for (const broker of brokers()) {
       t.is((await channel.checkQueue(queue)).messageCount, 0);
     },
   );
+}
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('RabbitMQ: queues that had to be made outlive the broker', async (t) => {
+    const { queue, channel, ensure } = await world(t, rabbit);
+    await ensure();
+    // The broker refuses to declare a queue that is there in another way, and closes the channel.
+    channel.on('error', () => {});
+    const errors = `${queue}_error`;
+    const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: errors };
+    await t.notThrowsAsync(async () => channel.assertQueue(errors, { durable: true }));
+    await t.notThrowsAsync(async () => channel.assertQueue(queue, { durable: true, ...deadLetters }));
+  });
+
+  test('RabbitMQ: what is rejected in a queue that had to be made goes to its error queue', async (t) => {
+    const { queue, channel, ensure } = await world(t, rabbit);
+    await ensure();
+    channel.sendToQueue(queue, Buffer.from('rejected'));
+    const taken = async (from: string) =>
+      eventually(`a message in ${from}`, async () => {
+        const message = await channel.get(from);
+        return message === false ? undefined : message;
+      });
+    channel.reject(await taken(queue), false);
+    const aside = await taken(`${queue}_error`);
+    t.is(aside.content.toString(), 'rejected');
+  });
+
+  test('RabbitMQ: an error queue that somebody has made is left as it is', async (t) => {
+    const { queue, channel, ensure, logs } = await world(t, rabbit);
+    channel.on('error', () => {});
+    const options = { durable: true, maxLength: 10 };
+    await channel.assertQueue(`${queue}_error`, options);
+    await ensure();
+    await t.notThrowsAsync(async () => channel.assertQueue(`${queue}_error`, options));
+    t.deepEqual(logs.lines, []);
+  });
 }

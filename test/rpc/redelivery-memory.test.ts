@@ -3,6 +3,8 @@ import { RedeliveryMemory } from '../../src/rpc/redelivery-memory.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const bytes = (reply: string) => reply.length;
+/** Lets the memory see what has ended. */
+const settled = async () => new Promise(setImmediate);
 
 test('a finished answer is recalled until its time is up', async (t) => {
   const clock = new ManualClock();
@@ -12,7 +14,9 @@ test('a finished answer is recalled until its time is up', async (t) => {
   t.like(memory.recall('key'), { state: 'running' });
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
-  clock.advance(1_001);
+  clock.advance(1_000);
+  t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
+  clock.advance(1);
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
@@ -41,7 +45,9 @@ test('that a request never began is known for as long as an answer is', async (t
   const outcome = Promise.resolve(undefined);
   memory.track('key', outcome, bytes);
   await outcome;
-  clock.advance(1_001);
+  clock.advance(1_000);
+  t.deepEqual(memory.recall('key'), { state: 'released' });
+  clock.advance(1);
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
@@ -60,10 +66,163 @@ test('the oldest answers go when there are too many bytes or too many of them', 
   t.deepEqual(await keep({ maxEntries: 4 }), lastFour);
 });
 
+test('there are never more answers, or bytes of them, than may be kept, and never less than half', async (t) => {
+  for (const limits of [{ maxBytes: 800 }, { maxEntries: 8 }]) {
+    const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
+    for (let n = 1; n <= 30; n++) {
+      const outcome = Promise.resolve('x'.repeat(100));
+      memory.track(String(n), outcome, bytes);
+      await outcome;
+      const kept = Array.from({ length: n }, (_, each) => memory.recall(String(each + 1)).state).filter(
+        (state) => state === 'settled',
+      ).length;
+      t.true(kept <= 8 && kept >= Math.min(n, 4), `${kept} of ${n}`);
+    }
+  }
+});
+
 test('an answer that alone would fill much of the memory is not kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const outcome = Promise.resolve('x'.repeat(101));
   memory.track('key', outcome, bytes);
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
+});
+
+test('that a request never began is over when it was taken up again, kept answer or not', async (t) => {
+  // The second answer that is kept takes the place of what was kept before: each is in the older half then.
+  for (const others of [0, 1]) {
+    const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
+    const settle = async (key: string, reply: string | undefined) => {
+      const outcome = Promise.resolve(reply);
+      memory.track(key, outcome, bytes);
+      await outcome;
+    };
+    await settle('key', undefined);
+    for (let n = 0; n < others; n++) await settle(`other ${n}`, 'answer');
+    t.deepEqual(memory.recall('key'), { state: 'released' });
+    await settle('key', 'x'.repeat(101));
+    t.deepEqual(memory.recall('key'), { state: 'unknown' }, `${others} others`);
+  }
+});
+
+test('a request that is taken up twice at once is running until the later one ends', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock());
+  const earlier = Promise.resolve(undefined);
+  let finish: (reply: string) => void = () => {};
+  const later = new Promise<string>((resolve) => (finish = resolve));
+  memory.track('key', earlier, bytes);
+  memory.track('key', later, bytes);
+  await earlier;
+  t.like(memory.recall('key'), { state: 'running' });
+  finish('answer');
+  await later;
+  t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
+});
+
+test('an answer of just the size that is kept is kept', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
+  const reply = 'x'.repeat(100);
+  memory.track('key', Promise.resolve(reply), bytes);
+  await settled();
+  t.deepEqual(memory.recall('key'), { state: 'settled', reply });
+});
+
+test('answers are kept for ten minutes, unless told otherwise', async (t) => {
+  const clock = new ManualClock();
+  const memory = new RedeliveryMemory<string>(clock);
+  memory.track('key', Promise.resolve('answer'), bytes);
+  await settled();
+  clock.advance(600_000);
+  t.like(memory.recall('key'), { state: 'settled' });
+  clock.advance(1);
+  t.like(memory.recall('key'), { state: 'unknown' });
+});
+
+test('the time that an answer is kept begins with its end', async (t) => {
+  const clock = new ManualClock();
+  const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
+  let finish: (reply: string) => void = () => {};
+  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes);
+  clock.advance(5_000);
+  t.like(memory.recall('key'), { state: 'running' });
+  finish('answer');
+  await settled();
+  clock.advance(1_000);
+  t.like(memory.recall('key'), { state: 'settled' });
+});
+
+test('at no time are more bytes or more answers kept than may be, and the latest half always is', async (t) => {
+  const size = 10;
+  for (const [limits, most] of [
+    [{ maxBytes: 8 * size }, 8],
+    [{ maxEntries: 8 }, 8],
+  ] as const) {
+    const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
+    for (let n = 0; n < 40; n++) {
+      memory.track(String(n), Promise.resolve('x'.repeat(size)), bytes);
+      await settled();
+      const kept = Array.from({ length: n + 1 }, (_, key) => memory.recall(String(key)).state === 'settled');
+      t.true(kept.filter(Boolean).length <= most);
+      t.true(kept.slice(-most / 2).every(Boolean));
+    }
+  }
+});
+
+test('what never began counts as an entry, and takes no bytes', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
+  memory.track('first', Promise.resolve('x'.repeat(100)), bytes);
+  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000);
+  await settled();
+  t.like(memory.recall('first'), { state: 'settled' });
+  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000);
+  await settled();
+  t.like(memory.recall('first'), { state: 'unknown' });
+});
+
+/** Fills a memory of so many entries, so that what it held before is in its older half. */
+async function age(memory: RedeliveryMemory<string>, entries: number): Promise<void> {
+  for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes);
+  await settled();
+}
+
+for (const where of ['younger', 'older'] as const) {
+  test(`that a request never began is forgotten once it has begun, also from the ${where} half`, async (t) => {
+    const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
+    memory.track('key', Promise.resolve(undefined), bytes);
+    await settled();
+    if (where === 'older') await age(memory, 20);
+    t.like(memory.recall('key'), { state: 'released' });
+    // This answer is too large to be kept: nothing takes the place of what was known before.
+    memory.track('key', Promise.resolve('x'.repeat(101)), bytes);
+    t.like(memory.recall('key'), { state: 'running' });
+    await settled();
+    t.like(memory.recall('key'), { state: 'unknown' });
+  });
+}
+
+test('of a request that was taken up twice, the later run is what is known', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock());
+  let finishLater: (reply: string) => void = () => {};
+  const later = new Promise<string>((resolve) => (finishLater = resolve));
+  memory.track('key', Promise.resolve('earlier'), bytes);
+  memory.track('key', later, bytes);
+  await settled();
+  const known = memory.recall('key');
+  t.is(known.state === 'running' && known.reply, later);
+  finishLater('later');
+  await settled();
+  t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'later' });
+});
+
+test('an answer that is newer than what the older half has is the one that is recalled', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 20 });
+  const finish: ((reply: string) => void)[] = [];
+  for (let n = 0; n < 2; n++) memory.track('key', new Promise((resolve) => finish.push(resolve)), bytes);
+  finish[0]?.('earlier');
+  await settled();
+  await age(memory, 20);
+  finish[1]?.('later');
+  await settled();
+  t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'later' });
 });

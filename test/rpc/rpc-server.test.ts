@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
+import type { ChannelModel } from 'amqplib';
 import test from 'ava';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
-import { RawCaller, serveRequests } from '../support/requests.js';
+import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 // What a message gets: the same over every broker.
 for (const broker of brokers()) {
@@ -223,6 +224,9 @@ for (const broker of brokers()) {
     t.is((await caller.ask({ action: 'read' })).answer.status, 'completed');
     t.deepEqual(runs, ['change', 'read']);
     t.is(logs.find(/^request failed$/)[0]?.level, 'warn');
+    caller.publish(JSON.stringify({ request_body: { action: 'read' } }), { replyTo: '' });
+    await eventually('an empty reply_to is none', () => logs.find(/^request failed$/).length === 2);
+    t.is(logs.find(/^reply dropped$/).length, 0);
   });
 
   test(
@@ -264,12 +268,33 @@ for (const broker of brokers()) {
     const cyclic: { self?: unknown } = {};
     cyclic.self = cyclic;
     const results: object[] = [{ text: 'x'.repeat(5_000) }, cyclic];
-    const { queue } = await serveRequests(t, broker, [doing(async () => results.shift())], {
+    const { queue, logs } = await serveRequests(t, broker, [doing(async () => results.shift())], {
       maxAnswerBytes: 4_000,
     });
     const caller = await RawCaller.open(t, broker, queue);
     t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'answer_too_large');
     t.is((await caller.ask({ action: 'act' })).answer.response_body.code, 'internal');
+    t.deepEqual(
+      logs.find(/^request failed$/).map(({ code }) => code),
+      ['answer_too_large', 'internal'],
+    );
+  });
+
+  test(over('while the broker accepts no messages the service is not ready'), async (t) => {
+    const connections: ChannelModel[] = [];
+    const watched: TestBroker = {
+      ...broker,
+      connect: async (url, options) => {
+        const connection = await broker.connect(url, options);
+        connections.push(connection);
+        return connection;
+      },
+    };
+    const { service } = await serveRequests(t, watched, [echo]);
+    connections[0]?.emit('blocked', 'low on memory');
+    t.deepEqual(service.notReady(), ['the broker accepts no messages: low on memory']);
+    connections[0]?.emit('unblocked');
+    t.deepEqual(service.notReady(), []);
   });
 
   test(over('an answer whose reply queue is gone is dropped, told, and harms nobody'), async (t) => {
@@ -366,7 +391,11 @@ for (const broker of brokers()) {
       doing(async () => ({ runs: runs.push(name) }), { name, ...definition });
     const queue = `test_${randomUUID()}`;
     const caller = await RawCaller.open(t, broker, queue);
-    const ids = await sendByALostWorker(broker, queue, caller, ['read', 'change', 'again']);
+    await makeQueue(broker, queue);
+    const ids = ['read', 'change', 'again'].map((action) =>
+      caller.send({ action }, { messageId: `${action}-1` }),
+    );
+    await loseWorker(broker, queue, ids.length);
     await serveRequests(
       t,
       broker,
@@ -471,22 +500,4 @@ if (rabbit !== undefined) {
     const caller = await RawCaller.open(t, rabbit, queue);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
   });
-}
-
-/** Sends requests that another worker takes and then is lost with, so that they wait to be delivered again. */
-async function sendByALostWorker(
-  broker: TestBroker,
-  queue: string,
-  caller: RawCaller,
-  actions: readonly string[],
-): Promise<string[]> {
-  const connection = await broker.open();
-  const channel = await connection.createChannel();
-  await channel.assertQueue(queue, { durable: true });
-  let taken = 0;
-  await channel.consume(queue, () => taken++);
-  const ids = actions.map((action) => caller.send({ action }, { messageId: `${action}-1` }));
-  await eventually('the worker has them', () => taken === actions.length);
-  await connection.close();
-  return ids;
 }

@@ -3,6 +3,8 @@ import { readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
+import ssh2 from 'ssh2';
+import { HostKeys } from '../../src/ssh/host-keys.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { makeKey, publicKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import {
@@ -236,4 +238,41 @@ test('off is warned about at the start', (t) => {
   t.is(log.lines.length, 0);
   void new SshShell({ ...options, hostKeys: 'off' });
   t.like(log.lines[0], { level: 'warn' });
+});
+
+/** A new host key in wire form, as a host shows it. */
+function newKey(): Buffer {
+  const { public: line } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
+  return Buffer.from(line.split(' ')[1] ?? '', 'base64');
+}
+
+test('a new host that several connections meet at once is taken down once', async (t) => {
+  const file = join(await testFolder(t), 'known_hosts');
+  const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
+  const key = newKey();
+  // Every way to write an address is the same host.
+  const checks = await Promise.all(
+    ['127.0.0.1', '127.0.0.1', '::ffff:127.0.0.1'].map(async (host) => keys.check(host, 22)),
+  );
+  for (const each of checks) t.is(each.judge(key), undefined);
+  await Promise.all(checks.map(async (each) => each.remember(key)));
+  t.is(await readFile(file, 'utf8'), `127.0.0.1 ecdsa-sha2-nistp256 ${key.toString('base64')}\n`);
+  const again = await keys.check('127.0.0.1', 22);
+  await again.remember(key);
+  t.is((await readFile(file, 'utf8')).split('\n').length, 2);
+});
+
+test('of two keys that a new host shows at once, the first is taken down and the other refused', async (t) => {
+  const file = join(await testFolder(t), 'known_hosts');
+  const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
+  const [first, second] = [newKey(), newKey()];
+  const checks = await Promise.all([1, 2].map(async () => keys.check('node1', 22)));
+  const taken = checks[0]?.remember(first);
+  const error = await errorOf(checks[1]?.remember(second) ?? Promise.resolve());
+  await taken;
+  t.is(error.code, 'host_key_refused');
+  t.like(error.details, { reason: 'changed' });
+  t.is(await readFile(file, 'utf8'), `node1 ecdsa-sha2-nistp256 ${first.toString('base64')}\n`);
+  t.is((await keys.check('node1', 22)).judge(second), 'changed');
+  t.is((await keys.check('node2', 22)).judge(second), undefined);
 });

@@ -12,11 +12,14 @@ export class ManualClock implements Clock {
   sleep(ms: number, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      const cancel = this.after(ms, resolve);
       const stop = () => {
         cancel();
         reject(signal?.reason);
       };
+      const cancel = this.after(ms, () => {
+        signal?.removeEventListener('abort', stop);
+        resolve();
+      });
       signal?.addEventListener('abort', stop, { once: true });
     });
   }
@@ -32,6 +35,12 @@ export class ManualClock implements Clock {
   /** How many alarms are set. */
   get pending(): number {
     return this.#alarms.size;
+  }
+
+  /** Goes on to the next alarm, if one is set. */
+  leap(): void {
+    const next = Math.min(...[...this.#alarms].map(({ at }) => at));
+    if (Number.isFinite(next)) this.advance(next - this.#now);
   }
 
   advance(ms: number): void {

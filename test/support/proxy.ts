@@ -9,12 +9,20 @@ export interface Proxy {
   swallow(): void;
   /** Cuts every connection; new ones get through. */
   cut(): void;
+  /** Cuts every connection, and lets none through until `accept`. */
+  refuse(): void;
+  accept(): void;
 }
 
 /** Starts a proxy on loopback that goes with the test. */
 export async function startProxy(t: ExecutionContext, target: { port: number }): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
+  let refusing = false;
   const server = createServer((near) => {
+    if (refusing) {
+      near.destroy();
+      return;
+    }
     const far = connect({ host: '127.0.0.1', port: target.port });
     const pair: [Socket, Socket] = [near, far];
     pairs.add(pair);
@@ -41,5 +49,12 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
   const swallow = () => {
     for (const [near, far] of pairs) far.unpipe(near).resume();
   };
-  return { port, swallow, cut };
+  const refuse = () => {
+    refusing = true;
+    cut();
+  };
+  const accept = () => {
+    refusing = false;
+  };
+  return { port, swallow, cut, refuse, accept };
 }

@@ -56,7 +56,7 @@ export async function publishRaw(
 }
 
 /** One field of a table of headers. */
-export function headerField(name: string, type: string, value: Buffer): Buffer {
+export function headerField(name: string | Buffer, type: string, value: Buffer): Buffer {
   return Buffer.concat([shortString(Buffer.from(name)), Buffer.from(type), value]);
 }
 

@@ -8,7 +8,8 @@ import { Codecs } from '../../src/rpc/codec/codecs.js';
 import { jsonCodec } from '../../src/rpc/codec/json.js';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { RpcServer } from '../../src/rpc/rpc-server.js';
-import type { Action } from '../../src/plugin.js';
+import type { Action, Clock } from '../../src/plugin.js';
+import type { BrokerAddress } from '../../src/rpc/broker-address.js';
 import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
 import { Runner } from '../../src/core/runner.js';
 import { systemClock } from '../../src/lib/clock.js';
@@ -33,6 +34,9 @@ interface Settings {
   maxAnswerBytes: number;
   /** Further ways for answers. */
   channels: readonly ReplyChannel[];
+  /** The brokers to try, instead of the one that is given. */
+  addresses: readonly BrokerAddress[];
+  clock: Clock;
 }
 
 /** Serves these actions on a queue of its own. */
@@ -50,6 +54,8 @@ export async function serveRequests(
     maxMessageBytes: 64 * 1024,
     maxAnswerBytes: 64 * 1024,
     channels: [],
+    addresses: [{ url: broker.url }],
+    clock: systemClock,
     ...settings,
   };
   const logs = logLines();
@@ -58,12 +64,12 @@ export async function serveRequests(
   const { connect, cut } = cuttable(broker);
   const events = new CallEventBus();
   logRequests(events, logFor);
-  const { queue, prefetch, concurrency, clusterConcurrency } = options;
+  const { queue, prefetch, concurrency, clusterConcurrency, clock } = options;
   const runner = new Runner({
     catalogue,
     events,
     names: WIRE_NAMES,
-    clock: systemClock,
+    clock,
     logFor,
     prefetch,
     concurrency,
@@ -72,9 +78,9 @@ export async function serveRequests(
   const service = new RpcServer({
     connection: {
       connect,
-      brokers: async () => [{ url: broker.url }],
+      brokers: async () => options.addresses,
       name: 'test',
-      clock: systemClock,
+      clock,
       log: logs.log,
     },
     queue,
@@ -99,6 +105,28 @@ export async function serveRequests(
   });
   await eventually('the service takes requests', () => service.notReady().length === 0);
   return { queue: options.queue, service, logs, cut };
+}
+
+/** Makes the queue, as a worker does that was there before. */
+export async function makeQueue(
+  broker: TestBroker,
+  queue: string,
+  options: Options.AssertQueue = {},
+): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await channel.assertQueue(queue, { durable: true, ...options });
+  await connection.close();
+}
+
+/** Takes so many messages off the queue, as a worker does that is then lost: they are delivered again. */
+export async function loseWorker(broker: TestBroker, queue: string, messages: number): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  let taken = 0;
+  await channel.consume(queue, () => taken++);
+  await eventually('the worker has them', () => taken === messages);
+  await connection.close();
 }
 
 /** What a caller without our client does: publishes a message, and reads from a queue of its own. */
@@ -168,6 +196,11 @@ export class RawCaller {
       const message = await this.#channel.get(queue, { noAck: true });
       return message === false ? undefined : message;
     });
+  }
+
+  /** How many take messages from the service's queue. */
+  async consumers(): Promise<number> {
+    return (await this.#channel.checkQueue(this.#queue)).consumerCount;
   }
 
   async waiting(from: 'queue' | 'error queue' = 'queue'): Promise<number> {

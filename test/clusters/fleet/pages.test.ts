@@ -126,8 +126,38 @@ test('a collection whose tokens have begun again at the first page is refused, n
     return { rows: numbers(100), nextPageToken: pageToken(100, page + 1) };
   };
   await t.throwsAsync(readAllPages(read), { code: 'cluster_answer_invalid' });
-  t.true(reads <= 656);
+  t.is(reads, 656);
 });
+
+for (const [limit, lastPage] of [
+  [100, 656],
+  [255, 258],
+  [257, 256],
+  [21_845, 4],
+  [65_535, 2],
+  [1, 65_535],
+] as const) {
+  test(`at a limit of ${limit}, page ${lastPage} is the last that fleet can tell apart`, async (t) => {
+    const pagesOf = (count: number) => {
+      const asked: number[] = [];
+      const read = async (token: string | undefined): Promise<Page> => {
+        const page = token === undefined ? 1 : Buffer.from(token, 'base64url').readUInt16LE(2);
+        asked.push(page);
+        return { rows: [page], nextPageToken: page === count ? undefined : pageToken(limit, page + 1) };
+      };
+      return { read, asked };
+    };
+    const whole = pagesOf(lastPage);
+    t.deepEqual(
+      await readAllPages(whole.read),
+      Array.from({ length: lastPage }, (_, index) => index + 1),
+    );
+    t.is(whole.asked.length, lastPage, 'no page after the last is asked for');
+    const more = pagesOf(lastPage + 1);
+    await t.throwsAsync(readAllPages(more.read), { code: 'cluster_answer_invalid' });
+    t.is(more.asked.length, lastPage, 'no page that is another one once more is asked for');
+  });
+}
 
 test('a page past the last that fails takes nothing away, nor is one waited for that does not come', async (t) => {
   const { read } = collection(numbers(250));

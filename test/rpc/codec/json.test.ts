@@ -15,3 +15,57 @@ test('what is not JSON is refused, without quoting it', (t) => {
     t.is(error?.message, 'not valid JSON');
   }
 });
+
+test('brackets are nested a hundred levels deep at most', (t) => {
+  for (const [open, close] of [
+    ['[', ']'],
+    ['{"a":', '}'],
+  ] as const) {
+    const nested = (depth: number) => Buffer.from(`${open.repeat(depth - 1)}[]${close.repeat(depth - 1)}`);
+    t.notThrows(() => jsonCodec.decode(nested(100)));
+    t.throws(() => jsonCodec.decode(nested(101)), {
+      instanceOf: DecodeError,
+      message: 'nested more than 100 levels deep',
+    });
+  }
+});
+
+test('brackets beside each other are not nested', (t) => {
+  const pairs = Array.from({ length: 200 }, () => [{}]);
+  t.deepEqual(jsonCodec.decode(Buffer.from(JSON.stringify(pairs))), pairs);
+});
+
+test('brackets in texts are not nested, whatever is escaped before them', (t) => {
+  const brackets = '[{'.repeat(100);
+  for (const text of [
+    brackets,
+    `"${brackets}`,
+    `\\${brackets}`,
+    `\\"${brackets}`,
+    `\\\\${brackets}"`,
+    `\n\u0001"\\"${brackets}`,
+  ]) {
+    const value = { [text]: [text, text] };
+    t.deepEqual(jsonCodec.decode(Buffer.from(JSON.stringify(value))), value);
+  }
+});
+
+test('brackets after a text are nested, whatever it ends with', (t) => {
+  for (const text of ['', '"', '\\', '\\"', '"\\']) {
+    const body = `[${JSON.stringify(text)},${'['.repeat(100)}${']'.repeat(100)}]`;
+    t.throws(() => jsonCodec.decode(Buffer.from(body)), { message: /^nested/ }, text);
+  }
+});
+
+test('JSON is recognised by an opening brace after white space', (t) => {
+  for (const body of ['{', ' {', '\t\r\n {']) t.true(jsonCodec.recognises(Buffer.from(body)), body);
+  for (const body of ['', ' ', '[', '"{', '\v{', '\uFEFF{'])
+    t.false(jsonCodec.recognises(Buffer.from(body)), body);
+});
+
+test('what is not UTF-8 is refused as such', (t) => {
+  t.throws(() => jsonCodec.decode(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])), {
+    instanceOf: DecodeError,
+    message: 'not valid UTF-8',
+  });
+});

@@ -1,0 +1,651 @@
+import { randomUUID } from 'node:crypto';
+import { getEventListeners } from 'node:events';
+import type { ConsumeMessage, Options } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import {
+  type CallOptions,
+  type ClientOptions,
+  FleetManagerClient,
+  FleetManagerError,
+} from '../../src/client/client.js';
+import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { faultyLink } from '../support/faulty-link.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { startProxy } from '../support/proxy.js';
+
+/** Longer than any test takes. */
+const UNHURRIED_MS = 600_000;
+const UNIT = { unit_name: 'a.service' };
+
+/** A queue whose requests the test takes and answers, as a service does. */
+async function openQueue(t: ExecutionContext, broker: TestBroker, options: Options.AssertQueue = {}) {
+  const queue = `test_${randomUUID()}`;
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await channel.assertQueue(queue, options);
+  t.teardown(async () => {
+    await channel.deleteQueue(queue);
+    await connection.close();
+  });
+  const taken: ConsumeMessage[] = [];
+  const take = async () =>
+    channel.consume(queue, (message) => message !== null && taken.push(message), { noAck: true });
+  /** Publishes what an answer to the nth request says. */
+  const send = (n: number, content: string, changes: Options.Publish = {}) => {
+    const { replyTo, correlationId } = taken[n]?.properties ?? {};
+    const properties = { correlationId: String(correlationId), contentType: 'application/json', ...changes };
+    channel.sendToQueue(String(replyTo), Buffer.from(content), properties);
+  };
+  const answer = (n: number, responseBody: unknown, status = 'completed') =>
+    send(n, JSON.stringify({ status, response_body: responseBody }));
+  return {
+    queue,
+    channel,
+    /** Another one, for what the broker refuses by closing the channel. */
+    otherChannel: async () => connection.createChannel(),
+    taken,
+    take,
+    send,
+    answer,
+    arrived: async (count: number) =>
+      eventually(`${count} requests have arrived`, () => taken.length >= count, { withinMs: 60_000 }),
+    actions: () => taken.map((message) => bodyOf(message).request_body?.action),
+    replyQueue: () => String(taken[0]?.properties.replyTo),
+  };
+}
+
+function bodyOf(message: ConsumeMessage | undefined): { request_body?: { action?: string } } {
+  return JSON.parse(String(message?.content));
+}
+
+function clientOf(t: ExecutionContext, broker: TestBroker, options: Partial<ClientOptions>) {
+  const client = new FleetManagerClient({ urls: [broker.url], connect: broker.connect, ...options });
+  t.teardown(async () => client.close());
+  return client;
+}
+
+/** Calls an action whose answer the test writes, so it has no type. */
+async function ask(client: FleetManagerClient, action: string, options?: CallOptions): Promise<unknown> {
+  return client.call(action, options);
+}
+
+async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<FleetManagerError> {
+  return t.throwsAsync(call, { instanceOf: FleetManagerError });
+}
+
+/** Lets everything happen that waits for no time to pass. */
+const settle = async () => new Promise(setImmediate);
+
+/** Whether a promise has settled so far. */
+function settledOf(promise: Promise<unknown>): () => boolean {
+  let settled = false;
+  promise.finally(() => (settled = true)).catch(() => {});
+  return () => settled;
+}
+
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(
+    over('a request says what it asks for, where its answer goes, and how much time is left'),
+    async (t) => {
+      const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
+      await take();
+      const client = clientOf(t, broker, { queue, clock: new ManualClock() });
+      const calls = [
+        ask(client, 'list_units', { cluster: 'token', parameters: { name: 'a*' }, timeoutMs: 1_500 }),
+        ask(client, 'act'),
+      ];
+      await arrived(2);
+      const envelope = { queue_name: '', id: null, status: 'not_started', response_body: null };
+      t.deepEqual(bodyOf(taken[0]), {
+        ...envelope,
+        request_body: { etcd_token: 'token', action: 'list_units', action_parameters: { name: 'a*' } },
+      });
+      t.deepEqual(bodyOf(taken[1]), {
+        ...envelope,
+        request_body: { action: 'act', action_parameters: null },
+      });
+      const [first, second] = taken.map(({ properties }) => properties);
+      t.like(first, { contentType: 'application/json', headers: { 'timeout-ms': 1_500 } });
+      // The embedded broker gives properties as they were set.
+      t.true(first?.deliveryMode === 2 || Reflect.get(first ?? {}, 'persistent') === true);
+      t.is(first?.messageId, first?.correlationId);
+      t.is(second?.headers?.['timeout-ms'], 30_000);
+      t.is(second?.replyTo, first?.replyTo);
+      t.not(second?.correlationId, first?.correlationId);
+      answer(1, 'second');
+      answer(0, 'first');
+      t.deepEqual(await Promise.all(calls), ['first', 'second']);
+    },
+  );
+
+  for (const [what, action, resend, sent] of [
+    ['a change', 'restart_unit', undefined, 1],
+    ['an action that is not known', 'of_a_plugin', undefined, 1],
+    ['a read that is not to be sent again', 'list_units', false, 1],
+    ['a read', 'list_units', undefined, 2],
+    ['an action that may be sent again', 'of_a_plugin', true, 2],
+  ] as const) {
+    const times = sent === 1 ? 'once' : 'twice';
+    test(over(`${what} is sent ${times} when the connection is lost before its confirmation`), async (t) => {
+      const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const client = clientOf(t, broker, { queue, connect: link.connect });
+      link.withholdConfirms();
+      const call = ask(client, action, { timeoutMs: UNHURRIED_MS, resend });
+      await arrived(1);
+      link.passConfirms();
+      link.cut();
+      await eventually('it is connected anew', () => link.counts.made === 2);
+      const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+      await arrived(sent + 1);
+      t.deepEqual(actions(), [...Array(sent).fill(action), 'list_machines']);
+      // Its answer comes into the queue that it named when it was sent first.
+      answer(0, 'done');
+      t.is(await call, 'done');
+      answer(sent, 'next');
+      t.is(await next, 'next');
+      t.is(taken.length, sent + 1);
+      if (sent === 1) return;
+      const [first, again] = taken.map(({ properties }) => properties);
+      t.is(again?.correlationId, first?.correlationId);
+      t.is(again?.messageId, first?.messageId);
+      t.is(again?.replyTo, first?.replyTo);
+      t.true(again?.headers?.['timeout-ms'] < first?.headers?.['timeout-ms']);
+      // Both runs may answer: the second answer disturbs nobody.
+      answer(1, 'done again');
+      const last = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+      await arrived(sent + 2);
+      answer(sent + 1, 'last');
+      t.is(await last, 'last');
+    });
+  }
+
+  test(
+    over('a change that was not confirmed and is not answered is of unknown outcome; a read is late'),
+    async (t) => {
+      const { queue, take, arrived } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const clock = new ManualClock();
+      const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+      link.withholdConfirms();
+      const calls = ['restart_unit', 'list_units'].map(async (action) =>
+        failure(t, ask(client, action, { timeoutMs: 5_000 })),
+      );
+      const settled = calls.map(settledOf);
+      await arrived(2);
+      const release = link.hold();
+      link.cut();
+      await eventually('it is cut', () => link.counts.open === 0);
+      // Two seconds more than the service has: its own word of a passed deadline may be under way.
+      clock.advance(6_999);
+      await settle();
+      t.deepEqual(
+        settled.map((each) => each()),
+        [false, false],
+      );
+      clock.advance(1);
+      const [change, read] = await Promise.all(calls);
+      t.like(change, { code: 'outcome_unknown', retryable: false });
+      t.regex(String(change?.message), /^no answer within 5000 ms; the request was sent, and may or may not/);
+      t.like(read, { code: 'timeout', message: 'no answer within 5000 ms' });
+      release();
+    },
+  );
+
+  test(over('a call whose request is not confirmed can be aborted'), async (t) => {
+    const { queue, take, arrived } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    link.withholdConfirms();
+    const leaving = new AbortController();
+    const call = ask(client, 'restart_unit', { timeoutMs: UNHURRIED_MS, signal: leaving.signal });
+    await arrived(1);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(call, { message: 'enough' });
+  });
+
+  test(over('what could not be sent in time is known not to be done, and is not sent later'), async (t) => {
+    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const release = link.hold();
+    const clock = new ManualClock();
+    const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+    const calls = ['restart_unit', 'list_units'].map(async (action) =>
+      failure(t, ask(client, action, { timeoutMs: 1_000 })),
+    );
+    clock.advance(3_000);
+    for (const error of await Promise.all(calls))
+      t.like(error, {
+        code: 'service_unavailable',
+        message: 'no connection to a broker: not connected yet',
+        retryable: true,
+      });
+    const next = ask(client, 'list_machines');
+    release();
+    await arrived(1);
+    t.deepEqual(actions(), ['list_machines']);
+    answer(0, 'next');
+    t.is(await next, 'next');
+    t.is(taken.length, 1);
+  });
+
+  test(over('a call that is aborted while it waits for the connection is not sent later'), async (t) => {
+    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const release = link.hold();
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    const leaving = new AbortController();
+    const call = ask(client, 'restart_unit', { parameters: UNIT, signal: leaving.signal });
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(call, { message: 'enough' });
+    const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+    release();
+    await arrived(1);
+    t.deepEqual(actions(), ['list_machines']);
+    answer(0, 'next');
+    t.is(await next, 'next');
+    t.is(taken.length, 1);
+  });
+
+  test(over('a call with a signal that is aborted already is not sent'), async (t) => {
+    const { queue, take, arrived, actions } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    const signal = AbortSignal.abort(new Error('enough'));
+    for (const n of [1, 2]) {
+      // The second time there is a connection by which it could be sent at once.
+      await t.throwsAsync(ask(client, 'restart_unit', { parameters: UNIT, signal }), { message: 'enough' });
+      ask(client, 'list_machines').catch(() => {});
+      await arrived(n);
+    }
+    t.deepEqual(actions(), ['list_machines', 'list_machines']);
+  });
+
+  test(over('however a call ends, its signal keeps no listener'), async (t) => {
+    const { queue, take, arrived, answer, send } = await openQueue(t, broker);
+    await take();
+    const clock = new ManualClock();
+    const client = clientOf(t, broker, { queue, clock });
+    const stays = new AbortController();
+    const leaves = new AbortController();
+    const listeners = () => getEventListeners(stays.signal, 'abort').length;
+    const call = async (signal: AbortSignal) => ask(client, 'act', { signal });
+    const ends = [call(stays.signal), call(stays.signal), call(stays.signal), call(leaves.signal)];
+    const late = call(stays.signal);
+    await arrived(5);
+    t.is(listeners(), 4);
+    answer(0, 'done');
+    answer(1, { errors: ['no'], code: 'forbidden' }, 'error');
+    send(2, 'no answer');
+    leaves.abort();
+    await Promise.allSettled(ends);
+    clock.advance(32_000);
+    await Promise.allSettled([late]);
+    const last = call(stays.signal);
+    await Promise.all([t.throwsAsync(last), client.close()]);
+    t.is(listeners(), 0);
+    t.is(getEventListeners(leaves.signal, 'abort').length, 0);
+  });
+
+  test(over('an answer that is sent while the connection is down comes when it is up again'), async (t) => {
+    const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    const call = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
+    const settled = settledOf(call);
+    await arrived(1);
+    const release = link.hold();
+    link.cut();
+    await eventually('the queue of answers has nobody', async () => {
+      const { consumerCount } = await channel.checkQueue(replyQueue());
+      return consumerCount === 0;
+    });
+    answer(0, 'done');
+    await eventually('the answer waits', async () => {
+      const { messageCount } = await channel.checkQueue(replyQueue());
+      return messageCount === 1;
+    });
+    t.false(settled());
+    release();
+    t.is(await call, 'done');
+  });
+
+  test(over('answers that were taken are acknowledged'), async (t) => {
+    const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    for (let n = 0; n < 5; n++) {
+      const call = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+      await arrived(n + 1);
+      answer(n, n);
+      t.is(await call, n);
+    }
+    const release = link.hold();
+    link.cut();
+    await eventually('the queue of answers has nobody', async () => {
+      const { consumerCount } = await channel.checkQueue(replyQueue());
+      return consumerCount === 0;
+    });
+    // The acknowledgement of the last one may have been lost with the connection.
+    t.true((await channel.checkQueue(replyQueue())).messageCount <= 1);
+    release();
+  });
+
+  test(
+    over('closing tells of each call whether it may be done, and removes the queue of answers'),
+    async (t) => {
+      const { queue, otherChannel, take, arrived, replyQueue } = await openQueue(t, broker);
+      await take();
+      const client = clientOf(t, broker, { queue });
+      const calls = [
+        failure(t, ask(client, 'restart_unit', { parameters: UNIT })),
+        failure(t, ask(client, 'list_units')),
+        failure(t, ask(client, 'of_a_plugin')),
+        failure(t, ask(client, 'of_a_plugin', { resend: true })),
+      ];
+      await arrived(4);
+      await client.close();
+      const errors = await Promise.all(calls);
+      t.deepEqual(
+        errors.map(({ code }) => code),
+        ['outcome_unknown', 'cancelled', 'outcome_unknown', 'cancelled'],
+      );
+      t.regex(errors[0]?.message ?? '', /^the client was closed; the request was sent, and may or may not/);
+      t.is((await failure(t, ask(client, 'list_units'))).code, 'cancelled');
+      const channel = await otherChannel();
+      channel.on('error', () => {});
+      await t.throwsAsync(async () => channel.checkQueue(replyQueue()));
+      await t.notThrowsAsync(client.close());
+    },
+  );
+
+  test(over('closing fails what was never sent as cancelled, a change too'), async (t) => {
+    const link = faultyLink(broker);
+    const release = link.hold();
+    const client = clientOf(t, broker, { queue: 'any', connect: link.connect });
+    const call = failure(t, ask(client, 'restart_unit', { parameters: UNIT }));
+    const closed = client.close();
+    t.like(await call, { code: 'cancelled', message: 'the client was closed' });
+    release();
+    await closed;
+    await eventually('no connection is open', () => link.counts.open === 0);
+  });
+
+  test(over('a connection that is made too late, or after the end of the client, is closed'), async (t) => {
+    const { queue, take, arrived, answer } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const clock = new ManualClock();
+    let release = link.hold();
+    const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+    const call = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await eventually('a connection is asked for', () => link.counts.asked === 1);
+    await settle();
+    clock.advance(10_000);
+    await settle();
+    release();
+    await eventually('the late one is closed', () => link.counts.made === 1 && link.counts.open === 0);
+    await eventually('it waits before it tries again', () => {
+      clock.advance(100);
+      return link.counts.asked === 2;
+    });
+    await arrived(1);
+    answer(0, 'done');
+    t.is(await call, 'done');
+    release = link.hold();
+    link.cut();
+    await eventually('it is connecting again', () => {
+      clock.advance(100);
+      return link.counts.asked === 3;
+    });
+    const closed = client.close();
+    release();
+    await closed;
+    await eventually('no connection is open', () => link.counts.open === 0);
+  });
+
+  test(over('a change that no queue takes is known not to be done'), async (t) => {
+    const client = clientOf(t, broker, { queue: 'no_such_queue' });
+    const error = await failure(t, ask(client, 'restart_unit', { parameters: UNIT }));
+    t.like(error, {
+      code: 'service_unavailable',
+      message: 'there is no queue no_such_queue: is a fleet-manager running on this broker?',
+      retryable: true,
+    });
+  });
+
+  test(
+    over('a change that was refused is known not to be done, though the connection is lost as well'),
+    async (t) => {
+      const { queue, take, arrived, answer, actions } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const client = clientOf(t, broker, { queue, connect: link.connect });
+      link.refuseAndCut();
+      const error = await failure(
+        t,
+        ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS }),
+      );
+      t.like(error, { code: 'service_unavailable', message: `the queue ${queue} is full` });
+      const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+      await arrived(1);
+      answer(0, 'next');
+      t.is(await next, 'next');
+      t.deepEqual(actions(), ['list_machines']);
+    },
+  );
+
+  test(over('an answer that cannot be read fails its own call only'), async (t) => {
+    const { queue, take, arrived, send, answer } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    const unreadable = ['', 'no JSON', 'null', '[]', '"completed"', '{}', '{"status":"running"}'];
+    const calls = unreadable.map(async () => failure(t, ask(client, 'act', { timeoutMs: UNHURRIED_MS })));
+    await arrived(unreadable.length);
+    const good = ask(client, 'act', { timeoutMs: UNHURRIED_MS });
+    await arrived(unreadable.length + 1);
+    send(0, '{"status":"completed"}', { correlationId: randomUUID() });
+    send(0, 'to nobody', { correlationId: '' });
+    for (const [n, content] of unreadable.entries()) send(n, content);
+    for (const error of await Promise.all(calls)) {
+      t.is(error.code, 'internal');
+      t.regex(error.message, /^the answer cannot be read: /);
+    }
+    answer(unreadable.length, 'done');
+    t.is(await good, 'done');
+  });
+
+  test(over('an error answer is given as it is by request, and thrown by call'), async (t) => {
+    const { queue, take, arrived, answer } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    const request = client.request('act', { timeoutMs: UNHURRIED_MS });
+    const calls = Array.from({ length: 3 }, async () =>
+      failure(t, ask(client, 'act', { timeoutMs: UNHURRIED_MS })),
+    );
+    await arrived(4);
+    const body = { errors: ['one', { two: 2 }], code: 'unit_not_found', details: { unit: 'x' } };
+    answer(0, body, 'error');
+    t.deepEqual(await request, { status: 'error', response_body: body });
+    answer(1, body, 'error');
+    answer(2, { errors: ['of the original service'] }, 'error');
+    answer(3, null, 'error');
+    const [whole, old, odd] = await Promise.all(calls);
+    t.like(whole, { code: 'unit_not_found', message: 'one; {"two":2}', fault: 'caller' });
+    t.deepEqual(whole?.details, { unit: 'x' });
+    t.like(old, { code: 'internal', message: 'of the original service', details: undefined });
+    t.like(odd, { code: 'internal', message: '' });
+  });
+}
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('RabbitMQ: a change whose confirmation is lost on the way is not sent again', async (t) => {
+    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, rabbit);
+    await take();
+    const url = new URL(rabbit.url);
+    const proxy = await startProxy(t, { port: Number(url.port) });
+    url.port = String(proxy.port);
+    const client = clientOf(t, rabbit, { queue, urls: [url.href] });
+    const first = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+    await arrived(1);
+    answer(0, 'connected');
+    await first;
+    proxy.swallow();
+    const change = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
+    const read = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await arrived(3);
+    // This one too is lost on the way: it was not acknowledged, so it comes by the next connection.
+    answer(1, 'done');
+    proxy.cut();
+    await arrived(4);
+    t.is(await change, 'done');
+    answer(3, 'read');
+    t.is(await read, 'read');
+    t.deepEqual(actions(), ['list_machines', 'restart_unit', 'list_units', 'list_units']);
+    t.is(taken.length, 4);
+  });
+
+  test('RabbitMQ: a change that a full queue does not take is known not to be done', async (t) => {
+    const { queue } = await openQueue(t, rabbit, {
+      maxLength: 1,
+      arguments: { 'x-overflow': 'reject-publish' },
+    });
+    const client = clientOf(t, rabbit, { queue });
+    const codes = await Promise.all(
+      [1, 2, 3].map(async () => failure(t, ask(client, 'restart_unit', { timeoutMs: 1 }))),
+    );
+    const refused = codes.filter(({ code }) => code === 'service_unavailable');
+    t.true(refused.length >= 1);
+    for (const { message } of refused) t.is(message, `the queue ${queue} is full`);
+    t.true(codes.some(({ code }) => code === 'outcome_unknown'));
+  });
+
+  test('RabbitMQ: a call to a queue whose name AMQP cannot carry fails at once', async (t) => {
+    const client = clientOf(t, rabbit, { queue: 'q'.repeat(256) });
+    for (const action of ['restart_unit', 'list_units'])
+      await t.throwsAsync(ask(client, action, { timeoutMs: UNHURRIED_MS }), { name: 'UnpublishableError' });
+  });
+
+  test('RabbitMQ: a client whose queue of answers is deleted makes another one', async (t) => {
+    const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, rabbit);
+    await take();
+    const link = faultyLink(rabbit);
+    const client = clientOf(t, rabbit, { queue, connect: link.connect });
+    const call = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await arrived(1);
+    answer(0, 'done');
+    t.is(await call, 'done');
+    await channel.deleteQueue(replyQueue());
+    await eventually('it is connected anew', () => link.counts.made === 2);
+    const next = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await arrived(2);
+    answer(1, 'next');
+    t.is(await next, 'next');
+  });
+}
+
+test('a broker that stood in is left only when the calls that wait there have ended', async (t) => {
+  const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
+  const taken: { [host in keyof typeof hosts]: ConsumeMessage[] } = { first: [], second: [] };
+  const answers = new Map<string, (message: ConsumeMessage | undefined, body: unknown) => void>();
+  for (const host of ['first', 'second'] as const) {
+    const connection = await hosts[host].connect('', {});
+    const channel = await connection.createChannel();
+    await channel.assertQueue('queue');
+    await channel.consume('queue', (message) => message !== null && taken[host].push(message), {
+      noAck: true,
+    });
+    answers.set(host, (message, body) =>
+      channel.sendToQueue(
+        String(message?.properties.replyTo),
+        Buffer.from(JSON.stringify({ status: 'completed', response_body: body })),
+        { correlationId: String(message?.properties.correlationId) },
+      ),
+    );
+  }
+  let firstIsAway = true;
+  let secondIsClosed = false;
+  const clock = new ManualClock();
+  const client = new FleetManagerClient({
+    queue: 'queue',
+    brokers: async () => [
+      { url: 'amqp://first.invalid', preferred: true },
+      { url: 'amqp://second.invalid', preferred: false },
+    ],
+    clock,
+    connect: async (url, options) => {
+      if (new URL(url).hostname === 'first.invalid') {
+        if (firstIsAway) throw new Error('it is away');
+        return hosts.first.connect(url, options);
+      }
+      const connection = await hosts.second.connect(url, options);
+      connection.on('close', () => (secondIsClosed = true));
+      return connection;
+    },
+  });
+  t.teardown(async () => client.close());
+  const call = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
+  await eventually('it is sent to the second broker', () => taken.second.length === 1);
+  firstIsAway = false;
+  await settle();
+  clock.advance(10_000);
+  const next = await eventually('calls go to the first broker', async () => {
+    const later = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await settle();
+    if (taken.first.length > 0) return { later };
+    later.catch(() => {});
+    answers.get('second')?.(taken.second.at(-1), 'too early');
+    await later;
+    clock.advance(10_000);
+    return undefined;
+  });
+  t.false(secondIsClosed);
+  answers.get('second')?.(taken.second[0], 'done');
+  t.is(await call, 'done');
+  await eventually('the second broker is left', () => secondIsClosed);
+  answers.get('first')?.(taken.first[0], 'next');
+  t.is(await next.later, 'next');
+});
+
+test('a client calls the queue fleet_manager unless told otherwise', async (t) => {
+  const embedded = new EmbeddedBroker();
+  const connection = await embedded.connect('', {});
+  const channel = await connection.createChannel();
+  await channel.assertQueue('fleet_manager');
+  const taken: ConsumeMessage[] = [];
+  await channel.consume('fleet_manager', (message) => message !== null && taken.push(message));
+  const client = new FleetManagerClient({ urls: ['amqp://any.invalid'], connect: embedded.connect });
+  t.teardown(async () => client.close());
+  ask(client, 'list_units').catch(() => {});
+  await eventually('it is called', () => taken.length === 1);
+  t.pass();
+});
+
+test('a call may wait for a millisecond to a day', async (t) => {
+  const clock = new ManualClock();
+  const client = new FleetManagerClient({ brokers: async () => [], clock });
+  t.teardown(async () => client.close());
+  for (const timeoutMs of [1, 1.5, 86_400_000]) {
+    const call = failure(t, ask(client, 'list_units', { timeoutMs }));
+    const settled = settledOf(call);
+    clock.advance(timeoutMs + 1_999);
+    await settle();
+    t.false(settled());
+    clock.advance(1);
+    t.is((await call).code, 'service_unavailable');
+  }
+  for (const timeoutMs of [0.5, 86_400_001])
+    await t.throwsAsync(ask(client, 'list_units', { timeoutMs }), { instanceOf: RangeError });
+});

@@ -1,0 +1,28 @@
+import test from 'ava';
+import { held } from '../support/actions.js';
+import { callOf, openRunner } from '../support/open-runner.js';
+
+test('every change of a call is an event, in order', async (t) => {
+  const { action, letGo } = held();
+  const { runner, events } = openRunner([action], { concurrency: 1 });
+  const seen: string[] = [];
+  for (const type of ['received', 'admitted', 'began', 'settled', 'released'] as const)
+    events.on(type, ({ call: { id } }) => seen.push(`${id} ${type}`));
+  const first = runner.run(callOf({ id: 'a' }));
+  const second = runner.run(callOf({ id: 'b' }));
+  await runner.run(callOf({ id: 'c', action: 'none' }));
+  const drained = runner.drain(60_000);
+  letGo();
+  await Promise.all([first, second, drained]);
+  t.deepEqual(seen, [
+    'a received',
+    'a admitted',
+    'a began',
+    'b received',
+    'b admitted',
+    'c received',
+    'c settled',
+    'b released',
+    'a settled',
+  ]);
+});

@@ -1,0 +1,277 @@
+import { randomUUID } from 'node:crypto';
+import test, { type ExecutionContext } from 'ava';
+import { echo, held } from '../support/actions.js';
+import { rabbitmq } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { startProxy } from '../support/proxy.js';
+import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
+import type { SendOutcome } from '../../src/rpc/reply-channel.js';
+
+const broker = rabbitmq();
+if (broker !== undefined) {
+  /** Serves by way of a link that can fail; the caller has a connection of its own. */
+  const serveByLink = async (
+    t: ExecutionContext,
+    actions: Parameters<typeof serveRequests>[2],
+    settings: Parameters<typeof serveRequests>[3] = {},
+  ) => {
+    const url = new URL(broker.url);
+    const link = await startProxy(t, { port: Number(url.port) });
+    url.port = String(link.port);
+    const served = await serveRequests(t, { ...broker, url: url.href }, actions, settings);
+    return { ...served, link, caller: await RawCaller.open(t, broker, served.queue) };
+  };
+  const isAway = (service: { notReady(): string[] }) => () =>
+    service.notReady().some((reason) => reason.includes('no connection'));
+
+  test('a request is acknowledged only when the broker has confirmed its answer', async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { service, link, caller } = await serveByLink(t, [action]);
+    const id = caller.send({ action: 'act' }, { messageId: 'm', persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    link.swallow();
+    letGo();
+    t.is((await caller.answerTo(id)).answer.status, 'completed');
+    t.is(service.held, 1);
+    link.refuse();
+    const again = await caller.take('queue');
+    t.true(again.fields.redelivered);
+    t.is(again.properties.correlationId, id);
+    link.accept();
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 1);
+    t.is(await caller.waiting('error queue'), 0);
+  });
+
+  test('a request is acknowledged only when every way for its answer has taken it', async (t) => {
+    const sent: (() => void)[] = [];
+    const slow = {
+      needsPlainReply: false,
+      reaches: () => true,
+      send: async () => new Promise<SendOutcome>((resolve) => sent.push(() => resolve('sent'))),
+    };
+    const { service, link, caller } = await serveByLink(t, [echo], { channels: [slow] });
+    await caller.ask({ action: 'echo' });
+    t.is(sent.length, 1);
+    link.refuse();
+    t.true((await caller.take('queue')).fields.redelivered);
+    link.accept();
+    sent.forEach((resolve) => resolve());
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
+  test('a request that nobody waits for is acknowledged only when its action has ended', async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { service, link, caller } = await serveByLink(t, [action]);
+    caller.publish(JSON.stringify({ request_body: { action: 'act' } }), { persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    link.refuse();
+    t.true((await caller.take('queue')).fields.redelivered);
+    link.accept();
+    letGo();
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
+  test('what is no request is acknowledged only when its dead-lettering is confirmed', async (t) => {
+    let confirm = () => {};
+    const slow = {
+      needsPlainReply: false,
+      reaches: () => true,
+      send: async () => new Promise<SendOutcome>((resolve) => (confirm = () => resolve('sent'))),
+    };
+    const { service, link, caller } = await serveByLink(t, [echo], { channels: [slow] });
+    caller.publish('garbage', { persistent: true });
+    await eventually('it is held', () => service.held === 1);
+    link.swallow();
+    confirm();
+    t.is((await caller.take('error queue')).content.toString(), 'garbage');
+    t.is(service.held, 1);
+    link.refuse();
+    const again = await caller.take('queue');
+    t.true(again.fields.redelivered);
+    t.is(again.content.toString(), 'garbage');
+    link.accept();
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
+  test('what was not begun at shutdown is acknowledged only when its requeueing is confirmed', async (t) => {
+    const { action, begun, letGo } = held();
+    const { service, link, caller } = await serveByLink(t, [action], { concurrency: 1 });
+    const running = caller.send({ action: 'act' }, { persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    const waiting = caller.send({ action: 'act' }, { persistent: true });
+    await eventually('both are held', () => service.held === 2);
+    link.swallow();
+    const drained = service.drain(20_000);
+    const copy = await caller.take('queue');
+    t.is(copy.properties.correlationId, waiting);
+    t.is(service.held, 2);
+    link.refuse();
+    const originals = [await caller.take('queue'), await caller.take('queue')];
+    t.deepEqual(
+      originals.map(({ properties }) => properties.correlationId),
+      [running, waiting],
+    );
+    link.accept();
+    letGo();
+    await drained;
+  });
+
+  test('what was not begun at shutdown stays unacknowledged while its queue is full', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
+    const { action, begun, letGo } = held();
+    const { service, logs } = await serveRequests(t, broker, [action], {
+      queue,
+      concurrency: 1,
+      prefetch: 2,
+    });
+    const caller = await RawCaller.open(t, broker, queue);
+    const running = caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const waiting = caller.send({ action: 'act' });
+    await eventually('it waits', () => service.held === 2);
+    const filling = caller.send({ action: 'act' });
+    await eventually('the queue is full', async () => (await caller.waiting()) === 1);
+    const drained = service.drain(60_000);
+    await eventually('that is told', () => logs.find(/^queue full$/).length === 1);
+    t.is(service.held, 2);
+    letGo();
+    await caller.answerTo(running);
+    t.false(await drained, 'not everything could be put back');
+    await service.close();
+    const left = [await caller.take('queue'), await caller.take('queue')];
+    t.deepEqual(
+      left.map(({ properties }) => properties.correlationId),
+      [waiting, filling],
+    );
+  });
+
+  test('what is to be put into a full queue is put there when it has room', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
+    const { action, begun, letGo } = held();
+    const { service, logs } = await serveRequests(t, broker, [action], {
+      queue,
+      concurrency: 1,
+      prefetch: 2,
+    });
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const waiting = caller.send({ action: 'act' });
+    await eventually('it waits', () => service.held === 2);
+    const filling = caller.send({ action: 'act' });
+    await eventually('the queue is full', async () => (await caller.waiting()) === 1);
+    const drained = service.drain(60_000);
+    await eventually('that is told', () => logs.find(/^queue full$/).length === 1);
+    t.is((await caller.take('queue')).properties.correlationId, filling);
+    const back = await caller.take('queue');
+    t.is(back.properties.correlationId, waiting);
+    t.false(back.fields.redelivered);
+    await eventually('that is over', () => logs.find(/^queue no longer full$/).length === 1);
+    letGo();
+    t.true(await drained);
+    t.is(await caller.waiting(), 0);
+  });
+
+  test('a message is not lost with the error queue that it is to be put into', async (t) => {
+    const { queue, service, logs } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const connection = await broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    await channel.deleteQueue(`${queue}_error`);
+    caller.publish('garbage', { persistent: true });
+    await eventually('it is told', () => logs.find(/^broker connection lost$/).length === 1);
+    await eventually('it is connected again', () => service.notReady().length === 0);
+    t.regex(String(logs.find(/^broker connection lost$/)[0]?.reason), /_error is gone/);
+    t.is((await caller.take('error queue')).content.toString(), 'garbage');
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(await caller.waiting('error queue'), 0);
+  });
+
+  test('a message on which the service itself fails is put into the error queue', async (t) => {
+    const broken = {
+      needsPlainReply: false,
+      reaches: () => true,
+      send: async () => {
+        throw new Error('a mistake');
+      },
+    };
+    const { queue, service, logs } = await serveRequests(t, broker, [echo], { channels: [broken] });
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.send({ action: 'echo' });
+    const aside = await caller.take('error queue');
+    t.regex(String(aside.properties.headers?.['x-reason']), /the service failed on it/);
+    t.is(logs.find(/^message handling failed$/).length, 1);
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
+  test('a request whose answer cannot be sent by the end of a shutdown stays in the queue', async (t) => {
+    const stuck = {
+      needsPlainReply: false,
+      reaches: () => true,
+      send: async (_answer: unknown, _request: unknown, signal: AbortSignal) =>
+        new Promise<SendOutcome>((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason)),
+        ),
+    };
+    const { queue, service } = await serveRequests(t, broker, [echo], { channels: [stuck] });
+    const caller = await RawCaller.open(t, broker, queue);
+    const { message } = await caller.ask({ action: 'echo' });
+    t.false(await service.drain(0), 'not everything was answered');
+    await eventually('it is given up', () => service.held === 0);
+    await service.close();
+    const again = await caller.take('queue');
+    t.true(again.fields.redelivered);
+    t.is(again.properties.correlationId, message.properties.correlationId);
+    t.is(await caller.waiting('error queue'), 0);
+  });
+
+  test('a service that shuts down takes nothing more, also after a lost connection', async (t) => {
+    const { action, begun, letGo } = held();
+    const { service, link, caller } = await serveByLink(t, [action, echo]);
+    const running = caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const drained = service.drain(60_000);
+    t.deepEqual(service.notReady(), ['the service is shutting down']);
+    await eventually('it has stopped to consume', async () => (await caller.consumers()) === 0);
+    const late = caller.send({ action: 'echo' });
+    link.cut();
+    await eventually('what it held is back', async () => (await caller.waiting()) === 2);
+    letGo();
+    // By the next connection, which is built then.
+    t.is((await caller.answerTo(running)).answer.status, 'completed');
+    t.true(await drained);
+    t.is(await caller.consumers(), 0);
+    t.is(await caller.waiting(), 2);
+    t.is(caller.answersTo(late).length, 0);
+  });
+
+  test('no more messages are taken than may be held', async (t) => {
+    const { action, begun, letGo } = held();
+    const { queue, service } = await serveRequests(t, broker, [action, echo], { prefetch: 8 });
+    const caller = await RawCaller.open(t, broker, queue);
+    // One cluster may hold three quarters of it; these name none.
+    const ids = Array.from({ length: 10 }, () => caller.send({ action: 'act' }));
+    await eventually('what may be held runs', () => begun() === 8);
+    await eventually('the others wait', async () => (await caller.waiting()) === 2);
+    t.is(service.held, 8);
+    letGo();
+    await eventually('the others run', () => begun() === 10);
+    letGo();
+    for (const id of ids) t.is((await caller.answerTo(id)).answer.status, 'completed');
+  });
+
+  test('nothing is taken while the broker is away, and it is told that it is', async (t) => {
+    const { service, link, caller } = await serveByLink(t, [echo]);
+    link.refuse();
+    await eventually('the loss is seen', isAway(service));
+    const id = caller.send({ action: 'echo' });
+    t.is(await caller.waiting(), 1);
+    link.accept();
+    t.is((await caller.answerTo(id)).answer.status, 'completed');
+    t.deepEqual(service.notReady(), []);
+  });
+}

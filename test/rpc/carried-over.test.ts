@@ -1,0 +1,155 @@
+import { once } from 'node:events';
+import type { Options } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { echo, held } from '../support/actions.js';
+import { rabbitmq } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+const BODY = JSON.stringify({ request_body: { action: 'act' } });
+
+const KEPT = {
+  priority: 3,
+  replyTo: 'somewhere',
+  correlationId: 'correlation',
+  messageId: 'message',
+  type: 'type',
+  appId: 'application',
+  timestamp: 1_700_000_000,
+  contentType: 'application/json',
+  contentEncoding: 'utf-8',
+};
+const HEADERS = { 'timeout-ms': 60_000, text: 'kept', number: 7, yes: true, no: false };
+
+// What of a message is left when it is published anew, seen by who takes it next.
+const broker = rabbitmq();
+if (broker !== undefined) {
+  /** @returns the message as it lies in the queue after it was not begun at shutdown */
+  const requeued = async (t: ExecutionContext, options: Options.Publish, body = BODY) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.send({ action: 'act' });
+    await eventually('one runs', () => begun() === 1);
+    caller.publish(body, options);
+    await eventually('the other one waits', () => service.held === 2);
+    const drained = service.drain(60_000);
+    const message = await caller.take('queue');
+    letGo();
+    t.true(await drained);
+    return message;
+  };
+
+  /** @returns the message as it lies in the error queue */
+  const deadLettered = async (t: ExecutionContext, options: Options.Publish) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.publish('garbage', options);
+    return caller.take('error queue');
+  };
+
+  for (const [what, again] of [
+    ['requeued', requeued],
+    ['dead-lettered', deadLettered],
+  ] as const) {
+    test(`a message that is ${what} keeps its properties and its headers`, async (t) => {
+      const { properties, fields } = await again(t, { ...KEPT, headers: HEADERS });
+      t.like(properties, KEPT);
+      t.like(properties.headers, HEADERS);
+      t.false(fields.redelivered);
+    });
+
+    test(`a message that is ${what} is given no properties that it did not have`, async (t) => {
+      const { properties } = await again(t, {});
+      const { headers, deliveryMode: _, messageId: __, ...others } = properties;
+      t.deepEqual(
+        Object.entries(others).filter(([, value]) => value !== undefined),
+        [],
+      );
+      t.deepEqual(
+        Object.keys(headers ?? {}).filter((name) => name !== 'x-reason'),
+        [],
+      );
+    });
+
+    test(`a message that is ${what} lasts, also when it was not to last`, async (t) => {
+      t.is((await again(t, { persistent: false })).properties.deliveryMode, 2);
+    });
+
+    test(`a message that is ${what} does not bear the name of its sender's user`, async (t) => {
+      const userId = decodeURIComponent(new URL(broker.url).username);
+      t.is((await again(t, { userId })).properties.userId, undefined);
+    });
+
+    test(`of a message that is ${what} no copies go to where it was copied before`, async (t) => {
+      const connection = await broker.open();
+      t.teardown(async () => connection.close());
+      const channel = await connection.createChannel();
+      const { queue } = await channel.assertQueue('', { exclusive: true });
+      const headers = { CC: [queue], cc: queue, Bcc: queue, kept: 'yes' };
+      const { properties } = await again(t, { headers });
+      t.is(properties.headers?.kept, 'yes');
+      for (const name of ['CC', 'cc', 'Bcc', 'BCC']) t.is(properties.headers?.[name], undefined, name);
+      t.is((await channel.checkQueue(queue)).messageCount, 1);
+    });
+
+    test(`of a message that is ${what} headers that are no plain values are dropped`, async (t) => {
+      const headers = { table: { a: 1 }, list: [1, 2], nothing: null, kept: 'yes' };
+      const { properties } = await again(t, { headers });
+      t.is(properties.headers?.kept, 'yes');
+      for (const name of ['table', 'list', 'nothing']) t.is(properties.headers?.[name], undefined, name);
+    });
+  }
+
+  test('a message that is requeued expires as it was to, one that is dead-lettered does not', async (t) => {
+    const expiration = '600000';
+    t.is((await requeued(t, { expiration })).properties.expiration, expiration);
+    t.is((await deadLettered(t, { expiration })).properties.expiration, undefined);
+  });
+
+  test('a message that is requeued is given no reason, one that is dead-lettered its own', async (t) => {
+    const headers = { 'x-reason': 'of before' };
+    t.is((await requeued(t, { headers })).properties.headers?.['x-reason'], 'of before');
+    t.regex(
+      String((await deadLettered(t, { headers })).properties.headers?.['x-reason']),
+      /^not in an encoding/,
+    );
+  });
+
+  test('a message that is requeued keeps its bytes', async (t) => {
+    const body = JSON.stringify({ request_body: { action: 'act', action_parameters: { text: 'ü\u0000☃' } } });
+    t.deepEqual((await requeued(t, {}, body)).content, Buffer.from(body));
+  });
+
+  test('headers are kept up to a size, the deadline before all others', async (t) => {
+    const large = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`h${n}`, 'x'.repeat(1_000)]));
+    const { properties } = await requeued(t, { headers: { ...large, 'timeout-ms': 60_000 } });
+    const names = Object.keys(properties.headers ?? {});
+    t.is(properties.headers?.['timeout-ms'], 60_000);
+    t.true(names.length > 40 && names.length < 60, `${names.length} headers`);
+  });
+
+  test('an answer lasts when its request does, and only then', async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const persistent of [true, false]) {
+      const { message } = await caller.ask({ action: 'echo' }, { persistent });
+      t.is(message.properties.deliveryMode === 2, persistent);
+    }
+  });
+
+  test('an answer is given to nobody but its caller, also when its request was copied', async (t) => {
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const caller = await RawCaller.open(t, broker, queue);
+    const connection = await broker.open();
+    const channel = await connection.createChannel();
+    const { queue: copies } = await channel.assertQueue('', { exclusive: true });
+    const { message } = await caller.ask(
+      { action: 'echo' },
+      { headers: { CC: [copies] }, expiration: '600000' },
+    );
+    t.is(message.properties.expiration, undefined);
+    t.is((await channel.checkQueue(copies)).messageCount, 1, 'the request alone');
+    await Promise.all([once(connection, 'close'), connection.close()]);
+  });
+}

@@ -1,0 +1,205 @@
+import { randomUUID } from 'node:crypto';
+import test, { type ExecutionContext } from 'ava';
+import { doing, held } from '../support/actions.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
+import type { SendOutcome } from '../../src/rpc/reply-channel.js';
+
+/** A request in an envelope; `text` tells apart those of one action. */
+const request = (text: string, id?: unknown): string =>
+  JSON.stringify({ id, request_body: { action: 'act', action_parameters: { text } } });
+
+/** Counts its runs, and gives the number of each. */
+function counting(definition: Parameters<typeof doing>[1] = {}) {
+  let runs = 0;
+  return doing(async () => ({ run: ++runs }), definition);
+}
+
+// What becomes of a message that is marked as delivered before.
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  /** Has a worker lost with what the callers send; then another one serves it, in the order it was sent. */
+  const afterALostWorker = async (
+    t: ExecutionContext,
+    action: ReturnType<typeof doing>,
+    send: (caller: RawCaller, other: RawCaller) => [caller: RawCaller, id: string][],
+  ) => {
+    const queue = `test_${randomUUID()}`;
+    const [caller, other] = [
+      await RawCaller.open(t, broker, queue),
+      await RawCaller.open(t, broker, queue),
+    ] as const;
+    await makeQueue(broker, queue);
+    const sent = send(caller, other);
+    await loseWorker(broker, queue, sent.length);
+    await serveRequests(t, broker, [action], { queue, prefetch: 1 });
+    return Promise.all(sent.map(async ([each, id]) => (await each.answerTo(id)).answer.response_body));
+  };
+
+  test(over('the same message is run once, and answered as often as it is delivered'), async (t) => {
+    const options = { messageId: 'm' };
+    const answers = await afterALostWorker(t, counting(), (caller) => [
+      [caller, caller.sendRaw(request('a'), options)],
+      [caller, caller.sendRaw(request('a'), options)],
+    ]);
+    t.deepEqual(answers, [{ run: 1 }, { run: 1 }]);
+  });
+
+  test(over('another body under the same message id is another request'), async (t) => {
+    const options = { messageId: 'm' };
+    const answers = await afterALostWorker(t, counting(), (caller) => [
+      [caller, caller.sendRaw(request('a'), options)],
+      [caller, caller.sendRaw(request('b'), options)],
+      [caller, caller.sendRaw(request('a'), options)],
+    ]);
+    t.deepEqual(answers, [{ run: 1 }, { run: 2 }, { run: 1 }]);
+  });
+
+  test(over('another reply_to under the same message id is another request'), async (t) => {
+    const options = { messageId: 'm' };
+    const answers = await afterALostWorker(t, counting(), (caller, other) => [
+      [caller, caller.sendRaw(request('a'), options)],
+      [other, other.sendRaw(request('a'), options)],
+      [caller, caller.sendRaw(request('a'), options)],
+    ]);
+    // They come by two connections, so either may be the first.
+    const [one, another, again] = answers;
+    t.notDeepEqual(another, one);
+    t.deepEqual(again, one);
+  });
+
+  test(over('another message id over the same body is another request'), async (t) => {
+    const answers = await afterALostWorker(t, counting(), (caller) =>
+      ['m', 'n', 'm'].map((messageId) => [caller, caller.sendRaw(request('a'), { messageId })]),
+    );
+    t.deepEqual(answers, [{ run: 1 }, { run: 2 }, { run: 1 }]);
+  });
+
+  test(over('the id of a record names a request before its message id does'), async (t) => {
+    const answers = await afterALostWorker(t, counting(), (caller) =>
+      ['m', 'n'].map((messageId) => [caller, caller.sendRaw(request('a', 13), { messageId })]),
+    );
+    t.deepEqual(answers, [{ run: 1 }, { run: 1 }]);
+  });
+
+  test(over('messages that nothing names are each a request of their own'), async (t) => {
+    const answers = await afterALostWorker(t, counting(), (caller) =>
+      [1, 2].map(() => [caller, caller.sendRaw(request('a'))]),
+    );
+    t.deepEqual(answers, [{ run: 1 }, { run: 2 }]);
+  });
+
+  test(over('a change that nothing names has an unknown outcome when it is delivered again'), async (t) => {
+    const answers = await afterALostWorker(t, counting({ effect: 'change' }), (caller) => [
+      [caller, caller.sendRaw(request('a'))],
+    ]);
+    t.deepEqual(
+      answers.map(({ code }) => code),
+      ['outcome_unknown'],
+    );
+  });
+
+  test(over('a message that was not delivered before runs, whatever its id was used for'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [counting({ effect: 'change' })]);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (const run of [1, 2]) {
+      const { answer } = await caller.answerTo(caller.sendRaw(request('a'), { messageId: 'm' }));
+      t.deepEqual(answer.response_body, { run });
+    }
+  });
+
+  test(over('a change that had not begun when its connection was lost is run, once'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, cut, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const first = caller.send({ action: 'act' }, { messageId: 'first', persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    const second = caller.send({ action: 'act' }, { messageId: 'second', persistent: true });
+    await eventually('both are held', () => service.held === 2);
+    cut();
+    await eventually('the loss is seen', () => service.notReady().length > 0);
+    await eventually('both are delivered again', () => service.notReady().length === 0 && service.held === 3);
+    letGo();
+    t.deepEqual((await caller.answerTo(first)).answer.response_body, { run: 1 });
+    await eventually('the second one runs', () => begun() === 2);
+    letGo();
+    t.deepEqual((await caller.answerTo(second)).answer.response_body, { run: 2 });
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 2);
+  });
+
+  test(over('a change that runs while its connection is lost several times is run once'), async (t) => {
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, cut, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.send({ action: 'act' }, { messageId: 'm', persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    for (let losses = 1; losses <= 3; losses++) {
+      cut();
+      await eventually('the loss is seen', () => service.notReady().length > 0);
+      await eventually(
+        'it is delivered again',
+        () => service.notReady().length === 0 && service.held === 1 + losses,
+      );
+    }
+    letGo();
+    t.deepEqual((await caller.answerTo(id)).answer.response_body, { run: 1 });
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 1);
+    t.is(await caller.waiting(), 0);
+  });
+}
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('what waits for the same change as another message runs it when that one never began', async (t) => {
+    let makeRoom = () => {};
+    /** Holds what is no request, so that the next message is not taken before that is wanted. */
+    const slow = {
+      needsPlainReply: false,
+      reaches: (_envelope: unknown, delivery: { content: Buffer }) =>
+        delivery.content.toString() === 'garbage',
+      send: async () => new Promise<SendOutcome>((resolve) => (makeRoom = () => resolve('sent'))),
+    };
+    const { action, begun, letGo } = held({ effect: 'change' });
+    const { queue, cut, service } = await serveRequests(t, rabbit, [action], {
+      concurrency: 1,
+      prefetch: 3,
+      channels: [slow],
+    });
+    const caller = await RawCaller.open(t, rabbit, queue);
+    const running = caller.send({ action: 'act' }, { messageId: 'running' });
+    await eventually('it runs', () => begun() === 1);
+    caller.publish('garbage');
+    const twice = { messageId: 'm', persistent: true };
+    const first = caller.send({ action: 'act' }, twice);
+    await eventually('all are held', () => service.held === 3);
+    const second = caller.send({ action: 'act' }, twice);
+    await markAsDelivered(rabbit, queue);
+    makeRoom();
+    await eventually('it is delivered', async () => service.held === 3 && (await caller.waiting()) === 0);
+    cut();
+    await eventually('the loss is seen', () => service.notReady().length > 0);
+    const answered = async (id: string) =>
+      eventually('an answer', () => {
+        letGo();
+        return caller.answersTo(id)[0];
+      });
+    for (const id of [running, first, second]) {
+      const { status } = JSON.parse((await answered(id)).content.toString());
+      t.is(status, 'completed');
+    }
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 2);
+  });
+}
+
+/** Marks the one message that is ready in a queue as delivered before. */
+async function markAsDelivered(broker: TestBroker, queue: string): Promise<void> {
+  const connection = await broker.open();
+  const channel = await connection.createChannel();
+  await eventually('it is there', async () => channel.get(queue));
+  await connection.close();
+}

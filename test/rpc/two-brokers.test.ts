@@ -1,0 +1,111 @@
+import { randomUUID } from 'node:crypto';
+import test, { type ExecutionContext } from 'ava';
+import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
+import type { Connect } from '../../src/rpc/open-connection.js';
+import type { Action } from '../../src/plugin.js';
+import { held } from '../support/actions.js';
+import type { TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { FastClock } from '../support/fast-clock.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+/** A service on a broker that stands in for the one that is wanted, until that one is let come back. */
+async function world(
+  t: ExecutionContext,
+  actions: readonly Action[],
+  settings: { concurrency?: number } = {},
+) {
+  const [wanted, other] = [new EmbeddedBroker(), new EmbeddedBroker()];
+  const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
+  let away = true;
+  let open = 0;
+  const connect: Connect = async (url, options) => {
+    const { host } = new URL(url);
+    if (host === 'other.invalid') {
+      const connection = await other.connect(url, options);
+      open++;
+      connection.once('close', () => open--);
+      return connection;
+    }
+    if (away) throw new Error('it is away');
+    return wanted.connect(url, options);
+  };
+  const brokerOf = (url: string, { connect: make }: EmbeddedBroker): TestBroker => ({
+    name: url,
+    url,
+    connect,
+    open: async () => make(url, {}),
+  });
+  const queue = `test_${randomUUID()}`;
+  const served = await serveRequests(t, brokerOf(OTHER, other), actions, {
+    queue,
+    addresses: [{ url: WANTED }, { url: OTHER, preferred: false }],
+    clock: new FastClock(),
+    ...settings,
+  });
+  const back = async () => {
+    away = false;
+    await eventually('the service is on the broker that is wanted', () => served.service.onPreferred);
+  };
+  return {
+    ...served,
+    back,
+    /** Whether the service is still connected to the broker that stands in. */
+    isOnOther: () => open > 0,
+    callers: {
+      wanted: await RawCaller.open(t, brokerOf(WANTED, wanted), queue),
+      other: await RawCaller.open(t, brokerOf(OTHER, other), queue),
+    },
+  };
+}
+
+test('a request is answered and acknowledged on the broker it came from, also after the service has left it', async (t) => {
+  const { action, begun, letGo } = held({ effect: 'change' });
+  const { service, back, callers } = await world(t, [action]);
+  t.false(service.onPreferred);
+  const id = callers.other.send({ action: 'act' });
+  await eventually('it runs', () => begun() === 1);
+  await back();
+  letGo();
+  t.is((await callers.other.answerTo(id)).answer.status, 'completed');
+  await eventually('nothing is held', () => service.held === 0);
+  t.is(await callers.other.waiting(), 0);
+  t.is(begun(), 1);
+});
+
+test('what was taken from a broker that is left is still done, and nothing more is taken from it', async (t) => {
+  const { action, begun, letGo } = held({ effect: 'change' });
+  const { service, back, callers } = await world(t, [action], { concurrency: 1 });
+  const taken = [1, 2].map(() => callers.other.send({ action: 'act' }));
+  await eventually('both are held', () => service.held === 2 && begun() === 1);
+  await back();
+  const there = callers.wanted.send({ action: 'act' });
+  await eventually('it is taken from the other broker', () => service.held === 3);
+  const late = callers.other.send({ action: 'act' });
+  for (let run = 1; run <= 3; run++) {
+    await eventually(`run ${run}`, () => begun() === run);
+    letGo();
+  }
+  for (const id of taken) t.is((await callers.other.answerTo(id)).answer.status, 'completed');
+  t.is((await callers.wanted.answerTo(there)).answer.status, 'completed');
+  await eventually('nothing is held', () => service.held === 0);
+  t.is(await callers.other.waiting(), 1);
+  t.is(callers.other.answersTo(late).length, 0);
+});
+
+test('a broker is left when what came from it is done, whatever runs from the other one', async (t) => {
+  const [early, late] = [held({ name: 'early' }), held({ name: 'late' })];
+  const { back, callers, isOnOther } = await world(t, [early.action, late.action]);
+  const first = callers.other.send({ action: 'early' });
+  await eventually('it runs', () => early.begun() === 1);
+  await back();
+  const second = callers.wanted.send({ action: 'late' });
+  await eventually('it runs', () => late.begun() === 1);
+  t.true(isOnOther());
+  early.letGo();
+  await callers.other.answerTo(first);
+  await eventually('the broker is left', () => !isOnOther());
+  t.is(callers.wanted.answersTo(second).length, 0);
+  late.letGo();
+  await callers.wanted.answerTo(second);
+});

@@ -1,0 +1,72 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer } from 'node:net';
+import test, { type ExecutionContext } from 'ava';
+import ssh2 from 'ssh2';
+import { followRun } from '../../src/ssh/remote-run.js';
+import { SshConnection } from '../../src/ssh/ssh-connection.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { errorOf } from './shell-for.js';
+
+/** A connection to a host that begins each command and says no more of it; both go with the test. */
+async function openConnection(t: ExecutionContext): Promise<SshConnection> {
+  const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
+  const server = createServer((socket) => {
+    const host = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
+      client.on('error', () => {});
+      client.on('authentication', (context) => context.accept());
+      client.on('session', (accept) => accept().on('exec', (begin) => begin()));
+    });
+    host.injectSocket(socket);
+  });
+  t.teardown(() => server.close());
+  await once(server.listen(0, '127.0.0.1'), 'listening');
+  const { port } = server.address() as AddressInfo;
+  const socket = connect(port, '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  await once(socket, 'connect');
+  return SshConnection.handshake(socket, {
+    host: 'node1',
+    user: 'core',
+    login: [{ type: 'none', username: 'core' }],
+    hostKey: {
+      algorithms: ['ecdsa-sha2-nistp256'],
+      judge: () => undefined,
+      refusal: (reason) => new Error(reason),
+      remember: async () => {},
+    },
+    handshakeTimeoutMs: 30_000,
+    clock: systemClock,
+    signal: new AbortController().signal,
+  });
+}
+
+const options = {
+  host: 'node1',
+  program: 'true',
+  timeoutMs: 600_000,
+  maxOutputBytes: 1_000,
+  clock: systemClock,
+  signal: new AbortController().signal,
+};
+
+test('a command that has ended well, with its connection lost in the same moment, has not', async (t) => {
+  const connection = await openConnection(t);
+  const channel = await connection.exec('true');
+  // The status is known, but what was still to come of the output is missing.
+  connection.onClosed(() => channel.emit('close', 0));
+  const { outcome, ended } = followRun(connection, channel, options);
+  connection.destroy();
+  const error = await errorOf(outcome);
+  t.is(error.code, 'host_unreachable');
+  t.like(error.details, { reason: 'connection_lost' });
+  await ended;
+});
+
+test('a command that has ended well on a connection that lives has', async (t) => {
+  const connection = await openConnection(t);
+  const channel = await connection.exec('true');
+  const { outcome } = followRun(connection, channel, options);
+  channel.emit('data', Buffer.from('all of it'));
+  channel.emit('close', 0);
+  t.deepEqual(await outcome, { stdout: 'all of it', stderr: '', truncated: false });
+});

@@ -1,0 +1,81 @@
+import type { Connect } from '../../src/rpc/open-connection.js';
+import { cuttable, type TestBroker } from './brokers.js';
+
+/** A way to connect to a broker whose faults the test decides. */
+export interface FaultyLink {
+  connect: Connect;
+  /** From now on no confirmation gets through; what is published arrives all the same. */
+  withholdConfirms(): void;
+  passConfirms(): void;
+  /** From now on connections are not made; what it returns lets them be made, those that were asked for too. */
+  hold(): () => void;
+  /** Cuts every connection; new ones are made unless they are held. */
+  cut(): void;
+  /** The next message is refused, as by a queue that is full, and every connection is cut right after that. */
+  refuseAndCut(): void;
+  /** Cuts every connection at the moment when the next channel without confirmations is to be opened. */
+  cutAtNextChannel(): void;
+  /** How many connections were asked for, have been made, and are open. */
+  counts: { asked: number; made: number; open: number };
+}
+
+export function faultyLink(broker: TestBroker): FaultyLink {
+  const { connect: make, cut } = cuttable(broker);
+  const counts = { asked: 0, made: 0, open: 0 };
+  let withheld = false;
+  let refuses = false;
+  let cutsAtChannel = false;
+  let gate: Promise<void> | undefined;
+  const connect: Connect = async (url, options) => {
+    counts.asked++;
+    await gate;
+    const connection = await make(url, options);
+    counts.made++;
+    counts.open++;
+    connection.once('close', () => counts.open--);
+    const createConfirmChannel = connection.createConfirmChannel.bind(connection);
+    connection.createConfirmChannel = async () => {
+      const channel = await createConfirmChannel();
+      const publish = channel.publish.bind(channel);
+      channel.publish = (exchange, routingKey, content, given, confirmed) => {
+        if (refuses) {
+          refuses = false;
+          confirmed?.(new Error('message nacked'), {});
+          connection.emit('close');
+          cut();
+          return true;
+        }
+        return publish(exchange, routingKey, content, given, (error, ok) => {
+          if (!withheld) confirmed?.(error, ok);
+        });
+      };
+      return channel;
+    };
+    const createChannel = connection.createChannel.bind(connection);
+    connection.createChannel = async () => {
+      if (cutsAtChannel) {
+        cutsAtChannel = false;
+        cut();
+      }
+      return createChannel();
+    };
+    return connection;
+  };
+  return {
+    connect,
+    withholdConfirms: () => (withheld = true),
+    passConfirms: () => (withheld = false),
+    hold: () => {
+      let release = () => {};
+      gate = new Promise((resolve) => (release = resolve));
+      return () => {
+        gate = undefined;
+        release();
+      };
+    },
+    cut,
+    refuseAndCut: () => (refuses = true),
+    cutAtNextChannel: () => (cutsAtChannel = true),
+    counts,
+  };
+}

@@ -1,0 +1,88 @@
+import { ANONYMOUS } from '../../src/api/caller.js';
+import type { Call, Settled } from '../../src/core/call.js';
+import { CallEventBus } from '../../src/core/call-events.js';
+import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
+import type { Middleware } from '../../src/core/middleware.js';
+import { Runner } from '../../src/core/runner.js';
+import type { Action } from '../../src/plugin.js';
+import { WIRE_NAMES } from '../../src/rpc/field-names.js';
+import { logRequests } from '../../src/telemetry/request-log.js';
+import { logLines } from './log-lines.js';
+import { ManualClock } from './manual-clock.js';
+
+interface RunnerSettings {
+  prefetch?: number;
+  concurrency?: number;
+  clusterConcurrency?: number;
+  middlewares?: readonly Middleware[];
+}
+
+/** A call of the action `act` on a cluster. */
+export function callOf(changes: Partial<Call> = {}): Call {
+  return {
+    id: 'r1',
+    action: 'act',
+    target: 'token',
+    parameters: undefined,
+    timeoutMs: undefined,
+    caller: ANONYMOUS,
+    context: {},
+    delivery: 'first',
+    wantsReply: true,
+    wantsParts: false,
+    signal: new AbortController().signal,
+    ...changes,
+  };
+}
+
+/** `completed`, `released` or the code of the error. */
+export function codeOf(settled: Settled): string {
+  return settled.status === 'error' ? settled.body.code : settled.status;
+}
+
+/** A runner of these actions, and a clock that stands still. */
+export function openRunner(actions: readonly Action[], settings: RunnerSettings = {}) {
+  const clock = new ManualClock();
+  const logs = logLines();
+  const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
+  const catalogue = new Catalogue(actions.map((each) => prepareAction(each, () => undefined)));
+  const events = new CallEventBus();
+  logRequests(events, logFor);
+  /** What came to errors that no action meant to give. */
+  const unexpected: { action: unknown; code: string; message: string | undefined }[] = [];
+  events.on('answered', ({ call: { action }, reply }) => {
+    if (reply.status === 'error' && ['internal', 'timeout'].includes(reply.body.code))
+      unexpected.push({ action, code: reply.body.code, message: reply.body.errors[0] });
+  });
+  const runner = new Runner({
+    catalogue,
+    events,
+    names: WIRE_NAMES,
+    clock,
+    logFor,
+    prefetch: 200,
+    concurrency: 50,
+    clusterConcurrency: 20,
+    ...settings,
+  });
+  /** Runs a call, and answers it as a transport does. */
+  const ask = async (changes?: Partial<Call>): Promise<Settled> => {
+    const call = callOf(changes);
+    const settled = await runner.run(call);
+    if (settled.status !== 'released')
+      events.emit('answered', { call, reply: settled, dropped: false, at: clock.now() });
+    return settled;
+  };
+  return {
+    runner,
+    events,
+    ask,
+    /** The same, as `completed`, `released` or the code of the error. */
+    codeFor: async (changes?: Partial<Call>) => codeOf(await ask(changes)),
+    drain: async (graceMs: number) => runner.drain(graceMs),
+    running: () => runner.running(),
+    clock,
+    logs,
+    unexpected,
+  };
+}
