@@ -1,4 +1,4 @@
-import { type ErrorCodeInfo, errorCodeInfo } from '../api/action-error.js';
+import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
 import type { RequestBody } from '../openaperture/request-term.js';
 import { OWN_READS } from './known-actions.js';
 

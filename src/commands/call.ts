@@ -1,5 +1,5 @@
 import ky from 'ky';
-import { errorCodeInfo } from '../api/action-error.js';
+import { errorCodeInfo } from '../api/error-codes.js';
 import {
   type AnswerEnvelope,
   type CallOptions,
