@@ -39,9 +39,7 @@ export const ERROR_CODES = {
     "A machine's host key is unknown, changed, revoked or of no accepted type; nothing was run there.",
   ),
   login_refused: service('A machine did not let the service in.'),
-  command_failed: service(
-    'A command on a machine failed; `details` has its exit status and error output.',
-  ),
+  command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service('No service takes requests: no broker, or no queue.', true),
   timeout: service('The deadline passed: a read was stopped, a change had not begun.', true),
