@@ -5,7 +5,7 @@ import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
-import type { KnownActions } from './known-actions.js';
+import type { KnownActions } from './action-types.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError, type Route } from './route.js';
 
