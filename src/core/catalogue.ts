@@ -24,6 +24,8 @@ export interface ActionDescription {
 /** An action ready to run: checked, described, its parts resolved. */
 export interface ServedAction {
   readonly description: ActionDescription;
+  /** The tokens of the parts that it injects. */
+  readonly injects: ReadonlySet<symbol>;
   /** Gives the parameters with defaults, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
   readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
@@ -64,6 +66,7 @@ export function prepareAction(
   const run: ServedAction['run'] = (request) => action.handle(request, injected);
   return {
     description,
+    injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters),
     run: checkResults ? tellingOf(resultCheck(result), run) : run,
     dispose: () => action.dispose?.(),
@@ -179,6 +182,13 @@ export class Catalogue {
     return [...this.#actions.values()]
       .map(({ description }) => description)
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** The names of the actions that inject the part which a token names, in alphabetical order. */
+  injecting(token: symbol): string[] {
+    return this.describe()
+      .map(({ name }) => name)
+      .filter((name) => this.#actions.get(name)?.injects.has(token));
   }
 
   /**
