@@ -29,8 +29,10 @@ export const ERROR_CODES = {
   cluster_unhealthy: service("The cluster's fleet API answers, but reports a failure of its own.", true),
   cluster_refused: service("The cluster's fleet API refused the request; the message says why."),
   cluster_answer_invalid: service('The fleet API or discovery gave an answer that is not usable.'),
-  unit_did_not_stop: service('The unit did not stop in time, and was told to launch again.'),
-  unit_stopped: service('The unit was stopped and could not be told to start again: it is stopped now.'),
+  unit_did_not_stop: service('The unit did not stop in time; fleet was asked to launch it again.'),
+  unit_stopped: service(
+    'The unit was stopped, and fleet could not be asked to start it again: it is stopped now.',
+  ),
   unit_not_started: service('The unit was stopped and did not come up again in time.'),
   unit_failed: service('The unit failed when it was started.'),
   unit_flaps: service('The unit starts again and again, and does not stay up.'),

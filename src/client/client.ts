@@ -29,7 +29,7 @@ export interface ClientOptions {
   queue?: string;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer };
-  /** Told about lost and regained connections; nothing by default. */
+  /** Gets a line for each lost and regained connection; no log by default. */
   log?: Logger;
   clock?: Clock;
   /** How to connect; amqplib's `connect` by default. */

@@ -29,7 +29,7 @@ export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
   readonly details: unknown;
-  /** `caller`: the request is to be mended; `service`: it is not the caller's fault. */
+  /** `caller`: correct the request; `service`: it is not the caller's fault. */
   readonly fault: ErrorCodeInfo['fault'];
   readonly retryable: boolean;
 

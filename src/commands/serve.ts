@@ -146,7 +146,7 @@ function stopSignals(): () => Promise<void> {
 
 /**
  * Resolves when something was thrown that nobody caught: then nobody knows what state the process is in, and it is to end
- * with what it has. A promise that an action has let go of fails alone.
+ * with what it has. A promise that no one awaits fails alone.
  */
 async function untilUncaught(log: Log): Promise<void> {
   process.on('unhandledRejection', (error) =>

@@ -37,7 +37,7 @@ const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 /**
  * Makes an action ready to run.
  * @param resolve gives the part of the service that a token names; throws when there is none
- * @param checkResults whether each result that is not what the action declares is told in the log
+ * @param checkResults whether the log names each result that is not what the action declares
  * @throws Error saying which field of the definition is wrong
  */
 export function prepareAction(

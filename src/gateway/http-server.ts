@@ -158,7 +158,7 @@ export class HttpServer {
     try {
       answer = await call;
     } catch (error) {
-      // Nobody is there to be told.
+      // The caller has closed the connection: nobody reads an answer.
       if (gone.signal.aborted) return reply.hijack();
       throw error;
     } finally {
