@@ -15,7 +15,7 @@ function seconds(text: string): number {
 }
 
 const EXIT_CODES =
-  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is to be mended.';
+  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is wrong.';
 
 function program(done: (code: number) => void): Command {
   const command = new Command('fleet-manager')
@@ -51,9 +51,10 @@ function program(done: (code: number) => void): Command {
       'after',
       '\nPrints the answer as JSON; a text as it is when stdout is a terminal. Values are read by the type of their field;\n' +
         'over RabbitMQ the fields of an action that is not installed here are not known: then as JSON, or else as text.\n' +
-        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is to be mended.\n' +
-        "\nExamples:\n  fleet-manager call list_units --cluster TOKEN --param 'name=web@*.service'" +
-        '\n  fleet-manager call unit_logs --cluster TOKEN --param unit_name=web@1.service --raw | less',
+        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is wrong.\n' +
+        "\nExamples:\n  fleet-manager call ACTION --cluster TOKEN --param 'name=web@*.service'" +
+        '\n  fleet-manager call ACTION --cluster TOKEN --param unit_name=web@1.service --raw | less' +
+        '\n`fleet-manager actions` lists the actions, `fleet-manager actions ACTION` shows an example of one.',
     )
     .action(async (action: string, options) =>
       done(await (await import('./commands/call.js')).call(action, options, source)),
@@ -65,7 +66,7 @@ function program(done: (code: number) => void): Command {
     .addHelpText(
       'after',
       '\nNo service is asked: these are the actions of the plugins here, as PLUGIN_PATHS, READ_ONLY and ACTIONS have them.\n' +
-        'What a running service serves is told by its gateway: GET /v1/actions.',
+        'The gateway of a running service lists what it serves: GET /v1/actions.',
     )
     .action(async (name: string | undefined, options) =>
       done(await (await import('./commands/actions.js')).actions(name, options, source)),
@@ -83,7 +84,7 @@ function program(done: (code: number) => void): Command {
     .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
     .option(
       '--round-trip',
-      'also make one request through the Manager of an OpenAperture installation: create a record, send list_machines, wait for the answer, delete the record',
+      'also make one request through the Manager of an OpenAperture installation: create a record, send a request that only reads, wait for the answer, delete the record',
     )
     .addHelpText(
       'after',

@@ -6,7 +6,6 @@ import {
   type InjectionToken,
   instanceCachingFactory,
 } from 'tsyringe';
-import { FleetManagerClient } from './client/client.js';
 import type { Configuration } from './settings/configuration.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
 import { DiscoveryResolver } from './clusters/fleet/etcd-resolver.js';
@@ -22,7 +21,7 @@ import type { Connect } from './rpc/open-connection.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
-import { HttpServer } from './gateway/http-server.js';
+import { Gateway } from './gateway/gateway.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -33,7 +32,6 @@ import { loadPlugins } from './core/plugin-loader.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { WIRE_NAMES } from './rpc/field-names.js';
-import { settledWithin } from './lib/settled-within.js';
 import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
@@ -226,7 +224,22 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
   });
-  const gateway = await startGateway(options, { brokers, connect, requests, catalogue });
+  const gateway =
+    configuration.http === undefined
+      ? undefined
+      : await Gateway.start({
+          ...configuration.http,
+          brokers,
+          connect,
+          queue: configuration.queue,
+          tls: configuration.amqp?.tls,
+          describe: () => catalogue.describe(),
+          notReady: () => requests.notReady(),
+          maxBodyBytes: configuration.maxMessageBytes,
+          clock,
+          log,
+          clientLog: log.with({ part: 'gateway' }),
+        });
   requests.start();
   installation?.start({
     publish: requests.publish,
@@ -268,56 +281,8 @@ function installationOf({
   return openaperture === undefined ? undefined : new Installation(openaperture, { hostname, clock, log });
 }
 
-/** Time for answers that the service has sent to come back to the gateway. */
-const ANSWERS_MS = 3_000;
 /** Time for the actions to clean up. */
 const DISPOSE_MS = 5_000;
-
-interface Gateway {
-  url: string;
-  /** Takes no more calls. */
-  refuse: () => void;
-  stop: () => Promise<void>;
-}
-
-/** The gateway is a caller like any other: it has a client of its own and goes through the queue. */
-async function startGateway(
-  { configuration, log, clock = systemClock }: ServiceOptions,
-  parts: { brokers: Brokers; connect: Connect; requests: RpcServer; catalogue: Catalogue },
-): Promise<Gateway | undefined> {
-  const { http, queue, amqp, maxMessageBytes } = configuration;
-  if (http === undefined) return undefined;
-  const { brokers, connect, requests, catalogue } = parts;
-  const client = new FleetManagerClient({
-    brokers,
-    queue,
-    connect,
-    clock,
-    tls: amqp?.tls,
-    log: log.with({ part: 'gateway' }),
-  });
-  const gateway = new HttpServer({
-    ...http,
-    client,
-    describe: () => catalogue.describe(),
-    notReady: () => requests.notReady(),
-    maxBodyBytes: maxMessageBytes,
-    log,
-  });
-  const stop = async () => {
-    // Answers that have been sent may still be on their way through the broker.
-    await settledWithin(ANSWERS_MS, clock, gateway.answered());
-    // What is still asked is told now, so that the gateway can close.
-    await client.close();
-    await gateway.stop();
-  };
-  try {
-    return { url: await gateway.start(), refuse: () => gateway.refuse(), stop };
-  } catch (error) {
-    await stop();
-    throw error;
-  }
-}
 
 function partOf(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`there is no part ${String(token)} in this service`);

@@ -32,6 +32,7 @@ export {
   hostAddress,
   isHostAddress,
   machineId,
+  mapOf,
   stringMap,
   unitName,
 } from './api/grammar.js';

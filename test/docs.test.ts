@@ -2,7 +2,8 @@ import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import test from 'ava';
-import { ERROR_CODES } from '../src/api/action-error.js';
+import { ERROR_CODES } from '../src/api/error-codes.js';
+import { httpStatusOf } from '../src/gateway/http-status.js';
 import { describeSettings } from '../src/settings/configuration.js';
 import { contributingExample } from './support/contributing-example.js';
 
@@ -42,9 +43,9 @@ test('the table of settings in the README is what the service reads', async (t) 
 test('the table of error codes is what the service answers with', async (t) => {
   t.deepEqual(
     tableAfter(await read('docs/errors.md'), '<!-- codes'),
-    Object.entries(ERROR_CODES).map(([code, { http, fault, retryable, summary }]) => [
+    Object.entries(ERROR_CODES).map(([code, { fault, retryable, summary }]) => [
       `\`${code}\``,
-      String(http),
+      String(httpStatusOf(code)),
       fault,
       retryable ? 'yes' : 'no',
       summary,

@@ -1,51 +1,5 @@
 import { ActionError } from '../../src/plugin.js';
-
-/** What is known of a node. The first three are what existing callers read. */
-export interface Facts {
-  /** The use% of the file system that holds /var/lib/docker. */
-  docker_disk_space_percent: number | null;
-  /** The text of /etc/os-release. */
-  coreos_version: string | null;
-  /** The text of `docker version`. */
-  docker_version: string | null;
-  disk: Disk | null;
-  os: Os | null;
-  docker: Docker | null;
-  /** Of the last 1, 5 and 15 minutes. */
-  load: number[] | null;
-  memory: { total_kb: number; available_kb: number | null } | null;
-  uptime_seconds: number | null;
-}
-
-export const NOTHING_KNOWN: Facts = {
-  docker_disk_space_percent: null,
-  coreos_version: null,
-  docker_version: null,
-  disk: null,
-  os: null,
-  docker: null,
-  load: null,
-  memory: null,
-  uptime_seconds: null,
-};
-
-export interface Disk {
-  size_mb: number;
-  used_mb: number;
-  available_mb: number;
-  used_percent: number;
-}
-
-export interface Os {
-  id: string | null;
-  version: string | null;
-  name: string | null;
-}
-
-export interface Docker {
-  client_version: string | null;
-  server_version: string | null;
-}
+import type { Disk, Docker, NodeInfo, Os } from './result.js';
 
 /** Reads the output of `df -P -m`: a heading, then one line whose columns are fixed by POSIX. */
 export function readDisk(text: string): Disk {
@@ -80,7 +34,7 @@ export function readDocker(text: string): { text: string; facts: Docker } {
 }
 
 /** Reads /proc/loadavg, /proc/meminfo and /proc/uptime, one after the other (proc(5)). */
-export function readMachine(text: string): Pick<Facts, 'load' | 'memory' | 'uptime_seconds'> {
+export function readMachine(text: string): Pick<NodeInfo, 'load' | 'memory' | 'uptime_seconds'> {
   const load = /^(\d+\.\d+) (\d+\.\d+) (\d+\.\d+) /.exec(text);
   const kilobytes = (name: string) => new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1];
   const uptime = /^(\d+(?:\.\d+)?) \d+(?:\.\d+)?\s*$/m.exec(text);

@@ -8,19 +8,12 @@ import {
   FleetTransport,
   isHostAddress,
   type Machine,
+  mapOf,
   RemoteShell,
   withTimeLimit,
 } from '../../src/plugin.js';
-import {
-  type Facts,
-  NOTHING_KNOWN,
-  readDisk,
-  readDocker,
-  readMachine,
-  readOs,
-  UNREADABLE,
-  unreadable,
-} from './facts.js';
+import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
+import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
 /** Well below the hosts that the shell connects to at once: a node's time must not pass while it waits its turn. */
 const AT_ONCE = 50;
@@ -36,9 +29,6 @@ const BYTES = { least: 8 * 1024, most: 64 * 1024 };
  * sent. Shared out beforehand, so that no node takes another's part.
  */
 const BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
-
-/** What is known of a node; what could not be read is null, with the reason among the errors. */
-export type NodeInfo = Facts & { errors: string[] };
 
 interface Node {
   /** The key of its answer. */
@@ -62,9 +52,9 @@ export default defineAction({
           'Addresses or host names. With an etcd_token: machines of that cluster, all when left out.',
       }),
   }),
-  result: mixed<Record<string, NodeInfo>>()
-    .required()
-    .meta({ format: 'node-info', description: 'A map from each node to what is known of it.' }),
+  result: mapOf(nodeInfo).required().meta({
+    description: 'A map from each node to what is known of it; what could not be read is null.',
+  }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
   async handle({ parameters, cluster, signal }, { fleet, shell, clock }) {
@@ -75,7 +65,7 @@ export default defineAction({
     const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
     const means: Means = { shell, clock, signal, maxOutputBytes, endsAt: clock.now() + ALL_NODES_MS };
     const reader = async () => {
-      for (const node of left) info.set(node.name, await nodeInfo(node, means));
+      for (const node of left) info.set(node.name, await infoOf(node, means));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, reader));
     // In the order they were asked for.
@@ -169,7 +159,7 @@ interface Means {
 }
 
 /** Reads a node within its time; whatever fails is reported, and never fails the others. */
-async function nodeInfo({ name, host }: Node, { clock, endsAt, ...means }: Means): Promise<NodeInfo> {
+async function infoOf({ name, host }: Node, { clock, endsAt, ...means }: Means): Promise<NodeInfo> {
   if (typeof host !== 'string') return unread(host.problem);
   const ms = Math.min(NODE_MS, endsAt - clock.now());
   if (ms <= 0)

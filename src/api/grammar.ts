@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { mixed, string } from 'yup';
+import { type InferType, mixed, type Schema, string, ValidationError } from 'yup';
 
 const TEMPLATE_TYPES = new Set(['path', 'service', 'socket', 'target', 'timer']);
 const UNIT_NAME =
@@ -83,6 +83,36 @@ export const stringMap = () =>
       return createError({ path: `${path ? `${path}.` : ''}${wrong[0]}`, message: '${path} must be text' });
     })
     .meta({ format: 'string-map' });
+
+/**
+ * A map from any text to values of one schema, such as from each node to what is known of it. Defaults inside the values
+ * are not filled in.
+ */
+export const mapOf = <S extends Schema>(values: S) =>
+  mixed((value): value is Record<string, InferType<S>> => isMap(value))
+    .typeError('${path} must be a map')
+    .test('map', (value, { path, schema }) => {
+      // Read from the schema that is checked: the service closes the objects in it.
+      const inner = schema.spec.meta.values as Schema;
+      const problems = Object.entries(value ?? {}).flatMap(([key, each]) => {
+        const within = /^\w+$/.test(key) ? `${path ? `${path}.` : ''}${key}` : `${path ?? ''}["${key}"]`;
+        return problemsOf(inner, each, within);
+      });
+      return problems.length === 0 || new ValidationError(problems, value, path, 'map');
+    })
+    .meta({ format: 'map', values });
+
+function problemsOf(schema: Schema, value: unknown, path: string): ValidationError[] {
+  // yup's own schemas of objects check their fields with this option; its public type leaves it out.
+  const options = { strict: true, abortEarly: false, disableStackTrace: true, path };
+  try {
+    schema.validateSync(value, options);
+    return [];
+  } catch (error) {
+    if (ValidationError.isError(error)) return [error];
+    throw error;
+  }
+}
 
 function isMap(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);

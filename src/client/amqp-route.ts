@@ -29,7 +29,7 @@ interface Pending {
   mayRunTwice: boolean;
 }
 
-/** Time for the service's own word of a passed deadline to arrive. */
+/** Time for the service's own `timeout` answer to arrive after the deadline. */
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
 const CLOSE_MS = 2_000;

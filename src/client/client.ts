@@ -6,7 +6,7 @@ import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
-import type { KnownActions } from './known-actions.js';
+import type { KnownActions } from './action-types.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError, type Route } from './route.js';
 
@@ -30,7 +30,7 @@ export interface ClientOptions {
   queue?: string;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer };
-  /** Told about lost and regained connections; nothing by default. */
+  /** Gets a line for each lost and regained connection; no log by default. */
   log?: Logger;
   clock?: Clock;
   /** How to connect; amqplib's `connect` by default. */

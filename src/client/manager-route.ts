@@ -41,7 +41,7 @@ export interface ManagerRouteOptions {
 /** Time for an answer to get into its record and to be seen there. */
 const RECORD_MS = 3_000;
 /** How long a record that is done with may take to be deleted; what is left over the Manager removes after a day. */
-const TIDY_MS = 3_000;
+const DELETE_MS = 3_000;
 
 /** What one call comes with, all the way. */
 interface Call {
@@ -72,7 +72,7 @@ export class ManagerRoute implements Route {
   readonly #calls = new Map<Call, Promise<unknown>>();
   readonly #publishing = new Set<Promise<unknown>>();
   /** Deletions of records, which no caller waits for. */
-  readonly #tidying = new Set<Promise<unknown>>();
+  readonly #deleting = new Set<Promise<unknown>>();
 
   /** Connects in the background; requests wait for the connection. */
   constructor(
@@ -133,7 +133,7 @@ export class ManagerRoute implements Route {
     this.#closed.abort(closedError());
     for (const call of this.#calls.keys()) call.link.abort(givenUp(call, closedError()));
     await Promise.allSettled(this.#calls.values());
-    await Promise.allSettled(this.#tidying);
+    await Promise.allSettled(this.#deleting);
     await this.#connections.close();
     await this.#manager.close();
   }
@@ -148,7 +148,7 @@ export class ManagerRoute implements Route {
       const { status, responseBody: body } = await this.#records.poll(id, { signal });
       return { id, status, response_body: body };
     } finally {
-      void during(this.#tidying, this.#delete(id));
+      void during(this.#deleting, this.#delete(id));
     }
   }
 
@@ -182,7 +182,7 @@ export class ManagerRoute implements Route {
   /** Never rejects, and ends in time. */
   async #delete(id: ManagerId): Promise<void> {
     const limit = new AbortController();
-    const cancel = this.#clock.after(TIDY_MS, () => limit.abort());
+    const cancel = this.#clock.after(DELETE_MS, () => limit.abort());
     await this.#records.delete(id, { signal: limit.signal }).catch(() => {});
     cancel();
   }

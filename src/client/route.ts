@@ -1,6 +1,6 @@
-import { type ErrorCodeInfo, errorCodeInfo } from '../api/action-error.js';
+import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
 import type { RequestBody } from '../openaperture/request-term.js';
-import { OWN_READS } from './known-actions.js';
+import { KNOWN_READS } from './action-types.js';
 
 export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
@@ -29,7 +29,7 @@ export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
   readonly details: unknown;
-  /** `caller`: the request is to be mended; `service`: it is not the caller's fault. */
+  /** `caller`: correct the request; `service`: it is not the caller's fault. */
   readonly fault: ErrorCodeInfo['fault'];
   readonly retryable: boolean;
 
@@ -70,7 +70,7 @@ export function givenUp(
 
 /** Whether a request may be run twice. */
 export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
-  return resend ?? OWN_READS.has(action);
+  return resend ?? KNOWN_READS.has(action);
 }
 
 /**

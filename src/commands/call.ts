@@ -1,18 +1,13 @@
-import ky from 'ky';
-import { errorCodeInfo } from '../api/action-error.js';
-import {
-  type AnswerEnvelope,
-  type CallOptions,
-  FleetManagerClient,
-  FleetManagerError,
-} from '../client/client.js';
+import { errorCodeInfo } from '../api/error-codes.js';
+import { FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { errorBodyOf } from '../client/error-body.js';
+import { HttpRoute } from '../client/http-route.js';
+import type { Route } from '../client/route.js';
 import {
   type Configuration,
   type ConfigurationSource,
   readConfiguration,
 } from '../settings/configuration.js';
-import { parseExactly } from '../lib/exact-json.js';
 import type { ActionDescription } from '../core/catalogue.js';
 import { parametersOf } from './parameter-values.js';
 import { shownAnswer } from './shown-answer.js';
@@ -31,15 +26,13 @@ export interface CallArguments {
 /** Exit codes: whose fault it was that there is no result. */
 export const EXIT = { done: 0, service: 1, caller: 2 } as const;
 
-/** A way to reach the service. */
-interface Route {
+/** A route to the service, and what is known of its actions. */
+interface CallRoute extends Route {
   /**
    * What is known of an action; undefined: nothing, and only the service can tell.
    * @throws UsageError when there is no such action
    */
   describe(action: string): Promise<ActionDescription | undefined>;
-  request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
-  close(): Promise<void>;
 }
 
 /** Calls one action and prints its answer. @returns the exit code */
@@ -101,7 +94,7 @@ function mapOf(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
-function overQueue(configuration: Configuration): Route {
+function overQueue(configuration: Configuration): CallRoute {
   const { amqp, openaperture: manager, queue } = configuration;
   const client = new FleetManagerClient({ urls: amqp?.urls, tls: amqp?.tls, manager, queue });
   return {
@@ -116,47 +109,14 @@ function overQueue(configuration: Configuration): Route {
   };
 }
 
-function overGateway({ http }: Configuration): Route {
+function overGateway({ http }: Configuration): CallRoute {
   if (http === undefined)
     throw new UsageError('neither AMQP_URL is set nor is there a gateway (HTTP_PORT=off): set one of them');
-  const host = http.host.includes(':') ? `[${http.host}]` : http.host;
-  const gateway = ky.create({
-    prefixUrl: `http://${host}:${http.port}/`,
-    headers: http.token === undefined ? {} : { authorization: `Bearer ${http.token}` },
-    retry: 0,
-    throwHttpErrors: false,
-  });
-  const ask = async (path: string, options: Parameters<typeof gateway>[1]): Promise<unknown> => {
-    try {
-      return parseExactly(await (await gateway(path, options)).text());
-    } catch (error) {
-      throw new FleetManagerError(
-        'service_unavailable',
-        `no gateway answers at http://${host}:${http.port}: is fleet-manager running there? ` +
-          `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
-      );
-    }
-  };
+  const route = new HttpRoute(http);
   return {
-    describe: async (action) => {
-      const { actions, response_body: refusal } = mapOf(await ask('v1/actions', {}));
-      if (Array.isArray(actions)) return named(actions as ActionDescription[], action);
-      const { code, message } = problemOf(refusal);
-      throw new FleetManagerError(
-        code,
-        `the gateway does not tell its actions (${message}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
-      );
-    },
-    request: async (action, { cluster, parameters, timeoutMs = 30_000 }) => {
-      const answer = await ask(`v1/actions/${action}`, {
-        method: 'post',
-        json: { etcd_token: cluster, action_parameters: parameters },
-        headers: { 'timeout-ms': String(timeoutMs) },
-        timeout: timeoutMs + 5_000,
-      });
-      return answer as AnswerEnvelope;
-    },
-    close: async () => {},
+    describe: async (action) => named(await route.describe(), action),
+    request: (action, options) => route.request(action, options),
+    close: () => route.close(),
   };
 }
 

@@ -21,7 +21,9 @@ export interface RoundTripOptions {
   queue: string;
   /** Where the brokers come from, for the advice. */
   settings: string;
-  /** The cluster whose machines are asked for; undefined: one that does not exist, so that the answer is an error. */
+  /** The action to call, one that only reads and needs no parameters. */
+  action: string;
+  /** The cluster to call it on; undefined: one that does not exist, so that the answer is an error. */
   cluster: string | undefined;
   /** How long each step may take. */
   limitMs: number;
@@ -49,9 +51,9 @@ const MANAGER_REMEDY = 'check that the Manager (MANAGER_URL) is up, and its log'
  * polled, the record deleted. The request changes nothing, and expires in the queue when no service takes it.
  */
 export async function checkRoundTrip(options: RoundTripOptions): Promise<Finding> {
-  const { manager, cluster, clock } = options;
+  const { manager, action, cluster, clock } = options;
   const records = new RecordCaller({ manager, clock });
-  const body: RequestBody = { action: 'list_machines', etcd_token: cluster ?? ABSENT_CLUSTER };
+  const body: RequestBody = { action, etcd_token: cluster ?? ABSENT_CLUSTER };
   const lines: string[] = [];
   let result: Finding['result'] = 'ok';
   const step = async <T>(work: () => Promise<T>, say: (found: T) => string): Promise<T | undefined> => {

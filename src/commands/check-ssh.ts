@@ -11,16 +11,17 @@ type SshSettings = Configuration['ssh'];
 
 /**
  * Whether there is something to log in to machines with. Nothing is logged in to.
+ * @param actions the names of the served actions that log in to machines
  * @param useKey throws when the private key cannot be used
  */
 export async function checkLogin(
   { privateKey, passphrase, agentSocket }: Pick<SshSettings, 'privateKey' | 'passphrase' | 'agentSocket'>,
-  useKey: () => Promise<void>,
+  { actions, useKey }: { actions: readonly string[]; useKey: () => Promise<void> },
   signal: AbortSignal,
 ): Promise<Finding> {
   if (privateKey === undefined && agentSocket === undefined) {
     return failed(
-      'neither SSH_KEY_FILE nor SSH_AUTH_SOCK is set, so unit_logs and node_info cannot log in anywhere',
+      `neither SSH_KEY_FILE nor SSH_AUTH_SOCK is set, which these actions need to log in to machines: ${listed(actions)}`,
       'set SSH_KEY_FILE to a private key that the machines let in',
     );
   }

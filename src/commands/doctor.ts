@@ -13,10 +13,13 @@ import { rankedAddresses } from '../openaperture/broker-addresses.js';
 import type { Installation, InstallationSettings } from '../openaperture/installation.js';
 import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
 import type { EtcdResolver } from '../api/etcd-resolver.js';
+import { RemoteShell } from '../api/remote-shell.js';
+import type { Catalogue } from '../core/catalogue.js';
 import { UnknownActionError } from '../core/plugin-loader.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
+import { firstRead } from './first-read.js';
 import { counted, failed, type Finding, listed, ok, shownFinding, skipped, within } from './finding.js';
 import { systemClock } from '../lib/clock.js';
 import { UsageError } from './usage-error.js';
@@ -70,7 +73,7 @@ async function* findings(source: ConfigurationSource, asked: Asked): AsyncGenera
   }
   if (configuration.amqp === undefined && configuration.openaperture === undefined) {
     yield ['configuration', ok('nothing is set, so the service would be a sandbox')];
-    yield ['plugins', await checkPlugins(configuration)];
+    yield ['plugins', (await checkPlugins(configuration)).finding];
     const real = 'set AMQP_URL (or MANAGER_URL and what goes with it) for real clusters';
     yield token === undefined
       ? ['the rest', skipped(`nothing to check: a sandbox has all it needs; ${real}`)]
@@ -107,35 +110,41 @@ async function* findingsOf(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-  yield ['plugins', await checkPlugins(configuration)];
+  const { finding: plugins, catalogue } = await checkPlugins(configuration);
+  yield ['plugins', plugins];
   const brokers = yield* brokerFindings(configuration, installation, limitMs);
   if (asked.roundTrip)
-    yield ['round trip', await roundTripFinding(configuration, installation, brokers, asked)];
+    yield ['round trip', await roundTripFinding(configuration, { installation, brokers, catalogue }, asked)];
   const machines = yield* clusterFindings(configuration, { resolver, fleet: parts.fleet, token, limitMs });
-  if (!logsIn(configuration) && ssh.privateKey === undefined && ssh.agentSocket === undefined) {
-    yield ['SSH key', skipped('none is set; none of ACTIONS needs one, as unit_logs and node_info would')];
+  const actions = catalogue?.injecting(RemoteShell) ?? [];
+  if (actions.length === 0 && ssh.privateKey === undefined && ssh.agentSocket === undefined) {
+    yield ['SSH key', skipped(`none is set, and ${catalogue === undefined ? UNKNOWN_ACTIONS : NO_LOGIN}`)];
     return;
   }
   const useKey = async () => parts.shell().close();
-  const login = async (signal: AbortSignal) => checkLogin(ssh, useKey, signal);
+  const login = async (signal: AbortSignal) => checkLogin(ssh, { actions, useKey }, signal);
   yield ['SSH key', await within(limitMs, () => 'check SSH_AUTH_SOCK', login)];
   yield ['known_hosts', await checkKnownHosts(ssh, machines)];
 }
 
-/** Whether the plugins can be served. Their import has a limit of its own. */
-async function checkPlugins(configuration: Configuration): Promise<Finding> {
-  try {
-    const actions = (await describeActions(configuration)).describe().map(({ name }) => name);
-    return ok(`${counted(actions.length, 'action')}: ${listed(actions)}`);
-  } catch (error) {
-    if (error instanceof UnknownActionError) return failed(error.message, 'check ACTIONS, and PLUGIN_PATHS');
-    return failed(reasonOf(error));
-  }
-}
+const UNKNOWN_ACTIONS = 'whether an action needs one is not known: the plugins cannot be served';
+const NO_LOGIN = 'no served action logs in to machines';
 
-/** Whether an action of the service's own that is served logs in to machines. */
-function logsIn({ actions }: Configuration): boolean {
-  return actions === undefined || ['unit_logs', 'node_info'].some((name) => actions.includes(name));
+/**
+ * Whether the plugins can be served. Their import has a limit of its own.
+ * @returns also the actions that are served; undefined where the plugins cannot be
+ */
+async function checkPlugins(
+  configuration: Configuration,
+): Promise<{ finding: Finding; catalogue: Catalogue | undefined }> {
+  try {
+    const catalogue = await describeActions(configuration);
+    const actions = catalogue.describe().map(({ name }) => name);
+    return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
+  } catch (error) {
+    const remedy = error instanceof UnknownActionError ? 'check ACTIONS, and PLUGIN_PATHS' : undefined;
+    return { finding: failed(reasonOf(error), remedy), catalogue: undefined };
+  }
 }
 
 /**
@@ -183,13 +192,21 @@ const NO_INSTALLATION = skipped(
 
 async function roundTripFinding(
   { openaperture, queue }: Configuration,
-  installation: Installation | undefined,
-  brokers: readonly BrokerToCheck[],
+  found: {
+    installation: Installation | undefined;
+    brokers: readonly BrokerToCheck[];
+    catalogue: Catalogue | undefined;
+  },
   { cluster, limitMs, answerMs }: Asked,
 ): Promise<Finding> {
   if (openaperture === undefined) return NO_INSTALLATION;
+  const { installation, brokers, catalogue } = found;
   if (installation === undefined) return skipped('not made: the settings of the Manager cannot be used');
   if (brokers.length === 0) return skipped('not made: the Manager gives no brokers');
+  if (catalogue === undefined) return skipped('not made: the plugins cannot be served');
+  const probe = firstRead(catalogue.describe());
+  if (probe === undefined)
+    return skipped('not made: no served action only reads a cluster and needs no parameters; see ACTIONS');
   const { manager } = installation;
   const settings = whereBrokersAre(openaperture);
   return checkRoundTrip({
@@ -197,6 +214,7 @@ async function roundTripFinding(
     brokers,
     queue,
     settings,
+    action: probe.name,
     cluster,
     limitMs,
     answerMs,

@@ -27,7 +27,7 @@ export function skipped(reason: string): Finding {
 /**
  * What a check finds within a time; a failure when it throws or takes longer.
  * @param remedy what to do about a failure
- * @param check is to let go of all it holds when its signal is aborted, which it is at the latest when this resolves
+ * @param check releases everything that it holds when its signal is aborted, which it is at the latest when this resolves
  */
 export async function within(
   limitMs: number,

@@ -16,8 +16,8 @@ export function typeText(schema: JsonSchema): string {
 }
 
 /**
- * The fields of what a schema describes, a line each with its meaning below; those of a list's items, or of a field
- * that is itself an object, too.
+ * The fields of what a schema describes, a line each with its meaning below; also those of the items of a list, of the
+ * values of a map, and of a field that is itself an object.
  * @param marks what is said of a field that must be there, and of one that need not
  */
 export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): string[] {
@@ -32,7 +32,8 @@ export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): str
       ...fieldLines(field, marks, `${margin}    `),
     ];
   });
-  return [...own, ...(isSchema(schema.items) ? fieldLines(schema.items, marks, margin) : [])];
+  const inner = [schema.items, schema.additionalProperties].filter(isSchema);
+  return [...own, ...inner.flatMap((each) => fieldLines(each, marks, margin))];
 }
 
 /** The fields of an object by name; none where it has no names of its own. */

@@ -6,6 +6,7 @@ import {
 import { type Service, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import type { Catalogue } from '../core/catalogue.js';
+import { firstRead } from './first-read.js';
 
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
@@ -117,12 +118,7 @@ function firstCall(
   catalogue: Catalogue,
   { token, secured }: { token: string; secured: boolean },
 ): string {
-  const simple = catalogue
-    .describe()
-    .find(
-      ({ target, effect, parameters }) =>
-        target === 'cluster' && effect === 'read' && !('required' in parameters),
-    );
+  const simple = firstRead(catalogue.describe());
   const authorization = secured ? ' -H "authorization: Bearer $HTTP_TOKEN"' : '';
   return simple === undefined
     ? `curl -s ${httpUrl}/v1/actions${authorization}`
@@ -150,7 +146,7 @@ function stopSignals(): () => Promise<void> {
 
 /**
  * Resolves when something was thrown that nobody caught: then nobody knows what state the process is in, and it is to end
- * with what it has. A promise that an action has let go of fails alone.
+ * with what it has. A promise that no one awaits fails alone.
  */
 async function untilUncaught(log: Log): Promise<void> {
   process.on('unhandledRejection', (error) =>

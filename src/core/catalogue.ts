@@ -24,6 +24,8 @@ export interface ActionDescription {
 /** An action ready to run: checked, described, its parts resolved. */
 export interface ServedAction {
   readonly description: ActionDescription;
+  /** The tokens of the parts that it injects. */
+  readonly injects: ReadonlySet<symbol>;
   /** Gives the parameters with defaults, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
   readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
@@ -35,7 +37,7 @@ const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 /**
  * Makes an action ready to run.
  * @param resolve gives the part of the service that a token names; throws when there is none
- * @param checkResults whether each result that is not what the action declares is told in the log
+ * @param checkResults whether the log names each result that is not what the action declares
  * @throws Error saying which field of the definition is wrong
  */
 export function prepareAction(
@@ -64,6 +66,7 @@ export function prepareAction(
   const run: ServedAction['run'] = (request) => action.handle(request, injected);
   return {
     description,
+    injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters),
     run: checkResults ? tellingOf(resultCheck(result), run) : run,
     dispose: () => action.dispose?.(),
@@ -179,6 +182,13 @@ export class Catalogue {
     return [...this.#actions.values()]
       .map(({ description }) => description)
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  /** The names of the actions that inject the part which a token names, in alphabetical order. */
+  injecting(token: symbol): string[] {
+    return this.describe()
+      .map(({ name }) => name)
+      .filter((name) => this.#actions.get(name)?.injects.has(token));
   }
 
   /**

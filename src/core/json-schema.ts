@@ -35,7 +35,7 @@ function translate(description: Description, path: string, described: boolean): 
   }
   const result: JsonSchema = { ...shape(description, path, at) };
   if (typeof meta.description === 'string') result.description = meta.description;
-  if (typeof meta.format === 'string' && meta.format !== 'string-map') result.format = meta.format;
+  if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
   // To yup an empty text is a missing one.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required'))
@@ -75,6 +75,11 @@ function shape(description: Description, path: string, at: string): JsonSchema {
       return objectShape(description, path);
     case 'mixed':
       if (meta.format === 'string-map') return { type: 'object', additionalProperties: { type: 'string' } };
+      if (meta.format === 'map' && isSchema(meta.values))
+        return {
+          type: 'object',
+          additionalProperties: translate(meta.values.describe(), `${path}.*`, false),
+        };
       // What callers are to send, where the action itself answers for all else.
       if (meta.type !== undefined) return { type: jsonType(meta.type, at) };
       if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
@@ -82,6 +87,13 @@ function shape(description: Description, path: string, at: string): JsonSchema {
     default:
       throw new Error(`${at} is of the type '${type}', which a message cannot carry`);
   }
+}
+
+/** The formats of `stringMap()` and `mapOf()`, which JSON Schema can say. */
+const MAPS = ['string-map', 'map'];
+
+function isSchema(value: unknown): value is { describe(): Description } {
+  return typeof value === 'object' && value !== null && 'describe' in value;
 }
 
 const JSON_TYPES: readonly unknown[] = ['string', 'number', 'integer', 'boolean', 'array', 'object'];

@@ -43,6 +43,11 @@ function close(given: Schema, path: string): Schema {
       const spec: object = { types: types.map((each) => close(schemaOf(each, path), path)) };
       return schema.clone(spec);
     }
+    case 'mixed': {
+      const meta: Record<string, unknown> = schema.meta() ?? {};
+      if (meta.format !== 'map') return schema;
+      return schema.meta({ values: close(schemaOf(meta.values, `${path}.*`), `${path}.*`) });
+    }
     case 'number':
       return schema.test({
         name: 'finite',

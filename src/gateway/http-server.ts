@@ -2,12 +2,12 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { STATUS_CODES } from 'node:http';
 import { isIP, type Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { errorCodeInfo } from '../api/action-error.js';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
 import { type ActionDescription, MAX_TIMEOUT_MS } from '../core/catalogue.js';
 import { excessOf } from '../core/parameters.js';
+import { httpStatusOf } from './http-status.js';
 
 export interface HttpServerOptions {
   host: string;
@@ -158,7 +158,7 @@ export class HttpServer {
     try {
       answer = await call;
     } catch (error) {
-      // Nobody is there to be told.
+      // The caller has closed the connection: nobody reads an answer.
       if (gone.signal.aborted) return reply.hijack();
       throw error;
     } finally {
@@ -169,7 +169,7 @@ export class HttpServer {
 
   #unforeseen(error: unknown, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
-      return failed(reply, errorCodeInfo(error.code).http, error.code, error.message);
+      return failed(reply, httpStatusOf(error.code), error.code, error.message);
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
     if (status === 413) return this.#tooLarge(reply);
     if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
@@ -228,7 +228,7 @@ function failed(reply: FastifyReply, status: number, code: string, message: stri
 function statusOf(status: string, body: unknown): number {
   if (status === 'completed') return 200;
   const code: unknown = typeof body === 'object' && body !== null && 'code' in body ? body.code : undefined;
-  return errorCodeInfo(typeof code === 'string' ? code : 'internal').http;
+  return httpStatusOf(typeof code === 'string' ? code : 'internal');
 }
 
 function problemOf(body: unknown): string | undefined {

@@ -1,5 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
+import { number, object, string, ValidationError } from 'yup';
 import { isHostAddress, isUnitName } from '../../src/api/grammar.js';
 import {
   canonicalHost,
@@ -7,6 +8,7 @@ import {
   globMatcher,
   hostAddress,
   machineId,
+  mapOf,
   stringMap,
   unitName,
 } from '../../src/plugin.js';
@@ -160,6 +162,28 @@ test('what is wrong with a value is said with the name of its field', (t) => {
   t.throws(() => unitName().label('unit_name').validateSync('web', { strict: true }), {
     message: 'unit_name is not a name fleet takes: NAME.TYPE, such as web@1.service',
   });
+});
+
+test('a map to values of a schema takes such values only, and names each that is wrong', (t) => {
+  const sizes = mapOf(object({ size: number().required(), of: mapOf(string()).optional() }));
+  const problemsOf = (value: unknown): string[] => {
+    try {
+      sizes.label('sizes').validateSync(value, { strict: true, abortEarly: false });
+      return [];
+    } catch (error) {
+      return error instanceof ValidationError ? error.errors : [String(error)];
+    }
+  };
+  for (const right of [undefined, {}, { a: { size: 1 }, '(null)': { size: 2, of: { b: 'c' } } }])
+    t.deepEqual(problemsOf(right), []);
+  for (const wrong of [['a'], 'a', 3, true]) t.is(problemsOf(wrong).length, 1);
+  t.deepEqual(problemsOf({ a: { size: 'x' }, '10.0.0.1': {}, c: { size: 1, of: { d: 3 } } }), [
+    'a.size must be a `number` type, but the final value was: `"x"`.',
+    '["10.0.0.1"].size is a required field',
+    'c.of.d must be a `string` type, but the final value was: `3`.',
+  ]);
+  t.false(sizes.required().isValidSync(undefined, { strict: true }));
+  t.true(sizes.nullable().isValidSync(null, { strict: true }));
 });
 
 test('a pattern without signs of its own matches just itself', (t) => {

@@ -48,7 +48,7 @@ test('--help tells the commands, and of each what it takes', async (t) => {
     t.true(call.stdout.includes(option));
   t.regex(call.stdout, /Exit code 0: done; 1: .*; 2: /);
   // As a shell takes it.
-  t.regex(call.stdout, /Examples:\n {2}fleet-manager call list_units .* --param 'name=web@\*\.service'\n/);
+  t.regex(call.stdout, /Examples:\n {2}fleet-manager call ACTION .* --param 'name=web@\*\.service'\n/);
   t.regex(whole.stdout, /Exit codes: 0: done; 1: .*; 2: /);
   t.notRegex(call.stdout, /default: (\[\]|false)/);
 });

@@ -175,8 +175,20 @@ test('where no action logs in to machines it is no failure that nothing is there
   const run = await examine({ ...keyless, ACTIONS: 'list_units,restart_unit' });
   t.is(run.of('SSH key').result, 'skipped');
   t.is(run.of('known_hosts').result, 'missing');
-  for (const ACTIONS of ['list_units,unit_logs', 'node_info'])
-    isFailure(t, await examine({ ...keyless, ACTIONS }), 'SSH key', /^neither SSH_KEY_FILE/);
+  for (const [ACTIONS, named] of [
+    ['list_units,unit_logs', 'unit_logs'],
+    ['node_info', 'node_info'],
+    ['unit_logs,node_info', 'node_info, unit_logs'],
+  ] as const)
+    isFailure(
+      t,
+      await examine({ ...keyless, ACTIONS }),
+      'SSH key',
+      new RegExp(`^neither SSH_KEY_FILE .*: ${named}\n-> set SSH_KEY_FILE`),
+    );
+  const unknown = await examine({ ...keyless, ACTIONS: 'list_unit' });
+  t.is(unknown.of('SSH key').result, 'skipped');
+  t.regex(unknown.of('SSH key').said, /not known: the plugins cannot be served/);
   // What is set is checked, whether or not it is needed.
   const key = { SSH_KEY_FILE: '/dev/null', ACTIONS: 'list_units' };
   isFailure(t, await examine({ ...keyless, ...key }), 'SSH key', /^SSH_KEY_FILE cannot be used/);
@@ -583,3 +595,25 @@ if (rabbit !== undefined) {
     t.true(sent.includes('\0jürgen\0p@sswört€'));
   });
 }
+
+test('the round trip calls the first served action that only reads and needs no parameters', async (t) => {
+  const { manager, env } = await installation(t);
+  const options = { roundTrip: true, answerMs: 1_000 };
+  for (const [ACTIONS, action] of [
+    ['unit_logs,list_units,restart_unit', 'list_units'],
+    ['list_units,list_machines', 'list_machines'],
+  ] as const) {
+    const run = await examine({ ...env, ACTIONS }, options);
+    isFailure(t, run, 'round trip', /ECONNREFUSED/, /^the record is deleted$/m);
+    t.regex(manager.callsTo(/rpc_requests$/, 'POST').at(-1)?.text ?? '', new RegExp(`"${action}"`));
+  }
+  for (const [ACTIONS, reason] of [
+    ['unit_logs,restart_unit', /no served action only reads a cluster and needs no parameters; see ACTIONS/],
+    ['list_unit', /the plugins cannot be served/],
+  ] as const) {
+    const { result, said } = (await examine({ ...env, ACTIONS }, options)).of('round trip');
+    t.is(result, 'skipped');
+    t.regex(said, reason);
+  }
+  t.is(manager.callsTo(/rpc_requests$/, 'POST').length, 2);
+});

@@ -1,7 +1,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { array, boolean, date, lazy, mixed, number, object, type Schema, string, tuple } from 'yup';
-import { hostAddress, machineId, stringMap, unitName } from '../../src/plugin.js';
+import { hostAddress, machineId, mapOf, stringMap, unitName } from '../../src/plugin.js';
 import { type JsonSchema, jsonSchemaOf } from '../../src/core/json-schema.js';
 import { closed, parameterCheck } from '../../src/core/parameters.js';
 import { objectSchemaOf, shapeAndValue } from './any-schema.js';
@@ -229,6 +229,21 @@ test('cannot be described: a lazy schema', (t) => {
   const withLazy = object({ a: lazy(() => string()) });
   t.notThrows(() => jsonSchemaOf(schema));
   t.throws(() => jsonSchemaOf(withLazy), { message: /'a'/ });
+});
+
+test('a map is described by its values', (t) => {
+  t.deepEqual(field(mapOf(object({ n: number().integer().required().meta(described) })).nullable()), {
+    type: ['object', 'null'],
+    additionalProperties: {
+      type: 'object',
+      properties: { n: { type: 'integer', description: described.description } },
+      required: ['n'],
+      additionalProperties: false,
+    },
+  });
+  t.throws(() => jsonSchemaOf(object({ a: mapOf(object({ n: number() })).meta(described) })), {
+    message: "the field 'a.*.n' has no meta({ description })",
+  });
 });
 
 test('what JSON Schema cannot say is described by its format', (t) => {

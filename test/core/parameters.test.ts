@@ -15,7 +15,7 @@ import {
   tuple,
 } from 'yup';
 import { ActionError } from '../../src/api/action-error.js';
-import { stringMap, unitName } from '../../src/plugin.js';
+import { mapOf, stringMap, unitName } from '../../src/plugin.js';
 import { closed, excessOf, parameterCheck } from '../../src/core/parameters.js';
 import type { FieldProblem } from '../../src/core/call.js';
 import { objectSchemaOf, type Shape, shapeAndValue } from './any-schema.js';
@@ -115,6 +115,19 @@ test('nothing sent is as good as an empty object', (t) => {
   t.deepEqual(check(undefined), { lines: 10 });
   t.deepEqual(check(null), { lines: 10 });
   t.deepEqual(check({}), { lines: 10 });
+});
+
+test('the values of a map are closed like all else', (t) => {
+  const check = checkOf(object({ sizes: mapOf(object({ n: number().required() })) }));
+  t.deepEqual(check({ sizes: { a: { n: 1 } } }), { sizes: { a: { n: 1 } } });
+  for (const [sent, field] of [
+    [{ n: 1, m: 2 }, 'action_parameters.sizes.a.m'],
+    [{ n: Number.POSITIVE_INFINITY }, 'action_parameters.sizes.a.n'],
+    [{}, 'action_parameters.sizes.a.n'],
+  ] as const) {
+    const error = t.throws(() => check({ sizes: { a: sent } }), { instanceOf: ActionError });
+    t.like(error, { code: 'invalid_parameters', details: { fields: [{ field }] } });
+  }
 });
 
 test('what is wrong in a map is told by its key, in plain words', (t) => {

@@ -3,9 +3,9 @@ import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
-import { ERROR_CODES } from '../../src/api/action-error.js';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
 import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
+import { HTTP_STATUSES } from '../../src/gateway/http-status.js';
 import type { ActionDescription } from '../../src/core/catalogue.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
@@ -155,7 +155,7 @@ test('a read may be sent again after a lost connection, a change may not', async
   );
 });
 
-for (const [code, { http }] of Object.entries(ERROR_CODES)) {
+for (const [code, http] of Object.entries(HTTP_STATUSES)) {
   test(`an answer with the code ${code} has the status ${http}`, async (t) => {
     const answer = {
       status: 'error' as const,

@@ -7,6 +7,8 @@ import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-in
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
 import { prepareAction } from '../../src/core/catalogue.js';
+import { closed } from '../../src/core/parameters.js';
+import { resultCheck } from '../../src/core/result-check.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
 import { ownSshd, shellFor } from '../ssh/shell-for.js';
@@ -19,6 +21,8 @@ type Info = Record<
   string,
   { docker_disk_space_percent: number | null; coreos_version: string | null; errors: string[] }
 >;
+
+const problemsOf = resultCheck(closed(nodeInfo.result));
 
 interface InfoOptions {
   signal?: AbortSignal;
@@ -40,7 +44,10 @@ async function infoOf(
   const action = prepareAction(nodeInfo, (token) => parts.get(token));
   const cluster = machines && new Cluster('token');
   const request = actionRequest({ parameters: action.check(parameters), cluster, signal });
-  return (await action.run(request)) as Info;
+  const result = await action.run(request);
+  const problems = problemsOf(result);
+  if (problems.length > 0) throw new Error(`the result is not what is declared: ${problems.join('; ')}`);
+  return result as Info;
 }
 
 /** A shell whose machines answer at once, and the hosts that it was asked to go to. */

@@ -1,0 +1,69 @@
+import { array, type InferType, number, object, string } from 'yup';
+
+const textOrNull = () => string().nullable().defined();
+const whole = () => number().integer();
+
+const disk = object({
+  size_mb: whole().required().meta({ description: 'Its size, in MiB.' }),
+  used_mb: whole().required().meta({ description: 'How much of it is used, in MiB.' }),
+  available_mb: whole().required().meta({ description: 'How much of it is available, in MiB.' }),
+  used_percent: whole().required().meta({ description: 'The use% that df shows.' }),
+});
+
+const os = object({
+  id: textOrNull().meta({ description: 'Its ID, such as coreos.' }),
+  version: textOrNull().meta({ description: 'Its VERSION_ID, or else its VERSION.' }),
+  name: textOrNull().meta({ description: 'Its PRETTY_NAME.' }),
+});
+
+const docker = object({
+  client_version: textOrNull().meta({ description: 'The version of the client.' }),
+  server_version: textOrNull().meta({ description: 'The version of the server.' }),
+});
+
+const memory = object({
+  total_kb: whole().required().meta({ description: 'All of it, in KiB.' }),
+  available_kb: whole().nullable().defined().meta({
+    description: 'What programs can still have, in KiB; null: the kernel does not tell.',
+  }),
+});
+
+/** What is known of a node. The first three are what existing callers read. */
+export const nodeInfo = object({
+  docker_disk_space_percent: whole().nullable().defined().meta({
+    description: 'The use% of the file system that holds /var/lib/docker.',
+  }),
+  coreos_version: textOrNull().meta({ description: 'The text of /etc/os-release.' }),
+  docker_version: textOrNull().meta({ description: 'The text of `docker version`.' }),
+  errors: array(string().defined())
+    .required()
+    .meta({ description: 'Why something could not be read; empty when everything was.' }),
+  disk: disk.nullable().defined().meta({ description: 'The file system that holds /var/lib/docker.' }),
+  os: os.nullable().defined().meta({ description: 'What /etc/os-release says.' }),
+  docker: docker.nullable().defined().meta({ description: 'What `docker version` says.' }),
+  load: array(number().required())
+    .nullable()
+    .defined()
+    .meta({ description: 'The load of the last 1, 5 and 15 minutes.' }),
+  memory: memory.nullable().defined().meta({ description: 'The memory of the machine.' }),
+  uptime_seconds: whole().nullable().defined().meta({ description: 'How long the machine has been up.' }),
+});
+
+/** What is known of a node; what could not be read is null, with the reason among the errors. */
+export type NodeInfo = InferType<typeof nodeInfo>;
+export type Disk = InferType<typeof disk>;
+export type Os = InferType<typeof os>;
+export type Docker = InferType<typeof docker>;
+
+/** What is known of a node that could not be read at all. */
+export const NOTHING_KNOWN: Omit<NodeInfo, 'errors'> = {
+  docker_disk_space_percent: null,
+  coreos_version: null,
+  docker_version: null,
+  disk: null,
+  os: null,
+  docker: null,
+  load: null,
+  memory: null,
+  uptime_seconds: null,
+};

@@ -1,0 +1,57 @@
+/**
+ * Writes the types of the actions for users of `fleet-manager/client`, from what the plugins declare.
+ *
+ * Usage: npm run generate [-- OPTION...]
+ *   --check              writes nothing; fails when the file is not what would be written
+ *   --plugins DIRECTORY  also the actions of this directory of plugins, as PLUGIN_PATHS names it; may be repeated
+ *   --output FILE        the file; src/client/action-types.ts by default
+ */
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { describeActions } from '../src/composition.js';
+import type { ActionDescription } from '../src/core/catalogue.js';
+import { readConfiguration } from '../src/settings/configuration.js';
+import { docComment, typeOfSchema } from './schema-type.js';
+
+const COMMITTED = fileURLToPath(new URL('../src/client/action-types.ts', import.meta.url));
+const BIOME = fileURLToPath(new URL('../node_modules/.bin/biome', import.meta.url));
+
+function sourceOf(actions: readonly ActionDescription[]): string {
+  const members = actions.map(
+    ({ name, summary, parameters, result }) =>
+      `${docComment(summary)}${name}: { parameters: ${typeOfSchema(parameters)}; ${docComment(result.description)} result: ${typeOfSchema(result)} };`,
+  );
+  const reads = actions.filter(({ effect }) => effect === 'read').map(({ name }) => `'${name}'`);
+  return `// Generated from what the plugins declare, by \`npm run generate\`. Do not edit.
+
+/** The actions that come with the service: what each takes and gives. */
+export interface KnownActions { ${members.join('\n')} }
+
+/** Those of them that leave the cluster as it is. */
+export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([${reads.join(', ')}]);
+`;
+}
+
+function formatted(source: string): string {
+  const options = ['format', `--stdin-file-path=${COMMITTED}`];
+  return execFileSync(BIOME, options, { input: source, encoding: 'utf8' });
+}
+
+const { values } = parseArgs({
+  options: {
+    check: { type: 'boolean', default: false },
+    plugins: { type: 'string', multiple: true, default: [] },
+    output: { type: 'string', default: COMMITTED },
+  },
+});
+// Nothing else is read from the environment: READ_ONLY or ACTIONS would leave actions out.
+const env = { PLUGIN_PATHS: values.plugins.join(':') };
+const catalogue = await describeActions(readConfiguration({ env, directory: '/nonexistent' }));
+const source = formatted(sourceOf(catalogue.describe()));
+if (!values.check) writeFileSync(values.output, source);
+else if (readFileSync(values.output, 'utf8') !== source) {
+  process.stderr.write(`${values.output} is not what the plugins declare: run \`npm run generate\`\n`);
+  process.exitCode = 1;
+}

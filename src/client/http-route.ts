@@ -1,0 +1,104 @@
+import ky, { type KyInstance, type Options } from 'ky';
+import type { ActionDescription } from '../core/catalogue.js';
+import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
+import { linkSignals } from '../lib/linked-signal.js';
+import { untilAborted } from '../lib/until-aborted.js';
+import { errorBodyOf } from './error-body.js';
+import {
+  type AnswerEnvelope,
+  type CallOptions,
+  closedError,
+  DEFAULT_TIMEOUT_MS,
+  encoded,
+  FleetManagerError,
+  givenUp,
+  mayRunTwice,
+  type Route,
+} from './route.js';
+
+export interface HttpRouteOptions {
+  host: string;
+  port: number;
+  /** The HTTP_TOKEN of the gateway; undefined: it needs none. */
+  token: string | undefined;
+}
+
+/** Time for the answer of the service to arrive after its deadline. */
+const TRANSPORT_MS = 5_000;
+
+/** Requests through the HTTP gateway of the service. */
+export class HttpRoute implements Route {
+  readonly #url: string;
+  readonly #gateway: KyInstance;
+  readonly #closed = new AbortController();
+
+  constructor({ host, port, token }: HttpRouteOptions) {
+    this.#url = `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+    this.#gateway = ky.create({
+      prefixUrl: this.#url,
+      headers: token === undefined ? {} : { authorization: `Bearer ${token}` },
+      retry: 0,
+      throwHttpErrors: false,
+    });
+  }
+
+  /**
+   * The actions that the service serves.
+   * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway answers
+   */
+  async describe(): Promise<ActionDescription[]> {
+    const answer = await this.#ask('v1/actions', {});
+    const { actions, response_body: refusal }: Record<string, unknown> =
+      typeof answer === 'object' && answer !== null ? { ...answer } : {};
+    // The service promises this shape.
+    if (Array.isArray(actions)) return actions as ActionDescription[];
+    const { code = 'internal', errors } = errorBodyOf(refusal);
+    const reason = errors.length > 0 ? errors.join('; ') : 'the answer does not say why';
+    throw new FleetManagerError(
+      code,
+      `the gateway does not tell its actions (${reason}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
+    );
+  }
+
+  async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
+    const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    signal?.throwIfAborted();
+    if (this.#closed.signal.aborted) throw closedError();
+    const body = encoded(() =>
+      Buffer.from(stringifyExactly({ etcd_token: cluster, action_parameters: parameters })),
+    );
+    const link = linkSignals(this.#closed.signal, ...(signal === undefined ? [] : [signal]));
+    try {
+      const answer = this.#ask(`v1/actions/${encodeURIComponent(action)}`, {
+        method: 'post',
+        body,
+        headers: { 'content-type': 'application/json', 'timeout-ms': String(timeoutMs) },
+        timeout: timeoutMs + TRANSPORT_MS,
+        signal: link.signal,
+      });
+      return (await untilAborted(answer, link.signal)) as AnswerEnvelope;
+    } catch (error) {
+      if (!this.#closed.signal.aborted) throw error;
+      throw givenUp({ sent: true, mayRunTwice: mayRunTwice(action, options) }, closedError());
+    } finally {
+      link.unlink();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed.abort(closedError());
+  }
+
+  /** @throws FleetManagerError `service_unavailable` when no gateway answers */
+  async #ask(path: string, options: Options): Promise<unknown> {
+    try {
+      return parseExactly(await (await this.#gateway(path, options)).text());
+    } catch (error) {
+      throw new FleetManagerError(
+        'service_unavailable',
+        `no gateway answers at ${this.#url}: is fleet-manager running there? ` +
+          `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
+      );
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import { type ClientOptions, FleetManagerClient } from '../client/client.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { settledWithin } from '../lib/settled-within.js';
+import { HttpServer, type HttpServerOptions } from './http-server.js';
+
+export interface GatewayOptions
+  extends Omit<HttpServerOptions, 'client'>,
+    Pick<ClientOptions, 'brokers' | 'connect' | 'queue' | 'tls'> {
+  clock: Clock;
+  /** The log of the connection to the broker. */
+  clientLog: Logger;
+}
+
+/** Time for the replies that the service has sent to arrive through the broker. */
+const REPLIES_MS = 3_000;
+
+/** The HTTP API of the service. It is a caller like any other: it has its own client, and its calls go through the queue. */
+export class Gateway {
+  readonly url: string;
+  readonly #server: HttpServer;
+  readonly #client: FleetManagerClient;
+  readonly #clock: Clock;
+
+  private constructor(url: string, server: HttpServer, client: FleetManagerClient, clock: Clock) {
+    this.url = url;
+    this.#server = server;
+    this.#client = client;
+    this.#clock = clock;
+  }
+
+  /**
+   * Connects to the broker in the background and listens for HTTP requests.
+   * @throws Error that says which settings to change
+   */
+  static async start({
+    brokers,
+    connect,
+    queue,
+    tls,
+    clientLog,
+    clock,
+    ...http
+  }: GatewayOptions): Promise<Gateway> {
+    const client = new FleetManagerClient({ brokers, connect, queue, tls, clock, log: clientLog });
+    const server = new HttpServer({ ...http, client });
+    try {
+      return new Gateway(await server.start(), server, client, clock);
+    } catch (error) {
+      await client.close();
+      await server.stop();
+      throw error;
+    }
+  }
+
+  /** Takes no more calls; those that were made before can still be answered. */
+  refuse(): void {
+    this.#server.refuse();
+  }
+
+  /** Waits for the replies that are on their way, fails the calls that have none, and closes. */
+  async stop(): Promise<void> {
+    await settledWithin(REPLIES_MS, this.#clock, this.#server.answered());
+    // Before the server stops: it stops only when each of its calls has an answer.
+    await this.#client.close();
+    await this.#server.stop();
+  }
+}

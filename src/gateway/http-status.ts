@@ -1,0 +1,50 @@
+import type { ERROR_CODES } from '../api/error-codes.js';
+
+/** The HTTP status that the gateway answers each error code with. A test checks docs/errors.md against this table. */
+export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> = {
+  invalid_request: 400,
+  invalid_parameters: 400,
+  unknown_action: 404,
+  cluster_not_found: 404,
+  cluster_empty: 404,
+  unit_not_found: 404,
+  unit_not_scheduled: 409,
+  unit_not_schedulable: 409,
+  unit_is_global: 409,
+  machine_not_found: 404,
+  forbidden: 403,
+  cluster_busy: 503,
+  cluster_unreachable: 502,
+  cluster_unhealthy: 502,
+  cluster_refused: 502,
+  cluster_answer_invalid: 502,
+  unit_did_not_stop: 500,
+  unit_stopped: 500,
+  unit_not_started: 500,
+  unit_failed: 500,
+  unit_flaps: 500,
+  host_unreachable: 502,
+  host_key_refused: 502,
+  login_refused: 502,
+  command_failed: 502,
+  discovery_unreachable: 502,
+  service_unavailable: 503,
+  timeout: 504,
+  cancelled: 503,
+  outcome_unknown: 500,
+  answer_too_large: 500,
+  internal: 500,
+};
+
+/**
+ * The HTTP status of an error code. For an action's own code: `invalid_*` is 400, `*_not_found` is 404, every other is
+ * 500, as `errorCodeInfo` has whose fault it is.
+ */
+export function httpStatusOf(code: string): number {
+  const known: Readonly<Record<string, number>> = HTTP_STATUSES;
+  const status = Object.hasOwn(known, code) ? known[code] : undefined;
+  if (status !== undefined) return status;
+  if (code.startsWith('invalid_')) return 400;
+  if (code.endsWith('_not_found')) return 404;
+  return 500;
+}

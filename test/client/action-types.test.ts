@@ -1,0 +1,137 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import { describeActions } from '../../src/composition.js';
+import { readConfiguration } from '../../src/settings/configuration.js';
+import { typeOfSchema } from '../../scripts/schema-type.js';
+import { KNOWN_READS } from '../../src/client/action-types.js';
+import { mayRunTwice } from '../../src/client/route.js';
+
+const ROOT = new URL('../../', import.meta.url).pathname;
+const COMMITTED = join(ROOT, 'src/client/action-types.ts');
+
+/** Runs \`npm run generate\`. */
+async function generate(...options: string[]): Promise<unknown> {
+  const script = join(ROOT, 'scripts/generate-action-types.ts');
+  return promisify(execFile)(process.execPath, ['--import=tsx', script, ...options], { cwd: ROOT });
+}
+
+async function folder(t: ExecutionContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'action-types-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  return directory;
+}
+
+/** What the compiler says of a file that has the client's types at hand. */
+async function compiled(lines: readonly string[]): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'action-types-'));
+  const known = join(ROOT, 'src/client/action-types.js');
+  const head = `import type { KnownActions } from '${known}';
+    import type { Machine, Unit, UnitState } from '${join(ROOT, 'src/plugin.js')}';
+    type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;`;
+  await writeFile(join(directory, 'check.mts'), [head, ...lines].join('\n'));
+  const options = { extends: join(ROOT, 'tsconfig.json'), files: ['check.mts'], include: [] };
+  const compilerOptions = { typeRoots: [join(ROOT, 'node_modules/@types')] };
+  await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ ...options, compilerOptions }));
+  const said = await new Promise<string>((resolve) =>
+    execFile(join(ROOT, 'node_modules/.bin/tsc'), ['-p', directory, '--pretty', 'false'], (error, stdout) =>
+      resolve(`${stdout}${error !== null && stdout === '' ? error.message : ''}`),
+    ),
+  );
+  await rm(directory, { recursive: true });
+  return said;
+}
+
+/** What users of the client rely on. */
+const PROMISED = `
+  type State = 'inactive' | 'loaded' | 'launched';
+  interface NodeInfo {
+    docker_disk_space_percent: number | null;
+    coreos_version: string | null;
+    docker_version: string | null;
+    errors: string[];
+    disk: { size_mb: number; used_mb: number; available_mb: number; used_percent: number } | null;
+    os: { id: string | null; version: string | null; name: string | null } | null;
+    docker: { client_version: string | null; server_version: string | null } | null;
+    load: number[] | null;
+    memory: { total_kb: number; available_kb: number | null } | null;
+    uptime_seconds: number | null;
+  }
+  interface Promised {
+    list_machines: { parameters: { metadata?: Record<string, string> }; result: Machine[] };
+    list_units: {
+      parameters: { name?: string; desired_state?: State; current_state?: State; machine_id?: string };
+      result: Unit[];
+    };
+    list_unit_states: { parameters: { unit_name?: string; machine_id?: string }; result: UnitState[] };
+    unit_logs: {
+      parameters: { unit_name: string; lines?: number; since?: string; until?: string; machine_id?: string };
+      result: string;
+    };
+    node_info: { parameters: { nodes?: (string | null)[] }; result: Record<string, NodeInfo> };
+    restart_unit: { parameters: { unit_name: string; wait_seconds?: number }; result: string };
+  }
+  export const promised: Same<KnownActions, Promised> = true;`;
+
+const catalogue = describeActions(readConfiguration({ env: {}, directory: '/nonexistent' }));
+
+test('the committed types of the actions are those that the plugins declare', async (t) => {
+  await t.notThrowsAsync(generate('--check'));
+  const changed = join(await folder(t), 'changed.ts');
+  await writeFile(changed, `${await readFile(COMMITTED, 'utf8')}\n`);
+  const error = await t.throwsAsync(generate('--check', '--output', changed));
+  t.regex(error?.message ?? '', /changed\.ts is not what the plugins declare: run `npm run generate`/);
+});
+
+test("the client's types of the service's own actions are those of the catalogue", async (t) => {
+  const actions = (await catalogue).describe();
+  const lines = actions.flatMap(({ name, ...schemas }) =>
+    (['parameters', 'result'] as const).map(
+      (part) =>
+        `export const ${name}_${part}: Same<KnownActions['${name}']['${part}'], ${typeOfSchema(schemas[part])}> = true;`,
+    ),
+  );
+  const names = actions.map(({ name }) => `'${name}'`);
+  lines.push(`export const names: Same<keyof KnownActions, ${names.join(' | ')}> = true;`, PROMISED);
+  t.is(await compiled(lines), '');
+});
+
+test("the client's reads are those of the catalogue, and it sends no other again unasked", async (t) => {
+  const actions = (await catalogue).describe();
+  t.deepEqual(
+    [...KNOWN_READS].toSorted(),
+    actions.filter(({ effect }) => effect === 'read').map(({ name }) => name),
+  );
+  for (const { name, effect } of actions) t.is(mayRunTwice(name, {}), effect === 'read', name);
+});
+
+test('what a schema does not say is of an unknown type', (t) => {
+  t.is(typeOfSchema({ format: 'duration' }), 'unknown');
+  t.is(typeOfSchema({ type: 'array', items: {} }), '(unknown)[]');
+  t.is(typeOfSchema({ type: 'object', properties: {} }), 'Record<string, never>');
+  t.is(
+    typeOfSchema({ type: 'array', prefixItems: [{ type: 'string' }, { type: 'number' }] }),
+    '[string, number]',
+  );
+  const odd = { type: 'string', description: 'No */ end.' };
+  t.is(
+    typeOfSchema({ type: 'object', properties: { 'a-b': odd }, required: ['a-b'] }),
+    '{ \n/** No *\\/ end. */\n"a-b": string; }',
+  );
+});
+
+test('a difference is found, however small', async (t) => {
+  const parameters = "KnownActions['restart_unit']['parameters']";
+  for (const type of [
+    '{ unit_name: string; wait_seconds: number }',
+    '{ unit_name?: string; wait_seconds?: number }',
+    '{ unit_name: string; wait_seconds?: string }',
+    '{ unit_name: string }',
+    '{ unit_name: string; wait_seconds?: number; more?: string }',
+  ]) {
+    t.regex(await compiled([`export const differs: Same<${parameters}, ${type}> = true;`]), /TS2322/);
+  }
+});

@@ -1,0 +1,86 @@
+import test, { type ExecutionContext } from 'ava';
+import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
+import { HttpRoute } from '../../src/client/http-route.js';
+import { HttpServer } from '../../src/gateway/http-server.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+
+const TOKEN = '0123456789abcdef';
+
+/** A route to a gateway whose own client answers as the test says. */
+async function open(
+  t: ExecutionContext,
+  answer: (action: string, options: CallOptions) => Promise<AnswerEnvelope>,
+  { token = TOKEN } = {},
+): Promise<HttpRoute> {
+  const server = new HttpServer({
+    host: '127.0.0.1',
+    port: 0,
+    token: TOKEN,
+    client: { request: answer },
+    describe: () => [],
+    notReady: () => [],
+    maxBodyBytes: 4_096,
+    log: logLines().log,
+  });
+  const { port } = new URL(await server.start());
+  t.teardown(async () => server.stop());
+  const route = new HttpRoute({ host: '127.0.0.1', port: Number(port), token });
+  t.teardown(async () => route.close());
+  return route;
+}
+
+/** An answer that never comes, and how many wait for it. */
+function never(): { answer: () => Promise<AnswerEnvelope>; waiting: () => number } {
+  let waiting = 0;
+  return { answer: async () => new Promise(() => waiting++), waiting: () => waiting };
+}
+
+const codeOf = (error: unknown) => (error instanceof FleetManagerError ? error.code : String(error));
+
+test('a request arrives with its cluster, parameters and timeout, and its whole answer comes back', async (t) => {
+  const asked: unknown[] = [];
+  const large = 2n ** 64n;
+  const route = await open(t, async (action, { cluster, parameters, timeoutMs }) => {
+    asked.push([action, cluster, parameters, timeoutMs]);
+    return { status: 'error', response_body: { errors: ['no'], large } };
+  });
+  const answer = await route.request('look', { cluster: 'abc', parameters: { n: 1 }, timeoutMs: 700 });
+  t.like(answer, { status: 'error', response_body: { errors: ['no'], large } });
+  t.deepEqual(asked, [['look', 'abc', { n: 1 }, 700]]);
+});
+
+test('an aborted request rejects with the reason', async (t) => {
+  const { answer, waiting } = never();
+  const route = await open(t, answer);
+  const abort = new AbortController();
+  const request = route.request('look', { signal: abort.signal });
+  await eventually('it waits', () => waiting() === 1);
+  abort.abort(new Error('enough'));
+  await t.throwsAsync(request, { message: 'enough' });
+});
+
+test('closing the route fails what waits: a change as unknown, a read as cancelled', async (t) => {
+  const { answer, waiting } = never();
+  const route = await open(t, answer);
+  const requests = [true, false].map(async (resend) =>
+    codeOf(await t.throwsAsync(route.request('look', { resend }))),
+  );
+  await eventually('both wait', () => waiting() === 2);
+  await route.close();
+  t.deepEqual(await Promise.all(requests), ['cancelled', 'outcome_unknown']);
+  t.is(codeOf(await t.throwsAsync(route.request('look', {}))), 'cancelled');
+});
+
+test('what cannot be encoded, a wrong token and a gateway that is not there have codes of their own', async (t) => {
+  const circle: Record<string, unknown> = {};
+  circle.circle = circle;
+  const done = async (): Promise<AnswerEnvelope> => ({ status: 'completed', response_body: null });
+  const encoding = (await open(t, done)).request('look', { parameters: circle });
+  t.is(codeOf(await t.throwsAsync(encoding)), 'invalid_request');
+  t.is(codeOf(await t.throwsAsync((await open(t, done, { token: 'another' })).describe())), 'forbidden');
+  const nowhere = new HttpRoute({ host: '::1', port: 1, token: undefined });
+  const error = await t.throwsAsync(nowhere.request('look', {}));
+  t.is(codeOf(error), 'service_unavailable');
+  t.regex(error?.message ?? '', /^no gateway answers at http:\/\/\[::1\]:1: /);
+});

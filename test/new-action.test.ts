@@ -1,0 +1,98 @@
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import test, { type ExecutionContext } from 'ava';
+import { describeActions } from '../src/composition.js';
+import { readConfiguration } from '../src/settings/configuration.js';
+import { runCli, startCli } from './commands/cli-process.js';
+import { examine, isFailure } from './commands/examine.js';
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url));
+
+const KERNEL = `
+import { array, object, string } from 'yup';
+import { defineAction, FleetTransport, mapOf, RemoteShell } from 'fleet-manager/plugin';
+export default defineAction({
+  name: 'kernel_of_machines', summary: 'Tells what kernel machines run.', target: 'cluster', effect: 'read',
+  parameters: object({ machines: array(string().required()).meta({ description: 'Their addresses.' }) }),
+  result: mapOf(object({ kernel: string().required().meta({ description: 'What uname says.' }) })).required(),
+  inject: { fleet: FleetTransport, shell: RemoteShell },
+  async handle({ parameters: { machines = [] }, cluster, signal }, { fleet }) {
+    const known = (await fleet.machines(cluster, { signal })).map(({ primaryIP }) => primaryIP);
+    return Object.fromEntries(machines.filter((each) => known.includes(each)).map((each) => [each, { kernel: 'Linux' }]));
+  },
+});`;
+
+/** A directory for PLUGIN_PATHS with a folder that holds a new action. */
+async function newAction(t: ExecutionContext): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'new-action-'));
+  t.teardown(async () => rm(directory, { recursive: true }));
+  await mkdir(join(directory, 'kernel'));
+  await writeFile(join(directory, 'kernel/index.js'), KERNEL);
+  return directory;
+}
+
+test('a new action stands in the catalogue', async (t) => {
+  const env = { PLUGIN_PATHS: await newAction(t) };
+  const { stdout, stderr } = await runCli(t, ['actions', 'kernel_of_machines', '--json'], { env });
+  t.like(JSON.parse(stdout || '{}'), { name: 'kernel_of_machines', effect: 'read' }, stderr);
+});
+
+test('doctor asks for a key to log in with when a new action needs one, and names it', async (t) => {
+  const nowhere = { AMQP_URL: 'amqp://127.0.0.1:1', ETCD_DISCOVERY_URL: 'http://127.0.0.1:1' };
+  const env = { ...nowhere, PLUGIN_PATHS: await newAction(t) };
+  const without = await examine({ ...env, ACTIONS: 'list_units' });
+  t.is(without.of('SSH key').result, 'skipped');
+  const run = await examine({ ...env, ACTIONS: 'list_units,kernel_of_machines' });
+  isFailure(t, run, 'SSH key', /^neither .*: kernel_of_machines$/m);
+});
+
+test('a new action can be called, its parameters read by their types', async (t) => {
+  const env = { HTTP_PORT: '0', PLUGIN_PATHS: await newAction(t) };
+  const cli = await startCli(t, ['serve'], { env });
+  await cli.printed(/taking requests/);
+  const [, port = ''] = await cli.printed(/ http=http:\/\/\S+:(\d+)/);
+  const called = ['call', 'kernel_of_machines', '--cluster', 'sandbox', '--param', 'machines=127.0.0.1,x'];
+  const { stdout, stderr } = await runCli(t, called, { env: { HTTP_PORT: port } });
+  t.deepEqual(JSON.parse(stdout || 'null'), { '127.0.0.1': { kernel: 'Linux' } }, stderr);
+});
+
+test('the types of a new action can be generated', async (t) => {
+  const plugins = await newAction(t);
+  const output = join(plugins, 'types.ts');
+  const script = join(ROOT, 'scripts/generate-action-types.ts');
+  const options = ['--import=tsx', script, '--plugins', plugins, '--output', output];
+  await promisify(execFile)(process.execPath, options, { cwd: ROOT });
+  const source = (await readFile(output, 'utf8')).replaceAll(/\s*\/\*\*.*\*\//g, '').replaceAll(/\s+/g, ' ');
+  t.true(
+    source.includes(
+      'kernel_of_machines: { parameters: { machines?: string[]; }; result: Record< string, { kernel: string; } >; };',
+    ),
+    source,
+  );
+  t.regex(source, /new Set<keyof KnownActions>\(\[ 'kernel_of_machines',/);
+});
+
+test('no source file names an action', async (t) => {
+  const catalogue = await describeActions(readConfiguration({ env: {}, directory: '/nonexistent' }));
+  const names = catalogue.describe().map(({ name }) => name);
+  t.true(names.length > 5);
+  const files = (await readdir(join(ROOT, 'src'), { recursive: true })).filter((path) =>
+    path.endsWith('.ts'),
+  );
+  const found: string[] = [];
+  for (const file of files) {
+    if (file === 'client/action-types.ts') continue;
+    const lines = (await readFile(join(ROOT, 'src', file), 'utf8')).split('\n');
+    for (const [index, line] of lines.entries()) {
+      // A comment may give an example.
+      const code = line.replace(/^\s*(\/\*|\*|\/\/).*$/, '');
+      if (names.some((name) => new RegExp(`\\b${name}\\b`).test(code)))
+        found.push(`${file}:${index + 1}: ${line}`);
+    }
+  }
+  t.deepEqual(found, []);
+});
