@@ -9,7 +9,7 @@ import {
 import { FleetManagerClient } from './client/client.js';
 import type { Configuration } from './settings/configuration.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
-import { DiscoveryResolver } from './clusters/fleet/etcd-resolver.js';
+import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
@@ -42,7 +42,7 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** To what the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
-  discovery: Symbol('DiscoveryResolver') as InjectionToken<DiscoveryResolver>,
+  discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
 
@@ -86,7 +86,7 @@ function bind(
   once(tokens.discovery, () => {
     const namedClusters = namedClustersOf(configuration);
     const http = container.resolve(tokens.operatorHttp);
-    return new DiscoveryResolver({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
+    return new Discovery({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
   });
   once(tokens.ssh, () => sshShell(configuration, { policy: container.resolve(tokens.policy), clock, log }));
   once(RemoteShell, () => container.resolve(tokens.ssh));

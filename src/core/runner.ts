@@ -4,10 +4,10 @@ import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.js';
-import { ClusterBreaker } from './circuit-breaker.js';
+import { CircuitBreaker } from './circuit-breaker.js';
 import { FairQueue } from './fair-queue.js';
 import type { FieldProblem } from './parameters.js';
-import { StopOrder } from '../lib/lazy-abort.js';
+import { LazyAbort } from '../lib/lazy-abort.js';
 
 /** A request as it enters the runtime; what a caller wrote is `unknown` until it has been checked here. */
 export interface Request {
@@ -92,7 +92,7 @@ interface Job {
   readonly lane: string;
   readonly log: Logger;
   readonly arrivedAt: number;
-  readonly order: StopOrder;
+  readonly order: LazyAbort;
   readonly done: (outcome: Outcome) => void;
   begunAt: number | undefined;
   cancelDeadline: () => void;
@@ -108,7 +108,7 @@ interface Job {
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #queue: FairQueue;
-  readonly #breaker: ClusterBreaker;
+  readonly #breaker: CircuitBreaker;
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
   #draining = false;
@@ -117,7 +117,7 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     this.#queue = new FairQueue({ total: options.concurrency, perLane: options.clusterConcurrency });
-    this.#breaker = new ClusterBreaker(options.clock);
+    this.#breaker = new CircuitBreaker(options.clock);
   }
 
   /** Never rejects: whatever goes wrong becomes an answer. */
@@ -210,7 +210,7 @@ export class Dispatcher {
         lane,
         log: bound,
         arrivedAt,
-        order: new StopOrder(),
+        order: new LazyAbort(),
         done,
         begunAt: undefined,
         cancelDeadline: this.#options.clock.after(timeoutMs, () => this.#deadline(job, timeoutMs)),
@@ -300,8 +300,8 @@ export class Dispatcher {
       };
       job.stop = (reason) => {
         // Told once: at its deadline, or at shutdown, whichever comes first.
-        if (job.order.given) return;
-        job.order.give(reason);
+        if (job.order.aborted) return;
+        job.order.abort(reason);
         if (job.action.description.effect === 'read') reject(reason);
         else cancel = this.#options.clock.after(SETTLE_MS, giveUp);
       };
@@ -334,7 +334,7 @@ export class Dispatcher {
         else if (!SAYS_NOTHING_OF_THE_CLUSTER.has(error.code)) this.#breaker.reached(lane);
       }
       // What a handler throws because it was told to stop is told by the reason it was stopped for.
-      throw order.given && !(error instanceof ActionError) ? order.reason : error;
+      throw order.aborted && !(error instanceof ActionError) ? order.reason : error;
     }
   }
 

@@ -1,11 +1,11 @@
-/** The order to stop one piece of work, given at most once; its signal is made when the work asks for it. */
-export class StopOrder {
+/** Aborts one piece of work. The signal is made only when the work asks for it: most small requests never do. */
+export class LazyAbort {
   #controller: AbortController | undefined;
-  #given = false;
+  #aborted = false;
   #reason: unknown;
 
-  get given(): boolean {
-    return this.#given;
+  get aborted(): boolean {
+    return this.#aborted;
   }
 
   get reason(): unknown {
@@ -15,13 +15,15 @@ export class StopOrder {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#given) this.#controller.abort(this.#reason);
+      if (this.#aborted) this.#controller.abort(this.#reason);
     }
     return this.#controller.signal;
   }
 
-  give(reason: unknown): void {
-    this.#given = true;
+  /** Only the first reason counts. */
+  abort(reason: unknown): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
     this.#reason = reason;
     this.#controller?.abort(reason);
   }

@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
-import { DiscoveryResolver } from '../../src/clusters/fleet/etcd-resolver.js';
+import { Discovery } from '../../src/clusters/fleet/discovery.js';
 import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
@@ -27,7 +27,7 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
   t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
   const { log, find } = logLines();
   const { discoveryUrl, fleetPort } = sandbox;
-  const resolver = new DiscoveryResolver({
+  const resolver = new Discovery({
     http: http[0],
     discoveryUrl,
     fleetPort,
