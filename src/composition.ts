@@ -82,7 +82,7 @@ function bind(
   container.register(Clock, { useValue: clock });
   once(tokens.policy, () => new HostPolicy(allowedHosts));
   once(tokens.operatorHttp, () => new HttpClient());
-  once(tokens.clusterHttp, () => new HttpClient(container.resolve(tokens.policy)));
+  once(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
   once(tokens.discovery, () => {
     const namedClusters = namedClustersOf(configuration);
     const http = container.resolve(tokens.operatorHttp);

@@ -23,7 +23,7 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
   const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
   t.teardown(async () => sandbox.stop());
   sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
-  const http = [new HttpClient(), new HttpClient(new HostPolicy(['127.0.0.0/8']))] as const;
+  const http = [new HttpClient(), new HttpClient({ policy: new HostPolicy(['127.0.0.0/8']) })] as const;
   t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
   const { log, find } = logLines();
   const { discoveryUrl, fleetPort } = sandbox;

@@ -100,7 +100,7 @@ class HastyHttpClient extends HttpClient {
   readonly #hangs: (url: URL) => boolean;
 
   constructor(policy: HostPolicy | undefined, hangs: (url: URL) => boolean) {
-    super(policy);
+    super({ policy });
     this.#hangs = hangs;
   }
 
