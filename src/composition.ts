@@ -15,6 +15,7 @@ import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
 import { jsonCodec } from './rpc/codec/json.js';
+import { WIRE_NAMES } from './rpc/field-names.js';
 import { RequestService } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/amqp.js';
 import type { BrokerAddress, Connect } from './rpc/connection-manager.js';
@@ -163,8 +164,13 @@ export async function describeActions(configuration: Configuration): Promise<Cat
 }
 
 function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
-  const checkResults = environment !== 'production';
-  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions, checkResults };
+  return {
+    directories: [OWN_PLUGINS, ...pluginPaths],
+    readOnly,
+    only: actions,
+    parametersName: WIRE_NAMES.parameters,
+    checkResults: environment !== 'production',
+  };
 }
 
 /**

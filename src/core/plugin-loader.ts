@@ -3,9 +3,10 @@ import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Action, isAction } from '../api/action.js';
 import type { Clock } from '../lib/clock.js';
-import { Catalogue, prepareAction, type ServedAction } from './catalogue.js';
+import { Catalogue } from './catalogue.js';
 import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
+import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
 
 /** A plugin that cannot be served; the message names its folder and the reason, `cause` is what was thrown. */
 export class PluginError extends Error {
@@ -21,7 +22,7 @@ export class UnknownActionError extends Error {
   override readonly name = 'UnknownActionError';
 }
 
-export interface LoaderOptions {
+export interface LoaderOptions extends PrepareOptions {
   /** Folders that hold plugin folders: the service's own first, then those of `PLUGIN_PATHS`. */
   directories: readonly string[];
   /** Gives the part of the service that a token names; throws when there is none. */
@@ -31,8 +32,6 @@ export interface LoaderOptions {
   readOnly?: boolean;
   /** The only actions to serve, by name; left out: all. */
   only?: readonly string[];
-  /** Tell in the log of each result that is not what its action declares; for development. */
-  checkResults?: boolean;
   /** How long the import of one plugin may take, in milliseconds. */
   importTimeoutMs?: number;
 }

@@ -3,10 +3,11 @@ import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.js';
+import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { FairQueue } from './fair-queue.js';
 import type { FieldProblem } from './parameters.js';
+import { MAX_TIMEOUT_MS, type ServedAction } from './prepare-action.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 
 /** A request as it enters the runtime; what a caller wrote is `unknown` until it has been checked here. */

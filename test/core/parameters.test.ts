@@ -16,11 +16,11 @@ import {
 } from 'yup';
 import { ActionError } from '../../src/api/action-error.js';
 import { stringMap, unitName } from '../../src/plugin.js';
-import { closed, excessOf, type FieldProblem, parameterCheck } from '../../src/core/parameters.js';
+import { type FieldProblem, parameterCheck, sizeProblemOf, strictSchema } from '../../src/core/parameters.js';
 import { objectSchemaOf, type Shape, shapeAndValue } from './any-schema.js';
 
 function checkOf(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
-  return parameterCheck(closed(schema));
+  return parameterCheck(strictSchema(schema), 'action_parameters');
 }
 
 /** The problems that a check finds. */
@@ -285,10 +285,32 @@ test('more than can be checked is refused unchecked', (t) => {
   ]);
 });
 
+test('problems carry the name by which callers know the parameters', (t) => {
+  const check = parameterCheck(strictSchema(object({ n: number() })), 'params$&');
+  t.deepEqual(
+    problems(t, check, { n: 'x', zz: 1 })
+      .map(({ field }) => field)
+      .toSorted(),
+    ['params$&.n', 'params$&.zz'],
+  );
+  const [wrongType] = problems(t, check, 3);
+  t.is(wrongType?.field, 'params$&');
+  t.true(wrongType?.message.startsWith('params$& '), wrongType?.message);
+  const [large] = problems(
+    t,
+    check,
+    Array.from({ length: 20_000 }, () => 1),
+  );
+  t.deepEqual(large, { field: 'params$&', message: 'params$& has more than 10000 values' });
+});
+
 test('what is large but flat can be checked', (t) => {
-  t.is(excessOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }), undefined);
-  t.is(excessOf(JSON.parse(`${'['.repeat(32)}1${']'.repeat(32)}`)), undefined);
-  t.not(excessOf(JSON.parse(`${'['.repeat(33)}1${']'.repeat(33)}`)), undefined);
+  t.is(
+    sizeProblemOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }, 'parameters'),
+    undefined,
+  );
+  t.is(sizeProblemOf(JSON.parse(`${'['.repeat(32)}1${']'.repeat(32)}`), 'parameters'), undefined);
+  t.not(sizeProblemOf(JSON.parse(`${'['.repeat(33)}1${']'.repeat(33)}`), 'parameters'), undefined);
 });
 
 test('a schema that depends on the value is refused', (t) => {
@@ -296,20 +318,26 @@ test('a schema that depends on the value is refused', (t) => {
     a: string(),
     b: string().when('a', ([a], schema) => (a === 'x' ? schema.required() : schema)),
   };
-  t.throws(() => closed(object(inner)), { message: /'b' depends on others by when\(\)/ });
-  t.throws(() => closed(object({ list: array(object(inner)) })), { message: /'list.b' depends on others/ });
-  t.throws(() => closed(object({ a: lazy(() => string()) })), { message: /'a' is a reference or lazy/ });
-  t.throws(() => closed(object({ a: array(lazy(() => string())) })), {
+  t.throws(() => strictSchema(object(inner)), { message: /'b' depends on others by when\(\)/ });
+  t.throws(() => strictSchema(object({ list: array(object(inner)) })), {
+    message: /'list.b' depends on others/,
+  });
+  t.throws(() => strictSchema(object({ a: lazy(() => string()) })), {
     message: /'a' is a reference or lazy/,
   });
-  t.throws(() => closed(object({ a: string(), b: ref('a') })), { message: /'b' is a reference or lazy/ });
+  t.throws(() => strictSchema(object({ a: array(lazy(() => string())) })), {
+    message: /'a' is a reference or lazy/,
+  });
+  t.throws(() => strictSchema(object({ a: string(), b: ref('a') })), {
+    message: /'b' is a reference or lazy/,
+  });
 });
 
 test('a default that its own field does not take is refused', (t) => {
-  t.throws(() => closed(object({ lines: number().max(3).default(10) })), {
+  t.throws(() => strictSchema(object({ lines: number().max(3).default(10) })), {
     message: "the field 'lines' has a default that it does not take itself",
   });
-  t.throws(() => closed(object({ inner: object({ a: string().max(1).default('yy') }) })), {
+  t.throws(() => strictSchema(object({ inner: object({ a: string().max(1).default('yy') }) })), {
     message: /'inner.a' has a default/,
   });
 });

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { type Action, ActionError } from '../../src/plugin.js';
-import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
+import { Catalogue } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { Dispatcher, type Outcome, type Request } from '../../src/core/runner.js';
 import { doing, held } from '../support/actions.js';
 import { logLines } from '../support/log-lines.js';

@@ -6,7 +6,7 @@ import nodeInfo from '../../plugins/node-info/index.js';
 import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-info/facts.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
-import { prepareAction } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
 import { ownSshd, shellFor } from '../ssh/shell-for.js';

@@ -6,7 +6,7 @@ import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
-import { prepareAction } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
