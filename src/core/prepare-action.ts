@@ -1,4 +1,4 @@
-import type { Action } from '../api/action.js';
+import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
 import { nearest } from '../lib/nearest.js';
 import type { ActionDescription } from './catalogue.js';
 import { jsonSchemaOf } from './json-schema.js';
@@ -36,6 +36,7 @@ export function prepareAction(
   resolve: (token: symbol) => unknown,
   { parametersName = 'parameters', checkResults = false }: PrepareOptions = {},
 ): ServedAction {
+  checkContract(action);
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
   const parameters = within('parameters', () => strictSchema(action.parameters));
@@ -92,6 +93,21 @@ const FIELDS = Object.keys({
   dispose: true,
 } satisfies Record<keyof Action, true>);
 
+/** First of all: an action of another version may have other fields. */
+function checkContract(action: Action): void {
+  const { contract = CONTRACT_VERSION } = action;
+  must(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');
+  const version = contractVersionOf(action);
+  if (version === CONTRACT_VERSION) return;
+  const remedy =
+    version > CONTRACT_VERSION
+      ? `update the service, or use a release of the plugin for version ${CONTRACT_VERSION}`
+      : 'update the plugin';
+  throw new Error(
+    `was written for version ${version} of the plugin contract, and this service has version ${CONTRACT_VERSION}: ${remedy}`,
+  );
+}
+
 function checkFields(action: Action): void {
   const unknown = Object.keys(action).find((key) => !FIELDS.includes(key));
   if (unknown !== undefined) {
@@ -100,9 +116,6 @@ function checkFields(action: Action): void {
       `no action has a field '${unknown}': ${meant === undefined ? `there are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
     );
   }
-  const must = (holds: boolean, field: string, what: string) => {
-    if (!holds) throw new Error(`its field '${field}' must be ${what}`);
-  };
   const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
   must(
     typeof name === 'string' && name.length <= 64 && NAME.test(name),
@@ -142,6 +155,10 @@ function checkFields(action: Action): void {
     );
   must(typeof action.handle === 'function', 'handle', 'a function');
   must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
+}
+
+function must(holds: boolean, field: string, what: string): void {
+  if (!holds) throw new Error(`its field '${field}' must be ${what}`);
 }
 
 function isSchema(value: unknown): value is { type: string } {
