@@ -8,7 +8,7 @@ import {
 } from 'tsyringe';
 import type { Configuration } from './settings/configuration.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
-import { DiscoveryResolver } from './clusters/fleet/etcd-resolver.js';
+import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
@@ -44,7 +44,7 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** To what the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
-  discovery: Symbol('DiscoveryResolver') as InjectionToken<DiscoveryResolver>,
+  discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
 
@@ -84,11 +84,11 @@ function bind(
   container.register(Clock, { useValue: clock });
   once(tokens.policy, () => new HostPolicy(allowedHosts));
   once(tokens.operatorHttp, () => new HttpClient());
-  once(tokens.clusterHttp, () => new HttpClient(container.resolve(tokens.policy)));
+  once(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
   once(tokens.discovery, () => {
     const namedClusters = namedClustersOf(configuration);
     const http = container.resolve(tokens.operatorHttp);
-    return new DiscoveryResolver({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
+    return new Discovery({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
   });
   once(tokens.ssh, () => sshShell(configuration, { policy: container.resolve(tokens.policy), clock, log }));
   once(RemoteShell, () => container.resolve(tokens.ssh));
@@ -165,8 +165,13 @@ export async function describeActions(configuration: Configuration): Promise<Cat
 }
 
 function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
-  const checkResults = environment !== 'production';
-  return { directories: [OWN_PLUGINS, ...pluginPaths], readOnly, only: actions, checkResults };
+  return {
+    directories: [OWN_PLUGINS, ...pluginPaths],
+    readOnly,
+    only: actions,
+    parametersName: WIRE_NAMES.parameters,
+    checkResults: environment !== 'production',
+  };
 }
 
 /**

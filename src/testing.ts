@@ -12,9 +12,11 @@ import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import type { Logger } from './lib/logger.js';
 import { ANONYMOUS } from './api/caller.js';
-import { type ActionDescription, prepareAction } from './core/catalogue.js';
-import { closed } from './core/parameters.js';
+import type { ActionDescription } from './core/catalogue.js';
+import { strictSchema } from './core/parameters.js';
+import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
+import { WIRE_NAMES } from './rpc/field-names.js';
 import { configurationFor } from './sandbox/configuration-for.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
 import { systemClock } from './lib/clock.js';
@@ -77,8 +79,10 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   ]);
   const logged: LoggedLine[] = [];
   try {
-    const served = prepareAction(action, (token) => partOf(given, token));
-    const problemsOf = resultCheck(closed(action.result));
+    const served = prepareAction(action, (token) => partOf(given, token), {
+      parametersName: WIRE_NAMES.parameters,
+    });
+    const problemsOf = resultCheck(strictSchema(action.result));
     return {
       sandbox,
       description: served.description,

@@ -15,12 +15,14 @@ import {
 import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
-/** Well below the hosts that the shell connects to at once: a node's time must not pass while it waits its turn. */
+/** Well below the number of hosts to which the shell connects at once: a node must not lose its time in that queue. */
 const AT_ONCE = 50;
-/** What one node may take in all: callers give up after 30 s, and must not do so because of one node. */
+/** The time for one node in all: callers give up after 30 s, and one node must not be the reason. */
 const NODE_MS = 12_000;
-/** What all nodes may take; the same holds of many nodes that hang. */
+/** The time for all nodes: many nodes that hang must not be the reason either. */
 const ALL_NODES_MS = 25_000;
+/** The time that is left before the deadline of the request, so that the answer arrives before it. */
+const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
 /** How much of what one command writes is read: enough for any healthy node, and at most so much. */
 const BYTES = { least: 8 * 1024, most: 64 * 1024 };
@@ -57,13 +59,15 @@ export default defineAction({
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
-  async handle({ parameters, cluster, signal }, { fleet, shell, clock }) {
+  async handle({ parameters, cluster, signal, deadline }, { fleet, shell, clock }) {
+    const timeMs = timeForAll(deadline - clock.now());
+    const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
     const info = new Map<string, NodeInfo>();
     const left = nodes.values();
     const share = Math.floor(BYTES_OF_ALL_NODES / nodes.length);
     const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
-    const means: Means = { shell, clock, signal, maxOutputBytes, endsAt: clock.now() + ALL_NODES_MS };
+    const means: Means = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
     const reader = async () => {
       for (const node of left) info.set(node.name, await infoOf(node, means));
     };
@@ -77,6 +81,11 @@ export default defineAction({
     );
   },
 });
+
+/** How long the reading of all nodes may take, when so much time is left until the deadline. */
+function timeForAll(leftMs: number): number {
+  return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
+}
 
 /** The nodes to read, each once, under the name that the caller gave first. */
 async function nodesOf(
@@ -154,16 +163,18 @@ interface Means {
   signal: AbortSignal;
   /** How much of what one command writes is read. */
   maxOutputBytes: number;
-  /** The clock's time by which all nodes are answered. */
+  /** How long the reading of all nodes may take. */
+  timeMs: number;
+  /** The clock's time at which it ends. */
   endsAt: number;
 }
 
 /** Reads a node within its time; whatever fails is reported, and never fails the others. */
-async function infoOf({ name, host }: Node, { clock, endsAt, ...means }: Means): Promise<NodeInfo> {
+async function infoOf({ name, host }: Node, { clock, timeMs, endsAt, ...means }: Means): Promise<NodeInfo> {
   if (typeof host !== 'string') return unread(host.problem);
   const ms = Math.min(NODE_MS, endsAt - clock.now());
   if (ms <= 0)
-    return unread(`timeout: its turn did not come within ${ALL_NODES_MS / 1_000} s; name fewer nodes`);
+    return unread(`timeout: its turn did not come within ${Math.ceil(timeMs / 1_000)} s; name fewer nodes`);
   const message = `${name} did not answer within ${Math.ceil(ms / 1_000)} s`;
   return withTimeLimit({ ms, message, clock, signal: means.signal }, (limited) =>
     readNode(host, { ...means, limited }),
@@ -178,7 +189,12 @@ function unread(reason: string): NodeInfo {
 /** Reads everything of one node at the same time. */
 async function readNode(
   host: string,
-  { shell, signal, limited, maxOutputBytes }: Omit<Means, 'clock' | 'endsAt'> & { limited: AbortSignal },
+  {
+    shell,
+    signal,
+    limited,
+    maxOutputBytes,
+  }: Omit<Means, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(

@@ -1,11 +1,11 @@
 import { number, object, string } from 'yup';
 import { Clock, defineAction, FleetTransport, unitName } from '../../src/plugin.js';
 import { restart } from './restart.js';
-import { Turns } from './keyed-mutex.js';
+import { KeyedMutex } from './keyed-mutex.js';
 
 function restartUnit() {
   // Two restarts of one unit at the same time would undo each other.
-  const turns = new Turns();
+  const mutex = new KeyedMutex();
   return defineAction({
     name: 'restart_unit',
     summary: 'Restarts a unit, and sees to it that it really stopped and is up again.',
@@ -29,7 +29,7 @@ function restartUnit() {
 
     handle({ parameters, cluster, signal, log }, { fleet, clock }) {
       const { unit_name: unit, wait_seconds: wait } = parameters;
-      return turns.take(`${cluster.hash} ${unit}`, signal, () =>
+      return mutex.runExclusive(`${cluster.hash} ${unit}`, signal, () =>
         restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log }),
       );
     },

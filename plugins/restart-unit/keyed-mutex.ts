@@ -1,20 +1,20 @@
-/** Lets those who name the same thing go one after the other. */
-export class Turns {
+/** A mutex for each key: work on the same key runs one after the other, in the order in which it came. */
+export class KeyedMutex {
   readonly #last = new Map<string, Promise<void>>();
 
-  /** Runs the work when all who came before for this thing are done; rejects when the signal is aborted while waiting. */
-  async take<T>(thing: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const before = this.#last.get(thing) ?? Promise.resolve();
-    let leave: () => void = () => {};
-    const own = new Promise<void>((resolve) => (leave = resolve));
-    const turn = before.then(() => own);
-    this.#last.set(thing, turn);
+  /** Runs the work when all earlier work on this key has ended; rejects when the signal is aborted while it waits. */
+  async runExclusive<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(key) ?? Promise.resolve();
+    let release: () => void = () => {};
+    const own = new Promise<void>((resolve) => (release = resolve));
+    const ended = before.then(() => own);
+    this.#last.set(key, ended);
     try {
       await unlessAborted(before, signal);
       return await work();
     } finally {
-      leave();
-      if (this.#last.get(thing) === turn) this.#last.delete(thing);
+      release();
+      if (this.#last.get(key) === ended) this.#last.delete(key);
     }
   }
 }

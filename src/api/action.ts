@@ -78,7 +78,7 @@ export interface ActionDefinition<
   timeoutMs?: number;
   /** The parts of the service that `handle` needs, by token. */
   inject?: I;
-  /** The version of the plugin contract that the plugin was written for, see `CONTRACT_VERSION`; left out: this one. */
+  /** The version of the plugin contract for which the plugin was written, see `CONTRACT_VERSION`; left out: this one. */
   contract?: number;
   handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<InferType<R>>;
   /** Called once when the service stops. */
@@ -125,7 +125,10 @@ export function isAction(value: unknown): value is Action {
   return typeof value === 'object' && value !== null && ACTION in value;
 }
 
-/** The version of the plugin contract that an action needs: that of its own copy of `defineAction`, and what it declares. */
+/**
+ * The version of the plugin contract for which an action was written: the one that it declares, or else that of the copy
+ * of `defineAction` that made it. The service serves only actions of its own `CONTRACT_VERSION`.
+ */
 export function contractVersionOf(action: Action): number {
   const copy: unknown = Reflect.get(action, ACTION);
   const { contract = CONTRACT_VERSION } = action;

@@ -9,8 +9,8 @@ import { ManagerError } from '../openaperture/manager-error.js';
 import { RecordCaller } from '../openaperture/record-caller.js';
 import { requestTerm } from '../openaperture/request-term.js';
 import { callerTopology, type Topology } from '../openaperture/topology.js';
-import { type LinkedSignal, linkSignals } from '../lib/linked-signal.js';
 import type { Clock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
@@ -52,7 +52,6 @@ interface Call {
   /** Whether the request may be with the service. */
   sent: boolean;
   mayRunTwice: boolean;
-  link: LinkedSignal;
 }
 
 /**
@@ -69,7 +68,7 @@ export class ManagerRoute implements Route {
   readonly #connections: ConnectionManager;
   readonly #publishers = new WeakMap<BrokerConnection, ConfirmChannel>();
   readonly #closed = new AbortController();
-  readonly #calls = new Map<Call, Promise<unknown>>();
+  readonly #calls = new Set<Promise<unknown>>();
   readonly #publishing = new Set<Promise<unknown>>();
   /** Deletions of records, which no caller waits for. */
   readonly #deleting = new Set<Promise<unknown>>();
@@ -112,39 +111,38 @@ export class ManagerRoute implements Route {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
-    const link = linkSignals(...(signal === undefined ? [] : [signal]));
     const deadline = this.#clock.now() + timeoutMs;
-    const call = { action, options, deadline, sent: false, mayRunTwice: mayRunTwice(action, options), link };
-    const cancel = this.#clock.after(timeoutMs + RECORD_MS, () => link.abort(this.#late(call, timeoutMs)));
-    const answer = this.#throughRecord(call);
-    this.#calls.set(call, answer);
+    const call = { action, options, deadline, sent: false, mayRunTwice: mayRunTwice(action, options) };
+    const limit = {
+      ms: timeoutMs + RECORD_MS,
+      clock: this.#clock,
+      reason: () => this.#late(call, timeoutMs),
+      signal: [this.#closed.signal, ...(signal === undefined ? [] : [signal])],
+    };
     try {
-      return await answer;
+      const answer = runWithin(limit, (limited) => this.#throughRecord(call, limited));
+      return await during(this.#calls, answer);
     } catch (error) {
+      if (this.#closed.signal.aborted && error === this.#closed.signal.reason)
+        throw givenUp(call, closedError());
       throw error instanceof ManagerError ? givenUp(call, unavailable(error.message)) : error;
-    } finally {
-      this.#calls.delete(call);
-      cancel();
-      link.unlink();
     }
   }
 
   async close(): Promise<void> {
     this.#closed.abort(closedError());
-    for (const call of this.#calls.keys()) call.link.abort(givenUp(call, closedError()));
-    await Promise.allSettled(this.#calls.values());
+    await Promise.allSettled(this.#calls);
     await Promise.allSettled(this.#deleting);
     await this.#connections.close();
     await this.#manager.close();
   }
 
-  async #throughRecord(call: Call): Promise<AnswerEnvelope> {
+  async #throughRecord(call: Call, signal: AbortSignal): Promise<AnswerEnvelope> {
     // Before there is a record: what cannot be sent is to leave none behind.
     this.#encoded(0, call);
-    const { signal } = call.link;
     const id = await this.#records.create(requestBodyOf(call.action, call.options), { signal });
     try {
-      await during(this.#publishing, this.#publish(this.#encoded(id, call), call));
+      await during(this.#publishing, this.#publish(this.#encoded(id, call), call, signal));
       const { status, responseBody: body } = await this.#records.poll(id, { signal });
       return { id, status, response_body: body };
     } finally {
@@ -152,8 +150,7 @@ export class ManagerRoute implements Route {
     }
   }
 
-  async #publish(content: Buffer, call: Call): Promise<void> {
-    const { signal } = call.link;
+  async #publish(content: Buffer, call: Call, signal: AbortSignal): Promise<void> {
     for (;;) {
       const connection = await this.#connections.whenConnected(signal);
       try {
@@ -181,10 +178,9 @@ export class ManagerRoute implements Route {
 
   /** Never rejects, and ends in time. */
   async #delete(id: ManagerId): Promise<void> {
-    const limit = new AbortController();
-    const cancel = this.#clock.after(DELETE_MS, () => limit.abort());
-    await this.#records.delete(id, { signal: limit.signal }).catch(() => {});
-    cancel();
+    const reason = () => new Error(`the record was not deleted within ${DELETE_MS} ms`);
+    const limit = { ms: DELETE_MS, clock: this.#clock, reason };
+    await runWithin(limit, (signal) => this.#records.delete(id, { signal })).catch(() => {});
   }
 
   /** @throws FleetManagerError `invalid_request` */
@@ -207,7 +203,7 @@ function unavailable(reason: string): FleetManagerError {
   return new FleetManagerError('service_unavailable', reason);
 }
 
-/** Keeps work among others of its kind while it is under way. */
+/** Adds work to a set for as long as it is under way. */
 async function during<T>(others: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
   others.add(work);
   try {

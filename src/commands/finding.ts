@@ -1,4 +1,6 @@
 import { reasonOf } from '../lib/errors.js';
+import { systemClock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 const MOST_SHOWN = 10;
@@ -25,25 +27,24 @@ export function skipped(reason: string): Finding {
 }
 
 /**
- * What a check finds within a time; a failure when it throws or takes longer.
+ * Runs a check under a time limit. The finding is a failure when the check throws or takes longer.
  * @param remedy what to do about a failure
- * @param check releases everything that it holds when its signal is aborted, which it is at the latest when this resolves
+ * @param check releases all its resources when its signal is aborted, which happens at the latest when this resolves
  */
 export async function within(
   limitMs: number,
   remedy: (error: unknown) => string,
   check: (signal: AbortSignal) => Promise<Finding>,
 ): Promise<Finding> {
-  const limit = new AbortController();
-  const late = () => limit.abort(new Error(`no answer within ${limitMs / 1_000} s`));
-  const timer = setTimeout(late, limitMs);
+  const ended = new AbortController();
+  const reason = () => new Error(`no answer within ${limitMs / 1_000} s`);
+  const limit = { ms: limitMs, clock: systemClock, reason, signal: ended.signal };
   try {
-    return await untilAborted(check(limit.signal), limit.signal);
+    return await runWithin(limit, (signal) =>
+      untilAborted(check(signal), signal).finally(() => ended.abort()),
+    );
   } catch (error) {
     return failed(reasonOf(error), remedy(error));
-  } finally {
-    clearTimeout(timer);
-    limit.abort();
   }
 }
 

@@ -1,7 +1,8 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Call, FieldNames } from './call.js';
-import { type Catalogue, MAX_TIMEOUT_MS, type ServedAction } from './catalogue.js';
+import type { Catalogue } from './catalogue.js';
+import { MAX_TIMEOUT_MS, type ServedAction } from './prepare-action.js';
 import { invalidRequest } from './errors.js';
 
 export interface AdmissionOptions {

@@ -3,8 +3,8 @@ import type { Clock } from '../lib/clock.js';
 const MAX_CLUSTERS = 1000;
 
 /**
- * Remembers clusters that could not be reached several times in a row, so that requests for them fail at once for a
- * few seconds instead of each waiting for the same timeouts.
+ * A circuit breaker for each cluster: after several failures to reach it in a row, requests for it fail at once for a
+ * few seconds, instead of each waiting for the same timeouts.
  */
 export class CircuitBreaker {
   readonly #clock: Clock;

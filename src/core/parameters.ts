@@ -4,49 +4,51 @@ import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 
 
 const MAX_PROBLEMS = 20;
 const MAX_MESSAGE = 300;
-/** yup takes some microseconds for each value and a few stack frames for each level; a message of 1 MB can hold both. */
+/** yup needs some microseconds for each value and a few stack frames for each level; a message of 1 MB can hold too many. */
 const MAX_VALUES = 10_000;
 const MAX_LEVELS = 32;
 
 /**
- * The same schema with every object in it closed and every number finite: yup alone lets unknown keys pass (or strips
- * them) at each level that does not refuse them, and takes Infinity for a number, which `1e999` in JSON decodes to.
- * A field that has a default may be left out, as yup has it when it casts before it checks.
- * @throws Error naming the field that cannot be checked this way, or whose default it does not take itself
+ * The same schema, checked strictly: values are not cast, every object refuses unknown keys, and every number is finite.
+ * yup alone accepts unknown keys (or strips them) at each level that does not refuse them, and accepts Infinity as a
+ * number, which `1e999` in JSON decodes to. A field with a default may be left out, as in yup's own casts.
+ * @throws Error that names the field that cannot be checked this way, or that does not accept its own default
  */
-export function closed<S extends Schema>(schema: S): S {
-  return close(schema, '') as S;
+export function strictSchema<S extends Schema>(schema: S): S {
+  return strictAt(schema, '') as S;
 }
 
-function close(given: Schema, path: string): Schema {
+function strictAt(given: Schema, path: string): Schema {
   const conditions: unknown = Reflect.get(given, 'conditions');
   if (Array.isArray(conditions) && conditions.length > 0)
     throw new Error(`${named(path)} depends on others by when(), which cannot be described: use a test()`);
   const schema = given.clone();
-  // Values are taken as sent; what is left of a cast then is to fill in defaults.
+  // Values are not cast. A cast of the checked value then only fills in defaults.
   schema.transforms = [];
-  // Told by `type`, not by class: a plugin may bring its own copy of yup.
+  // By `type`, not by class: a plugin may have its own copy of yup.
   switch (schema.type) {
     case 'object': {
       const object = schema as ObjectSchema<AnyObject>;
       const fields: Record<string, Schema> = {};
       for (const [name, field] of Object.entries(object.fields))
-        fields[name] = closeField(field, path === '' ? name : `${path}.${name}`);
+        fields[name] = strictField(field, path === '' ? name : `${path}.${name}`);
       return object.shape(fields).noUnknown();
     }
     case 'array': {
       const array = schema as Schema & { innerType?: unknown; of(inner: Schema): Schema };
-      return array.innerType === undefined ? array : array.of(close(schemaOf(array.innerType, path), path));
+      return array.innerType === undefined
+        ? array
+        : array.of(strictAt(schemaOf(array.innerType, path), path));
     }
     case 'tuple': {
       const { types } = schema.spec as unknown as { types: unknown[] };
-      const spec: object = { types: types.map((each) => close(schemaOf(each, path), path)) };
+      const spec: object = { types: types.map((each) => strictAt(schemaOf(each, path), path)) };
       return schema.clone(spec);
     }
     case 'mixed': {
       const meta: Record<string, unknown> = schema.meta() ?? {};
       if (meta.format !== 'map') return schema;
-      return schema.meta({ values: close(schemaOf(meta.values, `${path}.*`), `${path}.*`) });
+      return schema.meta({ values: strictAt(schemaOf(meta.values, `${path}.*`), `${path}.*`) });
     }
     case 'number':
       return schema.test({
@@ -59,13 +61,13 @@ function close(given: Schema, path: string): Schema {
   }
 }
 
-function closeField(field: unknown, path: string): Schema {
-  const schema = close(schemaOf(field, path), path);
-  const standard: unknown = schema.getDefault();
-  if (standard === undefined) return schema;
-  if (schema.isValidSync(standard, { strict: true })) return schema.optional();
+function strictField(field: unknown, path: string): Schema {
+  const schema = strictAt(schemaOf(field, path), path);
+  const defaultValue: unknown = schema.getDefault();
+  if (defaultValue === undefined) return schema;
+  if (schema.isValidSync(defaultValue, { strict: true })) return schema.optional();
   if ('default' in schema.spec) throw new Error(`${named(path)} has a default that it does not take itself`);
-  // yup makes up an object's default from its fields'; where one of them is required, so is the object.
+  // yup makes the default of an object from those of its fields; where one of them is required, so is the object.
   return schema.default(undefined).defined();
 }
 
@@ -93,25 +95,26 @@ function named(path: string): string {
 }
 
 /**
- * Makes the check of one action's `action_parameters`.
- * @param schema a schema that `closed` has made
+ * Makes the check of one action's parameters.
+ * @param schema made by `strictSchema`
+ * @param name the name by which callers know the parameters; it begins the field of each problem
  * @returns a function that gives the parameters with defaults filled in, or throws `invalid_parameters` with the
  *   problems by field in `details.fields`
  */
-export function parameterCheck(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
-  const hasDefaults = describesDefaults(schema.describe() as Defaults);
+export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (sent: unknown) => unknown {
+  const fillsDefaults = hasDefaults(schema.describe() as Description);
   return (sent) => {
     const value = sent ?? {};
-    const excess = excessOf(value);
-    if (excess !== undefined) throw invalid([{ field: 'action_parameters', message: excess }]);
+    const sizeProblem = sizeProblemOf(value, name);
+    if (sizeProblem !== undefined) throw invalid([{ field: name, message: sizeProblem }]);
     try {
       schema.validateSync(value, { strict: true, abortEarly: false, disableStackTrace: true });
     } catch (error) {
       if (!isValidationError(error)) throw error;
-      throw invalid(problemsOf(error));
+      throw invalid(problemsOf(error, name));
     }
-    // The value is known to fit, so a cast only fills in defaults.
-    return hasDefaults ? schema.cast(value, { assert: false }) : value;
+    // The value is valid, so a cast only fills in defaults.
+    return fillsDefaults ? schema.cast(value, { assert: false }) : value;
   };
 }
 
@@ -121,13 +124,16 @@ function invalid(fields: FieldProblem[]): ActionError {
   });
 }
 
-/** Why parameters are too much to be checked; undefined when they are not. */
-export function excessOf(parameters: unknown): string | undefined {
+/**
+ * Why parameters are too large to be checked; undefined when they are not.
+ * @param name the name by which callers know the parameters
+ */
+export function sizeProblemOf(parameters: unknown, name: string): string | undefined {
   let level = [parameters];
   for (let depth = 0, values = 0; level.length > 0; depth++) {
-    if (depth > MAX_LEVELS) return `action_parameters is nested more than ${MAX_LEVELS} levels deep`;
+    if (depth > MAX_LEVELS) return `${name} is nested more than ${MAX_LEVELS} levels deep`;
     values += level.length;
-    if (values > MAX_VALUES) return `action_parameters has more than ${MAX_VALUES} values`;
+    if (values > MAX_VALUES) return `${name} has more than ${MAX_VALUES} values`;
     level = level.flatMap(valuesIn);
   }
   return undefined;
@@ -139,31 +145,36 @@ function valuesIn(value: unknown): unknown[] {
     : [];
 }
 
-interface Defaults {
+/** The part of yup's `describe()` that is read here. */
+interface Description {
   default?: unknown;
-  fields?: Record<string, Defaults>;
-  innerType?: Defaults | Defaults[];
+  fields?: Record<string, Description>;
+  innerType?: Description | Description[];
 }
 
-/** Whether a value that fits the schema may lack something that has a default, at any level. */
-function describesDefaults({ fields = {}, innerType = [] }: Defaults): boolean {
-  const inFields = Object.values(fields).some(
-    (each) => each.default !== undefined || describesDefaults(each),
-  );
-  return inFields || [innerType].flat().some(describesDefaults);
+/** Whether a field at any level has a default. */
+function hasDefaults({ fields = {}, innerType = [] }: Description): boolean {
+  const inFields = Object.values(fields).some((each) => each.default !== undefined || hasDefaults(each));
+  return inFields || [innerType].flat().some(hasDefaults);
 }
 
 function isValidationError(error: unknown): error is ValidationError {
   return ValidationError.isError(error);
 }
 
-function problemsOf(error: ValidationError): FieldProblem[] {
+function problemsOf(error: ValidationError, name: string): FieldProblem[] {
   const inner = error.inner.length > 0 ? error.inner : [error];
-  return inner.slice(0, MAX_PROBLEMS).flatMap(fieldProblems).slice(0, MAX_PROBLEMS);
+  return inner
+    .slice(0, MAX_PROBLEMS)
+    .flatMap((each) => fieldProblems(each, name))
+    .slice(0, MAX_PROBLEMS);
 }
 
-function fieldProblems({ path = '', type, params, message }: ValidationError): FieldProblem[] {
-  const at = (name: string) => (name === '' ? 'action_parameters' : `action_parameters.${name}`);
+function fieldProblems(
+  { path = '', type, params, message }: ValidationError,
+  parameters: string,
+): FieldProblem[] {
+  const at = (name: string) => (name === '' ? parameters : `${parameters}.${name}`);
   if ((type === 'noUnknown' || type === 'exact') && typeof params?.unknown === 'string') {
     return params.unknown
       .split(', ')
@@ -175,9 +186,12 @@ function fieldProblems({ path = '', type, params, message }: ValidationError): F
   }
   return [
     {
-      // A map's keys are the caller's.
+      // Cut, since the caller chooses the keys of a map.
       field: at(path === 'this' ? '' : cut(path, 200)),
-      message: cut(message.replace(/^this/, 'action_parameters'), MAX_MESSAGE),
+      message: cut(
+        message.replace(/^this/, () => parameters),
+        MAX_MESSAGE,
+      ),
     },
   ];
 }

@@ -3,64 +3,78 @@ import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Action, isAction } from '../api/action.js';
 import type { Clock } from '../lib/clock.js';
-import { Catalogue, prepareAction, type ServedAction } from './catalogue.js';
+import { reasonOf } from '../lib/errors.js';
+import { runWithin } from '../lib/time-limit.js';
+import { untilAborted } from '../lib/until-aborted.js';
+import { Catalogue } from './catalogue.js';
 import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
+import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
 
-/** A plugin that cannot be served; the message names its folder and the reason, `cause` is what was thrown. */
+/** Plugins that cannot be served; `cause` is what was thrown, of several an AggregateError of one PluginError each. */
 export class PluginError extends Error {
   override readonly name = 'PluginError';
+  /** A sentence for each plugin, which names its folder and the reason. */
+  readonly problems: readonly string[];
 
-  constructor(folder: string, reason: string, cause?: unknown) {
-    super(`plugin ${folder}: ${reason}`, { cause });
+  constructor(problems: readonly string[], cause?: unknown) {
+    super(problems.join('\n'), { cause });
+    this.problems = problems;
   }
 }
 
-/** An action that is to be served, and that no plugin declares. */
+/** `ACTIONS` names an action that no plugin declares. */
 export class UnknownActionError extends Error {
   override readonly name = 'UnknownActionError';
 }
 
-export interface LoaderOptions {
+export interface LoaderOptions extends PrepareOptions {
   /** Folders that hold plugin folders: the service's own first, then those of `PLUGIN_PATHS`. */
   directories: readonly string[];
   /** Gives the part of the service that a token names; throws when there is none. */
   resolve: (token: symbol) => unknown;
   clock: Clock;
-  /** Leave out every action that changes something. */
+  /** Leaves out every action that changes something. */
   readOnly?: boolean;
   /** The only actions to serve, by name; left out: all. */
   only?: readonly string[];
-  /** Tell in the log of each result that is not what its action declares; for development. */
-  checkResults?: boolean;
   /** How long the import of one plugin may take, in milliseconds. */
   importTimeoutMs?: number;
 }
 
-// Whether this very file runs as source (development) decides whether plugins may be source too.
+// Plugins may be TypeScript only where this file runs as TypeScript itself: in development.
 const RUNS_AS_SOURCE = import.meta.url.endsWith('.ts');
 
 /**
  * Loads every plugin folder.
- * @throws PluginError for the first plugin, in alphabetical order, that cannot be served
- * @throws UnknownActionError when `only` names an action that none of them declares
+ * @throws PluginError that names all plugins that cannot be served, in alphabetical order
+ * @throws UnknownActionError when `only` names an action that no plugin declares
  */
 export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
-  const directories = await withoutDoubles(options.directories.map((each) => resolvePath(each)));
-  const folders = (await Promise.all(directories.map(pluginFolders))).flat();
-  resolveForPlugins(await Promise.all([...directories, ...folders].map((each) => realpath(each))));
-  const loaded = await Promise.all(folders.map((folder) => settled(loadFolder(folder, options))));
-  const byName = new Map<string, { folder: string; action: Action; served: ServedAction }>();
-  for (const [index, folder] of folders.entries()) {
-    const outcome = loaded[index];
-    if (outcome === undefined || 'error' in outcome) throw outcome?.error;
-    const { name } = outcome.value.action;
+  const failures: PluginError[] = [];
+  const directories = await realDirectories(options.directories, failures);
+  const inEach = await allOf(
+    directories.map(async ({ path }) => pluginFolders(path, failures)),
+    failures,
+  );
+  const folders = inEach.flat();
+  const realFolders = await Promise.all(folders.map(async (each) => realpath(each)));
+  resolveForPlugins([...directories.map(({ real }) => real), ...realFolders]);
+  const loaded = await allOf(
+    folders.map(async (folder) => loadFolder(folder, options)),
+    failures,
+  );
+  const byName = new Map<string, LoadedPlugin>();
+  for (const plugin of loaded) {
+    const { name } = plugin.action;
     const twin = byName.get(name);
-    if (twin !== undefined) {
-      throw new PluginError(folder, `declares the action '${name}', which ${twin.folder} declares already`);
-    }
-    byName.set(name, { folder, ...outcome.value });
+    if (twin === undefined) byName.set(name, plugin);
+    else
+      failures.push(
+        failure(plugin.folder, `declares the action '${name}', which ${twin.folder} declares already`),
+      );
   }
+  if (failures.length > 0) throw together(failures);
   for (const name of options.only ?? []) {
     if (!byName.has(name)) {
       throw new UnknownActionError(
@@ -75,66 +89,104 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   return new Catalogue(served.map((each) => each.served));
 }
 
-/** Those of the directories that are not one that stands before, by this name or another. */
-async function withoutDoubles(directories: readonly string[]): Promise<string[]> {
-  const real = await Promise.all(directories.map((each) => readable(each, () => realpath(each))));
-  return directories.filter((_, index) => real.indexOf(real[index] ?? '') === index);
+interface LoadedPlugin {
+  folder: string;
+  action: Action;
+  served: ServedAction;
+}
+
+/** The failure of one plugin or directory of plugins. */
+function failure(folder: string, reason: string, cause?: unknown): PluginError {
+  return new PluginError([`plugin ${folder}: ${reason}`], cause);
+}
+
+function together(failures: readonly PluginError[]): PluginError {
+  const sorted = failures.toSorted((a, b) => (a.message < b.message ? -1 : 1));
+  const [first] = sorted;
+  if (first !== undefined && sorted.length === 1) return first;
+  return new PluginError(
+    sorted.flatMap(({ problems }) => problems),
+    new AggregateError(sorted),
+  );
+}
+
+/** The results of all work that succeeds; each PluginError of the others joins the failures. */
+async function allOf<T>(work: readonly Promise<T>[], failures: PluginError[]): Promise<T[]> {
+  const outcomes = await Promise.allSettled(work);
+  return outcomes.flatMap((outcome) => {
+    if (outcome.status === 'fulfilled') return [outcome.value];
+    if (!(outcome.reason instanceof PluginError)) throw outcome.reason;
+    failures.push(outcome.reason);
+    return [];
+  });
+}
+
+interface Directory {
+  path: string;
+  /** Without symbolic links. */
+  real: string;
+}
+
+/** The directories, each once, whatever its name. */
+async function realDirectories(named: readonly string[], failures: PluginError[]): Promise<Directory[]> {
+  const find = async (name: string): Promise<Directory> => {
+    const path = resolvePath(name);
+    return { path, real: await readable(path, async () => realpath(path)) };
+  };
+  const found = await allOf(named.map(find), failures);
+  return found.filter(({ real }, index) => found.findIndex((each) => each.real === real) === index);
 }
 
 async function readable<T>(directory: string, read: () => Promise<T>): Promise<T> {
   return read().catch((cause: unknown) => {
-    throw new PluginError(directory, 'this directory of plugins cannot be read', cause);
+    throw failure(directory, 'this directory of plugins cannot be read', cause);
   });
 }
 
-async function pluginFolders(directory: string): Promise<string[]> {
-  const entries = await readable(directory, () => readdir(directory, { withFileTypes: true }));
+async function pluginFolders(directory: string, failures: PluginError[]): Promise<string[]> {
+  const entries = await readable(directory, async () => readdir(directory, { withFileTypes: true }));
   const paths = entries
     .filter(({ name }) => !name.startsWith('.') && name !== 'node_modules')
     .map(({ name }) => join(directory, name))
     .toSorted();
-  const areFolders = await Promise.all(paths.map(isFolder));
-  const folders = paths.filter((_, index) => areFolders[index]);
+  const unreadable: PluginError[] = [];
+  const folders = (await allOf(paths.map(folderAt), unreadable)).flat();
+  failures.push(...unreadable);
   const arePlugins = await Promise.all(folders.map(hasEntryFile));
   if (!arePlugins.includes(true) && (await hasEntryFile(directory)))
-    throw new PluginError(directory, 'is itself a plugin: name the directory above it');
-  // Whoever names a directory wants something of it to be served.
-  if (folders.length === 0)
-    throw new PluginError(
-      directory,
-      'this directory has no plugins: each is a folder with an index.js in it',
-    );
+    throw failure(directory, 'is itself a plugin: name the directory above it');
+  // A directory is named because something in it is to be served.
+  if (folders.length === 0 && unreadable.length === 0)
+    throw failure(directory, 'this directory has no plugins: each is a folder with an index.js in it');
   return folders;
+}
+
+/** The path if it is a folder; empty if it is something else. */
+async function folderAt(path: string): Promise<string[]> {
+  const found = await stat(path).catch((cause: unknown) => {
+    throw failure(path, 'cannot be read', cause);
+  });
+  return found.isDirectory() ? [path] : [];
 }
 
 async function hasEntryFile(folder: string): Promise<boolean> {
   return (await exists(join(folder, 'index.js'))) || exists(join(folder, 'index.ts'));
 }
 
-async function isFolder(path: string): Promise<boolean> {
-  const found = await stat(path).catch((cause: unknown) => {
-    throw new PluginError(path, 'cannot be read', cause);
-  });
-  return found.isDirectory();
-}
-
-async function loadFolder(
-  folder: string,
-  options: LoaderOptions,
-): Promise<{ action: Action; served: ServedAction }> {
+async function loadFolder(folder: string, options: LoaderOptions): Promise<LoadedPlugin> {
   const entry = await entryFile(folder);
   const module = await importWithin(folder, entry, options);
   if (typeof module !== 'object' || module === null || !('default' in module)) {
-    throw new PluginError(folder, 'its entry file has no default export; export what defineAction returns');
+    throw failure(folder, 'its entry file has no default export; export what defineAction returns');
   }
   const action = module.default;
   if (!isAction(action)) {
-    throw new PluginError(folder, 'its default export was not made by defineAction of fleet-manager/plugin');
+    throw failure(folder, 'its default export was not made by defineAction of fleet-manager/plugin');
   }
   try {
-    return { action, served: prepareAction(action, options.resolve, options) };
+    return { folder, action, served: prepareAction(action, options.resolve, options) };
   } catch (cause) {
-    throw new PluginError(folder, messageOf(cause), cause);
+    throw failure(folder, reasonOf(cause), cause);
   }
 }
 
@@ -144,12 +196,12 @@ async function entryFile(folder: string): Promise<string> {
     if (await exists(file)) return file;
   }
   if (await exists(join(folder, 'index.ts'))) {
-    throw new PluginError(
+    throw failure(
       folder,
       'has only index.ts, and the built service loads JavaScript: compile it to index.js',
     );
   }
-  throw new PluginError(folder, 'has no entry file index.js');
+  throw failure(folder, 'has no entry file index.js');
 }
 
 async function exists(file: string): Promise<boolean> {
@@ -159,34 +211,19 @@ async function exists(file: string): Promise<boolean> {
   );
 }
 
-async function importWithin(folder: string, entry: string, options: LoaderOptions): Promise<unknown> {
-  const limit = options.importTimeoutMs ?? 10_000;
-  let cancel: () => void = () => {};
-  const late = new Promise<never>((_, reject) => {
-    cancel = options.clock.after(limit, () => {
-      reject(
-        new PluginError(
-          folder,
-          `its import did not settle within ${limit} ms: does it await something at its top level?`,
-        ),
-      );
+async function importWithin(
+  folder: string,
+  entry: string,
+  { importTimeoutMs: ms = 10_000, clock }: LoaderOptions,
+): Promise<unknown> {
+  const late = `its import did not settle within ${ms} ms: does it await something at its top level?`;
+  const load = async () =>
+    import(pathToFileURL(entry).href).catch(async (cause: unknown) => {
+      const place = await failurePlace(await realpath(folder), cause);
+      const where = place === undefined || reasonOf(cause).includes(place) ? '' : ` (${place})`;
+      throw failure(folder, `its import failed: ${reasonOf(cause)}${where}`, cause);
     });
-  });
-  const imported = import(pathToFileURL(entry).href).catch(async (cause: unknown) => {
-    const place = await failurePlace(await realpath(folder), cause);
-    const where = place === undefined || messageOf(cause).includes(place) ? '' : ` (${place})`;
-    throw new PluginError(folder, `its import failed: ${messageOf(cause)}${where}`, cause);
-  });
-  return Promise.race([imported, late]).finally(cancel);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-async function settled<T>(work: Promise<T>): Promise<{ value: T } | { error: unknown }> {
-  return work.then(
-    (value) => ({ value }),
-    (error: unknown) => ({ error }),
+  return runWithin({ ms, clock, reason: () => failure(folder, late) }, async (signal) =>
+    untilAborted(load(), signal),
   );
 }

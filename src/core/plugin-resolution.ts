@@ -1,40 +1,32 @@
-import { register } from 'node:module';
+import * as module from 'node:module';
 import { pathToFileURL } from 'node:url';
+import { type PluginHooksData, resolveHook } from './plugin-hooks.js';
 
 /**
  * Lets files under these directories import `fleet-manager/plugin` and `yup` without an install: both resolve to the
- * copies this service runs on (Node's module customization hooks, https://nodejs.org/api/module.html). Their `.js` and
- * `.ts` files are ES modules, whether or not a `package.json` says so. What they have in a `node_modules` of their own
- * is left as it is.
- * @param directories without symbolic links in them, as Node names modules by their real paths
+ * copies on which this service runs (Node's module customization hooks, https://nodejs.org/api/module.html). Their `.js`
+ * and `.ts` files are ES modules, with or without a `package.json`. Modules in a `node_modules` of their own resolve as
+ * usual.
+ * @param directories without symbolic links in their paths, as Node names modules by their real paths
  */
 export function resolveForPlugins(directories: readonly string[]): void {
-  const host = {
-    'fleet-manager/plugin': new URL(`../plugin.${import.meta.url.slice(-2)}`, import.meta.url).href,
-    yup: import.meta.resolve('yup'),
+  const extension = import.meta.url.slice(-2);
+  const data: PluginHooksData = {
+    host: {
+      'fleet-manager/plugin': new URL(`../plugin.${extension}`, import.meta.url).href,
+      yup: import.meta.resolve('yup'),
+    },
+    roots: directories.map((each) => `${pathToFileURL(each).href}/`),
   };
-  register(`data:text/javascript,${encodeURIComponent(HOOK)}`, {
-    data: { host, roots: directories.map((each) => `${pathToFileURL(each).href}/`) },
-  });
+  if (hasHooksInThread(module)) module.registerHooks({ resolve: resolveHook(data) });
+  else module.register(new URL(`./plugin-hooks.${extension}`, import.meta.url), { data });
 }
 
-// Hooks run in a thread of their own, before any TypeScript loader: hence JavaScript, as text. Registered again, it is
-// the same module that is given further directories.
-const HOOK = `
-let host;
-const roots = [];
-export function initialize(data) {
-  host = data.host;
-  roots.push(...data.roots);
+/** From Node 22.15 and 23.5 on; `register` is deprecated there. The types are those of Node 20, which has not got it. */
+interface HooksInThread {
+  registerHooks(hooks: { resolve: ReturnType<typeof resolveHook> }): void;
 }
-function isOwn(url = '') {
-  return roots.some((root) => url.startsWith(root) && !url.slice(root.length).includes('node_modules/'));
+
+function hasHooksInThread(candidate: object): candidate is HooksInThread {
+  return 'registerHooks' in candidate;
 }
-export async function resolve(specifier, context, next) {
-  if (Object.hasOwn(host, specifier) && isOwn(context.parentURL)) return next(host[specifier], context);
-  const resolved = await next(specifier, context);
-  // tsx marks a TypeScript file without a package.json as CommonJS.
-  const url = resolved.url.replace(/(%3F|[?])tsx-commonjs-.*/, '');
-  return isOwn(url) && /[.][jt]s$/.test(url) ? { ...resolved, url, format: 'module' } : resolved;
-}
-`;

@@ -4,9 +4,9 @@ const MAX_PROBLEMS = 10;
 const MAX_MESSAGE = 300;
 
 /**
- * Makes the check of one action's results: what is wrong with one, beginning with the field that it is about; nothing
- * when it is what the action declares. For development: it costs as much as the result is large.
- * @param schema a schema that `closed` has made
+ * Makes the check of one action's results. It gives a message for each problem, which begins with the field; none when
+ * the result is what the action declares. For development: its cost grows with the size of the result.
+ * @param schema made by `strictSchema`
  */
 export function resultCheck(schema: Schema): (result: unknown) => string[] {
   return (result) => {

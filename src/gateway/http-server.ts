@@ -5,8 +5,9 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
-import { type ActionDescription, MAX_TIMEOUT_MS } from '../core/catalogue.js';
-import { excessOf } from '../core/parameters.js';
+import type { ActionDescription } from '../core/catalogue.js';
+import { sizeProblemOf } from '../core/parameters.js';
+import { MAX_TIMEOUT_MS } from '../core/prepare-action.js';
 import { httpStatusOf } from './http-status.js';
 
 export interface HttpServerOptions {
@@ -130,8 +131,8 @@ export class HttpServer {
       action_parameters?: Record<string, unknown> | null;
     };
     // What is nested too deep would come back from the queue as no request at all.
-    const excess = excessOf(parameters);
-    if (excess !== undefined) return failed(reply, 400, 'invalid_parameters', excess);
+    const sizeProblem = sizeProblemOf(parameters, 'action_parameters');
+    if (sizeProblem !== undefined) return failed(reply, 400, 'invalid_parameters', sizeProblem);
     // As it will be sent: a number such as 1e20 is longer there than it was in the body.
     const bytes = Buffer.byteLength(JSON.stringify(request.body));
     if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);

@@ -1,4 +1,4 @@
-/** An abort that happens at most once; its signal is made when somebody asks for it. */
+/** Aborts one piece of work. The signal is made only when the work asks for it: most small requests never do. */
 export class LazyAbort {
   #controller: AbortController | undefined;
   #aborted = false;
@@ -20,7 +20,9 @@ export class LazyAbort {
     return this.#controller.signal;
   }
 
+  /** Only the first reason counts. */
   abort(reason: unknown): void {
+    if (this.#aborted) return;
     this.#aborted = true;
     this.#reason = reason;
     this.#controller?.abort(reason);

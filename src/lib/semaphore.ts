@@ -1,38 +1,38 @@
-/** So many places, handed out in the order they are asked for. */
-export class Slots {
+/** A counting semaphore: a fixed number of permits, granted in the order in which they were asked for. */
+export class Semaphore {
   #free: number;
   readonly #waiting = new Set<() => void>();
 
-  constructor(places: number) {
-    this.#free = places;
+  constructor(permits: number) {
+    this.#free = permits;
   }
 
-  /** True when the next to ask would have to wait. */
+  /** True when the next caller of `acquire` has to wait. */
   get full(): boolean {
     return this.#free === 0;
   }
 
-  /** How many wait for a place. */
+  /** How many callers wait for a permit. */
   get waiting(): number {
     return this.#waiting.size;
   }
 
   /**
-   * Waits for a place. Gives the function that gives it back; calling that again does nothing.
-   * Rejects with the signal's reason when that is aborted first.
+   * Waits for a permit. Rejects with the signal's reason when that is aborted first.
+   * @returns releases the permit; a second call does nothing
    */
-  async take(signal: AbortSignal): Promise<() => void> {
+  async acquire(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
-    else await this.#turn(signal);
+    else await this.#granted(signal);
     let held = true;
     return () => {
-      if (held) this.#giveBack();
+      if (held) this.#release();
       held = false;
     };
   }
 
-  #turn(signal: AbortSignal): Promise<void> {
+  #granted(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       const grant = () => {
         signal.removeEventListener('abort', leave);
@@ -47,13 +47,13 @@ export class Slots {
     });
   }
 
-  #giveBack(): void {
+  #release(): void {
     const [next] = this.#waiting;
     if (next === undefined) {
       this.#free += 1;
       return;
     }
-    // The place passes straight on, so that a newcomer cannot slip in before.
+    // The permit goes straight to the next in line, so that a new caller cannot overtake it.
     this.#waiting.delete(next);
     next();
   }

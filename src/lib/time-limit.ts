@@ -5,21 +5,21 @@ import { linkSignals } from './linked-signal.js';
 export interface TimeLimit {
   ms: number;
   clock: Pick<Clock, 'after'>;
-  /** Gives what the work's signal is aborted with when the time is over. */
+  /** Makes the reason with which the work's signal is aborted at the time limit. */
   reason: () => unknown;
-  /** Ends the work too, with its own reason. */
-  signal?: AbortSignal;
+  /** Aborts the work's signal too, with its own reason; of several signals the first that is aborted counts. */
+  signal?: AbortSignal | readonly AbortSignal[];
 }
 
 /**
- * Does work that may take so long: its signal is aborted when the time is over, and with the outer signal. Waits for the
- * work to settle; wrap it in `untilAborted` where it may not heed its signal.
+ * Runs work under a time limit: the signal that the work gets is aborted at the limit, and with the outer signals.
+ * Waits until the work has settled; wrap work that may ignore its signal in `untilAborted`.
  */
 export async function runWithin<T>(
   { ms, clock, reason, signal }: TimeLimit,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const link = linkSignals(...(signal === undefined ? [] : [signal]));
+  const link = linkSignals(...[signal ?? []].flat());
   const cancel = clock.after(ms, () => link.abort(reason()));
   try {
     return await work(link.signal);

@@ -1,7 +1,8 @@
 import ky, { type Options } from 'ky';
 import type { Dispatcher } from 'undici';
 import { ActionError } from '../api/action-error.js';
-import { linkSignals } from '../lib/linked-signal.js';
+import { systemClock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 /** How long a connection may take to be made. */
@@ -63,13 +64,7 @@ export interface BoundedAnswer {
 export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
   const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
   signal.throwIfAborted();
-  const link = linkSignals(signal);
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    link.abort(new Error('late'));
-  }, timeoutMs);
-  // ky hands on what it does not know to fetch, where undici reads it. Kept as an object without known keys, since
+  // ky passes options that it does not know on to fetch, where undici reads them. An object without known keys, since
   // Node's own types of fetch belong to another version of undici.
   const dispatching: object = { dispatcher };
   const init: Options = {
@@ -77,28 +72,26 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
     method,
     headers,
     body,
-    signal: link.signal,
     retry: 0,
     timeout: false,
     throwHttpErrors: false,
     redirect: 'manual',
   };
-  try {
-    const response = await ky(url, init);
-    const text = await boundedText(response, link.signal, maxAnswerBytes ?? MAX_ANSWER_BYTES);
-    return { status: response.status, headers: response.headers, text };
-  } catch (error) {
-    if (signal.aborted) throw signal.reason;
-    throw late ? new HttpFailure(`no answer within ${timeoutMs} ms`, { cause: error }) : failureOf(error);
-  } finally {
-    clearTimeout(timer);
-    link.unlink();
-  }
+  const reason = () => new HttpFailure(`no answer within ${timeoutMs} ms`);
+  return runWithin({ ms: timeoutMs, clock: systemClock, reason, signal }, async (limited) => {
+    try {
+      const response = await ky(url, { ...init, signal: limited });
+      const text = await boundedText(response, limited, maxAnswerBytes ?? MAX_ANSWER_BYTES);
+      return { status: response.status, headers: response.headers, text };
+    } catch (error) {
+      throw limited.aborted ? limited.reason : failureOf(error);
+    }
+  });
 }
 
 /**
- * The signal that ky hands to fetch may be collected as garbage when the answer's head is there, and then ends nothing any
- * more; so it is heeded here.
+ * Reads the body under the signal: the signal that ky passes to fetch may be garbage-collected once the head of the
+ * answer is there, and then aborts nothing.
  */
 async function boundedText({ body }: Response, signal: AbortSignal, most: number): Promise<string> {
   if (body === null) return '';
@@ -122,7 +115,7 @@ async function boundedText({ body }: Response, signal: AbortSignal, most: number
 
 function failureOf(error: unknown): Error {
   let reason = String(error);
-  // What went wrong stands at the end of the chain: fetch itself only says that it failed.
+  // The failure itself is at the end of the chain: fetch only says that it failed.
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;

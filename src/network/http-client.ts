@@ -4,12 +4,51 @@ import { Agent, buildConnector } from 'undici';
 import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
 
-export interface HttpAnswer {
-  status: number;
-  /** The body as JSON; undefined when it is empty. */
-  body: unknown;
-  /** How many characters of text the body was. */
-  size: number;
+export interface HttpClientOptions {
+  /** Where to connect; left out: anywhere, for addresses that the operator has configured. */
+  policy?: ConnectionPolicy;
+  /** The most connections to one server at the same time; left out: no limit. */
+  connections?: number;
+  /** Sent with every call. */
+  headers?: Readonly<Record<string, string>>;
+}
+
+export interface HttpCallOptions {
+  /** The value of the header `Authorization`. */
+  authorization?: string;
+  /** JSON text. */
+  body?: string;
+  /**
+   * Makes a connection for this call alone. The server may close a kept connection at the moment of a call, and then
+   * it is unknown whether the call has arrived.
+   */
+  ownConnection?: boolean;
+  signal: AbortSignal;
+  timeoutMs: number;
+  /** How much of the answer is read, decoded; 32 MiB by default. */
+  maxAnswerBytes?: number;
+}
+
+export class HttpAnswer {
+  readonly status: number;
+  readonly headers: Headers;
+  readonly text: string;
+
+  constructor({ status, headers, text }: Pick<HttpAnswer, 'status' | 'headers' | 'text'>) {
+    this.status = status;
+    this.headers = headers;
+    this.text = text;
+  }
+
+  /** The text read as JSON; the text itself when it is not JSON; undefined when it is empty. */
+  get body(): unknown {
+    if (this.text.trim() === '') return undefined;
+    try {
+      return JSON.parse(this.text);
+    } catch {
+      return this.text;
+    }
+  }
 }
 
 /**
@@ -17,15 +56,16 @@ export interface HttpAnswer {
  * a bounded answer.
  */
 export class HttpClient {
-  readonly #agent: Agent;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #keeping: Agent;
+  readonly #closing: Agent;
 
-  /** @param policy where to connect; left out: anywhere, for addresses that the operator has configured */
-  constructor(policy?: ConnectionPolicy) {
-    this.#agent = new Agent({
-      connect: policy === undefined ? { timeout: CONNECT_TIMEOUT_MS } : connectorFor(policy),
-      // More than one request must not wait for another on the same connection.
-      pipelining: 1,
-    });
+  constructor({ policy, connections, headers = {} }: HttpClientOptions = {}) {
+    this.#headers = headers;
+    const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS } : connectorFor(policy);
+    // With 1, a call never waits for another one on the same connection; with 0, undici keeps no connection open.
+    this.#keeping = new Agent({ connect, connections, pipelining: 1 });
+    this.#closing = new Agent({ connect, connections, pipelining: 0 });
   }
 
   /**
@@ -34,31 +74,34 @@ export class HttpClient {
    * @throws the signal's reason when that is aborted
    */
   async call(
-    method: 'GET' | 'PUT' | 'DELETE',
+    method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     url: URL,
-    options: { json?: unknown; signal: AbortSignal; timeoutMs: number; maxAnswerBytes?: number },
+    { authorization, body, ownConnection = false, signal, timeoutMs, maxAnswerBytes }: HttpCallOptions,
   ): Promise<HttpAnswer> {
-    const { json, ...within } = options;
-    within.signal.throwIfAborted();
+    signal.throwIfAborted();
     // fetch refuses such a URL too, but repeats the password in its error.
     if (url.username !== '' || url.password !== '')
       throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
-    const content =
-      json === undefined
-        ? {}
-        : { body: JSON.stringify(json), headers: { 'content-type': 'application/json' } };
-    const { status, text } = await boundedCall({
+    const answer = await boundedCall({
       method,
       url,
-      ...content,
-      dispatcher: this.#agent,
-      ...within,
+      headers: {
+        ...(body !== undefined && { 'content-type': 'application/json' }),
+        ...this.#headers,
+        ...(authorization !== undefined && { authorization }),
+      },
+      body,
+      dispatcher: ownConnection ? this.#closing : this.#keeping,
+      signal,
+      timeoutMs,
+      maxAnswerBytes,
     });
-    return { status, body: parsed(text), size: text.length };
+    return new HttpAnswer(answer);
   }
 
+  /** Ends the calls that are under way, and closes all connections. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await Promise.all([this.#keeping.destroy(), this.#closing.destroy()]);
   }
 }
 
@@ -66,7 +109,7 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
   const resolve = callbackify((host: string) => policy.resolve(host));
   const connect = buildConnector({
     timeout: CONNECT_TIMEOUT_MS,
-    // Only addresses that policy allows are handed on, so what is checked is what is connected to.
+    // Gives only addresses that policy allows, so the address that is checked is the one that is connected to.
     lookup: (host, { all }, done) =>
       resolve(host, (error, addresses) => {
         if (error) return done(error, '');
@@ -81,13 +124,4 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
     if (isIP(host) === 0) return connect(options, done);
     return resolve(host, (error) => (error ? done(error, null) : connect(options, done)));
   };
-}
-
-function parsed(text: string): unknown {
-  if (text.trim() === '') return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    return text;
-  }
 }

@@ -1,29 +1,29 @@
 import { HttpFailure } from '../network/bounded-call.js';
+import type { HttpAnswer, HttpClient } from '../network/http-client.js';
 import type { Clock } from '../lib/clock.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
-import type { JsonHttp, JsonResponse } from './json-http.js';
 import { ManagerError } from './manager-error.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 export interface AccessTokenOptions {
-  /** `OAUTH_LOGIN_URL`: where tokens are given out. */
+  /** `OAUTH_LOGIN_URL`: the token endpoint. */
   url: string;
   /** `OAUTH_CLIENT_ID` */
   clientId: string;
   /** `OAUTH_CLIENT_SECRET` */
   clientSecret: string;
-  http: JsonHttp;
+  http: HttpClient;
   clock: Clock;
   timeoutMs: number;
 }
 
-/** A token is not used in its last moments: it could expire on the way. */
+/** A token is not used so shortly before it expires: it could expire on the way. */
 const SPARE_MS = 30_000;
 
 /**
- * The token that opens the Manager, by OAuth's client credentials (RFC 6749, 4.4). Kept until 30 s before it expires;
- * whoever needs a new one at the same time waits for the same renewal.
+ * The access token for the Manager, by OAuth's client credentials (RFC 6749, 4.4). Kept until 30 s before it expires;
+ * all callers that need a new one at the same time wait for the same renewal.
  */
 export class AccessToken {
   readonly #options: AccessTokenOptions;
@@ -38,7 +38,7 @@ export class AccessToken {
   }
 
   /**
-   * A token that is good for at least 30 s, as far as the OAuth server told.
+   * A token that is valid for at least 30 s, as far as the OAuth server said.
    * @throws ManagerError, always with `notSent`: the Manager itself has not been asked
    * @throws the signal's reason when that is aborted
    */
@@ -49,13 +49,13 @@ export class AccessToken {
     this.#renewal ??= this.#renew().finally(() => {
       this.#renewal = undefined;
     });
-    // It serves others too, so it goes on when this caller leaves; its timeout ends it.
+    // Other callers share the renewal, so it continues when this one leaves; its own timeout ends it.
     return untilAborted(this.#renewal, signal);
   }
 
   /** Another token than the one that the Manager has refused; throws as `get` does. */
   async instead(refused: string, signal: AbortSignal): Promise<string> {
-    // Of many who were refused together, the first to come has it renewed.
+    // Of many callers that were refused together, only the first starts a renewal.
     if (this.#kept?.text === refused) this.#kept = undefined;
     return this.get(signal);
   }
@@ -69,7 +69,7 @@ export class AccessToken {
     return token;
   }
 
-  async #ask(): Promise<JsonResponse> {
+  async #ask(): Promise<HttpAnswer> {
     const { http, clientId, clientSecret, timeoutMs } = this.#options;
     const body = JSON.stringify({
       grant_type: 'client_credentials',
@@ -77,13 +77,8 @@ export class AccessToken {
       client_secret: clientSecret,
     });
     try {
-      return await http.call({
-        method: 'POST',
-        url: this.#url,
-        body,
-        signal: new AbortController().signal,
-        timeoutMs,
-      });
+      const { signal } = new AbortController();
+      return await http.call('POST', this.#url, { body, signal, timeoutMs });
     } catch (cause) {
       const reason = cause instanceof HttpFailure ? cause.message : 'no answer';
       throw new ManagerError(
@@ -94,7 +89,7 @@ export class AccessToken {
     }
   }
 
-  #failed(response: JsonResponse): ManagerError {
+  #failed(response: HttpAnswer): ManagerError {
     const { status, headers } = response;
     const said = this.#withoutSecret(errorTextOf(response));
     const what = `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
@@ -113,11 +108,11 @@ export class AccessToken {
     );
   }
 
-  #read({ text }: JsonResponse): { token: string; lifeMs: number } {
+  #read({ text }: HttpAnswer): { token: string; lifeMs: number } {
     const body = parsed(text);
     const token = 'access_token' in body ? body.access_token : undefined;
     const seconds = 'expires_in' in body ? body.expires_in : undefined;
-    // What else it holds could not be sent in a header.
+    // Other characters cannot be sent in a header.
     if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw this.#unreadable('no access_token');
     if (typeof seconds !== 'number' || !(seconds > 0)) throw this.#unreadable('no expires_in, in seconds');
     return { token, lifeMs: seconds * 1_000 };

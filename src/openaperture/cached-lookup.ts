@@ -2,6 +2,7 @@ import { OutageLog } from '../lib/outage-log.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { ManagerError } from './manager-error.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 export interface CachedLookupOptions<T> {
@@ -13,14 +14,14 @@ export interface CachedLookupOptions<T> {
 }
 
 const FRESH_MS = 5 * 60_000;
-/** How long the Manager is waited for when there is an answer of before. */
+/** How long to wait for the Manager when an earlier answer is there. */
 const PATIENCE_MS = 5_000;
-/** After it was away, it is asked again no sooner than this, unless somebody says that it matters. */
+/** How long after a failure the Manager is asked again, unless `refresh` is called before. */
 const ASK_AGAIN_MS = 10_000;
 
 /**
- * What the Manager said, kept for 5 minutes. While the Manager is away, what it said before goes on being used, however
- * old, and that is told once in the log.
+ * An answer of the Manager, kept for 5 minutes. While the Manager is away, the earlier answer stays in use, however old
+ * it is; the log has one line about that.
  */
 export class CachedLookup<T> {
   readonly #options: CachedLookupOptions<T>;
@@ -38,7 +39,7 @@ export class CachedLookup<T> {
   }
 
   /**
-   * @throws ManagerError when there is no answer of before, or the Manager says that it does not hold any more
+   * @throws ManagerError when there is no earlier answer, or the Manager says that it is no longer true
    * @throws the signal's reason when that is aborted
    */
   async get(signal: AbortSignal): Promise<T> {
@@ -51,24 +52,19 @@ export class CachedLookup<T> {
     return untilAborted(this.#underWay, signal);
   }
 
-  /** The next to ask gets an answer of the Manager's own, if it gives one. */
+  /** The next call asks the Manager again. */
   refresh(): void {
     if (this.#kept !== undefined) this.#kept.askAgainAt = 0;
   }
 
-  /** One look-up for all who ask meanwhile: it does not end with any of them. */
+  /** One lookup for all callers that ask meanwhile: none of them ends it. */
   async #look(): Promise<T> {
     const { look, clock } = this.#options;
     const kept = this.#kept;
-    const limit = new AbortController();
-    const cancel =
-      kept === undefined
-        ? () => {}
-        : clock.after(PATIENCE_MS, () =>
-            limit.abort(new ManagerError('unreachable', `no answer within ${PATIENCE_MS} ms`)),
-          );
     try {
-      const value = await look(limit.signal);
+      const value = await (kept === undefined
+        ? look(new AbortController().signal)
+        : runWithin({ ms: PATIENCE_MS, clock, reason: noAnswer }, look));
       this.#kept = { value, askAgainAt: clock.now() + FRESH_MS };
       this.#away.works();
       return value;
@@ -77,8 +73,10 @@ export class CachedLookup<T> {
       this.#away.failed({ lookup: this.#options.what, reason: error.message });
       kept.askAgainAt = clock.now() + ASK_AGAIN_MS;
       return kept.value;
-    } finally {
-      cancel();
     }
   }
+}
+
+function noAnswer(): ManagerError {
+  return new ManagerError('unreachable', `no answer within ${PATIENCE_MS} ms`);
 }

@@ -1,10 +1,10 @@
-import type { JsonResponse } from './json-http.js';
+import type { HttpAnswer } from '../network/http-client.js';
 
 /**
  * The text of an error answer, for people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
  * `error_description` (RFC 6749, 5.2). Empty when there is none.
  */
-export function errorTextOf({ text }: JsonResponse): string {
+export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
   const body = mapOf(text);
   const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
   const messages = errors.map((each) =>

@@ -1,11 +1,11 @@
 import { HttpFailure } from '../network/bounded-call.js';
+import { type HttpAnswer, HttpClient } from '../network/http-client.js';
 import type { Clock } from '../lib/clock.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-answers.js';
 import { stringifyExactly } from '../lib/exact-json.js';
-import { JsonHttp, type JsonResponse } from './json-http.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import {
   type Broker,
@@ -79,6 +79,10 @@ interface Call {
   repeatable: boolean;
 }
 
+/** Many answers may wait for the Manager at once: not all of them are to reach it at the same moment. */
+const CONNECTIONS = 32;
+/** OpenAperture's own callers send both with every call. */
+const HEADERS = { accept: 'application/json', 'content-type': 'application/json' };
 const TIMEOUT_MS = 10_000;
 const TRIES = 3;
 const BACKOFF = { firstMs: 300, mostMs: 3_000 };
@@ -94,7 +98,7 @@ export class ManagerClient {
   readonly #host: string;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #http = new JsonHttp();
+  readonly #http = new HttpClient({ connections: CONNECTIONS, headers: HEADERS });
   readonly #token: AccessToken;
   readonly #closed = new AbortController();
 
@@ -221,7 +225,7 @@ export class ManagerClient {
     }
   }
 
-  async #call(call: Call, { signal: callerSignal, tries = TRIES }: Tried): Promise<JsonResponse> {
+  async #call(call: Call, { signal: callerSignal, tries = TRIES }: Tried): Promise<HttpAnswer> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
     try {
       for (let tried = 1; ; tried++) {
@@ -238,7 +242,7 @@ export class ManagerClient {
     }
   }
 
-  async #once(call: Call, signal: AbortSignal): Promise<JsonResponse> {
+  async #once(call: Call, signal: AbortSignal): Promise<HttpAnswer> {
     const token = await this.#token.get(signal);
     const first = await this.#send(call, token, signal);
     if (first.status !== 401) return this.#succeeded(call, first, token);
@@ -250,13 +254,11 @@ export class ManagerClient {
     { method, path, body, repeatable }: Call,
     token: string,
     signal: AbortSignal,
-  ): Promise<JsonResponse> {
+  ): Promise<HttpAnswer> {
     const url = new URL(`${this.#base}/${path}`);
     const authorization = `Bearer access_token=${token}`;
     try {
-      return await this.#http.call({
-        method,
-        url,
+      return await this.#http.call(method, url, {
         authorization,
         body,
         ownConnection: !repeatable,
@@ -273,7 +275,7 @@ export class ManagerClient {
     }
   }
 
-  #succeeded({ method, path }: Call, response: JsonResponse, token: string): JsonResponse {
+  #succeeded({ method, path }: Call, response: HttpAnswer, token: string): HttpAnswer {
     const { status, headers } = response;
     if (status >= 200 && status <= 299) return response;
     const said = errorTextOf(response).replaceAll(token, '***');

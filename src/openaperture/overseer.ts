@@ -2,11 +2,12 @@ import { OutageLog } from '../lib/outage-log.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
+import { reasonOf } from '../lib/errors.js';
 import { heartbeatTerm, type Work } from './heartbeat.js';
-import { linkSignals } from '../lib/linked-signal.js';
 import type { ManagerId } from './manager-answers.js';
 import type { ManagerClient } from './manager-client.js';
 import { orMissing } from './manager-lookups.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 export interface OverseerOptions {
@@ -17,7 +18,7 @@ export interface OverseerOptions {
   hostname: string;
   /** `MODULE_TYPE`; must fit a column too. */
   moduleType: string;
-  /** Publishes to a queue of the exchange; is to give up when the signal is aborted. */
+  /** Publishes to a queue of the exchange; ends when the signal is aborted. */
   publish: (queueName: string, body: Buffer, signal: AbortSignal) => Promise<unknown>;
   running: () => readonly Work[];
   clock: Clock;
@@ -26,14 +27,14 @@ export interface OverseerOptions {
 
 const QUEUE = 'system_modules';
 const BEAT_MS = 30_000;
-/** A heartbeat that is not out by then says what is over. */
+/** A heartbeat that is published later than this would be out of date. */
 const BEAT_TIMEOUT_MS = 10_000;
 const LAST_BEAT_TIMEOUT_MS = 2_000;
 const BACKOFF = { firstMs: 1_000, mostMs: 60_000 };
 
 /**
- * Keeps the Overseer informed: registers this instance as a module of its exchange, and publishes a heartbeat with what
- * is running every 30 s. Failures are told once in the log, and stop nothing.
+ * Registers this instance with the Overseer as a module of its exchange, and publishes a heartbeat every 30 s that lists
+ * what is running. An outage is logged once when it begins and once when it ends, and stops nothing.
  */
 export class Overseer {
   readonly #options: OverseerOptions;
@@ -102,25 +103,17 @@ export class Overseer {
   }
 
   /** Never rejects. */
-  async #publish(work: readonly Work[], timeoutMs: number, ...ends: readonly AbortSignal[]): Promise<void> {
+  async #publish(work: readonly Work[], ms: number, signal?: AbortSignal): Promise<void> {
     const { hostname, moduleType, publish, clock } = this.#options;
-    const { signal, abort, unlink } = linkSignals(...ends);
-    const cancel = clock.after(timeoutMs, () =>
-      abort(new Error(`the broker has not taken it within ${timeoutMs} ms`)),
-    );
+    const reason = () => new Error(`the broker has not taken it within ${ms} ms`);
     try {
       const term = heartbeatTerm({ hostname, moduleType, work });
-      await untilAborted(publish(QUEUE, term, signal), signal);
+      await runWithin({ ms, clock, reason, signal }, (limited) =>
+        untilAborted(publish(QUEUE, term, limited), limited),
+      );
       this.#unheard.works();
     } catch (error) {
-      if (!ends.some(({ aborted }) => aborted)) this.#unheard.failed({ reason: reasonOf(error) });
-    } finally {
-      cancel();
-      unlink();
+      if (!signal?.aborted) this.#unheard.failed({ reason: reasonOf(error) });
     }
   }
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

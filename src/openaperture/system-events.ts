@@ -1,4 +1,6 @@
+import { reasonOf } from '../lib/errors.js';
 import { OutageLog } from '../lib/outage-log.js';
+import { settledWithin } from '../lib/settled-within.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { CallEventBus } from '../core/call-events.js';
@@ -18,10 +20,10 @@ export interface SystemEventsOptions {
 
 const MOST_UNDER_WAY = 10;
 const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
-/** What is under way when the service ends may take so long to arrive. */
+/** How long events that are under way when the service ends may take. */
 const LAST_MS = 2_000;
 
-/** Tells the Manager of failures that nobody foresaw, for its operators. Nothing waits for it, and nothing fails with it. */
+/** Reports unexpected failures to the Manager, for its operators. Nothing waits for a report, and nothing fails with it. */
 export class SystemEvents {
   readonly #options: SystemEventsOptions;
   readonly #fault: OutageLog;
@@ -56,14 +58,11 @@ export class SystemEvents {
     this.#underWay.add(sending);
   }
 
-  /** Waits a moment for what is under way, then ends it. */
+  /** Waits a moment for the events under way, then aborts them. */
   async close(): Promise<void> {
-    const cancel = this.#options.clock.after(LAST_MS, () =>
-      this.#closed.abort(new Error('the service ends')),
-    );
-    await Promise.all(this.#underWay);
-    cancel();
+    await settledWithin(LAST_MS, this.#options.clock, Promise.all(this.#underWay));
     this.#closed.abort(new Error('the service ends'));
+    await Promise.all(this.#underWay);
   }
 
   async #send(action: string, message: string): Promise<void> {
@@ -88,7 +87,7 @@ export class SystemEvents {
       this.#fault.works();
     } catch (error) {
       if (signal.aborted) return;
-      this.#fault.failed({ reason: error instanceof Error ? error.message : String(error) });
+      this.#fault.failed({ reason: reasonOf(error) });
     }
   }
 }

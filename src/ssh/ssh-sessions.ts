@@ -1,7 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { canonicalHost } from '../api/grammar.js';
 import type { Clock } from '../lib/clock.js';
-import { Slots } from '../lib/semaphore.js';
+import { Semaphore } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
@@ -13,16 +13,16 @@ export interface Lease {
   connection: SshConnection;
   /** To be called when the channel is closed, or was never opened. */
   release(): void;
-  /** To be called when the connection turns out to be dead: from then on nobody gets it any more. */
+  /** To be called when the connection turns out to be dead: no later lease is for it. */
   discard(): void;
 }
 
 export interface SessionsOptions {
-  /** Opens a connection; the signal is aborted when nobody waits for it any more. */
+  /** Opens a connection; the signal is aborted when no caller waits for it any more. */
   connect(host: string, signal: AbortSignal): Promise<SshConnection>;
-  /** How long a connection is kept that nobody uses, in milliseconds. */
+  /** How long an unused connection is kept open, in milliseconds. */
   idleMs: number;
-  /** With how many hosts there may be a connection at once. */
+  /** The most hosts with a connection at the same time. */
   maxHosts: number;
   clock: Clock;
 }
@@ -30,9 +30,9 @@ export interface SessionsOptions {
 interface Session {
   /** The host in its canonical form, so that there is one session however callers write it. */
   readonly key: string;
-  /** Aborted when nobody waits for the connection. */
+  /** Aborted when no caller waits for the connection. */
   readonly opening: AbortController;
-  readonly channels: Slots;
+  readonly channels: Semaphore;
   /** Those that hold a channel or wait for one. */
   users: number;
   connection: Promise<SshConnection>;
@@ -41,23 +41,23 @@ interface Session {
   cancelIdle?: () => void;
 }
 
-/** Connections to hosts: one each, shared, closed when idle. */
+/** Connections to hosts: one for each host, shared by its callers, closed when idle. */
 export class SshSessions {
   readonly #options: SessionsOptions;
-  readonly #hosts: Slots;
+  readonly #hosts: Semaphore;
   /** In the order of their last use, the longest unused first. */
   readonly #sessions = new Map<string, Session>();
-  /** All connections that are not closed yet, those that were let go included. */
+  /** All connections that are not closed yet, those of retired sessions included. */
   readonly #connections = new Set<SshConnection>();
   #closing = false;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    this.#hosts = new Slots(options.maxHosts);
+    this.#hosts = new Semaphore(options.maxHosts);
   }
 
   /**
-   * Waits for a channel's place on the host's connection, opening the connection when there is none. Throws what
+   * Waits for a free channel on the host's connection, and opens the connection when there is none. Throws what
    * `connect` throws; the signal's reason when that is aborted; `cancelled` when closed.
    */
   async lease(host: string, signal: AbortSignal): Promise<Lease> {
@@ -65,17 +65,17 @@ export class SshSessions {
     const session = this.#sessions.get(canonicalHost(host)) ?? this.#start(host);
     session.users += 1;
     session.cancelIdle?.();
-    let giveBack: (() => void) | undefined;
+    let releaseChannel: (() => void) | undefined;
     try {
-      giveBack = await session.channels.take(signal);
+      releaseChannel = await session.channels.acquire(signal);
       const connection = await untilAborted(session.connection, signal);
       return {
         connection,
-        release: () => this.#release(session, giveBack),
-        discard: () => this.#letGo(session),
+        release: () => this.#release(session, releaseChannel),
+        discard: () => this.#retire(session),
       };
     } catch (error) {
-      this.#release(session, giveBack);
+      this.#release(session, releaseChannel);
       throw error;
     }
   }
@@ -84,7 +84,7 @@ export class SshSessions {
   async close(): Promise<void> {
     this.#closing = true;
     const sessions = [...this.#sessions.values()];
-    for (const session of sessions) this.#letGo(session);
+    for (const session of sessions) this.#retire(session);
     await Promise.allSettled(sessions.map((session) => session.connection));
     await Promise.all([...this.#connections].map((connection) => connection.closed));
   }
@@ -94,59 +94,59 @@ export class SshSessions {
     const session: Session = {
       key: canonicalHost(host),
       opening,
-      channels: new Slots(CHANNELS_PER_CONNECTION),
+      channels: new Semaphore(CHANNELS_PER_CONNECTION),
       users: 0,
       connection: this.#connect(host, opening.signal),
     };
     this.#sessions.set(session.key, session);
     session.connection.then(
       (connection) => this.#opened(session, connection),
-      () => this.#letGo(session),
+      () => this.#retire(session),
     );
     return session;
   }
 
   #opened(session: Session, connection: SshConnection): void {
     session.opened = connection;
-    void connection.closed.then(() => this.#letGo(session));
+    void connection.closed.then(() => this.#retire(session));
   }
 
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
-    if (this.#hosts.full) this.#letGoLongestIdle();
-    const leavePlace = await this.#hosts.take(signal);
+    if (this.#hosts.full) this.#retireLongestIdle();
+    const releaseHost = await this.#hosts.acquire(signal);
     try {
       const connection = await this.#options.connect(host, signal);
       this.#connections.add(connection);
-      void connection.closed.then(() => this.#connections.delete(connection)).then(leavePlace);
-      // The last one to wait may have gone in the very moment that it opened.
+      void connection.closed.then(() => this.#connections.delete(connection)).then(releaseHost);
+      // The last waiting caller may have left in the moment in which the connection opened.
       if (signal.aborted) connection.end();
       return connection;
     } catch (error) {
-      leavePlace();
+      releaseHost();
       throw error;
     }
   }
 
-  #release(session: Session, giveBack: (() => void) | undefined): void {
-    giveBack?.();
+  #release(session: Session, releaseChannel: (() => void) | undefined): void {
+    releaseChannel?.();
     session.users -= 1;
     if (session.users > 0 || this.#sessions.get(session.key) !== session) return;
     if (session.opened === undefined || this.#hosts.waiting > 0) {
-      this.#letGo(session);
+      this.#retire(session);
       return;
     }
     this.#sessions.delete(session.key);
     this.#sessions.set(session.key, session);
-    session.cancelIdle = this.#options.clock.after(this.#options.idleMs, () => this.#letGo(session));
+    session.cancelIdle = this.#options.clock.after(this.#options.idleMs, () => this.#retire(session));
   }
 
-  #letGoLongestIdle(): void {
+  #retireLongestIdle(): void {
     const idle = [...this.#sessions.values()].find(({ users, opened }) => users === 0 && opened);
-    if (idle !== undefined) this.#letGo(idle);
+    if (idle !== undefined) this.#retire(idle);
   }
 
-  /** Nobody gets this session any more; its connection closes, or is not opened. */
-  #letGo(session: Session): void {
+  /** No later lease is for this session; its connection closes, or is not opened. */
+  #retire(session: Session): void {
     if (this.#sessions.get(session.key) === session) this.#sessions.delete(session.key);
     session.cancelIdle?.();
     session.opening.abort(new ActionError('cancelled', 'the connection is no longer wanted'));

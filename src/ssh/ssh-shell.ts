@@ -13,6 +13,7 @@ import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
 import { connectTcp } from './tcp-connect.js';
+import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 /** How much longer than we the host itself waits before it ends a command, in seconds: it is the last resort. */
@@ -191,16 +192,15 @@ export class SshShell implements RemoteShell {
   }
 
   async #addresses(host: string, signal: AbortSignal): Promise<string[]> {
-    const limit = new AbortController();
-    const cancelLimit = this.#clock.after(this.#options.connectTimeoutMs, () => limit.abort());
+    const { policy, connectTimeoutMs: ms } = this.#options;
+    const reason = () => new Error(`no addresses within ${ms} ms`);
     try {
-      const resolving = untilAborted(this.#options.policy.resolve(host), limit.signal);
-      return await untilAborted(resolving, signal);
+      return await runWithin({ ms, clock: this.#clock, reason, signal }, (limited) =>
+        untilAborted(policy.resolve(host), limited),
+      );
     } catch (error) {
       if (signal.aborted || error instanceof ActionError) throw error;
       throw hostUnreachable(host, 'dns', error);
-    } finally {
-      cancelLimit();
     }
   }
 }

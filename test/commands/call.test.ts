@@ -174,7 +174,7 @@ async function call(t: ExecutionContext, ...args: string[]): Promise<Ended> {
 for (const [fail, code, shown] of [
   ['unit_not_found', 2, 'unit_not_found: It failed as it was told.\n'],
   ['disk_full', 1, 'disk_full: It failed as it was told.\n'],
-  ['defect', 1, "internal: An unforeseen failure; the service's log has the reason under the request id "],
+  ['defect', 1, "internal: An unexpected failure; the service's log has the reason under the request id "],
 ] as const) {
   test(`an action that fails with ${fail} ends with ${code}`, async (t) => {
     const ended = await call(t, 'echo', '--param', `fail=${fail}`);

@@ -4,7 +4,7 @@ import { array, boolean, number, object, string, tuple } from 'yup';
 import { parametersOf } from '../../src/commands/parameter-values.js';
 import { UsageError } from '../../src/commands/usage-error.js';
 import { defineAction, stringMap } from '../../src/plugin.js';
-import { prepareAction } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 
 const described = { description: 'A field.' };
 

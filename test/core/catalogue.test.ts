@@ -1,7 +1,8 @@
 import test from 'ava';
 import { object, string } from 'yup';
 import { type Action, defineAction } from '../../src/plugin.js';
-import { Catalogue, prepareAction, type ServedAction } from '../../src/core/catalogue.js';
+import { Catalogue } from '../../src/core/catalogue.js';
+import { prepareAction, type ServedAction } from '../../src/core/prepare-action.js';
 import { doing } from '../support/actions.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { array, boolean, date, lazy, mixed, number, object, type Schema, string, tuple } from 'yup';
 import { hostAddress, machineId, mapOf, stringMap, unitName } from '../../src/plugin.js';
 import { type JsonSchema, jsonSchemaOf } from '../../src/core/json-schema.js';
-import { closed, parameterCheck } from '../../src/core/parameters.js';
+import { parameterCheck, strictSchema } from '../../src/core/parameters.js';
 import { objectSchemaOf, shapeAndValue } from './any-schema.js';
 
 const described = { description: 'A field.' };
@@ -79,10 +79,12 @@ function within(least: unknown, value: number, most: unknown): boolean {
 
 test('the JSON Schema of parameters takes just what their check takes', (t) => {
   const property = fc.property(shapeAndValue, ([shape, value]) => {
-    const schema = closed(objectSchemaOf(shape));
+    const schema = strictSchema(objectSchemaOf(shape));
     // Parameters that are left out altogether are an empty object.
     const sent = value ?? {};
-    return takes(jsonSchemaOf(schema), sent) === doesNotThrow(() => parameterCheck(schema)(sent));
+    return (
+      takes(jsonSchemaOf(schema), sent) === doesNotThrow(() => parameterCheck(schema, 'parameters')(sent))
+    );
   });
   t.notThrows(() => fc.assert(property, { numRuns: 3_000 }));
 });
@@ -129,7 +131,7 @@ test('choices are listed, with null where it may be sent', (t) => {
 
 test('a field is required unless it may be left out or has a default', (t) => {
   const schema = jsonSchemaOf(
-    closed(
+    strictSchema(
       object({
         must: string().required().meta(described),
         may: string().meta(described),

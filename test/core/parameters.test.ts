@@ -16,12 +16,12 @@ import {
 } from 'yup';
 import { ActionError } from '../../src/api/action-error.js';
 import { mapOf, stringMap, unitName } from '../../src/plugin.js';
-import { closed, excessOf, parameterCheck } from '../../src/core/parameters.js';
 import type { FieldProblem } from '../../src/core/call.js';
+import { parameterCheck, sizeProblemOf, strictSchema } from '../../src/core/parameters.js';
 import { objectSchemaOf, type Shape, shapeAndValue } from './any-schema.js';
 
 function checkOf(schema: ObjectSchema<AnyObject>): (sent: unknown) => unknown {
-  return parameterCheck(closed(schema));
+  return parameterCheck(strictSchema(schema), 'action_parameters');
 }
 
 /** The problems that a check finds. */
@@ -340,11 +340,11 @@ test("ten thousand values can be checked, each object, list and key's value coun
     { field: 'action_parameters', message: 'action_parameters has more than 10000 values' },
   ]);
   const pairs = (values: number) => Object.fromEntries(Array.from({ length: values - 1 }, (_, n) => [n, n]));
-  t.is(excessOf(pairs(10_000)), undefined);
-  t.is(excessOf(pairs(10_001)), 'action_parameters has more than 10000 values');
+  t.is(sizeProblemOf(pairs(10_000), 'action_parameters'), undefined);
+  t.is(sizeProblemOf(pairs(10_001), 'action_parameters'), 'action_parameters has more than 10000 values');
   const nested = (values: number) => Array.from({ length: (values - 1) / 2 }, () => [1]);
-  t.is(excessOf(nested(9_999)), undefined);
-  t.not(excessOf(nested(10_001)), undefined);
+  t.is(sizeProblemOf(nested(9_999), 'action_parameters'), undefined);
+  t.not(sizeProblemOf(nested(10_001), 'action_parameters'), undefined);
 });
 
 test('values may be nested 32 levels deep, in objects as in lists, and not one more', (t) => {
@@ -352,18 +352,43 @@ test('values may be nested 32 levels deep, in objects as in lists, and not one m
   const objects = (levels: number): unknown =>
     JSON.parse(`${'{"a":'.repeat(levels - 1)}{}${'}'.repeat(levels - 1)}`);
   for (const nested of [lists, objects]) {
-    t.is(excessOf(nested(33)), undefined);
-    t.is(excessOf(nested(34)), 'action_parameters is nested more than 32 levels deep');
+    t.is(sizeProblemOf(nested(33), 'action_parameters'), undefined);
+    t.is(
+      sizeProblemOf(nested(34), 'action_parameters'),
+      'action_parameters is nested more than 32 levels deep',
+    );
   }
   const check = checkOf(object({ deep: array() }));
   t.notThrows(() => check({ deep: lists(32) }));
   t.deepEqual(fieldsOf(t, check, { deep: lists(33) }), ['action_parameters']);
 });
 
+test('problems carry the name by which callers know the parameters', (t) => {
+  const check = parameterCheck(strictSchema(object({ n: number() })), 'params$&');
+  t.deepEqual(
+    problems(t, check, { n: 'x', zz: 1 })
+      .map(({ field }) => field)
+      .toSorted(),
+    ['params$&.n', 'params$&.zz'],
+  );
+  const [wrongType] = problems(t, check, 3);
+  t.is(wrongType?.field, 'params$&');
+  t.true(wrongType?.message.startsWith('params$& '), wrongType?.message);
+  const [large] = problems(
+    t,
+    check,
+    Array.from({ length: 20_000 }, () => 1),
+  );
+  t.deepEqual(large, { field: 'params$&', message: 'params$& has more than 10000 values' });
+});
+
 test('what is large but flat can be checked', (t) => {
-  t.is(excessOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }), undefined);
-  t.is(excessOf(JSON.parse(`${'['.repeat(32)}1${']'.repeat(32)}`)), undefined);
-  t.not(excessOf(JSON.parse(`${'['.repeat(33)}1${']'.repeat(33)}`)), undefined);
+  t.is(
+    sizeProblemOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }, 'parameters'),
+    undefined,
+  );
+  t.is(sizeProblemOf(JSON.parse(`${'['.repeat(32)}1${']'.repeat(32)}`), 'parameters'), undefined);
+  t.not(sizeProblemOf(JSON.parse(`${'['.repeat(33)}1${']'.repeat(33)}`), 'parameters'), undefined);
 });
 
 test('a schema that depends on the value is refused', (t) => {
@@ -371,20 +396,26 @@ test('a schema that depends on the value is refused', (t) => {
     a: string(),
     b: string().when('a', ([a], schema) => (a === 'x' ? schema.required() : schema)),
   };
-  t.throws(() => closed(object(inner)), { message: /'b' depends on others by when\(\)/ });
-  t.throws(() => closed(object({ list: array(object(inner)) })), { message: /'list.b' depends on others/ });
-  t.throws(() => closed(object({ a: lazy(() => string()) })), { message: /'a' is a reference or lazy/ });
-  t.throws(() => closed(object({ a: array(lazy(() => string())) })), {
+  t.throws(() => strictSchema(object(inner)), { message: /'b' depends on others by when\(\)/ });
+  t.throws(() => strictSchema(object({ list: array(object(inner)) })), {
+    message: /'list.b' depends on others/,
+  });
+  t.throws(() => strictSchema(object({ a: lazy(() => string()) })), {
     message: /'a' is a reference or lazy/,
   });
-  t.throws(() => closed(object({ a: string(), b: ref('a') })), { message: /'b' is a reference or lazy/ });
+  t.throws(() => strictSchema(object({ a: array(lazy(() => string())) })), {
+    message: /'a' is a reference or lazy/,
+  });
+  t.throws(() => strictSchema(object({ a: string(), b: ref('a') })), {
+    message: /'b' is a reference or lazy/,
+  });
 });
 
 test('a default that its own field does not take is refused', (t) => {
-  t.throws(() => closed(object({ lines: number().max(3).default(10) })), {
+  t.throws(() => strictSchema(object({ lines: number().max(3).default(10) })), {
     message: "the field 'lines' has a default that it does not take itself",
   });
-  t.throws(() => closed(object({ inner: object({ a: string().max(1).default('yy') }) })), {
+  t.throws(() => strictSchema(object({ inner: object({ a: string().max(1).default('yy') }) })), {
     message: /'inner.a' has a default/,
   });
 });

@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -430,6 +430,18 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ inject: "{ fleet: 'FleetTransport' }" }) },
     /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell or Clock /,
   ],
+  'whose version of the contract is no number': [
+    { 'index.js': entry({ contract: "'1'" }) },
+    /its field 'contract' must be a whole number, at least 1/,
+  ],
+  'whose version of the contract is nothing': [
+    { 'index.js': entry({ contract: '0' }) },
+    /its field 'contract' must be a whole number, at least 1/,
+  ],
+  'whose version of the contract is a fraction': [
+    { 'index.js': entry({ contract: '1.5' }) },
+    /its field 'contract' must be a whole number, at least 1/,
+  ],
   'without handle': [{ 'index.js': entry({ handle: '' }) }, /its field 'handle' must be a function/],
   'whose handle is no function': [
     { 'index.js': entry({ handle: "'x'" }) },
@@ -485,9 +497,12 @@ test('stops the start: two actions of one name, in one directory or in two', asy
 });
 
 test('stops the start: an import that does not settle', async (t) => {
+  const begun = () => Reflect.get(globalThis, 'importsBegunByTest');
+  t.teardown(() => Reflect.deleteProperty(globalThis, 'importsBegunByTest'));
+  const begins = 'globalThis.importsBegunByTest = 1 + (globalThis.importsBegunByTest ?? 0);';
   const root = await directory(t, {
-    'broken/index.js': 'await new Promise(() => {});',
-    'greet/index.js': entry(),
+    'broken/index.js': `${begins} await new Promise(() => {});`,
+    'greet/index.js': entry({}, begins),
   });
   const clock = new ManualClock();
   const loading = load([root], { clock, importTimeoutMs: 5_000 });
@@ -495,7 +510,8 @@ test('stops the start: an import that does not settle', async (t) => {
     instanceOf: PluginError,
     message: `plugin ${join(root, 'broken')}: its import did not settle within 5000 ms: does it await something at its top level?`,
   });
-  while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));
+  // Until both imports have begun, and one of them has settled.
+  while (begun() !== 2 || clock.pending !== 1) await new Promise((resolve) => setImmediate(resolve));
   clock.advance(5_000);
   await refused;
 });
@@ -516,9 +532,74 @@ test('stops the start: a symbolic link that leads nowhere', async (t) => {
   });
 });
 
-test('of several broken plugins the first in alphabetical order is told', async (t) => {
-  const root = await directory(t, { 'c/index.js': '', 'b/index.js': 'await 1;', 'a/index.js': entry() });
-  await t.throwsAsync(load([root]), { message: /plugins of a test-\w+\/b: / });
+test('all plugins that cannot be served are named at once, in alphabetical order, each on its line', async (t) => {
+  const root = await directory(t, {
+    'one/f/index.js': entry(),
+    'one/e/index.js': '',
+    'one/d/index.js': "throw new RangeError('no licence');",
+    'one/c/index.js': entry(),
+    'one/b/README.md': '',
+    'two/greet/index.js': entry({ name: "'act'" }),
+  });
+  await symlink(join(root, 'none'), join(root, 'one/a'));
+  const one = join(root, 'one');
+  const error = await t.throwsAsync(load([join(root, 'zero'), one, join(root, 'two')]), {
+    instanceOf: PluginError,
+  });
+  const expected = [
+    `plugin ${join(one, 'a')}: cannot be read`,
+    `plugin ${join(one, 'b')}: has no entry file index.js`,
+    `plugin ${join(one, 'd')}: its import failed: no licence (${join(one, 'd/index.js')}:1)`,
+    `plugin ${join(one, 'e')}: its entry file has no default export; export what defineAction returns`,
+    `plugin ${join(one, 'f')}: declares the action 'greet', which ${join(one, 'c')} declares already`,
+    `plugin ${join(root, 'zero')}: this directory of plugins cannot be read`,
+  ];
+  t.deepEqual(error?.problems, expected);
+  t.is(error?.message, expected.join('\n'));
+  const causes = error?.cause instanceof AggregateError ? error.cause.errors : [];
+  t.is(causes.length, expected.length);
+  t.true(causes[2]?.cause instanceof RangeError);
+});
+
+test('a plugin that was written for another version of the contract is refused, with what to do', async (t) => {
+  const root = await directory(t, { 'newer/index.js': entry({ contract: '2' }) });
+  await t.throwsAsync(load([root]), {
+    message: `plugin ${join(root, 'newer')}: was written for version 2 of the plugin contract, and this service has version 1: update the service, or use a release of the plugin for version 1`,
+  });
+});
+
+test('a plugin whose own copy of defineAction is of another version is refused, whatever it declares', async (t) => {
+  for (const contract of ['', 'contract: 1,']) {
+    const root = await directory(t, {
+      'other/index.js': [
+        "import { object, string } from 'yup';",
+        "import { defineAction } from './own/plugin.ts';",
+        'export default defineAction({',
+        "  name: 'greet', summary: 'Greets.', target: 'none', effect: 'read',",
+        `  parameters: object(), result: string(), ${contract} permissions: [], handle: async () => '',`,
+        '});',
+      ].join('\n'),
+    });
+    for (const name of ['plugin.ts', 'api', 'lib'])
+      await cp(join(REPOSITORY, 'src', name), join(root, 'other/own', name), { recursive: true });
+    const source = join(root, 'other/own/api/action.ts');
+    const text = await readFile(source, 'utf8');
+    const changed = text.replace('CONTRACT_VERSION = 1', 'CONTRACT_VERSION = 2');
+    t.not(changed, text);
+    await writeFile(source, changed);
+    await t.throwsAsync(load([root]), {
+      message: `plugin ${join(root, 'other')}: was written for version 2 of the plugin contract, and this service has version 1: update the service, or use a release of the plugin for version 1`,
+    });
+  }
+});
+
+test('a plugin that declares no version of the contract, or the one of the service, is served', async (t) => {
+  const root = await directory(t, {
+    'a/index.js': entry({ name: "'act_a'" }),
+    'b/index.js': entry({ name: "'act_b'", contract: '1' }),
+    'c/index.js': entry({ name: "'act_c'", contract: 'undefined' }),
+  });
+  t.deepEqual(names(await load([root])), ['act_a', 'act_b', 'act_c']);
 });
 
 test('every action is disposed of when the service stops, though one of them fails and another does not end', async (t) => {

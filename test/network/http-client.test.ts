@@ -13,14 +13,14 @@ import { answering, serve } from './http-server.js';
 
 const MIB = 1024 * 1024;
 
-const calm = (more: { json?: unknown; timeoutMs?: number } = {}) => ({
+const calm = ({ json, timeoutMs = 60_000 }: { json?: unknown; timeoutMs?: number } = {}) => ({
   signal: new AbortController().signal,
-  timeoutMs: 60_000,
-  ...more,
+  timeoutMs,
+  body: JSON.stringify(json),
 });
 
 function open(t: ExecutionContext, policy?: ConnectionPolicy): HttpClient {
-  const http = new HttpClient(policy);
+  const http = new HttpClient({ policy });
   t.teardown(() => http.close());
   return http;
 }
@@ -43,10 +43,15 @@ test('an answer is its status and its JSON body', async (t) => {
     [200, '{"a": ', '{"a": '],
   ] as const) {
     const server = await serve(t, answering(status, body, { 'content-type': 'text/plain' }));
-    t.deepEqual(await http.call('GET', server.url, calm()), { status, body: expected, size: body.length });
+    const answer = await http.call('GET', server.url, calm());
+    t.is(answer.status, status);
+    t.deepEqual(answer.body, expected);
+    t.is(answer.text, body);
+    t.is(answer.headers.get('content-type'), 'text/plain');
   }
   const server = await serve(t, answering(204, ''));
-  t.deepEqual(await http.call('DELETE', server.url, calm()), { status: 204, body: undefined, size: 0 });
+  const { status, body, text } = await http.call('DELETE', server.url, calm());
+  t.deepEqual({ status, body, text }, { status: 204, body: undefined, text: '' });
 });
 
 test('a body is sent as JSON, with the one content type that fleet takes', async (t) => {
@@ -75,6 +80,43 @@ test('connections are kept open from one call to the next', async (t) => {
   for (let times = 0; times < 20; times++) await http.call('GET', server.url, calm());
   // A second one is made when a call comes before the last connection is free again.
   t.true(server.connections() <= 2, `${server.connections()} connections`);
+});
+
+test('a call with a connection of its own leaves none behind', async (t) => {
+  const server = await serve(t, answering(200, '{}'));
+  const http = open(t);
+  for (let times = 0; times < 3; times++)
+    await http.call('GET', server.url, { ...calm(), ownConnection: true });
+  t.is(server.connections(), 3);
+  await eventually('they are closed', () => server.open() === 0);
+});
+
+test('the headers of a client go with every call, and credentials with the call they are given for', async (t) => {
+  const server = await serve(t, answering(200, '{}'));
+  const headers = { accept: 'application/json', 'content-type': 'application/json' };
+  const http = new HttpClient({ headers });
+  t.teardown(() => http.close());
+  await http.call('GET', server.url, { ...calm(), authorization: 'Bearer a' });
+  await http.call('POST', server.url, calm({ json: {} }));
+  t.like(server.requests[0]?.headers, { ...headers, authorization: 'Bearer a' });
+  t.like(server.requests[1]?.headers, { ...headers, authorization: undefined });
+});
+
+test('no more calls are under way than there may be connections', async (t) => {
+  const waiting: (() => void)[] = [];
+  const server = await serve(t, (_request, response) => {
+    waiting.push(() => response.end('{}'));
+  });
+  const http = new HttpClient({ connections: 2 });
+  t.teardown(() => http.close());
+  const calls = [1, 2, 3].map(async () => http.call('GET', server.url, calm()));
+  await eventually('two are under way', () => waiting.length === 2);
+  t.is(server.connections(), 2);
+  waiting.shift()?.();
+  await eventually('the third one is', () => waiting.length === 2);
+  for (const answer of waiting) answer();
+  await Promise.all(calls);
+  t.is(server.connections(), 2);
 });
 
 test('closing the client ends its connections and the calls that are under way', async (t) => {

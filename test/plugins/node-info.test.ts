@@ -6,8 +6,8 @@ import nodeInfo from '../../plugins/node-info/index.js';
 import { readDisk, readDocker, readMachine, readOs } from '../../plugins/node-info/facts.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugin.js';
-import { prepareAction } from '../../src/core/catalogue.js';
-import { closed } from '../../src/core/parameters.js';
+import { strictSchema } from '../../src/core/parameters.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
@@ -22,11 +22,13 @@ type Info = Record<
   { docker_disk_space_percent: number | null; coreos_version: string | null; errors: string[] }
 >;
 
-const problemsOf = resultCheck(closed(nodeInfo.result));
+const problemsOf = resultCheck(strictSchema(nodeInfo.result));
 
 interface InfoOptions {
   signal?: AbortSignal;
   clock?: Clock;
+  /** Left out: the request has none. */
+  deadline?: number;
   /** The machines of the request's cluster; left out: it names none. */
   machines?: { id: string; primaryIP: string | null }[];
 }
@@ -34,7 +36,7 @@ interface InfoOptions {
 async function infoOf(
   shell: RemoteShell,
   parameters: unknown,
-  { signal = new AbortController().signal, clock = systemClock, machines }: InfoOptions = {},
+  { signal = new AbortController().signal, clock = systemClock, deadline, machines }: InfoOptions = {},
 ): Promise<Info> {
   const parts = new Map<symbol, unknown>([
     [RemoteShell, shell],
@@ -43,7 +45,12 @@ async function infoOf(
   ]);
   const action = prepareAction(nodeInfo, (token) => parts.get(token));
   const cluster = machines && new Cluster('token');
-  const request = actionRequest({ parameters: action.check(parameters), cluster, signal });
+  const request = actionRequest({
+    parameters: action.check(parameters),
+    cluster,
+    signal,
+    deadline: deadline ?? Number.POSITIVE_INFINITY,
+  });
   const result = await action.run(request);
   const problems = problemsOf(result);
   if (problems.length > 0) throw new Error(`the result is not what is declared: ${problems.join('; ')}`);
@@ -392,3 +399,38 @@ test('whatever a machine prints, it is read or told as unreadable', (t) => {
     );
   }
 });
+
+/** A shell whose machines never answer. */
+function silentShell(): RemoteShell {
+  return {
+    run: async (_host, _argv, { signal }) =>
+      new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => reject(signal.reason));
+      }),
+  };
+}
+
+for (const [leftMs, answeredMs] of [
+  [60_000, 25_000],
+  [26_000, 25_000],
+  [10_000, 9_000],
+  [1_000, 500],
+] as const) {
+  test(`with ${leftMs} ms until the deadline, the answer is complete after ${answeredMs} ms`, async (t) => {
+    const clock = new ManualClock();
+    const deadline = clock.now() + leftMs;
+    const nodes = Array.from({ length: 200 }, (_, n) => `node-${n + 1}.example.com`);
+    let answered = false;
+    const call = infoOf(silentShell(), { nodes }, { clock, deadline }).finally(() => (answered = true));
+    // In steps, as the nodes that are read later set their limits later.
+    for (let passed = 0; passed < answeredMs; passed += 100) {
+      await new Promise(setImmediate);
+      t.false(answered, `after ${passed} ms`);
+      clock.advance(100);
+    }
+    const info = await call;
+    t.deepEqual(Object.keys(info), nodes);
+    for (const [node, { errors }] of Object.entries(info)) t.regex(String(errors), /^timeout: /, node);
+    t.is(clock.pending, 0);
+  });
+}

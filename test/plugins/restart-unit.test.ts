@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
-import { DiscoveryResolver } from '../../src/clusters/fleet/etcd-resolver.js';
+import { Discovery } from '../../src/clusters/fleet/discovery.js';
 import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
-import { prepareAction } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
@@ -24,11 +24,11 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
   const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
   t.teardown(async () => sandbox.stop());
   sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
-  const http = [new HttpClient(), new HttpClient(new HostPolicy(['127.0.0.0/8']))] as const;
+  const http = [new HttpClient(), new HttpClient({ policy: new HostPolicy(['127.0.0.0/8']) })] as const;
   t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
   const { log, find } = logLines();
   const { discoveryUrl, fleetPort } = sandbox;
-  const resolver = new DiscoveryResolver({
+  const resolver = new Discovery({
     http: http[0],
     discoveryUrl,
     fleetPort,

@@ -8,7 +8,8 @@ import test from 'ava';
 import unitLogs from '../../plugins/unit-logs/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '../../src/plugin.js';
-import { prepareAction } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
+import { WIRE_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
 import { leftOut } from '../support/left-out.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -48,7 +49,9 @@ async function logs(
     [Clock, clock],
     [FleetTransport, fleet],
   ]);
-  const action = prepareAction(unitLogs, (token) => parts.get(token));
+  const action = prepareAction(unitLogs, (token) => parts.get(token), {
+    parametersName: WIRE_NAMES.parameters,
+  });
   const answer = await action.run(
     actionRequest({
       parameters: action.check({ unit_name: 'web.service', ...parameters }),

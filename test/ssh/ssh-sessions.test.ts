@@ -3,8 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import test, { type ExecutionContext } from 'ava';
-import { Slots } from '../../src/lib/semaphore.js';
+import type { ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -243,21 +242,4 @@ testWithSshd('closing ends what runs, here and on the host, and leaves no connec
   await processEnd(pid);
   await noSessions(sshd);
   t.is((await errorOf(shell.run(sshd.address, ['true'], calm()))).code, 'cancelled');
-});
-
-test('places are given in the order they were asked for', async (t) => {
-  const slots = new Slots(1);
-  const signal = new AbortController().signal;
-  const order: number[] = [];
-  const giveBack = await slots.take(signal);
-  const waiting = [1, 2, 3].map(async (n) => {
-    const done = await slots.take(signal);
-    order.push(n);
-    done();
-  });
-  giveBack();
-  giveBack();
-  await Promise.all(waiting);
-  t.deepEqual(order, [1, 2, 3]);
-  t.false(slots.full);
 });

@@ -1,7 +1,8 @@
 import { ANONYMOUS } from '../../src/api/caller.js';
 import type { Call, Settled } from '../../src/core/call.js';
 import { CallEventBus } from '../../src/core/call-events.js';
-import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
+import { Catalogue } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import type { Middleware } from '../../src/core/middleware.js';
 import { Runner } from '../../src/core/runner.js';
 import type { Action } from '../../src/plugin.js';
@@ -45,7 +46,9 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
   const clock = new ManualClock();
   const logs = logLines();
   const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
-  const catalogue = new Catalogue(actions.map((each) => prepareAction(each, () => undefined)));
+  const catalogue = new Catalogue(
+    actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
+  );
   const events = new CallEventBus();
   logRequests(events, logFor);
   /** What came to errors that no action meant to give. */

@@ -10,7 +10,8 @@ import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { RpcServer } from '../../src/rpc/rpc-server.js';
 import type { Action, Clock } from '../../src/plugin.js';
 import type { BrokerAddress } from '../../src/rpc/broker-address.js';
-import { Catalogue, prepareAction } from '../../src/core/catalogue.js';
+import { Catalogue } from '../../src/core/catalogue.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
 import { Runner } from '../../src/core/runner.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { cuttable, type TestBroker } from './brokers.js';
@@ -60,7 +61,9 @@ export async function serveRequests(
   };
   const logs = logLines();
   const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
-  const catalogue = new Catalogue(actions.map((each) => prepareAction(each, () => undefined)));
+  const catalogue = new Catalogue(
+    actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
+  );
   const { connect, cut } = cuttable(broker);
   const events = new CallEventBus();
   logRequests(events, logFor);

@@ -31,7 +31,8 @@ interface Call {
   /** Below `/fleet/v1/`. */
   path: string;
   query?: Record<string, string | undefined>;
-  json?: unknown;
+  /** JSON. */
+  body?: string;
   signal: AbortSignal;
 }
 
@@ -106,7 +107,7 @@ export class FleetHttpTransport implements FleetTransport {
     const { status, body } = await this.#call(cluster, {
       method: 'PUT',
       path: unitPath(unit.name),
-      json: unit,
+      body: JSON.stringify(unit),
       signal,
     });
     if (status === 201 || status === 204) return;
@@ -130,9 +131,9 @@ export class FleetHttpTransport implements FleetTransport {
     let size = 0;
     const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
       const call: Call = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
-      const { status, body, size: pageSize } = await this.#call(cluster, call);
+      const { status, body, text } = await this.#call(cluster, call);
       if (status !== 200) throw refused(status, body);
-      size += pageSize;
+      size += text.length;
       if (size > MAX_COLLECTION_SIZE)
         throw unusable(`its ${of} are more than ${MAX_COLLECTION_SIZE} characters of JSON`);
       const page = readPage(body, of);
@@ -158,7 +159,8 @@ export class FleetHttpTransport implements FleetTransport {
       call.signal.throwIfAborted();
       try {
         const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
-          ...call,
+          body: call.body,
+          signal: call.signal,
           timeoutMs: TIMEOUT_MS,
           maxAnswerBytes: MAX_PAGE_BYTES,
         });

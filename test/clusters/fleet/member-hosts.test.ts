@@ -1,6 +1,6 @@
 import test from 'ava';
 import * as fc from 'fast-check';
-import { memberHosts } from '../../../src/clusters/fleet/etcd-resolver.js';
+import { memberHosts } from '../../../src/clusters/fleet/member-hosts.js';
 
 /** What etcd's v2 API answers for a discovery directory with these values. */
 function discoveryAnswer(values: readonly unknown[]): unknown {

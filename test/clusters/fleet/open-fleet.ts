@@ -1,6 +1,6 @@
 import type { ExecutionContext } from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
-import { DiscoveryResolver } from '../../../src/clusters/fleet/etcd-resolver.js';
+import { Discovery } from '../../../src/clusters/fleet/discovery.js';
 import { FleetHttpTransport } from '../../../src/clusters/fleet/fleet-http-transport.js';
 import { HostPolicy } from '../../../src/network/connection-policy.js';
 import { HttpClient } from '../../../src/network/http-client.js';
@@ -14,7 +14,7 @@ export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 export const calm = () => ({ signal: new AbortController().signal });
 
 interface ResolverParts {
-  resolver: DiscoveryResolver;
+  resolver: Discovery;
   clock: ManualClock;
   log: ReturnType<typeof logLines>;
 }
@@ -74,7 +74,7 @@ export function openResolver(t: ExecutionContext, options: OpenResolverOptions):
   const { clock = new ManualClock(), hangs = false } = options;
   const http = openHttp(t, undefined, () => hangs);
   const log = logLines();
-  const resolver = new DiscoveryResolver({
+  const resolver = new Discovery({
     http,
     discoveryUrl,
     fleetPort,
@@ -100,7 +100,7 @@ class HastyHttpClient extends HttpClient {
   readonly #hangs: (url: URL) => boolean;
 
   constructor(policy: HostPolicy | undefined, hangs: (url: URL) => boolean) {
-    super(policy);
+    super({ policy });
     this.#hangs = hangs;
   }
 

@@ -1,7 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { type Cluster, tokenOf } from '../../api/cluster.js';
-import { isHostAddress } from '../../api/grammar.js';
 import { OutageLog } from '../../lib/outage-log.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
@@ -10,8 +9,9 @@ import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
+import { memberHosts, unusable } from './member-hosts.js';
 
-export interface EtcdResolverOptions {
+export interface DiscoveryOptions {
   http: HttpClient;
   /** Of the discovery service, or of an etcd's v2 keys: `https://discovery.etcd.io`, `http://etcd:2379/v2/keys/discovery`. */
   discoveryUrl: string;
@@ -28,23 +28,22 @@ interface Cached {
 }
 
 const FRESH_MS = 60_000;
-/** While discovery is away, what it said before is used for so long: members change seldom. */
+/** How long an old answer is used while discovery is away: members change seldom. */
 const STALE_MS = 60 * 60_000;
 const TIMEOUT_MS = 10_000;
 const MAX_CACHED = 1_000;
-const MAX_MEMBERS = 256;
 
 /**
  * Finds a cluster's hosts by its etcd token: in `CLUSTERS_FILE`, else from discovery
  * (https://etcd.io/docs/v2.3/discovery_protocol/).
  */
-export class DiscoveryResolver implements EtcdResolver {
-  readonly #options: EtcdResolverOptions;
+export class Discovery implements EtcdResolver {
+  readonly #options: DiscoveryOptions;
   readonly #away: OutageLog;
   readonly #cached = new Map<string, Cached>();
   readonly #underWay = new Map<string, Promise<URL[]>>();
 
-  constructor(options: EtcdResolverOptions) {
+  constructor(options: DiscoveryOptions) {
     this.#options = options;
     this.#away = new OutageLog(options.log, options.clock, {
       began: 'discovery lost',
@@ -68,13 +67,13 @@ export class DiscoveryResolver implements EtcdResolver {
     return untilAborted(this.#shared(token, cached), signal);
   }
 
-  /** To be called when none of a cluster's hosts answered: they are asked for anew next time. */
+  /** To be called when none of a cluster's hosts answered: the next call asks discovery again. */
   forget(cluster: Cluster): void {
     const cached = this.#cached.get(tokenOf(cluster));
     if (cached !== undefined) cached.at = Math.min(cached.at, this.#options.clock.now() - FRESH_MS);
   }
 
-  /** One look-up for all who ask for the same token at the same time; it ends by its own timeout. */
+  /** One lookup for all callers that ask for the same token at the same time; its own timeout ends it. */
   #shared(token: string, cached: Cached | undefined): Promise<URL[]> {
     const underWay = this.#underWay.get(token);
     if (underWay !== undefined) return underWay;
@@ -107,7 +106,7 @@ export class DiscoveryResolver implements EtcdResolver {
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
-        // The URL ends in the token: only the host of discovery is told.
+        // The URL ends in the token: the message names only the host of discovery.
         const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no answer';
         throw new ActionError(
           'discovery_unreachable',
@@ -140,46 +139,4 @@ export class DiscoveryResolver implements EtcdResolver {
   #age({ at }: Cached): number {
     return this.#options.clock.now() - at;
   }
-}
-
-/**
- * The hosts of the members in a discovery answer, each once. A value is `NAME=URL`, a bare URL, or several of them
- * joined by commas; the URL is etcd's peer URL, of which only the host is of use.
- * @throws ActionError `cluster_answer_invalid`
- */
-export function memberHosts(body: unknown): string[] {
-  const members = memberNodes(body);
-  const values = members.map((member) => field(member, 'value')).filter((value) => typeof value === 'string');
-  const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
-  const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
-  if (usable.length === 0 && members.length > 0) throw unusable('none of its members has an address');
-  return usable;
-}
-
-function memberNodes(body: unknown): unknown[] {
-  const node = field(body, 'node');
-  if (typeof node !== 'object' || node === null || Array.isArray(node)) throw unusable('it has no node');
-  const nodes = field(node, 'nodes') ?? [];
-  if (!Array.isArray(nodes)) throw unusable('its nodes are not a list');
-  return nodes;
-}
-
-function hostOf(member: string): string | undefined {
-  const url = /^[a-z]+:\/\//i.test(member) ? member : member.slice(member.indexOf('=') + 1);
-  if (!URL.canParse(url)) return undefined;
-  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
-  return isHostAddress(host) ? host : undefined;
-}
-
-function field(value: unknown, key: string): unknown {
-  return typeof value === 'object' && value !== null
-    ? Object.entries(value).find(([name]) => name === key)?.[1]
-    : undefined;
-}
-
-function unusable(reason: string): ActionError {
-  return new ActionError(
-    'cluster_answer_invalid',
-    `The discovery service gave an answer that is not usable: ${reason}`,
-  );
 }

@@ -1,0 +1,179 @@
+import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
+import { nearest } from '../lib/nearest.js';
+import type { ActionDescription } from './catalogue.js';
+import { jsonSchemaOf } from './json-schema.js';
+import { parameterCheck, strictSchema } from './parameters.js';
+import { resultCheck } from './result-check.js';
+
+/** The longest time that a request may run, in milliseconds. */
+export const MAX_TIMEOUT_MS = 5 * 60_000;
+
+/** An action that is ready to run: its definition is checked, its parts are resolved. */
+export interface ServedAction {
+  readonly description: ActionDescription;
+  /** The tokens of the parts that it injects. */
+  readonly injects: ReadonlySet<symbol>;
+  /** Gives the parameters with defaults, or throws `invalid_parameters`. */
+  readonly check: (sent: unknown) => unknown;
+  readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
+  readonly dispose: () => void | Promise<void>;
+}
+
+const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
+
+export interface PrepareOptions {
+  /** The name by which callers know the parameters, for messages about them; `parameters` by default. */
+  parametersName?: string;
+  /** Logs a warning for each result that is not what the action declares. */
+  checkResults?: boolean;
+}
+
+/**
+ * Checks the definition of an action and makes it ready to run.
+ * @param resolve gives the part of the service that a token names; throws when there is none
+ * @throws Error that names the wrong field of the definition
+ */
+export function prepareAction(
+  action: Action,
+  resolve: (token: symbol) => unknown,
+  { parametersName = 'parameters', checkResults = false }: PrepareOptions = {},
+): ServedAction {
+  checkContract(action);
+  checkFields(action);
+  const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
+  const parameters = within('parameters', () => strictSchema(action.parameters));
+  const result = within('result', () => strictSchema(action.result));
+  const description: ActionDescription = {
+    name: action.name,
+    summary: action.summary,
+    target: action.target,
+    effect: action.effect,
+    redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
+    timeout_ms: timeoutMs,
+    parameters: within('parameters', () => jsonSchemaOf(parameters)),
+    result: within('result', () => jsonSchemaOf(result)),
+  };
+  const injected: Record<string, unknown> = {};
+  for (const [name, token] of Object.entries(action.inject ?? {})) {
+    injected[name] = within(`inject.${name}`, () => resolve(token));
+  }
+  const run: ServedAction['run'] = (request) => action.handle(request, injected);
+  return {
+    description,
+    injects: new Set(Object.values(action.inject ?? {})),
+    check: parameterCheck(parameters, parametersName),
+    run: checkResults ? withResultCheck(resultCheck(result), run) : run,
+    dispose: () => action.dispose?.(),
+  };
+}
+
+/** The caller gets a wrong result too: the check is for the author, who reads the log. */
+function withResultCheck(
+  check: (result: unknown) => string[],
+  run: ServedAction['run'],
+): ServedAction['run'] {
+  return async (request) => {
+    const result = await run(request);
+    const problems = check(result);
+    if (problems.length > 0) request.log.warn('the result is not what the action declares', { problems });
+    return result;
+  };
+}
+
+/** Every field that a definition may have. */
+const FIELDS = Object.keys({
+  name: true,
+  summary: true,
+  target: true,
+  effect: true,
+  redelivery: true,
+  parameters: true,
+  result: true,
+  timeoutMs: true,
+  inject: true,
+  contract: true,
+  handle: true,
+  dispose: true,
+} satisfies Record<keyof Action, true>);
+
+/** First of all: an action of another version may have other fields. */
+function checkContract(action: Action): void {
+  const { contract = CONTRACT_VERSION } = action;
+  must(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');
+  const version = contractVersionOf(action);
+  if (version === CONTRACT_VERSION) return;
+  const remedy =
+    version > CONTRACT_VERSION
+      ? `update the service, or use a release of the plugin for version ${CONTRACT_VERSION}`
+      : 'update the plugin';
+  throw new Error(
+    `was written for version ${version} of the plugin contract, and this service has version ${CONTRACT_VERSION}: ${remedy}`,
+  );
+}
+
+function checkFields(action: Action): void {
+  const unknown = Object.keys(action).find((key) => !FIELDS.includes(key));
+  if (unknown !== undefined) {
+    const meant = nearest(unknown, FIELDS);
+    throw new Error(
+      `no action has a field '${unknown}': ${meant === undefined ? `there are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
+    );
+  }
+  const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
+  must(
+    typeof name === 'string' && name.length <= 64 && NAME.test(name),
+    'name',
+    'snake_case, at most 64 characters',
+  );
+  must(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
+  must(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
+  must(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
+  must(
+    redelivery === undefined || ['run-again', 'refuse'].includes(redelivery),
+    'redelivery',
+    "'run-again' or 'refuse'",
+  );
+  must(
+    timeoutMs === undefined ||
+      (Number.isSafeInteger(timeoutMs) && timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS),
+    'timeoutMs',
+    `a whole number of milliseconds, at most ${MAX_TIMEOUT_MS}`,
+  );
+  must(
+    isSchema(action.parameters) && action.parameters.type === 'object',
+    'parameters',
+    'a yup object schema',
+  );
+  must(isSchema(action.result), 'result', 'a yup schema');
+  must(
+    inject === undefined || (typeof inject === 'object' && inject !== null),
+    'inject',
+    'a record of tokens',
+  );
+  for (const [key, token] of Object.entries(inject ?? {}))
+    must(
+      typeof token === 'symbol',
+      `inject.${key}`,
+      'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
+    );
+  must(typeof action.handle === 'function', 'handle', 'a function');
+  must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
+}
+
+function must(holds: boolean, field: string, what: string): void {
+  if (!holds) throw new Error(`its field '${field}' must be ${what}`);
+}
+
+function isSchema(value: unknown): value is { type: string } {
+  return typeof value === 'object' && value !== null && '__isYupSchema__' in value;
+}
+
+function within<T>(field: string, work: () => T): T {
+  try {
+    return work();
+  } catch (cause) {
+    throw new Error(`its field '${field}': ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,44 @@
+import test from 'ava';
+import { Semaphore } from '../../src/lib/semaphore.js';
+
+const { signal } = new AbortController();
+
+test('permits are granted in the order in which they were asked for', async (t) => {
+  const semaphore = new Semaphore(1);
+  const order: number[] = [];
+  const release = await semaphore.acquire(signal);
+  const waiting = [1, 2, 3].map(async (n) => {
+    const done = await semaphore.acquire(signal);
+    order.push(n);
+    done();
+  });
+  t.true(semaphore.full);
+  t.is(semaphore.waiting, 3);
+  release();
+  release();
+  await Promise.all(waiting);
+  t.deepEqual(order, [1, 2, 3]);
+  t.false(semaphore.full);
+});
+
+test('a permit that is released twice is free once', async (t) => {
+  const semaphore = new Semaphore(1);
+  const release = await semaphore.acquire(signal);
+  release();
+  release();
+  await semaphore.acquire(signal);
+  t.true(semaphore.full);
+});
+
+test('a caller whose signal is aborted while it waits gets no permit, and costs none', async (t) => {
+  const semaphore = new Semaphore(1);
+  const release = await semaphore.acquire(signal);
+  const leaving = new AbortController();
+  const waiting = semaphore.acquire(leaving.signal);
+  leaving.abort(new Error('enough'));
+  await t.throwsAsync(waiting, { message: 'enough' });
+  t.is(semaphore.waiting, 0);
+  release();
+  t.false(semaphore.full);
+  await t.throwsAsync(semaphore.acquire(leaving.signal), { message: 'enough' });
+});
