@@ -185,7 +185,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const catalogue = await loadPlugins({
     ...pluginOptions(configuration),
     resolve: (token) => partOf(container, token),
-    clock,
+    // An import takes real time, also in a service whose clock is a test's.
+    clock: systemClock,
   });
   const installation = installationOf(options);
   const { brokers, connect } = options.broker ?? {

@@ -245,7 +245,6 @@ if (rabbitmqUrl !== undefined) {
       await eventually(
         'service and caller are back on the first broker',
         () => find(/^preferred broker restored$/).length === 1,
-        { withinMs: 40_000 },
       );
     }
     await Promise.all(calls);

@@ -214,7 +214,7 @@ async function exists(file: string): Promise<boolean> {
 async function importWithin(
   folder: string,
   entry: string,
-  { importTimeoutMs: ms = 10_000, clock }: LoaderOptions,
+  { importTimeoutMs: ms = 30_000, clock }: LoaderOptions,
 ): Promise<unknown> {
   const late = `its import did not settle within ${ms} ms: does it await something at its top level?`;
   const load = async () =>

@@ -72,7 +72,7 @@ export function calm(): { signal: AbortSignal } {
 /** What moves a clock that stands still. */
 export function timePassing(clock: ManualClock): Pick<OpenManager, 'passing' | 'until'> {
   const until = async (what: string, look: () => boolean, stepMs = 500) => {
-    const end = Date.now() + 60_000;
+    const end = Date.now() + 4 * 60_000;
     while (!look()) {
       if (Date.now() > end) throw new Error(`it did not come to be: ${what}`);
       await new Promise((resolve) => setTimeout(resolve, 2));

@@ -19,7 +19,7 @@ export interface OwnBroker {
 
 const SCRIPTS = new URL('../../scripts/', import.meta.url).pathname;
 /** Starting takes five seconds of processor time, and the machine has other things to do. */
-const START_TRIES = 6;
+const START_TRIES = 3;
 
 /** Starts one that goes with the test. */
 export async function ownBroker(t: ExecutionContext): Promise<OwnBroker> {
