@@ -9,7 +9,7 @@ import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './errors.js';
-import { Execution } from './execution.js';
+import { Execution, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
@@ -61,7 +61,7 @@ export class Runner {
   readonly #options: RunnerOptions;
   readonly #admission: Admission;
   readonly #queue: FairQueue;
-  readonly #breaker: CircuitBreaker;
+  readonly #execution: ExecutionOptions;
   readonly #chain: (call: Call) => Promise<Settled>;
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
@@ -70,12 +70,13 @@ export class Runner {
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
-    const { concurrency, clusterConcurrency, clock, middlewares = [] } = options;
+    const { catalogue, names, prefetch, concurrency, clusterConcurrency, clock, logFor } = options;
     this.#options = options;
     this.#queue = new FairQueue({ total: concurrency, perLane: clusterConcurrency });
-    this.#admission = new Admission({ ...options, heldOf: (cluster) => this.#queue.held(cluster) });
-    this.#breaker = new CircuitBreaker(clock);
-    this.#chain = compose(middlewares, (call) => this.#dispatch(call));
+    const heldOf = (cluster: string) => this.#queue.held(cluster);
+    this.#admission = new Admission({ catalogue, names, prefetch, heldOf });
+    this.#execution = { clock, logFor, breaker: new CircuitBreaker(clock) };
+    this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
 
   /** Never rejects: whatever goes wrong becomes an error that the call settles with. */
@@ -154,7 +155,7 @@ export class Runner {
   async #execute(job: Job, deadline: number): Promise<void> {
     const { clock, events } = this.#options;
     const { call, admitted } = job;
-    const execution = new Execution(call, admitted, deadline, { ...this.#options, breaker: this.#breaker });
+    const execution = new Execution(call, admitted, deadline, this.#execution);
     job.execution = execution;
     job.beganAt = clock.now();
     this.#waiting.delete(job);

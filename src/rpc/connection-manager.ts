@@ -134,10 +134,7 @@ export class ConnectionManager {
   async #better(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
     const lost = lossOf(connection);
     while (!connection.preferred && !connection.lost.aborted) {
-      const waited = new AbortController();
-      const sleep = this.#options.clock.sleep(RETURN_MS, { signal: waited.signal }).catch(() => {});
-      await Promise.race([lost, sleep]);
-      waited.abort();
+      await this.#options.clock.sleep(RETURN_MS, { signal: connection.lost }).catch(() => {});
       if (connection.lost.aborted || this.#closed.signal.aborted) break;
       const all = await this.#brokers(this.#preferredOutage);
       const preferred = all.filter((each) => each.preferred !== false);

@@ -2,6 +2,8 @@ import { Socket } from 'node:net';
 import type { ChannelModel, SocketOptions } from 'amqplib';
 import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
 
@@ -28,7 +30,6 @@ export async function openConnection(
   options: ConnectOptions,
 ): Promise<BrokerConnection> {
   const { connect, clock, tls, name } = options;
-  const timeout = new AbortController();
   const connecting = connect(withHeartbeat(broker.url), {
     ...tls,
     ...brokerLogin(broker.url),
@@ -36,19 +37,15 @@ export async function openConnection(
     noDelay: true,
     clientProperties: { connection_name: name },
   });
-  const late = clock.sleep(CONNECT_TIMEOUT_MS, { signal: timeout.signal }).then(() => {
-    throw new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
-  });
+  const reason = () => new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
   try {
-    const connection = await Promise.race([connecting, late]);
+    const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason };
+    const connection = await runWithin(limit, async (signal) => untilAborted(connecting, signal));
     const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
     if (socket instanceof Socket) batchWrites(socket);
     return new BrokerConnection(connection, broker, async () => openConnection(broker, options));
   } catch (error) {
     connecting.then((connection) => connection.close()).catch(() => {});
     throw error;
-  } finally {
-    timeout.abort();
-    late.catch(() => {});
   }
 }
