@@ -1,0 +1,68 @@
+import test from 'ava';
+import type { Reply } from '../../src/core/call.js';
+import { jsonCodec } from '../../src/rpc/codec/json.js';
+import { readEnvelope } from '../../src/rpc/envelope.js';
+import { ReplyEncoder } from '../../src/rpc/reply-encoder.js';
+import { logLines } from '../support/log-lines.js';
+
+const MAX_BYTES = 1_000;
+
+function encode(reply: Reply, requestBody: Record<string, unknown> = { action: 'act' }) {
+  const logs = logLines();
+  const envelope = readEnvelope({ id: '13', request_body: requestBody });
+  const encoded = new ReplyEncoder(MAX_BYTES).encode(reply, { codec: jsonCodec, envelope, log: logs.log });
+  return { ...encoded, sent: JSON.parse(encoded.body.toString()), logs };
+}
+
+test('a reply carries the request back, with its id as it was sent', (t) => {
+  const { sent } = encode({ status: 'completed', body: [1, 2] });
+  t.deepEqual(sent, {
+    queue_name: '',
+    id: '13',
+    status: 'completed',
+    request_body: { action: 'act' },
+    response_body: [1, 2],
+  });
+});
+
+test('a reply that fits is the reply that the caller gets', (t) => {
+  const reply: Reply = { status: 'completed', body: 'x'.repeat(MAX_BYTES - 200) };
+  t.is(encode(reply).reply, reply);
+});
+
+test('a reply that fits only without the request is sent without it', (t) => {
+  const { sent, body } = encode(
+    { status: 'completed', body: 'done' },
+    { action: 'act', action_parameters: 'x'.repeat(MAX_BYTES) },
+  );
+  t.true(body.length <= MAX_BYTES);
+  t.like(sent, { id: '13', status: 'completed', response_body: 'done' });
+  t.deepEqual(sent.request_body, {});
+});
+
+test('a reply that is too large is replaced by an error that says its size', (t) => {
+  const { reply, sent, body } = encode({ status: 'completed', body: 'x'.repeat(MAX_BYTES) });
+  t.true(body.length <= MAX_BYTES);
+  t.like(reply, { status: 'error', body: { code: 'answer_too_large' } });
+  t.like(sent, { status: 'error', response_body: { code: 'answer_too_large' } });
+  t.regex(sent.response_body.errors[0], /has 1\d{3} bytes, and at most 1000 are sent/);
+});
+
+test('a reply that cannot be encoded is replaced by an internal error, and the reason is logged', (t) => {
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  const { reply, sent, logs } = encode({ status: 'completed', body: circular });
+  t.like(reply, { status: 'error', body: { code: 'internal' } });
+  t.like(sent, { status: 'error', response_body: { code: 'internal' } });
+  t.is(logs.find(/^reply encoding failed$/).length, 1);
+});
+
+test('what was thrown is never sent', (t) => {
+  const settled = {
+    status: 'error',
+    body: { errors: ['failed'], code: 'internal' },
+    cause: new Error('secret'),
+  } as const;
+  const { body } = encode({ ...settled, body: { ...settled.body, errors: [...settled.body.errors] } });
+  t.false(body.toString().includes('secret'));
+});
