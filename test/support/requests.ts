@@ -22,6 +22,7 @@ export interface RunningRequests {
   queue: string;
   service: RpcServer;
   logs: ReturnType<typeof logLines>;
+  events: CallEventBus;
   /** Cuts the service's connections. */
   cut: () => void;
 }
@@ -107,7 +108,7 @@ export async function serveRequests(
     await connection.close();
   });
   await eventually('the service takes requests', () => service.notReady().length === 0);
-  return { queue: options.queue, service, logs, cut };
+  return { queue: options.queue, service, logs, events, cut };
 }
 
 /** Makes the queue, as a worker does that was there before. */

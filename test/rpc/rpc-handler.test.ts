@@ -1,0 +1,148 @@
+import test, { type ExecutionContext } from 'ava';
+import type { Call, Reply } from '../../src/core/call.js';
+import type { CallEvents } from '../../src/core/call-events.js';
+import type { Action } from '../../src/plugin.js';
+import type { OutgoingReply, ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
+import { doing, echo } from '../support/actions.js';
+import { brokers, rabbitmq } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+/** Serves actions over the embedded broker, with a further reply channel that gives this outcome. */
+async function open(
+  t: ExecutionContext,
+  {
+    actions = [echo],
+    outcome,
+    needsPlainReply = false,
+  }: {
+    actions?: readonly Action[];
+    outcome?: SendOutcome;
+    needsPlainReply?: boolean;
+  } = {},
+) {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const sent: OutgoingReply[] = [];
+  const channel: ReplyChannel = {
+    needsPlainReply,
+    reaches: ({ recordId }) => recordId !== undefined,
+    send: async (reply) => {
+      sent.push(reply);
+      return outcome ?? 'sent';
+    },
+  };
+  const served = await serveRequests(t, broker, actions, { channels: [channel] });
+  const answered: CallEvents['answered'][] = [];
+  served.events.on('answered', (event) => answered.push(event));
+  const caller = await RawCaller.open(t, broker, served.queue);
+  const publish = (envelope: object) => caller.publish(JSON.stringify(envelope));
+  return { ...served, caller, publish, answered, sent };
+}
+
+const request_body = { action: 'echo', action_parameters: { number: 7 } };
+const COMPLETED: Reply = { status: 'completed', body: { number: 7 } };
+
+test('a call is answered with what its action gave, when a reply channel has sent it', async (t) => {
+  const { publish, answered } = await open(t);
+  publish({ id: 13, request_body });
+  const [event] = await eventually('the event', () => (answered.length > 0 ? answered : undefined));
+  t.like(event, { reply: COMPLETED, dropped: false });
+  t.is(event?.call.id, '13');
+});
+
+test('a call is answered with the reply that a channel sent in its place', async (t) => {
+  const outcome: Reply = { status: 'error', body: { errors: ['too large'], code: 'answer_too_large' } };
+  const { publish, answered, logs } = await open(t, { outcome });
+  publish({ id: 13, request_body });
+  await eventually('the event', () => answered.length === 1);
+  t.like(answered[0], { reply: outcome, dropped: false });
+  t.like(logs.find(/^request failed$/)[0], { code: 'answer_too_large' });
+});
+
+test('a reply that no channel could send is dropped', async (t) => {
+  const { publish, answered } = await open(t, { outcome: 'dropped' });
+  publish({ id: 13, request_body });
+  await eventually('the event', () => answered.length === 1);
+  t.like(answered[0], { reply: COMPLETED, dropped: true });
+});
+
+test('a reply that one of two channels could send is not dropped', async (t) => {
+  const { caller, answered } = await open(t, { outcome: 'dropped' });
+  await caller.answerTo(caller.sendRaw(JSON.stringify({ id: 13, request_body })));
+  await eventually('the event', () => answered.length === 1);
+  t.like(answered[0], { reply: COMPLETED, dropped: false });
+});
+
+test('plain data stands beside the bytes of a reply only where a channel of its request needs it', async (t) => {
+  for (const needsPlainReply of [true, false]) {
+    const { publish, sent } = await open(t, { needsPlainReply });
+    publish({ id: 13, request_body });
+    await eventually('the reply', () => sent.length === 1);
+    t.deepEqual(sent[0]?.plain, needsPlainReply ? COMPLETED : undefined);
+  }
+});
+
+test('a reply that cannot be sent before the service stops leaves its call unanswered', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const stuck: ReplyChannel = {
+    needsPlainReply: false,
+    reaches: () => true,
+    send: async (_reply, _request, signal) =>
+      new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+  };
+  const { queue, service, events, logs } = await serveRequests(t, broker, [echo], { channels: [stuck] });
+  const unanswered: Call[] = [];
+  events.on('unanswered', ({ call }) => unanswered.push(call));
+  const settled: Call[] = [];
+  events.on('settled', ({ call }) => settled.push(call));
+  const caller = await RawCaller.open(t, broker, queue);
+  caller.publish(JSON.stringify({ id: 13, request_body }));
+  await eventually('the action has ended', () => settled.length === 1);
+  t.false(await service.drain(0));
+  await eventually('the event', () => unanswered.length === 1);
+  t.is(logs.find(/^request unanswered$/).length, 1);
+});
+
+test('a message that is no request is dead-lettered as an event, and is no call', async (t) => {
+  const { caller, events, publish } = await open(t);
+  const seen: string[] = [];
+  events.on('received', ({ call }) => seen.push(call.id));
+  events.on('deadLettered', ({ reason }) => seen.push(reason));
+  publish({ id: 'no number', request_body });
+  await caller.take('error queue');
+  t.is(seen.length, 1);
+  t.regex(seen[0] ?? '', /^its id is not the id of a record/);
+});
+
+test('a call carries the trace that its caller is in, and nothing else of the headers', async (t) => {
+  const { caller, events } = await open(t);
+  const contexts: unknown[] = [];
+  events.on('received', ({ call }) => contexts.push(call.context));
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  for (const headers of [
+    {},
+    { traceparent, other: 'x' },
+    { traceparent, tracestate: 'a=1' },
+    { tracestate: 'a=1' },
+  ])
+    await caller.ask({ action: 'echo' }, { headers });
+  t.deepEqual(contexts, [{}, { traceparent }, { traceparent, tracestate: 'a=1' }, {}]);
+});
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('a caller is the user that RabbitMQ has verified, else anonymous', async (t) => {
+    const callers: unknown[] = [];
+    const action = doing(async ({ caller }) => ({ n: callers.push(caller) }));
+    const { queue } = await serveRequests(t, rabbit, [action]);
+    const caller = await RawCaller.open(t, rabbit, queue);
+    await caller.ask({ action: 'act' });
+    await caller.ask({ action: 'act' }, { userId: 'guest' });
+    t.deepEqual(callers, [
+      { name: 'anonymous', verifiedBy: undefined },
+      { name: 'guest', verifiedBy: 'broker' },
+    ]);
+  });
+}
