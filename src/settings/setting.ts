@@ -44,7 +44,7 @@ export interface Setting<
 }
 
 /** A setting without which the optional section that it is in is undefined. */
-interface RequiredSetting<
+export interface RequiredSetting<
   Name extends string = string,
   Given extends GivenValue | undefined = GivenValue | undefined,
   Value = unknown,
@@ -58,7 +58,7 @@ export interface Section {
 }
 
 /** A section that is undefined in the configuration when one of its required settings has no value. */
-interface OptionalSection<Fields extends Section = Section> {
+export interface OptionalSection<Fields extends Section = Section> {
   readonly kind: 'optional';
   readonly fields: Fields;
 }
