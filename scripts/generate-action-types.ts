@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { describeActions } from '../src/composition.js';
 import type { ActionDescription } from '../src/core/catalogue.js';
-import { readConfiguration } from '../src/settings/configuration.js';
+import { readConfiguration } from '../src/settings/read-configuration.js';
 import { docComment, typeOfSchema } from './schema-type.js';
 
 const COMMITTED = fileURLToPath(new URL('../src/client/action-types.ts', import.meta.url));
@@ -48,7 +48,8 @@ const { values } = parseArgs({
 });
 // Nothing else is read from the environment: READ_ONLY or ACTIONS would leave actions out.
 const env = { PLUGIN_PATHS: values.plugins.join(':') };
-const catalogue = await describeActions(readConfiguration({ env, directory: '/nonexistent' }));
+const { plugins, environment } = readConfiguration({ env, directory: '/nonexistent' });
+const catalogue = await describeActions({ plugins, environment });
 const source = formatted(sourceOf(catalogue.describe()));
 if (!values.check) writeFileSync(values.output, source);
 else if (readFileSync(values.output, 'utf8') !== source) {

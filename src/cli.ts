@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { ConfigurationError } from './settings/configuration.js';
+import { ConfigurationError } from './settings/configuration-error.js';
 import { UsageError } from './commands/usage-error.js';
 import { PluginError, UnknownActionError } from './core/plugin-loader.js';
 

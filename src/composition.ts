@@ -6,7 +6,7 @@ import {
   type InjectionToken,
   instanceCachingFactory,
 } from 'tsyringe';
-import type { Configuration } from './settings/configuration.js';
+import type { Configuration } from './settings/settings.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
@@ -35,12 +35,12 @@ import { WIRE_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 
-/** The plugins that come with the service; the build lays them out as the sources are. */
+/** The service's own plugins; the build has the same folders as the sources. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
-  /** To hosts that callers or discovery name: under policy. */
+  /** To hosts that callers or discovery name: checked against `ALLOWED_HOSTS`. */
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** To what the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
@@ -56,8 +56,8 @@ export interface Service {
   /** Why it takes no requests right now; empty when it does. */
   notReady(): string[];
   /**
-   * Drains and stops: takes nothing more, puts back what was not begun, lets what runs end within the grace time,
-   * then aborts it.
+   * Drains and stops: takes nothing more, requeues what has not begun, gives what runs the grace time to end, then
+   * stops it.
    * @returns whether everything was answered and acknowledged
    */
   stop(): Promise<boolean>;
@@ -69,28 +69,41 @@ export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
   clock?: Clock;
+  /** How to find clusters, when not as the configuration says. */
+  clusters?: Configuration['clusters'];
+  /** How to log in to machines, when not as the configuration says. */
+  ssh?: Configuration['ssh'];
   /** The broker's addresses and how to connect, when not those of the configuration. */
   broker?: { brokers: Brokers; connect: Connect };
 }
 
-/** Binds the parts that actions can ask for, and those they are made of. */
-function bind(
-  container: DependencyContainer,
-  { configuration, log, clock = systemClock }: ServiceOptions,
-): void {
+/** What the ports are made with. */
+interface BoundOptions {
+  clusters: Configuration['clusters'];
+  ssh: Configuration['ssh'];
+  log: Log;
+  clock: Clock;
+}
+
+/** Binds the ports that actions inject, and the parts that these are made of. */
+function bind(container: DependencyContainer, { clusters, ssh, log, clock }: BoundOptions): void {
   const once = <T>(token: InjectionToken<T>, make: () => T) =>
     container.register(token, { useFactory: instanceCachingFactory(make) });
-  const { discoveryUrl, fleetPort, allowedHosts } = configuration;
   container.register(Clock, { useValue: clock });
-  once(tokens.policy, () => new HostPolicy(allowedHosts));
+  once(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
   once(tokens.operatorHttp, () => new HttpClient());
   once(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
   once(tokens.discovery, () => {
-    const namedClusters = namedClustersOf(configuration);
-    const http = container.resolve(tokens.operatorHttp);
-    return new Discovery({ http, discoveryUrl, fleetPort, namedClusters, clock, log });
+    return new Discovery({
+      http: container.resolve(tokens.operatorHttp),
+      discoveryUrl: clusters.discoveryUrl,
+      fleetPort: clusters.fleetPort,
+      namedClusters: namedClustersOf(clusters.file, clusters.fleetPort),
+      clock,
+      log,
+    });
   });
-  once(tokens.ssh, () => sshShell(configuration, { policy: container.resolve(tokens.policy), clock, log }));
+  once(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
   once(RemoteShell, () => container.resolve(tokens.ssh));
   once(EtcdResolver, () => container.resolve(tokens.discovery));
   once(FleetTransport, () => {
@@ -98,12 +111,31 @@ function bind(
   });
 }
 
-/** What connecting to a machine, and then logging in there, may take. */
-const SSH_TIMEOUTS = { connectTimeoutMs: 5_000, handshakeTimeoutMs: 8_000 };
+/** What connecting to a machine may take. */
+const SSH_CONNECT_MS = 5_000;
+/** What logging in there may take, once it is connected. */
+const SSH_LOGIN_MS = 8_000;
 
-function sshShell({ ssh }: Configuration, parts: { policy: HostPolicy; clock: Clock; log: Log }): SshShell {
+function sshShell(
+  ssh: Configuration['ssh'],
+  { policy, clock, log }: { policy: HostPolicy; clock: Clock; log: Log },
+): SshShell {
   try {
-    return new SshShell({ ...ssh, ...SSH_TIMEOUTS, ...parts });
+    return new SshShell({
+      user: ssh.user,
+      port: ssh.port,
+      privateKey: ssh.privateKey,
+      passphrase: ssh.passphrase,
+      agentSocket: ssh.agentSocket,
+      knownHostsFile: ssh.knownHostsFile,
+      hostKeys: ssh.hostKeys,
+      sudo: ssh.sudo,
+      connectTimeoutMs: SSH_CONNECT_MS,
+      handshakeTimeoutMs: SSH_LOGIN_MS,
+      policy,
+      clock,
+      log,
+    });
   } catch (cause) {
     throw new Error(
       `SSH_KEY_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
@@ -112,10 +144,11 @@ function sshShell({ ssh }: Configuration, parts: { policy: HostPolicy; clock: Cl
   }
 }
 
-function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters {
-  if (clusters === undefined) return new Map();
+/** @param file the text of the clusters file; undefined: there is none */
+function namedClustersOf(file: string | undefined, fleetPort: number): NamedClusters {
+  if (file === undefined) return new Map();
   try {
-    return readClustersFile(clusters, fleetPort);
+    return readClustersFile(file, fleetPort);
   } catch (cause) {
     throw new Error(
       `CLUSTERS_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
@@ -124,7 +157,7 @@ function namedClustersOf({ clusters, fleetPort }: Configuration): NamedClusters 
   }
 }
 
-/** Parts of a service that is not started, for looking whether each of them works: made when they are asked for. */
+/** Parts of a service that is not started, for `doctor` and tests; each is made when it is asked for. */
 export interface Parts {
   /** @throws Error that says what in the configuration of the Manager cannot be used */
   installation: () => Installation | undefined;
@@ -137,12 +170,30 @@ export interface Parts {
   close: () => Promise<void>;
 }
 
-export function partsOf(options: ServiceOptions): Parts {
+export interface PartsOptions {
+  clusters: Configuration['clusters'];
+  ssh: Configuration['ssh'];
+  /** The installation that the service is a module of; left out: none. */
+  openaperture?: Configuration['openaperture'];
+  /** The name of this instance in the installation. */
+  hostname: string;
+  log: Log;
+  clock?: Clock;
+}
+
+export function partsOf({
+  clusters,
+  ssh,
+  openaperture,
+  hostname,
+  log,
+  clock = systemClock,
+}: PartsOptions): Parts {
   const container = root.createChildContainer();
-  bind(container, options);
+  bind(container, { clusters, ssh, log, clock });
   let installation: Installation | undefined;
   return {
-    installation: () => (installation ??= installationOf(options)),
+    installation: () => (installation ??= installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
@@ -155,93 +206,97 @@ export function partsOf(options: ServiceOptions): Parts {
   };
 }
 
-function brokersOf({ amqp }: Configuration, installation: Installation | undefined): Brokers {
-  return installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url })));
+/** What says which actions are served. */
+type ServedSettings = Pick<Configuration, 'plugins' | 'environment'>;
+
+/** The actions that these settings serve, only to be described: nothing is connected. */
+export async function describeActions({ plugins, environment }: ServedSettings): Promise<Catalogue> {
+  return servedActions({ plugins, environment }, () => undefined);
 }
 
-/** The actions that a configuration serves, for those who only describe them: nothing is connected. */
-export async function describeActions(configuration: Configuration): Promise<Catalogue> {
-  return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
-}
-
-function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
-  return {
-    directories: [OWN_PLUGINS, ...pluginPaths],
-    readOnly,
-    only: actions,
+async function servedActions(
+  { plugins, environment }: ServedSettings,
+  resolve: (token: symbol) => unknown,
+): Promise<Catalogue> {
+  return loadPlugins({
+    directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
+    readOnly: plugins.readOnly,
+    only: plugins.only,
     parametersName: WIRE_NAMES.parameters,
     checkResults: environment !== 'production',
-  };
+    resolve,
+    // An import takes real time, also in a service whose clock is a test's.
+    clock: systemClock,
+  });
 }
 
 /**
- * Starts the service: plugins first, so that one that cannot be served stops the start before anything is taken.
+ * Starts the service. Plugins are loaded first, so that a wrong one ends the start before any request is taken.
  * @throws PluginError, or an Error that says what in the configuration cannot be used
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, clock = systemClock } = options;
+  const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
+  const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const container = root.createChildContainer();
-  bind(container, options);
-  const catalogue = await loadPlugins({
-    ...pluginOptions(configuration),
-    resolve: (token) => partOf(container, token),
-    // An import takes real time, also in a service whose clock is a test's.
-    clock: systemClock,
-  });
-  const installation = installationOf(options);
+  bind(container, { clusters, ssh, log, clock });
+  const catalogue = await servedActions({ plugins, environment }, (token) => partOf(container, token));
+  const installation = installationOf(openaperture, { hostname, clock, log });
   const { brokers, connect } = options.broker ?? {
-    brokers: brokersOf(configuration, installation),
+    brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus();
   logRequests(events, logFor);
   installation?.watch(events);
-  const { prefetch, concurrency, clusterConcurrency } = configuration;
   const runner = new Runner({
     catalogue,
     events,
+    // A middleware is one line here.
     middlewares: [],
     names: WIRE_NAMES,
     clock,
     logFor,
-    prefetch,
-    concurrency,
-    clusterConcurrency,
+    prefetch: rpc.prefetch,
+    concurrency: rpc.concurrency,
+    clusterConcurrency: rpc.clusterConcurrency,
   });
   const requests = new RpcServer({
     connection: {
       connect,
       brokers,
-      tls: configuration.amqp?.tls,
-      name: `fleet-manager ${configuration.hostname}`,
+      tls: amqp?.tls,
+      name: `fleet-manager ${hostname}`,
       clock,
       log,
     },
-    queue: configuration.queue,
+    queue: rpc.queue,
     bindings: installation?.bindings,
-    prefetch,
+    prefetch: rpc.prefetch,
     onLost: installation?.refresh,
     runner,
     events,
     codecs: new Codecs([jsonCodec, new ErlangCodec()]),
-    maxMessageBytes: configuration.maxMessageBytes,
-    maxReplyBytes: configuration.maxAnswerBytes,
+    maxMessageBytes: rpc.maxMessageBytes,
+    maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
   });
   const gateway =
-    configuration.http === undefined
+    http === undefined
       ? undefined
       : await Gateway.start({
-          ...configuration.http,
+          host: http.host,
+          port: http.port,
+          token: http.token,
           brokers,
           connect,
-          queue: configuration.queue,
-          tls: configuration.amqp?.tls,
+          queue: rpc.queue,
+          tls: amqp?.tls,
           describe: () => catalogue.describe(),
           notReady: () => requests.notReady(),
-          maxBodyBytes: configuration.maxMessageBytes,
+          maxBodyBytes: rpc.maxMessageBytes,
           clock,
           log,
           clientLog: log.with({ part: 'gateway' }),
@@ -278,13 +333,16 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 }
 
 /** The OpenAperture installation that the service is a module of, when one is configured. */
-function installationOf({
-  configuration,
-  log,
-  clock = systemClock,
-}: ServiceOptions): Installation | undefined {
-  const { openaperture, hostname } = configuration;
-  return openaperture === undefined ? undefined : new Installation(openaperture, { hostname, clock, log });
+function installationOf(
+  openaperture: Configuration['openaperture'],
+  { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
+): Installation | undefined {
+  if (openaperture === undefined) return undefined;
+  const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
+  return new Installation(
+    { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
+    { hostname, clock, log },
+  );
 }
 
 /** Time for the actions to clean up. */

@@ -3,7 +3,7 @@
  */
 import { Cluster } from './api/cluster.js';
 import { partsOf } from './composition.js';
-import { readConfiguration } from './settings/configuration.js';
+import { readConfiguration } from './settings/read-configuration.js';
 import { Log } from './telemetry/log.js';
 import type { Action } from './api/action.js';
 import { Clock } from './api/clock.js';
@@ -17,7 +17,7 @@ import { strictSchema } from './core/parameters.js';
 import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
 import { WIRE_NAMES } from './rpc/field-names.js';
-import { configurationFor } from './sandbox/configuration-for.js';
+import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
 import { systemClock } from './lib/clock.js';
 
@@ -62,7 +62,9 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
   const nothingSet = readConfiguration({ env: {}, directory: '/nonexistent' });
   const parts = partsOf({
-    configuration: configurationFor(sandbox, nothingSet),
+    clusters: clusterSettings(sandbox),
+    ssh: sshSettings(sandbox) ?? nothingSet.ssh,
+    hostname: nothingSet.hostname,
     log: Log.create({ level: 'error', format: 'text' }),
     clock,
   });

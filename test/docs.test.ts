@@ -4,7 +4,7 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import { ERROR_CODES } from '../src/api/error-codes.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
-import { describeSettings } from '../src/settings/configuration.js';
+import { describeSettings } from '../src/settings/describe-settings.js';
 import { contributingExample } from './support/contributing-example.js';
 
 const ROOT = new URL('../', import.meta.url);

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { describeActions } from '../src/composition.js';
-import { readConfiguration } from '../src/settings/configuration.js';
+import { readConfiguration } from '../src/settings/read-configuration.js';
 import { runCli, startCli } from './commands/cli-process.js';
 import { examine, isFailure } from './commands/examine.js';
 

@@ -1,5 +1,6 @@
 import { describeActions } from '../composition.js';
-import { type ConfigurationSource, readConfiguration } from '../settings/configuration.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import { readConfiguration } from '../settings/read-configuration.js';
 import type { ActionDescription } from '../core/catalogue.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
@@ -11,7 +12,8 @@ export async function actions(
   { json }: { json?: boolean },
   source: ConfigurationSource,
 ): Promise<number> {
-  const all = (await describeActions(readConfiguration(source))).describe();
+  const { plugins, environment } = readConfiguration(source);
+  const all = (await describeActions({ plugins, environment })).describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
   if (name !== undefined && chosen.length === 0) {
     throw new UsageError(

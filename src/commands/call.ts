@@ -1,13 +1,12 @@
 import { errorCodeInfo } from '../api/error-codes.js';
-import { FleetManagerClient, FleetManagerError } from '../client/client.js';
+import { FleetManagerClient, FleetManagerError, type ManagerRouteOptions } from '../client/client.js';
 import { errorBodyOf } from '../client/error-body.js';
 import { HttpRoute } from '../client/http-route.js';
 import type { Route } from '../client/route.js';
-import {
-  type Configuration,
-  type ConfigurationSource,
-  readConfiguration,
-} from '../settings/configuration.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import { isSandbox } from '../settings/is-sandbox.js';
+import { readConfiguration } from '../settings/read-configuration.js';
+import type { Configuration } from '../settings/settings.js';
 import type { ActionDescription } from '../core/catalogue.js';
 import { parametersOf } from './parameter-values.js';
 import { shownAnswer } from './shown-answer.js';
@@ -42,8 +41,7 @@ export async function call(
   source: ConfigurationSource,
 ): Promise<number> {
   const configuration = readConfiguration(source);
-  const direct = configuration.amqp !== undefined || configuration.openaperture !== undefined;
-  const route = direct ? overQueue(configuration) : overGateway(configuration);
+  const route = isSandbox(configuration) ? overGateway(configuration.http) : overQueue(configuration);
   try {
     const description = await route.describe(action);
     const answer = await route.request(action, {
@@ -94,25 +92,41 @@ function mapOf(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
-function overQueue(configuration: Configuration): CallRoute {
-  const { amqp, openaperture: manager, queue } = configuration;
-  const client = new FleetManagerClient({ urls: amqp?.urls, tls: amqp?.tls, manager, queue });
+function overQueue({
+  amqp,
+  openaperture,
+  rpc,
+  plugins,
+  environment,
+}: Pick<Configuration, 'amqp' | 'openaperture' | 'rpc' | 'plugins' | 'environment'>): CallRoute {
+  const client = new FleetManagerClient({
+    urls: amqp?.urls,
+    tls: amqp?.tls,
+    manager: managerOf(openaperture),
+    queue: rpc.queue,
+  });
   return {
     describe: async (action) => {
       // Loaded only here: over the gateway it is the service that tells its actions.
       const { describeActions } = await import('../composition.js');
       // A service elsewhere may have plugins that are not installed here.
-      return (await describeActions(configuration)).find(action)?.description;
+      return (await describeActions({ plugins, environment })).find(action)?.description;
     },
     request: (action, options) => client.request(action, options),
     close: () => client.close(),
   };
 }
 
-function overGateway({ http }: Configuration): CallRoute {
+function managerOf(openaperture: Configuration['openaperture']): ManagerRouteOptions | undefined {
+  if (openaperture === undefined) return undefined;
+  const { managerUrl, oauth, exchangeId, brokerId } = openaperture;
+  return { managerUrl, oauth, exchangeId, brokerId };
+}
+
+function overGateway(http: Configuration['http']): CallRoute {
   if (http === undefined)
     throw new UsageError('neither AMQP_URL is set nor is there a gateway (HTTP_PORT=off): set one of them');
-  const route = new HttpRoute(http);
+  const route = new HttpRoute({ host: http.host, port: http.port, token: http.token });
   return {
     describe: async (action) => named(await route.describe(), action),
     request: (action, options) => route.request(action, options),

@@ -2,7 +2,7 @@ import { access, constants, mkdtemp, readFile, rmdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
-import type { Configuration } from '../settings/configuration.js';
+import type { Configuration } from '../settings/settings.js';
 import { reasonOf } from '../lib/errors.js';
 import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';

@@ -1,9 +1,7 @@
-import {
-  ConfigurationError,
-  type ConfigurationSource,
-  describeSettings,
-  readConfiguration,
-} from '../settings/configuration.js';
+import { ConfigurationError } from '../settings/configuration-error.js';
+import { describeSettings } from '../settings/describe-settings.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import { readConfiguration } from '../settings/read-configuration.js';
 
 /** Prints what is wrong, then every setting with its effective value and where that comes from, secrets masked. */
 export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
@@ -13,7 +11,7 @@ export function config({ json }: { json?: boolean }, source: ConfigurationSource
   if (json) process.stdout.write(`${JSON.stringify(settings, null, 2)}\n`);
   else {
     for (const { name, value, from } of settings) {
-      process.stdout.write(`${name.padEnd(24)} ${String(value ?? '-').padEnd(40)} ${from}\n`);
+      process.stdout.write(`${name.padEnd(24)} ${(value ?? '-').padEnd(40)} ${from}\n`);
     }
   }
   return problems === undefined ? 0 : 2;

@@ -1,16 +1,15 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import { describeActions, type Parts, partsOf } from '../composition.js';
-import {
-  type Configuration,
-  ConfigurationError,
-  type ConfigurationSource,
-  readConfiguration,
-} from '../settings/configuration.js';
+import { ConfigurationError } from '../settings/configuration-error.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import { isSandbox } from '../settings/is-sandbox.js';
+import { readConfiguration } from '../settings/read-configuration.js';
+import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { reasonOf } from '../lib/errors.js';
 import { rankedAddresses } from '../openaperture/broker-addresses.js';
-import type { Installation, InstallationSettings } from '../openaperture/installation.js';
+import type { Installation } from '../openaperture/installation.js';
 import { findBroker, findExchange } from '../openaperture/manager-lookups.js';
 import type { EtcdResolver } from '../api/etcd-resolver.js';
 import { RemoteShell } from '../api/remote-shell.js';
@@ -71,9 +70,10 @@ async function* findings(source: ConfigurationSource, asked: Asked): AsyncGenera
     yield ['the rest', skipped('not checked: it depends on the configuration')];
     return;
   }
-  if (configuration.amqp === undefined && configuration.openaperture === undefined) {
+  const { environment, plugins, clusters, ssh, openaperture, hostname } = configuration;
+  if (isSandbox(configuration)) {
     yield ['configuration', ok('nothing is set, so the service would be a sandbox')];
-    yield ['plugins', (await checkPlugins(configuration)).finding];
+    yield ['plugins', (await checkPlugins({ plugins, environment })).finding];
     const real = 'set AMQP_URL (or MANAGER_URL and what goes with it) for real clusters';
     yield token === undefined
       ? ['the rest', skipped(`nothing to check: a sandbox has all it needs; ${real}`)]
@@ -81,7 +81,8 @@ async function* findings(source: ConfigurationSource, asked: Asked): AsyncGenera
     if (roundTrip) yield ['round trip', NO_INSTALLATION];
     return;
   }
-  const parts = partsOf({ configuration, log: Log.create({ level: 'error', format: 'text' }) });
+  const log = Log.create({ level: 'error', format: 'text' });
+  const parts = partsOf({ clusters, ssh, openaperture, hostname, log });
   try {
     yield* findingsOf(configuration, parts, asked);
   } finally {
@@ -95,7 +96,8 @@ async function* findingsOf(
   asked: Asked,
 ): AsyncGenerator<Checked> {
   const { cluster: token, limitMs } = asked;
-  const { openaperture, ssh } = configuration;
+  const { environment, plugins, openaperture, amqp, rpc, clusters, ssh } = configuration;
+  const { queue } = rpc;
   const problems: string[] = [];
   const usable = <T>(part: () => T): T | undefined => {
     try {
@@ -110,21 +112,26 @@ async function* findingsOf(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-  const { finding: plugins, catalogue } = await checkPlugins(configuration);
-  yield ['plugins', plugins];
-  const brokers = yield* brokerFindings(configuration, installation, limitMs);
+  const { finding, catalogue } = await checkPlugins({ plugins, environment });
+  yield ['plugins', finding];
+  const brokers = yield* brokerFindings({ openaperture, amqp, queue }, installation, limitMs);
   if (asked.roundTrip)
-    yield ['round trip', await roundTripFinding(configuration, { installation, brokers, catalogue }, asked)];
-  const machines = yield* clusterFindings(configuration, { resolver, fleet: parts.fleet, token, limitMs });
+    yield [
+      'round trip',
+      await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, asked),
+    ];
+  const machines = yield* clusterFindings(clusters, { resolver, fleet: parts.fleet, token, limitMs });
   const actions = catalogue?.injecting(RemoteShell) ?? [];
-  if (actions.length === 0 && ssh.privateKey === undefined && ssh.agentSocket === undefined) {
+  const { privateKey, passphrase, agentSocket, hostKeys, knownHostsFile, port } = ssh;
+  if (actions.length === 0 && privateKey === undefined && agentSocket === undefined) {
     yield ['SSH key', skipped(`none is set, and ${catalogue === undefined ? UNKNOWN_ACTIONS : NO_LOGIN}`)];
     return;
   }
   const useKey = async () => parts.shell().close();
-  const login = async (signal: AbortSignal) => checkLogin(ssh, { actions, useKey }, signal);
+  const login = async (signal: AbortSignal) =>
+    checkLogin({ privateKey, passphrase, agentSocket }, { actions, useKey }, signal);
   yield ['SSH key', await within(limitMs, () => 'check SSH_AUTH_SOCK', login)];
-  yield ['known_hosts', await checkKnownHosts(ssh, machines)];
+  yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
 }
 
 const UNKNOWN_ACTIONS = 'whether an action needs one is not known: the plugins cannot be served';
@@ -134,11 +141,15 @@ const NO_LOGIN = 'no served action logs in to machines';
  * Whether the plugins can be served. Their import has a limit of its own.
  * @returns also the actions that are served; undefined where the plugins cannot be
  */
-async function checkPlugins(
-  configuration: Configuration,
-): Promise<{ finding: Finding; catalogue: Catalogue | undefined }> {
+async function checkPlugins({
+  plugins,
+  environment,
+}: Pick<Configuration, 'plugins' | 'environment'>): Promise<{
+  finding: Finding;
+  catalogue: Catalogue | undefined;
+}> {
   try {
-    const catalogue = await describeActions(configuration);
+    const catalogue = await describeActions({ plugins, environment });
     const actions = catalogue.describe().map(({ name }) => name);
     return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
   } catch (error) {
@@ -147,12 +158,16 @@ async function checkPlugins(
   }
 }
 
+type OfInstallation = NonNullable<Configuration['openaperture']>;
+
+type OfBrokers = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string };
+
 /**
  * @param installation undefined: none, or one that cannot be used
  * @returns the brokers that the Manager gives
  */
 async function* brokerFindings(
-  { openaperture, amqp, queue }: Configuration,
+  { openaperture, amqp, queue }: OfBrokers,
   installation: Installation | undefined,
   limitMs: number,
 ): AsyncGenerator<Checked, readonly BrokerToCheck[]> {
@@ -172,7 +187,7 @@ async function* brokerFindings(
     };
     yield ['Manager', await within(limitMs, managerRemedy, ask)];
   }
-  const settings = whereBrokersAre(openaperture);
+  const settings = whereBrokersAre(openaperture.brokerId);
   yield [
     'broker',
     brokers.length === 0
@@ -182,7 +197,7 @@ async function* brokerFindings(
   return brokers;
 }
 
-function whereBrokersAre({ brokerId }: InstallationSettings): string {
+function whereBrokersAre(brokerId: OfInstallation['brokerId']): string {
   return `the connections of broker ${brokerId} in the Manager`;
 }
 
@@ -191,7 +206,7 @@ const NO_INSTALLATION = skipped(
 );
 
 async function roundTripFinding(
-  { openaperture, queue }: Configuration,
+  { openaperture, queue }: Pick<OfBrokers, 'openaperture' | 'queue'>,
   found: {
     installation: Installation | undefined;
     brokers: readonly BrokerToCheck[];
@@ -208,7 +223,7 @@ async function roundTripFinding(
   if (probe === undefined)
     return skipped('not made: no served action only reads a cluster and needs no parameters; see ACTIONS');
   const { manager } = installation;
-  const settings = whereBrokersAre(openaperture);
+  const settings = whereBrokersAre(openaperture.brokerId);
   return checkRoundTrip({
     manager,
     brokers,
@@ -227,7 +242,7 @@ async function roundTripFinding(
  * @returns the addresses of the cluster's machines; undefined: they are not known
  */
 async function* clusterFindings(
-  configuration: Configuration,
+  { discoveryUrl, fleetPort }: Configuration['clusters'],
   parts: {
     resolver: EtcdResolver | undefined;
     fleet: Parts['fleet'];
@@ -238,8 +253,8 @@ async function* clusterFindings(
   const { resolver, fleet, token, limitMs } = parts;
   let found = skipped('not checked: CLUSTERS_FILE cannot be used');
   if (resolver !== undefined) {
-    const look = async (signal: AbortSignal) => checkDiscovery(resolver, token, configuration, signal);
-    found = await within(limitMs, (error) => discoveryRemedy(error, configuration), look);
+    const look = async (signal: AbortSignal) => checkDiscovery(resolver, token, discoveryUrl, signal);
+    found = await within(limitMs, (error) => discoveryRemedy(error, discoveryUrl), look);
   }
   yield ['discovery', found];
   if (token === undefined) return undefined;
@@ -253,13 +268,13 @@ async function* clusterFindings(
     addresses = [...new Set(machines.flatMap(({ primaryIP }) => primaryIP ?? []))];
     return ok(`the fleet API answers: the cluster has ${counted(machines.length, 'machine')}`);
   };
-  yield ['fleet', await within(limitMs, (error) => fleetRemedy(error, configuration), ask)];
+  yield ['fleet', await within(limitMs, (error) => fleetRemedy(error, fleetPort), ask)];
   return addresses;
 }
 
 async function askManager(
   { manager }: Installation,
-  { exchangeId, brokerId }: InstallationSettings,
+  { exchangeId, brokerId }: Pick<OfInstallation, 'exchangeId' | 'brokerId'>,
   signal: AbortSignal,
 ): Promise<{ finding: Finding; brokers: BrokerToCheck[] }> {
   const [exchange, broker] = await Promise.allSettled([
@@ -297,7 +312,7 @@ function managerRemedy(): string {
 async function checkDiscovery(
   resolver: EtcdResolver,
   token: string | undefined,
-  { discoveryUrl }: Configuration,
+  discoveryUrl: string,
   signal: AbortSignal,
 ): Promise<Finding> {
   try {
@@ -313,7 +328,7 @@ async function checkDiscovery(
   }
 }
 
-function discoveryRemedy(error: unknown, { discoveryUrl }: Configuration): string {
+function discoveryRemedy(error: unknown, discoveryUrl: string): string {
   const { host } = new URL(discoveryUrl);
   switch (codeOf(error)) {
     case 'cluster_not_found':
@@ -325,7 +340,7 @@ function discoveryRemedy(error: unknown, { discoveryUrl }: Configuration): strin
   }
 }
 
-function fleetRemedy(error: unknown, { fleetPort }: Configuration): string {
+function fleetRemedy(error: unknown, fleetPort: number): string {
   if (codeOf(error) === 'forbidden') return 'add the hosts of the cluster to ALLOWED_HOSTS';
   return `check FLEET_API_PORT (${fleetPort}), and that fleet's API listens there and can be reached from here`;
 }

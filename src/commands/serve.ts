@@ -1,8 +1,7 @@
-import {
-  readConfiguration,
-  type Configuration,
-  type ConfigurationSource,
-} from '../settings/configuration.js';
+import type { ConfigurationSource } from '../settings/given-settings.js';
+import { isSandbox } from '../settings/is-sandbox.js';
+import { readConfiguration } from '../settings/read-configuration.js';
+import type { Configuration } from '../settings/settings.js';
 import { type Service, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import type { Catalogue } from '../core/catalogue.js';
@@ -13,11 +12,11 @@ export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
   // From the start on: a signal that nobody listens to would end the process without what is done at its exit.
   const untilAsked = stopSignals();
-  const log = Log.create({ ...configuration.log, batched: true });
-  const { service, stop } =
-    configuration.amqp === undefined && configuration.openaperture === undefined
-      ? await startInSandbox(configuration, log)
-      : await start(configuration, log);
+  const { level, format } = configuration.log;
+  const log = Log.create({ level, format, batched: true });
+  const { service, stop } = isSandbox(configuration)
+    ? await startInSandbox(configuration, log)
+    : await start(configuration, log);
   log.info('fleet-manager runs', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
@@ -40,9 +39,9 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
 /** The whole service on a broker in this process and a pretend cluster. */
 async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
   // Loaded only here: none of it belongs to a service that is configured.
-  const [{ startSandbox }, { configurationFor }, { EmbeddedBroker }] = await Promise.all([
+  const [{ startSandbox }, { clusterSettings, sshSettings }, { EmbeddedBroker }] = await Promise.all([
     import('../sandbox/sandbox.js'),
-    import('../sandbox/configuration-for.js'),
+    import('../sandbox/sandbox-settings.js'),
     import('../sandbox/embedded-broker.js'),
   ]);
   const sandbox = await startSandbox({ ssh: true });
@@ -53,7 +52,9 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
   const { discoveryUrl, fleetPort, token } = sandbox;
   try {
     const service = await startService({
-      configuration: configurationFor(sandbox, configuration),
+      configuration,
+      clusters: clusterSettings(sandbox),
+      ssh: sshSettings(sandbox),
       log,
       broker,
     });

@@ -33,17 +33,11 @@ export class Gateway {
    * Connects to the broker in the background and listens for HTTP requests.
    * @throws Error that says which settings to change
    */
-  static async start({
-    brokers,
-    connect,
-    queue,
-    tls,
-    clientLog,
-    clock,
-    ...http
-  }: GatewayOptions): Promise<Gateway> {
+  static async start(options: GatewayOptions): Promise<Gateway> {
+    const { brokers, connect, queue, tls, clock, clientLog } = options;
     const client = new FleetManagerClient({ brokers, connect, queue, tls, clock, log: clientLog });
-    const server = new HttpServer({ ...http, client });
+    const { host, port, token, maxBodyBytes, describe, notReady, log } = options;
+    const server = new HttpServer({ host, port, token, maxBodyBytes, describe, notReady, log, client });
     try {
       return new Gateway(await server.start(), server, client, clock);
     } catch (error) {

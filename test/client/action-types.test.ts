@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { describeActions } from '../../src/composition.js';
-import { readConfiguration } from '../../src/settings/configuration.js';
+import { readConfiguration } from '../../src/settings/read-configuration.js';
 import { typeOfSchema } from '../../scripts/schema-type.js';
 import { KNOWN_READS } from '../../src/client/action-types.js';
 import { mayRunTwice } from '../../src/client/route.js';

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
 import { describeActions, OWN_PLUGINS } from '../../src/composition.js';
-import { readConfiguration } from '../../src/settings/configuration.js';
+import { readConfiguration } from '../../src/settings/read-configuration.js';
 import type { RequestLog } from '../../src/plugin.js';
 import type { Catalogue } from '../../src/core/catalogue.js';
 import { type LoaderOptions, loadPlugins, PluginError } from '../../src/core/plugin-loader.js';

@@ -3,7 +3,7 @@ import { type ChannelModel, connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient } from '../../src/client/client.js';
 import { describeActions, type Service, startService } from '../../src/composition.js';
-import { readConfiguration } from '../../src/settings/configuration.js';
+import { readConfiguration } from '../../src/settings/read-configuration.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';

@@ -1,0 +1,56 @@
+import { type ConfigurationSource, givenSettings } from './given-settings.js';
+import { ALL_SETTINGS } from './settings.js';
+
+/** One setting as `fleet-manager config` shows it. */
+export interface ShownSetting {
+  name: string;
+  /** What the service runs with; masked when it is a secret. */
+  value: string | undefined;
+  from: 'environment' | 'file' | 'default' | 'unset';
+  /** What it is when it is not set; undefined: nothing, or what `about` says. */
+  default: string | undefined;
+  about: string;
+}
+
+/** Every setting with where its value comes from, secrets masked. Problems are not reported here. */
+export function describeSettings(source: ConfigurationSource): ShownSetting[] {
+  const { env } = source;
+  const { values, environment, inFile } = givenSettings(source, []);
+  return ALL_SETTINGS.map(({ name, about, secret, default: constant, defaultIn }) => {
+    const given = values[name];
+    const whenUnset = optionalText(defaultIn(environment));
+    // An empty variable counts as unset.
+    const fromEnvironment = Boolean(env[name] || (secret && env[`${name}_FILE`]));
+    const from = fromEnvironment
+      ? 'environment'
+      : inFile.has(name)
+        ? 'file'
+        : whenUnset === undefined
+          ? 'unset'
+          : 'default';
+    const value =
+      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutUser(asText(given));
+    return { name, value, from, default: optionalText(constant), about };
+  });
+}
+
+function optionalText(value: string | number | undefined): string | undefined {
+  return value === undefined ? undefined : asText(value);
+}
+
+function asText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+/** A user name and password do not belong into any URL but a broker's; where they stand in one they are not shown. */
+function withoutUser(value: string): string {
+  return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
+}
+
+function masked(value: string): string {
+  // A broker's address is worth seeing; its user and password are not, nor what only may be an address.
+  const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
+  return urls.includes(null)
+    ? '***'
+    : urls.map((url) => `${url?.[1]}${url?.[2] === undefined ? '' : '***@'}${url?.[3]}`).join(',');
+}

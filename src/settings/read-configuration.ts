@@ -1,0 +1,76 @@
+import { ValidationError } from 'yup';
+import { ConfigurationError } from './configuration-error.js';
+import { type ConfigurationSource, contentOf, givenSettings } from './given-settings.js';
+import { problemsBetween, problemsOfServing } from './problems.js';
+import {
+  type GivenValue,
+  isOptional,
+  isRequired,
+  isSetting,
+  type ReadingContext,
+  type Section,
+  type Setting,
+} from './setting.js';
+import { ALL_SETTINGS, type Configuration, SETTINGS } from './settings.js';
+
+/**
+ * Reads the configuration: environment variables over `config/$NODE_ENV.json`; a secret also from the file that
+ * `NAME_FILE` names.
+ * @param serving whether it is for the service, which needs more settings than a caller
+ * @throws ConfigurationError with all the problems at once
+ */
+export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
+  const problems: string[] = [];
+  const given = givenSettings(source, problems);
+  const context: ReadingContext = {
+    environment: given.environment,
+    contentOf: (name, path) => contentOf(name, path, problems),
+  };
+  const faulty = new Set(given.unread);
+  const values = new Map<string, GivenValue | undefined>();
+  const converted = new Map<string, unknown>();
+  for (const setting of ALL_SETTINGS) {
+    const { name } = setting;
+    const read = readSetting(setting, given.values[name], context);
+    problems.push(...read.problems);
+    if (read.problems.length > 0) faulty.add(name);
+    values.set(name, read.given);
+    converted.set(name, read.value);
+  }
+  problems.push(...problemsBetween({ values, faulty }));
+  if (serving) problems.push(...problemsOfServing({ values, faulty }));
+  if (problems.length > 0) throw new ConfigurationError(problems);
+  // The one cast: `filled` replaces each setting of the table by its value, as the type `Described` does.
+  return filled(SETTINGS, converted) as Configuration;
+}
+
+/** A setting whose form is wrong counts as unset, so that the problems of the others can be reported too. */
+function readSetting(
+  setting: Setting,
+  raw: unknown,
+  context: ReadingContext,
+): { given: GivenValue | undefined; value: unknown; problems: readonly string[] } {
+  try {
+    return { ...setting.read(raw, context), problems: [] };
+  } catch (error) {
+    if (!(error instanceof ValidationError)) throw error;
+    return { ...setting.read(undefined, context), problems: error.errors };
+  }
+}
+
+/** A section with the values of its settings; undefined when a required one has none. */
+function filled(section: Section, values: ReadonlyMap<string, unknown>): Record<string, unknown> | undefined {
+  const result: Record<string, unknown> = {};
+  for (const [key, node] of Object.entries(section)) {
+    if (isSetting(node)) {
+      result[key] = values.get(node.name);
+      if (result[key] === undefined && isRequired(node)) return undefined;
+    } else if (isOptional(node)) result[key] = filled(node.fields, values);
+    else {
+      const inner = filled(node, values);
+      if (inner === undefined) return undefined;
+      result[key] = inner;
+    }
+  }
+  return result;
+}

@@ -1,0 +1,239 @@
+/** The value of a setting as it is given, once its form is checked. */
+export type GivenValue = string | number;
+
+/** Checks a value as it is given; throws a yup `ValidationError`. A yup schema is one. */
+interface Form<Given extends GivenValue> {
+  label: (name: string) => { validateSync: (value: unknown, options: FormOptions) => Given | undefined };
+}
+
+interface FormOptions {
+  abortEarly: boolean;
+}
+
+/** What reading a setting depends on besides its own value. */
+export interface ReadingContext {
+  /** The value of `NODE_ENV`. */
+  environment: string;
+  /** The content of the file that a setting names; undefined, and a problem reported, when it cannot be read. */
+  contentOf: (name: string, path: string) => Buffer | undefined;
+}
+
+/** One setting: a leaf of the table. */
+export interface Setting<
+  Name extends string = string,
+  Given extends GivenValue | undefined = GivenValue | undefined,
+  Value = unknown,
+> {
+  readonly kind: 'setting';
+  readonly name: Name;
+  /** What it is for. */
+  readonly about: string;
+  /** Whether its value must not be shown. It can then also be given as a file, by `NAME_FILE`. */
+  readonly secret: boolean;
+  /** What separates the items of a list; undefined: it is no list. */
+  readonly separator: string | undefined;
+  /** The default that is the same everywhere; undefined: it has none. */
+  readonly default: Given | undefined;
+  /** The default in an environment; undefined: it has none. */
+  readonly defaultIn: (environment: string) => Given | undefined;
+  /**
+   * Checks what is given, or takes the default where nothing is, and converts it to the value in the configuration.
+   * @throws ValidationError when its form is wrong
+   */
+  readonly read: (raw: unknown, context: ReadingContext) => { given: Given | undefined; value: Value };
+}
+
+/** A setting without which the optional section that it is in is undefined. */
+export interface RequiredSetting<
+  Name extends string = string,
+  Given extends GivenValue | undefined = GivenValue | undefined,
+  Value = unknown,
+> extends Setting<Name, Given, Value> {
+  readonly required: true;
+}
+
+/** A part of the table, and so of the configuration. */
+export interface Section {
+  readonly [key: string]: Setting | OptionalSection | Section;
+}
+
+/** A section that is undefined in the configuration when one of its required settings has no value. */
+export interface OptionalSection<Fields extends Section = Section> {
+  readonly kind: 'optional';
+  readonly fields: Fields;
+}
+
+/** The configuration that a table, or a part of it, describes. */
+export type Described<Node> =
+  Node extends RequiredSetting<string, GivenValue | undefined, infer Value>
+    ? Exclude<Value, undefined>
+    : Node extends Setting<string, GivenValue | undefined, infer Value>
+      ? Value
+      : Node extends OptionalSection<infer Fields>
+        ? { [Key in keyof Fields]: Described<Fields[Key]> } | undefined
+        : { [Key in keyof Node]: Described<Node[Key]> };
+
+/** The names of all the settings in a table or a part of it. */
+export type NamesIn<Node> =
+  Node extends Setting<infer Name>
+    ? Name
+    : Node extends OptionalSection<infer Fields>
+      ? NamesIn<Fields>
+      : { [Key in keyof Node]: NamesIn<Node[Key]> }[keyof Node];
+
+interface About {
+  /** What it is for. */
+  about: string;
+  secret?: boolean;
+}
+
+/** A default that is the same everywhere, or one that depends on the environment or the machine. */
+type Default<Given> = { default: Given } | { defaultIn: (environment: string) => Given };
+
+/** Converts what is given to the value in the configuration; without it the value is what is given. */
+interface Conversion<Given, Value> {
+  as: (given: Given) => Value;
+}
+
+/** A setting that is a text or a number. Its value is undefined where it is not set and has no default. */
+export function setting<Name extends string, Given extends GivenValue, Value>(
+  name: Name,
+  form: Form<Given>,
+  options: About & Default<NoInfer<Given>> & Conversion<NoInfer<Given>, Value>,
+): Setting<Name, Given, Value>;
+export function setting<Name extends string, Given extends GivenValue>(
+  name: Name,
+  form: Form<Given>,
+  options: About & Default<NoInfer<Given>>,
+): Setting<Name, Given, Given>;
+export function setting<Name extends string, Given extends GivenValue, Value>(
+  name: Name,
+  form: Form<Given>,
+  options: About & Conversion<NoInfer<Given>, Value>,
+): Setting<Name, Given | undefined, Value | undefined>;
+export function setting<Name extends string, Given extends GivenValue>(
+  name: Name,
+  form: Form<Given>,
+  options: About,
+): Setting<Name, Given | undefined, Given | undefined>;
+export function setting<Name extends string, Given extends GivenValue, Value>(
+  name: Name,
+  form: Form<Given>,
+  options: About & LeafDefaults<Given> & Partial<Conversion<Given, Value>>,
+): Setting<Name, Given | undefined, Given | Value | undefined> {
+  const { as } = options;
+  return leaf(name, form, {
+    ...options,
+    convert: (given) => (given === undefined || as === undefined ? given : as(given)),
+  });
+}
+
+/** A setting that is a list. In the configuration file it may also stand as a list. */
+export function listSetting<Name extends string>(
+  name: Name,
+  form: Form<string>,
+  options: About & { separator: string },
+): Setting<Name, string | undefined, string[] | undefined> {
+  return leaf(name, form, {
+    ...options,
+    convert: (given) => (given === undefined ? undefined : separated(given, options.separator)),
+  });
+}
+
+/** A setting that names a file. Its value in the configuration is the content of that file. */
+export function fileSetting<Name extends string, Value>(
+  name: Name,
+  form: Form<string>,
+  options: About & Conversion<Buffer, Value>,
+): Setting<Name, string | undefined, Value | undefined>;
+export function fileSetting<Name extends string>(
+  name: Name,
+  form: Form<string>,
+  options: About,
+): Setting<Name, string | undefined, Buffer | undefined>;
+export function fileSetting<Name extends string, Value>(
+  name: Name,
+  form: Form<string>,
+  options: About & Partial<Conversion<Buffer, Value>>,
+): Setting<Name, string | undefined, Buffer | Value | undefined> {
+  const { as } = options;
+  return leaf(name, form, {
+    ...options,
+    convert: (path, { contentOf }) => {
+      const content = path === undefined ? undefined : contentOf(name, path);
+      return content === undefined || as === undefined ? content : as(content);
+    },
+  });
+}
+
+interface LeafDefaults<Given> {
+  default?: Given;
+  defaultIn?: (environment: string) => Given;
+}
+
+function leaf<Name extends string, Given extends GivenValue, Value>(
+  name: Name,
+  form: Form<Given>,
+  options: About &
+    LeafDefaults<Given> & {
+      separator?: string;
+      convert: (given: Given | undefined, context: ReadingContext) => Value;
+    },
+): Setting<Name, Given | undefined, Value> {
+  const { about, secret = false, separator, convert } = options;
+  const { default: constant, defaultIn = () => constant } = options;
+  const named = form.label(name);
+  return {
+    kind: 'setting',
+    name,
+    about,
+    secret,
+    separator,
+    default: constant,
+    defaultIn,
+    read: (raw, context) => {
+      const given = named.validateSync(raw, { abortEarly: false }) ?? defaultIn(context.environment);
+      return { given, value: convert(given, context) };
+    },
+  };
+}
+
+/** Makes the section that the setting is in depend on it: see `optional`. */
+export function required<Name extends string, Given extends GivenValue | undefined, Value>(
+  each: Setting<Name, Given, Value>,
+): RequiredSetting<Name, Given, Value> {
+  return { ...each, required: true };
+}
+
+/** A section that is undefined in the configuration when one of its required settings has no value. */
+export function optional<Fields extends Section>(fields: Fields): OptionalSection<Fields> {
+  return { kind: 'optional', fields };
+}
+
+export function isSetting(node: Section[string]): node is Setting {
+  return node.kind === 'setting';
+}
+
+export function isOptional(node: Section[string]): node is OptionalSection {
+  return node.kind === 'optional';
+}
+
+export function isRequired(each: Setting): boolean {
+  return 'required' in each;
+}
+
+/** The settings of a section, in the order of the table. */
+export function settingsIn(section: Section): Setting[] {
+  return Object.values(section).flatMap((node) => {
+    if (isSetting(node)) return [node];
+    return settingsIn(isOptional(node) ? node.fields : node);
+  });
+}
+
+/** The items of a list, without those that are empty. */
+export function separated(value: string, separator = ','): string[] {
+  return value
+    .split(separator)
+    .map((each) => each.trim())
+    .filter((each) => each !== '');
+}

@@ -1,0 +1,111 @@
+import test from 'ava';
+import fc from 'fast-check';
+import { describeSettings } from '../../src/settings/describe-settings.js';
+import {
+  type Env,
+  folder,
+  INSTALLATION,
+  NOWHERE,
+  problemsOf,
+  read,
+  serving,
+  shownSetting,
+} from '../support/settings.js';
+
+test('of an installation everything is shown but its secret', (t) => {
+  const source = { env: INSTALLATION, directory: NOWHERE };
+  const shown = describeSettings(source);
+  t.false(JSON.stringify(shown).includes('Zq'));
+  t.is(shownSetting(source, 'OAUTH_CLIENT_SECRET')?.value, '***');
+  for (const name of [
+    'MANAGER_URL',
+    'OAUTH_LOGIN_URL',
+    'OAUTH_CLIENT_ID',
+    'EXCHANGE_ID',
+    'BROKER_ID',
+  ] as const)
+    t.is(shownSetting(source, name)?.value, INSTALLATION[name]);
+  t.deepEqual(
+    problemsOf(t, () => read({ OAUTH_CLIENT_SECRET: 'Zqsecret' })).filter((each) => each.includes('Zq')),
+    [],
+  );
+});
+
+test('every setting is shown with its value, where that comes from, and what it is for', async (t) => {
+  const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40, "READ_ONLY": true}' });
+  const settings = describeSettings({ env: { CONCURRENCY: '10' }, directory });
+  const shown = Object.fromEntries(settings.map(({ name, value, from }) => [name, [value, from]]));
+  t.like(shown, {
+    CONCURRENCY: ['10', 'environment'],
+    PREFETCH: ['40', 'file'],
+    READ_ONLY: ['true', 'file'],
+    QUEUE_NAME: ['fleet_manager', 'default'],
+    AMQP_URL: [undefined, 'unset'],
+  });
+  t.true(settings.every(({ about }) => about.length > 10));
+});
+
+test('what a setting is when it is not set is shown too, where that depends on something else', (t) => {
+  const shown = (name: string, env: Env = {}) => shownSetting({ env, directory: NOWHERE }, name);
+  t.like(shown('LOG_FORMAT'), { value: 'text', from: 'default', default: undefined });
+  t.like(shown('LOG_FORMAT', { NODE_ENV: 'production' }), { value: 'json', from: 'default' });
+  t.is(shown('HOSTNAME')?.value, read({}).hostname);
+  t.is(shown('SSH_KNOWN_HOSTS')?.value, read({}).ssh.knownHostsFile);
+  t.like(shown('HOSTNAME', { HOSTNAME: 'here' }), { value: 'here', from: 'environment' });
+});
+
+test('a user name and password are shown of no URL', (t) => {
+  for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL']) {
+    const shown = (url: string) => shownSetting({ env: { [name]: url }, directory: NOWHERE }, name)?.value;
+    t.is(shown('https://user:secret@host/path'), 'https://***@host/path');
+    t.is(shown('HTTP://user:se/cret@host'), 'HTTP://***@host');
+    t.is(shown('https://host:8080/path'), 'https://host:8080/path');
+  }
+});
+
+test('of a broker the address is shown and what opens it is not', (t) => {
+  const shown = (AMQP_URL: string) =>
+    shownSetting({ env: { AMQP_URL }, directory: NOWHERE }, 'AMQP_URL')?.value;
+  t.is(shown('amqp://localhost:5672/vhost'), 'amqp://localhost:5672/vhost');
+  t.is(shown('amqp://user:secret@one:5672,amqps://user@two/v'), 'amqp://***@one:5672,amqps://***@two/v');
+  t.is(shown('amqp://one, amqp://user:secret@two'), 'amqp://one,amqp://***@two');
+  t.is(shown('amqp://user:secret@secret@host'), 'amqp://***@host');
+  t.is(shown('amqp://user:12/secret@host'), 'amqp://***@host');
+  t.is(shown('amqp://user:12,secret@host'), '***');
+  t.is(shown('user:secret'), '***');
+  t.is(shown('http://user:secret@host'), '***');
+});
+
+test('a secret never shows, whatever its form', (t) => {
+  const password = fc
+    .string({ minLength: 1, unit: fc.constantFrom(...`ab1/@:,?#%.=&-_ \\'`.split('')) })
+    .map((each) => `12${each}Zq`);
+  const property = fc.property(password, (secret) => {
+    for (const AMQP_URL of [
+      `amqp://user:${secret}@host`,
+      `amqp://user:${encodeURIComponent(secret)}@host`,
+      `amqp://user:${secret}@one,amqp://user:${secret}@two`,
+      secret,
+    ]) {
+      const env = { AMQP_URL, HTTP_TOKEN: secret };
+      const texts = [JSON.stringify(describeSettings({ env, directory: NOWHERE }))];
+      try {
+        serving({ ...env, FLEET_API_PORT: 'x' });
+      } catch (error) {
+        texts.push(String(error));
+      }
+      for (const text of texts) if (text.includes('Zq')) return false;
+    }
+    return true;
+  });
+  t.notThrows(() => fc.assert(property, { numRuns: 1_000 }));
+});
+
+test('a token that reads as a URL is not shown', (t) => {
+  for (const HTTP_TOKEN of [
+    'token:0123456789abcdef',
+    'https://user@host/0123456789',
+    'amqp:0123456789abcdef',
+  ])
+    t.is(shownSetting({ env: { HTTP_TOKEN }, directory: NOWHERE }, 'HTTP_TOKEN')?.value, '***');
+});

@@ -1,0 +1,158 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { describeSettings } from '../../src/settings/describe-settings.js';
+import { folder, NOWHERE, problemsOf, read, serving, shownSetting } from '../support/settings.js';
+
+test('an empty variable counts as unset', (t) => {
+  const names = describeSettings({ env: {}, directory: NOWHERE }).map(({ name }) => name);
+  const env = Object.fromEntries(
+    names.flatMap((name) => [
+      [name, ''],
+      [`${name}_FILE`, ''],
+    ]),
+  );
+  t.deepEqual(serving(env), serving({}));
+  t.like(shownSetting({ env, directory: NOWHERE }, 'AMQP_URL'), { value: undefined, from: 'unset' });
+  t.like(shownSetting({ env, directory: NOWHERE }, 'PREFETCH'), { value: '200', from: 'default' });
+});
+
+test('the file of the environment is read, and a variable goes over it', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json': JSON.stringify({
+      QUEUE_NAME: 'of_development',
+      PREFETCH: 40,
+      READ_ONLY: true,
+    }),
+    'config/staging.json': JSON.stringify({ QUEUE_NAME: 'of_staging', AMQP_URL: 'amqp://staging' }),
+  });
+  t.like(read({}, directory), {
+    rpc: { queue: 'of_development', prefetch: 40 },
+    plugins: { readOnly: true },
+  });
+  t.like(read({ QUEUE_NAME: 'of_env', READ_ONLY: 'false' }, directory), {
+    rpc: { queue: 'of_env', prefetch: 40 },
+    plugins: { readOnly: false },
+  });
+  t.like(read({ QUEUE_NAME: '' }, directory), { rpc: { queue: 'of_development' } });
+  t.like(serving({ NODE_ENV: 'staging' }, directory), {
+    rpc: { queue: 'of_staging' },
+    amqp: { urls: ['amqp://staging'] },
+  });
+});
+
+test('a key of the file that is no setting is refused', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json':
+      '{"QUEUE": "x", "queue_name": "y", "HTTP_TOKEN_FILE": "z", "__proto__": {}, "PREFETCH": 40}',
+  });
+  const file = join(directory, 'config/development.json');
+  t.deepEqual(
+    problemsOf(t, () => read({}, directory)),
+    ['QUEUE', 'queue_name', 'HTTP_TOKEN_FILE', '__proto__'].map(
+      (key) => `${file}: there is no setting ${key}`,
+    ),
+  );
+});
+
+test('a file that cannot be used is refused, without a word of what is in it', async (t) => {
+  for (const text of [
+    '{"HTTP_TOKEN": "secretsecretsecret" x}',
+    '["secretsecretsecret"]',
+    '"secretsecretsecret"',
+    'null',
+    '',
+  ]) {
+    const directory = await folder(t, { 'config/development.json': text });
+    const problems = problemsOf(t, () => read({}, directory));
+    t.is(problems.length, 1);
+    t.regex(
+      problems[0] ?? '',
+      /config\/development\.json cannot be read: it is not (valid JSON|a JSON object)$/,
+    );
+  }
+});
+
+test('values of the file that are no text, number or flag are refused', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json': JSON.stringify({
+      AMQP_URL: ['amqp://a'],
+      ALLOWED_HOSTS: {},
+      PREFETCH: null,
+      LOG_LEVEL: [],
+    }),
+  });
+  const problems = problemsOf(t, () => read({}, directory)).join('\n');
+  for (const name of ['AMQP_URL', 'ALLOWED_HOSTS', 'PREFETCH', 'LOG_LEVEL'])
+    t.regex(problems, new RegExp(`^${name} `, 'm'));
+});
+
+test('a secret is read from the file that NAME_FILE names, without its last line break', async (t) => {
+  const directory = await folder(t, { token: '0123456789abcdef\n', url: 'amqp://user:pass%2Fword@host\r\n' });
+  const env = { HTTP_TOKEN_FILE: join(directory, 'token'), AMQP_URL_FILE: join(directory, 'url') };
+  t.like(read(env), {
+    http: { token: '0123456789abcdef' },
+    amqp: { urls: ['amqp://user:pass%2Fword@host'] },
+  });
+  t.like(shownSetting({ env, directory }, 'HTTP_TOKEN'), { value: '***', from: 'environment' });
+  t.like(shownSetting({ env, directory }, 'AMQP_URL'), { value: 'amqp://***@host', from: 'environment' });
+});
+
+test('a secret goes over the one of the configuration file', async (t) => {
+  const directory = await folder(t, {
+    'config/development.json': '{"HTTP_TOKEN": "of the configuration"}',
+    token: 'of the secret file',
+  });
+  t.is(read({ HTTP_TOKEN_FILE: join(directory, 'token') }, directory).http?.token, 'of the secret file');
+});
+
+test('a secret that cannot be read is reported once, and is not called missing', async (t) => {
+  const directory = await folder(t, { url: 'amqp://localhost' });
+  const production = { NODE_ENV: 'production' };
+  t.deepEqual(
+    problemsOf(t, () =>
+      serving({ ...production, AMQP_URL: 'amqp://localhost', AMQP_URL_FILE: '/nonexistent/url' }),
+    ),
+    ['AMQP_URL and AMQP_URL_FILE are both set: set one of them'],
+  );
+  const unreadable = problemsOf(t, () => serving({ ...production, AMQP_URL_FILE: '/nonexistent/url' }));
+  t.is(unreadable.length, 1, unreadable.join('\n'));
+  t.regex(unreadable[0] ?? '', /^AMQP_URL_FILE names a file that cannot be read/);
+  t.notThrows(() => serving({ ...production, AMQP_URL_FILE: join(directory, 'url') }));
+});
+
+test('a list may be a list in the file, if only of texts without the sign that separates them', async (t) => {
+  const lists = {
+    ALLOWED_HOSTS: ['10.0.0.0/8', '*.example.org'],
+    ACTIONS: ['a', 'b'],
+    PLUGIN_PATHS: ['/a', '/b'],
+  };
+  const directory = await folder(t, { 'config/development.json': JSON.stringify(lists) });
+  t.like(read({}, directory), {
+    clusters: { allowedHosts: lists.ALLOWED_HOSTS },
+    plugins: { only: lists.ACTIONS, paths: lists.PLUGIN_PATHS },
+  });
+  t.like(shownSetting({ env: {}, directory }, 'ACTIONS'), { value: 'a,b', from: 'file' });
+  for (const ACTIONS of [['a', 3], ['a,b'], [['a']]]) {
+    const wrong = await folder(t, { 'config/development.json': JSON.stringify({ ACTIONS }) });
+    t.regex(problemsOf(t, () => read({}, wrong)).join(), /^ACTIONS must be text/);
+  }
+});
+
+test('a secret that is given twice, or whose file cannot be read or is empty, is refused', async (t) => {
+  const directory = await folder(t, { token: '0123456789abcdef', empty: '\n' });
+  const twice = { HTTP_TOKEN: 'fedcba9876543210', HTTP_TOKEN_FILE: join(directory, 'token') };
+  t.deepEqual(
+    problemsOf(t, () => read(twice)),
+    ['HTTP_TOKEN and HTTP_TOKEN_FILE are both set: set one of them'],
+  );
+  t.regex(
+    problemsOf(t, () => read({ HTTP_TOKEN_FILE: '/nonexistent/t' })).join(),
+    /^HTTP_TOKEN_FILE names a file/,
+  );
+  t.regex(problemsOf(t, () => read({ HTTP_TOKEN_FILE: join(directory, 'empty') })).join(), /HTTP_TOKEN must/);
+});
+
+test('what is no secret is not read from a file', async (t) => {
+  const directory = await folder(t, { queue: 'requests' });
+  t.is(read({ QUEUE_NAME_FILE: join(directory, 'queue') }).rpc.queue, 'fleet_manager');
+});

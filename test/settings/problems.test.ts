@@ -1,0 +1,119 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { type Env, folder, INSTALLATION, problemsOf, read, serving } from '../support/settings.js';
+
+const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
+  'a certificate without a key': [
+    { AMQP_CERT_FILE: '/dev/null' },
+    /^AMQP_CERT_FILE and AMQP_KEY_FILE go together/,
+  ],
+  'a key without a certificate': [
+    { AMQP_KEY_FILE: '/dev/null' },
+    /^AMQP_CERT_FILE and AMQP_KEY_FILE go together/,
+  ],
+  'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
+};
+
+for (const [what, [env, problem]] of Object.entries(REFUSED)) {
+  test(`refused: ${what}`, (t) => {
+    const problems = problemsOf(t, () => read(env));
+    t.is(problems.length, 1, problems.join('\n'));
+    t.regex(problems[0] ?? '', problem);
+  });
+}
+
+test('outside of development the sandbox is refused, and AMQP_URL is what to set', (t) => {
+  for (const NODE_ENV of ['production', 'staging', 'prod']) {
+    t.deepEqual(
+      problemsOf(t, () => serving({ NODE_ENV })),
+      [
+        `AMQP_URL is not set: without it the service is a sandbox, which is refused with NODE_ENV=${NODE_ENV}; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+      ],
+    );
+    t.notThrows(() => serving({ NODE_ENV, AMQP_URL: 'amqp://localhost' }));
+    t.notThrows(() => read({ NODE_ENV }), 'a caller may use the gateway');
+  }
+  t.notThrows(() => serving({ NODE_ENV: 'test' }));
+});
+
+test('in an installation, the names of a module fit the columns of the Manager', (t) => {
+  for (const name of ['HOSTNAME', 'MODULE_TYPE']) {
+    t.notThrows(() => serving({ ...INSTALLATION, [name]: 'x'.repeat(255) }));
+    for (const value of ['x'.repeat(256), 'büro', 'Łódź', 'a\u0007b']) {
+      const problems = problemsOf(t, () => serving({ ...INSTALLATION, [name]: value }));
+      t.deepEqual(problems, [
+        `${name} must be at most 255 printable ASCII characters: OpenAperture keeps no others of a module`,
+      ]);
+    }
+  }
+  t.is(serving({ AMQP_URL: 'amqp://host', HOSTNAME: 'büro' }).hostname, 'büro');
+});
+
+test('an installation that is set half is refused with the names of what is missing', (t) => {
+  const names = Object.keys(INSTALLATION);
+  for (const missing of [...names.map((name) => [name]), names.slice(1), names.slice(0, 3)]) {
+    const env = Object.fromEntries(Object.entries(INSTALLATION).filter(([name]) => !missing.includes(name)));
+    for (const reading of [read, serving])
+      t.deepEqual(
+        problemsOf(t, () => reading(env)),
+        [`an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`],
+      );
+  }
+});
+
+test('certificates for amqps are refused with an installation, whose brokers are connected to without', async (t) => {
+  const directory = await folder(t, { ca: 'PEM', cert: 'PEM', key: 'PEM' });
+  const file = (name: string) => join(directory, name);
+  const ca = { AMQP_CA_FILE: file('ca') };
+  const all = { ...ca, AMQP_CERT_FILE: file('cert'), AMQP_KEY_FILE: file('key') };
+  const urls: Env[] = [{}, { AMQP_URL: 'amqps://broker' }];
+  for (const url of urls) {
+    t.regex(
+      problemsOf(t, () => serving({ ...INSTALLATION, ...url, ...ca }))[0] ?? '',
+      /^AMQP_CA_FILE set, but with MANAGER_URL .*unset it$/,
+    );
+    t.regex(
+      problemsOf(t, () => serving({ ...INSTALLATION, ...url, ...all }))[0] ?? '',
+      /^AMQP_CA_FILE, AMQP_CERT_FILE, AMQP_KEY_FILE set, .*unset them$/,
+    );
+  }
+});
+
+test('half a configuration is refused: the sandbox would ignore it', (t) => {
+  for (const [name, value] of [
+    ['CLUSTERS_FILE', '/dev/null'],
+    ['ALLOWED_HOSTS', '10.0.0.0/8'],
+    ['AMQP_CA_FILE', '/dev/null'],
+    ['ETCD_DISCOVERY_URL', 'http://localhost:2379'],
+    ['FLEET_API_PORT', '49153'],
+  ] as const) {
+    t.deepEqual(
+      problemsOf(t, () => serving({ [name]: value })),
+      [
+        `${name} is set, which a sandbox would ignore: set AMQP_URL too, to serve real clusters; or unset it, to run the sandbox`,
+      ],
+    );
+    t.notThrows(() => serving({ [name]: value, AMQP_URL: 'amqp://localhost' }));
+    t.notThrows(() => read({ [name]: value }));
+  }
+  t.deepEqual(
+    problemsOf(t, () => serving({ FLEET_API_PORT: '49153', ALLOWED_HOSTS: '10.0.0.1' })),
+    [
+      'FLEET_API_PORT and ALLOWED_HOSTS are set, which a sandbox would ignore: set AMQP_URL too, to serve real clusters; or unset them, to run the sandbox',
+    ],
+  );
+});
+
+test('a gateway that others can reach needs a token', (t) => {
+  for (const HTTP_HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org', '127.0.0.1.example.org']) {
+    t.deepEqual(
+      problemsOf(t, () => serving({ HTTP_HOST })),
+      [`HTTP_HOST is ${HTTP_HOST}, which others can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`],
+    );
+    t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ HTTP_HOST, HTTP_PORT: 'off' }));
+    t.notThrows(() => read({ HTTP_HOST }), 'a caller says where the gateway is');
+  }
+  for (const HTTP_HOST of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])
+    t.notThrows(() => serving({ HTTP_HOST }));
+});
