@@ -163,15 +163,21 @@ if (rabbitmqUrl !== undefined) {
     const beat = await heartbeat();
     const cluster = new Cluster(sandbox.token).hash;
     const [id] = manager.records.keys();
-    const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
-    const [seconds] = /\d+(?= s$)/.exec(String(workload[1]?.description)) ?? [];
+    const workloadOf = (body: Buffer) =>
+      (new ErlangCodec().decode(body) as { workload: { description: string }[] }).workload;
+    const [seconds] = /\d+(?= s$)/.exec(String(workloadOf(beat)[1]?.description)) ?? [];
     await isTerm(
       beat,
       `[#{description => <<"1 request runs">>},
         #{description => <<"request ${id}: list_machines on ${cluster} for ${seconds} s">>}]`,
     );
     await service.stop();
-    await isTerm(await heartbeat(), '[]');
+    // Others may have been sent before the last one.
+    const last = await eventually('the last heartbeat', async () => {
+      const body = await heartbeat();
+      return workloadOf(body).length === 0 ? body : undefined;
+    });
+    await isTerm(last, '[]');
     await Promise.all([call, client.close()]);
   });
 
@@ -262,13 +268,14 @@ async function faultyActions(t: ExecutionContext): Promise<string> {
       "await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));",
   };
   for (const [name, handler] of Object.entries(handlers)) {
+    const timeoutMs = name === 'endless' ? 100 : 60_000;
     await mkdir(join(directory, name));
     await writeFile(
       join(directory, name, 'index.js'),
       `import { object } from 'yup';
        import { defineAction, stringMap } from 'fleet-manager/plugin';
        export default defineAction({
-         name: '${name}', summary: 'Fails.', target: 'none', effect: 'read', timeoutMs: 100,
+         name: '${name}', summary: 'Fails.', target: 'none', effect: 'read', timeoutMs: ${timeoutMs},
          parameters: object({}), result: stringMap(), async handle({ signal }) { ${handler} },
        });`,
     );

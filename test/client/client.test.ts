@@ -112,7 +112,7 @@ for (const broker of brokers()) {
     const { queue } = await serveRequests(t, broker, [action]);
     const { connect, cut } = cuttable(broker);
     const client = clientOf(t, broker, { queue, connect });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     cut();
     letGo();
@@ -123,7 +123,7 @@ for (const broker of brokers()) {
     const { action, begun, letGo } = held();
     const { queue, cut } = await serveRequests(t, broker, [action]);
     const client = clientOf(t, broker, { queue });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     cut();
     letGo();
@@ -156,7 +156,7 @@ if (rabbit !== undefined) {
     const proxy = await startProxy(t, { port: Number(url.port) });
     url.port = String(proxy.port);
     const client = clientOf(t, rabbit, { queue, urls: [url.href] });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     proxy.swallow();
     letGo();

@@ -21,7 +21,7 @@ const RECORDS = /^\/messaging\/rpc_requests$/;
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
 const ROUTING_KEY = 'root.fragment7';
 /** A step of time, where a real broker is to be reached before a deadline passes. */
-const UNHURRIED_MS = 5;
+const UNHURRIED_MS = 2;
 /** More time than passes in any test. */
 const LONG_MS = 3_600_000;
 const UNIT = { unit_name: 'a.service' };

@@ -178,14 +178,14 @@ if (rabbitmqUrl !== undefined) {
     const proxy = await startProxy(t, { port: Number(new URL(rabbitmqUrl).port) });
     const silent = await openInstallation(t, [rabbitmqUrl]);
     silent.manager.addBroker(BROKER_ID, { connections: [{ host: '127.0.0.1', port: proxy.port }] });
-    const examining = examine(silent.env, { ...SOON, limitMs: 3_000 });
+    const examining = examine(silent.env, { ...SOON, limitMs: 10_000 });
     await eventually('it polls', () => silent.manager.callsTo(/rpc_requests\/1$/, 'GET').length > 0);
     proxy.swallow();
     isFailure(
       t,
       await examining,
       'round trip',
-      /^no answer within 1\.5 s, and the broker does not tell why: no answer within 3 s\n-> look for request 1/m,
+      /^no answer within 1\.5 s, and the broker does not tell why: no answer within 10 s\n-> look for request 1/m,
     );
     isTidy(t, silent);
   });

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type ChannelModel, connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient } from '../../src/client/client.js';
-import { describeActions, type Service, startService } from '../../src/composition.js';
+import { type Service, startService } from '../../src/composition.js';
 import { readConfiguration } from '../../src/settings/read-configuration.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { eventually } from '../support/eventually.js';
@@ -80,15 +80,13 @@ export async function openInstallation(
   return { manager, sandbox, queue, exchange, env, client };
 }
 
-/** The service in this process, for which time passes ten times as fast. */
+/** The service in this process, in which waits pass ten times as fast. */
 export async function startFast(
   t: ExecutionContext,
   env: Record<string, string>,
 ): Promise<{ service: Service; logs: ReturnType<typeof logLines> }> {
   const logs = logLines();
   const configuration = readConfiguration({ env: { HTTP_PORT: 'off', ...env }, directory: '/nonexistent' });
-  // Imports the plugins first: the time limit of their import passes ten times as fast, too.
-  await describeActions(configuration);
   const service = await startService({ configuration, log: logs.log, clock: new FastClock() });
   let stopped: Promise<boolean> | undefined;
   const stop = async () => (stopped ??= service.stop());

@@ -334,7 +334,7 @@ for (const [what, fault] of [
 }
 
 test('a large answer that the Manager does not read to its end is replaced after two tries and pauses nobody', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 2_000 });
+  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 5_000 });
   manager.addRecord(5);
   const release = manager.hold(RECORD, 'PUT');
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
