@@ -1,7 +1,7 @@
 const BRAND = Symbol.for('fleet-manager:ActionError');
 
 /**
- * A failure that the caller is to see. The message is shown to people, the code is for programs.
+ * A failure that the caller gets to see. The message is for people, the code is for programs.
  * Codes are `snake_case`: those of `ERROR_CODES`, or an action's own.
  */
 export class ActionError extends Error {

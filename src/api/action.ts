@@ -7,12 +7,12 @@ import type { Token } from './token.js';
 const ACTION = Symbol.for('fleet-manager:action');
 
 /**
- * The major version of the contract between this service and its plugins: `defineAction`, what `handle` is given, and the
+ * The major version of the contract between this service and its plugins: `defineAction`, what `handle` gets, and the
  * tokens. It changes only when plugins have to change with it.
  */
 export const CONTRACT_VERSION = 1;
 
-/** The log of one request: the request's id, its action and its cluster stand in every line. */
+/** The log of one request: every line has the request's id, its action and its cluster. */
 export type RequestLog = Logger;
 
 /** `cluster`: needs an `etcd_token`. `optional`: takes one. `none`: refuses one. */
@@ -23,9 +23,9 @@ export interface ActionRequest<P, C> {
   /** Checked against the action's schema, defaults filled in. */
   parameters: P;
   cluster: C;
-  /** Aborted at the deadline, and when a shutdown does not wait any longer. Pass it on. */
+  /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it on. */
   signal: AbortSignal;
-  /** When the signal is aborted at the latest, in the milliseconds of the token `Clock`. */
+  /** When the signal is aborted at the latest, in milliseconds of the token `Clock`. */
   deadline: number;
   log: RequestLog;
   /** The request's id as the logs show it. */
@@ -33,9 +33,9 @@ export interface ActionRequest<P, C> {
   caller: Caller;
   /** Whether another worker may have begun this request before. */
   repeated: boolean;
-  /** Whether the caller may see or change this unit. Ask for units that the parameters do not name. */
+  /** Whether the caller may see or change this unit. Call it for units that the parameters do not name. */
   authorize: (unit: string) => boolean;
-  /** Sends a part of the result ahead of the whole to a caller that takes parts. No caller does yet. */
+  /** Sends a part of the result before the whole, to a caller that accepts parts. No caller does yet. */
   emit: (part: unknown) => void;
 }
 
@@ -60,11 +60,11 @@ export interface ActionDefinition<
   /** One sentence for the catalogue. */
   summary: string;
   target: T;
-  /** `read` leaves the cluster as it is. A `change` is left out when `READ_ONLY` is set. */
+  /** `read` changes nothing in the cluster. A `change` is not served when `READ_ONLY` is set. */
   effect: 'read' | 'change';
   /**
-   * What becomes of a request that RabbitMQ delivers again after a worker was lost: `run-again`, or `refuse`, which
-   * answers `outcome_unknown`. Left out: reads run again, changes refuse.
+   * What happens when RabbitMQ delivers the request again after a worker was lost: `run-again`, or `refuse`, which
+   * replies `outcome_unknown`. Left out: reads run again, changes refuse.
    */
   redelivery?: 'run-again' | 'refuse';
   /**
@@ -72,7 +72,7 @@ export interface ActionDefinition<
    * field has `meta({ description })`; a field with a `.test()` of its own also has `meta({ format })`.
    */
   parameters: P;
-  /** The shape of the answer: types what `handle` returns and feeds the catalogue. Not run on each answer. */
+  /** The shape of the result: types what `handle` returns, and is shown in the catalogue. Not checked for each result in production. */
   result: R;
   /** How long one run may take, in milliseconds; at most the service's five minutes. */
   timeoutMs?: number;
@@ -85,7 +85,7 @@ export interface ActionDefinition<
   dispose?(): void | Promise<void>;
 }
 
-/** An action as the service holds it, without the types of its own. */
+/** An action without its own types, as the service uses it. */
 export interface Action {
   readonly name: string;
   readonly summary: string;
@@ -120,7 +120,7 @@ export function defineAction<
   return action as Action;
 }
 
-/** Whether a value came from `defineAction`, of this copy of the package or of another. */
+/** Whether a value was made by `defineAction`, of this copy of the package or of another. */
 export function isAction(value: unknown): value is Action {
   return typeof value === 'object' && value !== null && ACTION in value;
 }

@@ -1,10 +1,10 @@
-/** Who asks for something. */
+/** Who sent a request. */
 export interface Caller {
-  /** `anonymous` where nobody vouches for a name. */
+  /** `anonymous` when nothing proves a name. */
   name: string;
   /**
-   * Who vouches for the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
-   * (https://www.rabbitmq.com/docs/validated-user-id; users with the tag `impersonator` are exempt from that).
+   * What proves the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
+   * (https://www.rabbitmq.com/docs/validated-user-id; users with the tag `impersonator` are exempt).
    */
   verifiedBy: 'broker' | undefined;
 }

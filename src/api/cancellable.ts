@@ -1,5 +1,5 @@
-/** What every call that takes time is given. */
+/** What every call that takes time accepts. */
 export interface Cancellable {
-  /** Ends the call: the promise rejects, and the work behind it stops. */
+  /** Ends the call: the promise rejects, and the work stops. */
   signal: AbortSignal;
 }

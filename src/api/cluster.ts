@@ -4,12 +4,12 @@ import { inspect } from 'node:util';
 /** The grammar of an etcd token, or of a cluster's name in `CLUSTERS_FILE`. */
 export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 
-/** The etcd token of a cluster; only for the resolver that looks it up. */
+/** The etcd token of a cluster; only for the resolver that looks the cluster up. */
 export let tokenOf: (cluster: Cluster) => string;
 
 /**
- * A cluster as the parts of this service hand it around. The etcd token that names it is a secret, so it is private:
- * printed, logged or serialised, a cluster shows as a short hash.
+ * A cluster as the parts of this service pass it. The etcd token that names it is a secret, so it is private: printed,
+ * logged or serialised, a cluster shows as a short hash.
  */
 export class Cluster {
   static {

@@ -1,9 +1,9 @@
-/** Where a fault lies: the `caller` can correct the request, or the `service` or the cluster failed. */
+/** Who can correct a fault: the `caller` by another request, or the `service` and its operators. */
 export type Fault = 'caller' | 'service';
 
 export interface ErrorCodeInfo {
   fault: Fault;
-  /** True when the same request may succeed a little later. */
+  /** True when the same request may succeed after a short time. */
   retryable: boolean;
   summary: string;
 }
@@ -20,7 +20,7 @@ export const ERROR_CODES = {
   cluster_empty: caller('The token is known, but no machine has registered under it.'),
   unit_not_found: caller('The cluster has no such unit.'),
   unit_not_scheduled: caller('The unit is on no machine, or not on the one that was named.'),
-  unit_not_schedulable: caller('No machine meets what the unit asks of one; it was left as it is.'),
+  unit_not_schedulable: caller('No machine meets the requirements of the unit; the unit was not changed.'),
   unit_is_global: caller('The action does not work on global units.'),
   machine_not_found: caller('The machine is no longer in the cluster.'),
   forbidden: caller('The policy of this service forbids connecting there, or doing this.'),
@@ -35,22 +35,22 @@ export const ERROR_CODES = {
   ),
   unit_not_started: service('The unit was stopped and did not come up again in time.'),
   unit_failed: service('The unit failed when it was started.'),
-  unit_flaps: service('The unit starts again and again, and does not stay up.'),
+  unit_flaps: service('The unit starts again and again, and does not stay active.'),
   host_unreachable: service('A machine cannot be reached by SSH.', true),
   host_key_refused: service(
     "A machine's host key is unknown, changed, revoked or of no accepted type; nothing was run there.",
   ),
-  login_refused: service('A machine did not let the service in.'),
+  login_refused: service('A machine refused the login of the service.'),
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
-  service_unavailable: service('No service takes requests: no broker, or no queue.', true),
+  service_unavailable: service('No service accepts requests: there is no broker, or no queue.', true),
   timeout: service('The deadline passed: a read was stopped, a change had not begun.', true),
   cancelled: service('The work was stopped before it was done, most often by a shutdown.', true),
   outcome_unknown: service('A change may or may not have been made; look before trying again.'),
   answer_too_large: service(
     'The answer is larger than this service sends, or than the Manager keeps; ask for less.',
   ),
-  internal: service('An unforeseen fault; the log of the service has the reason under the request id.'),
+  internal: service('An unexpected fault; the log of the service has the reason under the request id.'),
 } as const satisfies Record<string, ErrorCodeInfo>;
 
 function caller(summary: string): ErrorCodeInfo {
@@ -62,7 +62,7 @@ function service(summary: string, retryable = false): ErrorCodeInfo {
 }
 
 /**
- * What a code means to callers. A code of a plugin's own follows two conventions: `invalid_*` is a
+ * What a code means to callers. A plugin's own codes follow two conventions: `invalid_*` is a
  * bad request, `*_not_found` is a missing thing; every other unknown code is a fault of the service.
  */
 export function errorCodeInfo(code: string): ErrorCodeInfo {

@@ -12,25 +12,25 @@ export interface Machine {
 export interface UnitOption {
   section: string;
   name: string;
-  /** Empty text where fleet leaves the value out. */
+  /** Empty where fleet leaves the value out. */
   value: string;
 }
 
-/** The states that fleet takes as a unit's desired state; any other would poison the unit. */
+/** The states that fleet accepts as a unit's desired state; any other makes the unit unusable. */
 export const DESIRED_STATES = ['inactive', 'loaded', 'launched'] as const;
 export type DesiredState = (typeof DESIRED_STATES)[number];
 
-/** A unit, as fleet's `GET /units` lists it; `null` stands where fleet leaves a key out. */
+/** A unit, as fleet's `GET /units` lists it; `null` where fleet leaves a key out. */
 export interface Unit {
   name: string;
   options: UnitOption[];
   desiredState: string | null;
-  /** Means nothing for a global unit; `launched` does not mean healthy: see the unit's states. */
+  /** Without meaning for a global unit. `launched` does not mean healthy: see the unit's states. */
   currentState: string | null;
   machineID: string | null;
 }
 
-/** What systemd on one machine says of a unit, as fleet's `GET /state` lists it. */
+/** What systemd on one machine reports of a unit, as fleet's `GET /state` lists it. */
 export interface UnitState {
   name: string;
   /** sha1 of the unit file that this state belongs to. */
@@ -56,7 +56,7 @@ export interface FleetTransport {
     cluster: Cluster,
     options: Cancellable & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
-  /** Throws `unit_not_found`; `outcome_unknown` when the connection was lost under way. */
+  /** Throws `unit_not_found`; `outcome_unknown` when the connection was lost during the call. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
   /** Creates the unit, or replaces it where its options differ. */
   putUnit(
@@ -64,9 +64,9 @@ export interface FleetTransport {
     unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
     options: Cancellable,
   ): Promise<void>;
-  /** False: it was not there. */
+  /** @returns false when the unit was not there */
   destroyUnit(cluster: Cluster, name: string, options: Cancellable): Promise<boolean>;
 }
 
-// One per process even when a plugin brings its own copy of this package.
+// One symbol for the process, even when a plugin has its own copy of this package.
 export const FleetTransport: Token<FleetTransport> = Symbol.for('fleet-manager:FleetTransport');

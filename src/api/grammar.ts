@@ -7,7 +7,7 @@ const UNIT_NAME =
 const HOST_NAME =
   /^(?=.{1,253}$)[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?)*$/;
 
-/** Whether fleet takes this as a unit's name: its grammar, at most 256 bytes (all ASCII). */
+/** Whether fleet accepts this as a unit's name: its grammar, at most 256 bytes (all ASCII). */
 export function isUnitName(text: string): boolean {
   if (text.length > 256 || text.startsWith('@')) return false;
   const match = UNIT_NAME.exec(text);
@@ -18,7 +18,7 @@ export function isUnitName(text: string): boolean {
 
 /**
  * Whether this is an IPv4 or IPv6 address or a host name (RFC 1123). A name whose last label is all digits is
- * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as addresses in forms that hide what they mean.
+ * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as addresses, in forms that hide the real address.
  */
 export function isHostAddress(text: string): boolean {
   if (isIP(text) !== 0) return !text.includes('%');
@@ -26,13 +26,13 @@ export function isHostAddress(text: string): boolean {
 }
 
 /**
- * A host as `isHostAddress` takes it in the one form by which hosts are compared: names in lower case, IPv6 addresses
- * as RFC 5952 writes them, and IPv4 addresses written as IPv6 as the IPv4 they are. Those are `::ffff:a.b.c.d` and
+ * The canonical form of a host, by which hosts are compared: names in lower case, IPv6 addresses as RFC 5952 writes
+ * them, and IPv4 addresses that are written as IPv6 in their IPv4 form. Those are `::ffff:a.b.c.d` and
  * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
  */
 export function canonicalHost(host: string): string {
   if (isIP(host) !== 6 || host.includes('%')) return host.toLowerCase();
-  // The URL parser writes every IPv6 address as RFC 5952 does, but for IPv4 in it.
+  // The URL parser writes every IPv6 address as RFC 5952 does, except for an embedded IPv4 address.
   const text = new URL(`http://[${host}]`).hostname.slice(1, -1);
   const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
   if (embedded === null) return text;
@@ -40,13 +40,13 @@ export function canonicalHost(host: string): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
-/** A unit's name, as fleet takes it: `web@1.service`, `-.mount`. */
+/** A unit's name that fleet accepts: `web@1.service`, `-.mount`. */
 export const unitName = () =>
   string()
     .max(256)
     .test(
       'unit-name',
-      '${path} is not a name fleet takes: NAME.TYPE, such as web@1.service',
+      '${path} is not a name that fleet accepts: NAME.TYPE, such as web@1.service',
       (value) => value === undefined || value === null || isUnitName(value),
     )
     .meta({ format: 'unit-name' });
@@ -92,7 +92,7 @@ export const mapOf = <S extends Schema>(values: S) =>
   mixed((value): value is Record<string, InferType<S>> => isMap(value))
     .typeError('${path} must be a map')
     .test('map', (value, { path, schema }) => {
-      // Read from the schema that is checked: the service closes the objects in it.
+      // Read from the schema that is checked: `strictSchema` makes the objects in it strict.
       const inner = schema.spec.meta.values as Schema;
       const problems = Object.entries(value ?? {}).flatMap(([key, each]) => {
         const within = /^\w+$/.test(key) ? `${path ? `${path}.` : ''}${key}` : `${path ?? ''}["${key}"]`;

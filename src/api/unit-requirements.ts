@@ -1,4 +1,4 @@
-/** What of a unit says where it may run. */
+/** The part of a unit that says where it may run. */
 interface UnitFile {
   name: string;
   options: readonly { section: string; name: string; value: string }[];
@@ -9,20 +9,20 @@ interface Machine {
   metadata: Readonly<Record<string, string>>;
 }
 
-/** What a unit asks of its machine in its section `[X-Fleet]`. `MachineOf` and `Conflicts` are not among it. */
+/** What a unit requires of its machine in its section `[X-Fleet]`, without `MachineOf` and `Conflicts`. */
 export interface UnitRequirements {
   /** The machine's id, or the first eight digits of it. */
   machineID: string | undefined;
-  /** For each metadata key the values of which any will do; every key must be met. */
+  /** For each metadata key the accepted values; every key must match. */
   metadata: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
-/** Whether fleet runs a unit on every machine that meets its requirements, not on one of them. */
+/** Whether fleet runs the unit on every machine that meets its requirements, and not on one of them. */
 export function isGlobalUnit(unit: UnitFile): boolean {
   return ['true', 'yes', '1', 'on', 't'].includes(valuesOf(unit, 'Global').at(-1)?.toLowerCase() ?? '');
 }
 
-/** A unit's requirements as fleet v1.0 reads them, its older names of options included (fleet, job/job.go). */
+/** A unit's requirements as fleet v1.0 reads them, with its older names of options (fleet, job/job.go). */
 export function requirementsOf(unit: UnitFile): UnitRequirements {
   const [machineID] = ['MachineID', 'X-ConditionMachineID', 'X-ConditionMachineBootID'].flatMap((option) =>
     valuesOf(unit, option),
@@ -32,7 +32,7 @@ export function requirementsOf(unit: UnitFile): UnitRequirements {
     valuesOf(unit, name),
   )) {
     const [key = '', value = '', ...more] = pair.split('=');
-    // fleet passes over what is not one KEY=VALUE.
+    // fleet ignores what is not one KEY=VALUE.
     if (key === '' || value === '' || more.length > 0) continue;
     metadata.set(key, (metadata.get(key) ?? new Set()).add(value));
   }

@@ -10,7 +10,7 @@ export interface AdmissionOptions {
   names: FieldNames;
   /** How many calls can be held at once. */
   prefetch: number;
-  /** How many calls of a cluster wait or run, by the cluster's hash. */
+  /** How many calls of a cluster are waiting or running, by the cluster's hash. */
   heldOf: (cluster: string) => number;
 }
 
@@ -18,13 +18,13 @@ export interface AdmissionOptions {
 export interface Admitted {
   readonly action: ServedAction;
   readonly cluster: Cluster | undefined;
-  /** Defaults filled in. */
+  /** With defaults filled in. */
   readonly parameters: unknown;
-  /** What the call may take from its arrival, in milliseconds. */
+  /** How long the call may take from its arrival, in milliseconds. */
   readonly timeoutMs: number;
 }
 
-/** A quarter of what can be held stays free for all other clusters. */
+/** The rest of `prefetch` stays free for all other clusters. */
 const SHARE_OF_ONE_CLUSTER = 0.75;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
@@ -65,7 +65,7 @@ export class Admission {
       throw invalidRequest({ field, message: `${field} must be the name of an action` });
     const action = catalogue.find(call.action);
     if (action !== undefined) return action;
-    // The words, both spaces too, are those of OpenAperture's FleetManager, which callers may match.
+    // The text, with both spaces, is that of OpenAperture's FleetManager: callers may match it.
     const message = `The following FleetManager action is not supported:  ${call.action.slice(0, 100)}`;
     const actions = catalogue.describe().map(({ name }) => name);
     throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });

@@ -35,7 +35,7 @@ export class Catalogue {
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** The names of the actions that inject the part which a token names, in alphabetical order. */
+  /** The names of the actions that inject this token, in alphabetical order. */
   injecting(token: symbol): string[] {
     return this.describe()
       .map(({ name }) => name)
@@ -43,7 +43,7 @@ export class Catalogue {
   }
 
   /**
-   * Lets every action clean up at the same time.
+   * Calls `dispose` of every action, all at the same time.
    * @param withinMs how long each may take
    * @throws AggregateError that names the actions that failed or took longer
    */

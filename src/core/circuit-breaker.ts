@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.js';
 const MAX_CLUSTERS = 1000;
 
 /**
- * A circuit breaker for each cluster: after several failures to reach it in a row, requests for it fail at once for a
+ * A circuit breaker for each cluster: after several failures in a row to reach it, requests for it fail immediately for a
  * few seconds, instead of each waiting for the same timeouts.
  */
 export class CircuitBreaker {

@@ -11,14 +11,14 @@ import { settledWith } from './errors.js';
 export interface ExecutionOptions {
   clock: Clock;
   breaker: CircuitBreaker;
-  /** A log that puts these fields into every line. */
+  /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** What a change that is stopped may still take to reach a state that it can report, in milliseconds. */
+/** How long a stopped change may still run to reach a state that it can report, in milliseconds. */
 const SETTLE_MS = 30_000;
 
-/** Failures in which the cluster was not asked, or not waited for. */
+/** Failures that prove nothing about the cluster: it was not asked, or not waited for. */
 const SAYS_NOTHING_OF_THE_CLUSTER: ReadonlySet<string> = new Set([
   'invalid_parameters',
   'forbidden',
@@ -41,7 +41,7 @@ export class Execution {
   #cancelSettling = IGNORE;
   #giveUp: (error: ActionError) => void = IGNORE;
 
-  /** @param deadline when it is stopped, in the clock's milliseconds */
+  /** @param deadline when the run is stopped, in the clock's milliseconds */
   constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
     this.#call = call;
     this.#admitted = admitted;
@@ -69,8 +69,8 @@ export class Execution {
   }
 
   /**
-   * Aborts the handler's signal; the first reason counts. A read ends at once, with that reason. A change gets time to
-   * report what became of it; after that its outcome is unknown.
+   * Aborts the handler's signal; only the first reason counts. A read ends immediately, with that reason. A change gets time
+   * to report its outcome; after that the outcome is unknown.
    */
   stop(reason: ActionError): void {
     if (this.#abort.aborted) return;
@@ -107,7 +107,7 @@ export class Execution {
       return await action.run({
         parameters,
         cluster,
-        // Made only when it is asked for: a signal is a large part of what a small request costs.
+        // Made only when the handler reads it: a signal is a large part of the cost of a small request.
         get signal() {
           return abort.signal;
         },

@@ -4,7 +4,7 @@ import type { Schema } from 'yup';
 /** A JSON Schema document, draft 2020-12, as plain data. */
 export type JsonSchema = Record<string, unknown>;
 
-/** What `describe()` of a yup schema gives, of this copy of yup or of a plugin's own. */
+/** The output of `describe()` of a yup schema, from this copy of yup or a plugin's own. */
 interface Description {
   type: string;
   meta?: Record<string, unknown>;
@@ -20,8 +20,8 @@ interface Description {
 
 /**
  * Describes a yup schema as JSON Schema.
- * @throws Error naming the field, when the schema says something that JSON Schema cannot and that no `meta({ format })`
- *   stands for, or when a field has no `meta({ description })`
+ * @throws Error naming the field, when JSON Schema cannot express the schema and no `meta({ format })` replaces it, or when
+ * a field has no `meta({ description })`
  */
 export function jsonSchemaOf(schema: Schema): JsonSchema {
   return translate(schema.describe(), '', false);
@@ -37,7 +37,7 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.description === 'string') result.description = meta.description;
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
-  // To yup an empty text is a missing one.
+  // yup treats an empty string as a missing value.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required'))
     result.minLength = Math.max(1, Number(result.minLength ?? 0));
   const { oneOf = [], notOneOf = [] } = description;
@@ -80,7 +80,7 @@ function shape(description: Description, path: string, at: string): JsonSchema {
           type: 'object',
           additionalProperties: translate(meta.values.describe(), `${path}.*`, false),
         };
-      // What callers are to send, where the action itself answers for all else.
+      // What callers should send, where the action itself checks everything else.
       if (meta.type !== undefined) return { type: jsonType(meta.type, at) };
       if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
       throw new Error(`${at} takes anything: give it a type, oneOf(), meta({ type }), or meta({ format })`);
@@ -89,7 +89,7 @@ function shape(description: Description, path: string, at: string): JsonSchema {
   }
 }
 
-/** The formats of `stringMap()` and `mapOf()`, which JSON Schema can say. */
+/** The formats of `stringMap()` and `mapOf()`, which JSON Schema can express. */
 const MAPS = ['string-map', 'map'];
 
 function isSchema(value: unknown): value is { describe(): Description } {
@@ -182,7 +182,7 @@ function plainJson(value: unknown, at: string): unknown {
   try {
     if (isDeepStrictEqual(JSON.parse(JSON.stringify(value)), value)) return value;
   } catch {
-    // What JSON cannot write is not plain either.
+    // A value that JSON cannot write is not plain.
   }
   throw new Error(`${at} has a default that is not plain JSON`);
 }

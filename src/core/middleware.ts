@@ -2,12 +2,12 @@ import type { Call, Settled } from './call.js';
 import { settledWith } from './errors.js';
 
 /**
- * Wraps the whole run of a call, refusals and timeouts included: gives what `next` gives, or something else in its place.
+ * Wraps the whole run of a call, with refusals and timeouts: returns what `next` returns, or something else instead.
  * `next` never rejects. What a middleware throws becomes the call's error, as what an action throws.
  */
 export type Middleware = (call: Call, next: (call: Call) => Promise<Settled>) => Promise<Settled>;
 
-/** One function of several middlewares around `run`; the first is the outermost. */
+/** Wraps `run` in several middlewares; the first is the outermost. */
 export function compose(
   middlewares: readonly Middleware[],
   run: (call: Call) => Promise<Settled>,

@@ -67,7 +67,7 @@ function strictField(field: unknown, path: string): Schema {
   if (defaultValue === undefined) return schema;
   if (schema.isValidSync(defaultValue, { strict: true })) return schema.optional();
   if ('default' in schema.spec) throw new Error(`${named(path)} has a default that it does not take itself`);
-  // yup makes the default of an object from those of its fields; where one of them is required, so is the object.
+  // yup makes the default of an object from those of its fields; when one of them is required, so is the object.
   return schema.default(undefined).defined();
 }
 
@@ -97,7 +97,7 @@ function named(path: string): string {
 /**
  * Makes the check of one action's parameters.
  * @param schema made by `strictSchema`
- * @param name the name by which callers know the parameters; it begins the field of each problem
+ * @param name the name by which callers know the parameters; it starts the field of each problem
  * @returns a function that gives the parameters with defaults filled in, or throws `invalid_parameters` with the
  *   problems by field in `details.fields`
  */

@@ -1,4 +1,4 @@
-/** What the hooks have to know. */
+/** The data of the hooks. */
 export interface PluginHooksData {
   /** The modules that plugins may import without an install: the URL of each by its specifier. */
   host: Readonly<Record<string, string>>;
@@ -38,7 +38,7 @@ export function resolveHook({ host, roots }: PluginHooksData) {
   };
 }
 
-// From here on: for `module.register`, which loads this file in the thread of the hooks, once for all registrations.
+// Below: for `module.register`, which loads this file once in the thread of the hooks, for all registrations.
 
 const registered: { host: Record<string, string>; roots: string[] } = { host: {}, roots: [] };
 

@@ -11,7 +11,7 @@ import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
 import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
 
-/** Plugins that cannot be served; `cause` is what was thrown, of several an AggregateError of one PluginError each. */
+/** Plugins that cannot be served. `cause` is what was thrown; for several plugins, an AggregateError with one PluginError each. */
 export class PluginError extends Error {
   override readonly name = 'PluginError';
   /** A sentence for each plugin, which names its folder and the reason. */
@@ -31,7 +31,7 @@ export class UnknownActionError extends Error {
 export interface LoaderOptions extends PrepareOptions {
   /** Folders that hold plugin folders: the service's own first, then those of `PLUGIN_PATHS`. */
   directories: readonly string[];
-  /** Gives the part of the service that a token names; throws when there is none. */
+  /** Gives the part of the service for a token; throws when there is none. */
   resolve: (token: symbol) => unknown;
   clock: Clock;
   /** Leaves out every action that changes something. */
@@ -95,7 +95,7 @@ interface LoadedPlugin {
   served: ServedAction;
 }
 
-/** The failure of one plugin or directory of plugins. */
+/** The failure of one plugin, or of one directory of plugins. */
 function failure(folder: string, reason: string, cause?: unknown): PluginError {
   return new PluginError([`plugin ${folder}: ${reason}`], cause);
 }
@@ -110,7 +110,7 @@ function together(failures: readonly PluginError[]): PluginError {
   );
 }
 
-/** The results of all work that succeeds; each PluginError of the others joins the failures. */
+/** The results of the work that succeeds; the PluginErrors of the rest are added to the failures. */
 async function allOf<T>(work: readonly Promise<T>[], failures: PluginError[]): Promise<T[]> {
   const outcomes = await Promise.allSettled(work);
   return outcomes.flatMap((outcome) => {
@@ -123,11 +123,11 @@ async function allOf<T>(work: readonly Promise<T>[], failures: PluginError[]): P
 
 interface Directory {
   path: string;
-  /** Without symbolic links. */
+  /** The real path, without symbolic links. */
   real: string;
 }
 
-/** The directories, each once, whatever its name. */
+/** Each directory once, also when it is named in several ways. */
 async function realDirectories(named: readonly string[], failures: PluginError[]): Promise<Directory[]> {
   const find = async (name: string): Promise<Directory> => {
     const path = resolvePath(name);
@@ -155,7 +155,7 @@ async function pluginFolders(directory: string, failures: PluginError[]): Promis
   const arePlugins = await Promise.all(folders.map(hasEntryFile));
   if (!arePlugins.includes(true) && (await hasEntryFile(directory)))
     throw failure(directory, 'is itself a plugin: name the directory above it');
-  // A directory is named because something in it is to be served.
+  // A directory is named because it should contain plugins.
   if (folders.length === 0 && unreadable.length === 0)
     throw failure(directory, 'this directory has no plugins: each is a folder with an index.js in it');
   return folders;

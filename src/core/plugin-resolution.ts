@@ -22,7 +22,7 @@ export function resolveForPlugins(directories: readonly string[]): void {
   else module.register(new URL(`./plugin-hooks.${extension}`, import.meta.url), { data });
 }
 
-/** From Node 22.15 and 23.5 on; `register` is deprecated there. The types are those of Node 20, which has not got it. */
+/** Node has it from 22.15 and 23.5 on, and deprecates `register` there. The types are those of Node 20, which lacks it. */
 interface HooksInThread {
   registerHooks(hooks: { resolve: ReturnType<typeof resolveHook> }): void;
 }

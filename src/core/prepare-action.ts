@@ -8,10 +8,10 @@ import { resultCheck } from './result-check.js';
 /** The longest time that a request may run, in milliseconds. */
 export const MAX_TIMEOUT_MS = 5 * 60_000;
 
-/** An action that is ready to run: its definition is checked, its parts are resolved. */
+/** An action that is ready to run: its definition is checked, its ports are resolved. */
 export interface ServedAction {
   readonly description: ActionDescription;
-  /** The tokens of the parts that it injects. */
+  /** The tokens that it injects. */
   readonly injects: ReadonlySet<symbol>;
   /** Gives the parameters with defaults, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
@@ -30,7 +30,7 @@ export interface PrepareOptions {
 
 /**
  * Checks the definition of an action and makes it ready to run.
- * @param resolve gives the part of the service that a token names; throws when there is none
+ * @param resolve gives the part of the service for a token; throws when there is none
  * @throws Error that names the wrong field of the definition
  */
 export function prepareAction(
@@ -67,7 +67,7 @@ export function prepareAction(
   };
 }
 
-/** The caller gets a wrong result too: the check is for the author, who reads the log. */
+/** The caller gets a wrong result as well: this check is for the author, who reads the log. */
 function withResultCheck(
   check: (result: unknown) => string[],
   run: ServedAction['run'],
@@ -96,7 +96,7 @@ const FIELDS = Object.keys({
   dispose: true,
 } satisfies Record<keyof Action, true>);
 
-/** First of all: an action of another version may have other fields. */
+/** Checked first: an action of another version may have other fields. */
 function checkContract(action: Action): void {
   const { contract = CONTRACT_VERSION } = action;
   must(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');

@@ -24,11 +24,11 @@ export interface RunningCall {
 export interface RunnerOptions {
   catalogue: Catalogue;
   events: CallEventBus;
-  /** Around every run; the first is the outermost. */
+  /** Wraps every run; the first is the outermost. */
   middlewares?: readonly Middleware[];
   names: FieldNames;
   clock: Clock;
-  /** A log that puts these fields into every line. */
+  /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
   /** How many calls can be held at once; one cluster may fill three quarters of it. */
   prefetch: number;
@@ -41,7 +41,7 @@ export interface RunnerOptions {
 interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
-  /** The queue's lane: clusters take turns. */
+  /** The lane of the queue: clusters take turns. */
   readonly lane: string;
   readonly settle: (settled: Settled) => void;
   cancelDeadline: () => void;
@@ -54,8 +54,8 @@ interface Job {
 const RELEASED: Settled = { status: 'released' };
 
 /**
- * Runs calls: checks each, lets it wait for its turn, and runs its action under its deadline. Knows nothing of where a
- * call came from or where its reply goes.
+ * Runs calls: checks each call, lets it wait for its turn, and runs its action under its deadline. Does not know where a
+ * call comes from or where its reply goes.
  */
 export class Runner {
   readonly #options: RunnerOptions;
@@ -79,7 +79,7 @@ export class Runner {
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
 
-  /** Never rejects: whatever goes wrong becomes an error that the call settles with. */
+  /** Never rejects: every failure becomes an error with which the call settles. */
   async run(call: Call): Promise<Settled> {
     const { events, clock } = this.#options;
     events.emit('received', { call, at: clock.now() });
@@ -89,7 +89,7 @@ export class Runner {
     return settled;
   }
 
-  /** What runs right now. */
+  /** The calls that run right now. */
   running(): RunningCall[] {
     const now = this.#options.clock.now();
     return [...this.#running].map(({ call, admitted, beganAt }) => ({
@@ -101,7 +101,7 @@ export class Runner {
   }
 
   /**
-   * Begins nothing more, releases what waits, gives what runs so many milliseconds to end, then stops it.
+   * Starts nothing more, releases what waits, gives running calls this many milliseconds to end, then stops them.
    * Resolves when nothing runs any more.
    */
   async drain(graceMs: number): Promise<void> {
@@ -169,12 +169,12 @@ export class Runner {
   }
 
   #late(job: Job): void {
-    // The words are those of OpenAperture's FleetManager, which callers may match.
+    // The text is that of OpenAperture's FleetManager: callers may match it.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));
   }
 
-  /** @param reason the call's signal was aborted with, or a shutdown */
+  /** @param reason of the aborted signal of the call, or a shutdown */
   #interrupt(job: Job, reason: unknown): void {
     if (!releases(reason)) return this.#stop(job, cancelled());
     if (job.execution === undefined) return this.#withdraw(job, RELEASED);
@@ -190,7 +190,7 @@ export class Runner {
     job.execution.stop(reason);
   }
 
-  /** Ends a job that waits. */
+  /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
     this.#queue.withdraw(job.lane, job);
@@ -204,7 +204,7 @@ export class Runner {
   }
 }
 
-/** Whether what waits is released, not refused. */
+/** Whether a waiting call is released, and not refused. */
 function releases(reason: unknown): boolean {
   return reason instanceof ConnectionLost || reason instanceof Shutdown;
 }

@@ -5,8 +5,8 @@ export interface Backoff {
 }
 
 /**
- * The wait after a failed try: twice as long each time, up to the most, and by chance down to half of it, so that many
- * who failed together do not come back together.
+ * The wait after a failed try: it doubles with each failure, up to `mostMs`. A random part of up to half is taken off, so
+ * that clients which failed together do not retry together.
  * @param failed how many tries have failed, from 1
  */
 export function backoffMs(failed: number, { firstMs, mostMs }: Backoff): number {

@@ -1,8 +1,8 @@
 import type { Writable } from 'node:stream';
 
 /**
- * Lets a socket send what is written to it in one turn of the event loop with one system call. amqplib writes each
- * frame by itself, a log each line, and with many small messages those calls are most of the work.
+ * Sends everything that is written to a socket in one turn of the event loop with one system call. amqplib writes each
+ * frame alone, a log each line; with many small messages these calls are most of the work.
  */
 export function batchWrites(socket: Writable): void {
   const write: Writable['write'] = socket.write.bind(socket);

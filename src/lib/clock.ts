@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Time, so that tests can set it. */
+/** Time, as a port: tests set it. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Resolves after so many milliseconds; rejects with the signal's reason when that is aborted first. */
+  /** Resolves after this many milliseconds; rejects with the signal's reason when the signal is aborted first. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
-  /** Calls back after so many milliseconds, unless cancelled by calling what it returns. */
+  /** Calls back after this many milliseconds. Returns a function that cancels the call. */
   after(ms: number, callback: () => void): () => void;
 }
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 
-/** More digits than this are no number that anybody counts with, and take long to read. */
+/** A longer number is refused: it takes long to read, and no real value needs it. */
 const MOST_DIGITS = 1_000;
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const LONG_INTEGER = /^-?[1-9]\d{15,}$/;
@@ -21,8 +21,8 @@ export function parseExactly(json: string): unknown {
 }
 
 /**
- * Writes JSON; a bigint as the whole number it is, however long.
- * @param indent how many spaces for each level; all on one line by default
+ * Writes JSON; a bigint is written as a whole number of any length.
+ * @param indent how many spaces for each level; without it everything is on one line
  */
 export function stringifyExactly(value: unknown, indent = 0): string {
   const marker = randomUUID();
@@ -39,7 +39,7 @@ export function stringifyExactly(value: unknown, indent = 0): string {
   return marks === 0 ? json : json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
 }
 
-/** The whole number that these digits write: a bigint where a number would round it. */
+/** The whole number that these digits write: a bigint where a number would be rounded. */
 export function exactInteger(digits: string): number | bigint {
   const number = Number(digits);
   return Number.isSafeInteger(number) ? number : BigInt(digits);
@@ -51,7 +51,7 @@ function isRounded(number: string): boolean {
   return true;
 }
 
-/** Replaces pieces of JSON that are not within its texts. */
+/** Replaces pieces of JSON that are outside its strings. */
 function outsideTexts(json: string, replace: (piece: string) => string): string {
   const pieces: string[] = [];
   for (let at = 0; at < json.length; ) {
@@ -67,7 +67,7 @@ function outsideTexts(json: string, replace: (piece: string) => string): string 
   return pieces.join('');
 }
 
-/** Where the text that opens here ends: after its closing quote, or at the end of what there is. */
+/** Where the string that opens here ends: after its closing quote, or at the end of the input. */
 function endOfText(json: string, open: number): number {
   for (let close = json.indexOf('"', open + 1); close >= 0; close = json.indexOf('"', close + 1)) {
     let first = close;

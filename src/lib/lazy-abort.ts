@@ -1,4 +1,4 @@
-/** Aborts one piece of work. The signal is made only when the work asks for it: most small requests never do. */
+/** An abort whose signal is made only when the work reads it: most small requests never do. */
 export class LazyAbort {
   #controller: AbortController | undefined;
   #aborted = false;

@@ -7,12 +7,12 @@ export interface TimeLimit {
   clock: Pick<Clock, 'after'>;
   /** Makes the reason with which the work's signal is aborted at the time limit. */
   reason: () => unknown;
-  /** Aborts the work's signal too, with its own reason; of several signals the first that is aborted counts. */
+  /** Aborts the work's signal too, with its own reason; of several signals, the first that is aborted counts. */
   signal?: AbortSignal | readonly AbortSignal[];
 }
 
 /**
- * Runs work under a time limit: the signal that the work gets is aborted at the limit, and with the outer signals.
+ * Runs work under a time limit: its signal is aborted at the limit, and with the outer signals.
  * Waits until the work has settled; wrap work that may ignore its signal in `untilAborted`.
  */
 export async function runWithin<T>(

@@ -13,20 +13,20 @@ export interface AmqpEndpointOptions {
   /** How many messages may be held unacknowledged. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
-  /** A connection was lost, and what came by it is delivered again. */
+  /** Called when a connection is lost; its messages will be delivered again. */
   onLost?: () => void;
-  /** A better connection replaces this one: resolves when what came by it is done. */
+  /** Called when a better connection replaces this one: resolves when the work of this one is finished. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
 
-/** Where the service is on the broker: its queues, its consumer and its publisher, made anew on each connection. */
+/** The service's place on the broker: its queues, its consumer and its publisher, made anew on each connection. */
 export class AmqpEndpoint {
   readonly #options: AmqpEndpointOptions;
   readonly #log: Logger;
   readonly #connections: ConnectionManager;
   readonly #publisher: Publisher;
   readonly #consumers = new WeakMap<BrokerConnection, Consumer>();
-  /** Why it is paused. */
+  /** The reason for the pause. */
   #pausedBecause: string | undefined;
   #stopped = false;
 
@@ -55,7 +55,7 @@ export class AmqpEndpoint {
     return this.#publisher.publish;
   }
 
-  /** Why no requests are taken right now; empty when they are. */
+  /** Why no requests are accepted right now; empty when they are. */
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
     if (this.#pausedBecause !== undefined) return [this.#pausedBecause];
@@ -69,14 +69,14 @@ export class AmqpEndpoint {
     return this.#connections.current?.preferred ?? true;
   }
 
-  /** Takes no more messages. What has been taken can still be answered and acknowledged. */
+  /** Accepts no more messages. Messages that were accepted can still be answered and acknowledged. */
   async stopConsuming(): Promise<void> {
     this.#stopped = true;
     const { current } = this.#connections;
     if (current !== undefined) await this.#consumeOn(current);
   }
 
-  /** Takes no more messages until `resume`. */
+  /** Accepts no more messages until `resume`. */
   pause(reason: string): void {
     this.#pausedBecause = reason;
     this.#apply();
@@ -103,7 +103,7 @@ export class AmqpEndpoint {
     await ensureQueues(connection, { queue, bindings, log: this.#log });
     await this.#publisher.open(connection);
     this.#consumers.set(connection, await Consumer.open(connection, { queue, prefetch, onDelivery }));
-    // Stopped, paused or resumed while the broker was asked: nobody else knows of this connection yet.
+    // The service may have been stopped, paused or resumed meanwhile, when this connection was not known yet.
     let wanted: boolean;
     do {
       wanted = this.#wanted;
@@ -115,13 +115,13 @@ export class AmqpEndpoint {
     return !this.#stopped && this.#pausedBecause === undefined;
   }
 
-  /** Takes messages by this connection, or none, as it is wanted now. */
+  /** Starts or stops consuming on this connection, as it is wanted now. */
   async #consumeOn(connection: BrokerConnection, wanted = this.#wanted): Promise<void> {
     try {
       const taking = await this.#consumers.get(connection)?.take(wanted);
       if (taking) this.#log.info('taking requests', { queue: this.#options.queue });
     } catch (error) {
-      // Half of it cannot be undone: what fails here costs the connection, and all is built anew.
+      // A failure leaves the consumer in an unknown state: the connection is rebuilt.
       connection.lose(error);
     }
   }

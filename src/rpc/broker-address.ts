@@ -5,32 +5,32 @@ import { credentials } from './amqp.js';
 export interface BrokerAddress {
   /** `amqp://` or `amqps://`, credentials included. */
   url: string;
-  /** False: only used while no preferred one can be reached. */
+  /** False: used only while no preferred broker can be reached. */
   preferred?: boolean;
 }
 
 const HEARTBEAT_SECONDS = 20;
 
 /**
- * What is added to amqplib's options so that it logs in with the user and the password of a broker's URL. By itself it
- * reads them as Latin-1, where URLs are UTF-8, and ignores empty ones.
+ * Options for amqplib, so that it logs in with the user and the password of a broker's URL. Without them it reads both as
+ * Latin-1, where URLs are UTF-8, and ignores empty ones.
  * @returns nothing when the URL has neither; amqplib logs in as `guest` then
  */
 export function brokerLogin(url: string): { credentials?: ReturnType<typeof credentials.plain> } {
   const { username, password } = new URL(url);
-  // The parser drops the sign that tells empty ones from none.
+  // The URL parser does not distinguish an empty user and password from none.
   const has = username !== '' || password !== '' || /^\w+:\/\/[^/?#]*@/.test(url);
   return has ? { credentials: credentials.plain(unescape(username), unescape(password)) } : {};
 }
 
-/** The same URL with a heartbeat interval, unless it has one. */
+/** The URL with a heartbeat interval, unless it has one. */
 export function withHeartbeat(url: string): string {
   const parsed = new URL(url);
   if (!parsed.searchParams.has('heartbeat')) parsed.searchParams.set('heartbeat', String(HEARTBEAT_SECONDS));
   return parsed.href;
 }
 
-/** A broker's address as it may be shown. */
+/** A broker's address without its credentials, for logs. */
 export function withoutCredentials(url: string): string {
   if (!URL.canParse(url)) return '(not a URL)';
   const parsed = new URL(url);

@@ -8,8 +8,8 @@ import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
- * One connection to a broker for as long as it lives. The loss of any of its channels counts as the loss of the whole:
- * all of it is rebuilt, so that there is one way to recover and it is always the same one.
+ * One connection to a broker, as long as it is open. The loss of any of its channels counts as the loss of the connection:
+ * everything is rebuilt, so that there is only one way to recover.
  */
 export class BrokerConnection {
   readonly #connection: ChannelModel;
@@ -21,7 +21,7 @@ export class BrokerConnection {
   #blockedBecause: string | undefined;
   /** Whether it is to a preferred broker. */
   readonly preferred: boolean;
-  /** The broker's address, as it may be shown. */
+  /** The broker's address, without credentials. */
   readonly broker: string;
 
   /** @param open makes a further connection to the same broker */
@@ -40,13 +40,13 @@ export class BrokerConnection {
     );
   }
 
-  /** A further connection to the same broker, for what may cost the connection. */
+  /** A further connection to the same broker, for an operation that may close the connection. */
   async sibling(): Promise<BrokerConnection> {
     if (this.#open === undefined) throw new Error('this connection has no way to open another');
     return this.#open();
   }
 
-  /** Aborted once, with `ConnectionLost`, when the connection or any of its channels is gone; the reason says why. */
+  /** Aborted once, with `ConnectionLost`, when the connection or any of its channels is lost. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
@@ -67,7 +67,7 @@ export class BrokerConnection {
     return this.#watched(await this.#connection.createConfirmChannel());
   }
 
-  /** A channel whose loss is expected: for asking the broker what it would refuse by closing the channel. */
+  /** Uses a channel of its own, which the broker closes when it refuses the request. */
   async probe<T>(ask: (channel: Channel) => Promise<T>): Promise<T> {
     const channel = await this.#connection.createChannel();
     let closed = false;
@@ -82,21 +82,21 @@ export class BrokerConnection {
 
   async close(clock: Clock): Promise<void> {
     this.#closing = true;
-    // On a dead link close() may never settle.
+    // close() may never settle on a dead connection.
     await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close());
     this.lose(new Error('the connection was closed'));
   }
 
   /**
-   * Channel by channel first: amqplib writes each of them through a buffer of its own, and the closing of the connection
-   * would overtake acknowledgements that still wait there.
+   * Channels first: amqplib buffers the writes of each channel, and the closing of the connection would overtake
+   * acknowledgements that are still in the buffers.
    */
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#channels].map(async (channel) => channel.close()));
     await this.#connection.close();
   }
 
-  /** Why the broker accepts no messages by this connection; undefined when it does. */
+  /** Why the broker accepts no messages on this connection; undefined when it does. */
   get blockedBecause(): string | undefined {
     return this.#blockedBecause;
   }
@@ -118,7 +118,7 @@ export class BrokerConnection {
     const lose = (cause: unknown) => {
       if (!this.#closing) this.lose(cause);
     };
-    // At once: it has the broker's own reason, and what fails next on the channel has none.
+    // Immediately: this error has the broker's own reason, later errors of the channel do not.
     channel.on('error', lose);
     channel.on('close', () => lose(this.#cause ?? new Error('a channel was closed')));
     return channel;

@@ -10,16 +10,16 @@ export interface Destination {
 }
 
 /**
- * What became of a message. `unroutable`: there is no queue for it. `refused`: the queue does not take it, being full
- * (RabbitMQ, "Queue Length Limit", `reject-publish`).
+ * The outcome of a publish. `unroutable`: there is no queue for the message. `refused`: the queue is full (RabbitMQ,
+ * "Queue Length Limit", `reject-publish`).
  */
 export type PublishOutcome = 'routed' | 'unroutable' | 'refused';
 
-/** Publishes with confirms, on one channel; lives as long as its connection. */
+/** Publishes with confirms, on one channel of one connection. */
 export class ConfirmChannel {
   readonly #channel: AmqpConfirmChannel;
   readonly #connection: BrokerConnection;
-  /** Messages under way; on the connection's loss each fails. */
+  /** Unconfirmed messages; each fails when the connection is lost. */
   readonly #pending = new Set<(error: unknown) => void>();
   readonly #returned = new Set<string>();
   readonly #prefix = randomUUID();
@@ -32,7 +32,7 @@ export class ConfirmChannel {
   private constructor(connection: BrokerConnection, channel: AmqpConfirmChannel) {
     this.#connection = connection;
     this.#channel = channel;
-    // A message that comes back does so before it is confirmed (RabbitMQ, "Publisher confirms").
+    // The broker returns a message before it confirms it (RabbitMQ, "Publisher confirms").
     channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
     connection.lost.addEventListener('abort', () => {
       for (const fail of this.#pending) fail(connection.lost.reason);
@@ -41,14 +41,14 @@ export class ConfirmChannel {
   }
 
   /**
-   * Resolves when the broker has taken responsibility for the message, or has said that it does not.
-   * Rejects with `UnpublishableError` when AMQP cannot carry the message; with anything else, the connection was lost
+   * Resolves when the broker has taken responsibility for the message, or has refused it.
+   * Rejects with `UnpublishableError` when AMQP cannot carry the message; with any other error, the connection was lost
    * and the message may or may not have arrived.
    */
   publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#connection.lost.aborted) return reject(this.#connection.lost.reason);
-      // The broker returns no delivery tag, so what comes back is told by its message id.
+      // The broker returns no delivery tag, so a returned message is recognised by its message id.
       const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
       const fail = (error: unknown) => {
         this.#pending.delete(fail);
@@ -57,7 +57,7 @@ export class ConfirmChannel {
       };
       const confirmed = (error: unknown) => {
         if (error && !isNack(error)) {
-          // The channel closes: the connection is being left, whoever closes it.
+          // The channel closes, so the connection counts as lost.
           this.#connection.lose(error);
           return fail(error);
         }
@@ -81,7 +81,7 @@ export class ConfirmChannel {
   }
 }
 
-/** amqplib calls back with an error also when the channel closes with the message under way; only the text tells. */
+/** amqplib also calls back with an error when the channel closes before the confirm; only the text differs. */
 function isNack(error: unknown): boolean {
   return error instanceof Error && error.message === 'message nacked';
 }

@@ -7,11 +7,11 @@ import type { BrokerConnection } from './broker-connection.js';
 import { type ConnectOptions, openConnection } from './open-connection.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
-  /** The brokers to try, in this order; asked anew before each round. */
+  /** The brokers to try, in this order; asked again before each round. */
   brokers: () => Promise<readonly BrokerAddress[]>;
-  /** Builds everything that lives on a connection; called again for each new one. */
+  /** Builds everything that a connection carries; called for each new connection. */
   onConnected: (connection: BrokerConnection) => Promise<void>;
-  /** Finishes what lives on a connection that a better one replaces; it is closed after that. */
+  /** Finishes the work of a connection that a better one replaces; after that it is closed. */
   onReplaced?: (connection: BrokerConnection) => Promise<void>;
   log: Logger;
 }
@@ -19,11 +19,11 @@ export interface ConnectionManagerOptions extends ConnectOptions {
 const BACKOFF = { firstMs: 200, mostMs: 15_000 };
 /** How often a preferred broker is tried while another one serves. */
 const RETURN_MS = 10_000;
-/** A connection that lived this long was a good one: the next loss starts again with the shortest wait. */
+/** After a connection that lasted this long, the next loss starts again with the shortest wait. */
 const PROVEN_MS = 30_000;
 
 /**
- * Keeps a connection to one of several brokers: connects, and connects again whenever it is lost, with growing
+ * Keeps a connection to one of several brokers: connects, and connects again whenever the connection is lost, with growing
  * waits, until it is closed.
  */
 export class ConnectionManager {
@@ -57,7 +57,7 @@ export class ConnectionManager {
     this.#ended = this.#keepConnected();
   }
 
-  /** The connection on which everything is built, if there is one right now. */
+  /** The connection on which everything is built; undefined while there is none. */
   get current(): BrokerConnection | undefined {
     return this.#current?.lost.aborted === false ? this.#current : undefined;
   }
@@ -191,7 +191,7 @@ export class ConnectionManager {
     connection.onBlocked(() => this.#logBlocked(connection));
   }
 
-  /** Only of the current connection: one that is being replaced says nothing of it. */
+  /** Only for the current connection, not for one that is being replaced. */
   #logBlocked(connection: BrokerConnection): void {
     if (connection !== this.#current) return;
     const reason = connection.blockedBecause;

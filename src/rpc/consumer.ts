@@ -2,7 +2,7 @@ import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './amqp.js';
 import type { BrokerConnection } from './broker-connection.js';
 
-/** A message as it was delivered, tied to the channel it came on. */
+/** A delivered message, tied to the channel that it came by. */
 export class Delivery {
   readonly #message: ConsumeMessage;
   readonly #channel: Channel;
@@ -36,8 +36,8 @@ export class Delivery {
   }
 
   /**
-   * Tells the broker that it can forget the message. After the loss of the connection nothing is sent: the broker delivers
-   * the message again, and on another channel the same tag is another message.
+   * Tells the broker to forget the message. After the loss of the connection nothing is sent: the broker delivers the
+   * message again, and on another channel the same tag means another message.
    */
   acknowledge(): void {
     if (this.connection.lost.aborted) return;
@@ -56,13 +56,13 @@ export interface ConsumerOptions {
   onDelivery: (delivery: Delivery) => void;
 }
 
-/** Takes messages off a queue while `take(true)` holds; lives as long as its connection. */
+/** Takes messages off a queue after `take(true)`, as long as its connection lives. */
 export class Consumer {
   readonly #channel: Channel;
   readonly #connection: BrokerConnection;
   readonly #options: ConsumerOptions;
   #wanted = false;
-  /** While it takes messages. */
+  /** Set while it takes messages. */
   #tag: string | undefined;
   #changes: Promise<void> = Promise.resolve();
 
@@ -79,13 +79,13 @@ export class Consumer {
   }
 
   /**
-   * Takes messages from now on, or no more of them; what has been delivered can still be acknowledged. Of several calls
-   * that come while the broker is asked, the last one counts.
+   * Starts or stops taking messages; delivered messages can still be acknowledged. Of several calls that come while the
+   * broker is asked, the last one counts.
    * @returns whether it takes messages, when the broker has answered
    */
   async take(wanted: boolean): Promise<boolean> {
     this.#wanted = wanted;
-    // One after the other: a consumer that is cancelled before it has begun would go on.
+    // One after the other: a consumer that is cancelled before it has started would go on.
     const change = this.#changes.then(async () => this.#apply());
     this.#changes = change.catch(() => {});
     await change;
@@ -102,9 +102,9 @@ export class Consumer {
     }
     const { queue, onDelivery } = this.#options;
     const { consumerTag } = await this.#channel.consume(queue, (message) => {
-      // The queue was deleted; when everything is rebuilt it is declared anew.
+      // The queue was deleted. It is declared again when everything is rebuilt.
       if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
-      // What the channel still brings after its loss will be delivered again.
+      // Messages that the channel still brings after its loss will be delivered again.
       if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#connection));
     });
     this.#tag = consumerTag;

@@ -14,13 +14,13 @@ export function isDirectReply({ exchange, routingKey }: Destination): boolean {
 }
 
 /**
- * Publishes direct replies by a connection of their own, as an invented name in this form costs the connection (RabbitMQ
- * 3.10: 541 INTERNAL_ERROR): first by one that all direct replies share, then by one for this reply alone, so that nobody
- * else's reply is lost with it twice.
+ * Publishes direct replies on separate connections, because an invented name in this form closes the connection (RabbitMQ
+ * 3.10: 541 INTERNAL_ERROR): first on one that all direct replies share, then on one for this reply alone, so that the
+ * reply of another caller is not lost twice.
  */
 export class DirectReplies {
   readonly #clock: Clock;
-  /** Beside each connection that needed one. */
+  /** The shared channel for each connection of the service. */
   readonly #shared = new WeakMap<BrokerConnection, Promise<ConfirmChannel>>();
 
   constructor(clock: Clock) {
@@ -51,7 +51,7 @@ export class DirectReplies {
     }
   }
 
-  /** Opened when the first direct reply needs it; closed with the connection that it stands beside. */
+  /** Opened for the first direct reply; closed with the connection of the service. */
   #channelFor(connection: BrokerConnection): Promise<ConfirmChannel> {
     const opened = this.#shared.get(connection);
     if (opened !== undefined) return opened;

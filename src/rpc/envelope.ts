@@ -1,37 +1,37 @@
 import { exactInteger } from '../lib/exact-json.js';
 import type { FieldProblem, Reply } from '../core/call.js';
 
-/** Names a request's record in the Manager; bigint beyond what a number holds exactly. */
+/** The id of a request's record in the Manager; a bigint when a number cannot hold it exactly. */
 export type RecordId = number | bigint;
 
-/** A request as it stands in a message. */
+/** A request as a message contains it. */
 export interface Envelope {
   queueName: unknown;
-  /** As sent: a whole number, or the same as text, which is how OpenAperture's callers send it; null: none. */
+  /** As sent: a whole number, or its digits as text, as OpenAperture's callers send it; null: none. */
   id: unknown;
   /** The record that `id` names. */
   recordId: RecordId | undefined;
-  /** As sent; goes back to the caller in the reply. */
+  /** As sent; the reply carries it back to the caller. */
   requestBody: Record<string, unknown>;
   action: unknown;
   etcdToken: unknown;
   parameters: unknown;
-  /** What is wrong with `request_body`: a key that no request has. A typing mistake in one must not change what is done. */
+  /** A key of `request_body` that no request has: a typing mistake in a key must not change what is done. */
   problem: FieldProblem | undefined;
 }
 
 const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
 const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__struct__']);
 
-/** A whole number as text: no sign, no leading zeros, no more digits than `LARGEST_ID` has. */
+/** A whole number as text: no sign, no leading zeros, at most as many digits as `LARGEST_ID`. */
 const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
-/** Records are numbered by a column of PostgreSQL, which holds no more than this in its widest integer type. */
+/** The largest value of PostgreSQL's widest integer type, in which the Manager numbers records. */
 const LARGEST_ID = 2n ** 63n - 1n;
 
-/** What is known of a message that cannot be read. */
+/** The envelope of a message that cannot be read. */
 export const NO_ENVELOPE: Envelope = envelopeOf({}, undefined);
 
-/** A message that cannot be read as a request; the error's message says why. */
+/** A message that is not a request; the error's message says why. */
 export class InvalidMessage extends Error {
   override readonly name = 'InvalidMessage';
   /** What could be read of it, for the reply to its sender. */
@@ -53,7 +53,7 @@ export function readEnvelope(message: unknown): Envelope {
   const id = message.id ?? null;
   const recordId = recordIdOf(id);
   const envelope = envelopeOf(message, recordId);
-  // A reply that comes here must not be written into a record.
+  // A reply that arrives here must not be written into a record.
   if (!OPEN_STATUS.has(message.status))
     throw new InvalidMessage('its status says that it is not a request', {
       ...envelope,
@@ -82,7 +82,7 @@ function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undef
   };
 }
 
-/** The envelope that carries a reply to the caller. */
+/** The envelope of a reply. */
 export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, unknown> {
   return {
     queue_name: envelope.queueName ?? '',
@@ -93,7 +93,7 @@ export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, 
   };
 }
 
-/** The envelope without what the caller may have made large. */
+/** The envelope without the fields that the caller can make large. */
 export function withoutRequest({ id, recordId }: Envelope): Envelope {
   return { ...NO_ENVELOPE, id: recordId === undefined ? null : id, recordId };
 }

@@ -7,7 +7,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
 
-/** How a connection is made: amqplib's `connect`, or the embedded broker's. */
+/** Makes a connection: amqplib's `connect`, or the embedded broker's. */
 export type Connect = (
   url: string,
   options: SocketOptions & Record<string, unknown>,
@@ -17,7 +17,7 @@ export interface ConnectOptions {
   connect: Connect;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; passphrase?: string };
-  /** Shown by the broker among its connections. */
+  /** The broker shows it among its connections. */
   name: string;
   clock: Clock;
 }

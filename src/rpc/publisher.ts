@@ -6,8 +6,8 @@ import { DirectReplies, isDirectReply } from './direct-replies.js';
 import { requireExchange } from './queues.js';
 
 /**
- * Publishes a message until a broker has confirmed it: by the connection that is given while it lives (what came by it
- * may be on another broker than the service is on by now), else by the current one, again after each that is lost.
+ * Publishes a message until a broker has confirmed it: on the given connection while that lives (a delivery may belong to
+ * another broker than the current one), else on the current connection, again after each that is lost.
  * Rejects with `UnpublishableError` when AMQP cannot carry the message, or with the signal's reason.
  */
 export type PublishConfirmed = (

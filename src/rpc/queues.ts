@@ -3,21 +3,21 @@ import type { Logger } from '../lib/logger.js';
 import type { Destination } from './confirm-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
 
-/** The queue that takes what is no request. */
+/** The queue for dead-lettered messages. */
 export function errorQueueOf(queue: string): string {
   return `${queue}_error`;
 }
 
 export interface QueueOptions {
   queue: string;
-  /** Where a queue that had to be made is bound, so that callers who know no queues reach it; nowhere by default. */
+  /** Where a queue that the service has made is bound, for callers who publish to an exchange; nowhere by default. */
   bindings?: (queue: string, on: BrokerConnection) => Promise<readonly Destination[]>;
   log: Logger;
 }
 
 /**
- * Makes sure that the queue and its error queue are there. A queue that exists is used as it is, bindings included:
- * declaring it with other arguments would be refused by the broker (406), and the operator who made it had a reason.
+ * Ensures that the queue and its error queue exist. An existing queue is used as it is, with its bindings: the broker would
+ * refuse to declare it with other arguments (406).
  */
 export async function ensureQueues(
   connection: BrokerConnection,
@@ -26,7 +26,7 @@ export async function ensureQueues(
   const errors = errorQueueOf(queue);
   if (!(await hasQueue(connection, errors))) await makeQueue(connection, errors, { durable: true });
   if (await hasQueue(connection, queue)) return;
-  // Asked for first: a queue that is there, but not bound, would be left so.
+  // Asked first: a queue that exists without its bindings would never get them.
   const wanted = await bindings(queue, connection);
   await makeQueue(connection, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
   for (const { exchange, routingKey } of wanted) {
@@ -66,7 +66,7 @@ async function makeQueue(
   await connection.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
-/** The broker that one is connected to has no such exchange. */
+/** The broker has no such exchange. */
 export class MissingExchange extends Error {
   override readonly name = 'MissingExchange';
 
@@ -76,7 +76,7 @@ export class MissingExchange extends Error {
 }
 
 /**
- * Makes sure that an exchange is there: publishing to one that is not would close the channel, and so cost the connection.
+ * Ensures that an exchange exists: publishing to a missing one would close the channel, and so cost the connection.
  * @throws MissingExchange
  */
 export async function requireExchange(connection: BrokerConnection, exchange: string): Promise<void> {
@@ -87,7 +87,7 @@ export async function requireExchange(connection: BrokerConnection, exchange: st
     });
 }
 
-/** Whether the broker said that there is no such thing. */
+/** Whether the broker replied that there is no such thing. */
 export function isNotFound(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && error.code === 404;
 }

@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.js';
 /** What this process knows of a request that was delivered again. */
 export type Known<R> =
   | { state: 'settled'; reply: R }
-  /** It still runs here; `reply` is undefined when it turns out to be released. */
+  /** It still runs here; `reply` becomes undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
   | { state: 'released' }
   | { state: 'unknown' };
@@ -15,12 +15,11 @@ interface Entry<R> {
 }
 
 /**
- * Remembers requests by key, so that one that RabbitMQ delivers again after a lost connection gets the reply that was
- * found, and is not run twice. Bounded in bytes, in entries and in time; a new process remembers nothing.
+ * Remembers requests by key: a request that RabbitMQ delivers again after a lost connection gets its reply again, and is not
+ * run twice. Bounded in bytes, in entries and in time; a new process remembers nothing.
  *
- * Settled requests are kept in two generations. When the younger one has half of what may be kept it becomes the older
- * one, and the older one is dropped as a whole: to evict the oldest entry of one map each time would cost a walk over the
- * places of those that were evicted before.
+ * Settled requests are kept in two generations. When the younger one reaches half of a limit it becomes the older one, and
+ * the older one is dropped as a whole: evicting the oldest entry of one large map each time is slow.
  */
 export class RedeliveryMemory<R> {
   readonly #clock: Clock;
@@ -49,7 +48,7 @@ export class RedeliveryMemory<R> {
   }
 
   /**
-   * Remembers a request from now on; what was known of it before is forgotten.
+   * Remembers a request from now on, and forgets what was known of it before.
    * @param settling its reply; undefined when it is released. Must not reject.
    * @param bytes the size of a reply
    */

@@ -3,7 +3,7 @@ import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
 import { type Envelope, replyEnvelope, withoutRequest } from './envelope.js';
 
-/** A request, as far as the encoding of its reply goes. */
+/** What the encoding of a reply needs to know of its request. */
 interface Encodable {
   codec: Codec;
   envelope: Envelope;
@@ -12,12 +12,12 @@ interface Encodable {
 
 /** A reply with its encoding. */
 export interface EncodedReply {
-  /** What the caller gets: the reply that was given, or the error that takes its place. */
+  /** What the caller gets: the given reply, or the error that replaces it. */
   reply: Reply;
   body: Buffer;
 }
 
-/** Encodes replies as their requests were; one that cannot be sent is replaced by an error that says so. */
+/** Encodes each reply as its request was; a reply that cannot be sent is replaced by an error that says so. */
 export class ReplyEncoder {
   readonly #maxBytes: number;
 
@@ -28,7 +28,7 @@ export class ReplyEncoder {
 
   encode(reply: Reply, { codec, envelope, log }: Encodable): EncodedReply {
     const encode = (each: Reply, request: Envelope) => codec.encode(replyEnvelope(request, each));
-    // A request may be larger than a reply can be, and what came of a change must not be lost for it.
+    // A request may be larger than a reply can be; the outcome of a change must not be lost for it.
     const encoded = (each: Reply): EncodedReply => {
       const body = encode(each, envelope);
       const fits = body.length <= this.#maxBytes;

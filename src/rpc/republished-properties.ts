@@ -6,8 +6,8 @@ const SHORT_STRING_BYTES = 255;
 const HEADER_BYTES = 48 * 1024;
 
 /**
- * What a message keeps when it is published anew: all that amqplib can encode again. Not `user_id`, which the broker takes
- * only from its own user, and not the headers CC and BCC, by which RabbitMQ would send copies to other queues once more.
+ * The properties that a message keeps when it is published anew: all that amqplib can encode again. Not `user_id`, which the
+ * broker accepts only from that user, and not the headers CC and BCC, by which RabbitMQ would send the copies again.
  */
 export function republishedProperties(properties: MessageProperties): Options.Publish {
   const {
@@ -32,7 +32,7 @@ export function republishedProperties(properties: MessageProperties): Options.Pu
 
 function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
   let bytes = 0;
-  // The deadline first, should there be too many others.
+  // The deadline first, in case there are too many other headers.
   const inOrder = Object.entries(headers).toSorted(
     ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
   );

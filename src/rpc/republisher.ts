@@ -10,7 +10,7 @@ import { republishedProperties } from './republished-properties.js';
 export interface RepublisherOptions {
   queue: string;
   publish: PublishConfirmed;
-  /** Aborted when the service stops: messages that wait stay unacknowledged. */
+  /** Aborted when the service stops: waiting messages stay unacknowledged. */
   stopped: AbortSignal;
   clock: Clock;
   log: Logger;
@@ -19,7 +19,7 @@ export interface RepublisherOptions {
 /** How long until a full queue is tried again. */
 const FULL_RETRY_MS = 1_000;
 
-/** Publishes delivered messages anew, and acknowledges each when that is confirmed. */
+/** Publishes delivered messages anew, and acknowledges each when the broker has confirmed it. */
 export class Republisher {
   readonly #options: RepublisherOptions;
   readonly #full: OutageLog;
@@ -33,14 +33,14 @@ export class Republisher {
     });
   }
 
-  /** Whether messages wait because the queue that they are to go to is full. */
+  /** Whether messages wait because their queue is full. */
   get isBlocked(): boolean {
     return this.#waiting > 0;
   }
 
-  /** Puts a request that has not begun back into its queue, where it does not count as delivered before. */
+  /** Requeues a request that has not begun; it does not count as delivered before. */
   async requeue(delivery: Delivery): Promise<void> {
-    // What came by a lost connection is in its queue already.
+    // The broker has requeued the messages of a lost connection itself.
     if (delivery.connection.lost.aborted) return;
     const { expiration } = delivery.properties;
     await this.#republish(delivery, this.#options.queue, { expiration });
@@ -65,7 +65,7 @@ export class Republisher {
       try {
         while (outcome === 'refused') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
-          // The broker has put it back itself, and delivers it again.
+          // The broker has requeued it itself, and delivers it again.
           if (delivery.connection.lost.aborted) return;
           outcome = await publish();
         }
@@ -73,7 +73,7 @@ export class Republisher {
         if (--this.#waiting === 0) this.#full.works();
       }
     }
-    // Everything is rebuilt then, the queue too, and the message comes again.
+    // The connection is rebuilt, with the queue, and the message is delivered again.
     if (outcome === 'unroutable') return delivery.connection.lose(new Error(`the queue ${queue} is gone`));
     delivery.acknowledge();
   }

@@ -22,43 +22,43 @@ export interface RpcHandlerOptions {
   codecs: Codecs;
   runner: Pick<Runner, 'run'>;
   events: CallEventBus;
-  /** The ways to callers; a reply takes every one that reaches its caller. */
+  /** The reply channels; a reply is sent by every channel that reaches its caller. */
   channels: readonly ReplyChannel[];
   publish: PublishConfirmed;
   /** The largest request that is read, and the largest reply that is sent. */
   maxMessageBytes: number;
   maxReplyBytes: number;
   clock: Clock;
-  /** A log that puts these fields into every line. */
+  /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** A message that has been read as a request. */
+/** A decoded request. */
 interface Request extends Answerable {
   codec: Codec;
   id: string;
-  /** Names this very message when it is delivered again; undefined: nothing in it does. */
+  /** Identifies this message when it is delivered again; undefined: it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
 }
 
-/** What a call came to. */
+/** What a request came to. */
 interface Outcome {
-  /** `none` where nobody waits for it. */
+  /** `none` when the caller does not wait for a reply. */
   outgoing: OutgoingReply | 'none';
-  /** Of a call that ran for this very delivery, for the event `answered`; undefined: the reply was remembered. */
+  /** The call of this delivery, for the event `answered`; undefined when the reply was remembered. */
   settled: { call: Call; reply: Reply } | undefined;
 }
 
 /** A reply as plain data takes about twice as much memory as its bytes. */
 const PLAIN_REPLY_FACTOR = 2;
-/** The first bytes of a message tell its encoding. */
+/** Enough bytes of a message to recognise its encoding. */
 const ENCODING_BYTES = 1_024;
 const NO_CONTEXT: Call['context'] = Object.freeze({});
 
 /**
- * Takes a delivered message from its bytes to its acknowledgement. It is acknowledged when its reply is confirmed, or when
- * it has been requeued or dead-lettered, and never before: a worker that ends at any instant loses nothing.
+ * Handles a delivered message from its bytes to its acknowledgement. It is acknowledged when its reply is confirmed, or when
+ * it is requeued or dead-lettered, and never before: a worker that ends at any instant loses nothing.
  */
 export class RpcHandler {
   readonly #options: RpcHandlerOptions;
@@ -67,7 +67,7 @@ export class RpcHandler {
   readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
-  /** What is under way, with the connection that it came by. */
+  /** The work in progress, with the connection of its message. */
   readonly #held = new Map<Promise<void>, BrokerConnection>();
 
   constructor(options: RpcHandlerOptions) {
@@ -85,7 +85,7 @@ export class RpcHandler {
     });
   }
 
-  /** Whether messages wait because the queue that they are to go to is full. */
+  /** Whether messages wait because their queue is full. */
   get isBlocked(): boolean {
     return this.#republisher.isBlocked;
   }
@@ -95,7 +95,7 @@ export class RpcHandler {
     return this.#held.size;
   }
 
-  /** Takes a delivery; never throws. */
+  /** Handles a delivery in the background; never throws. */
   take(delivery: Delivery): void {
     const work = this.#handle(delivery)
       .catch(async (error: unknown) => {
@@ -109,7 +109,7 @@ export class RpcHandler {
     this.#held.set(work, delivery.connection);
   }
 
-  /** Resolves when nothing is held any more; with a connection, nothing that came by it. */
+  /** Resolves when no message is held any more; with a connection, no message of that connection. */
   async idle(by?: BrokerConnection): Promise<void> {
     for (;;) {
       const held = [...this.#held].filter(([, connection]) => by === undefined || connection === by);
@@ -118,7 +118,7 @@ export class RpcHandler {
     }
   }
 
-  /** Stops sending replies that still wait for a broker; their requests stay unacknowledged. */
+  /** Stops sending replies that wait for a broker; their requests stay unacknowledged. */
   stop(): void {
     this.#stopped.abort(new Error('the service has stopped'));
   }
@@ -171,7 +171,7 @@ export class RpcHandler {
     return replyTo === queue || replyTo === errorQueueOf(queue);
   }
 
-  /** What a request comes to: a remembered reply, where it was delivered before, or that of a run. */
+  /** The remembered reply of a repeated delivery, or that of a run. */
   async #outcome(request: Request): Promise<Outcome | 'released'> {
     const { delivery, key, log } = request;
     let mayHaveBegun = delivery.redelivered;
@@ -230,14 +230,14 @@ export class RpcHandler {
     return Promise.all(channels.map(async (each) => each.send(reply, request, this.#stopped.signal)));
   }
 
-  /** Replies to a message that is no request, where it names somebody to reply to. */
+  /** Replies to an invalid message, when it names a way to reply. */
   async #refuse(delivery: Delivery, reason: InvalidMessage | DecodeError): Promise<void> {
     const { content, properties } = delivery;
     if (this.#isOwnQueue(properties.replyTo)) return;
     const envelope = reason instanceof InvalidMessage ? reason.envelope : NO_ENVELOPE;
     const channels = this.#channelsTo(envelope, delivery);
     if (channels.length === 0) return;
-    // The first bytes tell the encoding; what follows may be too much to look at.
+    // The rest may be too large to look at.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
     const request = { delivery, codec, envelope, log: this.#log };
     const { reply, body } = this.#encoder.encode(
@@ -279,7 +279,7 @@ function callerOf(userId: unknown): Caller {
   return typeof userId === 'string' && userId !== '' ? { name: userId, verifiedBy: 'broker' } : ANONYMOUS;
 }
 
-/** The trace that a caller is in (W3C Trace Context). */
+/** The caller's trace context (W3C Trace Context). */
 function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
   if (typeof traceparent !== 'string') return NO_CONTEXT;
   return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };

@@ -10,9 +10,9 @@ import type { ReplyChannel } from './reply-channel.js';
 import { ReplyToChannel } from './reply-to-channel.js';
 import { RpcHandler } from './rpc-handler.js';
 
-/** Keeps the service from taking requests for a while. */
+/** Pauses and resumes the service. */
 export interface Flow {
-  /** @param reason why, for people; shown by the gateway's /readyz */
+  /** @param reason for people; the gateway's /readyz shows it */
   pause: (reason: string) => void;
   resume: () => void;
 }
@@ -24,18 +24,18 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   /** The largest request that is read, and the largest reply that is sent, in bytes. */
   maxMessageBytes: number;
   maxReplyBytes: number;
-  /** Further ways to callers, beside `reply_to`. */
+  /** Further reply channels, beside `reply_to`. */
   channels?: (flow: Flow) => readonly ReplyChannel[];
-  /** A log that puts these fields into every line. */
+  /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** Time for the broker to stop delivering. */
+/** How long the broker may take to stop delivering. */
 const STOP_MS = 5_000;
-/** Time for replies that are settled to reach the broker at shutdown, and for aborted work to settle. */
+/** How long replies may take to reach the broker at shutdown, and stopped actions to settle. */
 const SETTLE_MS = 5_000;
 
-/** Takes requests off the queue, has them run, and sees to it that each is answered and acknowledged. */
+/** Takes requests off the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
   readonly #clock: Clock;
   readonly #runner: Pick<Runner, 'drain'>;
@@ -80,13 +80,13 @@ export class RpcServer {
     this.#endpoint.start();
   }
 
-  /** Why no requests are taken right now; empty when they are. */
+  /** Why no requests are accepted right now; empty when they are. */
   notReady(): string[] {
-    const full = 'a queue is full that messages are to be put into; the log says which';
+    const full = 'the queue for requeued or dead-lettered messages is full; the log names it';
     return [...this.#endpoint.notReady(), ...(this.#handler.isBlocked ? [full] : [])];
   }
 
-  /** Publishes by the service's connection. */
+  /** Publishes on the service's connection. */
   get publish(): PublishConfirmed {
     return this.#endpoint.publish;
   }
@@ -102,11 +102,11 @@ export class RpcServer {
   }
 
   /**
-   * Takes nothing more, requeues what has not begun, gives what runs the grace time to end, then stops it.
+   * Accepts nothing more, requeues what has not begun, gives running actions the grace time to end, then stops them.
    * @returns whether everything was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {
-    // A broker that accepts no messages for now does not answer this either.
+    // A broker that is blocked does not answer this either.
     await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
     await this.#runner.drain(graceMs);
     const settled = await settledWithin(SETTLE_MS, this.#clock, this.#handler.idle());

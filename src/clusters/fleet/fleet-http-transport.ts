@@ -224,7 +224,7 @@ function urlOf(endpoint: URL, { path, query = {} }: Call): URL {
 function unitPath(name: string): string {
   // A name of another form could name another path.
   if (!isUnitName(name))
-    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name fleet takes`);
+    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name that fleet accepts`);
   return `units/${encodeURIComponent(name)}`;
 }
 

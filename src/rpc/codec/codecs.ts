@@ -9,7 +9,7 @@ export class Codecs {
   }
 
   /**
-   * The codec of a message: the one its content type names, else the one that recognises its first bytes (existing
+   * The codec of a message: the one of its content type, else the one that recognises its first bytes (existing
    * callers set no content type, and some libraries set `application/octet-stream`).
    * @throws DecodeError when none fits
    */
@@ -24,7 +24,7 @@ export class Codecs {
   }
 
   /**
-   * The codec of the reply to a message: its own, else the first of all.
+   * The codec for the reply to a message: that of the message, else the first one.
    * @throws TypeError when there are no codecs
    */
   ofReply(body: Uint8Array, contentType: unknown): Codec {

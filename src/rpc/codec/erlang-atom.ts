@@ -1,7 +1,7 @@
-/** The most characters that Erlang gives an atom. */
+/** The maximum length of an atom in Erlang. */
 export const ATOM_CHARACTERS = 255;
 
-/** Whether the text has half of a surrogate pair alone, and so no UTF-8 form. */
+/** Whether the text has an unpaired surrogate, and so no UTF-8 form. */
 export function hasLoneSurrogate(text: string): boolean {
   return /\p{Surrogate}/u.test(text);
 }
@@ -16,7 +16,7 @@ function checkAtom(text: string): void {
   if (hasLoneSurrogate(text)) throw new TypeError('an atom must be well-formed Unicode');
 }
 
-/** A value to be written as an atom; made by `atom`. As JSON it is its text. */
+/** A value that is written as an atom; made by `atom`. In JSON it is a string. */
 export class Atom {
   readonly text: string;
 
@@ -30,7 +30,7 @@ export class Atom {
   }
 }
 
-/** An object to be written as a map whose keys are atoms; made by `atomKeys`. As JSON it is the object. */
+/** An object that is written as a map with atoms as keys; made by `atomKeys`. In JSON it is a plain object. */
 export class AtomKeys {
   readonly entries: Readonly<Record<string, unknown>>;
 
@@ -45,15 +45,15 @@ export class AtomKeys {
 }
 
 /**
- * Says that `encode` and `encodeTerm` are to write this text as an atom. Erlang never frees an atom: give only words
- * of the program's own, never a caller's text. Throws `RangeError` on more than 255 characters, `TypeError` on half a
- * surrogate pair.
+ * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for words of the
+ * program, never for a caller's text. Throws `RangeError` for more than 255 characters, `TypeError` for an unpaired
+ * surrogate.
  */
 export function atom(text: string): Atom {
   return new Atom(text);
 }
 
-/** Says that `encode` and `encodeTerm` are to write this object's own keys (not those deeper in) as atoms, under the rules of `atom`. */
+/** Makes `encode` and `encodeTerm` write this object's own keys (not nested ones) as atoms, under the rules of `atom`. */
 export function atomKeys(entries: Readonly<Record<string, unknown>>): AtomKeys {
   return new AtomKeys(entries);
 }

@@ -31,10 +31,10 @@ const FLOAT_EXT_BYTES = 31;
 const FLOAT_TEXT = /^ *([+-]?\d+\.\d+(?:e[+-]?\d+)?)\0*$/;
 
 /**
- * Reads one term from its external format, as any Erlang/OTP from 17 to 27 writes it, into plain values.
+ * Reads one term in the external format, as Erlang/OTP 17 to 27 writes it, into plain values.
  *
- * Work and memory are bounded: a length is believed only once that many bytes are there, each term read takes at least
- * one byte and counts against `limits.elements`, and nesting stops at `limits.depth`.
+ * Work and memory are bounded: a length is accepted only if that many bytes are left, each term takes at least one byte
+ * and counts against `limits.elements`, and nesting stops at `limits.depth`.
  */
 export class TermReader {
   /** Terms read so far, never more than bytes read. */
@@ -135,7 +135,7 @@ export class TermReader {
   /** The text from `start` to here. */
   private utf8(start: number): string {
     const text = this.bytes.toString('utf8', start, this.at);
-    // Bad bytes come out as U+FFFD; only a text that has one needs the second look.
+    // Invalid bytes decode to U+FFFD; only a text that contains one is checked again.
     if (text.includes('\uFFFD') && !isUtf8(this.bytes.subarray(start, this.at)))
       throw this.refusal('a binary or an atom is not UTF-8');
     return text;
@@ -158,7 +158,7 @@ export class TermReader {
     return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   }
 
-  /** FLOAT_EXT, which OTP writes with `minor_version` 0: the text of `%.20e`, filled up with zeros. */
+  /** FLOAT_EXT, which OTP writes with `minor_version` 0: the text of `%.20e`, padded with zeros. */
   private floatText(): number {
     const start = this.take(FLOAT_EXT_BYTES);
     const match = FLOAT_TEXT.exec(this.bytes.toString('latin1', start, this.at));
@@ -234,7 +234,7 @@ export class TermReader {
       throw this.refusal(`the term has more than ${this.limits.elements} elements`);
   }
 
-  /** Refuses a container at once when fewer bytes are left than it says it has terms. */
+  /** Refuses a container immediately when fewer bytes are left than it declares terms. */
   private expect(terms: number): void {
     if (terms > this.bytes.length - this.at) throw this.refusal('the term is cut short');
   }
@@ -254,7 +254,7 @@ export class TermReader {
     return this.bytes.readUInt32BE(this.take(4));
   }
 
-  /** Steps over this many bytes and gives where they start. */
+  /** Skips this many bytes and returns where they start. */
   private take(length: number): number {
     const start = this.at;
     if (length > this.bytes.length - start) throw this.refusal('the term is cut short');
@@ -267,7 +267,7 @@ export class TermReader {
   }
 }
 
-/** As a value `nil`, `true` and `false` are what JSON has for them; any other atom is its text. */
+/** The atoms `nil`, `true` and `false` become the values of JSON; any other atom becomes its text. */
 function atomValue(text: string): string | boolean | null {
   switch (text) {
     case 'nil':

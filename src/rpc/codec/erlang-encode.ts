@@ -30,10 +30,10 @@ const SHORT_TEXT = 32;
  * atoms `nil`, `true` and `false`, integers in their smallest form, other numbers as floats, arrays as lists, objects
  * as maps with binary keys; atoms only where `atom` and `atomKeys` ask for them.
  *
- * Where JSON has a rule, it holds here: properties that are undefined are left out, an undefined item is `nil`,
- * `toJSON` is honoured, -0 is 0. Half a surrogate pair becomes U+FFFD in a value and is refused in a key, where two
- * keys could become one. Throws `TypeError` on what has no such form (numbers that are not finite, functions,
- * symbols), `RangeError` beyond a limit; a value that contains itself is beyond the limit of depth.
+ * The rules of JSON apply: undefined properties are left out, an undefined item is `nil`, `toJSON` is used, -0 is 0. An
+ * unpaired surrogate becomes U+FFFD in a value and is refused in a key, where two keys could become equal. Throws
+ * `TypeError` for values without such a form (numbers that are not finite, functions, symbols), `RangeError` beyond a
+ * limit; a value that contains itself is beyond the limit of depth.
  */
 export function encodeTerm(value: unknown, limits: Readonly<ErlangLimits> = erlangLimits()): Buffer {
   const writer = new TermWriter(limits);
@@ -42,8 +42,8 @@ export function encodeTerm(value: unknown, limits: Readonly<ErlangLimits> = erla
 }
 
 /**
- * Writes a message's envelope: as `encodeTerm`, but the five keys of the envelope are atoms, and so is `status`.
- * What is inside `request_body` and `response_body` keeps binary keys.
+ * Writes a message's envelope: like `encodeTerm`, but the five keys of the envelope are atoms, and `status` is one too.
+ * Keys inside `request_body` and `response_body` stay binaries.
  */
 export function encodeEnvelope(envelope: unknown, limits: Readonly<ErlangLimits> = erlangLimits()): Buffer {
   const writer = new TermWriter(limits);
@@ -140,7 +140,7 @@ class TermWriter {
   }
 
   private key(key: string): void {
-    // As many bytes as UTF-16 units: all ASCII.
+    // As many bytes as UTF-16 units means that all are ASCII.
     if (this.text(key) !== key.length && hasLoneSurrogate(key))
       throw new TypeError('a key must be well-formed Unicode');
   }
@@ -177,7 +177,7 @@ class TermWriter {
     return length;
   }
 
-  /** Writes a short ASCII text where the next byte goes, much faster than a call into native code; false otherwise. */
+  /** Writes a short ASCII text at the current position, much faster than a call into native code. @returns false for other texts */
   private ascii(text: string): boolean {
     if (text.length > SHORT_TEXT) return false;
     for (let i = 0; i < text.length; i++) {
@@ -237,7 +237,7 @@ class TermWriter {
       throw new RangeError(`the value is nested more than ${this.limits.depth} deep, or contains itself`);
   }
 
-  /** Sees to it that this many bytes can be written; what follows writes without looking. */
+  /** Makes room for this many bytes; what follows writes without checking. */
   private reserve(length: number): void {
     const needed = this.at + length;
     if (needed <= this.bytes.length) return;

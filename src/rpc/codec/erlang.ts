@@ -9,13 +9,13 @@ import { VERSION } from './erlang-tags.js';
  * Erlang's external term format, as Elixir and Erlang callers of OTP 17 to 27 send it (`term_to_binary`), plain or
  * compressed: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html.
  *
- * Atoms and UTF-8 binaries are text; the atoms `nil`, `true`, `false` are null, true, false, save as keys of maps;
+ * Atoms and UTF-8 binaries are strings; the atoms `nil`, `true`, `false` are null, true, false, except as keys of maps;
  * lists, tuples and strings of integers are arrays; maps are objects; integers beyond 2^53 are bigint, never rounded.
- * Refused with a reason: what belongs to one node (process ids, ports, references, functions), bit strings, improper
- * lists, binaries that are not UTF-8, floats that are not finite, keys that are no text or that collide once they are
- * text, bytes after the term, and whatever goes beyond a limit. The size of a body is for the caller to bound.
+ * Refused with a reason: terms of one node (process ids, ports, references, functions), bit strings, improper lists,
+ * binaries that are not UTF-8, floats that are not finite, keys that are no strings or that become equal as strings,
+ * bytes after the term, and terms beyond a limit. The caller of `decode` limits the size of the body.
  *
- * `encode` writes envelopes, see `encodeEnvelope`; it honours `atom` and `atomKeys` anywhere.
+ * `encode` writes envelopes, see `encodeEnvelope`; it honours `atom` and `atomKeys` at any depth.
  */
 export class ErlangCodec implements Codec {
   readonly name = 'erlang';

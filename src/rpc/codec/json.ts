@@ -30,7 +30,7 @@ export const jsonCodec: Codec = {
   encode: (value) => Buffer.from(stringifyExactly(value)),
 };
 
-/** The deepest nesting of brackets outside of texts: what is deeper would exhaust the stack of recursive readers. */
+/** The deepest nesting of brackets outside strings: deeper nesting would exhaust the stack of recursive readers. */
 function depthOf(body: Uint8Array): number {
   let depth = 0;
   let deepest = 0;
