@@ -64,6 +64,8 @@ export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
   clock?: Clock;
+  /** How long the import of one plugin may take, in milliseconds. */
+  importTimeoutMs?: number;
   /** The broker's addresses and how to connect, when not those of the configuration. */
   broker?: { brokers: Brokers; connect: Connect };
 }
@@ -155,8 +157,16 @@ function brokersOf({ amqp }: Configuration, installation: Installation | undefin
 }
 
 /** The actions that a configuration serves, for those who only describe them: nothing is connected. */
-export async function describeActions(configuration: Configuration): Promise<Catalogue> {
-  return loadPlugins({ ...pluginOptions(configuration), resolve: () => undefined, clock: systemClock });
+export async function describeActions(
+  configuration: Configuration,
+  { importTimeoutMs }: Pick<ServiceOptions, 'importTimeoutMs'> = {},
+): Promise<Catalogue> {
+  return loadPlugins({
+    ...pluginOptions(configuration),
+    resolve: () => undefined,
+    clock: systemClock,
+    importTimeoutMs,
+  });
 }
 
 function pluginOptions({ pluginPaths, readOnly, actions, environment }: Configuration) {
@@ -175,7 +185,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const catalogue = await loadPlugins({
     ...pluginOptions(configuration),
     resolve: (token) => partOf(container, token),
-    clock,
+    // An import takes the machine's own time, whatever time the service goes by.
+    clock: systemClock,
+    importTimeoutMs: options.importTimeoutMs,
   });
   const installation = installationOf(options);
   const { brokers, connect } = options.broker ?? {

@@ -145,10 +145,12 @@ if (rabbitmqUrl !== undefined) {
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
     const channel = await connection.createChannel();
-    const heartbeat = async () =>
+    const works = (beat: Buffer) => (new ErlangCodec().decode(beat) as { workload: unknown[] }).workload;
+    // How many beats come before the request runs, and while it does, depends on the machine.
+    const heartbeat = async (busy: boolean) =>
       eventually('a heartbeat', async () => {
         const message = await channel.get(`${queue}_system_modules`, { noAck: true });
-        return message === false ? undefined : message.content;
+        return message !== false && works(message.content).length > 0 === busy ? message.content : undefined;
       });
     const erlang = new ErlangPeer();
     t.teardown(async () => erlang.end());
@@ -160,7 +162,7 @@ if (rabbitmqUrl !== undefined) {
         ),
         'same',
       );
-    const beat = await heartbeat();
+    const beat = await heartbeat(true);
     const cluster = new Cluster(sandbox.token).hash;
     const [id] = manager.records.keys();
     const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
@@ -170,8 +172,9 @@ if (rabbitmqUrl !== undefined) {
       `[#{description => <<"1 request runs">>},
         #{description => <<"request ${id}: list_machines on ${cluster} for ${seconds} s">>}]`,
     );
+    await channel.purgeQueue(`${queue}_system_modules`);
     await service.stop();
-    await isTerm(await heartbeat(), '[]');
+    await isTerm(await heartbeat(false), '[]');
     await Promise.all([call, client.close()]);
   });
 
@@ -245,7 +248,6 @@ if (rabbitmqUrl !== undefined) {
       await eventually(
         'service and caller are back on the first broker',
         () => find(/^over: another broker stands in/).length === 1,
-        { withinMs: 40_000 },
       );
     }
     await Promise.all(calls);

@@ -50,7 +50,7 @@ async function openQueue(t: ExecutionContext, broker: TestBroker, options: Optio
     send,
     answer,
     arrived: async (count: number) =>
-      eventually(`${count} requests have arrived`, () => taken.length >= count, { withinMs: 60_000 }),
+      eventually(`${count} requests have arrived`, () => taken.length >= count),
     actions: () => taken.map((message) => bodyOf(message).request_body?.action),
     replyQueue: () => String(taken[0]?.properties.replyTo),
   };

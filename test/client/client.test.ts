@@ -64,10 +64,12 @@ for (const broker of brokers()) {
 
   test(over('the timeout is sent along, so the service stops its work'), async (t) => {
     const { action, begun } = held();
-    const { queue, service } = await serveRequests(t, broker, [action]);
-    const error = await t.throwsAsync(clientOf(t, broker, { queue }).call('act', { timeoutMs: 40 }));
-    t.is(failure(error), 'timeout');
-    t.is(begun(), 1);
+    const clock = new ManualClock();
+    const { queue, service } = await serveRequests(t, broker, [action], { clock });
+    const failed = t.throwsAsync(clientOf(t, broker, { queue, clock }).call('act', { timeoutMs: 40 }));
+    await eventually('it runs', () => begun() === 1);
+    clock.advance(40);
+    t.is(failure(await failed), 'timeout');
     await eventually('nothing is held', () => service.held === 0);
   });
 

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { type ChannelModel, connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { type ClientOptions, FleetManagerClient } from '../../src/client/client.js';
-import { describeActions, type Service, startService } from '../../src/composition.js';
+import { type Service, startService } from '../../src/composition.js';
 import { readConfiguration } from '../../src/configuration.js';
 import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
-import { eventually } from '../support/eventually.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
 import { logLines } from '../support/log-lines.js';
 import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
@@ -87,9 +87,12 @@ export async function startFast(
 ): Promise<{ service: Service; logs: ReturnType<typeof logLines> }> {
   const logs = logLines();
   const configuration = readConfiguration({ env: { HTTP_PORT: 'off', ...env }, directory: '/nonexistent' });
-  // Imports the plugins first: the time limit of their import passes ten times as fast, too.
-  await describeActions(configuration);
-  const service = await startService({ configuration, log: logs.log, clock: new FastClock() });
+  const service = await startService({
+    configuration,
+    log: logs.log,
+    clock: new FastClock(),
+    importTimeoutMs: HUNG_MS,
+  });
   let stopped: Promise<boolean> | undefined;
   const stop = async () => (stopped ??= service.stop());
   t.teardown(stop);

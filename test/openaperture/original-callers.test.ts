@@ -167,7 +167,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     for (const { action, bytes } of [...ORIGINAL_REQUESTS, ...ORIGINAL_STRUCTS]) {
       const record = manager.addRecord(13);
       channel.publish(exchange, `${ROUTING_KEY}.${queue}`, bytes, { persistent: true });
-      await eventually(`${action} is answered`, () => record.saved, { withinMs: 60_000 });
+      await eventually(`${action} is answered`, () => record.saved);
       t.like(JSON.parse(record.saved ?? ''), { id: '13', status: 'completed', request_body: { action } });
     }
   });
@@ -178,7 +178,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
     const call = { cluster: sandbox.token, timeoutMs: 300_000 };
     const calls = Array.from({ length: 20 }, async () => client.call('list_machines', call).catch(() => {}));
-    await eventually('it has registered', () => manager.modules.length === 1, { withinMs: 60_000 });
+    await eventually('it has registered', () => manager.modules.length === 1);
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
     const channel = await connection.createChannel();
@@ -186,7 +186,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
       const message = await channel.get(`${queue}_system_modules`, { noAck: true });
       return message !== false && message.content.includes('20 requests run') ? message.content : undefined;
     };
-    const beat = await eventually('a heartbeat with all of them', heartbeat, { withinMs: 60_000 });
+    const beat = await eventually('a heartbeat with all of them', heartbeat);
     const { queue: passedOn } = await channel.assertQueue('', { autoDelete: true });
     t.teardown(async () => channel.deleteQueue(passedOn));
     channel.sendToQueue(passedOn, beat);
@@ -211,13 +211,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     const channel = await connection.createChannel();
     const { queue: replyTo } = await channel.assertQueue('', { exclusive: true });
     const take = async (from: string) =>
-      eventually(
-        `a message in ${from}`,
-        async () => (await channel.get(from, { noAck: true })) || undefined,
-        {
-          withinMs: 60_000,
-        },
-      );
+      eventually(`a message in ${from}`, async () => (await channel.get(from, { noAck: true })) || undefined);
     const ids = ['<<"013">>', '<<" 13">>', '<<"+13">>', '<<"13\\n">>', '-1', '13.5', '[49, 51]', 'undefined'];
     for (const id of ids) {
       const request = `#{id => ${id}, status => not_started, request_body => #{action => list_machines}}`;
@@ -253,7 +247,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
       return record;
     };
     const waiting = await send('13', 'status => not_started, request_body => nil');
-    await eventually('it is answered', () => waiting.saved, { withinMs: 60_000 });
+    await eventually('it is answered', () => waiting.saved);
     t.like(JSON.parse(waiting.saved ?? ''), { id: '13', response_body: { code: 'invalid_request' } });
     // An answer that went astray says nothing of the record that it names.
     const other = await send('14', 'status => completed, request_body => #{action => list_machines}');
@@ -261,9 +255,6 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     await eventually(
       'both are dead-lettered',
       async () => (await channel.checkQueue(errors)).messageCount === 2,
-      {
-        withinMs: 60_000,
-      },
     );
     t.is(other.status, 'not_started');
   });

@@ -116,7 +116,7 @@ testWithSshd('one node of 50 that hangs does not hold up the other 49', async (t
   };
   const asked = infoOf(counting, { nodes: [...silent, ...well] }, { clock });
   const done = () => well.filter((node) => read.get(node) === 4).length;
-  await eventually('all 49 are read while the one still hangs', () => done() === 49, { withinMs: 60_000 });
+  await eventually('all 49 are read while the one still hangs', () => done() === 49);
   t.is(read.get(silent[0] ?? ''), undefined);
   clock.advance(12_000);
   const info = await asked;

@@ -245,13 +245,7 @@ test('a change whose outcome is unknown is followed by launching all the same', 
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
   const warned = find(/could not be told to start yet/);
   const outcome = t.throwsAsync(async () => run());
-  await eventually(
-    'launching is tried',
-    () => find(/could not be told to start yet/).length > warned.length,
-    {
-      withinMs: 60_000,
-    },
-  );
+  await eventually('launching is tried', () => find(/could not be told to start yet/).length > warned.length);
   await end();
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');

@@ -10,6 +10,7 @@ import type { RequestLog } from '../../src/plugin.js';
 import type { Catalogue } from '../../src/runtime/catalogue.js';
 import { type LoaderOptions, loadPlugins, PluginError } from '../../src/runtime/plugin-loader.js';
 import { systemClock } from '../../src/system-clock.js';
+import { HUNG_MS } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 
@@ -53,7 +54,7 @@ async function directory(t: ExecutionContext, files: Record<string, string>): Pr
 
 async function load(directories: string[], options: Partial<LoaderOptions> = {}): Promise<Catalogue> {
   const resolve = () => ({});
-  return loadPlugins({ directories, resolve, clock: systemClock, ...options });
+  return loadPlugins({ directories, resolve, clock: systemClock, importTimeoutMs: HUNG_MS, ...options });
 }
 
 async function run(
@@ -270,7 +271,12 @@ test('the service checks results everywhere but in production', async (t) => {
   ] as const) {
     const source = { env: { PLUGIN_PATHS, NODE_ENV }, directory: PLUGIN_PATHS };
     const { log, lines } = logLines();
-    await run(await describeActions(readConfiguration(source)), 'greet', { name: 'us' }, log);
+    await run(
+      await describeActions(readConfiguration(source), { importTimeoutMs: HUNG_MS }),
+      'greet',
+      { name: 'us' },
+      log,
+    );
     t.is(lines.length, told, NODE_ENV);
   }
 });

@@ -100,7 +100,7 @@ export function stayingCommand(pidFile: string): [string, ...string[]] {
 /** The process id in a file, once it is there. */
 export async function pidIn(file: string): Promise<number> {
   const read = async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined;
-  return eventually(`a process id in ${file}`, read, { withinMs: 20_000 });
+  return eventually(`a process id in ${file}`, read);
 }
 
 /** Resolves when there is no such process any more. */
@@ -109,5 +109,5 @@ export async function processEnd(pid: number): Promise<void> {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
     return stat === undefined || stat.includes(') Z ');
   };
-  await eventually(`the end of process ${pid}`, ended, { withinMs: 20_000 });
+  await eventually(`the end of process ${pid}`, ended);
 }
