@@ -7,7 +7,7 @@ import { FleetManagerClient, FleetManagerError } from '../src/client/client.js';
 import { Cluster } from '../src/cluster.js';
 import { ErlangCodec } from '../src/messaging/codec/erlang.js';
 import { runCli } from './commands/cli-process.js';
-import { eventually } from './support/eventually.js';
+import { eventually, HUNG_MS } from './support/eventually.js';
 import { FastClock } from './support/fast-clock.js';
 import { leftOut } from './support/left-out.js';
 import { logLines } from './support/log-lines.js';
@@ -73,7 +73,7 @@ if (rabbitmqUrl !== undefined) {
       answerMs: 300,
     });
     const worker = await startWorker(t, env);
-    const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: 60_000 });
+    const call = client.call('list_machines', { cluster: sandbox.token, timeoutMs: HUNG_MS });
     await eventually('it runs', () => sandbox.cluster.requests.length > 0);
     await manager.down();
     await eventually('the answer waits', () =>

@@ -6,7 +6,7 @@ import { type ClientOptions, FleetManagerClient, FleetManagerError } from '../..
 import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, cuttable, rabbitmq, type TestBroker } from '../support/brokers.js';
-import { eventually } from '../support/eventually.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { startProxy } from '../support/proxy.js';
 import { serveRequests } from '../support/requests.js';
@@ -112,7 +112,7 @@ for (const broker of brokers()) {
     const { queue } = await serveRequests(t, broker, [action]);
     const { connect, cut } = cuttable(broker);
     const client = clientOf(t, broker, { queue, connect });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: HUNG_MS });
     await eventually('it runs', () => begun() === 1);
     cut();
     letGo();
@@ -123,7 +123,7 @@ for (const broker of brokers()) {
     const { action, begun, letGo } = held();
     const { queue, cut } = await serveRequests(t, broker, [action]);
     const client = clientOf(t, broker, { queue });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: HUNG_MS });
     await eventually('it runs', () => begun() === 1);
     cut();
     letGo();
@@ -156,7 +156,7 @@ if (rabbit !== undefined) {
     const proxy = await startProxy(t, { port: Number(url.port) });
     url.port = String(proxy.port);
     const client = clientOf(t, rabbit, { queue, urls: [url.href] });
-    const call = client.call('act', { timeoutMs: 20_000 });
+    const call = client.call('act', { timeoutMs: HUNG_MS });
     await eventually('it runs', () => begun() === 1);
     proxy.swallow();
     letGo();
