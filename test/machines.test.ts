@@ -9,7 +9,7 @@ import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient, FleetManagerError, type KnownActions } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
-import { eventually } from './support/eventually.js';
+import { eventually, HUNG_MS } from './support/eventually.js';
 import { leftOut } from './support/left-out.js';
 import { type JournalEntry, startMachines } from './support/machines.js';
 import { service } from './support/open-sandbox.js';
@@ -310,7 +310,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
         .call('restart_unit', {
           cluster: sandbox.token,
           parameters: { unit_name: 'web.service' },
-          timeoutMs: 60_000,
+          timeoutMs: HUNG_MS,
         })
         .catch((error: unknown) => failure(error)?.code);
       const state = () => {

@@ -31,7 +31,7 @@ let packed: string[] = [];
 let said = '';
 
 test.before('the package is built, packed and installed', async (t) => {
-  t.timeout(10 * 60_000);
+  t.timeout(20 * 60_000);
   root = await mkdtemp(join(tmpdir(), 'package-'));
   // A copy, so that the repository's own dist/ stays as it is.
   const stage = join(root, 'stage');

@@ -5,7 +5,7 @@ import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
-import { eventually } from './support/eventually.js';
+import { eventually, HUNG_MS } from './support/eventually.js';
 import { leftOut } from './support/left-out.js';
 import { ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
@@ -96,7 +96,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     const [first] = await Promise.all([startWorker(t, env), startWorker(t, env)]);
     const client = clientOf(t, rabbitmqUrl, queue);
     const calls = Array.from({ length: 100 }, () =>
-      client.call('list_machines', { cluster: token, timeoutMs: 60_000 }),
+      client.call('list_machines', { cluster: token, timeoutMs: HUNG_MS }),
     );
     await calls[0];
     first.process.kill('SIGKILL');
@@ -109,7 +109,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     const first = await startWorker(t, { ...env, CONCURRENCY: '2' });
     const client = clientOf(t, rabbitmqUrl, queue);
     const calls = Array.from({ length: 20 }, () =>
-      client.call('list_machines', { cluster: token, timeoutMs: 60_000 }),
+      client.call('list_machines', { cluster: token, timeoutMs: HUNG_MS }),
     );
     await calls[0];
     first.process.kill('SIGTERM');
@@ -189,7 +189,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     const worker = await startWorker(t, { ...env, CONCURRENCY: '2' });
     const client = clientOf(t, broker, queue);
     const calls = Array.from({ length: 10 }, () =>
-      client.call('list_machines', { cluster: token, timeoutMs: 100_000 }),
+      client.call('list_machines', { cluster: token, timeoutMs: HUNG_MS }),
     );
     await calls[0];
     await rabbitmq.stop();

@@ -278,11 +278,14 @@ for (const broker of brokers()) {
         const end = manager.fail(fault);
         const change = await failure(
           t,
-          passing(client.call('restart_unit', { parameters: { unit_name: 'a.service' } }), UNHURRIED_MS),
+          passing(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
         );
         t.like(change, { code: 'outcome_unknown', retryable: false });
         t.regex(change.message, reason);
-        const read = await failure(t, passing(client.call('list_units', { resend: true }), UNHURRIED_MS));
+        const read = await failure(
+          t,
+          passing(client.call('list_units', { resend: true, timeoutMs: LONG_MS }), UNHURRIED_MS),
+        );
         t.like(read, { code: 'service_unavailable', retryable: true });
         end();
       }
@@ -497,7 +500,7 @@ for (const broker of brokers()) {
     manager.fail({ status: 400, path: RECORDS });
     const error = await failure(
       t,
-      passing(client.call('restart_unit', { parameters: { unit_name: 'a.service' } }), UNHURRIED_MS),
+      passing(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
     );
     t.like(error, { code: 'service_unavailable', retryable: true });
     t.is(taken.length, 0);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { HUNG_MS } from '../support/eventually.js';
 
 const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url));
@@ -104,7 +105,7 @@ export function startProgram(
         done(() =>
           reject(new Error(`${why} without printing ${pattern}:\n${output.stdout}\n${output.stderr}`)),
         );
-      const late = setTimeout(fail('it ran on'), 8 * 60_000);
+      const late = setTimeout(fail('it ran on'), HUNG_MS);
       const atEnd = fail('it ended');
       const done = (settle: () => void) => {
         clearTimeout(late);

@@ -1,6 +1,7 @@
 import type { ExecutionContext } from 'ava';
 import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
+import { HUNG_MS } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
@@ -30,7 +31,7 @@ interface Options {
 /** A stand-in Manager and a client of it, with a clock that stands still; they go with the test. */
 export async function openManager(t: ExecutionContext, options: Options = {}): Promise<OpenManager> {
   // A try that fails where none should waits forever, for time that stands still.
-  t.timeout(10 * 60_000);
+  t.timeout(2 * HUNG_MS);
   const clock = new ManualClock();
   const { tokenSeconds, oversize } = options;
   const manager = await StandInManager.start(t, { clock, tokenSeconds, oversize });
@@ -72,7 +73,7 @@ export function calm(): { signal: AbortSignal } {
 /** What moves a clock that stands still. */
 export function timePassing(clock: ManualClock): Pick<OpenManager, 'passing' | 'until'> {
   const until = async (what: string, look: () => boolean, stepMs = 500) => {
-    const end = Date.now() + 4 * 60_000;
+    const end = Date.now() + HUNG_MS;
     while (!look()) {
       if (Date.now() > end) throw new Error(`it did not come to be: ${what}`);
       await new Promise((resolve) => setTimeout(resolve, 2));

@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
 import type { RequestLog } from '../../src/plugin.js';
 import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
-import { eventually } from '../support/eventually.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { type Sshd, type SshdOptions, startSshd, startSshds } from '../support/sshd.js';
 
 /** A policy that allows every address and takes hosts for addresses, as all of them are here. */
@@ -66,8 +66,8 @@ export async function shellFor(
     knownHostsFile,
     hostKeys: 'strict',
     sudo: false,
-    connectTimeoutMs: 5_000,
-    handshakeTimeoutMs: 10_000,
+    connectTimeoutMs: HUNG_MS,
+    handshakeTimeoutMs: HUNG_MS,
     policy: anyAddress,
     log: keepingLog(),
     ...options,
@@ -78,7 +78,7 @@ export async function shellFor(
 
 /** Options of a call that nothing hurries. */
 export function calm(): { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number } {
-  return { signal: new AbortController().signal, timeoutMs: 30_000, maxOutputBytes: 1_000_000 };
+  return { signal: new AbortController().signal, timeoutMs: HUNG_MS, maxOutputBytes: 1_000_000 };
 }
 
 /** The ActionError that this rejects with. */

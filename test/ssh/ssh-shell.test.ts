@@ -8,7 +8,7 @@ import ssh2 from 'ssh2';
 import { ActionError } from '../../src/api/action-error.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
-import { eventually } from '../support/eventually.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import {
@@ -82,8 +82,8 @@ function plainShell(
     knownHostsFile: '/nowhere',
     hostKeys: 'off',
     sudo: false,
-    connectTimeoutMs: 5_000,
-    handshakeTimeoutMs: 5_000,
+    connectTimeoutMs: HUNG_MS,
+    handshakeTimeoutMs: HUNG_MS,
     policy: anyAddress,
     log: keepingLog(),
     ...options,
