@@ -24,7 +24,7 @@ import {
 interface Pending {
   answered: (envelope: AnswerEnvelope) => void;
   failed: (error: unknown) => void;
-  /** Whether the request may be with the service. */
+  /** Whether the service may have the request. */
   sent: boolean;
   mayRunTwice: boolean;
 }
@@ -37,7 +37,7 @@ const CLOSE_MS = 2_000;
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
 /**
- * Requests by `reply_to`. The reply queue outlives a lost connection, so answers that were sent meanwhile are not lost.
+ * Requests by `reply_to`. The reply queue outlives a lost connection, so replies that were sent meanwhile are not lost.
  */
 export class AmqpRoute implements Route {
   readonly #queue: string;
@@ -70,7 +70,7 @@ export class AmqpRoute implements Route {
     const deadline = this.#clock.now() + timeoutMs;
     const link = linkSignals(...(signal === undefined ? [] : [signal]));
     const answer = new Promise<AnswerEnvelope>((answered, failed) => {
-      // Registered before anything is sent: an answer can be faster than the confirmation of its request.
+      // Registered before anything is sent: a reply can be faster than the confirm of its request.
       this.#pending.set(id, { answered, failed, sent: false, mayRunTwice: mayRunTwice(action, options) });
     });
     const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () => this.#late(id, timeoutMs));
@@ -98,12 +98,12 @@ export class AmqpRoute implements Route {
     const removed = this.#connections.current?.probe(async (channel) =>
       channel.deleteQueue(this.#replyQueue),
     );
-    // A broker that accepts no messages for now does not answer this either.
+    // A broker that is blocked does not answer this either.
     if (removed !== undefined) await settledWithin(CLOSE_MS, this.#clock, removed);
     await this.#connections.close();
   }
 
-  /** Until the calls that wait now have ended: their answers may come by the connection that is being left. */
+  /** Waits for the current calls: their replies may come by the connection that is being replaced. */
   async #whilePending(): Promise<void> {
     await Promise.allSettled(this.#calls);
   }
@@ -117,7 +117,7 @@ export class AmqpRoute implements Route {
         if (!this.#closed.signal.aborted) connection.lose(new Error('the reply queue was deleted'));
       } else if (!connection.lost.aborted) {
         this.#take(message.content, message.properties);
-        // Only now: what was sent into a dead connection comes again by the next.
+        // Only now: a reply that was sent into a dead connection comes again by the next.
         channel.ack(message);
       }
     });
@@ -127,7 +127,7 @@ export class AmqpRoute implements Route {
     content: Buffer,
     { correlationId, contentType }: { correlationId?: unknown; contentType?: unknown },
   ): void {
-    // Nobody waits for it (any more): the answer of a call that was cancelled, or one that came twice.
+    // The reply of a call that was cancelled, or a second one: no call waits for it.
     const pending = this.#pending.get(String(correlationId));
     if (pending === undefined) return;
     try {
@@ -135,7 +135,7 @@ export class AmqpRoute implements Route {
       if (!isAnswer(envelope)) throw new Error('its status is neither completed nor error');
       pending.answered(envelope);
     } catch (error) {
-      pending.failed(new FleetManagerError('internal', `the answer cannot be read: ${String(error)}`));
+      pending.failed(new FleetManagerError('internal', `the reply cannot be read: ${String(error)}`));
     }
   }
 
@@ -175,7 +175,7 @@ export class AmqpRoute implements Route {
         throw new FleetManagerError('service_unavailable', this.#notTaken(outcome));
       } catch (error) {
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
-        // It may have arrived all the same: then its answer will come into the reply queue.
+        // The request may have arrived anyway: then its reply will come into the reply queue.
         if (pending?.mayRunTwice !== true) return;
       }
     }

@@ -22,7 +22,7 @@ export {
 export interface ClientOptions {
   /** Brokers to try in turn: `amqp://user:password@host:5672`. */
   urls?: readonly string[];
-  /** The same, asked for anew before each round of trying. */
+  /** The same, asked again before each round of tries. */
   brokers?: () => Promise<readonly BrokerAddress[]>;
   /** An OpenAperture installation: the brokers come from its Manager, and answers too. */
   manager?: ManagerRouteOptions;
@@ -47,7 +47,7 @@ const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * Calls the actions of a fleet-manager, over RabbitMQ by `reply_to` or through an OpenAperture Manager. One client serves
- * any number of calls at once.
+ * any number of calls at the same time.
  */
 export class FleetManagerClient {
   readonly #route: Route;
@@ -85,16 +85,16 @@ export class FleetManagerClient {
     throw new FleetManagerError(code, errors.join('; '), details);
   }
 
-  /** Runs an action and gives its answer, an error answer too; throws as `call` does when there is none. */
+  /** Runs an action and gives its reply, which may be an error; throws like `call` when there is none. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
     const { timeoutMs } = options;
-    // What is larger than 31 bits is no time to Node: it would be over at once.
+    // Node's timers cannot hold more than 31 bits of milliseconds.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     return this.#route.request(action, options);
   }
 
-  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
+  /** Fails the waiting calls: with `outcome_unknown` where the action may have been done, else with `cancelled`. */
   async close(): Promise<void> {
     await this.#route.close();
   }

@@ -56,7 +56,7 @@ export class HttpRoute implements Route {
     const reason = errors.length > 0 ? errors.join('; ') : 'the answer does not say why';
     throw new FleetManagerError(
       code,
-      `the gateway does not tell its actions (${reason}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
     );
   }
 

@@ -29,27 +29,27 @@ import {
 export interface ManagerRouteOptions {
   managerUrl: string;
   oauth: { url: string; clientId: string; clientSecret: string };
-  /** The exchange and the broker where the caller is at home. */
+  /** The caller's own exchange and broker. */
   exchangeId: number | bigint;
   brokerId: number | bigint;
-  /** The exchange of the fleet-manager, when it is another. */
+  /** The exchange of the fleet-manager, when it is another one. */
   destinationExchangeId?: number | bigint;
   /** How requests are encoded: `erlang`, as Elixir callers do, by default. */
   encoding?: 'erlang' | 'json';
 }
 
-/** Time for an answer to get into its record and to be seen there. */
+/** Time for a reply to be saved in its record and polled. */
 const RECORD_MS = 3_000;
-/** How long a record that is done with may take to be deleted; what is left over the Manager removes after a day. */
+/** How long the deletion of a record may take; the Manager removes remaining records after a day. */
 const DELETE_MS = 3_000;
 
-/** What one call comes with, all the way. */
+/** The state of one call. */
 interface Call {
   action: string;
   options: CallOptions;
-  /** The clock's time at which the service is to stop. */
+  /** When the service should stop, in the clock's milliseconds. */
   deadline: number;
-  /** Whether the request may be with the service. */
+  /** Whether the service may have the request. */
   sent: boolean;
   mayRunTwice: boolean;
 }
@@ -70,7 +70,7 @@ export class ManagerRoute implements Route {
   readonly #closed = new AbortController();
   readonly #calls = new Set<Promise<unknown>>();
   readonly #publishing = new Set<Promise<unknown>>();
-  /** Deletions of records, which no caller waits for. */
+  /** Deletions of records in progress; no caller waits for them. */
   readonly #deleting = new Set<Promise<unknown>>();
 
   /** Connects in the background; requests wait for the connection. */
@@ -101,7 +101,7 @@ export class ManagerRoute implements Route {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());
         this.#publishers.set(connection, await ConfirmChannel.open(connection));
       },
-      // What is being published by the connection that is left is to be confirmed by it.
+      // Messages in progress must be confirmed by the connection that is being replaced.
       onReplaced: async () => void (await Promise.allSettled(this.#publishing)),
     });
     this.#connections.start();
@@ -138,7 +138,7 @@ export class ManagerRoute implements Route {
   }
 
   async #throughRecord(call: Call, signal: AbortSignal): Promise<AnswerEnvelope> {
-    // Before there is a record: what cannot be sent is to leave none behind.
+    // Encoded before the record is made: a request that cannot be sent leaves no record.
     this.#encoded(0, call);
     const id = await this.#records.create(requestBodyOf(call.action, call.options), { signal });
     try {
@@ -170,7 +170,7 @@ export class ManagerRoute implements Route {
       } catch (error) {
         if (error instanceof MissingExchange) throw unavailable(error.message);
         if (!connection.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
-        // It may have arrived all the same: then its answer will come into the record.
+        // The request may have arrived anyway: then its reply will come into the record.
         if (call.sent && !call.mayRunTwice) return;
       }
     }
@@ -203,7 +203,7 @@ function unavailable(reason: string): FleetManagerError {
   return new FleetManagerError('service_unavailable', reason);
 }
 
-/** Adds work to a set for as long as it is under way. */
+/** Adds work to a set while it is in progress. */
 async function during<T>(others: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
   others.add(work);
   try {

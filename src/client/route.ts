@@ -11,20 +11,20 @@ export interface CallOptions {
   signal?: AbortSignal;
   /**
    * Whether the request may be run twice, as reads may: it is sent again when the connection was lost before the broker
-   * confirmed it, and without an answer it fails with `timeout`. Otherwise what was sent and is not answered fails with
+   * confirmed it, and without a reply it fails with `timeout`. Otherwise a sent request without a reply fails with
    * `outcome_unknown`. By default true for the service's own reads.
    */
   resend?: boolean;
 }
 
-/** An answer as the service sent it. */
+/** A reply as the service sent it. */
 export interface AnswerEnvelope {
   status: 'completed' | 'error';
   response_body: unknown;
   [key: string]: unknown;
 }
 
-/** A request that brought no result; `code` is one of the error codes of the service (docs/errors.md). */
+/** A request without a result; `code` is one of the error codes of the service (docs/errors.md). */
 export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
@@ -45,18 +45,18 @@ export class FleetManagerError extends Error {
 export interface Route {
   /** @throws FleetManagerError when there is no answer; the signal's reason when that is aborted */
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
-  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
+  /** Fails the waiting calls: with `outcome_unknown` where the action may have been done, else with `cancelled`. */
   close(): Promise<void>;
 }
 
-/** How long a call waits that does not say so, in milliseconds. */
+/** How long a call waits by default, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
 export function closedError(): FleetManagerError {
   return new FleetManagerError('cancelled', 'the client was closed');
 }
 
-/** What becomes of a request that is given up: as said; but what may be with the service may be done all the same. */
+/** The error of a request that is not waited for any more: the given one, or `outcome_unknown` when the service may have it. */
 export function givenUp(
   request: { sent: boolean; mayRunTwice: boolean },
   error: FleetManagerError,
@@ -74,8 +74,8 @@ export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
 }
 
 /**
- * A request as it goes out.
- * @throws FleetManagerError `invalid_request` when there is no form in which what it holds can be sent
+ * Encodes a request.
+ * @throws FleetManagerError `invalid_request` when its content cannot be encoded
  */
 export function encoded(encode: () => Buffer): Buffer {
   try {

@@ -1,6 +1,6 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
 
-/** Clusters that are named without discovery: name or token -> the base URLs of their fleet APIs. */
+/** Clusters that need no discovery: name or token -> the base URLs of their fleet APIs. */
 export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
 
 /**
@@ -42,13 +42,13 @@ function endpointOf(value: unknown, fleetPort: number): URL {
   const url = new URL(full);
   if (url.username !== '' || url.password !== '')
     throw new Error(
-      `the endpoint at ${url.host} has a user name or password, which fleet's API has no use for`,
+      `the endpoint at ${url.host} has a user name or password, which fleet's API does not use`,
     );
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new Error(`${text} is neither http nor https`);
   if (url.search !== '' || url.hash !== '')
     throw new Error(`${text} is a base URL, which has neither a query nor a fragment`);
-  // The URL drops its scheme's own port, which is meant where it is written down.
+  // The URL parser drops the default port of a scheme; a port that is written down is meant.
   if (url.port === '' && !/^\w+:\/\/[^/]*:\d+(\/|$)/.test(full)) url.port = String(fleetPort);
   return url;
 }

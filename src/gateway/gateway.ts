@@ -47,12 +47,12 @@ export class Gateway {
     }
   }
 
-  /** Takes no more calls; those that were made before can still be answered. */
+  /** Accepts no more calls; earlier calls can still be answered. */
   refuse(): void {
     this.#server.refuse();
   }
 
-  /** Waits for the replies that are on their way, fails the calls that have none, and closes. */
+  /** Waits for the replies that are on their way, fails the calls without a reply, and closes. */
   async stop(): Promise<void> {
     await settledWithin(REPLIES_MS, this.#clock, this.#server.answered());
     // Before the server stops: it stops only when each of its calls has an answer.

@@ -12,31 +12,31 @@ import { httpStatusOf } from './http-status.js';
 
 export interface HttpServerOptions {
   host: string;
-  /** 0: a free one. */
+  /** 0: a free port. */
   port: number;
-  /** What callers must send; undefined: anyone on this machine may call. */
+  /** The token that callers must send; undefined: anyone on this machine may call. */
   token: string | undefined;
   client: Pick<FleetManagerClient, 'request'>;
   describe: () => ActionDescription[];
-  /** Why the service takes no requests; empty when it does. */
+  /** Why the service accepts no requests; empty when it does. */
   notReady: () => string[];
-  /** The largest message that the service reads; a body becomes part of one, so it must be a little smaller. */
+  /** The largest message that the service reads; a body is a part of one, so it must be a little smaller. */
   maxBodyBytes: number;
   log: Logger;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
-/** More than a message holds beside what its body brings: the envelope, and the name of the action. */
+/** At least the size of a message without its body's content: the envelope and the name of the action. */
 const ENVELOPE_BYTES = 512;
-/** What each path may be asked by. */
+/** The methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
-/** What connections that are still sending get at shutdown. */
+/** How long connections that are still sending may stay open at shutdown. */
 const LINGER_MS = 2_000;
 
-/** The HTTP side of the service: the gateway for callers without AMQP, the catalogue, and health. */
+/** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
 export class HttpServer {
   readonly #options: HttpServerOptions;
   readonly #fastify: FastifyInstance;
@@ -49,14 +49,14 @@ export class HttpServer {
       bodyLimit: options.maxBodyBytes - ENVELOPE_BYTES,
       forceCloseConnections: 'idle',
       routerOptions: { maxParamLength: 100 },
-      frameworkErrors: (error, _request, reply) => void this.#unforeseen(error, reply),
+      frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),
       clientErrorHandler: refuseUnparsed,
     });
     this.#routes();
   }
 
   /**
-   * @returns the URL it can be reached at
+   * @returns its URL
    * @throws Error that says which settings to change
    */
   async start(): Promise<string> {
@@ -72,17 +72,17 @@ export class HttpServer {
     }
   }
 
-  /** Takes no more calls; those that were made before can still be answered. */
+  /** Accepts no more calls; earlier calls can still be answered. */
   refuse(): void {
     this.#refusing = true;
   }
 
-  /** Resolves when every call that was made has been answered. */
+  /** Resolves when every call has been answered. */
   async answered(): Promise<void> {
     while (this.#calls.size > 0) await Promise.allSettled(this.#calls);
   }
 
-  /** Answers what has been asked, then closes. */
+  /** Answers the current requests, then closes. */
   async stop(): Promise<void> {
     const cut = setTimeout(() => this.#fastify.server.closeAllConnections(), LINGER_MS);
     await this.#fastify.close().finally(() => clearTimeout(cut));
@@ -90,12 +90,12 @@ export class HttpServer {
 
   #routes(): void {
     const fastify = this.#fastify;
-    // A page in a browser can send text anywhere unasked, but JSON only after asking first, which is not answered.
+    // A web page can send text to any server, but JSON only after a preflight request, which is not answered.
     fastify.removeContentTypeParser('text/plain');
-    // Answers may hold whole numbers that a number does not hold exactly.
+    // Replies may contain whole numbers that a number cannot hold exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
-    fastify.setErrorHandler((error: unknown, _request, reply) => this.#unforeseen(error, reply));
+    fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
     fastify.get('/livez', async () => ({ alive: true }));
     fastify.get('/readyz', async (_request, reply) => {
       const reasons = this.#options.notReady();
@@ -110,15 +110,15 @@ export class HttpServer {
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (!request.is404 && (request.url === '/livez' || request.url === '/readyz')) return undefined;
     const { token } = this.#options;
-    // A page whose own name was made to resolve to this machine would otherwise get through (DNS rebinding).
+    // Protects against DNS rebinding: a web page whose own name resolves to this machine.
     if (token === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
     if (token !== undefined && !sameToken(request.headers.authorization, token)) {
       reply.header('www-authenticate', 'Bearer');
       return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
     }
-    // Here, since the body of what is not taken is not worth reading.
-    return request.is404 ? notTaken(request, reply) : undefined;
+    // Checked here, because the body of a refused request need not be read.
+    return request.is404 ? notSupported(request, reply) : undefined;
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
@@ -130,10 +130,10 @@ export class HttpServer {
       etcd_token?: string | null;
       action_parameters?: Record<string, unknown> | null;
     };
-    // What is nested too deep would come back from the queue as no request at all.
+    // The queue would refuse a body that is nested too deeply as an invalid message.
     const sizeProblem = sizeProblemOf(parameters, 'action_parameters');
     if (sizeProblem !== undefined) return failed(reply, 400, 'invalid_parameters', sizeProblem);
-    // As it will be sent: a number such as 1e20 is longer there than it was in the body.
+    // Measured as it will be sent: a number such as 1e20 is longer there than in the body.
     const bytes = Buffer.byteLength(JSON.stringify(request.body));
     if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
@@ -159,7 +159,7 @@ export class HttpServer {
     try {
       answer = await call;
     } catch (error) {
-      // The caller has closed the connection: nobody reads an answer.
+      // The caller has closed the connection: there is nobody to answer.
       if (gone.signal.aborted) return reply.hijack();
       throw error;
     } finally {
@@ -168,7 +168,7 @@ export class HttpServer {
     return reply.code(statusOf(answer.status, answer.response_body)).send(answer);
   }
 
-  #unforeseen(error: unknown, reply: FastifyReply): FastifyReply {
+  #unexpected(error: unknown, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
       return failed(reply, httpStatusOf(error.code), error.code, error.message);
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
@@ -176,30 +176,35 @@ export class HttpServer {
     if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
     if (error instanceof Error && status < 500)
       return failed(reply, status, 'invalid_request', error.message);
-    this.#options.log.error('the HTTP gateway failed unforeseen', { error });
-    return failed(reply, 500, 'internal', "an unforeseen failure; the service's log has the reason");
+    this.#options.log.error('HTTP request failed unexpectedly', { error });
+    return failed(reply, 500, 'internal', "an unexpected failure; the service's log has the reason");
   }
 
   #tooLarge(reply: FastifyReply): FastifyReply {
     const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
-    return failed(reply, 413, 'invalid_request', `the request is too large: at most ${most} bytes are taken`);
+    return failed(
+      reply,
+      413,
+      'invalid_request',
+      `the request is too large: at most ${most} bytes are accepted`,
+    );
   }
 }
 
-/** There is no such path, or it is not asked by this method. */
-function notTaken(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+/** There is no such path, or it does not support this method. */
+function notSupported(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const [path = ''] = request.url.split('?');
   const [, allowed] = METHODS.find(([each]) => each.test(path)) ?? [];
   if (allowed === undefined)
     return failed(reply, 404, 'invalid_request', 'there is no such path; see GET /v1/actions');
   reply.header('allow', allowed);
-  return failed(reply, 405, 'invalid_request', `${path} is asked by ${allowed.replace(', ', ' or ')}`);
+  return failed(reply, 405, 'invalid_request', `${path} supports ${allowed.replace(', ', ' and ')}`);
 }
 
-/** Answers what cannot be read as a request of HTTP, before there is one. */
+/** Answers a request that is not valid HTTP. */
 function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'this is no request that can be read'];
+  const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'this is not a valid HTTP request'];
   const body = JSON.stringify(errorEnvelope('invalid_request', reason));
   socket.end(
     [
@@ -257,9 +262,9 @@ function isOwnName(host: string): boolean {
   return name === 'localhost' || isIP(name) !== 0;
 }
 
-/** Takes the same time whatever is sent, so that the token cannot be guessed piece by piece. */
+/** Takes the same time for every header, so that the token cannot be guessed piece by piece. */
 function sameToken(header: string | undefined, token: string): boolean {
   const hash = (text: string) => createHash('sha256').update(text).digest();
-  // The name of a scheme is the same in any case (RFC 9110, 11.1).
+  // The name of a scheme is case-insensitive (RFC 9110, 11.1).
   return timingSafeEqual(hash((header ?? '').replace(/^bearer /i, 'Bearer ')), hash(`Bearer ${token}`));
 }

@@ -10,7 +10,7 @@ export const CONNECT_TIMEOUT_MS = 3_000;
 /** How much of an answer is read, unless a call says otherwise. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
-/** Failures in which no byte of a request can have reached the server: it is certain that nothing was done. */
+/** Failures before any byte of a request reached the server: it is certain that nothing was done. */
 const NOT_SENT: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
@@ -24,9 +24,9 @@ const NOT_SENT: ReadonlySet<string> = new Set([
 /** An HTTP call that brought no usable answer. */
 export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
-  /** True when it is certain that the server never saw the request. */
+  /** True when it is certain that the server never received the request. */
   readonly notSent: boolean;
-  /** True when the server did answer, with more than is read here. */
+  /** True when the server answered with more than is read. */
   readonly tooLarge: boolean;
 
   constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
@@ -41,7 +41,7 @@ export interface BoundedCall {
   url: URL;
   headers?: Record<string, string>;
   body?: string;
-  /** Makes the connections. */
+  /** Makes the connections (undici). */
   dispatcher: Dispatcher;
   signal: AbortSignal;
   timeoutMs: number;
@@ -58,7 +58,7 @@ export interface BoundedAnswer {
 /**
  * One HTTP call: repeats nothing, follows no redirect, ends in time, and reads a bounded answer.
  * @throws HttpFailure
- * @throws ActionError of what makes the connections
+ * @throws ActionError that the dispatcher throws
  * @throws the signal's reason when that is aborted
  */
 export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
@@ -108,14 +108,14 @@ async function boundedText({ body }: Response, signal: AbortSignal, most: number
       chunks.push(value);
     }
   } finally {
-    // Closes the connection when there is more to come.
+    // Closes the connection when the server has more to send.
     reader.cancel().catch(() => {});
   }
 }
 
 function failureOf(error: unknown): Error {
   let reason = String(error);
-  // The failure itself is at the end of the chain: fetch only says that it failed.
+  // The original failure is at the end of the chain: fetch only says that it failed.
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;

@@ -3,11 +3,11 @@ import { BlockList, isIP } from 'node:net';
 import { ActionError } from '../api/action-error.js';
 import { canonicalHost, isHostAddress } from '../api/grammar.js';
 
-/** Says where this service may connect. */
+/** Decides where this service may connect. */
 export interface ConnectionPolicy {
   /**
-   * The addresses that a host name or address stands for and that may be connected to, and no others: connect to one
-   * of them, not to the name, which may stand for something else a moment later.
+   * The addresses of a host name or address that may be connected to. Connect to one of them, not to the name: the name may
+   * have another address a moment later.
    * @throws ActionError `forbidden` when policy allows none of them; the resolver's own error when there are none
    */
   resolve(host: string): Promise<string[]>;
@@ -22,7 +22,7 @@ interface Range {
   family: 'ipv4' | 'ipv6';
 }
 
-/** Addresses that mean "this machine", "this link", or no one machine: allowed only where they are listed as such. */
+/** Addresses of this machine, of this link, or of no single machine: allowed only where they are listed explicitly. */
 const SPECIAL = [
   '0.0.0.0/8',
   '127.0.0.0/8',
@@ -36,10 +36,10 @@ const SPECIAL = [
 ].map(rangeOf);
 
 /**
- * The policy that `ALLOWED_HOSTS` writes down: addresses, CIDR ranges, and host names, in which `*` stands for one or
- * more labels. Without a list everything is allowed but loopback, link-local, multicast and unspecified addresses. With
- * a list nothing else is; and of those special addresses only what an address or a range lists that lies wholly among
- * them (`127.0.0.0/8`; neither `0.0.0.0/0` nor a name opens them).
+ * The policy of `ALLOWED_HOSTS`: addresses, CIDR ranges, and host names in which `*` matches one or more labels.
+ * Without a list everything is allowed except loopback, link-local, multicast and unspecified addresses. With a list
+ * nothing else is allowed; a special address only if a listed address or range lies wholly within the special ones
+ * (`127.0.0.0/8`; neither `0.0.0.0/0` nor a host name allows them).
  */
 export class HostPolicy implements ConnectionPolicy {
   readonly #lookup: Lookup;
@@ -124,13 +124,13 @@ function rangeOrUndefined(text: string): Range | undefined {
   const plain = plainAddress(base);
   if (plain === undefined || rest.length > 0) return undefined;
   if (bits === undefined) return plain;
-  // Of an IPv4 address written as IPv6 the last 32 of 128 bits are left.
+  // Of an IPv4 address written as IPv6, the last 32 of 128 bits remain.
   const before = plain.family === 'ipv4' && isIP(base) === 6 ? 96 : 0;
   const prefix = /^\d{1,3}$/.test(bits) ? Number(bits) - before : -1;
   return prefix >= 0 && prefix <= plain.prefix ? { ...plain, prefix } : undefined;
 }
 
-/** An address in one form only, so that no other spelling of it gets past a list. */
+/** An address in one canonical form, so that another spelling of it cannot bypass a list. */
 function plainAddress(address: string): Range | undefined {
   if (isIP(address) === 0 || address.includes('%')) return undefined;
   const plain = canonicalHost(address);

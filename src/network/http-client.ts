@@ -99,7 +99,7 @@ export class HttpClient {
     return new HttpAnswer(answer);
   }
 
-  /** Ends the calls that are under way, and closes all connections. */
+  /** Aborts the calls in progress, and closes all connections. */
   async close(): Promise<void> {
     await Promise.all([this.#keeping.destroy(), this.#closing.destroy()]);
   }

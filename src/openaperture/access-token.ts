@@ -18,7 +18,7 @@ export interface AccessTokenOptions {
   timeoutMs: number;
 }
 
-/** A token is not used so shortly before it expires: it could expire on the way. */
+/** A token is not used this shortly before its expiry: it could expire during the call. */
 const SPARE_MS = 30_000;
 
 /**
@@ -126,7 +126,7 @@ export class AccessToken {
     );
   }
 
-  /** A server may repeat what it was sent. */
+  /** A server may repeat the credentials that it was sent. */
   #withoutSecret(text: string): string {
     const { clientSecret } = this.#options;
     return clientSecret === '' ? text : text.replaceAll(clientSecret, '***');

@@ -9,6 +9,6 @@ export function baseUrl(setting: string, text: string): URL {
     throw new Error(`${setting} must be an http:// or https:// URL`);
   // fetch refuses such a URL too, but repeats the password in its error.
   if (url.username !== '' || url.password !== '')
-    throw new Error(`${setting} must not hold a user name or password: access is by OAuth`);
+    throw new Error(`${setting} must not contain a user name or password: access is by OAuth`);
   return url;
 }

@@ -2,13 +2,13 @@ import { isIPv6 } from 'node:net';
 import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { BrokerConnection } from './manager-answers.js';
 
-/** An address of a broker, and whether it is one to be on when there is a choice. */
+/** An address of a broker, and whether it is preferred. */
 export interface RankedBrokerAddress extends BrokerAddress {
-  /** False: of a failover broker. */
+  /** False: it belongs to a failover broker. */
   preferred: boolean;
 }
 
-/** Addresses in the order to try them: by chance among the brokers' own, then by chance among those of the failover. */
+/** Addresses in the order to try them: the broker's own in random order, then those of the failover in random order. */
 export function rankedAddresses(brokers: {
   own: readonly BrokerConnection[];
   failover: readonly BrokerConnection[];
@@ -20,8 +20,8 @@ export function rankedAddresses(brokers: {
 }
 
 /**
- * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec), whatever characters its user, password and virtual
- * host are made of; but no URL names a virtual host that is called `.` or `..`.
+ * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec), for any characters in its user, password and virtual
+ * host; but no URL can name a virtual host that is called `.` or `..`.
  */
 export function amqpUrl({ username, password, host, port, virtualHost }: BrokerConnection): string {
   const credentials = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;

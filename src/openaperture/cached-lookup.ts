@@ -20,8 +20,8 @@ const PATIENCE_MS = 5_000;
 const ASK_AGAIN_MS = 10_000;
 
 /**
- * An answer of the Manager, kept for 5 minutes. While the Manager is away, the earlier answer stays in use, however old
- * it is; the log has one line about that.
+ * An answer of the Manager, kept for 5 minutes. While the Manager cannot be reached, the earlier answer stays in use, at
+ * any age; the log has one line about that.
  */
 export class CachedLookup<T> {
   readonly #options: CachedLookupOptions<T>;
@@ -39,7 +39,7 @@ export class CachedLookup<T> {
   }
 
   /**
-   * @throws ManagerError when there is no earlier answer, or the Manager says that it is no longer true
+   * @throws ManagerError when there is no earlier answer, or the Manager replies that it is no longer true
    * @throws the signal's reason when that is aborted
    */
   async get(signal: AbortSignal): Promise<T> {
@@ -57,7 +57,7 @@ export class CachedLookup<T> {
     if (this.#kept !== undefined) this.#kept.askAgainAt = 0;
   }
 
-  /** One lookup for all callers that ask meanwhile: none of them ends it. */
+  /** One lookup for all callers of this time: none of them ends it. */
   async #look(): Promise<T> {
     const { look, clock } = this.#options;
     const kept = this.#kept;

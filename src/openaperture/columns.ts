@@ -1,12 +1,12 @@
 /**
- * How many characters the Manager's columns of a module hold (varchar(255)). It deletes the record of a module before it
- * inserts the next one, so a module whose heartbeat does not fit is gone from its list. The columns of events that are as
- * narrow take only constants of ours.
+ * The length of the Manager's columns of a module (varchar(255)). The Manager deletes the record of a module before it
+ * inserts the next one, so a module whose heartbeat does not fit disappears from its list. The narrow columns of events
+ * contain only constants.
  */
 export const COLUMN_CHARACTERS = 255;
 
 /**
- * Whether the Manager can keep this text of a module. The Overseer passes heartbeats on with an HTTP client that sends
+ * Whether the Manager can store this text of a module. The Overseer passes heartbeats on with an HTTP client that sends
  * characters beyond ASCII wrongly, or fails on them.
  */
 export function isModuleText(text: string): boolean {

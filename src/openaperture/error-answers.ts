@@ -16,7 +16,7 @@ export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
     .slice(0, 300);
 }
 
-/** What the header `Retry-After` asks to wait (RFC 9110, 10.2.3), in milliseconds; undefined when it asks nothing. */
+/** The wait that the header `Retry-After` requests (RFC 9110, 10.2.3), in milliseconds; undefined when there is none. */
 export function retryAfterMs(headers: Headers, now: number): number | undefined {
   const value = headers.get('retry-after')?.trim();
   if (value === undefined || value === '') return undefined;

@@ -21,7 +21,7 @@ export interface InstallationSettings {
   exchangeId: ManagerId;
   brokerId: ManagerId;
   moduleType: string;
-  /** The largest answer that is saved in a record, in bytes. */
+  /** The largest reply that is saved in a record, in bytes. */
   maxRecordBytes: number;
 }
 
@@ -31,17 +31,17 @@ interface Parts {
   log: Logger;
 }
 
-/** What the installation uses of the service. */
+/** What the installation needs of the service. */
 export interface ServiceSide {
   publish: PublishConfirmed;
-  /** Whether the service is on a preferred broker. */
+  /** Whether the service is connected to a preferred broker. */
   onPreferred: () => boolean;
   running: () => readonly RunningCall[];
 }
 
 /**
- * This service as a module of an OpenAperture installation: where its brokers are, where answers to records go, and
- * whom it tells of itself.
+ * This service as a module of an OpenAperture installation: its brokers, the reply channel to records, system events, and
+ * the Overseer.
  */
 export class Installation {
   readonly #settings: InstallationSettings;
@@ -71,7 +71,7 @@ export class Installation {
     await this.#topology.destination(queue, { preferred, signal: new AbortController().signal }),
   ];
 
-  /** To be called when a connection was lost. */
+  /** Must be called when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
 
   /** Reports unexpected failures to the Manager from now on. */
@@ -101,7 +101,7 @@ export class Installation {
     this.#overseer.start();
   }
 
-  /** Says goodbye; to be called while the broker is still connected. */
+  /** Sends the last heartbeat; must be called while the broker is still connected. */
   async stop(): Promise<void> {
     await this.#overseer?.stop();
     await this.#events.close();

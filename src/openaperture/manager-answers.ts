@@ -1,14 +1,14 @@
 import { isIPv6 } from 'node:net';
 import { exactInteger, parseExactly } from '../lib/exact-json.js';
 
-/** Names a thing in the Manager; bigint beyond what a number holds exactly. */
+/** The id of something in the Manager; a bigint when a number cannot hold it exactly. */
 export type ManagerId = number | bigint;
 
 /** A messaging exchange. */
 export interface Exchange {
   id: ManagerId;
   failoverExchangeId: ManagerId | undefined;
-  /** Goes before the queue's name in routing keys: `ROUTING_KEY.QUEUE`. */
+  /** The prefix of a queue's name in routing keys: `ROUTING_KEY.QUEUE`. */
   routingKey: string;
   /** The AMQP exchange to publish to. */
   rootExchangeName: string;
@@ -19,12 +19,12 @@ export interface Broker {
   failoverBrokerId: ManagerId | undefined;
 }
 
-/** How to connect to a broker; it may have several. */
+/** An address and login of a broker; a broker may have several. */
 export interface BrokerConnection {
   username: string;
   password: string;
   host: string;
-  /** Null: AMQP's own. */
+  /** Null: the default port of AMQP. */
   port: number | null;
   /** Null: `/`. */
   virtualHost: string | null;
@@ -37,7 +37,7 @@ export interface RpcRecord {
   responseBody: unknown;
 }
 
-/** An answer that is not what the API says; the message says what is wrong, without quoting it. */
+/** An answer that does not have the form of the API; the message says what is wrong, without quoting it. */
 export class UnreadableAnswer extends Error {
   override readonly name = 'UnreadableAnswer';
 }
@@ -54,7 +54,7 @@ export function readExchange(json: string): Exchange {
 }
 
 /**
- * The ids of the brokers that an exchange is restricted to. A restriction has an id of its own, which names no broker.
+ * The ids of the brokers that an exchange is restricted to. A restriction's own id names no broker.
  * @throws UnreadableAnswer
  */
 export function readRestrictions(json: string): ManagerId[] {
@@ -91,14 +91,14 @@ export function readRecord(json: string): RpcRecord {
   };
 }
 
-/** Whether a record holds the answer to its request. */
+/** Whether a record contains the answer to its request. */
 export function isAnswered<R extends RpcRecord>(record: R): record is R & { status: 'completed' | 'error' } {
   return record.status === 'completed' || record.status === 'error';
 }
 
 /**
- * Whether a record, in whatever state, holds the answer to its request. Callers have written the rest of it: what cannot
- * be read holds none.
+ * Whether a record contains the answer to its request. Callers wrote the rest of it, so a record that cannot be read
+ * contains none.
  */
 export function readIsAnswered(json: string): boolean {
   try {
@@ -109,8 +109,7 @@ export function readIsAnswered(json: string): boolean {
 }
 
 /**
- * Reads an answer that need not hold anything, but is not somebody else's either: a proxy shows its own page when the
- * Manager is away.
+ * Reads an answer that may be empty, but must come from the Manager: a proxy sends its own page when the Manager is down.
  * @throws UnreadableAnswer
  */
 export function readNothing(json: string): void {
@@ -118,7 +117,7 @@ export function readNothing(json: string): void {
 }
 
 /**
- * The id in the header `Location` of what was created: its last segment, whether it is a whole URL or only a path.
+ * The id in the header `Location` of what was created: its last segment, of a whole URL or a path.
  * @throws UnreadableAnswer
  */
 export function idOfLocation(location: string | null): ManagerId {
@@ -161,7 +160,7 @@ function optionalId(map: Record<string, unknown>, key: string): ManagerId | unde
   return (map[key] ?? null) === null ? undefined : id(map, key);
 }
 
-/** Wider than RFC 1123 has host names: containers are named with underscores. */
+/** Wider than the host names of RFC 1123: containers have names with underscores. */
 function host(map: Record<string, unknown>): string {
   const value = text(map, 'host');
   if (isIPv6(value) || /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(value)) return value;

@@ -45,9 +45,9 @@ export interface Cancellable {
   signal: AbortSignal;
 }
 
-/** How a call is made by somebody who tries again by itself. */
+/** For callers that retry themselves. */
 export interface Tried extends Cancellable {
-  /** How often it is tried; 3 times by default. */
+  /** The number of tries; 3 by default. */
   tries?: number;
 }
 
@@ -59,9 +59,9 @@ export interface ModuleRegistration {
   workload: readonly unknown[];
 }
 
-/** Something that operators should see. */
+/** An event for operators. */
 export interface SystemEvent {
-  /** The Manager takes it only when none of the same type and data came in the last hour. */
+  /** The Manager stores it only if no event of the same type and data came in the last hour. */
   unique: boolean;
   type: string;
   severity: 'error';
@@ -75,21 +75,21 @@ interface Call {
   path: string;
   /** JSON. */
   body?: string;
-  /** Whether doing it twice is as good as once. */
+  /** Whether a second call has the same effect as one. */
   repeatable: boolean;
 }
 
-/** Many answers may wait for the Manager at once: not all of them are to reach it at the same moment. */
+/** Many replies may wait for the Manager: they must not all reach it at the same moment. */
 const CONNECTIONS = 32;
-/** OpenAperture's own callers send both with every call. */
+/** OpenAperture's own callers send both headers with every call. */
 const HEADERS = { accept: 'application/json', 'content-type': 'application/json' };
 const TIMEOUT_MS = 10_000;
 const TRIES = 3;
 const BACKOFF = { firstMs: 300, mostMs: 3_000 };
 
 /**
- * The Manager's HTTP API. What may be repeated is tried three times when no answer came, or one with 429 or 5xx; the
- * rest only when it is certain that the Manager has not seen it. A refused token is renewed once.
+ * The Manager's HTTP API. An idempotent call is tried three times when there was no answer, or one with 429 or 5xx; any
+ * other call only when it is certain that the Manager has not received it. A refused token is renewed once.
  *
  * Every method throws ManagerError, or the signal's reason when that is aborted.
  */
@@ -129,7 +129,7 @@ export class ManagerClient {
     return this.#read(`messaging/brokers/${id}/connections`, readConnections, options);
   }
 
-  /** Whether the record of a request is missing, waits for its answer, or has it. */
+  /** Whether the record of a request is missing, waits for its answer, or contains it. */
   async recordState(id: ManagerId, options: Tried): Promise<'missing' | 'open' | 'answered'> {
     const answer = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
     const answered = await unlessMissing(answer.then(({ text }) => readIsAnswered(text)));
@@ -144,7 +144,7 @@ export class ManagerClient {
 
   /**
    * Makes a record for a request.
-   * @param envelope the request as it will stand in its message, without an id
+   * @param envelope the request as its message will contain it, without an id
    */
   async createRecord(envelope: object, options: Cancellable): Promise<ManagerId> {
     const call: Call = {
@@ -158,9 +158,9 @@ export class ManagerClient {
   }
 
   /**
-   * Saves an answer into its request's record.
-   * @param envelope the answer's envelope as JSON
-   * @returns false: the record is gone
+   * Saves a reply in its request's record.
+   * @param envelope the reply's envelope as JSON
+   * @returns false when the record is gone
    */
   async saveRecord(id: ManagerId, envelope: string, options: Tried): Promise<boolean> {
     const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
@@ -171,13 +171,13 @@ export class ManagerClient {
     return (await unlessMissing(saved)) ?? false;
   }
 
-  /** @returns false: it was not there (any more) */
+  /** @returns false when it was not there (any more) */
   async deleteRecord(id: ManagerId, options: Cancellable): Promise<boolean> {
     const deleted = this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, options);
     return (await unlessMissing(deleted.then(() => true))) ?? false;
   }
 
-  /** Registers a module of an exchange, in place of one with the same host name. */
+  /** Registers a module of an exchange; replaces one with the same host name. */
   async registerModule(
     exchangeId: ManagerId,
     registration: ModuleRegistration,
@@ -188,7 +188,7 @@ export class ManagerClient {
     await this.#call({ method: 'POST', path, body, repeatable: true }, options);
   }
 
-  /** @returns `known`: the Manager had the same event within the last hour */
+  /** @returns `known` when the Manager had the same event within the last hour */
   async sendSystemEvent(event: SystemEvent, options: Cancellable): Promise<'created' | 'known'> {
     try {
       const body = stringifyExactly(event);
@@ -200,7 +200,7 @@ export class ManagerClient {
     }
   }
 
-  /** Ends what is under way, with `unreachable`. */
+  /** Aborts the calls in progress, with `unreachable`. */
   async close(): Promise<void> {
     this.#closed.abort(new ManagerError('unreachable', 'The connection to the Manager was closed'));
     await this.#http.close();
@@ -282,7 +282,7 @@ export class ManagerClient {
     const answer = `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
     const what = `The Manager at ${this.#host} answers ${method} ${path} with ${answer}`;
     if (status === 401 || status === 403) {
-      const hint = 'check that OAUTH_CLIENT_ID may use it, and that OAUTH_LOGIN_URL gives out its tokens';
+      const hint = 'check that OAUTH_CLIENT_ID may use it, and that OAUTH_LOGIN_URL issues tokens for it';
       throw new ManagerError('refused', `${what}; ${hint}`, { status });
     }
     if (status === 404) throw new ManagerError('not_found', what, { status });

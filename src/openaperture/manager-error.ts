@@ -1,32 +1,32 @@
 /**
  * - `unreachable`: no answer came
- * - `refused`: the OAuth server or the Manager does not let this client in
+ * - `refused`: the OAuth server or the Manager refuses this client
  * - `not_found`: the Manager has no such thing
  * - `failed`: an answer with another HTTP status than success
- * - `invalid_answer`: an answer that is not what the Manager's API says
+ * - `invalid_answer`: an answer that does not have the form of the Manager's API
  */
 export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_answer';
 
-/** However long the Manager asks to wait, somebody waits here. */
+/** The longest wait, whatever the Manager requests: a caller waits for the result. */
 const MOST_RETRY_AFTER_MS = 30_000;
 
 interface ManagerErrorDetails {
   /** The HTTP status of the answer, when there was one. */
   status?: number;
-  /** It is certain that the Manager has not seen the call. */
+  /** True when it is certain that the Manager has not received the call. */
   notSent?: boolean;
-  /** What the answer asked to wait before the next try. */
+  /** The wait that the answer requests before the next try. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
-/** A call to the Manager that brought nothing; the message says what to do about it. */
+/** A failed call to the Manager; the message says what to do about it. */
 export class ManagerError extends Error {
   override readonly name = 'ManagerError';
   readonly kind: ManagerErrorKind;
   readonly status: number | undefined;
   readonly notSent: boolean;
-  /** What the answer asked to wait before the next try, half a minute at most; 0 when it asked nothing. */
+  /** The wait that the answer requests before the next try, at most half a minute; 0 when it requests none. */
   readonly retryAfterMs: number;
 
   constructor(kind: ManagerErrorKind, message: string, details: ManagerErrorDetails = {}) {
@@ -37,7 +37,7 @@ export class ManagerError extends Error {
     this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
   }
 
-  /** Whether the same call may succeed later: the Manager has not judged it, or only for now. */
+  /** Whether the same call may succeed later: the Manager has not answered it, or refused it only temporarily. */
   get temporary(): boolean {
     const { kind, status = 0, notSent } = this;
     if (kind === 'refused') return notSent || status !== 403;
@@ -46,7 +46,7 @@ export class ManagerError extends Error {
     return kind !== 'not_found';
   }
 
-  /** Whether it is worth to try again at once, after a short wait. */
+  /** Whether it makes sense to retry soon. */
   get passing(): boolean {
     return this.kind === 'unreachable' || (this.status !== undefined && isBusy(this.status));
   }

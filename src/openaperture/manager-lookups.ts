@@ -4,19 +4,19 @@ import { ManagerError } from './manager-error.js';
 
 type Manager = Pick<ManagerClient, 'exchange' | 'broker' | 'brokerConnections'>;
 
-/** An exchange, and the one that stands in for it on a failover broker. */
+/** An exchange, and the one that replaces it on a failover broker. */
 export interface FoundExchange {
   own: Exchange;
   failover: Exchange | undefined;
-  /** What the Manager names but does not have, for the log. */
+  /** References to missing entries in the Manager, for the log. */
   gaps: string[];
 }
 
-/** A broker's connections, and those of the broker that stands in for it. */
+/** A broker's connections, and those of its failover broker. */
 export interface FoundBroker {
   own: BrokerConnection[];
   failover: BrokerConnection[];
-  /** What the Manager names but does not have, for the log. */
+  /** References to missing entries in the Manager, for the log. */
   gaps: string[];
 }
 
@@ -59,7 +59,7 @@ export async function findBroker(
 }
 
 /**
- * What the look-up gives; when there is no such thing, an error that says what to check.
+ * The result of the lookup; when the entry is missing, an error that says what to check.
  * @throws ManagerError
  */
 export async function orMissing<T>(what: string, check: string, lookup: Promise<T>): Promise<T> {

@@ -14,7 +14,7 @@ export interface OverseerOptions {
   manager: Pick<ManagerClient, 'registerModule'>;
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
-  /** Names this instance among the modules of its exchange; must fit a column of the Manager, see `isModuleText`. */
+  /** The name of this instance among the modules of its exchange; must fit a column of the Manager, see `isModuleText`. */
   hostname: string;
   /** `MODULE_TYPE`; must fit a column too. */
   moduleType: string;
@@ -33,8 +33,8 @@ const LAST_BEAT_TIMEOUT_MS = 2_000;
 const BACKOFF = { firstMs: 1_000, mostMs: 60_000 };
 
 /**
- * Registers this instance with the Overseer as a module of its exchange, and publishes a heartbeat every 30 s that lists
- * what is running. An outage is logged once when it begins and once when it ends, and stops nothing.
+ * Registers this instance with the Overseer as a module of its exchange, and publishes a heartbeat with the running
+ * requests every 30 s. An outage is logged once when it begins and once when it ends, and stops nothing.
  */
 export class Overseer {
   readonly #options: OverseerOptions;
@@ -61,7 +61,7 @@ export class Overseer {
     this.#work = Promise.all([this.#register(), this.#beat()]);
   }
 
-  /** Ends with a heartbeat which says that nothing is running any more. */
+  /** Ends with a heartbeat without running requests. */
   async stop(): Promise<void> {
     this.#stopped.abort(new Error('the service ends'));
     await this.#work;
@@ -105,7 +105,7 @@ export class Overseer {
   /** Never rejects. */
   async #publish(work: readonly Work[], ms: number, signal?: AbortSignal): Promise<void> {
     const { hostname, moduleType, publish, clock } = this.#options;
-    const reason = () => new Error(`the broker has not taken it within ${ms} ms`);
+    const reason = () => new Error(`the broker has not confirmed it within ${ms} ms`);
     try {
       const term = heartbeatTerm({ hostname, moduleType, work });
       await runWithin({ ms, clock, reason, signal }, (limited) =>

@@ -8,7 +8,7 @@ export interface RecordCallerOptions {
   clock: Clock;
 }
 
-/** An answer, as it stands in the record of its request. */
+/** An answer in the record of its request. */
 export interface RecordedAnswer extends RpcRecord {
   status: 'completed' | 'error';
 }
@@ -44,8 +44,8 @@ export class RecordCaller {
   }
 
   /**
-   * Waits for the answer, whatever befalls the Manager meanwhile: the request is on its way, and one odd answer to one
-   * poll says nothing about it.
+   * Waits for the answer through any temporary failure of the Manager: the request is already sent, and one failed poll says
+   * nothing about it.
    * @throws ManagerError that is not temporary, such as `not_found` when the record is gone
    * @throws the signal's reason when that is aborted
    */
@@ -59,7 +59,7 @@ export class RecordCaller {
   }
 
   /**
-   * Deletes the record; nothing is wrong when it is gone already.
+   * Deletes the record; a record that is gone already is no error.
    * @throws ManagerError, or the signal's reason when that is aborted
    */
   async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {

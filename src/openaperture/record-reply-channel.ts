@@ -14,53 +14,53 @@ export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
   /** `EXCHANGE_ID`, which is asked for to learn whether the Manager works. */
   exchangeId: ManagerId;
-  /** `MAX_RECORD_BYTES`: the largest answer that is saved, as JSON with its envelope. */
+  /** `MAX_RECORD_BYTES`: the largest reply that is saved, as JSON with its envelope. */
   maxRecordBytes: number;
-  /** Called when answers begin to wait for the Manager: nothing more is to be taken on. */
+  /** Called when replies begin to wait for the Manager: the service must accept no requests. */
   pause: (reason: string) => void;
-  /** Called when none waits any more. */
+  /** Called when no reply waits any more. */
   resume: () => void;
   clock: Clock;
   log: Logger;
 }
 
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
-/** A Manager that works, but has failed on one answer for so long, will not take it any more. */
+/** When a working Manager has failed on one reply for this long, it will not accept it any more. */
 const STUCK_MS = 10 * 60_000;
-/** What is smaller than this was not refused for its size when it fails without a word. */
+/** A smaller reply that fails without a status was not refused for its size. */
 const LARGE_BYTES = 64 * 1024;
 
-/** What became of a reply; `dropped`: nobody waits for it any more. */
+/** The outcome of saving a reply; `dropped`: its record does not wait for it any more. */
 type Saved = 'sent' | 'dropped';
 
-/** The Manager does not take a reply of this size. */
+/** The Manager does not accept a reply of this size. */
 class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
-/** An answer on its way. */
+/** A reply that is being saved. */
 interface Sending {
   id: ManagerId;
   log: Logger;
-  /** Whether the latest try got as far as the saving: the Manager gave the record just before. */
+  /** Whether the latest try reached the saving: the Manager had just returned the record. */
   saving: boolean;
-  /** Since when the Manager has failed on it alone. */
+  /** Since when the Manager has failed on this reply alone. */
   stuckSince: number | undefined;
 }
 
 /**
- * Saves answers in the Manager, into the records that callers have made for their requests and poll. While the Manager
- * is away, answers wait. One that it fails on, though it works otherwise, holds up no others, and is given up in the end.
+ * Saves replies in the Manager, in the records that callers have made for their requests and poll. While the Manager
+ * cannot be reached, replies wait. A reply on which a working Manager fails delays no others, and is replaced in the end.
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
-  readonly #away: OutageLog;
-  /** The sendings that wait for the Manager and keep the service from taking on more. */
+  readonly #outage: OutageLog;
+  /** The replies that wait for the Manager; while there are any, the service accepts no requests. */
   readonly #waiting = new Set<Sending>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
-    this.#away = new OutageLog(options.log, options.clock, {
+    this.#outage = new OutageLog(options.log, options.clock, {
       began: 'record replies waiting for the Manager',
       ended: 'record replies resumed',
     });
@@ -84,25 +84,25 @@ export class RecordReplyChannel implements ReplyChannel {
       this.#deliver(sending, replyEnvelope(request, reply), signal);
     try {
       let saved = await deliver(plain, envelope);
-      // The request that it carries back may be what is too large, and what came of a change must not be lost for it.
+      // The request in it may be the large part; the outcome of a change must not be lost for it.
       if (isTooLarge(saved) && isMostlyRequest(plain, envelope))
         saved = await deliver(plain, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved;
-      log.error('reply replaced: the Manager does not take it', { reason: saved.message });
+      log.error('reply replaced: the Manager does not accept it', { reason: saved.message });
       const replacement = replacementFor(saved);
       saved = await deliver(replacement, envelope);
       if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved === 'sent' ? replacement : 'dropped';
-      log.error('reply dropped: the Manager does not take it', { reason: saved.message });
+      log.error('reply dropped: the Manager does not accept it', { reason: saved.message });
       return 'dropped';
     } finally {
-      this.#goOn(sending);
+      this.#resume(sending);
     }
   }
 
   /**
-   * Tries until the Manager has the reply, or does not want it any more.
-   * @returns an error when the Manager will never take it
+   * Tries until the Manager has the reply, or its record does not wait for it any more.
+   * @returns an error when the Manager will never accept it
    */
   async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Saved | Error> {
     let json: string;
@@ -127,11 +127,11 @@ export class RecordReplyChannel implements ReplyChannel {
         if (refused && refusedBefore)
           return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
         refusedBefore = refused;
-        // The first failure may be that of a connection which the Manager closed in this very moment.
+        // The first failure may come from a kept connection that the Manager has just closed.
         const lasts = failed > 1 || error.retryAfterMs > 0;
-        // The Manager is not away, so nobody is to wait for this answer.
-        if (refused) this.#goOn(sending);
-        else if (lasts && (await this.#givesUp(sending, error, signal))) return error;
+        // The Manager works, so the service must not wait for this reply.
+        if (refused) this.#resume(sending);
+        else if (lasts && (await this.#stopsTrying(sending, error, signal))) return error;
         const wait = Math.max(error.retryAfterMs, backoffMs(refused ? 1 : failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
       }
@@ -142,7 +142,7 @@ export class RecordReplyChannel implements ReplyChannel {
     const { manager } = this.#options;
     const { id, log } = sending;
     sending.saving = false;
-    // Tried again here, where it is seen at once that the Manager is away.
+    // Retried by this class, which notices at once that the Manager cannot be reached.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
     if (state === 'answered') {
@@ -155,18 +155,18 @@ export class RecordReplyChannel implements ReplyChannel {
     return 'dropped';
   }
 
-  /** Keeps the service from taking on more, unless it is this answer alone that fails. @returns whether to give it up */
-  async #givesUp(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
+  /** Pauses the service, unless the Manager fails on this reply alone. @returns whether to stop trying */
+  async #stopsTrying(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#options;
     if (error.status !== 500 || error.notSent || !(await this.#works(signal))) {
       sending.stuckSince = undefined;
       this.#hold(sending, error);
       return false;
     }
-    this.#goOn(sending);
+    this.#resume(sending);
     if (sending.stuckSince === undefined) {
       sending.stuckSince = clock.now();
-      sending.log.error('the Manager fails on this answer alone: trying on', { reason: error.message });
+      sending.log.error('reply failed while the Manager works: retrying', { reason: error.message });
     }
     return clock.now() - sending.stuckSince >= STUCK_MS;
   }
@@ -181,24 +181,24 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 
   #hold(sending: Sending, { message: reason }: ManagerError): void {
-    this.#away.failed({ reason });
+    this.#outage.failed({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
     if (this.#waiting.size === 1) this.#options.pause('answers wait for the Manager');
   }
 
-  #goOn(sending: Sending): void {
+  #resume(sending: Sending): void {
     if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
-    this.#away.works();
+    this.#outage.works();
     this.#options.resume();
   }
 }
 
-/** What the caller gets in place of a reply that the Manager will not keep. */
+/** The reply that replaces one which the Manager will not store. */
 function replacementFor(refusal: Error): Reply {
   const body = isTooLarge(refusal)
-    ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
-    : { errors: ['The Manager refuses to keep the answer'], code: 'internal' };
+    ? { errors: ['The answer is larger than the Manager accepts; ask for less'], code: 'answer_too_large' }
+    : { errors: ['The Manager refuses to store the answer'], code: 'internal' };
   return { status: 'error', body };
 }
 
@@ -209,8 +209,8 @@ function isMostlyRequest(reply: Reply, request: Envelope): boolean {
 }
 
 /**
- * A failure that may stand for a refusal: of a server that closes the connection, or stops reading, at its limit, or of a
- * proxy that such a server is behind.
+ * Whether a failure may be a refusal: some servers close the connection, or stop reading, at their limit, and a proxy in
+ * front of them answers with a status of its own.
  */
 function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;

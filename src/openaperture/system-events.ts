@@ -12,7 +12,7 @@ export interface SystemEventsOptions {
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
   hostname: string;
-  /** How many may be under way at once; 10 by default. */
+  /** How many may be in progress at the same time; 10 by default. */
   mostUnderWay?: number;
   clock: Clock;
   log: Logger;
@@ -20,7 +20,7 @@ export interface SystemEventsOptions {
 
 const MOST_UNDER_WAY = 10;
 const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
-/** How long events that are under way when the service ends may take. */
+/** How long events in progress may take when the service ends. */
 const LAST_MS = 2_000;
 
 /** Reports unexpected failures to the Manager, for its operators. Nothing waits for a report, and nothing fails with it. */
@@ -38,7 +38,7 @@ export class SystemEvents {
     });
   }
 
-  /** Reports the calls whose callers got an error that no action meant to give: `internal` or `timeout`. */
+  /** Reports each call whose caller got `internal` or `timeout`. */
   watch(events: CallEventBus): void {
     events.on('answered', ({ call, reply }) => {
       if (reply.status === 'completed' || !UNEXPECTED.has(reply.body.code)) return;
@@ -46,19 +46,19 @@ export class SystemEvents {
     });
   }
 
-  /** Reports a request that ended in a way its action did not foresee. */
+  /** Reports a request that ended unexpectedly. */
   report({ action, message }: { action: string; message: string }): void {
     const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
     if (this.#closed.signal.aborted) return;
     if (this.#underWay.size >= mostUnderWay) {
-      this.#fault.failed({ reason: `${mostUnderWay} are under way: more are dropped` });
+      this.#fault.failed({ reason: `${mostUnderWay} are in progress: further ones are dropped` });
       return;
     }
     const sending = this.#send(action, message).finally(() => this.#underWay.delete(sending));
     this.#underWay.add(sending);
   }
 
-  /** Waits a moment for the events under way, then aborts them. */
+  /** Waits a moment for the events in progress, then aborts them. */
   async close(): Promise<void> {
     await settledWithin(LAST_MS, this.#options.clock, Promise.all(this.#underWay));
     this.#closed.abort(new Error('the service ends'));

@@ -19,7 +19,7 @@ type Manager = Pick<ManagerClient, 'exchange' | 'exchangeBrokers' | 'broker' | '
 
 interface Found {
   exchange: FoundExchange;
-  /** Of all the brokers that serve. */
+  /** The connections of all brokers in use. */
   connections: Pick<FoundBroker, 'own' | 'failover'>;
 }
 
@@ -30,8 +30,8 @@ interface Parts {
 }
 
 /**
- * Where to connect and where to publish, as the Manager knows it. Kept for 5 minutes; while the Manager is away, what
- * it said before holds. Made by `serviceTopology` and `callerTopology`.
+ * Where to connect and where to publish, as the Manager knows it. Kept for 5 minutes; while the Manager cannot be reached,
+ * the earlier answer stays in use. Made by `serviceTopology` and `callerTopology`.
  *
  * Its methods throw ManagerError, or the signal's reason when that is aborted.
  */
@@ -60,9 +60,9 @@ export class Topology {
   }
 
   /**
-   * Where to publish what is meant for a queue of the exchange.
-   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may go by
-   *   another name
+   * Where to publish a message for a queue of the exchange.
+   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may have another
+   * name
    */
   async destination(
     queue: string,
@@ -72,7 +72,7 @@ export class Topology {
     return destinationOf((preferred ? undefined : exchange.failover) ?? exchange.own, queue);
   }
 
-  /** To be called when a connection was lost: things may have moved, so the next to ask asks the Manager. */
+  /** Must be called when a connection was lost: addresses may have changed, so the next call asks the Manager. */
   refresh(): void {
     this.#found.refresh();
   }
@@ -106,7 +106,7 @@ export function serviceTopology(options: ServiceTopologyOptions): Topology {
 
 export interface CallerTopologyOptions {
   manager: Manager;
-  /** The exchange and the broker where the caller is at home. */
+  /** The exchange and the broker of the caller itself. */
   source: { exchangeId: ManagerId; brokerId: ManagerId };
   /** The exchange that requests go to. */
   destinationExchangeId: ManagerId;
@@ -115,8 +115,8 @@ export interface CallerTopologyOptions {
 }
 
 /**
- * The topology of a caller. When the exchange that requests go to is restricted to brokers, it is one of those; else
- * when its own exchange is, one of those; else its own broker.
+ * The topology of a caller. It uses the brokers to which the destination exchange is restricted; else those of its own
+ * exchange; else its own broker.
  */
 export function callerTopology(options: CallerTopologyOptions): Topology {
   const { manager, source, destinationExchangeId } = options;

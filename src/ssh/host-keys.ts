@@ -7,23 +7,23 @@ import { type KnownHost, keyTypeOf, knownHostName, parseKnownHosts } from './kno
 import { type HostKeyReason, hostKeyRefused } from './ssh-errors.js';
 
 /**
- * `strict`: only keys that known_hosts has. `accept-new`: a host that it does not know is taken down with the key it
- * shows; from then on as strict. `off`: any key; whoever sits between may read and change everything.
+ * `strict`: only keys in known_hosts. `accept-new`: the key of a new host is added to known_hosts, and checked from
+ * then on. `off`: any key; an attacker between the service and the host can read and change everything.
  */
 export type HostKeyMode = 'strict' | 'accept-new' | 'off';
 
-/** What is known of one host before connecting to it. */
+/** What known_hosts says of a host, read before the connection. */
 export interface HostKeyCheck {
   /**
-   * What to offer: an SSH server picks by the client's preference, and a good host that shows another key than the
-   * one on file would look like a changed one.
+   * The key types to offer. An SSH server picks by the client's order, and a host that shows another key than the known
+   * one would look changed.
    */
   algorithms: ServerHostKeyAlgorithm[];
   /** Why this key, in wire form, is refused; undefined when it is accepted. */
   judge(key: Buffer): HostKeyReason | undefined;
-  /** The error for a refusal. There is no key to tell of where the host has none of the types that were offered. */
+  /** The error for a refusal; without a key where the host has none of the offered types. */
   refusal(reason: HostKeyReason, key?: Buffer): Error;
-  /** Takes a new host down; for a key that was accepted and that the host has proven to own. */
+  /** Records the key of a new host; for an accepted key that the host has proven to own. */
   remember(key: Buffer): Promise<void>;
 }
 
@@ -37,7 +37,7 @@ const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256'],
 };
 
-/** The keys of hosts, in a known_hosts file that is read anew for each connection. */
+/** The keys of hosts, in a known_hosts file that is read again for each connection. */
 export class HostKeys {
   readonly #mode: HostKeyMode;
   readonly #file: string;
@@ -51,7 +51,7 @@ export class HostKeys {
     this.#log = options.log;
   }
 
-  /** Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read; a missing one is empty. */
+  /** Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read; a missing file counts as empty. */
   async check(host: string, port: number): Promise<HostKeyCheck> {
     if (this.#mode === 'off') {
       const algorithms = Object.values(ALGORITHMS).flat();
@@ -86,7 +86,7 @@ export class HostKeys {
       if (isMissing(cause)) return [];
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
     }
-    // Parsed, and complained about, once for each change of the file.
+    // Parsed, and its problems logged, once for each change of the file.
     if (text !== this.#read.text) {
       const { entries, malformed } = parseKnownHosts(text);
       this.#read = { text, entries };
@@ -97,7 +97,7 @@ export class HostKeys {
     return this.#read.entries;
   }
 
-  /** One after the other, as two connections may meet the same new host under the same name. */
+  /** One after the other: two connections may meet the same new host. */
   #remember(host: string, port: number, key: Buffer): Promise<void> {
     const written = this.#writing.then(() => this.#write(host, port, key));
     this.#writing = written.catch(() => undefined);
@@ -113,10 +113,10 @@ export class HostKeys {
     try {
       await appendLine(this.#file, line);
     } catch (cause) {
-      // Going on would mean to accept any key the next time, too.
+      // To continue would mean to accept any key the next time, too.
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
     }
-    this.#log.info('a new host was added to known_hosts', { host, ...facts([], key) });
+    this.#log.info('new host added to known_hosts', { host, ...facts([], key) });
   }
 }
 
@@ -137,7 +137,7 @@ function preferredFirst(types: readonly string[]): string[] {
   return Object.keys(ALGORITHMS).filter((type) => types.includes(type));
 }
 
-/** The fingerprint is written as `ssh-keygen -l` does. */
+/** The fingerprint has the form of `ssh-keygen -l`. */
 function facts(knownKeyTypes: string[], key: Buffer | undefined) {
   const fingerprint = key && `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
   return {
@@ -146,7 +146,7 @@ function facts(knownKeyTypes: string[], key: Buffer | undefined) {
   };
 }
 
-/** Appends in one write, so that processes that share the file do not cut into each other's lines. */
+/** Appends in one write, so that processes that share the file do not mix their lines. */
 async function appendLine(file: string, line: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const handle = await open(file, 'a+', 0o600);

@@ -4,20 +4,20 @@ import { quoteArgv } from './quoting.js';
 /** How long a command has between SIGTERM and SIGKILL, in seconds. */
 export const TERM_TO_KILL_SECONDS = 2;
 
-/** Linux takes at most 128 KiB in one argument, and sshd hands the whole command to the login shell as one. */
+/** Linux accepts at most 128 KiB in one argument, and sshd passes the whole command to the login shell as one. */
 const MAX_COMMAND_BYTES = 120 * 1024;
 
 /**
  * Runs "$@" (a limit in seconds, then a program and its arguments) and ends it when stdin closes.
  *
- * sshd leaves a process without a terminal running when its channel or connection is closed, and passes signals on
- * unreliably; but it always closes the process's stdin. So stdin is kept apart as a dead man's switch on fd 3, and a
- * watcher that waits for its end sends TERM. `timeout` leads a process group of its own: it passes the signal on to
- * all of it, follows up with KILL, and is the last resort where the end of stdin never gets here.
+ * sshd leaves a process without a terminal running when its channel or connection closes, and passes signals on
+ * unreliably; but it always closes the process's stdin. So stdin is kept on fd 3, and a watcher that waits for its end
+ * sends TERM. `timeout` leads a process group of its own: it passes the signal to the whole group, sends KILL later, and
+ * is the last resort when the end of stdin never arrives.
  *
- * - Only the command gets stdout and stderr, which are kept for it on fd 4 and 5: the channel closes with it, and bash,
- *   which reports on stderr which signal ended a job, has nowhere to report to, however soon that was.
- * - Whatever the command left running in its group is killed, or it would hold the channel open.
+ * - Only the command gets stdout and stderr, which are kept for it on fd 4 and 5: the channel closes with it, and bash
+ * cannot write its report of a job's signal to stderr.
+ * - Processes that the command left in its group are killed, or they would keep the channel open.
  */
 const SCRIPT = `exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
 timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
@@ -32,12 +32,12 @@ kill "$watcher"
 exit "$status"`;
 
 /**
- * The command line to send to a host for one program and its arguments. Closing its stdin ends the program (TERM,
- * two seconds later KILL, to its process group); until then stdin must stay open. The exit status is the program's
- * own; 128 + N when signal N ended it.
+ * The command line for one program and its arguments on a host. Closing its stdin ends the program (TERM, two seconds
+ * later KILL, to its process group); until then stdin must stay open. The exit status is the program's own; 128 + N when
+ * signal N ended it.
  *
  * @param options.limitSeconds after which the host itself ends the program, whole seconds
- * @param options.sudo runs all of it as root, the watcher too: the login user could not signal root's processes
+ * @param options.sudo runs everything as root, with the watcher: the login user could not signal root's processes
  * @throws ActionError `invalid_parameters` when an argument cannot be sent
  */
 export function remoteCommand(

@@ -6,10 +6,10 @@ import { TERM_TO_KILL_SECONDS } from './remote-command.js';
 import type { SshConnection } from './ssh-connection.js';
 import { connectionLost } from './ssh-errors.js';
 
-/** How long the host has to end a command, in milliseconds, before the channel is closed on it. */
+/** How long the host may take to end a command, in milliseconds, before its channel is closed. */
 const END_MS = TERM_TO_KILL_SECONDS * 1_000 + 2_000;
 
-/** How long the server has to answer the closing of a channel before the connection counts as dead. */
+/** How long the server may take to answer the closing of a channel before the connection counts as dead. */
 const CLOSE_MS = 2_000;
 
 const STDERR_TAIL = 2_000;
@@ -32,11 +32,11 @@ export interface CommandOutput {
   truncated: boolean;
 }
 
-/** A command that was started on a channel. */
+/** A started command on a channel. */
 export interface RemoteRun {
   /**
-   * Its output, once it has ended well or has written too much. Rejects with `command_failed`, `host_unreachable`,
-   * `timeout`, or the signal's reason; where the command is stopped this does not wait for its end.
+   * Its output, after it has ended successfully or has written too much. Rejects with `command_failed`, `host_unreachable`,
+   * `timeout`, or the signal's reason; when the command is stopped, this does not wait for its end.
    */
   outcome: Promise<CommandOutput>;
   /** Resolves when the channel is closed; never rejects. */
@@ -65,7 +65,7 @@ export function followRun(
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
 
-    // Both are read to the end whatever has become of the command: unread, they keep the channel from closing.
+    // Both are read to the end in every case: unread output keeps the channel from closing.
     const collect = (into: CutOutput) => (chunk: Buffer) => {
       if (!into.add(chunk)) stop(() => resolve(output(true)));
     };
@@ -75,7 +75,7 @@ export function followRun(
     const finish = (exit: Exit) => {
       cancelTimeout();
       signal.removeEventListener('abort', abort);
-      // Even with a status: what was still to come of the output is missing.
+      // Also with a status: the rest of the output is missing.
       if (!connection.open) reject(connectionLost(host));
       else if (exit.status === 0) resolve(output(false));
       else reject(commandFailed(host, program, exit, stderr.text()));
@@ -85,7 +85,7 @@ export function followRun(
   return { outcome, ended: ending.closed.then(() => undefined) };
 }
 
-/** Ends a command on a channel that nobody follows any more. Resolves when the channel is closed. */
+/** Ends a command on a channel that is not followed any more. Resolves when the channel is closed. */
 export async function abandonRun(
   connection: SshConnection,
   channel: ClientChannel,
@@ -103,7 +103,7 @@ interface Exit {
   signalName: string | undefined;
 }
 
-/** Watches a channel close; `begin` makes it, by ever stronger means. */
+/** Waits for a channel to close; `begin` closes it, by stronger means each time. */
 function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: Clock) {
   let isClosed = false;
   let begun = false;
@@ -121,7 +121,7 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
         signalName: typeof signalName === 'string' ? signalName : undefined,
       }),
     );
-    // Not by its promise, which would hold on to every channel for as long as the connection lives.
+    // Not through its promise, which would keep every channel in memory as long as the connection lives.
     const forgetConnection = connection.onClosed(() => finish({ status: undefined, signalName: undefined }));
   });
   channel.on('error', () => undefined);
@@ -131,7 +131,7 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
     begun = true;
     channel.end();
     cancelNext = clock.after(END_MS, () => {
-      // A process that even KILL does not end, in the midst of I/O that hangs: leave it, and free the channel.
+      // Even KILL does not end a process in uninterruptible I/O: leave it, and free the channel.
       channel.close();
       cancelNext = clock.after(CLOSE_MS, () => connection.destroy());
     });

@@ -5,15 +5,15 @@ import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
 import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';
 
-/** How long a server may take to close its side after we have said goodbye, in milliseconds. */
+/** How long a server may take to close its side after the disconnect message, in milliseconds. */
 const GOODBYE_MS = 2_000;
 
-/** A host that has gone without a word is noticed after four of these, in milliseconds. */
+/** A host that disappears without a message is noticed after four of these, in milliseconds. */
 const KEEPALIVE_MS = 10_000;
 
 /** The command was not sent: no channel was opened. */
 export class CommandNotSent extends Error {
-  /** `refused`: the server has no room for one more. `closed`: the connection is gone. */
+  /** `refused`: the server allows no further channel. `closed`: the connection is lost. */
   readonly why: 'refused' | 'closed';
 
   constructor(why: 'refused' | 'closed', cause: unknown) {
@@ -23,13 +23,13 @@ export class CommandNotSent extends Error {
 }
 
 export interface HandshakeOptions {
-  /** As the caller names it, for errors. */
+  /** The host as the caller names it, for errors. */
   host: string;
   user: string;
-  /** Ways to log in, tried in turn. */
+  /** Login methods, tried in turn. */
   login: AnyAuthMethod[];
   hostKey: HostKeyCheck;
-  /** From the connected socket to the login, in milliseconds. Also what a channel may take to open. */
+  /** From the connected socket to the login, in milliseconds; also the limit for opening a channel. */
   handshakeTimeoutMs: number;
   clock: Clock;
   signal: AbortSignal;
@@ -37,7 +37,7 @@ export interface HandshakeOptions {
 
 /** One SSH connection, logged in. */
 export class SshConnection {
-  /** Resolves when the connection is closed, by whichever side. */
+  /** Resolves when the connection is closed by either side. */
   readonly closed: Promise<void>;
   readonly #client: Client;
   readonly #socket: Socket;
@@ -77,8 +77,8 @@ export class SshConnection {
   }
 
   /**
-   * Opens a channel and starts a command on it. Throws `CommandNotSent` when it cannot have begun; an `ActionError`
-   * when the server refused it, or when it is not known whether it began.
+   * Opens a channel and starts a command on it. Throws `CommandNotSent` when the command cannot have begun; an
+   * `ActionError` when the server refused it, or when it is unknown whether it began.
    */
   exec(command: string): Promise<ClientChannel> {
     const { host, clock, handshakeTimeoutMs } = this.#options;
@@ -102,26 +102,26 @@ export class SshConnection {
     });
   }
 
-  /** Calls back when the connection is closed, unless cancelled by calling what this returns. */
+  /** Calls back when the connection is closed. Returns a function that cancels this. */
   onClosed(callback: () => void): () => void {
     if (this.#open) this.#client.once('close', callback);
     else queueMicrotask(callback);
     return () => void this.#client.off('close', callback);
   }
 
-  /** Says goodbye and closes. */
+  /** Sends the disconnect message and closes. */
   end(): void {
     this.#client.end();
     const cancel = this.#options.clock.after(GOODBYE_MS, () => this.destroy());
     void this.closed.then(cancel);
   }
 
-  /** Closes at once. */
+  /** Closes immediately. */
   destroy(): void {
     this.#socket.destroy();
   }
 
-  /** Which of its stages ssh2's exec failed in (ssh2 1.17, lib/client.js: openChannel, reqExec). */
+  /** The stage in which ssh2's exec failed (ssh2 1.17, lib/client.js: openChannel, reqExec). */
   #execFailure(host: string, error: Error): Error {
     if ('reason' in error) return new CommandNotSent('refused', error);
     if (error.message === 'No response from server') return new CommandNotSent('closed', error);
@@ -133,7 +133,7 @@ export class SshConnection {
   }
 }
 
-/** Resolves when logged in and, for a new host, when its key has been taken down. */
+/** Resolves after the login and, for a new host, when its key has been recorded. */
 function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promise<void> {
   const { host, user, hostKey, signal } = options;
   return new Promise((resolve, reject) => {
@@ -154,15 +154,15 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     }
     signal.addEventListener('abort', abort, { once: true });
 
-    // Stays for the connection's whole life: ssh2 may still emit errors after the end.
+    // Kept for the connection's whole life: ssh2 may still emit errors after the end.
     client.on('error', (error) => {
-      // An agent that does not answer is one way to log in less.
+      // An agent that does not answer only removes one login method.
       if (error.level === 'agent') return;
       fail(refused ?? failure(error));
     });
     client.once('close', () => fail(refused ?? hostUnreachable(host, 'handshake_failed')));
     client.once('handshake', () => {
-      // Only now has the host shown that the key is its own.
+      // Only now has the host proven that it owns the key.
       proven = true;
       remembered = shownKey && hostKey.remember(shownKey);
       remembered?.catch(fail);
@@ -174,9 +174,9 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     const failure = (error: Error & { level?: string }): Error => {
       if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
       if (error.level === 'client-authentication') return loginRefused(host, user, error);
-      // Not told as changed: the host may be new, or sign with SHA-1 alone (RFC 8332).
+      // Not reported as changed: the host may be new, or sign only with SHA-1 (RFC 8332).
       if (error.message.includes('no matching host key')) return hostKey.refusal('no_accepted_type');
-      // The server said goodbye while we were logging in: too many attempts, no such user.
+      // The server disconnected during the login: too many attempts, or no such user.
       if (proven && 'code' in error && typeof error.code === 'number') {
         return loginRefused(host, user, error);
       }
@@ -189,7 +189,7 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
         username: user,
         authHandler: [...options.login],
         algorithms: { serverHostKey: hostKey.algorithms },
-        // A function that returns anything but undefined is taken at its return value: a promise would accept any key.
+        // ssh2 accepts any key if this function returns a promise: it must return undefined.
         hostVerifier: (key: Buffer, verify: (accepted: boolean) => void): void => {
           // Called again when the keys of a long connection are renewed.
           shownKey = Buffer.from(key);

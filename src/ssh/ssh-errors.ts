@@ -25,7 +25,7 @@ const UNREACHABLE: Record<UnreachableReason, string> = {
   connect_failed: 'the connection failed',
   handshake_timeout: 'its SSH server did not answer in time',
   handshake_failed: 'no SSH session could be set up',
-  channel_refused: 'its SSH server takes no further session',
+  channel_refused: 'its SSH server accepts no further session',
   connection_lost: 'the connection was lost',
 };
 
@@ -37,7 +37,7 @@ const KEY_REFUSED: Record<HostKeyReason, string> = {
   known_hosts_unusable: 'the file of known host keys could not be used',
 };
 
-/** `host_unreachable`, details `{ host, reason }`. What the host or the system said is the cause alone. */
+/** `host_unreachable`, details `{ host, reason }`. The original error is only its cause. */
 export function hostUnreachable(host: string, reason: UnreachableReason, cause?: unknown): ActionError {
   return new ActionError('host_unreachable', `cannot reach ${host} by SSH: ${UNREACHABLE[reason]}`, {
     details: { host, reason },
@@ -47,7 +47,7 @@ export function hostUnreachable(host: string, reason: UnreachableReason, cause?:
 
 /** The connection ended while a command ran: `host_unreachable`, reason `connection_lost`. */
 export function connectionLost(host: string): ActionError {
-  const message = `the connection to ${host} was lost while a command ran there; how far it came is not known`;
+  const message = `the connection to ${host} was lost while a command ran there; it is unknown whether the command was finished`;
   return new ActionError('host_unreachable', message, { details: { host, reason: 'connection_lost' } });
 }
 
@@ -73,8 +73,8 @@ export function loginRefused(host: string, user: string, cause: unknown): Action
 }
 
 /**
- * What work ends with when its signal was aborted: the reason where that is an `ActionError`, `timeout` where it came
- * from `AbortSignal.timeout`, else `cancelled`.
+ * The error for work whose signal was aborted: the reason if it is an `ActionError`, `timeout` if it comes from
+ * `AbortSignal.timeout`, else `cancelled`.
  */
 export function stopError(signal: AbortSignal): ActionError {
   const reason: unknown = signal.reason;

@@ -5,15 +5,15 @@ import { Semaphore } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** sshd allows 10 by default (MaxSessions), and is late to see that one has ended. */
+/** sshd allows 10 by default (MaxSessions), and notices the end of one with a delay. */
 const CHANNELS_PER_CONNECTION = 4;
 
 /** The right to one channel on a host's connection. */
 export interface Lease {
   connection: SshConnection;
-  /** To be called when the channel is closed, or was never opened. */
+  /** Must be called when the channel is closed, or was never opened. */
   release(): void;
-  /** To be called when the connection turns out to be dead: no later lease is for it. */
+  /** Must be called when the connection turns out to be dead: later leases do not use it. */
   discard(): void;
 }
 
@@ -33,7 +33,7 @@ interface Session {
   /** Aborted when no caller waits for the connection. */
   readonly opening: AbortController;
   readonly channels: Semaphore;
-  /** Those that hold a channel or wait for one. */
+  /** The callers that hold a channel or wait for one. */
   users: number;
   connection: Promise<SshConnection>;
   /** Set once it is open. */
@@ -118,7 +118,7 @@ export class SshSessions {
       const connection = await this.#options.connect(host, signal);
       this.#connections.add(connection);
       void connection.closed.then(() => this.#connections.delete(connection)).then(releaseHost);
-      // The last waiting caller may have left in the moment in which the connection opened.
+      // The last waiting caller may have left just when the connection opened.
       if (signal.aborted) connection.end();
       return connection;
     } catch (error) {

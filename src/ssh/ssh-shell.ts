@@ -16,13 +16,13 @@ import { connectTcp } from './tcp-connect.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** How much longer than we the host itself waits before it ends a command, in seconds: it is the last resort. */
+/** How many seconds later than the service the host itself ends a command, as the last resort. */
 const HOST_LIMIT_MARGIN_SECONDS = 5;
 
-/** Waits before a channel is asked for again, in milliseconds; 10 s in all. */
+/** Waits before a channel is requested again, in milliseconds; 10 s in all. */
 const CHANNEL_RETRY_MS = [50, 100, 200, 400, 750, 1_000, 1_500, 2_000, 2_000, 2_000];
 
-/** How often a connection that turns out to be dead, before anything was sent over it, is replaced. */
+/** How often a connection that proves dead before anything was sent over it is replaced. */
 const REPLACEMENTS = 2;
 
 export interface SshShellOptions {
@@ -38,13 +38,13 @@ export interface SshShellOptions {
   hostKeys: HostKeyMode;
   /** Runs commands as root by `sudo -n` unless a call says otherwise. */
   sudo: boolean;
-  /** For finding a host's addresses, and for each address that is tried. */
+  /** For resolving a host, and for each address that is tried. */
   connectTimeoutMs: number;
   /** From the connected socket to the login. Also what opening a channel may take. */
   handshakeTimeoutMs: number;
   /** How long an unused connection is kept; 30 s by default. */
   idleMs?: number;
-  /** With how many hosts there may be a connection at once; 256 by default. More wait. */
+  /** The most hosts with a connection at the same time; 256 by default. Others wait. */
   maxHosts?: number;
   policy: ConnectionPolicy;
   clock?: Clock;
@@ -55,9 +55,9 @@ export interface SshShellOptions {
  * Runs commands on machines by SSH, over connections that are shared and kept for a while. The user's login shell
  * there must be a POSIX one (sh, bash, dash, zsh; not fish or csh), as it reads the quoted command.
  *
- * What `run` throws, beside what policy throws (`forbidden`): `host_unreachable`, `host_key_refused`, `login_refused`,
+ * `run` throws, in addition to the policy's `forbidden`: `host_unreachable`, `host_key_refused`, `login_refused`,
  * `command_failed`, `timeout`, `cancelled`, `invalid_parameters`. Its `timeoutMs` counts from the start of the
- * command; the wait for a connection and for a channel has limits of its own, and ends with the signal.
+ * command; waiting for a connection and for a channel has its own limits, and ends with the signal.
  */
 export class SshShell implements RemoteShell {
   readonly #options: SshShellOptions;
@@ -82,7 +82,7 @@ export class SshShell implements RemoteShell {
       clock,
     });
     if (hostKeys === 'off') {
-      log.warn('SSH host keys are not checked: whoever is on the way to a host can pose as it');
+      log.warn('SSH host keys are not checked: an attacker on the network can impersonate a host');
     }
   }
 
@@ -93,7 +93,7 @@ export class SshShell implements RemoteShell {
   ): Promise<CommandOutput> {
     if (options.signal.aborted) throw stopError(options.signal);
     if (this.#closed) throw stopping();
-    // Not the caller's fault: what fleet lists as a machine's address comes here as it is.
+    // Not the caller's fault: fleet's address of a machine comes here unchecked.
     if (!isHostAddress(host)) throw hostUnreachable(host, 'no_host');
     const command = remoteCommand(argv, {
       limitSeconds: Math.ceil(options.timeoutMs / 1_000) + HOST_LIMIT_MARGIN_SECONDS,
@@ -117,7 +117,7 @@ export class SshShell implements RemoteShell {
     }
   }
 
-  /** Ends what still runs, as `cancelled`, and closes all connections. */
+  /** Stops running commands, as `cancelled`, and closes all connections. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const each of this.#running) each.abort(stopping());
@@ -135,20 +135,20 @@ export class SshShell implements RemoteShell {
       } catch (error) {
         if (!(error instanceof CommandNotSent)) throw error;
         if (error.why === 'refused') throw hostUnreachable(options.host, 'channel_refused', error);
-        // It may take a while to close: until then every further try would get the same one.
+        // Its closing may take a while: until then a further try would get the same one.
         lease.discard();
         if (replacements === REPLACEMENTS) throw hostUnreachable(options.host, 'connection_lost', error);
       }
     }
   }
 
-  /** Starts the command on a channel of the leased connection; when that fails the lease is given back. */
+  /** Starts the command on a channel of the leased connection; when that fails the lease is released. */
   async #start(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
     const starting = this.#openChannel(lease, command, signal);
     try {
       return await untilAborted(starting, signal);
     } catch (error) {
-      // Also where the channel opens after all: then what runs on it is ended, and only then the place is free.
+      // The channel may still open: then its command is ended, and only after that the lease is released.
       void starting
         .then((channel) => abandonRun(lease.connection, channel, this.#clock))
         .catch(() => undefined)
@@ -212,14 +212,14 @@ function stopping(): ActionError {
 function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOptions): AnyAuthMethod[] {
   const methods: AnyAuthMethod[] = [];
   if (privateKey !== undefined) {
-    // Once for all connections: the passphrase of a key costs a tenth of a second of computing.
+    // Once for all connections: decrypting a key takes a tenth of a second.
     const key = ssh2.utils.parseKey(privateKey, passphrase);
     if (key instanceof Error) throw new Error(`the SSH private key cannot be used: ${key.message}`);
     if (!key.isPrivateKey()) throw new Error('the SSH private key cannot be used: it is a public key');
     methods.push({ type: 'publickey', username: user, key });
   }
   if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
-  // Few servers take it, but then the answer is theirs.
+  // Few servers accept this, but then the server's own refusal is reported.
   if (methods.length === 0) methods.push({ type: 'none', username: user });
   return methods;
 }

@@ -10,22 +10,22 @@ export interface LogOptions {
   level: LogLevel;
   /** `json`: one JSON object a line. `text`: lines for people. */
   format: 'json' | 'text';
-  /** Where lines go; standard error by default, so that standard output stays free for what a command prints. */
+  /** The output; standard error by default, because commands print their results to standard output. */
   stream?: NodeJS.WritableStream;
-  /** All lines that one turn of the event loop writes leave in one system call: for the one log of a process. */
+  /** Writes all lines of one turn of the event loop with one system call: for the one log of a process. */
   batched?: boolean;
 }
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
-/** What all logs bound to fields of their own write to. */
+/** The shared output of a log and of all logs made from it by `with`. */
 interface Sink {
   logger: winston.Logger;
-  /** The levels that are written. winston's own look-up costs half as much as a line. */
+  /** The levels that are written. winston's own check costs half as much as a line. */
   levels: ReadonlySet<LogLevel>;
 }
 
-/** Where the log of this service goes. */
+/** The log of the service. */
 export class Log implements Logger {
   readonly #sink: Sink;
   readonly #fields: Readonly<Record<string, unknown>>;
@@ -40,7 +40,7 @@ export class Log implements Logger {
   static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
     if (batched && stream instanceof Socket) {
       batchWrites(stream);
-      // Those that still wait then.
+      // Writes the lines that are still waiting.
       process.once('exit', () => stream.uncork());
     }
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
@@ -52,9 +52,9 @@ export class Log implements Logger {
     return new Log({ logger, levels: new Set(LEVELS.slice(0, LEVELS.indexOf(level) + 1)) }, {});
   }
 
-  /** A log whose every line bears these fields too. */
+  /** A log that adds these fields to every line. */
   with(fields: Record<string, unknown>): Log {
-    // Put together only for a line that is written: most requests write one.
+    // Merged only for a line that is written: most requests write one.
     return new Log(this.#sink, fields, this);
   }
 
@@ -83,7 +83,7 @@ export class Log implements Logger {
     if (!levels.has(level)) return;
     const time = new Date().toISOString();
     const line = { time, level, message, ...this.#allFields(), ...fields };
-    // A field of one of these names must not change what is said.
+    // A field must not replace these three.
     line.time = time;
     line.level = level;
     line.message = message;
@@ -106,14 +106,14 @@ function shown(value: unknown): string {
   return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : harmless(asText(value));
 }
 
-/** Keeps a caller's line breaks and terminal codes (C0, DEL and C1 of ECMA-48) from looking like lines of ours. */
+/** Escapes line breaks and terminal codes (C0, DEL and C1 of ECMA-48), so that a caller cannot forge lines of the log. */
 function harmless(text: string): string {
   return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
     return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
 }
 
-/** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
+/** JSON in which errors show their stack. Plain values, the common case, are written without a replacer. */
 function asText(value: unknown): string {
   const plain =
     typeof value !== 'object' ||
@@ -125,7 +125,7 @@ function asText(value: unknown): string {
       'undefined'
     );
   } catch {
-    // It refers to itself: a line that cannot be written must not fail the work that it tells of.
+    // It contains itself: a line that cannot be written must not fail the work.
     return JSON.stringify(value, (key, each: unknown) =>
       key === '' || isPlain(each) ? each : inspect(each),
     );
@@ -141,7 +141,7 @@ function readable(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-/** The stack of an error, and of the nearest errors behind it: one may be its own cause. */
+/** The stack of an error and of its nearest causes: an error may be its own cause. */
 function stackOf(error: Error, depth = 0): string {
   const behind: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
   const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);

@@ -2,7 +2,7 @@ import type { Call } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Logger } from '../lib/logger.js';
 
-/** What has been seen of a call so far; times in the clock's milliseconds. */
+/** What is known of a call so far; times in the clock's milliseconds. */
 interface Seen {
   receivedAt: number;
   admitted: boolean;
@@ -12,8 +12,8 @@ interface Seen {
 }
 
 /**
- * Writes one line for each request when it is over: `request completed`, `request failed`, or `request unanswered`; and a
- * line with the stack when an action failed with an error that it did not mean to throw.
+ * Writes one line at the end of each request: `request completed`, `request failed`, or `request unanswered`; and a line
+ * with the stack when an action failed with an error that is no `ActionError`.
  */
 export function logRequests(events: CallEventBus, logFor: (fields: Record<string, unknown>) => Logger): void {
   const open = new WeakMap<Call, Seen>();
@@ -56,7 +56,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     if (reply.status === 'completed') return log.info('request completed', ending);
     const { code, errors } = reply.body;
     const failure = { ...ending, code, reason: errors[0]?.slice(0, 300) };
-    // Nobody else learns of it.
+    // The caller does not learn of it.
     if (dropped) log.warn('request failed', failure);
     else log.info('request failed', failure);
   });

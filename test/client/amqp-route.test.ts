@@ -460,7 +460,7 @@ for (const broker of brokers()) {
     for (const [n, content] of unreadable.entries()) send(n, content);
     for (const error of await Promise.all(calls)) {
       t.is(error.code, 'internal');
-      t.regex(error.message, /^the answer cannot be read: /);
+      t.regex(error.message, /^the reply cannot be read: /);
     }
     answer(unreadable.length, 'done');
     t.is(await good, 'done');

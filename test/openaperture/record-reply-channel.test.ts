@@ -269,7 +269,7 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], {
     level: 'error',
-    message: 'reply replaced: the Manager does not take it',
+    message: 'reply replaced: the Manager does not accept it',
     request: '5',
   });
   t.regex(String(logs.lines[0]?.reason), /400: One or more fields for MessagingRpcRequest were invalid/);
@@ -287,7 +287,7 @@ for (const oversize of ['answered', 'cut'] as const) {
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
     t.deepEqual(told, []);
-    t.like(logs.lines.at(-1), { level: 'error', message: 'reply replaced: the Manager does not take it' });
+    t.like(logs.lines.at(-1), { level: 'error', message: 'reply replaced: the Manager does not accept it' });
   });
 }
 
@@ -446,7 +446,7 @@ for (const status of [400, 403, 422]) {
     t.is(manager.callsTo(RECORD, 'PUT').length, 2);
     t.like(logs.lines.at(-1), {
       level: 'error',
-      message: 'reply dropped: the Manager does not take it',
+      message: 'reply dropped: the Manager does not accept it',
       request: '5',
     });
     t.deepEqual(told, []);
@@ -470,7 +470,7 @@ test('one answer that the Manager fails on holds up no other, is tried for ten m
   end();
   await passing(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
-  t.is(logs.find(/^the Manager fails on this answer alone: trying on$/).length, 1);
+  t.is(logs.find(/^reply failed while the Manager works: retrying$/).length, 1);
   t.deepEqual(told, []);
 });
 
@@ -485,7 +485,7 @@ test('an answer that the Manager fails on, whatever is in it, is dropped after t
   t.true(clock.now() - begun >= 10 * 60_000);
   t.like(logs.lines.at(-1), {
     level: 'error',
-    message: 'reply dropped: the Manager does not take it',
+    message: 'reply dropped: the Manager does not accept it',
     request: '5',
   });
   t.deepEqual(told, []);

@@ -13,7 +13,7 @@ import { memberHosts, unusable } from './member-hosts.js';
 
 export interface DiscoveryOptions {
   http: HttpClient;
-  /** Of the discovery service, or of an etcd's v2 keys: `https://discovery.etcd.io`, `http://etcd:2379/v2/keys/discovery`. */
+  /** The URL of the discovery service, or of an etcd's v2 keys: `https://discovery.etcd.io`, `http://etcd:2379/v2/keys/discovery`. */
   discoveryUrl: string;
   /** The port of the fleet APIs; discovery knows only etcd's peer ports. */
   fleetPort: number;
@@ -28,7 +28,7 @@ interface Cached {
 }
 
 const FRESH_MS = 60_000;
-/** How long an old answer is used while discovery is away: members change seldom. */
+/** How long an old answer is used while discovery is down: members change seldom. */
 const STALE_MS = 60 * 60_000;
 const TIMEOUT_MS = 10_000;
 const MAX_CACHED = 1_000;
@@ -55,7 +55,7 @@ export class Discovery implements EtcdResolver {
   async endpoints(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<URL[]> {
     signal.throwIfAborted();
     const endpoints = await this.#known(tokenOf(cluster), signal);
-    // URLs can be changed, and these are shared.
+    // URLs are mutable, and these are shared.
     return endpoints.map((url) => new URL(url));
   }
 
@@ -67,7 +67,7 @@ export class Discovery implements EtcdResolver {
     return untilAborted(this.#shared(token, cached), signal);
   }
 
-  /** To be called when none of a cluster's hosts answered: the next call asks discovery again. */
+  /** Must be called when none of a cluster's hosts answered: the next call asks discovery again. */
   forget(cluster: Cluster): void {
     const cached = this.#cached.get(tokenOf(cluster));
     if (cached !== undefined) cached.at = Math.min(cached.at, this.#options.clock.now() - FRESH_MS);
@@ -106,7 +106,7 @@ export class Discovery implements EtcdResolver {
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
-        // The URL ends in the token: the message names only the host of discovery.
+        // The URL ends with the token, so the message names only the host of discovery.
         const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no answer';
         throw new ActionError(
           'discovery_unreachable',

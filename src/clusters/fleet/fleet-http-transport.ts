@@ -19,11 +19,11 @@ import { readAllPages } from './pages.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
-/** Members of a cluster can be anybody's: what they say must not fill the memory. A page of 100 units is some 100 KB. */
+/** Members of a cluster may be malicious: their answers must not fill the memory. A page of 100 units has about 100 KB. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
 const MAX_REMEMBERED = 1_000;
-/** Why pages that were asked for past the last one are given up. */
+/** The abort reason for pages that were requested beyond the last one. */
 const NO_MORE_PAGES = new Error('all pages have been read');
 
 interface Call {
@@ -40,7 +40,7 @@ interface Call {
 export class FleetHttpTransport implements FleetTransport {
   readonly #http: HttpClient;
   readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
-  /** The host of each cluster that is asked first: the one that answered last, or the one after one that did not. */
+  /** For each cluster the host to ask first: the one that answered last, or the one after a host that did not answer. */
   readonly #first = new Map<string, string>();
 
   constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
@@ -111,21 +111,21 @@ export class FleetHttpTransport implements FleetTransport {
       signal,
     });
     if (status === 201 || status === 204) return;
-    // So fleet says that a unit is not there, when it is sent without options.
+    // fleet's answer for a missing unit when the request has no options.
     const missing = status === 404 || (status === 409 && unit.options === undefined);
     throw missing
       ? new ActionError('unit_not_found', `The cluster has no unit ${unit.name}`)
       : refused(status, body);
   }
 
-  /** All rows of a collection, each checked when its page has come. */
+  /** All rows of a collection; each row is checked when its page arrives. */
   async #all<Row>(
     cluster: Cluster,
     asked: { path: string; of: Collection; query?: Record<string, string | undefined>; signal: AbortSignal },
     readRow: (row: unknown) => Row,
   ): Promise<Row[]> {
     const { path, of, query, signal } = asked;
-    // One page that fails ends the others.
+    // One failed page aborts the others.
     const walk = new AbortController();
     const either = AbortSignal.any([signal, walk.signal]);
     let size = 0;
@@ -147,8 +147,8 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   /**
-   * Asks the cluster's hosts in turn until one answers. A change is handed to another host only when it is certain
-   * that the one before never saw it.
+   * Asks the cluster's hosts in turn until one answers. A change goes to another host only when it is certain that the
+   * previous one never received it.
    */
   async #call(cluster: Cluster, call: Call): Promise<HttpAnswer> {
     const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
@@ -164,7 +164,7 @@ export class FleetHttpTransport implements FleetTransport {
           timeoutMs: TIMEOUT_MS,
           maxAnswerBytes: MAX_PAGE_BYTES,
         });
-        // fleet's own failures are 500 and 503; a tunnel before it has others.
+        // fleet's own failures are 500 and 503; a proxy in front of it has others.
         if (answer.status < 500) {
           this.#startWith(cluster, endpoint);
           return answer;
@@ -177,7 +177,7 @@ export class FleetHttpTransport implements FleetTransport {
         if (call.method !== 'GET') throw outcomeUnknown(failures);
       } catch (error) {
         if (error === NO_MORE_PAGES) throw error;
-        // Also when the caller has given up on it: who tries again is not to wait for the same silent host.
+        // Also when the caller has stopped waiting: the next try must not wait for the same silent host.
         this.#startWith(cluster, endpoints[index + 1] ?? endpoints[0]);
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
@@ -187,7 +187,7 @@ export class FleetHttpTransport implements FleetTransport {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });
         } else if (call.method !== 'GET' && call.signal.aborted) {
-          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'it had to be given up' }]);
+          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'it did not answer in time' }]);
         } else {
           throw error;
         }
@@ -222,20 +222,20 @@ function urlOf(endpoint: URL, { path, query = {} }: Call): URL {
 }
 
 function unitPath(name: string): string {
-  // A name of another form could name another path.
+  // A name of another form could lead to another path.
   if (!isUnitName(name))
     throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name that fleet accepts`);
   return `units/${encodeURIComponent(name)}`;
 }
 
 function checkedState(state: DesiredState): DesiredState {
-  // Any other text would be taken by fleet with 204, and the unit could not be read or removed any more.
+  // fleet accepts any other text with 204; the unit could then not be read or removed any more.
   if (DESIRED_STATES.includes(state)) return state;
   throw new TypeError(`a desired state is one of ${DESIRED_STATES.join(', ')}`);
 }
 
 function withoutRepeats<T>(rows: T[], keyOf: (row: T) => string): T[] {
-  // Pages are no snapshot: a row inserted while they are read shifts one row into the next page as well.
+  // Pages are no snapshot: a row that is inserted while they are read moves one row to the next page.
   return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
 }
 
@@ -261,7 +261,7 @@ function outcomeUnknown(failures: { host: string; reason: string }[]): ActionErr
   const last = failures.at(-1);
   return new ActionError(
     'outcome_unknown',
-    `The fleet API at ${last?.host} failed with the change under way: ${last?.reason}`,
+    `The connection to the fleet API at ${last?.host} failed during the change: ${last?.reason}`,
     {
       details: { hosts: failures },
     },

@@ -5,7 +5,7 @@ const MAX_MEMBERS = 256;
 
 /**
  * The hosts of the members in a discovery answer, each once. A value is `NAME=URL`, a bare URL, or several of them
- * joined by commas; the URL is etcd's peer URL, of which only the host is of use.
+ * joined by commas; the URL is etcd's peer URL, and only its host is used.
  * @throws ActionError `cluster_answer_invalid`
  */
 export function memberHosts(body: unknown): string[] {

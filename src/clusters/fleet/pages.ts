@@ -1,17 +1,17 @@
 import { ActionError } from '../../api/action-error.js';
 import type { Page } from './fleet-answers.js';
 
-/** Pages asked for at once: each makes the server read its whole collection, so more would slow it for everyone. */
+/** Pages requested at the same time: for each one the server reads its whole collection, so more would slow it down. */
 const AT_ONCE = 4;
 
-/** fleet counts the offset of a page in 16 bits: beyond it the pages begin again with the first. */
+/** fleet counts the offset of a page in 16 bits: beyond it, the pages start again with the first. */
 const MAX_OFFSET = 65_535;
 
 /**
  * Reads all pages of a collection. fleet's page token is URL-safe base64 of two little-endian 16-bit numbers, limit
- * and page, so the tokens of later pages are known once the first is; where a token does not look so, one page is
- * read after the other. Ends at the first page that names no next one; pages that were asked for past it may then still
- * be under way.
+ * and page, so the tokens of later pages are known after the first; where a token has another form, the pages are read
+ * one after the other. Ends at the first page without a next token; pages that were requested beyond it may still be
+ * in progress.
  * @param read reads the page of a token; undefined: the first page
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
  */
@@ -26,14 +26,14 @@ export async function readAllPages<Row>(
   return [first.rows, ...later].flat();
 }
 
-/** The page size that the token of the second page bears; undefined when it does not look like such a token. */
+/** The page size in the token of the second page; undefined when the token has another form. */
 function limitOf(token: string): number | undefined {
   const bytes = Buffer.from(token, 'base64url');
   if (bytes.length !== 4 || pageToken(bytes.readUInt16LE(0), 2) !== token) return undefined;
   return bytes.readUInt16LE(0) || undefined;
 }
 
-/** The token of a page, counted from 1; like fleet's, it begins again after page 65535. */
+/** The token of a page, counted from 1; like fleet's, it starts again after page 65535. */
 export function pageToken(limit: number, page: number): string {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt16LE(limit, 0);
@@ -53,9 +53,9 @@ async function severalAtOnce<Row>(
   };
   const ask = (page: number): Promise<Page<Row>> => (asked[page - 2] ??= start(page));
   for (let page = 2; ; page++) {
-    // A page past the last was asked for in vain: that it failed takes nothing away.
+    // A page beyond the last was not needed, so its failure does not matter.
     for (let ahead = page; ahead < page + AT_ONCE; ahead++) ask(ahead).catch(() => {});
-    // Taken in order, so that what comes after the last page, or after one that failed, is not waited for.
+    // In order, so that pages after the last one, or after a failed one, are not waited for.
     const { rows, nextPageToken } = await ask(page);
     pages.push(rows);
     if (nextPageToken === undefined) return pages;
@@ -84,6 +84,6 @@ async function oneAfterAnother<Row>(
 function endless(): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
-    `The cluster lists more than fleet's pages can tell apart (an offset of at most ${MAX_OFFSET})`,
+    `The cluster lists more than fleet's pages can address (an offset of at most ${MAX_OFFSET})`,
   );
 }
