@@ -31,7 +31,7 @@ export interface LoggedLine {
 }
 
 export interface OpenAction {
-  /** The pretend world: units are added to `sandbox.cluster`, and what it was asked is read there, and faults are set. */
+  /** The simulated world: units are added to `sandbox.cluster`, and what it was asked is read there, and faults are set. */
   readonly sandbox: Sandbox;
   /** What the catalogue tells of the action. */
   readonly description: ActionDescription;

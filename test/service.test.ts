@@ -10,7 +10,7 @@ import { leftOut } from './support/left-out.js';
 import { ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
-// The service as it is run: processes of its own, a real RabbitMQ, a real etcd for discovery, a pretend fleet.
+// The service as it is run: processes of its own, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service on RabbitMQ', 'RABBITMQ_URL');
 const etcdUrl = process.env.ETCD_URL ?? leftOut('the service with etcd', 'ETCD_URL');
 const CLI = new URL('../src/cli.ts', import.meta.url).pathname;

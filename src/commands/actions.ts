@@ -6,7 +6,7 @@ import type { JsonSchema } from '../core/json-schema.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
-/** Prints the actions that this configuration serves; with a name, all there is to know of one. */
+/** Prints the actions that this configuration serves; with a name, everything about one of them. */
 export async function actions(
   name: string | undefined,
   { json }: { json?: boolean },

@@ -16,19 +16,19 @@ export interface CallArguments {
   cluster?: string;
   param?: string[];
   params?: string;
-  /** Print an answer that is a text as it is, not as JSON. */
+  /** Prints a result that is a text as it is, not as JSON. */
   raw?: boolean;
   /** Seconds. */
   timeout: number;
 }
 
-/** Exit codes: whose fault it was that there is no result. */
+/** Exit codes by who can correct the fault. */
 export const EXIT = { done: 0, service: 1, caller: 2 } as const;
 
-/** A route to the service, and what is known of its actions. */
+/** A route to the service, and what it knows of the actions. */
 interface CallRoute extends Route {
   /**
-   * What is known of an action; undefined: nothing, and only the service can tell.
+   * The description of an action; undefined: only the service knows it.
    * @throws UsageError when there is no such action
    */
   describe(action: string): Promise<ActionDescription | undefined>;
@@ -72,7 +72,7 @@ function failure(body: unknown): number {
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
 }
 
-/** What to do about it on the command line; undefined: the message says all. */
+/** What to do about it on the command line; undefined: the message is enough. */
 function remedyOf(code: string, body: unknown): string | undefined {
   const { fields, actions } = mapOf(mapOf(body).details);
   const wrong = Array.isArray(fields) ? fields.map((each) => String(mapOf(each).field)) : [];
@@ -82,10 +82,10 @@ function remedyOf(code: string, body: unknown): string | undefined {
   return undefined;
 }
 
-/** What an error answer says, as far as it is one. */
+/** The content of an error reply, of any form. */
 function problemOf(body: unknown): { code: string; message: string } {
   const { code = 'internal', errors } = errorBodyOf(body);
-  return { code, message: errors.length > 0 ? errors.join('; ') : 'the answer does not say why' };
+  return { code, message: errors.length > 0 ? errors.join('; ') : 'the reply does not say why' };
 }
 
 function mapOf(value: unknown): Record<string, unknown> {
@@ -107,7 +107,7 @@ function overQueue({
   });
   return {
     describe: async (action) => {
-      // Loaded only here: over the gateway it is the service that tells its actions.
+      // Loaded only here: the gateway has its own list of actions.
       const { describeActions } = await import('../composition.js');
       // A service elsewhere may have plugins that are not installed here.
       return (await describeActions({ plugins, environment })).find(action)?.description;

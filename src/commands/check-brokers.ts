@@ -8,7 +8,7 @@ import { isNotFound } from '../rpc/queues.js';
 import { systemClock } from '../lib/clock.js';
 import { counted, failed, type Finding, ok, within } from './finding.js';
 
-/** A broker to look at. */
+/** A broker to check. */
 export interface BrokerToCheck {
   /** Credentials included. */
   url: string;
@@ -28,7 +28,7 @@ export interface BrokerCheckOptions {
 
 const connect: Connect = amqpConnect;
 
-/** Whether each of the brokers lets this service in, and what it has of the exchange and the queue. Nothing is made or sent. */
+/** Whether each of the brokers accepts this service, and has the exchange and the queue. Nothing is created or sent. */
 export async function checkBrokers(
   brokers: readonly BrokerToCheck[],
   options: BrokerCheckOptions,
@@ -50,7 +50,7 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
       try {
         return await lookAt(live, broker, options);
       } catch (error) {
-        // What is asked on a connection that gets lost fails without saying why it was lost.
+        // A request on a connection that gets lost fails without the reason of the loss.
         throw live.lost.aborted ? live.lost.reason : error;
       } finally {
         await live.close(systemClock);
@@ -102,14 +102,14 @@ async function lookAt(
   );
   if (route !== undefined) {
     lines.push(
-      `not checked, since AMQP cannot tell: whether the exchange passes on ${route} to the queue`,
+      `not checked, because AMQP cannot show it: whether the exchange routes ${route} to the queue`,
       '-> try it with --round-trip, or look for it in what `rabbitmqctl list_bindings` prints',
     );
   }
   return ok(...lines);
 }
 
-/** What the broker tells of a thing; undefined when it has no such thing. */
+/** The broker's answer; undefined when it has no such thing. */
 async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
   return answer.catch((error: unknown) => {
     if (isNotFound(error)) return undefined;
@@ -117,14 +117,14 @@ async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
   });
 }
 
-/** What to do about a broker that refuses the connection, or what is asked on it. */
+/** What to do when a broker refuses the connection, or a request on it. */
 export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
   if (/RESOURCE[_-]LOCKED/.test(reason))
-    return 'another connection has that queue for itself: check QUEUE_NAME';
+    return 'another connection has exclusive use of that queue: check QUEUE_NAME';
   if (/ACCESS[_-]REFUSED.*login/is.test(reason)) return `check the user and the password in ${settings}`;
   if (/ACCESS[_-]REFUSED/.test(reason)) return `check what the user may do there, and ${settings}`;
-  // So amqplib says that opening the virtual host was refused.
+  // amqplib's message when the broker refuses the virtual host.
   if (/ConnectionOpenOk/.test(reason))
     return `check the virtual host in ${settings}, and whether the user may use it`;
   if (/certificate|SSL routines|TLS connection/i.test(reason))

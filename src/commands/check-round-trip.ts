@@ -23,7 +23,7 @@ export interface RoundTripOptions {
   settings: string;
   /** The action to call, one that only reads and needs no parameters. */
   action: string;
-  /** The cluster to call it on; undefined: one that does not exist, so that the answer is an error. */
+  /** The cluster to call it on; undefined: one that does not exist, so that the reply is an error. */
   cluster: string | undefined;
   /** How long each step may take. */
   limitMs: number;
@@ -32,7 +32,7 @@ export interface RoundTripOptions {
   clock: Clock;
 }
 
-/** A step that failed; the message says how. */
+/** A failed step; the message says how it failed. */
 class BrokenStep extends Error {
   override readonly name = 'BrokenStep';
   readonly remedy: string;
@@ -47,8 +47,8 @@ const ABSENT_CLUSTER = 'fleet-manager-doctor';
 const MANAGER_REMEDY = 'check that the Manager (MANAGER_URL) is up, and its log';
 
 /**
- * Makes one request as OpenAperture's callers do: a record in the Manager, a message with the record's id, the answer
- * polled, the record deleted. The request changes nothing, and expires in the queue when no service takes it.
+ * Makes one request as OpenAperture's callers do: creates a record in the Manager, publishes a message with the record's
+ * id, polls the reply, deletes the record. The request changes nothing, and expires in the queue if no service takes it.
  */
 export async function checkRoundTrip(options: RoundTripOptions): Promise<Finding> {
   const { manager, action, cluster, clock } = options;
@@ -91,7 +91,7 @@ export async function checkRoundTrip(options: RoundTripOptions): Promise<Finding
   return { result, lines };
 }
 
-/** @returns the connection by which it was published */
+/** @returns the connection on which it was published */
 async function published(
   id: ManagerId,
   body: RequestBody,
@@ -105,7 +105,7 @@ async function published(
     const publish = async (live: BrokerConnection) => {
       await requireExchange(live, to.exchange);
       const publisher = await ConfirmChannel.open(live);
-      // As OpenAperture's callers write ids: as text.
+      // As text, like OpenAperture's callers.
       return publisher.publish(to, requestTerm(String(id), body), {
         persistent: true,
         expiration: answerMs,
@@ -156,7 +156,7 @@ async function answered(
   const limit = { limitMs: answerMs, clock };
   const answer = await limited(limit, async (signal) => records.poll(id, { signal })).catch(
     async (error: unknown) => {
-      // Asks the Manager once more: its own error explains a failure of the Manager.
+      // Asks the Manager again: its own error explains a failure of the Manager.
       await limited(options, async (signal) => manager.record(id, { signal }));
       throw await unanswered(reasonOf(error), id, live, options);
     },
@@ -175,7 +175,7 @@ function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | 
   return cluster === undefined && [undefined, 'cluster_not_found', 'unknown_action'].includes(code);
 }
 
-/** What the queue tells of a request without an answer. */
+/** What the queue shows about a request without a reply. */
 async function unanswered(
   reason: string,
   id: ManagerId,
@@ -202,7 +202,7 @@ async function unanswered(
           `${reason}: there is no queue ${queue}; the exchange passes its requests to another`,
           'check QUEUE_NAME',
         )
-      : new BrokenStep(`${reason}, and the broker does not tell why: ${reasonOf(error)}`, inLog);
+      : new BrokenStep(`${reason}, and the broker does not say why: ${reasonOf(error)}`, inLog);
   }
 }
 

@@ -10,7 +10,7 @@ import { counted, failed, type Finding, listed, ok } from './finding.js';
 type SshSettings = Configuration['ssh'];
 
 /**
- * Whether there is something to log in to machines with. Nothing is logged in to.
+ * Whether there is a key to log in to machines with. Does not log in anywhere.
  * @param actions the names of the served actions that log in to machines
  * @param useKey throws when the private key cannot be used
  */
@@ -22,7 +22,7 @@ export async function checkLogin(
   if (privateKey === undefined && agentSocket === undefined) {
     return failed(
       `neither SSH_KEY_FILE nor SSH_AUTH_SOCK is set, which these actions need to log in to machines: ${listed(actions)}`,
-      'set SSH_KEY_FILE to a private key that the machines let in',
+      'set SSH_KEY_FILE to a private key that the machines accept',
     );
   }
   if (privateKey !== undefined) {
@@ -36,14 +36,16 @@ export async function checkLogin(
   if (agentSocket === undefined) return ok(...key);
   const agent = await checkAgent(agentSocket, signal);
   if (privateKey === undefined || agent.result === 'ok') return { ...agent, lines: [...key, ...agent.lines] };
-  // The agent is asked only where the key is refused; and a variable that a shell has left behind is no fault.
+  // The agent is asked only where the key is refused, and a shell may have left its variable behind.
   return ok(...key, ...agent.lines);
 }
 
 function keyRemedy(reason: string, passphrase: string | undefined): string {
   if (!/passphrase|integrity|decrypt/i.test(reason))
     return "set SSH_KEY_FILE to a private key in OpenSSH's or a PEM format";
-  return passphrase === undefined ? 'set SSH_PASSPHRASE to what opens the key' : 'check SSH_PASSPHRASE';
+  return passphrase === undefined
+    ? 'set SSH_PASSPHRASE to the passphrase of the key'
+    : 'check SSH_PASSPHRASE';
 }
 
 async function checkAgent(socket: string, signal: AbortSignal): Promise<Finding> {
@@ -63,7 +65,7 @@ function agentKeys(path: string, signal: AbortSignal): Promise<number> {
     const socket = connect({ path, signal });
     const protocol = new ssh2.AgentProtocol(true);
     socket.once('error', reject);
-    socket.once('close', () => reject(new Error('it closes the connection')));
+    socket.once('close', () => reject(new Error('it closed the connection')));
     protocol.once('error', reject);
     protocol.getIdentities((error, keys = []) => {
       if (error) reject(error);
@@ -75,16 +77,16 @@ function agentKeys(path: string, signal: AbortSignal): Promise<number> {
 }
 
 /**
- * Whether known_hosts can be used as SSH_HOST_KEYS says, and which machines are known in it. Nothing is left
- * written.
- * @param machines the addresses of a cluster's machines; undefined: they are not known
+ * Whether known_hosts can be used as SSH_HOST_KEYS requires, and which machines it knows. No file is left
+ * changed.
+ * @param machines the addresses of a cluster's machines; undefined: they are unknown
  */
 export async function checkKnownHosts(
   { hostKeys, knownHostsFile: file, port }: Pick<SshSettings, 'hostKeys' | 'knownHostsFile' | 'port'>,
   machines: readonly string[] | undefined,
 ): Promise<Finding> {
   if (hostKeys === 'off')
-    return failed('SSH_HOST_KEYS is off: anyone can pose as a machine', 'set it to strict or accept-new');
+    return failed('SSH_HOST_KEYS is off: anyone can impersonate a machine', 'set it to strict or accept-new');
   let text: string | undefined;
   try {
     text = await readIfThere(file);
@@ -110,7 +112,7 @@ export async function checkKnownHosts(
   else if (machines !== undefined && machines.length > 0)
     lines.push(`the cluster's machines are all known: ${listed(machines)}`);
   if (hostKeys === 'accept-new') {
-    return ok(...lines, 'each machine that is unknown is written down when it is first met');
+    return ok(...lines, 'the key of each unknown machine is recorded at the first connection');
   }
   if (trusted.length > 0 && unknown.length === 0) return ok(...lines);
   const hosts = unknown.length === 0 ? 'HOST...' : unknown.join(' ');
@@ -133,7 +135,7 @@ async function readIfThere(file: string): Promise<string | undefined> {
   });
 }
 
-/** @throws Error when the file cannot be written, or, where it is not there, not be made */
+/** @throws Error when the file cannot be written, or does not exist and cannot be created */
 async function requireWritable(file: string): Promise<void> {
   try {
     await access(file, constants.W_OK);
@@ -143,15 +145,15 @@ async function requireWritable(file: string): Promise<void> {
   }
 }
 
-/** @throws Error when nothing can be made in the folder, or, where it is not there, in the nearest one above it */
+/** @throws Error when no file can be created in the folder, or in the nearest existing folder above it */
 async function requireRoom(folder: string): Promise<void> {
   try {
-    // Rights alone do not tell: root has them all, even where the file system takes nothing.
+    // Permissions are not enough: root has them all, also on a read-only file system.
     await rmdir(await mkdtemp(join(folder, '.fleet-manager-doctor-')));
   } catch (error) {
     if (isMissing(error) && !(await isThere(folder))) return requireRoom(dirname(folder));
     const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
-    throw new Error(`nothing can be made in ${folder}${code}`, { cause: error });
+    throw new Error(`nothing can be created in ${folder}${code}`, { cause: error });
   }
 }
 

@@ -30,7 +30,7 @@ export interface DoctorOptions {
   roundTrip?: boolean;
   /** How long each check may take; 10 s by default. */
   limitMs?: number;
-  /** How long to wait for the answer of the round trip; 30 s by default, as OpenAperture's callers do. */
+  /** How long to wait for the reply of the round trip; 30 s by default, as OpenAperture's callers do. */
   answerMs?: number;
   /** Standard output by default. */
   print?: (text: string) => void;
@@ -41,8 +41,8 @@ type Checked = [name: string, finding: Finding];
 type Asked = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<DoctorOptions, 'cluster'>;
 
 /**
- * Checks, in order, everything that the service needs, and says in plain words what is wrong and what to do. Nothing
- * is changed, sent to a queue, or logged in to, but for the one request of a round trip, where that is asked for.
+ * Checks everything that the service needs, in order, and says what is wrong and what to do. Changes nothing, sends nothing
+ * to a queue and logs in nowhere, except for the one request of a round trip, when that is wanted.
  * @returns 0 when nothing has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
@@ -163,7 +163,7 @@ type OfInstallation = NonNullable<Configuration['openaperture']>;
 type OfBrokers = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string };
 
 /**
- * @param installation undefined: none, or one that cannot be used
+ * @param installation undefined: none, or one with unusable settings
  * @returns the brokers that the Manager gives
  */
 async function* brokerFindings(
@@ -293,7 +293,7 @@ async function askManager(
   if (broker.status === 'fulfilled' && addresses.length === 0)
     problems.push(`Broker ${brokerId} has no connections: add one in the Manager, or check BROKER_ID`);
   if (problems.length > 0) {
-    // Where the Manager cannot be asked at all, both say so.
+    // When the Manager cannot be reached, both have the same reason.
     return { finding: { result: 'FAILED', lines: [...new Set(problems)] }, brokers };
   }
   const gaps = [exchange, broker].flatMap((each) => (each.status === 'fulfilled' ? each.value.gaps : []));
@@ -321,7 +321,7 @@ async function checkDiscovery(
       `the cluster has ${counted(endpoints.length, 'host')}: ${listed(endpoints.map(({ host }) => host))}`,
     );
   } catch (error) {
-    // That it does not know a token nobody has made is an answer too.
+    // The answer that it knows no such token is an answer, too.
     const answered = token === undefined && codeOf(error) === 'cluster_not_found';
     if (!answered) throw error;
     return ok(`${new URL(discoveryUrl).host} answers; name a cluster with --cluster to look for it`);
@@ -334,7 +334,7 @@ function discoveryRemedy(error: unknown, discoveryUrl: string): string {
     case 'cluster_not_found':
       return `check the token, and that ETCD_DISCOVERY_URL (${host}) is where it was made; or name the cluster in CLUSTERS_FILE`;
     case 'cluster_empty':
-      return 'check the token, and that the machines run with it; or name the cluster in CLUSTERS_FILE';
+      return 'check the token, and that the machines use it; or name the cluster in CLUSTERS_FILE';
     default:
       return `check ETCD_DISCOVERY_URL (${host}), and that it can be reached from here`;
   }

@@ -5,7 +5,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 
 const MOST_SHOWN = 10;
 
-/** What a check of `doctor` has found. */
+/** The result of one check of `doctor`. */
 export interface Finding {
   /** `skipped`: it could not be checked, or there is nothing to check; that alone is no failure. */
   result: 'ok' | 'FAILED' | 'skipped';
@@ -51,7 +51,7 @@ export async function within(
 /** A finding as it is printed: the first line beside the name of what was checked, the others below it. */
 export function shownFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
-  // What a server has said is among it: its line breaks are kept, its terminal codes are not.
+  // A server's own message may be in it: line breaks are kept, terminal codes are not.
   const plain = lines
     .flatMap((line) => line.trim().split(/\s*\n/))
     .map((line) => line.replace(/\p{Cc}/gu, ' '));
@@ -63,7 +63,7 @@ export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
-/** As many of the items as people want to read. */
+/** The first items of a list, and how many more there are. */
 export function listed(items: readonly (string | number)[]): string {
   const more = items.length - MOST_SHOWN;
   return `${items.slice(0, MOST_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;

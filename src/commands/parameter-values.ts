@@ -3,15 +3,15 @@ import type { JsonSchema } from '../core/json-schema.js';
 import { UsageError } from './usage-error.js';
 
 /**
- * The parameters that `--params JSON` and `--param NAME=VALUE` give together, values read by the type of their field.
- * @param action undefined: not known here; values are then read as JSON where they are JSON, else as text
+ * The parameters from `--params JSON` and `--param NAME=VALUE`, with values read by the type of their field.
+ * @param action undefined: it is unknown here; values are then read as JSON if they are JSON, else as text
  * @throws UsageError naming the option that is wrong
  */
 export function parametersOf(
   action: ActionDescription | undefined,
   given: { params: string | undefined; param: readonly string[] },
 ): Record<string, unknown> {
-  // A map, since a name such as __proto__ means something to an object.
+  // A Map, because a name such as __proto__ has a meaning in an object.
   const parameters = new Map(given.params === undefined ? [] : Object.entries(objectOf(given.params)));
   for (const each of given.param) {
     const [name, value] = split(each);

@@ -10,7 +10,7 @@ import { firstRead } from './first-read.js';
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
-  // From the start on: a signal that nobody listens to would end the process without what is done at its exit.
+  // From the beginning: an unhandled signal would end the process without its exit handlers.
   const untilAsked = stopSignals();
   const { level, format } = configuration.log;
   const log = Log.create({ level, format, batched: true });
@@ -36,7 +36,7 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
   return { service, stop: () => service.stop() };
 }
 
-/** The whole service on a broker in this process and a pretend cluster. */
+/** The whole service on the embedded broker and a simulated cluster. */
 async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
   // Loaded only here: none of it belongs to a service that is configured.
   const [{ startSandbox }, { clusterSettings, sshSettings }, { EmbeddedBroker }] = await Promise.all([
@@ -95,7 +95,7 @@ function introduction(
       : ['Make a first call, from another terminal:', '', `  ${firstCall(httpUrl, catalogue, sandbox)}`];
   return [
     '',
-    'SANDBOX: nothing is configured, so this is a pretend cluster and a broker inside this process.',
+    'SANDBOX: nothing is configured, so this is a simulated cluster and a broker inside this process.',
     'No real machine is reached, and nothing is kept when it ends. Set AMQP_URL to serve real clusters.',
     '',
     `  actions     ${catalogue
@@ -113,7 +113,7 @@ function introduction(
   ].join('\n');
 }
 
-/** A line for a shell that asks for what needs no parameters; for the catalogue, where nothing does. */
+/** A shell command that calls an action without parameters; that lists the actions when there is none. */
 function firstCall(
   httpUrl: string,
   catalogue: Catalogue,
@@ -127,8 +127,8 @@ function firstCall(
 }
 
 /**
- * Listens for the signals to stop. What it returns resolves at the first one from then on; any other, such as the second,
- * or one while the service starts, ends the process at once.
+ * Listens for the signals to stop. The returned function resolves at the first one from then on; any other signal, such as
+ * a second one, or one while the service starts, ends the process immediately.
  */
 function stopSignals(): () => Promise<void> {
   let stop: (() => void) | undefined;
@@ -146,16 +146,14 @@ function stopSignals(): () => Promise<void> {
 }
 
 /**
- * Resolves when something was thrown that nobody caught: then nobody knows what state the process is in, and it is to end
- * with what it has. A promise that no one awaits fails alone.
+ * Resolves on an uncaught error: the state of the process is unknown then, so it must end. An unhandled rejection only is
+ * logged.
  */
 async function untilUncaught(log: Log): Promise<void> {
-  process.on('unhandledRejection', (error) =>
-    log.error('a promise that nobody waits for was rejected', { error }),
-  );
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   return new Promise((resolve) => {
     process.on('uncaughtException', (error) => {
-      log.error('an error that nobody caught: the service ends', { error });
+      log.error('uncaught error: the service ends', { error });
       resolve();
     });
   });

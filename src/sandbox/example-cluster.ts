@@ -1,6 +1,6 @@
 import type { Machine, UnitOption } from '../api/fleet-transport.js';
 import type { SandboxUnit } from './cluster.js';
-import type { MachineCondition } from './pretend-machine.js';
+import type { MachineCondition } from './simulated-machine.js';
 
 const WEB_MACHINE = '4f8b02ce61d94a7f93e5b0d7a8c1264e';
 const WORKER_MACHINE = '91d7c64ab8f34e05a2c96e1f70b35d18';

@@ -14,7 +14,7 @@ interface SandboxClusterSetup extends ClusterContents {
   answerDelay: number;
 }
 
-/** A pretend cluster: its state, and its fleet API on loopback addresses of its own. */
+/** A simulated cluster: its state, and its fleet API on loopback addresses of its own. */
 export class SandboxCluster extends ClusterState {
   readonly token: string;
   /** The addresses its fleet API answers on. */

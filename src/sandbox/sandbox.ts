@@ -47,7 +47,7 @@ export type SandboxSsh = Pick<
   'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail'
 >;
 
-/** A running pretend world: one discovery service, and clusters whose fleet APIs share one port. */
+/** A running simulated world: one discovery service, and clusters whose fleet APIs share one port. */
 export interface Sandbox {
   /** The first cluster. */
   readonly cluster: SandboxCluster;
@@ -75,7 +75,7 @@ export interface Sandbox {
 }
 
 /**
- * Starts a pretend CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
+ * Starts a simulated CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
  * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops, or the process ends.
  *
  * Stop it when done; until then its sockets keep the process alive.

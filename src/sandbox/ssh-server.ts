@@ -8,13 +8,13 @@ import { knownHostName } from '../ssh/known-hosts.js';
 import { Endpoints } from './endpoints.js';
 import { type CommandFault, concernsCommand, OrderedFaults, type SshFault } from './faults.js';
 import { answerCommand } from './machine-commands.js';
-import type { JournalSource } from './pretend-journal.js';
+import type { JournalSource } from './simulated-journal.js';
 import {
   type CommandResult,
   type MachineCondition,
-  type PretendMachine,
-  pretendMachine,
-} from './pretend-machine.js';
+  type SimulatedMachine,
+  simulatedMachine,
+} from './simulated-machine.js';
 import { makeTemporaryFolder, type TemporaryFolder } from './temporary-folder.js';
 import { readWrappedCommand } from './wrapped-command.js';
 
@@ -44,7 +44,7 @@ const ENDED_BY_TERM = 128 + 15;
 const ENDED_BY_LIMIT = 124;
 
 /**
- * The SSH servers of pretend machines, on their loopback addresses and all on one port. They take the commands of
+ * The SSH servers of simulated machines, on their loopback addresses and all on one port. They take the commands of
  * `RemoteShell`, answer those that the actions of this project run, and execute nothing: whatever else is sent ends
  * with status 127 and a message.
  */
@@ -58,7 +58,7 @@ export class SshServer {
   readonly knownHostsFile: string;
   readonly #folder: TemporaryFolder;
   readonly #setup: SshServerSetup;
-  readonly #machines: ReadonlyMap<string, PretendMachine>;
+  readonly #machines: ReadonlyMap<string, SimulatedMachine>;
   readonly #hostKeys: ReadonlyMap<string, KeyPair>;
   readonly #loginKey: KeyPair = newKeyPair();
   readonly #faults = new OrderedFaults<CommandFault>();
@@ -219,11 +219,11 @@ function newKeyPair(): KeyPair {
 }
 
 /** Of several machines with one address the first answers there. */
-function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, PretendMachine> {
-  const machines = new Map<string, PretendMachine>();
+function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, SimulatedMachine> {
+  const machines = new Map<string, SimulatedMachine>();
   for (const { id, primaryIP } of cluster.machines) {
     if (primaryIP === null || !isLoopback(primaryIP) || machines.has(primaryIP)) continue;
-    machines.set(primaryIP, pretendMachine(id, clock.now(), conditions.get(id)));
+    machines.set(primaryIP, simulatedMachine(id, clock.now(), conditions.get(id)));
   }
   return machines;
 }
@@ -245,7 +245,7 @@ function isProven(
 
 function unknownCommand(text: string): CommandResult {
   const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text;
-  return { status: NOT_FOUND, stderr: `sandbox: a pretend machine does not know this command: ${shown}\n` };
+  return { status: NOT_FOUND, stderr: `sandbox: a simulated machine does not know this command: ${shown}\n` };
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {

@@ -1,4 +1,4 @@
-/** Settings that cannot be used; the message lists every problem, a line each. */
+/** Settings that cannot be used; the message lists every problem, one on each line. */
 export class ConfigurationError extends Error {
   override readonly name = 'ConfigurationError';
   readonly problems: readonly string[];

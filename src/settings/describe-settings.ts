@@ -4,10 +4,10 @@ import { ALL_SETTINGS } from './settings.js';
 /** One setting as `fleet-manager config` shows it. */
 export interface ShownSetting {
   name: string;
-  /** What the service runs with; masked when it is a secret. */
+  /** The value that the service uses; masked when it is a secret. */
   value: string | undefined;
   from: 'environment' | 'file' | 'default' | 'unset';
-  /** What it is when it is not set; undefined: nothing, or what `about` says. */
+  /** The default; undefined: none, or `about` describes it. */
   default: string | undefined;
   about: string;
 }
@@ -42,13 +42,13 @@ function asText(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-/** A user name and password do not belong into any URL but a broker's; where they stand in one they are not shown. */
+/** Only a broker's URL should have a user name and password; in any other URL they are masked. */
 function withoutUser(value: string): string {
   return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
 }
 
 function masked(value: string): string {
-  // A broker's address is worth seeing; its user and password are not, nor what only may be an address.
+  // A broker's address is shown without its user and password; other text in its place is masked.
   const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
   return urls.includes(null)
     ? '***'

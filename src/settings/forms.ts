@@ -2,11 +2,11 @@ import { number, string } from 'yup';
 import { HostPolicy } from '../network/connection-policy.js';
 import { separated } from './setting.js';
 
-/** Any text that is not empty, without the spaces around it. */
+/** Any text that is not empty, without surrounding spaces. */
 export const text = () =>
   string()
     .typeError('${path} must be text')
-    // Not trim(), which fails on what is no text.
+    // Not trim(), which fails on a value that is no text.
     .transform((value: unknown) => (typeof value === 'string' ? value.trim() : value))
     .min(1, '${path} must not be empty');
 
@@ -17,7 +17,7 @@ export const count = (least: number, most: number) =>
     .min(least, '${path} must be at least ${min}')
     .max(most, '${path} must be at most ${max}');
 
-/** One of a few words. */
+/** One of several words. */
 export const choice = <Word extends string>(...words: Word[]) =>
   string().oneOf(words, `\${path} must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`);
 
@@ -57,7 +57,7 @@ export const actionNames = () =>
     (value) => value === undefined || separated(value).length > 0,
   );
 
-/** Where to listen; the greatest port is checked after the form, with the problems between settings. */
+/** Where to listen; the largest port is checked with the problems between settings. */
 export const portOrOff = () =>
   string().matches(/^(off|\d{1,5})$/, '${path} must be a port, 0 for a free one, or off');
 
@@ -67,7 +67,7 @@ function protocolOf(url: string): string {
 
 function isAmqpUrl(url: string): boolean {
   if (!/^amqps?:\/\//.test(url) || !URL.canParse(url)) return false;
-  // A sign that ends the host's part early leaves the rest of the password behind it, where it would be shown.
+  // A `/`, `?` or `#` in a password ends the host early; the rest of the password would then be shown.
   const { host, pathname, search, hash } = new URL(url);
   return host !== '' && !`${pathname}${search}${hash}`.includes('@');
 }

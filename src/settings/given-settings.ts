@@ -17,7 +17,7 @@ export interface GivenSettings {
   environment: string;
   /** The names that the configuration file has. */
   inFile: ReadonlySet<string>;
-  /** The names of those whose value is not known; the reason is among the problems. */
+  /** The names of settings whose value is unknown; the reason is among the problems. */
   unread: ReadonlySet<string>;
 }
 
@@ -28,7 +28,7 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   const values: Record<string, unknown> = { ...fromFile };
   const unread = new Set<string>();
   for (const { name, secret } of ALL_SETTINGS) {
-    // An empty variable is how many tools say that it is not set.
+    // Many tools use an empty variable for an unset one.
     if (env[name] !== undefined && env[name] !== '') values[name] = env[name];
     const file = env[`${name}_FILE`];
     if (!secret || file === undefined || file === '') continue;
@@ -43,7 +43,7 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   return { values, environment, inFile: new Set(Object.keys(fromFile)), unread };
 }
 
-/** The content of the file that a setting names; undefined, and a problem more, when it cannot be read. */
+/** The content of the file that a setting names; undefined when it cannot be read, which is added to the problems. */
 export function contentOf(name: string, path: string, problems: string[]): Buffer | undefined {
   try {
     return readFileSync(path);
@@ -74,11 +74,11 @@ function settingsOfFile(
   }
 }
 
-/** A list in the file, as the text that the variable would have. */
+/** A list in the file, in the form of the variable's text. */
 function joined(value: unknown, separator: string | undefined): unknown {
   if (separator === undefined || !Array.isArray(value)) return value;
   const isItem = (each: unknown) => typeof each === 'string' && !each.includes(separator);
-  // A list of anything but texts is reported like any other value that is no text.
+  // A list that contains anything but texts is reported like any other value that is no text.
   return value.every(isItem) ? value.join(separator) : value;
 }
 

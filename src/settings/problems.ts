@@ -2,7 +2,7 @@ import { COLUMN_CHARACTERS, isModuleText } from '../openaperture/columns.js';
 import type { GivenValue } from './setting.js';
 import { ALL_SETTINGS, type SettingName } from './settings.js';
 
-/** The settings whose form is right, with their defaults, and the names of the others. */
+/** The settings with a correct form, with their defaults, and the names of the others. */
 export interface CheckedSettings {
   values: { get(name: SettingName): GivenValue | undefined };
   faulty: { has(name: SettingName): boolean };
@@ -29,7 +29,7 @@ const OF_INSTALLATION = [
   'BROKER_ID',
 ] as const satisfies SettingName[];
 
-/** What is wrong between settings, each of which is right alone. */
+/** Problems between settings, each of which is correct alone. */
 export function problemsBetween(settings: CheckedSettings): string[] {
   return [
     ...problemsOfInstallation(settings),
@@ -40,7 +40,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
   ];
 }
 
-/** What keeps the service, though not a caller, from running with these settings. */
+/** Problems that stop the service, but not a caller. */
 export function problemsOfServing(settings: CheckedSettings): string[] {
   return [...problemsOfSandbox(settings), ...problemsOfGateway(settings)];
 }
@@ -74,7 +74,7 @@ function problemsOfCertificates({ values }: CheckedSettings): string[] {
   return problems;
 }
 
-/** Without a broker the service is a sandbox, which must be what is wanted. */
+/** Without a broker the service is a sandbox, which must be intended. */
 function problemsOfSandbox({ values, faulty }: CheckedSettings): string[] {
   const isGiven = (name: SettingName) => values.get(name) !== undefined || faulty.has(name);
   if (isGiven('AMQP_URL') || OF_INSTALLATION.some(isGiven)) return [];

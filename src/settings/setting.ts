@@ -1,4 +1,4 @@
-/** The value of a setting as it is given, once its form is checked. */
+/** The given value of a setting, after its form was checked. */
 export type GivenValue = string | number;
 
 /** Checks a value as it is given; throws a yup `ValidationError`. A yup schema is one. */
@@ -10,7 +10,7 @@ interface FormOptions {
   abortEarly: boolean;
 }
 
-/** What reading a setting depends on besides its own value. */
+/** What a setting depends on, apart from its own value. */
 export interface ReadingContext {
   /** The value of `NODE_ENV`. */
   environment: string;
@@ -26,24 +26,24 @@ export interface Setting<
 > {
   readonly kind: 'setting';
   readonly name: Name;
-  /** What it is for. */
+  /** Its purpose. */
   readonly about: string;
-  /** Whether its value must not be shown. It can then also be given as a file, by `NAME_FILE`. */
+  /** Whether its value must not be shown. Such a setting can also be given as a file, by `NAME_FILE`. */
   readonly secret: boolean;
-  /** What separates the items of a list; undefined: it is no list. */
+  /** The separator of a list's items; undefined: it is no list. */
   readonly separator: string | undefined;
   /** The default that is the same everywhere; undefined: it has none. */
   readonly default: Given | undefined;
   /** The default in an environment; undefined: it has none. */
   readonly defaultIn: (environment: string) => Given | undefined;
   /**
-   * Checks what is given, or takes the default where nothing is, and converts it to the value in the configuration.
+   * Checks the given value, or uses the default, and converts it to the value in the configuration.
    * @throws ValidationError when its form is wrong
    */
   readonly read: (raw: unknown, context: ReadingContext) => { given: Given | undefined; value: Value };
 }
 
-/** A setting without which the optional section that it is in is undefined. */
+/** A setting that its optional section needs: without it the section is undefined. */
 export interface RequiredSetting<
   Name extends string = string,
   Given extends GivenValue | undefined = GivenValue | undefined,
@@ -82,7 +82,7 @@ export type NamesIn<Node> =
       : { [Key in keyof Node]: NamesIn<Node[Key]> }[keyof Node];
 
 interface About {
-  /** What it is for. */
+  /** Its purpose. */
   about: string;
   secret?: boolean;
 }
@@ -90,7 +90,7 @@ interface About {
 /** A default that is the same everywhere, or one that depends on the environment or the machine. */
 type Default<Given> = { default: Given } | { defaultIn: (environment: string) => Given };
 
-/** Converts what is given to the value in the configuration; without it the value is what is given. */
+/** Converts the given value to the value in the configuration; left out: it stays as it is. */
 interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
@@ -128,7 +128,7 @@ export function setting<Name extends string, Given extends GivenValue, Value>(
   });
 }
 
-/** A setting that is a list. In the configuration file it may also stand as a list. */
+/** A setting that is a list; the configuration file may also have it as a JSON list. */
 export function listSetting<Name extends string>(
   name: Name,
   form: Form<string>,
@@ -198,7 +198,7 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
   };
 }
 
-/** Makes the section that the setting is in depend on it: see `optional`. */
+/** Marks a setting that its optional section needs: see `optional`. */
 export function required<Name extends string, Given extends GivenValue | undefined, Value>(
   each: Setting<Name, Given, Value>,
 ): RequiredSetting<Name, Given, Value> {

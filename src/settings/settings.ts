@@ -28,15 +28,15 @@ import {
 const WHOLE_MEGABYTE = 1024 * 1024;
 
 /**
- * Every setting, declared once: its name, its form, its default, what it is for, and where it is in the configuration,
- * which is its place in this table. The table in the README is checked against it.
+ * Every setting, declared once: its name, form, default and purpose, and its place in the configuration, which is its
+ * place in this table. A test checks the table in the README against it.
  */
 export const SETTINGS = {
   environment: setting('NODE_ENV', text(), {
     default: 'development',
     about: 'Names the configuration file; `production` changes defaults.',
   }),
-  /** A RabbitMQ of its own; undefined: none. */
+  /** RabbitMQ brokers of its own; undefined: none. */
   amqp: optional({
     urls: required(
       setting('AMQP_URL', amqpUrls(), {
@@ -59,17 +59,20 @@ export const SETTINGS = {
   openaperture: optional({
     managerUrl: required(
       setting('MANAGER_URL', httpUrl(), {
-        about:
-          "An OpenAperture Manager's API. With it the brokers come from there, and answers go there too.",
+        about: "An OpenAperture Manager's API. The brokers come from it, and replies are saved in it.",
       }),
     ),
     oauth: {
       url: required(
-        setting('OAUTH_LOGIN_URL', httpUrl(), { about: 'Where the tokens for the Manager are given out.' }),
+        setting('OAUTH_LOGIN_URL', httpUrl(), {
+          about: 'The OAuth server that issues the tokens for the Manager.',
+        }),
       ),
-      clientId: required(setting('OAUTH_CLIENT_ID', text(), { about: 'Who asks for them.' })),
+      clientId: required(
+        setting('OAUTH_CLIENT_ID', text(), { about: 'The client id for the OAuth server.' }),
+      ),
       clientSecret: required(
-        setting('OAUTH_CLIENT_SECRET', text(), { secret: true, about: 'The secret that goes with it.' }),
+        setting('OAUTH_CLIENT_SECRET', text(), { secret: true, about: 'The secret of the client id.' }),
       ),
     },
     exchangeId: required(
@@ -84,12 +87,12 @@ export const SETTINGS = {
     ),
     moduleType: setting('MODULE_TYPE', text(), {
       default: 'fleet_manager',
-      about: 'What this instance registers as.',
+      about: 'The type that this instance registers as.',
     }),
     maxRecordBytes: setting('MAX_RECORD_BYTES', count(1_024, 128 * WHOLE_MEGABYTE), {
       default: 7_500_000,
       about:
-        'The largest answer that is saved in a record of the Manager: bytes of JSON, with the envelope. The Manager accepts 8,000,000.',
+        'The largest reply that is saved in a record of the Manager: bytes of JSON, with the envelope. The Manager accepts 8,000,000.',
     }),
   }),
   rpc: {
@@ -115,7 +118,7 @@ export const SETTINGS = {
     }),
     maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * WHOLE_MEGABYTE), {
       default: 16 * WHOLE_MEGABYTE,
-      about: 'The largest answer that is sent.',
+      about: 'The largest reply that is sent.',
     }),
   },
   clusters: {
@@ -145,7 +148,10 @@ export const SETTINGS = {
     privateKey: fileSetting('SSH_KEY_FILE', text(), {
       about: 'The private key to log in with; tried before the agent.',
     }),
-    passphrase: setting('SSH_PASSPHRASE', text(), { secret: true, about: 'What opens the private key.' }),
+    passphrase: setting('SSH_PASSPHRASE', text(), {
+      secret: true,
+      about: 'The passphrase of the private key.',
+    }),
     agentSocket: setting('SSH_AUTH_SOCK', text(), { about: 'The socket of an ssh-agent.' }),
     knownHostsFile: setting('SSH_KNOWN_HOSTS', text(), {
       defaultIn: () => join(homedir(), '.ssh', 'known_hosts'),
@@ -154,7 +160,7 @@ export const SETTINGS = {
     hostKeys: setting('SSH_HOST_KEYS', choice('strict', 'accept-new', 'off'), {
       default: 'strict',
       about:
-        '`strict`: only hosts whose key is known; `accept-new`: writes down keys of new hosts; `off`: no check, anyone can pose as a host.',
+        '`strict`: only hosts whose key is known; `accept-new`: records the keys of new hosts; `off`: no check, anyone can impersonate a host.',
     }),
     sudo: setting('SSH_SUDO', flag(), {
       default: 'false',
@@ -217,10 +223,10 @@ export const SETTINGS = {
   }),
 } satisfies Section;
 
-/** What the service runs with: the table with a value in the place of each setting. */
+/** The configuration of the service: the table with values in place of the settings. */
 export type Configuration = Described<typeof SETTINGS>;
 
-/** The name of a setting, as the environment and the configuration file have it. */
+/** The name of a setting, as in the environment and the configuration file. */
 export type SettingName = NamesIn<typeof SETTINGS>;
 
 /** Every setting, in the order of the table. */

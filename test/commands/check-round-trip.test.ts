@@ -185,7 +185,7 @@ if (rabbitmqUrl !== undefined) {
       t,
       await examining,
       'round trip',
-      /^no answer within 1\.5 s, and the broker does not tell why: no answer within 10 s\n-> look for request 1/m,
+      /^no answer within 1\.5 s, and the broker does not say why: no answer within 10 s\n-> look for request 1/m,
     );
     isTidy(t, silent);
   });

@@ -305,7 +305,7 @@ test('known_hosts under accept-new must be a file that can be written or made; o
   for (const path of [at('file'), at('new/folder/known_hosts')]) {
     const { result, lines } = await check('accept-new', path);
     t.is(result, 'ok');
-    t.regex(lines.join('\n'), /unknown are 1 of .*\n.*written down when it is first met$/);
+    t.regex(lines.join('\n'), /unknown are 1 of .*\n.*recorded at the first connection$/);
   }
   t.deepEqual(await readdir(at('.')), ['file']);
   for (const [path, why] of [

@@ -68,7 +68,7 @@ async function act(
 test('with nothing configured serve runs a sandbox, whose first call works as printed', async (t) => {
   const { cli, url } = await serveSandbox(t);
   const introduction = cli.stdout();
-  t.regex(introduction, /^SANDBOX: nothing is configured, so this is a pretend cluster/m);
+  t.regex(introduction, /^SANDBOX: nothing is configured, so this is a simulated cluster/m);
   t.regex(introduction, /Set AMQP_URL to serve real clusters/);
   t.regex(introduction, /^ {2}actions +.*list_machines, .*list_units/m);
   t.regex(introduction, /^ {2}cluster +etcd_token "sandbox", fleet API at http:\/\/127\.0\.0\.1:\d+$/m);
@@ -237,12 +237,12 @@ test('a promise that an action lets go of and that is rejected fails nobody', as
   const PLUGIN_PATHS = await plugin(t, "Promise.reject(new Error('let go of')); return 'done';");
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   for (const time of [1, 2]) t.is((await act(url, 'a_plugin')).status, 200, String(time));
-  await cli.printed(/a promise that nobody waits for was rejected.*let go of/);
+  await cli.printed(/unhandled rejection.*let go of/);
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
 
-test('an error that nobody caught ends the service, when what it has is answered', async (t) => {
+test('an uncaught error ends the service after its requests are answered', async (t) => {
   const PLUGIN_PATHS = await plugin(
     t,
     "setTimeout(() => { throw new Error('thrown by a timer'); }); await new Promise((done) => setTimeout(done, 50)); return 'done';",
@@ -251,7 +251,7 @@ test('an error that nobody caught ends the service, when what it has is answered
   t.is((await act(url, 'a_plugin')).status, 200);
   const { code, stderr } = await cli.ended;
   t.is(code, 1);
-  t.regex(stderr, /an error that nobody caught: the service ends.*thrown by a timer/);
+  t.regex(stderr, /uncaught error: the service ends.*thrown by a timer/);
   t.regex(stderr, /shut down clean=true/);
 });
 

@@ -1,7 +1,7 @@
 import type { Unit, UnitState } from '../api/fleet-transport.js';
 import type { ClusterState } from './cluster.js';
 import { parseJournalTime } from './journal-time.js';
-import type { CommandResult, PretendMachine } from './pretend-machine.js';
+import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
 import { scatter, seedOf } from './scatter.js';
 
 /** What the journal is made from. */
@@ -29,7 +29,7 @@ const SYSTEMD = 'systemd[1]';
  */
 export function answerJournalctl(
   args: readonly string[],
-  machine: PretendMachine,
+  machine: SimulatedMachine,
   { source, now }: { source: JournalSource; now: number },
 ): CommandResult | undefined {
   const options = readOptions(args);
@@ -104,7 +104,7 @@ function select(
 /** What a unit wrote on a machine: the same each time, but for what has been added since. */
 function* newestFirst(
   name: string,
-  machine: PretendMachine,
+  machine: SimulatedMachine,
   source: JournalSource,
   now: number,
 ): Generator<Entry> {
@@ -130,7 +130,7 @@ interface Story {
 function story(
   name: string,
   { systemdActiveState: active }: UnitState,
-  machine: PretendMachine,
+  machine: SimulatedMachine,
   { source, now }: { source: JournalSource; now: number },
 ): Story {
   const unit = source.unit(name);

@@ -15,7 +15,7 @@ export interface MachineCondition {
 }
 
 /** A CoreOS machine that is not there. */
-export interface PretendMachine extends MachineCondition {
+export interface SimulatedMachine extends MachineCondition {
   id: string;
   hostName: string;
   /** Milliseconds since the epoch. */
@@ -31,11 +31,11 @@ const DAY = 86_400_000;
  * Makes up a machine, always the same for the same id and time.
  * @param condition left out: Docker runs, and the disk has room
  */
-export function pretendMachine(
+export function simulatedMachine(
   id: string,
   now: number,
   condition: Partial<MachineCondition> = {},
-): PretendMachine {
+): SimulatedMachine {
   const seed = seedOf(id);
   const size = 1 << (seed % 3);
   return {
