@@ -15,11 +15,10 @@ export default defineAction({
     desired_state: string()
       .oneOf(STATES)
       .optional()
-      .meta({ description: 'Only units that are to be in this state.' }),
-    current_state: string()
-      .oneOf(STATES)
-      .optional()
-      .meta({ description: 'Only units that fleet reports in this state; means nothing for global units.' }),
+      .meta({ description: 'Only units with this desired state.' }),
+    current_state: string().oneOf(STATES).optional().meta({
+      description: 'Only units with this current state in fleet; it has no meaning for global units.',
+    }),
     machine_id: machineId().optional().meta({ description: 'Only units scheduled to this machine.' }),
   }),
   result: array(

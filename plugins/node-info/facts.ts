@@ -48,9 +48,9 @@ export function readMachine(text: string): Pick<NodeInfo, 'load' | 'memory' | 'u
   };
 }
 
-/** The code for a command that ended well and yet told nothing; it does not leave this action. */
+/** The code for a command that succeeded without usable output; used only inside this action. */
 export const UNREADABLE = 'answer_unreadable';
 
 export function unreadable(what: string, why = ''): ActionError {
-  return new ActionError(UNREADABLE, `what ${what} says cannot be read${why}`);
+  return new ActionError(UNREADABLE, `the output of ${what} cannot be read${why}`);
 }

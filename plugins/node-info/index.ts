@@ -15,27 +15,27 @@ import {
 import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
-/** Well below the number of hosts to which the shell connects at once: a node must not lose its time in that queue. */
+/** Well below the shell's limit of hosts at the same time: a node must not lose its time while it waits there. */
 const AT_ONCE = 50;
 /** The time for one node in all: callers give up after 30 s, and one node must not be the reason. */
 const NODE_MS = 12_000;
-/** The time for all nodes: many nodes that hang must not be the reason either. */
+/** The time for all nodes together. */
 const ALL_NODES_MS = 25_000;
-/** The time that is left before the deadline of the request, so that the answer arrives before it. */
+/** The time that is left before the deadline of the request, so that the reply arrives before it. */
 const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
-/** How much of what one command writes is read: enough for any healthy node, and at most so much. */
+/** How much output of one command is read: enough for any healthy node, and with an upper limit. */
 const BYTES = { least: 8 * 1024, most: 64 * 1024 };
 /**
- * What one command may write on all nodes together, so that the answer, which carries two texts whole, stays below what is
- * sent. Shared out beforehand, so that no node takes another's part.
+ * How much output one command may have on all nodes together: the result contains two texts in full, and must stay below
+ * the largest reply. Divided by the number of nodes, so that no node uses the part of another.
  */
 const BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
 
 interface Node {
-  /** The key of its answer. */
+  /** The key of its result. */
   name: string;
-  /** Where it is reached; or why it is not, with an error code in front. */
+  /** Its address; or the reason why it cannot be reached, starting with an error code. */
   host: string | { problem: string };
 }
 
@@ -45,7 +45,7 @@ export default defineAction({
   target: 'optional',
   effect: 'read',
   parameters: object({
-    // An entry that is no address is its own failure, not that of the others.
+    // An invalid entry fails alone, not with the others.
     nodes: array(mixed().nullable().meta({ type: 'string', format: 'host-address' }))
       .min(1)
       .optional()
@@ -72,7 +72,7 @@ export default defineAction({
       for (const node of left) info.set(node.name, await infoOf(node, means));
     };
     await Promise.all(Array.from({ length: AT_ONCE }, reader));
-    // In the order they were asked for.
+    // In the order of the request.
     return Object.fromEntries(
       nodes.flatMap(({ name }) => {
         const found = info.get(name);
@@ -82,7 +82,7 @@ export default defineAction({
   },
 });
 
-/** How long the reading of all nodes may take, when so much time is left until the deadline. */
+/** How long reading all nodes may take, with this much time left until the deadline. */
 function timeForAll(leftMs: number): number {
   return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
 }
@@ -119,7 +119,7 @@ const NOT_OF_CLUSTER = {
 };
 const NO_ADDRESS = { problem: 'host_unreachable: fleet lists no address of this machine' };
 
-/** A node as a caller names it; null is what list_machines shows of a machine without an address. */
+/** A node as a caller names it; null is the address that list_machines shows of a machine without one. */
 function nodeOf(entry: unknown): Node {
   if (entry === null) return { name: '(null)', host: NO_ADDRESS };
   if (typeof entry === 'string' && isHostAddress(entry)) return { name: entry, host: entry };
@@ -136,7 +136,7 @@ function nameOf(entry: unknown): string {
   return `(${json})`;
 }
 
-/** A machine without an address is answered under its id, so that it is not overlooked. */
+/** A machine without an address appears under its id. */
 function nodeOfMachine({ id, primaryIP }: Machine): Node {
   if (primaryIP !== null) return { name: primaryIP, host: primaryIP };
   return { name: id, host: NO_ADDRESS };
@@ -161,15 +161,15 @@ interface Means {
   shell: RemoteShell;
   clock: Clock;
   signal: AbortSignal;
-  /** How much of what one command writes is read. */
+  /** How much output of one command is read. */
   maxOutputBytes: number;
   /** How long the reading of all nodes may take. */
   timeMs: number;
-  /** The clock's time at which it ends. */
+  /** When it ends, in the clock's milliseconds. */
   endsAt: number;
 }
 
-/** Reads a node within its time; whatever fails is reported, and never fails the others. */
+/** Reads a node within its time; a failure is reported, and does not fail the others. */
 async function infoOf({ name, host }: Node, { clock, timeMs, endsAt, ...means }: Means): Promise<NodeInfo> {
   if (typeof host !== 'string') return unread(host.problem);
   const ms = Math.min(NODE_MS, endsAt - clock.now());
@@ -181,7 +181,7 @@ async function infoOf({ name, host }: Node, { clock, timeMs, endsAt, ...means }:
   );
 }
 
-/** A node of which nothing is known, and why. */
+/** The result of a node that could not be read, and why. */
 function unread(reason: string): NodeInfo {
   return { ...NOTHING_KNOWN, errors: [reason] };
 }
@@ -205,7 +205,7 @@ async function readNode(
     try {
       const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes };
       const { stdout, truncated } = await shell.run(host, argv, options);
-      // What was cut off could be read as something else: half a number is a number, too.
+      // Cut output could have another meaning: half a number is a number, too.
       if (truncated) throw unreadable(argv[0], `: it is more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
       return parse(stdout);
     } catch (error) {
@@ -236,12 +236,12 @@ async function readNode(
 
 function reasonOf(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
-  // Why a node cannot be reached is the same whatever was to be read there.
+  // The reason why a node cannot be reached does not depend on what was read there.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
   return [`${what}: ${error.message}`, ...lastLine(error.details)].join(': ');
 }
 
-/** What a command said last before it failed. */
+/** The last line of a failed command's error output. */
 function lastLine(details: unknown): string[] {
   if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
   return String(details.stderr).trim().split('\n').slice(-1);

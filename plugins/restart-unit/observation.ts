@@ -1,13 +1,13 @@
 import type { Unit, UnitState } from '../../src/plugin.js';
 
-/** What fleet and systemd said of a unit at one moment. */
+/** The state of a unit in fleet and systemd at one moment. */
 export interface Observation {
   unit: Unit | undefined;
-  /** Of a unit that is not global there is at most one; old ones linger for a few seconds. */
+  /** A unit that is not global has at most one; old ones remain for a few seconds. */
   state: UnitState | undefined;
 }
 
-/** Down for certain: fleet keeps it loaded only, and systemd has it inactive, failed, or not at all. */
+/** Certainly down: fleet keeps it only loaded, and systemd has it inactive, failed, or not at all. */
 export function isStopped({ unit, state }: Observation): boolean {
   if (unit?.currentState !== 'loaded' && unit?.currentState !== 'inactive') return false;
   const active = state?.systemdActiveState ?? 'inactive';
@@ -24,7 +24,7 @@ export function hasFailed({ unit, state }: Observation): boolean {
 }
 
 /** For people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
-export function told({ unit, state }: Observation): string {
+export function shown({ unit, state }: Observation): string {
   if (unit === undefined) return 'not in the cluster';
   const systemd = state === undefined ? 'no state' : `${state.systemdActiveState}/${state.systemdSubState}`;
   const hash = (state?.hash ?? null) === null ? '' : `, hash ${state?.hash}`;

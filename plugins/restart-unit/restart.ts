@@ -7,44 +7,44 @@ import {
   type RequestLog,
   withTimeLimit,
 } from '../../src/plugin.js';
-import { hasFailed, isStopped, isUp, type Observation, told } from './observation.js';
+import { hasFailed, isStopped, isUp, type Observation, shown } from './observation.js';
 import { unmetRequirements, writtenRequirements } from './scheduling.js';
 
 export interface RestartParts {
   fleet: FleetTransport;
   clock: Clock;
   cluster: Cluster;
-  /** Of the request: before the unit is touched it ends the restart, after that only the waiting. */
+  /** The signal of the request: before the unit is changed it ends the restart, after that only the waiting. */
   signal: AbortSignal;
   log: RequestLog;
 }
 
 const POLL_MS = 500;
-/** How long one call may take: then it is tried again, and so another of the cluster's hosts. */
+/** How long one call may take: then it is retried, also on another of the cluster's hosts. */
 const CALL_MS = 3_000;
-/** A unit counts as started when it has been active for so long: fleet shows a change, a crash too, after up to 7 s. */
+/** A unit counts as started after it has been active this long: fleet shows a change, also a crash, after up to 7 s. */
 const STEADY_MS = 7_000;
-/** When the time is up before that: one that flaps is active now and then. */
+/** The same when the time is up earlier: a flapping unit is active now and then. */
 const LEAST_STEADY_MS = 2_000;
-/** fleet shows a change after up to 7 s: until then a failure may be the one from before. */
+/** fleet shows a change after up to 7 s: until then a failure may be an earlier one. */
 const STALE_MS = 8_000;
-/** How long a start is waited for at least, when stopping has used up the time. */
+/** The shortest wait for a start, when stopping has used up the time. */
 const LEAST_START_MS = 3_000;
-/** How long `loaded` is tried to be sent. */
+/** How long sending `loaded` is retried. */
 const STOP_MS = 7_000;
-/** How long the unit may still take to stop once nobody waits for it any more. */
+/** How long the unit may still take to stop after the caller has stopped waiting. */
 const PATIENCE_MS = 3_000;
 /**
- * How long `launched` is tried to be sent. With what a call and the patience may take it stays below the 30 s that the
- * service waits for a change that it has told to stop.
+ * How long sending `launched` is retried. Together with one call and the wait for the stop it stays below the 30 s that
+ * the service waits for a stopped change.
  */
 const LAUNCH_MS = 15_000;
 
 /**
- * Restarts a unit through fleet: `loaded`, until it has really stopped; `launched`, until it is up and stays so. (fleetctl
+ * Restarts a unit through fleet: `loaded`, until it has really stopped; `launched`, until it stays active. (fleetctl
  * does not wait for the stop, and so may restart nothing.)
- * @returns for people, what was seen
- * @throws ActionError that says what was seen, and whether the unit is now stopped
+ * @returns the observed states, for people
+ * @throws ActionError that says what was observed, and whether the unit is now stopped
  */
 export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<string> {
   const { clock, signal } = parts;
@@ -52,7 +52,7 @@ export async function restart(name: string, waitMs: number, parts: RestartParts)
   const begun = clock.now();
   const end = begun + waitMs;
   signal.throwIfAborted();
-  // From here on the unit may be down: nothing but the end of this process keeps `launched` from being sent.
+  // From here on the unit may be down: only the end of this process keeps `launched` from being sent.
   const unsure = await tellToStop(name, parts);
   const stopped = unsure === undefined ? await untilStopped(name, end, parts) : undefined;
   const stoppedAt = clock.now();
@@ -61,20 +61,20 @@ export async function restart(name: string, waitMs: number, parts: RestartParts)
   if (stopped === undefined || !isStopped(stopped)) {
     throw new ActionError(
       'unit_did_not_stop',
-      `${name} did not stop within ${seconds(stoppedAt - begun)}, so it was not restarted; it was told to launch again. Last seen: ${told(stopped ?? before)}`,
+      `${name} did not stop within ${seconds(stoppedAt - begun)}, so it was not restarted; fleet was asked to launch it again. Last seen: ${shown(stopped ?? before)}`,
     );
   }
   const up = await untilUp(name, end, stopped, parts);
   return [
     `${name} was restarted.`,
-    `before:  ${told(before)}`,
-    `stopped: ${told(stopped)} (after ${seconds(stoppedAt - begun)})`,
-    `started: ${told(up)} (after ${seconds(clock.now() - stoppedAt)})`,
+    `before:  ${shown(before)}`,
+    `stopped: ${shown(stopped)} (after ${seconds(stoppedAt - begun)})`,
+    `started: ${shown(up)} (after ${seconds(clock.now() - stoppedAt)})`,
     '',
   ].join('\n');
 }
 
-/** Looks before anything is touched: a unit that could not start again is not stopped. */
+/** Checked before any change: a unit that could not start again is not stopped. */
 async function startingPoint(name: string, { fleet, cluster, signal }: RestartParts): Promise<Observation> {
   const [seen, machines] = await Promise.all([
     observe(name, { fleet, cluster, signal }),
@@ -85,14 +85,14 @@ async function startingPoint(name: string, { fleet, cluster, signal }: RestartPa
   if (isGlobalUnit(seen.unit)) {
     throw new ActionError(
       'unit_is_global',
-      `${name} is a global unit: fleet has no state of it that could be waited for, so it would stop everywhere at once with nothing to tell when it is up again`,
+      `${name} is a global unit: fleet has no state of it to wait for, so all its instances would stop at the same time without a way to see when they are active again`,
     );
   }
   const unmet = unmetRequirements(seen.unit, machines);
   if (unmet.length > 0) {
     throw new ActionError(
       'unit_not_schedulable',
-      `${name} was left as it is (${told(seen)}), for it could not be started again: no machine meets ${unmet.join(', ')}`,
+      `${name} was not changed (${shown(seen)}), because it could not be started again: no machine meets ${unmet.join(', ')}`,
       { details: { requirements: unmet } },
     );
   }
@@ -100,18 +100,18 @@ async function startingPoint(name: string, { fleet, cluster, signal }: RestartPa
 }
 
 /**
- * Sends `loaded` until fleet has taken it; sent twice it does no more than once.
- * @returns what went wrong when it is not known whether fleet took it
- * @throws ActionError when it is certain that fleet did not
+ * Sends `loaded` until fleet has accepted it; sending it twice has the same effect as once.
+ * @returns the error when it is unknown whether fleet accepted it
+ * @throws ActionError when it is certain that fleet did not accept it
  */
 async function tellToStop(name: string, parts: RestartParts): Promise<ActionError | undefined> {
   const { clock, signal } = parts;
   const end = clock.now() + STOP_MS;
-  // Once one try may have been taken, no later failure makes it certain that the unit was left alone.
+  // After one try that fleet may have accepted, no later failure makes it certain that the unit is unchanged.
   let unsure = false;
   for (;;) {
     try {
-      // Not the request's signal: cut off in the middle, nobody would know whether the unit has to be launched again.
+      // Not the request's signal: an aborted call would leave it unknown whether the unit must be launched again.
       return await setState(name, 'loaded', parts);
     } catch (error) {
       unsure ||= isUnsure(error);
@@ -119,7 +119,7 @@ async function tellToStop(name: string, parts: RestartParts): Promise<ActionErro
       if (signal.aborted || clock.now() + POLL_MS + CALL_MS > end) {
         return new ActionError(
           'outcome_unknown',
-          `It is not known whether fleet took the order to stop ${name} (${reasonOf(error)}); it was told to launch again`,
+          `It is unknown whether fleet accepted the request to stop ${name} (${reasonOf(error)}); fleet was asked to launch it again`,
           { cause: error },
         );
       }
@@ -145,7 +145,7 @@ async function untilStopped(
   return last;
 }
 
-/** Sends `launched` until fleet has taken it. */
+/** Sends `launched` until fleet has accepted it. */
 async function tellToLaunch(name: string, parts: RestartParts): Promise<void> {
   const { clock, log } = parts;
   const end = clock.now() + LAUNCH_MS;
@@ -156,21 +156,21 @@ async function tellToLaunch(name: string, parts: RestartParts): Promise<void> {
       if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
       const reason = reasonOf(error);
       if (clock.now() + POLL_MS + CALL_MS > end) return unlessLaunched(name, reason, parts);
-      log.warn('the unit could not be told to start yet', { unit: name, reason });
+      log.warn('unit could not be started yet', { unit: name, reason });
       await clock.sleep(POLL_MS);
     }
   }
 }
 
-/** When fleet has not confirmed that it took `launched`: looks whether it did. */
+/** When fleet has not confirmed `launched`: reads whether it was accepted. */
 async function unlessLaunched(name: string, reason: string, parts: RestartParts): Promise<void> {
   const seen = await observeIfPossible(name, parts);
   if (seen?.unit?.desiredState === 'launched') return;
   const [code, state] =
     seen === undefined
-      ? ['outcome_unknown', 'MAY NOW BE STOPPED: it was told to stop, and perhaps']
-      : ['unit_stopped', 'IS NOW STOPPED: it was told to stop, and'];
-  throw new ActionError(code, `${name} ${state} could not be told to start again: ${reason}`, {
+      ? ['outcome_unknown', 'MAY NOW BE STOPPED: fleet was asked to stop it, and perhaps']
+      : ['unit_stopped', 'IS NOW STOPPED: fleet was asked to stop it, and'];
+  throw new ActionError(code, `${name} ${state} could not be asked to start it again: ${reason}`, {
     details: { unit: name, state: seen?.state },
   });
 }
@@ -185,7 +185,7 @@ async function setState(
   );
 }
 
-/** Whether fleet may have done what it was told, or not. */
+/** Whether fleet may or may not have made the change. */
 function isUnsure(error: unknown): boolean {
   return error instanceof ActionError && ['outcome_unknown', 'timeout'].includes(error.code);
 }
@@ -199,7 +199,7 @@ async function untilUp(
   const { clock, signal } = parts;
   const launchedAt = clock.now();
   const latest = Math.max(end, launchedAt + LEAST_START_MS);
-  // A failure from before the restart is seen for a while; one that was not there before is believed at once.
+  // A failure from before the restart remains visible for a while; a new one is believed immediately.
   const believedAt = stopped.state?.systemdActiveState === 'failed' ? launchedAt + STALE_MS : launchedAt;
   let upSince: number | undefined;
   let fell = 0;
@@ -222,7 +222,7 @@ async function untilUp(
   if (fell > 0)
     throw notStarted(
       'unit_flaps',
-      `${name} started ${fell + (upSince === undefined ? 0 : 1)} times and did not stay up`,
+      `${name} started ${fell + (upSince === undefined ? 0 : 1)} times and did not stay active`,
       last,
     );
   if (signal.aborted) {
@@ -230,13 +230,13 @@ async function untilUp(
       signal.reason instanceof ActionError ? [signal.reason.code, signal.reason.message] : [];
     throw notStarted(
       code ?? 'timeout',
-      `${name} was stopped and told to launch, and had to be left before it was seen to be up again: ${why ?? 'the time was up'}`,
+      `${name} was stopped, and fleet was asked to launch it; the wait ended before it was active again: ${why ?? 'the time was up'}`,
       last,
     );
   }
   if (last.unit?.machineID === null) {
     const asked = writtenRequirements(last.unit);
-    const why = asked.length === 0 ? '' : `; it asks for ${asked.join(', ')}`;
+    const why = asked.length === 0 ? '' : `; it requires ${asked.join(', ')}`;
     throw notStarted(
       'unit_not_scheduled',
       `${name} IS NOW STOPPED: fleet has found no machine for it yet${why}`,
@@ -244,11 +244,11 @@ async function untilUp(
     );
   }
   const waited = seconds(clock.now() - launchedAt);
-  throw notStarted('unit_not_started', `${name} was stopped, and is not up again after ${waited}`, last);
+  throw notStarted('unit_not_started', `${name} was stopped, and is not active again after ${waited}`, last);
 }
 
 function notStarted(code: string, what: string, last: Observation): ActionError {
-  return new ActionError(code, `${what}. Last seen: ${told(last)}`, {
+  return new ActionError(code, `${what}. Last seen: ${shown(last)}`, {
     details: { unit: last.unit?.name, state: last.state },
   });
 }
@@ -261,20 +261,20 @@ async function observe(
     fleet.unit(cluster, name, { signal }),
     fleet.unitStates(cluster, { unitName: name, signal }),
   ]);
-  // A row of a machine that the unit has left lingers for a few seconds. Without a machine it is all there is to see.
+  // A row of a machine that the unit has left remains for a few seconds. Without a machine it is the only row.
   const own = states.find(({ machineID }) => machineID === unit?.machineID);
   return { unit, state: unit?.machineID === null ? states[0] : own };
 }
 
 /**
- * Undefined: fleet could not say just now.
+ * Undefined: fleet could not answer just now.
  * @throws ActionError `unit_not_found` when the unit is gone
  */
 async function observeIfPossible(name: string, parts: RestartParts): Promise<Observation | undefined> {
   const seen = await withTimeLimit(limitOf(parts.clock), async (signal) =>
     observe(name, { ...parts, signal }),
   ).catch((error: unknown) => {
-    parts.log.debug('the unit could not be looked at', { reason: reasonOf(error) });
+    parts.log.debug('unit state could not be read', { reason: reasonOf(error) });
     return undefined;
   });
   if (seen === undefined || seen.unit !== undefined) return seen;

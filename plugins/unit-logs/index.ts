@@ -16,12 +16,12 @@ import { journalTime, refusedTime } from './journal-time.js';
 
 const MOST_LINES = 10_000;
 const MOST_BYTES = 1024 * 1024;
-/** What one machine may take in all: callers give up after 30 s, and must not do so because of one machine. */
+/** The time for one machine: callers give up after 30 s, and one machine must not be the reason. */
 const MACHINE_MS = 20_000;
 
 export default defineAction({
   name: 'unit_logs',
-  summary: 'Gives the last lines that a unit wrote to the journal, from every machine it runs on.',
+  summary: 'Gives the last lines that a unit wrote to the journal, from every machine on which it runs.',
   target: 'cluster',
   effect: 'read',
   parameters: object({
@@ -69,7 +69,7 @@ export default defineAction({
   },
 });
 
-/** Where a unit runs: its machine; a global unit, every machine that has a state of it. */
+/** The machines of a unit: its one machine; for a global unit every machine that has a state of it. */
 async function machinesOf(
   fleet: FleetTransport,
   cluster: Cluster,
@@ -116,15 +116,15 @@ async function journalOf(
 }
 
 function journalctl({ unit_name: unit, lines, since, until }: What): [string, ...string[]] {
-  // Each option is one word: a unit's name may begin with a dash (-.mount), and so may a time (-2h).
+  // Each option is one word: a unit's name may start with a dash (-.mount), and so may a time (-2h).
   return [
     'journalctl',
     `--unit=${unit}`,
     '--no-pager',
     `--lines=${lines}`,
     '--output=short',
-    // Forwards, journalctl gives the first lines after `since`, and none at all when the last ones are after `until`;
-    // and of an output that is too long the newest lines would be lost.
+    // Without --reverse journalctl gives the first lines after `since`, and none when the last ones are after `until`;
+    // and of a too long output the newest lines would be lost.
     '--reverse',
     ...(since === undefined ? [] : [`--since=${since}`]),
     ...(until === undefined ? [] : [`--until=${until}`]),
@@ -138,7 +138,7 @@ function together(
 ): string {
   signal.throwIfAborted();
   const failures = parts.flatMap((part) => (part.status === 'rejected' ? [part.reason as unknown] : []));
-  // With nothing read at all there is no answer to give. What the caller can mend comes first.
+  // Nothing could be read, so there is no result. Errors that the caller can correct come first.
   if (failures.length === parts.length) throw failures.find(isCallersFault) ?? failures[0];
   return parts
     .map(

@@ -1,16 +1,16 @@
-/** What journalctl itself says between entries: `-- Boot ID --` (once `-- Reboot --`), `-- Logs begin at ... --`. */
+/** journalctl's own lines between entries: `-- Boot ID --` (earlier `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
-/** Of what it says on stderr, which may be much. */
+/** The limit of its error output, which may be long. */
 const MOST_NOTES = 3;
 const MOST_NOTE_CHARACTERS = 200;
 
 /**
- * The entries that journalctl printed newest first (`--reverse --output=short`), oldest first. Its own lines are left
- * out, as they are about what stands around them; where there is nothing else, they are the text, with what it said on
- * stderr: that the login user may not read the journal, say.
+ * The entries that journalctl printed newest first (`--reverse --output=short`), oldest first. Its own lines are left out,
+ * because they describe the lines around them; without entries they are the text, together with the error output: for
+ * example that the login user may not read the journal.
  *
- * Of an output that was cut the oldest entries are missing, which the first line says. The last one that came is
- * dropped, as a part of it may be missing, too.
+ * A cut output lacks the oldest entries, which the first line says. The last entry that arrived is dropped, because a part
+ * of it may be missing.
  */
 export function oldestFirst(printed: {
   stdout: string;

@@ -3,7 +3,7 @@ import { defineAction, FleetTransport, machineId, unitName } from '../../src/plu
 
 export default defineAction({
   name: 'list_unit_states',
-  summary: 'Lists what systemd says of the units on each machine of a cluster.',
+  summary: 'Lists the systemd states of units on each machine of a cluster.',
   target: 'cluster',
   effect: 'read',
   parameters: object({

@@ -11,14 +11,14 @@ export interface KnownActions {
     result: {
       /** The machine id. */
       id: string;
-      /** The address fleet knows it by. */
+      /** Its address in fleet. */
       primaryIP: string | null;
-      /** What fleet was told about the machine, such as its region. */
+      /** Its metadata in fleet, such as its region. */
       metadata: Record<string, string>;
     }[];
   };
 
-  /** Lists what systemd says of the units on each machine of a cluster. */
+  /** Lists the systemd states of units on each machine of a cluster. */
   list_unit_states: {
     parameters: {
       /** Only the states of this unit. */
@@ -47,9 +47,9 @@ export interface KnownActions {
     parameters: {
       /** Only units of this name, or matching this pattern: web@*.service. */
       name?: string;
-      /** Only units that are to be in this state. */
+      /** Only units with this desired state. */
       desired_state?: 'inactive' | 'loaded' | 'launched';
-      /** Only units that fleet reports in this state; means nothing for global units. */
+      /** Only units with this current state in fleet; it has no meaning for global units. */
       current_state?: 'inactive' | 'loaded' | 'launched';
       /** Only units scheduled to this machine. */
       machine_id?: string;
@@ -135,19 +135,19 @@ export interface KnownActions {
     >;
   };
 
-  /** Restarts a unit, and sees to it that it really stopped and is up again. */
+  /** Restarts a unit, and checks that it has really stopped and is active again. */
   restart_unit: {
     parameters: {
       /** The unit; not a global one. */
       unit_name: string;
-      /** How long to wait for it to stop and to start again, in all. */
+      /** How long to wait until it has stopped and started again, in total. */
       wait_seconds?: number;
     };
-    /** What was seen, for people: the states before and after, and how long it took. */
+    /** What was observed, for people: the states before and after, and the duration. */
     result: string;
   };
 
-  /** Gives the last lines that a unit wrote to the journal, from every machine it runs on. */
+  /** Gives the last lines that a unit wrote to the journal, from every machine on which it runs. */
   unit_logs: {
     parameters: {
       /** The unit. */

@@ -9,21 +9,21 @@ import { launchedState, RESTARTING, STARTING, STOPPED, STOPPING } from './unit-b
 import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';
 import { unitFileHash } from './unit-file.js';
 
-/** A unit to begin with: it is where it was asked to be from the first moment. */
+/** An initial unit: it is in its desired state from the start. */
 export interface SandboxUnit {
   name: string;
-  /** Left out: a service that sleeps. */
+  /** Left out: a service that runs `sleep`. */
   options?: UnitOption[];
   /** Left out: `launched`. */
   desiredState?: DesiredState;
   behaviour?: UnitBehaviour;
 }
 
-/** How long the cluster takes to show a change, in milliseconds. A real one takes seconds for each. */
+/** How long the cluster takes to show a change, in milliseconds. A real cluster takes seconds for each. */
 export interface ClusterDelays {
   /** Until fleet's `currentState` follows the desired state, and systemd begins to start or stop the unit. */
   change: number;
-  /** From there until systemd is done. */
+  /** From then until systemd has finished. */
   report: number;
   /** How long a deleted unit's state rows stay. */
   linger: number;
@@ -36,7 +36,7 @@ export interface ClusterContents {
   units: readonly SandboxUnit[];
 }
 
-/** What the cluster shows of a unit from one moment on. */
+/** What the cluster shows of a unit from a certain time on. */
 interface Showing {
   from: number;
   currentState: DesiredState;
@@ -51,12 +51,12 @@ interface UnitRecord {
   readonly name: string;
   options: readonly UnitOption[];
   hash: string;
-  /** Any text: one that fleet does not know poisons the unit. */
+  /** Any text: one that fleet does not know makes the unit unreadable (`poisoned`). */
   desiredState: string;
-  /** The ids of the machines that are to run it. */
+  /** The ids of the machines that should run it. */
   placed: readonly string[];
   showing: Showing;
-  /** What is to show later, soonest first. */
+  /** Future steps, soonest first. */
   upcoming: readonly Showing[];
   starts: number;
 }
@@ -64,7 +64,7 @@ interface UnitRecord {
 /**
  * A fleet cluster's machines, units and unit states, and how they change.
  *
- * It holds no timers: every change writes down what is to show from which moment on, and every look reads the clock.
+ * It has no timers: every change records what to show from which time on, and every read looks at the clock.
  */
 export class ClusterState {
   readonly #clock: Pick<Clock, 'now'>;
@@ -73,7 +73,7 @@ export class ClusterState {
   readonly #behaviours = new Map<string, UnitBehaviour>();
   /** The state rows of deleted units. */
   readonly #leftBehind = new Map<string, { rows: readonly UnitState[]; until: number }>();
-  /** How many units each machine is to run. */
+  /** How many units each machine should run. */
   readonly #load = new Map<string, number>();
   #machines: readonly Machine[];
   #madeUp = 0;
@@ -90,7 +90,7 @@ export class ClusterState {
     return structuredClone([...this.#machines]);
   }
 
-  /** Puts other machines in place of the present ones; units move away from machines that are gone. */
+  /** Replaces the machines; units move away from machines that are gone. */
   setMachines(machines: readonly Machine[]): void {
     this.#machines = sortedById(machines);
     for (const record of this.#units.values()) {
@@ -99,7 +99,7 @@ export class ClusterState {
     }
   }
 
-  /** Sets or, with null, removes one piece of a machine's metadata. Nothing happens when there is no such machine. */
+  /** Sets or, with null, removes one piece of a machine's metadata. A missing machine is ignored. */
   setMetadata(machineID: string, key: string, value: string | null): void {
     const machines = this.machines;
     const machine = machines.find(({ id }) => id === machineID);
@@ -109,7 +109,7 @@ export class ClusterState {
     this.setMachines(machines);
   }
 
-  /** Every unit by name. Poisoned units are missing: fleet logs that it cannot read them, and goes on. */
+  /** Every unit by name, without poisoned units: fleet logs that it cannot read them, and continues. */
   units(): Unit[] {
     return [...this.#units.values()]
       .filter((record) => !isPoisoned(record))
@@ -124,7 +124,7 @@ export class ClusterState {
     return isPoisoned(record) ? 'poisoned' : this.#unitOf(record);
   }
 
-  /** Every state row, by unit name and machine id; deleted units' rows among them while they linger. */
+  /** Every state row, by unit name and machine id, with the remaining rows of deleted units. */
   states(): UnitState[] {
     const now = this.#clock.now();
     for (const [name, { until }] of this.#leftBehind) if (until <= now) this.#leftBehind.delete(name);
@@ -135,8 +135,8 @@ export class ClusterState {
   }
 
   /**
-   * Adds units that are already where they were asked to be.
-   * @param units the units, or how many made-up ones (`load-0001.service` and so on)
+   * Adds units that are already in their desired state.
+   * @param units the units, or the number of generated ones (`load-0001.service` and so on)
    * @returns their names
    */
   addUnits(units: number | readonly SandboxUnit[]): string[] {
@@ -152,7 +152,7 @@ export class ClusterState {
   }
 
   /**
-   * Creates a unit, replaces its options, or changes its desired state, as fleet does for a PUT; what is left out
+   * Creates a unit, replaces its options, or changes its desired state, as fleet does for a PUT; a field that is left out
    * stays as it is, and is `inactive` for a new unit. The cluster follows after its delays.
    * @param changes.desiredState any text; one that fleet does not know poisons the unit
    */
@@ -167,7 +167,7 @@ export class ClusterState {
     this.#follow(record);
   }
 
-  /** Overwrites what systemd says of a unit, as when it fails by itself; on one machine, or on all that run it. */
+  /** Overwrites what systemd reports of a unit, as when it fails by itself; on one machine, or on all that run it. */
   setState(name: string, state: Partial<Omit<UnitState, 'name'>>, machineID?: string): void {
     const record = this.#units.get(name);
     if (record === undefined) throw new TypeError(`there is no unit '${name}'`);
@@ -179,7 +179,7 @@ export class ClusterState {
     record.upcoming = [];
   }
 
-  /** Deletes a unit, poisoned or not; its state rows linger. False: it was not there. */
+  /** Deletes a unit, poisoned or not; its state rows remain for a while. @returns false when it was not there */
   removeUnit(name: string): boolean {
     const record = this.#units.get(name);
     if (record === undefined) return false;
@@ -191,7 +191,7 @@ export class ClusterState {
     return this.#units.delete(name);
   }
 
-  /** Sets how the unit of this name answers to changes from now on, be it there already or not. */
+  /** Sets how the unit of this name reacts to changes from now on, whether it exists already or not. */
   behave(name: string, behaviour: UnitBehaviour | 'well'): void {
     if (behaviour === 'well') this.#behaviours.delete(name);
     else this.#behaviours.set(name, behaviour);
@@ -205,7 +205,7 @@ export class ClusterState {
     return record.starts;
   }
 
-  /** Whether the unit goes up and down for as long as it is launched. */
+  /** Whether the unit starts and stops again and again while it is launched. */
   flaps(name: string): boolean {
     const record = this.#units.get(name);
     if (record === undefined) return false;
@@ -223,7 +223,7 @@ export class ClusterState {
     const now = this.#clock.now();
     const leftBehind = this.#leftBehind.get(name);
     this.#leftBehind.delete(name);
-    // A unit that is created anew shows its forerunner's rows until its own take their place.
+    // A unit that is created again shows the rows of its predecessor until it has its own.
     const rows = leftBehind !== undefined && leftBehind.until > now ? leftBehind.rows : [];
     const record: UnitRecord = {
       name,
@@ -239,7 +239,7 @@ export class ClusterState {
     return record;
   }
 
-  /** Sets the unit on its way from what shows now to what its desired state asks for. */
+  /** Plans the steps from the shown state to the desired state. */
   #follow(record: UnitRecord): void {
     const now = this.#clock.now();
     const before = record.showing;
@@ -284,7 +284,7 @@ export class ClusterState {
     return leastLoadedFirst.slice(0, 1);
   }
 
-  /** Where the unit ends up. */
+  /** The final state of the unit. */
   #outcome(record: UnitRecord, from: number): Showing {
     const { name, hash, desiredState, placed } = record;
     const [first] = placed;
@@ -346,7 +346,7 @@ const SLEEP: readonly UnitOption[] = [
 
 const NOWHERE = { currentState: 'inactive', machineID: null, rows: [], starts: false, flaps: false } as const;
 
-/** The steps from what shows to what is to show: halfway, systemd is busy starting or stopping the unit. */
+/** The steps from the shown to the final state: in between, systemd is starting or stopping the unit. */
 function transition(before: Showing, after: Showing, { change, report }: ClusterDelays): Showing[] {
   const starting = after.rows.filter(
     (row) => row.systemdActiveState !== 'inactive' && !among(before.rows, row),
@@ -383,7 +383,7 @@ function sortedById(machines: readonly Machine[]): Machine[] {
   return structuredClone([...machines]).toSorted((a, b) => compareText(a.id, b.id));
 }
 
-/** Orders by code unit, as Go's string comparison does for ASCII. */
+/** Ordered by code unit, as Go's string comparison orders ASCII. */
 function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

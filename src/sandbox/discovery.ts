@@ -23,7 +23,7 @@ export function answerDiscovery(
   return json({ errorCode: 100, message: 'Key not found', cause: key, index: ETCD_INDEX }, 404);
 }
 
-/** The answer of an etcd that cannot do its work. */
+/** The answer of an etcd that cannot work. */
 export function discoveryFailure(status: number): Answer {
   return json({ errorCode: 300, message: 'Raft Internal Error', index: ETCD_INDEX }, status);
 }

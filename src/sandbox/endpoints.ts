@@ -8,12 +8,12 @@ interface Endpoint {
   server: Server | undefined;
   sockets: Set<Socket>;
   opening: Promise<void> | undefined;
-  /** How many refusals keep it closed. */
+  /** The number of refusals that keep it closed. */
   refusals: number;
 }
 
-// Below the ports that systems hand out by themselves (from 32768 on Linux, 49152 elsewhere), so that none of those
-// takes the port of an address while it is refused.
+// Below the ports that systems assign automatically (from 32768 on Linux, 49152 elsewhere), so that none of those takes
+// the port of an address while it is refused.
 const FREE_PORTS = { from: 20_000, to: 32_000 };
 
 /** The loopback addresses that a service listens on, each with a server of its own. */
@@ -27,7 +27,7 @@ export class Endpoints {
     this.#newServer = newServer;
   }
 
-  /** The addresses it listens on, refused ones among them. */
+  /** The addresses it listens on, with the refused ones. */
   get hosts(): string[] {
     return this.#endpoints.map(({ host }) => host);
   }
@@ -35,7 +35,7 @@ export class Endpoints {
   /**
    * Listens on further addresses, all with one port; 0 takes a free one. Throws when the port is taken or an address
    * is not this machine's.
-   * @param options.skipMissing passes over addresses that are not this machine's
+   * @param options.skipMissing ignores addresses that are not this machine's
    * @returns the port
    */
   async listen(
@@ -59,7 +59,7 @@ export class Endpoints {
 
   /**
    * Stops listening on one address, or on all, and cuts its connections.
-   * @returns ends that; resolves when it listens again, unless another refusal still holds
+   * @returns a function that ends the refusal; resolves when it listens again, unless another refusal remains
    */
   refuse(host: string | undefined): () => Promise<void> {
     const struck = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
@@ -127,7 +127,7 @@ export class Endpoints {
     server.listen({ host: endpoint.host, port: endpoint.port });
     await once(server, 'listening');
     endpoint.server = server;
-    // Refused or stopped meanwhile, when there was no server yet to close.
+    // Refused or stopped meanwhile, when there was no server to close yet.
     if (!wanted()) close(endpoint);
   }
 }

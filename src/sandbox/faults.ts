@@ -1,8 +1,8 @@
 /**
- * What goes wrong:
+ * Faults:
  * - `refuse`: the socket is not listening, open connections are cut
- * - `hang`: the request is taken and never answered
- * - `500`, `503`: as a real server says it, without doing the work
+ * - `hang`: the request is accepted and never answered
+ * - `500`, `503`: the answer of a real server, without doing the work
  * - `drop`: the connection is cut without an answer and without doing the work
  * - `drop-answer`: the work is done, then the connection is cut without an answer
  * - `truncate`: the work is done, the connection is cut in the middle of the answer
@@ -13,21 +13,21 @@ export type Fault =
   | { kind: 'refuse'; host?: string }
   | {
       kind: AnswerFaultKind;
-      /** The address that was asked. */
+      /** The requested address. */
       host?: string;
-      /** What the path begins with, or a pattern for the path with its query, as sent. */
+      /** The start of the path, or a pattern for the path with its query, as sent. */
       path?: string | RegExp;
       method?: string;
-      /** How many requests it strikes before it ends by itself; left out: all. */
+      /** How many requests it affects before it ends; left out: all. */
       times?: number;
     };
 
 /**
- * What goes wrong over SSH:
+ * Faults over SSH:
  * - `refuse`: the socket is not listening, open connections are cut
- * - `hang`: the command is taken and does not end by itself: only when its stdin is closed, or its limit is over
- * - `drop`: the connection is cut when the command has been taken
- * - `exit`: the command ends at once, with this status and output
+ * - `hang`: the command is accepted and does not end by itself: only when its stdin is closed, or at its limit
+ * - `drop`: the connection is cut after the command was accepted
+ * - `exit`: the command ends immediately, with this status and output
  */
 export type SshFault =
   | { kind: 'refuse'; host?: string }
@@ -35,11 +35,11 @@ export type SshFault =
   | ({ kind: 'exit'; status: number; stdout?: string; stderr?: string } & CommandAim);
 
 interface CommandAim {
-  /** The address that was asked. */
+  /** The requested address. */
   host?: string;
-  /** What the program and its arguments, joined by spaces, begin with, or a pattern for them. */
+  /** The start of the program and its arguments, joined by spaces, or a pattern for them. */
   command?: string | RegExp;
-  /** How many commands it strikes before it ends by itself; left out: all. */
+  /** How many commands it affects before it ends; left out: all. */
   times?: number;
 }
 
@@ -63,11 +63,11 @@ interface Target {
   path: string;
 }
 
-/** The faults in force on one service; the one added first strikes first. */
+/** The active faults of one service; the one that was added first applies first. */
 export class OrderedFaults<F extends { times?: number }> {
   readonly #active = new Map<F, number>();
 
-  /** @returns ends the fault */
+  /** @returns a function that ends the fault */
   add(fault: F): () => void {
     // A copy, so that the same object can be added twice.
     const added = { ...fault };
@@ -77,7 +77,7 @@ export class OrderedFaults<F extends { times?: number }> {
     };
   }
 
-  /** The fault that is to befall what it concerns, counted as a strike. */
+  /** The fault for this request or command, counted as one use. */
   strike(isConcerned: (fault: F) => boolean): F | undefined {
     for (const [fault, left] of this.#active) {
       if (!isConcerned(fault)) continue;

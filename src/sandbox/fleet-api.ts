@@ -17,7 +17,7 @@ const ROOT = '/fleet/v1';
 const METADATA_PATH = /^\/([^/]+)\/metadata\/([A-Za-z0-9_.-]+)$/;
 
 /**
- * Answers a request as fleet v1.0's API does, what its API document does not say included (fleet, api/ and
+ * Answers a request as fleet v1.0's API does, also where its API document does not describe it (fleet, api/ and
  * client/registry.go).
  * @param pageSize the server's `token_limit`
  */
@@ -51,7 +51,7 @@ export function answerFleet(cluster: ClusterState, request: SandboxRequest, page
   return failure(path === '/' || path === ROOT ? 405 : 404);
 }
 
-/** An error as fleet words it; the message of a 500 is empty. */
+/** An error in fleet's words; the message of a 500 is empty. */
 export function failure(status: number, message = ''): Answer {
   return json({ error: { code: status, message } }, status);
 }
@@ -85,7 +85,7 @@ function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: 
 
 function getState(cluster: ClusterState, name: string): Reply {
   const row = cluster.states().find((each) => each.name === name);
-  // fleetd's handler panics on the row that is not there, and Go's HTTP server then cuts the connection.
+  // fleetd's handler panics on a missing row, and Go's HTTP server then cuts the connection.
   return row === undefined ? 'drop' : json(stateOnWire(row));
 }
 
@@ -93,7 +93,7 @@ function getUnit(cluster: ClusterState, name: string): Answer {
   const unit = cluster.unit(name);
   if (unit === 'poisoned') return failure(500);
   if (unit === undefined) return failure(404, 'unit does not exist');
-  // A global unit has no schedule of its own to take its state from; only the list makes one up.
+  // A global unit has no schedule to take its state from; only the list makes one up.
   return json(unitOnWire(isGlobalUnit(unit) ? { ...unit, currentState: null } : unit));
 }
 
@@ -125,12 +125,12 @@ function putUnit(cluster: ClusterState, name: string, { contentTypes, body }: Sa
   if (desiredState === '') return failure(409, 'must provide DesiredState to update existing unit');
   if (isTemplate(name) && desiredState !== 'inactive')
     return failure(400, `cannot activate template "${name}"`);
-  // Written without a look at what it says: an unknown state poisons the unit.
+  // Stored unchecked, as fleet does: an unknown state poisons the unit.
   cluster.setUnit(name, { desiredState });
   return { status: 204 };
 }
 
-/** Creating, unlike updating, does look at the desired state; without one the unit is made inactive. */
+/** A creation, unlike an update, checks the desired state; without one the unit is made inactive. */
 function createUnit(
   cluster: ClusterState,
   name: string,
@@ -164,14 +164,14 @@ function patchMachines(cluster: ClusterState, body: string): Answer {
   return { status: 204 };
 }
 
-/** The media type must be spelt exactly so; parameters after it are let through (fleet, api/serialization.go). */
+/** The media type must be spelt exactly so; parameters after it are accepted (fleet, api/serialization.go). */
 function contentTypeRefusal(contentTypes: readonly string[]): string | undefined {
   if (contentTypes.length !== 1) return `expected 1 Content-Type, got ${contentTypes.length}`;
   const mediaType = contentTypes[0]?.split(';')[0]?.trim();
   return mediaType === 'application/json' ? undefined : 'only acceptable Content-Type is application/json';
 }
 
-/** The unit in a body, empty text where a key is missing; or why it cannot be read. */
+/** The unit in a body, with empty text for a missing key; or why it cannot be read. */
 function readUnit(body: string): { name: string; desiredState: string; options: UnitOption[] } | string {
   const parsed = parseJson(body);
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return 'not a JSON object';
@@ -202,7 +202,7 @@ function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
-/** What comes after the prefix, if that is one path segment. */
+/** The text after the prefix, if it is one path segment. */
 function itemOf(prefix: string, path: string): string | undefined {
   if (!path.startsWith(prefix)) return undefined;
   const item = path.slice(prefix.length);

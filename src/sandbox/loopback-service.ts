@@ -8,13 +8,13 @@ export interface ReceivedRequest {
   method: string;
   /** As sent, with its query. */
   path: string;
-  /** The address that was asked. */
+  /** The requested address. */
   host: string;
-  /** How many requests were under way at this moment, this one among them. */
+  /** The number of requests in progress at this time, with this one. */
   concurrent: number;
 }
 
-/** A request as the service's logic sees it. */
+/** A request as the service's logic gets it. */
 export interface SandboxRequest {
   method: string;
   /** Decoded. */
@@ -35,7 +35,7 @@ export type Reply = Answer | 'drop';
 
 interface ServiceLogic {
   reply(request: SandboxRequest): Reply;
-  /** The answer to a request that fails before the logic sees it. */
+  /** The answer to a request that fails before it reaches the logic. */
   failure(status: number): Answer;
   clock: Pick<Clock, 'after'>;
   /** How long each answer takes, in milliseconds. */
@@ -45,9 +45,9 @@ interface ServiceLogic {
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_LOGGED = 10_000;
 
-/** One HTTP service on one or more loopback addresses, with a log of its requests and faults to order. */
+/** One HTTP service on one or more loopback addresses, with a log of its requests, and with faults. */
 export class LoopbackService {
-  /** The latest requests, oldest first; a long-running sandbox forgets those before the last ten thousand. */
+  /** The latest requests, oldest first; a long-running sandbox keeps the last ten thousand. */
   readonly requests: ReceivedRequest[] = [];
   readonly #logic: ServiceLogic;
   readonly #faults = new OrderedFaults<AnswerFault>();
@@ -71,8 +71,8 @@ export class LoopbackService {
   }
 
   /**
-   * Orders a fault.
-   * @returns ends it; after `refuse`, resolves when the service listens again
+   * Adds a fault.
+   * @returns a function that ends it; after `refuse`, resolves when the service listens again
    */
   fail(fault: Fault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
@@ -143,7 +143,7 @@ export class LoopbackService {
   }
 }
 
-/** Calls back with the body, or undefined when it is larger than this service reads; never when it does not end. */
+/** Calls back with the body, or undefined when it is larger than the limit; never when it does not end. */
 function readBody(request: IncomingMessage, done: (body: string | undefined) => void): void {
   const chunks: Buffer[] = [];
   let bytes = 0;

@@ -3,7 +3,7 @@ import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
 import { scatter, seedOf } from './scatter.js';
 
 /**
- * Answers the few commands that the actions of this project run on machines, as CoreOS 1068.8.0 would; undefined for
+ * Answers the commands that the actions of this project run on machines, as CoreOS 1068.8.0 would; undefined for
  * any other. Nothing is executed.
  */
 export function answerCommand(
@@ -47,7 +47,7 @@ HOME_URL="https://coreos.com/"
 BUG_REPORT_URL="https://github.com/coreos/bugs/issues"
 `;
 
-/** As docker 1.10.3 prints it for the client and for the server; CoreOS left the time of building empty. */
+/** In the form of docker 1.10.3 for the client and for the server; CoreOS left the build time empty. */
 const DOCKER_PART = ` Version:      1.10.3
  API version:  1.22
  Go version:   go1.5.4
@@ -65,9 +65,9 @@ function answerDockerVersion({ dockerRuns }: SimulatedMachine): CommandResult {
   };
 }
 
-/** In the form that POSIX lays down for `df -P`, with the column widths of GNU df. */
+/** In the form that POSIX defines for `df -P`, with the column widths of GNU df. */
 function diskText({ diskMb, diskUsePercent }: SimulatedMachine): string {
-  // A part is kept for root; df counts it neither as used nor as available.
+  // A part is reserved for root; df counts it neither as used nor as available.
   const usable = Math.floor(diskMb * 0.95);
   // df rounds the percentage up.
   const used = Math.floor((usable * diskUsePercent) / 100);

@@ -27,7 +27,7 @@ export function readPageToken(values: readonly string[], pageSize: number): Page
 
 /**
  * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16,
- * so that page numbers past the overflow begin again at a low offset.
+ * so that page numbers beyond the overflow start again at a low offset.
  */
 export function pageOf<T>(
   all: readonly T[],

@@ -19,7 +19,7 @@ export class SandboxCluster extends ClusterState {
   readonly token: string;
   /** The addresses its fleet API answers on. */
   readonly hosts: readonly string[];
-  /** What discovery lists under the token, whether or not anything answers there. */
+  /** The values that discovery lists under the token, reachable or not. */
   members: readonly string[];
   readonly #service: LoopbackService;
 
@@ -36,25 +36,25 @@ export class SandboxCluster extends ClusterState {
     });
   }
 
-  /** What the fleet API has been asked, oldest first; a test may empty it. */
+  /** The requests to the fleet API, oldest first; a test may empty the list. */
   get requests(): ReceivedRequest[] {
     return this.#service.requests;
   }
 
   /**
-   * Lets something go wrong with the fleet API.
-   * @returns ends it; after `refuse`, resolves when the API listens again
+   * Adds a fault to the fleet API.
+   * @returns a function that ends it; after `refuse`, resolves when the API listens again
    */
   fail(fault: Fault): () => Promise<void> {
     return this.#service.fail(fault);
   }
 
-  /** Begins to listen; the sandbox calls it. */
+  /** Starts to listen; called by the sandbox. */
   listen(port: number): Promise<number> {
     return this.#service.listen(this.hosts, port);
   }
 
-  /** Cuts every connection; the sandbox calls it. */
+  /** Cuts every connection; called by the sandbox. */
   stop(): void {
     this.#service.stop();
   }

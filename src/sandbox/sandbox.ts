@@ -9,7 +9,7 @@ import { PAGE_SIZE } from './paging.js';
 import { SandboxCluster } from './sandbox-cluster.js';
 import type { SshServer } from './ssh-server.js';
 
-/** What a cluster holds and how it is found. */
+/** The content of a cluster, and its entry in discovery. */
 interface SandboxClusterOptions {
   /** Left out: the example's three machines. */
   machines?: readonly Machine[];
@@ -29,7 +29,7 @@ export interface SandboxOptions extends SandboxClusterOptions {
   fleetHosts?: readonly string[];
   /** The port of every cluster's fleet API; left out or 0: a free one. */
   fleetPort?: number;
-  /** Whether the machines of the first cluster, as they are at the start, take commands over SSH; left out: no. */
+  /** Whether the initial machines of the first cluster accept commands over SSH; left out: no. */
   ssh?: boolean;
   /** In milliseconds; left out: those of `DEFAULT_DELAYS`. */
   delays?: Partial<SandboxDelays>;
@@ -59,24 +59,24 @@ export interface Sandbox {
   readonly discoveryUrl: string;
   /** For `FLEET_API_PORT`. */
   readonly fleetPort: number;
-  /** How to reach the machines over SSH, what they were asked to run, and faults; undefined unless asked for. */
+  /** How to reach the machines over SSH, the commands they got, and faults; undefined unless `ssh` is set. */
   readonly ssh: SandboxSsh | undefined;
   /**
-   * Adds a cluster. fleet's API does not say which cluster it belongs to, so each needs addresses of its own.
+   * Adds a cluster. fleet's API does not name its cluster, so each cluster needs its own addresses.
    * @param options.hosts loopback addresses, such as `['127.0.0.21']`; left out: none when `members` are given
-   * (discovery then points wherever they say), else a free one. Systems other than Linux answer on 127.0.0.1 alone.
+   * (discovery then points to the members), else a free one. Systems other than Linux answer only on 127.0.0.1.
    */
   addCluster(
     token: string,
     options?: SandboxClusterOptions & { hosts?: readonly string[] },
   ): Promise<SandboxCluster>;
-  /** Closes everything at once, requests under way included. */
+  /** Closes everything immediately, with requests in progress. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts a simulated CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
- * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops, or the process ends.
+ * Starts a simulated CoreOS cluster on loopback, in this process and in memory: etcd discovery, fleet's API and, if
+ * wanted, SSH. Only the keys of SSH are in files, which are removed when it stops or the process ends.
  *
  * Stop it when done; until then its sockets keep the process alive.
  */
@@ -140,7 +140,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
 }
 
 async function startSsh(cluster: SandboxCluster, clock: Clock): Promise<SshServer> {
-  // Loaded only when it is wanted: ssh2 takes a good part of a second.
+  // Loaded only when it is needed: loading ssh2 takes a good part of a second.
   const { SshServer } = await import('./ssh-server.js');
   return SshServer.start({ cluster, clock, conditions: EXAMPLE_CONDITIONS });
 }

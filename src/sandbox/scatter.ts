@@ -5,7 +5,7 @@ export function seedOf(...texts: readonly string[]): number {
   return createHash('sha1').update(JSON.stringify(texts)).digest().readUInt32BE(0);
 }
 
-/** Scatters numbers over all below 2^32: those that are near each other, too (the finalizer of MurmurHash3). */
+/** Spreads numbers over all numbers below 2^32, also neighbouring ones (the finalizer of MurmurHash3). */
 export function scatter(number: number): number {
   let mixed = number ^ (number >>> 16);
   mixed = Math.imul(mixed, 0x85ebca6b);

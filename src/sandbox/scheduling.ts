@@ -6,7 +6,7 @@ export function isTemplate(name: string): boolean {
   return /^[^@]+@\.[^.]+$/.test(name);
 }
 
-/** Why fleet refuses to create a unit with such options, or undefined when it takes them (fleet, api/units.go). */
+/** Why fleet refuses to create a unit with these options, or undefined when it accepts them (fleet, api/units.go). */
 export function contradiction(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
   const has = (name: string) =>
     unit.options.some((option) => option.section === 'X-Fleet' && option.name === name);

@@ -4,28 +4,28 @@ import { parseJournalTime } from './journal-time.js';
 import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
 import { scatter, seedOf } from './scatter.js';
 
-/** What the journal is made from. */
+/** The input of the journal. */
 export type JournalSource = Pick<ClusterState, 'unit' | 'states' | 'flaps'>;
 
 interface Entry {
   /** Milliseconds since the epoch. */
   at: number;
-  /** Who writes, as `docker[1234]`. */
+  /** The writer, as `docker[1234]`. */
   from: string;
   text: string;
 }
 
-/** How often a unit that runs writes something. */
+/** How often a running unit writes a line. */
 const SLOT_MS = 30_000;
 const HOUR = 3_600_000;
 const SYSTEMD = 'systemd[1]';
 
 /**
- * Answers journalctl as that of systemd 252 does, for the options `--unit=`, `--no-pager`, `--lines=`,
- * `--output=short`, `--since=`, `--until=` and `--reverse`. Undefined when there are others, or no unit.
+ * Answers journalctl like systemd 252, for the options `--unit=`, `--no-pager`, `--lines=`,
+ * `--output=short`, `--since=`, `--until=` and `--reverse`. Undefined for other options, or without a unit.
  *
- * As there, `--lines` counts from `since` onwards; without `since` it counts back from the end, and `until` then
- * takes away from those; with `--reverse` it counts back from `until`.
+ * As there, `--lines` counts from `since` on; without `since` it counts back from the end, and `until` then removes some
+ * of those; with `--reverse` it counts back from `until`.
  */
 export function answerJournalctl(
   args: readonly string[],
@@ -89,7 +89,7 @@ function select(
   }: { since: number | undefined; until: number; count: number; reverse: boolean },
 ): Entry[] {
   const newest: Entry[] = [];
-  // Forwards from `since` the first ones are wanted, which come last here.
+  // Counted forwards from `since`, the first lines are wanted, which come last here.
   const most = since === -Infinity || reverse ? count : Infinity;
   let counted = 0;
   for (const entry of entries) {
@@ -101,7 +101,7 @@ function select(
   return reverse ? newest : newest.toReversed().slice(0, count);
 }
 
-/** What a unit wrote on a machine: the same each time, but for what has been added since. */
+/** What a unit wrote on a machine: always the same, apart from later additions. */
 function* newestFirst(
   name: string,
   machine: SimulatedMachine,
@@ -121,7 +121,7 @@ function* newestFirst(
 
 interface Story {
   first: readonly Entry[];
-  /** What it writes in one slot of time. */
+  /** The lines of one slot of time. */
   work: (slot: number) => readonly Entry[];
   workUntil: number;
   last: readonly Entry[];
@@ -181,7 +181,7 @@ function story(
   };
 }
 
-/** What systemd says once a unit is up, by its type; `Started` for all others. */
+/** systemd's message when a unit is up, by its type; `Started` for all others. */
 const VERBS: Readonly<Record<string, string>> = {
   automount: 'Set up automount',
   mount: 'Mounted',
@@ -197,7 +197,7 @@ const WORK: readonly ((number: number) => string)[] = [
   (number) => `job ${number % 100_000} done in ${(number % 4_000) + 12} ms`,
 ];
 
-/** A unit's description with the commonest specifiers filled in (systemd.unit(5)). */
+/** A unit's description with the most common specifiers filled in (systemd.unit(5)). */
 function describe(name: string, options: Unit['options']): string {
   const description = options.find(
     (option) => option.section === 'Unit' && option.name === 'Description',
@@ -212,7 +212,7 @@ function describe(name: string, options: Unit['options']): string {
   return (description ?? name).replace(/%[nip]/g, (specifier) => values[specifier] ?? '');
 }
 
-/** The name of what a service runs, as it stands in the journal. */
+/** The name of a service's program, as it appears in the journal. */
 function programOf(options: Unit['options']): string {
   const command =
     options.find(({ section, name }) => section === 'Service' && name === 'ExecStart')?.value ?? '';

@@ -1,20 +1,20 @@
 import { scatter, seedOf } from './scatter.js';
 
-/** What a command ends with. */
+/** The result of a command. */
 export interface CommandResult {
   status: number;
   stdout?: string;
   stderr?: string;
 }
 
-/** What sets one machine apart; the rest follows from its id. */
+/** The individual properties of a machine; the rest follows from its id. */
 export interface MachineCondition {
   dockerRuns: boolean;
   /** Of the disk that holds /var/lib/docker. */
   diskUsePercent: number;
 }
 
-/** A CoreOS machine that is not there. */
+/** A simulated CoreOS machine. */
 export interface SimulatedMachine extends MachineCondition {
   id: string;
   hostName: string;
@@ -28,7 +28,7 @@ export interface SimulatedMachine extends MachineCondition {
 const DAY = 86_400_000;
 
 /**
- * Makes up a machine, always the same for the same id and time.
+ * Makes a machine, always the same for the same id and time.
  * @param condition left out: Docker runs, and the disk has room
  */
 export function simulatedMachine(

@@ -20,40 +20,40 @@ import { readWrappedCommand } from './wrapped-command.js';
 
 /** A command in the log. */
 export interface ReceivedCommand {
-  /** The address that was asked. */
+  /** The requested address. */
   host: string;
   argv: readonly string[];
-  /** Whether it was to run as root. */
+  /** Whether it should run as root. */
   sudo: boolean;
 }
 
 interface SshServerSetup {
   cluster: JournalSource & { readonly machines: readonly Machine[] };
   clock: Clock;
-  /** How machines are found, by their ids; those that are missing are well. */
+  /** The condition of machines, by their ids; missing ones are healthy. */
   conditions: ReadonlyMap<string, Partial<MachineCondition>>;
 }
 
 const USER = 'core';
 const MAX_LOGGED = 10_000;
 
-/** As shells have it for a program that is not there. */
+/** The status of shells for a missing program. */
 const NOT_FOUND = 127;
 const ENDED_BY_TERM = 128 + 15;
-/** timeout(1), when the limit is over. */
+/** The status of timeout(1) at the limit. */
 const ENDED_BY_LIMIT = 124;
 
 /**
- * The SSH servers of simulated machines, on their loopback addresses and all on one port. They take the commands of
- * `RemoteShell`, answer those that the actions of this project run, and execute nothing: whatever else is sent ends
+ * The SSH servers of simulated machines, on their loopback addresses and all on one port. They accept the commands of
+ * `RemoteShell`, answer those that the actions of this project run, and execute nothing: any other command ends
  * with status 127 and a message.
  */
 export class SshServer {
-  /** The latest commands, oldest first; a long-running sandbox forgets those before the last ten thousand. */
+  /** The latest commands, oldest first; a long-running sandbox keeps the last ten thousand. */
   readonly commands: ReceivedCommand[] = [];
-  /** The only login name that is taken. */
+  /** The only accepted login name. */
   readonly user = USER;
-  /** Of the only key that is taken, in OpenSSH's format. */
+  /** The only accepted key, in OpenSSH's format. */
   readonly privateKeyFile: string;
   readonly knownHostsFile: string;
   readonly #folder: TemporaryFolder;
@@ -100,8 +100,8 @@ export class SshServer {
   }
 
   /**
-   * Lets something go wrong.
-   * @returns ends it; after `refuse`, resolves when the machines listen again
+   * Adds a fault.
+   * @returns a function that ends it; after `refuse`, resolves when the machines listen again
    */
   fail(fault: SshFault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
@@ -109,7 +109,7 @@ export class SshServer {
     return async () => end();
   }
 
-  /** Stops listening, cuts every connection and removes the files; the sandbox calls it. */
+  /** Stops listening, cuts every connection and removes the files; called by the sandbox. */
   async stop(): Promise<void> {
     this.#endpoints.stop();
     await this.#folder.remove();
@@ -128,7 +128,7 @@ export class SshServer {
   #newServer(host: string): Server {
     const hostKeys = [this.#hostKeys.get(host)?.privateKey ?? ''];
     return createServer({ noDelay: true }, (socket) => {
-      // One for each connection: ssh2 does not tell which socket a connection came on.
+      // One for each connection: ssh2 does not say which socket a connection belongs to.
       const server = new ssh2.Server({ hostKeys }, (client) => this.#welcome(client, { host, socket }));
       server.injectSocket(socket);
     });
@@ -138,7 +138,7 @@ export class SshServer {
     // A client that cuts the connection or cannot agree on a key.
     client.on('error', () => undefined);
     client.on('authentication', (context) => this.#admit(context));
-    // ssh2 refuses everything that nobody listens for: shells, terminals, file transfer, forwarding.
+    // ssh2 refuses everything without a listener: shells, terminals, file transfer, forwarding.
     client.on('session', (accept) => {
       accept().on('exec', (start, _refuse, { command }) => this.#run(command, start(), peer));
     });
@@ -157,7 +157,7 @@ export class SshServer {
 
   #run(line: string, channel: ServerChannel, { host, socket }: Peer): void {
     channel.on('error', () => undefined);
-    // stdin is read only to see its end.
+    // stdin is read only to notice its end.
     channel.resume();
     const wrapped = readWrappedCommand(line);
     if (wrapped === undefined) {
@@ -182,7 +182,7 @@ export class SshServer {
     return answer ?? unknownCommand(argv.join(' '));
   }
 
-  /** Does what the wrapped command does when its program does not end. */
+  /** Simulates the wrapped command when its program does not end. */
   #hang(channel: ServerChannel, limitSeconds: number): void {
     const end = (status: number) => {
       cancelLimit();
@@ -191,7 +191,7 @@ export class SshServer {
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
-    // Also where the connection is lost.
+    // Also when the connection is lost.
     channel.once('end', terminate);
   }
 }
@@ -213,12 +213,12 @@ function newKeyPair(): KeyPair {
   for (;;) {
     const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
     const key = ssh2.utils.parseKey(privateKey);
-    // ssh2 1.17 loses a byte of every public key that begins with a zero, one in 256, and cannot read it back.
+    // ssh2 1.17 drops a byte of every public key that begins with a zero, one in 256, and cannot read it back.
     if (!(key instanceof Error)) return { privateKey, publicKey, key };
   }
 }
 
-/** Of several machines with one address the first answers there. */
+/** Of several machines with one address, the first answers. */
 function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, SimulatedMachine> {
   const machines = new Map<string, SimulatedMachine>();
   for (const { id, primaryIP } of cluster.machines) {
@@ -249,7 +249,7 @@ function unknownCommand(text: string): CommandResult {
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
-  // The connection is gone, and with it whoever would read this.
+  // The connection is lost, and nobody would read this.
   if (!channel.stderr.writable) return;
   // One after the other: a channel of ssh2 can wait for room in the client's window with one of them only.
   channel.stderr.write(stderr, () => {

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { UnitOption } from '../api/fleet-transport.js';
 
 /**
- * The unit file that fleet makes of a unit's options: grouped by section in the order the sections first appear, an
+ * The unit file that fleet makes from a unit's options: grouped by section in order of first appearance, an
  * empty line between sections (go-systemd, unit/serialize.go).
  */
 export function unitFileText(options: readonly UnitOption[]): string {

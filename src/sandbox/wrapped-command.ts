@@ -1,16 +1,16 @@
 import { remoteCommand } from '../ssh/remote-command.js';
 
-/** What `remoteCommand` was asked to wrap. */
+/** The input of `remoteCommand`. */
 export interface WrappedCommand {
   argv: readonly [string, ...string[]];
   sudo: boolean;
-  /** After so many seconds the host is to end the command by itself. */
+  /** The host should end the command after this many seconds. */
   limitSeconds: number;
 }
 
 /**
- * Finds the program and its arguments in a command line that `remoteCommand` made. Undefined for any other text:
- * what is found is wrapped anew, and must give the same line to the last character.
+ * Finds the program and its arguments in a command line of `remoteCommand`. Undefined for any other text: the result is
+ * wrapped again, and must give exactly the same line.
  */
 export function readWrappedCommand(line: string): WrappedCommand | undefined {
   const words = [...line.matchAll(SINGLE_QUOTED)].map(([word]) => word.slice(1, -1).replaceAll(`'\\''`, `'`));
@@ -29,7 +29,7 @@ function isMadeFrom(line: string, { argv, ...options }: WrappedCommand): boolean
   try {
     return remoteCommand(argv, options) === line;
   } catch {
-    // It is too long, or holds what no argument can.
+    // It is too long, or contains text that no argument can carry.
     return false;
   }
 }

@@ -311,7 +311,7 @@ test('known_hosts under accept-new must be a file that can be written or made; o
   for (const [path, why] of [
     [at('file/known_hosts'), 'ENOTDIR'],
     [at('.'), 'EISDIR'],
-    ['/proc/none/known_hosts', 'nothing can be made in /proc'],
+    ['/proc/none/known_hosts', 'nothing can be created in /proc'],
   ] as const) {
     const { result, lines } = await check('accept-new', path);
     t.is(result, 'FAILED');

@@ -280,7 +280,7 @@ test('output that was cut is told as unreadable, and not read', async (t) => {
   };
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, { docker_disk_space_percent: null, coreos_version: 'ID=coreos\n' });
-  t.is(info?.errors[0], 'disk: what df says cannot be read: it is more than 64 KiB');
+  t.is(info?.errors[0], 'disk: the output of df cannot be read: it is more than 64 KiB');
 });
 
 test('a node without an answer has every key, and the reason once', async (t) => {

@@ -218,7 +218,7 @@ test('a request that is cancelled with the unit stopped still launches it', asyn
   abort.abort(new ActionError('cancelled', 'gone'));
   const error = await outcome;
   t.is(codeOf(error), 'cancelled');
-  t.regex(error?.message ?? '', /was stopped and told to launch, and had to be left .*: gone/);
+  t.regex(error?.message ?? '', /was stopped, and fleet was asked to launch it; the wait ended .*: gone/);
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
@@ -245,15 +245,18 @@ test('a change whose outcome is unknown is followed by launching all the same', 
   const { sandbox, run, find } = await world(t);
   // For as long as stopping is tried to be told.
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
-  const warned = find(/could not be told to start yet/);
+  const warned = find(/^unit could not be started yet$/);
   const outcome = t.throwsAsync(async () => run());
-  await eventually('launching is tried', () => find(/could not be told to start yet/).length > warned.length);
+  await eventually(
+    'launching is tried',
+    () => find(/^unit could not be started yet$/).length > warned.length,
+  );
   await end();
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
   t.regex(
     error?.message ?? '',
-    /not known whether fleet took the order to stop web\.service .*told to launch again/,
+    /unknown whether fleet accepted the request to stop web\.service .*asked to launch it again/,
   );
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
