@@ -58,7 +58,7 @@ if (rabbitmqUrl !== undefined) {
     t.deepEqual(machines, sandbox.cluster.machines as never);
   });
 
-  test('on a broker without its exchange, the service tells so once', async (t) => {
+  test('on a broker without its exchange, the service reports so once', async (t) => {
     const { env, client, exchange } = await openInstallation(t, [rabbitmqUrl], { without: 'exchange' });
     const worker = await startWorker(t, env);
     const error = await t.throwsAsync(client.call('list_machines'), { instanceOf: FleetManagerError });
@@ -68,7 +68,7 @@ if (rabbitmqUrl !== undefined) {
     t.regex(String(told[0]?.message), /was made, but could not be bound/);
   });
 
-  test('an answer waits for a Manager that is away, its request unacknowledged, and no more are taken', async (t) => {
+  test('an answer waits for a Manager that is down, its request unacknowledged, and no more are taken', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl], {
       answerMs: 300,
     });
@@ -123,13 +123,13 @@ if (rabbitmqUrl !== undefined) {
     t.is(JSON.parse(String(await answered)).status, 'completed');
     await eventually('the record is answered', () => record.status === 'completed');
     send(42);
-    await eventually('it is told', () =>
+    await eventually('it is logged', () =>
       worker.lines.some(({ message }) => /record of its request is gone/.test(String(message))),
     );
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
   });
 
-  test('the Overseer is told of the module and of what it works on', async (t) => {
+  test('the Overseer is reported of the module and of what it works on', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
     const { service } = await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
@@ -181,7 +181,7 @@ if (rabbitmqUrl !== undefined) {
     await Promise.all([call, client.close()]);
   });
 
-  test('the Manager is told of a handler that fails unforeseen, and of one that takes too long', async (t) => {
+  test('the Manager is reported of a handler that fails unexpectedly, and of one that takes too long', async (t) => {
     const { manager, env, client } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, { ...env, PLUGIN_PATHS: await faultyActions(t) });
     for (const [action, code] of [
@@ -204,7 +204,7 @@ if (rabbitmqUrl !== undefined) {
     t.is(worker.lines.filter(({ message }) => /system events/.test(String(message))).length, 0);
   });
 
-  test('the command `call` goes by way of the Manager when one is configured', async (t) => {
+  test('the command `call` goes through the Manager when one is configured', async (t) => {
     const { manager, sandbox, env } = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, env);
     const { code, stdout, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', sandbox.token], {

@@ -154,7 +154,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
   });
 
-  test('unit_logs tells an unknown unit from one that is nowhere', async (t) => {
+  test('unit_logs distinguishes an unknown unit from one that is nowhere', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
     await startWorker(t, env);
@@ -167,7 +167,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(await code('web.service', { machine_id: 'f'.repeat(32) }), 'unit_not_scheduled');
   });
 
-  test('nothing that a caller sends runs: what the grammar refuses is told by its field', async (t) => {
+  test('nothing that a caller sends runs: what the grammar refuses is reported by its field', async (t) => {
     const machines = await startMachines(t, ADDRESSES, JOURNAL);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
     await startWorker(t, env);
@@ -213,7 +213,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.false(existsSync(canary));
   });
 
-  test('node_info tells the machine itself, and what could not be read with the reason', async (t) => {
+  test('node_info reports the machine itself, and what could not be read with the reason', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { env, client } = await world(t, rabbitmqUrl, machines.env);
     await startWorker(t, env);
@@ -259,7 +259,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(failure(await t.throwsAsync(client.call('node_info')))?.code, 'invalid_parameters');
   });
 
-  test('nodes out of policy are told as forbidden and are not connected to', async (t) => {
+  test('nodes out of policy are reported as forbidden and are not connected to', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const [, other] = machines.servers;
     const { env, client } = await world(t, rabbitmqUrl, { ...machines.env, ALLOWED_HOSTS: '127.0.0.1' });
@@ -317,7 +317,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
         const unit = sandbox.cluster.unit('web.service');
         return typeof unit === 'object' ? unit.desiredState : undefined;
       };
-      await eventually('it is told to stop', () => state() === 'loaded');
+      await eventually('it is asked to stop', () => state() === 'loaded');
       first.process.kill(signal);
       t.is(await first.ended, signal === 'SIGKILL' ? 'SIGKILL' : 0);
       if (signal === 'SIGKILL') {

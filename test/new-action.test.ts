@@ -35,7 +35,7 @@ async function newAction(t: ExecutionContext): Promise<string> {
   return directory;
 }
 
-test('a new action stands in the catalogue', async (t) => {
+test('a new action is in the catalogue', async (t) => {
   const env = { PLUGIN_PATHS: await newAction(t) };
   const { stdout, stderr } = await runCli(t, ['actions', 'kernel_of_machines', '--json'], { env });
   t.like(JSON.parse(stdout || '{}'), { name: 'kernel_of_machines', effect: 'read' }, stderr);

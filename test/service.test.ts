@@ -104,7 +104,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
   });
 
-  test('a worker that is told to stop under load answers what runs, puts back what waits, and ends well', async (t) => {
+  test('a worker that is asked to stop under load answers what runs, requeues what waits, and ends well', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 300);
     const first = await startWorker(t, { ...env, CONCURRENCY: '2' });
     const client = clientOf(t, rabbitmqUrl, queue);
@@ -119,7 +119,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
   });
 
-  test('a worker that is told to stop under load leaves no request unanswered, and answers none twice', async (t) => {
+  test('a worker that is asked to stop under load leaves no request unanswered, and answers none twice', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 50);
     const settings = { ...env, PREFETCH: '450' };
     const first = await startWorker(t, { ...settings, CONCURRENCY: '2' });

@@ -140,7 +140,7 @@ for (const broker of brokers()) {
       await arrived(1);
       link.passConfirms();
       link.cut();
-      await eventually('it is connected anew', () => link.counts.made === 2);
+      await eventually('it is connected again', () => link.counts.made === 2);
       const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
       await arrived(sent + 1);
       t.deepEqual(actions(), [...Array(sent).fill(action), 'list_machines']);
@@ -182,7 +182,7 @@ for (const broker of brokers()) {
       const release = link.hold();
       link.cut();
       await eventually('it is cut', () => link.counts.open === 0);
-      // Two seconds more than the service has: its own word of a passed deadline may be under way.
+      // Two seconds more than the service has: its own timeout error may be in progress.
       clock.advance(6_999);
       await settle();
       t.deepEqual(
@@ -343,7 +343,7 @@ for (const broker of brokers()) {
   });
 
   test(
-    over('closing tells of each call whether it may be done, and removes the queue of answers'),
+    over('closing says of each call whether it may be done, and removes the queue of answers'),
     async (t) => {
       const { queue, otherChannel, take, arrived, replyQueue } = await openQueue(t, broker);
       await take();
@@ -548,7 +548,7 @@ if (rabbit !== undefined) {
     answer(0, 'done');
     t.is(await call, 'done');
     await channel.deleteQueue(replyQueue());
-    await eventually('it is connected anew', () => link.counts.made === 2);
+    await eventually('it is connected again', () => link.counts.made === 2);
     const next = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
     await arrived(2);
     answer(1, 'next');
@@ -619,7 +619,7 @@ test('a broker that stood in is left only when the calls that wait there have en
   t.is(await next.later, 'next');
 });
 
-test('a client calls the queue fleet_manager unless told otherwise', async (t) => {
+test('a client calls the queue fleet_manager by default', async (t) => {
   const embedded = new EmbeddedBroker();
   const connection = await embedded.connect('', {});
   const channel = await connection.createChannel();

@@ -74,7 +74,7 @@ for (const broker of brokers()) {
   });
 
   test(over('an aborted call rejects with the reason, and its late answer disturbs nobody'), async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action, echo]);
     const client = clientOf(t, broker, { queue });
     const abort = new AbortController();
@@ -82,7 +82,7 @@ for (const broker of brokers()) {
     await eventually('it runs', () => begun() === 1);
     abort.abort(new Error('enough'));
     await t.throwsAsync(call, { message: 'enough' });
-    letGo();
+    finishRun();
     await eventually('it is answered', () => service.held === 0);
     t.deepEqual(await client.call('echo'), { number: 0 });
     await t.throwsAsync(client.call('echo', { signal: abort.signal }), { message: 'enough' });
@@ -107,26 +107,26 @@ for (const broker of brokers()) {
     t.is(failure(error), 'invalid_request');
   });
 
-  test(over('a call works on when the connection of the client is lost under way'), async (t) => {
-    const { action, begun, letGo } = held();
+  test(over('a call works on when the connection of the client is lost in progress'), async (t) => {
+    const { action, begun, finishRun } = held();
     const { queue } = await serveRequests(t, broker, [action]);
     const { connect, cut } = cuttable(broker);
     const client = clientOf(t, broker, { queue, connect });
     const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     cut();
-    letGo();
+    finishRun();
     t.deepEqual(await call, { run: 1 });
   });
 
-  test(over('a call works on when the connection of the service is lost under way'), async (t) => {
-    const { action, begun, letGo } = held();
+  test(over('a call works on when the connection of the service is lost in progress'), async (t) => {
+    const { action, begun, finishRun } = held();
     const { queue, cut } = await serveRequests(t, broker, [action]);
     const client = clientOf(t, broker, { queue });
     const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     cut();
-    letGo();
+    finishRun();
     t.deepEqual(await call, { run: 1 });
     t.is(begun(), 1);
   });
@@ -150,7 +150,7 @@ for (const broker of brokers()) {
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('RabbitMQ: an answer that is sent into a dead connection comes by the next one', async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, rabbit, [action]);
     const url = new URL(rabbit.url);
     const proxy = await startProxy(t, { port: Number(url.port) });
@@ -159,13 +159,13 @@ if (rabbit !== undefined) {
     const call = client.call('act', { timeoutMs: 120_000 });
     await eventually('it runs', () => begun() === 1);
     proxy.swallow();
-    letGo();
+    finishRun();
     await eventually('it is answered', () => service.held === 0);
     proxy.cut();
     t.deepEqual(await call, { run: 1 });
   });
 
-  test('RabbitMQ: a change that was sent and not answered is told as unknown; a read as late', async (t) => {
+  test('RabbitMQ: a change that was sent and not answered is reported as unknown; a read as late', async (t) => {
     const queue = `test_${randomUUID()}`;
     const connection = await rabbit.open();
     t.teardown(async () => connection.close());
@@ -189,7 +189,7 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a client that nothing tells how to reach the service, or how long to wait, is refused', async (t) => {
+test('a client without a way to reach the service, or with a wrong timeout, is refused', async (t) => {
   for (const options of [{}, { urls: [] }])
     t.throws(() => new FleetManagerClient(options), {
       instanceOf: TypeError,

@@ -140,19 +140,16 @@ for (const broker of brokers()) {
     t.regex(taken[0]?.message.content.toString() ?? '', /"id":9007199254740993,/);
   });
 
-  test.serial(
-    over('the service is told how much of the time is left when the request is published'),
-    async (t) => {
-      const { client, manager, clock, taken } = await openRoute(t, broker);
-      const release = manager.hold(RECORDS);
-      void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
-      await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
-      clock.advance(2_000);
-      release();
-      await eventually('it is published', () => taken.length === 1);
-      t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
-    },
-  );
+  test.serial(over('a request carries the time that is left when it is published'), async (t) => {
+    const { client, manager, clock, taken } = await openRoute(t, broker);
+    const release = manager.hold(RECORDS);
+    void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
+    await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
+    clock.advance(2_000);
+    release();
+    await eventually('it is published', () => taken.length === 1);
+    t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
+  });
 
   test.serial(over('a call that nobody answers ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);
@@ -215,15 +212,18 @@ for (const broker of brokers()) {
     },
   );
 
-  test.serial(over('an exchange that the broker does not have is told, and leaves no record'), async (t) => {
-    const { client, manager, exchange } = await openRoute(t, broker, { without: 'exchange' });
-    const error = await failure(t, client.call('list_machines'));
-    t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
-    await eventually('its record is deleted', () => manager.records.size === 0);
-  });
+  test.serial(
+    over('an exchange that the broker does not have is reported, and leaves no record'),
+    async (t) => {
+      const { client, manager, exchange } = await openRoute(t, broker, { without: 'exchange' });
+      const error = await failure(t, client.call('list_machines'));
+      t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
+      await eventually('its record is deleted', () => manager.records.size === 0);
+    },
+  );
 
   if (broker.name === 'RabbitMQ') {
-    test.serial(over('a queue that nobody has bound is told, and leaves no record'), async (t) => {
+    test.serial(over('a queue that nobody has bound is reported, and leaves no record'), async (t) => {
       const { client, manager, exchange, queue } = await openRoute(t, broker, { without: 'queue' });
       const error = await failure(t, client.call('list_machines'));
       t.like(error, {
@@ -314,7 +314,7 @@ for (const broker of brokers()) {
         await eventually('it is published', () => taken.length === 1);
         link.passConfirms();
         link.cut();
-        await until('it is connected anew', () => link.counts.made === 2, UNHURRIED_MS);
+        await until('it is connected again', () => link.counts.made === 2, UNHURRIED_MS);
         const next = ask('list_machines');
         await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
         answer(1, 'done');
@@ -395,7 +395,7 @@ for (const broker of brokers()) {
         return error;
       });
       await eventually('they are published', () => taken.length === 2);
-      // Three seconds more than the service has: its own word of a passed deadline may be on its way to the record.
+      // Three seconds more than the service has: its own timeout error may be on its way to the record.
       clock.advance(7_999);
       await new Promise(setImmediate);
       t.deepEqual(ends, []);
@@ -425,18 +425,18 @@ for (const broker of brokers()) {
     await until('it is published', () => taken.length === 1, UNHURRIED_MS);
     answer(2, []);
     await passing(first, UNHURRIED_MS);
-    const letGo = manager.hold(RECORDS);
+    const finishRun = manager.hold(RECORDS);
     const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
     await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 3);
     clock.advance(4_000);
     const { code, message } = await late;
-    letGo();
+    finishRun();
     t.is(message, 'the request could not be sent within 1000 ms');
     t.is(code, 'timeout');
     t.is(taken.length, 1);
   });
 
-  test.serial(over('closing tells of each call whether it may be done, and leaves no record'), async (t) => {
+  test.serial(over('closing says of each call whether it may be done, and leaves no record'), async (t) => {
     const link = faultyLink(broker);
     const { client, clock, manager, taken } = await openRoute(t, broker, link);
     const calls = [
@@ -444,12 +444,12 @@ for (const broker of brokers()) {
       failure(t, client.call('list_units')),
     ];
     await eventually('they are published', () => taken.length === 2);
-    const letGo = manager.hold(RECORDS);
+    const finishRun = manager.hold(RECORDS);
     calls.push(failure(t, client.call('restart_unit', { parameters: UNIT })));
     await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 3);
     const closed = client.close();
     const errors = await Promise.all(calls);
-    letGo();
+    finishRun();
     await closed;
     t.deepEqual(
       errors.map(({ code }) => code),
@@ -520,7 +520,7 @@ for (const broker of brokers()) {
   }
 }
 
-test('when the connection is lost, the Manager is asked anew where the broker is', async (t) => {
+test('when the connection is lost, the Manager is asked again where the broker is', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const clock = new ManualClock();
   const manager = await StandInManager.start(t, { clock });
@@ -552,7 +552,7 @@ test('when the connection is lost, the Manager is asked anew where the broker is
   await passing(call, UNHURRIED_MS);
   manager.addBroker(3, { connections: [{ host: 'second' }] });
   await made[0]?.close();
-  await until('it is connected anew', () => connected.length === 2, UNHURRIED_MS);
+  await until('it is connected again', () => connected.length === 2, UNHURRIED_MS);
   t.deepEqual(connected, ['first', 'second']);
 });
 
@@ -603,7 +603,7 @@ test('a request that is being published when the preferred broker is back is not
     () => logs.find(/^preferred broker restored$/).length === 1,
   );
   const other = client.call('list_machines', { timeoutMs: 100_000 });
-  await until('what is called from now on goes by the first broker', () => taken.length === 2);
+  await until('what is called from now on uses the first broker', () => taken.length === 2);
   t.false(closed);
   t.truthy(confirm);
   confirm?.();

@@ -70,7 +70,7 @@ for (const [what, text, problem] of [
     /user name or password/,
   ],
 ] as const) {
-  test(`the error of a clusters file ${what} does not tell secrets`, (t) => {
+  test(`the error of a clusters file ${what} does not report secrets`, (t) => {
     const error = t.throws(() => readClustersFile(text, PORT), { message: problem });
     t.false(inspect(error, { depth: 10, showHidden: true }).includes('secret-token'));
   });

@@ -9,7 +9,7 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { type Ended, runCli, startCli } from './cli-process.js';
 
-/** Gives back its parameters, or fails as it is told. */
+/** Gives back its parameters, or fails as the test says. */
 const ECHO = `
 import { array, boolean, number, object, string } from 'yup';
 import { ActionError, defineAction, stringMap } from 'fleet-manager/plugin';
@@ -206,7 +206,7 @@ test('a cluster that discovery does not know, or that is not named, is the fault
   );
 });
 
-test('wrong names and forms are told before anything is sent', async (t) => {
+test('wrong names and forms are reported before anything is sent', async (t) => {
   const [action, parameter, form] = await Promise.all([
     call(t, 'list_unit', '--cluster', 'sandbox'),
     call(t, 'list_units', '--cluster', 'sandbox', '--param', 'nmae=web'),
@@ -227,7 +227,7 @@ test('a gateway that wants another token says so', async (t) => {
   }
 });
 
-test('what answers, but is no gateway, is told', async (t) => {
+test('what answers, but is no gateway, is reported', async (t) => {
   const server = createServer((_request, response) => response.end('{"hello": "world"}')).listen(
     0,
     '127.0.0.1',
@@ -263,7 +263,7 @@ if (rabbit !== undefined) {
     t.regex(unknown.stderr, /^unknown_action: .*ehco\n-> the service has echo, list_machines, /);
   });
 
-  test('over RabbitMQ a queue that nobody serves is told', async (t) => {
+  test('over RabbitMQ a queue that nobody serves is reported', async (t) => {
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME: `test_${randomUUID()}` };
     const { code, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', 'x'], { env });
     t.is(code, 1);
@@ -273,7 +273,7 @@ if (rabbit !== undefined) {
     );
   });
 
-  test('over RabbitMQ a broker that is not there is told when the time is up', async (t) => {
+  test('over RabbitMQ a broker that is not there is reported when the time is up', async (t) => {
     const env = { AMQP_URL: 'amqp://user:Zqsecret@127.0.0.1:1' };
     const { code, stderr } = await runCli(
       t,

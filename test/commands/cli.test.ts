@@ -33,7 +33,7 @@ test('--version prints the version of the package', async (t) => {
   t.regex(stdout, /^\d+\.\d+\.\d+\S*\n$/);
 });
 
-test('--help tells the commands, and of each what it takes', async (t) => {
+test('--help lists the commands, and the options of each', async (t) => {
   const [whole, call] = await Promise.all([runCli(t, ['--help']), runCli(t, ['call', '--help'])]);
   t.is(whole.code, 0);
   for (const command of ['serve', 'call', 'actions', 'config'])
@@ -86,7 +86,7 @@ test('a command without a service to ask says where it looked and what to set', 
   isRefused(t, off, [2, /neither AMQP_URL is set nor is there a gateway/]);
 });
 
-test('settings that cannot be used stop every command, all of them told', async (t) => {
+test('settings that cannot be used stop every command, all of them reported', async (t) => {
   const env = { PREFETCH: 'many', HTTP_PORT: 'eighty' };
   for (const args of [['serve'], ['call', 'list_units']]) {
     const refused = await runCli(t, args, { env });
@@ -127,7 +127,7 @@ export default defineAction({
   handle: async () => 'hello',
 });`;
 
-test('actions NAME tells all there is to know of one, a drop-in one too', async (t) => {
+test('actions NAME describes one action, also a drop-in one', async (t) => {
   const PLUGIN_PATHS = await folder(t, { 'greet/index.js': GREET });
   const [page, json] = await Promise.all([
     runCli(t, ['actions', 'greet'], { env: { PLUGIN_PATHS } }),
@@ -212,7 +212,7 @@ test('config shows every setting with its value and where that comes from', asyn
     t.regex(stdout, line);
 });
 
-test('config masks secrets, in text and in JSON, and tells what is wrong', async (t) => {
+test('config masks secrets, in text and in JSON, and reports what is wrong', async (t) => {
   const env = {
     AMQP_URL: 'amqp://user:Zq%2Fx@one:5672/v,amqps://other:Zq@two',
     HTTP_TOKEN: 'Zq:0123456789abcdef',

@@ -69,13 +69,13 @@ test('in the sandbox there is nothing to check; a cluster cannot be looked for t
   isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
 });
 
-test('settings that cannot be used are all told, and that the rest is not checked', async (t) => {
+test('settings that cannot be used are all reported, and that the rest is not checked', async (t) => {
   const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
   isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .* set OAUTH_LOGIN_URL/m);
   t.is(run.of('the rest').result, 'skipped');
 });
 
-test('everything that fails is told with its remedy, in order, and no secret with it', async (t) => {
+test('everything that fails is reported with its remedy, in order, and no secret with it', async (t) => {
   const at = await folder(t);
   const locked = ssh2.utils.generateKeyPairSync('ecdsa', {
     bits: 256,
@@ -132,7 +132,7 @@ test('a clusters file that cannot be used keeps only what needs it from being ch
   t.is(run.of('known_hosts').result, 'ok');
 });
 
-test('a cluster that is unknown, empty, or has no fleet API is told apart', async (t) => {
+test('a cluster that is unknown, empty, or has no fleet API is distinguished', async (t) => {
   const { sandbox, env } = await clusters(t);
   const all = { ...env, AMQP_URL: NOWHERE };
   isFailure(
@@ -150,7 +150,7 @@ test('a cluster that is unknown, empty, or has no fleet API is told apart', asyn
   isFailure(t, forbidden, 'fleet', /not allowed.*\n-> .*ALLOWED_HOSTS/);
 });
 
-test('plugins that cannot be served are told as serve would, in a sandbox too', async (t) => {
+test('plugins that cannot be served are reported as serve would, in a sandbox too', async (t) => {
   const at = await folder(t);
   await mkdir(at('plugins/bad'), { recursive: true });
   await writeFile(at('plugins/bad/index.js'), 'export default 1;');
@@ -357,7 +357,7 @@ async function installation(
   return { manager, env };
 }
 
-test('a Manager that is away is told once; its brokers are not checked, the rest is', async (t) => {
+test('a Manager that is down is logged once; its brokers are not checked, the rest is', async (t) => {
   const { manager, env } = await installation(t);
   await manager.down();
   const run = await examine(env);
@@ -377,7 +377,7 @@ test('a Manager that refuses us, or does not know the exchange or the broker, sa
   t.false(refused.text.includes(secret));
   const unknown = await examine({ ...env, EXCHANGE_ID: '8', BROKER_ID: '9' });
   isFailure(t, unknown, 'Manager', /no exchange 8: check EXCHANGE_ID$/m, /no broker 9: check BROKER_ID$/m);
-  // What the Manager does tell is still looked at.
+  // What the Manager does report is still looked at.
   isFailure(
     t,
     await examine({ ...env, EXCHANGE_ID: '8' }),
@@ -388,7 +388,7 @@ test('a Manager that refuses us, or does not know the exchange or the broker, sa
   isFailure(t, await examine(env), 'Manager', /Broker 3 has no connections: add one .*BROKER_ID/);
 });
 
-test('URLs that the Manager cannot be called by are told without a stack or a secret', async (t) => {
+test('URLs that the Manager cannot be called by are reported without a stack or a secret', async (t) => {
   const { env } = await installation(t);
   const ended = await runCli(t, ['doctor'], {
     env: { ...env, MANAGER_URL: 'http://someone:Zq@127.0.0.1:1' },
@@ -453,7 +453,7 @@ if (rabbit !== undefined) {
     t.regex(run.of('known_hosts').said, /machines are all known: 127\.0\.0\.1, 127\.0\.0\.2, 127\.0\.0\.3$/);
   });
 
-  test('over RabbitMQ as a module of an installation, exchange and queue are looked at, and what is not is told', async (t) => {
+  test('over RabbitMQ as a module of an installation, exchange and queue are looked at, and what is not is reported', async (t) => {
     const { env: ofClusters } = await clusters(t);
     const { queue, exchange } = await openQueue(t);
     const { manager, env } = await installation(t, { own: [port] });

@@ -27,7 +27,9 @@ async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {
 }
 
 /** An action that ends when a file is there, whatever its signal says. */
-async function waiting(t: ExecutionContext): Promise<{ PLUGIN_PATHS: string; letGo: () => Promise<void> }> {
+async function waiting(
+  t: ExecutionContext,
+): Promise<{ PLUGIN_PATHS: string; finishRun: () => Promise<void> }> {
   const root = await mkdtemp(join(tmpdir(), 'waiting-'));
   t.teardown(() => rm(root, { recursive: true }));
   const gate = join(root, 'gate');
@@ -49,7 +51,7 @@ async function waiting(t: ExecutionContext): Promise<{ PLUGIN_PATHS: string; let
       },
     });`,
   );
-  return { PLUGIN_PATHS: join(root, 'plugins'), letGo: async () => writeFile(gate, '') };
+  return { PLUGIN_PATHS: join(root, 'plugins'), finishRun: async () => writeFile(gate, '') };
 }
 
 async function act(
@@ -136,7 +138,7 @@ test('without a gateway serve says that nothing can call it', async (t) => {
   t.is((await cli.ended).code, 0);
 });
 
-test('in production lines are JSON, and those of a request bear its id, action and cluster', async (t) => {
+test('in production lines are JSON, and those of a request have its id, action and cluster', async (t) => {
   const { cli, url } = await serveSandbox(t, { LOG_FORMAT: 'json' });
   await fetch(`${url}/v1/actions/list_machines`, {
     method: 'POST',
@@ -159,13 +161,13 @@ test('in production lines are JSON, and those of a request bear its id, action a
 });
 
 test('SIGTERM lets a running request end, and its caller gets the answer', async (t) => {
-  const { PLUGIN_PATHS, letGo } = await waiting(t);
+  const { PLUGIN_PATHS, finishRun } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   const call = act(url, 'a_wait');
   await cli.printed(/waiting begins/);
   cli.kill('SIGTERM');
   await cli.printed(/shutting down/);
-  await letGo();
+  await finishRun();
   t.like(await call, { status: 200, body: { status: 'completed', response_body: 'done' } });
   const { code, stderr } = await cli.ended;
   t.is(code, 0, stderr);
@@ -279,7 +281,7 @@ async function removeQueues(broker: TestBroker, name: string): Promise<void> {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('over RabbitMQ a broker that is not there is waited for, and told by its address alone', async (t) => {
+  test('over RabbitMQ a broker that is not there is waited for, and reported by its address alone', async (t) => {
     const AMQP_URL = 'amqp://user:Zq%40secret@127.0.0.1:1';
     const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', AMQP_URL } });
     await cli.printed(/fleet-manager runs/);
@@ -297,7 +299,7 @@ if (rabbit !== undefined) {
   });
 
   test('over RabbitMQ SIGTERM leaves callers of the gateway their answers, and takes no more calls', async (t) => {
-    const { PLUGIN_PATHS, letGo } = await waiting(t);
+    const { PLUGIN_PATHS, finishRun } = await waiting(t);
     const QUEUE_NAME = `test_${randomUUID()}`;
     t.teardown(async () => removeQueues(rabbit, QUEUE_NAME));
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME, HTTP_PORT: '0', PLUGIN_PATHS };
@@ -312,7 +314,7 @@ if (rabbit !== undefined) {
       status: 503,
       body: { response_body: { code: 'service_unavailable' } },
     });
-    await letGo();
+    await finishRun();
     for (const call of calls)
       t.like(await call, { status: 200, body: { status: 'completed', response_body: 'done' } });
     t.is((await cli.ended).code, 0);

@@ -3,7 +3,7 @@ import { held } from '../support/actions.js';
 import { callOf, openRunner } from '../support/open-runner.js';
 
 test('every change of a call is an event, in order', async (t) => {
-  const { action, letGo } = held();
+  const { action, finishRun } = held();
   const { runner, events } = openRunner([action], { concurrency: 1 });
   const seen: string[] = [];
   for (const type of ['received', 'admitted', 'began', 'settled', 'released'] as const)
@@ -12,7 +12,7 @@ test('every change of a call is an event, in order', async (t) => {
   const second = runner.run(callOf({ id: 'b' }));
   await runner.run(callOf({ id: 'c', action: 'none' }));
   const drained = runner.drain(60_000);
-  letGo();
+  finishRun();
   await Promise.all([first, second, drained]);
   t.deepEqual(seen, [
     'a received',

@@ -43,11 +43,11 @@ test('actions are found by their names, and described in the order of these', (t
   t.is(catalogue.find('constructor'), undefined);
 });
 
-/** An action that cleans up as told. */
+/** An action that cleans up as the test says. */
 const cleaning = (name: string, dispose: () => void | Promise<void>): ServedAction =>
   prepared({ ...doing(async () => ({}), { name }), dispose });
 
-test('an action that fails to clean up, or takes too long, keeps no other from it, and is told', async (t) => {
+test('an action that fails to clean up, or takes too long, keeps no other from it, and is reported', async (t) => {
   const clock = new ManualClock();
   const cleaned: string[] = [];
   const catalogue = new Catalogue([
@@ -76,14 +76,14 @@ test('an action that fails to clean up, or takes too long, keeps no other from i
   t.is(clock.pending, 0);
 });
 
-test('one action that fails to clean up is enough to be told; none is not', async (t) => {
+test('one action that fails to clean up is enough to be reported; none is not', async (t) => {
   const clock = new ManualClock();
   const failing = cleaning('failing', async () => Promise.reject(new Error('so')));
   await t.throwsAsync(new Catalogue([failing]).dispose(1_000, clock), { instanceOf: AggregateError });
   await t.notThrowsAsync(new Catalogue([cleaning('good', () => {})]).dispose(1_000, clock));
 });
 
-test('a result that is not what its action declares is given all the same, and told where results are checked', async (t) => {
+test('a result that is not what its action declares is given anyway, and reported where results are checked', async (t) => {
   const result = object({ a: string().required().meta({ description: 'One.' }) });
   const action = (given: object) =>
     defineAction({

@@ -118,7 +118,7 @@ test('whatever comes and goes, the bounds hold, order is kept, lanes take turns,
       interface Item {
         lane: string;
         n: number;
-        /** How often its lane was passed over by another one since it became the first of its lane. */
+        /** How often its lane was ignored by another one since it became the first of its lane. */
         passed: Map<string, number>;
         start(): void;
       }

@@ -146,7 +146,7 @@ test('a field is required unless it may be left out or has a default', (t) => {
   t.deepEqual(schema.required, ['must', 'inner']);
 });
 
-test('a default is told', (t) => {
+test('a default is reported', (t) => {
   const schema = jsonSchemaOf(
     object({
       loud: boolean().default(false).meta(described),

@@ -130,7 +130,7 @@ test('the values of a map are closed like all else', (t) => {
   }
 });
 
-test('what is wrong in a map is told by its key, in plain words', (t) => {
+test('what is wrong in a map is reported by its key, in plain words', (t) => {
   const check = checkOf(object({ metadata: stringMap() }));
   t.deepEqual(problems(t, check, { metadata: { region: 'eu', a: 1 } }), [
     { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
@@ -159,7 +159,7 @@ test('values are not cast', (t) => {
     t.is(problems(t, check, sent).length, 1, JSON.stringify(sent));
 });
 
-test('parameters that are no object are told as such, by the name that callers know', (t) => {
+test('parameters that are no object are reported as such, by the name that callers know', (t) => {
   for (const sent of ['x', [], 3, true]) {
     const [problem] = problems(t, checkOf(object({ a: string() })), sent);
     t.is(problem?.field, 'action_parameters');
@@ -264,7 +264,7 @@ test('a default of the author is not shared between requests', (t) => {
   t.deepEqual(check({}), { hosts: ['a'] });
 });
 
-test('all problems are told at once, each by its field', (t) => {
+test('all problems are reported at once, each by its field', (t) => {
   const check = checkOf(
     object({ name: unitName().required(), lines: number().integer().max(100), list: array(string()) }),
   );
@@ -287,7 +287,7 @@ test('what is said of a problem is short, however long the value', (t) => {
   t.true(found.every(({ field, message }) => field.length < 200 && message.length < 400));
 });
 
-test('at most twenty problems are told', (t) => {
+test('at most twenty problems are reported', (t) => {
   const check = checkOf(object({ list: array(object({ a: string() })) }));
   const keys = Object.fromEntries(Array.from({ length: 50 }, (_, index) => [`k${index}`, 1]));
   t.is(problems(t, check, keys).length, 20);
@@ -295,7 +295,7 @@ test('at most twenty problems are told', (t) => {
   t.is(problems(t, check, { list: Array.from({ length: 50 }, () => keys) }).length, 20);
 });
 
-test('twenty problems are all told, and of more the first twenty', (t) => {
+test('twenty problems are all reported, and of more the first twenty', (t) => {
   const names = Array.from({ length: 21 }, (_, index) => `k${index}`);
   const check = checkOf(object());
   const sent = (count: number) => Object.fromEntries(names.slice(0, count).map((name) => [name, 1]));
@@ -307,7 +307,7 @@ test('twenty problems are all told, and of more the first twenty', (t) => {
   t.is(problems(t, list, { list: Array(21).fill('x') }).length, 20);
 });
 
-test('a message and a name are cut only where they are longer than what is told', (t) => {
+test('a message and a name are cut only where they are longer than the limit', (t) => {
   const name = checkOf(object());
   t.deepEqual(fieldsOf(t, name, { ['k'.repeat(100)]: 1 }), [`action_parameters.${'k'.repeat(100)}`]);
   t.deepEqual(fieldsOf(t, name, { ['k'.repeat(101)]: 1 }), [`action_parameters.${'k'.repeat(100)}...`]);

@@ -234,7 +234,7 @@ test('the parts that an action asks for are resolved once, when it loads', async
   t.deepEqual(asked, [Symbol.for('fleet-manager:Clock')]);
 });
 
-test('a result that is not what the action declares is answered, and told where results are checked', async (t) => {
+test('a result that is not what the action declares is answered, and reported where results are checked', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry({
       result: "object({ word: string().required().meta({ description: 'A word.' }) })",
@@ -471,7 +471,7 @@ test('an import error keeps what was thrown as its cause', async (t) => {
   t.true(error?.cause instanceof RangeError);
 });
 
-test('stops the start: a token that no part of the service goes by', async (t) => {
+test('stops the start: a token that no part of the service uses', async (t) => {
   const root = await directory(t, {
     'broken/index.js': entry({ inject: "{ part: Symbol.for('fleet-manager:Part') }" }),
   });

@@ -15,7 +15,7 @@ function watched<T>(promise: Promise<T>): () => T | undefined {
   return () => given;
 }
 
-/** Runs for as long as the test lives, whatever it is told. */
+/** Runs for as long as the test lives, whatever it is reported. */
 const deaf = (definition: Parameters<typeof doing>[1] = {}) => doing(() => new Promise(() => {}), definition);
 
 /** An action whose runs end as the test says, one after the other; each run keeps its signal. */
@@ -33,14 +33,14 @@ function steered(definition: Parameters<typeof doing>[1] = {}) {
 }
 
 test('one cluster that is full delays only itself', async (t) => {
-  const { action, begun, letGo } = held();
+  const { action, begun, finishRun } = held();
   const quick = doing(async () => ({}), { name: 'quick' });
   const { codeFor } = openRunner([action, quick], { clusterConcurrency: 2 });
   const busy = Array.from({ length: 5 }, () => codeFor({ target: 'busy' }));
   t.is(await codeFor({ action: 'quick', target: 'other' }), 'completed');
   t.is(begun(), 2);
   for (let n = 0; n < 5; n++) {
-    letGo();
+    finishRun();
     await settle();
   }
   t.deepEqual(await Promise.all(busy), Array(5).fill('completed'));
@@ -53,20 +53,20 @@ for (const [prefetch, fits] of [
   [200, 150],
 ] as const) {
   test(`of ${prefetch} requests that can be held, ${fits} may be for one cluster, and further ones are refused`, async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { codeFor } = openRunner([action], { prefetch, concurrency: 2, clusterConcurrency: 1 });
     const taken = Array.from({ length: fits }, () => codeFor({ target: 'busy' }));
     t.is(await codeFor({ target: 'busy' }), 'cluster_busy');
     const other = codeFor({ target: 'other' });
     t.is(begun(), 2);
-    letGo();
+    finishRun();
     t.is(await other, 'completed');
     await settle();
     // One has ended, so there is room for one more.
     const next = codeFor({ target: 'busy' });
     t.is(await codeFor({ target: 'busy' }), 'cluster_busy');
     for (let n = 0; n < fits; n++) {
-      letGo();
+      finishRun();
       await settle();
     }
     t.deepEqual(await Promise.all([...taken, next]), Array(fits + 1).fill('completed'));
@@ -74,11 +74,11 @@ for (const [prefetch, fits] of [
 }
 
 test('requests without a cluster are never refused for being too many for one', async (t) => {
-  const { action, letGo } = held();
+  const { action, finishRun } = held();
   const { codeFor } = openRunner([action], { prefetch: 4, concurrency: 8, clusterConcurrency: 8 });
   const all = Array.from({ length: 6 }, () => codeFor({ target: undefined }));
   await settle();
-  letGo();
+  finishRun();
   t.deepEqual(await Promise.all(all), Array(6).fill('completed'));
 });
 
@@ -101,7 +101,7 @@ test('a deadline counts from arrival, the time of waiting included', async (t) =
 });
 
 test('a request whose deadline passes while it waits is never run, and makes room', async (t) => {
-  const { action, begun, letGo } = held();
+  const { action, begun, finishRun } = held();
   const { codeFor, clock } = openRunner([action], { prefetch: 4, concurrency: 1 });
   const running = codeFor();
   const waiting = [codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 10 })];
@@ -109,10 +109,10 @@ test('a request whose deadline passes while it waits is never run, and makes roo
   clock.advance(10);
   t.deepEqual(await Promise.all(waiting), ['timeout', 'timeout']);
   const next = codeFor();
-  letGo();
+  finishRun();
   t.is(await running, 'completed');
   await settle();
-  letGo();
+  finishRun();
   t.is(await next, 'completed');
   t.is(begun(), 2);
 });
@@ -224,7 +224,7 @@ test('a signal that is first asked for after the deadline is aborted as well', a
   t.true(seen?.aborted);
 });
 
-test('a read that does not stop when told so is answered all the same', async (t) => {
+test('a read that does not stop when reported so is answered anyway', async (t) => {
   const { codeFor, clock } = openRunner([deaf()]);
   const code = codeFor({ timeoutMs: 100 });
   clock.advance(100);
@@ -278,7 +278,7 @@ test('a change that keeps its deadline is not stopped', async (t) => {
   t.false(runs[0]?.signal.aborted);
 });
 
-test('what a stopped action throws is told by the reason why it was stopped', async (t) => {
+test('what a stopped action throws is reported by the reason why it was stopped', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, clock, unexpected } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
@@ -289,7 +289,7 @@ test('what a stopped action throws is told by the reason why it was stopped', as
   t.like(unexpected[0], { action: 'act', code: 'timeout' });
 });
 
-test('a stopped change that says itself what became of it is told by its own word', async (t) => {
+test('a stopped change that says itself what became of it is reported by its own word', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
@@ -298,7 +298,7 @@ test('a stopped change that says itself what became of it is told by its own wor
   t.is(await code, 'unit_stopped');
 });
 
-test('a change that is past its deadline is not told to stop once more at shutdown', async (t) => {
+test('a change that is past its deadline is not asked to stop again at shutdown', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, drain, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
@@ -312,7 +312,7 @@ test('a change that is past its deadline is not told to stop once more at shutdo
   t.is(clock.pending, 0);
 });
 
-test('a change that is told to stop at shutdown is not told once more at its deadline', async (t) => {
+test('a change that is stopped at shutdown is not stopped again at its deadline', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, drain, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 1_000 });
@@ -378,7 +378,7 @@ test('a cluster that cannot be reached three times in a row is not tried for fiv
   t.is(tried(), 4);
 });
 
-test('a cluster that is away concerns no other cluster, and no request without one', async (t) => {
+test('a cluster that is down concerns no other cluster, and no request without one', async (t) => {
   const { action, tried } = ending([...Array(3).fill('cluster_unreachable'), 'completed']);
   const { codeFor } = openRunner([action]);
   for (let n = 0; n < 4; n++) await codeFor({ target: 'away' });
@@ -394,7 +394,7 @@ test('requests without a cluster say nothing of any', async (t) => {
   t.is(tried(), 5);
 });
 
-test('a cluster that is away after the pause too is paused again at once; one that is back is not', async (t) => {
+test('a cluster that is down after the pause too is paused again at once; one that is back is not', async (t) => {
   const away = 'cluster_unreachable';
   const { action, tried } = ending([away, away, away, away, 'completed', away, away, 'completed']);
   const { codeFor, clock } = openRunner([action]);
@@ -511,7 +511,7 @@ test('a repeated delivery is run again only where its action allows that', async
   t.regex(JSON.stringify(told), /change may or may not have been done/);
 });
 
-test('a repeated delivery that no worker can have run is told what is wrong with it', async (t) => {
+test('a repeated delivery that no worker can have run is reported what is wrong with it', async (t) => {
   const { codeFor } = openRunner([doing(async () => t.fail(), { effect: 'change' })]);
   t.is(await codeFor({ delivery: 'repeated', parameters: { no: 1 } }), 'invalid_parameters');
   t.is(await codeFor({ delivery: 'repeated', target: '../bad' }), 'invalid_request');
@@ -536,7 +536,7 @@ test('a read that nobody waits for is not run, a change is', async (t) => {
 });
 
 test('what waits is released when the connection that it came by is lost; what runs goes on', async (t) => {
-  const { action, begun, letGo } = held();
+  const { action, begun, finishRun } = held();
   const { codeFor, clock } = openRunner([action], { concurrency: 1 });
   const connection = new AbortController();
   const { signal } = connection;
@@ -545,10 +545,10 @@ test('what waits is released when the connection that it came by is lost; what r
   const other = codeFor();
   connection.abort(new ConnectionLost('cut'));
   t.deepEqual(await Promise.all(waiting), ['released', 'released']);
-  letGo();
+  finishRun();
   t.is(await running, 'completed');
   await settle();
-  letGo();
+  finishRun();
   t.is(await other, 'completed');
   await settle();
   t.is(begun(), 2);
@@ -631,7 +631,7 @@ test('a request that is wrong is released while draining, not answered', async (
   t.is(await codeFor({ action: 'no_such_action' }), 'released');
 });
 
-test('an action that does not exist is told, with those that do', async (t) => {
+test('an action that does not exist is reported, with those that do', async (t) => {
   const { ask } = openRunner([
     doing(async () => ({}), { name: 'b_act' }),
     doing(async () => ({}), { name: 'a_act' }),
@@ -657,7 +657,7 @@ test('an action that has no name is an invalid request', async (t) => {
   }
 });
 
-/** The field that is told as wrong. */
+/** The field that is reported as wrong. */
 async function wrongField(t: ExecutionContext, told: Promise<Settled>): Promise<unknown> {
   const answer = await told;
   t.is(codeOf(answer), 'invalid_request');
@@ -701,7 +701,7 @@ test('parameters that do not fit are refused, and nothing is run', async (t) => 
   t.is(clock.pending, 0);
 });
 
-test('a failure tells its details only where it has some', async (t) => {
+test('a failure reports its details only where it has some', async (t) => {
   const failures = [
     new ActionError('unit_not_found', 'no unit x'),
     new ActionError('unit_not_found', 'no unit x', { details: { unit: 'x' } }),
@@ -740,7 +740,7 @@ test('an unexpected failure is answered without what was thrown; the log has it,
 });
 
 test('what runs can be seen, with its cluster as a hash', async (t) => {
-  const { action, letGo } = held();
+  const { action, finishRun } = held();
   const { codeFor, running, clock } = openRunner([action], { concurrency: 1 });
   const codes = [codeFor({ target: 'very-secret-token' }), codeFor({ id: 'r2' })];
   clock.advance(250);
@@ -748,16 +748,16 @@ test('what runs can be seen, with its cluster as a hash', async (t) => {
   const [first] = running();
   t.like(first, { id: 'r1', action: 'act', runningMs: 250 });
   t.false(JSON.stringify(first).includes('very-secret-token'));
-  letGo();
+  finishRun();
   await codes[0];
   await settle();
   t.like(running(), { length: 1, 0: { id: 'r2', runningMs: 0 } });
-  letGo();
+  finishRun();
   await Promise.all(codes);
   t.deepEqual(running(), []);
 });
 
-test('each line of a request is bound to it, one line tells its end, and no line tells its token', async (t) => {
+test('each line of a request is bound to it, one line reports its end, and no line reports its token', async (t) => {
   const action = doing(async ({ log, cluster }) => {
     log.info('working', { cluster_object: cluster });
     return {};
@@ -776,20 +776,20 @@ test('each line of a request is bound to it, one line tells its end, and no line
   t.false(JSON.stringify(logs.lines).includes('very-secret-token'));
 });
 
-test('the line of the end tells how long the request waited and how long it ran', async (t) => {
-  const { action, letGo } = held();
+test('the line of the end reports how long the request waited and how long it ran', async (t) => {
+  const { action, finishRun } = held();
   const { codeFor, clock, logs } = openRunner([action], { concurrency: 1 });
   const first = codeFor({ id: 'r1' });
   const second = codeFor({ id: 'r2' });
   const third = codeFor({ id: 'r3', timeoutMs: 150 });
   clock.advance(100);
-  letGo();
+  finishRun();
   await first;
   await settle();
   clock.advance(50);
   await third;
   clock.advance(20);
-  letGo();
+  finishRun();
   await second;
   const told = [...logs.find(/request completed/), ...logs.find(/request failed/)];
   t.deepEqual(
@@ -802,7 +802,7 @@ test('the line of the end tells how long the request waited and how long it ran'
   );
 });
 
-test('failures that are nobody else’s mistake are told to whoever listens', async (t) => {
+test('failures that are nobody else’s mistake are reported to whoever listens', async (t) => {
   const outcomes = [new Error('defect'), new ActionError('unit_not_found', 'no such unit')];
   const action = doing(async () => {
     throw outcomes.shift();

@@ -271,7 +271,7 @@ test('only JSON is read, which a page in a browser cannot send unasked', async (
   t.is((await ask(url, { method: 'POST', headers: charset, body: '{}' })).status, 200);
 });
 
-test('a browser that asks whether it may call is not told so', async (t) => {
+test('a browser that asks whether it may call is not reported so', async (t) => {
   const gateway = await open(t);
   const headers = { origin: 'https://evil.example', 'access-control-request-method': 'POST' };
   const answer = await ask(`${gateway.url}/v1/actions/look`, { method: 'OPTIONS', headers });
@@ -309,7 +309,7 @@ test('a path names the methods that it supports, without reading the body', asyn
   }
 });
 
-test('what is no request of HTTP at all is answered in the same envelope', async (t) => {
+test('an invalid message of HTTP at all is answered in the same envelope', async (t) => {
   const { port } = await open(t);
   for (const [sent, status, reason] of [
     ['NONSENSE\r\n\r\n', 400, /not a valid HTTP request/],
@@ -432,7 +432,7 @@ test('without a token only the own addresses and localhost may be asked for', as
 
 const TOKEN = '0123456789abcdef';
 
-test('with a token nothing is told and nothing done without it', async (t) => {
+test('with a token nothing is reported and nothing done without it', async (t) => {
   const gateway = await open(t, undefined, { token: TOKEN });
   const { url } = gateway;
   for (const authorization of [
@@ -465,14 +465,14 @@ test('with its token the gateway answers, under any name', async (t) => {
   }
 });
 
-test('the catalogue tells every action', async (t) => {
+test('the catalogue reports every action', async (t) => {
   const { url } = await open(t);
   const { status, body } = await ask(`${url}/v1/actions`);
   t.is(status, 200);
   t.deepEqual(body, { actions: DESCRIPTIONS });
 });
 
-test('health is told to everyone, and readiness with reasons', async (t) => {
+test('health is reported to everyone, and readiness with reasons', async (t) => {
   let reasons = ['no connection to a broker: connect ECONNREFUSED'];
   const { url, port } = await open(t, undefined, { token: TOKEN, notReady: () => reasons });
   t.deepEqual((await ask(`${url}/livez`)).body, { alive: true });
@@ -513,7 +513,7 @@ test('a stop does not wait for a caller that never ends its request', async (t) 
   await t.notThrowsAsync(closed);
 });
 
-test('a port that is taken is told when the gateway starts', async (t) => {
+test('a port that is taken is reported when the gateway starts', async (t) => {
   const { port } = await open(t);
   const taken = await t.throwsAsync(open(t, undefined, { port }));
   t.is(

@@ -102,7 +102,7 @@ test('the headers of a client go with every call, and credentials with the call 
   t.like(server.requests[1]?.headers, { ...headers, authorization: undefined });
 });
 
-test('no more calls are under way than there may be connections', async (t) => {
+test('no more calls are in progress than there may be connections', async (t) => {
   const waiting: (() => void)[] = [];
   const server = await serve(t, (_request, response) => {
     waiting.push(() => response.end('{}'));
@@ -110,7 +110,7 @@ test('no more calls are under way than there may be connections', async (t) => {
   const http = new HttpClient({ connections: 2 });
   t.teardown(() => http.close());
   const calls = [1, 2, 3].map(async () => http.call('GET', server.url, calm()));
-  await eventually('two are under way', () => waiting.length === 2);
+  await eventually('two are in progress', () => waiting.length === 2);
   t.is(server.connections(), 2);
   waiting.shift()?.();
   await eventually('the third one is', () => waiting.length === 2);
@@ -119,11 +119,11 @@ test('no more calls are under way than there may be connections', async (t) => {
   t.is(server.connections(), 2);
 });
 
-test('closing the client ends its connections and the calls that are under way', async (t) => {
+test('closing the client ends its connections and the calls that are in progress', async (t) => {
   const server = await serve(t, () => {});
   const http = new HttpClient();
   const call = failure(t, http.call('GET', server.url, calm()));
-  await eventually('the call is under way', () => server.requests.length === 1);
+  await eventually('the call is in progress', () => server.requests.length === 1);
   await http.close();
   t.is((await call).message, 'UND_ERR_DESTROYED');
   await eventually('the connection is closed', () => server.open() === 0);
@@ -138,7 +138,7 @@ test('one call does not wait for another', async (t) => {
   await http.call('GET', server.url, calm());
   const caller = new AbortController();
   const slow = http.call('GET', new URL('/slow', server.url), { signal: caller.signal, timeoutMs: 60_000 });
-  await eventually('the slow one is under way', () => server.requests.length === 2);
+  await eventually('the slow one is in progress', () => server.requests.length === 2);
   t.is((await http.call('GET', server.url, calm())).status, 200);
   caller.abort(new Error('enough'));
   await t.throwsAsync(slow, { message: 'enough' });
@@ -235,7 +235,7 @@ test('aborting ends a call in the midst of the answer, with the reason itself', 
   });
   const caller = new AbortController();
   const call = open(t).call('GET', server.url, { signal: caller.signal, timeoutMs: 60_000 });
-  await eventually('the call is under way', () => server.requests.length === 1);
+  await eventually('the call is in progress', () => server.requests.length === 1);
   const reason = new Error('the deadline passed');
   caller.abort(reason);
   t.is(await t.throwsAsync(call), reason);

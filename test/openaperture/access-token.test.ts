@@ -107,7 +107,7 @@ test('a token that is refused again right after its renewal is a refusal, which 
   t.is(manager.callsTo(OAUTH).length, 2);
 });
 
-test('a client that OAuth refuses is told what to check, and does not try again', async (t) => {
+test('a client that OAuth refuses is reported what to check, and does not try again', async (t) => {
   const { manager, client, clock } = await openManager(t, { secret: 'not-the-secret' });
   const error = await t.throwsAsync(client.broker(1, calm()), { instanceOf: ManagerError });
   t.like(error, { kind: 'refused', status: 401 });
@@ -116,7 +116,7 @@ test('a client that OAuth refuses is told what to check, and does not try again'
   t.is(clock.pending, 0);
 });
 
-test('while the OAuth server is away, even what may not be repeated is tried again: the Manager has seen nothing', async (t) => {
+test('while the OAuth server is down, even what may not be repeated is tried again: the Manager has seen nothing', async (t) => {
   const { manager, client, passing } = await openManager(t);
   manager.fail({ path: OAUTH, times: 1 });
   manager.fail({ status: 503, path: OAUTH, times: 1 });
@@ -125,7 +125,7 @@ test('while the OAuth server is away, even what may not be repeated is tried aga
   t.is(manager.records.size, 1);
 });
 
-test('an OAuth server that stays away is named, with its setting', async (t) => {
+test('an OAuth server that stays down is named, with its setting', async (t) => {
   const { manager, client, passing } = await openManager(t);
   manager.fail({ path: OAUTH });
   const error = await t.throwsAsync(passing(client.broker(1, calm())), { instanceOf: ManagerError });
@@ -134,7 +134,7 @@ test('an OAuth server that stays away is named, with its setting', async (t) => 
   t.is(manager.callsTo(OAUTH).length, 3);
 });
 
-test('an OAuth server that hangs is given up on', async (t) => {
+test('an OAuth server that hangs is abandoned', async (t) => {
   const { manager, client, passing } = await openManager(t, { timeoutMs: 200 });
   t.teardown(manager.hold(OAUTH));
   const error = await t.throwsAsync(passing(client.broker(1, calm())), { instanceOf: ManagerError });
@@ -175,7 +175,7 @@ test('an answer of the OAuth server without a token that can be sent is not used
   t.is(manager.callsTo(BROKER).length, 0);
 });
 
-test('no error tells the token or the secret, whatever goes wrong', async (t) => {
+test('no error reports the token or the secret, whatever goes wrong', async (t) => {
   const opened = await openManager(t, { timeoutMs: 200 });
   const { manager, client, passing } = opened;
   manager.addBroker(1);

@@ -221,7 +221,7 @@ test('the answers are read as the API gives them', async (t) => {
   });
 });
 
-test('what the Manager does not have is not found, or told as absent where that is an answer', async (t) => {
+test('what the Manager does not have is not found, or reported as absent where that is an answer', async (t) => {
   const { client } = await openManager(t);
   for (const lookup of [
     client.exchange(7, calm()),
@@ -405,7 +405,7 @@ test('an answer that is far too long is not read', async (t) => {
   t.is(error?.kind, 'invalid_answer');
 });
 
-test('a Manager that stays away is given up on after three tries, and the message names its setting', async (t) => {
+test('a Manager that stays down is abandoned after three tries, and the message names its setting', async (t) => {
   const { manager, client, passing } = await openManager(t);
   await client.recordState(5, calm());
   await manager.down();
@@ -452,7 +452,7 @@ test('a caller can leave while the next try is waited for', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('closing ends what is under way and what is asked later', async (t) => {
+test('closing ends what is in progress and what is asked later', async (t) => {
   const { manager, client } = await openManager(t);
   const release = manager.hold(API);
   const asked = client.broker(3, calm());

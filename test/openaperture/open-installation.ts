@@ -33,7 +33,7 @@ interface InstallationOptions extends Pick<ClientOptions, 'clock' | 'log'> {
   oversize?: Oversize;
 }
 
-/** An installation with a broker, and one that stands in for it where one is given. */
+/** An installation with a broker, and one that replaces it where one is given. */
 export async function openInstallation(
   t: ExecutionContext,
   urls: readonly string[],

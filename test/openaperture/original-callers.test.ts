@@ -175,7 +175,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     }
   });
 
-  test('the Overseer passes on the heartbeat of a module with 20 requests under way, and it stays in the list', async (t) => {
+  test('the Overseer passes on the heartbeat of a module with 20 requests in progress, and it stays in the list', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
     await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });

@@ -62,7 +62,7 @@ test('a module registers with its exchange', async (t) => {
   await overseer.stop();
 });
 
-test('while the Manager is away for a minute, registration is tried on in the background, and this is told once', async (t) => {
+test('while the Manager is down for a minute, registration is retried in the background, and this is logged once', async (t) => {
   const { manager, overseer, logs, clock, until, beats } = await openOverseer(t);
   await manager.down();
   overseer.start();
@@ -73,7 +73,7 @@ test('while the Manager is away for a minute, registration is tried on in the ba
   t.true(beats.length > 0, 'heartbeats do not wait for it');
   await manager.up();
   await until('it is registered', () => manager.modules.length === 1);
-  await until('this is told', () => logs.find(/^registered/).length === 1);
+  await until('this is logged', () => logs.find(/^registered/).length === 1);
   t.is(logs.find(/^Overseer registration restored$/).length, 1);
   await overseer.stop();
 });
@@ -191,7 +191,7 @@ test('the last heartbeat has an empty workload', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('heartbeats go on after failures, which are told once', async (t) => {
+test('heartbeats go on after failures, which are logged once', async (t) => {
   let fails = true;
   let beats = 0;
   const { start, overseer, clock, logs, until } = await openOverseer(t, {
@@ -240,7 +240,7 @@ test('heartbeats that no queue takes are failures, which say what is missing, on
   });
   await until('three heartbeats were sent', () => beats === 3);
   const told = () => logs.find(/^Overseer heartbeat failed$/);
-  await until('it is told', () => told().length > 0);
+  await until('it is logged', () => told().length > 0);
   t.is(told().length, 1);
   t.is(told()[0]?.reason, 'no queue is bound to root by root.seven.system_modules');
   outcome = 'routed';
@@ -248,7 +248,7 @@ test('heartbeats that no queue takes are failures, which say what is missing, on
   await installation.stop();
 });
 
-test('a heartbeat that the broker does not take is given up, and the next comes in time', async (t) => {
+test('a heartbeat that the broker does not take is abandoned, and the next comes in time', async (t) => {
   const begun: number[] = [];
   const given: AbortSignal[] = [];
   const { start, overseer, clock, logs, until } = await openOverseer(t, {

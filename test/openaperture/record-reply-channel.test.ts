@@ -39,7 +39,7 @@ async function openChannel(
   const opened = await openManager(t, options);
   const { client, clock, logs, manager } = opened;
   manager.addExchange(7);
-  /** What the service was told, in order. */
+  /** What the service was reported, in order. */
   const told: string[] = [];
   const channel = new RecordReplyChannel({
     manager: client,
@@ -60,7 +60,7 @@ async function openChannel(
   return { ...opened, channel, told, send, stop };
 }
 
-test('a request is answered through the Manager when it bears the id of a record', async (t) => {
+test('a request is answered through the Manager when it has the id of a record', async (t) => {
   const { channel } = await openChannel(t);
   t.true(channel.reaches(envelopeOf(5)));
   t.true(channel.reaches(envelopeOf(0)));
@@ -114,7 +114,7 @@ test('an answer whose record is gone is dropped, without an error', async (t) =>
   t.deepEqual(told, []);
 });
 
-test('while the Manager is down for a minute, answers wait, the service pauses once, and this is told once', async (t) => {
+test('while the Manager is down for a minute, answers wait, the service pauses once, and this is logged once', async (t) => {
   const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
   for (let id = 1; id <= 30; id++) manager.addRecord(id);
   await manager.down();
@@ -136,7 +136,7 @@ test('while the Manager is down for a minute, answers wait, the service pauses o
   t.like(logs.lines[1], { level: 'info', message: 'record replies resumed' });
 });
 
-test('each outage is told anew', async (t) => {
+test('each outage is logged again', async (t) => {
   const { manager, send, told, until, passing } = await openChannel(t);
   manager.addRecord(5);
   for (let outage = 1; outage <= 2; outage++) {
@@ -178,7 +178,7 @@ test('one failure of the Manager is got over without a pause', async (t) => {
   t.deepEqual(logs.lines, []);
 });
 
-test('a Manager that is away is seen to be within two seconds, and at once when it asks to wait', async (t) => {
+test('a Manager that is down is seen to be within two seconds, and at once when it asks to wait', async (t) => {
   const { manager, send, told, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   await manager.down();
@@ -419,7 +419,7 @@ test('a large answer is kept when its connection is cut, unless it is so again a
   await until('it is cut', () => manager.callsTo(RECORD, 'PUT').length === 1, 1);
   await manager.down();
   const begun = clock.now();
-  await until('the Manager is away for a while', () => clock.now() - begun > 30_000);
+  await until('the Manager is down for a while', () => clock.now() - begun > 30_000);
   end();
   manager.fail({ path: RECORD, method: 'PUT', times: 1 });
   await manager.up();
@@ -465,7 +465,7 @@ test('one answer that the Manager fails on holds up no other, is tried for ten m
   await send(6);
   t.is(manager.records.get('6')?.status, 'completed');
   t.deepEqual(told, []);
-  await until('it is given up', () => logs.find(/^reply replaced/).length === 1, 5_000);
+  await until('it is abandoned', () => logs.find(/^reply replaced/).length === 1, 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   end();
   await passing(stuck);
@@ -481,7 +481,7 @@ test('an answer that the Manager fails on, whatever is in it, is dropped after t
   manager.fail({ status: 500, path: RECORD });
   let done = false;
   void send(5).then(() => (done = true));
-  await until('it is given up', () => done, 5_000);
+  await until('it is abandoned', () => done, 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   t.like(logs.lines.at(-1), {
     level: 'error',
@@ -491,7 +491,7 @@ test('an answer that the Manager fails on, whatever is in it, is dropped after t
   t.deepEqual(told, []);
 });
 
-test('while the Manager fails on everything, nothing is given up', async (t) => {
+test('while the Manager fails on everything, nothing is abandoned', async (t) => {
   const { manager, send, told, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ status: 500, path: /^\/messaging/ });
@@ -504,7 +504,7 @@ test('while the Manager fails on everything, nothing is given up', async (t) => 
   t.is(manager.records.get('5')?.status, 'completed');
 });
 
-test('a token that is revoked under way costs no answer', async (t) => {
+test('a token that is revoked in progress costs no answer', async (t) => {
   const { manager, send, told } = await openChannel(t);
   for (let id = 1; id <= 20; id++) {
     manager.addRecord(id);
@@ -522,7 +522,7 @@ test('neither the token nor the etcd token is in the log, whatever goes wrong', 
   manager.addRecord(5);
   const end = manager.fail({ status: 500 });
   const sent = send(5, replyOf(), { requestBody: request });
-  await until('it is told', () => logs.lines.length > 0);
+  await until('it is logged', () => logs.lines.length > 0);
   end();
   manager.fail({ status: 400, method: 'PUT' });
   await passing(sent);

@@ -48,23 +48,23 @@ test('an event that the Manager has had within the hour is no error', async (t) 
   t.deepEqual(logs.lines, []);
 });
 
-test('no more than a bounded number is under way; what goes beyond is dropped, and told once', async (t) => {
+test('no more than a bounded number is in progress; what goes beyond is dropped, and logged once', async (t) => {
   const { manager, events, logs } = await openEvents(t, { mostUnderWay: 4 });
   const release = manager.hold(EVENTS);
   for (let number = 0; number < 20; number++) events.report({ action: `action_${number}`, message: 'x' });
-  await eventually('they are under way', () => manager.callsTo(EVENTS).length === 4);
+  await eventually('they are in progress', () => manager.callsTo(EVENTS).length === 4);
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], { level: 'warn', message: 'system event failed' });
   release();
   await eventually('they are through', () => manager.events.length === 4);
-  await eventually('this is told', () => logs.find(/^system events restored$/).length === 1);
+  await eventually('this is logged', () => logs.find(/^system events restored$/).length === 1);
   t.is(logs.find(/^system events restored$/)[0]?.failures, 16);
   events.report({ action: 'after', message: 'x' });
   await eventually('there is room again', () => manager.events.length === 5);
   t.is(Math.max(...manager.callsTo(EVENTS).map(({ concurrent }) => concurrent)), 4);
 });
 
-test('ten are under way when nothing else is said', async (t) => {
+test('ten are in progress when nothing else is said', async (t) => {
   const { manager, events } = await openEvents(t);
   const release = manager.hold(EVENTS);
   for (let number = 0; number < 30; number++) events.report({ action: `action_${number}`, message: 'x' });
@@ -73,7 +73,7 @@ test('ten are under way when nothing else is said', async (t) => {
   t.is(manager.events.length, 10);
 });
 
-test('while the Manager is away nothing fails, and it is told once', async (t) => {
+test('while the Manager is down nothing fails, and it is logged once', async (t) => {
   const { manager, events, logs, clock, until } = await openEvents(t);
   await manager.down();
   const begun = clock.now();
@@ -81,29 +81,29 @@ test('while the Manager is away nothing fails, and it is told once', async (t) =
     events.report({ action: 'unit_logs', message: 'it failed' });
     return clock.now() - begun > 60_000;
   });
-  await until('it is told', () => logs.lines.length > 0);
+  await until('it is logged', () => logs.lines.length > 0);
   t.is(logs.lines.length, 1);
   await manager.up();
   await until('an event arrives', () => {
     events.report({ action: 'unit_logs', message: 'it failed' });
     return manager.events.length === 1;
   });
-  await until('this is told', () => logs.find(/^system events restored$/).length === 1);
+  await until('this is logged', () => logs.find(/^system events restored$/).length === 1);
 });
 
 test('an event that may have arrived is not sent twice', async (t) => {
   const { manager, events, until, logs } = await openEvents(t);
   manager.fail({ path: EVENTS });
   events.report({ action: 'unit_logs', message: 'it failed' });
-  await until('it is told', () => logs.lines.length > 0);
+  await until('it is logged', () => logs.lines.length > 0);
   t.is(manager.callsTo(EVENTS).length, 1);
 });
 
-test('closing waits two seconds for what is under way, then ends it; nothing is sent afterwards', async (t) => {
+test('closing waits two seconds for what is in progress, then ends it; nothing is sent afterwards', async (t) => {
   const { manager, events, clock, logs } = await openEvents(t);
   const release = manager.hold(EVENTS);
   events.report({ action: 'unit_logs', message: 'it failed' });
-  await eventually('it is under way', () => manager.callsTo(EVENTS).length === 1);
+  await eventually('it is in progress', () => manager.callsTo(EVENTS).length === 1);
   const closed = events.close();
   clock.advance(2_000);
   await closed;

@@ -107,7 +107,7 @@ test('those who ask at the same time share one look-up, and none can end it for 
   t.is(manager.callsTo(/^\/messaging\/exchanges/).length, 1);
 });
 
-test('while the Manager is away for a minute, what it said before holds, and this is told once', async (t) => {
+test('while the Manager is down for a minute, its earlier answer stays in use, and this is logged once', async (t) => {
   const { manager, topology, clock, logs, passing } = await openTopology(t);
   await hostsOf(topology);
   await manager.down();
@@ -130,7 +130,7 @@ test('while the Manager is away for a minute, what it said before holds, and thi
   t.is(logs.lines.length, 2);
 });
 
-test('a Manager that is away is not asked again at once, unless a connection was lost', async (t) => {
+test('a Manager that is down is not asked again at once, unless a connection was lost', async (t) => {
   const { manager, topology, clock, passing } = await openTopology(t);
   await hostsOf(topology);
   clock.advance(5 * MINUTE);
@@ -195,7 +195,7 @@ for (const [what, make, message] of MISSING) {
     }
   });
 
-  test(`when ${what}, a service tells so once in the log, and connects when it is mended`, async (t) => {
+  test(`when ${what}, a service reports so once in the log, and connects when it is fixed`, async (t) => {
     const { manager, topology, clock, logs, until } = await openTopology(t);
     make(manager);
     let live = false;
@@ -226,7 +226,7 @@ for (const [what, make, message] of MISSING) {
   });
 }
 
-test('a Manager that is away at the start is an error that names its setting, and is asked again', async (t) => {
+test('a Manager that is down at the start is an error that names its setting, and is asked again', async (t) => {
   const { manager, topology, passing } = await openTopology(t);
   await manager.down();
   await t.throwsAsync(passing(topology.brokers(calm())), {
@@ -237,7 +237,7 @@ test('a Manager that is away at the start is an error that names its setting, an
   t.deepEqual(await passing(hostsOf(topology)), ['broker3']);
 });
 
-test('a failover that the Manager names but does not have is done without, and told once', async (t) => {
+test('a failover that the Manager names but does not have is done without, and logged once', async (t) => {
   const { manager, topology, logs } = await openTopology(t);
   manager.addExchange(7, { failoverExchangeId: 8 });
   manager.addBroker(3, { failoverBrokerId: 4 });
@@ -254,7 +254,7 @@ test('a failover that the Manager names but does not have is done without, and t
   t.is(logs.lines.length, 2);
 });
 
-test('a broker without connections is stood in for by its failover', async (t) => {
+test('a broker without connections is replaced by its failover', async (t) => {
   const { manager, topology, logs } = await openTopology(t);
   manager.addBroker(3, { connections: [], failoverBrokerId: 4 });
   manager.addBroker(4);
@@ -262,7 +262,7 @@ test('a broker without connections is stood in for by its failover', async (t) =
   t.regex(String(logs.lines[0]?.missing), /broker 3 has no connections/);
 });
 
-test('a caller without restrictions goes by its own broker, to the exchange that it calls', async (t) => {
+test('a caller without restrictions uses its own broker, to the exchange that it calls', async (t) => {
   const { manager, topology } = await openCaller(t);
   manager.addBroker(3, { failoverBrokerId: 4 });
   t.deepEqual(await hostsOf(topology), ['broker3', 'broker4 (failover)']);
@@ -272,7 +272,7 @@ test('a caller without restrictions goes by its own broker, to the exchange that
   });
 });
 
-test('a caller goes by one of the brokers that the exchange it calls is restricted to', async (t) => {
+test('a caller uses one of the brokers that the exchange it calls is restricted to', async (t) => {
   const { manager, topology } = await openCaller(t);
   manager.restrict(9, [5, 6]);
   manager.restrict(7, [4]);
@@ -285,14 +285,14 @@ test('a caller goes by one of the brokers that the exchange it calls is restrict
   t.is(first.size, 2, 'either is tried first at times');
 });
 
-test('a caller whose own exchange alone is restricted goes by one of those brokers', async (t) => {
+test('a caller whose own exchange alone is restricted uses one of those brokers', async (t) => {
   const { manager, topology } = await openCaller(t);
   manager.restrict(7, [4]);
   manager.addBroker(4, { failoverBrokerId: 6 });
   t.deepEqual(await hostsOf(topology), ['broker4', 'broker6 (failover)']);
 });
 
-test('a restriction is gone by the broker that it names, not by its own id', async (t) => {
+test('a restriction is followed by the broker that it names, not by its own id', async (t) => {
   const { manager, topology } = await openCaller(t);
   manager.restrict(9, [5]);
   // The id of the restriction itself.
@@ -306,7 +306,7 @@ test('a caller that stays at home needs one exchange only', async (t) => {
   t.deepEqual(await hostsOf(topology), ['broker3']);
 });
 
-test('a caller is told what to check when an exchange is missing or no broker has connections', async (t) => {
+test('a caller is reported what to check when an exchange is missing or no broker has connections', async (t) => {
   const { manager, topology } = await openCaller(t);
   const fails = async (message: RegExp) =>
     t.throwsAsync(topology.brokers(calm()), { instanceOf: ManagerError, message });

@@ -258,7 +258,7 @@ test('an entry that is no address is its own failure, and the others are answere
     );
 });
 
-test('a machine that fleet lists no address of is told under its id', async (t) => {
+test('a machine that fleet lists no address of is reported under its id', async (t) => {
   const { shell, hosts } = answering();
   const machines = [
     { id: 'a'.repeat(32), primaryIP: null },
@@ -270,7 +270,7 @@ test('a machine that fleet lists no address of is told under its id', async (t) 
   t.deepEqual([...hosts], ['10.0.0.2']);
 });
 
-test('output that was cut is told as unreadable, and not read', async (t) => {
+test('output that was cut is reported as unreadable, and not read', async (t) => {
   const disk = 'Filesystem 1048576-blocks Used Available Capacity Mounted on\n/dev/sda9 100 60 40 60% /\n';
   const shell: RemoteShell = {
     run: async (_host, [program]) =>
@@ -332,7 +332,7 @@ test('how much is read of each of many nodes depends on their number alone', asy
   }
 });
 
-test('a defect in the shell is not taken for a node that is away', async (t) => {
+test('a defect in the shell is not taken for a node that is down', async (t) => {
   const shell: RemoteShell = { run: () => Promise.reject(new TypeError('defect')) };
   await t.throwsAsync(infoOf(shell, { nodes: ['10.0.0.1'] }), { instanceOf: TypeError });
 });
@@ -384,7 +384,7 @@ test('df, os-release, docker version and /proc are read in the forms they have',
   });
 });
 
-test('whatever a machine prints, it is read or told as unreadable', (t) => {
+test('whatever a machine prints, it is read or reported as unreadable', (t) => {
   for (const read of [readDisk, readOs, readDocker, readMachine]) {
     t.notThrows(() =>
       fc.assert(

@@ -87,7 +87,7 @@ test('a unit that was not running is started by a restart', async (t) => {
   t.like(sandbox.cluster.unit(UNIT), { currentState: 'launched' });
 });
 
-test('a unit that does not stop is told, and left launched', async (t) => {
+test('a unit that does not stop is reported, and left launched', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'never-stops');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 5 }));
@@ -96,7 +96,7 @@ test('a unit that does not stop is told, and left launched', async (t) => {
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
-test('a unit that fails at once is told with what was seen', async (t) => {
+test('a unit that fails at once is reported with what was seen', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'fails-at-start');
   const error = await t.throwsAsync(async () => run());
@@ -110,7 +110,7 @@ test('a unit that had failed before can be restarted well', async (t) => {
   t.regex(String(await run()), /before: .*failed\/failed[\s\S]*started: .*active\/running/);
 });
 
-test('a unit that never comes up is told after the wait', async (t) => {
+test('a unit that never comes up is reported after the wait', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'never-starts');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
@@ -142,7 +142,7 @@ test('a unit whose requirements no machine meets is left as it is', async (t) =>
   t.is(puts(sandbox), 0);
 });
 
-test('requirements that no machine meets together are told together', async (t) => {
+test('requirements that no machine meets together are reported together', async (t) => {
   const { sandbox, run } = await world(t, { MachineMetadata: '"role=web" "region=north"' });
   sandbox.cluster.setMetadata(MACHINE_A, 'region', 'south');
   const error = await t.throwsAsync(async () => run());
@@ -151,7 +151,7 @@ test('requirements that no machine meets together are told together', async (t) 
   t.is(puts(sandbox), 0);
 });
 
-test('a unit that is removed while it is being restarted is told as such', async (t) => {
+test('a unit that is removed while it is being restarted is reported as such', async (t) => {
   const { sandbox, run } = await world(t);
   const outcome = t.throwsAsync(async () => run());
   while (puts(sandbox) === 0) await new Promise(setImmediate);
@@ -222,7 +222,7 @@ test('a request that is cancelled with the unit stopped still launches it', asyn
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
-test('launching is tried again while the fleet API is away, and is told when it stays away', async (t) => {
+test('launching is tried again while the fleet API is down, and is reported when it stays down', async (t) => {
   const { sandbox, run } = await world(t);
   const failing = async (times: number | undefined) => {
     let end = async () => {};
@@ -241,9 +241,9 @@ test('launching is tried again while the fleet API is away, and is told when it 
   t.is(await failing(undefined), 'unit_stopped');
 });
 
-test('a change whose outcome is unknown is followed by launching all the same', async (t) => {
+test('a change whose outcome is unknown is followed by launching anyway', async (t) => {
   const { sandbox, run, find } = await world(t);
-  // For as long as stopping is tried to be told.
+  // For as long as stopping is tried to be reported.
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
   const warned = find(/^unit could not be started yet$/);
   const outcome = t.throwsAsync(async () => run());

@@ -139,7 +139,7 @@ test('what journalctl says of reboots, which would stand in the wrong place, is 
   );
 });
 
-test('where there are no entries, what journalctl says of it is told, as far as it goes', async (t) => {
+test('where there are no entries, what journalctl says of it is reported, as far as it goes', async (t) => {
   const hint =
     'Hint: You are currently not seeing messages from other users and the system.\n      Users in groups';
   const none = '-- No entries --\n';
@@ -201,7 +201,7 @@ test('when the request ends there is no answer, however many parts were read', a
   t.is(await failed, reason);
 });
 
-test('a unit whose machine has left the cluster is told as that', async (t) => {
+test('a unit whose machine has left the cluster is reported as that', async (t) => {
   const gone = 'f'.repeat(32);
   const error = await errorOf(logs({}, { run: printing(''), on: [gone] }));
   t.is(error.code, 'machine_not_found');
@@ -218,7 +218,7 @@ test('with no machine read the failure of one is the answer, first of all one th
   t.is((await errorOf(logs({ since: '-99999y' }, { run, on }))).code, 'invalid_parameters');
 });
 
-test('times that journalctl refuses are for the caller to mend, and told by their field', async (t) => {
+test('times that journalctl refuses are for the caller to mend, and reported by their field', async (t) => {
   const refusal = async (stderr: string) => {
     const run = failing('command_failed', { exitStatus: 1, stderr });
     const { code, details } = await errorOf(logs({ since: '-99999y', until: '2024-05-01' }, { run }));

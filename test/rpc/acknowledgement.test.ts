@@ -25,12 +25,12 @@ if (broker !== undefined) {
     service.notReady().some((reason) => reason.includes('no connection'));
 
   test('a request is acknowledged only when the broker has confirmed its answer', async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { service, link, caller } = await serveByLink(t, [action]);
     const id = caller.send({ action: 'act' }, { messageId: 'm', persistent: true });
     await eventually('it runs', () => begun() === 1);
     link.swallow();
-    letGo();
+    finishRun();
     t.is((await caller.answerTo(id)).answer.status, 'completed');
     t.is(service.held, 1);
     link.refuse();
@@ -61,18 +61,18 @@ if (broker !== undefined) {
   });
 
   test('a request that nobody waits for is acknowledged only when its action has ended', async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { service, link, caller } = await serveByLink(t, [action]);
     caller.publish(JSON.stringify({ request_body: { action: 'act' } }), { persistent: true });
     await eventually('it runs', () => begun() === 1);
     link.refuse();
     t.true((await caller.take('queue')).fields.redelivered);
     link.accept();
-    letGo();
+    finishRun();
     await eventually('nothing is held', () => service.held === 0);
   });
 
-  test('what is no request is acknowledged only when its dead-lettering is confirmed', async (t) => {
+  test('an invalid message is acknowledged only when its dead-lettering is confirmed', async (t) => {
     let confirm = () => {};
     const slow = {
       needsPlainReply: false,
@@ -95,7 +95,7 @@ if (broker !== undefined) {
   });
 
   test('what was not begun at shutdown is acknowledged only when its requeueing is confirmed', async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { service, link, caller } = await serveByLink(t, [action], { concurrency: 1 });
     const running = caller.send({ action: 'act' }, { persistent: true });
     await eventually('it runs', () => begun() === 1);
@@ -113,14 +113,14 @@ if (broker !== undefined) {
       [running, waiting],
     );
     link.accept();
-    letGo();
+    finishRun();
     await drained;
   });
 
   test('what was not begun at shutdown stays unacknowledged while its queue is full', async (t) => {
     const queue = `test_${randomUUID()}`;
     await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { service, logs } = await serveRequests(t, broker, [action], {
       queue,
       concurrency: 1,
@@ -134,9 +134,9 @@ if (broker !== undefined) {
     const filling = caller.send({ action: 'act' });
     await eventually('the queue is full', async () => (await caller.waiting()) === 1);
     const drained = service.drain(60_000);
-    await eventually('that is told', () => logs.find(/^queue full$/).length === 1);
+    await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
     t.is(service.held, 2);
-    letGo();
+    finishRun();
     await caller.answerTo(running);
     t.false(await drained, 'not everything could be put back');
     await service.close();
@@ -150,7 +150,7 @@ if (broker !== undefined) {
   test('what is to be put into a full queue is put there when it has room', async (t) => {
     const queue = `test_${randomUUID()}`;
     await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { service, logs } = await serveRequests(t, broker, [action], {
       queue,
       concurrency: 1,
@@ -164,13 +164,13 @@ if (broker !== undefined) {
     const filling = caller.send({ action: 'act' });
     await eventually('the queue is full', async () => (await caller.waiting()) === 1);
     const drained = service.drain(60_000);
-    await eventually('that is told', () => logs.find(/^queue full$/).length === 1);
+    await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
     t.is((await caller.take('queue')).properties.correlationId, filling);
     const back = await caller.take('queue');
     t.is(back.properties.correlationId, waiting);
     t.false(back.fields.redelivered);
     await eventually('that is over', () => logs.find(/^queue no longer full$/).length === 1);
-    letGo();
+    finishRun();
     t.true(await drained);
     t.is(await caller.waiting(), 0);
   });
@@ -183,7 +183,7 @@ if (broker !== undefined) {
     const channel = await connection.createChannel();
     await channel.deleteQueue(`${queue}_error`);
     caller.publish('garbage', { persistent: true });
-    await eventually('it is told', () => logs.find(/^broker connection lost$/).length === 1);
+    await eventually('it is logged', () => logs.find(/^broker connection lost$/).length === 1);
     await eventually('it is connected again', () => service.notReady().length === 0);
     t.regex(String(logs.find(/^broker connection lost$/)[0]?.reason), /_error is gone/);
     t.is((await caller.take('error queue')).content.toString(), 'garbage');
@@ -191,7 +191,7 @@ if (broker !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  test('a message on which the service itself fails is put into the error queue', async (t) => {
+  test('a message on which the service itself fails is dead-lettered', async (t) => {
     const broken = {
       needsPlainReply: false,
       reaches: () => true,
@@ -221,7 +221,7 @@ if (broker !== undefined) {
     const caller = await RawCaller.open(t, broker, queue);
     const { message } = await caller.ask({ action: 'echo' });
     t.false(await service.drain(0), 'not everything was answered');
-    await eventually('it is given up', () => service.held === 0);
+    await eventually('it is abandoned', () => service.held === 0);
     await service.close();
     const again = await caller.take('queue');
     t.true(again.fields.redelivered);
@@ -230,7 +230,7 @@ if (broker !== undefined) {
   });
 
   test('a service that shuts down takes nothing more, also after a lost connection', async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { service, link, caller } = await serveByLink(t, [action, echo]);
     const running = caller.send({ action: 'act' });
     await eventually('it runs', () => begun() === 1);
@@ -240,7 +240,7 @@ if (broker !== undefined) {
     const late = caller.send({ action: 'echo' });
     link.cut();
     await eventually('what it held is back', async () => (await caller.waiting()) === 2);
-    letGo();
+    finishRun();
     // By the next connection, which is built then.
     t.is((await caller.answerTo(running)).answer.status, 'completed');
     t.true(await drained);
@@ -250,7 +250,7 @@ if (broker !== undefined) {
   });
 
   test('no more messages are taken than may be held', async (t) => {
-    const { action, begun, letGo } = held();
+    const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action, echo], { prefetch: 8 });
     const caller = await RawCaller.open(t, broker, queue);
     // One cluster may hold three quarters of it; these name none.
@@ -258,13 +258,13 @@ if (broker !== undefined) {
     await eventually('what may be held runs', () => begun() === 8);
     await eventually('the others wait', async () => (await caller.waiting()) === 2);
     t.is(service.held, 8);
-    letGo();
+    finishRun();
     await eventually('the others run', () => begun() === 10);
-    letGo();
+    finishRun();
     for (const id of ids) t.is((await caller.answerTo(id)).answer.status, 'completed');
   });
 
-  test('nothing is taken while the broker is away, and it is told that it is', async (t) => {
+  test('nothing is taken while the broker is down, and it is reported that it is', async (t) => {
     const { service, link, caller } = await serveByLink(t, [echo]);
     link.refuse();
     await eventually('the loss is seen', isAway(service));

@@ -21,12 +21,12 @@ const KEPT = {
 };
 const HEADERS = { 'timeout-ms': 60_000, text: 'kept', number: 7, yes: true, no: false };
 
-// What of a message is left when it is published anew, seen by who takes it next.
+// What of a message is left when it is published again, seen by who takes it next.
 const broker = rabbitmq();
 if (broker !== undefined) {
   /** @returns the message as it lies in the queue after it was not begun at shutdown */
   const requeued = async (t: ExecutionContext, options: Options.Publish, body = BODY) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
     caller.send({ action: 'act' });
@@ -35,7 +35,7 @@ if (broker !== undefined) {
     await eventually('the other one waits', () => service.held === 2);
     const drained = service.drain(60_000);
     const message = await caller.take('queue');
-    letGo();
+    finishRun();
     t.true(await drained);
     return message;
   };
@@ -76,7 +76,7 @@ if (broker !== undefined) {
       t.is((await again(t, { persistent: false })).properties.deliveryMode, 2);
     });
 
-    test(`a message that is ${what} does not bear the name of its sender's user`, async (t) => {
+    test(`a message that is ${what} does not have the name of its sender's user`, async (t) => {
       const userId = decodeURIComponent(new URL(broker.url).username);
       t.is((await again(t, { userId })).properties.userId, undefined);
     });

@@ -62,7 +62,7 @@ test('brokers are tried in turn, and again after all have failed', async (t) => 
   t.is(asked.at(-1), 'b:5672');
 });
 
-test('a broker that is away is told once, without its password, and once when it is back', async (t) => {
+test('a broker that is down is logged once, without its password, and once when it is back', async (t) => {
   const { connections, away, asked, signal, logs } = world(t, [A]);
   away.add('a:5672');
   connections.start();
@@ -80,7 +80,7 @@ test('a broker that is away is told once, without its password, and once when it
   t.false(JSON.stringify(logs.lines).includes('secret'));
 });
 
-test('everything is built anew on each connection', async (t) => {
+test('everything is built again on each connection', async (t) => {
   const { connections, built, drop, signal } = world(t, [A]);
   connections.start();
   const first = await connections.whenConnected(signal);
@@ -101,7 +101,7 @@ test('the loss of a channel is the loss of the connection', async (t) => {
   t.not(await connections.whenConnected(signal), live);
 });
 
-test('a connection on which nothing can be built is given up', async (t) => {
+test('a connection on which nothing can be built is abandoned', async (t) => {
   let failing = 3;
   const onConnected = async () => {
     if (failing-- > 0) throw new Error('no permission');
@@ -114,7 +114,7 @@ test('a connection on which nothing can be built is given up', async (t) => {
   t.is(logs.find(/^broker connection lost$/)[0]?.reason, 'no permission');
 });
 
-test('a preferred broker that is back takes the place of the one that stood in for it', async (t) => {
+test('a preferred broker that is back takes the place of the one that replaced it', async (t) => {
   const { connections, away, drop, built, retired, signal, logs } = world(t, [A, { ...B, preferred: false }]);
   connections.start();
   const first = await connections.whenConnected(signal);
@@ -124,7 +124,7 @@ test('a preferred broker that is back takes the place of the one that stood in f
   await eventually('the loss is seen', () => first.lost.aborted);
   const second = await connections.whenConnected(signal);
   t.false(second.preferred);
-  await eventually('it is told', () => logs.find(/^preferred broker lost$/).length === 1);
+  await eventually('it is logged', () => logs.find(/^preferred broker lost$/).length === 1);
   t.like(logs.find(/^preferred broker lost$/)[0], {
     reason: 'a:5672 is away',
     broker: 'amqp://a:5672/vhost',
@@ -138,7 +138,7 @@ test('a preferred broker that is back takes the place of the one that stood in f
   t.is(logs.find(/^preferred broker restored$/).length, 1);
 });
 
-test('while the preferred broker stays away the other one serves on, and nothing more is told', async (t) => {
+test('while the preferred broker stays down the other one serves on, and nothing more is reported', async (t) => {
   const { connections, away, asked, signal, logs } = world(t, [A, { ...B, preferred: false }]);
   away.add('a:5672');
   connections.start();
@@ -152,7 +152,7 @@ test('while the preferred broker stays away the other one serves on, and nothing
   t.is(logs.lines.length - before <= 1, true);
 });
 
-test('while another broker serves, brokers that cannot be looked up are no broker that is away', async (t) => {
+test('while another broker serves, brokers that cannot be looked up are no broker that is down', async (t) => {
   let lookUps = 0;
   const lookUp = async () => {
     if (++lookUps > 1) throw new Error('the Manager is away');
@@ -169,7 +169,7 @@ test('while another broker serves, brokers that cannot be looked up are no broke
   );
 });
 
-test('a closed connections connects no more, and who waits for it is let go by the signal', async (t) => {
+test('a closed connections connects no more, and who waits for it is released by the signal', async (t) => {
   const { connections, away } = world(t, [A]);
   away.add('a:5672');
   connections.start();

@@ -23,7 +23,7 @@ if (broker !== undefined) {
     ['nested too deeply to be read', nested(8_000)],
     ['of a type that amqplib does not know', headerField('x', 'L', Buffer.alloc(8))],
   ] as const) {
-    test(`a message with headers ${what} is put aside, and costs nothing`, async (t) => {
+    test(`a message with headers ${what} is dead-lettered, and costs nothing`, async (t) => {
       const { queue, logs } = await serveRequests(t, broker, [echo]);
       const caller = await RawCaller.open(t, broker, queue);
       await publishRaw(broker, queue, REQUEST, { headers, messageId: text('poison') });
@@ -106,8 +106,8 @@ if (broker !== undefined) {
     t.true(connections <= before + 1, `${connections - before} more`);
   });
 
-  test('a request with properties that cannot be written again is put back with what its answer needs', async (t) => {
-    const { action, begun, letGo } = held();
+  test('a request with properties that cannot be written again is requeued with what its answer needs', async (t) => {
+    const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
     caller.send({ action: 'act' });
@@ -135,8 +135,8 @@ if (broker !== undefined) {
     for (const properties of cases) await publishRaw(broker, queue, body, properties);
     await eventually('all are held', () => service.held === 1 + cases.length);
     const drained = service.drain(10_000);
-    await eventually('they are put back', () => service.held === 1);
-    letGo();
+    await eventually('they are requeued', () => service.held === 1);
+    finishRun();
     t.true(await drained);
     for (const [index] of cases.entries()) {
       const { properties, content } = await caller.take('queue');
@@ -146,7 +146,7 @@ if (broker !== undefined) {
     }
   });
 
-  test('what is to be put aside is kept while the error queue is full, and that is told', async (t) => {
+  test('what is to be dead-lettered is kept while the error queue is full, and that is reported', async (t) => {
     const queue = `test_${randomUUID()}`;
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();
@@ -159,9 +159,9 @@ if (broker !== undefined) {
     });
     const { service, logs, cut } = await serveRequests(t, broker, [echo], { queue });
     caller.publish('garbage 1');
-    await eventually('it is put aside', async () => (await caller.waiting('error queue')) === 1);
+    await eventually('it is dead-lettered', async () => (await caller.waiting('error queue')) === 1);
     caller.publish('garbage 2');
-    await eventually('that is told', () => service.notReady().some((reason) => reason.includes('is full')));
+    await eventually('that is logged', () => service.notReady().some((reason) => reason.includes('is full')));
     t.is(logs.find(/^queue full$/)[0]?.queue, `${queue}_error`);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
     // Delivered again, it is still one message.
@@ -177,7 +177,7 @@ if (broker !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  test('an answer to a full reply queue is dropped, told, and holds up nothing', async (t) => {
+  test('an answer to a full reply queue is dropped, logged, and holds up nothing', async (t) => {
     const { queue, logs, service } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();

@@ -6,7 +6,7 @@ import { brokers, rabbitmq } from '../support/brokers.js';
 import { liveOn } from '../support/live-on.js';
 
 for (const broker of brokers()) {
-  test(`${broker.name}: a message is routed, or told as unroutable, each by itself`, async (t) => {
+  test(`${broker.name}: a message is routed, or reported as unroutable, each by itself`, async (t) => {
     const live = await liveOn(broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
@@ -28,7 +28,7 @@ for (const broker of brokers()) {
     await live.probe(async (channel) => channel.deleteQueue(queue));
   });
 
-  test(`${broker.name}: what is under way when the connection is lost fails`, async (t) => {
+  test(`${broker.name}: what is in progress when the connection is lost fails`, async (t) => {
     const live = await liveOn(broker);
     const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
@@ -57,7 +57,7 @@ for (const broker of brokers()) {
     t.deepEqual(outcomes, ['unroutable', 'routed', 'unroutable', 'routed']);
   });
 
-  test(`${broker.name}: each of the messages under way fails when the connection is lost`, async (t) => {
+  test(`${broker.name}: each of the messages in progress fails when the connection is lost`, async (t) => {
     const live = await liveOn(broker);
     const publisher = await ConfirmChannel.open(live);
     const published = Array.from({ length: 5 }, () =>
@@ -74,7 +74,7 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('RabbitMQ: what a full queue does not take is told as refused, each by itself', async (t) => {
+  test('RabbitMQ: what a full queue does not take is reported as refused, each by itself', async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
@@ -107,7 +107,7 @@ if (rabbit !== undefined) {
     t.is(live.lost.reason, error);
   });
 
-  test('RabbitMQ: a message that AMQP cannot carry is told, and the connection lives on', async (t) => {
+  test('RabbitMQ: a message that AMQP cannot carry is reported, and the connection lives on', async (t) => {
     const live = await liveOn(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);

@@ -97,7 +97,7 @@ for (const broker of brokers()) {
   );
 
   test(
-    over('an exchange that is not there is told once, and the queue is there for those who know it'),
+    over('an exchange that is not there is logged once, and the queue is there for those who know it'),
     async (t) => {
       const { queue, channel, ensure, logs } = await world(t, broker);
       await ensure('no_such_exchange');

@@ -89,7 +89,7 @@ test('an answer that alone would fill much of the memory is not kept', async (t)
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
-test('that a request never began is over when it was taken up again, kept answer or not', async (t) => {
+test('that a request never began is over when it was received again, kept answer or not', async (t) => {
   // The second answer that is kept takes the place of what was kept before: each is in the older half then.
   for (const others of [0, 1]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
@@ -106,7 +106,7 @@ test('that a request never began is over when it was taken up again, kept answer
   }
 });
 
-test('a request that is taken up twice at once is running until the later one ends', async (t) => {
+test('a request that is received twice at once is running until the later one ends', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const earlier = Promise.resolve(undefined);
   let finish: (reply: string) => void = () => {};
@@ -128,7 +128,7 @@ test('an answer of just the size that is kept is kept', async (t) => {
   t.deepEqual(memory.recall('key'), { state: 'settled', reply });
 });
 
-test('answers are kept for ten minutes, unless told otherwise', async (t) => {
+test('answers are kept for ten minutes, by default', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock);
   memory.track('key', Promise.resolve('answer'), bytes);
@@ -201,7 +201,7 @@ for (const where of ['younger', 'older'] as const) {
   });
 }
 
-test('of a request that was taken up twice, the later run is what is known', async (t) => {
+test('of a request that was received twice, the later run is what is known', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finishLater: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finishLater = resolve));

@@ -6,7 +6,7 @@ import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 
-/** A request in an envelope; `text` tells apart those of one action. */
+/** A request in an envelope; `text` reports apart those of one action. */
 const request = (text: string, id?: unknown): string =>
   JSON.stringify({ id, request_body: { action: 'act', action_parameters: { text } } });
 
@@ -111,7 +111,7 @@ for (const broker of brokers()) {
   });
 
   test(over('a change that had not begun when its connection was lost is run, once'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, cut, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
     const first = caller.send({ action: 'act' }, { messageId: 'first', persistent: true });
@@ -121,17 +121,17 @@ for (const broker of brokers()) {
     cut();
     await eventually('the loss is seen', () => service.notReady().length > 0);
     await eventually('both are delivered again', () => service.notReady().length === 0 && service.held === 3);
-    letGo();
+    finishRun();
     t.deepEqual((await caller.answerTo(first)).answer.response_body, { run: 1 });
     await eventually('the second one runs', () => begun() === 2);
-    letGo();
+    finishRun();
     t.deepEqual((await caller.answerTo(second)).answer.response_body, { run: 2 });
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 2);
   });
 
   test(over('a change that runs while its connection is lost several times is run once'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, cut, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
     const id = caller.send({ action: 'act' }, { messageId: 'm', persistent: true });
@@ -144,7 +144,7 @@ for (const broker of brokers()) {
         () => service.notReady().length === 0 && service.held === 1 + losses,
       );
     }
-    letGo();
+    finishRun();
     t.deepEqual((await caller.answerTo(id)).answer.response_body, { run: 1 });
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 1);
@@ -156,14 +156,14 @@ const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('what waits for the same change as another message runs it when that one never began', async (t) => {
     let makeRoom = () => {};
-    /** Holds what is no request, so that the next message is not taken before that is wanted. */
+    /** Holds an invalid message, so that the next message is not taken before that is wanted. */
     const slow = {
       needsPlainReply: false,
       reaches: (_envelope: unknown, delivery: { content: Buffer }) =>
         delivery.content.toString() === 'garbage',
       send: async () => new Promise<SendOutcome>((resolve) => (makeRoom = () => resolve('sent'))),
     };
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, cut, service } = await serveRequests(t, rabbit, [action], {
       concurrency: 1,
       prefetch: 3,
@@ -184,7 +184,7 @@ if (rabbit !== undefined) {
     await eventually('the loss is seen', () => service.notReady().length > 0);
     const answered = async (id: string) =>
       eventually('an answer', () => {
-        letGo();
+        finishRun();
         return caller.answersTo(id)[0];
       });
     for (const id of [running, first, second]) {

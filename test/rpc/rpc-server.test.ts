@@ -71,7 +71,7 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('what is not a request is put into the error queue with the reason, whole'), async (t) => {
+  test(over('an invalid message is dead-lettered with the reason, whole'), async (t) => {
     const { queue } = await serveRequests(t, broker, [echo], { maxMessageBytes: 2_000 });
     const caller = await RawCaller.open(t, broker, queue);
     const request = JSON.stringify({ request_body: { action: 'echo' } });
@@ -155,7 +155,7 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('what is not a request is answered too, where it names a reply_to'), async (t) => {
+  test(over('an invalid message is answered too, where it names a reply_to'), async (t) => {
     const { queue, service } = await serveRequests(t, broker, [echo], { maxMessageBytes: 2_000 });
     const caller = await RawCaller.open(t, broker, queue);
     const tooLong = JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } });
@@ -178,7 +178,7 @@ for (const broker of brokers()) {
     t.is(await caller.waiting('error queue'), 0, 'our own queues are not answered');
   });
 
-  test(over('what is not a request is dead-lettered only when its answer is confirmed'), async (t) => {
+  test(over('an invalid message is dead-lettered only when its answer is confirmed'), async (t) => {
     let confirm = () => {};
     const slow = {
       reaches: () => true,
@@ -230,7 +230,7 @@ for (const broker of brokers()) {
   });
 
   test(
-    over('an action that fails unforeseen tells the caller nothing of it, and the log everything'),
+    over('an action that fails unexpectedly reports the caller nothing of it, and the log everything'),
     async (t) => {
       const thrown: unknown[] = [new TypeError('secret reason'), 'text', undefined, null, { code: 'x' }];
       const throwing = doing(async () => {
@@ -297,8 +297,8 @@ for (const broker of brokers()) {
     t.deepEqual(service.notReady(), []);
   });
 
-  test(over('an answer whose reply queue is gone is dropped, told, and harms nobody'), async (t) => {
-    const { action, begun, letGo } = held();
+  test(over('an answer whose reply queue is gone is dropped, logged, and harms nobody'), async (t) => {
+    const { action, begun, finishRun } = held();
     const { queue, logs } = await serveRequests(t, broker, [action, echo]);
     const [leaving, staying] = [
       await RawCaller.open(t, broker, queue),
@@ -307,8 +307,8 @@ for (const broker of brokers()) {
     leaving.send({ action: 'act' });
     await eventually('the action runs', () => begun() === 1);
     await leaving.leave();
-    letGo();
-    await eventually('it is told', () => logs.find(/^reply dropped$/).length === 1);
+    finishRun();
+    await eventually('it is logged', () => logs.find(/^reply dropped$/).length === 1);
     t.is((await staying.ask({ action: 'echo' })).answer.status, 'completed');
     t.is(logs.find(/broker connection lost/).length, 0);
   });
@@ -337,7 +337,7 @@ for (const broker of brokers()) {
   test(
     over('a request whose connection is lost while it runs is answered once, not done twice'),
     async (t) => {
-      const { action, begun, letGo } = held({ effect: 'change' });
+      const { action, begun, finishRun } = held({ effect: 'change' });
       const { queue, cut, service } = await serveRequests(t, broker, [action]);
       const caller = await RawCaller.open(t, broker, queue);
       const id = caller.send({ action: 'act' }, { messageId: 'change-1', persistent: true });
@@ -345,7 +345,7 @@ for (const broker of brokers()) {
       cut();
       await eventually('the loss is seen', () => service.notReady().length > 0);
       await eventually('it is connected again', () => service.notReady().length === 0);
-      letGo();
+      finishRun();
       const { answer } = await caller.answerTo(id);
       t.deepEqual(answer.response_body, { run: 1 });
       await eventually('everything is acknowledged', () => service.held === 0);
@@ -355,13 +355,13 @@ for (const broker of brokers()) {
   );
 
   test(over('a finished answer that could not be sent is sent after the connection is back'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, cut, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
     const id = caller.send({ action: 'act' }, { messageId: 'change-2', persistent: true });
     await eventually('the change runs', () => begun() === 1);
     cut();
-    letGo();
+    finishRun();
     await eventually('the loss is seen', () => service.notReady().length > 0);
     const { answer } = await caller.answerTo(id);
     t.is(answer.status, 'completed');
@@ -370,7 +370,7 @@ for (const broker of brokers()) {
   });
 
   test(over('a change that nobody waits for is not done twice when its connection is lost'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change', redelivery: 'run-again' });
+    const { action, begun, finishRun } = held({ effect: 'change', redelivery: 'run-again' });
     const { queue, cut, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
     const body = JSON.stringify({ request_body: { action: 'act' } });
@@ -379,7 +379,7 @@ for (const broker of brokers()) {
     cut();
     await eventually('the loss is seen', () => service.notReady().length > 0);
     await eventually('it is delivered again', () => service.held === 2);
-    letGo();
+    finishRun();
     await eventually('everything is acknowledged', () => service.held === 0);
     t.is(begun(), 1);
     t.is(await caller.waiting(), 0);
@@ -414,8 +414,8 @@ for (const broker of brokers()) {
     t.deepEqual(runs, ['read', 'again']);
   });
 
-  test(over('what was not begun at shutdown is put back unmarked, and what runs is answered'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change' });
+  test(over('what was not begun at shutdown is requeued unmarked, and what runs is answered'), async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
     const options = {
@@ -427,8 +427,8 @@ for (const broker of brokers()) {
     const waiting = [1, 2, 3].map(() => caller.send({ action: 'act' }, options));
     await eventually('all are held', () => service.held === 4 && begun() === 1);
     const drained = service.drain(10_000);
-    await eventually('the waiting ones are put back', () => service.held === 1);
-    letGo();
+    await eventually('the waiting ones are requeued', () => service.held === 1);
+    finishRun();
     t.true(await drained);
     t.is((await caller.answerTo(running)).answer.status, 'completed');
     t.is(begun(), 1);
@@ -442,13 +442,13 @@ for (const broker of brokers()) {
   });
 
   test(over('what was answered at shutdown is acknowledged, and does not come back'), async (t) => {
-    const { action, begun, letGo } = held({ effect: 'change', redelivery: 'run-again' });
+    const { action, begun, finishRun } = held({ effect: 'change', redelivery: 'run-again' });
     const { queue, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
     const id = caller.send({ action: 'act' }, { persistent: true });
     await eventually('it runs', () => begun() === 1);
     const drained = service.drain(10_000);
-    letGo();
+    finishRun();
     t.true(await drained);
     await service.close();
     await caller.answerTo(id);
@@ -488,14 +488,14 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  // The embedded broker does not tell its consumers of a deleted queue.
-  test('RabbitMQ: a queue that is deleted under way is made anew', async (t) => {
+  // The embedded broker does not report its consumers of a deleted queue.
+  test('RabbitMQ: a queue that is deleted in progress is made again', async (t) => {
     const { queue, service, logs } = await serveRequests(t, rabbit, [echo]);
     const connection = await rabbit.open();
     t.teardown(async () => connection.close());
     const channel = await connection.createChannel();
     await channel.deleteQueue(queue);
-    await eventually('it is told', () => logs.find(/broker connection lost/).length === 1);
+    await eventually('it is logged', () => logs.find(/broker connection lost/).length === 1);
     await eventually('it is ready', () => service.notReady().length === 0);
     const caller = await RawCaller.open(t, rabbit, queue);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');

@@ -127,7 +127,7 @@ test('a connection on which nothing can be built is closed', async (t) => {
   }
 });
 
-test('that the broker accepts no messages by a connection is told only when it is the one that counts', async (t) => {
+test('that the broker accepts no messages by a connection is reported only when it is the one that counts', async (t) => {
   let built = () => {};
   let building = false;
   const build = async () =>
@@ -158,11 +158,11 @@ test('the end of a session is no loss of a channel', async (t) => {
   t.is(reasonOf(live.lost.reason), 'the connection was closed');
 });
 
-test('that a connection was not made in time is told as the reason', async (t) => {
+test('that a connection was not made in time is reported as the reason', async (t) => {
   const { session, clock, attempt, logs } = world(t);
   await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
-  await eventually('it is told', () => logs.find(/^broker connection lost$/).length === 1);
+  await eventually('it is logged', () => logs.find(/^broker connection lost$/).length === 1);
   t.is(session.lastError, 'no connection within 10000 ms');
 });
 
@@ -171,10 +171,10 @@ test('who waits for a connection leaves nothing on the signal, connected or abor
   const abort = new AbortController();
   const aborted = new AbortController();
   const waiting = Array.from({ length: 3 }, async () => session.whenConnected(abort.signal));
-  const letGo = t.throwsAsync(session.whenConnected(aborted.signal), { message: 'enough' });
+  const finishRun = t.throwsAsync(session.whenConnected(aborted.signal), { message: 'enough' });
   t.is(getEventListeners(abort.signal, 'abort').length, 3);
   aborted.abort(new Error('enough'));
-  await letGo;
+  await finishRun;
   await (await attempt(1)).make();
   const [first, ...others] = await Promise.all(waiting);
   for (const other of others) t.is(other, first as never);
@@ -182,7 +182,7 @@ test('who waits for a connection leaves nothing on the signal, connected or abor
   t.is(getEventListeners(aborted.signal, 'abort').length, 0);
 });
 
-test('who waits with a signal that is aborted already is let go at once', async (t) => {
+test('who waits with a signal that is aborted already is released at once', async (t) => {
   const { session } = world(t);
   await t.throwsAsync(session.whenConnected(AbortSignal.abort(new Error('enough'))), { message: 'enough' });
 });
@@ -199,7 +199,7 @@ test('the waits between attempts grow to a limit, each by chance down to half of
   t.is(new Set(longest).size, longest.length, 'no two of the longest are alike');
 });
 
-test('after a connection that was a good one the waits begin anew', async (t) => {
+test('after a connection that was a good one the waits begin again', async (t) => {
   const { clock, nextAttempt, session } = world(t);
   const signal = new AbortController().signal;
   for (let number = 1; number <= 10; number++) (await nextAttempt(number)).fail();
@@ -250,11 +250,11 @@ test('a loss has the reason that the broker gave before it closed the connection
   connection.emit('error', reason);
   connection.emit('close', new Error('closed'));
   t.is(live.lost.reason.cause, reason);
-  await eventually('it is told', () => logs.find(/^broker connection lost$/).length === 1);
+  await eventually('it is logged', () => logs.find(/^broker connection lost$/).length === 1);
   t.is(session.lastError, 'CONNECTION_FORCED');
 });
 
-test('that the broker accepts no messages is told, and when it does again', async (t) => {
+test('that the broker accepts no messages is reported, and when it does again', async (t) => {
   const { session, attempt, logs, nextAttempt } = world(t);
   const signal = new AbortController().signal;
   const connection = await (await attempt(1)).make();
@@ -271,7 +271,7 @@ test('that the broker accepts no messages is told, and when it does again', asyn
   await (await nextAttempt(2)).make();
   await session.whenConnected(signal);
   t.is(session.blockedBecause, undefined, 'the next connection is none of it');
-  await eventually('it is told', () => logs.find(/^broker unblocked$/).length === 2);
+  await eventually('it is logged', () => logs.find(/^broker unblocked$/).length === 2);
 });
 
 test('heartbeats are asked for, unless the address says otherwise', async (t) => {
@@ -283,7 +283,7 @@ test('heartbeats are asked for, unless the address says otherwise', async (t) =>
   t.is(new URL((await attempt(2)).url).searchParams.get('heartbeat'), '5');
 });
 
-test('a fault of several addresses is told with the reason of each, once', (t) => {
+test('a fault of several addresses is reported with the reason of each, once', (t) => {
   const error = new AggregateError([new Error('refused'), new Error('unreachable'), new Error('refused')]);
   t.is(reasonOf(error), 'refused; unreachable');
   t.is(reasonOf('text'), 'text');

@@ -9,7 +9,7 @@ import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
-/** A service on a broker that stands in for the one that is wanted, until that one is let come back. */
+/** A service on a failover broker, until the preferred one may come back. */
 async function world(
   t: ExecutionContext,
   actions: readonly Action[],
@@ -60,13 +60,13 @@ async function world(
 }
 
 test('a request is answered and acknowledged on the broker it came from, also after the service has left it', async (t) => {
-  const { action, begun, letGo } = held({ effect: 'change' });
+  const { action, begun, finishRun } = held({ effect: 'change' });
   const { service, back, callers } = await world(t, [action]);
   t.false(service.onPreferred);
   const id = callers.other.send({ action: 'act' });
   await eventually('it runs', () => begun() === 1);
   await back();
-  letGo();
+  finishRun();
   t.is((await callers.other.answerTo(id)).answer.status, 'completed');
   await eventually('nothing is held', () => service.held === 0);
   t.is(await callers.other.waiting(), 0);
@@ -74,7 +74,7 @@ test('a request is answered and acknowledged on the broker it came from, also af
 });
 
 test('what was taken from a broker that is left is still done, and nothing more is taken from it', async (t) => {
-  const { action, begun, letGo } = held({ effect: 'change' });
+  const { action, begun, finishRun } = held({ effect: 'change' });
   const { service, back, callers } = await world(t, [action], { concurrency: 1 });
   const taken = [1, 2].map(() => callers.other.send({ action: 'act' }));
   await eventually('both are held', () => service.held === 2 && begun() === 1);
@@ -84,7 +84,7 @@ test('what was taken from a broker that is left is still done, and nothing more 
   const late = callers.other.send({ action: 'act' });
   for (let run = 1; run <= 3; run++) {
     await eventually(`run ${run}`, () => begun() === run);
-    letGo();
+    finishRun();
   }
   for (const id of taken) t.is((await callers.other.answerTo(id)).answer.status, 'completed');
   t.is((await callers.wanted.answerTo(there)).answer.status, 'completed');
@@ -102,10 +102,10 @@ test('a broker is left when what came from it is done, whatever runs from the ot
   const second = callers.wanted.send({ action: 'late' });
   await eventually('it runs', () => late.begun() === 1);
   t.true(isOnOther());
-  early.letGo();
+  early.finishRun();
   await callers.other.answerTo(first);
   await eventually('the broker is left', () => !isOnOther());
   t.is(callers.wanted.answersTo(second).length, 0);
-  late.letGo();
+  late.finishRun();
   await callers.wanted.answerTo(second);
 });

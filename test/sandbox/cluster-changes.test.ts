@@ -82,7 +82,7 @@ test('loaded and at once launched again restarts nothing, as with fleetctl resta
   t.is(await shows(), 'launched: active/running');
 });
 
-test('replaced options start the unit anew under the new hash', async (t) => {
+test('replaced options start the unit again under the new hash', async (t) => {
   const { sandbox, clock, desire, shows, put } = await withUnit(t);
   await desire('launched');
   clock.advance(1000);

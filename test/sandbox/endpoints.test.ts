@@ -5,7 +5,7 @@ import { Endpoints } from '../../src/sandbox/endpoints.js';
 // An address for documentation (RFC 5737), which no machine has.
 const ELSEWHERE = '192.0.2.1';
 
-test('addresses that this machine does not have are passed over only where that is asked for', async (t) => {
+test('addresses that this machine does not have are ignored only where that is asked for', async (t) => {
   const endpoints = new Endpoints(() => createServer());
   t.teardown(() => endpoints.stop());
   await t.throwsAsync(endpoints.listen(['127.0.0.1', ELSEWHERE], 0), { message: /cannot listen/ });
@@ -15,7 +15,7 @@ test('addresses that this machine does not have are passed over only where that 
   t.deepEqual(endpoints.hosts, ['127.0.0.1']);
 });
 
-test('a taken port is not passed over', async (t) => {
+test('a taken port is not ignored', async (t) => {
   const endpoints = new Endpoints(() => createServer());
   t.teardown(() => endpoints.stop());
   const port = await endpoints.listen(['127.0.0.1'], 0);

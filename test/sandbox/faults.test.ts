@@ -141,7 +141,7 @@ test('a fault ends after its number of times, or when it is ended', async (t) =>
   t.is((await fleet('/units')).status, 200);
 });
 
-test('requests are logged with method, path, host and how many were under way', async (t) => {
+test('requests are logged with method, path, host and how many were in progress', async (t) => {
   const { sandbox, clock, fleet } = await openSandbox(t, { delays: { answer: 10 } });
   const { requests } = sandbox.cluster;
   const answers = [fleet('/units?nextPageToken=ZAACAA=='), fleet('/machines')];

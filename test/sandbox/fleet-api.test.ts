@@ -429,7 +429,7 @@ test('DELETE is 204: the unit is gone at once, its state rows linger', async (t)
   t.deepEqual((await fleet('/state')).body, {});
 });
 
-test('a unit that is deleted and created anew shows rows of the old unit file at first', async (t) => {
+test('a unit that is deleted and created again shows rows of the old unit file at first', async (t) => {
   const { clock, fleet, put } = await openSandbox(t, {
     units: [{ name: 'a.service', options: service('/bin/old') }],
   });

@@ -68,7 +68,7 @@ async function bareClient(
 
 interface Exchange {
   channel: ClientChannel;
-  /** What the channel tells until it is closed; ssh2 does not keep the order of outputs and status. */
+  /** What the channel reports until it is closed; ssh2 does not keep the order of outputs and status. */
   seen: Promise<string[]>;
 }
 
@@ -328,7 +328,7 @@ test('there is no shell, no file transfer and no way through', async (t) => {
   t.true((await failure((done) => client.forwardOut(WEB, 1, WEB, sandbox.fleetPort, done))) instanceof Error);
 });
 
-test('a command tells its output, its status, the end of the output and the end, in this order', async (t) => {
+test('a command reports its output, its status, the end of the output and the end, in this order', async (t) => {
   const { ssh } = await openSsh(t);
   ssh.fail({ kind: 'exit', status: 3, stdout: 'out', stderr: 'err' });
   const inbound: string[] = [];
@@ -431,7 +431,7 @@ test('a fault strikes only the machine and the command it names, until it has st
   t.is(await status(WEB, 'cat', '/etc/os-release'), 0);
 });
 
-test('machines without a loopback address are passed over; of two with one address the first answers', async (t) => {
+test('machines without a loopback address are ignored; of two with one address the first answers', async (t) => {
   const machines = [
     ...TWO_MACHINES,
     { id: 'c'.repeat(32), primaryIP: '127.0.0.1', metadata: {} },
@@ -445,7 +445,7 @@ test('machines without a loopback address are passed over; of two with one addre
   t.true(line.includes(` core-${MACHINE_A.slice(0, 8)} `));
 });
 
-test('a sandbox whose machines have no address to listen on starts all the same', async (t) => {
+test('a sandbox whose machines have no address to listen on starts anyway', async (t) => {
   const { ssh } = await openSsh(t, { machines: [{ id: MACHINE_A, primaryIP: '192.0.2.1', metadata: {} }] });
   t.deepEqual(ssh.hosts, []);
 });

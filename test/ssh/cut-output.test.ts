@@ -9,7 +9,7 @@ const collectGarbage = runInNewContext('gc') as () => void;
 /** As Node.js hands out what a socket reads: a view of a block of memory of its own. */
 const chunkOf = (text: string) => Buffer.from(text.padEnd(65_536, '.'));
 
-test('what fits is kept whole, and what comes after the cut is not taken up again', (t) => {
+test('what fits is kept whole, and what comes after the cut is not received again', (t) => {
   const output = new CutOutput(10);
   t.true(output.add(Buffer.from('12345')));
   t.false(output.add(Buffer.from('678901')));

@@ -141,7 +141,7 @@ testWithSshd('the known name is the one the caller gave, not the address behind 
   t.like(error.details, { reason: 'unknown', host: 'node2.example.com' });
 });
 
-testWithSshd('accept-new takes a new host down, and from then on refuses another key', async (t) => {
+testWithSshd('accept-new records the key of a new host, and from then on refuses another key', async (t) => {
   const knownHostsFile = join(await testFolder(t), 'new', 'known_hosts');
   const sshd = await ownSshd(t);
   const options = { knownHostsFile, hostKeys: 'accept-new' as const };
@@ -182,7 +182,7 @@ testWithSshd('accept-new keeps what the file has, a last line without an end inc
   t.is(await readFile(knownHostsFile, 'utf8'), `${before}\n${knownHostLines(sshd)}`);
 });
 
-testWithSshd('accept-new refuses a new host that it cannot take down', async (t) => {
+testWithSshd('accept-new refuses a new host that it cannot record', async (t) => {
   const sshd = await sharedSshd();
   const folder = await testFolder(t);
   const knownHostsFile = join(folder, 'link');
@@ -246,7 +246,7 @@ function newKey(): Buffer {
   return Buffer.from(line.split(' ')[1] ?? '', 'base64');
 }
 
-test('a new host that several connections meet at once is taken down once', async (t) => {
+test('a new host that several connections meet at once is recorded once', async (t) => {
   const file = join(await testFolder(t), 'known_hosts');
   const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
   const key = newKey();
@@ -262,7 +262,7 @@ test('a new host that several connections meet at once is taken down once', asyn
   t.is((await readFile(file, 'utf8')).split('\n').length, 2);
 });
 
-test('of two keys that a new host shows at once, the first is taken down and the other refused', async (t) => {
+test('of two keys that a new host shows at once, the first is recorded and the other refused', async (t) => {
   const file = join(await testFolder(t), 'known_hosts');
   const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
   const [first, second] = [newKey(), newKey()];

@@ -89,7 +89,7 @@ testWithSshd('names that ssh-keygen hashed are known', async (t) => {
   t.false(knows(text, 'node2'));
 });
 
-test('revoked keys are marked, certificate authorities are passed over', (t) => {
+test('revoked keys are marked, certificate authorities are ignored', (t) => {
   const { entries, malformed } = parseKnownHosts(`@revoked node1 ${KEY}\n@cert-authority * ${KEY}\n`);
   t.deepEqual(
     entries.map(({ revoked, keyType }) => ({ revoked, keyType })),
@@ -98,7 +98,7 @@ test('revoked keys are marked, certificate authorities are passed over', (t) => 
   t.deepEqual(malformed, []);
 });
 
-test('lines that cannot be used are told by their numbers, the others still count', (t) => {
+test('lines that cannot be used are reported by their numbers, the others still count', (t) => {
   const lines = [
     '# a comment',
     '',

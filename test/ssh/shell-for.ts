@@ -11,7 +11,7 @@ import { type Sshd, type SshdOptions, startSshd, startSshds } from '../support/s
 /** A policy that allows every address and takes hosts for addresses, as all of them are here. */
 export const anyAddress = { resolve: async (host: string) => [host] };
 
-/** A log that keeps what it is told. */
+/** A log that keeps what it is reported. */
 export function keepingLog(): RequestLog & { lines: { level: string; message: string; fields?: object }[] } {
   const lines: { level: string; message: string; fields?: object }[] = [];
   const keep = (level: string) => (message: string, fields?: object) => {

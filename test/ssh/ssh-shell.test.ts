@@ -34,7 +34,7 @@ function sharedSshd(): Promise<Sshd> {
 
 test.after.always(async () => (await starting)?.stop());
 
-/** A server on loopback that does with each connection as told; it goes with the test. */
+/** A server on loopback that does with each connection what the test says; it goes with the test. */
 async function listen(t: ExecutionContext, serve: (socket: Socket) => void): Promise<number> {
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
@@ -50,7 +50,7 @@ async function listen(t: ExecutionContext, serve: (socket: Socket) => void): Pro
   return (server.address() as AddressInfo).port;
 }
 
-/** An SSH server that takes every login, and does with each command as told; it goes with the test. */
+/** An SSH server that takes every login, and does with each command as reported; it goes with the test. */
 async function fakeHost(
   t: ExecutionContext,
   serve: (session: ssh2.Session, socket: Socket, connection: number) => void,
@@ -130,7 +130,7 @@ testWithSshd('an argument with a NUL is refused before anything is sent', async 
   t.is(sshd.connections(), 0);
 });
 
-testWithSshd('a command that fails tells its exit status and the end of its stderr', async (t) => {
+testWithSshd('a command that fails reports its exit status and the end of its stderr', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const script = 'echo out; seq 100000 101000 >&2; echo the end >&2; exit 3';
@@ -248,19 +248,22 @@ testWithSshd('a call that is cancelled beforehand connects to nothing', async (t
   t.is(sshd.connections(), 0);
 });
 
-testWithSshd('a connection lost under way is a failure, and ends the process on the host', async (t) => {
-  const sshd = await ownSshd(t);
-  const shell = await shellFor(t, [sshd]);
-  const pidFile = join(await testFolder(t), 'pid');
-  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
-  const pid = await pidIn(pidFile);
-  for (const session of await sshd.sessionPids()) process.kill(session, 'SIGKILL');
-  const error = await failed;
-  t.is(error.code, 'host_unreachable');
-  t.like(error.details, { reason: 'connection_lost' });
-  await processEnd(pid);
-  t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
-});
+testWithSshd(
+  'a connection that is lost during a command is a failure, and ends the process on the host',
+  async (t) => {
+    const sshd = await ownSshd(t);
+    const shell = await shellFor(t, [sshd]);
+    const pidFile = join(await testFolder(t), 'pid');
+    const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
+    const pid = await pidIn(pidFile);
+    for (const session of await sshd.sessionPids()) process.kill(session, 'SIGKILL');
+    const error = await failed;
+    t.is(error.code, 'host_unreachable');
+    t.like(error.details, { reason: 'connection_lost' });
+    await processEnd(pid);
+    t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
+  },
+);
 
 test('an exit status is no success when the connection is lost before all output came', async (t) => {
   const { port } = await fakeHost(t, (session, socket) => {

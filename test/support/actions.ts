@@ -31,12 +31,12 @@ export function doing(
   });
 }
 
-/** An action that runs until it is let go on. */
+/** An action that runs until `finishRun` is called. */
 export function held(definition: Parameters<typeof doing>[1] = {}): {
   action: Action;
   /** How many runs have begun. */
   begun: () => number;
-  letGo: () => void;
+  finishRun: () => void;
 } {
   let begun = 0;
   const gates: (() => void)[] = [];
@@ -49,5 +49,5 @@ export function held(definition: Parameters<typeof doing>[1] = {}): {
     });
     return { run };
   }, definition);
-  return { action, begun: () => begun, letGo: () => gates.splice(0).forEach((gate) => gate()) };
+  return { action, begun: () => begun, finishRun: () => gates.splice(0).forEach((gate) => gate()) };
 }

@@ -45,7 +45,7 @@ export function brokers(): TestBroker[] {
   return rabbit === undefined ? [own] : [own, rabbit];
 }
 
-/** RabbitMQ; undefined, and told, where none runs. */
+/** RabbitMQ; undefined, and reported, where none runs. */
 export function rabbitmq(): TestBroker | undefined {
   const url = process.env.RABBITMQ_URL;
   if (url === undefined) return leftOut('the tests over RabbitMQ', 'RABBITMQ_URL');

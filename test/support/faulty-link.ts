@@ -4,7 +4,7 @@ import { cuttable, type TestBroker } from './brokers.js';
 /** A way to connect to a broker whose faults the test decides. */
 export interface FaultyLink {
   connect: Connect;
-  /** From now on no confirmation gets through; what is published arrives all the same. */
+  /** From now on no confirmation gets through; what is published arrives anyway. */
   withholdConfirms(): void;
   passConfirms(): void;
   /** From now on connections are not made; what it returns lets them be made, those that were asked for too. */

@@ -9,7 +9,7 @@ import { type Sshd, startSshds } from './sshd.js';
 export interface Machines {
   servers: readonly Sshd[];
   knownHostsFile: string;
-  /** What the service is told about them. */
+  /** What the service is reported about them. */
   env: Record<string, string>;
   /** Makes a command of a machine be something else. */
   install(command: string, script: string): Promise<void>;

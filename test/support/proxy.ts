@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 /** A link to a server that can fail as networks do. */
 export interface Proxy {
   port: number;
-  /** From now on nothing of what the server sends gets through, and nobody is told. */
+  /** From now on nothing of what the server sends gets through, and nobody is reported. */
   swallow(): void;
   /** Cuts every connection; new ones get through. */
   cut(): void;

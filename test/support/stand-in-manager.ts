@@ -21,7 +21,7 @@ export interface ReceivedCall {
   body: unknown;
   /** The clock's time. */
   at: number;
-  /** How many were under way at this moment, this one among them. */
+  /** How many were in progress at this moment, this one among them. */
   concurrent: number;
 }
 

@@ -53,7 +53,7 @@ test('for people a line begins with time, level and message', (t) => {
   );
 });
 
-test('every line of a bound log bears its fields', (t) => {
+test('every line of a bound log has its fields', (t) => {
   const { log, last } = logged('json');
   const bound = log.with({ request: '1', action: 'greet' }).with({ cluster: 'abc', request: '2' });
   bound.error('failed', { code: 'timeout' });

@@ -163,7 +163,7 @@ for (const [what, body, encoding] of [
   });
 }
 
-test('pages that go on and on are given up before they fill the memory', async (t) => {
+test('pages that go on and on are abandoned before they fill the memory', async (t) => {
   const unit = {
     name: 'a.service',
     options: [{ section: 'Service', name: 'X', value: 'x'.repeat(1024 * 1024) }],
@@ -187,7 +187,7 @@ test('a compressed answer of reasonable size is read', async (t) => {
   t.is((await fleet.machines(cluster, calm())).length, 1);
 });
 
-test('garbage and answers cut short in a sandbox are told apart', async (t) => {
+test('garbage and answers cut short in a sandbox are distinguished', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.cluster.fail({ kind: 'garbage', times: 1 });
   await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
@@ -210,7 +210,7 @@ test('a redirect is refused, and its target is never contacted', async (t) => {
   t.is(target.connections(), 0);
 });
 
-test("fleet's refusal is told with its status and reason, which is cut short", async (t) => {
+test("fleet's refusal is reported with its status and reason, which is cut short", async (t) => {
   const server = await serve(
     t,
     answering(400, { error: { code: 400, message: `bad token ${'x'.repeat(5_000)}` } }),
@@ -230,7 +230,7 @@ for (const body of [
   '{"error": {"message": 7}}',
   '{"error": "x"}',
 ]) {
-  test(`a refusal whose body is '${body}' is told with its status`, async (t) => {
+  test(`a refusal whose body is '${body}' is reported with its status`, async (t) => {
     const server = await serve(t, answering(403, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
     await t.throwsAsync(fleet.units(cluster, calm()), {

@@ -67,13 +67,13 @@ for (const [what, call] of CALLS) {
   });
 }
 
-test('aborting ends every page that is under way', async (t) => {
+test('aborting ends every page that is in progress', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(1_000);
   const end = sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken/ });
   const caller = new AbortController();
   const answer = fleet.units(cluster, caller);
-  await eventually('four pages are under way', () => sandbox.cluster.requests.length === 5);
+  await eventually('four pages are in progress', () => sandbox.cluster.requests.length === 5);
   caller.abort(new Error('the deadline passed'));
   await t.throwsAsync(answer, { message: 'the deadline passed' });
   await end();
@@ -83,7 +83,7 @@ test('aborting ends every page that is under way', async (t) => {
   });
 });
 
-test('a page that fails ends the others that are under way', async (t) => {
+test('a page that fails ends the others that are in progress', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(1_000);
   sandbox.cluster.fail({ kind: 'garbage', path: /nextPageToken=ZAACAA/ });

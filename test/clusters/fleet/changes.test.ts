@@ -119,7 +119,7 @@ test('setting the state of a unit that is not there says so', async (t) => {
   t.true(error?.message.includes('a.service'));
 });
 
-test("fleet's reason for refusing a change is told", async (t) => {
+test("fleet's reason for refusing a change is reported", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, {
     units: [{ name: 'web@.service', desiredState: 'inactive' }],
   });

@@ -189,7 +189,7 @@ for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
   });
 }
 
-test('once the last page is known, those asked for past it are given up', async (t) => {
+test('once the last page is known, those asked for past it are abandoned', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(261);
   sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAAEAA/ });

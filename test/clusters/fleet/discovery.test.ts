@@ -45,7 +45,7 @@ for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
   });
 }
 
-test('an unknown token, an empty cluster, an unusable answer and a discovery that is away are told apart', async (t) => {
+test('an unknown token, an empty cluster, an unusable answer and a discovery that is down are distinguished', async (t) => {
   const { resolver, sandbox } = await openFleet(t);
   const fails = (token: string, code: string) =>
     t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code });
@@ -60,7 +60,7 @@ test('an unknown token, an empty cluster, an unusable answer and a discovery tha
 
 for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 'redirect'] as const) {
   // One after the other, so that only the answer that never comes takes longer than the test's patience.
-  test.serial(`discovery is away when its answer is: ${kind}`, async (t) => {
+  test.serial(`discovery is down when its answer is: ${kind}`, async (t) => {
     const { resolver, sandbox } = await openFleet(t, { token: TOKEN, discoveryHangs: kind === 'hang' });
     sandbox.discovery.fail({ kind });
     const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
@@ -77,7 +77,7 @@ test('an answer of discovery that is far too long is not usable', async (t) => {
   await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), { code: 'cluster_answer_invalid' });
 });
 
-test('an error never tells the token, nor does the log, whatever goes wrong', async (t) => {
+test('an error never reports the token, nor does the log, whatever goes wrong', async (t) => {
   const { resolver, sandbox, log } = await openFleet(t, { token: TOKEN });
   const check = async () => {
     const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()));
@@ -96,7 +96,7 @@ test('an error never tells the token, nor does the log, whatever goes wrong', as
   t.false(JSON.stringify(log.lines).includes(TOKEN));
 });
 
-test('an error never tells the password of the discovery URL', async (t) => {
+test('an error never reports the password of the discovery URL', async (t) => {
   const { resolver, log } = openResolver(t, { discoveryUrl: 'http://user:pass-word@127.0.0.1:1' });
   const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
     code: 'discovery_unreachable',
@@ -147,7 +147,7 @@ test('all who ask for a cluster at the same time share one look-up', async (t) =
   t.deepEqual(await resolver.endpoints(cluster, calm()), all[0]);
 });
 
-test('a failed look-up fails all who share it, and the next one asks anew', async (t) => {
+test('a failed look-up fails all who share it, and the next one asks again', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   sandbox.discovery.fail({ kind: '500', times: 1 });
   const both = await Promise.allSettled([
@@ -176,7 +176,7 @@ test('of those who share a look-up one can give up without the others', async (t
   t.is(await t.throwsAsync(resolver.endpoints(cluster, caller)), reason, 'and is given nothing later');
 });
 
-test('while discovery is away, what it said before is used for an hour', async (t) => {
+test('while discovery is down, what it said before is used for an hour', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
   const known = await resolver.endpoints(cluster, calm());
   const end = sandbox.discovery.fail({ kind: 'refuse' });
@@ -198,7 +198,7 @@ test('what discovery said before is not used once it says something else', async
   await t.throwsAsync(resolver.endpoints(cluster, calm()), { code: 'cluster_empty' });
 });
 
-test('that discovery is away is told once, and once when it is back', async (t) => {
+test('that discovery is down is logged once, and once when it is back', async (t) => {
   const { resolver, sandbox, cluster, clock, log } = await openFleet(t);
   await resolver.endpoints(cluster, calm());
   const end = sandbox.discovery.fail({ kind: '503' });
@@ -222,7 +222,7 @@ test('that discovery is away is told once, and once when it is back', async (t) 
   });
 });
 
-test('a cluster that is to be forgotten is asked for anew, and still known while discovery is away', async (t) => {
+test('a cluster that is to be forgotten is asked for again, and still known while discovery is down', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   const known = await resolver.endpoints(cluster, calm());
   resolver.forget(cluster);

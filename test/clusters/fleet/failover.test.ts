@@ -19,7 +19,7 @@ for (const kind of ['refuse', 'hang', '500', '503', 'drop', 'drop-answer', 'trun
   }
 }
 
-test('a dead member that discovery still lists is passed over', async (t) => {
+test('a dead member that discovery still lists is ignored', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.cluster.members = ['dead=http://127.0.0.9:2380', 'alive=http://127.0.0.1:2380'];
   t.is((await fleet.machines(cluster, calm())).length, 3);
@@ -29,7 +29,7 @@ test('the host that answered is asked from then on, another only when it fails',
   const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   const { requests } = sandbox.cluster;
   const ask = async () => {
-    // Each time discovery lists the hosts anew, in random order.
+    // Each time discovery lists the hosts again, in random order.
     clock.advance(MINUTE);
     requests.length = 0;
     await fleet.machines(cluster, calm());
@@ -74,11 +74,11 @@ for (const change of [false, true]) {
 test('reading many pages does not count against the host that gives them', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
   sandbox.cluster.addUnits(261);
-  // Pages past the last, which are given up when that has been read.
+  // Pages past the last, which are abandoned when that has been read.
   sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAA[EF]A/ });
   for (let times = 0; times < 5; times++) {
     await fleet.units(cluster, calm());
-    // So that what becomes of the pages that were given up is known.
+    // So that what becomes of the pages that were abandoned is known.
     for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
   }
   t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
@@ -149,7 +149,7 @@ test("a tunnel's own 502 or 504 is no answer of fleet: another host is asked", a
   }
 });
 
-test('after a failure of all hosts discovery is asked anew, so that a moved cluster is found at once', async (t) => {
+test('after a failure of all hosts discovery is asked again, so that a moved cluster is found at once', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
   t.is((await fleet.machines(cluster, calm())).length, 3);

@@ -61,7 +61,7 @@ test('hosts are found in every form of value, each once, in any mixture', (t) =>
   );
 });
 
-test('a member without a usable address is passed over', (t) => {
+test('a member without a usable address is ignored', (t) => {
   const values = [
     'nonsense',
     '',

@@ -72,7 +72,7 @@ test('a single page is asked for once', async (t) => {
   t.deepEqual(asked, [undefined]);
 });
 
-test('four pages are under way at once', async (t) => {
+test('four pages are in progress at once', async (t) => {
   const { read, most } = collection(numbers(2_000));
   await readAllPages(read);
   t.is(most(), 4);
@@ -118,7 +118,7 @@ for (const [what, tokenOf] of [
 }
 
 test('a collection whose tokens have begun again at the first page is refused, not repeated', async (t) => {
-  // At a limit of 100 fleet's offset overflows with page 657, which is the first page once more.
+  // At a limit of 100 fleet's offset overflows with page 657, which is the first page again.
   let reads = 0;
   const read = async (token: string | undefined): Promise<Page> => {
     reads++;
@@ -137,7 +137,7 @@ for (const [limit, lastPage] of [
   [65_535, 2],
   [1, 65_535],
 ] as const) {
-  test(`at a limit of ${limit}, page ${lastPage} is the last that fleet can tell apart`, async (t) => {
+  test(`at a limit of ${limit}, page ${lastPage} is the last that fleet can report apart`, async (t) => {
     const pagesOf = (count: number) => {
       const asked: number[] = [];
       const read = async (token: string | undefined): Promise<Page> => {
