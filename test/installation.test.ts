@@ -129,7 +129,7 @@ if (rabbitmqUrl !== undefined) {
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
   });
 
-  test('the Overseer is reported of the module and of what it works on', async (t) => {
+  test('the Overseer learns of the module and of the requests that run', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
     const { service } = await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
@@ -181,7 +181,7 @@ if (rabbitmqUrl !== undefined) {
     await Promise.all([call, client.close()]);
   });
 
-  test('the Manager is reported of a handler that fails unexpectedly, and of one that takes too long', async (t) => {
+  test('the Manager learns of a handler that fails unexpectedly, and of one that takes too long', async (t) => {
     const { manager, env, client } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, { ...env, PLUGIN_PATHS: await faultyActions(t) });
     for (const [action, code] of [

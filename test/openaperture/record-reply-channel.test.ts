@@ -39,7 +39,7 @@ async function openChannel(
   const opened = await openManager(t, options);
   const { client, clock, logs, manager } = opened;
   manager.addExchange(7);
-  /** What the service was reported, in order. */
+  /** The calls to the service, in order. */
   const told: string[] = [];
   const channel = new RecordReplyChannel({
     manager: client,

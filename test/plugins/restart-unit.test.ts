@@ -115,7 +115,7 @@ test('a unit that never comes up is reported after the wait', async (t) => {
   sandbox.cluster.behave(UNIT, 'never-starts');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
   t.is(codeOf(error), 'unit_not_started');
-  t.regex(error?.message ?? '', /was stopped, and is not up again.*activating\/start/);
+  t.regex(error?.message ?? '', /was stopped, and is not active again.*activating\/start/);
 });
 
 test('a unit that flaps is not called restarted', async (t) => {

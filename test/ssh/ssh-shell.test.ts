@@ -50,7 +50,7 @@ async function listen(t: ExecutionContext, serve: (socket: Socket) => void): Pro
   return (server.address() as AddressInfo).port;
 }
 
-/** An SSH server that takes every login, and does with each command as reported; it goes with the test. */
+/** An SSH server that takes every login, and does with each command what the test says; it goes with the test. */
 async function fakeHost(
   t: ExecutionContext,
   serve: (session: ssh2.Session, socket: Socket, connection: number) => void,
