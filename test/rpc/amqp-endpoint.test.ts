@@ -5,7 +5,7 @@ import type { Connect } from '../../src/rpc/open-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
-import { liveOn } from '../support/live-on.js';
+import { connectTo } from '../support/connect-to.js';
 import { logLines } from '../support/log-lines.js';
 
 for (const broker of brokers()) {
@@ -46,7 +46,7 @@ for (const broker of brokers()) {
       paused = true;
       server.pause('answers wait');
     };
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     t.teardown(async () => {
       await server.close();
       for (const name of [queue, `${queue}_error`])

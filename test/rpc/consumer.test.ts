@@ -4,14 +4,14 @@ import { Consumer, type Delivery } from '../../src/rpc/consumer.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
-import { liveOn } from '../support/live-on.js';
+import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
   const world = async (t: ExecutionContext, { acknowledge = true } = {}) => {
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     const queue = `consumer_${randomUUID()}`;
     await live.probe(async (channel) => channel.assertQueue(queue, { durable: true }));
-    const elsewhere = await liveOn(broker);
+    const elsewhere = await connectTo(broker);
     t.teardown(async () => {
       await live.close(systemClock);
       await elsewhere.probe(async (channel) => channel.deleteQueue(queue));

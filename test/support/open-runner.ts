@@ -8,6 +8,7 @@ import { Runner } from '../../src/core/runner.js';
 import type { Action } from '../../src/plugin.js';
 import { WIRE_NAMES } from '../../src/rpc/field-names.js';
 import { logRequests } from '../../src/telemetry/request-log.js';
+import { doing } from './actions.js';
 import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
 
@@ -88,4 +89,32 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
     logs,
     unexpected,
   };
+}
+
+/** Waits until everything has happened that needs no time. */
+export const settle = async () => new Promise(setImmediate);
+
+/** The value of a promise so far; undefined: it is pending. */
+export function watched<T>(promise: Promise<T>): () => T | undefined {
+  let given: T | undefined;
+  void promise.then((value) => (given = value));
+  return () => given;
+}
+
+/** An action that ignores its signal and never ends. */
+export const deaf = (definition: Parameters<typeof doing>[1] = {}) =>
+  doing(() => new Promise(() => {}), definition);
+
+/** An action whose runs end as the test says. */
+export function steered(definition: Parameters<typeof doing>[1] = {}) {
+  const runs: { signal: AbortSignal; resolve: (result: object) => void; reject: (error: unknown) => void }[] =
+    [];
+  const action = doing(
+    async ({ signal }) =>
+      new Promise<object>((resolve, reject) => {
+        runs.push({ signal, resolve, reject });
+      }),
+    definition,
+  );
+  return { action, runs };
 }

@@ -3,11 +3,11 @@ import test from 'ava';
 import { ConfirmChannel, UnpublishableError } from '../../src/rpc/confirm-channel.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
-import { liveOn } from '../support/live-on.js';
+import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
   test(`${broker.name}: a message is routed, or reported as unroutable, each by itself`, async (t) => {
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
     const queue = `publisher_${randomUUID()}`;
@@ -29,7 +29,7 @@ for (const broker of brokers()) {
   });
 
   test(`${broker.name}: what is in progress when the connection is lost fails`, async (t) => {
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
     live.lose(new Error('cut'));
@@ -43,7 +43,7 @@ for (const broker of brokers()) {
 
 for (const broker of brokers()) {
   test(`${broker.name}: a message id that came back once is routed when it is used again`, async (t) => {
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
     const queue = `publisher_${randomUUID()}`;
@@ -58,7 +58,7 @@ for (const broker of brokers()) {
   });
 
   test(`${broker.name}: each of the messages in progress fails when the connection is lost`, async (t) => {
-    const live = await liveOn(broker);
+    const live = await connectTo(broker);
     const publisher = await ConfirmChannel.open(live);
     const published = Array.from({ length: 5 }, () =>
       publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {}),
@@ -75,7 +75,7 @@ for (const broker of brokers()) {
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('RabbitMQ: what a full queue does not take is reported as refused, each by itself', async (t) => {
-    const live = await liveOn(rabbit);
+    const live = await connectTo(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
     const queue = `publisher_${randomUUID()}`;
@@ -94,7 +94,7 @@ if (rabbit !== undefined) {
   });
 
   test("RabbitMQ: what is refused by closing the channel fails with the broker's own reason", async (t) => {
-    const live = await liveOn(rabbit);
+    const live = await connectTo(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish(
@@ -108,7 +108,7 @@ if (rabbit !== undefined) {
   });
 
   test('RabbitMQ: a message that AMQP cannot carry is reported, and the connection lives on', async (t) => {
-    const live = await liveOn(rabbit);
+    const live = await connectTo(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
     const to = { exchange: '', routingKey: 'no_such_queue' };

@@ -1,0 +1,346 @@
+import test from 'ava';
+import { ActionError } from '../../src/plugin.js';
+import { doing } from '../support/actions.js';
+import { callOf, deaf, openRunner, settle, steered, watched } from '../support/open-runner.js';
+
+/** An action whose runs end with these codes in turn, `completed` among them; the last one stays. */
+function ending(codes: readonly string[]) {
+  let tried = 0;
+  const action = doing(async () => {
+    const code = codes[Math.min(tried++, codes.length - 1)] ?? '';
+    if (code === 'completed') return {};
+    throw code === 'internal' ? new Error('a defect') : new ActionError(code, 'so');
+  });
+  return { action, tried: () => tried };
+}
+
+test('a read at its deadline is answered at once, and its signal is aborted with the same reason', async (t) => {
+  const { action, runs } = steered();
+  const { ask, clock } = openRunner([action]);
+  const told = ask({ timeoutMs: 100 });
+  t.false(runs[0]?.signal.aborted);
+  clock.advance(100);
+  t.true(runs[0]?.signal.aborted);
+  t.like(runs[0]?.signal.reason, { code: 'timeout' });
+  t.like(await told, { status: 'error', body: { code: 'timeout' } });
+  t.regex(JSON.stringify(await told), /after 100 ms/);
+  t.is(clock.pending, 0);
+});
+
+test('a signal that is first read after the deadline is aborted', async (t) => {
+  let goOn: () => void = () => {};
+  let seen: AbortSignal | undefined;
+  const action = doing(
+    async (request) => {
+      await new Promise<void>((resolve) => (goOn = resolve));
+      seen = request.signal;
+      return seen.aborted ? Promise.reject(seen.reason) : {};
+    },
+    { effect: 'change' },
+  );
+  const { codeFor, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
+  goOn();
+  t.is(await code, 'timeout');
+  t.true(seen?.aborted);
+});
+
+test('a read that ignores its signal is answered anyway', async (t) => {
+  const { codeFor, clock } = openRunner([deaf()]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
+  t.is(await code, 'timeout');
+});
+
+test('a read that does not stop gives its place to the next', async (t) => {
+  const quick = doing(async () => ({}), { name: 'quick' });
+  const { codeFor, clock } = openRunner([deaf(), quick], { concurrency: 1 });
+  const stuck = codeFor({ timeoutMs: 100 });
+  const next = codeFor({ action: 'quick' });
+  clock.advance(100);
+  t.is(await stuck, 'timeout');
+  t.is(await next, 'completed');
+});
+
+test('a change past its deadline gets time to report its outcome', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { ask, clock } = openRunner([action]);
+  const told = ask({ timeoutMs: 100 });
+  clock.advance(100);
+  t.true(runs[0]?.signal.aborted);
+  clock.advance(29_999);
+  runs[0]?.resolve({ restarted: true });
+  t.deepEqual(await told, { status: 'completed', body: { restarted: true } });
+  t.is(clock.pending, 0);
+});
+
+test('a change that does not report its outcome within 30 s has an unknown outcome', async (t) => {
+  const { codeFor, clock } = openRunner([deaf({ effect: 'change' })]);
+  const code = watched(codeFor({ timeoutMs: 100 }));
+  clock.advance(100);
+  clock.advance(29_999);
+  await settle();
+  t.is(code(), undefined);
+  clock.advance(1);
+  await settle();
+  t.is(code(), 'outcome_unknown');
+  t.is(clock.pending, 0);
+});
+
+test('a change that keeps its deadline is not stopped', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(99);
+  runs[0]?.resolve({});
+  t.is(await code, 'completed');
+  t.is(clock.pending, 0);
+  clock.advance(60_000);
+  t.false(runs[0]?.signal.aborted);
+});
+
+test('a handler that throws because its signal was aborted reports the abort reason', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, clock, unexpected } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
+  runs[0]?.reject(new Error('the socket was closed'));
+  t.is(await code, 'timeout');
+  t.deepEqual(unexpected.length, 1);
+  t.like(unexpected[0], { action: 'act', code: 'timeout' });
+});
+
+test('a stopped change that reports its own outcome is answered with that', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
+  runs[0]?.reject(new ActionError('unit_stopped', 'it is now stopped'));
+  t.is(await code, 'unit_stopped');
+});
+
+test('a change that is past its deadline is not asked to stop again at shutdown', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, drain, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  const drained = drain(1_000);
+  clock.advance(100);
+  clock.advance(900);
+  t.like(runs[0]?.signal.reason, { code: 'timeout' });
+  runs[0]?.reject(new Error('it stops'));
+  t.is(await code, 'timeout');
+  await drained;
+  t.is(clock.pending, 0);
+});
+
+test('a change that is stopped at shutdown is not stopped again at its deadline', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, drain, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 1_000 });
+  const drained = drain(100);
+  clock.advance(100);
+  clock.advance(900);
+  t.like(runs[0]?.signal.reason, { code: 'cancelled' });
+  runs[0]?.reject(new Error('it stops'));
+  t.is(await code, 'cancelled');
+  await drained;
+  t.is(clock.pending, 0);
+});
+
+test('the 30 s of a stopped change begin with the first abort', async (t) => {
+  const { codeFor, drain, clock } = openRunner([deaf({ effect: 'change' })]);
+  const code = watched(codeFor({ timeoutMs: 100 }));
+  const drained = watched(drain(10_000).then(() => 'drained'));
+  clock.advance(100);
+  clock.advance(9_900);
+  clock.advance(20_099);
+  await settle();
+  t.is(code(), undefined);
+  t.is(drained(), undefined);
+  clock.advance(1);
+  await settle();
+  t.is(code(), 'outcome_unknown');
+  t.is(drained(), 'drained');
+  t.is(clock.pending, 0);
+});
+
+test('a cluster that cannot be reached three times in a row is not tried for five seconds', async (t) => {
+  const { action, tried } = ending(['cluster_unreachable']);
+  const { ask, codeFor, clock } = openRunner([action]);
+  for (let n = 1; n <= 3; n++) {
+    t.is(await codeFor(), 'cluster_unreachable');
+    t.is(tried(), n);
+  }
+  clock.advance(3_000);
+  t.deepEqual(await ask(), {
+    status: 'error',
+    body: {
+      errors: ['This cluster could not be reached several times in a row; it is tried again in 2 s'],
+      code: 'cluster_unreachable',
+      details: { retry_after_ms: 2_000 },
+    },
+  });
+  clock.advance(1_999);
+  t.is(await codeFor(), 'cluster_unreachable');
+  t.is(tried(), 3);
+  clock.advance(1);
+  await codeFor();
+  t.is(tried(), 4);
+});
+
+test('a cluster that is down concerns no other cluster, and no request without one', async (t) => {
+  const { action, tried } = ending([...Array(3).fill('cluster_unreachable'), 'completed']);
+  const { codeFor } = openRunner([action]);
+  for (let n = 0; n < 4; n++) await codeFor({ target: 'away' });
+  t.is(tried(), 3);
+  t.is(await codeFor({ target: 'other' }), 'completed');
+  t.is(await codeFor({ target: undefined }), 'completed');
+});
+
+test('requests without a cluster do not count for any cluster', async (t) => {
+  const { action, tried } = ending(['cluster_unreachable']);
+  const { codeFor } = openRunner([action]);
+  for (let n = 0; n < 5; n++) await codeFor({ target: undefined });
+  t.is(tried(), 5);
+});
+
+test('a cluster that is still down after the pause is paused again immediately; one that is back is not', async (t) => {
+  const away = 'cluster_unreachable';
+  const { action, tried } = ending([away, away, away, away, 'completed', away, away, 'completed']);
+  const { codeFor, clock } = openRunner([action]);
+  for (let n = 0; n < 3; n++) await codeFor();
+  clock.advance(5_000);
+  t.is(await codeFor(), away);
+  t.is(await codeFor(), away);
+  t.is(tried(), 4);
+  clock.advance(5_000);
+  for (const code of ['completed', away, away, 'completed']) t.is(await codeFor(), code);
+  t.is(tried(), 8);
+});
+
+for (const code of ['completed', 'unit_not_found', 'cluster_unhealthy']) {
+  test(`a cluster that has answered with ${code} has been reached`, async (t) => {
+    const away = 'cluster_unreachable';
+    const { action, tried } = ending([away, away, code, away, away, 'completed']);
+    const { codeFor } = openRunner([action]);
+    for (let n = 0; n < 6; n++) await codeFor();
+    t.is(tried(), 6);
+    t.is(await codeFor(), 'completed');
+  });
+}
+
+for (const code of [
+  'timeout',
+  'cancelled',
+  'outcome_unknown',
+  'invalid_parameters',
+  'forbidden',
+  'discovery_unreachable',
+  'internal',
+]) {
+  test(`a request that ends with ${code} does not count as reaching its cluster`, async (t) => {
+    const away = 'cluster_unreachable';
+    const { action, tried } = ending([away, away, code, away]);
+    const { codeFor } = openRunner([action]);
+    for (const each of [away, away, code, away, away]) t.is(await codeFor(), each);
+    t.is(tried(), 4);
+  });
+}
+
+test('a request that is stopped at its deadline does not count as reaching its cluster', async (t) => {
+  let tried = 0;
+  const action = doing(async ({ signal }) => {
+    tried++;
+    if (tried !== 3) throw new ActionError('cluster_unreachable', 'away');
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  });
+  const { codeFor, clock } = openRunner([action]);
+  await codeFor();
+  await codeFor();
+  const late = codeFor({ timeoutMs: 10 });
+  clock.advance(10);
+  t.is(await late, 'timeout');
+  await codeFor();
+  await codeFor();
+  t.is(tried, 4);
+});
+
+test('of clusters that cannot be reached, the thousand that failed last are remembered', async (t) => {
+  const tried = new Map<string, number>();
+  const action = doing(async ({ cluster }) => {
+    const hash = cluster?.hash ?? '';
+    tried.set(hash, (tried.get(hash) ?? 0) + 1);
+    throw new ActionError('cluster_unreachable', 'away');
+  });
+  const { codeFor } = openRunner([action]);
+  const triedFor = async (target: string) => {
+    const before = [...tried.values()].reduce((sum, each) => sum + each, 0);
+    await codeFor({ target });
+    return [...tried.values()].reduce((sum, each) => sum + each, 0) - before;
+  };
+  await codeFor({ target: 'first' });
+  await codeFor({ target: 'again' });
+  for (let n = 0; n < 998; n++) await codeFor({ target: `other_${n}` });
+  for (const target of ['first', 'first', 'again', 'again', 'again']) await codeFor({ target });
+  // A thousand are known; `other_0` is now the one that failed longest ago.
+  t.is(await triedFor('first'), 0);
+  await codeFor({ target: 'one_more' });
+  t.is(await triedFor('first'), 0);
+  t.is(await triedFor('again'), 0);
+  for (let n = 0; n < 997; n++) await codeFor({ target: `further_${n}` });
+  t.is(await triedFor('first'), 0);
+  await codeFor({ target: 'the_last' });
+  t.is(await triedFor('first'), 1);
+});
+
+test('an error has details only when its action gave some', async (t) => {
+  const failures = [
+    new ActionError('unit_not_found', 'no unit x'),
+    new ActionError('unit_not_found', 'no unit x', { details: { unit: 'x' } }),
+  ];
+  const { ask } = openRunner([
+    doing(async () => {
+      throw failures.shift();
+    }),
+  ]);
+  const body = { errors: ['no unit x'], code: 'unit_not_found' };
+  t.deepEqual(await ask(), { status: 'error', body });
+  t.deepEqual(await ask(), { status: 'error', body: { ...body, details: { unit: 'x' } } });
+});
+
+test('an unexpected failure is answered without what was thrown; the log has it, with where it was thrown', async (t) => {
+  const failures = [new Error('secret detail'), 'secret text', undefined];
+  const { ask, logs, unexpected } = openRunner([
+    doing(async () => {
+      throw failures.shift();
+    }),
+  ]);
+  for (let n = 0; n < 3; n++) {
+    t.like(await ask({ id: 'r7' }), {
+      status: 'error',
+      body: {
+        errors: ["An unexpected failure; the service's log has the reason under the request id r7"],
+        code: 'internal',
+      },
+    });
+  }
+  const [first, second] = logs.find(/^action failed unexpectedly$/);
+  t.regex(String(first?.error), /secret detail\n +at /);
+  t.is(second?.error, 'secret text');
+  t.is(unexpected.length, 3);
+  t.false(JSON.stringify(unexpected).includes('secret'));
+});
+
+test('a handler is given its deadline, its caller, and whether it may have begun before', async (t) => {
+  const seen: unknown[] = [];
+  const action = doing(async ({ deadline, caller, repeated, authorize, emit }) => {
+    emit({ half: true });
+    seen.push({ deadline, caller, repeated, allowed: authorize('web.service') });
+    return {};
+  });
+  const { runner, clock } = openRunner([action]);
+  const caller = { name: 'deploy', verifiedBy: 'broker' } as const;
+  await runner.run(callOf({ timeoutMs: 1_500, caller, delivery: 'repeated' }));
+  t.deepEqual(seen, [{ deadline: clock.now() + 1_500, caller, repeated: true, allowed: true }]);
+});
