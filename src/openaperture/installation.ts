@@ -56,8 +56,10 @@ export class Installation {
     this.#settings = settings;
     this.#parts = parts;
     this.manager = new ManagerClient({ url: settings.managerUrl, oauth: settings.oauth, clock: parts.clock });
-    this.#topology = serviceTopology({ ...settings, ...parts, manager: this.manager });
-    this.#events = new SystemEvents({ ...settings, ...parts, manager: this.manager });
+    const { exchangeId, brokerId } = settings;
+    const { hostname, clock, log } = parts;
+    this.#topology = serviceTopology({ manager: this.manager, exchangeId, brokerId, clock, log });
+    this.#events = new SystemEvents({ manager: this.manager, exchangeId, hostname, clock, log });
   }
 
   readonly brokers = async (): Promise<readonly BrokerAddress[]> =>
@@ -80,15 +82,33 @@ export class Installation {
   }
 
   channels(flow: Flow): ReplyChannel[] {
-    return [new RecordReplyChannel({ ...this.#settings, ...this.#parts, ...flow, manager: this.manager })];
+    const { exchangeId, maxRecordBytes } = this.#settings;
+    const { clock, log } = this.#parts;
+    const { pause, resume } = flow;
+    return [
+      new RecordReplyChannel({
+        manager: this.manager,
+        exchangeId,
+        maxRecordBytes,
+        pause,
+        resume,
+        clock,
+        log,
+      }),
+    ];
   }
 
   /** Registers with the Overseer and begins to send heartbeats. */
   start({ publish, onPreferred, running }: ServiceSide): void {
+    const { exchangeId, moduleType } = this.#settings;
+    const { hostname, clock, log } = this.#parts;
     this.#overseer = new Overseer({
-      ...this.#settings,
-      ...this.#parts,
       manager: this.manager,
+      exchangeId,
+      hostname,
+      moduleType,
+      clock,
+      log,
       publish: async (queue, body, signal) => {
         const to = await this.#topology.destination(queue, { preferred: onPreferred(), signal });
         const outcome = await publish(to, body, { persistent: true }, { signal });

@@ -89,10 +89,16 @@ export interface ServiceTopologyOptions {
 }
 
 /** The topology of the service: the exchange and the broker that it serves. */
-export function serviceTopology(options: ServiceTopologyOptions): Topology {
-  const { manager, exchangeId, brokerId } = options;
+export function serviceTopology({
+  manager,
+  exchangeId,
+  brokerId,
+  clock,
+  log,
+}: ServiceTopologyOptions): Topology {
   return new Topology({
-    ...options,
+    clock,
+    log,
     look: async (signal, tellGaps) => {
       const [exchange, broker] = await Promise.all([
         findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
@@ -118,11 +124,17 @@ export interface CallerTopologyOptions {
  * The topology of a caller. It uses the brokers to which the destination exchange is restricted; else those of its own
  * exchange; else its own broker.
  */
-export function callerTopology(options: CallerTopologyOptions): Topology {
-  const { manager, source, destinationExchangeId } = options;
+export function callerTopology({
+  manager,
+  source,
+  destinationExchangeId,
+  clock,
+  log,
+}: CallerTopologyOptions): Topology {
   const destinationCheck = 'the id of the exchange that requests go to';
   return new Topology({
-    ...options,
+    clock,
+    log,
     look: async (signal, tellGaps) => {
       const restrictions = async (id: ManagerId, check: string) =>
         orMissing(`exchange ${id}`, check, manager.exchangeBrokers(id, { signal }));
