@@ -1,10 +1,10 @@
-/** Who asks for something. */
+/** The sender of a request. */
 export interface Caller {
-  /** `anonymous` where nobody vouches for a name. */
+  /** `anonymous` when no name has been verified. */
   name: string;
   /**
-   * Who vouches for the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
-   * (https://www.rabbitmq.com/docs/validated-user-id; users with the tag `impersonator` are exempt from that).
+   * What has verified the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
+   * (https://www.rabbitmq.com/docs/validated-user-id; it does not check users with the tag `impersonator`).
    */
   verifiedBy: 'broker' | undefined;
 }

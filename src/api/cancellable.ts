@@ -1,5 +1,5 @@
-/** What every call that takes time is given. */
+/** The options of every asynchronous call. */
 export interface Cancellable {
-  /** Ends the call: the promise rejects, and the work behind it stops. */
+  /** Aborting it rejects the promise and stops the work. */
   signal: AbortSignal;
 }

@@ -3,8 +3,8 @@ import { runWithin } from '../lib/time-limit.js';
 import { ActionError } from './action-error.js';
 
 /**
- * Does work that may take so many milliseconds: the signal it is given is aborted when the time is over, with an
- * `ActionError` `timeout` and this message, and when the outer signal is. For a part of a request that must not cost the whole.
+ * Runs work under a time limit of `ms` milliseconds. Its signal is aborted at the limit, with an `ActionError` `timeout`
+ * with this message, or when the outer signal is aborted. For a step of a request that may fail without failing the request.
  */
 export async function withTimeLimit<T>(
   {

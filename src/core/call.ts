@@ -2,14 +2,14 @@ import type { Caller } from '../api/caller.js';
 
 /** What is wrong with one field of a call. */
 export interface FieldProblem {
-  /** As the caller knows it. */
+  /** The field's name as callers write it. */
   field: string;
   message: string;
 }
 
-/** A request as a transport gives it to core. What a caller wrote is `unknown` until core has checked it. */
+/** A request as a transport passes it to core. Values from the caller are `unknown` until core has checked them. */
 export interface Call {
-  /** Names the request in logs and to its handler. */
+  /** Identifies the request in logs and for its handler. */
   readonly id: string;
   /** The name of the action. */
   readonly action: unknown;
@@ -18,17 +18,17 @@ export interface Call {
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds. */
   readonly timeoutMs: unknown;
-  /** What the transport found wrong: the call is refused with `invalid_request`. */
+  /** A problem that the transport found: the call is refused with `invalid_request`. */
   readonly malformed?: FieldProblem;
   readonly caller: Caller;
-  /** What the caller hands on for others to read, such as `traceparent`. */
+  /** Context that the caller sends for other systems, such as `traceparent`. */
   readonly context: Readonly<Record<string, string>>;
   /** `repeated`: another worker may have begun it. */
   readonly delivery: 'first' | 'repeated';
-  /** False: nobody waits for the reply. */
+  /** False: the caller does not wait for a reply. */
   readonly wantsReply: boolean;
   readonly wantsParts: boolean;
-  /** Aborted with one of the reasons below. Calls may share one. */
+  /** Aborted with one of the reasons below. Several calls may share a signal. */
   readonly signal: AbortSignal;
 }
 
@@ -41,33 +41,33 @@ export interface ErrorBody {
 /** What a caller gets. */
 export type Reply = { status: 'completed'; body: unknown } | { status: 'error'; body: ErrorBody };
 
-/** What comes of a call. `released`: it never began, so the transport can hand it to any worker. */
+/** How a call ends. `released`: it never began, so the transport can give it to any worker. */
 export type Settled =
   | { readonly status: 'completed'; readonly body: unknown }
   | {
       readonly status: 'error';
       readonly body: ErrorBody;
-      /** What was thrown, where no action meant to throw it; for the log, never for the caller. */
+      /** The thrown value when it was not an `ActionError`; for the log, never for the caller. */
       readonly cause?: unknown;
     }
   | { readonly status: 'released' };
 
-/** The connection that a call came by is gone: what waits is released, what runs goes on. */
+/** The connection that delivered the call is lost: a waiting call is released, a running call continues. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
-/** The caller does not wait any more: what waits or runs is stopped. */
+/** The caller no longer waits: the call is stopped, waiting or running. */
 export class Cancelled extends Error {
   override readonly name = 'Cancelled';
 }
 
-/** The service stops: what waits is released, what runs is stopped. */
+/** The service stops: a waiting call is released, a running call is stopped. */
 export class Shutdown extends Error {
   override readonly name = 'Shutdown';
 }
 
-/** What the callers of a transport call the fields of a request; error messages use these names. */
+/** The names that callers of a transport use for the fields of a request; error messages use these names. */
 export interface FieldNames {
   readonly action: string;
   readonly target: string;

@@ -1,4 +1,4 @@
-/** One thing that waits for its turn; `start` is called when it may run. */
+/** An item that waits for its turn; `start` is called when it may run. */
 export interface Waiting {
   start(): void;
 }
@@ -9,14 +9,14 @@ interface Lane {
 }
 
 /**
- * Lets a bounded number of things run, in all and per lane. Lanes take turns, so that a full lane delays only itself;
- * within a lane the order of arrival is kept. Every operation takes constant time.
+ * Limits how many items run at the same time, in total and per lane. Lanes take turns, so that a full lane delays only
+ * itself; a lane is first in, first out. Every operation takes constant time.
  */
 export class FairQueue {
   readonly #total: number;
   readonly #perLane: number;
   readonly #lanes = new Map<string, Lane>();
-  /** The lanes that have something waiting and room to run it, in the order of their turns. */
+  /** The lanes with a waiting item and free capacity, in the order of their turns. */
   readonly #turns = new Set<string>();
   #running = 0;
 
@@ -25,13 +25,13 @@ export class FairQueue {
     this.#perLane = options.perLane;
   }
 
-  /** What one lane holds: waiting and running. */
+  /** The number of items in a lane, waiting and running. */
   held(lane: string): number {
     const found = this.#lanes.get(lane);
     return found === undefined ? 0 : found.waiting.size + found.running;
   }
 
-  /** Starts it now or when its turn comes. */
+  /** Adds an item; starts it immediately or when its turn comes. */
   enter(lane: string, item: Waiting): void {
     const found = this.#lanes.get(lane) ?? { waiting: new Set(), running: 0 };
     this.#lanes.set(lane, found);
@@ -40,7 +40,7 @@ export class FairQueue {
     this.#startNext();
   }
 
-  /** Takes out something that waits. False: it was not waiting (any more). */
+  /** Removes a waiting item. @returns false when it was not waiting */
   withdraw(lane: string, item: Waiting): boolean {
     const found = this.#lanes.get(lane);
     if (found === undefined || !found.waiting.delete(item)) return false;
@@ -48,7 +48,7 @@ export class FairQueue {
     return true;
   }
 
-  /** To be called once for each thing that was started, when it has ended. */
+  /** Call this once for each started item, when it has ended. */
   leave(lane: string): void {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) throw new Error('nothing runs in this lane');
@@ -70,7 +70,7 @@ export class FairQueue {
       found.waiting.delete(item);
       found.running++;
       this.#running++;
-      // Back to the end of the line of lanes.
+      // The lane goes to the end of the turns.
       if (found.waiting.size > 0 && found.running < this.#perLane) this.#turns.add(lane);
       item.start();
     }

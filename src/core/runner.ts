@@ -24,16 +24,17 @@ export interface RunningCall {
 export interface RunnerOptions {
   catalogue: Catalogue;
   events: CallEventBus;
-  /** Around every run; the first is the outermost. */
+  /** Wrap every run; the first is the outermost. */
   middlewares?: readonly Middleware[];
   names: FieldNames;
   clock: Clock;
-  /** A log that puts these fields into every line. */
+  /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
-  /** How many calls can be held at once; one cluster may fill three quarters of it. */
+  /** The maximum number of calls, waiting and running; one cluster may use three quarters of it. */
   prefetch: number;
-  /** How many run at once in all, and against one cluster. */
+  /** The maximum number of running calls, in total. */
   concurrency: number;
+  /** The maximum number of running calls per cluster. */
   clusterConcurrency: number;
 }
 
@@ -54,8 +55,8 @@ interface Job {
 const RELEASED: Settled = { status: 'released' };
 
 /**
- * Runs calls: checks each, lets it wait for its turn, and runs its action under its deadline. Knows nothing of where a
- * call came from or where its reply goes.
+ * Runs calls: checks each call, queues it until its turn, and runs its action under its deadline. It does not know where
+ * a call comes from or where its reply goes.
  */
 export class Runner {
   readonly #options: RunnerOptions;
@@ -78,7 +79,7 @@ export class Runner {
     this.#chain = compose(middlewares, (call) => this.#dispatch(call));
   }
 
-  /** Never rejects: whatever goes wrong becomes an error that the call settles with. */
+  /** Never rejects: the call settles with an error instead. */
   async run(call: Call): Promise<Settled> {
     const { events, clock } = this.#options;
     events.emit('received', { call, at: clock.now() });
@@ -88,7 +89,7 @@ export class Runner {
     return settled;
   }
 
-  /** What runs right now. */
+  /** The calls that run now. */
   running(): RunningCall[] {
     const now = this.#options.clock.now();
     return [...this.#running].map(({ call, admitted, beganAt }) => ({
@@ -100,8 +101,8 @@ export class Runner {
   }
 
   /**
-   * Begins nothing more, releases what waits, gives what runs so many milliseconds to end, then stops it.
-   * Resolves when nothing runs any more.
+   * Begins no more calls, releases the waiting ones, waits up to `graceMs` milliseconds for the running ones, then stops
+   * them. Resolves when no call runs.
    */
   async drain(graceMs: number): Promise<void> {
     const shutdown = new Shutdown('the service is shutting down');
@@ -168,12 +169,12 @@ export class Runner {
   }
 
   #late(job: Job): void {
-    // The words are those of OpenAperture's FleetManager, which callers may match.
+    // This text is that of OpenAperture's FleetManager; callers may match it.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));
   }
 
-  /** @param reason the call's signal was aborted with, or a shutdown */
+  /** @param reason the abort reason of the call's signal, or a `Shutdown` */
   #interrupt(job: Job, reason: unknown): void {
     if (!releases(reason)) return this.#stop(job, cancelled());
     if (job.execution === undefined) return this.#withdraw(job, RELEASED);
@@ -189,7 +190,7 @@ export class Runner {
     job.execution.stop(reason);
   }
 
-  /** Ends a job that waits. */
+  /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
     this.#queue.withdraw(job.lane, job);
@@ -203,11 +204,11 @@ export class Runner {
   }
 }
 
-/** Whether what waits is released, not refused. */
+/** Whether this abort reason releases a waiting call (otherwise it is refused as cancelled). */
 function releases(reason: unknown): boolean {
   return reason instanceof ConnectionLost || reason instanceof Shutdown;
 }
 
 function cancelled(): ActionError {
-  return new ActionError('cancelled', 'The caller does not wait for this request any more');
+  return new ActionError('cancelled', 'The caller no longer waits for this request');
 }

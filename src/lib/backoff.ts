@@ -1,15 +1,15 @@
-/** How long to wait between tries, in milliseconds. */
+/** How long to wait between attempts, in milliseconds. */
 export interface Backoff {
   firstMs: number;
-  mostMs: number;
+  maxMs: number;
 }
 
 /**
- * The wait after a failed try: twice as long each time, up to the most, and by chance down to half of it, so that many
- * who failed together do not come back together.
- * @param failed how many tries have failed, from 1
+ * The wait after a failed attempt, in milliseconds: doubled each time up to `maxMs`, then reduced by a random share of up
+ * to half, so that clients that failed at the same time do not retry at the same time.
+ * @param failed how many attempts have failed, from 1
  */
-export function backoffMs(failed: number, { firstMs, mostMs }: Backoff): number {
-  const most = Math.min(mostMs, firstMs * 2 ** Math.min(failed - 1, 30));
-  return most * (0.5 + Math.random() / 2);
+export function backoffMs(failed: number, { firstMs, maxMs }: Backoff): number {
+  const longest = Math.min(maxMs, firstMs * 2 ** Math.min(failed - 1, 30));
+  return longest * (0.5 + Math.random() / 2);
 }

@@ -1,18 +1,18 @@
 import { setMaxListeners } from 'node:events';
 
-/** A signal that is aborted with the first of several. */
+/** A signal that is aborted when the first of several signals is. */
 export interface LinkedSignal {
   readonly signal: AbortSignal;
   abort: (reason: unknown) => void;
-  /** To be called at the end: signals that live as long as the service would keep what listens to them. */
+  /** Call this at the end: a signal that lives as long as the service would otherwise keep its listeners. */
   unlink: () => void;
 }
 
-/** Links signals for the time of one call; the reason is that of the signal which was aborted first. */
+/** Links signals for the time of one call; the abort reason is that of the signal that was aborted first. */
 export function linkSignals(...signals: readonly AbortSignal[]): LinkedSignal {
   const own = new AbortController();
   const unlinks = signals.map((signal) => {
-    // Node warns of a leak at the eleventh listener, but as many calls as want to may be under way at once.
+    // Node warns of a leak at the eleventh listener, but any number of calls may be in progress.
     setMaxListeners(0, signal);
     const abort = () => own.abort(signal.reason);
     if (signal.aborted) abort();

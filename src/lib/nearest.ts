@@ -1,13 +1,13 @@
-/** The word of these that is the fewest changes of a letter away: what was meant by one that is mistyped. */
+/** Finds the most similar of the known words, to suggest a correction for a mistyped one; undefined when none is similar. */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   const [first] = words
     .map((each) => ({ each, changes: changesBetween(word, each) }))
     .toSorted((a, b) => a.changes - b.changes);
-  // Further away than that it is another word.
+  // With more differences it is a different word, not a typing mistake.
   return first !== undefined && first.changes <= Math.max(1, word.length / 3) ? first.each : undefined;
 }
 
-/** The Levenshtein distance; two letters that changed places count as two. */
+/** The Levenshtein distance; two swapped letters count as two changes. */
 function changesBetween(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (const [i, letter] of a.split('').entries()) {

@@ -24,7 +24,7 @@ export interface RecordReplyChannelOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
+const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
 /** A Manager that works, but has failed on one answer for so long, will not take it any more. */
 const STUCK_MS = 10 * 60_000;
 /** What is smaller than this was not refused for its size when it fails without a word. */

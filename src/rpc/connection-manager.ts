@@ -16,7 +16,7 @@ export interface ConnectionManagerOptions extends ConnectOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 200, mostMs: 15_000 };
+const BACKOFF = { firstMs: 200, maxMs: 15_000 };
 /** How often a preferred broker is tried while another one serves. */
 const RETURN_MS = 10_000;
 /** A connection that lived this long was a good one: the next loss starts again with the shortest wait. */

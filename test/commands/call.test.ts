@@ -155,7 +155,7 @@ everyWay("the caller's fault ends with 2, the service's with 1", async (t, calle
   t.is(wrong.code, 2);
   t.regex(
     wrong.stderr,
-    /^invalid_parameters: name is not a unit name or a pattern of one.*\n-> .*--param NAME=VALUE/,
+    /^invalid_parameters: name is not a unit name or a pattern.*\n-> .*--param NAME=VALUE/,
   );
   t.like(JSON.parse(wrong.stdout), {
     code: 'invalid_parameters',

@@ -136,7 +136,7 @@ test('what is wrong in a map is told by its key, in plain words', (t) => {
     { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
   ]);
   t.deepEqual(problems(t, check, { metadata: 'region=eu' }), [
-    { field: 'action_parameters.metadata', message: 'metadata must be a map from text to text' },
+    { field: 'action_parameters.metadata', message: 'metadata must be a map from strings to strings' },
   ]);
   const [long] = problems(t, check, { metadata: { ['k'.repeat(10_000)]: null } });
   t.true(String(long?.field).length < 250);
