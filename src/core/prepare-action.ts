@@ -75,7 +75,7 @@ function withResultCheck(
   return async (request) => {
     const result = await run(request);
     const problems = check(result);
-    if (problems.length > 0) request.log.warn('the result is not what the action declares', { problems });
+    if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
     return result;
   };
 }

@@ -365,7 +365,9 @@ test('a cluster that cannot be reached three times in a row is not tried for fiv
   t.deepEqual(await ask(), {
     status: 'error',
     body: {
-      errors: ['This cluster could not be reached several times in a row; it is tried again in 2 s'],
+      errors: [
+        'This cluster could not be reached several times in a row; the next attempt is possible in 2 s',
+      ],
       code: 'cluster_unreachable',
       details: { retry_after_ms: 2_000 },
     },
@@ -856,7 +858,7 @@ test('a call that comes by a connection which is lost already is released', asyn
 
 test('what the transport found wrong is refused under the name of its field', async (t) => {
   const { runner } = openRunner([doing(async () => t.fail())]);
-  const malformed = { field: 'body.x', message: 'body.x is not part of a request' };
+  const malformed = { field: 'body.x', message: 'body.x is an unknown key' };
   t.like(await runner.run(callOf({ malformed })), {
     status: 'error',
     body: { code: 'invalid_request', errors: [malformed.message], details: { fields: [malformed] } },
