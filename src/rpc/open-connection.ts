@@ -5,7 +5,7 @@ import type { Clock } from '../lib/clock.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
 
-/** How a connection is made: amqplib's `connect`, or the embedded broker's. */
+/** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
   url: string,
   options: SocketOptions & Record<string, unknown>,
@@ -15,14 +15,14 @@ export interface ConnectOptions {
   connect: Connect;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; passphrase?: string };
-  /** Shown by the broker among its connections. */
+  /** The connection's name in the broker's list of connections. */
   name: string;
   clock: Clock;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Connects to a broker, within 10 s. A connection that is made later is closed. */
+/** Connects to a broker within 10 s. A connection that opens later is closed. */
 export async function openConnection(
   broker: BrokerAddress,
   options: ConnectOptions,

@@ -3,32 +3,32 @@ import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
 import { type Envelope, replyEnvelope, withoutRequest } from './envelope.js';
 
-/** A request, as far as the encoding of its reply goes. */
+/** The parts of a request that are needed to encode its reply. */
 interface Encodable {
   codec: Codec;
   envelope: Envelope;
   log: Logger;
 }
 
-/** A reply with its encoding. */
+/** A reply and its encoded form. */
 export interface EncodedReply {
-  /** What the caller gets: the reply that was given, or the error that takes its place. */
+  /** The reply that is sent: the original reply, or the error that replaces it. */
   reply: Reply;
   body: Buffer;
 }
 
-/** Encodes replies as their requests were; one that cannot be sent is replaced by an error that says so. */
+/** Encodes replies in the encoding of their requests. A reply that cannot be sent is replaced by an error. */
 export class ReplyEncoder {
   readonly #maxBytes: number;
 
-  /** @param maxBytes the largest reply that is sent */
+  /** @param maxBytes the maximum size of a reply */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
 
   encode(reply: Reply, { codec, envelope, log }: Encodable): EncodedReply {
     const encode = (each: Reply, request: Envelope) => codec.encode(replyEnvelope(request, each));
-    // A request may be larger than a reply can be, and what came of a change must not be lost for it.
+    // When the request's copy in the reply makes it too large, the copy is left out, so that the outcome is not lost.
     const encoded = (each: Reply): EncodedReply => {
       const body = encode(each, envelope);
       const fits = body.length <= this.#maxBytes;
@@ -41,11 +41,11 @@ export class ReplyEncoder {
       if (found.body.length <= this.#maxBytes) return found;
       return instead(
         'answer_too_large',
-        `The answer has ${found.body.length} bytes, and at most ${this.#maxBytes} are sent; ask for less`,
+        `The reply has ${found.body.length} bytes, and the limit is ${this.#maxBytes}; request less data`,
       );
     } catch (error) {
       log.error('reply encoding failed', { error });
-      return instead('internal', "The answer cannot be encoded; the service's log has the reason");
+      return instead('internal', "The reply cannot be encoded; the service's log has the reason");
     }
   }
 }

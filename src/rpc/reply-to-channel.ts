@@ -24,19 +24,19 @@ export class ReplyToChannel implements ReplyChannel {
     signal: AbortSignal,
   ): Promise<SendOutcome> {
     const { replyTo, correlationId, deliveryMode } = delivery.properties;
-    // A reply is as lasting as its request.
+    // A reply is persistent when its request is.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     const to = { exchange: '', routingKey: String(replyTo) };
     try {
       const outcome = await this.#publish(to, body, options, { signal, by: delivery.connection });
-      // RabbitMQ says "unroutable" of every direct reply, for no queue takes it.
+      // RabbitMQ returns every direct reply as unroutable, because it has no queue.
       if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
-      const state = outcome === 'refused' ? 'full' : 'gone';
-      log.warn('reply dropped', { reason: `the queue of its reply_to is ${state}` });
+      const problem = outcome === 'refused' ? 'is full' : 'does not exist';
+      log.warn('reply dropped', { reason: `the queue of its reply_to ${problem}` });
     } catch (error) {
       if (!(error instanceof UnpublishableError)) throw error;
       log.warn('reply dropped', {
-        reason: `its reply_to or correlation_id cannot be sent back: ${error.message}`,
+        reason: `its reply_to or correlation_id cannot be used: ${error.message}`,
       });
     }
     return 'dropped';

@@ -10,9 +10,9 @@ import type { ReplyChannel } from './reply-channel.js';
 import { ReplyToChannel } from './reply-to-channel.js';
 import { RpcHandler } from './rpc-handler.js';
 
-/** Keeps the service from taking requests for a while. */
+/** Pauses and resumes the consumption of requests. */
 export interface Flow {
-  /** @param reason why, for people; shown by the gateway's /readyz */
+  /** @param reason for people; the gateway's /readyz shows it */
   pause: (reason: string) => void;
   resume: () => void;
 }
@@ -21,21 +21,22 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
   codecs: Codecs;
-  /** The largest request that is read, and the largest reply that is sent, in bytes. */
+  /** The maximum size of a request, in bytes. */
   maxMessageBytes: number;
+  /** The maximum size of a reply, in bytes. */
   maxReplyBytes: number;
-  /** Further ways to callers, beside `reply_to`. */
+  /** Additional reply channels, besides `reply_to`. */
   channels?: (flow: Flow) => readonly ReplyChannel[];
-  /** A log that puts these fields into every line. */
+  /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** Time for the broker to stop delivering. */
+/** How long the broker may take to cancel the consumer at shutdown. */
 const STOP_MS = 5_000;
-/** Time for replies that are settled to reach the broker at shutdown, and for aborted work to settle. */
+/** How long replies may take to be confirmed at shutdown. */
 const SETTLE_MS = 5_000;
 
-/** Takes requests off the queue, has them run, and sees to it that each is answered and acknowledged. */
+/** Consumes requests from the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
   readonly #clock: Clock;
   readonly #runner: Pick<Runner, 'drain'>;
@@ -54,7 +55,7 @@ export class RpcServer {
       bindings,
       prefetch,
       onLost,
-      onDelivery: (delivery) => this.#handler.take(delivery),
+      onDelivery: (delivery) => this.#handler.receive(delivery),
       onReplaced: async (replaced) => this.#handler.idle(replaced),
     });
     const { publish } = this.#endpoint;
@@ -80,13 +81,14 @@ export class RpcServer {
     this.#endpoint.start();
   }
 
-  /** Why no requests are taken right now; empty when they are. */
+  /** The reasons why no requests are consumed now; empty when they are. */
   notReady(): string[] {
-    const full = 'a queue is full that messages are to be put into; the log says which';
+    const full =
+      'messages wait to be requeued or dead-lettered because a queue is full; the log has its name';
     return [...this.#endpoint.notReady(), ...(this.#handler.isBlocked ? [full] : [])];
   }
 
-  /** Publishes by the service's connection. */
+  /** Publishes on the service's connection. */
   get publish(): PublishConfirmed {
     return this.#endpoint.publish;
   }
@@ -96,17 +98,18 @@ export class RpcServer {
     return this.#endpoint.onPreferred;
   }
 
-  /** How many messages are held unacknowledged. */
+  /** The number of unacknowledged messages. */
   get held(): number {
     return this.#handler.held;
   }
 
   /**
-   * Takes nothing more, requeues what has not begun, gives what runs the grace time to end, then stops it.
-   * @returns whether everything was answered and acknowledged
+   * Stops consuming, requeues the requests that have not begun, waits up to `graceMs` milliseconds for the running ones,
+   * then stops them.
+   * @returns whether every request was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {
-    // A broker that accepts no messages for now does not answer this either.
+    // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
     await this.#runner.drain(graceMs);
     const settled = await settledWithin(SETTLE_MS, this.#clock, this.#handler.idle());

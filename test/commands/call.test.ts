@@ -47,7 +47,7 @@ async function startService(
   await mkdir(join(PLUGIN_PATHS, 'echo'));
   await writeFile(join(PLUGIN_PATHS, 'echo/index.js'), ECHO);
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', PLUGIN_PATHS, ...env } });
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   const [, url = ''] = await cli.printed(/ http=(\S+)/);
   return { url, PLUGIN_PATHS };
 }

@@ -1,12 +1,12 @@
-/** The most characters that Erlang gives an atom. */
+/** Erlang's limit for the length of an atom, in characters. */
 export const ATOM_CHARACTERS = 255;
 
-/** Whether the text has half of a surrogate pair alone, and so no UTF-8 form. */
+/** Whether the text contains a lone surrogate, which UTF-8 cannot encode. */
 export function hasLoneSurrogate(text: string): boolean {
   return /\p{Surrogate}/u.test(text);
 }
 
-/** Whether an atom can hold this many characters; Erlang counts code points, not UTF-16 units. */
+/** Whether the text is short enough for an atom; Erlang counts code points, not UTF-16 units. */
 export function fitsAtom(text: string): boolean {
   return text.length <= ATOM_CHARACTERS || Array.from(text).length <= ATOM_CHARACTERS;
 }
@@ -16,7 +16,7 @@ function checkAtom(text: string): void {
   if (hasLoneSurrogate(text)) throw new TypeError('an atom must be well-formed Unicode');
 }
 
-/** A value to be written as an atom; made by `atom`. As JSON it is its text. */
+/** A string that is encoded as an atom; made by `atom`. In JSON it is the string. */
 export class Atom {
   readonly text: string;
 
@@ -30,7 +30,7 @@ export class Atom {
   }
 }
 
-/** An object to be written as a map whose keys are atoms; made by `atomKeys`. As JSON it is the object. */
+/** An object that is encoded as a map with atom keys; made by `atomKeys`. In JSON it is the object. */
 export class AtomKeys {
   readonly entries: Readonly<Record<string, unknown>>;
 
@@ -45,15 +45,16 @@ export class AtomKeys {
 }
 
 /**
- * Says that `encode` and `encodeTerm` are to write this text as an atom. Erlang never frees an atom: give only words
- * of the program's own, never a caller's text. Throws `RangeError` on more than 255 characters, `TypeError` on half a
- * surrogate pair.
+ * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for fixed words of
+ * the program, never for text from a caller.
+ * @throws RangeError for more than 255 characters
+ * @throws TypeError for a lone surrogate
  */
 export function atom(text: string): Atom {
   return new Atom(text);
 }
 
-/** Says that `encode` and `encodeTerm` are to write this object's own keys (not those deeper in) as atoms, under the rules of `atom`. */
+/** Makes `encode` and `encodeTerm` write this object's own keys, not nested ones, as atoms. The rules of `atom` apply. */
 export function atomKeys(entries: Readonly<Record<string, unknown>>): AtomKeys {
   return new AtomKeys(entries);
 }

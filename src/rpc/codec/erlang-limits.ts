@@ -1,17 +1,17 @@
-/** What one term may cost to read or write. Whatever goes beyond is refused with a reason. */
+/** Limits for reading or writing one term. A term beyond a limit is refused with a reason. */
 export interface ErlangLimits {
-  /** Containers (lists, tuples, maps) within one another; at most 1,000, since reading and writing recurse. */
+  /** Nesting depth of containers (lists, tuples, maps); at most 1,000, because reading and writing are recursive. */
   depth: number;
   /**
-   * Terms in all that are read: every value, every key, every item of a string of integers. A compressed body of a few
-   * kilobytes can hold very many, and the process does nothing else while it reads them.
+   * Total number of terms to read: every value, every key, every item of a string of integers. A compressed body of a few
+   * kilobytes can contain millions, and reading them blocks the process.
    */
   elements: number;
   /** Bytes that a compressed term may inflate to. */
   inflatedBytes: number;
   /** Bytes of one integer's magnitude. */
   integerBytes: number;
-  /** Bytes of an encoded term; the default is the most that RabbitMQ 3.8 to 3.13 take as one message. */
+  /** Bytes of an encoded term; the default is the largest message that RabbitMQ 3.8 to 3.13 accept. */
   encodedBytes: number;
 }
 
