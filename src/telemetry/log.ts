@@ -8,24 +8,24 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
 export interface LogOptions {
   level: LogLevel;
-  /** `json`: one JSON object a line. `text`: lines for people. */
+  /** `json`: one JSON object per line. `text`: lines for people. */
   format: 'json' | 'text';
-  /** Where lines go; standard error by default, so that standard output stays free for what a command prints. */
+  /** The output; by default standard error, because commands print their results to standard output. */
   stream?: NodeJS.WritableStream;
-  /** All lines that one turn of the event loop writes leave in one system call: for the one log of a process. */
+  /** Writes all lines of one turn of the event loop with one system call; only for the main log of a process. */
   batched?: boolean;
 }
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
-/** What all logs bound to fields of their own write to. */
+/** The output that a log shares with the logs made by its `with`. */
 interface Sink {
   logger: winston.Logger;
-  /** The levels that are written. winston's own look-up costs half as much as a line. */
+  /** The levels that are written. Checked here, because winston's check takes half as long as writing a line. */
   levels: ReadonlySet<LogLevel>;
 }
 
-/** Where the log of this service goes. */
+/** The log of this service. */
 export class Log implements Logger {
   readonly #sink: Sink;
   readonly #fields: Readonly<Record<string, unknown>>;
@@ -40,7 +40,7 @@ export class Log implements Logger {
   static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
     if (batched && stream instanceof Socket) {
       batchWrites(stream);
-      // Those that still wait then.
+      // Writes the buffered lines.
       process.once('exit', () => stream.uncork());
     }
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
@@ -52,9 +52,9 @@ export class Log implements Logger {
     return new Log({ logger, levels: new Set(LEVELS.slice(0, LEVELS.indexOf(level) + 1)) }, {});
   }
 
-  /** A log whose every line bears these fields too. */
+  /** A log that adds these fields to every line. */
   with(fields: Record<string, unknown>): Log {
-    // Put together only for a line that is written: most requests write one.
+    // The fields are merged only when a line is written: most requests write only one.
     return new Log(this.#sink, fields, this);
   }
 
@@ -83,7 +83,7 @@ export class Log implements Logger {
     if (!levels.has(level)) return;
     const time = new Date().toISOString();
     const line = { time, level, message, ...this.#allFields(), ...fields };
-    // A field of one of these names must not change what is said.
+    // A field with one of these names must not replace them.
     line.time = time;
     line.level = level;
     line.message = message;
@@ -97,23 +97,23 @@ function asJson(): winston.Logform.Format {
 
 function asLines(): winston.Logform.Format {
   return winston.format.printf(({ time, level, message, ...fields }) => {
-    const rest = Object.entries(fields).map(([key, value]) => ` ${harmless(key)}=${shown(value)}`);
-    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${harmless(String(message))}${rest.join('')}`;
+    const rest = Object.entries(fields).map(([key, value]) => ` ${escaped(key)}=${fieldText(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${escaped(String(message))}${rest.join('')}`;
   });
 }
 
-function shown(value: unknown): string {
-  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : harmless(asText(value));
+function fieldText(value: unknown): string {
+  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : escaped(asText(value));
 }
 
-/** Keeps a caller's line breaks and terminal codes (C0, DEL and C1 of ECMA-48) from looking like lines of ours. */
-function harmless(text: string): string {
+/** Escapes line breaks and control characters (C0, DEL and C1 of ECMA-48), so that a caller cannot forge log lines. */
+function escaped(text: string): string {
   return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
     return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
 }
 
-/** JSON in which errors show their stack; plain values, the usual ones, take the fast way without a replacer. */
+/** JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer, which is faster. */
 function asText(value: unknown): string {
   const plain =
     typeof value !== 'object' ||
@@ -125,7 +125,7 @@ function asText(value: unknown): string {
       'undefined'
     );
   } catch {
-    // It refers to itself: a line that cannot be written must not fail the work that it tells of.
+    // The value is circular: a failure to log must not make the request fail.
     return JSON.stringify(value, (key, each: unknown) =>
       key === '' || isPlain(each) ? each : inspect(each),
     );
@@ -141,10 +141,10 @@ function readable(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-/** The stack of an error, and of the nearest errors behind it: one may be its own cause. */
+/** The stack of an error and of its causes. The depth is limited, because an error may be its own cause. */
 function stackOf(error: Error, depth = 0): string {
-  const behind: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
-  const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);
-  const stacks = nearest.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
+  const causes: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
+  const included = depth === 3 ? [] : causes.filter((each) => each !== undefined).slice(0, 5);
+  const stacks = included.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
   return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
 }

@@ -3,18 +3,18 @@ import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-trans
 
 export type Collection = 'machines' | 'units' | 'states';
 
-/** One page of a collection, as fleet API v1 answers it. */
+/** One page of a collection of fleet API v1. */
 export interface Page<Row = unknown> {
   rows: Row[];
   nextPageToken: string | undefined;
 }
 
 /**
- * Reads a page of `machines`, `units` or `states`. fleet leaves out empty collections and the last page's token.
+ * Reads a page of `machines`, `units` or `states`. fleet omits an empty collection, and the token on the last page.
  * @throws ActionError `cluster_answer_invalid`
  */
 export function readPage(body: unknown, collection: Collection): Page {
-  const page = asMap(body, 'the answer');
+  const page = asMap(body, 'the response');
   const rows = page[collection] ?? [];
   if (!Array.isArray(rows)) throw unusable(`'${collection}' is not a list`);
   return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
@@ -84,10 +84,10 @@ function textOrNull(map: Record<string, unknown>, key: string): string | null {
   return value;
 }
 
-/** The error for an answer that cannot be read. */
+/** The error for an invalid response. */
 export function unusable(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
-    `The cluster's fleet API gave an answer that is not usable: ${reason}`,
+    `The cluster's fleet API sent an invalid response: ${reason}`,
   );
 }
