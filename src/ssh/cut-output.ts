@@ -1,4 +1,4 @@
-/** What a command writes, up to a limit. */
+/** The output of a command, up to a limit. */
 export class CutOutput {
   readonly #chunks: Buffer[] = [];
   readonly #limit: number;
@@ -10,19 +10,19 @@ export class CutOutput {
     this.#limit = limit;
   }
 
-  /** Takes what fits, and nothing once something did not: a hole in the text would not show. False from then on. */
+  /** Adds the part that fits. After the limit was exceeded, adds nothing, so that the text has no gap. @returns false once the limit is exceeded */
   add(chunk: Buffer): boolean {
     if (this.#cut) return false;
     const room = this.#limit - this.#bytes;
     this.#cut = chunk.length > room;
-    // Copied: as a view of what the socket read it would keep all of that in memory.
+    // A copy, because a view would keep the socket's whole read buffer in memory.
     const fitting = Buffer.from(chunk.subarray(0, room));
     this.#chunks.push(fitting);
     this.#bytes += fitting.length;
     return !this.#cut;
   }
 
-  /** As UTF-8; a character that the limit cut in two is left out. */
+  /** The output decoded as UTF-8, without an incomplete character at the limit. */
   text(): string {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     return decoder.decode(Buffer.concat(this.#chunks), { stream: this.#cut });
