@@ -7,8 +7,8 @@ import type { Token } from './token.js';
 const ACTION = Symbol.for('fleet-manager:action');
 
 /**
- * The major version of the contract between this service and its plugins: `defineAction`, the arguments of `handle`, and
- * the tokens. It changes only when plugins must change too.
+ * The major version of the contract between this service and its plugins: `defineAction`, the arguments of `handle`,
+ * and the tokens. It changes only when plugins must change too.
  */
 export const CONTRACT_VERSION = 1;
 
@@ -72,7 +72,10 @@ export interface ActionDefinition<
    * field needs `meta({ description })`; a field with a custom `.test()` also needs `meta({ format })`.
    */
   parameters: P;
-  /** The schema of the result: the type of what `handle` returns, and its description in the catalogue. Results are not checked in production. */
+  /**
+   * The schema of the result: the type of what `handle` returns, and its description in the catalogue. Results are not
+   * checked in production.
+   */
   result: R;
   /** How long one run may take, in milliseconds; at most the service's five minutes. */
   timeoutMs?: number;
@@ -126,8 +129,8 @@ export function isAction(value: unknown): value is Action {
 }
 
 /**
- * The version of the plugin contract that an action was written for: the version that it declares, or else the version of
- * the copy of `defineAction` that made it. The service serves only actions of its own `CONTRACT_VERSION`.
+ * The version of the plugin contract that an action was written for: the version that it declares, or else the version
+ * of the copy of `defineAction` that made it. The service serves only actions of its own `CONTRACT_VERSION`.
  */
 export function contractVersionOf(action: Action): number {
   const copy: unknown = Reflect.get(action, ACTION);

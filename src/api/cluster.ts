@@ -8,8 +8,8 @@ export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 export let tokenOf: (cluster: Cluster) => string;
 
 /**
- * A cluster, identified by its etcd token. The token is a secret and therefore private: when a cluster is printed, logged
- * or serialised, it appears as a short hash.
+ * A cluster, identified by its etcd token. The token is a secret and therefore private: when a cluster is printed,
+ * logged or serialised, it appears as a short hash.
  */
 export class Cluster {
   static {

@@ -16,7 +16,9 @@ export interface UnitOption {
   value: string;
 }
 
-/** The valid desired states of a unit. fleet stores any other text too, but then can neither read nor remove the unit. */
+/**
+ * The valid desired states of a unit. fleet stores any other text too, but then can neither read nor remove the unit.
+ */
 export const DESIRED_STATES = ['inactive', 'loaded', 'launched'] as const;
 export type DesiredState = (typeof DESIRED_STATES)[number];
 

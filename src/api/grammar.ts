@@ -86,8 +86,8 @@ export const stringMap = () =>
     .meta({ format: 'string-map' });
 
 /**
- * A map from arbitrary strings to values of one schema, such as one entry for each machine. Defaults inside the values are
- * not filled in.
+ * A map from arbitrary strings to values of one schema, such as one entry for each machine. Defaults inside the values
+ * are not filled in.
  */
 export const mapOf = <S extends Schema>(values: S) =>
   mixed((value): value is Record<string, InferType<S>> => isMap(value))

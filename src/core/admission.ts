@@ -11,7 +11,7 @@ export interface AdmissionOptions {
   /** The maximum number of calls in the service, waiting and running. */
   prefetch: number;
   /** The number of calls of a cluster that wait or run, by the cluster's hash. */
-  heldOf: (cluster: string) => number;
+  callsOf: (cluster: string) => number;
 }
 
 /** A call that has been checked. */
@@ -94,8 +94,8 @@ export class Admission {
   }
 
   #refuseBusy({ hash }: Cluster): void {
-    const { heldOf, prefetch } = this.#options;
-    if (heldOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
+    const { callsOf, prefetch } = this.#options;
+    if (callsOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
     throw new ActionError(
       'cluster_busy',
       'Too many requests for this cluster are waiting; try again in a few seconds',

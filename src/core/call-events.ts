@@ -16,8 +16,8 @@ export interface CallEvents {
   /** It never began; its message is requeued, or the broker delivers it again. */
   released: { call: Call; at: number };
   /**
-   * The transport has finished the call. `reply` is the reply that was sent: the transport replaces a reply that it cannot
-   * send. `dropped`: no reply was sent, because the caller waits for none or can no longer be reached.
+   * The transport has finished the call. `reply` is the reply that was sent: the transport replaces a reply that it
+   * cannot send. `dropped`: no reply was sent, because the caller waits for none or can no longer be reached.
    */
   answered: { call: Call; reply: Reply; dropped: boolean; at: number };
   /** The service stopped before the reply could be sent; the broker delivers the request again. */

@@ -3,8 +3,8 @@ import type { Clock } from '../lib/clock.js';
 const MAX_CLUSTERS = 1000;
 
 /**
- * A circuit breaker for each cluster: after several consecutive failures to reach it, its requests fail immediately for a
- * few seconds, instead of waiting for the same timeouts.
+ * A circuit breaker for each cluster: after several consecutive failures to reach it, its requests fail immediately for
+ * a few seconds, instead of waiting for the same timeouts.
  */
 export class CircuitBreaker {
   readonly #clock: Clock;

@@ -26,7 +26,7 @@ export class FairQueue {
   }
 
   /** The number of items in a lane, waiting and running. */
-  held(lane: string): number {
+  count(lane: string): number {
     const found = this.#lanes.get(lane);
     return found === undefined ? 0 : found.waiting.size + found.running;
   }

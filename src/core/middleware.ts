@@ -2,8 +2,9 @@ import type { Call, Settled } from './call.js';
 import { settledWith } from './errors.js';
 
 /**
- * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result instead.
- * `next` never rejects. An error that a middleware throws becomes the call's error, like an error of an action.
+ * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result
+ * instead. `next` never rejects. An error that a middleware throws becomes the call's error, like an error of an
+ * action.
  */
 export type Middleware = (call: Call, next: (call: Call) => Promise<Settled>) => Promise<Settled>;
 

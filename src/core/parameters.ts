@@ -4,14 +4,17 @@ import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 
 
 const MAX_PROBLEMS = 20;
 const MAX_MESSAGE = 300;
-/** yup needs some microseconds for each value and several stack frames for each level; a 1 MB message can contain too many. */
+/**
+ * yup needs some microseconds for each value and several stack frames for each level; a 1 MB message can contain too
+ * many.
+ */
 const MAX_VALUES = 10_000;
 const MAX_LEVELS = 32;
 
 /**
- * Makes a strict copy of a schema: values are not cast, every object refuses unknown keys, and every number must be finite.
- * By default yup accepts or strips unknown keys, and accepts Infinity, which `1e999` in JSON decodes to. A field with a
- * default may be left out, as in yup's casts.
+ * Makes a strict copy of a schema: values are not cast, every object refuses unknown keys, and every number must be
+ * finite. By default yup accepts or strips unknown keys, and accepts Infinity, which `1e999` in JSON decodes to. A
+ * field with a default may be left out, as in yup's casts.
  * @throws Error that names a field that cannot be checked strictly, or that does not accept its own default
  */
 export function strictSchema<S extends Schema>(schema: S): S {

@@ -15,8 +15,8 @@ interface Resolved {
 type Next<Context> = (specifier: string, context: Context) => Resolved | Promise<Resolved>;
 
 /**
- * Makes the resolve hook for plugins (https://nodejs.org/api/module.html#resolvespecifier-context-nextresolve). It works
- * for both kinds of hooks: asynchronous hooks in a separate thread, and synchronous hooks in this thread.
+ * Makes the resolve hook for plugins (https://nodejs.org/api/module.html#resolvespecifier-context-nextresolve). It
+ * works for both kinds of hooks: asynchronous hooks in a separate thread, and synchronous hooks in this thread.
  */
 export function resolveHook({ host, roots }: PluginHooksData) {
   const isOwn = (url = '') =>

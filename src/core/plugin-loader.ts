@@ -11,7 +11,10 @@ import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
 import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
 
-/** Plugins that cannot be served. `cause` is the original error, or an AggregateError with one PluginError for each plugin. */
+/**
+ * Plugins that cannot be served. `cause` is the original error, or an AggregateError with one PluginError for each
+ * plugin.
+ */
 export class PluginError extends Error {
   override readonly name = 'PluginError';
   /** One sentence for each plugin: its folder and the reason. */

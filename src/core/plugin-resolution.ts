@@ -3,9 +3,10 @@ import { pathToFileURL } from 'node:url';
 import { type PluginHooksData, resolveHook } from './plugin-hooks.js';
 
 /**
- * Lets files under these directories import `fleet-manager/plugin` and `yup` without installing them: both resolve to the
- * copies that this service uses (Node's module customization hooks, https://nodejs.org/api/module.html). Their `.js` and
- * `.ts` files are ES modules, with or without a `package.json`. Modules in their own `node_modules` resolve as usual.
+ * Lets files under these directories import `fleet-manager/plugin` and `yup` without installing them: both resolve to
+ * the copies that this service uses (Node's module customization hooks, https://nodejs.org/api/module.html). Their
+ * `.js` and `.ts` files are ES modules, with or without a `package.json`. Modules in their own `node_modules` resolve
+ * as usual.
  * @param directories real paths, without symbolic links, because Node identifies modules by their real paths
  */
 export function resolveForPlugins(directories: readonly string[]): void {

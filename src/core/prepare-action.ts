@@ -41,8 +41,8 @@ export function prepareAction(
   checkContract(action);
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
-  const parameters = within('parameters', () => strictSchema(action.parameters));
-  const result = within('result', () => strictSchema(action.result));
+  const parameters = inField('parameters', () => strictSchema(action.parameters));
+  const result = inField('result', () => strictSchema(action.result));
   const description: ActionDescription = {
     name: action.name,
     summary: action.summary,
@@ -50,12 +50,12 @@ export function prepareAction(
     effect: action.effect,
     redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
     timeout_ms: timeoutMs,
-    parameters: within('parameters', () => jsonSchemaOf(parameters)),
-    result: within('result', () => jsonSchemaOf(result)),
+    parameters: inField('parameters', () => jsonSchemaOf(parameters)),
+    result: inField('result', () => jsonSchemaOf(result)),
   };
   const injected: Record<string, unknown> = {};
   for (const [name, token] of Object.entries(action.inject ?? {})) {
-    injected[name] = within(`inject.${name}`, () => resolve(token));
+    injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
   const run: ServedAction['run'] = (request) => action.handle(request, injected);
   return {
@@ -168,7 +168,7 @@ function isSchema(value: unknown): value is { type: string } {
   return typeof value === 'object' && value !== null && '__isYupSchema__' in value;
 }
 
-function within<T>(field: string, work: () => T): T {
+function inField<T>(field: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {

@@ -55,8 +55,8 @@ interface Job {
 const RELEASED: Settled = { status: 'released' };
 
 /**
- * Runs calls: checks each call, queues it until its turn, and runs its action under its deadline. It does not know where
- * a call comes from or where its reply goes.
+ * Runs calls: checks each call, queues it until its turn, and runs its action under its deadline. It does not know
+ * where a call comes from or where its reply goes.
  */
 export class Runner {
   readonly #options: RunnerOptions;
@@ -74,7 +74,7 @@ export class Runner {
     const { concurrency, clusterConcurrency, clock, middlewares = [] } = options;
     this.#options = options;
     this.#queue = new FairQueue({ total: concurrency, perLane: clusterConcurrency });
-    this.#admission = new Admission({ ...options, heldOf: (cluster) => this.#queue.held(cluster) });
+    this.#admission = new Admission({ ...options, callsOf: (cluster) => this.#queue.count(cluster) });
     this.#breaker = new CircuitBreaker(clock);
     this.#chain = compose(middlewares, (call) => this.#dispatch(call));
   }
@@ -101,8 +101,8 @@ export class Runner {
   }
 
   /**
-   * Begins no more calls, releases the waiting ones, waits up to `graceMs` milliseconds for the running ones, then stops
-   * them. Resolves when no call runs.
+   * Begins no more calls, releases the waiting ones, waits up to `graceMs` milliseconds for the running ones, then
+   * stops them. Resolves when no call runs.
    */
   async drain(graceMs: number): Promise<void> {
     const shutdown = new Shutdown('the service is shutting down');
@@ -141,7 +141,7 @@ export class Runner {
         admitted,
         lane: cluster?.hash ?? '',
         settle,
-        cancelDeadline: clock.after(timeoutMs, () => this.#late(job)),
+        cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
         beganAt: 0,
         execution: undefined,
         start: () => void this.#execute(job, now + timeoutMs),
@@ -168,7 +168,7 @@ export class Runner {
     if (this.#running.size === 0) this.#idle?.();
   }
 
-  #late(job: Job): void {
+  #timeOut(job: Job): void {
     // This text is that of OpenAperture's FleetManager; callers may match it.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));

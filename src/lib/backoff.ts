@@ -5,8 +5,8 @@ export interface Backoff {
 }
 
 /**
- * The wait after a failed attempt, in milliseconds: doubled each time up to `maxMs`, then reduced by a random share of up
- * to half, so that clients that failed at the same time do not retry at the same time.
+ * The wait after a failed attempt, in milliseconds: doubled each time up to `maxMs`, then reduced by a random share of
+ * up to half, so that clients that failed at the same time do not retry at the same time.
  * @param failed how many attempts have failed, from 1
  */
 export function backoffMs(failed: number, { firstMs, maxMs }: Backoff): number {

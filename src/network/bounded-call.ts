@@ -64,8 +64,8 @@ export interface BoundedAnswer {
 export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
   const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
   signal.throwIfAborted();
-  // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for fetch
-  // belong to another version of undici.
+  // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
+  // fetch belong to another version of undici.
   const dispatching: object = { dispatcher };
   const init: Options = {
     ...dispatching,
@@ -90,8 +90,8 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
 }
 
 /**
- * Reads the body, and stops when the signal is aborted. This needs its own check: the signal that ky passes to fetch may be
- * garbage-collected after the headers have arrived, and then an abort has no effect.
+ * Reads the body, and stops when the signal is aborted. This needs its own check: the signal that ky passes to fetch
+ * may be garbage-collected after the headers have arrived, and then an abort has no effect.
  */
 async function boundedText({ body }: Response, signal: AbortSignal, maxBytes: number): Promise<string> {
   if (body === null) return '';

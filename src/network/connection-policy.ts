@@ -6,9 +6,10 @@ import { canonicalHost, isHostAddress } from '../api/grammar.js';
 /** Decides where this service may connect. */
 export interface ConnectionPolicy {
   /**
-   * Resolves a host name or address to its allowed addresses. Connect to one of these addresses, not to the name: it may
-   * resolve to other addresses later.
-   * @throws ActionError `forbidden` when the policy allows none of the addresses; the resolver's error when there are none
+   * Resolves a host name or address to its allowed addresses. Connect to one of these addresses, not to the name: it
+   * may resolve to other addresses later.
+   * @throws ActionError `forbidden` when the policy allows none of the addresses; the resolver's error when there are
+   *   none
    */
   resolve(host: string): Promise<string[]>;
 }
@@ -37,9 +38,9 @@ const SPECIAL = [
 
 /**
  * The policy of `ALLOWED_HOSTS`: a list of addresses, CIDR ranges, and host names, in which `*` matches one or more
- * labels. Without a list, everything is allowed except special addresses (loopback, link-local, multicast, unspecified).
- * With a list, only its entries are allowed. A special address is allowed only by an entry that contains nothing but
- * special addresses: `127.0.0.0/8` allows them, `0.0.0.0/0` or a host name does not.
+ * labels. Without a list, everything is allowed except special addresses (loopback, link-local, multicast,
+ * unspecified). With a list, only its entries are allowed. A special address is allowed only by an entry that contains
+ * nothing but special addresses: `127.0.0.0/8` allows them, `0.0.0.0/0` or a host name does not.
  */
 export class HostPolicy implements ConnectionPolicy {
   readonly #lookup: Lookup;

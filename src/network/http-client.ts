@@ -52,8 +52,8 @@ export class HttpAnswer {
 }
 
 /**
- * HTTP with JSON bodies on persistent connections. It never repeats a call, never follows a redirect, and limits the size
- * of the answer.
+ * HTTP with JSON bodies on persistent connections. It never repeats a call, never follows a redirect, and limits the
+ * size of the answer.
  */
 export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;

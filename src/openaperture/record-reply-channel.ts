@@ -2,7 +2,7 @@ import { stringifyExactly } from '../lib/exact-json.js';
 import { OutageLog } from '../lib/outage-log.js';
 import type { Reply } from '../core/call.js';
 import { type Envelope, replyEnvelope, withoutRequest } from '../rpc/envelope.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
@@ -74,7 +74,7 @@ export class RecordReplyChannel implements ReplyChannel {
 
   async send(
     { plain }: Pick<OutgoingReply, 'plain'>,
-    { envelope, log }: Pick<Answerable, 'envelope' | 'log'>,
+    { envelope, log }: Pick<ReplyContext, 'envelope' | 'log'>,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
     const { recordId: id } = envelope;

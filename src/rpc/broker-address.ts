@@ -12,8 +12,8 @@ export interface BrokerAddress {
 const HEARTBEAT_SECONDS = 20;
 
 /**
- * The amqplib options for a login with the user name and password of a broker's URL. amqplib's own parsing decodes them as
- * Latin-1 instead of UTF-8, and ignores empty ones.
+ * The amqplib options for a login with the user name and password of a broker's URL. amqplib's own parsing decodes them
+ * as Latin-1 instead of UTF-8, and ignores empty ones.
  * @returns no options when the URL has neither; amqplib then logs in as `guest`
  */
 export function brokerLogin(url: string): { credentials?: ReturnType<typeof credentials.plain> } {

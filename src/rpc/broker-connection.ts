@@ -8,8 +8,8 @@ import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
- * One connection to a broker. The loss of any of its channels counts as the loss of the connection, so that there is only
- * one way to recover: to set up a new connection.
+ * One connection to a broker. The loss of any of its channels counts as the loss of the connection, so that there is
+ * only one way to recover: to set up a new connection.
  */
 export class BrokerConnection {
   readonly #connection: ChannelModel;
@@ -88,8 +88,8 @@ export class BrokerConnection {
   }
 
   /**
-   * Closes the channels first: amqplib has a write buffer for each channel, and acknowledgements in these buffers would be
-   * lost if the connection were closed before them.
+   * Closes the channels first: amqplib has a write buffer for each channel, and acknowledgements in these buffers would
+   * be lost if the connection were closed before them.
    */
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#channels].map(async (channel) => channel.close()));

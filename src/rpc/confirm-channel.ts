@@ -41,9 +41,8 @@ export class ConfirmChannel {
   }
 
   /**
-   * Resolves when the broker has confirmed or refused the message.
-   * Rejects with `UnpublishableError` when AMQP cannot encode the message. Any other error means that the connection was
-   * lost and the message may or may not have arrived.
+   * Resolves when the broker has confirmed or refused the message. Rejects with `UnpublishableError` when AMQP cannot
+   * encode the message. Any other error means that the connection was lost and the message may or may not have arrived.
    */
   publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
@@ -86,7 +85,10 @@ function isNack(error: unknown): boolean {
   return error instanceof Error && error.message === 'message nacked';
 }
 
-/** AMQP cannot encode this message (a name is too long, or a header has no encoding), or the broker closes the connection over it. */
+/**
+ * AMQP cannot encode this message (a name is too long, or a header has no encoding), or the broker closes the
+ * connection over it.
+ */
 export class UnpublishableError extends Error {
   override readonly name = 'UnpublishableError';
 }

@@ -36,8 +36,8 @@ export class Delivery {
   }
 
   /**
-   * Acknowledges the message. Does nothing after the loss of the connection: the broker delivers the message again, and on
-   * another channel the same delivery tag is another message.
+   * Acknowledges the message. Does nothing after the loss of the connection: the broker delivers the message again, and
+   * on another channel the same delivery tag is another message.
    */
   acknowledge(): void {
     if (this.connection.lost.aborted) return;

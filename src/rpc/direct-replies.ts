@@ -14,9 +14,9 @@ export function isDirectReply({ exchange, routingKey }: Destination): boolean {
 }
 
 /**
- * Publishes direct replies on separate connections: RabbitMQ 3.10 closes the connection when the reply address is invalid
- * (541 INTERNAL_ERROR). The first attempt uses a connection that all direct replies share. The second attempt uses a
- * connection for this reply only, so that one invalid address cannot make other replies fail twice.
+ * Publishes direct replies on separate connections: RabbitMQ 3.10 closes the connection when the reply address is
+ * invalid (541 INTERNAL_ERROR). The first attempt uses a connection that all direct replies share. The second attempt
+ * uses a connection for this reply only, so that one invalid address cannot make other replies fail twice.
  */
 export class DirectReplies {
   readonly #clock: Clock;

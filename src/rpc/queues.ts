@@ -16,8 +16,8 @@ export interface QueueOptions {
 }
 
 /**
- * Declares the queue and its error queue when they do not exist. An existing queue and its bindings are not changed: they
- * may be configured by an operator, and the broker refuses a declaration with other arguments (406).
+ * Declares the queue and its error queue when they do not exist. An existing queue and its bindings are not changed:
+ * they may be configured by an operator, and the broker refuses a declaration with other arguments (406).
  */
 export async function ensureQueues(
   connection: BrokerConnection,
@@ -78,8 +78,8 @@ export class MissingExchange extends Error {
 }
 
 /**
- * Checks that an exchange exists: publishing to a missing one would make the broker close the channel, and the connection
- * would be lost.
+ * Checks that an exchange exists: publishing to a missing one would make the broker close the channel, and the
+ * connection would be lost.
  * @throws MissingExchange
  */
 export async function requireExchange(connection: BrokerConnection, exchange: string): Promise<void> {

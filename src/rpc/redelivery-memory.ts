@@ -15,12 +15,12 @@ interface Entry<R> {
 }
 
 /**
- * Remembers requests by key. A request that RabbitMQ delivers again after a lost connection gets its first reply and does
- * not run twice. The memory is limited in bytes, entries and time; a new process starts with an empty one.
+ * Remembers requests by key. A request that RabbitMQ delivers again after a lost connection gets its first reply and
+ * does not run twice. The memory is limited in bytes, entries and time; a new process starts with an empty one.
  *
- * Settled requests are kept in two generations. When the younger generation reaches half of a limit, it becomes the older
- * one, and the previous older one is dropped as a whole. Evicting single entries from the front of one Map would be slow:
- * finding the first entry skips the slots of all deleted ones.
+ * Settled requests are kept in two generations. When the younger generation reaches half of a limit, it becomes the
+ * older one, and the previous older one is dropped as a whole. Evicting single entries from the front of one Map would
+ * be slow: finding the first entry skips the slots of all deleted ones.
  */
 export class RedeliveryMemory<R> {
   readonly #clock: Clock;

@@ -13,7 +13,7 @@ export interface OutgoingReply {
 }
 
 /** The parts of a request that are needed to send its reply. */
-export interface Answerable {
+export interface ReplyContext {
   envelope: Envelope;
   delivery: Delivery;
   log: Logger;
@@ -32,5 +32,5 @@ export interface ReplyChannel {
    * Resolves when the broker or the Manager has confirmed the reply, or when the caller can no longer be reached.
    * Rejects only when the signal is aborted.
    */
-  send(reply: OutgoingReply, request: Answerable, signal: AbortSignal): Promise<SendOutcome>;
+  send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome>;
 }

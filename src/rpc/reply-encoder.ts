@@ -34,18 +34,18 @@ export class ReplyEncoder {
       const fits = body.length <= this.#maxBytes;
       return { reply: each, body: fits ? body : encode(each, withoutRequest(envelope)) };
     };
-    const instead = (code: string, message: string): EncodedReply =>
+    const replacement = (code: string, message: string): EncodedReply =>
       encoded({ status: 'error', body: { errors: [message], code } });
     try {
       const found = encoded(reply);
       if (found.body.length <= this.#maxBytes) return found;
-      return instead(
+      return replacement(
         'answer_too_large',
         `The reply has ${found.body.length} bytes, and the limit is ${this.#maxBytes}; request less data`,
       );
     } catch (error) {
       log.error('reply encoding failed', { error });
-      return instead('internal', "The reply cannot be encoded; the service's log has the reason");
+      return replacement('internal', "The reply cannot be encoded; the service's log has the reason");
     }
   }
 }

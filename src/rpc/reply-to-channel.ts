@@ -3,7 +3,7 @@ import type { Delivery } from './consumer.js';
 import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
 import type { PublishConfirmed } from './publisher.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 
 /** Replies to the queue that the request's `reply_to` names, with its `correlation_id`. */
 export class ReplyToChannel implements ReplyChannel {
@@ -20,7 +20,7 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(
     { body, contentType }: OutgoingReply,
-    { delivery, log }: Pick<Answerable, 'delivery' | 'log'>,
+    { delivery, log }: Pick<ReplyContext, 'delivery' | 'log'>,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
     const { replyTo, correlationId, deliveryMode } = delivery.properties;

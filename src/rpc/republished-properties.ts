@@ -7,8 +7,8 @@ const HEADER_BYTES = 48 * 1024;
 
 /**
  * The properties that a message keeps when it is republished: all that amqplib can encode. Without `user_id`, which the
- * broker accepts only from that user, and without the headers CC and BCC, which would make RabbitMQ send copies to other
- * queues again.
+ * broker accepts only from that user, and without the headers CC and BCC, which would make RabbitMQ send copies to
+ * other queues again.
  */
 export function republishedProperties(properties: MessageProperties): Options.Publish {
   const {

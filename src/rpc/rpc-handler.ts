@@ -13,7 +13,7 @@ import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './enve
 import type { PublishConfirmed } from './publisher.js';
 import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
 import { Republisher } from './republisher.js';
 
@@ -35,7 +35,7 @@ export interface RpcHandlerOptions {
 }
 
 /** A decoded and valid request message. */
-interface Request extends Answerable {
+interface Request extends ReplyContext {
   codec: Codec;
   id: string;
   /** Identifies this message when it is delivered again; undefined when it has no id. */
@@ -225,7 +225,7 @@ export class RpcHandler {
 
   async #send(
     reply: OutgoingReply,
-    request: Answerable,
+    request: ReplyContext,
     channels: readonly ReplyChannel[],
   ): Promise<SendOutcome[]> {
     return Promise.all(channels.map(async (each) => each.send(reply, request, this.#stopped.signal)));

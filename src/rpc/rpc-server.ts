@@ -104,8 +104,8 @@ export class RpcServer {
   }
 
   /**
-   * Stops consuming, requeues the requests that have not begun, waits up to `graceMs` milliseconds for the running ones,
-   * then stops them.
+   * Stops consuming, requeues the requests that have not begun, waits up to `graceMs` milliseconds for the running
+   * ones, then stops them.
    * @returns whether every request was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {

@@ -10,7 +10,10 @@ export class CutOutput {
     this.#limit = limit;
   }
 
-  /** Adds the part that fits. After the limit was exceeded, adds nothing, so that the text has no gap. @returns false once the limit is exceeded */
+  /**
+   * Adds the part that fits. After the limit was exceeded, adds nothing, so that the text has no gap.
+   * @returns false once the limit is exceeded
+   */
   add(chunk: Buffer): boolean {
     if (this.#cut) return false;
     const room = this.#limit - this.#bytes;

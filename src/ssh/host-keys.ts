@@ -15,8 +15,8 @@ export type HostKeyMode = 'strict' | 'accept-new' | 'off';
 /** Checks the host key of one connection. */
 export interface HostKeyCheck {
   /**
-   * The algorithms to offer. For a known host only those of its known keys: the server chooses by the client's preference,
-   * and a valid key of another type would look like a changed key.
+   * The algorithms to offer. For a known host only those of its known keys: the server chooses by the client's
+   * preference, and a valid key of another type would look like a changed key.
    */
   algorithms: ServerHostKeyAlgorithm[];
   /** Why this key, in wire format, is refused; undefined when it is accepted. */
@@ -51,7 +51,10 @@ export class HostKeys {
     this.#log = options.log;
   }
 
-  /** Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read. A missing file counts as empty. */
+  /**
+   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read. A missing file counts as
+   * empty.
+   */
   async check(host: string, port: number): Promise<HostKeyCheck> {
     if (this.#mode === 'off') {
       const algorithms = Object.values(ALGORITHMS).flat();

@@ -31,8 +31,8 @@ export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed
 }
 
 /**
- * The name of a host in known_hosts: `host`, or `[host]:port` when the port is not 22. The host is in its canonical form,
- * so that a known host in another spelling is not accepted as a new one.
+ * The name of a host in known_hosts: `host`, or `[host]:port` when the port is not 22. The host is in its canonical
+ * form, so that a known host in another spelling is not accepted as a new one.
  */
 export function knownHostName(host: string, port: number): string {
   const name = canonicalHost(host);
@@ -62,8 +62,8 @@ function hostMatcher(hosts: string): KnownHost['matches'] | undefined {
 }
 
 /**
- * `|1|SALT|HASH`: HMAC-SHA1 of the name with the salt as its key (OpenSSH, hostfile.c). A hashed address matches only if
- * it was hashed in its canonical form.
+ * `|1|SALT|HASH`: HMAC-SHA1 of the name with the salt as its key (OpenSSH, hostfile.c). A hashed address matches only
+ * if it was hashed in its canonical form.
  */
 function hashedMatcher(text: string): KnownHost['matches'] | undefined {
   const [, salt, hash] = /^\|1\|([A-Za-z0-9+/]+=*)\|([A-Za-z0-9+/]{27}=)$/.exec(text) ?? [];

@@ -4,16 +4,18 @@ import { quoteArgv } from './quoting.js';
 /** The time between SIGTERM and SIGKILL when a command is stopped, in seconds. */
 export const TERM_TO_KILL_SECONDS = 2;
 
-/** Linux allows at most 128 KiB for one argument, and sshd passes the whole command to the login shell as one argument. */
+/**
+ * Linux allows at most 128 KiB for one argument, and sshd passes the whole command to the login shell as one argument.
+ */
 const MAX_COMMAND_BYTES = 120 * 1024;
 
 /**
  * Runs "$@" (a limit in seconds, then a program and its arguments) and stops it when stdin is closed.
  *
  * When a channel or connection is closed, sshd does not stop a process without a terminal, and it does not reliably
- * forward signals; but it always closes the process's stdin. So the script moves stdin to fd 3, and a watcher sends TERM
- * when fd 3 is closed. `timeout` runs the command in a new process group: it forwards TERM to the whole group, and sends
- * KILL later. It also stops the command at the limit when the end of stdin never arrives.
+ * forward signals; but it always closes the process's stdin. So the script moves stdin to fd 3, and a watcher sends
+ * TERM when fd 3 is closed. `timeout` runs the command in a new process group: it forwards TERM to the whole group, and
+ * sends KILL later. It also stops the command at the limit when the end of stdin never arrives.
  *
  * - Only the command gets stdout and stderr, saved as fd 4 and 5. So the channel closes when the command ends, and bash
  *   cannot write its own report of a killed job to stderr.
@@ -32,9 +34,9 @@ kill "$watcher"
 exit "$status"`;
 
 /**
- * The command line that runs one program with its arguments on a host. Keep its stdin open while the program runs: closing
- * it stops the program (TERM, and KILL two seconds later, to its process group). The exit status is that of the program,
- * or 128 + N when signal N ended it.
+ * The command line that runs one program with its arguments on a host. Keep its stdin open while the program runs:
+ * closing it stops the program (TERM, and KILL two seconds later, to its process group). The exit status is that of the
+ * program, or 128 + N when signal N ended it.
  *
  * @param options.limitSeconds the time after which the host stops the program, in whole seconds
  * @param options.sudo runs the whole script as root, because the login user cannot signal root's processes

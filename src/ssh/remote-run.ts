@@ -35,8 +35,9 @@ export interface CommandOutput {
 /** A command that runs on a channel. */
 export interface RemoteRun {
   /**
-   * Its output, when it has succeeded or has exceeded the output limit. Rejects with `command_failed`, `host_unreachable`,
-   * `timeout`, or the signal's reason. When the command is stopped, this settles before the command has ended.
+   * Its output, when it has succeeded or has exceeded the output limit. Rejects with `command_failed`,
+   * `host_unreachable`, `timeout`, or the signal's reason. When the command is stopped, this settles before the command
+   * has ended.
    */
   outcome: Promise<CommandOutput>;
   /** Resolves when the channel is closed; never rejects. */
@@ -148,7 +149,10 @@ function timedOut({ host, program, timeoutMs }: RemoteRunOptions): ActionError {
   });
 }
 
-/** `command_failed`, details `{ host, exitStatus, signal, stderr }`: the exit status or the signal, and the end of stderr. */
+/**
+ * `command_failed`, details `{ host, exitStatus, signal, stderr }`: the exit status or the signal, and the end of
+ * stderr.
+ */
 function commandFailed(
   host: string,
   program: string,

@@ -16,7 +16,9 @@ import { connectTcp } from './tcp-connect.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** Added to a command's time limit on the host, in seconds: the host stops the command only when the service could not. */
+/**
+ * Added to a command's time limit on the host, in seconds: the host stops the command only when the service could not.
+ */
 const HOST_LIMIT_MARGIN_SECONDS = 5;
 
 /** The waits between attempts to open a channel, in milliseconds; 10 s in total. */
@@ -56,8 +58,8 @@ export interface SshShellOptions {
  * (sh, bash, dash, zsh; not fish or csh), because it parses the quoted command.
  *
  * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `timeout`,
- * `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection and
- * a channel has separate time limits, and ends when the signal is aborted.
+ * `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
+ * and a channel has separate time limits, and ends when the signal is aborted.
  */
 export class SshShell implements RemoteShell {
   readonly #options: SshShellOptions;

@@ -113,7 +113,10 @@ function escaped(text: string): string {
   });
 }
 
-/** JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer, which is faster. */
+/**
+ * JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer,
+ * which is faster.
+ */
 function asText(value: unknown): string {
   const plain =
     typeof value !== 'object' ||

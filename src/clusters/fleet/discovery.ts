@@ -9,11 +9,14 @@ import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
-import { memberHosts, unusable } from './member-hosts.js';
+import { memberHosts, invalidResponse } from './member-hosts.js';
 
 export interface DiscoveryOptions {
   http: HttpClient;
-  /** The base URL of the discovery service (`https://discovery.etcd.io`), or of etcd's v2 keys (`http://etcd:2379/v2/keys/discovery`). */
+  /**
+   * The base URL of the discovery service (`https://discovery.etcd.io`), or of etcd's v2 keys
+   * (`http://etcd:2379/v2/keys/discovery`).
+   */
   discoveryUrl: string;
   /** The port of the fleet APIs; discovery lists only etcd's peer ports. */
   fleetPort: number;
@@ -105,7 +108,7 @@ export class Discovery implements EtcdResolver {
     const { status, body } = await this.#options.http
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
-        if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
+        if (cause instanceof HttpFailure && cause.tooLarge) throw invalidResponse(cause.message);
         // The URL contains the token, so the message has only the host.
         const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no response';
         throw new ActionError(

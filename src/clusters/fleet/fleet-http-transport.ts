@@ -13,7 +13,7 @@ import {
   readPage,
   readUnit,
   readUnitState,
-  unusable,
+  invalidResponse,
 } from './fleet-answers.js';
 import { readAllPages } from './pages.js';
 
@@ -140,7 +140,7 @@ export class FleetHttpTransport implements FleetTransport {
       if (status !== 200) throw refused(status, body);
       size += text.length;
       if (size > MAX_COLLECTION_SIZE)
-        throw unusable(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
+        throw invalidResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
       const page = readPage(body, of);
       return { ...page, rows: page.rows.map(readRow) };
     };
@@ -187,7 +187,7 @@ export class FleetHttpTransport implements FleetTransport {
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
           if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
-          if (error.tooLarge) throw unusable(error.message);
+          if (error.tooLarge) throw invalidResponse(error.message);
         } else if (error instanceof ActionError && error.code === 'forbidden') {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });
@@ -240,7 +240,8 @@ function checkedState(state: DesiredState): DesiredState {
 }
 
 function withoutDuplicates<T>(rows: T[], keyOf: (row: T) => string): T[] {
-  // Pages are not a snapshot: when a row is inserted meanwhile, the next page may repeat the last row of the previous one.
+  // Pages are not a snapshot: when a row is inserted meanwhile, the next page may repeat the last row of the previous
+  // one.
   return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
 }
 

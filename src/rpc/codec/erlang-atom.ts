@@ -45,8 +45,8 @@ export class AtomKeys {
 }
 
 /**
- * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for fixed words of
- * the program, never for text from a caller.
+ * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for fixed words
+ * of the program, never for text from a caller.
  * @throws RangeError for more than 255 characters
  * @throws TypeError for a lone surrogate
  */
@@ -54,7 +54,9 @@ export function atom(text: string): Atom {
   return new Atom(text);
 }
 
-/** Makes `encode` and `encodeTerm` write this object's own keys, not nested ones, as atoms. The rules of `atom` apply. */
+/**
+ * Makes `encode` and `encodeTerm` write this object's own keys, not nested ones, as atoms. The rules of `atom` apply.
+ */
 export function atomKeys(entries: Readonly<Record<string, unknown>>): AtomKeys {
   return new AtomKeys(entries);
 }

@@ -26,9 +26,9 @@ const FIRST_BYTES = 1024;
 const SHORT_TEXT = 32;
 
 /**
- * Encodes a value as an Erlang term that every OTP since 17 can read: strings as UTF-8 binaries, null and booleans as the
- * atoms `nil`, `true` and `false`, integers in their smallest encoding, other numbers as floats, arrays as lists, objects
- * as maps with binary keys. `atom` and `atomKeys` request atoms.
+ * Encodes a value as an Erlang term that every OTP since 17 can read: strings as UTF-8 binaries, null and booleans as
+ * the atoms `nil`, `true` and `false`, integers in their smallest encoding, other numbers as floats, arrays as lists,
+ * objects as maps with binary keys. `atom` and `atomKeys` request atoms.
  *
  * The rules of JSON apply: properties that are undefined are left out, an undefined item is `nil`, `toJSON` is called,
  * -0 is 0. A lone surrogate becomes U+FFFD in a value; in a key it is refused, because two keys could become equal.
@@ -42,8 +42,8 @@ export function encodeTerm(value: unknown, limits: Readonly<ErlangLimits> = erla
 }
 
 /**
- * Encodes a message's envelope like `encodeTerm`, but the five keys of the envelope and the value of `status` are atoms.
- * The keys inside `request_body` and `response_body` stay binaries.
+ * Encodes a message's envelope like `encodeTerm`, but the five keys of the envelope and the value of `status` are
+ * atoms. The keys inside `request_body` and `response_body` stay binaries.
  */
 export function encodeEnvelope(envelope: unknown, limits: Readonly<ErlangLimits> = erlangLimits()): Buffer {
   const writer = new TermWriter(limits);

@@ -2,9 +2,9 @@ import { inflateSync } from 'node:zlib';
 import { DecodeError } from './codec.js';
 
 /**
- * Inflates the part after the tag of a compressed term: the inflated size (uint32) and a zlib stream.
- * Throws `DecodeError` when the term declares more than `limit` bytes, or as soon as the output exceeds the declared size.
- * So `limit` bounds work and memory.
+ * Inflates the part after the tag of a compressed term: the inflated size (uint32) and a zlib stream. Throws
+ * `DecodeError` when the term declares more than `limit` bytes, or as soon as the output exceeds the declared size. So
+ * `limit` bounds work and memory.
  */
 export function inflateTerm(compressed: Buffer, limit: number): Buffer {
   if (compressed.length < 4) throw new DecodeError('the term is cut short');

@@ -3,8 +3,8 @@ export interface ErlangLimits {
   /** Nesting depth of containers (lists, tuples, maps); at most 1,000, because reading and writing are recursive. */
   depth: number;
   /**
-   * Total number of terms to read: every value, every key, every item of a string of integers. A compressed body of a few
-   * kilobytes can contain millions, and reading them blocks the process.
+   * Total number of terms to read: every value, every key, every item of a string of integers. A compressed body of a
+   * few kilobytes can contain millions, and reading them blocks the process.
    */
   elements: number;
   /** Bytes that a compressed term may inflate to. */

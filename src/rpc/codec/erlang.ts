@@ -9,11 +9,12 @@ import { VERSION } from './erlang-tags.js';
  * Erlang's external term format, as Elixir and Erlang programs of OTP 17 to 27 send it (`term_to_binary`), plain or
  * compressed: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html.
  *
- * Decoding: atoms and UTF-8 binaries become strings; the atoms `nil`, `true`, `false` become null, true, false, except as
- * keys of maps; lists, tuples and strings of integers become arrays; maps become objects; integers beyond 2^53 become
- * bigint. Refused with a reason: terms local to one node (process ids, ports, references, functions), bit strings,
- * improper lists, binaries that are not UTF-8, floats that are not finite, keys that are not text, two keys with the same
- * text, bytes after the term, and everything beyond a limit. The size of the body must be limited before decoding.
+ * Decoding: atoms and UTF-8 binaries become strings; the atoms `nil`, `true`, `false` become null, true, false, except
+ * as keys of maps; lists, tuples and strings of integers become arrays; maps become objects; integers beyond 2^53
+ * become bigint. Refused with a reason: terms local to one node (process ids, ports, references, functions), bit
+ * strings, improper lists, binaries that are not UTF-8, floats that are not finite, keys that are not text, two keys
+ * with the same text, bytes after the term, and everything beyond a limit. The size of the body must be limited before
+ * decoding.
  *
  * `encode` writes envelopes, see `encodeEnvelope`; it supports `atom` and `atomKeys` at every level.
  */
