@@ -53,7 +53,7 @@ test('doctor asks for a key to log in with when a new action needs one, and name
 test('a new action can be called, its parameters read by their types', async (t) => {
   const env = { HTTP_PORT: '0', PLUGIN_PATHS: await newAction(t) };
   const cli = await startCli(t, ['serve'], { env });
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   const [, port = ''] = await cli.printed(/ http=http:\/\/\S+:(\d+)/);
   const called = ['call', 'kernel_of_machines', '--cluster', 'sandbox', '--param', 'machines=127.0.0.1,x'];
   const { stdout, stderr } = await runCli(t, called, { env: { HTTP_PORT: port } });

@@ -198,7 +198,7 @@ const GREET = {
 test('the installed service runs in the sandbox, with a plugin dropped in, and answers', async (t) => {
   const service = start(t, ['serve'], { HTTP_PORT: '0', PLUGIN_PATHS: await folder(GREET) });
   const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
-  await service.printed(/taking requests/);
+  await service.printed(/accepting requests/);
   const env = { HTTP_PORT: new URL(url).port };
   const [machines, greeted, refused] = await Promise.all([
     start(t, ['call', 'list_machines', '--cluster', 'sandbox'], env).ended,
@@ -240,7 +240,7 @@ test('the installed service says of a plugin in TypeScript that it must be compi
   t.is(code, 1);
   t.is(
     stderr,
-    `fleet-manager: plugin ${PLUGIN_PATHS}/greet: has only index.ts, and the built service loads JavaScript: compile it to index.js\n`,
+    `fleet-manager: plugin ${PLUGIN_PATHS}/greet: has only index.ts, but the built service loads JavaScript: compile it to index.js\n`,
   );
 });
 

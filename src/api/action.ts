@@ -7,35 +7,35 @@ import type { Token } from './token.js';
 const ACTION = Symbol.for('fleet-manager:action');
 
 /**
- * The major version of the contract between this service and its plugins: `defineAction`, what `handle` gets, and the
- * tokens. It changes only when plugins have to change with it.
+ * The major version of the contract between this service and its plugins: `defineAction`, the arguments of `handle`,
+ * and the tokens. It changes only when plugins must change too.
  */
 export const CONTRACT_VERSION = 1;
 
-/** The log of one request: every line has the request's id, its action and its cluster. */
+/** The log of one request: every line has the request's id, action and cluster as fields. */
 export type RequestLog = Logger;
 
-/** `cluster`: needs an `etcd_token`. `optional`: takes one. `none`: refuses one. */
+/** `cluster`: needs an `etcd_token`. `optional`: accepts one. `none`: refuses one. */
 export type Target = 'cluster' | 'optional' | 'none';
 
-/** What `handle` gets. */
+/** The first argument of `handle`. */
 export interface ActionRequest<P, C> {
   /** Checked against the action's schema, defaults filled in. */
   parameters: P;
   cluster: C;
-  /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it on. */
+  /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it to everything that takes a signal. */
   signal: AbortSignal;
-  /** When the signal is aborted at the latest, in milliseconds of the token `Clock`. */
+  /** The time at which the signal is aborted at the latest, in milliseconds of the token `Clock`. */
   deadline: number;
   log: RequestLog;
-  /** The request's id as the logs show it. */
+  /** The request's id, as in the logs. */
   id: string;
   caller: Caller;
   /** Whether another worker may have begun this request before. */
   repeated: boolean;
   /** Whether the caller may see or change this unit. Call it for units that the parameters do not name. */
   authorize: (unit: string) => boolean;
-  /** Sends a part of the result before the whole, to a caller that accepts parts. No caller does yet. */
+  /** Sends a part of the result before the whole result, to a caller that accepts parts. No caller does yet. */
   emit: (part: unknown) => void;
 }
 
@@ -48,7 +48,7 @@ type Injected<I extends Record<string, Token<unknown>>> = {
   readonly [K in keyof I]: I[K] extends Token<infer T> ? T : never;
 };
 
-/** What an action declares of itself; see `defineAction`. */
+/** The declaration of an action; see `defineAction`. */
 export interface ActionDefinition<
   P extends ObjectSchema<AnyObject>,
   R extends Schema,
@@ -60,32 +60,35 @@ export interface ActionDefinition<
   /** One sentence for the catalogue. */
   summary: string;
   target: T;
-  /** `read` changes nothing in the cluster. A `change` is not served when `READ_ONLY` is set. */
+  /** `read` does not change the cluster. A `change` is not served when `READ_ONLY` is set. */
   effect: 'read' | 'change';
   /**
-   * What happens when RabbitMQ delivers the request again after a worker was lost: `run-again`, or `refuse`, which
-   * replies `outcome_unknown`. Left out: reads run again, changes refuse.
+   * What happens to a request that RabbitMQ delivers again after a worker was lost: `run-again`, or `refuse` with the
+   * error `outcome_unknown`. Default: a read runs again, a change is refused.
    */
   redelivery?: 'run-again' | 'refuse';
   /**
-   * The shape of `action_parameters`. Values are checked as sent: no casting, no unknown keys at any level. Every
-   * field has `meta({ description })`; a field with a `.test()` of its own also has `meta({ format })`.
+   * The schema of `action_parameters`. Values are checked as sent: no casting, no unknown keys at any level. Every
+   * field needs `meta({ description })`; a field with a custom `.test()` also needs `meta({ format })`.
    */
   parameters: P;
-  /** The shape of the result: types what `handle` returns, and is shown in the catalogue. Not checked for each result in production. */
+  /**
+   * The schema of the result: the type of what `handle` returns, and its description in the catalogue. Results are not
+   * checked in production.
+   */
   result: R;
   /** How long one run may take, in milliseconds; at most the service's five minutes. */
   timeoutMs?: number;
   /** The parts of the service that `handle` needs, by token. */
   inject?: I;
-  /** The version of the plugin contract for which the plugin was written, see `CONTRACT_VERSION`; left out: this one. */
+  /** The version of the plugin contract that the plugin was written for; by default this `CONTRACT_VERSION`. */
   contract?: number;
   handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<InferType<R>>;
   /** Called once when the service stops. */
   dispose?(): void | Promise<void>;
 }
 
-/** An action without its own types, as the service uses it. */
+/** An action as the service uses it, without the types of its parameters and result. */
 export interface Action {
   readonly name: string;
   readonly summary: string;
@@ -104,7 +107,7 @@ export interface Action {
   dispose?(): void | Promise<void>;
 }
 
-/** Declares an action; a plugin's entry file exports what this returns as its default. */
+/** Declares an action; a plugin's entry file exports the returned value as its default export. */
 export function defineAction<
   P extends ObjectSchema<AnyObject>,
   R extends Schema,
@@ -116,18 +119,18 @@ export function defineAction<
     ...definition,
     [ACTION]: CONTRACT_VERSION,
   });
-  // The definition's own types end here: the service checks the parameters before it calls `handle`.
+  // The definition's types can be dropped: the service checks the parameters before it calls `handle`.
   return action as Action;
 }
 
-/** Whether a value was made by `defineAction`, of this copy of the package or of another. */
+/** Whether a value was made by `defineAction`, of this copy of the package or of another copy. */
 export function isAction(value: unknown): value is Action {
   return typeof value === 'object' && value !== null && ACTION in value;
 }
 
 /**
- * The version of the plugin contract for which an action was written: the one that it declares, or else that of the copy
- * of `defineAction` that made it. The service serves only actions of its own `CONTRACT_VERSION`.
+ * The version of the plugin contract that an action was written for: the version that it declares, or else the version
+ * of the copy of `defineAction` that made it. The service serves only actions of its own `CONTRACT_VERSION`.
  */
 export function contractVersionOf(action: Action): number {
   const copy: unknown = Reflect.get(action, ACTION);

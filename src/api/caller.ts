@@ -1,10 +1,10 @@
-/** Who sent a request. */
+/** The sender of a request. */
 export interface Caller {
-  /** `anonymous` when nothing proves a name. */
+  /** `anonymous` when no name has been verified. */
   name: string;
   /**
-   * What proves the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
-   * (https://www.rabbitmq.com/docs/validated-user-id; users with the tag `impersonator` are exempt).
+   * What has verified the name. `broker`: RabbitMQ has compared the message's `user_id` with the user of the connection
+   * (https://www.rabbitmq.com/docs/validated-user-id; it does not check users with the tag `impersonator`).
    */
   verifiedBy: 'broker' | undefined;
 }

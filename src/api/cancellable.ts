@@ -1,5 +1,5 @@
-/** What every call that takes time accepts. */
+/** The options of every asynchronous call. */
 export interface Cancellable {
-  /** Ends the call: the promise rejects, and the work stops. */
+  /** Aborting it rejects the promise and stops the work. */
   signal: AbortSignal;
 }

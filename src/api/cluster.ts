@@ -4,12 +4,12 @@ import { inspect } from 'node:util';
 /** The grammar of an etcd token, or of a cluster's name in `CLUSTERS_FILE`. */
 export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 
-/** The etcd token of a cluster; only for the resolver that looks the cluster up. */
+/** The etcd token of a cluster; only for the resolver that looks up its hosts. */
 export let tokenOf: (cluster: Cluster) => string;
 
 /**
- * A cluster as the parts of this service pass it. The etcd token that names it is a secret, so it is private: printed,
- * logged or serialised, a cluster shows as a short hash.
+ * A cluster, identified by its etcd token. The token is a secret and therefore private: when a cluster is printed,
+ * logged or serialised, it appears as a short hash.
  */
 export class Cluster {
   static {
@@ -19,7 +19,7 @@ export class Cluster {
   readonly #token: string;
   readonly hash: string;
 
-  /** @param token an etcd token that has passed `CLUSTER_TOKEN` */
+  /** @param token an etcd token that matches `CLUSTER_TOKEN` */
   constructor(token: string) {
     this.#token = token;
     this.hash = hash('sha256', token).slice(0, 10);

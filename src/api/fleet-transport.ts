@@ -12,25 +12,27 @@ export interface Machine {
 export interface UnitOption {
   section: string;
   name: string;
-  /** Empty where fleet leaves the value out. */
+  /** The empty string where fleet omits the value. */
   value: string;
 }
 
-/** The states that fleet accepts as a unit's desired state; any other makes the unit unusable. */
+/**
+ * The valid desired states of a unit. fleet stores any other text too, but then can neither read nor remove the unit.
+ */
 export const DESIRED_STATES = ['inactive', 'loaded', 'launched'] as const;
 export type DesiredState = (typeof DESIRED_STATES)[number];
 
-/** A unit, as fleet's `GET /units` lists it; `null` where fleet leaves a key out. */
+/** A unit, as fleet's `GET /units` lists it; `null` where fleet omits a key. */
 export interface Unit {
   name: string;
   options: UnitOption[];
   desiredState: string | null;
-  /** Without meaning for a global unit. `launched` does not mean healthy: see the unit's states. */
+  /** Has no meaning for a global unit. `launched` does not mean healthy: see the unit's states. */
   currentState: string | null;
   machineID: string | null;
 }
 
-/** What systemd on one machine reports of a unit, as fleet's `GET /state` lists it. */
+/** The systemd state of a unit on one machine, as fleet's `GET /state` lists it. */
 export interface UnitState {
   name: string;
   /** sha1 of the unit file that this state belongs to. */
@@ -42,31 +44,31 @@ export interface UnitState {
 }
 
 /**
- * A cluster's fleet. Every method finds the cluster's hosts itself and tries another host when one does not answer;
- * each may throw an `ActionError` with `cluster_not_found`, `cluster_empty`, `discovery_unreachable`,
+ * The fleet API of a cluster. Every method finds the cluster's hosts and tries another host when one does not respond.
+ * Every method may throw an `ActionError` with `cluster_not_found`, `cluster_empty`, `discovery_unreachable`,
  * `cluster_unreachable`, `cluster_answer_invalid` or `forbidden`.
  */
 export interface FleetTransport {
   machines(cluster: Cluster, options: Cancellable): Promise<Machine[]>;
   units(cluster: Cluster, options: Cancellable): Promise<Unit[]>;
-  /** One unit, or undefined when the cluster has none of this name. */
+  /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: Cancellable): Promise<Unit | undefined>;
-  /** The filters are exact and combine. */
+  /** The filters match exactly; a state must match all of them. */
   unitStates(
     cluster: Cluster,
     options: Cancellable & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
   /** Throws `unit_not_found`; `outcome_unknown` when the connection was lost during the call. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
-  /** Creates the unit, or replaces it where its options differ. */
+  /** Creates the unit, or replaces it when its options differ. */
   putUnit(
     cluster: Cluster,
     unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
     options: Cancellable,
   ): Promise<void>;
-  /** @returns false when the unit was not there */
+  /** Resolves with false when there was no such unit. */
   destroyUnit(cluster: Cluster, name: string, options: Cancellable): Promise<boolean>;
 }
 
-// One symbol for the process, even when a plugin has its own copy of this package.
+// `Symbol.for`: the same token even when a plugin has its own copy of this package.
 export const FleetTransport: Token<FleetTransport> = Symbol.for('fleet-manager:FleetTransport');

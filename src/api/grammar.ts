@@ -7,7 +7,7 @@ const UNIT_NAME =
 const HOST_NAME =
   /^(?=.{1,253}$)[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?)*$/;
 
-/** Whether fleet accepts this as a unit's name: its grammar, at most 256 bytes (all ASCII). */
+/** Whether fleet accepts this as a unit name: it matches fleet's grammar and has at most 256 bytes (all ASCII). */
 export function isUnitName(text: string): boolean {
   if (text.length > 256 || text.startsWith('@')) return false;
   const match = UNIT_NAME.exec(text);
@@ -18,7 +18,7 @@ export function isUnitName(text: string): boolean {
 
 /**
  * Whether this is an IPv4 or IPv6 address or a host name (RFC 1123). A name whose last label is all digits is
- * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as addresses, in forms that hide the real address.
+ * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as abbreviated or octal IPv4 addresses.
  */
 export function isHostAddress(text: string): boolean {
   if (isIP(text) !== 0) return !text.includes('%');
@@ -26,13 +26,14 @@ export function isHostAddress(text: string): boolean {
 }
 
 /**
- * The canonical form of a host, by which hosts are compared: names in lower case, IPv6 addresses as RFC 5952 writes
- * them, and IPv4 addresses that are written as IPv6 in their IPv4 form. Those are `::ffff:a.b.c.d` and
- * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
+ * The canonical form of a host, for comparisons: names in lower case, IPv6 addresses in the form of RFC 5952, and an
+ * IPv4 address embedded in IPv6 as plain IPv4. Embedded forms are `::ffff:a.b.c.d` and `::a.b.c.d` (RFC 4291, 2.5.5),
+ * `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
+ * @param host valid for `isHostAddress`
  */
 export function canonicalHost(host: string): string {
   if (isIP(host) !== 6 || host.includes('%')) return host.toLowerCase();
-  // The URL parser writes every IPv6 address as RFC 5952 does, except for an embedded IPv4 address.
+  // The URL parser writes IPv6 addresses in the form of RFC 5952, except that it writes embedded IPv4 in hexadecimal.
   const text = new URL(`http://[${host}]`).hostname.slice(1, -1);
   const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
   if (embedded === null) return text;
@@ -40,13 +41,13 @@ export function canonicalHost(host: string): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
-/** A unit's name that fleet accepts: `web@1.service`, `-.mount`. */
+/** A unit name that fleet accepts: `web@1.service`, `-.mount`. */
 export const unitName = () =>
   string()
     .max(256)
     .test(
       'unit-name',
-      '${path} is not a name that fleet accepts: NAME.TYPE, such as web@1.service',
+      '${path} is not a valid unit name: NAME.TYPE, such as web@1.service',
       (value) => value === undefined || value === null || isUnitName(value),
     )
     .meta({ format: 'unit-name' });
@@ -70,13 +71,13 @@ export const machineId = () =>
 export const glob = () =>
   string().matches(
     /^[0-9A-Za-z:\-_.\\@*?]{1,256}$/,
-    '${path} is not a unit name or a pattern of one, such as web@*.service',
+    '${path} is not a unit name or a pattern, such as web@*.service',
   );
 
-/** A map from text to text, such as a machine's metadata. */
+/** A map from strings to strings, such as a machine's metadata. */
 export const stringMap = () =>
   mixed((value): value is Record<string, string> => isMap(value))
-    .typeError('${path} must be a map from text to text')
+    .typeError('${path} must be a map from strings to strings')
     .test('string-map', (value, { path, createError }) => {
       const wrong = Object.entries(value ?? {}).find(([, each]) => typeof each !== 'string');
       if (wrong === undefined) return true;
@@ -85,14 +86,14 @@ export const stringMap = () =>
     .meta({ format: 'string-map' });
 
 /**
- * A map from any text to values of one schema, such as from each node to what is known of it. Defaults inside the values
+ * A map from arbitrary strings to values of one schema, such as one entry for each machine. Defaults inside the values
  * are not filled in.
  */
 export const mapOf = <S extends Schema>(values: S) =>
   mixed((value): value is Record<string, InferType<S>> => isMap(value))
     .typeError('${path} must be a map')
     .test('map', (value, { path, schema }) => {
-      // Read from the schema that is checked: `strictSchema` makes the objects in it strict.
+      // Not the argument `values`: the service replaces it in the metadata with a strict schema.
       const inner = schema.spec.meta.values as Schema;
       const problems = Object.entries(value ?? {}).flatMap(([key, each]) => {
         const within = /^\w+$/.test(key) ? `${path ? `${path}.` : ''}${key}` : `${path ?? ''}["${key}"]`;
@@ -103,7 +104,7 @@ export const mapOf = <S extends Schema>(values: S) =>
     .meta({ format: 'map', values });
 
 function problemsOf(schema: Schema, value: unknown, path: string): ValidationError[] {
-  // yup's own schemas of objects check their fields with this option; its public type leaves it out.
+  // yup's object schemas pass `path` to their fields; its public type omits the option.
   const options = { strict: true, abortEarly: false, disableStackTrace: true, path };
   try {
     schema.validateSync(value, options);
@@ -119,8 +120,8 @@ function isMap(value: unknown): boolean {
 }
 
 /**
- * Compiles a `glob()` pattern. Matching takes at most pattern length times text length steps, whatever the pattern
- * (a regular expression made from `*a*a*a*b` could take exponentially many).
+ * Compiles a `glob()` pattern. Matching takes at most pattern length times text length steps. (A regular expression
+ * made from `*a*a*a*b` could need exponentially many.)
  */
 export function globMatcher(pattern: string): (text: string) => boolean {
   if (!/[*?]/.test(pattern)) return (text) => text === pattern;

@@ -4,8 +4,8 @@ import type { Token } from './token.js';
 /** Runs commands on machines. */
 export interface RemoteShell {
   /**
-   * Runs one program with its arguments; no shell reads them. A failure is an `ActionError`, never an empty output.
-   * @param host an address or host name, however it is written; `forbidden` where policy does not allow it
+   * Runs one program with its arguments; no shell interprets them. Rejects with an `ActionError` on failure.
+   * @param host an IP address or host name; the error is `forbidden` when the policy does not allow it
    */
   run(
     host: string,

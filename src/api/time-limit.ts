@@ -3,8 +3,9 @@ import { runWithin } from '../lib/time-limit.js';
 import { ActionError } from './action-error.js';
 
 /**
- * Runs work under a time limit in milliseconds: its signal is aborted at the limit, with an `ActionError` `timeout` and
- * this message, and with the outer signal. For a part of a request that must not use up the time of the whole.
+ * Runs work under a time limit of `ms` milliseconds. Its signal is aborted at the limit, with an `ActionError`
+ * `timeout` with this message, or when the outer signal is aborted. For a step of a request that may fail without
+ * failing the request.
  */
 export async function withTimeLimit<T>(
   {

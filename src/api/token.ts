@@ -1,2 +1,2 @@
-/** Names a port that an action can inject. */
+/** Identifies a part of the service that an action can list in `inject`. */
 export type Token<T> = symbol & { readonly __gives?: T };

@@ -1,4 +1,4 @@
-/** The part of a unit that says where it may run. */
+/** The parts of a unit that decide on which machines it may run. */
 interface UnitFile {
   name: string;
   options: readonly { section: string; name: string; value: string }[];
@@ -9,20 +9,20 @@ interface Machine {
   metadata: Readonly<Record<string, string>>;
 }
 
-/** What a unit requires of its machine in its section `[X-Fleet]`, without `MachineOf` and `Conflicts`. */
+/** The requirements for a machine in a unit's section `[X-Fleet]`, without `MachineOf` and `Conflicts`. */
 export interface UnitRequirements {
-  /** The machine's id, or the first eight digits of it. */
+  /** The machine's id, or its first eight digits. */
   machineID: string | undefined;
-  /** For each metadata key the accepted values; every key must match. */
+  /** The accepted values of each metadata key. A machine must have one of them for every key. */
   metadata: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
-/** Whether fleet runs the unit on every machine that meets its requirements, and not on one of them. */
+/** Whether fleet runs the unit on every machine that meets its requirements, not only on one. */
 export function isGlobalUnit(unit: UnitFile): boolean {
   return ['true', 'yes', '1', 'on', 't'].includes(valuesOf(unit, 'Global').at(-1)?.toLowerCase() ?? '');
 }
 
-/** A unit's requirements as fleet v1.0 reads them, with its older names of options (fleet, job/job.go). */
+/** Reads a unit's requirements as fleet v1.0 does, including the older option names (fleet, job/job.go). */
 export function requirementsOf(unit: UnitFile): UnitRequirements {
   const [machineID] = ['MachineID', 'X-ConditionMachineID', 'X-ConditionMachineBootID'].flatMap((option) =>
     valuesOf(unit, option),
@@ -32,7 +32,7 @@ export function requirementsOf(unit: UnitFile): UnitRequirements {
     valuesOf(unit, name),
   )) {
     const [key = '', value = '', ...more] = pair.split('=');
-    // fleet ignores what is not one KEY=VALUE.
+    // fleet ignores a value that is not exactly one KEY=VALUE.
     if (key === '' || value === '' || more.length > 0) continue;
     metadata.set(key, (metadata.get(key) ?? new Set()).add(value));
   }
@@ -50,7 +50,7 @@ export function meetsRequirements(
   );
 }
 
-/** The values of one option, specifiers replaced; one line may carry several: `"region=eu" "role=web"`. */
+/** The values of one option, with specifiers replaced; one line may have several: `"region=eu" "role=web"`. */
 function valuesOf({ name, options }: UnitFile, option: string): string[] {
   const stem = name.slice(0, name.lastIndexOf('.'));
   const [prefix = '', instance = ''] = stem.split(/@(.*)/s);

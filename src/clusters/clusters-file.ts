@@ -4,9 +4,9 @@ import { CLUSTER_TOKEN } from '../api/cluster.js';
 export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
 
 /**
- * Reads the text of a `CLUSTERS_FILE`: a JSON object of `name: [endpoint, ...]`, an endpoint being a URL
- * (`http://10.0.0.1:49153`) or a host, which then gets the fleet API's configured port.
- * @throws Error that says which entry is wrong
+ * Reads the text of a `CLUSTERS_FILE`: a JSON object of `name: [endpoint, ...]`. An endpoint is a URL
+ * (`http://10.0.0.1:49153`) or a host; without a port, `fleetPort` is used.
+ * @throws Error that names the problem
  */
 export function readClustersFile(text: string, fleetPort: number): NamedClusters {
   const content = parsed(text);
@@ -15,7 +15,7 @@ export function readClustersFile(text: string, fleetPort: number): NamedClusters
   }
   return new Map(
     Object.entries(content).map(([name, endpoints]: [string, unknown]) => {
-      // The name may be a token, so an error does not repeat it.
+      // The name may be a token, so the error does not contain it.
       if (!CLUSTER_TOKEN.test(name))
         throw new Error('a cluster name has characters other than A-Z a-z 0-9 _ -');
       const list: unknown[] = Array.isArray(endpoints) ? endpoints : [endpoints];
@@ -29,7 +29,7 @@ function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    // The parser's own error repeats a part of the text, which may hold tokens.
+    // The parser's error is not used: it quotes the text, which may contain tokens.
     throw new Error('it is not JSON');
   }
 }
@@ -42,13 +42,13 @@ function endpointOf(value: unknown, fleetPort: number): URL {
   const url = new URL(full);
   if (url.username !== '' || url.password !== '')
     throw new Error(
-      `the endpoint at ${url.host} has a user name or password, which fleet's API does not use`,
+      `the endpoint at ${url.host} has a user name or password, which fleet's API does not support`,
     );
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new Error(`${text} is neither http nor https`);
   if (url.search !== '' || url.hash !== '')
-    throw new Error(`${text} is a base URL, which has neither a query nor a fragment`);
-  // The URL parser drops the default port of a scheme; a port that is written down is meant.
+    throw new Error(`${text} must be a base URL, without a query or a fragment`);
+  // `URL` drops the default port of the scheme, but an explicit port must be kept.
   if (url.port === '' && !/^\w+:\/\/[^/]*:\d+(\/|$)/.test(full)) url.port = String(fleetPort);
   return url;
 }

@@ -8,10 +8,10 @@ import { invalidRequest } from './errors.js';
 export interface AdmissionOptions {
   catalogue: Catalogue;
   names: FieldNames;
-  /** How many calls can be held at once. */
+  /** The maximum number of calls in the service, waiting and running. */
   prefetch: number;
-  /** How many calls of a cluster are waiting or running, by the cluster's hash. */
-  heldOf: (cluster: string) => number;
+  /** The number of calls of a cluster that wait or run, by the cluster's hash. */
+  callsOf: (cluster: string) => number;
 }
 
 /** A call that has been checked. */
@@ -24,7 +24,7 @@ export interface Admitted {
   readonly timeoutMs: number;
 }
 
-/** The rest of `prefetch` stays free for all other clusters. */
+/** One cluster may use this share of `prefetch`; the rest stays free for other clusters. */
 const SHARE_OF_ONE_CLUSTER = 0.75;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
@@ -35,14 +35,14 @@ export class Admission {
     this.#options = options;
   }
 
-  /** @throws ActionError saying why the call is refused */
+  /** @throws ActionError with the reason why the call is refused */
   admit(call: Call): Admitted {
     const action = this.#actionOf(call);
     const { name, effect, redelivery, timeout_ms: longest } = action.description;
     if (!call.wantsReply && effect === 'read')
       throw new ActionError(
         'invalid_request',
-        `Nobody waits for a reply, and ${name} changes nothing: it is not run`,
+        `The request asks for no reply, and ${name} changes nothing: it is not run`,
       );
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
     const timeoutMs = Math.min(this.#timeoutOf(call) ?? MAX_TIMEOUT_MS, longest);
@@ -51,7 +51,7 @@ export class Admission {
     if (call.delivery === 'repeated' && redelivery === 'refuse') {
       throw new ActionError(
         'outcome_unknown',
-        `A worker was lost while it had this request, so ${name} may or may not have been done; it is not repeated`,
+        `A worker was lost while it handled this request: ${name} may or may not have been done, and is not repeated`,
       );
     }
     if (cluster !== undefined) this.#refuseBusy(cluster);
@@ -65,7 +65,7 @@ export class Admission {
       throw invalidRequest({ field, message: `${field} must be the name of an action` });
     const action = catalogue.find(call.action);
     if (action !== undefined) return action;
-    // The text, with both spaces, is that of OpenAperture's FleetManager: callers may match it.
+    // This text, including both spaces, is that of OpenAperture's FleetManager; callers may match it.
     const message = `The following FleetManager action is not supported:  ${call.action.slice(0, 100)}`;
     const actions = catalogue.describe().map(({ name }) => name);
     throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });
@@ -87,15 +87,15 @@ export class Admission {
       throw invalidRequest({ field, message: `${field} is missing: ${name} runs against a cluster` });
     }
     if (target === 'none')
-      throw invalidRequest({ field, message: `${field} must be left out: ${name} takes no cluster` });
+      throw invalidRequest({ field, message: `${field} must be left out: ${name} uses no cluster` });
     if (typeof token !== 'string' || !CLUSTER_TOKEN.test(token))
       throw invalidRequest({ field, message: `${field} must be 1 to 128 of the characters A-Z a-z 0-9 _ -` });
     return new Cluster(token);
   }
 
   #refuseBusy({ hash }: Cluster): void {
-    const { heldOf, prefetch } = this.#options;
-    if (heldOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
+    const { callsOf, prefetch } = this.#options;
+    if (callsOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
     throw new ActionError(
       'cluster_busy',
       'Too many requests for this cluster are waiting; try again in a few seconds',

@@ -3,33 +3,33 @@ import type { Call, Reply, Settled } from './call.js';
 import type { ActionDescription } from './catalogue.js';
 
 /**
- * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused; `settled` or `released`;
- * after `settled` either `answered` or `unanswered`. `at` is the clock's time in milliseconds.
+ * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused first; `settled` or
+ * `released`; after `settled` either `answered` or `unanswered`. `at` is the clock's time in milliseconds.
  */
 export interface CallEvents {
   received: { call: Call; at: number };
   /** It is checked, and waits for its turn. */
   admitted: { call: Call; action: ActionDescription; cluster: Cluster | undefined; at: number };
-  /** Its action runs. */
+  /** The action starts to run. */
   began: { call: Call; at: number };
   settled: { call: Call; settled: Exclude<Settled, { status: 'released' }>; at: number };
-  /** It never began here; its message goes back to the queue. */
+  /** It never began; its message is requeued, or the broker delivers it again. */
   released: { call: Call; at: number };
   /**
-   * The transport has finished with it. `reply` is what the caller really got: the transport replaces a reply that it cannot
-   * send. `dropped`: the caller got nothing, because it wants no reply or cannot be reached any more.
+   * The transport has finished the call. `reply` is the reply that was sent: the transport replaces a reply that it
+   * cannot send. `dropped`: no reply was sent, because the caller waits for none or can no longer be reached.
    */
   answered: { call: Call; reply: Reply; dropped: boolean; at: number };
-  /** The service stopped before the reply was sent; the request will be delivered again. */
+  /** The service stopped before the reply could be sent; the broker delivers the request again. */
   unanswered: { call: Call; at: number };
-  /** A message is dead-lettered, usually because it is no request. `reason` is for people. */
+  /** A message is dead-lettered, usually an invalid one. `reason` is for people. */
   deadLettered: { reason: string; at: number };
 }
 
 type Listener<K extends keyof CallEvents> = (event: CallEvents[K]) => void;
 type Listeners = { [K in keyof CallEvents]: Listener<K>[] };
 
-/** Passes the events of calls to their listeners, in the order of subscription. An event without listeners costs nothing. */
+/** Passes the events of calls to the listeners, in the order in which they subscribed. */
 export class CallEventBus {
   readonly #listeners: Listeners = {
     received: [],
@@ -42,7 +42,7 @@ export class CallEventBus {
     deadLettered: [],
   };
 
-  /** @param listener must not throw: its error would become the call's */
+  /** @param listener must not throw: the error would become the call's error */
   on<K extends keyof CallEvents>(type: K, listener: Listener<K>): void {
     this.#listeners[type].push(listener);
   }

@@ -2,14 +2,14 @@ import type { Caller } from '../api/caller.js';
 
 /** What is wrong with one field of a call. */
 export interface FieldProblem {
-  /** The name by which the caller knows it. */
+  /** The field's name as callers write it. */
   field: string;
   message: string;
 }
 
-/** A request as a transport gives it to core. Fields that the caller wrote are `unknown` until core has checked them. */
+/** A request as a transport passes it to core. Values from the caller are `unknown` until core has checked them. */
 export interface Call {
-  /** Names the request in logs and to its handler. */
+  /** Identifies the request in logs and for its handler. */
   readonly id: string;
   /** The name of the action. */
   readonly action: unknown;
@@ -21,14 +21,14 @@ export interface Call {
   /** A problem that the transport found: the call is refused with `invalid_request`. */
   readonly malformed?: FieldProblem;
   readonly caller: Caller;
-  /** Values that the caller passes on for other parts, such as `traceparent`. */
+  /** Context that the caller sends for other systems, such as `traceparent`. */
   readonly context: Readonly<Record<string, string>>;
   /** `repeated`: another worker may have begun it. */
   readonly delivery: 'first' | 'repeated';
   /** False: the caller does not wait for a reply. */
   readonly wantsReply: boolean;
   readonly wantsParts: boolean;
-  /** Aborted with one of the reasons below. Several calls may share one signal. */
+  /** Aborted with one of the reasons below. Several calls may share a signal. */
   readonly signal: AbortSignal;
 }
 
@@ -41,23 +41,23 @@ export interface ErrorBody {
 /** What a caller gets. */
 export type Reply = { status: 'completed'; body: unknown } | { status: 'error'; body: ErrorBody };
 
-/** The end of a call. `released`: it never began, so its message can go to any worker. */
+/** How a call ends. `released`: it never began, so the transport can give it to any worker. */
 export type Settled =
   | { readonly status: 'completed'; readonly body: unknown }
   | {
       readonly status: 'error';
       readonly body: ErrorBody;
-      /** What was thrown, when it is no `ActionError`; for the log, never for the caller. */
+      /** The thrown value when it was not an `ActionError`; for the log, never for the caller. */
       readonly cause?: unknown;
     }
   | { readonly status: 'released' };
 
-/** The call's connection is lost: a waiting call is released, a running call continues. */
+/** The connection that delivered the call is lost: a waiting call is released, a running call continues. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
 
-/** The caller does not wait any more: a waiting or running call is stopped. */
+/** The caller no longer waits: the call is stopped, waiting or running. */
 export class Cancelled extends Error {
   override readonly name = 'Cancelled';
 }
@@ -67,7 +67,7 @@ export class Shutdown extends Error {
   override readonly name = 'Shutdown';
 }
 
-/** The names by which callers know the fields of a request; error messages use them. */
+/** The names that callers of a transport use for the fields of a request; error messages use these names. */
 export interface FieldNames {
   readonly action: string;
   readonly target: string;

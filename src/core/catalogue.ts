@@ -4,7 +4,7 @@ import { settledWithin } from '../lib/settled-within.js';
 import type { JsonSchema } from './json-schema.js';
 import type { ServedAction } from './prepare-action.js';
 
-/** An action as the catalogue describes it to people and programs. */
+/** The description of an action, for people and programs. */
 export interface ActionDescription {
   name: string;
   summary: string;
@@ -16,7 +16,7 @@ export interface ActionDescription {
   result: JsonSchema;
 }
 
-/** The actions that are served, by name. */
+/** The actions that this service serves, by name. */
 export class Catalogue {
   readonly #actions: ReadonlyMap<string, ServedAction>;
 
@@ -35,7 +35,7 @@ export class Catalogue {
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** The names of the actions that inject this token, in alphabetical order. */
+  /** The names of the actions that inject the part with this token, in alphabetical order. */
   injecting(token: symbol): string[] {
     return this.describe()
       .map(({ name }) => name)
@@ -43,8 +43,8 @@ export class Catalogue {
   }
 
   /**
-   * Calls `dispose` of every action, all at the same time.
-   * @param withinMs how long each may take
+   * Disposes all actions at the same time.
+   * @param withinMs how long each may take, in milliseconds
    * @throws AggregateError that names the actions that failed or took longer
    */
   async dispose(withinMs: number, clock: Clock): Promise<void> {

@@ -3,14 +3,14 @@ import type { Clock } from '../lib/clock.js';
 const MAX_CLUSTERS = 1000;
 
 /**
- * A circuit breaker for each cluster: after several failures in a row to reach it, requests for it fail immediately for a
- * few seconds, instead of each waiting for the same timeouts.
+ * A circuit breaker for each cluster: after several consecutive failures to reach it, its requests fail immediately for
+ * a few seconds, instead of waiting for the same timeouts.
  */
 export class CircuitBreaker {
   readonly #clock: Clock;
   readonly #threshold: number;
   readonly #pauseMs: number;
-  readonly #failures = new Map<string, { inARow: number; until: number }>();
+  readonly #failures = new Map<string, { consecutive: number; until: number }>();
 
   constructor(clock: Clock, options: { threshold?: number; pauseMs?: number } = {}) {
     this.#clock = clock;
@@ -18,10 +18,10 @@ export class CircuitBreaker {
     this.#pauseMs = options.pauseMs ?? 5_000;
   }
 
-  /** Milliseconds until the cluster is tried again; 0: it may be tried now. */
+  /** Milliseconds until the cluster may be tried again; 0: now. */
   pauseLeft(cluster: string): number {
     const failed = this.#failures.get(cluster);
-    if (failed === undefined || failed.inARow < this.#threshold) return 0;
+    if (failed === undefined || failed.consecutive < this.#threshold) return 0;
     return Math.max(0, failed.until - this.#clock.now());
   }
 
@@ -30,9 +30,9 @@ export class CircuitBreaker {
   }
 
   unreachable(cluster: string): void {
-    const inARow = (this.#failures.get(cluster)?.inARow ?? 0) + 1;
+    const consecutive = (this.#failures.get(cluster)?.consecutive ?? 0) + 1;
     this.#failures.delete(cluster);
-    this.#failures.set(cluster, { inARow, until: this.#clock.now() + this.#pauseMs });
+    this.#failures.set(cluster, { consecutive, until: this.#clock.now() + this.#pauseMs });
     if (this.#failures.size > MAX_CLUSTERS) {
       const [oldest] = this.#failures.keys();
       if (oldest !== undefined) this.#failures.delete(oldest);

@@ -11,15 +11,15 @@ import { settledWith } from './errors.js';
 export interface ExecutionOptions {
   clock: Clock;
   breaker: CircuitBreaker;
-  /** Gives a log that adds these fields to every line. */
+  /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** How long a stopped change may still run to reach a state that it can report, in milliseconds. */
+/** How long a stopped change may take to report its outcome, in milliseconds. */
 const SETTLE_MS = 30_000;
 
-/** Failures that prove nothing about the cluster: it was not asked, or not waited for. */
-const SAYS_NOTHING_OF_THE_CLUSTER: ReadonlySet<string> = new Set([
+/** Errors that do not show whether the cluster can be reached. */
+const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
   'invalid_parameters',
   'forbidden',
   'discovery_unreachable',
@@ -41,7 +41,7 @@ export class Execution {
   #cancelSettling = IGNORE;
   #giveUp: (error: ActionError) => void = IGNORE;
 
-  /** @param deadline when the run is stopped, in the clock's milliseconds */
+  /** @param deadline the time at which it is stopped, in the clock's milliseconds */
   constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
     this.#call = call;
     this.#admitted = admitted;
@@ -69,8 +69,8 @@ export class Execution {
   }
 
   /**
-   * Aborts the handler's signal; only the first reason counts. A read ends immediately, with that reason. A change gets time
-   * to report its outcome; after that the outcome is unknown.
+   * Aborts the handler's signal; only the first reason counts. A read ends immediately with that reason. A change gets
+   * time to report its outcome; after that its outcome is unknown.
    */
   stop(reason: ActionError): void {
     if (this.#abort.aborted) return;
@@ -78,7 +78,7 @@ export class Execution {
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
     const unknown = () =>
       this.#giveUp(
-        new ActionError('outcome_unknown', 'The change was stopped, and did not report what became of it'),
+        new ActionError('outcome_unknown', 'The change was stopped and did not report its outcome'),
       );
     this.#cancelSettling = this.#options.clock.after(SETTLE_MS, unknown);
   }
@@ -88,7 +88,7 @@ export class Execution {
     if (pause === 0) return;
     throw new ActionError(
       'cluster_unreachable',
-      `This cluster could not be reached several times in a row; it is tried again in ${Math.ceil(pause / 1000)} s`,
+      `This cluster could not be reached several times in a row; the next attempt is possible in ${Math.ceil(pause / 1000)} s`,
       { details: { retry_after_ms: pause } },
     );
   }
@@ -107,7 +107,7 @@ export class Execution {
       return await action.run({
         parameters,
         cluster,
-        // Made only when the handler reads it: a signal is a large part of the cost of a small request.
+        // Created only when it is read: a signal is a large part of the cost of a small request.
         get signal() {
           return abort.signal;
         },
@@ -122,9 +122,9 @@ export class Execution {
     } catch (error) {
       if (cluster !== undefined && error instanceof ActionError) {
         if (error.code === 'cluster_unreachable') breaker.unreachable(cluster.hash);
-        else if (!SAYS_NOTHING_OF_THE_CLUSTER.has(error.code)) breaker.reached(cluster.hash);
+        else if (!NOT_ABOUT_REACHABILITY.has(error.code)) breaker.reached(cluster.hash);
       }
-      // A handler that throws because its signal was aborted reports the abort reason.
+      // A handler may throw any error when its signal is aborted; the caller gets the abort reason.
       throw abort.aborted && !(error instanceof ActionError) ? abort.reason : error;
     }
   }

@@ -5,8 +5,9 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 
 /**
- * The place in a plugin's folder where its import failed, as FILE:LINE; undefined when it is unknown or outside the folder.
- * @param folder without symbolic links, as Node names modules by their real paths
+ * Where in a plugin's folder its import failed, as FILE:LINE; undefined when the place is unknown or outside the
+ * folder.
+ * @param folder a real path, without symbolic links, because Node identifies modules by their real paths
  */
 export async function failurePlace(folder: string, error: unknown): Promise<string | undefined> {
   if (!(error instanceof Error)) return undefined;
@@ -15,7 +16,9 @@ export async function failurePlace(folder: string, error: unknown): Promise<stri
   );
 }
 
-/** The innermost call. Node also writes there where a name is imported that is not exported. */
+/**
+ * The innermost stack frame in the folder. For an import of a missing export, Node writes the place in the stack too.
+ */
 function placeInStack(folder: string, stack: string): string | undefined {
   const places = [...stack.matchAll(/(?:^|[ (])((?:file:\/\/)?\/.*?:\d+)(?::\d+)?\)?$/gm)].map(
     ([, place = '']) => (place.startsWith('file:') ? fileURLToPath(place) : place),
@@ -23,7 +26,9 @@ function placeInStack(folder: string, stack: string): string | undefined {
   return places.find((place) => place.startsWith(`${folder}/`));
 }
 
-/** import() reports that a file does not parse, but not where; `node --check` reports the line. */
+/**
+ * The place of a syntax error. The error of `import()` lacks the place, so each file is checked with `node --check`.
+ */
 async function unparsed(folder: string): Promise<string | undefined> {
   const names = await readdir(folder, { recursive: true });
   for (const name of names.filter((each) => each.endsWith('.js') && !each.includes('node_modules/'))) {

@@ -9,14 +9,14 @@ interface Lane {
 }
 
 /**
- * Runs a bounded number of items, in total and for each lane. Lanes take turns, so that a full lane delays only itself;
- * within a lane the order of arrival is kept. Every operation takes constant time.
+ * Limits how many items run at the same time, in total and per lane. Lanes take turns, so that a full lane delays only
+ * itself; a lane is first in, first out. Every operation takes constant time.
  */
 export class FairQueue {
   readonly #total: number;
   readonly #perLane: number;
   readonly #lanes = new Map<string, Lane>();
-  /** The lanes with a waiting item and room to run it, in the order of their turns. */
+  /** The lanes with a waiting item and free capacity, in the order of their turns. */
   readonly #turns = new Set<string>();
   #running = 0;
 
@@ -25,13 +25,13 @@ export class FairQueue {
     this.#perLane = options.perLane;
   }
 
-  /** The number of items of a lane, waiting and running. */
-  held(lane: string): number {
+  /** The number of items in a lane, waiting and running. */
+  count(lane: string): number {
     const found = this.#lanes.get(lane);
     return found === undefined ? 0 : found.waiting.size + found.running;
   }
 
-  /** Starts the item now, or when its turn comes. */
+  /** Adds an item; starts it immediately or when its turn comes. */
   enter(lane: string, item: Waiting): void {
     const found = this.#lanes.get(lane) ?? { waiting: new Set(), running: 0 };
     this.#lanes.set(lane, found);
@@ -40,7 +40,7 @@ export class FairQueue {
     this.#startNext();
   }
 
-  /** Removes a waiting item. @returns false when it was not waiting (any more) */
+  /** Removes a waiting item. @returns false when it was not waiting */
   withdraw(lane: string, item: Waiting): boolean {
     const found = this.#lanes.get(lane);
     if (found === undefined || !found.waiting.delete(item)) return false;
@@ -48,7 +48,7 @@ export class FairQueue {
     return true;
   }
 
-  /** Must be called once for each started item, when it has ended. */
+  /** Call this once for each started item, when it has ended. */
   leave(lane: string): void {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) throw new Error('nothing runs in this lane');
@@ -70,7 +70,7 @@ export class FairQueue {
       found.waiting.delete(item);
       found.running++;
       this.#running++;
-      // To the end of the order of lanes.
+      // The lane goes to the end of the turns.
       if (found.waiting.size > 0 && found.running < this.#perLane) this.#turns.add(lane);
       item.start();
     }

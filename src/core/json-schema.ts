@@ -4,7 +4,7 @@ import type { Schema } from 'yup';
 /** A JSON Schema document, draft 2020-12, as plain data. */
 export type JsonSchema = Record<string, unknown>;
 
-/** The output of `describe()` of a yup schema, from this copy of yup or a plugin's own. */
+/** The result of a yup schema's `describe()`, of this copy of yup or of a plugin's own copy. */
 interface Description {
   type: string;
   meta?: Record<string, unknown>;
@@ -20,8 +20,8 @@ interface Description {
 
 /**
  * Describes a yup schema as JSON Schema.
- * @throws Error naming the field, when JSON Schema cannot express the schema and no `meta({ format })` replaces it, or when
- * a field has no `meta({ description })`
+ * @throws Error with the field's name, when the field has no `meta({ description })`, or has a test that JSON Schema
+ *   cannot express and no `meta({ format })`
  */
 export function jsonSchemaOf(schema: Schema): JsonSchema {
   return translate(schema.describe(), '', false);
@@ -37,7 +37,7 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.description === 'string') result.description = meta.description;
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
-  // yup treats an empty string as a missing value.
+  // yup's `required` refuses the empty string.
   if (type === 'string' && description.tests?.some(({ name }) => name === 'required'))
     result.minLength = Math.max(1, Number(result.minLength ?? 0));
   const { oneOf = [], notOneOf = [] } = description;
@@ -61,10 +61,10 @@ function shape(description: Description, path: string, at: string): JsonSchema {
       return { type };
     case 'array':
       if (innerType === undefined || Array.isArray(innerType))
-        throw new Error(`${at} does not say what its items are`);
+        throw new Error(`${at} has no schema for its items`);
       return { type, items: translate(innerType, `${path}[]`, false) };
     case 'tuple':
-      if (!Array.isArray(innerType)) throw new Error(`${at} does not say what its items are`);
+      if (!Array.isArray(innerType)) throw new Error(`${at} has no schema for its items`);
       return {
         type: 'array',
         prefixItems: innerType.map((each, index) => translate(each, `${path}[${index}]`, false)),
@@ -80,12 +80,14 @@ function shape(description: Description, path: string, at: string): JsonSchema {
           type: 'object',
           additionalProperties: translate(meta.values.describe(), `${path}.*`, false),
         };
-      // What callers should send, where the action itself checks everything else.
+      // The type that callers should send; the action handles other values itself.
       if (meta.type !== undefined) return { type: jsonType(meta.type, at) };
       if (typeof meta.format === 'string' || (description.oneOf ?? []).length > 0) return {};
-      throw new Error(`${at} takes anything: give it a type, oneOf(), meta({ type }), or meta({ format })`);
+      throw new Error(
+        `${at} accepts any value: give it a type, oneOf(), meta({ type }), or meta({ format })`,
+      );
     default:
-      throw new Error(`${at} is of the type '${type}', which a message cannot carry`);
+      throw new Error(`${at} is of the type '${type}', which a message cannot contain`);
   }
 }
 
@@ -100,7 +102,7 @@ const JSON_TYPES: readonly unknown[] = ['string', 'number', 'integer', 'boolean'
 
 function jsonType(type: unknown, at: string): unknown {
   if (JSON_TYPES.includes(type)) return type;
-  throw new Error(`${at} has a meta({ type }) that is none of ${JSON_TYPES.join(', ')}`);
+  throw new Error(`${at} has an invalid meta({ type }): it must be one of ${JSON_TYPES.join(', ')}`);
 }
 
 function objectShape({ fields = {} }: Description, path: string): JsonSchema {
@@ -134,7 +136,7 @@ function addTest(
   const [minimum, maximum] = SIZES[type] ?? [];
   const set = (key: string | undefined, value: unknown) => {
     if (key === undefined || (typeof value !== 'number' && typeof value !== 'string')) {
-      throw new Error(`${at} has a '${name}' whose bound is not a plain value`);
+      throw new Error(`${at} has a '${name}' whose limit is not a number or a string`);
     }
     result[key] = value;
   };
@@ -159,7 +161,7 @@ function addTest(
     case 'matches':
       if (!(params.regex instanceof RegExp)) throw new Error(`${at} has a matches() without a pattern`);
       // JSON Schema's patterns have no flags.
-      if (/[imsvy]/.test(params.regex.flags)) return unsaid(`pattern ${params.regex}`, at, meta);
+      if (/[imsvy]/.test(params.regex.flags)) return requireFormat(`pattern ${params.regex}`, at, meta);
       return set('pattern', params.regex.source);
     case 'email':
     case 'uuid':
@@ -169,20 +171,21 @@ function addTest(
       result.format = 'uri';
       return;
     default:
-      return unsaid(`test '${name ?? 'without a name'}'`, at, meta);
+      return requireFormat(`test '${name ?? 'without a name'}'`, at, meta);
   }
 }
 
-function unsaid(what: string, at: string, meta: Record<string, unknown>): void {
+/** A test that JSON Schema cannot express needs a `meta({ format })` that describes it. */
+function requireFormat(what: string, at: string, meta: Record<string, unknown>): void {
   if (typeof meta.format === 'string') return;
-  throw new Error(`${at} has the ${what}, which JSON Schema cannot say: add meta({ format })`);
+  throw new Error(`${at} has the ${what}, which JSON Schema cannot express: add meta({ format })`);
 }
 
 function plainJson(value: unknown, at: string): unknown {
   try {
     if (isDeepStrictEqual(JSON.parse(JSON.stringify(value)), value)) return value;
   } catch {
-    // A value that JSON cannot write is not plain.
+    // A value that cannot be serialised is not plain JSON either.
   }
   throw new Error(`${at} has a default that is not plain JSON`);
 }
@@ -190,6 +193,6 @@ function plainJson(value: unknown, at: string): unknown {
 function plain(at: string): (value: unknown) => unknown {
   return (value) => {
     if (value === null || ['string', 'number', 'boolean'].includes(typeof value)) return value;
-    throw new Error(`${at} lists a value that is not plain`);
+    throw new Error(`${at} lists a value that is not null, a string, a number or a boolean`);
   };
 }

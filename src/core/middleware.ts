@@ -2,12 +2,13 @@ import type { Call, Settled } from './call.js';
 import { settledWith } from './errors.js';
 
 /**
- * Wraps the whole run of a call, with refusals and timeouts: returns what `next` returns, or something else instead.
- * `next` never rejects. What a middleware throws becomes the call's error, as what an action throws.
+ * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result
+ * instead. `next` never rejects. An error that a middleware throws becomes the call's error, like an error of an
+ * action.
  */
 export type Middleware = (call: Call, next: (call: Call) => Promise<Settled>) => Promise<Settled>;
 
-/** Wraps `run` in several middlewares; the first is the outermost. */
+/** Wraps `run` in all the middlewares; the first is the outermost. */
 export function compose(
   middlewares: readonly Middleware[],
   run: (call: Call) => Promise<Settled>,

@@ -4,15 +4,18 @@ import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 
 
 const MAX_PROBLEMS = 20;
 const MAX_MESSAGE = 300;
-/** yup needs some microseconds for each value and a few stack frames for each level; a message of 1 MB can hold too many. */
+/**
+ * yup needs some microseconds for each value and several stack frames for each level; a 1 MB message can contain too
+ * many.
+ */
 const MAX_VALUES = 10_000;
 const MAX_LEVELS = 32;
 
 /**
- * The same schema, checked strictly: values are not cast, every object refuses unknown keys, and every number is finite.
- * yup alone accepts unknown keys (or strips them) at each level that does not refuse them, and accepts Infinity as a
- * number, which `1e999` in JSON decodes to. A field with a default may be left out, as in yup's own casts.
- * @throws Error that names the field that cannot be checked this way, or that does not accept its own default
+ * Makes a strict copy of a schema: values are not cast, every object refuses unknown keys, and every number must be
+ * finite. By default yup accepts or strips unknown keys, and accepts Infinity, which `1e999` in JSON decodes to. A
+ * field with a default may be left out, as in yup's casts.
+ * @throws Error that names a field that cannot be checked strictly, or that does not accept its own default
  */
 export function strictSchema<S extends Schema>(schema: S): S {
   return strictAt(schema, '') as S;
@@ -23,9 +26,9 @@ function strictAt(given: Schema, path: string): Schema {
   if (Array.isArray(conditions) && conditions.length > 0)
     throw new Error(`${named(path)} depends on others by when(), which cannot be described: use a test()`);
   const schema = given.clone();
-  // Values are not cast. A cast of the checked value then only fills in defaults.
+  // Without transforms, a cast only fills in defaults.
   schema.transforms = [];
-  // By `type`, not by class: a plugin may have its own copy of yup.
+  // By `type`, not by class, because a plugin may have its own copy of yup.
   switch (schema.type) {
     case 'object': {
       const object = schema as ObjectSchema<AnyObject>;
@@ -66,8 +69,8 @@ function strictField(field: unknown, path: string): Schema {
   const defaultValue: unknown = schema.getDefault();
   if (defaultValue === undefined) return schema;
   if (schema.isValidSync(defaultValue, { strict: true })) return schema.optional();
-  if ('default' in schema.spec) throw new Error(`${named(path)} has a default that it does not take itself`);
-  // yup makes the default of an object from those of its fields; when one of them is required, so is the object.
+  if ('default' in schema.spec) throw new Error(`${named(path)} does not accept its own default`);
+  // This default was made by yup from the defaults of the object's fields, and a required field has none.
   return schema.default(undefined).defined();
 }
 
@@ -95,11 +98,11 @@ function named(path: string): string {
 }
 
 /**
- * Makes the check of one action's parameters.
+ * Makes a function that checks the parameters of one action.
  * @param schema made by `strictSchema`
- * @param name the name by which callers know the parameters; it starts the field of each problem
- * @returns a function that gives the parameters with defaults filled in, or throws `invalid_parameters` with the
- *   problems by field in `details.fields`
+ * @param name the name that callers use for the parameters; the field of each problem begins with it
+ * @returns a function that returns the parameters with defaults filled in, or throws `invalid_parameters` with the
+ *   problems in `details.fields`
  */
 export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (sent: unknown) => unknown {
   const fillsDefaults = hasDefaults(schema.describe() as Description);
@@ -125,8 +128,8 @@ function invalid(fields: FieldProblem[]): ActionError {
 }
 
 /**
- * Why parameters are too large to be checked; undefined when they are not.
- * @param name the name by which callers know the parameters
+ * Why the parameters are too large to be checked; undefined when they are not.
+ * @param name the name that callers use for the parameters
  */
 export function sizeProblemOf(parameters: unknown, name: string): string | undefined {
   let level = [parameters];
@@ -145,7 +148,7 @@ function valuesIn(value: unknown): unknown[] {
     : [];
 }
 
-/** The part of yup's `describe()` that is read here. */
+/** The part of yup's `describe()` that is used here. */
 interface Description {
   default?: unknown;
   fields?: Record<string, Description>;
@@ -181,12 +184,12 @@ function fieldProblems(
       .slice(0, MAX_PROBLEMS)
       .map((key) => {
         const name = cut(path === '' || path === 'this' ? key : `${path}.${key}`, 100);
-        return { field: at(name), message: `there is no parameter '${name}'` };
+        return { field: at(name), message: `unknown parameter '${name}'` };
       });
   }
   return [
     {
-      // Cut, since the caller chooses the keys of a map.
+      // Cut, because the caller chooses the keys of a map.
       field: at(path === 'this' ? '' : cut(path, 200)),
       message: cut(
         message.replace(/^this/, () => parameters),

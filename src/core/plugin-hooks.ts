@@ -1,8 +1,8 @@
-/** The data of the hooks. */
+/** The data for the hooks. */
 export interface PluginHooksData {
-  /** The modules that plugins may import without an install: the URL of each by its specifier. */
+  /** The modules that plugins may import without installing them: specifier -> URL. */
   host: Readonly<Record<string, string>>;
-  /** The URLs of the plugin directories and folders, each with a slash at its end. */
+  /** The URLs of the plugin directories and folders, each with a trailing slash. */
   roots: readonly string[];
 }
 
@@ -11,12 +11,12 @@ interface Resolved {
   format?: string | null;
 }
 
-/** Resolves with the next hook; a promise in `module.register`, a value in `module.registerHooks`. */
+/** The next hook; it returns a promise in `module.register`, a value in `module.registerHooks`. */
 type Next<Context> = (specifier: string, context: Context) => Resolved | Promise<Resolved>;
 
 /**
  * Makes the resolve hook for plugins (https://nodejs.org/api/module.html#resolvespecifier-context-nextresolve). It
- * serves both kinds of hooks: asynchronous ones in a thread of their own, and synchronous ones in this thread.
+ * works for both kinds of hooks: asynchronous hooks in a separate thread, and synchronous hooks in this thread.
  */
 export function resolveHook({ host, roots }: PluginHooksData) {
   const isOwn = (url = '') =>
@@ -38,7 +38,7 @@ export function resolveHook({ host, roots }: PluginHooksData) {
   };
 }
 
-// Below: for `module.register`, which loads this file once in the thread of the hooks, for all registrations.
+// For `module.register`, which loads this file once in the hooks' thread; all registrations share it.
 
 const registered: { host: Record<string, string>; roots: string[] } = { host: {}, roots: [] };
 

@@ -11,10 +11,13 @@ import { failurePlace } from './failure-place.js';
 import { resolveForPlugins } from './plugin-resolution.js';
 import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
 
-/** Plugins that cannot be served. `cause` is what was thrown; for several plugins, an AggregateError with one PluginError each. */
+/**
+ * Plugins that cannot be served. `cause` is the original error, or an AggregateError with one PluginError for each
+ * plugin.
+ */
 export class PluginError extends Error {
   override readonly name = 'PluginError';
-  /** A sentence for each plugin, which names its folder and the reason. */
+  /** One sentence for each plugin: its folder and the reason. */
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[], cause?: unknown) {
@@ -29,35 +32,35 @@ export class UnknownActionError extends Error {
 }
 
 export interface LoaderOptions extends PrepareOptions {
-  /** Folders that hold plugin folders: the service's own first, then those of `PLUGIN_PATHS`. */
+  /** Directories of plugin folders: first the service's own, then those of `PLUGIN_PATHS`. */
   directories: readonly string[];
-  /** Gives the part of the service for a token; throws when there is none. */
+  /** Returns the part of the service for a token; throws when there is none. */
   resolve: (token: symbol) => unknown;
   clock: Clock;
-  /** Leaves out every action that changes something. */
+  /** Serves no action with the effect `change`. */
   readOnly?: boolean;
-  /** The only actions to serve, by name; left out: all. */
+  /** The names of the actions to serve; by default all. */
   only?: readonly string[];
   /** How long the import of one plugin may take, in milliseconds. */
   importTimeoutMs?: number;
 }
 
-// Plugins may be TypeScript only where this file runs as TypeScript itself: in development.
+// Plugins may be TypeScript only when this file also runs as TypeScript: in development.
 const RUNS_AS_SOURCE = import.meta.url.endsWith('.ts');
 
 /**
  * Loads every plugin folder.
- * @throws PluginError that names all plugins that cannot be served, in alphabetical order
+ * @throws PluginError with all plugins that cannot be served, in alphabetical order
  * @throws UnknownActionError when `only` names an action that no plugin declares
  */
 export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const failures: PluginError[] = [];
   const directories = await realDirectories(options.directories, failures);
-  const inEach = await allOf(
+  const foldersOfEach = await allOf(
     directories.map(async ({ path }) => pluginFolders(path, failures)),
     failures,
   );
-  const folders = inEach.flat();
+  const folders = foldersOfEach.flat();
   const realFolders = await Promise.all(folders.map(async (each) => realpath(each)));
   resolveForPlugins([...directories.map(({ real }) => real), ...realFolders]);
   const loaded = await allOf(
@@ -67,14 +70,14 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const byName = new Map<string, LoadedPlugin>();
   for (const plugin of loaded) {
     const { name } = plugin.action;
-    const twin = byName.get(name);
-    if (twin === undefined) byName.set(name, plugin);
+    const duplicate = byName.get(name);
+    if (duplicate === undefined) byName.set(name, plugin);
     else
       failures.push(
-        failure(plugin.folder, `declares the action '${name}', which ${twin.folder} declares already`),
+        failure(plugin.folder, `declares the action '${name}', which ${duplicate.folder} already declares`),
       );
   }
-  if (failures.length > 0) throw together(failures);
+  if (failures.length > 0) throw combined(failures);
   for (const name of options.only ?? []) {
     if (!byName.has(name)) {
       throw new UnknownActionError(
@@ -100,7 +103,7 @@ function failure(folder: string, reason: string, cause?: unknown): PluginError {
   return new PluginError([`plugin ${folder}: ${reason}`], cause);
 }
 
-function together(failures: readonly PluginError[]): PluginError {
+function combined(failures: readonly PluginError[]): PluginError {
   const sorted = failures.toSorted((a, b) => (a.message < b.message ? -1 : 1));
   const [first] = sorted;
   if (first !== undefined && sorted.length === 1) return first;
@@ -110,7 +113,7 @@ function together(failures: readonly PluginError[]): PluginError {
   );
 }
 
-/** The results of the work that succeeds; the PluginErrors of the rest are added to the failures. */
+/** Waits for all; returns the results of those that succeed and adds each PluginError of the others to `failures`. */
 async function allOf<T>(work: readonly Promise<T>[], failures: PluginError[]): Promise<T[]> {
   const outcomes = await Promise.allSettled(work);
   return outcomes.flatMap((outcome) => {
@@ -127,7 +130,7 @@ interface Directory {
   real: string;
 }
 
-/** Each directory once, also when it is named in several ways. */
+/** The directories without duplicates, compared by their real paths. */
 async function realDirectories(named: readonly string[], failures: PluginError[]): Promise<Directory[]> {
   const find = async (name: string): Promise<Directory> => {
     const path = resolvePath(name);
@@ -139,7 +142,7 @@ async function realDirectories(named: readonly string[], failures: PluginError[]
 
 async function readable<T>(directory: string, read: () => Promise<T>): Promise<T> {
   return read().catch((cause: unknown) => {
-    throw failure(directory, 'this directory of plugins cannot be read', cause);
+    throw failure(directory, 'this plugin directory cannot be read', cause);
   });
 }
 
@@ -154,14 +157,14 @@ async function pluginFolders(directory: string, failures: PluginError[]): Promis
   failures.push(...unreadable);
   const arePlugins = await Promise.all(folders.map(hasEntryFile));
   if (!arePlugins.includes(true) && (await hasEntryFile(directory)))
-    throw failure(directory, 'is itself a plugin: name the directory above it');
-  // A directory is named because it should contain plugins.
+    throw failure(directory, 'is itself a plugin: name its parent directory instead');
+  // An operator who configures a directory expects plugins in it.
   if (folders.length === 0 && unreadable.length === 0)
-    throw failure(directory, 'this directory has no plugins: each is a folder with an index.js in it');
+    throw failure(directory, 'this directory has no plugins: a plugin is a folder with an index.js');
   return folders;
 }
 
-/** The path if it is a folder; empty if it is something else. */
+/** The path if it is a folder, else an empty array. */
 async function folderAt(path: string): Promise<string[]> {
   const found = await stat(path).catch((cause: unknown) => {
     throw failure(path, 'cannot be read', cause);
@@ -177,7 +180,7 @@ async function loadFolder(folder: string, options: LoaderOptions): Promise<Loade
   const entry = await entryFile(folder);
   const module = await importWithin(folder, entry, options);
   if (typeof module !== 'object' || module === null || !('default' in module)) {
-    throw failure(folder, 'its entry file has no default export; export what defineAction returns');
+    throw failure(folder, 'its entry file has no default export: export the value that defineAction returns');
   }
   const action = module.default;
   if (!isAction(action)) {
@@ -198,7 +201,7 @@ async function entryFile(folder: string): Promise<string> {
   if (await exists(join(folder, 'index.ts'))) {
     throw failure(
       folder,
-      'has only index.ts, and the built service loads JavaScript: compile it to index.js',
+      'has only index.ts, but the built service loads JavaScript: compile it to index.js',
     );
   }
   throw failure(folder, 'has no entry file index.js');
@@ -216,7 +219,7 @@ async function importWithin(
   entry: string,
   { importTimeoutMs: ms = 30_000, clock }: LoaderOptions,
 ): Promise<unknown> {
-  const late = `its import did not settle within ${ms} ms: does it await something at its top level?`;
+  const late = `its import did not finish within ${ms} ms: check for an await at the top level`;
   const load = async () =>
     import(pathToFileURL(entry).href).catch(async (cause: unknown) => {
       const place = await failurePlace(await realpath(folder), cause);

@@ -3,11 +3,11 @@ import { pathToFileURL } from 'node:url';
 import { type PluginHooksData, resolveHook } from './plugin-hooks.js';
 
 /**
- * Lets files under these directories import `fleet-manager/plugin` and `yup` without an install: both resolve to the
- * copies on which this service runs (Node's module customization hooks, https://nodejs.org/api/module.html). Their `.js`
- * and `.ts` files are ES modules, with or without a `package.json`. Modules in a `node_modules` of their own resolve as
- * usual.
- * @param directories without symbolic links in their paths, as Node names modules by their real paths
+ * Lets files under these directories import `fleet-manager/plugin` and `yup` without installing them: both resolve to
+ * the copies that this service uses (Node's module customization hooks, https://nodejs.org/api/module.html). Their
+ * `.js` and `.ts` files are ES modules, with or without a `package.json`. Modules in their own `node_modules` resolve
+ * as usual.
+ * @param directories real paths, without symbolic links, because Node identifies modules by their real paths
  */
 export function resolveForPlugins(directories: readonly string[]): void {
   const extension = import.meta.url.slice(-2);
@@ -22,7 +22,7 @@ export function resolveForPlugins(directories: readonly string[]): void {
   else module.register(new URL(`./plugin-hooks.${extension}`, import.meta.url), { data });
 }
 
-/** Node has it from 22.15 and 23.5 on, and deprecates `register` there. The types are those of Node 20, which lacks it. */
+/** Since Node 22.15 and 23.5, which deprecate `register`; the installed types are those of Node 20, which lacks it. */
 interface HooksInThread {
   registerHooks(hooks: { resolve: ReturnType<typeof resolveHook> }): void;
 }

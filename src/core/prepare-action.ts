@@ -5,15 +5,15 @@ import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import { resultCheck } from './result-check.js';
 
-/** The longest time that a request may run, in milliseconds. */
+/** The maximum run time of a request, in milliseconds. */
 export const MAX_TIMEOUT_MS = 5 * 60_000;
 
-/** An action that is ready to run: its definition is checked, its ports are resolved. */
+/** An action that is ready to run: its definition is checked and its injected parts are resolved. */
 export interface ServedAction {
   readonly description: ActionDescription;
   /** The tokens that it injects. */
   readonly injects: ReadonlySet<symbol>;
-  /** Gives the parameters with defaults, or throws `invalid_parameters`. */
+  /** Returns the parameters with defaults filled in, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
   readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
   readonly dispose: () => void | Promise<void>;
@@ -22,16 +22,16 @@ export interface ServedAction {
 const NAME = /^[a-z][a-z0-9]*(_[a-z0-9]+)*$/;
 
 export interface PrepareOptions {
-  /** The name by which callers know the parameters, for messages about them; `parameters` by default. */
+  /** The name that callers use for the parameters, for error messages; `parameters` by default. */
   parametersName?: string;
-  /** Logs a warning for each result that is not what the action declares. */
+  /** Logs a warning for each result that does not match the action's schema. */
   checkResults?: boolean;
 }
 
 /**
  * Checks the definition of an action and makes it ready to run.
- * @param resolve gives the part of the service for a token; throws when there is none
- * @throws Error that names the wrong field of the definition
+ * @param resolve returns the part of the service for a token; throws when there is none
+ * @throws Error that names the invalid field of the definition
  */
 export function prepareAction(
   action: Action,
@@ -41,8 +41,8 @@ export function prepareAction(
   checkContract(action);
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
-  const parameters = within('parameters', () => strictSchema(action.parameters));
-  const result = within('result', () => strictSchema(action.result));
+  const parameters = inField('parameters', () => strictSchema(action.parameters));
+  const result = inField('result', () => strictSchema(action.result));
   const description: ActionDescription = {
     name: action.name,
     summary: action.summary,
@@ -50,12 +50,12 @@ export function prepareAction(
     effect: action.effect,
     redelivery: action.redelivery ?? (action.effect === 'read' ? 'run-again' : 'refuse'),
     timeout_ms: timeoutMs,
-    parameters: within('parameters', () => jsonSchemaOf(parameters)),
-    result: within('result', () => jsonSchemaOf(result)),
+    parameters: inField('parameters', () => jsonSchemaOf(parameters)),
+    result: inField('result', () => jsonSchemaOf(result)),
   };
   const injected: Record<string, unknown> = {};
   for (const [name, token] of Object.entries(action.inject ?? {})) {
-    injected[name] = within(`inject.${name}`, () => resolve(token));
+    injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
   const run: ServedAction['run'] = (request) => action.handle(request, injected);
   return {
@@ -67,7 +67,7 @@ export function prepareAction(
   };
 }
 
-/** The caller gets a wrong result as well: this check is for the author, who reads the log. */
+/** An invalid result is still sent to the caller; the warning is for the plugin's author. */
 function withResultCheck(
   check: (result: unknown) => string[],
   run: ServedAction['run'],
@@ -75,7 +75,7 @@ function withResultCheck(
   return async (request) => {
     const result = await run(request);
     const problems = check(result);
-    if (problems.length > 0) request.log.warn('the result is not what the action declares', { problems });
+    if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
     return result;
   };
 }
@@ -96,7 +96,7 @@ const FIELDS = Object.keys({
   dispose: true,
 } satisfies Record<keyof Action, true>);
 
-/** Checked first: an action of another version may have other fields. */
+/** Call this before `checkFields`: another contract version may have other fields. */
 function checkContract(action: Action): void {
   const { contract = CONTRACT_VERSION } = action;
   must(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');
@@ -107,7 +107,7 @@ function checkContract(action: Action): void {
       ? `update the service, or use a release of the plugin for version ${CONTRACT_VERSION}`
       : 'update the plugin';
   throw new Error(
-    `was written for version ${version} of the plugin contract, and this service has version ${CONTRACT_VERSION}: ${remedy}`,
+    `was written for version ${version} of the plugin contract, but this service has version ${CONTRACT_VERSION}: ${remedy}`,
   );
 }
 
@@ -116,7 +116,7 @@ function checkFields(action: Action): void {
   if (unknown !== undefined) {
     const meant = nearest(unknown, FIELDS);
     throw new Error(
-      `no action has a field '${unknown}': ${meant === undefined ? `there are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
+      `unknown field '${unknown}': ${meant === undefined ? `the fields are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
     );
   }
   const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
@@ -160,15 +160,15 @@ function checkFields(action: Action): void {
   must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
 }
 
-function must(holds: boolean, field: string, what: string): void {
-  if (!holds) throw new Error(`its field '${field}' must be ${what}`);
+function must(condition: boolean, field: string, what: string): void {
+  if (!condition) throw new Error(`its field '${field}' must be ${what}`);
 }
 
 function isSchema(value: unknown): value is { type: string } {
   return typeof value === 'object' && value !== null && '__isYupSchema__' in value;
 }
 
-function within<T>(field: string, work: () => T): T {
+function inField<T>(field: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {

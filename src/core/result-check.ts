@@ -4,9 +4,10 @@ const MAX_PROBLEMS = 10;
 const MAX_MESSAGE = 300;
 
 /**
- * Makes the check of one action's results. It gives a message for each problem, which begins with the field; none when
- * the result is what the action declares. For development: its cost grows with the size of the result.
+ * Makes a function that checks the results of one action against its schema. For development only: it is slow for large
+ * results.
  * @param schema made by `strictSchema`
+ * @returns a function that returns a message for each problem, beginning with the field; empty when the result is valid
  */
 export function resultCheck(schema: Schema): (result: unknown) => string[] {
   return (result) => {

@@ -73,8 +73,8 @@ export class Runner {
     const { catalogue, names, prefetch, concurrency, clusterConcurrency, clock, logFor } = options;
     this.#options = options;
     this.#queue = new FairQueue({ total: concurrency, perLane: clusterConcurrency });
-    const heldOf = (cluster: string) => this.#queue.held(cluster);
-    this.#admission = new Admission({ catalogue, names, prefetch, heldOf });
+    const callsOf = (cluster: string) => this.#queue.count(cluster);
+    this.#admission = new Admission({ catalogue, names, prefetch, callsOf });
     this.#execution = { clock, logFor, breaker: new CircuitBreaker(clock) };
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }

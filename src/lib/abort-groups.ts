@@ -1,6 +1,6 @@
 /**
- * Calls back for each member of a group when the group's signal is aborted. One listener serves a whole group: signals
- * that many members share would otherwise carry a listener for each.
+ * Calls back for each member of a group when the group's signal is aborted. A group has one listener on its signal, not
+ * one for each member.
  */
 export class AbortGroups<T> {
   readonly #aborted: (member: T, reason: unknown) => void;

@@ -1,15 +1,15 @@
-/** How long to wait between tries, in milliseconds. */
+/** How long to wait between attempts, in milliseconds. */
 export interface Backoff {
   firstMs: number;
-  mostMs: number;
+  maxMs: number;
 }
 
 /**
- * The wait after a failed try: it doubles with each failure, up to `mostMs`. A random part of up to half is taken off, so
- * that clients which failed together do not retry together.
- * @param failed how many tries have failed, from 1
+ * The wait after a failed attempt, in milliseconds: doubled each time up to `maxMs`, then reduced by a random share of
+ * up to half, so that clients that failed at the same time do not retry at the same time.
+ * @param failed how many attempts have failed, from 1
  */
-export function backoffMs(failed: number, { firstMs, mostMs }: Backoff): number {
-  const most = Math.min(mostMs, firstMs * 2 ** Math.min(failed - 1, 30));
-  return most * (0.5 + Math.random() / 2);
+export function backoffMs(failed: number, { firstMs, maxMs }: Backoff): number {
+  const longest = Math.min(maxMs, firstMs * 2 ** Math.min(failed - 1, 30));
+  return longest * (0.5 + Math.random() / 2);
 }

@@ -1,8 +1,9 @@
 import type { Writable } from 'node:stream';
 
 /**
- * Sends everything that is written to a socket in one turn of the event loop with one system call. amqplib writes each
- * frame alone, a log each line; with many small messages these calls are most of the work.
+ * Makes a socket send everything that is written in one turn of the event loop with one system call. amqplib writes
+ * each frame separately and a log writes each line separately: with many small messages, these system calls take most
+ * of the CPU time.
  */
 export function batchWrites(socket: Writable): void {
   const write: Writable['write'] = socket.write.bind(socket);

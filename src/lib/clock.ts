@@ -1,16 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Time, as a port: tests set it. */
+/** Time and timers; tests replace them. */
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
-  /** Resolves after this many milliseconds; rejects with the signal's reason when the signal is aborted first. */
+  /** Resolves after `ms` milliseconds; rejects with the signal's reason when the signal is aborted first. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
-  /** Calls back after this many milliseconds. Returns a function that cancels the call. */
+  /** Calls back after `ms` milliseconds. @returns cancels the callback */
   after(ms: number, callback: () => void): () => void;
 }
 
-/** The machine's own time. */
+/** The system's clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   sleep: async (ms, { signal } = {}) => {

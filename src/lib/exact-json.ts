@@ -1,18 +1,18 @@
 import { randomUUID } from 'node:crypto';
 
-/** A longer number is refused: it takes long to read, and no real value needs it. */
-const MOST_DIGITS = 1_000;
+/** Longer numbers are refused: parsing them is slow, and no request needs them. */
+const MAX_DIGITS = 1_000;
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const LONG_INTEGER = /^-?[1-9]\d{15,}$/;
 
 /**
- * Reads JSON without rounding: whole numbers that a number cannot hold exactly are bigint.
+ * Parses JSON without rounding: an integer that a number cannot represent exactly becomes a bigint.
  * @throws SyntaxError
  */
 export function parseExactly(json: string): unknown {
   if (!/\d{16}/.test(json)) return JSON.parse(json);
   const marker = randomUUID();
-  const marked = outsideTexts(json, (piece) =>
+  const marked = replaceOutsideStrings(json, (piece) =>
     piece.replace(NUMBER, (number) => (isRounded(number) ? `"${marker}${number}"` : number)),
   );
   return JSON.parse(marked, (_key, value: unknown) =>
@@ -21,8 +21,8 @@ export function parseExactly(json: string): unknown {
 }
 
 /**
- * Writes JSON; a bigint is written as a whole number of any length.
- * @param indent how many spaces for each level; without it everything is on one line
+ * Serialises to JSON; a bigint becomes an integer with all its digits.
+ * @param indent number of spaces for each level; by default everything is on one line
  */
 export function stringifyExactly(value: unknown, indent = 0): string {
   const marker = randomUUID();
@@ -39,7 +39,7 @@ export function stringifyExactly(value: unknown, indent = 0): string {
   return marks === 0 ? json : json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
 }
 
-/** The whole number that these digits write: a bigint where a number would be rounded. */
+/** Parses an integer: a bigint where a number would round it. */
 export function exactInteger(digits: string): number | bigint {
   const number = Number(digits);
   return Number.isSafeInteger(number) ? number : BigInt(digits);
@@ -47,12 +47,12 @@ export function exactInteger(digits: string): number | bigint {
 
 function isRounded(number: string): boolean {
   if (!LONG_INTEGER.test(number) || Number.isSafeInteger(Number(number))) return false;
-  if (number.length > MOST_DIGITS) throw new SyntaxError(`a number has more than ${MOST_DIGITS} digits`);
+  if (number.length > MAX_DIGITS) throw new SyntaxError(`a number has more than ${MAX_DIGITS} digits`);
   return true;
 }
 
-/** Replaces pieces of JSON that are outside its strings. */
-function outsideTexts(json: string, replace: (piece: string) => string): string {
+/** Replaces the pieces of JSON between its strings. */
+function replaceOutsideStrings(json: string, replace: (piece: string) => string): string {
   const pieces: string[] = [];
   for (let at = 0; at < json.length; ) {
     const open = json.indexOf('"', at);
@@ -60,19 +60,19 @@ function outsideTexts(json: string, replace: (piece: string) => string): string 
       pieces.push(replace(json.slice(at)));
       break;
     }
-    const end = endOfText(json, open);
+    const end = endOfString(json, open);
     pieces.push(replace(json.slice(at, open)), json.slice(open, end));
     at = end;
   }
   return pieces.join('');
 }
 
-/** Where the string that opens here ends: after its closing quote, or at the end of the input. */
-function endOfText(json: string, open: number): number {
+/** The index after the closing quote of the string that starts at `open`; the end of the JSON when there is none. */
+function endOfString(json: string, open: number): number {
   for (let close = json.indexOf('"', open + 1); close >= 0; close = json.indexOf('"', close + 1)) {
-    let first = close;
-    while (json[first - 1] === '\\') first--;
-    if ((close - first) % 2 === 0) return close + 1;
+    let firstBackslash = close;
+    while (json[firstBackslash - 1] === '\\') firstBackslash--;
+    if ((close - firstBackslash) % 2 === 0) return close + 1;
   }
   return json.length;
 }

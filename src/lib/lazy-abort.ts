@@ -1,4 +1,4 @@
-/** An abort whose signal is made only when the work reads it: most small requests never do. */
+/** An abort controller that creates its signal only when it is read: most small requests never read it. */
 export class LazyAbort {
   #controller: AbortController | undefined;
   #aborted = false;

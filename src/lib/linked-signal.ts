@@ -1,14 +1,14 @@
 import { setMaxListeners } from 'node:events';
 
-/** A signal that is aborted with the first of several others. */
+/** A signal that is aborted when the first of several signals is. */
 export interface LinkedSignal {
   readonly signal: AbortSignal;
   abort: (reason: unknown) => void;
-  /** Must be called at the end: the other signals may live as long as the service, and would keep the listeners. */
+  /** Call this at the end: a signal that lives as long as the service would otherwise keep its listeners. */
   unlink: () => void;
 }
 
-/** Links signals for one call; the reason is that of the signal that was aborted first. */
+/** Links signals for the time of one call; the abort reason is that of the signal that was aborted first. */
 export function linkSignals(...signals: readonly AbortSignal[]): LinkedSignal {
   const own = new AbortController();
   const unlinks = signals.map((signal) => {

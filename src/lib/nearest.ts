@@ -1,9 +1,12 @@
-/** The word with the smallest edit distance to a mistyped one; undefined when none is near. */
+/**
+ * Finds the most similar of the known words, to suggest a correction for a mistyped one; undefined when none is
+ * similar.
+ */
 export function nearest(word: string, words: readonly string[]): string | undefined {
   const [first] = words
     .map((each) => ({ each, changes: changesBetween(word, each) }))
     .toSorted((a, b) => a.changes - b.changes);
-  // A larger distance means another word.
+  // With more differences it is a different word, not a typing mistake.
   return first !== undefined && first.changes <= Math.max(1, word.length / 3) ? first.each : undefined;
 }
 

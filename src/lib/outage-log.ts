@@ -1,7 +1,7 @@
 import type { Clock } from './clock.js';
 import type { Logger } from './logger.js';
 
-/** The two lines that an outage gets in the log: stable event phrases. */
+/** The two log messages of an outage: stable event phrases. */
 export interface OutagePhrases {
   /** Such as `broker connection lost`. */
   began: string;
@@ -9,7 +9,7 @@ export interface OutagePhrases {
   ended: string;
 }
 
-/** Logs an outage once when it begins and once when it ends, however often it shows itself. */
+/** Logs an outage once when it begins and once when it ends, not at each failure. */
 export class OutageLog {
   readonly #log: Logger;
   readonly #clock: Clock;
@@ -23,7 +23,7 @@ export class OutageLog {
     this.#phrases = phrases;
   }
 
-  /** Something failed for this reason. */
+  /** Records a failure; the first one begins the outage. */
   failed(fields: Record<string, unknown>): void {
     this.#failures++;
     if (this.#since !== undefined) return;
@@ -31,7 +31,7 @@ export class OutageLog {
     this.#log.warn(this.#phrases.began, fields);
   }
 
-  /** It works, whether or not it failed before. */
+  /** Records a success; it ends an outage that has begun. */
   works(): void {
     if (this.#since === undefined) return;
     const lasted = this.#clock.now() - this.#since;

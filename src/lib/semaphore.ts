@@ -1,4 +1,4 @@
-/** A counting semaphore: a fixed number of permits, granted in the order in which they were asked for. */
+/** A counting semaphore: a fixed number of permits, granted in the order of the calls of `acquire`. */
 export class Semaphore {
   #free: number;
   readonly #waiting = new Set<() => void>();
@@ -53,7 +53,7 @@ export class Semaphore {
       this.#free += 1;
       return;
     }
-    // The permit goes straight to the next in line, so that a new caller cannot overtake it.
+    // The permit goes directly to the longest waiting caller, so that a new caller cannot overtake it.
     this.#waiting.delete(next);
     next();
   }

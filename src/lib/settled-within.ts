@@ -1,6 +1,6 @@
 import type { Clock } from './clock.js';
 
-/** Waits until the work has settled, with a value or an error, for at most this many milliseconds. @returns whether it has settled */
+/** Waits until the work has been fulfilled or rejected, at most `ms` milliseconds. @returns whether it has settled */
 export async function settledWithin(ms: number, clock: Clock, work: Promise<unknown>): Promise<boolean> {
   const settled = work.then(
     () => true,

@@ -1,18 +1,18 @@
 import type { Clock } from './clock.js';
 import { linkSignals } from './linked-signal.js';
 
-/** How long a piece of work may take. */
+/** How long an operation may take. */
 export interface TimeLimit {
   ms: number;
   clock: Pick<Clock, 'after'>;
-  /** Makes the reason with which the work's signal is aborted at the time limit. */
+  /** Creates the abort reason for the time limit. */
   reason: () => unknown;
-  /** Aborts the work's signal too, with its own reason; of several signals, the first that is aborted counts. */
+  /** Outer signals: when one is aborted, the work's signal is aborted with the same reason. */
   signal?: AbortSignal | readonly AbortSignal[];
 }
 
 /**
- * Runs work under a time limit: its signal is aborted at the limit, and with the outer signals.
+ * Runs work under a time limit: its signal is aborted at the limit, or when an outer signal is aborted.
  * Waits until the work has settled; wrap work that may ignore its signal in `untilAborted`.
  */
 export async function runWithin<T>(

@@ -5,12 +5,12 @@ import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** How long a connection may take to be made. */
+/** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
-/** How much of an answer is read, unless a call says otherwise. */
+/** The default maximum size of an answer, in bytes. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
-/** Failures before any byte of a request reached the server: it is certain that nothing was done. */
+/** Error codes that occur before a request is sent: the server has certainly done nothing. */
 const NOT_SENT: ReadonlySet<string> = new Set([
   'ECONNREFUSED',
   'EHOSTUNREACH',
@@ -21,12 +21,12 @@ const NOT_SENT: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** An HTTP call that brought no usable answer. */
+/** An HTTP call without a usable answer. */
 export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
-  /** True when it is certain that the server never received the request. */
+  /** True when it is certain that the request was not sent. */
   readonly notSent: boolean;
-  /** True when the server answered with more than is read. */
+  /** True when the answer exceeded the size limit. */
   readonly tooLarge: boolean;
 
   constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
@@ -41,11 +41,11 @@ export interface BoundedCall {
   url: URL;
   headers?: Record<string, string>;
   body?: string;
-  /** Makes the connections (undici). */
+  /** Opens the connections. */
   dispatcher: Dispatcher;
   signal: AbortSignal;
   timeoutMs: number;
-  /** How much of the answer is read, decoded. */
+  /** The maximum size of the decoded answer, in bytes. */
   maxAnswerBytes?: number;
 }
 
@@ -56,16 +56,16 @@ export interface BoundedAnswer {
 }
 
 /**
- * One HTTP call: repeats nothing, follows no redirect, ends in time, and reads a bounded answer.
+ * One HTTP call without retries or redirects, with a time limit and a size limit.
  * @throws HttpFailure
- * @throws ActionError that the dispatcher throws
- * @throws the signal's reason when that is aborted
+ * @throws ActionError from the dispatcher
+ * @throws the signal's reason when the signal is aborted
  */
 export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
   const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
   signal.throwIfAborted();
-  // ky passes options that it does not know on to fetch, where undici reads them. An object without known keys, since
-  // Node's own types of fetch belong to another version of undici.
+  // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
+  // fetch belong to another version of undici.
   const dispatching: object = { dispatcher };
   const init: Options = {
     ...dispatching,
@@ -90,10 +90,10 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
 }
 
 /**
- * Reads the body under the signal: the signal that ky passes to fetch may be garbage-collected once the head of the
- * answer is there, and then aborts nothing.
+ * Reads the body, and stops when the signal is aborted. This needs its own check: the signal that ky passes to fetch
+ * may be garbage-collected after the headers have arrived, and then an abort has no effect.
  */
-async function boundedText({ body }: Response, signal: AbortSignal, most: number): Promise<string> {
+async function boundedText({ body }: Response, signal: AbortSignal, maxBytes: number): Promise<string> {
   if (body === null) return '';
   const reader = body.getReader();
   const chunks: Uint8Array[] = [];
@@ -102,20 +102,21 @@ async function boundedText({ body }: Response, signal: AbortSignal, most: number
     for (;;) {
       const { done, value } = await untilAborted(reader.read(), signal);
       if (done) return Buffer.concat(chunks).toString('utf8');
-      // Counted as decoded: a small compressed body can stand for a very large one.
+      // The decoded size counts, because a small compressed body can expand to a very large one.
       bytes += value.length;
-      if (bytes > most) throw new HttpFailure(`an answer of more than ${most} bytes`, { tooLarge: true });
+      if (bytes > maxBytes)
+        throw new HttpFailure(`the answer has more than ${maxBytes} bytes`, { tooLarge: true });
       chunks.push(value);
     }
   } finally {
-    // Closes the connection when the server has more to send.
+    // Closes the connection when the body has not been read to its end.
     reader.cancel().catch(() => {});
   }
 }
 
 function failureOf(error: unknown): Error {
   let reason = String(error);
-  // The original failure is at the end of the chain: fetch only says that it failed.
+  // The actual failure is at the end of the cause chain: the error of fetch only says that it failed.
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;

@@ -6,23 +6,24 @@ import { canonicalHost, isHostAddress } from '../api/grammar.js';
 /** Decides where this service may connect. */
 export interface ConnectionPolicy {
   /**
-   * The addresses of a host name or address that may be connected to. Connect to one of them, not to the name: the name may
-   * have another address a moment later.
-   * @throws ActionError `forbidden` when policy allows none of them; the resolver's own error when there are none
+   * Resolves a host name or address to its allowed addresses. Connect to one of these addresses, not to the name: it
+   * may resolve to other addresses later.
+   * @throws ActionError `forbidden` when the policy allows none of the addresses; the resolver's error when there are
+   *   none
    */
   resolve(host: string): Promise<string[]>;
 }
 
 type Lookup = (host: string) => Promise<readonly { address: string }[]>;
 
-/** Addresses with the first `prefix` bits in common; a single address with all of them. */
+/** Addresses with the same first `prefix` bits; for a single address all bits. */
 interface Range {
   address: string;
   prefix: number;
   family: 'ipv4' | 'ipv6';
 }
 
-/** Addresses of this machine, of this link, or of no single machine: allowed only where they are listed explicitly. */
+/** Loopback, link-local, multicast and unspecified addresses: allowed only when they are listed explicitly. */
 const SPECIAL = [
   '0.0.0.0/8',
   '127.0.0.0/8',
@@ -36,10 +37,10 @@ const SPECIAL = [
 ].map(rangeOf);
 
 /**
- * The policy of `ALLOWED_HOSTS`: addresses, CIDR ranges, and host names in which `*` matches one or more labels.
- * Without a list everything is allowed except loopback, link-local, multicast and unspecified addresses. With a list
- * nothing else is allowed; a special address only if a listed address or range lies wholly within the special ones
- * (`127.0.0.0/8`; neither `0.0.0.0/0` nor a host name allows them).
+ * The policy of `ALLOWED_HOSTS`: a list of addresses, CIDR ranges, and host names, in which `*` matches one or more
+ * labels. Without a list, everything is allowed except special addresses (loopback, link-local, multicast,
+ * unspecified). With a list, only its entries are allowed. A special address is allowed only by an entry that contains
+ * nothing but special addresses: `127.0.0.0/8` allows them, `0.0.0.0/0` or a host name does not.
  */
 export class HostPolicy implements ConnectionPolicy {
   readonly #lookup: Lookup;
@@ -47,7 +48,7 @@ export class HostPolicy implements ConnectionPolicy {
   readonly #ranges: Range[] = [];
   readonly #names: RegExp[] = [];
 
-  /** @throws Error naming the entry that is neither an address, nor a range, nor a host name */
+  /** @throws Error with the entry that is not an address, a range or a host name */
   constructor(
     allowed: readonly string[] | undefined,
     lookup: Lookup = (host) => dnsLookup(host, { all: true }),
@@ -66,7 +67,7 @@ export class HostPolicy implements ConnectionPolicy {
     });
   }
 
-  /** Whether a connection to this address, meant for this host, is allowed. */
+  /** Whether a connection to this address of this host is allowed. */
   allows(host: string, address: string): boolean {
     const plain = plainAddress(address);
     if (plain === undefined) return false;
@@ -85,7 +86,7 @@ export class HostPolicy implements ConnectionPolicy {
       this.#names.push(new RegExp(`^${labels.join('\\.')}$`, 'i'));
     } else {
       throw new Error(
-        `'${entry}' is neither an address, nor a range such as 10.0.0.0/8, nor a host name such as *.example.com`,
+        `'${entry}' is not an address, a range such as 10.0.0.0/8, or a host name such as *.example.com`,
       );
     }
   }
@@ -96,7 +97,7 @@ export class HostPolicy implements ConnectionPolicy {
       return plain === undefined || isSpecial(plain);
     });
     return special
-      ? 'loopback, link-local, multicast and unspecified addresses have to be listed in ALLOWED_HOSTS'
+      ? 'loopback, link-local, multicast and unspecified addresses must be listed in ALLOWED_HOSTS'
       : 'it is not listed in ALLOWED_HOSTS';
   }
 }
@@ -105,7 +106,7 @@ function isSpecial(range: Range): boolean {
   return SPECIAL.some((special) => contains(special, range));
 }
 
-/** Never true across families: a BlockList alone would find every IPv4 address in `::/0`. */
+/** False for different address families. (A BlockList alone finds every IPv4 address in `::/0`.) */
 function contains(outer: Range, inner: Range): boolean {
   if (outer.family !== inner.family || inner.prefix < outer.prefix) return false;
   const list = new BlockList();
@@ -124,13 +125,13 @@ function rangeOrUndefined(text: string): Range | undefined {
   const plain = plainAddress(base);
   if (plain === undefined || rest.length > 0) return undefined;
   if (bits === undefined) return plain;
-  // Of an IPv4 address written as IPv6, the last 32 of 128 bits remain.
+  // An IPv4 address embedded in IPv6 is the last 32 of 128 bits.
   const before = plain.family === 'ipv4' && isIP(base) === 6 ? 96 : 0;
   const prefix = /^\d{1,3}$/.test(bits) ? Number(bits) - before : -1;
   return prefix >= 0 && prefix <= plain.prefix ? { ...plain, prefix } : undefined;
 }
 
-/** An address in one canonical form, so that another spelling of it cannot bypass a list. */
+/** An address in its canonical form, so that another spelling cannot bypass the policy. */
 function plainAddress(address: string): Range | undefined {
   if (isIP(address) === 0 || address.includes('%')) return undefined;
   const plain = canonicalHost(address);

@@ -5,9 +5,9 @@ import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js'
 import type { ConnectionPolicy } from './connection-policy.js';
 
 export interface HttpClientOptions {
-  /** Where to connect; left out: anywhere, for addresses that the operator has configured. */
+  /** Where the client may connect; by default anywhere, for addresses that the operator has configured. */
   policy?: ConnectionPolicy;
-  /** The most connections to one server at the same time; left out: no limit. */
+  /** The maximum number of connections to one server; by default unlimited. */
   connections?: number;
   /** Sent with every call. */
   headers?: Readonly<Record<string, string>>;
@@ -19,13 +19,13 @@ export interface HttpCallOptions {
   /** JSON text. */
   body?: string;
   /**
-   * Makes a connection for this call alone. The server may close a kept connection at the moment of a call, and then
-   * it is unknown whether the call has arrived.
+   * Opens a separate connection for this call. When the server closes a kept connection during a call, it is unknown
+   * whether the call has arrived.
    */
   ownConnection?: boolean;
   signal: AbortSignal;
   timeoutMs: number;
-  /** How much of the answer is read, decoded; 32 MiB by default. */
+  /** The maximum size of the decoded answer, in bytes; 32 MiB by default. */
   maxAnswerBytes?: number;
 }
 
@@ -40,7 +40,7 @@ export class HttpAnswer {
     this.text = text;
   }
 
-  /** The text read as JSON; the text itself when it is not JSON; undefined when it is empty. */
+  /** The parsed JSON; the text when it is not JSON; undefined when it is empty. */
   get body(): unknown {
     if (this.text.trim() === '') return undefined;
     try {
@@ -52,26 +52,26 @@ export class HttpAnswer {
 }
 
 /**
- * HTTP with JSON bodies, on connections that are kept open. Never repeats a call, never follows a redirect, and reads
- * a bounded answer.
+ * HTTP with JSON bodies on persistent connections. It never repeats a call, never follows a redirect, and limits the
+ * size of the answer.
  */
 export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
-  readonly #keeping: Agent;
-  readonly #closing: Agent;
+  readonly #keepAlive: Agent;
+  readonly #singleUse: Agent;
 
   constructor({ policy, connections, headers = {} }: HttpClientOptions = {}) {
     this.#headers = headers;
     const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS } : connectorFor(policy);
-    // With 1, a call never waits for another one on the same connection; with 0, undici keeps no connection open.
-    this.#keeping = new Agent({ connect, connections, pipelining: 1 });
-    this.#closing = new Agent({ connect, connections, pipelining: 0 });
+    // 1: one call at a time on a connection. 0: undici closes each connection after its call.
+    this.#keepAlive = new Agent({ connect, connections, pipelining: 1 });
+    this.#singleUse = new Agent({ connect, connections, pipelining: 0 });
   }
 
   /**
    * @throws HttpFailure
-   * @throws ActionError `forbidden` when policy does not allow the connection
-   * @throws the signal's reason when that is aborted
+   * @throws ActionError `forbidden` when the policy does not allow the connection
+   * @throws the signal's reason when the signal is aborted
    */
   async call(
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
@@ -79,7 +79,7 @@ export class HttpClient {
     { authorization, body, ownConnection = false, signal, timeoutMs, maxAnswerBytes }: HttpCallOptions,
   ): Promise<HttpAnswer> {
     signal.throwIfAborted();
-    // fetch refuses such a URL too, but repeats the password in its error.
+    // fetch refuses such a URL too, but its error contains the password.
     if (url.username !== '' || url.password !== '')
       throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
     const answer = await boundedCall({
@@ -91,7 +91,7 @@ export class HttpClient {
         ...(authorization !== undefined && { authorization }),
       },
       body,
-      dispatcher: ownConnection ? this.#closing : this.#keeping,
+      dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
       signal,
       timeoutMs,
       maxAnswerBytes,
@@ -99,9 +99,9 @@ export class HttpClient {
     return new HttpAnswer(answer);
   }
 
-  /** Aborts the calls in progress, and closes all connections. */
+  /** Aborts the pending calls and closes all connections. */
   async close(): Promise<void> {
-    await Promise.all([this.#keeping.destroy(), this.#closing.destroy()]);
+    await Promise.all([this.#keepAlive.destroy(), this.#singleUse.destroy()]);
   }
 }
 
@@ -109,7 +109,7 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
   const resolve = callbackify((host: string) => policy.resolve(host));
   const connect = buildConnector({
     timeout: CONNECT_TIMEOUT_MS,
-    // Gives only addresses that policy allows, so the address that is checked is the one that is connected to.
+    // Returns only allowed addresses, so undici connects to an address that has been checked.
     lookup: (host, { all }, done) =>
       resolve(host, (error, addresses) => {
         if (error) return done(error, '');
@@ -120,7 +120,7 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
   });
   return (options, done) => {
     const host = options.hostname.replace(/^\[|\]$/g, '');
-    // An address is not looked up, so it is checked here.
+    // `lookup` is not called for an IP address, so it is checked here.
     if (isIP(host) === 0) return connect(options, done);
     return resolve(host, (error) => (error ? done(error, null) : connect(options, done)));
   };

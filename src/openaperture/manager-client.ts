@@ -85,7 +85,7 @@ const CONNECTIONS = 32;
 const HEADERS = { accept: 'application/json', 'content-type': 'application/json' };
 const TIMEOUT_MS = 10_000;
 const TRIES = 3;
-const BACKOFF = { firstMs: 300, mostMs: 3_000 };
+const BACKOFF = { firstMs: 300, maxMs: 3_000 };
 
 /**
  * The Manager's HTTP API. An idempotent call is tried three times when there was no answer, or one with 429 or 5xx; any

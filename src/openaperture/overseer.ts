@@ -30,7 +30,7 @@ const BEAT_MS = 30_000;
 /** A heartbeat that is published later than this would be out of date. */
 const BEAT_TIMEOUT_MS = 10_000;
 const LAST_BEAT_TIMEOUT_MS = 2_000;
-const BACKOFF = { firstMs: 1_000, mostMs: 60_000 };
+const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 
 /**
  * Registers this instance with the Overseer as a module of its exchange, and publishes a heartbeat with the running

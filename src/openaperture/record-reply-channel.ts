@@ -2,7 +2,7 @@ import { stringifyExactly } from '../lib/exact-json.js';
 import { OutageLog } from '../lib/outage-log.js';
 import type { Reply } from '../core/call.js';
 import { type Envelope, replyEnvelope, withoutRequest } from '../rpc/envelope.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
@@ -24,8 +24,8 @@ export interface RecordReplyChannelOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
-/** When a working Manager has failed on one reply for this long, it will not accept it any more. */
+const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
+/** A Manager that works, but has failed on one answer for so long, will not take it any more. */
 const STUCK_MS = 10 * 60_000;
 /** A smaller reply that fails without a status was not refused for its size. */
 const LARGE_BYTES = 64 * 1024;
@@ -74,7 +74,7 @@ export class RecordReplyChannel implements ReplyChannel {
 
   async send(
     { plain }: Pick<OutgoingReply, 'plain'>,
-    { envelope, log }: Pick<Answerable, 'envelope' | 'log'>,
+    { envelope, log }: Pick<ReplyContext, 'envelope' | 'log'>,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
     const { recordId: id } = envelope;

@@ -10,24 +10,24 @@ export interface AmqpEndpointOptions {
   connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>;
   queue: string;
   bindings?: QueueOptions['bindings'];
-  /** How many messages may be held unacknowledged. */
+  /** The maximum number of unacknowledged messages. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
-  /** Called when a connection is lost; its messages will be delivered again. */
+  /** Called when a connection is lost; the broker delivers its unacknowledged messages again. */
   onLost?: () => void;
-  /** Called when a better connection replaces this one: resolves when the work of this one is finished. */
+  /** Called when a better connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
 
-/** The service's place on the broker: its queues, its consumer and its publisher, made anew on each connection. */
+/** The service's queues, consumer and publisher on the broker; they are set up again on each new connection. */
 export class AmqpEndpoint {
   readonly #options: AmqpEndpointOptions;
   readonly #log: Logger;
   readonly #connections: ConnectionManager;
   readonly #publisher: Publisher;
   readonly #consumers = new WeakMap<BrokerConnection, Consumer>();
-  /** The reason for the pause. */
-  #pausedBecause: string | undefined;
+  /** Set while it is paused. */
+  #pauseReason: string | undefined;
   #stopped = false;
 
   constructor(options: AmqpEndpointOptions) {
@@ -55,13 +55,13 @@ export class AmqpEndpoint {
     return this.#publisher.publish;
   }
 
-  /** Why no requests are accepted right now; empty when they are. */
+  /** The reasons why no requests are consumed now; empty when they are. */
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
-    if (this.#pausedBecause !== undefined) return [this.#pausedBecause];
-    const { current, lastError, blockedBecause } = this.#connections;
+    if (this.#pauseReason !== undefined) return [this.#pauseReason];
+    const { current, lastError, blockedReason } = this.#connections;
     if (current === undefined) return [`no connection to a broker: ${lastError}`];
-    return blockedBecause === undefined ? [] : [`the broker accepts no messages: ${blockedBecause}`];
+    return blockedReason === undefined ? [] : [`the broker accepts no messages: ${blockedReason}`];
   }
 
   /** Whether the service is connected to a preferred broker. */
@@ -69,21 +69,21 @@ export class AmqpEndpoint {
     return this.#connections.current?.preferred ?? true;
   }
 
-  /** Accepts no more messages. Messages that were accepted can still be answered and acknowledged. */
+  /** Stops consuming. Messages that were delivered before can still be answered and acknowledged. */
   async stopConsuming(): Promise<void> {
     this.#stopped = true;
     const { current } = this.#connections;
     if (current !== undefined) await this.#consumeOn(current);
   }
 
-  /** Accepts no more messages until `resume`. */
+  /** Stops consuming until `resume`. */
   pause(reason: string): void {
-    this.#pausedBecause = reason;
+    this.#pauseReason = reason;
     this.#apply();
   }
 
   resume(): void {
-    this.#pausedBecause = undefined;
+    this.#pauseReason = undefined;
     this.#apply();
   }
 
@@ -103,25 +103,25 @@ export class AmqpEndpoint {
     await ensureQueues(connection, { queue, bindings, log: this.#log });
     await this.#publisher.open(connection);
     this.#consumers.set(connection, await Consumer.open(connection, { queue, prefetch, onDelivery }));
-    // The service may have been stopped, paused or resumed meanwhile, when this connection was not known yet.
-    let wanted: boolean;
+    // Repeated when the endpoint is stopped, paused or resumed meanwhile: `#apply` does not know this connection yet.
+    let consume: boolean;
     do {
-      wanted = this.#wanted;
-      await this.#consumeOn(connection, wanted);
-    } while (!connection.lost.aborted && wanted !== this.#wanted);
+      consume = this.#shouldConsume;
+      await this.#consumeOn(connection, consume);
+    } while (!connection.lost.aborted && consume !== this.#shouldConsume);
   }
 
-  get #wanted(): boolean {
-    return !this.#stopped && this.#pausedBecause === undefined;
+  get #shouldConsume(): boolean {
+    return !this.#stopped && this.#pauseReason === undefined;
   }
 
-  /** Starts or stops consuming on this connection, as it is wanted now. */
-  async #consumeOn(connection: BrokerConnection, wanted = this.#wanted): Promise<void> {
+  /** Starts or stops consuming on this connection. */
+  async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsume): Promise<void> {
     try {
-      const taking = await this.#consumers.get(connection)?.take(wanted);
-      if (taking) this.#log.info('taking requests', { queue: this.#options.queue });
+      const consuming = await this.#consumers.get(connection)?.setConsuming(consume);
+      if (consuming) this.#log.info('accepting requests', { queue: this.#options.queue });
     } catch (error) {
-      // A failure leaves the consumer in an unknown state: the connection is rebuilt.
+      // The consumer's state is unknown now: give up the connection and set up a new one.
       connection.lose(error);
     }
   }

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import type { connect as amqplibConnect, credentials as amqplibCredentials } from 'amqplib';
 
-/** Replaces the headers of a message that cannot be read. */
+/** The only header of a message whose headers cannot be decoded. */
 export const UNREADABLE = Symbol('unreadable headers');
 
 const require = createRequire(import.meta.url);
@@ -10,9 +10,10 @@ const require = createRequire(import.meta.url);
 type Fields = Record<string | symbol, unknown>;
 
 /**
- * amqplib closes the connection over a message whose headers it cannot read: nested too deeply for its recursive reader,
- * or of a type that it does not know and RabbitMQ accepts. The message would be delivered again, and cost every worker its
- * connection in turn, without end. So the reader is wrapped, before the rest of amqplib imports it.
+ * amqplib closes the connection when it cannot decode the headers of a message: headers nested too deeply for its
+ * recursive decoder, or of a type that RabbitMQ accepts but amqplib does not know. The broker would deliver the message
+ * again and again, and every worker would lose its connection. So the decoder is wrapped before amqplib's other modules
+ * load it.
  */
 function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof amqplibCredentials } {
   const entry = require.resolve('amqplib');

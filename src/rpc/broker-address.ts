@@ -3,7 +3,7 @@ import { credentials } from './amqp.js';
 
 /** A broker to connect to. */
 export interface BrokerAddress {
-  /** `amqp://` or `amqps://`, credentials included. */
+  /** `amqp://` or `amqps://`, with credentials. */
   url: string;
   /** False: used only while no preferred broker can be reached. */
   preferred?: boolean;
@@ -12,13 +12,13 @@ export interface BrokerAddress {
 const HEARTBEAT_SECONDS = 20;
 
 /**
- * Options for amqplib, so that it logs in with the user and the password of a broker's URL. Without them it reads both as
- * Latin-1, where URLs are UTF-8, and ignores empty ones.
- * @returns nothing when the URL has neither; amqplib logs in as `guest` then
+ * The amqplib options for a login with the user name and password of a broker's URL. amqplib's own parsing decodes them
+ * as Latin-1 instead of UTF-8, and ignores empty ones.
+ * @returns no options when the URL has neither; amqplib then logs in as `guest`
  */
 export function brokerLogin(url: string): { credentials?: ReturnType<typeof credentials.plain> } {
   const { username, password } = new URL(url);
-  // The URL parser does not distinguish an empty user and password from none.
+  // The parsed URL does not distinguish empty credentials from missing ones.
   const has = username !== '' || password !== '' || /^\w+:\/\/[^/?#]*@/.test(url);
   return has ? { credentials: credentials.plain(unescape(username), unescape(password)) } : {};
 }
@@ -30,7 +30,7 @@ export function withHeartbeat(url: string): string {
   return parsed.href;
 }
 
-/** A broker's address without its credentials, for logs. */
+/** A broker's address without credentials, for logs. */
 export function withoutCredentials(url: string): string {
   if (!URL.canParse(url)) return '(not a URL)';
   const parsed = new URL(url);

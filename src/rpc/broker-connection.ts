@@ -8,8 +8,8 @@ import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
- * One connection to a broker, as long as it is open. The loss of any of its channels counts as the loss of the connection:
- * everything is rebuilt, so that there is only one way to recover.
+ * One connection to a broker. The loss of any of its channels counts as the loss of the connection, so that there is
+ * only one way to recover: to set up a new connection.
  */
 export class BrokerConnection {
   readonly #connection: ChannelModel;
@@ -18,13 +18,13 @@ export class BrokerConnection {
   readonly #open: (() => Promise<BrokerConnection>) | undefined;
   #cause: unknown;
   #closing = false;
-  #blockedBecause: string | undefined;
-  /** Whether it is to a preferred broker. */
+  #blockedReason: string | undefined;
+  /** Whether the broker is a preferred one. */
   readonly preferred: boolean;
-  /** The broker's address, without credentials. */
+  /** The broker's address without credentials. */
   readonly broker: string;
 
-  /** @param open makes a further connection to the same broker */
+  /** @param open opens another connection to the same broker */
   constructor(
     connection: ChannelModel,
     { url, preferred = true }: BrokerAddress,
@@ -40,13 +40,13 @@ export class BrokerConnection {
     );
   }
 
-  /** A further connection to the same broker, for an operation that may close the connection. */
+  /** Opens another connection to the same broker, for operations that may make the broker close the connection. */
   async sibling(): Promise<BrokerConnection> {
-    if (this.#open === undefined) throw new Error('this connection has no way to open another');
+    if (this.#open === undefined) throw new Error('this connection cannot open another one');
     return this.#open();
   }
 
-  /** Aborted once, with `ConnectionLost`, when the connection or any of its channels is lost. */
+  /** Aborted with `ConnectionLost` when the connection or any of its channels is lost. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
@@ -67,7 +67,7 @@ export class BrokerConnection {
     return this.#watched(await this.#connection.createConfirmChannel());
   }
 
-  /** Uses a channel of its own, which the broker closes when it refuses the request. */
+  /** Runs an operation on a separate channel, which the broker may close without loss of the connection. */
   async probe<T>(ask: (channel: Channel) => Promise<T>): Promise<T> {
     const channel = await this.#connection.createChannel();
     let closed = false;
@@ -82,33 +82,33 @@ export class BrokerConnection {
 
   async close(clock: Clock): Promise<void> {
     this.#closing = true;
-    // close() may never settle on a dead connection.
+    // On a broken network connection close() may never settle.
     await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close());
     this.lose(new Error('the connection was closed'));
   }
 
   /**
-   * Channels first: amqplib buffers the writes of each channel, and the closing of the connection would overtake
-   * acknowledgements that are still in the buffers.
+   * Closes the channels first: amqplib has a write buffer for each channel, and acknowledgements in these buffers would
+   * be lost if the connection were closed before them.
    */
   async #close(): Promise<void> {
     await Promise.allSettled([...this.#channels].map(async (channel) => channel.close()));
     await this.#connection.close();
   }
 
-  /** Why the broker accepts no messages on this connection; undefined when it does. */
-  get blockedBecause(): string | undefined {
-    return this.#blockedBecause;
+  /** The reason why the broker accepts no messages from this connection; undefined when it accepts them. */
+  get blockedReason(): string | undefined {
+    return this.#blockedReason;
   }
 
-  /** Calls back whenever that changes. */
+  /** Calls back whenever `blockedReason` changes. */
   onBlocked(changed: () => void): void {
     this.#connection.on('blocked', (reason: string) => {
-      this.#blockedBecause = reason;
+      this.#blockedReason = reason;
       changed();
     });
     this.#connection.on('unblocked', () => {
-      this.#blockedBecause = undefined;
+      this.#blockedReason = undefined;
       changed();
     });
   }
@@ -118,7 +118,7 @@ export class BrokerConnection {
     const lose = (cause: unknown) => {
       if (!this.#closing) this.lose(cause);
     };
-    // Immediately: this error has the broker's own reason, later errors of the channel do not.
+    // Not only on close: this error has the broker's reason, later errors of the channel do not.
     channel.on('error', lose);
     channel.on('close', () => lose(this.#cause ?? new Error('a channel was closed')));
     return channel;

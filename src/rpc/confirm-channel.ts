@@ -4,22 +4,22 @@ import type { BrokerConnection } from './broker-connection.js';
 
 /** Where a message goes. */
 export interface Destination {
-  /** `''` is the default exchange, which routes to the queue that the routing key names. */
+  /** `''` is the default exchange, which routes to the queue with the name of the routing key. */
   exchange: string;
   routingKey: string;
 }
 
 /**
- * The outcome of a publish. `unroutable`: there is no queue for the message. `refused`: the queue is full (RabbitMQ,
+ * The outcome of publishing a message. `unroutable`: no queue receives it. `refused`: the queue is full (RabbitMQ,
  * "Queue Length Limit", `reject-publish`).
  */
 export type PublishOutcome = 'routed' | 'unroutable' | 'refused';
 
-/** Publishes with confirms, on one channel of one connection. */
+/** Publishes with confirms on one channel of a connection. */
 export class ConfirmChannel {
   readonly #channel: AmqpConfirmChannel;
   readonly #connection: BrokerConnection;
-  /** Unconfirmed messages; each fails when the connection is lost. */
+  /** The unconfirmed messages; they fail when the connection is lost. */
   readonly #pending = new Set<(error: unknown) => void>();
   readonly #returned = new Set<string>();
   readonly #prefix = randomUUID();
@@ -32,7 +32,7 @@ export class ConfirmChannel {
   private constructor(connection: BrokerConnection, channel: AmqpConfirmChannel) {
     this.#connection = connection;
     this.#channel = channel;
-    // The broker returns a message before it confirms it (RabbitMQ, "Publisher confirms").
+    // The broker returns an unroutable message before it confirms it (RabbitMQ, "Publisher confirms").
     channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
     connection.lost.addEventListener('abort', () => {
       for (const fail of this.#pending) fail(connection.lost.reason);
@@ -41,14 +41,13 @@ export class ConfirmChannel {
   }
 
   /**
-   * Resolves when the broker has taken responsibility for the message, or has refused it.
-   * Rejects with `UnpublishableError` when AMQP cannot carry the message; with any other error, the connection was lost
-   * and the message may or may not have arrived.
+   * Resolves when the broker has confirmed or refused the message. Rejects with `UnpublishableError` when AMQP cannot
+   * encode the message. Any other error means that the connection was lost and the message may or may not have arrived.
    */
   publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#connection.lost.aborted) return reject(this.#connection.lost.reason);
-      // The broker returns no delivery tag, so a returned message is recognised by its message id.
+      // A returned message has no delivery tag, so it is identified by its message id.
       const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
       const fail = (error: unknown) => {
         this.#pending.delete(fail);
@@ -57,7 +56,7 @@ export class ConfirmChannel {
       };
       const confirmed = (error: unknown) => {
         if (error && !isNack(error)) {
-          // The channel closes, so the connection counts as lost.
+          // The channel is closing, so the connection counts as lost.
           this.#connection.lose(error);
           return fail(error);
         }
@@ -81,12 +80,15 @@ export class ConfirmChannel {
   }
 }
 
-/** amqplib also calls back with an error when the channel closes before the confirm; only the text differs. */
+/** amqplib also reports an error when the channel closes before the confirm; only the text distinguishes the two. */
 function isNack(error: unknown): boolean {
   return error instanceof Error && error.message === 'message nacked';
 }
 
-/** AMQP cannot carry this message: a name is too long, or a header has no encoding. */
+/**
+ * AMQP cannot encode this message (a name is too long, or a header has no encoding), or the broker closes the
+ * connection over it.
+ */
 export class UnpublishableError extends Error {
   override readonly name = 'UnpublishableError';
 }

@@ -7,24 +7,24 @@ import type { BrokerConnection } from './broker-connection.js';
 import { type ConnectOptions, openConnection } from './open-connection.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
-  /** The brokers to try, in this order; asked again before each round. */
+  /** Returns the brokers to try, in this order; called before each round of attempts. */
   brokers: () => Promise<readonly BrokerAddress[]>;
-  /** Builds everything that a connection carries; called for each new connection. */
+  /** Sets up a new connection: its queues, publisher and consumer. */
   onConnected: (connection: BrokerConnection) => Promise<void>;
-  /** Finishes the work of a connection that a better one replaces; after that it is closed. */
+  /** Finishes the work on a connection that a better one has replaced; then it is closed. */
   onReplaced?: (connection: BrokerConnection) => Promise<void>;
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 200, mostMs: 15_000 };
-/** How often a preferred broker is tried while another one serves. */
-const RETURN_MS = 10_000;
-/** After a connection that lasted this long, the next loss starts again with the shortest wait. */
-const PROVEN_MS = 30_000;
+const BACKOFF = { firstMs: 200, maxMs: 15_000 };
+/** How often the preferred brokers are tried while another broker is used. */
+const PREFERRED_RETRY_MS = 10_000;
+/** When a connection has lasted this long, the backoff starts again with the shortest wait. */
+const STABLE_MS = 30_000;
 
 /**
- * Keeps a connection to one of several brokers: connects, and connects again whenever the connection is lost, with growing
- * waits, until it is closed.
+ * Keeps a connection to one of several brokers: it connects again after each loss, with growing waits, until it is
+ * closed.
  */
 export class ConnectionManager {
   readonly #options: ConnectionManagerOptions;
@@ -52,19 +52,19 @@ export class ConnectionManager {
     this.#blockedOutage = new OutageLog(log, clock, { began: 'broker blocked', ended: 'broker unblocked' });
   }
 
-  /** Begins to connect, and goes on until `close`. */
+  /** Starts to connect; continues until `close`. */
   start(): void {
     this.#ended = this.#keepConnected();
   }
 
-  /** The connection on which everything is built; undefined while there is none. */
+  /** The connection that is ready for use, if there is one now. */
   get current(): BrokerConnection | undefined {
     return this.#current?.lost.aborted === false ? this.#current : undefined;
   }
 
-  /** Why the broker accepts no messages; undefined when it does. */
-  get blockedBecause(): string | undefined {
-    return this.current?.blockedBecause;
+  /** The reason why the broker accepts no messages; undefined when it accepts them. */
+  get blockedReason(): string | undefined {
+    return this.current?.blockedReason;
   }
 
   /** Why there is no connection. */
@@ -72,7 +72,7 @@ export class ConnectionManager {
     return this.#lastFailure?.reason ?? 'not connected yet';
   }
 
-  /** The next connection that is ready; rejects when the signal is aborted first. */
+  /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
   whenConnected(signal: AbortSignal): Promise<BrokerConnection> {
     const { current } = this;
     if (current !== undefined) return Promise.resolve(current);
@@ -92,7 +92,7 @@ export class ConnectionManager {
   }
 
   async close(): Promise<void> {
-    this.#closed.abort(new Error('the connection manager was closed'));
+    this.#closed.abort(new Error('the connection manager is closed'));
     await this.#current?.close(this.#options.clock);
     await this.#ended;
   }
@@ -104,19 +104,19 @@ export class ConnectionManager {
       const first = await this.#connectToAny(await this.#brokers(this.#lostOutage), this.#lostOutage);
       if (first !== undefined) {
         await this.#stayConnected(first);
-        if (clock.now() - since > PROVEN_MS) failed = 1;
+        if (clock.now() - since > STABLE_MS) failed = 1;
       }
       await clock.sleep(backoffMs(failed, BACKOFF), { signal: this.#closed.signal }).catch(() => {});
     }
   }
 
-  /** Uses a connection, and better ones that replace it, until the last is lost. */
+  /** Uses a connection and the better ones that replace it, until the last one is lost. */
   async #stayConnected(first: BrokerConnection): Promise<void> {
     const { clock, onReplaced } = this.#options;
     for (let connection: BrokerConnection | undefined = first; connection !== undefined; ) {
       this.#announce(connection);
       const previous: BrokerConnection = connection;
-      connection = await this.#better(previous);
+      connection = await this.#replacementFor(previous);
       if (connection !== undefined) {
         void (async () => {
           await onReplaced?.(previous);
@@ -130,16 +130,16 @@ export class ConnectionManager {
     }
   }
 
-  /** Waits until a connection is lost, or a preferred broker can be reached in its place. */
-  async #better(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
+  /** Waits for a connection to a preferred broker, to replace this one; undefined when this one is lost first. */
+  async #replacementFor(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
     const lost = lossOf(connection);
     while (!connection.preferred && !connection.lost.aborted) {
-      await this.#options.clock.sleep(RETURN_MS, { signal: connection.lost }).catch(() => {});
+      await this.#options.clock.sleep(PREFERRED_RETRY_MS, { signal: connection.lost }).catch(() => {});
       if (connection.lost.aborted || this.#closed.signal.aborted) break;
       const all = await this.#brokers(this.#preferredOutage);
       const preferred = all.filter((each) => each.preferred !== false);
-      const better = await this.#connectToAny(preferred, this.#preferredOutage);
-      if (better !== undefined) return better;
+      const replacement = await this.#connectToAny(preferred, this.#preferredOutage);
+      if (replacement !== undefined) return replacement;
     }
     await lost;
     return undefined;
@@ -191,10 +191,10 @@ export class ConnectionManager {
     connection.onBlocked(() => this.#logBlocked(connection));
   }
 
-  /** Only for the current connection, not for one that is being replaced. */
+  /** Ignores a connection that has been replaced. */
   #logBlocked(connection: BrokerConnection): void {
     if (connection !== this.#current) return;
-    const reason = connection.blockedBecause;
+    const reason = connection.blockedReason;
     if (reason === undefined) this.#blockedOutage.works();
     else this.#blockedOutage.failed({ reason });
   }

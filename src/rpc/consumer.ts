@@ -2,7 +2,7 @@ import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './amqp.js';
 import type { BrokerConnection } from './broker-connection.js';
 
-/** A delivered message, tied to the channel that it came by. */
+/** A delivered message and the channel that delivered it. */
 export class Delivery {
   readonly #message: ConsumeMessage;
   readonly #channel: Channel;
@@ -36,8 +36,8 @@ export class Delivery {
   }
 
   /**
-   * Tells the broker to forget the message. After the loss of the connection nothing is sent: the broker delivers the
-   * message again, and on another channel the same tag means another message.
+   * Acknowledges the message. Does nothing after the loss of the connection: the broker delivers the message again, and
+   * on another channel the same delivery tag is another message.
    */
   acknowledge(): void {
     if (this.connection.lost.aborted) return;
@@ -51,18 +51,18 @@ export class Delivery {
 
 export interface ConsumerOptions {
   queue: string;
-  /** How many messages may be held unacknowledged. */
+  /** The maximum number of unacknowledged messages. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
 }
 
-/** Takes messages off a queue after `take(true)`, as long as its connection lives. */
+/** Consumes messages from a queue on one connection; `setConsuming` starts and stops it. */
 export class Consumer {
   readonly #channel: Channel;
   readonly #connection: BrokerConnection;
   readonly #options: ConsumerOptions;
-  #wanted = false;
-  /** Set while it takes messages. */
+  #shouldConsume = false;
+  /** The consumer tag; set while it consumes. */
   #tag: string | undefined;
   #changes: Promise<void> = Promise.resolve();
 
@@ -79,13 +79,13 @@ export class Consumer {
   }
 
   /**
-   * Starts or stops taking messages; delivered messages can still be acknowledged. Of several calls that come while the
-   * broker is asked, the last one counts.
-   * @returns whether it takes messages, when the broker has answered
+   * Starts or stops consuming; delivered messages can still be acknowledged. When it is called again before the broker
+   * has responded, the last call counts.
+   * @returns whether it consumes, after the broker has responded
    */
-  async take(wanted: boolean): Promise<boolean> {
-    this.#wanted = wanted;
-    // One after the other: a consumer that is cancelled before it has started would go on.
+  async setConsuming(consume: boolean): Promise<boolean> {
+    this.#shouldConsume = consume;
+    // One change at a time: a consumer has no tag to cancel until the broker has confirmed it.
     const change = this.#changes.then(async () => this.#apply());
     this.#changes = change.catch(() => {});
     await change;
@@ -94,7 +94,7 @@ export class Consumer {
 
   async #apply(): Promise<void> {
     const tag = this.#tag;
-    if (this.#wanted === (tag !== undefined)) return;
+    if (this.#shouldConsume === (tag !== undefined)) return;
     if (tag !== undefined) {
       this.#tag = undefined;
       await this.#channel.cancel(tag);
@@ -102,9 +102,9 @@ export class Consumer {
     }
     const { queue, onDelivery } = this.#options;
     const { consumerTag } = await this.#channel.consume(queue, (message) => {
-      // The queue was deleted. It is declared again when everything is rebuilt.
+      // The queue was deleted; a new connection declares it again.
       if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
-      // Messages that the channel still brings after its loss will be delivered again.
+      // The broker delivers the messages of a lost connection again.
       if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#connection));
     });
     this.#tag = consumerTag;

@@ -8,19 +8,19 @@ import {
   UnpublishableError,
 } from './confirm-channel.js';
 
-/** Whether this goes to a caller that uses RabbitMQ's direct reply-to, which has no queue. */
+/** Whether the destination is a caller that uses RabbitMQ's direct reply-to, which has no queue. */
 export function isDirectReply({ exchange, routingKey }: Destination): boolean {
   return exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.');
 }
 
 /**
- * Publishes direct replies on separate connections, because an invented name in this form closes the connection (RabbitMQ
- * 3.10: 541 INTERNAL_ERROR): first on one that all direct replies share, then on one for this reply alone, so that the
- * reply of another caller is not lost twice.
+ * Publishes direct replies on separate connections: RabbitMQ 3.10 closes the connection when the reply address is
+ * invalid (541 INTERNAL_ERROR). The first attempt uses a connection that all direct replies share. The second attempt
+ * uses a connection for this reply only, so that one invalid address cannot make other replies fail twice.
  */
 export class DirectReplies {
   readonly #clock: Clock;
-  /** The shared channel for each connection of the service. */
+  /** The shared channel for direct replies of each connection. */
   readonly #shared = new WeakMap<BrokerConnection, Promise<ConfirmChannel>>();
 
   constructor(clock: Clock) {
@@ -45,13 +45,13 @@ export class DirectReplies {
       return await (await ConfirmChannel.open(own)).publish(to, content, options);
     } catch (error) {
       if (connection.lost.aborted) throw error;
-      throw new UnpublishableError(`the broker does not take it: ${String(error)}`, { cause: error });
+      throw new UnpublishableError(`the broker does not accept it: ${String(error)}`, { cause: error });
     } finally {
       void own?.close(this.#clock);
     }
   }
 
-  /** Opened for the first direct reply; closed with the connection of the service. */
+  /** Opened for the first direct reply; closed when `connection` is lost. */
   #channelFor(connection: BrokerConnection): Promise<ConfirmChannel> {
     const opened = this.#shared.get(connection);
     if (opened !== undefined) return opened;

@@ -1,40 +1,40 @@
 import { exactInteger } from '../lib/exact-json.js';
 import type { FieldProblem, Reply } from '../core/call.js';
 
-/** The id of a request's record in the Manager; a bigint when a number cannot hold it exactly. */
+/** The id of a request's record in the Manager; a bigint when a number cannot represent it exactly. */
 export type RecordId = number | bigint;
 
-/** A request as a message contains it. */
+/** A decoded request message. */
 export interface Envelope {
   queueName: unknown;
-  /** As sent: a whole number, or its digits as text, as OpenAperture's callers send it; null: none. */
+  /** As sent: an integer, or its digits as a string, as OpenAperture's callers send it; null when there is none. */
   id: unknown;
-  /** The record that `id` names. */
+  /** `id` as a number; undefined when there is none. */
   recordId: RecordId | undefined;
-  /** As sent; the reply carries it back to the caller. */
+  /** As sent; the reply contains it too. */
   requestBody: Record<string, unknown>;
   action: unknown;
   etcdToken: unknown;
   parameters: unknown;
-  /** A key of `request_body` that no request has: a typing mistake in a key must not change what is done. */
+  /** An unknown key in `request_body`. Such a request is refused, because a mistyped key could change its meaning. */
   problem: FieldProblem | undefined;
 }
 
 const OPEN_STATUS: ReadonlySet<unknown> = new Set(['not_started', 'in_progress', null, undefined]);
 const KNOWN_KEYS = new Set(['action', 'action_parameters', 'etcd_token', '__struct__']);
 
-/** A whole number as text: no sign, no leading zeros, at most as many digits as `LARGEST_ID`. */
+/** An integer as a string: no sign, no leading zeros, not more digits than `LARGEST_ID`. */
 const DIGITS = /^(?:0|[1-9]\d{0,18})$/;
-/** The largest value of PostgreSQL's widest integer type, in which the Manager numbers records. */
+/** The maximum of PostgreSQL's bigint, its largest integer type: the Manager stores record ids in PostgreSQL. */
 const LARGEST_ID = 2n ** 63n - 1n;
 
-/** The envelope of a message that cannot be read. */
+/** The envelope of a message that cannot be decoded. */
 export const NO_ENVELOPE: Envelope = envelopeOf({}, undefined);
 
-/** A message that is not a request; the error's message says why. */
+/** A message that is not a valid request; the error's message says why. */
 export class InvalidMessage extends Error {
   override readonly name = 'InvalidMessage';
-  /** What could be read of it, for the reply to its sender. */
+  /** The readable part of the envelope, for the error reply. */
   readonly envelope: Envelope;
 
   constructor(message: string, envelope: Envelope = NO_ENVELOPE) {
@@ -44,8 +44,8 @@ export class InvalidMessage extends Error {
 }
 
 /**
- * Reads the envelope that OpenAperture's RpcRequest puts around a request: `{queue_name, id, status, request_body,
- * response_body}`, where absent and null mean the same.
+ * Reads the envelope of a request, as OpenAperture's RpcRequest defines it: `{queue_name, id, status, request_body,
+ * response_body}`. A missing key means the same as null.
  * @throws InvalidMessage
  */
 export function readEnvelope(message: unknown): Envelope {
@@ -53,9 +53,9 @@ export function readEnvelope(message: unknown): Envelope {
   const id = message.id ?? null;
   const recordId = recordIdOf(id);
   const envelope = envelopeOf(message, recordId);
-  // A reply that arrives here must not be written into a record.
+  // A reply that was sent to this queue by mistake must not change a record.
   if (!OPEN_STATUS.has(message.status))
-    throw new InvalidMessage('its status says that it is not a request', {
+    throw new InvalidMessage('its status is not that of a request', {
       ...envelope,
       recordId: undefined,
     });
@@ -93,7 +93,7 @@ export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, 
   };
 }
 
-/** The envelope without the fields that the caller can make large. */
+/** The envelope without the parts that can be large. */
 export function withoutRequest({ id, recordId }: Envelope): Envelope {
   return { ...NO_ENVELOPE, id: recordId === undefined ? null : id, recordId };
 }
@@ -102,7 +102,7 @@ function problemOf(requestBody: Record<string, unknown>): FieldProblem | undefin
   const unknown = Object.keys(requestBody).find((key) => !KNOWN_KEYS.has(key) && requestBody[key] !== null);
   if (unknown === undefined) return undefined;
   const field = `request_body.${unknown.slice(0, 100)}`;
-  const message = `${field} is not part of a request: it has action, etcd_token and action_parameters`;
+  const message = `${field} is an unknown key: the keys are action, etcd_token and action_parameters`;
   return { field, message };
 }
 
@@ -110,7 +110,7 @@ function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** The record that an id names; undefined: none. */
+/** An id from a message as a record id; undefined when it is not valid. */
 function recordIdOf(id: unknown): RecordId | undefined {
   const number = typeof id === 'string' && DIGITS.test(id) ? exactInteger(id) : id;
   return isRecordId(number) ? number : undefined;

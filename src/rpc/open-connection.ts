@@ -7,7 +7,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
 
-/** Makes a connection: amqplib's `connect`, or the embedded broker's. */
+/** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
   url: string,
   options: SocketOptions & Record<string, unknown>,
@@ -17,14 +17,14 @@ export interface ConnectOptions {
   connect: Connect;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer; passphrase?: string };
-  /** The broker shows it among its connections. */
+  /** The connection's name in the broker's list of connections. */
   name: string;
   clock: Clock;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Connects to a broker, within 10 s. A connection that is made later is closed. */
+/** Connects to a broker within 10 s. A connection that opens later is closed. */
 export async function openConnection(
   broker: BrokerAddress,
   options: ConnectOptions,

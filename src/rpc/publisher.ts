@@ -6,9 +6,10 @@ import { DirectReplies, isDirectReply } from './direct-replies.js';
 import { requireExchange } from './queues.js';
 
 /**
- * Publishes a message until a broker has confirmed it: on the given connection while that lives (a delivery may belong to
- * another broker than the current one), else on the current connection, again after each that is lost.
- * Rejects with `UnpublishableError` when AMQP cannot carry the message, or with the signal's reason.
+ * Publishes a message, and repeats it on a new connection after each loss, until a broker has confirmed it. Uses the
+ * connection `by` until that is lost, because the service may meanwhile be connected to another broker; then the
+ * current connection. Rejects with `UnpublishableError` when AMQP cannot encode the message, or with the signal's
+ * reason.
  */
 export type PublishConfirmed = (
   to: Destination,
@@ -18,12 +19,12 @@ export type PublishConfirmed = (
 ) => Promise<PublishOutcome>;
 
 export interface PublisherOptions {
-  /** The next connection that is ready; rejects when the signal is aborted first. */
+  /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
   whenConnected: (signal: AbortSignal) => Promise<BrokerConnection>;
   clock: Clock;
 }
 
-/** Publishes for the service, over all its connections. */
+/** Publishes on the service's connections. */
 export class Publisher {
   readonly #options: PublisherOptions;
   readonly #channels = new WeakMap<BrokerConnection, ConfirmChannel>();

@@ -3,45 +3,47 @@ import type { Logger } from '../lib/logger.js';
 import type { Destination } from './confirm-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
 
-/** The queue for dead-lettered messages. */
+/** The name of the queue for dead-lettered messages. */
 export function errorQueueOf(queue: string): string {
   return `${queue}_error`;
 }
 
 export interface QueueOptions {
   queue: string;
-  /** Where a queue that the service has made is bound, for callers who publish to an exchange; nowhere by default. */
+  /** Returns the bindings for a newly declared queue, for callers that publish to an exchange; by default none. */
   bindings?: (queue: string, on: BrokerConnection) => Promise<readonly Destination[]>;
   log: Logger;
 }
 
 /**
- * Ensures that the queue and its error queue exist. An existing queue is used as it is, with its bindings: the broker would
- * refuse to declare it with other arguments (406).
+ * Declares the queue and its error queue when they do not exist. An existing queue and its bindings are not changed:
+ * they may be configured by an operator, and the broker refuses a declaration with other arguments (406).
  */
 export async function ensureQueues(
   connection: BrokerConnection,
   { queue, bindings = async () => [], log }: QueueOptions,
 ): Promise<void> {
   const errors = errorQueueOf(queue);
-  if (!(await hasQueue(connection, errors))) await makeQueue(connection, errors, { durable: true });
+  if (!(await hasQueue(connection, errors))) await declareQueue(connection, errors, { durable: true });
   if (await hasQueue(connection, queue)) return;
-  // Asked first: a queue that exists without its bindings would never get them.
-  const wanted = await bindings(queue, connection);
-  await makeQueue(connection, queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
-  for (const { exchange, routingKey } of wanted) {
+  // Before the declaration: if this failed after it, the queue would never be bound.
+  const destinations = await bindings(queue, connection);
+  await declareQueue(connection, queue, {
+    durable: true,
+    deadLetterExchange: '',
+    deadLetterRoutingKey: errors,
+  });
+  for (const { exchange, routingKey } of destinations) {
     try {
       await requireExchange(connection, exchange);
       await connection.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
     } catch (error) {
       if (!(error instanceof MissingExchange)) throw error;
-      log.warn(
-        `the queue ${queue} was made, but could not be bound: make the exchange, and bind the queue to it`,
-        {
-          reason: error.message,
-          routing_key: routingKey,
-        },
-      );
+      log.warn('queue declared but not bound: create the exchange and bind the queue to it', {
+        queue,
+        reason: error.message,
+        routing_key: routingKey,
+      });
     }
   }
 }
@@ -58,7 +60,7 @@ async function hasQueue(connection: BrokerConnection, queue: string): Promise<bo
     );
 }
 
-async function makeQueue(
+async function declareQueue(
   connection: BrokerConnection,
   queue: string,
   options: Options.AssertQueue,
@@ -66,7 +68,7 @@ async function makeQueue(
   await connection.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
-/** The broker has no such exchange. */
+/** The broker has no exchange with this name. */
 export class MissingExchange extends Error {
   override readonly name = 'MissingExchange';
 
@@ -76,7 +78,8 @@ export class MissingExchange extends Error {
 }
 
 /**
- * Ensures that an exchange exists: publishing to a missing one would close the channel, and so cost the connection.
+ * Checks that an exchange exists: publishing to a missing one would make the broker close the channel, and the
+ * connection would be lost.
  * @throws MissingExchange
  */
 export async function requireExchange(connection: BrokerConnection, exchange: string): Promise<void> {
@@ -87,7 +90,7 @@ export async function requireExchange(connection: BrokerConnection, exchange: st
     });
 }
 
-/** Whether the broker replied that there is no such thing. */
+/** Whether this is the broker's error 404. */
 export function isNotFound(error: unknown): boolean {
   return typeof error === 'object' && error !== null && 'code' in error && error.code === 404;
 }

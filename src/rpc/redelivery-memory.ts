@@ -1,9 +1,9 @@
 import type { Clock } from '../lib/clock.js';
 
-/** What this process knows of a request that was delivered again. */
+/** What this process remembers of a request that is delivered again. */
 export type Known<R> =
   | { state: 'settled'; reply: R }
-  /** It still runs here; `reply` becomes undefined when it is released. */
+  /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
   | { state: 'released' }
   | { state: 'unknown' };
@@ -15,11 +15,12 @@ interface Entry<R> {
 }
 
 /**
- * Remembers requests by key: a request that RabbitMQ delivers again after a lost connection gets its reply again, and is not
- * run twice. Bounded in bytes, in entries and in time; a new process remembers nothing.
+ * Remembers requests by key. A request that RabbitMQ delivers again after a lost connection gets its first reply and
+ * does not run twice. The memory is limited in bytes, entries and time; a new process starts with an empty one.
  *
- * Settled requests are kept in two generations. When the younger one reaches half of a limit it becomes the older one, and
- * the older one is dropped as a whole: evicting the oldest entry of one large map each time is slow.
+ * Settled requests are kept in two generations. When the younger generation reaches half of a limit, it becomes the
+ * older one, and the previous older one is dropped as a whole. Evicting single entries from the front of one Map would
+ * be slow: finding the first entry skips the slots of all deleted ones.
  */
 export class RedeliveryMemory<R> {
   readonly #clock: Clock;
@@ -38,7 +39,7 @@ export class RedeliveryMemory<R> {
     this.#keepMs = options.keepMs ?? 10 * 60_000;
   }
 
-  /** What is known of a request that was delivered again. */
+  /** Looks up a request that is delivered again. */
   recall(key: string): Known<R> {
     const running = this.#running.get(key);
     if (running !== undefined) return { state: 'running', reply: running };
@@ -48,9 +49,9 @@ export class RedeliveryMemory<R> {
   }
 
   /**
-   * Remembers a request from now on, and forgets what was known of it before.
-   * @param settling its reply; undefined when it is released. Must not reject.
-   * @param bytes the size of a reply
+   * Remembers a request; replaces an earlier entry with the same key.
+   * @param settling resolves with its reply, or with undefined when it is released; must not reject
+   * @param bytes returns the size of a reply in bytes
    */
   track(key: string, settling: Promise<R | undefined>, bytes: (reply: R) => number): void {
     this.#younger.delete(key);

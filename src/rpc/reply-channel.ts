@@ -3,7 +3,7 @@ import type { Logger } from '../lib/logger.js';
 import type { Delivery } from './consumer.js';
 import type { Envelope } from './envelope.js';
 
-/** A reply that is being sent. */
+/** A reply to be sent. */
 export interface OutgoingReply {
   /** The whole envelope in the request's encoding. */
   body: Buffer;
@@ -12,25 +12,25 @@ export interface OutgoingReply {
   plain: Reply | undefined;
 }
 
-/** What a reply channel needs to know of a request. */
-export interface Answerable {
+/** The parts of a request that are needed to send its reply. */
+export interface ReplyContext {
   envelope: Envelope;
   delivery: Delivery;
   log: Logger;
 }
 
-/** The outcome of sending a reply. `dropped`: the caller cannot be reached any more. A reply: this one was sent instead. */
+/** How sending ended: `dropped` when the caller can no longer be reached; a reply when that one was sent instead. */
 export type SendOutcome = 'sent' | 'dropped' | Reply;
 
 /** A way for a reply to reach its caller. */
 export interface ReplyChannel {
-  /** Whether it has its own encoding, and so needs the reply as plain data. */
+  /** Whether it encodes replies itself, and needs `OutgoingReply.plain`. */
   readonly needsPlainReply: boolean;
-  /** Whether this request can be answered this way. */
+  /** Whether the reply to this request is sent by this channel. */
   reaches(envelope: Envelope, delivery: Delivery): boolean;
   /**
-   * Resolves when the reply is stored safely for the caller, or when the caller is known to be gone.
+   * Resolves when the broker or the Manager has confirmed the reply, or when the caller can no longer be reached.
    * Rejects only when the signal is aborted.
    */
-  send(reply: OutgoingReply, request: Answerable, signal: AbortSignal): Promise<SendOutcome>;
+  send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome>;
 }

@@ -3,7 +3,7 @@ import type { Delivery } from './consumer.js';
 import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
 import type { PublishConfirmed } from './publisher.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 
 /** Replies to the queue that the request's `reply_to` names, with its `correlation_id`. */
 export class ReplyToChannel implements ReplyChannel {
@@ -20,7 +20,7 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(
     { body, contentType }: OutgoingReply,
-    { delivery, log }: Pick<Answerable, 'delivery' | 'log'>,
+    { delivery, log }: Pick<ReplyContext, 'delivery' | 'log'>,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
     const { replyTo, correlationId, deliveryMode } = delivery.properties;
@@ -29,14 +29,14 @@ export class ReplyToChannel implements ReplyChannel {
     const to = { exchange: '', routingKey: String(replyTo) };
     try {
       const outcome = await this.#publish(to, body, options, { signal, by: delivery.connection });
-      // RabbitMQ reports every direct reply as unroutable, because it has no queue.
+      // RabbitMQ returns every direct reply as unroutable, because it has no queue.
       if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
-      const state = outcome === 'refused' ? 'full' : 'gone';
-      log.warn('reply dropped', { reason: `the queue of its reply_to is ${state}` });
+      const problem = outcome === 'refused' ? 'is full' : 'does not exist';
+      log.warn('reply dropped', { reason: `the queue of its reply_to ${problem}` });
     } catch (error) {
       if (!(error instanceof UnpublishableError)) throw error;
       log.warn('reply dropped', {
-        reason: `its reply_to or correlation_id cannot be sent back: ${error.message}`,
+        reason: `its reply_to or correlation_id cannot be used: ${error.message}`,
       });
     }
     return 'dropped';

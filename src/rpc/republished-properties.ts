@@ -1,13 +1,14 @@
 import type { MessageProperties, Options } from 'amqplib';
 
-/** The longest short string of AMQP 0-9-1, in bytes. */
+/** The maximum length of a short string of AMQP 0-9-1, in bytes. */
 const SHORT_STRING_BYTES = 255;
-/** amqplib encodes the properties of a message into 64 KiB. */
+/** amqplib's buffer for the properties of a message has 64 KiB. */
 const HEADER_BYTES = 48 * 1024;
 
 /**
- * The properties that a message keeps when it is published anew: all that amqplib can encode again. Not `user_id`, which the
- * broker accepts only from that user, and not the headers CC and BCC, by which RabbitMQ would send the copies again.
+ * The properties that a message keeps when it is republished: all that amqplib can encode. Without `user_id`, which the
+ * broker accepts only from that user, and without the headers CC and BCC, which would make RabbitMQ send copies to
+ * other queues again.
  */
 export function republishedProperties(properties: MessageProperties): Options.Publish {
   const {
@@ -32,7 +33,7 @@ export function republishedProperties(properties: MessageProperties): Options.Pu
 
 function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
   let bytes = 0;
-  // The deadline first, in case there are too many other headers.
+  // The deadline first, in case the headers exceed the limit.
   const inOrder = Object.entries(headers).toSorted(
     ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
   );

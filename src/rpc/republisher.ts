@@ -16,10 +16,10 @@ export interface RepublisherOptions {
   log: Logger;
 }
 
-/** How long until a full queue is tried again. */
+/** The wait before a full queue is tried again, in milliseconds. */
 const FULL_RETRY_MS = 1_000;
 
-/** Publishes delivered messages anew, and acknowledges each when the broker has confirmed it. */
+/** Requeues and dead-letters delivered messages: publishes each one again, and acknowledges it after the confirm. */
 export class Republisher {
   readonly #options: RepublisherOptions;
   readonly #full: OutageLog;
@@ -33,14 +33,14 @@ export class Republisher {
     });
   }
 
-  /** Whether messages wait because their queue is full. */
+  /** Whether messages wait because their target queue is full. */
   get isBlocked(): boolean {
     return this.#waiting > 0;
   }
 
-  /** Requeues a request that has not begun; it does not count as delivered before. */
+  /** Publishes a request that has not begun to its own queue, where it does not count as redelivered. */
   async requeue(delivery: Delivery): Promise<void> {
-    // The broker has requeued the messages of a lost connection itself.
+    // After the loss of the connection, the broker has already requeued the message.
     if (delivery.connection.lost.aborted) return;
     const { expiration } = delivery.properties;
     await this.#republish(delivery, this.#options.queue, { expiration });
@@ -65,7 +65,7 @@ export class Republisher {
       try {
         while (outcome === 'refused') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
-          // The broker has requeued it itself, and delivers it again.
+          // The broker has requeued the message and delivers it again.
           if (delivery.connection.lost.aborted) return;
           outcome = await publish();
         }
@@ -73,8 +73,9 @@ export class Republisher {
         if (--this.#waiting === 0) this.#full.works();
       }
     }
-    // The connection is rebuilt, with the queue, and the message is delivered again.
-    if (outcome === 'unroutable') return delivery.connection.lose(new Error(`the queue ${queue} is gone`));
+    // A new connection declares the queue again, and the broker delivers the message again.
+    if (outcome === 'unroutable')
+      return delivery.connection.lose(new Error(`the queue ${queue} does not exist`));
     delivery.acknowledge();
   }
 }

@@ -13,7 +13,7 @@ import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './enve
 import type { PublishConfirmed } from './publisher.js';
 import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
-import type { Answerable, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
 import { Republisher } from './republisher.js';
 
@@ -22,43 +22,44 @@ export interface RpcHandlerOptions {
   codecs: Codecs;
   runner: Pick<Runner, 'run'>;
   events: CallEventBus;
-  /** The reply channels; a reply is sent by every channel that reaches its caller. */
+  /** The reply channels; a reply is sent by every one that reaches its caller. */
   channels: readonly ReplyChannel[];
   publish: PublishConfirmed;
-  /** The largest request that is read, and the largest reply that is sent. */
+  /** The maximum size of a request. */
   maxMessageBytes: number;
+  /** The maximum size of a reply. */
   maxReplyBytes: number;
   clock: Clock;
-  /** Gives a log that adds these fields to every line. */
+  /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** A decoded request. */
-interface Request extends Answerable {
+/** A decoded and valid request message. */
+interface Request extends ReplyContext {
   codec: Codec;
   id: string;
-  /** Identifies this message when it is delivered again; undefined: it has no id. */
+  /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
 }
 
-/** What a request came to. */
+/** The outcome of a call. */
 interface Outcome {
   /** `none` when the caller does not wait for a reply. */
   outgoing: OutgoingReply | 'none';
-  /** The call of this delivery, for the event `answered`; undefined when the reply was remembered. */
+  /** The call that ran for this delivery, for the event `answered`; undefined when the reply was remembered. */
   settled: { call: Call; reply: Reply } | undefined;
 }
 
-/** A reply as plain data takes about twice as much memory as its bytes. */
+/** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
-/** Enough bytes of a message to recognise its encoding. */
+/** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 const NO_CONTEXT: Call['context'] = Object.freeze({});
 
 /**
- * Handles a delivered message from its bytes to its acknowledgement. It is acknowledged when its reply is confirmed, or when
- * it is requeued or dead-lettered, and never before: a worker that ends at any instant loses nothing.
+ * Handles a delivered message until it is acknowledged. A message is acknowledged only after its reply is confirmed, or
+ * after it has been requeued or dead-lettered. So no message is lost when a worker crashes.
  */
 export class RpcHandler {
   readonly #options: RpcHandlerOptions;
@@ -67,7 +68,7 @@ export class RpcHandler {
   readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
-  /** The work in progress, with the connection of its message. */
+  /** The messages in progress, each with its connection. */
   readonly #held = new Map<Promise<void>, BrokerConnection>();
 
   constructor(options: RpcHandlerOptions) {
@@ -85,31 +86,31 @@ export class RpcHandler {
     });
   }
 
-  /** Whether messages wait because their queue is full. */
+  /** Whether messages wait because their target queue is full. */
   get isBlocked(): boolean {
     return this.#republisher.isBlocked;
   }
 
-  /** How many messages are held unacknowledged. */
+  /** The number of unacknowledged messages. */
   get held(): number {
     return this.#held.size;
   }
 
-  /** Handles a delivery in the background; never throws. */
-  take(delivery: Delivery): void {
+  /** Starts to handle a delivery; never throws. */
+  receive(delivery: Delivery): void {
     const work = this.#handle(delivery)
       .catch(async (error: unknown) => {
         if (this.#stopped.signal.aborted) return;
         this.#log.error('message handling failed', { error });
-        await this.#deadLetter(delivery, 'the service failed on it; its log says why');
+        await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
       })
-      // Not acknowledged: it is delivered again, to this worker or to another.
+      // Not acknowledged: the broker delivers it again, to this worker or another.
       .catch((error: unknown) => this.#log.error('message dead-lettering failed', { error }))
       .finally(() => this.#held.delete(work));
     this.#held.set(work, delivery.connection);
   }
 
-  /** Resolves when no message is held any more; with a connection, no message of that connection. */
+  /** Resolves when no message is in progress, or none of this connection. */
   async idle(by?: BrokerConnection): Promise<void> {
     for (;;) {
       const held = [...this.#held].filter(([, connection]) => by === undefined || connection === by);
@@ -118,7 +119,7 @@ export class RpcHandler {
     }
   }
 
-  /** Stops sending replies that wait for a broker; their requests stay unacknowledged. */
+  /** Stops sending replies; requests whose replies are not confirmed stay unacknowledged. */
   stop(): void {
     this.#stopped.abort(new Error('the service has stopped'));
   }
@@ -143,10 +144,10 @@ export class RpcHandler {
     const { codecs, maxMessageBytes, logFor } = this.#options;
     const { content, properties } = delivery;
     if (content.length > maxMessageBytes)
-      throw new InvalidMessage(`${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
+      throw new InvalidMessage(`it has ${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read');
     const replyTo: unknown = properties.replyTo;
-    if (this.#isOwnQueue(replyTo)) throw new InvalidMessage('its reply_to names our own queue');
+    if (this.#isOwnQueue(replyTo)) throw new InvalidMessage('its reply_to names a queue of this service');
     const codec = codecs.of(content, properties.contentType);
     const envelope = readEnvelope(codec.decode(content));
     const name = envelope.recordId ?? properties.messageId;
@@ -171,7 +172,7 @@ export class RpcHandler {
     return replyTo === queue || replyTo === errorQueueOf(queue);
   }
 
-  /** The remembered reply of a repeated delivery, or that of a run. */
+  /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
   async #outcome(request: Request): Promise<Outcome | 'released'> {
     const { delivery, key, log } = request;
     let mayHaveBegun = delivery.redelivered;
@@ -180,7 +181,7 @@ export class RpcHandler {
       const remembered =
         known.state === 'settled' || known.state === 'running' ? await known.reply : undefined;
       if (remembered !== undefined) {
-        log.info('request delivered again: sending its remembered reply');
+        log.info('remembered reply reused');
         return { outgoing: remembered, settled: undefined };
       }
       mayHaveBegun = known.state === 'unknown';
@@ -224,26 +225,26 @@ export class RpcHandler {
 
   async #send(
     reply: OutgoingReply,
-    request: Answerable,
+    request: ReplyContext,
     channels: readonly ReplyChannel[],
   ): Promise<SendOutcome[]> {
     return Promise.all(channels.map(async (each) => each.send(reply, request, this.#stopped.signal)));
   }
 
-  /** Replies to an invalid message, when it names a way to reply. */
+  /** Sends an error reply to an invalid message, if it has a `reply_to` or a record id. */
   async #refuse(delivery: Delivery, reason: InvalidMessage | DecodeError): Promise<void> {
     const { content, properties } = delivery;
     if (this.#isOwnQueue(properties.replyTo)) return;
     const envelope = reason instanceof InvalidMessage ? reason.envelope : NO_ENVELOPE;
     const channels = this.#channelsTo(envelope, delivery);
     if (channels.length === 0) return;
-    // The rest may be too large to look at.
+    // Only the first bytes: the message may be too large to read.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
     const request = { delivery, codec, envelope, log: this.#log };
     const { reply, body } = this.#encoder.encode(
       {
         status: 'error',
-        body: { errors: [`The message is not a request: ${reason.message}`], code: 'invalid_request' },
+        body: { errors: [`Invalid message: ${reason.message}`], code: 'invalid_request' },
       },
       request,
     );
@@ -279,7 +280,7 @@ function callerOf(userId: unknown): Caller {
   return typeof userId === 'string' && userId !== '' ? { name: userId, verifiedBy: 'broker' } : ANONYMOUS;
 }
 
-/** The caller's trace context (W3C Trace Context). */
+/** The caller's trace (W3C Trace Context). */
 function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
   if (typeof traceparent !== 'string') return NO_CONTEXT;
   return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };

@@ -10,7 +10,7 @@ import type { ReplyChannel } from './reply-channel.js';
 import { ReplyToChannel } from './reply-to-channel.js';
 import { RpcHandler } from './rpc-handler.js';
 
-/** Pauses and resumes the service. */
+/** Pauses and resumes the consumption of requests. */
 export interface Flow {
   /** @param reason for people; the gateway's /readyz shows it */
   pause: (reason: string) => void;
@@ -21,21 +21,22 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
   codecs: Codecs;
-  /** The largest request that is read, and the largest reply that is sent, in bytes. */
+  /** The maximum size of a request, in bytes. */
   maxMessageBytes: number;
+  /** The maximum size of a reply, in bytes. */
   maxReplyBytes: number;
-  /** Further reply channels, beside `reply_to`. */
+  /** Additional reply channels, besides `reply_to`. */
   channels?: (flow: Flow) => readonly ReplyChannel[];
-  /** Gives a log that adds these fields to every line. */
+  /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** How long the broker may take to stop delivering. */
+/** How long the broker may take to cancel the consumer at shutdown. */
 const STOP_MS = 5_000;
-/** How long replies may take to reach the broker at shutdown, and stopped actions to settle. */
+/** How long replies may take to be confirmed at shutdown. */
 const SETTLE_MS = 5_000;
 
-/** Takes requests off the queue, runs them, and ensures that each is answered and acknowledged. */
+/** Consumes requests from the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
   readonly #clock: Clock;
   readonly #runner: Pick<Runner, 'drain'>;
@@ -54,7 +55,7 @@ export class RpcServer {
       bindings,
       prefetch,
       onLost,
-      onDelivery: (delivery) => this.#handler.take(delivery),
+      onDelivery: (delivery) => this.#handler.receive(delivery),
       onReplaced: async (replaced) => this.#handler.idle(replaced),
     });
     const { publish } = this.#endpoint;
@@ -80,9 +81,10 @@ export class RpcServer {
     this.#endpoint.start();
   }
 
-  /** Why no requests are accepted right now; empty when they are. */
+  /** The reasons why no requests are consumed now; empty when they are. */
   notReady(): string[] {
-    const full = 'the queue for requeued or dead-lettered messages is full; the log names it';
+    const full =
+      'messages wait to be requeued or dead-lettered because a queue is full; the log has its name';
     return [...this.#endpoint.notReady(), ...(this.#handler.isBlocked ? [full] : [])];
   }
 
@@ -96,17 +98,18 @@ export class RpcServer {
     return this.#endpoint.onPreferred;
   }
 
-  /** How many messages are held unacknowledged. */
+  /** The number of unacknowledged messages. */
   get held(): number {
     return this.#handler.held;
   }
 
   /**
-   * Accepts nothing more, requeues what has not begun, gives running actions the grace time to end, then stops them.
-   * @returns whether everything was answered and acknowledged
+   * Stops consuming, requeues the requests that have not begun, waits up to `graceMs` milliseconds for the running
+   * ones, then stops them.
+   * @returns whether every request was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {
-    // A broker that is blocked does not answer this either.
+    // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
     await this.#runner.drain(graceMs);
     const settled = await settledWithin(SETTLE_MS, this.#clock, this.#handler.idle());

@@ -10,19 +10,22 @@ export class CutOutput {
     this.#limit = limit;
   }
 
-  /** Keeps what fits, and nothing after the first cut: a gap in the text would not be visible. @returns false from the cut on */
+  /**
+   * Adds the part that fits. After the limit was exceeded, adds nothing, so that the text has no gap.
+   * @returns false once the limit is exceeded
+   */
   add(chunk: Buffer): boolean {
     if (this.#cut) return false;
     const room = this.#limit - this.#bytes;
     this.#cut = chunk.length > room;
-    // Copied: a view would keep the socket's whole buffer in memory.
+    // A copy, because a view would keep the socket's whole read buffer in memory.
     const fitting = Buffer.from(chunk.subarray(0, room));
     this.#chunks.push(fitting);
     this.#bytes += fitting.length;
     return !this.#cut;
   }
 
-  /** As UTF-8, without a character that the limit cut in two. */
+  /** The output decoded as UTF-8, without an incomplete character at the limit. */
   text(): string {
     const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
     return decoder.decode(Buffer.concat(this.#chunks), { stream: this.#cut });

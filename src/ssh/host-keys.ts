@@ -7,37 +7,37 @@ import { type KnownHost, keyTypeOf, knownHostName, parseKnownHosts } from './kno
 import { type HostKeyReason, hostKeyRefused } from './ssh-errors.js';
 
 /**
- * `strict`: only keys in known_hosts. `accept-new`: the key of a new host is added to known_hosts, and checked from
- * then on. `off`: any key; an attacker between the service and the host can read and change everything.
+ * `strict`: accepts only keys in known_hosts. `accept-new`: also accepts the key of an unknown host and adds it to
+ * known_hosts. `off`: accepts any key, which allows man-in-the-middle attacks.
  */
 export type HostKeyMode = 'strict' | 'accept-new' | 'off';
 
-/** What known_hosts says of a host, read before the connection. */
+/** Checks the host key of one connection. */
 export interface HostKeyCheck {
   /**
-   * The key types to offer. An SSH server picks by the client's order, and a host that shows another key than the known
-   * one would look changed.
+   * The algorithms to offer. For a known host only those of its known keys: the server chooses by the client's
+   * preference, and a valid key of another type would look like a changed key.
    */
   algorithms: ServerHostKeyAlgorithm[];
-  /** Why this key, in wire form, is refused; undefined when it is accepted. */
-  judge(key: Buffer): HostKeyReason | undefined;
-  /** The error for a refusal; without a key where the host has none of the offered types. */
+  /** Why this key, in wire format, is refused; undefined when it is accepted. */
+  problemWith(key: Buffer): HostKeyReason | undefined;
+  /** The error for a refusal. There is no key when the host has none of the offered types. */
   refusal(reason: HostKeyReason, key?: Buffer): Error;
-  /** Records the key of a new host; for an accepted key that the host has proven to own. */
+  /** Adds a new host to known_hosts. Call it only for an accepted key that the host has proven to own. */
   remember(key: Buffer): Promise<void>;
 }
 
-/** In the order of preference. SHA-1 signatures (`ssh-rsa`) and DSA are left out, as OpenSSH does since 8.8 and 7.0. */
+/** In order of preference. Without SHA-1 signatures (`ssh-rsa`) and DSA, like OpenSSH since 8.8 and 7.0. */
 const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
   'ssh-ed25519': ['ssh-ed25519'],
   'ecdsa-sha2-nistp256': ['ecdsa-sha2-nistp256'],
   'ecdsa-sha2-nistp384': ['ecdsa-sha2-nistp384'],
   'ecdsa-sha2-nistp521': ['ecdsa-sha2-nistp521'],
-  // One type of key, two signatures (RFC 8332).
+  // One key type with two signature algorithms (RFC 8332).
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256'],
 };
 
-/** The keys of hosts, in a known_hosts file that is read again for each connection. */
+/** The host keys in a known_hosts file. The file is read for each connection. */
 export class HostKeys {
   readonly #mode: HostKeyMode;
   readonly #file: string;
@@ -51,19 +51,22 @@ export class HostKeys {
     this.#log = options.log;
   }
 
-  /** Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read; a missing file counts as empty. */
+  /**
+   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read. A missing file counts as
+   * empty.
+   */
   async check(host: string, port: number): Promise<HostKeyCheck> {
     if (this.#mode === 'off') {
       const algorithms = Object.values(ALGORITHMS).flat();
       const refusal = (reason: HostKeyReason) => hostKeyRefused(host, reason);
-      return { algorithms, judge: () => undefined, refusal, remember: async () => undefined };
+      return { algorithms, problemWith: () => undefined, refusal, remember: async () => undefined };
     }
     const { known, revoked } = await this.#entries(host, port);
     const types = [...new Set(known.map((each) => each.keyType))];
     const offered = types.length === 0 ? Object.keys(ALGORITHMS) : preferredFirst(types);
     return {
       algorithms: offered.flatMap((type) => ALGORITHMS[type] ?? []),
-      judge: (key) => judge(key, known, revoked, this.#mode === 'accept-new'),
+      problemWith: (key) => problemWith(key, known, revoked, this.#mode === 'accept-new'),
       refusal: (reason, key) => hostKeyRefused(host, reason, facts(types, key)),
       remember: (key) => (types.length === 0 ? this.#remember(host, port, key) : Promise.resolve()),
     };
@@ -86,18 +89,18 @@ export class HostKeys {
       if (isMissing(cause)) return [];
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
     }
-    // Parsed, and its problems logged, once for each change of the file.
+    // The file is parsed, and its malformed lines are logged, only after a change.
     if (text !== this.#read.text) {
       const { entries, malformed } = parseKnownHosts(text);
       this.#read = { text, entries };
       if (malformed.length > 0) {
-        this.#log.warn('known_hosts has lines that cannot be used', { file: this.#file, lines: malformed });
+        this.#log.warn('known_hosts has malformed lines', { file: this.#file, lines: malformed });
       }
     }
     return this.#read.entries;
   }
 
-  /** One after the other: two connections may meet the same new host. */
+  /** Writes one entry at a time, because two connections may add the same new host. */
   #remember(host: string, port: number, key: Buffer): Promise<void> {
     const written = this.#writing.then(() => this.#write(host, port, key));
     this.#writing = written.catch(() => undefined);
@@ -106,21 +109,21 @@ export class HostKeys {
 
   async #write(host: string, port: number, key: Buffer): Promise<void> {
     const { known, revoked } = await this.#entries(host, port);
-    const reason = judge(key, known, revoked, true);
+    const reason = problemWith(key, known, revoked, true);
     if (reason !== undefined) throw hostKeyRefused(host, reason, facts([], key));
     if (known.length > 0) return;
     const line = `${knownHostName(host, port)} ${keyTypeOf(key)} ${key.toString('base64')}\n`;
     try {
       await appendLine(this.#file, line);
     } catch (cause) {
-      // To continue would mean to accept any key the next time, too.
+      // Refused, because an unsaved host would be accepted with any key the next time.
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
     }
-    this.#log.info('new host added to known_hosts', { host, ...facts([], key) });
+    this.#log.info('host added to known_hosts', { host, ...facts([], key) });
   }
 }
 
-function judge(
+function problemWith(
   key: Buffer,
   known: readonly KnownHost[],
   revoked: readonly KnownHost[],
@@ -137,7 +140,7 @@ function preferredFirst(types: readonly string[]): string[] {
   return Object.keys(ALGORITHMS).filter((type) => types.includes(type));
 }
 
-/** The fingerprint has the form of `ssh-keygen -l`. */
+/** Key facts for errors and logs; the fingerprint is in the format of `ssh-keygen -l`. */
 function facts(knownKeyTypes: string[], key: Buffer | undefined) {
   const fingerprint = key && `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
   return {
@@ -146,7 +149,7 @@ function facts(knownKeyTypes: string[], key: Buffer | undefined) {
   };
 }
 
-/** Appends in one write, so that processes that share the file do not mix their lines. */
+/** Appends with one write, so that the lines of processes that share the file do not mix. */
 async function appendLine(file: string, line: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const handle = await open(file, 'a+', 0o600);

@@ -1,21 +1,21 @@
 import { createHmac } from 'node:crypto';
 import { canonicalHost, globMatcher } from '../api/grammar.js';
 
-/** One usable line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
+/** One valid line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
 export interface KnownHost {
-  /** Marked `@revoked`: this key must not be accepted for these hosts. */
+  /** True for a line with `@revoked`: this key must not be accepted for these hosts. */
   revoked: boolean;
-  /** Whether the line names this host, in the form of `knownHostName`. */
+  /** Whether the line applies to this host; `name` is made by `knownHostName`. */
   matches(name: string): boolean;
   /** Such as `ssh-ed25519`. */
   keyType: string;
-  /** The public key in wire form (RFC 4253, section 6.6). */
+  /** The public key in wire format (RFC 4253, section 6.6). */
   key: Buffer;
 }
 
 /**
- * Reads a known_hosts file. Blank lines, comments and `@cert-authority` lines are ignored; `malformed` has the
- * numbers, from 1, of the lines that cannot be used.
+ * Parses a known_hosts file. Blank lines, comments and `@cert-authority` lines are ignored.
+ * @returns the valid lines, and the numbers of the malformed lines, counted from 1
  */
 export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed: number[] } {
   const entries: KnownHost[] = [];
@@ -31,15 +31,15 @@ export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed
 }
 
 /**
- * The name of a host in known_hosts: `host`, or `[host]:port` where the port is not 22. Always in its canonical form: with
- * another spelling, a host whose key has changed would look like a new one.
+ * The name of a host in known_hosts: `host`, or `[host]:port` when the port is not 22. The host is in its canonical
+ * form, so that a known host in another spelling is not accepted as a new one.
  */
 export function knownHostName(host: string, port: number): string {
   const name = canonicalHost(host);
   return port === 22 ? name : `[${name}]:${port}`;
 }
 
-/** The type that a public key in wire form declares; undefined when it has another form. */
+/** The key type in a public key in wire format; undefined when the format is invalid. */
 export function keyTypeOf(key: Buffer): string | undefined {
   if (key.length < 4) return undefined;
   const end = 4 + key.readUInt32BE(0);
@@ -62,8 +62,8 @@ function hostMatcher(hosts: string): KnownHost['matches'] | undefined {
 }
 
 /**
- * `|1|SALT|HASH`: HMAC-SHA1 of the name, with the salt as key (OpenSSH, hostfile.c). An address must have been hashed in
- * its canonical form, because the hash does not show the form.
+ * `|1|SALT|HASH`: HMAC-SHA1 of the name with the salt as its key (OpenSSH, hostfile.c). A hashed address matches only
+ * if it was hashed in its canonical form.
  */
 function hashedMatcher(text: string): KnownHost['matches'] | undefined {
   const [, salt, hash] = /^\|1\|([A-Za-z0-9+/]+=*)\|([A-Za-z0-9+/]{27}=)$/.exec(text) ?? [];
@@ -72,7 +72,7 @@ function hashedMatcher(text: string): KnownHost['matches'] | undefined {
   return (name) => createHmac('sha1', saltBytes).update(name).digest('base64') === hash;
 }
 
-/** `a,b*,!bad`: matches one of the patterns, and none of the negated ones. */
+/** `a,b*,!bad`: matches one of the patterns and none of the negated ones. */
 function patternsMatcher(hosts: string): KnownHost['matches'] {
   const patterns = hosts.toLowerCase().split(',');
   const matcher = (pattern: string) => globMatcher(canonicalPattern(pattern));
@@ -81,7 +81,7 @@ function patternsMatcher(hosts: string): KnownHost['matches'] {
   return (name) => wanted.some((matches) => matches(name)) && !negated.some((matches) => matches(name));
 }
 
-/** An address in another spelling is the same address; anything else is left as it is. */
+/** A pattern that is an address, in its canonical form; other patterns unchanged. */
 function canonicalPattern(pattern: string): string {
   const [, address = pattern, port = ''] = /^\[([^\]]*)\](:\d+)$/.exec(pattern) ?? [];
   const plain = canonicalHost(address);

@@ -1,23 +1,25 @@
 import { ActionError } from '../api/action-error.js';
 import { quoteArgv } from './quoting.js';
 
-/** How long a command has between SIGTERM and SIGKILL, in seconds. */
+/** The time between SIGTERM and SIGKILL when a command is stopped, in seconds. */
 export const TERM_TO_KILL_SECONDS = 2;
 
-/** Linux accepts at most 128 KiB in one argument, and sshd passes the whole command to the login shell as one. */
+/**
+ * Linux allows at most 128 KiB for one argument, and sshd passes the whole command to the login shell as one argument.
+ */
 const MAX_COMMAND_BYTES = 120 * 1024;
 
 /**
- * Runs "$@" (a limit in seconds, then a program and its arguments) and ends it when stdin closes.
+ * Runs "$@" (a limit in seconds, then a program and its arguments) and stops it when stdin is closed.
  *
- * sshd leaves a process without a terminal running when its channel or connection closes, and passes signals on
- * unreliably; but it always closes the process's stdin. So stdin is kept on fd 3, and a watcher that waits for its end
- * sends TERM. `timeout` leads a process group of its own: it passes the signal to the whole group, sends KILL later, and
- * is the last resort when the end of stdin never arrives.
+ * When a channel or connection is closed, sshd does not stop a process without a terminal, and it does not reliably
+ * forward signals; but it always closes the process's stdin. So the script moves stdin to fd 3, and a watcher sends
+ * TERM when fd 3 is closed. `timeout` runs the command in a new process group: it forwards TERM to the whole group, and
+ * sends KILL later. It also stops the command at the limit when the end of stdin never arrives.
  *
- * - Only the command gets stdout and stderr, which are kept for it on fd 4 and 5: the channel closes with it, and bash
- * cannot write its report of a job's signal to stderr.
- * - Processes that the command left in its group are killed, or they would keep the channel open.
+ * - Only the command gets stdout and stderr, saved as fd 4 and 5. So the channel closes when the command ends, and bash
+ *   cannot write its own report of a killed job to stderr.
+ * - Processes that the command has left in its group are killed, because they would keep the channel open.
  */
 const SCRIPT = `exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
 timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
@@ -32,12 +34,12 @@ kill "$watcher"
 exit "$status"`;
 
 /**
- * The command line for one program and its arguments on a host. Closing its stdin ends the program (TERM, two seconds
- * later KILL, to its process group); until then stdin must stay open. The exit status is the program's own; 128 + N when
- * signal N ended it.
+ * The command line that runs one program with its arguments on a host. Keep its stdin open while the program runs:
+ * closing it stops the program (TERM, and KILL two seconds later, to its process group). The exit status is that of the
+ * program, or 128 + N when signal N ended it.
  *
- * @param options.limitSeconds after which the host itself ends the program, whole seconds
- * @param options.sudo runs everything as root, with the watcher: the login user could not signal root's processes
+ * @param options.limitSeconds the time after which the host stops the program, in whole seconds
+ * @param options.sudo runs the whole script as root, because the login user cannot signal root's processes
  * @throws ActionError `invalid_parameters` when an argument cannot be sent
  */
 export function remoteCommand(
@@ -48,7 +50,7 @@ export function remoteCommand(
   const words = [...sudo, 'sh', '-c', SCRIPT, 'sh', String(options.limitSeconds), ...argv];
   const command = `exec ${quoteArgv(words)}`;
   if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) {
-    throw new ActionError('invalid_parameters', 'the arguments of a command are too long to be sent');
+    throw new ActionError('invalid_parameters', 'the arguments of a command are too long');
   }
   return command;
 }

@@ -6,20 +6,20 @@ import { TERM_TO_KILL_SECONDS } from './remote-command.js';
 import type { SshConnection } from './ssh-connection.js';
 import { connectionLost } from './ssh-errors.js';
 
-/** How long the host may take to end a command, in milliseconds, before its channel is closed. */
+/** How long the host has to end a stopped command before the channel is closed, in milliseconds. */
 const END_MS = TERM_TO_KILL_SECONDS * 1_000 + 2_000;
 
-/** How long the server may take to answer the closing of a channel before the connection counts as dead. */
+/** How long the server has to confirm the closing of a channel before the connection is destroyed, in milliseconds. */
 const CLOSE_MS = 2_000;
 
-const STDERR_TAIL = 2_000;
+const MAX_STDERR_CHARACTERS = 2_000;
 
 export interface RemoteRunOptions {
   host: string;
   /** For error messages. */
   program: string;
   timeoutMs: number;
-  /** For stdout and for stderr, each. */
+  /** For each of stdout and stderr. */
   maxOutputBytes: number;
   clock: Clock;
   /** Its reason is an `ActionError`. */
@@ -32,18 +32,19 @@ export interface CommandOutput {
   truncated: boolean;
 }
 
-/** A started command on a channel. */
+/** A command that runs on a channel. */
 export interface RemoteRun {
   /**
-   * Its output, after it has ended successfully or has written too much. Rejects with `command_failed`, `host_unreachable`,
-   * `timeout`, or the signal's reason; when the command is stopped, this does not wait for its end.
+   * Its output, when it has succeeded or has exceeded the output limit. Rejects with `command_failed`,
+   * `host_unreachable`, `timeout`, or the signal's reason. When the command is stopped, this settles before the command
+   * has ended.
    */
   outcome: Promise<CommandOutput>;
   /** Resolves when the channel is closed; never rejects. */
   ended: Promise<void>;
 }
 
-/** Follows a command made by `remoteCommand` to its end, or ends it. */
+/** Collects the output of a command made by `remoteCommand`; stops the command on timeout, abort or too much output. */
 export function followRun(
   connection: SshConnection,
   channel: ClientChannel,
@@ -65,7 +66,7 @@ export function followRun(
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
 
-    // Both are read to the end in every case: unread output keeps the channel from closing.
+    // Both streams are read to their end even when the command was stopped: the channel does not close before.
     const collect = (into: CutOutput) => (chunk: Buffer) => {
       if (!into.add(chunk)) stop(() => resolve(output(true)));
     };
@@ -75,7 +76,7 @@ export function followRun(
     const finish = (exit: Exit) => {
       cancelTimeout();
       signal.removeEventListener('abort', abort);
-      // Also with a status: the rest of the output is missing.
+      // Even with an exit status, because output may be missing.
       if (!connection.open) reject(connectionLost(host));
       else if (exit.status === 0) resolve(output(false));
       else reject(commandFailed(host, program, exit, stderr.text()));
@@ -85,8 +86,8 @@ export function followRun(
   return { outcome, ended: ending.closed.then(() => undefined) };
 }
 
-/** Ends a command on a channel that is not followed any more. Resolves when the channel is closed. */
-export async function abandonRun(
+/** Stops a command whose caller no longer waits. Resolves when the channel is closed. */
+export async function stopRun(
   connection: SshConnection,
   channel: ClientChannel,
   clock: Clock,
@@ -103,7 +104,10 @@ interface Exit {
   signalName: string | undefined;
 }
 
-/** Waits for a channel to close; `begin` closes it, by stronger means each time. */
+/**
+ * Reports when a channel is closed. `begin` closes it in steps: first the command's stdin, then the channel, then the
+ * connection.
+ */
 function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: Clock) {
   let isClosed = false;
   let begun = false;
@@ -121,7 +125,7 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
         signalName: typeof signalName === 'string' ? signalName : undefined,
       }),
     );
-    // Not through its promise, which would keep every channel in memory as long as the connection lives.
+    // Not with the promise `connection.closed`, which would reference every channel until the connection is closed.
     const forgetConnection = connection.onClosed(() => finish({ status: undefined, signalName: undefined }));
   });
   channel.on('error', () => undefined);
@@ -131,7 +135,7 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
     begun = true;
     channel.end();
     cancelNext = clock.after(END_MS, () => {
-      // Even KILL does not end a process in uninterruptible I/O: leave it, and free the channel.
+      // SIGKILL cannot end a process that is blocked in I/O. Leave it running, and free the channel.
       channel.close();
       cancelNext = clock.after(CLOSE_MS, () => connection.destroy());
     });
@@ -145,7 +149,10 @@ function timedOut({ host, program, timeoutMs }: RemoteRunOptions): ActionError {
   });
 }
 
-/** `command_failed`, details `{ host, exitStatus, signal, stderr }`: one of the two set, and the end of stderr. */
+/**
+ * `command_failed`, details `{ host, exitStatus, signal, stderr }`: the exit status or the signal, and the end of
+ * stderr.
+ */
 function commandFailed(
   host: string,
   program: string,
@@ -163,7 +170,7 @@ function commandFailed(
       host,
       exitStatus: status ?? null,
       signal: signalName ?? null,
-      stderr: stderr.slice(-STDERR_TAIL),
+      stderr: stderr.slice(-MAX_STDERR_CHARACTERS),
     },
   });
 }

@@ -5,15 +5,15 @@ import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
 import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';
 
-/** How long a server may take to close its side after the disconnect message, in milliseconds. */
-const GOODBYE_MS = 2_000;
+/** How long a server may take to close the connection after our disconnect message, in milliseconds. */
+const DISCONNECT_MS = 2_000;
 
-/** A host that disappears without a message is noticed after four of these, in milliseconds. */
+/** The keepalive interval, in milliseconds. An unresponsive host is detected after four intervals. */
 const KEEPALIVE_MS = 10_000;
 
 /** The command was not sent: no channel was opened. */
 export class CommandNotSent extends Error {
-  /** `refused`: the server allows no further channel. `closed`: the connection is lost. */
+  /** `refused`: the server allows no further channel. `closed`: the connection is closed. */
   readonly why: 'refused' | 'closed';
 
   constructor(why: 'refused' | 'closed', cause: unknown) {
@@ -23,21 +23,21 @@ export class CommandNotSent extends Error {
 }
 
 export interface HandshakeOptions {
-  /** The host as the caller names it, for errors. */
+  /** The host as the caller wrote it, for errors. */
   host: string;
   user: string;
-  /** Login methods, tried in turn. */
+  /** The authentication methods, tried in this order. */
   login: AnyAuthMethod[];
   hostKey: HostKeyCheck;
-  /** From the connected socket to the login, in milliseconds; also the limit for opening a channel. */
+  /** The time limit from the connected socket to the login, and for opening a channel, in milliseconds. */
   handshakeTimeoutMs: number;
   clock: Clock;
   signal: AbortSignal;
 }
 
-/** One SSH connection, logged in. */
+/** An SSH connection after the login. */
 export class SshConnection {
-  /** Resolves when the connection is closed by either side. */
+  /** Resolves when the connection is closed, by either side. */
   readonly closed: Promise<void>;
   readonly #client: Client;
   readonly #socket: Socket;
@@ -57,8 +57,8 @@ export class SshConnection {
   }
 
   /**
-   * Makes a connected socket an SSH connection, or destroys it. Throws `host_key_refused`, `login_refused`,
-   * `host_unreachable`; the signal's reason when that is aborted.
+   * Opens an SSH connection on a connected socket; destroys the socket on failure. Throws `host_key_refused`,
+   * `login_refused`, `host_unreachable`; the signal's reason when the signal is aborted.
    */
   static async handshake(socket: Socket, options: HandshakeOptions): Promise<SshConnection> {
     const client = new ssh2.Client();
@@ -77,8 +77,8 @@ export class SshConnection {
   }
 
   /**
-   * Opens a channel and starts a command on it. Throws `CommandNotSent` when the command cannot have begun; an
-   * `ActionError` when the server refused it, or when it is unknown whether it began.
+   * Opens a channel and starts a command on it. Throws `CommandNotSent` when the command has certainly not started; an
+   * `ActionError` when the server refused the command, or when it is unknown whether it started.
    */
   exec(command: string): Promise<ClientChannel> {
     const { host, clock, handshakeTimeoutMs } = this.#options;
@@ -102,26 +102,26 @@ export class SshConnection {
     });
   }
 
-  /** Calls back when the connection is closed. Returns a function that cancels this. */
+  /** Calls back when the connection is closed. @returns cancels the callback */
   onClosed(callback: () => void): () => void {
     if (this.#open) this.#client.once('close', callback);
     else queueMicrotask(callback);
     return () => void this.#client.off('close', callback);
   }
 
-  /** Sends the disconnect message and closes. */
+  /** Sends a disconnect message and closes the connection. */
   end(): void {
     this.#client.end();
-    const cancel = this.#options.clock.after(GOODBYE_MS, () => this.destroy());
+    const cancel = this.#options.clock.after(DISCONNECT_MS, () => this.destroy());
     void this.closed.then(cancel);
   }
 
-  /** Closes immediately. */
+  /** Closes the connection immediately. */
   destroy(): void {
     this.#socket.destroy();
   }
 
-  /** The stage in which ssh2's exec failed (ssh2 1.17, lib/client.js: openChannel, reqExec). */
+  /** The error for the step in which ssh2's exec failed (ssh2 1.17, lib/client.js: openChannel, reqExec). */
   #execFailure(host: string, error: Error): Error {
     if ('reason' in error) return new CommandNotSent('refused', error);
     if (error.message === 'No response from server') return new CommandNotSent('closed', error);
@@ -133,14 +133,14 @@ export class SshConnection {
   }
 }
 
-/** Resolves after the login and, for a new host, when its key has been recorded. */
+/** Resolves after the login and, for a new host, after its key has been saved. */
 function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promise<void> {
   const { host, user, hostKey, signal } = options;
   return new Promise((resolve, reject) => {
-    let refused: Error | undefined;
-    let shownKey: Buffer | undefined;
-    let proven = false;
-    let remembered: Promise<void> | undefined;
+    let keyRefusal: Error | undefined;
+    let hostKeySeen: Buffer | undefined;
+    let keyProven = false;
+    let keySaved: Promise<void> | undefined;
 
     const settle = (act: () => void) => {
       signal.removeEventListener('abort', abort);
@@ -154,30 +154,30 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     }
     signal.addEventListener('abort', abort, { once: true });
 
-    // Kept for the connection's whole life: ssh2 may still emit errors after the end.
+    // This listener is never removed: ssh2 may emit errors after the end of the connection.
     client.on('error', (error) => {
-      // An agent that does not answer only removes one login method.
+      // When the agent fails, ssh2 tries the other authentication methods.
       if (error.level === 'agent') return;
-      fail(refused ?? failure(error));
+      fail(keyRefusal ?? failure(error));
     });
-    client.once('close', () => fail(refused ?? hostUnreachable(host, 'handshake_failed')));
+    client.once('close', () => fail(keyRefusal ?? hostUnreachable(host, 'handshake_failed')));
     client.once('handshake', () => {
-      // Only now has the host proven that it owns the key.
-      proven = true;
-      remembered = shownKey && hostKey.remember(shownKey);
-      remembered?.catch(fail);
+      // Only the completed handshake proves that the host owns the key.
+      keyProven = true;
+      keySaved = hostKeySeen && hostKey.remember(hostKeySeen);
+      keySaved?.catch(fail);
     });
     client.once('ready', () => {
-      Promise.resolve(remembered).then(() => settle(resolve), fail);
+      Promise.resolve(keySaved).then(() => settle(resolve), fail);
     });
 
     const failure = (error: Error & { level?: string }): Error => {
       if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
       if (error.level === 'client-authentication') return loginRefused(host, user, error);
-      // Not reported as changed: the host may be new, or sign only with SHA-1 (RFC 8332).
+      // Not reported as a changed key: the host may be new, or support only SHA-1 signatures (RFC 8332).
       if (error.message.includes('no matching host key')) return hostKey.refusal('no_accepted_type');
       // The server disconnected during the login: too many attempts, or no such user.
-      if (proven && 'code' in error && typeof error.code === 'number') {
+      if (keyProven && 'code' in error && typeof error.code === 'number') {
         return loginRefused(host, user, error);
       }
       return hostUnreachable(host, 'handshake_failed', error);
@@ -189,12 +189,12 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
         username: user,
         authHandler: [...options.login],
         algorithms: { serverHostKey: hostKey.algorithms },
-        // ssh2 accepts any key if this function returns a promise: it must return undefined.
+        // Must return undefined: ssh2 uses any other return value as the result, and a promise would accept every key.
         hostVerifier: (key: Buffer, verify: (accepted: boolean) => void): void => {
-          // Called again when the keys of a long connection are renewed.
-          shownKey = Buffer.from(key);
-          const reason = hostKey.judge(shownKey);
-          if (reason !== undefined) refused = hostKey.refusal(reason, shownKey);
+          // Called again when a long connection exchanges new session keys.
+          hostKeySeen = Buffer.from(key);
+          const reason = hostKey.problemWith(hostKeySeen);
+          if (reason !== undefined) keyRefusal = hostKey.refusal(reason, hostKeySeen);
           verify(reason === undefined);
         },
         readyTimeout: options.handshakeTimeoutMs,

@@ -17,27 +17,27 @@ export type UnreachableReason =
 export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'no_accepted_type' | 'known_hosts_unusable';
 
 const UNREACHABLE: Record<UnreachableReason, string> = {
-  no_host: 'this is neither an address nor a host name',
+  no_host: 'this is not an IP address or a host name',
   dns: 'its name cannot be resolved',
   refused: 'the connection was refused',
   no_route: 'there is no route to it',
-  connect_timeout: 'it did not answer in time',
+  connect_timeout: 'it did not respond in time',
   connect_failed: 'the connection failed',
-  handshake_timeout: 'its SSH server did not answer in time',
-  handshake_failed: 'no SSH session could be set up',
+  handshake_timeout: 'its SSH server did not respond in time',
+  handshake_failed: 'the SSH handshake failed',
   channel_refused: 'its SSH server accepts no further session',
   connection_lost: 'the connection was lost',
 };
 
 const KEY_REFUSED: Record<HostKeyReason, string> = {
-  unknown: 'its host key is not known',
-  changed: 'its host key is not the one that is known',
+  unknown: 'its host key is unknown',
+  changed: 'its host key has changed',
   revoked: 'its host key is revoked',
-  no_accepted_type: 'it has no host key of a type that is accepted',
-  known_hosts_unusable: 'the file of known host keys could not be used',
+  no_accepted_type: 'it has no host key of an accepted type',
+  known_hosts_unusable: 'the known_hosts file could not be read or written',
 };
 
-/** `host_unreachable`, details `{ host, reason }`. The original error is only its cause. */
+/** `host_unreachable`, details `{ host, reason }`. The original error is only in the cause, not in the message. */
 export function hostUnreachable(host: string, reason: UnreachableReason, cause?: unknown): ActionError {
   return new ActionError('host_unreachable', `cannot reach ${host} by SSH: ${UNREACHABLE[reason]}`, {
     details: { host, reason },
@@ -47,11 +47,11 @@ export function hostUnreachable(host: string, reason: UnreachableReason, cause?:
 
 /** The connection ended while a command ran: `host_unreachable`, reason `connection_lost`. */
 export function connectionLost(host: string): ActionError {
-  const message = `the connection to ${host} was lost while a command ran there; it is unknown whether the command was finished`;
+  const message = `the connection to ${host} was lost while a command ran there; the result of the command is unknown`;
   return new ActionError('host_unreachable', message, { details: { host, reason: 'connection_lost' } });
 }
 
-/** `host_key_refused`, details `{ host, reason, ...facts }`; the facts are public: key types and fingerprints. */
+/** `host_key_refused`, details `{ host, reason, ...facts }`. The facts are not secret: key types and fingerprints. */
 export function hostKeyRefused(
   host: string,
   reason: HostKeyReason,
@@ -73,7 +73,7 @@ export function loginRefused(host: string, user: string, cause: unknown): Action
 }
 
 /**
- * The error for work whose signal was aborted: the reason if it is an `ActionError`, `timeout` if it comes from
+ * The error for an aborted signal: its reason if that is an `ActionError`, `timeout` for the reason of
  * `AbortSignal.timeout`, else `cancelled`.
  */
 export function stopError(signal: AbortSignal): ActionError {

@@ -5,49 +5,49 @@ import { Semaphore } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** sshd allows 10 by default (MaxSessions), and notices the end of one with a delay. */
+/** sshd allows 10 by default (MaxSessions), but counts an ended channel for a while. */
 const CHANNELS_PER_CONNECTION = 4;
 
 /** The right to one channel on a host's connection. */
 export interface Lease {
   connection: SshConnection;
-  /** Must be called when the channel is closed, or was never opened. */
+  /** Call this when the channel is closed, or was never opened. */
   release(): void;
-  /** Must be called when the connection turns out to be dead: later leases do not use it. */
+  /** Call this when the connection is broken: later leases get another connection. */
   discard(): void;
 }
 
 export interface SessionsOptions {
-  /** Opens a connection; the signal is aborted when no caller waits for it any more. */
+  /** Opens a connection; the signal is aborted when no caller waits for the connection any more. */
   connect(host: string, signal: AbortSignal): Promise<SshConnection>;
   /** How long an unused connection is kept open, in milliseconds. */
   idleMs: number;
-  /** The most hosts with a connection at the same time. */
+  /** The maximum number of hosts with a connection. */
   maxHosts: number;
   clock: Clock;
 }
 
 interface Session {
-  /** The host in its canonical form, so that there is one session however callers write it. */
+  /** The host in its canonical form, so that all spellings share one session. */
   readonly key: string;
   /** Aborted when no caller waits for the connection. */
   readonly opening: AbortController;
   readonly channels: Semaphore;
-  /** The callers that hold a channel or wait for one. */
+  /** The number of callers that hold a channel or wait for one. */
   users: number;
   connection: Promise<SshConnection>;
-  /** Set once it is open. */
+  /** Set when the connection is open. */
   opened?: SshConnection;
   cancelIdle?: () => void;
 }
 
-/** Connections to hosts: one for each host, shared by its callers, closed when idle. */
+/** A pool of connections: one for each host, shared by its callers, closed when idle. */
 export class SshSessions {
   readonly #options: SessionsOptions;
   readonly #hosts: Semaphore;
-  /** In the order of their last use, the longest unused first. */
+  /** Ordered by last use, the least recently used first. */
   readonly #sessions = new Map<string, Session>();
-  /** All connections that are not closed yet, those of retired sessions included. */
+  /** All connections that are not closed yet, including those of retired sessions. */
   readonly #connections = new Set<SshConnection>();
   #closing = false;
 
@@ -57,8 +57,8 @@ export class SshSessions {
   }
 
   /**
-   * Waits for a free channel on the host's connection, and opens the connection when there is none. Throws what
-   * `connect` throws; the signal's reason when that is aborted; `cancelled` when closed.
+   * Waits for a free channel on the host's connection; opens the connection when there is none. Throws the errors of
+   * `connect`; the signal's reason when the signal is aborted; `cancelled` after `close`.
    */
   async lease(host: string, signal: AbortSignal): Promise<Lease> {
     if (this.#closing) throw new ActionError('cancelled', 'the service is stopping');
@@ -80,7 +80,7 @@ export class SshSessions {
     }
   }
 
-  /** Closes all connections, those in use too. */
+  /** Closes all connections, including those in use. */
   async close(): Promise<void> {
     this.#closing = true;
     const sessions = [...this.#sessions.values()];
@@ -118,7 +118,7 @@ export class SshSessions {
       const connection = await this.#options.connect(host, signal);
       this.#connections.add(connection);
       void connection.closed.then(() => this.#connections.delete(connection)).then(releaseHost);
-      // The last waiting caller may have left just when the connection opened.
+      // The last waiting caller may have stopped waiting just when the connection opened.
       if (signal.aborted) connection.end();
       return connection;
     } catch (error) {
@@ -145,11 +145,11 @@ export class SshSessions {
     if (idle !== undefined) this.#retire(idle);
   }
 
-  /** No later lease is for this session; its connection closes, or is not opened. */
+  /** Removes the session from the pool; closes its connection, or stops opening it. */
   #retire(session: Session): void {
     if (this.#sessions.get(session.key) === session) this.#sessions.delete(session.key);
     session.cancelIdle?.();
-    session.opening.abort(new ActionError('cancelled', 'the connection is no longer wanted'));
+    session.opening.abort(new ActionError('cancelled', 'no caller waits for the connection any more'));
     session.opened?.end();
   }
 }

@@ -8,7 +8,7 @@ import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
-import { abandonRun, type CommandOutput, followRun, type RemoteRunOptions } from './remote-run.js';
+import { type CommandOutput, followRun, type RemoteRunOptions, stopRun } from './remote-run.js';
 import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
@@ -16,35 +16,37 @@ import { connectTcp } from './tcp-connect.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-/** How many seconds later than the service the host itself ends a command, as the last resort. */
+/**
+ * Added to a command's time limit on the host, in seconds: the host stops the command only when the service could not.
+ */
 const HOST_LIMIT_MARGIN_SECONDS = 5;
 
-/** Waits before a channel is requested again, in milliseconds; 10 s in all. */
+/** The waits between attempts to open a channel, in milliseconds; 10 s in total. */
 const CHANNEL_RETRY_MS = [50, 100, 200, 400, 750, 1_000, 1_500, 2_000, 2_000, 2_000];
 
-/** How often a connection that proves dead before anything was sent over it is replaced. */
-const REPLACEMENTS = 2;
+/** How often a broken connection is replaced, for one command that was not sent yet. */
+const MAX_REPLACEMENTS = 2;
 
 export interface SshShellOptions {
-  /** The login name on all hosts. */
+  /** The user name for the login on all hosts. */
   user: string;
   port: number;
-  /** The text of a private key file, in OpenSSH's or a PEM format; tried before the agent. */
+  /** The content of a private key file in OpenSSH or PEM format; tried before the agent. */
   privateKey?: Buffer | string;
   passphrase?: string;
-  /** The socket of an ssh-agent. */
+  /** The path of an ssh-agent's socket. */
   agentSocket?: string;
   knownHostsFile: string;
   hostKeys: HostKeyMode;
-  /** Runs commands as root by `sudo -n` unless a call says otherwise. */
+  /** Whether commands run as root with `sudo -n`, unless the option `sudo` of a call overrides it. */
   sudo: boolean;
-  /** For resolving a host, and for each address that is tried. */
+  /** The time limit for the lookup of a host's addresses, and for each connection attempt. */
   connectTimeoutMs: number;
-  /** From the connected socket to the login. Also what opening a channel may take. */
+  /** The time limit from the connected socket to the login, and for opening a channel. */
   handshakeTimeoutMs: number;
   /** How long an unused connection is kept; 30 s by default. */
   idleMs?: number;
-  /** The most hosts with a connection at the same time; 256 by default. Others wait. */
+  /** The maximum number of hosts with a connection; 256 by default. Further hosts wait. */
   maxHosts?: number;
   policy: ConnectionPolicy;
   clock?: Clock;
@@ -52,12 +54,12 @@ export interface SshShellOptions {
 }
 
 /**
- * Runs commands on machines by SSH, over connections that are shared and kept for a while. The user's login shell
- * there must be a POSIX one (sh, bash, dash, zsh; not fish or csh), as it reads the quoted command.
+ * Runs commands on machines by SSH, on pooled connections. The user's login shell on the machine must be a POSIX shell
+ * (sh, bash, dash, zsh; not fish or csh), because it parses the quoted command.
  *
- * `run` throws, in addition to the policy's `forbidden`: `host_unreachable`, `host_key_refused`, `login_refused`,
- * `command_failed`, `timeout`, `cancelled`, `invalid_parameters`. Its `timeoutMs` counts from the start of the
- * command; waiting for a connection and for a channel has its own limits, and ends with the signal.
+ * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `timeout`,
+ * `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
+ * and a channel has separate time limits, and ends when the signal is aborted.
  */
 export class SshShell implements RemoteShell {
   readonly #options: SshShellOptions;
@@ -82,7 +84,7 @@ export class SshShell implements RemoteShell {
       clock,
     });
     if (hostKeys === 'off') {
-      log.warn('SSH host keys are not checked: an attacker on the network can impersonate a host');
+      log.warn('SSH host keys are not checked: man-in-the-middle attacks are possible');
     }
   }
 
@@ -93,7 +95,7 @@ export class SshShell implements RemoteShell {
   ): Promise<CommandOutput> {
     if (options.signal.aborted) throw stopError(options.signal);
     if (this.#closed) throw stopping();
-    // Not the caller's fault: fleet's address of a machine comes here unchecked.
+    // Not `invalid_parameters`: the host may be a machine address from fleet, not from the caller.
     if (!isHostAddress(host)) throw hostUnreachable(host, 'no_host');
     const command = remoteCommand(argv, {
       limitSeconds: Math.ceil(options.timeoutMs / 1_000) + HOST_LIMIT_MARGIN_SECONDS,
@@ -117,7 +119,7 @@ export class SshShell implements RemoteShell {
     }
   }
 
-  /** Stops running commands, as `cancelled`, and closes all connections. */
+  /** Stops all running commands with `cancelled`, and closes all connections. */
   async close(): Promise<void> {
     this.#closed = true;
     for (const each of this.#running) each.abort(stopping());
@@ -135,22 +137,22 @@ export class SshShell implements RemoteShell {
       } catch (error) {
         if (!(error instanceof CommandNotSent)) throw error;
         if (error.why === 'refused') throw hostUnreachable(options.host, 'channel_refused', error);
-        // Its closing may take a while: until then a further try would get the same one.
+        // Closing may take a while; discarded, the connection is not used for the next attempt.
         lease.discard();
-        if (replacements === REPLACEMENTS) throw hostUnreachable(options.host, 'connection_lost', error);
+        if (replacements === MAX_REPLACEMENTS) throw hostUnreachable(options.host, 'connection_lost', error);
       }
     }
   }
 
-  /** Starts the command on a channel of the leased connection; when that fails the lease is released. */
+  /** Starts the command on a channel of the leased connection; releases the lease on failure. */
   async #start(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
     const starting = this.#openChannel(lease, command, signal);
     try {
       return await untilAborted(starting, signal);
     } catch (error) {
-      // The channel may still open: then its command is ended, and only after that the lease is released.
+      // If the channel still opens later, its command is stopped before the lease is released.
       void starting
-        .then((channel) => abandonRun(lease.connection, channel, this.#clock))
+        .then((channel) => stopRun(lease.connection, channel, this.#clock))
         .catch(() => undefined)
         .finally(() => lease.release());
       throw error;
@@ -212,14 +214,14 @@ function stopping(): ActionError {
 function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOptions): AnyAuthMethod[] {
   const methods: AnyAuthMethod[] = [];
   if (privateKey !== undefined) {
-    // Once for all connections: decrypting a key takes a tenth of a second.
+    // Parsed once for all connections: decrypting a key with a passphrase takes a tenth of a second.
     const key = ssh2.utils.parseKey(privateKey, passphrase);
     if (key instanceof Error) throw new Error(`the SSH private key cannot be used: ${key.message}`);
     if (!key.isPrivateKey()) throw new Error('the SSH private key cannot be used: it is a public key');
     methods.push({ type: 'publickey', username: user, key });
   }
   if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
-  // Few servers accept this, but then the server's own refusal is reported.
+  // Few servers accept `none`, but then the server refuses the login with a proper error.
   if (methods.length === 0) methods.push({ type: 'none', username: user });
   return methods;
 }

@@ -3,11 +3,11 @@ import type { Clock } from '../lib/clock.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
 
 /**
- * Connects to the first of these addresses that answers. They are addresses, not names, so what policy has allowed is not
- * resolved again.
+ * Connects to the first of these addresses that responds.
  *
- * Throws `host_unreachable` of the last address tried; the signal's reason when that is aborted.
- * @param options.timeoutMs for each address
+ * Throws `host_unreachable` for the last address; the signal's reason when the signal is aborted.
+ * @param addresses IP addresses that the policy allows; names are refused, because they would be looked up again
+ * @param options.timeoutMs the time limit for each address, in milliseconds
  */
 export async function connectTcp(
   addresses: readonly string[],
@@ -34,7 +34,7 @@ function connectTo(
 ): Promise<Socket> {
   if (isIP(address) === 0) throw new TypeError(`'${address}' is not an IP address`);
   return new Promise((resolve, reject) => {
-    // Without noDelay each command takes 40 ms longer: Nagle's algorithm waits for delayed acknowledgements.
+    // Without noDelay each command takes 40 ms longer, because of Nagle's algorithm and delayed acknowledgements.
     const socket = connect({ host: address, port, noDelay: true });
     const settle = (act: () => void) => {
       cancelTimeout();
@@ -49,7 +49,7 @@ function connectTo(
     const abort = () => fail(signal.reason);
     const cancelTimeout = clock.after(timeoutMs, () => fail(hostUnreachable(host, 'connect_timeout')));
     signal.addEventListener('abort', abort, { once: true });
-    // Kept for the socket's whole life: a late error must not become an uncaught exception.
+    // This listener is never removed: a late error must not become an uncaught exception.
     socket.on('error', (error) => fail(hostUnreachable(host, reasonOf(error), error)));
     socket.once('connect', () => settle(() => resolve(socket)));
   });

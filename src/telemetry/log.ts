@@ -8,24 +8,24 @@ export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
 export interface LogOptions {
   level: LogLevel;
-  /** `json`: one JSON object a line. `text`: lines for people. */
+  /** `json`: one JSON object per line. `text`: lines for people. */
   format: 'json' | 'text';
-  /** The output; standard error by default, because commands print their results to standard output. */
+  /** The output; by default standard error, because commands print their results to standard output. */
   stream?: NodeJS.WritableStream;
-  /** Writes all lines of one turn of the event loop with one system call: for the one log of a process. */
+  /** Writes all lines of one turn of the event loop with one system call; only for the main log of a process. */
   batched?: boolean;
 }
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
-/** The shared output of a log and of all logs made from it by `with`. */
+/** The output that a log shares with the logs made by its `with`. */
 interface Sink {
   logger: winston.Logger;
-  /** The levels that are written. winston's own check costs half as much as a line. */
+  /** The levels that are written. Checked here, because winston's check takes half as long as writing a line. */
   levels: ReadonlySet<LogLevel>;
 }
 
-/** The log of the service. */
+/** The log of this service. */
 export class Log implements Logger {
   readonly #sink: Sink;
   readonly #fields: Readonly<Record<string, unknown>>;
@@ -40,7 +40,7 @@ export class Log implements Logger {
   static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
     if (batched && stream instanceof Socket) {
       batchWrites(stream);
-      // Writes the lines that are still waiting.
+      // Writes the buffered lines.
       process.once('exit', () => stream.uncork());
     }
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
@@ -54,7 +54,7 @@ export class Log implements Logger {
 
   /** A log that adds these fields to every line. */
   with(fields: Record<string, unknown>): Log {
-    // Merged only for a line that is written: most requests write one.
+    // The fields are merged only when a line is written: most requests write only one.
     return new Log(this.#sink, fields, this);
   }
 
@@ -83,7 +83,7 @@ export class Log implements Logger {
     if (!levels.has(level)) return;
     const time = new Date().toISOString();
     const line = { time, level, message, ...this.#allFields(), ...fields };
-    // A field must not replace these three.
+    // A field with one of these names must not replace them.
     line.time = time;
     line.level = level;
     line.message = message;
@@ -97,23 +97,26 @@ function asJson(): winston.Logform.Format {
 
 function asLines(): winston.Logform.Format {
   return winston.format.printf(({ time, level, message, ...fields }) => {
-    const rest = Object.entries(fields).map(([key, value]) => ` ${harmless(key)}=${shown(value)}`);
-    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${harmless(String(message))}${rest.join('')}`;
+    const rest = Object.entries(fields).map(([key, value]) => ` ${escaped(key)}=${fieldText(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${escaped(String(message))}${rest.join('')}`;
   });
 }
 
-function shown(value: unknown): string {
-  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : harmless(asText(value));
+function fieldText(value: unknown): string {
+  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : escaped(asText(value));
 }
 
-/** Escapes line breaks and terminal codes (C0, DEL and C1 of ECMA-48), so that a caller cannot forge lines of the log. */
-function harmless(text: string): string {
+/** Escapes line breaks and control characters (C0, DEL and C1 of ECMA-48), so that a caller cannot forge log lines. */
+function escaped(text: string): string {
   return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
     return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
   });
 }
 
-/** JSON in which errors show their stack. Plain values, the common case, are written without a replacer. */
+/**
+ * JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer,
+ * which is faster.
+ */
 function asText(value: unknown): string {
   const plain =
     typeof value !== 'object' ||
@@ -125,7 +128,7 @@ function asText(value: unknown): string {
       'undefined'
     );
   } catch {
-    // It contains itself: a line that cannot be written must not fail the work.
+    // The value is circular: a failure to log must not make the request fail.
     return JSON.stringify(value, (key, each: unknown) =>
       key === '' || isPlain(each) ? each : inspect(each),
     );
@@ -141,10 +144,10 @@ function readable(_key: string, value: unknown): unknown {
   return typeof value === 'bigint' ? value.toString() : value;
 }
 
-/** The stack of an error and of its nearest causes: an error may be its own cause. */
+/** The stack of an error and of its causes. The depth is limited, because an error may be its own cause. */
 function stackOf(error: Error, depth = 0): string {
-  const behind: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
-  const nearest = depth === 3 ? [] : behind.filter((each) => each !== undefined).slice(0, 5);
-  const stacks = nearest.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
+  const causes: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
+  const included = depth === 3 ? [] : causes.filter((each) => each !== undefined).slice(0, 5);
+  const stacks = included.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
   return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
 }

@@ -2,8 +2,8 @@ import type { Call } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Logger } from '../lib/logger.js';
 
-/** What is known of a call so far; times in the clock's milliseconds. */
-interface Seen {
+/** The events of a call so far; times in the clock's milliseconds. */
+interface CallProgress {
   receivedAt: number;
   admitted: boolean;
   cluster: string | undefined;
@@ -12,16 +12,16 @@ interface Seen {
 }
 
 /**
- * Writes one line at the end of each request: `request completed`, `request failed`, or `request unanswered`; and a line
- * with the stack when an action failed with an error that is no `ActionError`.
+ * Logs one line for each request when it ends: `request completed`, `request failed`, or `request unanswered`. Logs the
+ * stack too when an action failed with an error that is not an `ActionError`.
  */
 export function logRequests(events: CallEventBus, logFor: (fields: Record<string, unknown>) => Logger): void {
-  const open = new WeakMap<Call, Seen>();
+  const open = new WeakMap<Call, CallProgress>();
 
   const close = (call: Call): { log: Logger; fields: Record<string, unknown> } => {
-    const seen = open.get(call);
+    const progress = open.get(call);
     open.delete(call);
-    return { log: logOf(call, seen, logFor), fields: timesOf(seen) };
+    return { log: logOf(call, progress, logFor), fields: timesOf(progress) };
   };
 
   events.on('received', ({ call, at }) =>
@@ -34,20 +34,20 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     }),
   );
   events.on('admitted', ({ call, cluster }) => {
-    const seen = open.get(call);
-    if (seen === undefined) return;
-    seen.admitted = true;
-    seen.cluster = cluster?.hash;
+    const progress = open.get(call);
+    if (progress === undefined) return;
+    progress.admitted = true;
+    progress.cluster = cluster?.hash;
   });
   events.on('began', ({ call, at }) => {
-    const seen = open.get(call);
-    if (seen !== undefined) seen.beganAt = at;
+    const progress = open.get(call);
+    if (progress !== undefined) progress.beganAt = at;
   });
   events.on('settled', ({ call, settled, at }) => {
-    const seen = open.get(call);
-    if (seen !== undefined) seen.settledAt = at;
+    const progress = open.get(call);
+    if (progress !== undefined) progress.settledAt = at;
     if (settled.status === 'error' && 'cause' in settled)
-      logOf(call, seen, logFor).error('action failed unexpectedly', { error: settled.cause });
+      logOf(call, progress, logFor).error('action failed unexpectedly', { error: settled.cause });
   });
   events.on('released', ({ call }) => open.delete(call));
   events.on('answered', ({ call, reply, dropped }) => {
@@ -56,7 +56,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     if (reply.status === 'completed') return log.info('request completed', ending);
     const { code, errors } = reply.body;
     const failure = { ...ending, code, reason: errors[0]?.slice(0, 300) };
-    // The caller does not learn of it.
+    // No caller gets this error, so it is a warning.
     if (dropped) log.warn('request failed', failure);
     else log.info('request failed', failure);
   });
@@ -69,19 +69,19 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
 
 function logOf(
   call: Call,
-  seen: Seen | undefined,
+  progress: CallProgress | undefined,
   logFor: (fields: Record<string, unknown>) => Logger,
 ): Logger {
   return logFor({
     request: call.id,
     ...(typeof call.action === 'string' && { action: call.action.slice(0, 64) }),
-    ...(seen?.cluster !== undefined && { cluster: seen.cluster }),
+    ...(progress?.cluster !== undefined && { cluster: progress.cluster }),
   });
 }
 
-/** How long the action ran, and how long the call waited for its turn. A call that is refused does not wait. */
-function timesOf(seen: Seen | undefined): Record<string, unknown> {
-  if (seen === undefined) return {};
-  const { receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = seen;
+/** How long the action ran, and how long the call waited for its turn. A refused call does not wait. */
+function timesOf(progress: CallProgress | undefined): Record<string, unknown> {
+  if (progress === undefined) return {};
+  const { receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
   return { took_ms: Math.round(settledAt - beganAt), waited_ms: Math.round(beganAt - receivedAt) };
 }

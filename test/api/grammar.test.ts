@@ -160,7 +160,7 @@ test('the pieces may be made optional, required or nullable', (t) => {
 
 test('what is wrong with a value is said with the name of its field', (t) => {
   t.throws(() => unitName().label('unit_name').validateSync('web', { strict: true }), {
-    message: 'unit_name is not a name that fleet accepts: NAME.TYPE, such as web@1.service',
+    message: 'unit_name is not a valid unit name: NAME.TYPE, such as web@1.service',
   });
 });
 

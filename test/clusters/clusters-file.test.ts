@@ -52,8 +52,8 @@ for (const [what, text, problem] of [
   ['an IPv6 address without brackets', '{"prod": ["2001:db8::1"]}', /is not an endpoint/],
   ['a port that is none', '{"prod": ["10.0.0.1:70000"]}', /is not an endpoint/],
   ['another scheme', '{"prod": ["ftp://10.0.0.1"]}', /neither http nor https/],
-  ['a query', '{"prod": ["http://10.0.0.1/?a=b"]}', /neither a query nor a fragment/],
-  ['a fragment', '{"prod": ["http://10.0.0.1/#a"]}', /neither a query nor a fragment/],
+  ['a query', '{"prod": ["http://10.0.0.1/?a=b"]}', /without a query or a fragment/],
+  ['a fragment', '{"prod": ["http://10.0.0.1/#a"]}', /without a query or a fragment/],
 ] as const) {
   test(`a clusters file with ${what} is refused`, (t) => {
     t.throws(() => readClustersFile(text, PORT), { message: problem });

@@ -47,7 +47,7 @@ async function startService(
   await mkdir(join(PLUGIN_PATHS, 'echo'));
   await writeFile(join(PLUGIN_PATHS, 'echo/index.js'), ECHO);
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', PLUGIN_PATHS, ...env } });
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   const [, url = ''] = await cli.printed(/ http=(\S+)/);
   return { url, PLUGIN_PATHS };
 }
@@ -155,7 +155,7 @@ everyWay("the caller's fault ends with 2, the service's with 1", async (t, calle
   t.is(wrong.code, 2);
   t.regex(
     wrong.stderr,
-    /^invalid_parameters: name is not a unit name or a pattern of one.*\n-> .*--param NAME=VALUE/,
+    /^invalid_parameters: name is not a unit name or a pattern.*\n-> .*--param NAME=VALUE/,
   );
   t.like(JSON.parse(wrong.stdout), {
     code: 'invalid_parameters',

@@ -22,7 +22,7 @@ interface Served {
 async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {}): Promise<Served> {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', ...env } });
   const [, url = ''] = await cli.printed(/^ {2}gateway +(http:\S+)$/m);
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   return { cli, url };
 }
 
@@ -133,7 +133,7 @@ test('the first call works as printed with a token, and with a plugin whose name
 test('without a gateway serve says that nothing can call it', async (t) => {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: 'off' } });
   await cli.printed(/No HTTP gateway \(HTTP_PORT=off\), so nothing can call it/);
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
@@ -305,7 +305,7 @@ if (rabbit !== undefined) {
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME, HTTP_PORT: '0', PLUGIN_PATHS };
     const cli = await startCli(t, ['serve'], { env });
     const [, url = ''] = await cli.printed(/ http=(\S+)/);
-    await cli.printed(/taking requests/);
+    await cli.printed(/accepting requests/);
     const calls = [act(url, 'a_wait'), act(url, 'a_wait')];
     await cli.printed(/waiting begins[\s\S]*waiting begins/);
     cli.kill('SIGTERM');
@@ -339,7 +339,7 @@ if (rabbit !== undefined) {
       await client.close();
       await removeQueues(rabbit, QUEUE_NAME);
     });
-    await cli.printed(/taking requests/);
+    await cli.printed(/accepting requests/);
     const machines = await client.call('list_machines', { cluster: 'sandbox' });
     t.is((machines as unknown[]).length, 3);
     cli.kill('SIGTERM');

@@ -99,7 +99,7 @@ test('a result that is not what its action declares is given anyway, and reporte
     const { log, find } = logLines();
     const { run } = prepareAction(action(given), () => undefined, { checkResults });
     t.is(await run(actionRequest({ cluster: undefined, log })), given);
-    return find(/not what the action declares/).map(({ problems }) => problems);
+    return find(/does not match its schema/).map(({ problems }) => problems);
   };
   t.deepEqual(await toldFor({ a: 'x' }, true), []);
   t.deepEqual(await toldFor({ a: 3 }, false), []);

@@ -18,7 +18,7 @@ test('a full lane leaves room for the others', (t) => {
   for (let n = 0; n < 10; n++) queue.enter('busy', { start: () => started.push('busy') });
   queue.enter('quiet', { start: () => started.push('quiet') });
   t.deepEqual(started, ['busy', 'busy', 'quiet']);
-  t.is(queue.held('busy'), 10);
+  t.is(queue.count('busy'), 10);
 });
 
 test('exactly as many run as may, in all and in a lane', (t) => {
@@ -48,13 +48,13 @@ test('a lane whose things have all been withdrawn takes no turn, and what it run
   queue.enter('a', item('a2'));
   queue.enter('a', gone);
   queue.enter('b', item('b1'));
-  t.is(queue.held('a'), 3);
+  t.is(queue.count('a'), 3);
   t.true(queue.withdraw('a', gone));
-  t.is(queue.held('a'), 2);
+  t.is(queue.count('a'), 2);
   queue.leave('a');
   t.deepEqual(started, ['a1', 'a2', 'b1']);
   queue.leave('a');
-  t.is(queue.held('a'), 0);
+  t.is(queue.count('a'), 0);
   t.throws(() => queue.leave('a'));
   t.false(queue.withdraw('never seen', gone));
 });
@@ -89,7 +89,7 @@ test('what is withdrawn never starts, and what has started cannot be withdrawn',
   t.false(queue.withdraw('a', second));
   t.false(queue.withdraw('a', first));
   queue.leave('a');
-  t.is(queue.held('a'), 0);
+  t.is(queue.count('a'), 0);
   t.throws(() => queue.leave('a'));
 });
 
@@ -165,7 +165,7 @@ test('whatever comes and goes, the bounds hold, order is kept, lanes take turns,
         if (running.length < total && couldRun) throw new Error('something waits that could run');
         for (const lane of ['a', 'b', 'c']) {
           const held = inLane(lane) + waiting.filter((other) => other.lane === lane).length;
-          if (queue.held(lane) !== held) throw new Error('it does not know what it holds');
+          if (queue.count(lane) !== held) throw new Error('it does not know what it holds');
         }
         if (running.length === total && waiting.length > 0) metTotal++;
         if (running.length < total && waiting.length > 0) metLane++;

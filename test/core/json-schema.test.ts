@@ -172,15 +172,15 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
     /'a\[\]\.b' has no meta\(\{ description \}\)/,
   ],
   'an empty description': [object({ a: string().meta({ description: '' }) }), /'a' has no meta/],
-  'a list of anything': [object({ a: array().meta(described) }), /'a' does not say what its items are/],
-  anything: [object({ a: mixed().meta(described) }), /'a' takes anything/],
+  'a list of anything': [object({ a: array().meta(described) }), /'a' has no schema for its items/],
+  anything: [object({ a: mixed().meta(described) }), /'a' accepts any value/],
   'a type that JSON Schema does not know': [
     object({ a: mixed().meta({ ...described, type: 'strng' }) }),
-    /'a' has a meta\(\{ type \}\) that is none of string, /,
+    /'a' has an invalid meta\(\{ type \}\): it must be one of string, /,
   ],
   'a date': [
     object({ a: date().meta(described) }),
-    /'a' is of the type 'date', which a message cannot carry/,
+    /'a' is of the type 'date', which a message cannot contain/,
   ],
   'a test of its own without a format': [
     object({
@@ -188,7 +188,7 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
         .test('even', 'must be even', () => true)
         .meta(described),
     }),
-    /'a' has the test 'even', which JSON Schema cannot say: add meta\(\{ format \}\)/,
+    /'a' has the test 'even', which JSON Schema cannot express: add meta\(\{ format \}\)/,
   ],
   'a test without a name': [
     object({
@@ -208,7 +208,7 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
         .oneOf([new Date(0)])
         .meta(described),
     }),
-    /'a' lists a value that is not plain/,
+    /'a' lists a value that is not null, a string, a number or a boolean/,
   ],
   'a default that JSON cannot write': [
     object({

@@ -200,7 +200,7 @@ test('stops the start: a directory without a plugin folder in it', async (t) => 
   const root = await directory(t, { 'index.txt': '', '.git/index.js': '' });
   await t.throwsAsync(load([root]), {
     instanceOf: PluginError,
-    message: `plugin ${root}: this directory has no plugins: each is a folder with an index.js in it`,
+    message: `plugin ${root}: this directory has no plugins: a plugin is a folder with an index.js`,
   });
 });
 
@@ -208,7 +208,7 @@ test('stops the start: a directory that is itself a plugin', async (t) => {
   const root = await directory(t, { 'greet/index.js': entry(), 'greet/lib/words.js': '' });
   await t.throwsAsync(load([join(root, 'greet')]), {
     instanceOf: PluginError,
-    message: `plugin ${join(root, 'greet')}: is itself a plugin: name the directory above it`,
+    message: `plugin ${join(root, 'greet')}: is itself a plugin: name its parent directory instead`,
   });
 });
 
@@ -248,7 +248,7 @@ test('a result that is not what the action declares is answered, and reported wh
   t.deepEqual(lines, []);
   t.deepEqual(await run(checked, 'greet', { name: 'us' }, log), wrong);
   t.is(lines.length, 1);
-  t.like(lines[0], { level: 'warn', message: 'the result is not what the action declares' });
+  t.like(lines[0], { level: 'warn', message: 'result does not match its schema' });
   t.regex(String(lines[0]?.problems), /word must be a `string` type/);
   t.regex(String(lines[0]?.problems), /unspecified key.*: to/);
   const unchecked = await load([root]);
@@ -336,15 +336,15 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   ],
   'with a field that is mistyped': [
     { 'index.js': entry({ paramters: 'object()' }) },
-    /: no action has a field 'paramters': did you mean 'parameters'\?$/,
+    /: unknown field 'paramters': did you mean 'parameters'\?$/,
   ],
   'with a mistyped field in place of one it needs': [
     { 'index.js': entry({ handle: '', handel: 'async () => 1' }) },
-    /no action has a field 'handel': did you mean 'handle'\?$/,
+    /unknown field 'handel': did you mean 'handle'\?$/,
   ],
   'with a field that is like no other': [
     { 'index.js': entry({ permissions: '[]' }) },
-    /no action has a field 'permissions': there are name, summary, .*, dispose$/,
+    /unknown field 'permissions': the fields are name, summary, .*, dispose$/,
   ],
   'without a name': [{ 'index.js': entry({ name: '' }) }, /its field 'name' must be snake_case/],
   'with a name in another case': [
@@ -406,7 +406,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
   'without a result': [{ 'index.js': entry({ result: '' }) }, /its field 'result' must be a yup schema/],
   'with a result that cannot be described': [
     { 'index.js': entry({ result: 'mixed()' }) },
-    /its field 'result': the schema takes anything/,
+    /its field 'result': the schema accepts any value/,
   ],
   'with a lazy result': [
     { 'index.js': entry({ result: 'object({ at: lazy(() => string()) })' }) },
@@ -488,11 +488,11 @@ test('stops the start: two actions of one name, in one directory or in two', asy
   const one = await directory(t, { 'a/index.js': entry(), 'b/index.js': entry() });
   await t.throwsAsync(load([one]), {
     instanceOf: PluginError,
-    message: `plugin ${join(one, 'b')}: declares the action 'greet', which ${join(one, 'a')} declares already`,
+    message: `plugin ${join(one, 'b')}: declares the action 'greet', which ${join(one, 'a')} already declares`,
   });
   const two = await directory(t, { 'machines/index.js': entry({ name: "'list_machines'" }) });
   await t.throwsAsync(load([OWN_PLUGINS, two]), {
-    message: `plugin ${join(two, 'machines')}: declares the action 'list_machines', which ${join(OWN_PLUGINS, 'list-machines')} declares already`,
+    message: `plugin ${join(two, 'machines')}: declares the action 'list_machines', which ${join(OWN_PLUGINS, 'list-machines')} already declares`,
   });
 });
 
@@ -508,7 +508,7 @@ test('stops the start: an import that does not settle', async (t) => {
   const loading = load([root], { clock, importTimeoutMs: 5_000 });
   const refused = t.throwsAsync(loading, {
     instanceOf: PluginError,
-    message: `plugin ${join(root, 'broken')}: its import did not settle within 5000 ms: does it await something at its top level?`,
+    message: `plugin ${join(root, 'broken')}: its import did not finish within 5000 ms: check for an await at the top level`,
   });
   // Until both imports have begun, and one of them has settled.
   while (begun() !== 2 || clock.pending !== 1) await new Promise((resolve) => setImmediate(resolve));
@@ -519,7 +519,7 @@ test('stops the start: an import that does not settle', async (t) => {
 test('stops the start: a directory that is not there', async (t) => {
   const root = join(await directory(t, {}), 'none');
   const error = await t.throwsAsync(load([root]), { instanceOf: PluginError });
-  t.is(error?.message, `plugin ${root}: this directory of plugins cannot be read`);
+  t.is(error?.message, `plugin ${root}: this plugin directory cannot be read`);
   t.like(error?.cause, { code: 'ENOENT' });
 });
 
@@ -550,9 +550,9 @@ test('all plugins that cannot be served are named at once, in alphabetical order
     `plugin ${join(one, 'a')}: cannot be read`,
     `plugin ${join(one, 'b')}: has no entry file index.js`,
     `plugin ${join(one, 'd')}: its import failed: no licence (${join(one, 'd/index.js')}:1)`,
-    `plugin ${join(one, 'e')}: its entry file has no default export; export what defineAction returns`,
-    `plugin ${join(one, 'f')}: declares the action 'greet', which ${join(one, 'c')} declares already`,
-    `plugin ${join(root, 'zero')}: this directory of plugins cannot be read`,
+    `plugin ${join(one, 'e')}: its entry file has no default export: export the value that defineAction returns`,
+    `plugin ${join(one, 'f')}: declares the action 'greet', which ${join(one, 'c')} already declares`,
+    `plugin ${join(root, 'zero')}: this plugin directory cannot be read`,
   ];
   t.deepEqual(error?.problems, expected);
   t.is(error?.message, expected.join('\n'));
@@ -564,7 +564,7 @@ test('all plugins that cannot be served are named at once, in alphabetical order
 test('a plugin that was written for another version of the contract is refused, with what to do', async (t) => {
   const root = await directory(t, { 'newer/index.js': entry({ contract: '2' }) });
   await t.throwsAsync(load([root]), {
-    message: `plugin ${join(root, 'newer')}: was written for version 2 of the plugin contract, and this service has version 1: update the service, or use a release of the plugin for version 1`,
+    message: `plugin ${join(root, 'newer')}: was written for version 2 of the plugin contract, but this service has version 1: update the service, or use a release of the plugin for version 1`,
   });
 });
 
@@ -588,7 +588,7 @@ test('a plugin whose own copy of defineAction is of another version is refused, 
     t.not(changed, text);
     await writeFile(source, changed);
     await t.throwsAsync(load([root]), {
-      message: `plugin ${join(root, 'other')}: was written for version 2 of the plugin contract, and this service has version 1: update the service, or use a release of the plugin for version 1`,
+      message: `plugin ${join(root, 'other')}: was written for version 2 of the plugin contract, but this service has version 1: update the service, or use a release of the plugin for version 1`,
     });
   }
 });

@@ -258,7 +258,7 @@ for (const entry of [
 ]) {
   test(`'${entry}' is refused as an entry of ALLOWED_HOSTS`, (t) => {
     t.throws(() => new HostPolicy(['10.0.0.1', entry], never), {
-      message: /is neither an address, nor a range/,
+      message: /is not an address, a range/,
     });
   });
 }

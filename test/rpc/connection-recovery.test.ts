@@ -140,11 +140,11 @@ test('that the broker accepts no messages by a connection is reported only when 
   const connection = await (await attempt(1)).make();
   await eventually('it is being built on', () => building);
   connection.emit('blocked', 'low on memory');
-  t.is(session.blockedBecause, undefined);
+  t.is(session.blockedReason, undefined);
   t.is(logs.find(/^broker blocked$/).length, 0);
   built();
   await session.whenConnected(new AbortController().signal);
-  t.is(session.blockedBecause, 'low on memory');
+  t.is(session.blockedReason, 'low on memory');
   t.is(logs.find(/^broker blocked$/).length, 1);
 });
 
@@ -259,19 +259,19 @@ test('that the broker accepts no messages is reported, and when it does again', 
   const signal = new AbortController().signal;
   const connection = await (await attempt(1)).make();
   await session.whenConnected(signal);
-  t.is(session.blockedBecause, undefined);
+  t.is(session.blockedReason, undefined);
   connection.emit('blocked', 'low on memory');
-  t.is(session.blockedBecause, 'low on memory');
+  t.is(session.blockedReason, 'low on memory');
   t.is(logs.find(/^broker blocked$/)[0]?.reason, 'low on memory');
   connection.emit('unblocked');
-  t.is(session.blockedBecause, undefined);
+  t.is(session.blockedReason, undefined);
   t.is(logs.find(/^broker unblocked$/).length, 1);
   connection.emit('blocked', 'low on disk');
   await connection.close();
   await (await nextAttempt(2)).make();
   await session.whenConnected(signal);
-  t.is(session.blockedBecause, undefined, 'the next connection is none of it');
-  await eventually('it is logged', () => logs.find(/^broker unblocked$/).length === 2);
+  t.is(session.blockedReason, undefined, 'the next connection is none of it');
+  await eventually('it is told', () => logs.find(/^broker unblocked$/).length === 2);
 });
 
 test('heartbeats are asked for, unless the address says otherwise', async (t) => {

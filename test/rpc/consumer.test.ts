@@ -50,19 +50,20 @@ for (const broker of brokers()) {
     const { consumer, taken, consumers, send } = await world(t);
     await send('1');
     t.is(await consumers(), 0);
-    t.true(await consumer.take(true));
+    t.true(await consumer.setConsuming(true));
     await eventually('it is taken', () => taken.length === 1);
-    t.false(await consumer.take(false));
+    t.false(await consumer.setConsuming(false));
     t.is(await consumers(), 0);
     await send('2');
-    t.true(await consumer.take(true));
+    t.true(await consumer.setConsuming(true));
     await eventually('it is taken', () => taken.length === 2);
     t.deepEqual(taken, ['1', '2']);
   });
 
   test(`${broker.name}: of wishes that come quickly one after the other the last one counts`, async (t) => {
     const { consumer, consumers } = await world(t);
-    const wish = async (...wanted: boolean[]) => Promise.all(wanted.map(async (each) => consumer.take(each)));
+    const wish = async (...wanted: boolean[]) =>
+      Promise.all(wanted.map(async (each) => consumer.setConsuming(each)));
     await wish(true, false, true, false);
     t.is(await consumers(), 0);
     await wish(true, false, true);
@@ -73,7 +74,7 @@ for (const broker of brokers()) {
 
   test(`${broker.name}: what comes after the loss of the connection is not taken`, async (t) => {
     const { live, consumer, taken, deliver, other } = await world(t);
-    await consumer.take(true);
+    await consumer.setConsuming(true);
     await deliver('1');
     await eventually('it is taken', () => taken.length === 1);
     live.lose(new Error('lost'));
@@ -88,7 +89,7 @@ for (const broker of brokers()) {
 
   test(`${broker.name}: nothing is acknowledged after the loss of the connection`, async (t) => {
     const { live, consumer, held, deliver, other } = await world(t, { acknowledge: false });
-    await consumer.take(true);
+    await consumer.setConsuming(true);
     await deliver('1');
     await deliver('2');
     await eventually('both are taken', () => held.length === 2);

@@ -105,13 +105,11 @@ for (const broker of brokers()) {
       t.is(logs.lines.length, 1);
       t.like(logs.lines[0], {
         level: 'warn',
+        message: 'queue declared but not bound: create the exchange and bind the queue to it',
+        queue,
         reason: 'the broker has no exchange no_such_exchange',
         routing_key: `key.${queue}`,
       });
-      t.regex(
-        String(logs.lines[0]?.message),
-        new RegExp(`^the queue ${queue} was made, but could not be bound`),
-      );
       t.is((await channel.checkQueue(queue)).messageCount, 0);
     },
   );

@@ -112,7 +112,7 @@ if (broker !== undefined) {
     t.is((await requeued(t, { headers })).properties.headers?.['x-reason'], 'of before');
     t.regex(
       String((await deadLettered(t, { headers })).properties.headers?.['x-reason']),
-      /^not in an encoding/,
+      /^the encoding is not supported/,
     );
   });
 

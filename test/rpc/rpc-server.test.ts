@@ -81,9 +81,9 @@ for (const broker of brokers()) {
       options: { replyTo?: string; contentType?: string },
       reason: RegExp,
     ][] = [
-      ['', {}, /not in an encoding/],
-      ['hello', {}, /not in an encoding/],
-      [Buffer.from([131, 104]), {}, /not in an encoding/],
+      ['', {}, /the encoding is not supported/],
+      ['hello', {}, /the encoding is not supported/],
+      [Buffer.from([131, 104]), {}, /the encoding is not supported/],
       ['{"request_body":', {}, /not valid JSON/],
       [Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), {}, /UTF-8/],
       [deep, {}, /nested/],
@@ -149,7 +149,7 @@ for (const broker of brokers()) {
         id,
       );
       t.is(answer.response_body.code, 'invalid_request');
-      t.regex(String(answer.response_body.errors), /not a request: its id is not the id of a record/);
+      t.regex(String(answer.response_body.errors), /Invalid message: its id is not the id of a record/);
       const { properties } = await caller.take('error queue');
       t.regex(String(properties.headers?.['x-reason']), /its id is not the id of a record/, id);
     }
@@ -160,7 +160,7 @@ for (const broker of brokers()) {
     const caller = await RawCaller.open(t, broker, queue);
     const tooLong = JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } });
     for (const [body, reason] of [
-      ['hello', /not in an encoding/],
+      ['hello', /the encoding is not supported/],
       ['{"request_body":', /not valid JSON/],
       ['{}', /no request_body/],
       ['{"status":"completed","request_body":{"action":"echo"}}', /status/],

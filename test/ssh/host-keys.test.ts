@@ -254,7 +254,7 @@ test('a new host that several connections meet at once is recorded once', async 
   const checks = await Promise.all(
     ['127.0.0.1', '127.0.0.1', '::ffff:127.0.0.1'].map(async (host) => keys.check(host, 22)),
   );
-  for (const each of checks) t.is(each.judge(key), undefined);
+  for (const each of checks) t.is(each.problemWith(key), undefined);
   await Promise.all(checks.map(async (each) => each.remember(key)));
   t.is(await readFile(file, 'utf8'), `127.0.0.1 ecdsa-sha2-nistp256 ${key.toString('base64')}\n`);
   const again = await keys.check('127.0.0.1', 22);
@@ -273,6 +273,6 @@ test('of two keys that a new host shows at once, the first is recorded and the o
   t.is(error.code, 'host_key_refused');
   t.like(error.details, { reason: 'changed' });
   t.is(await readFile(file, 'utf8'), `node1 ecdsa-sha2-nistp256 ${first.toString('base64')}\n`);
-  t.is((await keys.check('node1', 22)).judge(second), 'changed');
-  t.is((await keys.check('node2', 22)).judge(second), undefined);
+  t.is((await keys.check('node1', 22)).problemWith(second), 'changed');
+  t.is((await keys.check('node2', 22)).problemWith(second), undefined);
 });

@@ -30,7 +30,7 @@ async function openConnection(t: ExecutionContext): Promise<SshConnection> {
     login: [{ type: 'none', username: 'core' }],
     hostKey: {
       algorithms: ['ecdsa-sha2-nistp256'],
-      judge: () => undefined,
+      problemWith: () => undefined,
       refusal: (reason) => new Error(reason),
       remember: async () => {},
     },

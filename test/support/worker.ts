@@ -31,7 +31,7 @@ export async function startWorker(t: ExecutionContext, env: Record<string, strin
   const ready = new Promise<void>((resolve, reject) => {
     reader.on('line', (line) => {
       lines.push(parsed(line));
-      if (lines.at(-1)?.message === 'taking requests') resolve();
+      if (lines.at(-1)?.message === 'accepting requests') resolve();
     });
     void ended.then((code) => reject(new Error(`the worker ended with ${code}: ${JSON.stringify(lines)}`)));
   });

@@ -9,13 +9,16 @@ import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
-import { memberHosts, unusable } from './member-hosts.js';
+import { memberHosts, invalidResponse } from './member-hosts.js';
 
 export interface DiscoveryOptions {
   http: HttpClient;
-  /** The URL of the discovery service, or of an etcd's v2 keys: `https://discovery.etcd.io`, `http://etcd:2379/v2/keys/discovery`. */
+  /**
+   * The base URL of the discovery service (`https://discovery.etcd.io`), or of etcd's v2 keys
+   * (`http://etcd:2379/v2/keys/discovery`).
+   */
   discoveryUrl: string;
-  /** The port of the fleet APIs; discovery knows only etcd's peer ports. */
+  /** The port of the fleet APIs; discovery lists only etcd's peer ports. */
   fleetPort: number;
   namedClusters: NamedClusters;
   clock: Clock;
@@ -28,24 +31,24 @@ interface Cached {
 }
 
 const FRESH_MS = 60_000;
-/** How long an old answer is used while discovery is down: members change seldom. */
+/** How long cached endpoints are used while discovery is down: members rarely change. */
 const STALE_MS = 60 * 60_000;
 const TIMEOUT_MS = 10_000;
 const MAX_CACHED = 1_000;
 
 /**
- * Finds a cluster's hosts by its etcd token: in `CLUSTERS_FILE`, else from discovery
+ * Finds a cluster's hosts by its etcd token: in `CLUSTERS_FILE`, else with the discovery service
  * (https://etcd.io/docs/v2.3/discovery_protocol/).
  */
 export class Discovery implements EtcdResolver {
   readonly #options: DiscoveryOptions;
-  readonly #away: OutageLog;
+  readonly #outage: OutageLog;
   readonly #cached = new Map<string, Cached>();
-  readonly #underWay = new Map<string, Promise<URL[]>>();
+  readonly #pending = new Map<string, Promise<URL[]>>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
-    this.#away = new OutageLog(options.log, options.clock, {
+    this.#outage = new OutageLog(options.log, options.clock, {
       began: 'discovery lost',
       ended: 'discovery restored',
     });
@@ -54,12 +57,12 @@ export class Discovery implements EtcdResolver {
   /** @throws ActionError `cluster_not_found`, `cluster_empty`, `discovery_unreachable`, `cluster_answer_invalid` */
   async endpoints(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<URL[]> {
     signal.throwIfAborted();
-    const endpoints = await this.#known(tokenOf(cluster), signal);
-    // URLs are mutable, and these are shared.
+    const endpoints = await this.#find(tokenOf(cluster), signal);
+    // Copies, because URLs are mutable and these are shared.
     return endpoints.map((url) => new URL(url));
   }
 
-  async #known(token: string, signal: AbortSignal): Promise<readonly URL[]> {
+  async #find(token: string, signal: AbortSignal): Promise<readonly URL[]> {
     const named = this.#options.namedClusters.get(token);
     if (named !== undefined) return named;
     const cached = this.#cached.get(token);
@@ -67,25 +70,25 @@ export class Discovery implements EtcdResolver {
     return untilAborted(this.#shared(token, cached), signal);
   }
 
-  /** Must be called when none of a cluster's hosts answered: the next call asks discovery again. */
+  /** Call this when none of a cluster's hosts responded: the next call of `endpoints` asks discovery again. */
   forget(cluster: Cluster): void {
     const cached = this.#cached.get(tokenOf(cluster));
     if (cached !== undefined) cached.at = Math.min(cached.at, this.#options.clock.now() - FRESH_MS);
   }
 
-  /** One lookup for all callers that ask for the same token at the same time; its own timeout ends it. */
+  /** Concurrent calls for the same token share one lookup; only its timeout ends it, not the signal of a caller. */
   #shared(token: string, cached: Cached | undefined): Promise<URL[]> {
-    const underWay = this.#underWay.get(token);
-    if (underWay !== undefined) return underWay;
-    const lookup = this.#lookUp(token, cached).finally(() => this.#underWay.delete(token));
-    this.#underWay.set(token, lookup);
+    const pending = this.#pending.get(token);
+    if (pending !== undefined) return pending;
+    const lookup = this.#lookUp(token, cached).finally(() => this.#pending.delete(token));
+    this.#pending.set(token, lookup);
     return lookup;
   }
 
   async #lookUp(token: string, cached: Cached | undefined): Promise<URL[]> {
     try {
       const endpoints = await this.#ask(token);
-      this.#away.works();
+      this.#outage.works();
       this.#cached.delete(token);
       this.#cached.set(token, { endpoints, at: this.#options.clock.now() });
       const [oldest] = this.#cached.keys();
@@ -93,7 +96,7 @@ export class Discovery implements EtcdResolver {
       return endpoints;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
-      this.#away.failed({ reason: error.message });
+      this.#outage.failed({ reason: error.message });
       if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.endpoints;
       throw error;
     }
@@ -105,31 +108,25 @@ export class Discovery implements EtcdResolver {
     const { status, body } = await this.#options.http
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
-        if (cause instanceof HttpFailure && cause.tooLarge) throw unusable(cause.message);
-        // The URL ends with the token, so the message names only the host of discovery.
-        const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no answer';
+        if (cause instanceof HttpFailure && cause.tooLarge) throw invalidResponse(cause.message);
+        // The URL contains the token, so the message has only the host.
+        const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no response';
         throw new ActionError(
           'discovery_unreachable',
           `The discovery service at ${url.host} cannot be reached: ${reason}`,
         );
       });
     if (status === 404)
-      throw new ActionError(
-        'cluster_not_found',
-        'The discovery service knows no cluster under this etcd_token',
-      );
+      throw new ActionError('cluster_not_found', 'The discovery service has no cluster with this etcd_token');
     if (status !== 200) {
       throw new ActionError(
         'discovery_unreachable',
-        `The discovery service at ${url.host} answered with HTTP status ${status}`,
+        `The discovery service at ${url.host} responded with HTTP status ${status}`,
       );
     }
     const hosts = memberHosts(body);
     if (hosts.length === 0) {
-      throw new ActionError(
-        'cluster_empty',
-        'The etcd_token is known, but no machine has registered under it',
-      );
+      throw new ActionError('cluster_empty', 'The etcd_token exists, but no machine has registered with it');
     }
     return hosts.map(
       (host) => new URL(`http://${isIPv6(host) ? `[${host}]` : host}:${this.#options.fleetPort}`),

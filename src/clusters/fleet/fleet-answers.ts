@@ -3,20 +3,20 @@ import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-trans
 
 export type Collection = 'machines' | 'units' | 'states';
 
-/** One page of a collection, as fleet API v1 answers it. */
+/** One page of a collection of fleet API v1. */
 export interface Page<Row = unknown> {
   rows: Row[];
   nextPageToken: string | undefined;
 }
 
 /**
- * Reads a page of `machines`, `units` or `states`. fleet leaves out empty collections and the last page's token.
+ * Reads a page of `machines`, `units` or `states`. fleet omits an empty collection, and the token on the last page.
  * @throws ActionError `cluster_answer_invalid`
  */
 export function readPage(body: unknown, collection: Collection): Page {
-  const page = asMap(body, 'the answer');
+  const page = asMap(body, 'the response');
   const rows = page[collection] ?? [];
-  if (!Array.isArray(rows)) throw unusable(`'${collection}' is not a list`);
+  if (!Array.isArray(rows)) throw invalidResponse(`'${collection}' is not a list`);
   return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
 }
 
@@ -35,7 +35,7 @@ export function readMachine(row: unknown): Machine {
 export function readUnit(row: unknown): Unit {
   const unit = asMap(row, 'a unit');
   const options = unit.options ?? [];
-  if (!Array.isArray(options)) throw unusable("a unit's options are not a list");
+  if (!Array.isArray(options)) throw invalidResponse("a unit's options are not a list");
   return {
     name: text(unit, 'name'),
     options: options.map(readOption),
@@ -69,25 +69,25 @@ export function readUnitState(row: unknown): UnitState {
 
 function asMap(value: unknown, what: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-  throw unusable(`${what} is not a map`);
+  throw invalidResponse(`${what} is not a map`);
 }
 
 function text(map: Record<string, unknown>, key: string): string {
   const value = textOrNull(map, key);
-  if (value === null) throw unusable(`'${key}' is missing`);
+  if (value === null) throw invalidResponse(`'${key}' is missing`);
   return value;
 }
 
 function textOrNull(map: Record<string, unknown>, key: string): string | null {
   const value = map[key] ?? null;
-  if (value !== null && typeof value !== 'string') throw unusable(`'${key}' is not text`);
+  if (value !== null && typeof value !== 'string') throw invalidResponse(`'${key}' is not text`);
   return value;
 }
 
-/** The error for an answer that cannot be read. */
-export function unusable(reason: string): ActionError {
+/** The error for an invalid response. */
+export function invalidResponse(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
-    `The cluster's fleet API gave an answer that is not usable: ${reason}`,
+    `The cluster's fleet API sent an invalid response: ${reason}`,
   );
 }

@@ -13,20 +13,20 @@ import {
   readPage,
   readUnit,
   readUnitState,
-  unusable,
+  invalidResponse,
 } from './fleet-answers.js';
 import { readAllPages } from './pages.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
-/** Members of a cluster may be malicious: their answers must not fill the memory. A page of 100 units has about 100 KB. */
+/** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
 const MAX_REMEMBERED = 1_000;
-/** The abort reason for pages that were requested beyond the last one. */
+/** The abort reason for requests for pages after the last one. */
 const NO_MORE_PAGES = new Error('all pages have been read');
 
-interface Call {
+interface FleetCall {
   method: 'GET' | 'PUT' | 'DELETE';
   /** Below `/fleet/v1/`. */
   path: string;
@@ -40,7 +40,7 @@ interface Call {
 export class FleetHttpTransport implements FleetTransport {
   readonly #http: HttpClient;
   readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
-  /** For each cluster the host to ask first: the one that answered last, or the one after a host that did not answer. */
+  /** The host to try first for each cluster: the last one that responded, or the one after the last that failed. */
   readonly #first = new Map<string, string>();
 
   constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
@@ -50,12 +50,12 @@ export class FleetHttpTransport implements FleetTransport {
 
   async machines(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Machine[]> {
     const machines = await this.#all(cluster, { path: 'machines', of: 'machines', signal }, readMachine);
-    return withoutRepeats(machines, ({ id }) => id);
+    return withoutDuplicates(machines, ({ id }) => id);
   }
 
   async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
     const units = await this.#all(cluster, { path: 'units', of: 'units', signal }, readUnit);
-    return withoutRepeats(units, ({ name }) => name);
+    return withoutDuplicates(units, ({ name }) => name);
   }
 
   async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
@@ -71,7 +71,7 @@ export class FleetHttpTransport implements FleetTransport {
   ): Promise<UnitState[]> {
     const query = { unitName, machineID };
     const states = await this.#all(cluster, { path: 'state', of: 'states', query, signal }, readUnitState);
-    return withoutRepeats(states, (state) => JSON.stringify([state.name, state.machineID]));
+    return withoutDuplicates(states, (state) => JSON.stringify([state.name, state.machineID]));
   }
 
   async setDesiredState(
@@ -111,50 +111,55 @@ export class FleetHttpTransport implements FleetTransport {
       signal,
     });
     if (status === 201 || status === 204) return;
-    // fleet's answer for a missing unit when the request has no options.
+    // Without options, fleet responds with 409 when the unit does not exist.
     const missing = status === 404 || (status === 409 && unit.options === undefined);
     throw missing
       ? new ActionError('unit_not_found', `The cluster has no unit ${unit.name}`)
       : refused(status, body);
   }
 
-  /** All rows of a collection; each row is checked when its page arrives. */
+  /** Reads and checks all rows of a collection. */
   async #all<Row>(
     cluster: Cluster,
-    asked: { path: string; of: Collection; query?: Record<string, string | undefined>; signal: AbortSignal },
+    request: {
+      path: string;
+      of: Collection;
+      query?: Record<string, string | undefined>;
+      signal: AbortSignal;
+    },
     readRow: (row: unknown) => Row,
   ): Promise<Row[]> {
-    const { path, of, query, signal } = asked;
-    // One failed page aborts the others.
-    const walk = new AbortController();
-    const either = AbortSignal.any([signal, walk.signal]);
+    const { path, of, query, signal } = request;
+    // Ends the requests for the other pages when one page fails, or after the last page.
+    const pages = new AbortController();
+    const either = AbortSignal.any([signal, pages.signal]);
     let size = 0;
     const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
-      const call: Call = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
+      const call: FleetCall = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
       const { status, body, text } = await this.#call(cluster, call);
       if (status !== 200) throw refused(status, body);
       size += text.length;
       if (size > MAX_COLLECTION_SIZE)
-        throw unusable(`its ${of} are more than ${MAX_COLLECTION_SIZE} characters of JSON`);
+        throw invalidResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
       const page = readPage(body, of);
       return { ...page, rows: page.rows.map(readRow) };
     };
     try {
       return await readAllPages(read);
     } finally {
-      walk.abort(NO_MORE_PAGES);
+      pages.abort(NO_MORE_PAGES);
     }
   }
 
   /**
-   * Asks the cluster's hosts in turn until one answers. A change goes to another host only when it is certain that the
-   * previous one never received it.
+   * Calls the cluster's hosts in turn until one responds. A change is sent to another host only when it is certain that
+   * the previous host did not receive it.
    */
-  async #call(cluster: Cluster, call: Call): Promise<HttpAnswer> {
+  async #call(cluster: Cluster, call: FleetCall): Promise<HttpAnswer> {
     const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
     const failures: { host: string; reason: string }[] = [];
     let forbidden: ActionError | undefined;
-    let heard = false;
+    let responded = false;
     for (const [index, endpoint] of endpoints.entries()) {
       call.signal.throwIfAborted();
       try {
@@ -164,12 +169,12 @@ export class FleetHttpTransport implements FleetTransport {
           timeoutMs: TIMEOUT_MS,
           maxAnswerBytes: MAX_PAGE_BYTES,
         });
-        // fleet's own failures are 500 and 503; a proxy in front of it has others.
+        // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
         if (answer.status < 500) {
           this.#startWith(cluster, endpoint);
           return answer;
         }
-        heard = true;
+        responded = true;
         failures.push({
           host: endpoint.host,
           reason: `HTTP ${answer.status} ${messageOf(answer.body)}`.trim(),
@@ -177,17 +182,17 @@ export class FleetHttpTransport implements FleetTransport {
         if (call.method !== 'GET') throw outcomeUnknown(failures);
       } catch (error) {
         if (error === NO_MORE_PAGES) throw error;
-        // Also when the caller has stopped waiting: the next try must not wait for the same silent host.
+        // Also after an abort: the next attempt must not wait for the same unresponsive host.
         this.#startWith(cluster, endpoints[index + 1] ?? endpoints[0]);
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
           if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
-          if (error.tooLarge) throw unusable(error.message);
+          if (error.tooLarge) throw invalidResponse(error.message);
         } else if (error instanceof ActionError && error.code === 'forbidden') {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });
         } else if (call.method !== 'GET' && call.signal.aborted) {
-          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'it did not answer in time' }]);
+          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'the call was aborted' }]);
         } else {
           throw error;
         }
@@ -195,7 +200,7 @@ export class FleetHttpTransport implements FleetTransport {
     }
     this.#resolver.forget(cluster);
     if (forbidden !== undefined && failures.every(({ reason }) => reason === 'forbidden')) throw forbidden;
-    throw unanswered(failures, heard);
+    throw noUsableResponse(failures, responded);
   }
 
   #inOrder(cluster: Cluster, endpoints: URL[]): URL[] {
@@ -215,27 +220,28 @@ export class FleetHttpTransport implements FleetTransport {
   }
 }
 
-function urlOf(endpoint: URL, { path, query = {} }: Call): URL {
+function urlOf(endpoint: URL, { path, query = {} }: FleetCall): URL {
   const url = new URL(`${endpoint.href.replace(/\/+$/, '')}/fleet/v1/${path}`);
   for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
   return url;
 }
 
 function unitPath(name: string): string {
-  // A name of another form could lead to another path.
+  // An invalid name could address another path of the API.
   if (!isUnitName(name))
-    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a name that fleet accepts`);
+    throw new ActionError('invalid_parameters', `'${name.slice(0, 300)}' is not a valid unit name`);
   return `units/${encodeURIComponent(name)}`;
 }
 
 function checkedState(state: DesiredState): DesiredState {
-  // fleet accepts any other text with 204; the unit could then not be read or removed any more.
+  // fleet accepts any other text with 204, but then can neither read nor remove the unit.
   if (DESIRED_STATES.includes(state)) return state;
-  throw new TypeError(`a desired state is one of ${DESIRED_STATES.join(', ')}`);
+  throw new TypeError(`a desired state must be one of ${DESIRED_STATES.join(', ')}`);
 }
 
-function withoutRepeats<T>(rows: T[], keyOf: (row: T) => string): T[] {
-  // Pages are no snapshot: a row that is inserted while they are read moves one row to the next page.
+function withoutDuplicates<T>(rows: T[], keyOf: (row: T) => string): T[] {
+  // Pages are not a snapshot: when a row is inserted meanwhile, the next page may repeat the last row of the previous
+  // one.
   return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
 }
 
@@ -250,7 +256,7 @@ function refused(status: number, body: unknown): ActionError {
   const message = messageOf(body);
   return new ActionError(
     'cluster_refused',
-    `The cluster's fleet API refused this with HTTP status ${status}${message && `: ${message}`}`,
+    `The cluster's fleet API refused the request with HTTP status ${status}${message && `: ${message}`}`,
     {
       details: { status },
     },
@@ -261,18 +267,18 @@ function outcomeUnknown(failures: { host: string; reason: string }[]): ActionErr
   const last = failures.at(-1);
   return new ActionError(
     'outcome_unknown',
-    `The connection to the fleet API at ${last?.host} failed during the change: ${last?.reason}`,
+    `The fleet API at ${last?.host} failed during the change: ${last?.reason}`,
     {
       details: { hosts: failures },
     },
   );
 }
 
-function unanswered(failures: { host: string; reason: string }[], heard: boolean): ActionError {
+function noUsableResponse(failures: { host: string; reason: string }[], responded: boolean): ActionError {
   const shown = failures.slice(0, 5).map(({ host, reason }) => `${host}: ${reason}`);
   const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
-  const [code, what] = heard
-    ? ['cluster_unhealthy', "The cluster's fleet API reports a failure of its own"]
+  const [code, what] = responded
+    ? ['cluster_unhealthy', "The cluster's fleet API reports an internal failure"]
     : ['cluster_unreachable', 'No fleet API of the cluster can be reached'];
   return new ActionError(code, `${what} (${shown.join(', ')}${more})`, {
     details: { hosts: failures.slice(0, 20) },

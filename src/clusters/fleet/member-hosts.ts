@@ -4,8 +4,8 @@ import { isHostAddress } from '../../api/grammar.js';
 const MAX_MEMBERS = 256;
 
 /**
- * The hosts of the members in a discovery answer, each once. A value is `NAME=URL`, a bare URL, or several of them
- * joined by commas; the URL is etcd's peer URL, and only its host is used.
+ * The hosts of the members in a discovery response, without duplicates. A member's value is `NAME=URL`, a URL alone, or
+ * several of these separated by commas. The URL is etcd's peer URL; only its host is used.
  * @throws ActionError `cluster_answer_invalid`
  */
 export function memberHosts(body: unknown): string[] {
@@ -13,15 +13,17 @@ export function memberHosts(body: unknown): string[] {
   const values = members.map((member) => field(member, 'value')).filter((value) => typeof value === 'string');
   const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
   const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
-  if (usable.length === 0 && members.length > 0) throw unusable('none of its members has an address');
+  if (usable.length === 0 && members.length > 0)
+    throw invalidResponse('none of its members has a valid host');
   return usable;
 }
 
 function memberNodes(body: unknown): unknown[] {
   const node = field(body, 'node');
-  if (typeof node !== 'object' || node === null || Array.isArray(node)) throw unusable('it has no node');
+  if (typeof node !== 'object' || node === null || Array.isArray(node))
+    throw invalidResponse('it has no node');
   const nodes = field(node, 'nodes') ?? [];
-  if (!Array.isArray(nodes)) throw unusable('its nodes are not a list');
+  if (!Array.isArray(nodes)) throw invalidResponse('its nodes are not a list');
   return nodes;
 }
 
@@ -38,10 +40,10 @@ function field(value: unknown, key: string): unknown {
     : undefined;
 }
 
-/** The error for an answer of discovery that cannot be used. */
-export function unusable(reason: string): ActionError {
+/** The error for an invalid response of the discovery service. */
+export function invalidResponse(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
-    `The discovery service gave an answer that is not usable: ${reason}`,
+    `The discovery service sent an invalid response: ${reason}`,
   );
 }

@@ -1,18 +1,18 @@
 import { ActionError } from '../../api/action-error.js';
 import type { Page } from './fleet-answers.js';
 
-/** Pages requested at the same time: for each one the server reads its whole collection, so more would slow it down. */
-const AT_ONCE = 4;
+/** Number of concurrent page requests. Kept low, because for each page the server reads the whole collection. */
+const CONCURRENT_PAGES = 4;
 
-/** fleet counts the offset of a page in 16 bits: beyond it, the pages start again with the first. */
+/** fleet stores the offset of a page in 16 bits: after an overflow the pages start again with the first. */
 const MAX_OFFSET = 65_535;
 
 /**
  * Reads all pages of a collection. fleet's page token is URL-safe base64 of two little-endian 16-bit numbers, limit
- * and page, so the tokens of later pages are known after the first; where a token has another form, the pages are read
- * one after the other. Ends at the first page without a next token; pages that were requested beyond it may still be
- * in progress.
- * @param read reads the page of a token; undefined: the first page
+ * and page, so the tokens of later pages can be computed, and several pages are read at the same time. If a token has
+ * another form, pages are read one after the other. Ends at the first page without a token for the next; requests for
+ * pages after it may still be pending then.
+ * @param read reads the page with this token; undefined for the first page
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
  */
 export async function readAllPages<Row>(
@@ -22,7 +22,7 @@ export async function readAllPages<Row>(
   if (first.nextPageToken === undefined) return first.rows;
   const limit = limitOf(first.nextPageToken);
   const later =
-    limit === undefined ? await oneAfterAnother(first.nextPageToken, read) : await severalAtOnce(limit, read);
+    limit === undefined ? await readInSequence(first.nextPageToken, read) : await readAhead(limit, read);
   return [first.rows, ...later].flat();
 }
 
@@ -33,7 +33,7 @@ function limitOf(token: string): number | undefined {
   return bytes.readUInt16LE(0) || undefined;
 }
 
-/** The token of a page, counted from 1; like fleet's, it starts again after page 65535. */
+/** The token of a page, counted from 1; as in fleet, the page number overflows after 65535. */
 export function pageToken(limit: number, page: number): string {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt16LE(limit, 0);
@@ -41,38 +41,35 @@ export function pageToken(limit: number, page: number): string {
   return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
 
-async function severalAtOnce<Row>(
-  limit: number,
-  read: (token: string) => Promise<Page<Row>>,
-): Promise<Row[][]> {
+async function readAhead<Row>(limit: number, read: (token: string) => Promise<Page<Row>>): Promise<Row[][]> {
   const pages: Row[][] = [];
-  const asked: Promise<Page<Row>>[] = [];
+  const requested: Promise<Page<Row>>[] = [];
   const start = async (page: number): Promise<Page<Row>> => {
-    if (limit * (page - 1) > MAX_OFFSET || page > MAX_OFFSET) throw endless();
+    if (limit * (page - 1) > MAX_OFFSET || page > MAX_OFFSET) throw tooManyPages();
     return read(pageToken(limit, page));
   };
-  const ask = (page: number): Promise<Page<Row>> => (asked[page - 2] ??= start(page));
+  const request = (page: number): Promise<Page<Row>> => (requested[page - 2] ??= start(page));
   for (let page = 2; ; page++) {
-    // A page beyond the last was not needed, so its failure does not matter.
-    for (let ahead = page; ahead < page + AT_ONCE; ahead++) ask(ahead).catch(() => {});
-    // In order, so that pages after the last one, or after a failed one, are not waited for.
-    const { rows, nextPageToken } = await ask(page);
+    // Errors are handled when the page is awaited; those of pages after the last one are ignored.
+    for (let ahead = page; ahead < page + CONCURRENT_PAGES; ahead++) request(ahead).catch(() => {});
+    // In order, so that pages after the last one, or after a failed one, are not awaited.
+    const { rows, nextPageToken } = await request(page);
     pages.push(rows);
     if (nextPageToken === undefined) return pages;
     if (nextPageToken !== pageToken(limit, page + 1)) {
-      return [...pages, ...(await oneAfterAnother(nextPageToken, read))];
+      return [...pages, ...(await readInSequence(nextPageToken, read))];
     }
   }
 }
 
-async function oneAfterAnother<Row>(
+async function readInSequence<Row>(
   token: string,
   read: (token: string) => Promise<Page<Row>>,
 ): Promise<Row[][]> {
   const pages: Row[][] = [];
   const seen = new Set<string>();
   for (let next: string | undefined = token; next !== undefined; ) {
-    if (seen.has(next) || seen.size > MAX_OFFSET) throw endless();
+    if (seen.has(next) || seen.size > MAX_OFFSET) throw tooManyPages();
     seen.add(next);
     const page: Page<Row> = await read(next);
     pages.push(page.rows);
@@ -81,9 +78,9 @@ async function oneAfterAnother<Row>(
   return pages;
 }
 
-function endless(): ActionError {
+function tooManyPages(): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
-    `The cluster lists more than fleet's pages can address (an offset of at most ${MAX_OFFSET})`,
+    `The cluster's list is too long for fleet's pages (the maximum offset is ${MAX_OFFSET})`,
   );
 }

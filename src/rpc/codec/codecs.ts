@@ -1,6 +1,6 @@
 import { type Codec, DecodeError } from './codec.js';
 
-/** The encodings that messages may come in. */
+/** The supported encodings of messages. */
 export class Codecs {
   readonly #codecs: readonly Codec[];
 
@@ -9,22 +9,22 @@ export class Codecs {
   }
 
   /**
-   * The codec of a message: the one of its content type, else the one that recognises its first bytes (existing
+   * The codec of a message: the codec of its content type, else the one that recognises its first bytes (existing
    * callers set no content type, and some libraries set `application/octet-stream`).
-   * @throws DecodeError when none fits
+   * @throws DecodeError when no codec matches
    */
   of(body: Uint8Array, contentType: unknown): Codec {
     const found = this.#find(body, contentType);
     if (found === undefined) {
       throw new DecodeError(
-        `not in an encoding this service reads: ${this.#codecs.map((each) => each.name).join(', ')}`,
+        `the encoding is not supported; supported are: ${this.#codecs.map((each) => each.name).join(', ')}`,
       );
     }
     return found;
   }
 
   /**
-   * The codec for the reply to a message: that of the message, else the first one.
+   * The codec for the reply to a message: the message's codec, else the first one.
    * @throws TypeError when there are no codecs
    */
   ofReply(body: Uint8Array, contentType: unknown): Codec {

@@ -1,12 +1,12 @@
-/** The maximum length of an atom in Erlang. */
+/** Erlang's limit for the length of an atom, in characters. */
 export const ATOM_CHARACTERS = 255;
 
-/** Whether the text has an unpaired surrogate, and so no UTF-8 form. */
+/** Whether the text contains a lone surrogate, which UTF-8 cannot encode. */
 export function hasLoneSurrogate(text: string): boolean {
   return /\p{Surrogate}/u.test(text);
 }
 
-/** Whether an atom can hold this many characters; Erlang counts code points, not UTF-16 units. */
+/** Whether the text is short enough for an atom; Erlang counts code points, not UTF-16 units. */
 export function fitsAtom(text: string): boolean {
   return text.length <= ATOM_CHARACTERS || Array.from(text).length <= ATOM_CHARACTERS;
 }
@@ -16,7 +16,7 @@ function checkAtom(text: string): void {
   if (hasLoneSurrogate(text)) throw new TypeError('an atom must be well-formed Unicode');
 }
 
-/** A value that is written as an atom; made by `atom`. In JSON it is a string. */
+/** A string that is encoded as an atom; made by `atom`. In JSON it is the string. */
 export class Atom {
   readonly text: string;
 
@@ -30,7 +30,7 @@ export class Atom {
   }
 }
 
-/** An object that is written as a map with atoms as keys; made by `atomKeys`. In JSON it is a plain object. */
+/** An object that is encoded as a map with atom keys; made by `atomKeys`. In JSON it is the object. */
 export class AtomKeys {
   readonly entries: Readonly<Record<string, unknown>>;
 
@@ -45,15 +45,18 @@ export class AtomKeys {
 }
 
 /**
- * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for words of the
- * program, never for a caller's text. Throws `RangeError` for more than 255 characters, `TypeError` for an unpaired
- * surrogate.
+ * Makes `encode` and `encodeTerm` write this text as an atom. Erlang never frees an atom: use it only for fixed words
+ * of the program, never for text from a caller.
+ * @throws RangeError for more than 255 characters
+ * @throws TypeError for a lone surrogate
  */
 export function atom(text: string): Atom {
   return new Atom(text);
 }
 
-/** Makes `encode` and `encodeTerm` write this object's own keys (not nested ones) as atoms, under the rules of `atom`. */
+/**
+ * Makes `encode` and `encodeTerm` write this object's own keys, not nested ones, as atoms. The rules of `atom` apply.
+ */
 export function atomKeys(entries: Readonly<Record<string, unknown>>): AtomKeys {
   return new AtomKeys(entries);
 }

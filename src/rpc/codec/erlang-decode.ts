@@ -31,13 +31,13 @@ const FLOAT_EXT_BYTES = 31;
 const FLOAT_TEXT = /^ *([+-]?\d+\.\d+(?:e[+-]?\d+)?)\0*$/;
 
 /**
- * Reads one term in the external format, as Erlang/OTP 17 to 27 writes it, into plain values.
+ * Decodes one term of the external format of Erlang/OTP 17 to 27 into plain values.
  *
- * Work and memory are bounded: a length is accepted only if that many bytes are left, each term takes at least one byte
- * and counts against `limits.elements`, and nesting stops at `limits.depth`.
+ * Work and memory are bounded: a length is checked against the remaining bytes before it is used, every term takes at
+ * least one byte and counts against `limits.elements`, and nesting is limited by `limits.depth`.
  */
 export class TermReader {
-  /** Terms read so far, never more than bytes read. */
+  /** The number of terms read, never more than the number of bytes read. */
   elements = 0;
   private bytes: Buffer;
   private at = 0;
@@ -109,7 +109,7 @@ export class TermReader {
       case ATOM_EXT:
         return this.latin1Atom(this.uint16());
       default:
-        throw this.refusal(`the term holds ${REFUSED.get(tag) ?? `something unknown (tag ${tag})`}`);
+        throw this.refusal(`the term contains ${REFUSED.get(tag) ?? `an unknown tag (${tag})`}`);
     }
   }
 
@@ -135,7 +135,7 @@ export class TermReader {
   /** The text from `start` to here. */
   private utf8(start: number): string {
     const text = this.bytes.toString('utf8', start, this.at);
-    // Invalid bytes decode to U+FFFD; only a text that contains one is checked again.
+    // Invalid bytes are decoded as U+FFFD, so only a text with U+FFFD needs the slower check.
     if (text.includes('\uFFFD') && !isUtf8(this.bytes.subarray(start, this.at)))
       throw this.refusal('a binary or an atom is not UTF-8');
     return text;
@@ -158,7 +158,7 @@ export class TermReader {
     return Number.isSafeInteger(Number(value)) ? Number(value) : value;
   }
 
-  /** FLOAT_EXT, which OTP writes with `minor_version` 0: the text of `%.20e`, padded with zeros. */
+  /** FLOAT_EXT, which OTP writes with `minor_version` 0: the text of `%.20e`, padded with zero bytes. */
   private floatText(): number {
     const start = this.take(FLOAT_EXT_BYTES);
     const match = FLOAT_TEXT.exec(this.bytes.toString('latin1', start, this.at));
@@ -234,7 +234,7 @@ export class TermReader {
       throw this.refusal(`the term has more than ${this.limits.elements} elements`);
   }
 
-  /** Refuses a container immediately when fewer bytes are left than it declares terms. */
+  /** Refuses a container that declares more terms than there are bytes left. */
   private expect(terms: number): void {
     if (terms > this.bytes.length - this.at) throw this.refusal('the term is cut short');
   }
@@ -254,7 +254,7 @@ export class TermReader {
     return this.bytes.readUInt32BE(this.take(4));
   }
 
-  /** Skips this many bytes and returns where they start. */
+  /** Advances by this many bytes. @returns where they start */
   private take(length: number): number {
     const start = this.at;
     if (length > this.bytes.length - start) throw this.refusal('the term is cut short');
@@ -267,7 +267,7 @@ export class TermReader {
   }
 }
 
-/** The atoms `nil`, `true` and `false` become the values of JSON; any other atom becomes its text. */
+/** The value of an atom: null, true or false for `nil`, `true` and `false`, else its text. */
 function atomValue(text: string): string | boolean | null {
   switch (text) {
     case 'nil':

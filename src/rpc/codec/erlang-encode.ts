@@ -26,14 +26,14 @@ const FIRST_BYTES = 1024;
 const SHORT_TEXT = 32;
 
 /**
- * Writes a value as an Erlang term that every OTP since 17 reads: text as UTF-8 binaries, null and booleans as the
- * atoms `nil`, `true` and `false`, integers in their smallest form, other numbers as floats, arrays as lists, objects
- * as maps with binary keys; atoms only where `atom` and `atomKeys` ask for them.
+ * Encodes a value as an Erlang term that every OTP since 17 can read: strings as UTF-8 binaries, null and booleans as
+ * the atoms `nil`, `true` and `false`, integers in their smallest encoding, other numbers as floats, arrays as lists,
+ * objects as maps with binary keys. `atom` and `atomKeys` request atoms.
  *
- * The rules of JSON apply: undefined properties are left out, an undefined item is `nil`, `toJSON` is used, -0 is 0. An
- * unpaired surrogate becomes U+FFFD in a value and is refused in a key, where two keys could become equal. Throws
- * `TypeError` for values without such a form (numbers that are not finite, functions, symbols), `RangeError` beyond a
- * limit; a value that contains itself is beyond the limit of depth.
+ * The rules of JSON apply: properties that are undefined are left out, an undefined item is `nil`, `toJSON` is called,
+ * -0 is 0. A lone surrogate becomes U+FFFD in a value; in a key it is refused, because two keys could become equal.
+ * @throws TypeError for values without an encoding (numbers that are not finite, functions, symbols)
+ * @throws RangeError beyond a limit; a circular value exceeds the depth limit
  */
 export function encodeTerm(value: unknown, limits: Readonly<ErlangLimits> = erlangLimits()): Buffer {
   const writer = new TermWriter(limits);
@@ -42,8 +42,8 @@ export function encodeTerm(value: unknown, limits: Readonly<ErlangLimits> = erla
 }
 
 /**
- * Writes a message's envelope: like `encodeTerm`, but the five keys of the envelope are atoms, and `status` is one too.
- * Keys inside `request_body` and `response_body` stay binaries.
+ * Encodes a message's envelope like `encodeTerm`, but the five keys of the envelope and the value of `status` are
+ * atoms. The keys inside `request_body` and `response_body` stay binaries.
  */
 export function encodeEnvelope(envelope: unknown, limits: Readonly<ErlangLimits> = erlangLimits()): Buffer {
   const writer = new TermWriter(limits);
@@ -94,7 +94,7 @@ class TermWriter {
       case 'object':
         return value === null ? this.atom('nil') : this.object(value, depth);
       default:
-        throw new TypeError(`a ${typeof value} has no form as an Erlang term`);
+        throw new TypeError(`a ${typeof value} cannot be encoded as an Erlang term`);
     }
   }
 
@@ -140,12 +140,12 @@ class TermWriter {
   }
 
   private key(key: string): void {
-    // As many bytes as UTF-16 units means that all are ASCII.
+    // Equal lengths in bytes and UTF-16 units: the key is ASCII and has no surrogates.
     if (this.text(key) !== key.length && hasLoneSurrogate(key))
       throw new TypeError('a key must be well-formed Unicode');
   }
 
-  /** Gives the length in bytes. */
+  /** @returns the length in bytes */
   private text(text: string): number {
     // UTF-8 takes at most three bytes for each UTF-16 unit.
     this.reserve(5 + (text.length <= SHORT_TEXT ? text.length * 3 : Buffer.byteLength(text)));
@@ -177,7 +177,7 @@ class TermWriter {
     return length;
   }
 
-  /** Writes a short ASCII text at the current position, much faster than a call into native code. @returns false for other texts */
+  /** Writes a short ASCII string without a slow call into native code. @returns false when it is long or not ASCII */
   private ascii(text: string): boolean {
     if (text.length > SHORT_TEXT) return false;
     for (let i = 0; i < text.length; i++) {
@@ -190,7 +190,7 @@ class TermWriter {
 
   private number(value: number): void {
     if (Number.isSafeInteger(value)) return this.integer(value);
-    if (!Number.isFinite(value)) throw new TypeError(`${value} has no form as an Erlang term`);
+    if (!Number.isFinite(value)) throw new TypeError(`${value} cannot be encoded as an Erlang term`);
     this.reserve(9);
     this.byte(NEW_FLOAT_EXT);
     this.at = this.bytes.writeDoubleBE(value, this.at);
@@ -237,7 +237,7 @@ class TermWriter {
       throw new RangeError(`the value is nested more than ${this.limits.depth} deep, or contains itself`);
   }
 
-  /** Makes room for this many bytes; what follows writes without checking. */
+  /** Ensures that this many bytes can be written; the writing methods do not check it. */
   private reserve(length: number): void {
     const needed = this.at + length;
     if (needed <= this.bytes.length) return;

@@ -2,9 +2,9 @@ import { inflateSync } from 'node:zlib';
 import { DecodeError } from './codec.js';
 
 /**
- * Inflates the data after the tag of a compressed term: the inflated size (uint32) and a zlib stream.
- * Throws `DecodeError` as soon as more comes out than the term declares, and does not start when it declares more than
- * `limit` bytes; so work and memory stay within `limit`.
+ * Inflates the part after the tag of a compressed term: the inflated size (uint32) and a zlib stream. Throws
+ * `DecodeError` when the term declares more than `limit` bytes, or as soon as the output exceeds the declared size. So
+ * `limit` bounds work and memory.
  */
 export function inflateTerm(compressed: Buffer, limit: number): Buffer {
   if (compressed.length < 4) throw new DecodeError('the term is cut short');
@@ -18,10 +18,10 @@ export function inflateTerm(compressed: Buffer, limit: number): Buffer {
   return buffer;
 }
 
-function inflate(stream: Buffer, most: number): { buffer: Buffer; consumed: number } {
+function inflate(stream: Buffer, maxBytes: number): { buffer: Buffer; consumed: number } {
   let inflated: unknown;
   try {
-    inflated = inflateSync(stream, { maxOutputLength: most, info: true });
+    inflated = inflateSync(stream, { maxOutputLength: maxBytes, info: true });
   } catch (cause) {
     const tooLarge = cause instanceof RangeError;
     const reason = tooLarge
@@ -32,12 +32,12 @@ function inflate(stream: Buffer, most: number): { buffer: Buffer; consumed: numb
   return withConsumed(inflated);
 }
 
-// With `info`, zlib also returns the engine, whose `bytesWritten` is the used input; @types/node does not know it.
+// With `info`, zlib also returns the engine, whose `bytesWritten` counts the consumed input; @types/node omits this.
 function withConsumed(inflated: unknown): { buffer: Buffer; consumed: number } {
   if (typeof inflated === 'object' && inflated !== null && 'buffer' in inflated && 'engine' in inflated) {
     const { buffer, engine } = inflated;
     if (Buffer.isBuffer(buffer) && typeof engine === 'object' && engine !== null && 'bytesWritten' in engine)
       return { buffer, consumed: Number(engine.bytesWritten) };
   }
-  throw new TypeError('zlib did not report how much of its input it used');
+  throw new TypeError('zlib did not report how much of its input it consumed');
 }

@@ -2,13 +2,13 @@ const LONGEST = 32;
 const SLOTS = 256;
 
 /**
- * Remembers short ASCII texts that come again and again, the atoms and keys of messages: to compare a text with its
- * bytes takes a fraction of the time that making it anew takes. Holds at most 256 texts of at most 32 characters.
+ * A cache of short ASCII strings that occur in many messages, such as atoms and keys: comparing a cached string with
+ * the bytes is much faster than decoding them. At most 256 strings of at most 32 characters.
  */
 export class KnownTexts {
   private readonly slots: (string | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
 
-  /** The text of these bytes, or undefined if they are not short ASCII. */
+  /** The string of these bytes; undefined when they are too long or not ASCII. */
   ascii(bytes: Buffer, start: number, end: number): string | undefined {
     if (end - start > LONGEST) return undefined;
     let hash = 0;

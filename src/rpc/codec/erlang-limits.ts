@@ -1,17 +1,17 @@
-/** The limits for reading or writing one term. A term beyond them is refused with a reason. */
+/** Limits for reading or writing one term. A term beyond a limit is refused with a reason. */
 export interface ErlangLimits {
-  /** Nested containers (lists, tuples, maps); at most 1,000, since reading and writing recurse. */
+  /** Nesting depth of containers (lists, tuples, maps); at most 1,000, because reading and writing are recursive. */
   depth: number;
   /**
-   * Terms that are read: every value, every key, every item of a string of integers. A compressed body of a few kilobytes
-   * can contain very many, and the process does nothing else while it reads them.
+   * Total number of terms to read: every value, every key, every item of a string of integers. A compressed body of a
+   * few kilobytes can contain millions, and reading them blocks the process.
    */
   elements: number;
   /** Inflated bytes of a compressed body. */
   inflatedBytes: number;
   /** Bytes of one integer's magnitude. */
   integerBytes: number;
-  /** Bytes of an encoded term; the default is the largest message that RabbitMQ 3.8 to 3.13 accepts. */
+  /** Bytes of an encoded term; the default is the largest message that RabbitMQ 3.8 to 3.13 accept. */
   encodedBytes: number;
 }
 

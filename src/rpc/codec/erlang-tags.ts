@@ -22,7 +22,7 @@ export const MAP_EXT = 116;
 export const ATOM_UTF8_EXT = 118;
 export const SMALL_ATOM_UTF8_EXT = 119;
 
-/** Terms that are refused, by tag: they have no meaning outside the Erlang node that made them. */
+/** Terms that a message must not contain, by tag: they have no meaning outside the Erlang node that created them. */
 export const REFUSED: ReadonlyMap<number, string> = new Map([
   [68, 'a distribution header'],
   [77, 'a bit string that is not whole bytes'],

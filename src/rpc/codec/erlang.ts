@@ -6,16 +6,17 @@ import { type ErlangLimits, erlangLimits } from './erlang-limits.js';
 import { VERSION } from './erlang-tags.js';
 
 /**
- * Erlang's external term format, as Elixir and Erlang callers of OTP 17 to 27 send it (`term_to_binary`), plain or
+ * Erlang's external term format, as Elixir and Erlang programs of OTP 17 to 27 send it (`term_to_binary`), plain or
  * compressed: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html.
  *
- * Atoms and UTF-8 binaries are strings; the atoms `nil`, `true`, `false` are null, true, false, except as keys of maps;
- * lists, tuples and strings of integers are arrays; maps are objects; integers beyond 2^53 are bigint, never rounded.
- * Refused with a reason: terms of one node (process ids, ports, references, functions), bit strings, improper lists,
- * binaries that are not UTF-8, floats that are not finite, keys that are no strings or that become equal as strings,
- * bytes after the term, and terms beyond a limit. The caller of `decode` limits the size of the body.
+ * Decoding: atoms and UTF-8 binaries become strings; the atoms `nil`, `true`, `false` become null, true, false, except
+ * as keys of maps; lists, tuples and strings of integers become arrays; maps become objects; integers beyond 2^53
+ * become bigint. Refused with a reason: terms local to one node (process ids, ports, references, functions), bit
+ * strings, improper lists, binaries that are not UTF-8, floats that are not finite, keys that are not text, two keys
+ * with the same text, bytes after the term, and everything beyond a limit. The size of the body must be limited before
+ * decoding.
  *
- * `encode` writes envelopes, see `encodeEnvelope`; it honours `atom` and `atomKeys` at any depth.
+ * `encode` writes envelopes, see `encodeEnvelope`; it supports `atom` and `atomKeys` at every level.
  */
 export class ErlangCodec implements Codec {
   readonly name = 'erlang';
@@ -23,7 +24,7 @@ export class ErlangCodec implements Codec {
   private readonly limits: Readonly<ErlangLimits>;
   private readonly known = new KnownTexts();
 
-  /** Limits that are left out have the defaults of `erlangLimits`. */
+  /** Omitted limits have the defaults of `erlangLimits`. */
   constructor(limits: Partial<ErlangLimits> = {}) {
     this.limits = erlangLimits(limits);
   }

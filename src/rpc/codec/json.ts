@@ -7,7 +7,7 @@ const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
 const utf8 = new TextDecoder('utf-8', { fatal: true });
 
-/** JSON (RFC 8259) in UTF-8; whole numbers keep every digit, both ways. */
+/** JSON (RFC 8259) in UTF-8; integers keep all their digits when decoded and encoded. */
 export const jsonCodec: Codec = {
   name: 'json',
   contentType: CONTENT_TYPE,
@@ -22,7 +22,7 @@ export const jsonCodec: Codec = {
     try {
       return parseExactly(utf8.decode(body));
     } catch (cause) {
-      // The parser's own message quotes the body, which may hold a secret.
+      // The parser's message is not used: it quotes the body, which may contain a secret.
       throw new DecodeError(cause instanceof SyntaxError ? 'not valid JSON' : 'not valid UTF-8');
     }
   },
@@ -30,7 +30,7 @@ export const jsonCodec: Codec = {
   encode: (value) => Buffer.from(stringifyExactly(value)),
 };
 
-/** The deepest nesting of brackets outside strings: deeper nesting would exhaust the stack of recursive readers. */
+/** The maximum nesting of brackets outside strings. Deep nesting would exhaust the stack of recursive parsers. */
 function depthOf(body: Uint8Array): number {
   let depth = 0;
   let deepest = 0;

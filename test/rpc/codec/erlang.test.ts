@@ -80,7 +80,7 @@ const REFUSED: [string, Buffer, RegExp][] = [
   ['an empty body', Buffer.alloc(0), /cut short/],
   ['another version', Buffer.from([130, 97, 1]), /first byte is not 131/],
   ['a version without a term', body(), /cut short/],
-  ['an unknown tag', body('00'), /unknown \(tag 0\)/],
+  ['an unknown tag', body('00'), /unknown tag \(0\)/],
   ['an improper list', body('6c 00000001 61 01 61 02'), /improper/],
   ['a binary that is not UTF-8', body('6d 00000001 ff'), /not UTF-8/],
   ['a binary that holds half a surrogate pair', body('6d 00000003 eda080'), /not UTF-8/],
