@@ -106,7 +106,7 @@ function version(): string {
   return 'unknown';
 }
 
-/** Errors that tell a person what to do are shown as they are; anything else is a defect and shows where it arose. */
+/** Errors with advice are shown as their message; any other error is a defect and is shown with its stack. */
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (!(error instanceof Error)) {

@@ -33,7 +33,7 @@ export interface LoggedLine {
 export interface OpenAction {
   /** The simulated world: units are added to `sandbox.cluster`, and what it was asked is read there, and faults are set. */
   readonly sandbox: Sandbox;
-  /** What the catalogue tells of the action. */
+  /** The action as the catalogue describes it. */
   readonly description: ActionDescription;
   /** What the action has logged, oldest first. */
   readonly logged: readonly LoggedLine[];

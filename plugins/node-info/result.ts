@@ -24,7 +24,7 @@ const docker = object({
 const memory = object({
   total_kb: whole().required().meta({ description: 'All of it, in KiB.' }),
   available_kb: whole().nullable().defined().meta({
-    description: 'What programs can still have, in KiB; null: the kernel does not tell.',
+    description: 'Memory that programs can still get, in KiB; null: unknown to the kernel.',
   }),
 });
 

@@ -126,7 +126,7 @@ export interface KnownActions {
         memory: {
           /** All of it, in KiB. */
           total_kb: number;
-          /** What programs can still have, in KiB; null: the kernel does not tell. */
+          /** Memory that programs can still get, in KiB; null: unknown to the kernel. */
           available_kb: number | null;
         } | null;
         /** How long the machine has been up. */

@@ -10,7 +10,7 @@ import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { ClusterState } from './cluster.js';
 import type { Answer, Reply, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
-import { contradiction, isTemplate } from './scheduling.js';
+import { isTemplate, optionConflict } from './scheduling.js';
 import { unitFileHash } from './unit-file.js';
 
 const ROOT = '/fleet/v1';
@@ -137,7 +137,7 @@ function createUnit(
   options: readonly UnitOption[],
   desiredState: string,
 ): Answer {
-  const refusal = contradiction({ name, options });
+  const refusal = optionConflict({ name, options });
   if (refusal !== undefined) return failure(400, refusal);
   if (desiredState !== '' && !DESIRED_STATES.some((state) => state === desiredState)) return failure(500);
   cluster.setUnit(name, { options, desiredState: desiredState === '' ? 'inactive' : desiredState });

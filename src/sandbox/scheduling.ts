@@ -7,7 +7,7 @@ export function isTemplate(name: string): boolean {
 }
 
 /** Why fleet refuses to create a unit with these options, or undefined when it accepts them (fleet, api/units.go). */
-export function contradiction(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
+export function optionConflict(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
   const has = (name: string) =>
     unit.options.some((option) => option.section === 'X-Fleet' && option.name === name);
   const global = isGlobalUnit(unit);

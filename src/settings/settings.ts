@@ -219,7 +219,7 @@ export const SETTINGS = {
   },
   hostname: setting('HOSTNAME', text(), {
     defaultIn: () => hostname(),
-    about: "The name this instance goes by. Unset: the machine's.",
+    about: "The name of this instance. Unset: the machine's host name.",
   }),
 } satisfies Section;
 
