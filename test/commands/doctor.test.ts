@@ -139,7 +139,7 @@ test('a cluster that is unknown, empty, or has no fleet API is distinguished', a
     t,
     await examine(all, { cluster: 'nosuch' }),
     'discovery',
-    /knows no cluster.*\n-> check the token, .*ETCD_DISCOVERY_URL .*CLUSTERS_FILE/,
+    /has no cluster with this etcd_token.*\n-> check the token, .*ETCD_DISCOVERY_URL .*CLUSTERS_FILE/,
   );
   await sandbox.addCluster('empty', { members: [], hosts: [] });
   isFailure(t, await examine(all, { cluster: 'empty' }), 'discovery', /no machine has registered.*\n-> /);
