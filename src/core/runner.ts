@@ -210,5 +210,5 @@ function releases(reason: unknown): boolean {
 }
 
 function cancelled(): ActionError {
-  return new ActionError('cancelled', 'The caller does not wait for this request any more');
+  return new ActionError('cancelled', 'The caller no longer waits for this request');
 }
