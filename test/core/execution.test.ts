@@ -176,7 +176,9 @@ test('a cluster that cannot be reached three times in a row is not tried for fiv
   t.deepEqual(await ask(), {
     status: 'error',
     body: {
-      errors: ['This cluster could not be reached several times in a row; it is tried again in 2 s'],
+      errors: [
+        'This cluster could not be reached several times in a row; the next attempt is possible in 2 s',
+      ],
       code: 'cluster_unreachable',
       details: { retry_after_ms: 2_000 },
     },
