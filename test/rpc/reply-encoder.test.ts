@@ -45,7 +45,7 @@ test('a reply that is too large is replaced by an error that says its size', (t)
   t.true(body.length <= MAX_BYTES);
   t.like(reply, { status: 'error', body: { code: 'answer_too_large' } });
   t.like(sent, { status: 'error', response_body: { code: 'answer_too_large' } });
-  t.regex(sent.response_body.errors[0], /has 1\d{3} bytes, and at most 1000 are sent/);
+  t.regex(sent.response_body.errors[0], /has 1\d{3} bytes, and the limit is 1000/);
 });
 
 test('a reply that cannot be encoded is replaced by an internal error, and the reason is logged', (t) => {
