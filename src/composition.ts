@@ -15,7 +15,7 @@ import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
 import { jsonCodec } from './rpc/codec/json.js';
 import { RpcServer } from './rpc/rpc-server.js';
-import { connect as amqpConnect } from './rpc/amqp.js';
+import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
 import type { Connect } from './rpc/open-connection.js';
 import { Installation } from './openaperture/installation.js';
@@ -34,6 +34,7 @@ import { logRequests } from './telemetry/request-log.js';
 import { WIRE_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
+import { reasonOf } from './lib/errors.js';
 
 /** The service's own plugins; the build has the same folders as the sources. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
@@ -137,10 +138,7 @@ function sshShell(
       log,
     });
   } catch (cause) {
-    throw new Error(
-      `SSH_KEY_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+    throw new Error(`SSH_KEY_FILE cannot be used: ${reasonOf(cause)}`, { cause });
   }
 }
 
@@ -150,10 +148,7 @@ function namedClustersOf(file: string | undefined, fleetPort: number): NamedClus
   try {
     return readClustersFile(file, fleetPort);
   } catch (cause) {
-    throw new Error(
-      `CLUSTERS_FILE cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`,
-      { cause },
-    );
+    throw new Error(`CLUSTERS_FILE cannot be used: ${reasonOf(cause)}`, { cause });
   }
 }
 

@@ -42,7 +42,10 @@ export const ERROR_CODES = {
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service('No service accepts requests: no broker, or no queue.', true),
-  timeout: service('The deadline passed: a read was stopped, a change had not begun.', true),
+  timeout: service(
+    'The deadline passed: a read was stopped, a change was stopped before it was complete, or it had not begun.',
+    true,
+  ),
   cancelled: service('The request was stopped before it was complete, usually by a shutdown.', true),
   outcome_unknown: service('A change may or may not have been made; check before trying again.'),
   answer_too_large: service(

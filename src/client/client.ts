@@ -1,4 +1,4 @@
-import { connect as amqpConnect } from '../rpc/amqp.js';
+import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
 import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { Connect } from '../rpc/open-connection.js';
 import type { Clock } from '../lib/clock.js';

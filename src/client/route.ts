@@ -1,6 +1,7 @@
 import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
 import type { RequestBody } from '../openaperture/request-term.js';
 import { KNOWN_READS } from './action-types.js';
+import { reasonOf } from '../lib/errors.js';
 
 export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
@@ -81,7 +82,7 @@ export function encoded(encode: () => Buffer): Buffer {
   try {
     return encode();
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     throw new FleetManagerError('invalid_request', `the request cannot be encoded: ${reason}`);
   }
 }

@@ -3,7 +3,7 @@ import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import { MAX_TIMEOUT_MS, type ServedAction } from './prepare-action.js';
-import { invalidRequest } from './errors.js';
+import { invalidRequest } from './call-errors.js';
 
 export interface AdmissionOptions {
   catalogue: Catalogue;

@@ -6,7 +6,7 @@ import type { Logger } from '../lib/logger.js';
 import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
-import { settledWith } from './errors.js';
+import { settledWith } from './call-errors.js';
 
 export interface ExecutionOptions {
   clock: Clock;
@@ -28,6 +28,7 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
   'outcome_unknown',
 ]);
 
+// Until there is a policy, and until callers accept parts.
 const ALLOW = () => true;
 const IGNORE = () => {};
 

@@ -1,5 +1,5 @@
 import type { Call, Settled } from './call.js';
-import { settledWith } from './errors.js';
+import { settledWith } from './call-errors.js';
 
 /**
  * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result

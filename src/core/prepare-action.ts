@@ -4,6 +4,7 @@ import type { ActionDescription } from './catalogue.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import { resultCheck } from './result-check.js';
+import { reasonOf } from '../lib/errors.js';
 
 /** The maximum run time of a request, in milliseconds. */
 export const MAX_TIMEOUT_MS = 5 * 60_000;
@@ -172,7 +173,7 @@ function inField<T>(field: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {
-    throw new Error(`its field '${field}': ${cause instanceof Error ? cause.message : String(cause)}`, {
+    throw new Error(`its field '${field}': ${reasonOf(cause)}`, {
       cause,
     });
   }

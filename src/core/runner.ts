@@ -8,7 +8,7 @@ import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } fr
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
-import { settledWith } from './errors.js';
+import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
@@ -178,6 +178,7 @@ export class Runner {
   #interrupt(job: Job, reason: unknown): void {
     if (!releases(reason)) return this.#stop(job, cancelled());
     if (job.execution === undefined) return this.#withdraw(job, RELEASED);
+    // After a lost connection a running call continues.
     if (reason instanceof Shutdown) {
       job.execution.stop(
         new ActionError('cancelled', 'The service is shutting down and had to stop this request'),

@@ -9,6 +9,7 @@ import type { ActionDescription } from '../core/catalogue.js';
 import { sizeProblemOf } from '../core/parameters.js';
 import { MAX_TIMEOUT_MS } from '../core/prepare-action.js';
 import { httpStatusOf } from './http-status.js';
+import { reasonOf } from '../lib/errors.js';
 
 export interface HttpServerOptions {
   host: string;
@@ -67,7 +68,7 @@ export class HttpServer {
       const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
       const reason = inUse
         ? `${host}:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`
-        : `HTTP_HOST and HTTP_PORT cannot be used: ${cause instanceof Error ? cause.message : String(cause)}`;
+        : `HTTP_HOST and HTTP_PORT cannot be used: ${reasonOf(cause)}`;
       throw new Error(reason, { cause });
     }
   }

@@ -1,5 +1,5 @@
 import { unescape } from 'node:querystring';
-import { credentials } from './amqp.js';
+import { credentials } from './patched-amqplib.js';
 
 /** A broker to connect to. */
 export interface BrokerAddress {

@@ -1,5 +1,5 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
-import { UNREADABLE } from './amqp.js';
+import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
 
 /** A delivered message and the channel that delivered it. */

@@ -34,7 +34,7 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
 /** How long the broker may take to cancel the consumer at shutdown. */
 const STOP_MS = 5_000;
 /** How long replies may take to be confirmed at shutdown. */
-const SETTLE_MS = 5_000;
+const REPLIES_MS = 5_000;
 
 /** Consumes requests from the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
@@ -112,7 +112,7 @@ export class RpcServer {
     // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
     await this.#runner.drain(graceMs);
-    const settled = await settledWithin(SETTLE_MS, this.#clock, this.#handler.idle());
+    const settled = await settledWithin(REPLIES_MS, this.#clock, this.#handler.idle());
     this.#handler.stop();
     return settled;
   }

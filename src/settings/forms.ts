@@ -1,6 +1,7 @@
 import { number, string } from 'yup';
 import { HostPolicy } from '../network/connection-policy.js';
 import { separated } from './setting.js';
+import { reasonOf } from '../lib/errors.js';
 
 /** Any text that is not empty, without surrounding spaces. */
 export const text = () =>
@@ -87,6 +88,6 @@ function hostsProblem(value: string | undefined): string | undefined {
     void new HostPolicy(value === undefined ? undefined : separated(value));
     return undefined;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return reasonOf(error);
   }
 }

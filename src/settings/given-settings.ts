@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ALL_SETTINGS } from './settings.js';
+import { reasonOf } from '../lib/errors.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -85,5 +86,5 @@ function joined(value: unknown, separator: string | undefined): unknown {
 function readProblem(error: unknown): string {
   // The parser's own message quotes the file, which may hold a secret.
   if (error instanceof SyntaxError) return 'it is not valid JSON';
-  return error instanceof Error ? error.message : String(error);
+  return reasonOf(error);
 }

@@ -50,7 +50,7 @@ export const SETTINGS = {
         about: 'Certificates (PEM) of the authorities to trust for amqps.',
       }),
       cert: fileSetting('AMQP_CERT_FILE', text(), {
-        about: 'Client certificate (PEM) for amqps; goes with `AMQP_KEY_FILE`.',
+        about: 'Client certificate (PEM) for amqps; it needs `AMQP_KEY_FILE`.',
       }),
       key: fileSetting('AMQP_KEY_FILE', text(), { about: 'Private key (PEM) of the client certificate.' }),
     },
@@ -188,7 +188,7 @@ export const SETTINGS = {
   http: optional({
     host: setting('HTTP_HOST', text(), {
       default: '127.0.0.1',
-      about: 'Where the HTTP gateway listens; off loopback it needs `HTTP_TOKEN`.',
+      about: 'Where the HTTP gateway listens; on an address other than loopback it needs `HTTP_TOKEN`.',
     }),
     port: required(
       setting('HTTP_PORT', portOrOff(), {

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import type { ChannelModel } from 'amqplib';
-import { connect as amqpConnect } from '../../src/rpc/amqp.js';
+import { connect as amqpConnect } from '../../src/rpc/patched-amqplib.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { leftOut } from './left-out.js';
