@@ -1,7 +1,7 @@
 import { exactInteger } from '../lib/exact-json.js';
 import type { FieldProblem, Reply } from '../core/call.js';
 
-/** The id of a request's record in the Manager; a bigint when a number cannot represent it exactly. */
+/** The id of a request's record; a bigint when a number cannot represent it exactly. */
 export type RecordId = number | bigint;
 
 /** A decoded request message. */

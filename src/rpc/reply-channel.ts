@@ -29,7 +29,7 @@ export interface ReplyChannel {
   /** Whether the reply to this request is sent by this channel. */
   reaches(envelope: Envelope, delivery: Delivery): boolean;
   /**
-   * Resolves when the broker or the Manager has confirmed the reply, or when the caller can no longer be reached.
+   * Resolves when the reply is stored safely for the caller, or when the caller can no longer be reached.
    * Rejects only when the signal is aborted.
    */
   send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome>;
