@@ -1,4 +1,4 @@
-/** What this service is measured against: amqplib alone with the same guarantee, a confirmed answer and then the ack. */
+/** The baseline of the benchmark: amqplib alone with the same guarantee, a confirmed reply and then the ack. */
 import { connect } from 'amqplib';
 
 const [url = '', queue = ''] = process.argv.slice(2);

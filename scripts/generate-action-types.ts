@@ -2,8 +2,8 @@
  * Writes the types of the actions for users of `fleet-manager/client`, from what the plugins declare.
  *
  * Usage: npm run generate [-- OPTION...]
- *   --check              writes nothing; fails when the file is not what would be written
- *   --plugins DIRECTORY  also the actions of this directory of plugins, as PLUGIN_PATHS names it; may be repeated
+ *   --check              writes nothing; fails when the file is out of date
+ *   --plugins DIRECTORY  adds the actions of this directory of plugins, as PLUGIN_PATHS does; may be repeated
  *   --output FILE        the file; src/client/action-types.ts by default
  */
 import { execFileSync } from 'node:child_process';

@@ -10,7 +10,7 @@ import { contributingExample } from './support/contributing-example.js';
 const ROOT = new URL('../', import.meta.url);
 const read = async (path: string) => readFile(new URL(path, ROOT), 'utf8');
 
-/** The rows of the table that follows a marker, each a list of its cells. */
+/** The rows of the table after a marker, each a list of its cells. */
 function tableAfter(page: string, marker: string): string[][] {
   const [table = ''] = (page.split(marker)[1] ?? '')
     .trimStart()
@@ -28,7 +28,7 @@ function tableAfter(page: string, marker: string): string[][] {
     );
 }
 
-test('the table of settings in the README is what the service reads', async (t) => {
+test('the table of settings in the README matches the settings of the service', async (t) => {
   const settings = describeSettings({ env: {}, directory: '/nonexistent' });
   t.deepEqual(
     tableAfter(await read('README.md'), '<!-- settings'),
@@ -40,7 +40,7 @@ test('the table of settings in the README is what the service reads', async (t) 
   );
 });
 
-test('the table of error codes is what the service answers with', async (t) => {
+test('the table of error codes matches the codes that the service sends', async (t) => {
   t.deepEqual(
     tableAfter(await read('docs/errors.md'), '<!-- codes'),
     Object.entries(ERROR_CODES).map(([code, { fault, retryable, summary }]) => [
@@ -53,7 +53,7 @@ test('the table of error codes is what the service answers with', async (t) => {
   );
 });
 
-test('the action that CONTRIBUTING.md shows is served from a folder of its own', async (t) => {
+test('the action in CONTRIBUTING.md is served from its own folder', async (t) => {
   const { directory, name } = await contributingExample(t);
   const { stdout } = await promisify(execFile)(
     process.execPath,
@@ -63,7 +63,7 @@ test('the action that CONTRIBUTING.md shows is served from a folder of its own',
   t.like(JSON.parse(stdout), { name, target: 'cluster' });
 });
 
-test('every action of this repository has a README and stands in the table of actions', async (t) => {
+test('every action of this repository has a README and a row in the table of actions', async (t) => {
   const readme = await read('README.md');
   const folders = (await readdir(new URL('plugins', ROOT))).filter((name) => !name.startsWith('.'));
   for (const folder of folders) {
@@ -75,7 +75,7 @@ test('every action of this repository has a README and stands in the table of ac
   }
 });
 
-test('every link between the pages leads somewhere', async (t) => {
+test('every link between the pages has a target', async (t) => {
   const folders = ['', 'docs/', 'docs/decisions/'];
   const pages = (
     await Promise.all(

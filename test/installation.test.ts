@@ -16,11 +16,11 @@ import { BROKER_ID, EXCHANGE_ID, openInstallation, startFast } from './openapert
 import { type OwnBroker, ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
-// The service as a module of an OpenAperture installation: a stand-in for the Manager, all else is real.
+// The service as a module of an OpenAperture installation: the Manager is a fake, everything else is real.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service in an installation', 'RABBITMQ_URL');
 
 if (rabbitmqUrl !== undefined) {
-  test('requests that come through the Manager are answered there, in both encodings', async (t) => {
+  test('requests that come through the Manager get their replies there, in both encodings', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, env);
     const machines = await client.call('list_machines', { cluster: sandbox.token });
@@ -51,7 +51,7 @@ if (rabbitmqUrl !== undefined) {
     await eventually('the records are deleted', () => manager.records.size === 0);
   });
 
-  test('on a broker where its queue was not made beforehand, callers through the Manager reach the service', async (t) => {
+  test('on a broker where its queue was not created beforehand, callers through the Manager reach the service', async (t) => {
     const { sandbox, env, client } = await openInstallation(t, [rabbitmqUrl], { without: 'queue' });
     await startWorker(t, env);
     const machines = await client.call('list_machines', { cluster: sandbox.token });
@@ -98,7 +98,7 @@ if (rabbitmqUrl !== undefined) {
     );
   });
 
-  test('a request with a record and a reply_to is answered to both; one whose record is gone to nobody', async (t) => {
+  test('a request with a record and a reply_to gets both replies; one whose record is deleted gets none', async (t) => {
     const { manager, sandbox, env, queue } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, env);
     const record = manager.addRecord(41);
@@ -216,7 +216,7 @@ if (rabbitmqUrl !== undefined) {
     t.is(manager.records.size, 0, 'it ends when its record is deleted');
   });
 
-  test('with the first broker stopped under load every caller gets its answer, and the service returns to it', async (t) => {
+  test('when the first broker stops under load, every caller gets its reply, and the service returns to that broker', async (t) => {
     const [first, second] = await Promise.all([ownBroker(t), ownBroker(t)] as [
       Promise<OwnBroker>,
       Promise<OwnBroker>,
@@ -232,7 +232,7 @@ if (rabbitmqUrl !== undefined) {
     const call = async () => {
       const machines = await client.call('list_machines', {
         cluster: sandbox.token,
-        // Ten minutes of real time, ten times as fast.
+        // Ten minutes with a clock that is ten times as fast.
         timeoutMs: 6_000_000,
         resend: true,
       });
@@ -258,7 +258,7 @@ if (rabbitmqUrl !== undefined) {
   });
 }
 
-/** Writes an action that throws what nobody foresaw, and one that does not end by itself. @returns their directory */
+/** Writes an action that throws an unexpected error, and one that does not end. @returns their directory */
 async function faultyActions(t: ExecutionContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'faulty-'));
   t.teardown(async () => rm(directory, { recursive: true }));

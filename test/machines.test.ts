@@ -15,7 +15,7 @@ import { type JournalEntry, startMachines } from './support/machines.js';
 import { service } from './support/open-sandbox.js';
 import { startWorker } from './support/worker.js';
 
-// The actions on machines as callers meet them: a message in RabbitMQ, real SSH servers, the real journalctl.
+// The actions on machines as callers use them: a message in RabbitMQ, real SSH servers, the real journalctl.
 const rabbitmqUrl =
   process.env.RABBITMQ_URL ?? leftOut('the actions on machines over RabbitMQ', 'RABBITMQ_URL');
 const hasServers = ['/usr/sbin/sshd', '/lib/systemd/systemd-journal-remote'].every((file) =>
@@ -71,7 +71,7 @@ async function world(t: ExecutionContext, broker: string, env: Record<string, st
 const failure = (error: unknown) => (error instanceof FleetManagerError ? error : undefined);
 
 if (rabbitmqUrl !== undefined && hasServers) {
-  test('unit_logs gives what the unit wrote to the journal of its machine', async (t) => {
+  test('unit_logs returns what the unit wrote to the journal of its machine', async (t) => {
     const machines = await startMachines(t, ADDRESSES, JOURNAL);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
     await startWorker(t, env);
@@ -106,7 +106,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.regex(await logs({ unit_name: 'web.service', since: 'now' }), /^(-- No entries --\n)?$/);
   });
 
-  test('unit_logs gives the newest of more lines than an answer holds, and none about reboots', async (t) => {
+  test('unit_logs returns the newest of more lines than a reply has room for, and none about reboots', async (t) => {
     const machines = await startMachines(t, ADDRESSES, [
       ...Array.from({ length: 1_500 }, (_, n) => ({
         unit: 'web.service',
@@ -136,7 +136,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.regex(rebooted, /^[^\n]* says 0\n[^\n]* says 1\n$/);
   });
 
-  test('unit_logs of a global unit has a part for every machine, the reason where one failed', async (t) => {
+  test('unit_logs of a global unit has a part for every machine, or the reason where one failed', async (t) => {
     const machines = await startMachines(t, ADDRESSES, [
       { unit: 'node-exporter.service', message: 'hello', at: NOON },
     ]);
@@ -202,7 +202,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
       const { [text]: node } = await client.call('node_info', { parameters: { nodes: [text] } });
       t.deepEqual(node?.errors, ['invalid_parameters: not an IP address or a host name']);
       for (const [action, parameters, field] of requests) {
-        // `-rf.service` and `--directory=...` aside, none of these is a unit's name; those that are, no cluster has.
+        // Only `-rf.service` and `--directory=...` are unit names, and no cluster has these units.
         const call = { cluster: sandbox.token, parameters };
         const error = failure(await t.throwsAsync(client.call(action, call)));
         if (error?.code === 'unit_not_found') continue;
@@ -244,7 +244,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     });
   });
 
-  test('node_info on a cluster takes its machines, and no others', async (t) => {
+  test('node_info on a cluster accepts its machines, and no others', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
     await startWorker(t, env);
@@ -269,7 +269,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
       t.truthy(info['127.0.0.1']?.disk);
       t.regex(String(info[node]?.errors), /^forbidden: /, node);
     }
-    // What connects there is counted: this alone was.
+    // Connections there are counted: this was the only one.
     const socket = openTcp(Number(other?.port), '127.0.0.2');
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
@@ -277,7 +277,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(other?.connections(), 1);
   });
 
-  test('a token whose members are out of policy is forbidden, and they are not connected to', async (t) => {
+  test('a token whose members are forbidden by policy is forbidden, and they are not connected to', async (t) => {
     const { sandbox, env, client } = await world(t, rabbitmqUrl, { ALLOWED_HOSTS: '127.0.0.1' });
     let connections = 0;
     const listener = createServer((socket) => {
@@ -303,7 +303,7 @@ if (rabbitmqUrl !== undefined && hasServers) {
   });
 
   for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-    test(`${signal} with the unit stopped leaves it launched once the request is done again`, async (t) => {
+    test(`${signal} while the unit is stopped leaves it launched once the request is done again`, async (t) => {
       const { sandbox, env, client } = await world(t, rabbitmqUrl, { SHUTDOWN_GRACE_SECONDS: '0' });
       const first = await startWorker(t, env);
       const call = client

@@ -26,7 +26,7 @@ export default defineAction({
   },
 });`;
 
-/** A directory for PLUGIN_PATHS with a folder that holds a new action. */
+/** A directory for PLUGIN_PATHS, with the folder of a new action. */
 async function newAction(t: ExecutionContext): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'new-action-'));
   t.teardown(async () => rm(directory, { recursive: true }));
@@ -41,7 +41,7 @@ test('a new action is in the catalogue', async (t) => {
   t.like(JSON.parse(stdout || '{}'), { name: 'kernel_of_machines', effect: 'read' }, stderr);
 });
 
-test('doctor asks for a key to log in with when a new action needs one, and names it', async (t) => {
+test('doctor names a new action that needs a login key, and reports that the key is missing', async (t) => {
   const nowhere = { AMQP_URL: 'amqp://127.0.0.1:1', ETCD_DISCOVERY_URL: 'http://127.0.0.1:1' };
   const env = { ...nowhere, PLUGIN_PATHS: await newAction(t) };
   const without = await examine({ ...env, ACTIONS: 'list_units' });
@@ -50,7 +50,7 @@ test('doctor asks for a key to log in with when a new action needs one, and name
   isFailure(t, run, 'SSH key', /^neither .*: kernel_of_machines$/m);
 });
 
-test('a new action can be called, its parameters read by their types', async (t) => {
+test('a new action can be called, with its parameters read by their types', async (t) => {
   const env = { HTTP_PORT: '0', PLUGIN_PATHS: await newAction(t) };
   const cli = await startCli(t, ['serve'], { env });
   await cli.printed(/accepting requests/);

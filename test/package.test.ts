@@ -21,13 +21,13 @@ const SOURCES = [
   'LICENSE',
 ];
 
-/** The folder that everything happens in, removed at the end. */
+/** The working folder, removed at the end. */
 let root = '';
 /** An empty folder in which the package was installed, and nothing else. */
 let installed = '';
 /** The paths in the package. */
 let packed: string[] = [];
-/** What npm said when it was installed. */
+/** The output of npm during the installation. */
 let said = '';
 
 test.before('the package is built, packed and installed', async (t) => {
@@ -63,10 +63,10 @@ test.after.always(async () => {
   if (root !== '') await rm(root, { recursive: true });
 });
 
-/** A hook has no end of its own to clean up at; what it started ends with the process. */
+/** A hook has no teardown, so processes that it starts end with the test process. */
 const untilExit = { teardown: () => {} };
 
-/** @returns what it said */
+/** @returns its output */
 async function npm(directory: string, ...args: string[]): Promise<string> {
   const home = { HOME: process.env.HOME ?? '' };
   const proxies = Object.entries(process.env).filter(([name]) =>
@@ -97,7 +97,7 @@ async function run(
   return startProgram(t, program, { env: { HOME: root }, directory }).ended;
 }
 
-/** A folder that holds these files. */
+/** A folder with these files. */
 async function folder(files: Record<string, string>): Promise<string> {
   const directory = await mkdtemp(join(root, 'folder-'));
   for (const [name, text] of Object.entries(files)) {
@@ -107,7 +107,7 @@ async function folder(files: Record<string, string>): Promise<string> {
   return directory;
 }
 
-test('the package holds what it needs and nothing else', async (t) => {
+test('the package contains what it needs and nothing else', async (t) => {
   for (const path of [
     'package.json',
     'README.md',
@@ -134,11 +134,11 @@ test('the package holds what it needs and nothing else', async (t) => {
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
 });
 
-test('nothing that is installed with the package asks for another Node.js than it does', (t) => {
+test('no installed dependency needs another version of Node.js than the package', (t) => {
   t.notRegex(said, /EBADENGINE/);
 });
 
-test('every link in the pages of the package leads somewhere in it', async (t) => {
+test('every link in the pages of the package has a target in it', async (t) => {
   const home = join(installed, 'node_modules/fleet-manager');
   const pages = packed.filter((path) => path.endsWith('.md'));
   for (const page of pages) {
@@ -154,7 +154,7 @@ test('every link in the pages of the package leads somewhere in it', async (t) =
   }
 });
 
-test('the action and the test that CONTRIBUTING.md shows work where the package is installed', async (t) => {
+test('the action and the test in CONTRIBUTING.md work where the package is installed', async (t) => {
   const { directory } = await contributingExample(t);
   await writeFile(join(directory, 'package.json'), '{"type": "module"}');
   await mkdir(join(directory, 'node_modules'));
@@ -195,7 +195,7 @@ const GREET = {
     }`,
 };
 
-test('the installed service runs in the sandbox, with a plugin dropped in, and answers', async (t) => {
+test('the installed service runs in the sandbox with a drop-in plugin, and replies', async (t) => {
   const service = start(t, ['serve'], { HTTP_PORT: '0', PLUGIN_PATHS: await folder(GREET) });
   const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
   await service.printed(/accepting requests/);
@@ -213,7 +213,7 @@ test('the installed service runs in the sandbox, with a plugin dropped in, and a
   t.is((await service.ended).code, 0);
 });
 
-test('the installed service serves a plugin with copies of yup and of the plugin module of its own', async (t) => {
+test('the installed service serves a plugin with its own copies of yup and of the plugin module', async (t) => {
   const PLUGIN_PATHS = await folder({
     'own/index.js': `
       import { object, string } from './node_modules/yup/index.js';
@@ -234,7 +234,7 @@ test('the installed service serves a plugin with copies of yup and of the plugin
   t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
 });
 
-test('the installed service says of a plugin in TypeScript that it must be compiled', async (t) => {
+test('the installed service says that a plugin in TypeScript must be compiled', async (t) => {
   const PLUGIN_PATHS = await folder({ 'greet/index.ts': 'export default 1;' });
   const { code, stderr } = await start(t, ['actions'], { PLUGIN_PATHS }).ended;
   t.is(code, 1);
@@ -244,7 +244,7 @@ test('the installed service says of a plugin in TypeScript that it must be compi
   );
 });
 
-test('client, plugin and testing can be imported from the package, and nothing behind them', async (t) => {
+test('client, plugin and testing can be imported from the package, and no internal module', async (t) => {
   const script = `
     import { FleetManagerClient, FleetManagerError } from 'fleet-manager/client';
     import { ActionError, defineAction, FleetTransport, unitName } from 'fleet-manager/plugin';

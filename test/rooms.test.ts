@@ -12,7 +12,7 @@ interface Import {
   to: string;
 }
 
-/** The room of a file: its folder in src, or the file itself where it lies beside the folders. */
+/** The room of a file: its folder in src, or the file itself if it is directly in src. */
 function roomOf(path: string): string {
   const [first = '', second] = relative(join(ROOT, 'src'), path).split('/');
   return second === undefined ? first.replace(/\.[jt]s$/, '') : first;
@@ -50,11 +50,11 @@ function forbidden(imports: readonly Import[], rules: ReadonlyMap<string, Readon
     .map(({ file, from, to }) => `${relative(ROOT, file)}: ${from} must not import ${to}`);
 }
 
-test('each room imports only what docs/architecture.md allows it', async (t) => {
+test('each room imports only what docs/architecture.md allows', async (t) => {
   t.deepEqual(forbidden(await importsOfSource(), await allowed()), []);
 });
 
-test('docs/architecture.md names every room once, and allows nothing that is not used', async (t) => {
+test('docs/architecture.md names every room once, and allows only imports that are used', async (t) => {
   const rules = await allowed();
   const imports = await importsOfSource();
   const rooms = new Set(imports.flatMap(({ from, to }) => [from, to]));
@@ -65,7 +65,7 @@ test('docs/architecture.md names every room once, and allows nothing that is not
   }
 });
 
-test('an import that is not allowed is found, whatever its form', async (t) => {
+test('a forbidden import is found in every form', async (t) => {
   const file = join(ROOT, 'src/core/runner.ts');
   for (const text of [
     "import { x } from '../rpc/envelope.js';",

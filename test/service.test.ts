@@ -22,7 +22,7 @@ interface World {
   env: Record<string, string>;
 }
 
-/** A cluster whose fleet answers slowly, known to etcd by a token, and a queue of its own. */
+/** A cluster with a slow fleet API, registered in etcd under a token, and a separate queue. */
 async function world(t: ExecutionContext, broker: string, etcd: string, answerMs = 0): Promise<World> {
   const sandbox = await startSandbox({ delays: { answer: answerMs } });
   t.teardown(async () => sandbox.stop());
@@ -60,7 +60,7 @@ function clientOf(t: ExecutionContext, broker: string, queue: string): FleetMana
 }
 
 if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
-  test('the three actions answer through the call command, 261 units over three pages', async (t) => {
+  test('the three actions reply through the call command, with 261 units over three pages', async (t) => {
     const { sandbox, token, env } = await world(t, rabbitmqUrl, etcdUrl);
     sandbox.cluster.addUnits(261 - sandbox.cluster.units().length);
     await startWorker(t, env);
@@ -91,7 +91,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     );
   });
 
-  test('a worker that is killed under load loses nothing: another answers every request', async (t) => {
+  test('a worker that is killed under load loses nothing: another replies to every request', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 100);
     const [first] = await Promise.all([startWorker(t, env), startWorker(t, env)]);
     const client = clientOf(t, rabbitmqUrl, queue);
@@ -158,7 +158,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     );
   });
 
-  test('a second signal ends a worker at once', async (t) => {
+  test('a second signal ends a worker immediately', async (t) => {
     const { sandbox, token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
     sandbox.cluster.fail({ kind: 'hang' });
     const worker = await startWorker(t, env);
@@ -172,7 +172,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     await Promise.all([t.throwsAsync(call), client.close()]);
   });
 
-  test('an existing queue with other arguments is used as it is', async (t) => {
+  test('an existing queue with other arguments is used unchanged', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
     const connection = await connect(rabbitmqUrl);
     const channel = await connection.createChannel();
@@ -182,7 +182,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     t.true(Array.isArray(await clientOf(t, rabbitmqUrl, queue).call('list_machines', { cluster: token })));
   });
 
-  test('after RabbitMQ was stopped and started, everything that was asked is answered', async (t) => {
+  test('after a restart of RabbitMQ, every request gets its reply', async (t) => {
     const rabbitmq = await ownBroker(t);
     const broker = rabbitmq.url;
     const { token, queue, env } = await world(t, broker, etcdUrl, 300);

@@ -7,7 +7,7 @@ import { ManualClock } from './support/manual-clock.js';
 
 const anything = { description: 'Anything.' };
 
-/** Tells of the parts it is given, and of itself. */
+/** Returns information about its dependencies and its request. */
 const parts = defineAction({
   name: 'parts',
   summary: 'Uses its parts.',
@@ -30,7 +30,7 @@ async function open(t: { teardown(work: () => Promise<void>): void }, options: S
   return opened;
 }
 
-test('an action runs on a sandbox with every part it injects, and its log can be read', async (t) => {
+test('an action runs on a sandbox with all its dependencies, and its log can be read', async (t) => {
   const clock = new ManualClock();
   const { run, logged, description } = await open(t, { clock });
   t.deepEqual(await run({ hosts: 2 }), { now: clock.now(), machines: 3 });
@@ -38,13 +38,13 @@ test('an action runs on a sandbox with every part it injects, and its log can be
   t.is(description.name, 'parts');
 });
 
-test('parameters are checked as callers have them checked', async (t) => {
+test('parameters are checked as they are for callers', async (t) => {
   const { run, sandbox } = await open(t);
   await t.throwsAsync(run({ hosts: 'two' }), { code: 'invalid_parameters' });
   t.deepEqual(sandbox.discovery.requests, []);
 });
 
-test('a result that is not what the action declares fails the run', async (t) => {
+test("a result that does not match the action's declaration fails the run", async (t) => {
   const { run } = await open(t, {
     machines: Array.from({ length: 4 }, (_, n) => ({
       id: String(n).repeat(32),
@@ -62,7 +62,7 @@ test('a fault of the sandbox reaches the action, and another cluster can be name
   await t.throwsAsync(run(), { code: 'cluster_unhealthy' });
 });
 
-test('machines answer an action that uses the shell', async (t) => {
+test('machines respond to an action that uses the shell', async (t) => {
   const { run, sandbox, stop } = await openAction(unitLogs);
   t.teardown(stop);
   t.regex(String(await run({ unit_name: 'web@1.service', lines: 2 })), /^.+\n.+\n$/);

@@ -87,7 +87,7 @@ function timeForAll(leftMs: number): number {
   return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
 }
 
-/** The nodes to read, each once, under the name that the caller gave first. */
+/** The nodes to read, without duplicates; each has the first name that the caller gave for it. */
 async function nodesOf(
   asked: unknown[] | undefined,
   cluster: Cluster | undefined,
@@ -127,7 +127,7 @@ function nodeOf(entry: unknown): Node {
   return { name, host: { problem: 'invalid_parameters: not an IP address or a host name' } };
 }
 
-/** The key of an entry that is no text: its JSON in parentheses, which no address has. */
+/** The key of an entry that is not text: its JSON in parentheses, so that it cannot equal an address. */
 function nameOf(entry: unknown): string {
   if (typeof entry === 'bigint') return `(${entry})`;
   const json = JSON.stringify(entry, (_key, value: unknown) =>
@@ -163,7 +163,7 @@ interface Means {
   signal: AbortSignal;
   /** How much output of one command is read. */
   maxOutputBytes: number;
-  /** How long the reading of all nodes may take. */
+  /** The time limit for all nodes. */
   timeMs: number;
   /** When it ends, in the clock's milliseconds. */
   endsAt: number;
@@ -186,7 +186,7 @@ function unread(reason: string): NodeInfo {
   return { ...NOTHING_KNOWN, errors: [reason] };
 }
 
-/** Reads everything of one node at the same time. */
+/** Reads one node with concurrent commands. */
 async function readNode(
   host: string,
   {

@@ -28,7 +28,7 @@ const memory = object({
   }),
 });
 
-/** What is known of a node. The first three are what existing callers read. */
+/** The information of a node. Existing callers read the first three fields. */
 export const nodeInfo = object({
   docker_disk_space_percent: whole().nullable().defined().meta({
     description: 'The use% of the file system that holds /var/lib/docker.',
@@ -49,7 +49,7 @@ export const nodeInfo = object({
   uptime_seconds: whole().nullable().defined().meta({ description: 'How long the machine has been up.' }),
 });
 
-/** What is known of a node; what could not be read is null, with the reason among the errors. */
+/** The information of a node; a value that could not be read is null, with the reason in `errors`. */
 export type NodeInfo = InferType<typeof nodeInfo>;
 export type Disk = InferType<typeof disk>;
 export type Os = InferType<typeof os>;

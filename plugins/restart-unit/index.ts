@@ -4,7 +4,7 @@ import { restart } from './restart.js';
 import { KeyedMutex } from './keyed-mutex.js';
 
 function restartUnit() {
-  // Two restarts of one unit at the same time would undo each other.
+  // Concurrent restarts of one unit would interfere with each other.
   const mutex = new KeyedMutex();
   return defineAction({
     name: 'restart_unit',

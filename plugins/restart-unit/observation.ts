@@ -14,7 +14,7 @@ export function isStopped({ unit, state }: Observation): boolean {
   return active === 'inactive' || active === 'failed';
 }
 
-/** `launched` alone says only that fleet has tried. */
+/** fleet's `launched` alone is not enough: it only says that fleet tried to start the unit. */
 export function isUp({ unit, state }: Observation): boolean {
   return unit?.currentState === 'launched' && state?.systemdActiveState === 'active';
 }

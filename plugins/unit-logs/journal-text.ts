@@ -19,7 +19,7 @@ export function oldestFirst(printed: {
   maxBytes: number;
 }): string {
   const { stdout, stderr, truncated, maxBytes } = printed;
-  // The further lines of an entry are indented, and stay with it.
+  // Continuation lines of an entry are indented.
   const all = stdout.replace(/\n$/, '').split(/\n(?=\S)/);
   const entries = (truncated ? all.slice(0, -1) : all).filter(
     (entry) => entry !== '' && !OWN_LINE.test(entry),

@@ -29,11 +29,11 @@ interface Pending {
   mayRunTwice: boolean;
 }
 
-/** Time for the service's own `timeout` answer to arrive after the deadline. */
+/** Time for the service's own `timeout` reply to arrive after the deadline. */
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
 const CLOSE_MS = 2_000;
-/** A reply queue that nobody consumes from for this long is removed by the broker. */
+/** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
 /**
@@ -90,7 +90,7 @@ export class AmqpRoute implements Route {
     }
   }
 
-  /** Removes the reply queue too. */
+  /** Also removes the reply queue. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();

@@ -18,19 +18,19 @@ export {
   type ManagerRouteOptions,
 };
 
-/** One of `urls`, `brokers` and `manager` says how to reach the service. */
+/** Give one of `urls`, `brokers` and `manager`. */
 export interface ClientOptions {
   /** Brokers to try in turn: `amqp://user:password@host:5672`. */
   urls?: readonly string[];
   /** The same, asked again before each round of tries. */
   brokers?: () => Promise<readonly BrokerAddress[]>;
-  /** An OpenAperture installation: the brokers come from its Manager, and answers too. */
+  /** An OpenAperture installation: brokers and replies come from its Manager. */
   manager?: ManagerRouteOptions;
   /** The queue of the service; `fleet_manager` by default. */
   queue?: string;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer };
-  /** Gets a line for each lost and regained connection; no log by default. */
+  /** Gets a line when a connection is lost and when it is restored; no log by default. */
   log?: Logger;
   clock?: Clock;
   /** How to connect; amqplib's `connect` by default. */
@@ -54,7 +54,7 @@ export class FleetManagerClient {
 
   /**
    * Connects in the background; calls wait for the connection.
-   * @throws TypeError when nothing says how to reach the service
+   * @throws TypeError when `urls`, `brokers` and `manager` are all missing
    */
   constructor(options: ClientOptions) {
     if (options.brokers === undefined && options.manager === undefined && !options.urls?.length)
@@ -68,9 +68,9 @@ export class FleetManagerClient {
   }
 
   /**
-   * Runs an action and gives its result; parameters and results of the service's own actions are typed.
+   * Runs an action and returns its result; parameters and results of the service's own actions are typed.
    * @throws FleetManagerError with the service's code; `service_unavailable` when no service can be reached, `timeout`
-   *   when no answer came in time, `outcome_unknown` when the request may or may not have arrived
+   *   when no reply came in time, `outcome_unknown` when the action may or may not have run
    * @throws the signal's reason when that is aborted
    * @throws RangeError when `timeoutMs` is not from 1 ms to a day
    */
@@ -79,7 +79,7 @@ export class FleetManagerClient {
     options: Omit<CallOptions, 'parameters'> & { parameters?: ParametersOf<A> } = {},
   ): Promise<ResultOf<A>> {
     const { status, response_body: body } = await this.request(action, options);
-    // The service promises this shape in its catalogue.
+    // The service's catalogue guarantees this shape.
     if (status === 'completed') return body as ResultOf<A>;
     const { errors, code = 'internal', details } = errorBodyOf(body);
     throw new FleetManagerError(code, errors.join('; '), details);

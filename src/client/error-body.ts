@@ -3,7 +3,7 @@ import { stringifyExactly } from '../lib/exact-json.js';
 /** The content of an error reply. */
 export interface ErrorBody {
   errors: string[];
-  /** Undefined: the original FleetManager sends none. */
+  /** Undefined when the reply has none: the original FleetManager sends none. */
   code: string | undefined;
   details: unknown;
 }

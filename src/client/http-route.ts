@@ -19,11 +19,11 @@ import {
 export interface HttpRouteOptions {
   host: string;
   port: number;
-  /** The HTTP_TOKEN of the gateway; undefined: it needs none. */
+  /** The gateway's HTTP_TOKEN; undefined: it has none. */
   token: string | undefined;
 }
 
-/** Time for the answer of the service to arrive after its deadline. */
+/** Time for the service's reply to arrive after the deadline. */
 const TRANSPORT_MS = 5_000;
 
 /** Requests through the HTTP gateway of the service. */
@@ -44,7 +44,7 @@ export class HttpRoute implements Route {
 
   /**
    * The actions that the service serves.
-   * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway answers
+   * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway responds
    */
   async describe(): Promise<ActionDescription[]> {
     const answer = await this.#ask('v1/actions', {});

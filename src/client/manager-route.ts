@@ -34,7 +34,7 @@ export interface ManagerRouteOptions {
   brokerId: number | bigint;
   /** The exchange of the fleet-manager, when it is another one. */
   destinationExchangeId?: number | bigint;
-  /** How requests are encoded: `erlang`, as Elixir callers do, by default. */
+  /** How requests are encoded; by default `erlang`, as Elixir callers do. */
   encoding?: 'erlang' | 'json';
 }
 
@@ -55,8 +55,8 @@ interface Call {
 }
 
 /**
- * Requests that are answered through the Manager: makes a record, publishes the request with its id, polls until the
- * record holds the answer, deletes it.
+ * Requests whose replies come through the Manager: creates a record, publishes the request with the record's id, polls
+ * until the record contains the reply, deletes the record.
  */
 export class ManagerRoute implements Route {
   readonly #queue: string;
@@ -176,7 +176,7 @@ export class ManagerRoute implements Route {
     }
   }
 
-  /** Never rejects, and ends in time. */
+  /** Never rejects, and ends within `DELETE_MS`. */
   async #delete(id: ManagerId): Promise<void> {
     const reason = () => new Error(`the record was not deleted within ${DELETE_MS} ms`);
     const limit = { ms: DELETE_MS, clock: this.#clock, reason };

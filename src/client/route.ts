@@ -7,7 +7,7 @@ export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
   cluster?: string;
   parameters?: Record<string, unknown>;
-  /** How long to wait for the answer, in milliseconds; the service stops its work then too. 30 s by default. */
+  /** How long to wait for the reply, in milliseconds; the service then stops the action too. 30 s by default. */
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
@@ -30,7 +30,7 @@ export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
   readonly details: unknown;
-  /** `caller`: correct the request; `service`: it is not the caller's fault. */
+  /** `caller`: correct the request; `service`: the caller did nothing wrong. */
   readonly fault: ErrorCodeInfo['fault'];
   readonly retryable: boolean;
 
@@ -42,9 +42,9 @@ export class FleetManagerError extends Error {
   }
 }
 
-/** A way to the service and back. */
+/** A transport for requests and replies. */
 export interface Route {
-  /** @throws FleetManagerError when there is no answer; the signal's reason when that is aborted */
+  /** @throws FleetManagerError when there is no reply; the signal's reason when that is aborted */
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
   /** Fails the waiting calls: with `outcome_unknown` where the action may have been done, else with `cancelled`. */
   close(): Promise<void>;
@@ -69,7 +69,7 @@ export function givenUp(
   );
 }
 
-/** Whether a request may be run twice. */
+/** Whether a request may run twice. */
 export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
   return resend ?? KNOWN_READS.has(action);
 }

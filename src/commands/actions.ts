@@ -70,7 +70,7 @@ function forShell(text: string): string {
   return /^[\w=.:/@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** A value as `--param` takes it. */
+/** An example value for `--param`. */
 function sample(schema: JsonSchema): string {
   const [choice] = Array.isArray(schema.enum) ? schema.enum : [];
   const value: unknown = choice ?? schema.default;

@@ -34,7 +34,7 @@ interface CallRoute extends Route {
   describe(action: string): Promise<ActionDescription | undefined>;
 }
 
-/** Calls one action and prints its answer. @returns the exit code */
+/** Calls one action and prints the reply. @returns the exit code */
 export async function call(
   action: string,
   given: CallArguments,
@@ -109,7 +109,7 @@ function overQueue({
     describe: async (action) => {
       // Loaded only here: the gateway has its own list of actions.
       const { describeActions } = await import('../composition.js');
-      // A service elsewhere may have plugins that are not installed here.
+      // The service may have plugins that are not installed on this machine.
       return (await describeActions({ plugins, environment })).find(action)?.description;
     },
     request: (action, options) => client.request(action, options),

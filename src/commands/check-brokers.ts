@@ -10,9 +10,9 @@ import { counted, failed, type Finding, ok, within } from './finding.js';
 
 /** A broker to check. */
 export interface BrokerToCheck {
-  /** Credentials included. */
+  /** With credentials. */
   url: string;
-  /** Where callers publish on it, in an OpenAperture installation. */
+  /** The exchange to which callers publish, in an OpenAperture installation. */
   exchange?: { rootExchangeName: string; routingKey: string };
 }
 
@@ -20,9 +20,9 @@ export interface BrokerCheckOptions {
   queue: string;
   /** Certificates for amqps, PEM. */
   tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } | undefined;
-  /** Where the addresses and credentials come from, for the advice. */
+  /** Names the setting that contains the addresses and credentials, for the remedy. */
   settings: string;
-  /** How long each broker may take. */
+  /** The time limit for each broker, in milliseconds. */
   limitMs: number;
 }
 

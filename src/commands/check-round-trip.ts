@@ -16,16 +16,16 @@ import { counted, type Finding } from './finding.js';
 
 export interface RoundTripOptions {
   manager: ManagerClient;
-  /** In the order to try them. */
+  /** In the order in which they are tried. */
   brokers: readonly BrokerToCheck[];
   queue: string;
-  /** Where the brokers come from, for the advice. */
+  /** Names the source of the broker addresses, for the remedy. */
   settings: string;
-  /** The action to call, one that only reads and needs no parameters. */
+  /** The action to call. It must only read and require no parameters. */
   action: string;
   /** The cluster to call it on; undefined: one that does not exist, so that the reply is an error. */
   cluster: string | undefined;
-  /** How long each step may take. */
+  /** The time limit of each step, in milliseconds. */
   limitMs: number;
   /** How long to wait for the answer. */
   answerMs: number;
@@ -168,7 +168,7 @@ async function answered(
   );
 }
 
-/** Without a cluster an error is expected; the original FleetManager sends none with a code. */
+/** Without a cluster an error is expected. The original FleetManager sends errors without a code. */
 function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | undefined): boolean {
   if (status === 'completed') return true;
   const { code } = errorBodyOf(responseBody);

@@ -7,9 +7,9 @@ const MOST_SHOWN = 10;
 
 /** The result of one check of `doctor`. */
 export interface Finding {
-  /** `skipped`: it could not be checked, or there is nothing to check; that alone is no failure. */
+  /** `skipped`: it could not be checked, or there is nothing to check. This is not a failure. */
   result: 'ok' | 'FAILED' | 'skipped';
-  /** Sentences for people, each on a line of its own. */
+  /** Sentences for people, one per line. */
   lines: readonly string[];
 }
 
@@ -17,7 +17,7 @@ export function ok(...lines: string[]): Finding {
   return { result: 'ok', lines };
 }
 
-/** @param remedy what to do about it; left out where the reason says so already */
+/** @param remedy how to fix it; undefined: the reason already says so */
 export function failed(reason: string, remedy?: string): Finding {
   return { result: 'FAILED', lines: remedy === undefined ? [reason] : [reason, `-> ${remedy}`] };
 }
@@ -28,8 +28,9 @@ export function skipped(reason: string): Finding {
 
 /**
  * Runs a check under a time limit. The finding is a failure when the check throws or takes longer.
- * @param remedy what to do about a failure
- * @param check releases all its resources when its signal is aborted, which happens at the latest when this resolves
+ * @param remedy how to fix a failure
+ * @param check must release all its resources when its signal is aborted. The signal is aborted at the time limit and when
+ *   the check ends.
  */
 export async function within(
   limitMs: number,

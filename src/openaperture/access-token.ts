@@ -22,8 +22,8 @@ export interface AccessTokenOptions {
 const SPARE_MS = 30_000;
 
 /**
- * The access token for the Manager, by OAuth's client credentials (RFC 6749, 4.4). Kept until 30 s before it expires;
- * all callers that need a new one at the same time wait for the same renewal.
+ * The access token for the Manager, by OAuth's client credentials (RFC 6749, 4.4). It is cached until 30 s before it
+ * expires. Concurrent calls that need a new token share one renewal.
  */
 export class AccessToken {
   readonly #options: AccessTokenOptions;
@@ -38,8 +38,8 @@ export class AccessToken {
   }
 
   /**
-   * A token that is valid for at least 30 s, as far as the OAuth server said.
-   * @throws ManagerError, always with `notSent`: the Manager itself has not been asked
+   * A token that is valid for at least 30 s, according to the OAuth server.
+   * @throws ManagerError, always with `notSent`: nothing was sent to the Manager
    * @throws the signal's reason when that is aborted
    */
   async get(signal: AbortSignal): Promise<string> {
@@ -49,7 +49,7 @@ export class AccessToken {
     this.#renewal ??= this.#renew().finally(() => {
       this.#renewal = undefined;
     });
-    // Other callers share the renewal, so it continues when this one leaves; its own timeout ends it.
+    // Other callers share the renewal, so aborting this call does not end it. It has its own timeout.
     return untilAborted(this.#renewal, signal);
   }
 

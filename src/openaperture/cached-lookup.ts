@@ -52,7 +52,7 @@ export class CachedLookup<T> {
     return untilAborted(this.#underWay, signal);
   }
 
-  /** The next call asks the Manager again. */
+  /** The next `get` asks the Manager again. */
   refresh(): void {
     if (this.#kept !== undefined) this.#kept.askAgainAt = 0;
   }

@@ -1,8 +1,8 @@
 import type { HttpAnswer } from '../network/http-client.js';
 
 /**
- * The text of an error answer, for people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
- * `error_description` (RFC 6749, 5.2). Empty when there is none.
+ * The error text of a response, to show to people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
+ * `error_description` (RFC 6749, 5.2). Empty when the response has none.
  */
 export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
   const body = mapOf(text);

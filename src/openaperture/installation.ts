@@ -14,7 +14,7 @@ import { RecordReplyChannel } from './record-reply-channel.js';
 import { SystemEvents } from './system-events.js';
 import { serviceTopology, type Topology } from './topology.js';
 
-/** Where an OpenAperture installation is, and what this instance is in it. */
+/** The address of an OpenAperture installation, and the role of this service in it. */
 export interface InstallationSettings {
   managerUrl: string;
   oauth: { url: string; clientId: string; clientSecret: string };

@@ -71,7 +71,7 @@ export interface SystemEvent {
 
 interface Call {
   method: 'GET' | 'PUT' | 'POST' | 'DELETE';
-  /** Below the base URL. */
+  /** Relative to the base URL. */
   path: string;
   /** JSON. */
   body?: string;
@@ -116,7 +116,7 @@ export class ManagerClient {
     return this.#read(`messaging/exchanges/${id}`, readExchange, options);
   }
 
-  /** The brokers that an exchange is restricted to; none: it is not restricted. */
+  /** The brokers that an exchange is restricted to; empty when it is not restricted. */
   async exchangeBrokers(id: ManagerId, options: Cancellable): Promise<ManagerId[]> {
     return this.#read(`messaging/exchanges/${id}/brokers`, readRestrictions, options);
   }
@@ -137,7 +137,7 @@ export class ManagerClient {
     return answered ? 'answered' : 'open';
   }
 
-  /** A request's record; `not_found` when there is none. */
+  /** The record of a request; throws `not_found` when there is none. */
   async record(id: ManagerId, options: Cancellable): Promise<RpcRecord> {
     return this.#read(recordPath(id), readRecord, options);
   }

@@ -11,7 +11,7 @@ export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed
 const MOST_RETRY_AFTER_MS = 30_000;
 
 interface ManagerErrorDetails {
-  /** The HTTP status of the answer, when there was one. */
+  /** The HTTP status of the response, when there was one. */
   status?: number;
   /** True when it is certain that the Manager has not received the call. */
   notSent?: boolean;
@@ -42,7 +42,7 @@ export class ManagerError extends Error {
     const { kind, status = 0, notSent } = this;
     if (kind === 'refused') return notSent || status !== 403;
     if (kind === 'failed') return notSent || status < 400 || status === 408 || isBusy(status);
-    // An answer that cannot be read comes from something in front of the Manager.
+    // A response that cannot be read comes from a proxy in front of the Manager.
     return kind !== 'not_found';
   }
 

@@ -27,7 +27,7 @@ export interface OverseerOptions {
 
 const QUEUE = 'system_modules';
 const BEAT_MS = 30_000;
-/** A heartbeat that is published later than this would be out of date. */
+/** A heartbeat that is published later than this is out of date. */
 const BEAT_TIMEOUT_MS = 10_000;
 const LAST_BEAT_TIMEOUT_MS = 2_000;
 const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
@@ -56,7 +56,7 @@ export class Overseer {
     });
   }
 
-  /** Begins, and goes on until `stop`. */
+  /** Runs until `stop`. */
   start(): void {
     this.#work = Promise.all([this.#register(), this.#beat()]);
   }

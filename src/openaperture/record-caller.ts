@@ -16,8 +16,8 @@ export interface RecordedAnswer extends RpcRecord {
 const POLL_MS = 1_000;
 
 /**
- * The caller's side of a request that is answered through the Manager: make a record, publish the request with the
- * record's id, poll until the record holds the answer, delete it.
+ * The caller's side of a request whose reply comes through the Manager: create a record, publish the request with the
+ * record's id, poll until the record contains the reply, delete the record.
  */
 export class RecordCaller {
   readonly #options: RecordCallerOptions;
@@ -27,7 +27,7 @@ export class RecordCaller {
   }
 
   /**
-   * Makes the record of a request.
+   * Creates the record of a request.
    * @param requestBody the request's `request_body`
    * @returns the id that goes into the request's message
    * @throws ManagerError, or the signal's reason when that is aborted

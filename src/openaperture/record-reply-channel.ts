@@ -12,7 +12,7 @@ import { ManagerError } from './manager-error.js';
 
 export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
-  /** `EXCHANGE_ID`, which is asked for to learn whether the Manager works. */
+  /** `EXCHANGE_ID`; its exchange is read to check whether the Manager works. */
   exchangeId: ManagerId;
   /** `MAX_RECORD_BYTES`: the largest reply that is saved, as JSON with its envelope. */
   maxRecordBytes: number;
@@ -25,7 +25,7 @@ export interface RecordReplyChannelOptions {
 }
 
 const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
-/** A Manager that works, but has failed on one answer for so long, will not take it any more. */
+/** When the Manager works, but fails on the same reply for this long, the reply is replaced. */
 const STUCK_MS = 10 * 60_000;
 /** A smaller reply that fails without a status was not refused for its size. */
 const LARGE_BYTES = 64 * 1024;
@@ -202,7 +202,7 @@ function replacementFor(refusal: Error): Reply {
   return { status: 'error', body };
 }
 
-/** Whether the reply is less than half of its envelope. */
+/** Whether the copy of the request is more than half of the reply's envelope. */
 function isMostlyRequest(reply: Reply, request: Envelope): boolean {
   const bytes = (each: Envelope) => stringifyExactly(replyEnvelope(each, reply)).length;
   return bytes(withoutRequest(request)) * 2 < bytes(request);

@@ -23,7 +23,7 @@ const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
 /** How long events in progress may take when the service ends. */
 const LAST_MS = 2_000;
 
-/** Reports unexpected failures to the Manager, for its operators. Nothing waits for a report, and nothing fails with it. */
+/** Reports unexpected failures to the Manager's operators. No request waits for a report, or fails because of one. */
 export class SystemEvents {
   readonly #options: SystemEventsOptions;
   readonly #fault: OutageLog;

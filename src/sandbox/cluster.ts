@@ -14,7 +14,7 @@ export interface SandboxUnit {
   name: string;
   /** Left out: a service that runs `sleep`. */
   options?: UnitOption[];
-  /** Left out: `launched`. */
+  /** `launched` by default. */
   desiredState?: DesiredState;
   behaviour?: UnitBehaviour;
 }
@@ -25,7 +25,7 @@ export interface ClusterDelays {
   change: number;
   /** From then until systemd has finished. */
   report: number;
-  /** How long a deleted unit's state rows stay. */
+  /** How long the state rows of a deleted unit remain. */
   linger: number;
 }
 
@@ -42,7 +42,7 @@ interface Showing {
   currentState: DesiredState;
   machineID: string | null;
   rows: readonly UnitState[];
-  /** The unit begins to start at this moment. */
+  /** systemd begins to start the unit at this time. */
   starts: boolean;
   flaps: boolean;
 }
@@ -62,7 +62,7 @@ interface UnitRecord {
 }
 
 /**
- * A fleet cluster's machines, units and unit states, and how they change.
+ * The machines, units and unit states of a simulated fleet cluster, and how they change.
  *
  * It has no timers: every change records what to show from which time on, and every read looks at the clock.
  */
@@ -85,7 +85,7 @@ export class ClusterState {
     this.addUnits(units);
   }
 
-  /** Ordered by id, as fleet lists them. */
+  /** Sorted by id, as fleet lists them. */
   get machines(): Machine[] {
     return structuredClone([...this.#machines]);
   }
@@ -117,7 +117,7 @@ export class ClusterState {
       .toSorted((a, b) => compareText(a.name, b.name));
   }
 
-  /** One unit; `poisoned` when it was given a desired state that fleet cannot read back. */
+  /** One unit; `poisoned` when fleet cannot read its desired state. */
   unit(name: string): Unit | 'poisoned' | undefined {
     const record = this.#units.get(name);
     if (record === undefined) return undefined;

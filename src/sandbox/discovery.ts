@@ -5,8 +5,8 @@ const KEY_ROOT = '/discovery';
 const ETCD_INDEX = 10733;
 
 /**
- * Answers `GET /TOKEN` as etcd's v2 API does below a discovery directory: members in random order, `_config` hidden
- * from the list (etcd hides keys that begin with `_`), `nodes` left out when there are none.
+ * Answers `GET /TOKEN` as etcd's v2 API does below a discovery directory: members in random order, without `_config`
+ * (etcd hides keys that begin with `_`), and without `nodes` when there are none.
  * @param membersOf the values registered under a token, undefined when the token is unknown
  */
 export function answerDiscovery(

@@ -16,13 +16,13 @@ interface Endpoint {
 // the port of an address while it is refused.
 const FREE_PORTS = { from: 20_000, to: 32_000 };
 
-/** The loopback addresses that a service listens on, each with a server of its own. */
+/** The loopback addresses that a service listens on, each with its own server. */
 export class Endpoints {
   readonly #newServer: (host: string) => Server;
   readonly #endpoints: Endpoint[] = [];
   #stopped = false;
 
-  /** @param newServer makes the server for an address, not listening yet */
+  /** @param newServer creates the server for an address, not listening yet */
   constructor(newServer: (host: string) => Server) {
     this.#newServer = newServer;
   }
@@ -77,7 +77,7 @@ export class Endpoints {
     };
   }
 
-  /** Stops listening for good and cuts every connection. */
+  /** Stops listening permanently and closes every connection. */
   stop(): void {
     this.#stopped = true;
     for (const endpoint of this.#endpoints) close(endpoint);

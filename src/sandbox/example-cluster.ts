@@ -6,7 +6,7 @@ const WEB_MACHINE = '4f8b02ce61d94a7f93e5b0d7a8c1264e';
 const WORKER_MACHINE = '91d7c64ab8f34e05a2c96e1f70b35d18';
 const DATA_MACHINE = 'c0a1f3d95b7e4d268f40a9716be2d583';
 
-/** Three machines; their addresses are loopback ones. */
+/** Three machines with loopback addresses. */
 export const EXAMPLE_MACHINES: readonly Machine[] = [
   {
     id: WEB_MACHINE,

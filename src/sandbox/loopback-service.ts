@@ -80,7 +80,7 @@ export class LoopbackService {
     return async () => end();
   }
 
-  /** Stops listening and cuts every connection, answered or not. */
+  /** Stops listening and closes every connection, also those with requests in flight. */
   stop(): void {
     this.#endpoints.stop();
     for (const cancel of this.#delayed) cancel();

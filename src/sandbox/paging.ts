@@ -9,8 +9,8 @@ interface PageToken {
 }
 
 /**
- * The page token of a request, or the text of fleet's refusal (fleet, api/pagination.go).
- * @param values the values of the query's `nextPageToken`; none asks for the first page
+ * The page token of a request, or fleet's error message (fleet, api/pagination.go).
+ * @param values the values of `nextPageToken` in the query; without a value, the first page is requested
  */
 export function readPageToken(values: readonly string[], pageSize: number): PageToken | string {
   const [value] = values;

@@ -17,7 +17,7 @@ interface SandboxClusterSetup extends ClusterContents {
 /** A simulated cluster: its state, and its fleet API on loopback addresses of its own. */
 export class SandboxCluster extends ClusterState {
   readonly token: string;
-  /** The addresses its fleet API answers on. */
+  /** The addresses of its fleet API. */
   readonly hosts: readonly string[];
   /** The values that discovery lists under the token, reachable or not. */
   members: readonly string[];

@@ -11,32 +11,32 @@ import type { SshServer } from './ssh-server.js';
 
 /** The content of a cluster, and its entry in discovery. */
 interface SandboxClusterOptions {
-  /** Left out: the example's three machines. */
+  /** The example's three machines by default. */
   machines?: readonly Machine[];
-  /** Left out: the example's units. */
+  /** The example's units by default. */
   units?: readonly SandboxUnit[];
-  /** The values discovery lists, in any form; left out: `NAME=URL` for each of the cluster's addresses. */
+  /** The values that discovery lists, in any form; by default `NAME=URL` for each of the cluster's addresses. */
   members?: readonly string[];
-  /** How many entries fleet puts on a page; left out: 100. */
+  /** The number of entries on a page of fleet's API; 100 by default. */
   pageSize?: number;
 }
 
 export interface SandboxOptions extends SandboxClusterOptions {
-  /** The token of the first cluster; left out: `sandbox`. */
+  /** The token of the first cluster; `sandbox` by default. */
   token?: string;
   clock?: Clock;
-  /** The addresses of the first cluster's fleet API; left out: 127.0.0.1, the only one that every system has. */
+  /** The addresses of the first cluster's fleet API; by default 127.0.0.1, the only one that every system has. */
   fleetHosts?: readonly string[];
-  /** The port of every cluster's fleet API; left out or 0: a free one. */
+  /** The port of every cluster's fleet API; by default, or with 0, a free port. */
   fleetPort?: number;
   /** Whether the initial machines of the first cluster accept commands over SSH; left out: no. */
   ssh?: boolean;
-  /** In milliseconds; left out: those of `DEFAULT_DELAYS`. */
+  /** In milliseconds; `DEFAULT_DELAYS` by default. */
   delays?: Partial<SandboxDelays>;
 }
 
 interface SandboxDelays extends ClusterDelays {
-  /** How long each answer of a fleet API takes. */
+  /** How long each response of a fleet API takes. */
   answer: number;
 }
 
@@ -53,7 +53,7 @@ export interface Sandbox {
   readonly cluster: SandboxCluster;
   /** The first cluster's token. */
   readonly token: string;
-  /** The discovery service; its `requests` and `fail` work as a cluster's. */
+  /** The discovery service; its `requests` and `fail` work as those of a cluster. */
   readonly discovery: Pick<LoopbackService, 'requests' | 'fail'>;
   /** For `ETCD_DISCOVERY_URL`: `GET discoveryUrl/TOKEN`. */
   readonly discoveryUrl: string;
@@ -78,7 +78,7 @@ export interface Sandbox {
  * Starts a simulated CoreOS cluster on loopback, in this process and in memory: etcd discovery, fleet's API and, if
  * wanted, SSH. Only the keys of SSH are in files, which are removed when it stops or the process ends.
  *
- * Stop it when done; until then its sockets keep the process alive.
+ * Stop it at the end; until then its sockets keep the process alive.
  */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
   const { token = 'sandbox', clock = systemClock, fleetHosts = ['127.0.0.1'], fleetPort = 0 } = options;

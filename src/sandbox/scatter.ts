@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 
-/** A number below 2^32 that is always the same for the same texts. */
+/** A number below 2^32, always the same for the same texts. */
 export function seedOf(...texts: readonly string[]): number {
   return createHash('sha1').update(JSON.stringify(texts)).digest().readUInt32BE(0);
 }

@@ -1,7 +1,7 @@
 import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { UnitOption } from '../api/fleet-transport.js';
 
-/** Whether a name is a template's (`web@.service`): templates are kept for their instances and never run. */
+/** Whether a name is that of a template (`web@.service`): only instances of a template run. */
 export function isTemplate(name: string): boolean {
   return /^[^@]+@\.[^.]+$/.test(name);
 }

@@ -60,7 +60,7 @@ export function answerJournalctl(
   return { status: 0, stdout: entries.map((entry) => shortLine(entry, machine.hostName)).join('') };
 }
 
-/** The options with their values; undefined when one is unknown or stands twice. */
+/** The options with their values; undefined when one is unknown or repeated. */
 function readOptions(args: readonly string[]): Map<string, string> | undefined {
   const options = new Map<string, string>();
   for (const arg of args) {

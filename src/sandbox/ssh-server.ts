@@ -75,8 +75,8 @@ export class SshServer {
   }
 
   /**
-   * Listens on the addresses of the cluster's machines: those that are loopback addresses, and that this system has
-   * (Linux has all of 127.0.0.0/8, others 127.0.0.1 alone).
+   * Listens on those addresses of the cluster's machines that are loopback addresses and that this system has (Linux has
+   * all of 127.0.0.0/8, other systems only 127.0.0.1).
    */
   static async start(setup: SshServerSetup): Promise<SshServer> {
     const server = new SshServer(makeTemporaryFolder('fleet-manager-sandbox-'), setup);
@@ -232,14 +232,14 @@ function isLoopback(address: string): boolean {
   return isIPv4(address) && address.startsWith('127.');
 }
 
-/** Whether the client owns the key. Without a signature it only asks whether it may log in with it. */
+/** Whether the client owns the key. A request without a signature only asks whether the key would be accepted. */
 function isProven(
   { signature, blob, hashAlgo }: Extract<AuthContext, { method: 'publickey' }>,
   key: ParsedKey,
 ): boolean {
   if (signature === undefined || blob === undefined) return signature === undefined;
   const verified: unknown = key.verify(blob, signature, hashAlgo);
-  // It gives an Error for a signature that cannot be one.
+  // It returns an Error for a malformed signature.
   return verified === true;
 }
 
@@ -251,7 +251,7 @@ function unknownCommand(text: string): CommandResult {
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
   // The connection is lost, and nobody would read this.
   if (!channel.stderr.writable) return;
-  // One after the other: a channel of ssh2 can wait for room in the client's window with one of them only.
+  // stderr first, then stdout: a channel of ssh2 can wait for window space with only one of them.
   channel.stderr.write(stderr, () => {
     channel.write(stdout, () => {
       channel.exit(status);

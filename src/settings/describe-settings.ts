@@ -12,7 +12,7 @@ export interface ShownSetting {
   about: string;
 }
 
-/** Every setting with where its value comes from, secrets masked. Problems are not reported here. */
+/** Every setting with its value and the source of that value. Secrets are masked. Problems are not reported here. */
 export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   const { env } = source;
   const { values, environment, inFile } = givenSettings(source, []);

@@ -5,24 +5,24 @@ import { reasonOf } from '../lib/errors.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where settings come from: the environment, and the folder that holds `config/`. */
+/** Where settings come from: the environment, and the folder that contains `config/`. */
 export interface ConfigurationSource {
   env: Environment;
   directory: string;
 }
 
-/** The settings as they are given, before their form is checked. */
+/** The raw settings, before their form is checked. */
 export interface GivenSettings {
   values: Record<string, unknown>;
   /** The value of `NODE_ENV`. */
   environment: string;
-  /** The names that the configuration file has. */
+  /** The names of the settings in the configuration file. */
   inFile: ReadonlySet<string>;
   /** The names of settings whose value is unknown; the reason is among the problems. */
   unread: ReadonlySet<string>;
 }
 
-/** Collects what is set: environment variables over the configuration file, and secrets from their own files. */
+/** Collects the settings. Environment variables override the configuration file. A secret can come from its own file. */
 export function givenSettings(source: ConfigurationSource, problems: string[]): GivenSettings {
   const { env } = source;
   const fromFile = settingsOfFile(source, problems);
@@ -84,7 +84,7 @@ function joined(value: unknown, separator: string | undefined): unknown {
 }
 
 function readProblem(error: unknown): string {
-  // The parser's own message quotes the file, which may hold a secret.
+  // The message of the parser quotes the file, which may contain a secret.
   if (error instanceof SyntaxError) return 'it is not valid JSON';
   return reasonOf(error);
 }

@@ -14,10 +14,10 @@ import {
 import { ALL_SETTINGS, type Configuration, SETTINGS } from './settings.js';
 
 /**
- * Reads the configuration: environment variables over `config/$NODE_ENV.json`; a secret also from the file that
- * `NAME_FILE` names.
+ * Reads the configuration. Environment variables override `config/$NODE_ENV.json`. A secret can also come from the file
+ * that `NAME_FILE` names.
  * @param serving whether it is for the service, which needs more settings than a caller
- * @throws ConfigurationError with all the problems at once
+ * @throws ConfigurationError that lists all problems
  */
 export function readConfiguration(source: ConfigurationSource, { serving = false } = {}): Configuration {
   const problems: string[] = [];
@@ -44,7 +44,7 @@ export function readConfiguration(source: ConfigurationSource, { serving = false
   return filled(SETTINGS, converted) as Configuration;
 }
 
-/** A setting whose form is wrong counts as unset, so that the problems of the others can be reported too. */
+/** A setting whose form is wrong counts as unset, so that problems of other settings are reported too. */
 function readSetting(
   setting: Setting,
   raw: unknown,

@@ -1,7 +1,7 @@
 /** The given value of a setting, after its form was checked. */
 export type GivenValue = string | number;
 
-/** Checks a value as it is given; throws a yup `ValidationError`. A yup schema is one. */
+/** The part of a yup schema that checks a raw value. It throws a yup `ValidationError`. */
 interface Form<Given extends GivenValue> {
   label: (name: string) => { validateSync: (value: unknown, options: FormOptions) => Given | undefined };
 }
@@ -14,7 +14,7 @@ interface FormOptions {
 export interface ReadingContext {
   /** The value of `NODE_ENV`. */
   environment: string;
-  /** The content of the file that a setting names; undefined, and a problem reported, when it cannot be read. */
+  /** The content of the file that a setting names. When it cannot be read: undefined, and the problem is reported. */
   contentOf: (name: string, path: string) => Buffer | undefined;
 }
 
@@ -32,7 +32,7 @@ export interface Setting<
   readonly secret: boolean;
   /** The separator of a list's items; undefined: it is no list. */
   readonly separator: string | undefined;
-  /** The default that is the same everywhere; undefined: it has none. */
+  /** The default that is the same in every environment; undefined: it has none. */
   readonly default: Given | undefined;
   /** The default in an environment; undefined: it has none. */
   readonly defaultIn: (environment: string) => Given | undefined;
@@ -52,7 +52,7 @@ export interface RequiredSetting<
   readonly required: true;
 }
 
-/** A part of the table, and so of the configuration. */
+/** A part of the table, and of the configuration. */
 export interface Section {
   readonly [key: string]: Setting | OptionalSection | Section;
 }
@@ -87,7 +87,7 @@ interface About {
   secret?: boolean;
 }
 
-/** A default that is the same everywhere, or one that depends on the environment or the machine. */
+/** A default that is the same in every environment, or one that depends on the environment or the machine. */
 type Default<Given> = { default: Given } | { defaultIn: (environment: string) => Given };
 
 /** Converts the given value to the value in the configuration; left out: it stays as it is. */
@@ -95,7 +95,7 @@ interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
 
-/** A setting that is a text or a number. Its value is undefined where it is not set and has no default. */
+/** A setting that is a text or a number. Its value is undefined when it is not set and has no default. */
 export function setting<Name extends string, Given extends GivenValue, Value>(
   name: Name,
   form: Form<Given>,
@@ -230,7 +230,7 @@ export function settingsIn(section: Section): Setting[] {
   });
 }
 
-/** The items of a list, without those that are empty. */
+/** The items of a list, without empty items. */
 export function separated(value: string, separator = ','): string[] {
   return value
     .split(separator)

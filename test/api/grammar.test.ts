@@ -16,7 +16,7 @@ import {
 const UNIT_TYPES =
   'automount busname device mount path scope service slice snapshot socket swap target timer'.split(' ');
 
-test('unit names are those that fleet takes', (t) => {
+test('a unit name is accepted exactly when fleet accepts it', (t) => {
   for (const name of [
     'web.service',
     'web@1.service',
@@ -52,7 +52,7 @@ test('unit names are those that fleet takes', (t) => {
     t.false(isUnitName(name), JSON.stringify(name));
 });
 
-test('a unit name holds no sign that a shell or a URL path reads', (t) => {
+test('a unit name contains no character that a shell or a URL path interprets', (t) => {
   const signs = fc.string({ unit: fc.constantFrom(...'ab1@.-_:\\ /;$\'"`&|<>()*?#%\n'.split('')) });
   const property = fc.property(signs, fc.constantFrom(...UNIT_TYPES), (prefix, type) => {
     const name = `${prefix}.${type}`;
@@ -124,7 +124,7 @@ test('a host has one canonical form, however it is written', (t) => {
   }
 });
 
-test('the pieces for authors take and refuse by the same grammar', (t) => {
+test('the schema pieces for plugin authors accept and refuse by the same grammar', (t) => {
   const takes = (
     schema: { isValidSync(value: unknown, options: { strict: true }): boolean },
     value: unknown,
@@ -145,7 +145,7 @@ test('the pieces for authors take and refuse by the same grammar', (t) => {
     t.false(takes(stringMap(), wrong), JSON.stringify(wrong));
 });
 
-test('the pieces may be made optional, required or nullable', (t) => {
+test('the schema pieces can be made optional, required or nullable', (t) => {
   for (const piece of [unitName, hostAddress, machineId, glob]) {
     t.true(piece().isValidSync(undefined, { strict: true }));
     t.false(piece().required().isValidSync(undefined, { strict: true }));
@@ -158,13 +158,13 @@ test('the pieces may be made optional, required or nullable', (t) => {
   t.true(stringMap().nullable().isValidSync(null, { strict: true }));
 });
 
-test('what is wrong with a value is said with the name of its field', (t) => {
+test('a problem with a value is reported with the name of its field', (t) => {
   t.throws(() => unitName().label('unit_name').validateSync('web', { strict: true }), {
     message: 'unit_name is not a valid unit name: NAME.TYPE, such as web@1.service',
   });
 });
 
-test('a map to values of a schema takes such values only, and names each that is wrong', (t) => {
+test('a map to values of a schema accepts only such values, and each wrong one is named', (t) => {
   const sizes = mapOf(object({ size: number().required(), of: mapOf(string()).optional() }));
   const problemsOf = (value: unknown): string[] => {
     try {
@@ -186,13 +186,13 @@ test('a map to values of a schema takes such values only, and names each that is
   t.true(sizes.nullable().isValidSync(null, { strict: true }));
 });
 
-test('a pattern without signs of its own matches just itself', (t) => {
+test('a pattern without special characters matches only itself', (t) => {
   t.true(globMatcher('web.service')('web.service'));
   t.false(globMatcher('web.service')('webxservice'));
   t.false(globMatcher('')('a'));
 });
 
-test('a pattern matches as the regular expression would that it stands for', (t) => {
+test('a pattern matches the same texts as the equivalent regular expression', (t) => {
   const text = fc.string({ unit: fc.constantFrom('a', 'b', '.'), maxLength: 8 });
   const pattern = fc.string({ unit: fc.constantFrom('a', 'b', '.', '*', '?'), maxLength: 8 });
   const property = fc.property(pattern, text, (each, name) => {
@@ -204,7 +204,7 @@ test('a pattern matches as the regular expression would that it stands for', (t)
   t.notThrows(() => fc.assert(property, { numRuns: 2_000 }));
 });
 
-test('a pattern made to be slow is not', (t) => {
+test('a pattern that is built to be slow is matched quickly', (t) => {
   const matches = globMatcher(`${'*a'.repeat(120)}*b`);
   const text = 'a'.repeat(256);
   const begun = process.cpuUsage();

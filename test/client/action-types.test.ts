@@ -25,7 +25,7 @@ async function folder(t: ExecutionContext): Promise<string> {
   return directory;
 }
 
-/** What the compiler says of a file that has the client's types at hand. */
+/** The compiler's output for a file that can import the client's types. */
 async function compiled(lines: readonly string[]): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'action-types-'));
   const known = join(ROOT, 'src/client/action-types.js');
@@ -45,7 +45,7 @@ async function compiled(lines: readonly string[]): Promise<string> {
   return said;
 }
 
-/** What users of the client rely on. */
+/** Types that users of the client rely on. */
 const PROMISED = `
   type State = 'inactive' | 'loaded' | 'launched';
   interface NodeInfo {
@@ -78,7 +78,7 @@ const PROMISED = `
 
 const catalogue = describeActions(readConfiguration({ env: {}, directory: '/nonexistent' }));
 
-test('the committed types of the actions are those that the plugins declare', async (t) => {
+test('the committed types of the actions match what the plugins declare', async (t) => {
   await t.notThrowsAsync(generate('--check'));
   const changed = join(await folder(t), 'changed.ts');
   await writeFile(changed, `${await readFile(COMMITTED, 'utf8')}\n`);
@@ -86,7 +86,7 @@ test('the committed types of the actions are those that the plugins declare', as
   t.regex(error?.message ?? '', /changed\.ts is not what the plugins declare: run `npm run generate`/);
 });
 
-test("the client's types of the service's own actions are those of the catalogue", async (t) => {
+test("the client's types of the service's own actions match the catalogue", async (t) => {
   const actions = (await catalogue).describe();
   const lines = actions.flatMap(({ name, ...schemas }) =>
     (['parameters', 'result'] as const).map(
@@ -99,7 +99,7 @@ test("the client's types of the service's own actions are those of the catalogue
   t.is(await compiled(lines), '');
 });
 
-test("the client's reads are those of the catalogue, and it sends no other again unasked", async (t) => {
+test("the client's reads match the catalogue, and it resends no other action without being asked", async (t) => {
   const actions = (await catalogue).describe();
   t.deepEqual(
     [...KNOWN_READS].toSorted(),
@@ -108,7 +108,7 @@ test("the client's reads are those of the catalogue, and it sends no other again
   for (const { name, effect } of actions) t.is(mayRunTwice(name, {}), effect === 'read', name);
 });
 
-test('what a schema does not say is of an unknown type', (t) => {
+test('a value that its schema does not describe has the type unknown', (t) => {
   t.is(typeOfSchema({ format: 'duration' }), 'unknown');
   t.is(typeOfSchema({ type: 'array', items: {} }), '(unknown)[]');
   t.is(typeOfSchema({ type: 'object', properties: {} }), 'Record<string, never>');
@@ -123,7 +123,7 @@ test('what a schema does not say is of an unknown type', (t) => {
   );
 });
 
-test('a difference is found, however small', async (t) => {
+test('any difference is found, however small', async (t) => {
   const parameters = "KnownActions['restart_unit']['parameters']";
   for (const type of [
     '{ unit_name: string; wait_seconds: number }',

@@ -19,7 +19,7 @@ import { startProxy } from '../support/proxy.js';
 const UNHURRIED_MS = 600_000;
 const UNIT = { unit_name: 'a.service' };
 
-/** A queue whose requests the test takes and answers, as a service does. */
+/** A queue whose requests the test takes and replies to, like a service. */
 async function openQueue(t: ExecutionContext, broker: TestBroker, options: Options.AssertQueue = {}) {
   const queue = `test_${randomUUID()}`;
   const connection = await broker.open();
@@ -32,7 +32,7 @@ async function openQueue(t: ExecutionContext, broker: TestBroker, options: Optio
   const taken: ConsumeMessage[] = [];
   const take = async () =>
     channel.consume(queue, (message) => message !== null && taken.push(message), { noAck: true });
-  /** Publishes what an answer to the nth request says. */
+  /** Publishes a reply to the nth request. */
   const send = (n: number, content: string, changes: Options.Publish = {}) => {
     const { replyTo, correlationId } = taken[n]?.properties ?? {};
     const properties = { correlationId: String(correlationId), contentType: 'application/json', ...changes };
@@ -43,7 +43,7 @@ async function openQueue(t: ExecutionContext, broker: TestBroker, options: Optio
   return {
     queue,
     channel,
-    /** Another one, for what the broker refuses by closing the channel. */
+    /** A second channel, for operations that the broker refuses by closing the channel. */
     otherChannel: async () => connection.createChannel(),
     taken,
     take,
@@ -66,7 +66,7 @@ function clientOf(t: ExecutionContext, broker: TestBroker, options: Partial<Clie
   return client;
 }
 
-/** Calls an action whose answer the test writes, so it has no type. */
+/** Calls an action whose reply the test writes, so it has no type. */
 async function ask(client: FleetManagerClient, action: string, options?: CallOptions): Promise<unknown> {
   return client.call(action, options);
 }
@@ -75,7 +75,7 @@ async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<Fle
   return t.throwsAsync(call, { instanceOf: FleetManagerError });
 }
 
-/** Lets everything happen that waits for no time to pass. */
+/** Lets all work proceed that does not wait for time to pass. */
 const settle = async () => new Promise(setImmediate);
 
 /** Whether a promise has settled so far. */
@@ -144,7 +144,7 @@ for (const broker of brokers()) {
       const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
       await arrived(sent + 1);
       t.deepEqual(actions(), [...Array(sent).fill(action), 'list_machines']);
-      // Its answer comes into the queue that it named when it was sent first.
+      // Its reply arrives in the queue that it named when it was first sent.
       answer(0, 'done');
       t.is(await call, 'done');
       answer(sent, 'next');
@@ -156,7 +156,7 @@ for (const broker of brokers()) {
       t.is(again?.messageId, first?.messageId);
       t.is(again?.replyTo, first?.replyTo);
       t.true(again?.headers?.['timeout-ms'] < first?.headers?.['timeout-ms']);
-      // Both runs may answer: the second answer disturbs nobody.
+      // Both runs may reply: the second reply is ignored.
       answer(1, 'done again');
       const last = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
       await arrived(sent + 2);
@@ -262,7 +262,7 @@ for (const broker of brokers()) {
     const client = clientOf(t, broker, { queue });
     const signal = AbortSignal.abort(new Error('enough'));
     for (const n of [1, 2]) {
-      // The second time there is a connection by which it could be sent at once.
+      // The second time there is a connection over which it could be sent immediately.
       await t.throwsAsync(ask(client, 'restart_unit', { parameters: UNIT, signal }), { message: 'enough' });
       ask(client, 'list_machines').catch(() => {});
       await arrived(n);
@@ -491,7 +491,7 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('RabbitMQ: a change whose confirmation is lost on the way is not sent again', async (t) => {
+  test('RabbitMQ: a change whose confirmation is lost is not sent again', async (t) => {
     const { queue, taken, take, arrived, answer, actions } = await openQueue(t, rabbit);
     await take();
     const url = new URL(rabbit.url);
@@ -506,7 +506,7 @@ if (rabbit !== undefined) {
     const change = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
     const read = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
     await arrived(3);
-    // This one too is lost on the way: it was not acknowledged, so it comes by the next connection.
+    // This one is lost too: it was not acknowledged, so it arrives over the next connection.
     answer(1, 'done');
     proxy.cut();
     await arrived(4);
@@ -517,7 +517,7 @@ if (rabbit !== undefined) {
     t.is(taken.length, 4);
   });
 
-  test('RabbitMQ: a change that a full queue does not take is known not to be done', async (t) => {
+  test('RabbitMQ: a change that a full queue refuses is reported as not done', async (t) => {
     const { queue } = await openQueue(t, rabbit, {
       maxLength: 1,
       arguments: { 'x-overflow': 'reject-publish' },
@@ -532,13 +532,13 @@ if (rabbit !== undefined) {
     t.true(codes.some(({ code }) => code === 'outcome_unknown'));
   });
 
-  test('RabbitMQ: a call to a queue whose name AMQP cannot carry fails at once', async (t) => {
+  test('RabbitMQ: a call to a queue whose name AMQP cannot carry fails immediately', async (t) => {
     const client = clientOf(t, rabbit, { queue: 'q'.repeat(256) });
     for (const action of ['restart_unit', 'list_units'])
       await t.throwsAsync(ask(client, action, { timeoutMs: UNHURRIED_MS }), { name: 'UnpublishableError' });
   });
 
-  test('RabbitMQ: a client whose queue of answers is deleted makes another one', async (t) => {
+  test('RabbitMQ: a client whose reply queue is deleted creates another one', async (t) => {
     const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, rabbit);
     await take();
     const link = faultyLink(rabbit);
@@ -556,7 +556,7 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a broker that stood in is left only when the calls that wait there have ended', async (t) => {
+test('a substitute broker is left only when the calls that wait there have ended', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const taken: { [host in keyof typeof hosts]: ConsumeMessage[] } = { first: [], second: [] };
   const answers = new Map<string, (message: ConsumeMessage | undefined, body: unknown) => void>();
@@ -633,7 +633,7 @@ test('a client calls the queue fleet_manager by default', async (t) => {
   t.pass();
 });
 
-test('a call may wait for a millisecond to a day', async (t) => {
+test('a call may wait from a millisecond to a day', async (t) => {
   const clock = new ManualClock();
   const client = new FleetManagerClient({ brokers: async () => [], clock });
   t.teardown(async () => client.close());

@@ -7,7 +7,7 @@ import { logLines } from '../support/log-lines.js';
 
 const TOKEN = '0123456789abcdef';
 
-/** A route to a gateway whose own client answers as the test says. */
+/** A route to a gateway whose own client replies as the test says. */
 async function open(
   t: ExecutionContext,
   answer: (action: string, options: CallOptions) => Promise<AnswerEnvelope>,
@@ -30,7 +30,7 @@ async function open(
   return route;
 }
 
-/** An answer that never comes, and how many wait for it. */
+/** A reply that never comes, and how many callers wait for it. */
 function never(): { answer: () => Promise<AnswerEnvelope>; waiting: () => number } {
   let waiting = 0;
   return { answer: async () => new Promise(() => waiting++), waiting: () => waiting };
@@ -38,7 +38,7 @@ function never(): { answer: () => Promise<AnswerEnvelope>; waiting: () => number
 
 const codeOf = (error: unknown) => (error instanceof FleetManagerError ? error.code : String(error));
 
-test('a request arrives with its cluster, parameters and timeout, and its whole answer comes back', async (t) => {
+test('a request arrives with its cluster, parameters and timeout, and its whole reply comes back', async (t) => {
   const asked: unknown[] = [];
   const large = 2n ** 64n;
   const route = await open(t, async (action, { cluster, parameters, timeoutMs }) => {
@@ -60,7 +60,7 @@ test('an aborted request rejects with the reason', async (t) => {
   await t.throwsAsync(request, { message: 'enough' });
 });
 
-test('closing the route fails what waits: a change as unknown, a read as cancelled', async (t) => {
+test('closing the route fails pending calls: a change as unknown, a read as cancelled', async (t) => {
   const { answer, waiting } = never();
   const route = await open(t, answer);
   const requests = [true, false].map(async (resend) =>
@@ -72,7 +72,7 @@ test('closing the route fails what waits: a change as unknown, a read as cancell
   t.is(codeOf(await t.throwsAsync(route.request('look', {}))), 'cancelled');
 });
 
-test('what cannot be encoded, a wrong token and a gateway that is not there have codes of their own', async (t) => {
+test('an unencodable request, a wrong token and an unreachable gateway each have their own code', async (t) => {
   const circle: Record<string, unknown> = {};
   circle.circle = circle;
   const done = async (): Promise<AnswerEnvelope> => ({ status: 'completed', response_body: null });

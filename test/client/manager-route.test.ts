@@ -20,13 +20,13 @@ import { timePassing } from '../openaperture/open-manager.js';
 const RECORDS = /^\/messaging\/rpc_requests$/;
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
 const ROUTING_KEY = 'root.fragment7';
-/** A step of time, where a real broker is to be reached before a deadline passes. */
+/** A step of time that leaves a real broker enough time before a deadline passes. */
 const UNHURRIED_MS = 2;
-/** More time than passes in any test. */
+/** Longer than any test takes. */
 const LONG_MS = 3_600_000;
 const UNIT = { unit_name: 'a.service' };
 
-/** A request as a service finds it on its queue. */
+/** A request as a service gets it from its queue. */
 interface Taken {
   id: number | bigint;
   message: ConsumeMessage;
@@ -34,13 +34,13 @@ interface Taken {
 
 interface Options {
   without?: 'exchange' | 'queue';
-  /** What the queue is made with. */
+  /** The arguments of the queue. */
   queueOptions?: Amqp.AssertQueue;
   connect?: Connect;
   encoding?: 'erlang' | 'json';
 }
 
-/** An installation whose clock stands still, and a client in it; the service is the test. */
+/** An installation with a manual clock, and a client in it; the test acts as the service. */
 async function openRoute(
   t: ExecutionContext,
   broker: TestBroker,
@@ -71,14 +71,14 @@ async function openRoute(
       return Promise.race([closed.then(() => true), new Promise(setImmediate)]);
     });
     const channel = await connection.createChannel();
-    // What the embedded broker does not have closes its channel.
+    // A missing object closes the channel of the embedded broker.
     await channel
       .deleteExchange(exchange)
       .then(() => channel.deleteQueue(queue))
       .catch(() => {});
     await connection.close();
   });
-  /** Answers a request as the service does. */
+  /** Replies to a request as the service does. */
   const answer = (id: number | bigint, responseBody: unknown, status = 'completed') =>
     manager.addRecord(id, { status, responseBody });
   return { manager, client, clock, taken, answer, exchange, queue, ...timePassing(clock) };
@@ -88,7 +88,7 @@ function optionsOf({ url, oauthUrl, clientId, clientSecret }: StandInManager) {
   return { managerUrl: url, oauth: { url: oauthUrl, clientId, clientSecret }, exchangeId: 7, brokerId: 3 };
 }
 
-/** What an installation has on its brokers beforehand; the queue is read. */
+/** Creates what an installation has on its brokers beforehand, and consumes the queue. */
 async function prepare(
   connection: ChannelModel,
   exchange: string,
@@ -101,7 +101,7 @@ async function prepare(
   if (queue === undefined) return;
   await channel.assertQueue(queue, { durable: true, ...queueOptions });
   await channel.bindQueue(queue, exchange, `${ROUTING_KEY}.${queue}`);
-  // What is to be full is not read.
+  // A queue that must fill up is not consumed.
   if (queueOptions !== undefined) return;
   const codecs = new Codecs([jsonCodec, new ErlangCodec()]);
   const take = (message: ConsumeMessage | null) => {
@@ -239,7 +239,7 @@ for (const broker of brokers()) {
       const calls = [1, 2, 3].map(async () =>
         failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 5_000 })),
       );
-      // The queue takes one, at least, and refuses one, at least.
+      // The queue accepts at least one, and refuses at least one.
       const refused = await Promise.race(calls);
       t.like(refused, {
         code: 'service_unavailable',
@@ -258,7 +258,7 @@ for (const broker of brokers()) {
     const { signal } = new AbortController();
     const warnings = await warningsDuring(async () => {
       const calls = Array.from({ length: 20 }, () => client.call('list_machines', { signal }));
-      // A busy machine is slow to answer so many at once: what failed is tried again as time passes.
+      // A busy machine responds slowly to this many concurrent requests: failed ones are tried again as time passes.
       await until('they are published', () => taken.length === 20, UNHURRIED_MS);
       for (const { id } of taken) answer(id, []);
       await passing(Promise.all(calls), UNHURRIED_MS);
@@ -420,7 +420,7 @@ for (const broker of brokers()) {
       retryable: true,
     });
     release();
-    // There is a connection once a call has gone by it.
+    // After a call there is a connection.
     const first = client.call('list_machines', { timeoutMs: LONG_MS });
     await until('it is published', () => taken.length === 1, UNHURRIED_MS);
     answer(2, []);
@@ -556,7 +556,7 @@ test('when the connection is lost, the Manager is asked again where the broker i
   t.deepEqual(connected, ['first', 'second']);
 });
 
-test('a request that is being published when the preferred broker is back is not cut off', async (t) => {
+test('a request that is being published when the preferred broker is back is not interrupted', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const clock = new ManualClock();
   const manager = await StandInManager.start(t, { clock });

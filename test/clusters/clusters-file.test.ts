@@ -18,18 +18,18 @@ for (const [endpoint, href] of [
   ['http://10.0.0.1', 'http://10.0.0.1:7002/'],
   ['http://10.0.0.1:49153', 'http://10.0.0.1:49153/'],
   ['https://fleet.example.com', 'https://fleet.example.com:7002/'],
-  // A scheme's own port, when it is written down, is meant.
+  // An explicit default port of a scheme is kept.
   ['http://10.0.0.1:80', 'http://10.0.0.1/'],
   ['http://10.0.0.1:80/', 'http://10.0.0.1/'],
   ['https://fleet.example.com:443/clusters/a', 'https://fleet.example.com/clusters/a'],
   ['http://fleet.example.com/clusters/a', 'http://fleet.example.com:7002/clusters/a'],
 ] as const) {
-  test(`the endpoint ${endpoint} stands for ${href}`, (t) => {
+  test(`the endpoint ${endpoint} means ${href}`, (t) => {
     t.deepEqual(hrefs(JSON.stringify({ prod: [endpoint] })), { prod: [href] });
   });
 }
 
-test('a file names several clusters, each with its endpoints in their order', (t) => {
+test('a file names several clusters, each with its endpoints in order', (t) => {
   t.deepEqual(hrefs('{"prod": ["10.0.0.2", "10.0.0.1"], "test_1": "10.0.0.9", "__proto__": ["10.0.0.8"]}'), {
     prod: ['http://10.0.0.2:7002/', 'http://10.0.0.1:7002/'],
     test_1: ['http://10.0.0.9:7002/'],

@@ -37,7 +37,7 @@ interface Way {
   env: Record<string, string>;
 }
 
-/** Starts a service with the action above; stopped with what it is given. */
+/** Starts a service with the action above; stopped in the given teardown. */
 async function startService(
   t: Pick<ExecutionContext, 'teardown'>,
   env: Record<string, string>,
@@ -92,7 +92,7 @@ test.before(async () => {
   ways.push(await gateway, ...(amqp === undefined ? [] : [await amqp]));
 });
 
-/** Registers a test that is run each way a call can go. */
+/** Registers a test that runs over every route of a call. */
 function everyWay(
   title: string,
   work: (t: ExecutionContext, call: (...args: string[]) => Promise<Ended>) => Promise<void>,
@@ -166,7 +166,7 @@ everyWay("the caller's fault ends with 2, the service's with 1", async (t, calle
   t.regex(late.stderr, /^timeout: Request has timed out during execution!/);
 });
 
-/** What a call over the gateway ends with. */
+/** The result of a call over the gateway. */
 async function call(t: ExecutionContext, ...args: string[]): Promise<Ended> {
   return runCli(t, ['call', ...args], { env: ways[0]?.env ?? {} });
 }
@@ -176,7 +176,7 @@ for (const [fail, code, shown] of [
   ['disk_full', 1, 'disk_full: It failed as it was told.\n'],
   ['defect', 1, "internal: An unexpected failure; the service's log has the reason under the request id "],
 ] as const) {
-  test(`an action that fails with ${fail} ends with ${code}`, async (t) => {
+  test(`an action that fails with ${fail} ends with exit code ${code}`, async (t) => {
     const ended = await call(t, 'echo', '--param', `fail=${fail}`);
     t.is(ended.code, code);
     t.true(ended.stderr.startsWith(shown), ended.stderr);
@@ -185,7 +185,7 @@ for (const [fail, code, shown] of [
   });
 }
 
-test('an answer that is a text is printed as it is when that is asked for', async (t) => {
+test('a text reply is printed unquoted when that is requested', async (t) => {
   const args = ['unit_logs', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
   const [json, raw] = await Promise.all([call(t, ...args), call(t, ...args, '--raw')]);
   t.is(raw.code, 0, raw.stderr);
@@ -193,7 +193,7 @@ test('an answer that is a text is printed as it is when that is asked for', asyn
   t.is(JSON.parse(json.stdout).split('\n').length, raw.stdout.split('\n').length);
 });
 
-test('a cluster that discovery does not know, or that is not named, is the fault of the caller', async (t) => {
+test("an unknown or missing cluster is the caller's error", async (t) => {
   const [unknown, missing] = await Promise.all([
     call(t, 'list_machines', '--cluster', 'nosuchtoken'),
     call(t, 'list_machines'),
@@ -218,7 +218,7 @@ test('wrong names and forms are reported before anything is sent', async (t) => 
   t.regex(form.stderr, /^fleet-manager: --param flag: 'yes' is neither true nor false/);
 });
 
-test('a gateway that wants another token says so', async (t) => {
+test('a wrong gateway token is reported', async (t) => {
   const env = { HTTP_PORT: ways[0]?.env.HTTP_PORT ?? '' };
   for (const token of ['', 'fedcba9876543210']) {
     const { code, stderr } = await runCli(t, ['call', 'echo'], { env: { ...env, HTTP_TOKEN: token } });
@@ -242,7 +242,7 @@ test('what answers, but is no gateway, is reported', async (t) => {
 });
 
 if (rabbit !== undefined) {
-  test('over RabbitMQ an action is called that only the service has', async (t) => {
+  test('over RabbitMQ an action that only the service has can be called', async (t) => {
     const { PLUGIN_PATHS: _, ...env } = ways[1]?.env ?? {};
     const given = [
       '--params',

@@ -14,7 +14,7 @@ const rabbitmqUrl =
 const SOON = { roundTrip: true, answerMs: 1_500 };
 const PATIENT = { roundTrip: true, answerMs: 60_000 };
 
-/** That the round trip has left nothing behind in the Manager, and made so many records. */
+/** Asserts that the round trip made this many records in the Manager, and left none. */
 function isTidy(t: ExecutionContext, { manager }: OpenInstallation, made = 1): void {
   t.is(manager.records.size, 0);
   t.is(manager.callsTo(/^\/messaging\/rpc_requests$/, 'POST').length, made);
@@ -26,7 +26,7 @@ async function openChannel(t: ExecutionContext, url: string) {
   return connection.createChannel();
 }
 
-test('without an installation there is no round trip, and that is no failure', async (t) => {
+test('without an installation there is no round trip, and that is not a failure', async (t) => {
   const sandbox = await examine({}, SOON);
   t.is(sandbox.code, 0);
   t.is(sandbox.of('round trip').result, 'skipped');
@@ -36,7 +36,7 @@ test('without an installation there is no round trip, and that is no failure', a
 });
 
 if (rabbitmqUrl !== undefined) {
-  test('the round trip makes a record, sends a read, polls its answer, and deletes the record', async (t) => {
+  test('the round trip creates a record, sends a read, polls for the reply, and deletes the record', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     on.manager.nextRecordId = 13;
     const worker = await startWorker(t, on.env);
@@ -52,7 +52,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, on);
   });
 
-  test('plain doctor makes no record and sends nothing', async (t) => {
+  test('plain doctor creates no record and sends nothing', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const run = await examine(on.env);
     t.false(run.names.includes('round trip'));
@@ -64,7 +64,7 @@ if (rabbitmqUrl !== undefined) {
     t.is((await channel.checkQueue(on.queue)).messageCount, 0);
   });
 
-  test('with a cluster, the round trip asks for its machines, and an error is a failure', async (t) => {
+  test('with a cluster, the round trip lists its machines, and an error is a failure', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, on.env);
     const found = await examine(on.env, { ...PATIENT, cluster: on.sandbox.token });
@@ -75,7 +75,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, on, 2);
   });
 
-  test('it says when no service takes the request, which expires then', async (t) => {
+  test('a request that no service accepts is reported, and expires', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const run = await examine(on.env, SOON);
     isFailure(
@@ -91,7 +91,7 @@ if (rabbitmqUrl !== undefined) {
     t.is((await channel.checkQueue(`${on.queue}_error`)).messageCount, 1);
   });
 
-  test('it says when a service has the request and does not answer', async (t) => {
+  test('a service that accepts a request and sends no reply is reported', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
     const taken: ConsumeMessage[] = [];
@@ -114,7 +114,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, on);
   });
 
-  test('without a cluster the error of one that does not exist is expected, and no other', async (t) => {
+  test('without a cluster only the error of an unknown cluster is expected', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
     const bodies: unknown[] = [];
@@ -142,7 +142,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, on, 5);
   });
 
-  test('it says when no queue is bound, and when there is no exchange', async (t) => {
+  test('an unbound queue and a missing exchange are reported', async (t) => {
     const unbound = await openInstallation(t, [rabbitmqUrl], { without: 'queue' });
     isFailure(
       t,
@@ -164,7 +164,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, missing);
   });
 
-  test('it says when requests go to another queue, and when the broker falls silent', async (t) => {
+  test('requests that go to another queue, and a broker that stops responding, are reported', async (t) => {
     const astray = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
     await channel.bindQueue(astray.queue, astray.exchange, 'root.fragment7.no_such_queue');
@@ -190,7 +190,7 @@ if (rabbitmqUrl !== undefined) {
     isTidy(t, silent);
   });
 
-  test('it says which of its steps the Manager fails', async (t) => {
+  test('the step that the Manager fails is reported', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const { manager } = on;
     const ended = manager.fail({ status: 400, method: 'POST', path: /rpc_requests$/ });
@@ -227,7 +227,7 @@ if (rabbitmqUrl !== undefined) {
     );
   });
 
-  test('where the first broker does not let it in, the next is tried', async (t) => {
+  test('when the first broker refuses the login, the next one is tried', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const port = Number(new URL(rabbitmqUrl).port);
     await startWorker(t, on.env);

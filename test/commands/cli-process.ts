@@ -11,16 +11,16 @@ const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url));
 const TSX = import.meta.resolve('tsx');
 
-/** Processes that still run; none outlives the tests. */
+/** Processes that still run; all are ended with the tests. */
 const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
 export interface CliOptions {
-  /** Added to an environment in which nothing is configured. */
+  /** Added to an environment without any configuration. */
   env?: Record<string, string>;
-  /** The folder that holds `config/`; an empty one by default. */
+  /** The folder with `config/`; an empty one by default. */
   directory?: string;
 }
 
@@ -31,14 +31,14 @@ export interface Ended {
   stderr: string;
 }
 
-/** A command that runs. */
+/** A running command. */
 export interface RunningCli {
-  /** What it has printed so far. */
+  /** Its output so far. */
   stdout(): string;
   stderr(): string;
-  /** Resolves when its output, stdout then stderr, matches; rejects when it ends, or runs on, without. */
+  /** Resolves when its output, stdout then stderr, matches; rejects when it ends or times out before. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
-  /** Reads no more of its stdout, as `| head` does. */
+  /** Stops reading its stdout, as `| head` does. */
   hangUp(): void;
   kill(signal: NodeJS.Signals): void;
   ended: Promise<Ended>;
@@ -81,7 +81,7 @@ export function startProgram(
   });
   running.add(child);
   t.teardown(async () => {
-    // `serve` ends at the second signal, and leaves nothing behind as it does.
+    // `serve` ends at the second signal, and leaves nothing behind.
     child.kill('SIGTERM');
     child.kill('SIGINT');
     const late = setTimeout(() => child.kill('SIGKILL'), 60_000);

@@ -15,7 +15,7 @@ async function folder(t: ExecutionContext, files: Record<string, string>): Promi
   return directory;
 }
 
-/** That a command was refused: its exit code, a plain reason, and nothing that looks like a crash. */
+/** Asserts that a command was refused: its exit code, a clear reason, and no crash output. */
 function isRefused(
   t: ExecutionContext,
   { code, stdout, stderr }: Ended,
@@ -47,13 +47,13 @@ test('--help lists the commands, and the options of each', async (t) => {
   ])
     t.true(call.stdout.includes(option));
   t.regex(call.stdout, /Exit code 0: done; 1: .*; 2: /);
-  // As a shell takes it.
+  // As a shell reads it.
   t.regex(call.stdout, /Examples:\n {2}fleet-manager call ACTION .* --param 'name=web@\*\.service'\n/);
   t.regex(whole.stdout, /Exit codes: 0: done; 1: .*; 2: /);
   t.notRegex(call.stdout, /default: (\[\]|false)/);
 });
 
-test('a reader that goes away before the end is no failure', async (t) => {
+test('a reader that closes the pipe early is not a failure', async (t) => {
   const cli = await startCli(t, ['config', '--json']);
   cli.hangUp();
   t.like(await cli.ended, { code: 0, signal: null, stderr: '' });
@@ -71,12 +71,12 @@ for (const [args, reason] of [
   [['call', 'list_units', '--timeout', '301'], /argument '301' is invalid.* at most 300/],
   [['actions', 'bogus'], /there is no action 'bogus'; there are .*list_machines/],
 ] as const) {
-  test(`called wrongly: fleet-manager ${args.join(' ')}`, async (t) => {
+  test(`usage error: fleet-manager ${args.join(' ')}`, async (t) => {
     isRefused(t, await runCli(t, args), [2, reason]);
   });
 }
 
-test('a command without a service to ask says where it looked and what to set', async (t) => {
+test('a command without a configured service says where it looked and what to set', async (t) => {
   const refused = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: '1' } });
   isRefused(t, refused, [
     1,
@@ -96,7 +96,7 @@ test('settings that cannot be used stop every command, all of them reported', as
   }
 });
 
-test('actions lists every action, a line each', async (t) => {
+test('actions lists every action on its own line', async (t) => {
   const { code, stdout } = await runCli(t, ['actions']);
   t.is(code, 0);
   const lines = stdout.trimEnd().split('\n');
@@ -198,7 +198,7 @@ test('actions lists none where READ_ONLY and ACTIONS leave none', async (t) => {
   t.is(stdout.trim(), '');
 });
 
-test('config shows every setting with its value and where that comes from', async (t) => {
+test('config shows every setting with its value and its source', async (t) => {
   const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40}' });
   const { code, stdout, stderr } = await runCli(t, ['config'], { directory, env: { CONCURRENCY: '10' } });
   t.is(code, 0, stderr);
@@ -291,7 +291,7 @@ test('serve does not start in production without a broker', async (t) => {
   isRefused(t, refused, [2, /AMQP_URL is not set: .*set AMQP_URL to your RabbitMQ, such as amqp:\/\//]);
 });
 
-test('serve does not start with a clusters file that cannot be used', async (t) => {
+test('serve does not start with an unusable clusters file', async (t) => {
   const directory = await folder(t, { 'clusters.json': '{"a": "not a list"}' });
   const env = {
     AMQP_URL: 'amqp://127.0.0.1:1',

@@ -25,7 +25,7 @@ async function folder(t: ExecutionContext): Promise<(name: string) => string> {
   return (name) => join(path, name);
 }
 
-/** What reaches a sandbox's clusters. */
+/** The settings of a service that uses the sandbox's clusters. */
 async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: Environment }> {
   const { sandbox } = await openSandbox(t, { ssh: true });
   const { ssh } = sandbox;
@@ -41,7 +41,7 @@ async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: E
   return { sandbox, env };
 }
 
-/** Has a server listen, on a free port unless a path is given. */
+/** Makes a server listen, on a free port unless a path is given. */
 async function listening(t: ExecutionContext, server: Server, path?: string): Promise<AddressInfo> {
   server.listen(path === undefined ? { host: '127.0.0.1', port: 0 } : { path });
   await once(server, 'listening');
@@ -49,7 +49,7 @@ async function listening(t: ExecutionContext, server: Server, path?: string): Pr
   return server.address() as AddressInfo;
 }
 
-/** A server that takes what comes and never answers. */
+/** A server that accepts connections and never responds. */
 async function silent(t: ExecutionContext, path?: string): Promise<{ port: number; left: Promise<unknown> }> {
   const server = createServer((socket) => socket.resume());
   const left = once(server, 'connection').then(async ([socket]: Socket[]) => socket && once(socket, 'close'));
@@ -57,10 +57,10 @@ async function silent(t: ExecutionContext, path?: string): Promise<{ port: numbe
   return { port, left };
 }
 
-/** Nothing listens there. */
+/** A port without a listener. */
 const NOWHERE = 'amqp://someone:Zq%40secret@127.0.0.1:1';
 
-test('in the sandbox there is nothing to check; a cluster cannot be looked for there', async (t) => {
+test('in the sandbox there is nothing to check, and a cluster cannot be looked up', async (t) => {
   const bare = await examine({});
   t.is(bare.code, 0);
   t.deepEqual(bare.names, ['configuration', 'plugins', 'the rest']);
@@ -117,7 +117,7 @@ test('everything that fails is reported with its remedy, in order, and no secret
   t.false(ended.stdout.includes('Zq'));
 });
 
-test('a clusters file that cannot be used keeps only what needs it from being checked', async (t) => {
+test('an unusable clusters file prevents only the checks that need it', async (t) => {
   const at = await folder(t);
   await writeFile(at('clusters.json'), '{"a": 5}');
   const { env } = await clusters(t);
@@ -168,7 +168,7 @@ test('plugins that cannot be served are reported as serve would, in a sandbox to
   t.is(served.of('plugins').said, '1 action: list_units');
 });
 
-test('where no action logs in to machines it is no failure that nothing is there to log in with', async (t) => {
+test('when no action logs in to machines, missing login keys are not a failure', async (t) => {
   const { env } = await clusters(t);
   const { SSH_KEY_FILE: _, ...others } = env;
   const keyless = { ...others, AMQP_URL: NOWHERE };
@@ -189,12 +189,12 @@ test('where no action logs in to machines it is no failure that nothing is there
   const unknown = await examine({ ...keyless, ACTIONS: 'list_unit' });
   t.is(unknown.of('SSH key').result, 'skipped');
   t.regex(unknown.of('SSH key').said, /not known: the plugins cannot be served/);
-  // What is set is checked, whether or not it is needed.
+  // A configured value is checked even if it is not needed.
   const key = { SSH_KEY_FILE: '/dev/null', ACTIONS: 'list_units' };
   isFailure(t, await examine({ ...keyless, ...key }), 'SSH key', /^SSH_KEY_FILE cannot be used/);
 });
 
-test('without a cluster it is enough that discovery answers', async (t) => {
+test('without a cluster it is enough that discovery responds', async (t) => {
   const { sandbox, env } = await clusters(t);
   const run = await examine({ ...env, AMQP_URL: NOWHERE });
   t.is(run.of('discovery').result, 'ok');
@@ -203,7 +203,7 @@ test('without a cluster it is enough that discovery answers', async (t) => {
   isFailure(t, await examine({ ...env, AMQP_URL: NOWHERE }), 'discovery', /500\n-> check ETCD_DISCOVERY_URL/);
 });
 
-test('what never answers ends its check in time, and nothing of it is left behind', async (t) => {
+test('a server that never responds ends its check in time, and leaves nothing behind', async (t) => {
   const at = await folder(t);
   const { sandbox, env } = await clusters(t);
   sandbox.discovery.fail({ kind: 'hang' });
@@ -224,7 +224,7 @@ test('what never answers ends its check in time, and nothing of it is left behin
   await t.notThrowsAsync(agent.left);
 });
 
-test('a Manager that never answers ends its check in time', async (t) => {
+test('a Manager that never responds ends its check in time', async (t) => {
   const { env, manager } = await installation(t);
   t.teardown(manager.hold(/exchanges/));
   const run = await examine(env, { limitMs: 300 });
@@ -242,7 +242,7 @@ async function startAgent(t: ExecutionContext, path: string, keys: ParsedKey[]):
   await listening(t, server, path);
 }
 
-test('an ssh-agent is asked for its keys', async (t) => {
+test('an ssh-agent is queried for its keys', async (t) => {
   const at = await folder(t);
   const { env } = await clusters(t);
   const { SSH_KEY_FILE = '', ...others } = env;
@@ -276,7 +276,7 @@ test('an ssh-agent is asked for its keys', async (t) => {
 
 const HOST_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILEjoYiN5pcUFJbpK8lYPYF8lGtpXPQl1bgAOcmbxIJq';
 
-test('known_hosts under strict must name machines, and all of those of a cluster', async (t) => {
+test('known_hosts under strict must name machines, and all machines of a cluster', async (t) => {
   const at = await folder(t);
   await writeFile(at('empty'), '# nobody yet\n');
   await writeFile(at('one'), `10.0.0.1 ${HOST_KEY}\nnonsense\n@revoked 10.0.0.2 ${HOST_KEY}\n`);
@@ -297,7 +297,7 @@ test('known_hosts under strict must name machines, and all of those of a cluster
   );
 });
 
-test('known_hosts under accept-new must be a file that can be written or made; off is refused', async (t) => {
+test('known_hosts under accept-new must be a file that can be written or created; off is refused', async (t) => {
   const at = await folder(t);
   await writeFile(at('file'), '');
   const check = async (hostKeys: 'accept-new' | 'off', path: string) =>
@@ -321,7 +321,7 @@ test('known_hosts under accept-new must be a file that can be written or made; o
   t.is((await check('off', at('file'))).result, 'FAILED');
 });
 
-test('reasons of several lines stay beside the name of what was checked, without terminal codes', (t) => {
+test('reasons of several lines stay beside the name of the check, without terminal codes', (t) => {
   t.is(
     shownFinding('broker', { result: 'FAILED', lines: ['one\r\n  two\n', '-> three\x1b[31m'] }),
     'FAILED  broker        one\n                        two\n                      -> three [31m\n',
@@ -332,7 +332,7 @@ const EXCHANGE_ID = 7;
 const BROKER_ID = 3;
 const FAILOVER_BROKER_ID = 4;
 
-/** A Manager with an exchange and a broker at these addresses, or one that is not there. */
+/** A Manager with an exchange and a broker at these addresses, or without them. */
 async function installation(
   t: ExecutionContext,
   ports: { own?: number[]; failover?: number[] } = {},
@@ -369,7 +369,7 @@ test('a Manager that is down is logged once; its brokers are not checked, the re
   t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts']);
 });
 
-test('a Manager that refuses us, or does not know the exchange or the broker, says which setting to check', async (t) => {
+test('a Manager that refuses the login, or does not know the exchange or the broker, shows which setting to check', async (t) => {
   const { manager, env } = await installation(t);
   const secret = 'Zq-wrong';
   const refused = await examine({ ...env, OAUTH_CLIENT_SECRET: secret });
@@ -404,14 +404,14 @@ const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   const port = Number(new URL(rabbit.url).port);
 
-  /** A channel of a connection of its own, with which queues go that were declared exclusive. */
+  /** A channel of a separate connection; its exclusive queues are deleted with it. */
   const openChannel = async (t: ExecutionContext): Promise<Channel> => {
     const connection = await rabbit.open();
     t.teardown(async () => connection.close());
     return connection.createChannel();
   };
 
-  /** A queue, and an exchange, that go with the test. */
+  /** A queue and an exchange that are deleted when the test ends. */
   const openQueue = async (t: ExecutionContext): Promise<{ queue: string; exchange: string }> => {
     const channel = await openChannel(t);
     const names = { queue: `queue_${randomUUID()}`, exchange: `exchange_${randomUUID()}` };
@@ -424,7 +424,7 @@ if (rabbit !== undefined) {
     return names;
   };
 
-  test('over RabbitMQ all is well when every check is, and each is listed', async (t) => {
+  test('over RabbitMQ every successful check is listed', async (t) => {
     const { env } = await clusters(t);
     const { queue } = await openQueue(t);
     const ended = await runCli(t, ['doctor', '--cluster', 'sandbox'], {
@@ -481,7 +481,7 @@ if (rabbit !== undefined) {
     t.false(ended.stdout.includes(manager.clientSecret));
   });
 
-  test('over RabbitMQ an exchange must be there, on a failover broker its own; a queue will be made and bound', async (t) => {
+  test('over RabbitMQ a missing exchange is a failure, also on a failover broker; a missing queue will be created and bound', async (t) => {
     const { exchange } = await openQueue(t);
     const { manager, env } = await installation(t, { own: [port], failover: [port] });
     manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: 'a', failoverExchangeId: 8 });
@@ -493,13 +493,13 @@ if (rabbit !== undefined) {
       run.of('broker').said,
       new RegExp(`: there is the exchange ${exchange}\n.*make it and bind .* a\\.${QUEUE_NAME}`),
     );
-    // Looking has made nothing.
+    // The checks have created nothing.
     const channel = await openChannel(t);
     channel.on('error', () => {});
     await t.throwsAsync(channel.checkQueue(QUEUE_NAME), { code: 404 });
   });
 
-  test('over RabbitMQ only a queue that is not there is one that will be made', async (t) => {
+  test('over RabbitMQ only a queue that does not exist is reported as one that will be created', async (t) => {
     const channel = await openChannel(t);
     const { queue } = await channel.assertQueue(`queue_${randomUUID()}`, { exclusive: true });
     const missing = await examine({ AMQP_URL: rabbit.url, QUEUE_NAME: `queue_${randomUUID()}` });
@@ -513,7 +513,7 @@ if (rabbit !== undefined) {
     );
   });
 
-  test('over RabbitMQ a broker that does not let us in says by what', async (t) => {
+  test('over RabbitMQ a refused login shows which setting to check', async (t) => {
     const one = (change: (url: URL) => void) => {
       const url = new URL(rabbit.url);
       change(url);
@@ -532,7 +532,7 @@ if (rabbit !== undefined) {
     isFailure(t, await run(one((url) => (url.protocol = 'amqps'))), 'broker', /-> .*port.*amqps/);
   });
 
-  test('over RabbitMQ a broker is reached by amqps with an authority of our own, and not without', async (t) => {
+  test('over RabbitMQ a broker is reached by amqps with the configured authority, and not without it', async (t) => {
     const at = await folder(t);
     const certificate = [
       '-newkey',
@@ -564,7 +564,7 @@ if (rabbit !== undefined) {
     isFailure(t, await examine({ AMQP_URL }), 'broker', /self.signed certificate.*\n-> .*AMQP_CA_FILE/);
   });
 
-  /** RabbitMQ behind something that sees what it is sent, and can cut the connection. */
+  /** RabbitMQ behind a proxy that records the sent data and can cut the connection. */
   const watched = async (
     t: ExecutionContext,
     sees: (data: Buffer, cut: () => void) => void,
@@ -581,14 +581,14 @@ if (rabbit !== undefined) {
     return `127.0.0.1:${(await listening(t, front)).port}`;
   };
 
-  test('over RabbitMQ a connection that is reset in the middle is a failure like any other', async (t) => {
+  test('over RabbitMQ a connection that is reset during a check is an ordinary failure', async (t) => {
     const host = await watched(t, (data, cut) => data.includes('the_queue') && cut());
     const run = await examine({ AMQP_URL: `amqp://${host}`, QUEUE_NAME: 'the_queue' });
     isFailure(t, run, 'broker', /ECONNRESET\n-> check that a broker runs there/);
     t.is(run.names.at(-1), 'known_hosts');
   });
 
-  test('over RabbitMQ user and password are sent as they are, whatever letters they have', async (t) => {
+  test('over RabbitMQ user and password are sent unchanged, whatever characters they contain', async (t) => {
     let sent = '';
     const host = await watched(t, (data) => (sent += data.toString('utf8')));
     await examine({ AMQP_URL: `amqp://j%C3%BCrgen:p%40ssw%C3%B6rt%E2%82%AC@${host}` });

@@ -4,12 +4,12 @@ import type { Ended } from './cli-process.js';
 
 export type Environment = Record<string, string>;
 
-/** What a run of `doctor` has said of each thing that it checks, in order. */
+/** The results of the checks of a `doctor` run, in order. */
 interface Examined {
   code: number;
   text: string;
   names: string[];
-  /** Its result, and all that was said of it. */
+  /** Its result, and all its text. */
   of(name: string): { result: string; said: string };
 }
 
@@ -40,7 +40,7 @@ export async function examine(
 ): Promise<Examined> {
   let text = '';
   const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
-  // Long, unless a test is about it: on a busy machine a check may take a while.
+  // Long by default, because a check may take a while on a busy machine.
   const patient = { limitMs: 60_000, ...options };
   const code = await doctor({ ...patient, print: (more) => (text += more) }, source);
   return read(code, text);
@@ -50,7 +50,7 @@ export function examined({ code, stdout }: Ended): Examined {
   return read(code, stdout);
 }
 
-/** That it failed, and said what is wrong and what to do. */
+/** Asserts that it failed, with the problem and the remedy. */
 export function isFailure(t: ExecutionContext, run: Examined, name: string, ...reasons: RegExp[]): void {
   t.is(run.code, 1, run.text);
   t.is(run.of(name).result, 'FAILED', run.text);

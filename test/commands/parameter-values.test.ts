@@ -54,7 +54,7 @@ test('a value is read by the type of its field', (t) => {
   });
 });
 
-test('any text is taken as it is, an equals sign in it too', (t) => {
+test('a text is taken unchanged, with any equals sign in it', (t) => {
   const property = fc.property(fc.string(), (value) => {
     t.deepEqual(read(`text=${value}`), { text: value });
   });
@@ -71,7 +71,7 @@ test('a list is given with commas, in pieces, or as JSON', (t) => {
   t.deepEqual(read('numbers=[1]', 'numbers=2'), { numbers: [1, 2] });
 });
 
-test('of an action that is not known here values are JSON where they are JSON, else text', (t) => {
+test('values of an action that is not known locally are JSON when they parse as JSON, otherwise text', (t) => {
   const param = [
     'n=3',
     'text=web@*.service',
@@ -94,11 +94,11 @@ test('of an action that is not known here values are JSON where they are JSON, e
   t.throws(() => parametersOf(undefined, { params: undefined, param: ['text'] }), { instanceOf: UsageError });
 });
 
-test('of a value given twice the last counts', (t) => {
+test('the last of repeated values counts', (t) => {
   t.deepEqual(read('text=a', 'text=b', 'n=1', 'n=2'), { text: 'b', n: 2 });
 });
 
-test('--params gives all parameters as JSON, and --param goes over it', (t) => {
+test('--params gives all parameters as JSON, and --param overrides it', (t) => {
   t.deepEqual(parametersOf(action, { params: '{"text": "a", "n": 1}', param: ['n=2', 'flag=true'] }), {
     text: 'a',
     n: 2,

@@ -18,7 +18,7 @@ interface Served {
   url: string;
 }
 
-/** A service in the sandbox, on a free port, that takes requests. */
+/** A service in the sandbox, on a free port, that accepts requests. */
 async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {}): Promise<Served> {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', ...env } });
   const [, url = ''] = await cli.printed(/^ {2}gateway +(http:\S+)$/m);
@@ -67,7 +67,7 @@ async function act(
   return { status: response.status, body: await response.json() };
 }
 
-test('with nothing configured serve runs a sandbox, whose first call works as printed', async (t) => {
+test('without configuration serve runs a sandbox, and the printed first call works', async (t) => {
   const { cli, url } = await serveSandbox(t);
   const introduction = cli.stdout();
   t.regex(introduction, /^SANDBOX: nothing is configured, so this is a simulated cluster/m);
@@ -116,7 +116,7 @@ test('every action works in the sandbox, those on machines over SSH', async (t) 
   );
 });
 
-test('the first call works as printed with a token, and with a plugin whose name comes first', async (t) => {
+test('the printed first call works with a token, and with a plugin whose name sorts first', async (t) => {
   const HTTP_TOKEN = '0123456789 $"abcdef';
   const { PLUGIN_PATHS } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { HTTP_TOKEN, PLUGIN_PATHS });
@@ -130,7 +130,7 @@ test('the first call works as printed with a token, and with a plugin whose name
   t.is((await cli.ended).code, 0);
 });
 
-test('without a gateway serve says that nothing can call it', async (t) => {
+test('without a gateway serve says that no client can call it', async (t) => {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: 'off' } });
   await cli.printed(/No HTTP gateway \(HTTP_PORT=off\), so nothing can call it/);
   await cli.printed(/accepting requests/);
@@ -173,7 +173,7 @@ test('SIGTERM lets a running request end, and its caller gets the answer', async
   t.is(code, 0, stderr);
 });
 
-test('a second signal ends the service at once', async (t) => {
+test('a second signal ends the service immediately', async (t) => {
   const { PLUGIN_PATHS } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS, SHUTDOWN_GRACE_SECONDS: '3600' });
   const call = act(url, 'a_wait').catch(() => 'cut');
@@ -185,7 +185,7 @@ test('a second signal ends the service at once', async (t) => {
   t.is(await call, 'cut');
 });
 
-test('however the service in the sandbox ends, the keys of its machines are gone', async (t) => {
+test("the sandbox's machine keys are removed, however the service ends", async (t) => {
   const { PLUGIN_PATHS } = await waiting(t);
   const folder = await mkdtemp(join(tmpdir(), 'serve-'));
   t.teardown(async () => rm(folder, { recursive: true }));
@@ -215,7 +215,7 @@ test('however the service in the sandbox ends, the keys of its machines are gone
   t.deepEqual(await left(), []);
 });
 
-/** An action with this body, beside what else its module does. */
+/** An action with this body, and further code in its module. */
 async function plugin(t: ExecutionContext, handle: string, more = ''): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'plugin-'));
   t.teardown(() => rm(root, { recursive: true }));
@@ -235,7 +235,7 @@ async function plugin(t: ExecutionContext, handle: string, more = ''): Promise<s
   return root;
 }
 
-test('a promise that an action lets go of and that is rejected fails nobody', async (t) => {
+test('a rejected promise that an action does not await fails no request', async (t) => {
   const PLUGIN_PATHS = await plugin(t, "Promise.reject(new Error('let go of')); return 'done';");
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   for (const time of [1, 2]) t.is((await act(url, 'a_plugin')).status, 200, String(time));
@@ -257,14 +257,14 @@ test('an uncaught error ends the service after its requests are answered', async
   t.regex(stderr, /shut down clean=true/);
 });
 
-test('what an action leaves open does not keep the service from ending', async (t) => {
+test('resources that an action leaves open do not keep the service running', async (t) => {
   const PLUGIN_PATHS = await plugin(t, "return 'done';", 'dispose() { setInterval(() => {}, 1_000); }');
   const { cli } = await serveSandbox(t, { PLUGIN_PATHS });
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
 
-test('a port that is taken stops the start with a plain reason', async (t) => {
+test('a port that is in use stops the start with a clear reason', async (t) => {
   const { url } = await serveSandbox(t);
   const HTTP_PORT = new URL(url).port;
   const { code, stderr } = await (await startCli(t, ['serve'], { env: { HTTP_PORT } })).ended;
@@ -320,7 +320,7 @@ if (rabbit !== undefined) {
     t.is((await cli.ended).code, 0);
   });
 
-  test('over RabbitMQ serve answers from a real queue, and SIGTERM ends it with exit code 0', async (t) => {
+  test('over RabbitMQ serve replies from a real queue, and SIGTERM ends it with exit code 0', async (t) => {
     const sandbox = await startSandbox();
     t.teardown(() => sandbox.stop());
     const QUEUE_NAME = `test_${randomUUID()}`;

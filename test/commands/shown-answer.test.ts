@@ -3,12 +3,12 @@ import { shownAnswer } from '../../src/commands/shown-answer.js';
 
 const LOGS = 'one "line"\n\tanother\n';
 
-test('an answer is JSON for programs, whatever it is', (t) => {
+test('a reply is always JSON for programs', (t) => {
   for (const body of [LOGS, { a: [1, null] }, [], '', null, 3])
     t.deepEqual(JSON.parse(shownAnswer(body, { raw: false, terminal: false })), body);
 });
 
-test('a text is printed as it is on a terminal, and where that is asked for; all else stays JSON', (t) => {
+test('a text is printed unquoted on a terminal, and where that is requested; everything else stays JSON', (t) => {
   for (const where of [
     { raw: true, terminal: false },
     { raw: false, terminal: true },
@@ -20,7 +20,7 @@ test('a text is printed as it is on a terminal, and where that is asked for; all
   }
 });
 
-test('a text cannot steer the terminal, and reaches a file unchanged', (t) => {
+test('a text cannot control the terminal, and reaches a file unchanged', (t) => {
   const text = 'grün \u001b[2J\u0007\u009b31m\r\n';
   t.is(shownAnswer(text, { raw: false, terminal: true }), 'grün \ufffd[2J\ufffd\ufffd31m\ufffd\n');
   t.is(shownAnswer(text, { raw: true, terminal: false }), text);

@@ -70,7 +70,7 @@ test("a deadline is at most the action's own, and at most five minutes", async (
   }
 });
 
-test('a time limit is a number of milliseconds, or its digits', async (t) => {
+test('a time limit is a number of milliseconds, also as a text of digits', async (t) => {
   for (const [timeoutMs, endsAfter] of [
     [1, 1],
     ['1', 1],
@@ -91,7 +91,7 @@ test('a time limit is a number of milliseconds, or its digits', async (t) => {
   }
 });
 
-test('a time limit that is none is refused by its name, and nothing is run', async (t) => {
+test('an invalid time limit is refused by name, and nothing is run', async (t) => {
   const { ask } = openRunner([doing(async () => t.fail())]);
   const noTimes = [
     0,
@@ -124,7 +124,7 @@ test('a time limit that is none is refused by its name, and nothing is run', asy
   }
 });
 
-test('a repeated delivery is run again only where its action allows that', async (t) => {
+test('a repeated delivery is run again only if its action allows that', async (t) => {
   const ran: string[] = [];
   const actionOf = (name: string, definition: Parameters<typeof doing>[1]) =>
     doing(
@@ -159,7 +159,7 @@ test('a repeated delivery that is invalid gets its validation error, not outcome
   t.is(await codeFor({ delivery: 'repeated', timeoutMs: 0 }), 'invalid_request');
 });
 
-test('a read that nobody waits for is not run, a change is', async (t) => {
+test('a read without a waiting caller is not run, a change is', async (t) => {
   const ran: string[] = [];
   const actionOf = (effect: 'read' | 'change') =>
     doing(
@@ -193,7 +193,7 @@ test('an unknown action is refused with the names of the served actions', async 
   });
 });
 
-test('an action that has no name is an invalid request', async (t) => {
+test('an action without a name is an invalid request', async (t) => {
   const { ask } = openRunner([]);
   for (const action of ['', undefined, null, 3, {}, ['act']]) {
     t.like(await ask({ action }), {
@@ -202,7 +202,7 @@ test('an action that has no name is an invalid request', async (t) => {
   }
 });
 
-test('an action gets the cluster that its target allows', async (t) => {
+test('an action gets the cluster only if its target allows one', async (t) => {
   const clusters: unknown[] = [];
   const actionOf = (target: Action['target']) =>
     doing(
@@ -232,7 +232,7 @@ test('an etcd token is 1 to 128 of the characters A-Z a-z 0-9 _ -', async (t) =>
     t.is(await wrongField(t, ask({ target })), 'request_body.etcd_token', inspect(target));
 });
 
-test('parameters that do not fit are refused, and nothing is run', async (t) => {
+test('invalid parameters are refused, and nothing is run', async (t) => {
   const { codeFor, clock } = openRunner([doing(async () => t.fail())]);
   t.is(await codeFor({ parameters: { text: 5 } }), 'invalid_parameters');
   t.is(clock.pending, 0);

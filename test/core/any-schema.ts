@@ -12,7 +12,7 @@ import {
 } from 'yup';
 import { stringMap } from '../../src/plugin.js';
 
-/** What a schema says, as plain data: yup's own object is made of it, and a test can reckon with it. */
+/** A schema as plain data, from which yup's object is made, and which a test can evaluate. */
 export type Shape = Presence &
   (
     | { kind: 'text'; choices?: readonly string[]; pattern?: string; least?: number; standard?: string }
@@ -85,14 +85,14 @@ const { shape, record } = fc.letrec<{ shape: Shape; record: RecordShape }>((tie)
   };
 });
 
-/** Any object schema, with a value that may or may not fit it. */
+/** Any object schema, with a value that may or may not match it. */
 export const shapeAndValue: fc.Arbitrary<[RecordShape, unknown]> = record
   .map((each) => ({ ...each, nullable: false }))
   .chain((each) => fc.tuple(fc.constant(each), valueFor(each)));
 
 export { shape };
 
-/** Values that are decoded from a message; most of them fit the shape. */
+/** Values as decoded from a message; most of them match the shape. */
 function valueFor(of: Shape): fc.Arbitrary<unknown> {
   const fitting = fc.oneof(
     { weight: 10, arbitrary: fittingValue(of) },

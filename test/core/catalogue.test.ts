@@ -17,21 +17,21 @@ test('a name has at most 64 characters', (t) => {
   t.throws(() => described({ name: 'a'.repeat(65) }), { message: /'name' must be snake_case, at most 64/ });
 });
 
-test('a time limit is a whole number of milliseconds, from 1 to five minutes, which is also the one of an action without', (t) => {
+test('a time limit is a whole number of milliseconds, from 1 to five minutes, and defaults to five minutes', (t) => {
   for (const timeoutMs of [1, 300_000]) t.is(described({ timeoutMs }).timeout_ms, timeoutMs);
   t.is(described({}).timeout_ms, 300_000);
   for (const timeoutMs of [0, -1, 1.5, 300_001, Number.NaN, Number.POSITIVE_INFINITY])
     t.throws(() => described({ timeoutMs }), { message: /'timeoutMs' must be a whole number/ });
 });
 
-test('reads are run again and changes refused when they come again, unless their action says otherwise', (t) => {
+test('by default a repeated delivery runs a read again and refuses a change', (t) => {
   const of = (effect: Action['effect'], redelivery?: Action['redelivery']) =>
     described({ effect, redelivery }).redelivery;
   t.deepEqual([of('read'), of('change')], ['run-again', 'refuse']);
   t.deepEqual([of('read', 'refuse'), of('change', 'run-again')], ['refuse', 'run-again']);
 });
 
-test('actions are found by their names, and described in the order of these', (t) => {
+test('actions are found by their names, and described in the order of their names', (t) => {
   const names = ['b', 'c', 'a'];
   const catalogue = new Catalogue(names.map((name) => prepared(doing(async () => ({}), { name }))));
   t.deepEqual(
@@ -60,7 +60,7 @@ test('an action that fails to clean up, or takes too long, keeps no other from i
     prepared(doing(async () => ({}), { name: 'has_nothing' })),
   ]);
   const disposed = t.throwsAsync(catalogue.dispose(1_000, clock), { instanceOf: AggregateError });
-  // Those that clean up in time do so before it is over.
+  // The others clean up before the time is over.
   await new Promise(setImmediate);
   clock.advance(1_000);
   const { errors } = (await disposed) ?? { errors: [] };

@@ -7,7 +7,7 @@ function open(): { breaker: CircuitBreaker; clock: ManualClock } {
   return { breaker: new CircuitBreaker(clock, { threshold: 3, pauseMs: 5_000 }), clock };
 }
 
-test('a cluster that could not be reached three times in a row is left alone for a while', (t) => {
+test('a cluster that could not be reached three times in a row is not tried for a while', (t) => {
   const { breaker, clock } = open();
   for (const pause of [0, 0, 5_000]) {
     breaker.unreachable('a');
@@ -20,7 +20,7 @@ test('a cluster that could not be reached three times in a row is left alone for
   t.is(breaker.pauseLeft('a'), 0);
 });
 
-test('a failure after the pause begins another pause, and a success ends the count', (t) => {
+test('a failure after the pause starts another pause, and a success resets the count', (t) => {
   const { breaker, clock } = open();
   for (let failed = 0; failed < 3; failed++) breaker.unreachable('a');
   clock.advance(5_000);

@@ -3,7 +3,7 @@ import { ActionError } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
 import { callOf, deaf, openRunner, settle, steered, watched } from '../support/open-runner.js';
 
-/** An action whose runs end with these codes in turn, `completed` among them; the last one stays. */
+/** An action whose runs end with these codes in turn, including `completed`; the last one repeats. */
 function ending(codes: readonly string[]) {
   let tried = 0;
   const action = doing(async () => {
@@ -14,7 +14,7 @@ function ending(codes: readonly string[]) {
   return { action, tried: () => tried };
 }
 
-test('a read at its deadline is answered at once, and its signal is aborted with the same reason', async (t) => {
+test('a read at its deadline is settled immediately, and its signal is aborted with the same reason', async (t) => {
   const { action, runs } = steered();
   const { ask, clock } = openRunner([action]);
   const told = ask({ timeoutMs: 100 });
@@ -53,7 +53,7 @@ test('a read that ignores its signal is answered anyway', async (t) => {
   t.is(await code, 'timeout');
 });
 
-test('a read that does not stop gives its place to the next', async (t) => {
+test('a read that does not stop frees its place for the next', async (t) => {
   const quick = doing(async () => ({}), { name: 'quick' });
   const { codeFor, clock } = openRunner([deaf(), quick], { concurrency: 1 });
   const stuck = codeFor({ timeoutMs: 100 });
@@ -88,7 +88,7 @@ test('a change that does not report its outcome within 30 s has an unknown outco
   t.is(clock.pending, 0);
 });
 
-test('a change that keeps its deadline is not stopped', async (t) => {
+test('a change that meets its deadline is not stopped', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
@@ -268,7 +268,7 @@ test('a request that is stopped at its deadline does not count as reaching its c
   t.is(tried, 4);
 });
 
-test('of clusters that cannot be reached, the thousand that failed last are remembered', async (t) => {
+test('the thousand clusters that failed last are remembered as unreachable', async (t) => {
   const tried = new Map<string, number>();
   const action = doing(async ({ cluster }) => {
     const hash = cluster?.hash ?? '';
@@ -285,7 +285,7 @@ test('of clusters that cannot be reached, the thousand that failed last are reme
   await codeFor({ target: 'again' });
   for (let n = 0; n < 998; n++) await codeFor({ target: `other_${n}` });
   for (const target of ['first', 'first', 'again', 'again', 'again']) await codeFor({ target });
-  // A thousand are known; `other_0` is now the one that failed longest ago.
+  // A thousand are remembered; `other_0` is now the one that failed longest ago.
   t.is(await triedFor('first'), 0);
   await codeFor({ target: 'one_more' });
   t.is(await triedFor('first'), 0);
@@ -311,7 +311,7 @@ test('an error has details only when its action gave some', async (t) => {
   t.deepEqual(await ask(), { status: 'error', body: { ...body, details: { unit: 'x' } } });
 });
 
-test('an unexpected failure is answered without what was thrown; the log has it, with where it was thrown', async (t) => {
+test('an unexpected failure is reported without the original error; the log has it, with where it was thrown', async (t) => {
   const failures = [new Error('secret detail'), 'secret text', undefined];
   const { ask, logs, unexpected } = openRunner([
     doing(async () => {
@@ -334,7 +334,7 @@ test('an unexpected failure is answered without what was thrown; the log has it,
   t.false(JSON.stringify(unexpected).includes('secret'));
 });
 
-test('a handler is given its deadline, its caller, and whether it may have begun before', async (t) => {
+test('a handler gets its deadline, its caller, and whether it may have begun before', async (t) => {
   const seen: unknown[] = [];
   const action = doing(async ({ deadline, caller, repeated, authorize, emit }) => {
     emit({ half: true });

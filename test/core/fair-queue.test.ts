@@ -21,7 +21,7 @@ test('a full lane leaves room for the others', (t) => {
   t.is(queue.count('busy'), 10);
 });
 
-test('exactly as many run as may, in all and in a lane', (t) => {
+test('as many entries run as the limits allow, in total and per lane', (t) => {
   for (let total = 1; total <= 4; total++) {
     for (let perLane = 1; perLane <= 4; perLane++) {
       const queue = new FairQueue({ total, perLane });
@@ -32,14 +32,14 @@ test('exactly as many run as may, in all and in a lane', (t) => {
       t.is(running.length, most, 'one lane alone');
       for (const lane of ['b', 'c', 'd', 'e']) enter(lane);
       t.is(running.length, total <= perLane ? total : Math.min(total, perLane + 4), 'all lanes');
-      // What ends makes room for exactly one more.
+      // Each end makes room for exactly one more.
       queue.leave('a');
       t.is(running.length, total <= perLane ? total + 1 : Math.min(total + 1, perLane + 5), 'after an end');
     }
   }
 });
 
-test('a lane whose things have all been withdrawn takes no turn, and what it runs still ends', (t) => {
+test('a lane whose entries were all withdrawn takes no turn, and its running entries still end', (t) => {
   const queue = new FairQueue({ total: 2, perLane: 2 });
   const started: string[] = [];
   const item = (name: string) => ({ start: () => started.push(name) });
@@ -59,7 +59,7 @@ test('a lane whose things have all been withdrawn takes no turn, and what it run
   t.false(queue.withdraw('never seen', gone));
 });
 
-test('a lane that only waits has nothing that could end', (t) => {
+test('a lane in which nothing runs cannot be left', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   let started = 0;
   for (const lane of ['a', 'b']) queue.enter(lane, { start: () => started++ });
@@ -69,7 +69,7 @@ test('a lane that only waits has nothing that could end', (t) => {
   t.is(started, 2);
 });
 
-test('what is withdrawn from the middle leaves the order of the others as it was', (t) => {
+test('withdrawing an entry from the middle keeps the order of the others', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   const started: number[] = [];
   const items = [0, 1, 2, 3, 4].map((n) => ({ start: () => started.push(n) }));
@@ -79,7 +79,7 @@ test('what is withdrawn from the middle leaves the order of the others as it was
   t.deepEqual(started, [0, 2, 4]);
 });
 
-test('what is withdrawn never starts, and what has started cannot be withdrawn', (t) => {
+test('a withdrawn entry never starts, and a started one cannot be withdrawn', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   const first = { start: () => {} };
   const second = { start: () => t.fail() };
@@ -93,7 +93,7 @@ test('what is withdrawn never starts, and what has started cannot be withdrawn',
   t.throws(() => queue.leave('a'));
 });
 
-/** Enters come more often than the rest, and lanes are few: queues build up, so that each bound is met in every run. */
+/** Entering is the most frequent operation, and lanes are few: queues build up, and each run reaches every limit. */
 const step = fc.oneof(
   {
     weight: 5,
@@ -107,7 +107,7 @@ const bounds = fc.record({
   perLane: fc.integer({ min: 1, max: 3 }),
 });
 
-test('whatever comes and goes, the bounds hold, order is kept, lanes take turns, and nothing is forgotten', (t) => {
+test('in any sequence of operations, limits and order are kept, lanes take turns, and no entry is forgotten', (t) => {
   let metTotal = 0;
   let metLane = 0;
   const property = fc.property(
@@ -173,7 +173,7 @@ test('whatever comes and goes, the bounds hold, order is kept, lanes take turns,
     },
   );
   t.notThrows(() => fc.assert(property, { numRuns: 300 }));
-  // Each bound was really met, many times.
+  // Each limit was really reached, many times.
   t.true(metTotal > 300, `the bound in all was met ${metTotal} times`);
   t.true(metLane > 300, `the bound of a lane was met ${metLane} times`);
 });

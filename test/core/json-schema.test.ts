@@ -17,7 +17,7 @@ function field(schema: Schema): JsonSchema {
   return description === described.description ? rest : {};
 }
 
-/** Whether a JSON Schema takes a value: of JSON Schema 2020-12 just what `jsonSchemaOf` writes. */
+/** Whether a JSON Schema accepts a value; supports only the part of JSON Schema 2020-12 that `jsonSchemaOf` writes. */
 function takes(schema: JsonSchema, value: unknown): boolean {
   const {
     type,
@@ -77,10 +77,10 @@ function within(least: unknown, value: number, most: unknown): boolean {
   return value >= Number(least ?? -Infinity) && value <= Number(most ?? Infinity);
 }
 
-test('the JSON Schema of parameters takes just what their check takes', (t) => {
+test('the JSON Schema of parameters accepts exactly what the parameter check accepts', (t) => {
   const property = fc.property(shapeAndValue, ([shape, value]) => {
     const schema = strictSchema(objectSchemaOf(shape));
-    // Parameters that are left out altogether are an empty object.
+    // Missing parameters are an empty object.
     const sent = value ?? {};
     return (
       takes(jsonSchemaOf(schema), sent) === doesNotThrow(() => parameterCheck(schema, 'parameters')(sent))
@@ -98,7 +98,7 @@ function doesNotThrow(work: () => unknown): boolean {
   }
 }
 
-test('texts, numbers, flags and lists are described with their bounds', (t) => {
+test('texts, numbers, flags and lists are described with their limits', (t) => {
   t.deepEqual(field(string().min(2).max(9)), { type: 'string', minLength: 2, maxLength: 9 });
   t.deepEqual(field(string().length(4)), { type: 'string', minLength: 4, maxLength: 4 });
   t.deepEqual(field(string().required()), { type: 'string', minLength: 1 });
@@ -122,14 +122,14 @@ test('texts, numbers, flags and lists are described with their bounds', (t) => {
   });
 });
 
-test('choices are listed, with null where it may be sent', (t) => {
+test('choices are listed, with null where it is allowed', (t) => {
   t.deepEqual(field(string().oneOf(['a', 'b'])), { type: 'string', enum: ['a', 'b'] });
   t.deepEqual(field(string().oneOf(['a']).nullable()), { type: ['string', 'null'], enum: ['a', null] });
   t.deepEqual(field(number().notOneOf([3])), { type: 'number', not: { enum: [3] } });
   t.deepEqual(field(mixed().oneOf(['on', 1])), { enum: ['on', 1] });
 });
 
-test('a field is required unless it may be left out or has a default', (t) => {
+test('a field is required unless it is optional or has a default', (t) => {
   const schema = jsonSchemaOf(
     strictSchema(
       object({
@@ -157,7 +157,7 @@ test('a default is reported', (t) => {
   t.is(schema.required, undefined);
 });
 
-test('the schema pieces for authors are described by what they take', (t) => {
+test('the schema pieces for plugin authors are described by what they accept', (t) => {
   t.is(field(unitName()).format, 'unit-name');
   t.is(field(hostAddress()).format, 'host-address');
   t.deepEqual(field(machineId()), { type: 'string', pattern: '^[0-9a-f]{32}$' });
@@ -248,7 +248,7 @@ test('a map is described by its values', (t) => {
   });
 });
 
-test('what JSON Schema cannot say is described by its format', (t) => {
+test('what JSON Schema cannot express is described by its format', (t) => {
   const even = number()
     .test('even', 'must be even', (value) => (value ?? 0) % 2 === 0)
     .meta({ format: 'even' });

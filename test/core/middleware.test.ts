@@ -3,7 +3,7 @@ import type { Middleware } from '../../src/core/middleware.js';
 import { doing, held } from '../support/actions.js';
 import { callOf, codeOf, openRunner } from '../support/open-runner.js';
 
-test('middleware sees every call, those that are refused or late too, and may answer in its place', async (t) => {
+test('middleware sees every call, refused and late ones too, and can settle a call itself', async (t) => {
   const seen: string[] = [];
   const count: Middleware = async (each, next) => {
     const settled = await next(each);
@@ -30,7 +30,7 @@ test('middleware sees every call, those that are refused or late too, and may an
   t.deepEqual(seen, ['forbidden forbidden', 'unknown unknown_action', 'act timeout', 'act timeout']);
 });
 
-test('a middleware that fails makes an internal error of its call, and no other', async (t) => {
+test('a middleware that fails makes an internal error of its own call only', async (t) => {
   const defect = new Error('defect');
   const failing: Middleware = async (each, next) => {
     if (each.id === 'bad') throw defect;

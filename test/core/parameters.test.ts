@@ -36,7 +36,7 @@ function fieldsOf(t: ExecutionContext, check: (sent: unknown) => unknown, sent: 
   return problems(t, check, sent).map(({ field }) => field);
 }
 
-/** What a handler is to get: the value as sent, defaults added where something was left out. */
+/** What a handler must get: the value as sent, with defaults for missing fields. */
 function filled(shape: Shape, value: unknown): unknown {
   if (value === undefined) return standardOf(shape);
   if (value === null) return null;
@@ -57,7 +57,7 @@ function standardOf(shape: Shape): unknown {
   return 'standard' in shape ? shape.standard : undefined;
 }
 
-test('parameters that pass are given as sent, with defaults where something was left out', (t) => {
+test('valid parameters are passed on as sent, with defaults for missing fields', (t) => {
   let passed = 0;
   const property = fc.property(shapeAndValue, ([shape, value]) => {
     const before = JSON.stringify(value);
@@ -76,7 +76,7 @@ test('parameters that pass are given as sent, with defaults where something was 
   t.true(passed > 100, `only ${passed} passed`);
 });
 
-test('whatever is sent either passes or is refused as invalid_parameters, in few words', (t) => {
+test('any input either passes or is refused as invalid_parameters with a short message', (t) => {
   const check = checkOf(
     object({
       name: string().max(5).matches(/^a*$/),
@@ -110,14 +110,14 @@ test('whatever is sent either passes or is refused as invalid_parameters, in few
   t.notThrows(() => fc.assert(property, { numRuns: 500 }));
 });
 
-test('nothing sent is as good as an empty object', (t) => {
+test('missing parameters are the same as an empty object', (t) => {
   const check = checkOf(object({ lines: number().default(10) }));
   t.deepEqual(check(undefined), { lines: 10 });
   t.deepEqual(check(null), { lines: 10 });
   t.deepEqual(check({}), { lines: 10 });
 });
 
-test('the values of a map are closed like all else', (t) => {
+test('the values of a map are strict like everything else', (t) => {
   const check = checkOf(object({ sizes: mapOf(object({ n: number().required() })) }));
   t.deepEqual(check({ sizes: { a: { n: 1 } } }), { sizes: { a: { n: 1 } } });
   for (const [sent, field] of [
@@ -167,7 +167,7 @@ test('parameters that are no object are reported as such, by the name that calle
   }
 });
 
-test('a transform of the author does not change what was sent', (t) => {
+test('a transform in the schema does not change the sent value', (t) => {
   const schema = object({ s: string().transform((value) => `${value}!`), n: number().default(1) });
   t.deepEqual(checkOf(schema)({ s: 'as sent' }), { s: 'as sent', n: 1 });
 });
@@ -195,7 +195,7 @@ test('an action without parameters takes none', (t) => {
   t.deepEqual(fieldsOf(t, checkOf(object({})), { a: 1 }), ['action_parameters.a']);
 });
 
-test('keys that every object inherits are unknown ones', (t) => {
+test('keys that every object inherits are unknown keys', (t) => {
   const check = checkOf(object({ a: string(), map: stringMap() }));
   for (const key of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
     const sent: unknown = JSON.parse(`{"${key}": {"a": "x"}}`);
@@ -215,7 +215,7 @@ test('a number that JSON decodes to Infinity is refused', (t) => {
   t.deepEqual(fieldsOf(t, check, JSON.parse('{"pair": [1e999]}')), ['action_parameters.pair[0]']);
 });
 
-test('null is taken only where the schema allows it', (t) => {
+test('null is accepted only where the schema allows it', (t) => {
   const check = checkOf(
     object({ may: string().nullable(), mayNot: string(), list: array(string().nullable()) }),
   );
@@ -223,7 +223,7 @@ test('null is taken only where the schema allows it', (t) => {
   t.deepEqual(fieldsOf(t, check, { mayNot: null }), ['action_parameters.mayNot']);
 });
 
-test('a field with a default may be left out, though it is required', (t) => {
+test('a field with a default may be left out, even if it is required', (t) => {
   const check = checkOf(
     object({ lines: number().required().default(10), name: string().defined().default('x') }),
   );
@@ -250,14 +250,14 @@ test('defaults are filled in at every level', (t) => {
   });
 });
 
-test('an object may be left out when all in it may be, or when it has undefined as its default', (t) => {
+test('an object may be left out when all its fields may be, or when its default is undefined', (t) => {
   const must = object({ name: string().required() });
   t.deepEqual(fieldsOf(t, checkOf(object({ must })), {}), ['action_parameters.must']);
   t.deepEqual(checkOf(object({ may: must.default(undefined) }))({}), {});
   t.deepEqual(checkOf(object({ may: object({ name: string() }), n: number() }))({}), { may: {} });
 });
 
-test('a default of the author is not shared between requests', (t) => {
+test('a default of the schema is not shared between requests', (t) => {
   const check = checkOf(object({ hosts: array(string()).default(() => ['a']) }));
   const first = check({}) as { hosts: string[] };
   first.hosts.push('b');
@@ -279,7 +279,7 @@ test('all problems are reported at once, each by its field', (t) => {
   t.true(found.every(({ message }) => message !== ''));
 });
 
-test('what is said of a problem is short, however long the value', (t) => {
+test('the report of a problem is short, however long the value', (t) => {
   const check = checkOf(object({ name: string().max(5), mode: string().oneOf(['a']), n: number() }));
   const long = 'x'.repeat(1_000_000);
   const found = problems(t, check, { name: long, mode: long, n: long, [long]: 1 });
@@ -319,7 +319,7 @@ test('a message and a name are cut only where they are longer than the limit', (
   t.is(messageOf(301), `${'m'.repeat(300)}...`);
 });
 
-test('more than can be checked is refused unchecked', (t) => {
+test('input above the size limit is refused unchecked', (t) => {
   const check = checkOf(object({ list: array(number().required()), deep: array() }));
   t.notThrows(() => check({ list: Array.from({ length: 9_000 }, () => 1) }));
   for (const item of [1, 'x', null, {}])
@@ -331,7 +331,7 @@ test('more than can be checked is refused unchecked', (t) => {
   ]);
 });
 
-test("ten thousand values can be checked, each object, list and key's value counted, and not one more", (t) => {
+test("ten thousand values can be checked, counting each object, list and key's value, and not one more", (t) => {
   const check = checkOf(object({ list: array(number().required()).required() }));
   // The parameters themselves and the list are values too.
   const listOf = (values: number) => ({ list: Array.from({ length: values - 2 }, () => 1) });
@@ -347,7 +347,7 @@ test("ten thousand values can be checked, each object, list and key's value coun
   t.not(sizeProblemOf(nested(10_001), 'action_parameters'), undefined);
 });
 
-test('values may be nested 32 levels deep, in objects as in lists, and not one more', (t) => {
+test('values may be nested 32 levels deep, in objects and in lists, and not one more', (t) => {
   const lists = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
   const objects = (levels: number): unknown =>
     JSON.parse(`${'{"a":'.repeat(levels - 1)}{}${'}'.repeat(levels - 1)}`);
@@ -363,7 +363,7 @@ test('values may be nested 32 levels deep, in objects as in lists, and not one m
   t.deepEqual(fieldsOf(t, check, { deep: lists(33) }), ['action_parameters']);
 });
 
-test('problems carry the name by which callers know the parameters', (t) => {
+test('problems have the name that callers use for the parameters', (t) => {
   const check = parameterCheck(strictSchema(object({ n: number() })), 'params$&');
   t.deepEqual(
     problems(t, check, { n: 'x', zz: 1 })
@@ -382,7 +382,7 @@ test('problems carry the name by which callers know the parameters', (t) => {
   t.deepEqual(large, { field: 'params$&', message: 'params$& has more than 10000 values' });
 });
 
-test('what is large but flat can be checked', (t) => {
+test('input that is large but flat can be checked', (t) => {
   t.is(
     sizeProblemOf({ text: 'x'.repeat(1_000_000), bytes: Buffer.alloc(1_000_000) }, 'parameters'),
     undefined,
@@ -411,7 +411,7 @@ test('a schema that depends on the value is refused', (t) => {
   });
 });
 
-test('a default that its own field does not take is refused', (t) => {
+test('a default that its own field does not accept is refused', (t) => {
   t.throws(() => strictSchema(object({ lines: number().max(3).default(10) })), {
     message: "the field 'lines' does not accept its own default",
   });
@@ -420,7 +420,7 @@ test('a default that its own field does not take is refused', (t) => {
   });
 });
 
-test('a schema made with another copy of yup is checked as well', (t) => {
+test('a schema from another copy of yup is checked too', (t) => {
   const require = createRequire(import.meta.url);
   const path = require.resolve('yup');
   const { [path]: own } = require.cache;

@@ -15,7 +15,7 @@ import { actionRequest } from '../support/action-request.js';
 
 const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The text of a plugin's entry file; `fields` replace those of a good action. */
+/** The text of a plugin's entry file; `fields` replace those of a valid action. */
 function entry(fields: Record<string, string> = {}, before = ''): string {
   const all = {
     name: "'greet'",
@@ -40,7 +40,7 @@ function entry(fields: Record<string, string> = {}, before = ''): string {
   ].join('\n');
 }
 
-/** A directory outside of the repository that holds these files, removed when the test ends. */
+/** A directory outside of the repository with these files, removed when the test ends. */
 async function directory(t: ExecutionContext, files: Record<string, string>): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'plugins of a test-'));
   t.teardown(() => rm(root, { recursive: true }));
@@ -53,7 +53,7 @@ async function directory(t: ExecutionContext, files: Record<string, string>): Pr
 
 async function load(directories: string[], options: Partial<LoaderOptions> = {}): Promise<Catalogue> {
   const resolve = () => ({});
-  // Time that stands still: an import may take long on a busy machine.
+  // A manual clock, because an import may take long on a busy machine.
   return loadPlugins({ directories, resolve, clock: new ManualClock(), ...options });
 }
 
@@ -72,7 +72,7 @@ function names(catalogue: Catalogue): string[] {
   return catalogue.describe().map(({ name }) => name);
 }
 
-test('a folder in JavaScript is served without an install, its own modules too', async (t) => {
+test('a folder in JavaScript is served without an install, including its own modules', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry(
       { handle: 'async ({ parameters }) => greeting(parameters.name)' },
@@ -95,7 +95,7 @@ test('a folder in JavaScript is served without an install, its own modules too',
   });
 });
 
-test('a folder in TypeScript is served in development, its own modules too', async (t) => {
+test('a folder in TypeScript is served in development, including its own modules', async (t) => {
   const root = await directory(t, {
     'greet/index.ts': entry(
       { handle: 'async ({ parameters }) => greeting(parameters.name)' },
@@ -107,7 +107,7 @@ test('a folder in TypeScript is served in development, its own modules too', asy
   t.is(await run(await load([root]), 'greet', { name: 'you' }), 'Hello you ActionError');
 });
 
-test('a plugin imports the very modules that the service runs on', async (t) => {
+test('a plugin imports the same modules that the service runs on', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry({ handle: "async () => { throw new ActionError('x_not_found', 'none'); }" }),
   });
@@ -115,7 +115,7 @@ test('a plugin imports the very modules that the service runs on', async (t) => 
   t.is(error?.constructor, ActionError);
 });
 
-test('a plugin with copies of yup and of the plugin module of its own works', async (t) => {
+test('a plugin with its own copies of yup and of the plugin module works', async (t) => {
   const root = await directory(t, {
     'greet/index.js': [
       "import { number, object, string } from './node_modules/yup/index.js';",
@@ -129,7 +129,7 @@ test('a plugin with copies of yup and of the plugin module of its own works', as
       '  result: string().required(),',
       '  inject: { fleet: FleetTransport },',
       '  async handle({ parameters: { name, times } }, { fleet }) {',
-      "    if (name === 'nobody') throw new ActionError('name_not_found', 'nobody there');",
+      "    if (name === 'nobody') throw new ActionError('name_not_found', 'no such name');",
       '    return `Hello ${name}! `.repeat(times) + fleet;',
       '  },',
       '});',
@@ -150,7 +150,7 @@ test('a plugin with copies of yup and of the plugin module of its own works', as
   t.like(catalogue.describe()[0]?.parameters, { properties: { times: { type: 'integer', default: 2 } } });
 });
 
-test('a package that a plugin brings along keeps its own yup', async (t) => {
+test('a package that is bundled with a plugin keeps its own yup', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry({ handle: 'async () => version' }, "import { version } from 'uses-yup';"),
     'greet/node_modules/uses-yup/package.json': '{"type": "module", "main": "index.js"}',
@@ -188,7 +188,7 @@ test('files, links to files, dot-folders and node_modules among the plugins are 
   t.deepEqual(names(await load([root])), ['greet']);
 });
 
-test('the plugins of the service and those of further directories are served together', async (t) => {
+test("the service's own plugins and those of further directories are served together", async (t) => {
   const root = await directory(t, { 'greet/index.js': entry() });
   const found = names(await load([OWN_PLUGINS, root]));
   t.true(found.includes('greet'));
@@ -196,7 +196,7 @@ test('the plugins of the service and those of further directories are served tog
   t.deepEqual(found, found.toSorted());
 });
 
-test('stops the start: a directory without a plugin folder in it', async (t) => {
+test('stops the start: a directory without a plugin folder', async (t) => {
   const root = await directory(t, { 'index.txt': '', '.git/index.js': '' });
   await t.throwsAsync(load([root]), {
     instanceOf: PluginError,
@@ -212,14 +212,14 @@ test('stops the start: a directory that is itself a plugin', async (t) => {
   });
 });
 
-test('a directory that is named twice, under one name or two, is served once', async (t) => {
+test('a directory that is listed twice, under one name or two, is served once', async (t) => {
   const root = await directory(t, { 'plugins/greet/index.js': entry() });
   const plugins = join(root, 'plugins');
   await symlink(plugins, join(root, 'linked'));
   t.deepEqual(names(await load([plugins, `${plugins}/`, join(root, 'linked')])), ['greet']);
 });
 
-test('the parts that an action asks for are resolved once, when it loads', async (t) => {
+test('the dependencies of an action are resolved once, when it loads', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry({
       inject: "{ clock: Symbol.for('fleet-manager:Clock') }",
@@ -256,7 +256,7 @@ test('a result that is not what the action declares is answered, and reported wh
   t.is(lines.length, 1);
 });
 
-test('the service checks results everywhere but in production', async (t) => {
+test('the service checks results everywhere except in production', async (t) => {
   const PLUGIN_PATHS = await directory(t, { 'greet/index.js': entry({ handle: 'async () => 3' }) });
   for (const [NODE_ENV, told] of [
     ['production', 0],
@@ -270,7 +270,7 @@ test('the service checks results everywhere but in production', async (t) => {
   }
 });
 
-test('READ_ONLY leaves out what changes something', async (t) => {
+test('READ_ONLY leaves out actions that make changes', async (t) => {
   const root = await directory(t, {
     'read/index.js': entry({ name: "'look'" }),
     'change/index.js': entry({ name: "'change'", effect: "'change'" }),
@@ -291,7 +291,7 @@ test('ACTIONS names the only actions to serve', async (t) => {
   t.is(catalogue.find('act_b'), undefined);
 });
 
-test('ACTIONS that names an action which is not there stops the start', async (t) => {
+test('ACTIONS with an action that does not exist stops the start', async (t) => {
   const root = await directory(t, { 'a/index.js': entry({ name: "'act_a'" }) });
   await t.throwsAsync(load([root], { only: ['act_a', 'act_z'] }), {
     message: "ACTIONS names 'act_z', but the plugins declare only: act_a",
@@ -465,7 +465,7 @@ for (const [what, [files, reason]] of Object.entries(BROKEN)) {
   });
 }
 
-test('an import error keeps what was thrown as its cause', async (t) => {
+test('an import error keeps the original error as its cause', async (t) => {
   const root = await directory(t, { 'broken/index.js': "throw new RangeError('no licence');" });
   const error = await t.throwsAsync(load([root]), { instanceOf: PluginError });
   t.true(error?.cause instanceof RangeError);
@@ -484,7 +484,7 @@ test('stops the start: a token that no part of the service uses', async (t) => {
   });
 });
 
-test('stops the start: two actions of one name, in one directory or in two', async (t) => {
+test('stops the start: two actions with the same name, in one directory or in two', async (t) => {
   const one = await directory(t, { 'a/index.js': entry(), 'b/index.js': entry() });
   await t.throwsAsync(load([one]), {
     instanceOf: PluginError,
@@ -510,13 +510,13 @@ test('stops the start: an import that does not settle', async (t) => {
     instanceOf: PluginError,
     message: `plugin ${join(root, 'broken')}: its import did not finish within 5000 ms: check for an await at the top level`,
   });
-  // Until both imports have begun, and one of them has settled.
+  // Waits until both imports have begun, and one of them has settled.
   while (begun() !== 2 || clock.pending !== 1) await new Promise((resolve) => setImmediate(resolve));
   clock.advance(5_000);
   await refused;
 });
 
-test('stops the start: a directory that is not there', async (t) => {
+test('stops the start: a directory that does not exist', async (t) => {
   const root = join(await directory(t, {}), 'none');
   const error = await t.throwsAsync(load([root]), { instanceOf: PluginError });
   t.is(error?.message, `plugin ${root}: this plugin directory cannot be read`);
@@ -532,7 +532,7 @@ test('stops the start: a symbolic link that leads nowhere', async (t) => {
   });
 });
 
-test('all plugins that cannot be served are named at once, in alphabetical order, each on its line', async (t) => {
+test('all plugins that cannot be served are listed together, in alphabetical order, one a line', async (t) => {
   const root = await directory(t, {
     'one/f/index.js': entry(),
     'one/e/index.js': '',
@@ -561,14 +561,14 @@ test('all plugins that cannot be served are named at once, in alphabetical order
   t.true(causes[2]?.cause instanceof RangeError);
 });
 
-test('a plugin that was written for another version of the contract is refused, with what to do', async (t) => {
+test('a plugin for another version of the contract is refused, with what to do', async (t) => {
   const root = await directory(t, { 'newer/index.js': entry({ contract: '2' }) });
   await t.throwsAsync(load([root]), {
     message: `plugin ${join(root, 'newer')}: was written for version 2 of the plugin contract, but this service has version 1: update the service, or use a release of the plugin for version 1`,
   });
 });
 
-test('a plugin whose own copy of defineAction is of another version is refused, whatever it declares', async (t) => {
+test('a plugin whose own copy of defineAction has another version is refused, whatever it declares', async (t) => {
   for (const contract of ['', 'contract: 1,']) {
     const root = await directory(t, {
       'other/index.js': [
@@ -593,7 +593,7 @@ test('a plugin whose own copy of defineAction is of another version is refused, 
   }
 });
 
-test('a plugin that declares no version of the contract, or the one of the service, is served', async (t) => {
+test("a plugin that declares no contract version, or the service's version, is served", async (t) => {
   const root = await directory(t, {
     'a/index.js': entry({ name: "'act_a'" }),
     'b/index.js': entry({ name: "'act_b'", contract: '1' }),
@@ -602,7 +602,7 @@ test('a plugin that declares no version of the contract, or the one of the servi
   t.deepEqual(names(await load([root])), ['act_a', 'act_b', 'act_c']);
 });
 
-test('every action is disposed of when the service stops, though one of them fails and another does not end', async (t) => {
+test('every action is disposed of when the service stops, even if one fails and another does not end', async (t) => {
   const root = await directory(t, {
     'a/index.js': entry({ name: "'act_a'", dispose: "() => { throw new Error('stuck'); }" }),
     'b/index.js': entry({ name: "'act_b'", dispose: 'async () => { globalThis.disposedByTest = true; }' }),
@@ -613,7 +613,7 @@ test('every action is disposed of when the service stops, though one of them fai
   const clock = new ManualClock();
   t.teardown(() => Reflect.deleteProperty(globalThis, 'disposedByTest'));
   const disposed = t.throwsAsync(catalogue.dispose(1_000, clock), { instanceOf: AggregateError });
-  // So that the others have ended when the time is over.
+  // Lets the others end before the time is over.
   await new Promise(setImmediate);
   clock.advance(1_000);
   t.deepEqual(
@@ -623,7 +623,7 @@ test('every action is disposed of when the service stops, though one of them fai
   t.true(Reflect.get(globalThis, 'disposedByTest'));
 });
 
-test('an action is described with what was left out of it', async (t) => {
+test('an action is described with its defaults filled in', async (t) => {
   const root = await directory(t, {
     'a/index.js': entry({ name: "'look'" }),
     'b/index.js': entry({ name: "'change'", effect: "'change'", timeoutMs: '5_000' }),

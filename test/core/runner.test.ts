@@ -18,7 +18,7 @@ test('a full cluster delays only itself', async (t) => {
   t.deepEqual(await Promise.all(busy), Array(5).fill('completed'));
 });
 
-test('a deadline counts from arrival, the time of waiting included', async (t) => {
+test('a deadline counts from arrival and includes the waiting time', async (t) => {
   const { action, begun } = held();
   const { codeFor, clock } = openRunner([action], { concurrency: 1 });
   const running = codeFor({ timeoutMs: 1_000 });
@@ -87,7 +87,7 @@ test('a released call does not time out', async (t) => {
   t.is(logs.find(/request failed/).length, 1);
 });
 
-test('draining begins nothing, gives what runs its grace time, then stops it', async (t) => {
+test('draining starts nothing, gives running requests the grace time, then stops them', async (t) => {
   const { action, begun } = held();
   const { codeFor, drain, clock } = openRunner([action], { concurrency: 1 });
   const running = watched(codeFor());
@@ -107,7 +107,7 @@ test('draining begins nothing, gives what runs its grace time, then stops it', a
   t.is(clock.pending, 0);
 });
 
-test('draining ends when the last that runs has ended, within its grace time', async (t) => {
+test('draining ends when the last running request has ended within its grace time', async (t) => {
   const { action, runs } = steered();
   const { codeFor, drain, clock } = openRunner([action]);
   const outcomes = [codeFor(), codeFor()];
@@ -122,7 +122,7 @@ test('draining ends when the last that runs has ended, within its grace time', a
   t.is(clock.pending, 0);
 });
 
-test('draining stops a change too, and waits for what it says', async (t) => {
+test('draining stops a change too, and waits for its outcome', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, drain, clock } = openRunner([action]);
   const code = codeFor();
@@ -137,13 +137,13 @@ test('draining stops a change too, and waits for what it says', async (t) => {
   t.is(drained(), 'drained');
 });
 
-test('draining ends at once when nothing runs', async (t) => {
+test('draining ends immediately when nothing runs', async (t) => {
   const { drain, clock } = openRunner([]);
   await t.notThrowsAsync(drain(1_000));
   t.is(clock.pending, 0);
 });
 
-test('a request that is wrong is released while draining, not answered', async (t) => {
+test('an invalid request is released while draining, not refused', async (t) => {
   const { codeFor, drain } = openRunner([]);
   await drain(0);
   t.is(await codeFor({ action: 'no_such_action' }), 'released');
@@ -229,7 +229,7 @@ test('unexpected failures are visible as events', async (t) => {
   t.like(unexpected[1], { action: 'slow', code: 'timeout' });
 });
 
-test('a call whose caller does not wait any more is stopped, whether it waits or runs', async (t) => {
+test('a call whose caller no longer waits is stopped, whether it waits or runs', async (t) => {
   const { action, begun } = held();
   const { runner, clock } = openRunner([action], { concurrency: 1 });
   const gone = new AbortController();
@@ -244,7 +244,7 @@ test('a call whose caller does not wait any more is stopped, whether it waits or
   t.is(clock.pending, 0);
 });
 
-test('a shutdown releases what waits and stops what runs', async (t) => {
+test('a shutdown releases waiting calls and stops running ones', async (t) => {
   const { action } = held();
   const { runner } = openRunner([action], { concurrency: 1 });
   const service = new AbortController();
@@ -256,7 +256,7 @@ test('a shutdown releases what waits and stops what runs', async (t) => {
   t.is(codeOf(await waiting), 'released');
 });
 
-test('a call that comes by a connection which is lost already is released', async (t) => {
+test('a call whose connection is already lost is released', async (t) => {
   const { runner } = openRunner([doing(async () => t.fail())]);
   t.is(
     codeOf(await runner.run(callOf({ signal: AbortSignal.abort(new ConnectionLost('cut')) }))),

@@ -16,7 +16,7 @@ interface Gateway {
   url: string;
   port: number;
   server: HttpServer;
-  /** What the client was asked, oldest first. */
+  /** The calls that the client got, oldest first. */
   asked: Asked[];
   logs: ReturnType<typeof logLines>;
 }
@@ -38,7 +38,7 @@ const DESCRIPTIONS = [
 
 const DONE: AnswerEnvelope = { status: 'completed', response_body: { n: 1 }, id: null };
 
-/** A gateway whose client answers as the test says; stopped when the test ends. */
+/** A gateway whose client replies as the test says; stopped when the test ends. */
 async function open(
   t: ExecutionContext,
   answer: (...asked: Asked) => Promise<AnswerEnvelope> = async () => DONE,
@@ -96,7 +96,7 @@ async function post(
   });
 }
 
-/** Asks with headers that fetch does not let one set. */
+/** Sends a request with headers that fetch does not allow to set. */
 async function rawGet(port: number, path: string, headers: Record<string, string>): Promise<Answered> {
   const request = httpRequest({ port, host: '127.0.0.1', path, headers, agent: false, setHost: false }).end();
   const [response] = await once(request, 'response');
@@ -124,7 +124,7 @@ function isError(
   t.regex(errors[0] ?? '', expected[2]);
 }
 
-test("a call is passed on, and the answer's envelope comes back", async (t) => {
+test("a call is passed on, and the reply's envelope comes back", async (t) => {
   const gateway = await open(t);
   const answer = await post(gateway, { etcd_token: 'abc', action_parameters: { name: 'web' } });
   t.is(answer.status, 200);
@@ -135,7 +135,7 @@ test("a call is passed on, and the answer's envelope comes back", async (t) => {
   t.like(options, { cluster: 'abc', parameters: { name: 'web' }, timeoutMs: 30_000 });
 });
 
-test('what is left out or null is left out of the call', async (t) => {
+test('a field that is missing or null is left out of the call', async (t) => {
   const gateway = await open(t);
   for (const body of [{}, { etcd_token: null, action_parameters: null }]) {
     t.is((await post(gateway, body)).status, 200);
@@ -156,7 +156,7 @@ test('a read may be sent again after a lost connection, a change may not', async
 });
 
 for (const [code, http] of Object.entries(HTTP_STATUSES)) {
-  test(`an answer with the code ${code} has the status ${http}`, async (t) => {
+  test(`a reply with the code ${code} has the status ${http}`, async (t) => {
     const answer = {
       status: 'error' as const,
       response_body: { errors: ['no'], code, details: { a: 1 } },
@@ -176,7 +176,7 @@ for (const [code, http] of Object.entries(HTTP_STATUSES)) {
   });
 }
 
-test("a plugin's own code has a status by its name", async (t) => {
+test("a plugin's own code gets its status from its name", async (t) => {
   for (const [code, status] of [
     ['disk_not_found', 404],
     ['invalid_mode', 400],
@@ -200,7 +200,7 @@ test('an unexpected failure is logged, and shows no details to the caller', asyn
   t.regex(String(gateway.logs.find(/^HTTP request failed unexpectedly$/)[0]?.error), /secret detail/);
 });
 
-test('a body that is no object is refused', async (t) => {
+test('a body that is not an object is refused', async (t) => {
   const gateway = await open(t);
   for (const body of ['[]', '"x"', '3', 'null', 'true'])
     isError(t, await post(gateway, body), [400, 'invalid_request', /must be a JSON object/]);
@@ -231,7 +231,7 @@ test('parameters that are nested too deep are refused before they are sent', asy
   t.is(gateway.asked.length, 0);
 });
 
-test('a body that would make too large a message is refused', async (t) => {
+test('a body that would make a too large message is refused', async (t) => {
   const gateway = await open(t);
   const body = (bytes: number) => {
     const bare = { action_parameters: { a: '' } };
@@ -247,7 +247,7 @@ test('a body that would make too large a message is refused', async (t) => {
   t.is(gateway.asked.length, 1);
 });
 
-test('only JSON is read, which a page in a browser cannot send unasked', async (t) => {
+test('only JSON is accepted, which a web page cannot send without permission', async (t) => {
   const gateway = await open(t);
   const url = `${gateway.url}/v1/actions/look`;
   for (const type of [
@@ -282,7 +282,7 @@ test('a browser that asks whether it may call is not reported so', async (t) => 
   );
 });
 
-test('an unknown path is answered in the same envelope', async (t) => {
+test('an unknown path gets an error in the same envelope', async (t) => {
   const { url } = await open(t);
   for (const [method, path] of [
     ['GET', '/'],
@@ -332,7 +332,7 @@ test('an invalid message of HTTP at all is answered in the same envelope', async
   t.is((await ask(`http://127.0.0.1:${port}/livez`)).status, 200);
 });
 
-test('a path that is no path is answered in the same envelope', async (t) => {
+test('an invalid path gets an error in the same envelope', async (t) => {
   const { url } = await open(t);
   isError(t, await ask(`${url}/v1/actions/%E0%A4%A`, { method: 'POST' }), [
     400,
@@ -346,7 +346,7 @@ test('a path that is no path is answered in the same envelope', async (t) => {
   ]);
 });
 
-test('the header timeout-ms is the deadline of the call', async (t) => {
+test('the header timeout-ms sets the deadline of the call', async (t) => {
   const gateway = await open(t);
   for (const [sent, passedOn] of [
     ['1', 1],
@@ -367,7 +367,7 @@ test('the header timeout-ms is the deadline of the call', async (t) => {
   t.is(gateway.asked.length, asked);
 });
 
-test('a caller that goes away ends its call, and is no failure', async (t) => {
+test('a caller that disconnects ends its call, and that is not a failure', async (t) => {
   const gateway = await open(
     t,
     async (_action, { signal }) =>
@@ -406,7 +406,7 @@ test('many calls over one connection leave nothing behind on it', async (t) => {
   t.deepEqual(warnings, []);
 });
 
-test('without a token only the own addresses and localhost may be asked for', async (t) => {
+test('without a token only the own addresses and localhost are accepted as host', async (t) => {
   const { port } = await open(t);
   for (const host of ['localhost', '127.0.0.1', '[::1]', '10.0.0.1'])
     for (const suffix of ['', `:${port}`])
@@ -457,7 +457,7 @@ test('with a token nothing is reported and nothing done without it', async (t) =
   t.is(gateway.asked.length, 0);
 });
 
-test('with its token the gateway answers, under any name', async (t) => {
+test('with its token the gateway responds under any host name', async (t) => {
   const gateway = await open(t, undefined, { token: TOKEN });
   for (const authorization of [`Bearer ${TOKEN}`, `bearer ${TOKEN}`]) {
     t.is((await post(gateway, {}, { headers: { authorization } })).status, 200);
@@ -486,7 +486,7 @@ test('health is reported to everyone, and readiness with reasons', async (t) => 
   t.deepEqual(ready.body, { ready: true, reasons: [] });
 });
 
-test('a stop lets calls end that were made before', async (t) => {
+test('stopping lets earlier calls end', async (t) => {
   let finish = () => {};
   const gateway = await open(t, async () => {
     await new Promise<void>((resolve) => (finish = resolve));
@@ -501,7 +501,7 @@ test('a stop lets calls end that were made before', async (t) => {
   await t.throwsAsync(ask(gateway.url));
 });
 
-test('a stop does not wait for a caller that never ends its request', async (t) => {
+test('stopping does not wait for a caller that never ends its request', async (t) => {
   const gateway = await open(t);
   const socket = await socketTo(t, gateway.port);
   socket.write(

@@ -2,7 +2,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { parseExactly, stringifyExactly } from '../../src/lib/exact-json.js';
 
-test('whole numbers beyond what a number holds are read and written digit by digit', (t) => {
+test('integers beyond the range of a number are read and written digit by digit', (t) => {
   const text =
     '{"id":9007199254740993,"list":[-123456789012345678901234567890,12],"text":"9007199254740993"}';
   const value = parseExactly(text);
@@ -14,7 +14,7 @@ test('whole numbers beyond what a number holds are read and written digit by dig
   t.is(stringifyExactly(value as object), text);
 });
 
-test('a number that is held exactly stays a number, whatever stands around it', (t) => {
+test('a number that is represented exactly stays a number, whatever surrounds it', (t) => {
   t.deepEqual(parseExactly('[9007199254740991, 1234567890123456.5, 1.50000000000000000e10, 1e400, -0]'), [
     9007199254740991,
     1234567890123456.5,
@@ -24,14 +24,14 @@ test('a number that is held exactly stays a number, whatever stands around it', 
   ]);
 });
 
-test('digits in texts and keys are left alone, whatever quotes and backslashes stand before them', (t) => {
+test('digits in texts and keys are left alone, whatever quotes and backslashes precede them', (t) => {
   for (const text of ['12345678901234567890', '"12345678901234567890', '\\"12345678901234567890', '\\']) {
     const value = { [text]: text, id: 12345678901234567890n };
     t.deepEqual(parseExactly(stringifyExactly(value)), value);
   }
 });
 
-test('what is not JSON is refused, and so is a number that is absurdly long', (t) => {
+test('invalid JSON is refused, and so is a number that is absurdly long', (t) => {
   for (const text of [
     '',
     '{"id": 01234567890123456789}',
@@ -43,12 +43,12 @@ test('what is not JSON is refused, and so is a number that is absurdly long', (t
     t.throws(() => parseExactly(text), { instanceOf: SyntaxError }, text.slice(0, 30));
 });
 
-test('__proto__ is data', (t) => {
+test('__proto__ is an ordinary key', (t) => {
   const value = parseExactly('{"__proto__":{"id":12345678901234567890}}');
   t.deepEqual(Object.keys(value as object), ['__proto__']);
 });
 
-test('whatever is written is read back the same', (t) => {
+test('every written value is read back the same', (t) => {
   const json = fc.json({ maxDepth: 4 }).map((text): unknown => JSON.parse(text));
   const integers = fc.bigInt({ min: -(10n ** 40n), max: 10n ** 40n });
   fc.assert(

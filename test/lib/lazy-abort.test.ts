@@ -1,7 +1,7 @@
 import test from 'ava';
 import { LazyAbort } from '../../src/lib/lazy-abort.js';
 
-test('a signal that was asked for before the abort is aborted with its reason', (t) => {
+test('a signal that is read before the abort is aborted with its reason', (t) => {
   const abort = new LazyAbort();
   const { signal } = abort;
   t.false(signal.aborted);
@@ -11,7 +11,7 @@ test('a signal that was asked for before the abort is aborted with its reason', 
   t.true(abort.aborted);
 });
 
-test('a signal that is asked for after the abort is aborted already', (t) => {
+test('a signal that is read after the abort is already aborted', (t) => {
   const abort = new LazyAbort();
   abort.abort('enough');
   t.true(abort.signal.aborted);

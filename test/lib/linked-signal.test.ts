@@ -17,7 +17,7 @@ test('linked signals abort with the first of them and its reason, until they are
   t.is(other.signal.reason.message, 'by itself');
 });
 
-test('any number may be linked to one signal', async (t) => {
+test('any number of signals may be linked to one signal', async (t) => {
   const { signal } = new AbortController();
   const warnings = await warningsDuring(async () => {
     for (let link = 0; link < 20; link++) linkSignals(signal);

@@ -17,7 +17,7 @@ test('an outage is logged once when it begins and once when it ends', (t) => {
   t.like(lines[1], { level: 'info', message: 'discovery restored', lasted_ms: 1_500, failures: 5 });
 });
 
-test('a second outage is logged as the first was', (t) => {
+test('a second outage is logged like the first', (t) => {
   const { log, lines } = logLines();
   const outage = new OutageLog(log, new ManualClock(), {
     began: 'discovery lost',

@@ -3,7 +3,7 @@ import { Semaphore } from '../../src/lib/semaphore.js';
 
 const { signal } = new AbortController();
 
-test('permits are granted in the order in which they were asked for', async (t) => {
+test('permits are granted in the order of the requests', async (t) => {
   const semaphore = new Semaphore(1);
   const order: number[] = [];
   const release = await semaphore.acquire(signal);
@@ -30,7 +30,7 @@ test('a permit that is released twice is free once', async (t) => {
   t.true(semaphore.full);
 });
 
-test('a caller whose signal is aborted while it waits gets no permit, and costs none', async (t) => {
+test('a caller whose signal is aborted while it waits gets no permit, and uses none', async (t) => {
   const semaphore = new Semaphore(1);
   const release = await semaphore.acquire(signal);
   const leaving = new AbortController();

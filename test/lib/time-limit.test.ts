@@ -5,14 +5,14 @@ import { untilAborted } from '../../src/lib/until-aborted.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { warningsDuring } from '../support/warnings.js';
 
-/** Work that heeds its signal, and does nothing else. */
+/** Work that only waits for its signal. */
 const endless = (signal: AbortSignal) => untilAborted(new Promise<never>(() => {}), signal);
 
 function limit(more: Partial<TimeLimit> = {}): TimeLimit & { clock: ManualClock } {
   return { ms: 1_000, reason: () => new Error('too late'), ...more, clock: new ManualClock() };
 }
 
-test('work that settles in time is what counts, and leaves no timer', async (t) => {
+test('work that settles in time gives the result, and leaves no timer', async (t) => {
   const within = limit();
   t.is(await runWithin(within, async () => 'done'), 'done');
   await t.throwsAsync(
@@ -22,7 +22,7 @@ test('work that settles in time is what counts, and leaves no timer', async (t) 
   t.is(within.clock.pending, 0);
 });
 
-test("at the limit the work's signal is aborted, with the reason as it is at that time", async (t) => {
+test("at the limit the work's signal is aborted, with the reason at that time", async (t) => {
   let state = 'begun';
   const within = limit({ reason: () => new Error(`late, and ${state}`) });
   const work = runWithin(within, endless);
@@ -33,7 +33,7 @@ test("at the limit the work's signal is aborted, with the reason as it is at tha
   t.is(within.clock.pending, 0);
 });
 
-test('work may still settle after the limit: what it gives counts', async (t) => {
+test('work may still settle after the limit, and its result counts', async (t) => {
   const within = limit();
   const work = runWithin(within, async (signal) => {
     await endless(signal).catch(() => {});
@@ -53,7 +53,7 @@ test('an outer signal aborts the work with its own reason', async (t) => {
   await t.throwsAsync(runWithin(within, endless), { message: 'enough' }, 'aborted before');
 });
 
-test('of several outer signals the first that is aborted counts', async (t) => {
+test('the first of several outer signals to abort counts', async (t) => {
   const [first, second] = [new AbortController(), new AbortController()];
   const work = runWithin(limit({ signal: [first.signal, second.signal] }), endless);
   second.abort(new Error('second'));
@@ -61,7 +61,7 @@ test('of several outer signals the first that is aborted counts', async (t) => {
   await t.throwsAsync(work, { message: 'second' });
 });
 
-test('work that throws at once leaves neither a timer nor a listener', async (t) => {
+test('work that throws immediately leaves neither a timer nor a listener', async (t) => {
   const { signal } = new AbortController();
   const within = limit({ signal });
   const throwing = () => {
@@ -72,7 +72,7 @@ test('work that throws at once leaves neither a timer nor a listener', async (t)
   t.is(getEventListeners(signal, 'abort').length, 0);
 });
 
-test('any amount of work may run under one outer signal', async (t) => {
+test('any number of calls may run under one outer signal', async (t) => {
   const { signal } = new AbortController();
   const within = limit({ signal });
   const many = async () =>

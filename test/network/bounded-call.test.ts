@@ -10,7 +10,7 @@ for (const [code, notSent] of [
   ['ECONNREFUSED', true],
   ['ENOTFOUND', true],
 ] as const) {
-  test(`a call that fails with ${code} says whether the server can have seen it`, async (t) => {
+  test(`a call that fails with ${code} says whether the server can have received it`, async (t) => {
     const dispatcher = new MockAgent();
     dispatcher.disableNetConnect();
     const failure = Object.assign(new Error('it failed'), { code });

@@ -31,7 +31,7 @@ async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<Htt
   return error;
 }
 
-test('an answer is its status and its JSON body', async (t) => {
+test('a response is its status and its JSON body', async (t) => {
   const http = open(t);
   for (const [status, body, expected] of [
     [200, '{"a": [1, "é"]}\n', { a: [1, 'é'] }],
@@ -54,7 +54,7 @@ test('an answer is its status and its JSON body', async (t) => {
   t.deepEqual({ status, body, text }, { status: 204, body: undefined, text: '' });
 });
 
-test('a body is sent as JSON, with the one content type that fleet takes', async (t) => {
+test('a body is sent as JSON, with the one content type that fleet accepts', async (t) => {
   let received = '';
   const server = await serve(t, (request, response) => {
     request.on('data', (chunk) => (received += chunk));
@@ -67,7 +67,7 @@ test('a body is sent as JSON, with the one content type that fleet takes', async
   t.is(server.requests[0]?.headers['content-type'], 'application/json');
 });
 
-test('a call without a body sends none, nor a content type', async (t) => {
+test('a call without a body sends no body and no content type', async (t) => {
   const server = await serve(t, answering(200, '{}'));
   await open(t).call('GET', server.url, calm());
   t.is(server.requests[0]?.headers['content-type'], undefined);
@@ -78,11 +78,11 @@ test('connections are kept open from one call to the next', async (t) => {
   const server = await serve(t, answering(200, '{}'));
   const http = open(t);
   for (let times = 0; times < 20; times++) await http.call('GET', server.url, calm());
-  // A second one is made when a call comes before the last connection is free again.
+  // A second connection is made when a call arrives before the last connection is free.
   t.true(server.connections() <= 2, `${server.connections()} connections`);
 });
 
-test('a call with a connection of its own leaves none behind', async (t) => {
+test('a call on its own connection leaves no connection behind', async (t) => {
   const server = await serve(t, answering(200, '{}'));
   const http = open(t);
   for (let times = 0; times < 3; times++)
@@ -91,7 +91,7 @@ test('a call with a connection of its own leaves none behind', async (t) => {
   await eventually('they are closed', () => server.open() === 0);
 });
 
-test('the headers of a client go with every call, and credentials with the call they are given for', async (t) => {
+test('the headers of a client go with every call, and credentials only with their own call', async (t) => {
   const server = await serve(t, answering(200, '{}'));
   const headers = { accept: 'application/json', 'content-type': 'application/json' };
   const http = new HttpClient({ headers });
@@ -129,7 +129,7 @@ test('closing the client ends its connections and the calls that are in progress
   await eventually('the connection is closed', () => server.open() === 0);
 });
 
-test('one call does not wait for another', async (t) => {
+test('calls do not wait for each other', async (t) => {
   const server = await serve(t, (request, response) => {
     if (request.url === '/slow') return;
     response.end('{}');
@@ -145,7 +145,7 @@ test('one call does not wait for another', async (t) => {
 });
 
 for (const method of ['GET', 'PUT', 'DELETE'] as const) {
-  test(`a ${method} that fails is not repeated, and may have been seen`, async (t) => {
+  test(`a ${method} that fails is not repeated, and may have been received`, async (t) => {
     const server = await serve(t, (request, response) => {
       if (request.url === '/fails') request.socket.destroy();
       else response.end('{}');
@@ -159,14 +159,14 @@ for (const method of ['GET', 'PUT', 'DELETE'] as const) {
     t.is(server.requests.filter(({ url }) => url === '/fails').length, 2);
   });
 
-  test(`a ${method} that is answered with 500 or 503 is not repeated`, async (t) => {
+  test(`a ${method} with a response of 500 or 503 is not repeated`, async (t) => {
     const server = await serve(t, answering(503, '', { 'retry-after': '0' }));
     t.is((await open(t).call(method, server.url, calm())).status, 503);
     t.is(server.requests.length, 1);
   });
 }
 
-test('it is certain that a refused connection, or a name nobody knows, saw nothing', async (t) => {
+test('a refused connection and an unknown name certainly received nothing', async (t) => {
   const closed = await serve(t, answering(200));
   await closed.stop();
   const refused = await failure(t, open(t).call('PUT', closed.url, calm({ json: {} })));
@@ -194,7 +194,7 @@ test('a host that does not take the connection within three seconds saw nothing'
   t.true(late.notSent);
 });
 
-test('a call ends at its time limit, before the answer or in the midst of it', async (t) => {
+test('a call ends at its time limit, before or during the response', async (t) => {
   const server = await serve(t, (request, response) => {
     if (request.url !== '/stalls') return;
     response.writeHead(200, { 'content-length': 100 });
@@ -209,7 +209,7 @@ test('a call ends at its time limit, before the answer or in the midst of it', a
   await eventually('the server sees the connections close', () => server.open() === 0);
 });
 
-test('a call ends at its time limit in the midst of the answer, whatever is collected as garbage meanwhile', async (t) => {
+test('a call ends at its time limit during the response, also after a garbage collection', async (t) => {
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
   if (typeof collect !== 'function') throw new Error('the garbage collector cannot be called');
@@ -228,7 +228,7 @@ test('a call ends at its time limit in the midst of the answer, whatever is coll
   await eventually('the server sees the connection close', () => server.open() === 0);
 });
 
-test('aborting ends a call in the midst of the answer, with the reason itself', async (t) => {
+test('aborting ends a call during the response, with the reason itself', async (t) => {
   const server = await serve(t, (_request, response) => {
     response.writeHead(200, { 'content-length': 100 });
     response.write('{"units": [');
@@ -242,7 +242,7 @@ test('aborting ends a call in the midst of the answer, with the reason itself', 
   await eventually('the server sees the connection close', () => server.open() === 0);
 });
 
-test('a call that is aborted already makes no connection', async (t) => {
+test('a call that is already aborted opens no connection', async (t) => {
   const server = await serve(t, answering(200));
   const reason = new Error('gone');
   const call = open(t).call('GET', server.url, { signal: AbortSignal.abort(reason), timeoutMs: 60_000 });
@@ -250,7 +250,7 @@ test('a call that is aborted already makes no connection', async (t) => {
   t.is(server.connections(), 0);
 });
 
-test('a redirect is an answer, and its target is not contacted', async (t) => {
+test('a redirect is an ordinary response, and its target is not contacted', async (t) => {
   const target = await serve(t, answering(200, '{}'));
   const http = open(t);
   for (const status of [301, 302, 303, 307, 308]) {
@@ -261,7 +261,7 @@ test('a redirect is an answer, and its target is not contacted', async (t) => {
   t.is(target.connections(), 0);
 });
 
-test('32 MiB are read, one byte more is too large', async (t) => {
+test('32 MiB are read, and one byte more is too large', async (t) => {
   const http = open(t);
   const server = await serve(t, (request, response) => {
     response.end(Buffer.alloc(Number(request.url?.slice(1)), ' '));
@@ -272,7 +272,7 @@ test('32 MiB are read, one byte more is too large', async (t) => {
   t.false(large.notSent);
 });
 
-test('a body without end is cut off', async (t) => {
+test('an endless body is cut off', async (t) => {
   const chunk = Buffer.alloc(MIB, ' ');
   const server = await serve(t, (_request, response) => {
     const more = () => {
@@ -290,7 +290,7 @@ for (const [encoding, bomb] of [
   ['deflate', deflateSync(Buffer.alloc(64 * MIB, ' '))],
   ['br', brotliCompressSync(Buffer.alloc(64 * MIB, ' '))],
 ] as const) {
-  test(`a small ${encoding} body that stands for a very large one is cut off`, async (t) => {
+  test(`a small ${encoding} body that inflates to a very large one is cut off`, async (t) => {
     t.true(bomb.length < MIB);
     const server = await serve(t, answering(200, bomb, { 'content-encoding': encoding }));
     t.true((await failure(t, open(t).call('GET', server.url, calm()))).tooLarge);
@@ -306,7 +306,7 @@ for (const [what, raw] of [
   ['a broken gzip body', 'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}'],
   ['endless headers', `HTTP/1.1 200 OK\r\n${'x-a: b\r\n'.repeat(100_000)}\r\n`],
 ] as const) {
-  test(`an answer with ${what} is a failure, and the request may have been seen`, async (t) => {
+  test(`a response with ${what} is a failure, and the request may have been received`, async (t) => {
     const server = createServer((socket) => {
       socket.on('error', () => socket.destroy());
       socket.once('data', () => socket.end(raw));
@@ -319,7 +319,7 @@ for (const [what, raw] of [
   });
 }
 
-test('a URL with a password is refused without telling it', async (t) => {
+test('a URL with a password is refused without showing it', async (t) => {
   const server = await serve(t, answering(200));
   for (const user of ['user:pass-word', 'pass-word', ':pass-word']) {
     const error = await failure(
@@ -342,7 +342,7 @@ for (const host of [
   'localhost',
   'a.test',
 ]) {
-  test(`no connection is made to ${host}, which stands for a forbidden address`, async (t) => {
+  test(`no connection is made to ${host}, which means a forbidden address`, async (t) => {
     const server = await serve(t, answering(200));
     const lookup = async (name: string) => [{ address: name === 'localhost' ? '::1' : '127.0.0.1' }];
     for (const policy of [new HostPolicy(undefined, lookup), new HostPolicy(['10.0.0.0/8', '*'], lookup)]) {
@@ -363,7 +363,7 @@ test('of the addresses of a name only an allowed one is connected to', async (t)
   t.is(forbidden.connections(), 0);
 });
 
-test('a name is looked up once for a connection, so that a second answer cannot lead elsewhere', async (t) => {
+test('a name is looked up once for a connection, so a second response cannot lead elsewhere', async (t) => {
   const allowed = await serve(t, answering(200, '{}', { connection: 'close' }));
   const forbidden = await serve(t, answering(200), { host: '127.0.7.2', port: allowed.port });
   let lookups = 0;
@@ -380,7 +380,7 @@ test('a name is looked up once for a connection, so that a second answer cannot 
   t.is(forbidden.connections(), 0);
 });
 
-test('a client of the operator may connect anywhere', async (t) => {
+test('a client without a policy may connect anywhere', async (t) => {
   const server = await serve(t, answering(200));
   t.is((await open(t).call('GET', server.url, calm())).status, 200);
   t.is((await open(t).call('GET', new URL(`http://localhost:${server.port}`), calm())).status, 200);

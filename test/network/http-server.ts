@@ -7,7 +7,7 @@ export interface TestServer {
   /** `http://HOST:PORT/` */
   url: URL;
   port: number;
-  /** What it was asked, oldest first. */
+  /** The requests that it got, oldest first. */
   requests: IncomingMessage[];
   /** How many TCP connections were made to it. */
   connections(): number;
@@ -16,7 +16,7 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-/** An HTTP server with answers of the test's own; it goes with the test. */
+/** An HTTP server whose responses the test defines; closed when the test ends. */
 export async function serve(
   t: ExecutionContext,
   answer: RequestListener,
@@ -55,7 +55,7 @@ export async function serve(
 }
 
 /**
- * Answers every request so.
+ * Gives every request this response.
  * @param body text or bytes as they are, anything else as JSON
  */
 export function answering(

@@ -8,7 +8,7 @@ import { calm, openManager, withToken } from './open-manager.js';
 const OAUTH = /^\/oauth/;
 const BROKER = /^\/messaging\/brokers\/1$/;
 
-test('a token is asked for by client credentials, and opens the Manager', async (t) => {
+test('a token is requested with client credentials, and the Manager accepts it', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addBroker(1);
   await client.broker(1, calm());
@@ -34,7 +34,7 @@ test('a token is kept until 30 s before it expires', async (t) => {
   t.is(manager.callsTo(OAUTH).length, 2);
 });
 
-test('a token that lives no longer than 30 s is used once', async (t) => {
+test('a token that lives at most 30 s is used once', async (t) => {
   const { manager, client } = await openManager(t, { tokenSeconds: 30 });
   manager.addBroker(1);
   await client.broker(1, calm());
@@ -42,7 +42,7 @@ test('a token that lives no longer than 30 s is used once', async (t) => {
   t.is(manager.callsTo(OAUTH).length, 2);
 });
 
-test('a token that has expired before its time is renewed, and the call succeeds', async (t) => {
+test('a token that has become invalid early is renewed, and the call succeeds', async (t) => {
   const { manager, client, clock } = await openManager(t);
   manager.addBroker(1);
   await client.broker(1, calm());
@@ -53,7 +53,7 @@ test('a token that has expired before its time is renewed, and the call succeeds
   t.is(clock.pending, 0, 'nothing was waited for');
 });
 
-test('a POST that may not be repeated is, when its token was refused', async (t) => {
+test('a POST that must not be repeated is repeated when its token was refused', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addBroker(1);
   await client.broker(1, calm());
@@ -71,7 +71,7 @@ test('of many calls that are refused together, one renews the token for all', as
   t.is(manager.callsTo(OAUTH).length, 2);
 });
 
-test('of many calls that need the first token, one asks for it', async (t) => {
+test('of many calls that need the first token, one requests it', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addBroker(1);
   const release = manager.hold(OAUTH);
@@ -82,7 +82,7 @@ test('of many calls that need the first token, one asks for it', async (t) => {
   t.is(manager.callsTo(OAUTH).length, 1);
 });
 
-test('a caller that leaves does not take the renewal from the others', async (t) => {
+test('a caller that leaves does not cancel the renewal for the others', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addBroker(1);
   const release = manager.hold(OAUTH);
@@ -97,7 +97,7 @@ test('a caller that leaves does not take the renewal from the others', async (t)
   t.is(manager.callsTo(OAUTH).length, 1);
 });
 
-test('a token that is refused again right after its renewal is a refusal, which says what to check', async (t) => {
+test('a token that is refused again right after its renewal is reported as a refusal, with what to check', async (t) => {
   const { manager, client } = await openManager(t);
   manager.fail({ status: 401, path: BROKER });
   const error = await t.throwsAsync(client.broker(1, calm()), { instanceOf: ManagerError });
@@ -142,7 +142,7 @@ test('an OAuth server that hangs is abandoned', async (t) => {
   t.regex(error?.message ?? '', /no answer within 200 ms.*OAUTH_LOGIN_URL/);
 });
 
-test('a 404 of the OAuth server does not mean that the Manager has no record', async (t) => {
+test('a 404 from the OAuth server does not mean that the Manager has no record', async (t) => {
   const { manager, client } = await openManager(t);
   manager.fail({ status: 404, path: OAUTH });
   const error = await t.throwsAsync(client.recordState(1, calm()), { instanceOf: ManagerError });
@@ -150,7 +150,7 @@ test('a 404 of the OAuth server does not mean that the Manager has no record', a
   t.regex(error?.message ?? '', /check OAUTH_LOGIN_URL/);
 });
 
-test('an answer of the OAuth server without a token that can be sent is not used', async (t) => {
+test('a response from the OAuth server without a usable token is not used', async (t) => {
   const { manager, client } = await openManager(t);
   for (const body of [
     '',
@@ -220,7 +220,7 @@ test('no error reports the token or the secret, whatever goes wrong', async (t) 
   await check();
 });
 
-test('a URL with a password is refused without repeating it', (t) => {
+test('a URL with a password is refused without showing it', (t) => {
   const make = (url: string, oauthUrl: string) => () =>
     new ManagerClient({
       url,

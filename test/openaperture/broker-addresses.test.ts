@@ -15,17 +15,17 @@ test('a connection becomes a URL', (t) => {
   t.is(amqpUrl({ ...connection, host: 'rabbit_1' }), 'amqp://guest:guest@rabbit_1:5673/%2F');
 });
 
-test('user, password and virtual host reach the broker as they are, whatever they are made of', async (t) => {
+test('user, password and virtual host reach the broker unchanged, whatever characters they contain', async (t) => {
   const { port, logins } = await listenForLogins(t);
   const text = fc.string({ unit: 'grapheme', maxLength: 6 });
   const named = fc
     .string({ unit: 'grapheme', minLength: 1, maxLength: 6 })
-    // As the last part of a path these mean something else, encoded or not (URL Standard, "path state").
+    // As the last segment of a path these have a special meaning, encoded or not (URL Standard, "path state").
     .filter((name) => name !== '.' && name !== '..');
   await fc.assert(
     fc.asyncProperty(text, text, named, async (username, password, virtualHost) => {
       const url = amqpUrl({ host: '127.0.0.1', port, username, password, virtualHost });
-      // It hangs up when it knows.
+      // The server disconnects when it has the login.
       await t.throwsAsync(connect(url, brokerLogin(url)));
       t.deepEqual(logins.pop(), { user: username, password, virtualHost });
     }),
@@ -39,7 +39,7 @@ test('user, password and virtual host reach the broker as they are, whatever the
   );
 });
 
-test("a broker's connections come in any order, and before those of its failover", (t) => {
+test("a broker's connections come in random order, and before those of its failover", (t) => {
   const own = ['a', 'b', 'c'].map((host) => ({ ...connection, host }));
   const failover = ['x', 'y'].map((host) => ({ ...connection, host }));
   const orders = new Set<string>();

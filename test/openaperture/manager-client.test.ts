@@ -20,7 +20,7 @@ const BIG = 9_007_199_254_740_993n;
 
 type Ask = (client: ManagerClient, options?: { signal: AbortSignal }) => Promise<unknown>;
 
-/** Every call of the API: how it is made, and what it is on the wire. */
+/** Every call of the API: how it is made, and its method and path. */
 const CALLS: readonly { name: string; ask: Ask; method: string; path: string; repeatable: boolean }[] = [
   read('exchange', (client, options = calm()) => client.exchange(7, options), '/messaging/exchanges/7'),
   read(
@@ -101,7 +101,7 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
     t.deepEqual(more, []);
   });
 
-  test(`${name} is tried again while the Manager's socket is closed`, async (t) => {
+  test(`${name} is tried again while the Manager refuses connections`, async (t) => {
     const { manager, client, clock, passing } = await openManager(t);
     furnish(manager);
     await client.broker(3, calm());
@@ -113,7 +113,7 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
     t.pass();
   });
 
-  test(`${name} is ${repeatable ? 'repeated' : 'not repeated'} when it is not known what became of it`, async (t) => {
+  test(`${name} is ${repeatable ? 'repeated' : 'not repeated'} when its outcome is unknown`, async (t) => {
     const { manager, client, passing } = await openManager(t);
     furnish(manager);
     for (const fault of [{ status: 500 }, { status: 503 }, { status: 429 }, {}] as const) {
@@ -135,7 +135,7 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
     }
   });
 
-  test(`${name} is not repeated when its answer says that this is of no use`, async (t) => {
+  test(`${name} is not repeated when the response says that repeating is useless`, async (t) => {
     const { manager, client, clock } = await openManager(t);
     furnish(manager);
     const elsewhere = { location: `${manager.url}/elsewhere` };
@@ -177,7 +177,7 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
   });
 }
 
-test('no call waits forever for a Manager that does not answer', async (t) => {
+test('no call waits forever for a Manager that does not respond', async (t) => {
   const opened = await openManager(t, { timeoutMs: 500 });
   const { manager, client, passing } = opened;
   furnish(manager);
@@ -190,7 +190,7 @@ test('no call waits forever for a Manager that does not answer', async (t) => {
   }
 });
 
-test('the answers are read as the API gives them', async (t) => {
+test('the responses are read as the API documents them', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addExchange(7, { failoverExchangeId: 8, routingKey: 'root.seven', rootExchangeName: 'root' });
   manager.restrict(7, [11, 12]);
@@ -239,7 +239,7 @@ test('what the Manager does not have is not found, or reported as absent where t
   t.false(await client.deleteRecord(5, calm()));
 });
 
-test('a record waits for its answer until it is completed or failed, whatever else its caller wrote into it', async (t) => {
+test('a record waits for its reply until it is completed or failed, whatever else its caller wrote into it', async (t) => {
   const { manager, client } = await openManager(t);
   for (const [status, state] of [
     ['not_started', 'open'],
@@ -258,7 +258,7 @@ test('a record waits for its answer until it is completed or failed, whatever el
   t.is(await client.recordState(5, calm()), 'open');
 });
 
-test('a caller that tries again by itself has a call made once', async (t) => {
+test('a call whose caller does its own retries is made once', async (t) => {
   const { manager, client, clock } = await openManager(t);
   manager.fail({ status: 503, path: API });
   for (const call of [
@@ -271,7 +271,7 @@ test('a caller that tries again by itself has a call made once', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('ids beyond what a number holds go both ways without rounding', async (t) => {
+test('ids beyond the range of a number are sent and read without rounding', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addExchange(BIG, { failoverExchangeId: BIG + 2n });
   manager.restrict(BIG, [BIG + 4n]);
@@ -311,7 +311,7 @@ for (const location of [
   });
 }
 
-test('an answer is saved whole', async (t) => {
+test('a reply is saved whole', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addRecord(5);
   const json = stringifyExactly({ ...ANSWER, response_body: { count: 2n ** 64n } });
@@ -319,7 +319,7 @@ test('an answer is saved whole', async (t) => {
   t.like(manager.records.get('5'), { status: 'completed', saved: json });
 });
 
-test('an answer is not saved when a page of something else says 200', async (t) => {
+test('a reply counts as not saved when an unrelated page responds with 200', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addRecord(5);
   manager.fail({ status: 200, method: 'PUT', body: '<html>We are back soon</html>' });
@@ -329,7 +329,7 @@ test('an answer is not saved when a page of something else says 200', async (t) 
   t.like(error, { kind: 'invalid_answer', temporary: true });
 });
 
-test('an event that the Manager knows already is no error', async (t) => {
+test('an event that the Manager already knows is not an error', async (t) => {
   const { manager, client } = await openManager(t);
   t.is(await client.sendSystemEvent(EVENT, calm()), 'created');
   t.is(await client.sendSystemEvent(EVENT, calm()), 'known');
@@ -385,7 +385,7 @@ const UNUSABLE: readonly (readonly [string, Ask, string])[] = [
   ),
 ];
 
-test('an answer that is not what the API says is refused', async (t) => {
+test('a response that does not match the API is refused', async (t) => {
   const { manager, client } = await openManager(t);
   for (const [name, ask, body] of UNUSABLE) {
     const end = manager.fail({ status: 200, path: API, body });
@@ -398,7 +398,7 @@ test('an answer that is not what the API says is refused', async (t) => {
   }
 });
 
-test('an answer that is far too long is not read', async (t) => {
+test('a response that is far too long is not read', async (t) => {
   const { manager, client, passing } = await openManager(t);
   manager.fail({ status: 200, path: API, body: `"${'x'.repeat(33 * 1024 * 1024)}"` });
   const error = await t.throwsAsync(passing(client.record(5, calm())), { instanceOf: ManagerError });
@@ -430,7 +430,7 @@ for (const [name, header] of [
   });
 }
 
-test('a Retry-After of a day is waited for half a minute, and nonsense not at all', async (t) => {
+test('a Retry-After of a day waits half a minute, and an invalid one does not wait', async (t) => {
   const { manager, client, passing } = await openManager(t);
   furnish(manager);
   manager.fail({ status: 503, headers: { 'retry-after': '86400' }, path: API, times: 1 });
@@ -441,7 +441,7 @@ test('a Retry-After of a day is waited for half a minute, and nonsense not at al
   t.true(third - second < 30_000);
 });
 
-test('a caller can leave while the next try is waited for', async (t) => {
+test('a caller can leave while the call waits for its next try', async (t) => {
   const { manager, client, clock } = await openManager(t);
   manager.fail({ status: 503, path: API });
   const leaving = new AbortController();
@@ -465,7 +465,7 @@ test('closing ends what is in progress and what is asked later', async (t) => {
   release();
 });
 
-test('a Manager below a path is asked there', async (t) => {
+test('a Manager below a path is called there', async (t) => {
   const { manager, clock } = await openManager(t);
   for (const end of ['/api', '/api/', '/api/?x=1#y']) {
     const client = new ManagerClient({

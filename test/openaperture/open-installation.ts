@@ -25,11 +25,11 @@ export interface OpenInstallation {
 }
 
 interface InstallationOptions extends Pick<ClientOptions, 'clock' | 'log'> {
-  /** How long the cluster takes to answer. */
+  /** How long the cluster takes to respond. */
   answerMs?: number;
-  /** What its brokers do not have. */
+  /** Objects that its brokers lack. */
   without?: 'queue' | 'exchange';
-  /** What its Manager does with bodies that are too large. */
+  /** How its Manager handles bodies that are too large. */
   oversize?: Oversize;
 }
 
@@ -95,7 +95,7 @@ export async function startFast(
   return { service: { ...service, stop }, logs };
 }
 
-/** On an installation, exchange, queues and bindings are there beforehand. */
+/** In an installation, exchange, queues and bindings exist beforehand. */
 async function prepareBroker(
   t: ExecutionContext,
   url: string,

@@ -13,9 +13,9 @@ export interface OpenManager {
   logs: ReturnType<typeof logLines>;
   /** A signal that is not aborted. */
   calm: { signal: AbortSignal };
-  /** Moves time in steps until something is done: whatever waits for its next try gets to it. */
+  /** Advances time in steps until a promise settles, so that every wait for a next try ends. */
   passing: <T>(work: Promise<T>, stepMs?: number) => Promise<T>;
-  /** Waits until something is so, while time passes. */
+  /** Waits until a condition is true, while time passes. */
   until: (what: string, look: () => boolean, stepMs?: number) => Promise<void>;
 }
 
@@ -28,9 +28,9 @@ interface Options {
   clientId?: string;
 }
 
-/** A stand-in Manager and a client of it, with a clock that stands still; they go with the test. */
+/** A fake Manager and a client of it, with a manual clock; closed when the test ends. */
 export async function openManager(t: ExecutionContext, options: Options = {}): Promise<OpenManager> {
-  // A try that fails where none should waits forever, for time that stands still.
+  // A try that fails unexpectedly waits forever, because the clock does not move.
   t.timeout(2 * HUNG_MS);
   const clock = new ManualClock();
   const { tokenSeconds, oversize } = options;
@@ -50,8 +50,8 @@ export async function openManager(t: ExecutionContext, options: Options = {}): P
 }
 
 /**
- * Sees to it that the client has a token. With a short time limit that may take several tries: a busy machine is slow
- * to answer, too.
+ * Ensures that the client has a token. With a short time limit that may take several tries, because a busy machine
+ * responds slowly too.
  */
 export async function withToken({ manager, client, passing }: OpenManager): Promise<void> {
   manager.addRecord(0);
@@ -70,7 +70,7 @@ export function calm(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
-/** What moves a clock that stands still. */
+/** Functions that advance a manual clock. */
 export function timePassing(clock: ManualClock): Pick<OpenManager, 'passing' | 'until'> {
   const until = async (what: string, look: () => boolean, stepMs = 500) => {
     const end = Date.now() + HUNG_MS;

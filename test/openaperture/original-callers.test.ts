@@ -20,7 +20,7 @@ import {
 } from './open-installation.js';
 import { messageOf, ORIGINAL_REQUESTS, ORIGINAL_STRUCTS } from './original-requests.js';
 
-// The callers that exist, all the way: a record, a request with the record's id as text, the answer polled and read.
+// The existing callers, end to end: a record, a request with the record's id as text, the reply polled and read.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the original callers', 'RABBITMQ_URL');
 const erlangLibraries = await librariesOfRabbitmq();
 if (erlangLibraries === undefined) leftOut('the original callers', "RabbitMQ's Erlang client");
@@ -29,7 +29,7 @@ const NOON = 1_714_564_800;
 const WIDE = { MAX_RECORD_BYTES: '16000000' };
 
 interface Called {
-  /** What was published, in hexadecimal. */
+  /** The published message, in hexadecimal. */
   published: string;
   id: string;
   status: string;
@@ -44,7 +44,7 @@ async function original(...given: readonly string[]): Promise<unknown> {
   return JSON.parse(stdout);
 }
 
-/** An installation whose next record is 13, with a machine behind each unit, and a service. */
+/** An installation whose next record is 13, with a machine for each unit, and a service. */
 async function openOriginal(
   t: ExecutionContext,
   url: string,
@@ -76,7 +76,7 @@ function apiOf({ url, oauthUrl, clientId, clientSecret }: StandInManager): strin
   return [url, oauthUrl, clientId, clientSecret];
 }
 
-/** What each action gives its original caller. */
+/** The result of each action for its original caller. */
 const ANSWERS: Record<string, (t: ExecutionContext, body: unknown, on: OpenInstallation) => void> = {
   list_machines: (t, body, { sandbox }) => t.deepEqual(body, sandbox.cluster.machines),
   list_units: (t, body) => {
@@ -117,7 +117,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     });
   }
 
-  test('an original caller whose request fails reads the error, and the service takes the next', async (t) => {
+  test('an original caller whose request fails reads the error, and the service handles the next request', async (t) => {
     const { call, manager } = await openOriginal(t, rabbitmqUrl);
     const unknown = await call('#{etcd_token => <<"nobody">>, action => list_machines}');
     t.like(unknown, { id: '13', status: 'error', response_body: { code: 'cluster_not_found' } });
@@ -127,14 +127,14 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     t.is(manager.records.size, 0);
   });
 
-  // The service's own limit, and that of a Manager which takes less than the service thinks.
+  // The service's own limit, and that of a Manager with a lower limit than configured.
   for (const [whose, env, oversize, reason] of [
     ['the service saves', {}, 'answered', /^it has \d+ bytes, and MAX_RECORD_BYTES is 7500000$/],
     // The answer may be lost with the connection.
     ['the Manager reads, which says so', WIDE, 'answered', /status 413|the Manager failed on it twice/],
     ['the Manager reads, which cuts the connection', WIDE, 'cut', /the Manager failed on it twice/],
   ] as const) {
-    test(`an original caller whose answer is larger than ${whose}, reads so at once, and others get theirs`, async (t) => {
+    test(`an original caller whose reply is larger than ${whose} gets the error immediately, and others get their replies`, async (t) => {
       const { call, sandbox, worker } = await openOriginal(t, rabbitmqUrl, { env, oversize });
       const options = [{ section: 'Service', name: 'ExecStart', value: `/bin/x ${'x'.repeat(30_000)}` }];
       const units = Array.from({ length: 280 }, (_, n) => ({ name: `wide@${n}.service`, options }));
@@ -162,7 +162,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     });
   }
 
-  test('the messages that are kept are answered in their records, nil keys or none', async (t) => {
+  test('the recorded messages get their replies in their records, with nil keys or without', async (t) => {
     const { manager, exchange, queue } = await openOriginal(t, rabbitmqUrl);
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
@@ -205,7 +205,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     await Promise.all(calls);
   });
 
-  test('a request in Erlang whose id names no record is answered in Erlang, with the id as it came', async (t) => {
+  test('a request in Erlang whose id names no record gets a reply in Erlang, with the id as it came', async (t) => {
     const { queue } = await openOriginal(t, rabbitmqUrl);
     const erlang = new ErlangPeer();
     t.teardown(async () => erlang.end());
@@ -237,7 +237,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     t.is(damaged.toString(), 'read');
   });
 
-  test('a message that is no request, but names a record, is answered there', async (t) => {
+  test('an invalid message that names a record gets its reply there', async (t) => {
     const { manager, queue } = await openOriginal(t, rabbitmqUrl);
     const erlang = new ErlangPeer();
     t.teardown(async () => erlang.end());
@@ -252,7 +252,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     const waiting = await send('13', 'status => not_started, request_body => nil');
     await eventually('it is answered', () => waiting.saved);
     t.like(JSON.parse(waiting.saved ?? ''), { id: '13', response_body: { code: 'invalid_request' } });
-    // An answer that went astray says nothing of the record that it names.
+    // A misrouted reply must not change the record that it names.
     const other = await send('14', 'status => completed, request_body => #{action => list_machines}');
     const errors = `${queue}_error`;
     await eventually(
@@ -281,7 +281,7 @@ for (const [form, requests] of [
   ['as they are published', ORIGINAL_REQUESTS],
   ['with every key', ORIGINAL_STRUCTS],
 ] as const) {
-  test(`original requests, ${form}, are what Erlang makes of them, and are read as they are`, async (t) => {
+  test(`original requests, ${form}, equal what Erlang makes of them, and are read as they are`, async (t) => {
     for (const { action, body, bytes } of requests) {
       const options = '[deterministic, {minor_version, 1}]';
       if (peer !== undefined) {
@@ -294,7 +294,7 @@ for (const [form, requests] of [
   });
 }
 
-/** Where Debian puts RabbitMQ's Erlang client, and what comes with it. */
+/** Where Debian installs RabbitMQ's Erlang client and its dependencies. */
 async function librariesOfRabbitmq(): Promise<string | undefined> {
   const lib = '/usr/lib/rabbitmq/lib';
   if (!existsSync(lib)) return undefined;

@@ -1,21 +1,21 @@
-/** A whole request of an OpenAperture module, with the id of the record 13. */
+/** A complete request of an OpenAperture module, with the id of the record 13. */
 export interface OriginalRequest {
   action: string;
-  /** Its request_body, in Erlang's words. */
+  /** Its request_body, in Erlang syntax. */
   body: string;
-  /** The message: what Erlang's term_to_binary makes of the whole struct (Debian 12, OTP 25). */
+  /** The message: Erlang's term_to_binary of the whole struct (Debian 12, OTP 25). */
   bytes: Buffer;
 }
 
 /**
- * The whole message of a request, in Erlang's words: the struct RpcRequest of OpenAperture's messaging library as its callers
+ * The whole message of a request, in Erlang syntax: the struct RpcRequest of OpenAperture's messaging library as its callers
  * fill it, every key there, with the id that they take from the header Location as text.
  */
 export function messageOf(body: string): string {
   return `#{queue_name => <<>>, id => <<"13">>, status => not_started, request_body => ${body}, response_body => nil}`;
 }
 
-/** A request of each action, as the Manager and the Overseer publish it: without the keys that they have no value for. */
+/** A request of each action, as the Manager and the Overseer publish it: without keys that have no value. */
 export const ORIGINAL_REQUESTS: readonly OriginalRequest[] = [
   {
     action: 'list_machines',

@@ -46,7 +46,7 @@ async function openOverseer(t: ExecutionContext, { publish }: { publish?: Publis
   return { ...opened, overseer, beats, work, start };
 }
 
-/** Compares a heartbeat with a term in Erlang's own words. */
+/** Compares a heartbeat with a term in Erlang syntax. */
 async function isTerm(t: ExecutionContext, body: Buffer | undefined, term: string): Promise<void> {
   t.truthy(body);
   if (peer !== undefined) t.is(await peer.compare(body ?? Buffer.alloc(0), term), 'same');
@@ -78,7 +78,7 @@ test('while the Manager is down for a minute, registration is retried in the bac
   await overseer.stop();
 });
 
-test('when the exchange is missing, registration says what to check, once, and succeeds when it is there', async (t) => {
+test('a missing exchange at registration is logged once with what to check, and registration succeeds when it exists', async (t) => {
   const { manager, overseer, logs, until } = await openOverseer(t);
   manager.removeExchange(7);
   overseer.start();
@@ -90,7 +90,7 @@ test('when the exchange is missing, registration says what to check, once, and s
   await overseer.stop();
 });
 
-test('a heartbeat goes out every 30 seconds', async (t) => {
+test('a heartbeat is sent every 30 seconds', async (t) => {
   const { start, overseer, beats, clock } = await openOverseer(t);
   const begun = clock.now();
   await start();
@@ -108,7 +108,7 @@ test('a heartbeat goes out every 30 seconds', async (t) => {
   await overseer.stop();
 });
 
-test('a heartbeat shows how many requests run and which, the oldest first, as a term that Erlang reads', async (t) => {
+test('a heartbeat shows the running requests and their number, the oldest first, as a term that Erlang reads', async (t) => {
   const { start, overseer, beats, work, clock } = await openOverseer(t);
   await start();
   work.push(
@@ -129,7 +129,7 @@ test('a heartbeat shows how many requests run and which, the oldest first, as a 
   await overseer.stop();
 });
 
-test('whatever runs, the workload fits the column of the Manager, and a busy module stays in its list', async (t) => {
+test("any workload fits the Manager's column, and a busy module stays in its list", async (t) => {
   const { manager, client, calm } = await openOverseer(t);
   const anyWork = fc.record({
     id: fc.oneof(fc.string({ unit: 'grapheme', maxLength: 128 }), fc.nat().map(String)),
@@ -141,7 +141,7 @@ test('whatever runs, the workload fits the column of the Manager, and a busy mod
     fc.asyncProperty(fc.array(anyWork, { minLength: 1, maxLength: 60 }), async (work) => {
       const beat = heartbeatTerm({ hostname: 'host-1', moduleType: 'fleet_manager', work });
       const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
-      // As the Overseer passes it on.
+      // As the Overseer forwards it.
       const registration = { hostname: 'host-1', type: 'fleet_manager', status: 'active', workload } as const;
       await client.registerModule(7, registration, { ...calm, tries: 1 } as never);
       t.deepEqual(manager.modules, [{ exchange: '7', ...registration }]);
@@ -159,7 +159,7 @@ test('whatever runs, the workload fits the column of the Manager, and a busy mod
   );
 });
 
-test('a workload of 255 characters is sent whole, and of one that would have 256 the youngest is left out', (t) => {
+test('a workload of 255 characters is sent whole, and one of 256 without the youngest request', (t) => {
   const work = (last: number): Work[] =>
     [17, 17, 17, last].map((length, index) => ({
       id: String(index),
@@ -212,7 +212,7 @@ test('heartbeats go on after failures, which are logged once', async (t) => {
   await overseer.stop();
 });
 
-test('heartbeats that no queue takes are failures, which say what is missing, once', async (t) => {
+test('heartbeats that reach no queue are failures, logged once with what is missing', async (t) => {
   const { manager, clock, logs, until } = await openManager(t);
   manager.addExchange(7, { rootExchangeName: 'root', routingKey: 'root.seven' });
   manager.addBroker(3);
@@ -272,7 +272,7 @@ test('a heartbeat that the broker does not take is abandoned, and the next comes
   t.true(clock.now() - at <= 3_000, 'the end of the service waits two seconds for the last one');
 });
 
-test('it can be stopped while it is not registered', async (t) => {
+test('the Overseer client can be stopped before it is registered', async (t) => {
   const { manager, overseer, beats, clock } = await openOverseer(t);
   t.teardown(manager.hold(MODULES));
   overseer.start();
@@ -282,7 +282,7 @@ test('it can be stopped while it is not registered', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('a type that is no atom is refused', (t) => {
+test('a type that is not an atom is refused', (t) => {
   t.throws(() => heartbeatTerm({ hostname: 'a', moduleType: 'x'.repeat(256), work: [] }), {
     instanceOf: RangeError,
   });

@@ -12,7 +12,7 @@ async function openCaller(t: ExecutionContext) {
   return { ...opened, caller };
 }
 
-test('a caller makes a record, polls it until it holds the answer, and deletes it', async (t) => {
+test('a caller makes a record, polls it until it has the reply, and deletes it', async (t) => {
   const { manager, caller, clock } = await openCaller(t);
   const requestBody = { etcd_token: 'token', action: 'list_units', action_parameters: null };
   const id = await caller.create(requestBody, calm());
@@ -36,7 +36,7 @@ test('a caller makes a record, polls it until it holds the answer, and deletes i
   t.is(manager.records.size, 0);
 });
 
-test('an error is an answer too', async (t) => {
+test('an error is a reply too', async (t) => {
   const { manager, caller } = await openCaller(t);
   manager.addRecord(5, { status: 'error', responseBody: { errors: ['no'], code: 'internal' } });
   t.like(await caller.poll(5, calm()), {
@@ -80,7 +80,7 @@ for (const [what, fault] of [
   ["is stood in for by a proxy's page", { status: 200, body: '<html>We are back soon</html>' }],
   ['cuts the connection', {}],
 ] as const) {
-  test(`polling goes on while the Manager ${what}`, async (t) => {
+  test(`polling continues while the Manager ${what}`, async (t) => {
     const { manager, caller, until, passing } = await openCaller(t);
     manager.addRecord(5);
     const end = manager.fail({ ...fault, path: RECORD });
@@ -92,7 +92,7 @@ for (const [what, fault] of [
   });
 }
 
-test('polling ends when the record is gone, or the Manager has judged the request for good', async (t) => {
+test('polling ends when the record is deleted, or the Manager refuses the request for good', async (t) => {
   const { manager, caller } = await openCaller(t);
   const fails = async (kind: string) => {
     const error = await t.throwsAsync(caller.poll(5, calm()), { instanceOf: ManagerError });
@@ -110,7 +110,7 @@ test('polling ends when the record is gone, or the Manager has judged the reques
   }
 });
 
-test('a record that cannot be made is an error, and is not made twice', async (t) => {
+test('a failure to make a record is an error, and the call is not repeated', async (t) => {
   const { manager, caller, passing } = await openCaller(t);
   manager.fail({ status: 500, path: /rpc_requests/ });
   const error = await t.throwsAsync(passing(caller.create({}, calm())), { instanceOf: ManagerError });
@@ -118,7 +118,7 @@ test('a record that cannot be made is an error, and is not made twice', async (t
   t.is(manager.callsTo(/rpc_requests/).length, 1);
 });
 
-test('deleting a record that is gone is no error', async (t) => {
+test('deleting a record that does not exist is not an error', async (t) => {
   const { caller } = await openCaller(t);
   await t.notThrowsAsync(caller.delete(5, calm()));
 });

@@ -87,7 +87,7 @@ test('an answer is saved whole into the record of its request', async (t) => {
   t.deepEqual(logs.lines, []);
 });
 
-test('ids and counts beyond what a number holds are saved as the integers they are', async (t) => {
+test('ids and counts beyond the range of a number are saved as the same integers', async (t) => {
   const { manager, send } = await openChannel(t);
   const id = 9_007_199_254_740_993n;
   manager.addRecord(id);
@@ -277,7 +277,7 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
 });
 
 for (const oversize of ['answered', 'cut'] as const) {
-  test(`an answer of more bytes than the Manager reads is replaced within seconds, when that is ${oversize}, and pauses nobody`, async (t) => {
+  test(`a reply of more bytes than the Manager reads is replaced within seconds, without a pause, when its request is ${oversize}`, async (t) => {
     const opened = await openChannel(t, { oversize, maxRecordBytes: 100_000_000 });
     const { manager, send, told, logs, clock, passing } = opened;
     manager.addRecord(5);
@@ -291,7 +291,7 @@ for (const oversize of ['answered', 'cut'] as const) {
   });
 }
 
-test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one of so many is saved', async (t) => {
+test('a reply of more than MAX_RECORD_BYTES is replaced without a try, and one of exactly that size is saved', async (t) => {
   const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
   const rest = JSON.stringify(replyEnvelope(envelopeOf(5), { status: 'completed', body: '' })).length;
   manager.addRecord(5);
@@ -304,7 +304,7 @@ test('an answer of more than MAX_RECORD_BYTES is replaced without a try, and one
   t.regex(String(logs.lines.at(-1)?.reason), /^it has 2001 bytes, and MAX_RECORD_BYTES is 2000$/);
 });
 
-test('a request that is too large to be carried back is left out of the error', async (t) => {
+test('a request that is too large to be sent back is left out of the error', async (t) => {
   const { manager, send } = await openChannel(t, { maxRecordBytes: 2_000 });
   manager.addRecord(5);
   await send(5, replyOf('x'.repeat(2_000)), {
@@ -379,7 +379,7 @@ test('after an outage nobody waits for an answer that turns out to be too large'
   t.deepEqual(told, ['pause', 'resume']);
 });
 
-test('what came of a change is saved without its request, where that is what is too large', async (t) => {
+test('the result of a change is saved without its request, if the request is what is too large', async (t) => {
   const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
   for (const large of [{ queueName: 'x'.repeat(2_000) }, { requestBody: { a: 'x'.repeat(2_000) } }]) {
     manager.addRecord(5);
@@ -395,7 +395,7 @@ test('what came of a change is saved without its request, where that is what is 
   t.deepEqual(logs.lines, []);
 });
 
-test('two cuts count as too large above 64 KiB alone, and only those of the saving', async (t) => {
+test('two cut connections count as too large only above 64 KiB, and only while saving', async (t) => {
   const { manager, send, passing } = await openChannel(t);
   const rest = JSON.stringify(replyEnvelope(envelopeOf(5), { status: 'completed', body: '' })).length;
   for (const [bytes, method, status] of [
@@ -411,7 +411,7 @@ test('two cuts count as too large above 64 KiB alone, and only those of the savi
   }
 });
 
-test('a large answer is kept when its connection is cut, unless it is so again at once', async (t) => {
+test('a large reply whose connection is cut is kept, unless it is cut again immediately', async (t) => {
   const { manager, send, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ path: RECORD, method: 'PUT', times: 1 });
@@ -428,7 +428,7 @@ test('a large answer is kept when its connection is cut, unless it is so again a
   t.is(manager.records.get('5')?.status, 'completed');
 });
 
-test('an answer that cannot be written as JSON is replaced by an error', async (t) => {
+test('a reply that cannot be written as JSON is replaced by an error', async (t) => {
   const { manager, send } = await openChannel(t);
   manager.addRecord(5);
   const body: Record<string, unknown> = {};
@@ -516,7 +516,7 @@ test('a token that is revoked in progress costs no answer', async (t) => {
   t.deepEqual(told, []);
 });
 
-test('neither the token nor the etcd token is in the log, whatever goes wrong', async (t) => {
+test('neither the token nor the etcd token is in the log, whatever fails', async (t) => {
   const { manager, send, logs, until, passing } = await openChannel(t);
   const request = { ...REQUEST, etcd_token: 'sesame' };
   manager.addRecord(5);

@@ -19,7 +19,7 @@ async function openEvents(t: ExecutionContext, options: { mostUnderWay?: number 
   return { ...opened, events };
 }
 
-test('an unhandled failure becomes a system event', async (t) => {
+test('an unexpected failure becomes a system event', async (t) => {
   const { manager, events } = await openEvents(t);
   events.report({ action: 'unit_logs', message: 'Request has timed out during execution!' });
   await events.close();
@@ -37,7 +37,7 @@ test('an unhandled failure becomes a system event', async (t) => {
   });
 });
 
-test('an event that the Manager has had within the hour is no error', async (t) => {
+test('an event that the Manager got within the last hour is not an error', async (t) => {
   const { manager, events, logs } = await openEvents(t);
   for (let times = 1; times <= 3; times++) {
     events.report({ action: 'unit_logs', message: 'it failed' });

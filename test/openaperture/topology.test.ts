@@ -27,7 +27,7 @@ async function openCaller(t: ExecutionContext, destinationExchangeId = 9) {
   return { ...opened, topology };
 }
 
-/** The hosts in the order of the addresses; those of failover brokers are marked. */
+/** The hosts in the order of the addresses; hosts of failover brokers are marked. */
 async function hostsOf(topology: Topology): Promise<string[]> {
   const addresses = await topology.brokers(calm());
   return addresses.map(
@@ -53,7 +53,7 @@ test('the service connects to the connections of its broker, then to those of th
   t.deepEqual(addresses.slice(2), [{ url: 'amqp://a%40b:p%2Fw@[::1]/v%2Fh', preferred: false }]);
 });
 
-test('what is meant for a queue goes to the root exchange, by routing key and queue', async (t) => {
+test('messages for a queue go to the root exchange, by routing key and queue', async (t) => {
   const { manager, topology } = await openTopology(t);
   manager.addExchange(7, { routingKey: 'root.seven', rootExchangeName: 'root', failoverExchangeId: 8 });
   manager.addExchange(8, { routingKey: 'spare.eight', rootExchangeName: 'spare' });
@@ -76,7 +76,7 @@ test('without a failover exchange, the exchange itself is used on the failover b
   t.deepEqual(on, off);
 });
 
-test('what the Manager said is used for 5 minutes', async (t) => {
+test("the Manager's responses are used for 5 minutes", async (t) => {
   const { manager, topology, clock } = await openTopology(t);
   t.deepEqual(await hostsOf(topology), ['broker3']);
   manager.addBroker(3, { connections: [{ host: 'moved' }] });
@@ -96,7 +96,7 @@ test('after a lost connection the Manager is asked again', async (t) => {
   t.deepEqual(await hostsOf(topology), ['moved']);
 });
 
-test('those who ask at the same time share one look-up, and none can end it for the others', async (t) => {
+test('concurrent look-ups share one request, and no caller can end it for the others', async (t) => {
   const { manager, topology } = await openTopology(t);
   const leaving = new AbortController();
   const left = topology.brokers({ signal: leaving.signal });
@@ -144,7 +144,7 @@ test('a Manager that is down is not asked again at once, unless a connection was
   t.true(manager.calls.length > asked);
 });
 
-test('with an answer of before at hand, a Manager that hangs is waited for 5 seconds', async (t) => {
+test('with a previous response available, a Manager that hangs is waited for 5 seconds', async (t) => {
   const { manager, topology, clock, until } = await openTopology(t);
   await hostsOf(topology);
   topology.refresh();
@@ -157,7 +157,7 @@ test('with an answer of before at hand, a Manager that hangs is waited for 5 sec
   t.true(clock.now() - begun >= 5_000);
 });
 
-test('an answer that cannot be used does not replace one that could', async (t) => {
+test('an unusable response does not replace a usable one', async (t) => {
   const { manager, topology } = await openTopology(t);
   await hostsOf(topology);
   topology.refresh();
@@ -300,7 +300,7 @@ test('a restriction is followed by the broker that it names, not by its own id',
   t.deepEqual(await hostsOf(topology), ['broker5']);
 });
 
-test('a caller that stays at home needs one exchange only', async (t) => {
+test('a caller within one exchange needs that exchange only', async (t) => {
   const { topology, manager } = await openCaller(t, 7);
   manager.removeExchange(9);
   t.deepEqual(await hostsOf(topology), ['broker3']);

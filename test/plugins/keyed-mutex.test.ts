@@ -3,7 +3,7 @@ import { KeyedMutex } from '../../plugins/restart-unit/keyed-mutex.js';
 
 const { signal } = new AbortController();
 
-test('work on one key runs one after the other, and work on other keys beside it', async (t) => {
+test('work on one key runs one after the other, and work on other keys in parallel', async (t) => {
   const mutex = new KeyedMutex();
   const events: string[] = [];
   const finish: (() => void)[] = [];
@@ -27,7 +27,7 @@ test('work on one key runs one after the other, and work on other keys beside it
   t.is(events.at(-1), 'a2 ends');
 });
 
-test('work that fails does not keep the next from its turn', async (t) => {
+test('work that fails does not block the next', async (t) => {
   const mutex = new KeyedMutex();
   const failing = mutex.runExclusive('a', signal, async () => Promise.reject(new Error('it failed')));
   const next = mutex.runExclusive('a', signal, async () => 'done');

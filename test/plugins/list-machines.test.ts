@@ -30,7 +30,7 @@ for (const [metadata, expected] of [
   });
 }
 
-test('a piece of metadata by the name __proto__ is one like others', async (t) => {
+test('metadata with the name __proto__ is ordinary metadata', async (t) => {
   const odd = { ...BARE, metadata: Object.fromEntries([['__proto__', 'x']]) };
   const { run } = await openAction(t, listMachines, { machines: [A, odd] });
   t.deepEqual(await run(JSON.parse('{"metadata": {"__proto__": "x"}}')), [odd]);
@@ -57,7 +57,7 @@ for (const parameters of [
   });
 }
 
-test('list_machines passes on why a cluster cannot be asked', async (t) => {
+test('list_machines passes on the error of a cluster that cannot be queried', async (t) => {
   const { run, sandbox } = await openAction(t, listMachines, { machines });
   sandbox.cluster.fail({ kind: 'refuse' });
   await t.throwsAsync(run(), { code: 'cluster_unreachable' });

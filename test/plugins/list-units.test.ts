@@ -104,7 +104,7 @@ for (const parameters of [
   });
 }
 
-test('list_units passes on why a cluster cannot be asked', async (t) => {
+test('list_units passes on the error of a cluster that cannot be queried', async (t) => {
   const { run, sandbox } = await openAction(t, listUnits, WORLD);
   sandbox.cluster.fail({ kind: '503' });
   await t.throwsAsync(run(), { code: 'cluster_unhealthy' });

@@ -27,9 +27,9 @@ const problemsOf = resultCheck(strictSchema(nodeInfo.result));
 interface InfoOptions {
   signal?: AbortSignal;
   clock?: Clock;
-  /** Left out: the request has none. */
+  /** Default: the request has none. */
   deadline?: number;
-  /** The machines of the request's cluster; left out: it names none. */
+  /** The machines of the request's cluster. Default: the request names no cluster. */
   machines?: { id: string; primaryIP: string | null }[];
 }
 
@@ -57,7 +57,7 @@ async function infoOf(
   return result as Info;
 }
 
-/** A shell whose machines answer at once, and the hosts that it was asked to go to. */
+/** A shell whose machines respond immediately, and the hosts that it connected to. */
 function answering(): { shell: RemoteShell; hosts: Set<string> } {
   const hosts = new Set<string>();
   const run: RemoteShell['run'] = async (host) => {
@@ -67,7 +67,7 @@ function answering(): { shell: RemoteShell; hosts: Set<string> } {
   return { shell: { run }, hosts };
 }
 
-/** That nothing is known of a node, for this reason. */
+/** The expected result for a node that could not be read, for this reason. */
 function isUnread(t: ExecutionContext, info: unknown, reason: string): void {
   t.deepEqual(info, {
     docker_disk_space_percent: null,
@@ -86,13 +86,13 @@ function isUnread(t: ExecutionContext, info: unknown, reason: string): void {
 interface SlowWorld {
   shell: SshShell;
   clock: ManualClock;
-  /** Nodes that are well. */
+  /** Nodes that respond. */
   well: string[];
-  /** Nodes that take the connection and never say a word. */
+  /** Nodes that accept the connection and never send anything. */
   silent: string[];
 }
 
-/** Nodes behind one SSH server, and others that hang, met with the limits that the service has. */
+/** Nodes on one SSH server, and others that hang, read with the real limits of the service. */
 async function slowWorld(t: ExecutionContext, counts: { well: number; silent: number }): Promise<SlowWorld> {
   const sshd = await ownSshd(t, { address: '127.0.0.1' });
   const hanging = new Set<Socket>();
@@ -110,13 +110,13 @@ async function slowWorld(t: ExecutionContext, counts: { well: number; silent: nu
     clock,
     knownHosts: `[*]:${sshd.port} ${sshd.hostKeys.ed25519}\n`,
     policy: { resolve: async (host) => [host.startsWith('well') ? '127.0.0.1' : '127.0.0.2'] },
-    // So that the time of the node itself is what runs out, not one of real time.
+    // So that the time limit of the node ends, not one of real time.
     handshakeTimeoutMs: 120_000,
   });
   return { shell, clock, well, silent };
 }
 
-testWithSshd('one node of 50 that hangs does not hold up the other 49', async (t) => {
+testWithSshd('one node of 50 that hangs does not delay the other 49', async (t) => {
   const { shell, clock, well, silent } = await slowWorld(t, { well: 49, silent: 1 });
   const read = new Map<string, number>();
   const counting: RemoteShell = {
@@ -141,7 +141,7 @@ testWithSshd('one node of 50 that hangs does not hold up the other 49', async (t
   for (const node of well) t.regex(String(info[node]?.coreos_version), /^ID=/m, String(info[node]?.errors));
 });
 
-testWithSshd('nodes that hang do not use up the time of those that wait for their turn', async (t) => {
+testWithSshd('nodes that hang do not use up the time of nodes that wait for their turn', async (t) => {
   const { shell, clock, well, silent } = await slowWorld(t, { well: 10, silent: 50 });
   let begun = 0;
   const counting: RemoteShell = {
@@ -162,7 +162,7 @@ for (const { silent, left } of [
   { silent: 120, left: 0 },
   { silent: 200, left: 50 },
 ]) {
-  test(`with ${silent} nodes that hang, all are answered within 25 s, ${left} of them without their turn`, async (t) => {
+  test(`with ${silent} nodes that hang, all have a result within 25 s, ${left} of them without their turn`, async (t) => {
     const clock = new ManualClock();
     let asked = 0;
     const shell: RemoteShell = {
@@ -195,7 +195,7 @@ for (const { silent, left } of [
   });
 }
 
-test('a node is read once and answered under its first spelling, however often it is named', async (t) => {
+test('a node is read once and reported under its first spelling, however often it is named', async (t) => {
   const { shell, hosts } = answering();
   const nodes = [
     'Node1.example.com',
@@ -210,7 +210,7 @@ test('a node is read once and answered under its first spelling, however often i
   t.deepEqual([...hosts], first);
 });
 
-test('a machine of the cluster is one however its address is written, and any other is its own failure', async (t) => {
+test('a machine of the cluster is recognised in every spelling of its address, and any other gets its own failure', async (t) => {
   const { shell, hosts } = answering();
   const machines = [
     { id: 'a'.repeat(32), primaryIP: '10.0.0.1' },
@@ -228,7 +228,7 @@ test('a machine of the cluster is one however its address is written, and any ot
   );
 });
 
-test('an entry that is no address is its own failure, and the others are answered', async (t) => {
+test('an entry that is not an address gets its own failure, and the others are read', async (t) => {
   const { shell, hosts } = answering();
   const malformed: [entry: unknown, key: string][] = [
     ['', ''],
@@ -283,7 +283,7 @@ test('output that was cut is reported as unreadable, and not read', async (t) =>
   t.is(info?.errors[0], 'disk: the output of df cannot be read: it is more than 64 KiB');
 });
 
-test('a node without an answer has every key, and the reason once', async (t) => {
+test('a node that does not respond has every key, and the reason once', async (t) => {
   const shell: RemoteShell = {
     run: async (host) => {
       throw new ActionError('login_refused', `${host} did not let core in`);
@@ -293,7 +293,7 @@ test('a node without an answer has every key, and the reason once', async (t) =>
   isUnread(t, info, 'login_refused: 10.0.0.1 did not let core in');
 });
 
-test('more nodes than are read at once are read in turn, all of them', async (t) => {
+test('more nodes than can be read at the same time are read in turn, all of them', async (t) => {
   let running = 0;
   let most = 0;
   const shell: RemoteShell = {
@@ -311,7 +311,7 @@ test('more nodes than are read at once are read in turn, all of them', async (t)
   t.is(most, 50 * 4);
 });
 
-test('how much is read of each of many nodes depends on their number alone', async (t) => {
+test('the size limit per node depends on the number of nodes only', async (t) => {
   for (const [count, bytes] of [
     [1, 65_536],
     [48, 65_536],
@@ -348,7 +348,7 @@ test('a cancelled request stops', async (t) => {
   await t.throwsAsync(info, { instanceOf: ActionError, message: 'gone' });
 });
 
-test('what is no list of nodes is refused', async (t) => {
+test('an invalid list of nodes is refused', async (t) => {
   const shell: RemoteShell = { run: () => Promise.reject(new TypeError('not to be called')) };
   for (const nodes of [[], 'x', { 0: '10.0.0.1' }, null]) {
     await t.throwsAsync(
@@ -359,7 +359,7 @@ test('what is no list of nodes is refused', async (t) => {
   }
 });
 
-test('df, os-release, docker version and /proc are read in the forms they have', (t) => {
+test('df, os-release, docker version and /proc are read in their real formats', (t) => {
   const df =
     'Filesystem     1048576-blocks  Used Available Capacity Mounted on\n/dev/sda9              12345  6789      4321      62% /\n';
   t.deepEqual(readDisk(df), { size_mb: 12_345, used_mb: 6_789, available_mb: 4_321, used_percent: 62 });
@@ -400,7 +400,7 @@ test('whatever a machine prints, it is read or reported as unreadable', (t) => {
   }
 });
 
-/** A shell whose machines never answer. */
+/** A shell whose machines never respond. */
 function silentShell(): RemoteShell {
   return {
     run: async (_host, _argv, { signal }) =>
@@ -416,13 +416,13 @@ for (const [leftMs, answeredMs] of [
   [10_000, 9_000],
   [1_000, 500],
 ] as const) {
-  test(`with ${leftMs} ms until the deadline, the answer is complete after ${answeredMs} ms`, async (t) => {
+  test(`with ${leftMs} ms until the deadline, the result is complete after ${answeredMs} ms`, async (t) => {
     const clock = new ManualClock();
     const deadline = clock.now() + leftMs;
     const nodes = Array.from({ length: 200 }, (_, n) => `node-${n + 1}.example.com`);
     let answered = false;
     const call = infoOf(silentShell(), { nodes }, { clock, deadline }).finally(() => (answered = true));
-    // In steps, as the nodes that are read later set their limits later.
+    // In steps, because nodes that are read later set their limits later.
     for (let passed = 0; passed < answeredMs; passed += 100) {
       await new Promise(setImmediate);
       t.false(answered, `after ${passed} ms`);

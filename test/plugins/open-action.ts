@@ -3,7 +3,7 @@ import type { Action } from '../../src/plugin.js';
 import { type OpenAction, openAction as open, type SandboxOptions } from '../../src/testing.js';
 import { ManualClock } from '../support/manual-clock.js';
 
-/** An action on a sandbox whose clock stands still; it goes with the test. */
+/** An action on a sandbox with a manual clock; stopped when the test ends. */
 export async function openAction(
   t: ExecutionContext,
   action: Action,
@@ -14,7 +14,7 @@ export async function openAction(
   return opened;
 }
 
-/** The names in an answer's rows, in their order. */
+/** The names in a result's rows, in their order. */
 export async function names(answer: Promise<unknown>): Promise<string[]> {
   return ((await answer) as { name: string }[]).map(({ name }) => name);
 }

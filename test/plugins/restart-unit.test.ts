@@ -57,7 +57,7 @@ function puts({ cluster }: Sandbox): number {
   return cluster.requests.filter(({ method }) => method === 'PUT').length;
 }
 
-/** Lets time pass while nobody sleeps either: ten seconds in a second. */
+/** Advances the clock even without sleepers: ten seconds per second. */
 function letTimePass(t: ExecutionContext, clock: LeapingClock): void {
   const timer = setInterval(() => void clock.sleep(100), 10);
   t.teardown(() => clearInterval(timer));
@@ -65,7 +65,7 @@ function letTimePass(t: ExecutionContext, clock: LeapingClock): void {
 
 const codeOf = (error: unknown) => (error instanceof ActionError ? error.code : String(error));
 
-test('a restart really stops the unit and starts it again, and carries the evidence', async (t) => {
+test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
   const starts = sandbox.cluster.starts(UNIT);
   const text = String(await run());
@@ -104,7 +104,7 @@ test('a unit that fails at once is reported with what was seen', async (t) => {
   t.regex(error?.message ?? '', /failed\/failed/);
 });
 
-test('a unit that had failed before can be restarted well', async (t) => {
+test('a unit that had failed before can be restarted', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.setState(UNIT, { systemdActiveState: 'failed', systemdSubState: 'failed' });
   t.regex(String(await run()), /before: .*failed\/failed[\s\S]*started: .*active\/running/);
@@ -118,14 +118,14 @@ test('a unit that never comes up is reported after the wait', async (t) => {
   t.regex(error?.message ?? '', /was stopped, and is not active again.*activating\/start/);
 });
 
-test('a unit that flaps is not called restarted', async (t) => {
+test('a unit that flaps is not reported as restarted', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'flaps');
   const error = await t.throwsAsync(async () => run());
   t.is(codeOf(error), 'unit_flaps');
 });
 
-test('a unit that no machine takes any more is now stopped, and that is said', async (t) => {
+test('a unit that no machine accepts any more is now stopped, and that is reported', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'never-scheduled');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
@@ -133,7 +133,7 @@ test('a unit that no machine takes any more is now stopped, and that is said', a
   t.regex(error?.message ?? '', /IS NOW STOPPED: fleet has found no machine for it yet/);
 });
 
-test('a unit whose requirements no machine meets is left as it is', async (t) => {
+test('a unit whose requirements no machine meets is left unchanged', async (t) => {
   const { sandbox, run } = await world(t, { MachineMetadata: '"role=web" "role=other"' });
   sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle');
   const error = await t.throwsAsync(async () => run());
@@ -161,7 +161,7 @@ test('a unit that is removed while it is being restarted is reported as such', a
   t.regex(error?.message ?? '', /was removed from the cluster while it was being restarted/);
 });
 
-test('a unit that crashes soon after its start is not called restarted', async (t) => {
+test('a unit that crashes soon after its start is not reported as restarted', async (t) => {
   const { sandbox, run } = await world(t);
   const outcome = t.throwsAsync(async () => run());
   const isUp = () => sandbox.cluster.states()[0]?.systemdActiveState === 'active';
@@ -170,7 +170,7 @@ test('a unit that crashes soon after its start is not called restarted', async (
   t.is(codeOf(await outcome), 'unit_failed');
 });
 
-test('one host of the fleet API that falls silent does not keep the unit from being launched', async (t) => {
+test('a host of the fleet API that stops responding does not prevent the launch of the unit', async (t) => {
   const { sandbox, run, clock } = await world(t, {}, ['127.0.0.1', '127.0.0.2', '127.0.0.3']);
   const outcome = run({ wait_seconds: 60 });
   while (puts(sandbox) === 0) await new Promise(setImmediate);
@@ -180,7 +180,7 @@ test('one host of the fleet API that falls silent does not keep the unit from be
   t.regex(String(await outcome), /was restarted/);
 });
 
-test('a fleet API that falls silent holds up a cancelled request for less than the 30 s it is given', async (t) => {
+test('a fleet API that stops responding delays a cancelled request for less than its 30 s', async (t) => {
   const { sandbox, run, clock } = await world(t);
   const abort = new AbortController();
   const outcome = t.throwsAsync(async () => run({}, abort.signal));
@@ -195,14 +195,14 @@ test('a fleet API that falls silent holds up a cancelled request for less than t
   t.true(clock.now() - cancelledAt < 30_000);
 });
 
-test('a global unit and an unknown one are refused, and nothing is changed', async (t) => {
+test('a global unit and an unknown unit are refused, and nothing is changed', async (t) => {
   const { sandbox, run } = await world(t, { Global: 'true' });
   t.is(codeOf(await t.throwsAsync(async () => run())), 'unit_is_global');
   t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'no-such.service' }))), 'unit_not_found');
   t.is(puts(sandbox), 0);
 });
 
-test('a request that is cancelled before the unit is touched touches nothing', async (t) => {
+test('a request that is cancelled before the unit is touched changes nothing', async (t) => {
   const { sandbox, run } = await world(t);
   const abort = new AbortController();
   abort.abort(new ActionError('cancelled', 'gone'));
@@ -210,7 +210,7 @@ test('a request that is cancelled before the unit is touched touches nothing', a
   t.is(puts(sandbox), 0);
 });
 
-test('a request that is cancelled with the unit stopped still launches it', async (t) => {
+test('a request that is cancelled while the unit is stopped still launches it', async (t) => {
   const { sandbox, run } = await world(t);
   const abort = new AbortController();
   const outcome = t.throwsAsync(async () => run({}, abort.signal));
@@ -261,7 +261,7 @@ test('a change whose outcome is unknown is followed by launching anyway', async 
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
-test('an answer that is lost does not keep the unit from being restarted', async (t) => {
+test('a lost response does not prevent the restart of the unit', async (t) => {
   const { sandbox, run } = await world(t);
   const starts = sandbox.cluster.starts(UNIT);
   sandbox.cluster.fail({ kind: 'drop-answer', method: 'PUT', times: 1 });
@@ -269,7 +269,7 @@ test('an answer that is lost does not keep the unit from being restarted', async
   t.is(sandbox.cluster.starts(UNIT), starts + 1);
 });
 
-test('an order to stop that may have been taken is followed by launching, whatever the next tries say', async (t) => {
+test('an order to stop that may have been accepted is followed by launching, whatever the next tries return', async (t) => {
   const clock = new LeapingClock();
   const sent: string[] = [];
   let desiredState: string = 'launched';
@@ -312,7 +312,7 @@ test('an order to stop that may have been taken is followed by launching, whatev
   t.is(desiredState, 'launched');
 });
 
-test('two restarts of one unit at once are one after the other', async (t) => {
+test('two concurrent restarts of one unit run one after the other', async (t) => {
   const { sandbox, run } = await world(t);
   const starts = sandbox.cluster.starts(UNIT);
   const texts = await Promise.all([run(), run()]);
@@ -322,14 +322,14 @@ test('two restarts of one unit at once are one after the other', async (t) => {
   t.is(states, 4);
 });
 
-/** The action on a fleet that shows what the test says, and keeps the orders that it got. */
+/** The action on a fleet that shows the states of the test, and records its orders. */
 function scripted(
   show: (world: { desiredState: string; launchedMs: number }) => Partial<UnitState>,
   beforeOrder: () => Promise<unknown> = async () => new Promise(setImmediate),
 ) {
   const clock = new LeapingClock();
   const orders: string[] = [];
-  // Restarts of one unit take turns, those of other tests too.
+  // Restarts of one unit take turns, also across tests.
   const own: string = randomUUID();
   const desired = new Map<string, string>();
   let launchedAt = Number.NEGATIVE_INFINITY;
@@ -352,7 +352,7 @@ function scripted(
       },
     ],
     setDesiredState: async (_cluster, name, wanted) => {
-      // Fleet takes its time, in which others could come between.
+      // Fleet is slow, so that others could come between.
       await beforeOrder();
       orders.push(`${wanted} ${name}`);
       desired.set(name, wanted);
@@ -377,20 +377,20 @@ function scripted(
 
 const FAILED = { systemdActiveState: 'failed', systemdSubState: 'failed' };
 
-test('a failure from before the restart, which fleet still shows for a while, is not taken for a new one', async (t) => {
+test('a failure from before the restart, which fleet still shows for a while, is not reported as a new one', async (t) => {
   const { run } = scripted(({ desiredState, launchedMs }) =>
     desiredState !== 'launched' || launchedMs < 7_500 ? FAILED : {},
   );
   t.regex(String(await run()), /stopped: .*failed\/failed[\s\S]*started: .*active\/any/);
 });
 
-test('a failure that fleet shows for longer than an old one can stay is believed', async (t) => {
+test('a failure that fleet shows for longer than an old one can last is reported', async (t) => {
   const { run, sinceLaunch } = scripted(() => FAILED);
   t.is(codeOf(await t.throwsAsync(run())), 'unit_failed');
   t.true(sinceLaunch() >= 8_000 && sinceLaunch() < 9_000);
 });
 
-test('a failure that was not there before the start is believed at once', async (t) => {
+test('a failure that was not there before the start is reported immediately', async (t) => {
   const { run, sinceLaunch } = scripted(({ desiredState, launchedMs }) =>
     desiredState === 'launched' && launchedMs < 60_000 ? FAILED : {},
   );
@@ -400,7 +400,7 @@ test('a failure that was not there before the start is believed at once', async 
 
 const RESTART = [`loaded ${UNIT}`, `launched ${UNIT}`];
 
-test('any number of restarts of one unit at once are one after the other', async (t) => {
+test('any number of concurrent restarts of one unit run one after the other', async (t) => {
   const { run, orders } = scripted(() => ({}));
   await Promise.all([run(), run(), run(), run()]);
   t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART, ...RESTART]);
@@ -408,7 +408,7 @@ test('any number of restarts of one unit at once are one after the other', async
   t.is(orders.length, 10);
 });
 
-test('a restart that is cancelled while it waits lets nobody past the one that runs', async (t) => {
+test('a restart that is cancelled while it waits does not let others run beside the running one', async (t) => {
   const { run, orders } = scripted(() => ({}));
   const leaving = new AbortController();
   const first = run();
@@ -420,7 +420,7 @@ test('a restart that is cancelled while it waits lets nobody past the one that r
   t.deepEqual(orders, [...RESTART, ...RESTART]);
 });
 
-test('a restart that is cancelled while it waits ends at once', async (t) => {
+test('a restart that is cancelled while it waits ends immediately', async (t) => {
   let go: () => void = () => {};
   const released = new Promise<void>((resolve) => (go = resolve));
   const { run, orders } = scripted(
@@ -438,7 +438,7 @@ test('a restart that is cancelled while it waits ends at once', async (t) => {
   t.deepEqual(orders, RESTART);
 });
 
-test('a restart that fails lets the next one go on', async (t) => {
+test('a restart that fails lets the next one start', async (t) => {
   let fails = true;
   const { run, orders } = scripted(({ desiredState }) =>
     fails && desiredState === 'launched' ? FAILED : {},
@@ -451,7 +451,7 @@ test('a restart that fails lets the next one go on', async (t) => {
   t.deepEqual(orders, [...RESTART, ...RESTART]);
 });
 
-test('a restart that comes when one has ended and another runs waits for that one', async (t) => {
+test('a restart that arrives after one has ended, while another runs, waits for that one', async (t) => {
   const { run, orders } = scripted(() => ({}));
   const first = run();
   const second = run();
@@ -464,7 +464,7 @@ test('restarts of other units, and of units of other clusters, are not waited fo
   let asked = 0;
   let go: () => void = () => {};
   const allAsked = new Promise<void>((resolve) => (go = resolve));
-  // No order is done before each of the three has been given one.
+  // No order completes before each of the three has received one.
   const { run } = scripted(
     () => ({}),
     async () => {

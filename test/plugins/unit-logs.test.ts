@@ -26,15 +26,15 @@ const JOURNALCTL = '/usr/bin/journalctl';
 type Run = RemoteShell['run'];
 
 interface World {
-  /** What a machine answers to journalctl. */
+  /** The result of journalctl on a machine. */
   run: Run;
-  /** Where the unit runs. Several: it is global. */
+  /** Where the unit runs. With several machines it is global. */
   on?: string[];
   clock?: ManualClock;
   signal?: AbortSignal;
 }
 
-/** What unit_logs says of web.service in a cluster of three machines, the last of which has no address. */
+/** The result of unit_logs for web.service in a cluster of three machines, the last of which has no address. */
 async function logs(
   parameters: object,
   { run, on = [ID.one], clock = new ManualClock(), signal = new AbortController().signal }: World,
@@ -82,7 +82,7 @@ async function errorOf(answer: Promise<unknown>): Promise<ActionError> {
   );
 }
 
-test('lines come oldest first, each entry whole', async (t) => {
+test('lines come oldest first, with each entry complete', async (t) => {
   const printed = [
     'May 01 12:02:00 core-1 web[1]: three',
     'May 01 12:01:00 core-1 web[1]: two',
@@ -102,7 +102,7 @@ test('lines come oldest first, each entry whole', async (t) => {
   );
 });
 
-test('the newest lines are asked for first, with and without bounds of time', async (t) => {
+test('the newest lines are requested first, with and without time limits', async (t) => {
   for (const bounds of [{}, { since: '-2h' }, { until: 'now' }, { since: '-2h', until: 'now' }]) {
     const asked: string[] = [];
     const run: Run = async (_host, argv) => {
@@ -114,7 +114,7 @@ test('the newest lines are asked for first, with and without bounds of time', as
   }
 });
 
-test('of too much output the newest lines are kept, and the top says that older ones are missing', async (t) => {
+test('the newest lines of too much output are kept, and the first line says that older ones are missing', async (t) => {
   const printed =
     'May 01 12:02:00 a web[1]: three\nMay 01 12:01:00 a web[1]: two\nMay 01 12:00:00 a web[1]: on';
   t.is(
@@ -123,7 +123,7 @@ test('of too much output the newest lines are kept, and the top says that older 
   );
 });
 
-test('what journalctl says of reboots, which would stand in the wrong place, is left out', async (t) => {
+test("journalctl's lines about reboots, which would be in the wrong place, are left out", async (t) => {
   const printed = [
     '-- Logs begin at Wed 2024-05-01 10:00:00 UTC, end at Wed 2024-05-01 13:00:00 UTC. --',
     'May 01 12:02:00 a web[1]: -- two --',
@@ -154,7 +154,7 @@ test('where there are no entries, what journalctl says of it is reported, as far
   t.is(await logs({}, { run: printing(entry, { stderr: hint }) }), entry);
 });
 
-test('a machine that hangs costs its own part of a global unit alone', async (t) => {
+test('a machine that hangs loses only its own part of a global unit', async (t) => {
   const clock = new ManualClock();
   const asked: string[] = [];
   const run: Run = (host, ...rest) => {
@@ -187,7 +187,7 @@ test('the only machine of a unit has no more time than one of several', async (t
   t.like(await failed, { code: 'timeout', message: '10.0.0.1 did not answer within 20 s' });
 });
 
-test('when the request ends there is no answer, however many parts were read', async (t) => {
+test('when the request ends there is no result, however many parts were read', async (t) => {
   const clock = new ManualClock();
   const request = new AbortController();
   const run: Run = (host, ...rest) =>
@@ -208,7 +208,7 @@ test('a unit whose machine has left the cluster is reported as that', async (t) 
   t.true(error.message.includes(gone));
 });
 
-test('with no machine read the failure of one is the answer, first of all one that the caller can mend', async (t) => {
+test('when no machine is read, the failure of one is reported, preferably one that the caller can fix', async (t) => {
   const on = [ID.one, ID.two];
   t.is((await errorOf(logs({}, { run: failing('login_refused'), on }))).code, 'login_refused');
   const run: Run = (host, ...rest) =>
@@ -283,7 +283,7 @@ const REFUSED = [
   '',
 ];
 
-test('times out of the grammar are refused before any machine is asked', async (t) => {
+test('times outside the grammar are refused before any machine is contacted', async (t) => {
   for (const field of ['since', 'until']) {
     for (const text of REFUSED) {
       const error = await errorOf(logs({ [field]: text }, { run: printing('') }));
@@ -294,7 +294,7 @@ test('times out of the grammar are refused before any machine is asked', async (
 });
 
 if (existsSync(JOURNALCTL)) {
-  test('every form of time that the grammar has is one to journalctl', async (t) => {
+  test('journalctl accepts every form of time in the grammar', async (t) => {
     const empty = await mkdtemp(join(tmpdir(), 'unit-logs-'));
     t.teardown(async () => rm(empty, { recursive: true }));
     const run: Run = async (_host, [program, ...args]) => {

@@ -81,7 +81,7 @@ for (const [parameters, expected] of [
   });
 }
 
-test('list_unit_states never asks for the state of one unit by its path, which would end the connection', async (t) => {
+test('list_unit_states never requests the state of one unit by its path, which would end the connection', async (t) => {
   const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
   await run({ unit_name: 'web@1.service' });
   t.deepEqual(
@@ -107,7 +107,7 @@ for (const parameters of [
   });
 }
 
-test('list_unit_states passes on why a cluster cannot be asked', async (t) => {
+test('list_unit_states passes on the error of a cluster that cannot be queried', async (t) => {
   const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
   sandbox.cluster.members = [];
   await t.throwsAsync(run(), { code: 'cluster_empty' });

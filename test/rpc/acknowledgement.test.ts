@@ -9,7 +9,7 @@ import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 
 const broker = rabbitmq();
 if (broker !== undefined) {
-  /** Serves by way of a link that can fail; the caller has a connection of its own. */
+  /** Serves over a link that can fail; the caller has a separate connection. */
   const serveByLink = async (
     t: ExecutionContext,
     actions: Parameters<typeof serveRequests>[2],
@@ -43,7 +43,7 @@ if (broker !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  test('a request is acknowledged only when every way for its answer has taken it', async (t) => {
+  test('a request is acknowledged only when every reply channel has accepted its reply', async (t) => {
     const sent: (() => void)[] = [];
     const slow = {
       needsPlainReply: false,
@@ -117,7 +117,7 @@ if (broker !== undefined) {
     await drained;
   });
 
-  test('what was not begun at shutdown stays unacknowledged while its queue is full', async (t) => {
+  test('a request that has not begun at shutdown stays unacknowledged while its queue is full', async (t) => {
     const queue = `test_${randomUUID()}`;
     await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
     const { action, begun, finishRun } = held();
@@ -147,7 +147,7 @@ if (broker !== undefined) {
     );
   });
 
-  test('what is to be put into a full queue is put there when it has room', async (t) => {
+  test('a message for a full queue is requeued when the queue has room', async (t) => {
     const queue = `test_${randomUUID()}`;
     await makeQueue(broker, queue, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
     const { action, begun, finishRun } = held();
@@ -175,7 +175,7 @@ if (broker !== undefined) {
     t.is(await caller.waiting(), 0);
   });
 
-  test('a message is not lost with the error queue that it is to be put into', async (t) => {
+  test('a message is not lost when its error queue is missing', async (t) => {
     const { queue, service, logs } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();
@@ -208,7 +208,7 @@ if (broker !== undefined) {
     await eventually('nothing is held', () => service.held === 0);
   });
 
-  test('a request whose answer cannot be sent by the end of a shutdown stays in the queue', async (t) => {
+  test('a request whose reply cannot be sent by the end of a shutdown stays in the queue', async (t) => {
     const stuck = {
       needsPlainReply: false,
       reaches: () => true,
@@ -253,7 +253,7 @@ if (broker !== undefined) {
     const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action, echo], { prefetch: 8 });
     const caller = await RawCaller.open(t, broker, queue);
-    // One cluster may hold three quarters of it; these name none.
+    // One cluster may use three quarters of the limit; these requests name no cluster.
     const ids = Array.from({ length: 10 }, () => caller.send({ action: 'act' }));
     await eventually('what may be held runs', () => begun() === 8);
     await eventually('the others wait', async () => (await caller.waiting()) === 2);

@@ -9,7 +9,7 @@ import { connectTo } from '../support/connect-to.js';
 import { logLines } from '../support/log-lines.js';
 
 for (const broker of brokers()) {
-  test(`${broker.name}: a pause that comes while the broker is asked for messages holds`, async (t) => {
+  test(`${broker.name}: a pause that comes while consuming begins stays in effect`, async (t) => {
     const queue = `server_${randomUUID()}`;
     let asked: (() => void) | undefined;
     const connect: Connect = async (url, options) => {

@@ -10,7 +10,7 @@ import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { logLines } from '../support/log-lines.js';
 
-/** Brokers by URL, each of which can be away. */
+/** Brokers by URL, each of which can be down. */
 function world(
   t: ExecutionContext,
   addresses: readonly BrokerAddress[],
@@ -91,7 +91,7 @@ test('everything is built again on each connection', async (t) => {
   t.deepEqual(built, [first, second]);
 });
 
-test('the loss of a channel is the loss of the connection', async (t) => {
+test('losing a channel means losing the connection', async (t) => {
   const { connections, signal } = world(t, [A]);
   connections.start();
   const live = await connections.whenConnected(signal);
@@ -181,12 +181,12 @@ test('a closed connections connects no more, and who waits for it is released by
   t.is(connections.current, undefined);
 });
 
-test('an address is shown without what opens it', (t) => {
+test('an address is shown without its credentials', (t) => {
   t.is(withoutCredentials('amqps://user:p%40ss@host:5671/vhost?heartbeat=5'), 'amqps://host:5671/vhost');
   t.is(withoutCredentials('nonsense with secrets'), '(not a URL)');
 });
 
-test('a connections logs in as the URL says, in any alphabet, and as guest when it says nothing', async (t) => {
+test('the manager logs in as the URL says, in any alphabet, and as guest by default', async (t) => {
   const { port, logins } = await listenForLogins(t);
   const connections = new ConnectionManager({
     connect: amqpConnect,

@@ -13,7 +13,7 @@ import { ManualClock } from '../support/manual-clock.js';
 const A = { url: 'amqp://a:5672' };
 const CONNECT_LIMIT_MS = 10_000;
 
-/** A session whose every connection is made when the test says so, in a time of its own. */
+/** A connection manager whose connections are made when the test says so, with a manual clock. */
 function world(
   t: ExecutionContext,
   { brokers = [A], build = async () => {} }: { brokers?: (typeof A)[]; build?: () => Promise<void> } = {},
@@ -57,10 +57,10 @@ function world(
     await closed;
   });
   const attempt = async (number: number) => eventually(`attempt ${number}`, () => attempts[number - 1]);
-  /** Lets the time pass up to the next attempt. */
+  /** Advances the clock to the next attempt. */
   const nextAttempt = async (number: number) =>
     eventually(`attempt ${number}`, async () => {
-      // What the last one came to is dealt with first.
+      // The result of the last one is processed first.
       await new Promise(setImmediate);
       if (attempts[number - 1] === undefined) clock.leap();
       return attempts[number - 1];
@@ -187,7 +187,7 @@ test('who waits with a signal that is aborted already is released at once', asyn
   await t.throwsAsync(session.whenConnected(AbortSignal.abort(new Error('enough'))), { message: 'enough' });
 });
 
-test('the waits between attempts grow to a limit, each by chance down to half of it', async (t) => {
+test('the waits between attempts grow to a limit, with random jitter down to half of it', async (t) => {
   const { attempts, nextAttempt } = world(t);
   for (let number = 1; number <= 20; number++) (await nextAttempt(number)).fail();
   const waits = attempts.slice(1).map(({ at }, index) => at - (attempts[index]?.at ?? 0));
@@ -274,7 +274,7 @@ test('that the broker accepts no messages is reported, and when it does again', 
   await eventually('it is told', () => logs.find(/^broker unblocked$/).length === 2);
 });
 
-test('heartbeats are asked for, unless the address says otherwise', async (t) => {
+test('heartbeats are requested, unless the address says otherwise', async (t) => {
   const brokers = [A, { url: 'amqp://b:5672/vhost?heartbeat=5' }];
   const { attempt } = world(t, { brokers });
   const first = await attempt(1);

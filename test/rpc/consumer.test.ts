@@ -46,7 +46,7 @@ for (const broker of brokers()) {
     return { live, consumer, taken, held, consumers, send, deliver, other };
   };
 
-  test(`${broker.name}: messages are taken only while that is wanted`, async (t) => {
+  test(`${broker.name}: messages are taken only while consuming is wanted`, async (t) => {
     const { consumer, taken, consumers, send } = await world(t);
     await send('1');
     t.is(await consumers(), 0);
@@ -60,7 +60,7 @@ for (const broker of brokers()) {
     t.deepEqual(taken, ['1', '2']);
   });
 
-  test(`${broker.name}: of wishes that come quickly one after the other the last one counts`, async (t) => {
+  test(`${broker.name}: the last of several quick requests to consume or to pause counts`, async (t) => {
     const { consumer, consumers } = await world(t);
     const wish = async (...wanted: boolean[]) =>
       Promise.all(wanted.map(async (each) => consumer.setConsuming(each)));
@@ -79,7 +79,7 @@ for (const broker of brokers()) {
     await eventually('it is taken', () => taken.length === 1);
     live.lose(new Error('lost'));
     await deliver('2');
-    // The embedded broker counts it as ready until it is acknowledged, and delivers at once.
+    // The embedded broker counts it as ready until it is acknowledged, and delivers immediately.
     if (broker.name === 'RabbitMQ')
       await eventually('it is delivered', async () => (await other.ready()) === 0);
     await live.close(systemClock);

@@ -6,7 +6,7 @@ import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
-/** Serves an action; `ask` sends an envelope and gives the whole answer. */
+/** Serves an action; `ask` sends an envelope and returns the whole reply. */
 async function world(
   t: ExecutionContext,
   actions: readonly Action[],
@@ -31,7 +31,7 @@ async function world(
 
 const request_body = { action: 'echo' };
 
-test('what has not ended is a request, and what has is none', async (t) => {
+test('an envelope that is not finished is a request, and a finished one is not', async (t) => {
   const { ask } = await world(t, [echo]);
   for (const status of ['not_started', 'in_progress', null, undefined])
     t.is((await ask({ status, request_body })).status, 'completed', String(status));
@@ -43,7 +43,7 @@ test('what has not ended is a request, and what has is none', async (t) => {
     );
 });
 
-test('keys of a request that are null count as left out, and so does the name of an Elixir struct', async (t) => {
+test('null keys of a request count as missing, and so does the name of an Elixir struct', async (t) => {
   const { ask } = await world(t, [echo]);
   const odd = { ...request_body, __struct__: 'Elixir.Request', etcd_token: null, something: null };
   t.is((await ask({ request_body: odd })).status, 'completed');
@@ -51,21 +51,21 @@ test('keys of a request that are null count as left out, and so does the name of
   t.is(response_body?.code, 'invalid_request');
 });
 
-test('an answer names the queue that its request named, and none by an empty text', async (t) => {
+test('a reply names the queue that its request named, and an empty text names none', async (t) => {
   const { ask } = await world(t, [echo]);
   t.is((await ask({ queue_name: 'fleet', request_body })).queue_name, 'fleet');
   for (const queue_name of [null, undefined])
     t.is((await ask({ queue_name, request_body })).queue_name, '', String(queue_name));
 });
 
-test('an answer without a result has the body null', async (t) => {
+test('a reply without a result has the body null', async (t) => {
   const { ask } = await world(t, [doing(async () => undefined)]);
   const answer = await ask({ request_body: { action: 'act' } });
   t.like(answer, { status: 'completed', response_body: null });
   t.true('response_body' in answer);
 });
 
-test('an answer has no more bytes than are sent, and may have as many', async (t) => {
+test('a reply has at most the allowed number of bytes, and may have exactly that many', async (t) => {
   let length = 0;
   const { ask } = await world(t, [doing(async () => ({ text: 'x'.repeat(length) }))]);
   const own = { request_body: { action: 'act' } };
@@ -74,7 +74,7 @@ test('an answer has no more bytes than are sent, and may have as many', async (t
   const whole = await ask(own);
   t.like(whole, { status: 'completed', ...own });
   t.is(JSON.stringify(whole).length, 1_000);
-  // Without the echo of its request it is short enough again.
+  // Without the copy of its request it is short enough.
   length++;
   t.like(await ask(own), { status: 'completed', request_body: {} });
   const room = JSON.stringify(own.request_body).length - '{}'.length;
@@ -84,7 +84,7 @@ test('an answer has no more bytes than are sent, and may have as many', async (t
   t.is((await ask(own)).response_body?.code, 'answer_too_large');
 });
 
-test('a message may have as many bytes as are read, and no more', async (t) => {
+test('a message may have exactly the allowed number of bytes, and no more', async (t) => {
   const { caller } = await world(t, [echo]);
   const body = JSON.stringify({ request_body });
   const ask = async (bytes: number) => (await caller.answerTo(caller.sendRaw(body.padEnd(bytes)))).answer;
@@ -92,7 +92,7 @@ test('a message may have as many bytes as are read, and no more', async (t) => {
   t.is((await ask(1_001)).response_body.code, 'invalid_request');
 });
 
-test('what is an answer itself names no record to write to', async (t) => {
+test('a message that is itself a reply names no record to write to', async (t) => {
   const records: unknown[] = [];
   const recording: ReplyChannel = {
     needsPlainReply: true,

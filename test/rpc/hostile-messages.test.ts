@@ -9,14 +9,14 @@ import { RawCaller, serveRequests } from '../support/requests.js';
 const REQUEST = JSON.stringify({ request_body: { action: 'echo' } });
 const text = (value: string) => Buffer.from(value);
 
-/** A table in a table, so many times. */
+/** Nested tables, up to the given depth. */
 function nested(depth: number): Buffer {
   let table: Buffer = Buffer.alloc(0);
   for (let level = 0; level < depth; level++) table = headerField('x', 'F', longString(table));
   return table;
 }
 
-// What only real frames can carry.
+// Messages that only real frames can carry.
 const broker = rabbitmq();
 if (broker !== undefined) {
   for (const [what, headers] of [
@@ -37,7 +37,7 @@ if (broker !== undefined) {
   }
 
   for (const invented of ['g1h0AA==.abc', 'g1h2AAdyZXBseUAxAAACsAAAAABrBhHW.abc', '!.', '']) {
-    test(`an invented direct reply-to (${invented}) costs nobody an answer`, async (t) => {
+    test(`an invented direct reply-to (${invented}) costs no other caller its reply`, async (t) => {
       const { queue, logs, service } = await serveRequests(t, broker, [echo]);
       const caller = await RawCaller.open(t, broker, queue);
       caller.publish(REQUEST, { replyTo: `amq.rabbitmq.reply-to.${invented}` });
@@ -51,7 +51,7 @@ if (broker !== undefined) {
     });
   }
 
-  test('a caller that uses direct reply-to gets its answers, whoever else invents names', async (t) => {
+  test('a caller that uses direct reply-to gets its replies, even if others invent names', async (t) => {
     const { queue, logs } = await serveRequests(t, broker, [echo]);
     const connection = await broker.open();
     t.teardown(async () => connection.close());
@@ -72,7 +72,7 @@ if (broker !== undefined) {
     t.false(logs.find(/^reply dropped$/).some(({ reason }) => /does not exist|is full/.test(String(reason))));
   });
 
-  test('callers that use direct reply-to share one connection, also after an invented name cost it', async (t) => {
+  test('callers that use direct reply-to share one connection, also after an invented name closed it', async (t) => {
     let connections = 0;
     const counted: TestBroker = {
       ...broker,
@@ -125,7 +125,7 @@ if (broker !== undefined) {
         ...essential,
         headers: Buffer.concat([headerField('\u00ff'.repeat(100), 't', Buffer.from([1])), deadline]),
       },
-      // Each of these bytes is read as a character of three bytes: the name cannot be written again.
+      // Each of these bytes is read as a character of three bytes, so the name cannot be written again.
       {
         ...essential,
         headers: Buffer.concat([headerField(Buffer.alloc(100, 0xff), 't', Buffer.from([1])), deadline]),

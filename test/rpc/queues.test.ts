@@ -8,7 +8,7 @@ import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 
-/** A broker with a topic exchange, and what a service does on it at each connection. */
+/** A broker with a topic exchange, and what a service does on it for each connection. */
 async function world(t: ExecutionContext, broker: TestBroker) {
   const [exchange, queue] = [`exchange_${randomUUID()}`, `queue_${randomUUID()}`];
   const logs = logLines();
@@ -21,7 +21,7 @@ async function world(t: ExecutionContext, broker: TestBroker) {
     await last.deleteExchange(exchange).catch(() => {});
     await connection.close();
   });
-  /** Connects, and makes sure of the queues. */
+  /** Connects, and ensures that the queues exist. */
   const ensure = async (boundTo?: string) => {
     const connections = new ConnectionManager({
       connect: broker.connect,
@@ -46,7 +46,7 @@ async function world(t: ExecutionContext, broker: TestBroker) {
   return { exchange, queue, channel, ensure, logs };
 }
 
-/** Whether what is published to the exchange gets into the queue. */
+/** Whether a message to the exchange reaches the queue. */
 async function reaches(channel: Channel, exchange: string, queue: string): Promise<boolean> {
   channel.publish(exchange, `key.${queue}`, Buffer.from('to the exchange'));
   channel.sendToQueue(queue, Buffer.from('to the queue'));
@@ -117,10 +117,10 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('RabbitMQ: queues that had to be made outlive the broker', async (t) => {
+  test('RabbitMQ: queues that the service created survive a restart of the broker', async (t) => {
     const { queue, channel, ensure } = await world(t, rabbit);
     await ensure();
-    // The broker refuses to declare a queue that is there in another way, and closes the channel.
+    // The broker refuses to declare an existing queue with other arguments, and closes the channel.
     channel.on('error', () => {});
     const errors = `${queue}_error`;
     const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: errors };
@@ -128,7 +128,7 @@ if (rabbit !== undefined) {
     await t.notThrowsAsync(async () => channel.assertQueue(queue, { durable: true, ...deadLetters }));
   });
 
-  test('RabbitMQ: what is rejected in a queue that had to be made goes to its error queue', async (t) => {
+  test('RabbitMQ: a message that is rejected in a queue that the service created goes to its error queue', async (t) => {
     const { queue, channel, ensure } = await world(t, rabbit);
     await ensure();
     channel.sendToQueue(queue, Buffer.from('rejected'));
@@ -142,7 +142,7 @@ if (rabbit !== undefined) {
     t.is(aside.content.toString(), 'rejected');
   });
 
-  test('RabbitMQ: an error queue that somebody has made is left as it is', async (t) => {
+  test('RabbitMQ: an error queue that already exists is left unchanged', async (t) => {
     const { queue, channel, ensure, logs } = await world(t, rabbit);
     channel.on('error', () => {});
     const options = { durable: true, maxLength: 10 };

@@ -3,10 +3,10 @@ import { RedeliveryMemory } from '../../src/rpc/redelivery-memory.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const bytes = (reply: string) => reply.length;
-/** Lets the memory see what has ended. */
+/** Lets the memory process settled promises. */
 const settled = async () => new Promise(setImmediate);
 
-test('a finished answer is recalled until its time is up', async (t) => {
+test('a finished reply is recalled until its time is up', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve('answer');
@@ -20,7 +20,7 @@ test('a finished answer is recalled until its time is up', async (t) => {
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
-test('who asks while a request runs gets its answer when it ends', async (t) => {
+test('a repeated delivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};
   memory.track('key', new Promise((resolve) => (finish = resolve)), bytes);
@@ -29,7 +29,7 @@ test('who asks while a request runs gets its answer when it ends', async (t) => 
   t.is(known.state === 'running' ? await known.reply : undefined, 'answer');
 });
 
-test('a request that never began is known as such, until it begins', async (t) => {
+test('a released request is remembered as released, until it begins', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const outcome = Promise.resolve(undefined);
   memory.track('key', outcome, bytes);
@@ -39,7 +39,7 @@ test('a request that never began is known as such, until it begins', async (t) =
   t.like(memory.recall('key'), { state: 'running' });
 });
 
-test('that a request never began is known for as long as an answer is', async (t) => {
+test('a released request is remembered for as long as a reply', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve(undefined);
@@ -51,7 +51,7 @@ test('that a request never began is known for as long as an answer is', async (t
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
-test('the oldest answers go when there are too many bytes or too many of them', async (t) => {
+test('the oldest replies are evicted when there are too many bytes or too many of them', async (t) => {
   const keep = async (limits: { maxBytes?: number; maxEntries?: number }) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 0; n < 10; n++) {
@@ -66,7 +66,7 @@ test('the oldest answers go when there are too many bytes or too many of them', 
   t.deepEqual(await keep({ maxEntries: 4 }), lastFour);
 });
 
-test('there are never more answers, or bytes of them, than may be kept, and never less than half', async (t) => {
+test('the number and the bytes of the kept replies stay within the limit, and above half of it', async (t) => {
   for (const limits of [{ maxBytes: 800 }, { maxEntries: 8 }]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 1; n <= 30; n++) {
@@ -81,7 +81,7 @@ test('there are never more answers, or bytes of them, than may be kept, and neve
   }
 });
 
-test('an answer that alone would fill much of the memory is not kept', async (t) => {
+test('a reply that alone would fill much of the memory is not kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const outcome = Promise.resolve('x'.repeat(101));
   memory.track('key', outcome, bytes);
@@ -90,7 +90,7 @@ test('an answer that alone would fill much of the memory is not kept', async (t)
 });
 
 test('that a request never began is over when it was received again, kept answer or not', async (t) => {
-  // The second answer that is kept takes the place of what was kept before: each is in the older half then.
+  // The second kept reply replaces the current half, so each one is then in the older half.
   for (const others of [0, 1]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
     const settle = async (key: string, reply: string | undefined) => {
@@ -120,7 +120,7 @@ test('a request that is received twice at once is running until the later one en
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
 });
 
-test('an answer of just the size that is kept is kept', async (t) => {
+test('a reply of exactly the size limit is kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const reply = 'x'.repeat(100);
   memory.track('key', Promise.resolve(reply), bytes);
@@ -139,7 +139,7 @@ test('answers are kept for ten minutes, by default', async (t) => {
   t.like(memory.recall('key'), { state: 'unknown' });
 });
 
-test('the time that an answer is kept begins with its end', async (t) => {
+test('the time that a reply is kept begins with its end', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   let finish: (reply: string) => void = () => {};
@@ -152,7 +152,7 @@ test('the time that an answer is kept begins with its end', async (t) => {
   t.like(memory.recall('key'), { state: 'settled' });
 });
 
-test('at no time are more bytes or more answers kept than may be, and the latest half always is', async (t) => {
+test('kept replies and bytes never exceed their limit, and the latest half is always kept', async (t) => {
   const size = 10;
   for (const [limits, most] of [
     [{ maxBytes: 8 * size }, 8],
@@ -169,7 +169,7 @@ test('at no time are more bytes or more answers kept than may be, and the latest
   }
 });
 
-test('what never began counts as an entry, and takes no bytes', async (t) => {
+test('a released request counts as an entry, and takes no bytes', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
   memory.track('first', Promise.resolve('x'.repeat(100)), bytes);
   for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000);
@@ -180,20 +180,20 @@ test('what never began counts as an entry, and takes no bytes', async (t) => {
   t.like(memory.recall('first'), { state: 'unknown' });
 });
 
-/** Fills a memory of so many entries, so that what it held before is in its older half. */
+/** Fills a memory with the given capacity, so that its previous entries are in its older half. */
 async function age(memory: RedeliveryMemory<string>, entries: number): Promise<void> {
   for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes);
   await settled();
 }
 
 for (const where of ['younger', 'older'] as const) {
-  test(`that a request never began is forgotten once it has begun, also from the ${where} half`, async (t) => {
+  test(`a request stops being released once it has begun, also from the ${where} half`, async (t) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
     memory.track('key', Promise.resolve(undefined), bytes);
     await settled();
     if (where === 'older') await age(memory, 20);
     t.like(memory.recall('key'), { state: 'released' });
-    // This answer is too large to be kept: nothing takes the place of what was known before.
+    // This reply is too large to be kept, so nothing replaces the previous entry.
     memory.track('key', Promise.resolve('x'.repeat(101)), bytes);
     t.like(memory.recall('key'), { state: 'running' });
     await settled();
@@ -215,7 +215,7 @@ test('of a request that was received twice, the later run is what is known', asy
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'later' });
 });
 
-test('an answer that is newer than what the older half has is the one that is recalled', async (t) => {
+test('a reply that is newer than the one in the older half is recalled', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 20 });
   const finish: ((reply: string) => void)[] = [];
   for (let n = 0; n < 2; n++) memory.track('key', new Promise((resolve) => finish.push(resolve)), bytes);

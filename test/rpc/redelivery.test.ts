@@ -10,17 +10,17 @@ import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 const request = (text: string, id?: unknown): string =>
   JSON.stringify({ id, request_body: { action: 'act', action_parameters: { text } } });
 
-/** Counts its runs, and gives the number of each. */
+/** Counts its runs, and returns the number of each. */
 function counting(definition: Parameters<typeof doing>[1] = {}) {
   let runs = 0;
   return doing(async () => ({ run: ++runs }), definition);
 }
 
-// What becomes of a message that is marked as delivered before.
+// How a message that is marked as redelivered is processed.
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
-  /** Has a worker lost with what the callers send; then another one serves it, in the order it was sent. */
+  /** A worker is lost with the messages that it took; then another one serves them, in the order they were sent. */
   const afterALostWorker = async (
     t: ExecutionContext,
     action: ReturnType<typeof doing>,
@@ -64,7 +64,7 @@ for (const broker of brokers()) {
       [other, other.sendRaw(request('a'), options)],
       [caller, caller.sendRaw(request('a'), options)],
     ]);
-    // They come by two connections, so either may be the first.
+    // They arrive over two connections, so either may be the first.
     const [one, another, again] = answers;
     t.notDeepEqual(another, one);
     t.deepEqual(again, one);
@@ -154,7 +154,7 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('what waits for the same change as another message runs it when that one never began', async (t) => {
+  test('a message that waits for the same change in another message runs it if that one never began', async (t) => {
     let makeRoom = () => {};
     /** Holds an invalid message, so that the next message is not taken before that is wanted. */
     const slow = {
@@ -196,7 +196,7 @@ if (rabbit !== undefined) {
   });
 }
 
-/** Marks the one message that is ready in a queue as delivered before. */
+/** Marks the one ready message in a queue as redelivered. */
 async function markAsDelivered(broker: TestBroker, queue: string): Promise<void> {
   const connection = await broker.open();
   const channel = await connection.createChannel();

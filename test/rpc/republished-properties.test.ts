@@ -24,7 +24,7 @@ const HEADERS = { 'timeout-ms': 60_000, text: 'kept', number: 7, yes: true, no: 
 // What of a message is left when it is published again, seen by who takes it next.
 const broker = rabbitmq();
 if (broker !== undefined) {
-  /** @returns the message as it lies in the queue after it was not begun at shutdown */
+  /** @returns the message in the queue after a shutdown before it began */
   const requeued = async (t: ExecutionContext, options: Options.Publish, body = BODY) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
@@ -40,7 +40,7 @@ if (broker !== undefined) {
     return message;
   };
 
-  /** @returns the message as it lies in the error queue */
+  /** @returns the message in the error queue */
   const deadLettered = async (t: ExecutionContext, options: Options.Publish) => {
     const { queue } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
@@ -59,7 +59,7 @@ if (broker !== undefined) {
       t.false(fields.redelivered);
     });
 
-    test(`a message that is ${what} is given no properties that it did not have`, async (t) => {
+    test(`a message that is ${what} gets no properties that it did not have`, async (t) => {
       const { properties } = await again(t, {});
       const { headers, deliveryMode: _, messageId: __, ...others } = properties;
       t.deepEqual(
@@ -72,7 +72,7 @@ if (broker !== undefined) {
       );
     });
 
-    test(`a message that is ${what} lasts, also when it was not to last`, async (t) => {
+    test(`a message that is ${what} is persistent, even if it was not before`, async (t) => {
       t.is((await again(t, { persistent: false })).properties.deliveryMode, 2);
     });
 
@@ -81,7 +81,7 @@ if (broker !== undefined) {
       t.is((await again(t, { userId })).properties.userId, undefined);
     });
 
-    test(`of a message that is ${what} no copies go to where it was copied before`, async (t) => {
+    test(`a message that is ${what} is not copied again to where it was copied before`, async (t) => {
       const connection = await broker.open();
       t.teardown(async () => connection.close());
       const channel = await connection.createChannel();
@@ -93,7 +93,7 @@ if (broker !== undefined) {
       t.is((await channel.checkQueue(queue)).messageCount, 1);
     });
 
-    test(`of a message that is ${what} headers that are no plain values are dropped`, async (t) => {
+    test(`a message that is ${what} loses headers that are not plain values`, async (t) => {
       const headers = { table: { a: 1 }, list: [1, 2], nothing: null, kept: 'yes' };
       const { properties } = await again(t, { headers });
       t.is(properties.headers?.kept, 'yes');
@@ -101,13 +101,13 @@ if (broker !== undefined) {
     });
   }
 
-  test('a message that is requeued expires as it was to, one that is dead-lettered does not', async (t) => {
+  test('a requeued message keeps its expiration, a dead-lettered one does not', async (t) => {
     const expiration = '600000';
     t.is((await requeued(t, { expiration })).properties.expiration, expiration);
     t.is((await deadLettered(t, { expiration })).properties.expiration, undefined);
   });
 
-  test('a message that is requeued is given no reason, one that is dead-lettered its own', async (t) => {
+  test('a requeued message gets no reason, a dead-lettered one gets its own', async (t) => {
     const headers = { 'x-reason': 'of before' };
     t.is((await requeued(t, { headers })).properties.headers?.['x-reason'], 'of before');
     t.regex(
@@ -116,12 +116,12 @@ if (broker !== undefined) {
     );
   });
 
-  test('a message that is requeued keeps its bytes', async (t) => {
+  test('a requeued message keeps its bytes', async (t) => {
     const body = JSON.stringify({ request_body: { action: 'act', action_parameters: { text: 'ü\u0000☃' } } });
     t.deepEqual((await requeued(t, {}, body)).content, Buffer.from(body));
   });
 
-  test('headers are kept up to a size, the deadline before all others', async (t) => {
+  test('headers are kept up to a size limit, the deadline before all others', async (t) => {
     const large = Object.fromEntries(Array.from({ length: 60 }, (_, n) => [`h${n}`, 'x'.repeat(1_000)]));
     const { properties } = await requeued(t, { headers: { ...large, 'timeout-ms': 60_000 } });
     const names = Object.keys(properties.headers ?? {});
@@ -129,7 +129,7 @@ if (broker !== undefined) {
     t.true(names.length > 40 && names.length < 60, `${names.length} headers`);
   });
 
-  test('an answer lasts when its request does, and only then', async (t) => {
+  test('a reply is persistent exactly when its request is', async (t) => {
     const { queue } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     for (const persistent of [true, false]) {
@@ -138,7 +138,7 @@ if (broker !== undefined) {
     }
   });
 
-  test('an answer is given to nobody but its caller, also when its request was copied', async (t) => {
+  test('a reply goes only to its caller, also when its request was copied', async (t) => {
     const { queue } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();

@@ -9,7 +9,7 @@ import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
-// What a message gets: the same over every broker.
+// How a message is processed: the same over every broker.
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
@@ -206,7 +206,7 @@ for (const broker of brokers()) {
       t.true(message.content.length <= 1_000);
       t.like(answer, { id: '13', status: 'completed', request_body: {}, response_body: { number: 7 } });
     }
-    // Of what is refused, the id may be what is large.
+    // The id of a refused message may be the large part.
     const refused = await caller.answerTo(caller.sendRaw(JSON.stringify({ id: long, request_body: {} })));
     t.true(refused.message.content.length <= 1_000);
     t.like(refused.answer, { id: null, response_body: { code: 'invalid_request' } });

@@ -67,10 +67,10 @@ async function certificates(t: ExecutionContext) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('a broker is reached by amqps, with an authority and a client certificate of our own, and not without', async (t) => {
+  test('a broker is reached by amqps, with the configured authority and client certificate, and not without them', async (t) => {
     const { queue } = await serveRequests(t, rabbit, [echo]);
     const { ca, server, client } = await certificates(t);
-    // RabbitMQ behind TLS that wants to know its clients.
+    // RabbitMQ behind TLS with client certificates.
     const { hostname, port } = new URL(rabbit.url);
     const front = createServer({ ...server, ca, requestCert: true, rejectUnauthorized: true }, (socket) => {
       const back = connectTcp(Number(port), hostname);

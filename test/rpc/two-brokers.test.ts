@@ -50,7 +50,7 @@ async function world(
   return {
     ...served,
     back,
-    /** Whether the service is still connected to the broker that stands in. */
+    /** Whether the service is still connected to the substitute broker. */
     isOnOther: () => open > 0,
     callers: {
       wanted: await RawCaller.open(t, brokerOf(WANTED, wanted), queue),
@@ -93,7 +93,7 @@ test('what was taken from a broker that is left is still done, and nothing more 
   t.is(callers.other.answersTo(late).length, 0);
 });
 
-test('a broker is left when what came from it is done, whatever runs from the other one', async (t) => {
+test('a broker is left when its messages are done, whatever still runs from the other one', async (t) => {
   const [early, late] = [held({ name: 'early' }), held({ name: 'late' })];
   const { back, callers, isOnOther } = await world(t, [early.action, late.action]);
   const first = callers.other.send({ action: 'early' });

@@ -8,7 +8,7 @@ interface Row {
   systemdSubState: string;
 }
 
-/** A sandbox with one unit, and short ways to change it and to see what shows of it. */
+/** A sandbox with one unit, and helpers that change it and show its state. */
 async function withUnit(t: ExecutionContext, behaviour?: UnitBehaviour, name = 'a.service') {
   const open = await openSandbox(t, {
     machines: TWO_MACHINES,
@@ -63,7 +63,7 @@ test('an inactive unit loses its machine and its state rows', async (t) => {
   t.false(Object.hasOwn((await fleet('/units/a.service')).body as object, 'machineID'));
 });
 
-test('loaded and at once launched again restarts nothing, as with fleetctl restart', async (t) => {
+test('loaded and immediately launched again restarts nothing, as with fleetctl restart', async (t) => {
   const { sandbox, clock, desire, shows } = await withUnit(t);
   await desire('launched');
   clock.advance(1000);
@@ -160,7 +160,7 @@ test('a flapping unit is active and starting by turns', async (t) => {
   t.is(await shows(), 'launched: active/running');
 });
 
-test('a unit can fail by itself', async (t) => {
+test('a unit can fail independently', async (t) => {
   const { sandbox, clock, desire, shows } = await withUnit(t);
   await desire('launched');
   clock.advance(1000);
@@ -168,7 +168,7 @@ test('a unit can fail by itself', async (t) => {
   t.is(await shows(), 'launched: failed/failed');
 });
 
-test('one machine of a global unit can fail by itself', async (t) => {
+test('one machine of a global unit can fail independently', async (t) => {
   const { sandbox, fleet } = await openSandbox(t, {
     machines: TWO_MACHINES,
     units: [{ name: 'g.service', options: service('/bin/g', { Global: 'true' }) }],
@@ -179,7 +179,7 @@ test('one machine of a global unit can fail by itself', async (t) => {
   });
 });
 
-test('what a running unit is called in systemd depends on its type', async (t) => {
+test('the systemd state of a running unit depends on its type', async (t) => {
   const expected = {
     'a.service': 'active/running',
     'a.socket': 'active/listening',
@@ -212,7 +212,7 @@ test('MachineID and MachineMetadata decide where a unit runs; without a fitting 
     [{ MachineMetadata: '"role=data" "region=north"' }, MACHINE_B],
     [{ MachineMetadata: '"role=data" "region=south"' }, undefined],
     [{ MachineMetadata: 'gpu=true' }, undefined],
-    // fleet leaves a requirement out that is not KEY=VALUE.
+    // fleet ignores a requirement that is not KEY=VALUE.
     [{ MachineMetadata: 'gpu' }, MACHINE_A],
   ];
   for (const [requirements, machine] of cases) {
@@ -240,7 +240,7 @@ test('a global unit runs on every machine that meets its requirements', async (t
   );
 });
 
-test('a unit moves when its machine is gone, and one that waited is scheduled when a machine fits', async (t) => {
+test('a unit moves when its machine is removed, and a waiting unit is scheduled when a machine fits', async (t) => {
   const { sandbox, clock, fleet } = await openSandbox(t, {
     machines: TWO_MACHINES,
     units: [
@@ -271,7 +271,7 @@ test('a unit moves when its machine is gone, and one that waited is scheduled wh
   t.is(sandbox.cluster.starts('g.service'), 0, 'where it ran already it was left alone');
 });
 
-test('a unit cannot be added twice, or under a name that fleet does not take', async (t) => {
+test('a unit cannot be added twice, or under a name that fleet refuses', async (t) => {
   const { sandbox } = await openSandbox(t, { units: [{ name: 'a.service' }] });
   t.throws(() => sandbox.cluster.addUnits([{ name: 'a.service' }]), { instanceOf: TypeError });
   t.throws(() => sandbox.cluster.addUnits([{ name: 'a' }]), { instanceOf: TypeError });

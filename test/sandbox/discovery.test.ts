@@ -43,14 +43,14 @@ test('a token without members has no nodes', async (t) => {
   t.false(JSON.stringify(body).includes('nodes'));
 });
 
-test('_config is hidden from the list but there when asked for', async (t) => {
+test('_config is hidden from the list but can be read directly', async (t) => {
   const { sandbox } = await openSandbox(t, { members: ['a', 'b'] });
   t.false((await (await fetch(`${sandbox.discoveryUrl}/sandbox`)).text()).includes('_config'));
   const { body } = await ask(`${sandbox.discoveryUrl}/sandbox/_config/size`);
   t.like(body, { node: { key: '/discovery/sandbox/_config/size', value: '2' } });
 });
 
-test('answers end with a newline, errors too', async (t) => {
+test('responses end with a newline, errors too', async (t) => {
   const { sandbox } = await openSandbox(t);
   for (const token of ['sandbox', 'unknown']) {
     const response = await fetch(`${sandbox.discoveryUrl}/${token}`);
@@ -64,7 +64,7 @@ test('members can change while the sandbox runs, as when a machine is replaced',
   t.deepEqual(await listed(sandbox.discoveryUrl), ['b']);
 });
 
-test('discovery can fail, and logs what it is asked', async (t) => {
+test('discovery can fail, and logs its requests', async (t) => {
   const { sandbox } = await openSandbox(t);
   const end = sandbox.discovery.fail({ kind: '503' });
   t.is((await ask(`${sandbox.discoveryUrl}/sandbox`)).status, 503);

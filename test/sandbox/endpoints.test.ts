@@ -2,7 +2,7 @@ import { createServer } from 'node:net';
 import test from 'ava';
 import { Endpoints } from '../../src/sandbox/endpoints.js';
 
-// An address for documentation (RFC 5737), which no machine has.
+// A documentation address (RFC 5737), which no machine has.
 const ELSEWHERE = '192.0.2.1';
 
 test('addresses that this machine does not have are ignored only where that is asked for', async (t) => {

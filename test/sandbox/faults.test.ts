@@ -4,7 +4,7 @@ import { ask, openSandbox, service } from '../support/open-sandbox.js';
 
 const TWO_HOSTS = ['127.0.0.1', '127.0.0.2'];
 
-test('refuse: connections are refused until the fault ends, then answered again', async (t) => {
+test('refuse: connections are refused until the fault ends, then accepted again', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   t.is((await fleet('/machines')).status, 200);
   const end = sandbox.cluster.fail({ kind: 'refuse' });
@@ -23,7 +23,7 @@ test('refuse on one host leaves the others', async (t) => {
   t.throws(() => sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.9' }), { instanceOf: TypeError });
 });
 
-test('of two refusals at once the last to end opens the socket, each counted once', async (t) => {
+test('of two concurrent refusals the last to end opens the socket, each counted once', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   const endOne = sandbox.cluster.fail({ kind: 'refuse' });
   const endOther = sandbox.cluster.fail({ kind: 'refuse' });
@@ -34,7 +34,7 @@ test('of two refusals at once the last to end opens the socket, each counted onc
   t.is((await fleet('/machines')).status, 200);
 });
 
-test('a refusal that begins while the last one ends holds', async (t) => {
+test('a refusal that begins while the last one ends stays in effect', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   const ending = sandbox.cluster.fail({ kind: 'refuse' })();
   const end = sandbox.cluster.fail({ kind: 'refuse' });
@@ -44,7 +44,7 @@ test('a refusal that begins while the last one ends holds', async (t) => {
   t.is((await fleet('/machines')).status, 200);
 });
 
-test('hang: the request is taken and not answered', async (t) => {
+test('hang: the request is accepted and gets no response', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   sandbox.cluster.fail({ kind: 'hang', times: 1 });
   let answered = false;
@@ -58,7 +58,7 @@ test('hang: the request is taken and not answered', async (t) => {
   await t.throwsAsync(hung);
 });
 
-test('500 and 503 answer as fleet does without etcd, and do nothing', async (t) => {
+test('500 and 503 respond as fleet does without etcd, and do nothing', async (t) => {
   const { sandbox, fleet, put } = await openSandbox(t, { units: [] });
   sandbox.cluster.fail({ kind: '500', times: 1 });
   sandbox.cluster.fail({ kind: '503', times: 1 });
@@ -83,7 +83,7 @@ test('drop cuts the connection before the work, drop-answer after it', async (t)
   t.is((await fleet('/units/a.service')).status, 200);
 });
 
-test('truncate cuts the answer in the middle', async (t) => {
+test('truncate cuts the response in the middle', async (t) => {
   const { sandbox } = await openSandbox(t);
   sandbox.cluster.fail({ kind: 'truncate' });
   const response = await fetch(`http://127.0.0.1:${sandbox.fleetPort}/fleet/v1/units`);
@@ -107,7 +107,7 @@ test('redirect points elsewhere on the same server', async (t) => {
   t.is(response.headers.get('location'), '/elsewhere');
 });
 
-test('a fault strikes only the host, the path and the method it names', async (t) => {
+test('a fault affects only the host, the path and the method that it names', async (t) => {
   const { sandbox } = await openSandbox(t, { fleetHosts: TWO_HOSTS, units: [{ name: 'a.service' }] });
   sandbox.cluster.fail({ kind: '500', host: '127.0.0.2', path: '/fleet/v1/units', method: 'get' });
   const status = async (host: string, path: string, method = 'GET') =>
@@ -119,7 +119,7 @@ test('a fault strikes only the host, the path and the method it names', async (t
   t.is(await status('127.0.0.2', '/units/a.service', 'DELETE'), 204);
 });
 
-test('a fault can strike a single page, by a pattern for path and query', async (t) => {
+test('a fault can affect a single page, by a pattern for path and query', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   sandbox.cluster.addUnits(261);
   sandbox.cluster.fail({ kind: '500', path: /nextPageToken=ZAADAA/g });

@@ -21,7 +21,7 @@ test('machines are listed with id, metadata and address', async (t) => {
   });
 });
 
-test('a machine without address and metadata is listed with its id alone', async (t) => {
+test('a machine without address and metadata is listed with its id only', async (t) => {
   const { fleet } = await openSandbox(t, { machines: [{ id: MACHINE_A, primaryIP: null, metadata: {} }] });
   t.deepEqual((await fleet('/machines')).body, { machines: [{ id: MACHINE_A }] });
 });
@@ -351,7 +351,7 @@ test('PUT with any content type but application/json, exactly so spelt, is 415',
   });
 });
 
-test('PUT is refused for a body that is no unit, or another unit', async (t) => {
+test('PUT is refused for a body that is not a unit, or another unit', async (t) => {
   const { fleet, put } = await openSandbox(t, { units: [{ name: 'a.service' }] });
   const bodies = ['', '{', '[]', '"a"', '{"name":1}', '{"options":{}}', '{"options":[{"name":1}]}'];
   for (const body of bodies) {
@@ -374,7 +374,7 @@ test('PUT is refused for a body that is no unit, or another unit', async (t) => 
   t.is(nameless.status, 204);
 });
 
-test('PUT is refused for a name that fleet does not take', async (t) => {
+test('PUT is refused for a name that fleet refuses', async (t) => {
   const { put } = await openSandbox(t, { units: [] });
   const names = ['a', 'a.', 'a.exe', 'a b.service', '@a.service', 'a@1.mount', `${'a'.repeat(250)}.service`];
   for (const name of names) t.is((await put(name, { options: service('x') })).status, 400, name);
@@ -419,7 +419,7 @@ test('a body larger than the sandbox reads is 413, and the connection still ends
   t.is(status, 413);
 });
 
-test('DELETE is 204: the unit is gone at once, its state rows linger', async (t) => {
+test('DELETE is 204: the unit is deleted immediately, its state rows remain for a while', async (t) => {
   const { clock, fleet } = await openSandbox(t, { units: [{ name: 'a.service' }] });
   t.deepEqual(await fleet('/units/a.service', { method: 'DELETE' }), { status: 204, body: undefined });
   t.is((await fleet('/units/a.service')).status, 404);
@@ -462,7 +462,7 @@ test('PATCH /machines adds, replaces and removes metadata, whose value is nested
   });
 });
 
-test('PATCH /machines is all or nothing: one bad operation is 400', async (t) => {
+test('PATCH /machines is atomic: one bad operation is 400', async (t) => {
   const { fleet } = await openSandbox(t, { machines: TWO_MACHINES });
   const good = { op: 'add', path: `/${MACHINE_A}/metadata/disk`, value: { value: 'ssd' } };
   const bad = [

@@ -36,7 +36,7 @@ test('points in time are read as systemd-analyze timestamp does, in UTC', (t) =>
   for (const [text, instant] of Object.entries(expected)) t.is(read(text), instant, text);
 });
 
-test('what is not a point in time is not read', (t) => {
+test('text that is not a point in time is refused', (t) => {
   const others = [
     '',
     ' ',

@@ -6,7 +6,7 @@ import { isUnitName } from '../../src/api/grammar.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { ask, openSandbox } from '../support/open-sandbox.js';
 
-test('the ready-made cluster is found under its token and shows what an operator meets', async (t) => {
+test('the ready-made cluster is found under its token and shows what an operator sees', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   t.is(sandbox.token, 'sandbox');
   t.is((await ask(`${sandbox.discoveryUrl}/${sandbox.token}`)).status, 200);
@@ -40,7 +40,7 @@ test('the ready-made cluster is found under its token and shows what an operator
   t.truthy(units.find(({ name }) => name === '-.mount'));
 });
 
-test('each further cluster has addresses of its own and the common port', async (t) => {
+test('each further cluster has its own addresses and the common port', async (t) => {
   const { sandbox, fleet } = await openSandbox(t, { units: [{ name: 'first.service' }] });
   const other = await sandbox.addCluster('other', { units: [{ name: 'second.service' }] });
   t.is(other.token, 'other');
@@ -61,14 +61,14 @@ test('a cluster answers on the addresses it is given', async (t) => {
   }
 });
 
-test('a token can point wherever its members say, without a cluster behind it', async (t) => {
+test('a token can point to any members, without a cluster behind it', async (t) => {
   const { sandbox } = await openSandbox(t);
   const alias = await sandbox.addCluster('alias', { members: ['http://127.0.0.1:2380'] });
   t.deepEqual(alias.hosts, []);
   t.true(JSON.stringify((await ask(`${sandbox.discoveryUrl}/alias`)).body).includes('127.0.0.1'));
 });
 
-test('a token and an address are taken once', async (t) => {
+test('a token and an address can be used only once', async (t) => {
   const { sandbox } = await openSandbox(t);
   await t.throwsAsync(sandbox.addCluster('sandbox'), { instanceOf: TypeError });
   await t.throwsAsync(sandbox.addCluster('other', { hosts: ['127.0.0.1'] }), {
@@ -77,7 +77,7 @@ test('a token and an address are taken once', async (t) => {
   t.is((await ask(`${sandbox.discoveryUrl}/other`)).status, 404, 'what could not start is not listed');
 });
 
-test('the fleet port can be chosen; a taken one stops the start and leaves nothing behind', async (t) => {
+test('the fleet port can be chosen; a port in use stops the start and leaves nothing behind', async (t) => {
   const { sandbox } = await openSandbox(t);
   await t.throwsAsync(startSandbox({ fleetPort: sandbox.fleetPort }), { message: /cannot listen on port/ });
   await sandbox.stop();
@@ -86,7 +86,7 @@ test('the fleet port can be chosen; a taken one stops the start and leaves nothi
   t.is(again.fleetPort, sandbox.fleetPort);
 });
 
-test('stopping refuses new connections, and stopping twice is no harm', async (t) => {
+test('stopping refuses new connections, and stopping twice does no harm', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
   await fleet('/machines');
   await sandbox.stop();
@@ -95,7 +95,7 @@ test('stopping refuses new connections, and stopping twice is no harm', async (t
   await sandbox.stop();
 });
 
-test('stopping drops answers that are still to come', async (t) => {
+test('stopping drops pending responses', async (t) => {
   const { sandbox, clock, fleet } = await openSandbox(t, { delays: { answer: 1000 } });
   const rejected = t.throwsAsync(fleet('/machines'));
   while (clock.pending === 0) await new Promise((resolve) => setImmediate(resolve));

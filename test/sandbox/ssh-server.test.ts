@@ -19,7 +19,7 @@ const [WEB, WORKER, DATA] = MACHINES;
 
 type Argv = [string, ...string[]];
 
-/** A sandbox with SSH, and the text that a command gives on one of its machines. */
+/** A sandbox with SSH, and a function that returns the output of a command on one of its machines. */
 async function openSsh(t: ExecutionContext, options: SandboxOptions = {}) {
   const opened = await openSandbox(t, { ...options, ssh: true });
   const ssh = opened.sandbox.ssh;
@@ -51,7 +51,7 @@ async function shellTo(
   return shell;
 }
 
-/** An SSH client without anything of this project's. */
+/** An SSH client that uses no code of this project. */
 async function bareClient(
   t: ExecutionContext,
   { port, user, privateKeyFile }: SandboxSsh,
@@ -61,7 +61,7 @@ async function bareClient(
   t.teardown(() => client.destroy());
   client.connect({ host: WEB, port, username: user, privateKey: await readFile(privateKeyFile), debug });
   await once(client, 'ready');
-  // That the sandbox cuts the connection is not this client's affair.
+  // The client ignores that the sandbox cuts the connection.
   client.on('error', () => undefined);
   return client;
 }
@@ -75,7 +75,7 @@ interface Exchange {
 function start(client: Client, command: string): Promise<Exchange> {
   return new Promise((resolve, reject) =>
     client.exec(command, (error, channel) => {
-      // At once: everything may be in the packet that is being read.
+      // Immediately, because everything may be in the packet that is being read.
       if (error === undefined) resolve({ channel, seen: eventsOf(channel) });
       else reject(error);
     }),
@@ -95,12 +95,12 @@ function journal(unit: string, ...options: string[]): Argv {
   return ['journalctl', `--unit=${unit}`, '--no-pager', '--output=short', ...options];
 }
 
-test('there is no SSH unless it is asked for', async (t) => {
+test('there is no SSH unless it is requested', async (t) => {
   const { sandbox } = await openSandbox(t);
   t.is(sandbox.ssh, undefined);
 });
 
-test('each machine takes the key of the sandbox and shows the host key that is on file for it', async (t) => {
+test('each machine accepts the key of the sandbox and shows the host key in its known_hosts file', async (t) => {
   const { ssh, run } = await openSsh(t);
   t.deepEqual(ssh.hosts, [...MACHINES]);
   t.is(ssh.user, 'core');
@@ -113,7 +113,7 @@ test('each machine takes the key of the sandbox and shows the host key that is o
   for (const host of MACHINES) t.regex(await run(host, 'cat', '/etc/os-release'), /^ID=coreos$/m);
 });
 
-test('only their owner reads the files', async (t) => {
+test('only their owner can read the files', async (t) => {
   const { ssh } = await openSsh(t);
   const mode = async (path: string) => (await stat(path)).mode & 0o777;
   t.is(await mode(ssh.privateKeyFile), 0o600);
@@ -179,7 +179,7 @@ test('docker version has a client and a server; where the daemon is down it fail
   t.is(await run(WORKER, 'docker', 'version'), 'up again');
 });
 
-test('files are given one after the other: the load, the memory and the uptime, which goes on', async (t) => {
+test('files are printed one after the other: the load, the memory and the uptime, which increases', async (t) => {
   const { run, clock } = await openSsh(t);
   const read = () => run(DATA, 'cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime');
   const uptime = (text: string) => Number(/^(\d+\.\d\d) \d+\.\d\d\n$/m.exec(text)?.[1]);
@@ -189,7 +189,7 @@ test('files are given one after the other: the load, the memory and the uptime, 
   t.is(Math.round(uptime(await read()) - uptime(before)), 90);
 });
 
-test('the journal of a unit is its own on each machine, the same each time, and ends with the last lines', async (t) => {
+test('the journal of a unit differs on each machine, is the same each time, and ends with the last lines', async (t) => {
   const { run } = await openSsh(t);
   const five = await run(WEB, ...journal('node-exporter.service', '--lines=5'));
   t.regex(five, /^([A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d core-4f8b02ce docker\[\d+\]: .+\n){5}$/);
@@ -201,7 +201,7 @@ test('the journal of a unit is its own on each machine, the same each time, and 
   t.not(elsewhere.replaceAll('core-91d7c64a', 'core-4f8b02ce'), five);
 });
 
-test('the journal goes on with time, and all of it begins with the start of the unit', async (t) => {
+test('the journal grows with time, and begins with the start of the unit', async (t) => {
   const { shell, clock } = await openSsh(t);
   const options = { ...calm(), maxOutputBytes: 10_000_000 };
   const read = async () => (await shell.run(DATA, journal('redis.service'), options)).stdout;
@@ -224,7 +224,7 @@ test('a unit that is not on the machine has no entries there', async (t) => {
   t.not(await run(DATA, ...journal('postgres.service', '--lines=10')), '-- No entries --\n');
 });
 
-test('a unit that failed says why, one that flaps does so again and again, a stopped one says so last', async (t) => {
+test('a unit that failed says why, one that flaps does so repeatedly, and a stopped one says so last', async (t) => {
   const { run, sandbox } = await openSsh(t);
   const hostOf = (name: string) => {
     const row = sandbox.cluster.states().find((state) => state.name === name);
@@ -242,7 +242,7 @@ test('a unit that failed says why, one that flaps does so again and again, a sto
   t.regex(await run(hostOf('-.mount'), ...journal('-.mount')), /Mounted -\.mount\.\n$/);
 });
 
-test('bounds in time work as in journalctl: lines count from since, or backwards when reversed', async (t) => {
+test('time limits work as in journalctl: lines count from since, or backwards when reversed', async (t) => {
   const { run } = await openSsh(t);
   const lines = async (...options: string[]) =>
     (await run(DATA, ...journal('postgres.service', ...options))).trimEnd().split('\n');
@@ -255,7 +255,7 @@ test('bounds in time work as in journalctl: lines count from since, or backwards
   t.deepEqual(await lines('--since=now'), ['-- No entries --']);
 });
 
-test('what journalctl cannot read it refuses with its reason', async (t) => {
+test('options that journalctl cannot read are refused with its reason', async (t) => {
   const { shell } = await openSsh(t);
   const refusals: [string[], string][] = [
     [['--since=2h'], 'Failed to parse timestamp: 2h\n'],
@@ -279,7 +279,7 @@ test('commands are logged with their machine, as a vector, and whether they ran 
   ]);
 });
 
-test('a command that it does not know ends with status 127', async (t) => {
+test('an unknown command ends with status 127', async (t) => {
   const { shell } = await openSsh(t);
   const unknown: Argv[] = [
     ['uname', '-a'],
@@ -299,7 +299,7 @@ test('a command that it does not know ends with status 127', async (t) => {
   }
 });
 
-test('what the remote shell does not send is neither run nor taken for something that it knows', async (t) => {
+test('a text that the remote shell does not send is neither run nor taken for a known command', async (t) => {
   const { ssh } = await openSsh(t);
   const client = await bareClient(t, ssh);
   const wrapped = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
@@ -318,7 +318,7 @@ test('what the remote shell does not send is neither run nor taken for something
   t.deepEqual(ssh.commands, []);
 });
 
-test('there is no shell, no file transfer and no way through', async (t) => {
+test('there is no shell, no file transfer and no port forwarding', async (t) => {
   const { ssh, sandbox } = await openSsh(t);
   const client = await bareClient(t, ssh);
   const failure = (call: (done: (error: Error | undefined) => void) => void) =>
@@ -361,7 +361,7 @@ test('hang: the command ends when its stdin is closed', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('hang: the host ends the command itself when its limit is over', async (t) => {
+test('hang: the host ends the command when its limit is over', async (t) => {
   const { ssh, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang' });
   const client = await bareClient(t, ssh);
@@ -413,7 +413,7 @@ test('refuse: one machine, or all, cannot be reached until the fault ends', asyn
   for (const host of [WEB, DATA]) t.regex(await run(host, 'docker', 'version'), /^Client:/);
 });
 
-test('a fault strikes only the machine and the command it names, until it has struck often enough or is ended', async (t) => {
+test('a fault affects only its machine and its command, until its number of times is reached or it is ended', async (t) => {
   const { ssh, shell } = await openSsh(t);
   const status = (host: string, ...argv: Argv) =>
     shell.run(host, argv, calm()).then(

@@ -15,7 +15,7 @@ const anyCommand = fc.record({
   limitSeconds: fc.nat(100_000),
 });
 
-test('what the remote shell wraps is found again, word for word', (t) => {
+test('a command that the remote shell wraps is found again, word for word', (t) => {
   fc.assert(
     fc.property(anyCommand, ({ argv, ...options }) => {
       t.deepEqual(readWrappedCommand(remoteCommand(argv, options)), { argv, ...options });
@@ -23,7 +23,7 @@ test('what the remote shell wraps is found again, word for word', (t) => {
   );
 });
 
-test('a text that differs from a wrapped command is that of another command, or of none', (t) => {
+test('a text that differs from a wrapped command means another command, or none', (t) => {
   const change = fc.record({ at: fc.nat(), cut: fc.nat(2), put: fc.string({ maxLength: 2 }) });
   fc.assert(
     fc.property(anyCommand, change, ({ argv, ...options }, { at, cut, put }) => {

@@ -60,7 +60,7 @@ for (const [what, [env, problem]] of Object.entries(REFUSED)) {
   });
 }
 
-test('a user name or password in a URL that does not take one is refused, and not repeated', (t) => {
+test('a user name or password is refused in a URL that must not have one, and is not repeated', (t) => {
   for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL'])
     for (const login of ['user:Zqsecret', 'Zqsecret', ':Zqsecret'])
       t.deepEqual(
@@ -69,7 +69,7 @@ test('a user name or password in a URL that does not take one is refused, and no
       );
 });
 
-test('a password may hold any sign that is percent-encoded', (t) => {
+test('a password may contain any percent-encoded character', (t) => {
   const property = fc.property(fc.string({ unit: 'grapheme', minLength: 1 }), (password) => {
     const url = `amqp://user:${encodeURIComponent(password)}@host:5672/vhost`;
     t.deepEqual(read({ AMQP_URL: `${url},amqp://other` }).amqp?.urls, [url, 'amqp://other']);

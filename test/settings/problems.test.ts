@@ -22,12 +22,12 @@ for (const [what, [env, problem]] of Object.entries(REFUSED)) {
   });
 }
 
-test('outside of development the sandbox is refused, and AMQP_URL is what to set', (t) => {
+test('outside of development the sandbox is refused, and AMQP_URL is named as the setting to set', (t) => {
   for (const NODE_ENV of ['production', 'staging', 'prod']) {
     t.deepEqual(
       problemsOf(t, () => serving({ NODE_ENV })),
       [
-        `AMQP_URL is not set: without it the service is a sandbox, which is refused with NODE_ENV=${NODE_ENV}; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+        `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${NODE_ENV} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
       ],
     );
     t.notThrows(() => serving({ NODE_ENV, AMQP_URL: 'amqp://localhost' }));
@@ -42,14 +42,14 @@ test('in an installation, the names of a module fit the columns of the Manager',
     for (const value of ['x'.repeat(256), 'büro', 'Łódź', 'a\u0007b']) {
       const problems = problemsOf(t, () => serving({ ...INSTALLATION, [name]: value }));
       t.deepEqual(problems, [
-        `${name} must be at most 255 printable ASCII characters: OpenAperture keeps no others of a module`,
+        `${name} must be at most 255 printable ASCII characters: OpenAperture stores no others for a module`,
       ]);
     }
   }
   t.is(serving({ AMQP_URL: 'amqp://host', HOSTNAME: 'büro' }).hostname, 'büro');
 });
 
-test('an installation that is set half is refused with the names of what is missing', (t) => {
+test('an incomplete installation is refused with the names of the missing settings', (t) => {
   const names = Object.keys(INSTALLATION);
   for (const missing of [...names.map((name) => [name]), names.slice(1), names.slice(0, 3)]) {
     const env = Object.fromEntries(Object.entries(INSTALLATION).filter(([name]) => !missing.includes(name)));
@@ -61,7 +61,7 @@ test('an installation that is set half is refused with the names of what is miss
   }
 });
 
-test('certificates for amqps are refused with an installation, whose brokers are connected to without', async (t) => {
+test('certificates for amqps are refused with an installation, whose brokers are connected to without them', async (t) => {
   const directory = await folder(t, { ca: 'PEM', cert: 'PEM', key: 'PEM' });
   const file = (name: string) => join(directory, name);
   const ca = { AMQP_CA_FILE: file('ca') };
@@ -79,7 +79,7 @@ test('certificates for amqps are refused with an installation, whose brokers are
   }
 });
 
-test('half a configuration is refused: the sandbox would ignore it', (t) => {
+test('settings of real clusters are refused without a broker: the sandbox would ignore them', (t) => {
   for (const [name, value] of [
     ['CLUSTERS_FILE', '/dev/null'],
     ['ALLOWED_HOSTS', '10.0.0.0/8'],
@@ -104,7 +104,7 @@ test('half a configuration is refused: the sandbox would ignore it', (t) => {
   );
 });
 
-test('a gateway that others can reach needs a token', (t) => {
+test('a gateway that other machines can reach needs a token', (t) => {
   for (const HTTP_HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org', '127.0.0.1.example.org']) {
     t.deepEqual(
       problemsOf(t, () => serving({ HTTP_HOST })),

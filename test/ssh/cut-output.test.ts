@@ -6,7 +6,7 @@ import { CutOutput } from '../../src/ssh/cut-output.js';
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-/** As Node.js hands out what a socket reads: a view of a block of memory of its own. */
+/** As Node.js passes data from a socket: a view of its own block of memory. */
 const chunkOf = (text: string) => Buffer.from(text.padEnd(65_536, '.'));
 
 test('what fits is kept whole, and what comes after the cut is not received again', (t) => {
@@ -17,20 +17,20 @@ test('what fits is kept whole, and what comes after the cut is not received agai
   t.is(output.text(), '1234567890');
 });
 
-test('output of just the limit is not cut', (t) => {
+test('output of exactly the limit is not cut', (t) => {
   const output = new CutOutput(5);
   t.true(output.add(Buffer.from('12345')));
   t.is(output.text(), '12345');
 });
 
-test('a program that writes on and on costs no more memory than the limit', async (t) => {
+test('a program that writes endlessly uses no more memory than the limit', async (t) => {
   const output = new CutOutput(100_000);
   const blocks = Array.from({ length: 200 }, (_, n) => {
     const chunk = chunkOf(String(n));
     output.add(chunk);
     return new WeakRef(chunk.buffer);
   });
-  // A reference that was just made holds until the event loop has turned.
+  // A new WeakRef keeps its target alive until the next turn of the event loop.
   await new Promise(setImmediate);
   collectGarbage();
   t.is(blocks.filter((block) => block.deref() !== undefined).length, 0);

@@ -37,7 +37,7 @@ async function strangeKey(folder: string): Promise<string> {
   return publicKey(`${file}.pub`);
 }
 
-testWithSshd('an unknown host is refused, telling what key it has, and nothing is run there', async (t) => {
+testWithSshd('an unknown host is refused with its key, and nothing is run there', async (t) => {
   const sshd = await sharedSshd();
   const folder = await testFolder(t);
   const shell = await shellFor(t, [sshd], { knownHosts: '' });
@@ -72,7 +72,7 @@ testWithSshd('a host with another key than the known one is refused, and nothing
   await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
 });
 
-testWithSshd('a host that has no key of the known type any more is refused, telling that type', async (t) => {
+testWithSshd('a host that no longer has a key of the known type is refused with that type', async (t) => {
   const sshd = await ownSshd(t, { hostKeyTypes: ['ecdsa'] });
   const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts });
@@ -85,7 +85,7 @@ testWithSshd('a host that has no key of the known type any more is refused, tell
   });
 });
 
-testWithSshd('a host that signs with SHA-1 alone is refused, and not as changed', async (t) => {
+testWithSshd('a host that signs only with SHA-1 is refused, and not as changed', async (t) => {
   const sshd = await ownSshd(t, { hostKeyTypes: ['rsa'], config: ['HostKeyAlgorithms ssh-rsa'] });
   for (const knownHosts of ['', knownHostLines(sshd)]) {
     const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'accept-new' });
@@ -131,7 +131,7 @@ testWithSshd('a host on a port other than 22 is not known by its bare name', asy
   t.like(error.details, { reason: 'unknown' });
 });
 
-testWithSshd('the known name is the one the caller gave, not the address behind it', async (t) => {
+testWithSshd('the known name is the one that the caller gave, not the address behind it', async (t) => {
   const sshd = await sharedSshd();
   const policy = { resolve: async () => [sshd.address] };
   const knownHosts = `[node1.example.com]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
@@ -158,7 +158,7 @@ testWithSshd('accept-new records the key of a new host, and from then on refuses
   t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
 });
 
-testWithSshd('accept-new refuses another key under every way to write the address', async (t) => {
+testWithSshd('accept-new refuses another key under every spelling of the address', async (t) => {
   const sshd = await ownSshd(t);
   const strange = await strangeKey(await testFolder(t));
   for (const known of [sshd.address, '::FFFF:7f00:1']) {
@@ -171,7 +171,7 @@ testWithSshd('accept-new refuses another key under every way to write the addres
   }
 });
 
-testWithSshd('accept-new keeps what the file has, a last line without an end included', async (t) => {
+testWithSshd('accept-new keeps the contents of the file, including a last line without an end', async (t) => {
   const sshd = await sharedSshd();
   const knownHostsFile = join(await testFolder(t), 'known_hosts');
   const before = `node1 ${sshd.hostKeys.ed25519}`;
@@ -186,7 +186,7 @@ testWithSshd('accept-new refuses a new host that it cannot record', async (t) =>
   const sshd = await sharedSshd();
   const folder = await testFolder(t);
   const knownHostsFile = join(folder, 'link');
-  // It leads nowhere: permissions alone would not stop root.
+  // A dangling link, because permissions alone would not stop root.
   await symlink(join(folder, 'nowhere', 'known_hosts'), knownHostsFile);
   const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
   const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
@@ -194,14 +194,14 @@ testWithSshd('accept-new refuses a new host that it cannot record', async (t) =>
   t.like(error.details, { reason: 'known_hosts_unusable' });
 });
 
-testWithSshd('off takes any key', async (t) => {
+testWithSshd('off accepts any key', async (t) => {
   const sshd = await sharedSshd();
   const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'off' });
   t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
 });
 
-testWithSshd('a change of the file counts from the next connection on', async (t) => {
+testWithSshd('a change of the file applies from the next connection on', async (t) => {
   const sshd = await sharedSshd();
   const knownHostsFile = join(await testFolder(t), 'known_hosts');
   const shell = await shellFor(t, [sshd], { knownHostsFile });
@@ -210,7 +210,7 @@ testWithSshd('a change of the file counts from the next connection on', async (t
   t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
 });
 
-testWithSshd('lines that cannot be used are warned about once', async (t) => {
+testWithSshd('unusable lines are logged as a warning once', async (t) => {
   const sshd = await sharedSshd();
   const log = keepingLog();
   const knownHosts = `nonsense\n${knownHostLines(sshd)}`;
@@ -222,7 +222,7 @@ testWithSshd('lines that cannot be used are warned about once', async (t) => {
   t.like(warnings[0]?.fields, { lines: [1] });
 });
 
-test('off is warned about at the start', (t) => {
+test('off is logged as a warning at the start', (t) => {
   const log = keepingLog();
   const options = {
     user: 'core',
@@ -250,7 +250,7 @@ test('a new host that several connections meet at once is recorded once', async 
   const file = join(await testFolder(t), 'known_hosts');
   const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
   const key = newKey();
-  // Every way to write an address is the same host.
+  // Every spelling of an address is the same host.
   const checks = await Promise.all(
     ['127.0.0.1', '127.0.0.1', '::ffff:127.0.0.1'].map(async (host) => keys.check(host, 22)),
   );

@@ -10,7 +10,7 @@ import { testFolder } from './shell-for.js';
 
 const KEY = `ssh-ed25519 ${wireKey('ssh-ed25519')}`;
 
-/** A string of length 4 + n: its type, then anything. */
+/** A string of length 4 + n: its type, then any bytes. */
 function wireKey(type: string): string {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(type.length);
@@ -31,7 +31,7 @@ test('a host is known by its name, in any case of letters', (t) => {
   t.true(knows(`fd00::1 ${KEY}`, 'fd00::1'));
 });
 
-test('an address is known however the file or the caller writes it', (t) => {
+test('an address is known in every spelling, in the file and from the caller', (t) => {
   for (const written of ['fd00::1', 'FD00:0:0::1', 'fd00:0:0:0:0:0:0:1']) {
     for (const asked of ['fd00::1', 'FD00::0001']) {
       t.true(knows(`node1,${written} ${KEY}`, asked));
@@ -49,14 +49,14 @@ test('one line may name several hosts', (t) => {
   t.false(knows(text, '10.0.0.2'));
 });
 
-test('a host on another port than 22 is known as [host]:port alone', (t) => {
+test('a host on a port other than 22 is known only as [host]:port', (t) => {
   t.true(knows(`[node1]:2222 ${KEY}`, 'node1', 2222));
   t.false(knows(`[node1]:2222 ${KEY}`, 'node1', 2223));
   t.false(knows(`[node1]:2222 ${KEY}`, 'node1'));
   t.false(knows(`node1 ${KEY}`, 'node1', 2222));
 });
 
-test('wildcards match, and a negated pattern takes out again', (t) => {
+test('wildcards match, and a negated pattern excludes', (t) => {
   const text = `*.example.com,10.0.0.?,!bad.example.com ${KEY}`;
   t.true(knows(text, 'node1.example.com'));
   t.true(knows(text, '10.0.0.7'));

@@ -4,7 +4,7 @@ import * as fc from 'fast-check';
 import { ActionError } from '../../src/api/action-error.js';
 import { quoteArgv } from '../../src/ssh/quoting.js';
 
-/** Text of all kinds, and text of nothing but what means something to a shell. */
+/** Any text, and text that consists only of characters with a meaning to a shell. */
 const word = fc
   .oneof(
     fc.string({ unit: 'binary', maxLength: 30 }),
@@ -15,7 +15,7 @@ const word = fc
   .filter((text) => !text.includes('\0'));
 
 for (const shell of ['sh', 'bash', 'dash'].filter((name) => spawnSync(name, ['-c', 'true']).status === 0)) {
-  test(`${shell} reads back every argument as it was, whatever is in it`, (t) => {
+  test(`${shell} reads back every argument unchanged, whatever it contains`, (t) => {
     const argvs = fc.array(fc.array(word, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 200 });
     fc.assert(
       fc.property(argvs, (batch) => {

@@ -7,9 +7,9 @@ import { pidIn, processEnd, stayingCommand, testFolder } from './shell-for.js';
 
 type Argv = [string, ...string[]];
 
-/** Runs the command as sshd does: by the user's shell, which reads one line of text; stdin stays open. */
+/** Runs the command as sshd does: in the user's shell, as one line of text; stdin stays open. */
 function start(shell: string, argv: Argv, limitSeconds = 60): ChildProcess {
-  // The inner shell is the one under test, too.
+  // The inner shell is also the one under test.
   const command = remoteCommand(argv, { limitSeconds, sudo: false }).replace("'sh'", `'${shell}'`);
   return spawn(shell, ['-c', command], { stdio: ['pipe', 'pipe', 'pipe'] });
 }
@@ -28,15 +28,15 @@ for (const shell of ['dash', 'bash'].filter((name) => spawnSync(name, ['-c', 'tr
     t.deepEqual(await ended(child), { stdout: "it's $HOME\n", stderr: 'err\n', status: 7 });
   });
 
-  test(`${shell}: a command that a signal ended has status 128 + N, and nothing is said of it`, async (t) => {
-    // Again and again: what matters is whether it is gone before the shell has got to its next line.
+  test(`${shell}: a command that a signal ended has status 128 + N, and nothing is printed about it`, async (t) => {
+    // Repeatedly: the test is whether it has ended before the shell reaches its next line.
     for (let n = 0; n < 40; n += 1) {
       const end = await ended(start(shell, ['sh', '-c', 'kill -9 $$']));
       t.deepEqual(end, { stdout: '', stderr: '', status: 137 });
     }
   });
 
-  test(`${shell}: a program that is not there has status 127, and stderr says so`, async (t) => {
+  test(`${shell}: a missing program has status 127, and stderr says so`, async (t) => {
     const { status, stderr } = await ended(start(shell, ['no-such-program']));
     t.is(status, 127);
     t.regex(stderr, /no-such-program/);
@@ -55,13 +55,13 @@ for (const shell of ['dash', 'bash'].filter((name) => spawnSync(name, ['-c', 'tr
     await processEnd(pid);
   });
 
-  test(`${shell}: closing stdin at once ends the command, too`, async (t) => {
+  test(`${shell}: closing stdin immediately ends the command too`, async (t) => {
     const child = start(shell, ['sleep', '600']);
     child.stdin?.end();
     t.is((await ended(child)).status, 143);
   });
 
-  test(`${shell}: what ignores TERM is killed`, async (t) => {
+  test(`${shell}: a command that ignores TERM is killed`, async (t) => {
     const pidFile = join(await testFolder(t), 'pid');
     const script = 'trap "" TERM; echo $$ > "$0"; while :; do sleep 0.1; done';
     const child = start(shell, ['sh', '-c', script, pidFile]);
@@ -71,7 +71,7 @@ for (const shell of ['dash', 'bash'].filter((name) => spawnSync(name, ['-c', 'tr
     await processEnd(pid);
   });
 
-  test(`${shell}: what the command started in the background goes with it`, async (t) => {
+  test(`${shell}: background processes of the command end with it`, async (t) => {
     const pidFile = join(await testFolder(t), 'pid');
     const script = '(trap "" TERM; exec sleep 600) & echo $! > "$0"; echo done';
     const child = start(shell, ['sh', '-c', script, pidFile]);
@@ -79,7 +79,7 @@ for (const shell of ['dash', 'bash'].filter((name) => spawnSync(name, ['-c', 'tr
     await processEnd(await pidIn(pidFile));
   });
 
-  test(`${shell}: the host ends the command by itself when its limit is over`, async (t) => {
+  test(`${shell}: the host ends the command when its limit is over`, async (t) => {
     t.is((await ended(start(shell, ['sleep', '600'], 1))).status, 124);
   });
 }

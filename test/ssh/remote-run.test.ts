@@ -7,7 +7,7 @@ import { SshConnection } from '../../src/ssh/ssh-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { errorOf } from './shell-for.js';
 
-/** A connection to a host that begins each command and says no more of it; both go with the test. */
+/** A connection to a host that starts each command and sends nothing more; both are closed when the test ends. */
 async function openConnection(t: ExecutionContext): Promise<SshConnection> {
   const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
   const server = createServer((socket) => {
@@ -49,10 +49,10 @@ const options = {
   signal: new AbortController().signal,
 };
 
-test('a command that has ended well, with its connection lost in the same moment, has not', async (t) => {
+test('a command that succeeds at the moment when its connection is lost has failed', async (t) => {
   const connection = await openConnection(t);
   const channel = await connection.exec('true');
-  // The status is known, but what was still to come of the output is missing.
+  // The status is known, but the rest of the output is missing.
   connection.onClosed(() => channel.emit('close', 0));
   const { outcome, ended } = followRun(connection, channel, options);
   connection.destroy();
@@ -62,7 +62,7 @@ test('a command that has ended well, with its connection lost in the same moment
   await ended;
 });
 
-test('a command that has ended well on a connection that lives has', async (t) => {
+test('a command that succeeds on an open connection has succeeded', async (t) => {
   const connection = await openConnection(t);
   const channel = await connection.exec('true');
   const { outcome } = followRun(connection, channel, options);

@@ -8,7 +8,7 @@ import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { type Sshd, type SshdOptions, startSshd, startSshds } from '../support/sshd.js';
 
-/** A policy that allows every address and takes hosts for addresses, as all of them are here. */
+/** A policy that allows every address and treats hosts as addresses, as all of them are here. */
 export const anyAddress = { resolve: async (host: string) => [host] };
 
 /** A log that keeps what it is reported. */
@@ -20,7 +20,7 @@ export function keepingLog(): RequestLog & { lines: { level: string; message: st
   return { lines, debug: keep('debug'), info: keep('info'), warn: keep('warn'), error: keep('error') };
 }
 
-/** A folder that goes with the test. */
+/** A folder that is removed when the test ends. */
 export async function testFolder(t: ExecutionContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'ssh-test-'));
   t.teardown(() => rm(folder, { recursive: true, force: true }));
@@ -36,21 +36,21 @@ export function knownHostLines(...servers: readonly Sshd[]): string {
     .join('');
 }
 
-/** A server of the test's own; it goes with the test. */
+/** A server for this test, stopped when the test ends. */
 export async function ownSshd(t: ExecutionContext, options: SshdOptions = {}): Promise<Sshd> {
   const sshd = await startSshd(options);
   t.teardown(() => sshd.stop());
   return sshd;
 }
 
-/** Servers on several addresses and one port; they go with the test. */
+/** Servers on several addresses and one port, stopped when the test ends. */
 export async function ownSshds(t: ExecutionContext, addresses: readonly string[]): Promise<Sshd[]> {
   const servers = await startSshds(addresses);
   for (const server of servers) t.teardown(() => server.stop());
   return servers;
 }
 
-/** A shell for these servers, which have one port and one login key; it goes with the test. */
+/** A shell for these servers, which have one port and one login key; closed when the test ends. */
 export async function shellFor(
   t: ExecutionContext,
   servers: readonly Sshd[],
@@ -76,12 +76,12 @@ export async function shellFor(
   return shell;
 }
 
-/** Options of a call that nothing hurries. */
+/** Options of a call with plenty of time. */
 export function calm(): { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number } {
   return { signal: new AbortController().signal, timeoutMs: HUNG_MS, maxOutputBytes: 1_000_000 };
 }
 
-/** The ActionError that this rejects with. */
+/** The ActionError that the promise rejects with. */
 export async function errorOf(promise: Promise<unknown>): Promise<ActionError> {
   try {
     await promise;
@@ -92,18 +92,18 @@ export async function errorOf(promise: Promise<unknown>): Promise<ActionError> {
   throw new Error('it did not fail');
 }
 
-/** A command that writes its process id to a file and then stays. */
+/** A command that writes its process id to a file and keeps running. */
 export function stayingCommand(pidFile: string): [string, ...string[]] {
   return ['sh', '-c', 'echo $$ > "$0.new" && mv "$0.new" "$0" && exec sleep 600', pidFile];
 }
 
-/** The process id in a file, once it is there. */
+/** Waits for the process id in a file. */
 export async function pidIn(file: string): Promise<number> {
   const read = async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined;
   return eventually(`a process id in ${file}`, read);
 }
 
-/** Resolves when there is no such process any more. */
+/** Resolves when the process has ended. */
 export async function processEnd(pid: number): Promise<void> {
   const ended = async () => {
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);

@@ -22,7 +22,7 @@ import {
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
 
-/** Accepts connections and never says a word. */
+/** Accepts connections and never sends anything. */
 async function silentHost(t: ExecutionContext, address: string, port: number): Promise<void> {
   const sockets = new Set<Socket>();
   const server = createServer((socket) => {
@@ -61,7 +61,7 @@ testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when i
   await noSessions(...servers);
 });
 
-testWithSshd('one host has one connection, however its address is written', async (t) => {
+testWithSshd('one host has one connection, in every spelling of its address', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   for (const host of ['::ffff:127.0.0.1', '127.0.0.1', '::FFFF:7f00:1', '0:0:0:0:0:ffff:127.0.0.1'])
@@ -73,7 +73,7 @@ const hasIPv6 = Object.values(networkInterfaces()).some((each) =>
   each?.some(({ address }) => address === '::1'),
 );
 if (hasIPv6) {
-  testWithSshd('a host is reached by its IPv6 address, in any way to write it', async (t) => {
+  testWithSshd('a host is reached by its IPv6 address, in every spelling', async (t) => {
     const sshd = await ownSshd(t, { address: '::1' });
     const shell = await shellFor(t, [sshd]);
     for (const host of ['0:0:0:0:0:0:0:1', '::1'])
@@ -82,7 +82,7 @@ if (hasIPv6) {
   });
 }
 
-testWithSshd('at most four commands run on one host at once', async (t) => {
+testWithSshd('at most four commands run on one host at the same time', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   const folder = join(await testFolder(t), 'running');
@@ -94,7 +94,7 @@ testWithSshd('at most four commands run on one host at once', async (t) => {
   t.is(Math.max(...outputs.map(({ stdout }) => Number(stdout))), 4);
 });
 
-testWithSshd('a host that takes fewer channels is asked again until it does', async (t) => {
+testWithSshd('a host that accepts fewer channels is retried until it accepts one', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 1'] });
   const shell = await shellFor(t, [sshd]);
   const outputs = await Promise.all(
@@ -104,7 +104,7 @@ testWithSshd('a host that takes fewer channels is asked again until it does', as
   t.is(sshd.connections(), 1);
 });
 
-testWithSshd('a host that takes no channel at all is unreachable in the end', async (t) => {
+testWithSshd('a host that accepts no channel at all is finally unreachable', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 0'] });
   const shell = await shellFor(t, [sshd], { clock: new LeapingClock() });
   const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
@@ -159,7 +159,7 @@ testWithSshd('a connection that dies as it is used is replaced at once, and not 
   t.is(sshd.connections(), 2);
 });
 
-testWithSshd('a slow host does not hold up the others', async (t) => {
+testWithSshd('a slow host does not delay the others', async (t) => {
   const [sshd] = await ownSshds(t, ['127.0.0.1']);
   if (sshd === undefined) throw new Error('no server');
   await silentHost(t, '127.0.0.2', sshd.port);
@@ -175,7 +175,7 @@ testWithSshd('a slow host does not hold up the others', async (t) => {
   t.is((await slow).code, 'cancelled');
 });
 
-testWithSshd('commands that stay on one host do not hold up another', async (t) => {
+testWithSshd('long commands on one host do not delay another host', async (t) => {
   const servers = await ownSshds(t, ['127.0.0.1', '127.0.0.2']);
   const shell = await shellFor(t, servers);
   const folder = await testFolder(t);
@@ -210,7 +210,7 @@ testWithSshd(
   },
 );
 
-testWithSshd('who waits for a channel can leave without disturbing the others', async (t) => {
+testWithSshd('a caller that waits for a channel can leave without affecting the others', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   const folder = await testFolder(t);
@@ -231,7 +231,7 @@ testWithSshd('who waits for a channel can leave without disturbing the others', 
   t.is((await waiting).stdout, 'hi\n');
 });
 
-testWithSshd('closing ends what runs, here and on the host, and leaves no connection', async (t) => {
+testWithSshd('closing ends running commands, here and on the host, and leaves no connection', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   const pidFile = join(await testFolder(t), 'pid');

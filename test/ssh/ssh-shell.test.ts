@@ -55,7 +55,7 @@ async function fakeHost(
   t: ExecutionContext,
   serve: (session: ssh2.Session, socket: Socket, connection: number) => void,
 ): Promise<{ port: number; connections: () => number }> {
-  // Not ed25519: one key in 256 that ssh2 makes of that type cannot be read back.
+  // Not ed25519: ssh2 cannot read back one in 256 of the ed25519 keys that it generates.
   const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
   let connections = 0;
   const port = await listen(t, (socket) => {
@@ -71,7 +71,7 @@ async function fakeHost(
   return { port, connections: () => connections };
 }
 
-/** A shell that trusts every host and has no key: for hosts that it does not get to log in to. */
+/** A shell that trusts every host and has no key, for hosts where no login happens. */
 function plainShell(
   t: ExecutionContext,
   options: Partial<ConstructorParameters<typeof SshShell>[0]>,
@@ -142,7 +142,7 @@ testWithSshd('a command that fails reports its exit status and the end of its st
   t.true(stderr.endsWith('101000\nthe end\n'));
 });
 
-testWithSshd('a program that is not there is a failed command', async (t) => {
+testWithSshd('a missing program is a failed command', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const error = await errorOf(shell.run(sshd.address, ['no-such-program'], calm()));
@@ -150,7 +150,7 @@ testWithSshd('a program that is not there is a failed command', async (t) => {
   t.like(error.details, { exitStatus: 127 });
 });
 
-testWithSshd('output beyond the limit is cut, said so, and ends the command', async (t) => {
+testWithSshd('output beyond the limit is cut, marked as cut, and ends the command', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const pidFile = join(await testFolder(t), 'pid');
@@ -165,14 +165,14 @@ testWithSshd('output beyond the limit is cut, said so, and ends the command', as
   }
 });
 
-testWithSshd('output of just the limit is whole', async (t) => {
+testWithSshd('output of exactly the limit is whole', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const output = await shell.run(sshd.address, ['printf', '12345'], { ...calm(), maxOutputBytes: 5 });
   t.deepEqual(output, { stdout: '12345', stderr: '', truncated: false });
 });
 
-testWithSshd('much output comes whole', async (t) => {
+testWithSshd('large output arrives whole', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const options = { ...calm(), maxOutputBytes: 20_000_000 };
@@ -196,7 +196,7 @@ testWithSshd('cancelling ends the process on the host', async (t) => {
   t.is(sshd.connections(), 1);
 });
 
-testWithSshd('the reason of a cancelled signal is what the caller sees', async (t) => {
+testWithSshd('the caller gets the reason of a cancelled signal', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const pidFile = join(await testFolder(t), 'pid');
@@ -219,13 +219,13 @@ testWithSshd('reaching the deadline ends the process on the host', async (t) => 
   const options = { ...calm(), signal: deadline.signal };
   const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
   const pid = await pidIn(pidFile);
-  // As AbortSignal.timeout does it.
+  // Like AbortSignal.timeout.
   deadline.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'));
   t.is((await failed).code, 'timeout');
   await processEnd(pid);
 });
 
-testWithSshd('a command that takes longer than it may is ended on the host', async (t) => {
+testWithSshd('a command that exceeds its time limit is ended on the host', async (t) => {
   const sshd = await sharedSshd();
   const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock });
@@ -240,7 +240,7 @@ testWithSshd('a command that takes longer than it may is ended on the host', asy
   await processEnd(pid);
 });
 
-testWithSshd('a call that is cancelled beforehand connects to nothing', async (t) => {
+testWithSshd('a call that is already cancelled connects to nothing', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   const options = { ...calm(), signal: AbortSignal.abort() };
@@ -265,7 +265,7 @@ testWithSshd(
   },
 );
 
-test('an exit status is no success when the connection is lost before all output came', async (t) => {
+test('an exit status is not a success when the connection is lost before all output arrived', async (t) => {
   const { port } = await fakeHost(t, (session, socket) => {
     session.on('exec', (accept) => {
       const channel = accept();
@@ -280,7 +280,7 @@ test('an exit status is no success when the connection is lost before all output
   t.like(error.details, { reason: 'connection_lost' });
 });
 
-test('garbage on an open connection breaks that one alone', async (t) => {
+test('garbage on an open connection breaks only that connection', async (t) => {
   const { port } = await fakeHost(t, (session, socket, connection) => {
     session.on('exec', (accept) => {
       const channel = accept();
@@ -309,7 +309,7 @@ test('a command that ends without an exit status has failed', async (t) => {
   t.like(error.details, { exitStatus: null, signal: null });
 });
 
-test('a command that the host says a signal ended has failed by it', async (t) => {
+test('a command that the host reports as ended by a signal has failed by it', async (t) => {
   const { port } = await fakeHost(t, (session) =>
     session.on('exec', (accept) => {
       const channel = accept();
@@ -369,10 +369,10 @@ test('a command that cannot be ended costs its channel, not the connection', asy
   t.is(connections(), 1);
 });
 
-testWithSshd('a key that the host does not take is a refused login', async (t) => {
+testWithSshd('a key that the host does not accept is a refused login', async (t) => {
   const file = join(await testFolder(t), 'other');
   await makeKey(file);
-  // With one try allowed the server says goodbye at once, in another way.
+  // With one allowed try the server disconnects immediately, with another message.
   for (const tries of [6, 1]) {
     const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`] });
     const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
@@ -445,7 +445,7 @@ testWithSshd('with sudo the command is run by sudo -n, and cancelling ends it', 
   await processEnd(pid);
 });
 
-testWithSshd('the next address is tried when one does not answer', async (t) => {
+testWithSshd('the next address is tried when one does not respond', async (t) => {
   const sshd = await ownSshd(t, { address: '127.0.0.2' });
   const policy = { resolve: async () => ['127.0.0.9', sshd.address] };
   const knownHosts = `[node1]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
@@ -453,7 +453,7 @@ testWithSshd('the next address is tried when one does not answer', async (t) => 
   t.is((await shell.run('node1', ['echo', 'hi'], calm())).stdout, 'hi\n');
 });
 
-test('where policy forbids the address that a name resolves to, no connection is made', async (t) => {
+test('when policy forbids the address of a name, no connection is made', async (t) => {
   let connections = 0;
   const port = await listen(t, (socket) => {
     connections += 1;
@@ -478,7 +478,7 @@ test('a name that policy gives in place of an address is not looked up', async (
   t.is(connections, 0);
 });
 
-test('what is neither an address nor a host name is unreachable, and not looked up', async (t) => {
+test('a text that is neither an address nor a host name is unreachable, and not looked up', async (t) => {
   const policy = { resolve: async () => t.fail('looked up') };
   for (const host of ['', 'a b', '-oProxyCommand=x', '10.0.0.1:22', '0177.0.0.1', 'fe80::1%eth0', '[::1]']) {
     const error = await errorOf(plainShell(t, { policy }).run(host, ['true'], calm()));
@@ -498,7 +498,7 @@ test('a host whose name cannot be resolved is unreachable', async (t) => {
   t.deepEqual(error.details, { host: 'node1', reason: 'dns' });
 });
 
-test('a name server that does not answer is waited for so long and no longer', async (t) => {
+test('the wait for a name server that does not respond has a limit', async (t) => {
   const policy = { resolve: () => new Promise<string[]>(() => undefined) };
   const shell = plainShell(t, { policy, connectTimeoutMs: 100 });
   t.like((await errorOf(shell.run('node1', ['true'], calm()))).details, { reason: 'dns' });
@@ -506,14 +506,14 @@ test('a name server that does not answer is waited for so long and no longer', a
 
 test('a port where nothing listens is unreachable', async (t) => {
   const port = await listen(t, () => undefined);
-  // The listener is on 127.0.0.1 alone.
+  // The listener is on 127.0.0.1 only.
   const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], calm()));
   t.is(error.code, 'host_unreachable');
   t.deepEqual(error.details, { host: '127.0.0.9', reason: 'refused' });
 });
 
-test('a host that does not take the connection is unreachable', async (t) => {
-  // Linux keeps one more connection waiting than the backlog says; it drops what comes beyond.
+test('a host that does not accept the connection is unreachable', async (t) => {
+  // Linux queues one connection more than the backlog, and drops further ones.
   const script = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 },
     () => { process.stdout.write(String(s.address().port)); process.kill(process.pid, 'SIGSTOP'); })`;
   const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
@@ -529,7 +529,7 @@ test('a host that does not take the connection is unreachable', async (t) => {
   t.like(error.details, { reason: 'connect_timeout' });
 });
 
-test('a host that takes the connection and says nothing is unreachable', async (t) => {
+test('a host that accepts the connection and sends nothing is unreachable', async (t) => {
   let closed = false;
   const port = await listen(t, (socket) => socket.resume().on('close', () => (closed = true)));
   const shell = plainShell(t, { port, handshakeTimeoutMs: 200 });
@@ -539,7 +539,7 @@ test('a host that takes the connection and says nothing is unreachable', async (
   await eventually('the connection is closed', () => closed);
 });
 
-test('a host that speaks no SSH is unreachable', async (t) => {
+test('a host that does not speak SSH is unreachable', async (t) => {
   const talks = [
     'HTTP/1.1 400 Bad Request\r\n\r\n',
     '',

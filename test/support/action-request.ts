@@ -3,7 +3,7 @@ import type { Cluster } from '../../src/api/cluster.js';
 import { ANONYMOUS } from '../../src/api/caller.js';
 import { logLines } from './log-lines.js';
 
-/** What `handle` is given, for tests that call it directly: of an anonymous caller, with no time limit. */
+/** The argument of `handle`, for tests that call it directly: an anonymous caller, no time limit. */
 export function actionRequest<C extends Cluster | undefined>(
   given: Partial<ActionRequest<unknown, C>> & { cluster: C },
 ): ActionRequest<unknown, C> {

@@ -3,7 +3,7 @@ import { type Action, defineAction } from '../../src/plugin.js';
 
 const anything = mixed().meta({ format: 'anything' });
 
-/** Gives back the number it was sent. */
+/** Returns the number that it was sent. */
 export const echo = defineAction({
   name: 'echo',
   summary: 'Gives back a number.',

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import type { ExecutionContext } from 'ava';
 
-/** How a client logs in: what it says in the first frames of a connection. */
+/** How a client logs in, as read from the first frames of a connection. */
 export interface Login {
   user: string;
   password: string;
@@ -10,8 +10,8 @@ export interface Login {
 }
 
 /**
- * Listens as a broker does, up to the moment when a client says which virtual host it wants (AMQP 0-9-1, 2.2.4); then
- * hangs up.
+ * Acts as a broker until the client has sent its virtual host (AMQP 0-9-1, 2.2.4), then
+ * disconnects.
  */
 export async function listenForLogins(t: ExecutionContext): Promise<{ port: number; logins: Login[] }> {
   const logins: Login[] = [];
@@ -32,7 +32,7 @@ async function handshake(socket: Socket): Promise<Login> {
     read = read.subarray(bytes);
     return taken;
   };
-  /** What a method's frame says after the method's name. */
+  /** The arguments in the frame of a method. */
   const method = async (): Promise<Buffer> => {
     const head = await take(7);
     const payload = await take(head.readUInt32BE(3) + 1);

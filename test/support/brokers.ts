@@ -5,16 +5,16 @@ import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { leftOut } from './left-out.js';
 
-/** A broker that tests run over: the same behaviour is expected of each. */
+/** A broker that tests run against; each must behave the same. */
 export interface TestBroker {
   name: string;
   url: string;
   connect: Connect;
-  /** A connection of the test's own. */
+  /** A separate connection for the test. */
   open(): Promise<ChannelModel>;
 }
 
-/** Connects as `connect` does, and can cut every connection that was made so, as a network does that fails. */
+/** Connects like `connect`, and can cut every connection, as a network failure does. */
 export function cuttable(broker: TestBroker): { connect: Connect; cut: () => void } {
   const cuts = new Set<() => void>();
   const connect: Connect = async (url, options) => {

@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 /**
- * Writes the action that CONTRIBUTING.md shows, and its test, where it says; they go with the test. To the letter but for the action's name:
- * whoever begins with the example may have an action of that name among the service's own.
+ * Writes the action of CONTRIBUTING.md, and its test, to the folders that it names; removed when the test ends. Only the
+ * name of the action changes: a developer who starts with the example may have an action of that name in the service.
  * @returns the directory for `PLUGIN_PATHS`
  */
 export async function contributingExample(

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 /** Longer than anything takes on a busy machine: only ends what hangs. Below AVA's own limit. */
 export const HUNG_MS = 8 * 60_000;
 
-/** Waits until something is so, asking again and again. Its limit only ends a test that hangs: a busy machine may be slow. */
+/** Polls until a condition is true. The limit only ends a test that hangs, because a busy machine may be slow. */
 export async function eventually<T>(what: string, look: () => T | Promise<T>): Promise<NonNullable<T>> {
   const end = Date.now() + HUNG_MS;
   for (;;) {

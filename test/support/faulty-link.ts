@@ -1,21 +1,21 @@
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { cuttable, type TestBroker } from './brokers.js';
 
-/** A way to connect to a broker whose faults the test decides. */
+/** A connection to a broker, with faults that the test controls. */
 export interface FaultyLink {
   connect: Connect;
   /** From now on no confirmation gets through; what is published arrives anyway. */
   withholdConfirms(): void;
   passConfirms(): void;
-  /** From now on connections are not made; what it returns lets them be made, those that were asked for too. */
+  /** Blocks new connections. The returned function unblocks them, including pending ones. */
   hold(): () => void;
-  /** Cuts every connection; new ones are made unless they are held. */
+  /** Cuts every connection; new ones are possible unless they are blocked. */
   cut(): void;
-  /** The next message is refused, as by a queue that is full, and every connection is cut right after that. */
+  /** The next message is refused, as by a full queue, and then every connection is cut. */
   refuseAndCut(): void;
-  /** Cuts every connection at the moment when the next channel without confirmations is to be opened. */
+  /** Cuts every connection when the next channel without confirmations is opened. */
   cutAtNextChannel(): void;
-  /** How many connections were asked for, have been made, and are open. */
+  /** How many connections were requested, were made, and are open. */
   counts: { asked: number; made: number; open: number };
 }
 

@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/plugin.js';
 
-/** Time that passes only while somebody sleeps, and then at once: what takes seconds takes none. */
+/** A clock on which every sleep ends immediately and advances the time, so that seconds take no real time. */
 export class LeapingClock implements Clock {
   #now = 1_000_000;
   readonly #alarms = new Set<{ at: number; ring: () => void }>();

@@ -1,5 +1,5 @@
 /**
- * Tells what cannot be tested here; where everything is required, that is a failure.
+ * Reports tests that cannot run here; with REQUIRE_SERVICES=1 that is a failure.
  * @param variable names the server that is missing
  */
 export function leftOut(what: string, variable: string): undefined {

@@ -11,7 +11,7 @@ export interface Machines {
   knownHostsFile: string;
   /** What the service is reported about them. */
   env: Record<string, string>;
-  /** Makes a command of a machine be something else. */
+  /** Replaces a command of the machines. */
   install(command: string, script: string): Promise<void>;
 }
 
@@ -21,7 +21,7 @@ export interface JournalEntry {
   message: string;
   /** Seconds since the epoch. */
   at: number;
-  /** Left out: all in one. */
+  /** Default: all in one boot. */
   boot?: string;
 }
 
@@ -64,7 +64,7 @@ export async function startMachines(
   return { servers, knownHostsFile, env, install };
 }
 
-/** Makes a journal file by way of the journal export format (systemd's "Journal Export Formats"). */
+/** Makes a journal file from the journal export format (systemd's "Journal Export Formats"). */
 async function writeJournal(file: string, entries: readonly JournalEntry[]): Promise<void> {
   const text = entries.map(({ unit, message, at, boot = '0123456789abcdef0123456789abcdef' }, index) =>
     [

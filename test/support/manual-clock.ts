@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/plugin.js';
 
-/** Time that stands still until it is moved. */
+/** A clock whose time the test advances. */
 export class ManualClock implements Clock {
   #now = 1_000_000;
   readonly #alarms = new Set<{ at: number; ring: () => void }>();
@@ -37,7 +37,7 @@ export class ManualClock implements Clock {
     return this.#alarms.size;
   }
 
-  /** Goes on to the next alarm, if one is set. */
+  /** Advances to the next alarm, if one is set. */
   leap(): void {
     const next = Math.min(...[...this.#alarms].map(({ at }) => at));
     if (Number.isFinite(next)) this.advance(next - this.#now);

@@ -42,7 +42,7 @@ export function codeOf(settled: Settled): string {
   return settled.status === 'error' ? settled.body.code : settled.status;
 }
 
-/** A runner of these actions, and a clock that stands still. */
+/** A runner of these actions, and a manual clock. */
 export function openRunner(actions: readonly Action[], settings: RunnerSettings = {}) {
   const clock = new ManualClock();
   const logs = logLines();
@@ -52,7 +52,7 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
   );
   const events = new CallEventBus();
   logRequests(events, logFor);
-  /** What came to errors that no action meant to give. */
+  /** The unexpected errors. */
   const unexpected: { action: unknown; code: string; message: string | undefined }[] = [];
   events.on('answered', ({ call: { action }, reply }) => {
     if (reply.status === 'error' && ['internal', 'timeout'].includes(reply.body.code))
@@ -69,7 +69,7 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
     clusterConcurrency: 20,
     ...settings,
   });
-  /** Runs a call, and answers it as a transport does. */
+  /** Runs a call, and replies as a transport does. */
   const ask = async (changes?: Partial<Call>): Promise<Settled> => {
     const call = callOf(changes);
     const settled = await runner.run(call);

@@ -6,7 +6,7 @@ import { ManualClock } from './manual-clock.js';
 export interface OpenSandbox {
   sandbox: Sandbox;
   clock: ManualClock;
-  /** Asks the first cluster's fleet API; the path begins after `/fleet/v1`. */
+  /** Calls the first cluster's fleet API; the path begins after `/fleet/v1`. */
   fleet: (path: string, init?: RequestInit) => Promise<FleetAnswer>;
   /** PUTs a unit as a careful client does. */
   put: (name: string, unit: object) => Promise<FleetAnswer>;
@@ -18,7 +18,7 @@ export interface FleetAnswer {
   body: unknown;
 }
 
-/** A sandbox whose clock stands still, stopped when the test ends. */
+/** A sandbox with a manual clock, stopped when the test ends. */
 export async function openSandbox(t: ExecutionContext, options: SandboxOptions = {}): Promise<OpenSandbox> {
   const clock = new ManualClock();
   const sandbox = await startSandbox({ clock, ...options });
@@ -48,7 +48,7 @@ export const TWO_MACHINES = [
   { id: MACHINE_B, primaryIP: '127.0.0.2', metadata: { role: 'data', region: 'north' } },
 ];
 
-/** Options of a service, with what its section `[X-Fleet]` says. */
+/** Options of a service unit, with these lines in its section `[X-Fleet]`. */
 export function service(command: string, fleet: Record<string, string> = {}): UnitOption[] {
   return [
     { section: 'Service', name: 'ExecStart', value: command },

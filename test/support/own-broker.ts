@@ -8,11 +8,11 @@ import { connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { eventually } from './eventually.js';
 
-/** A RabbitMQ of a test's own, which it can stop and start. */
+/** A separate RabbitMQ for one test, which can stop and start it. */
 export interface OwnBroker {
   url: string;
   port: number;
-  /** Starts it (again); resolves when it serves. What is durable is still there. */
+  /** Starts it (again); resolves when it serves. Durable objects are kept. */
   start(): Promise<void>;
   stop(): Promise<void>;
 }

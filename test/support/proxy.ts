@@ -14,7 +14,7 @@ export interface Proxy {
   accept(): void;
 }
 
-/** Starts a proxy on loopback that goes with the test. */
+/** Starts a proxy on loopback that is stopped when the test ends. */
 export async function startProxy(t: ExecutionContext, target: { port: number }): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
   let refusing = false;

@@ -4,7 +4,7 @@ import type { TestBroker } from './brokers.js';
 
 /** Properties of a message in the order of their flags (AMQP 0-9-1, basic class), as bytes. */
 export interface RawProperties {
-  /** The inside of the table of headers. */
+  /** The contents of the table of headers. */
   headers?: Buffer;
   correlationId?: Buffer;
   replyTo?: Buffer;
@@ -50,7 +50,7 @@ export async function publishRaw(
     ...there.map(([, bytes = Buffer.alloc(0)]) => bytes),
   ]);
   stream.write(Buffer.concat([frame(1, basicPublish), frame(2, header), frame(3, content)]));
-  // What the broker answers on the same connection comes after it has taken the message.
+  // A response of the broker on the same connection shows that it has the message.
   await (await connection.createChannel()).close();
   await Promise.all([once(connection, 'close'), connection.close()]);
 }

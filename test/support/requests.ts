@@ -34,14 +34,14 @@ interface Settings {
   clusterConcurrency: number;
   maxMessageBytes: number;
   maxAnswerBytes: number;
-  /** Further ways for answers. */
+  /** Further reply channels. */
   channels: readonly ReplyChannel[];
-  /** The brokers to try, instead of the one that is given. */
+  /** The brokers to try, instead of the given one. */
   addresses: readonly BrokerAddress[];
   clock: Clock;
 }
 
-/** Serves these actions on a queue of its own. */
+/** Serves these actions on a separate queue. */
 export async function serveRequests(
   t: ExecutionContext,
   broker: TestBroker,
@@ -111,7 +111,7 @@ export async function serveRequests(
   return { queue: options.queue, service, logs, events, cut };
 }
 
-/** Makes the queue, as a worker does that was there before. */
+/** Creates the queue, like a worker that ran before. */
 export async function makeQueue(
   broker: TestBroker,
   queue: string,
@@ -123,7 +123,7 @@ export async function makeQueue(
   await connection.close();
 }
 
-/** Takes so many messages off the queue, as a worker does that is then lost: they are delivered again. */
+/** Takes this many messages off the queue, like a worker that is then lost: they are delivered again. */
 export async function loseWorker(broker: TestBroker, queue: string, messages: number): Promise<void> {
   const connection = await broker.open();
   const channel = await connection.createChannel();
@@ -133,7 +133,7 @@ export async function loseWorker(broker: TestBroker, queue: string, messages: nu
   await connection.close();
 }
 
-/** What a caller without our client does: publishes a message, and reads from a queue of its own. */
+/** A caller without our client: publishes messages, and reads replies from its own queue. */
 export class RawCaller {
   readonly #channel: Channel;
   readonly #replies: ConsumeMessage[] = [];
@@ -158,12 +158,12 @@ export class RawCaller {
     this.#replyQueue = replyQueue;
   }
 
-  /** Publishes a body as it is. */
+  /** Publishes a body unchanged. */
   publish(body: Buffer | string, options: Options.Publish = {}): void {
     this.#channel.sendToQueue(this.#queue, Buffer.from(body), options);
   }
 
-  /** Publishes a request and gives its answer: the message, and what is in it. */
+  /** Publishes a request and returns its reply: the message, and its contents. */
   async ask(
     requestBody: unknown,
     options: Options.Publish = {},
@@ -172,12 +172,12 @@ export class RawCaller {
     return this.answerTo(correlationId);
   }
 
-  /** Publishes a request that is to be answered. @returns its correlation id */
+  /** Publishes a request with a reply_to. @returns its correlation id */
   send(requestBody: unknown, options: Options.Publish = {}): string {
     return this.sendRaw(JSON.stringify({ status: 'not_started', request_body: requestBody }), options);
   }
 
-  /** Publishes a body as it is, to be answered. @returns its correlation id */
+  /** Publishes a body unchanged, with a reply_to. @returns its correlation id */
   sendRaw(body: Buffer | string, options: Options.Publish = {}): string {
     const correlationId = randomUUID();
     this.publish(body, { replyTo: this.#replyQueue, correlationId, ...options });
@@ -193,7 +193,7 @@ export class RawCaller {
     return this.#replies.filter(({ properties }) => properties.correlationId === correlationId);
   }
 
-  /** Takes one message that waits in a queue: the service's own, or its error queue. */
+  /** Takes one waiting message from a queue: the service's own, or its error queue. */
   async take(from: 'queue' | 'error queue'): Promise<GetMessage> {
     const queue = from === 'queue' ? this.#queue : `${this.#queue}_error`;
     return eventually(`a message in ${queue}`, async () => {
@@ -202,7 +202,7 @@ export class RawCaller {
     });
   }
 
-  /** How many take messages from the service's queue. */
+  /** The number of consumers of the service's queue. */
   async consumers(): Promise<number> {
     return (await this.#channel.checkQueue(this.#queue)).consumerCount;
   }
@@ -214,7 +214,7 @@ export class RawCaller {
     return messageCount;
   }
 
-  /** Removes the queue that answers to this caller go to. */
+  /** Deletes the reply queue of this caller. */
   async leave(): Promise<void> {
     await this.#channel.deleteQueue(this.#replyQueue);
   }

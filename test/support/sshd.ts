@@ -12,20 +12,20 @@ const run = promisify(execFile);
 
 export type HostKeyType = 'ed25519' | 'ecdsa' | 'rsa';
 
-/** A private SSH server on a loopback address, that takes the user who runs the tests, by one key. */
+/** A private SSH server on a loopback address that accepts the user who runs the tests, with one key. */
 export interface Sshd {
   address: string;
   port: number;
   user: string;
   /** Each of its public host keys, as `TYPE BASE64`. */
   hostKeys: Partial<Record<HostKeyType, string>>;
-  /** A private key that it lets in, in OpenSSH's format. */
+  /** A private key that it accepts, in OpenSSH's format. */
   privateKey: string;
   privateKeyFile: string;
   authorizedKeyFile: string;
   /** How many connections were made to it so far. */
   connections(): number;
-  /** The processes that serve its open connections. */
+  /** The processes of its open connections. */
   sessionPids(): Promise<number[]>;
   stop(): Promise<void>;
 }
@@ -37,12 +37,12 @@ export interface SshdOptions {
   hostKeyTypes?: readonly HostKeyType[];
   /** Further lines of sshd_config. */
   config?: readonly string[];
-  /** Of the commands that it runs. */
+  /** The environment of the commands that it runs. */
   environment?: Readonly<Record<string, string>>;
 }
 
 /**
- * Registers a test that needs an SSH server. Where none is installed it is left out, which standard error says; with
+ * Registers a test that needs an SSH server. Without an installed server it is skipped with a notice on standard error; with
  * REQUIRE_SERVICES=1 it fails.
  */
 export function testWithSshd(title: string, implementation: Implementation<[]>): void {
@@ -102,7 +102,7 @@ export async function publicKey(file: string): Promise<string> {
 async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
   const { address = '127.0.0.1', port, hostKeyTypes = ['ed25519'], config = [], environment = {} } = options;
   if (!existsSync(SSHD)) throw new Error(`${SSHD} is not installed (Debian: openssh-server)`);
-  // As root, sshd wants its folder for privilege separation.
+  // As root, sshd needs its folder for privilege separation.
   if (process.getuid?.() === 0) await mkdir('/run/sshd', { recursive: true, mode: 0o755 });
   const folder = await mkdtemp(join(tmpdir(), 'sshd-'));
   try {
@@ -114,7 +114,7 @@ async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
     const privateKeyFile = join(folder, 'login');
     const authorizedKeyFile = `${privateKeyFile}.pub`;
     await makeKey(privateKeyFile);
-    // Without a home bash does not run the .bashrc of whoever runs the tests.
+    // With this HOME bash does not run the .bashrc of the user who runs the tests.
     const variables = Object.entries({ HOME: folder, ...environment }).map(
       ([name, value]) => `${name}=${value}`,
     );
@@ -135,7 +135,7 @@ async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
       'LogLevel VERBOSE',
     ];
     await writeFile(join(folder, 'sshd_config'), `${lines.join('\n')}\n`);
-    // It ends with the test process, even where that is killed.
+    // It ends with the test process, even if that is killed.
     const command = ['--pdeathsig', 'KILL', SSHD, '-D', '-e', '-f', join(folder, 'sshd_config')];
     const child = spawn('/usr/bin/setpriv', command, { stdio: ['ignore', 'ignore', 'pipe'] });
     const log = await listening(child);
@@ -200,7 +200,7 @@ function killIfThere(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
-    // It has ended by itself.
+    // It has already ended.
   }
 }
 

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { ManualClock } from './manual-clock.js';
 import { StandInManager } from './stand-in-manager.js';
 
-// The stand-in is held against what OpenAperture's Manager was seen to do.
+// The fake must behave like OpenAperture's Manager.
 
 const RECORD = '/messaging/rpc_requests/5';
 const ANSWER = { queue_name: '', id: '5', status: 'completed', request_body: {}, response_body: 'done' };
@@ -50,7 +50,7 @@ async function open(t: ExecutionContext, options: Parameters<typeof StandInManag
 const errors = (...messages: string[]) =>
   JSON.stringify({ errors: messages.map((message) => ({ message })) });
 
-test('nothing is taken without a token, on another path, or in another form', async (t) => {
+test('nothing is accepted without a token, on another path, or in another form', async (t) => {
   const { manager, ask, statusOf, authorization } = await open(t);
   manager.addRecord(5);
   t.is(await statusOf('GET', RECORD), 200);
@@ -68,7 +68,7 @@ test('nothing is taken without a token, on another path, or in another form', as
   t.is(await statusOf('GET', RECORD), 401);
 });
 
-test('a record needs a status and nothing else, and other keys are ignored', async (t) => {
+test('a record needs only a status, and other keys are ignored', async (t) => {
   const { manager, ask, statusOf } = await open(t);
   const path = '/messaging/rpc_requests';
   t.is(await statusOf('POST', path, { status: 'not_started' }), 201);
@@ -92,7 +92,7 @@ test('a record needs a status and nothing else, and other keys are ignored', asy
   t.is(await statusOf('DELETE', `${path}/1`), 204);
 });
 
-test('what is not there is answered as by the Manager: with an error body, or with none', async (t) => {
+test("a missing object gets the Manager's response: an error body, or none", async (t) => {
   const { ask } = await open(t);
   for (const [method, path, body, text] of [
     ['GET', RECORD, undefined, errors('MessagingRpcRequest was not found')],
@@ -108,7 +108,7 @@ test('what is not there is answered as by the Manager: with an error body, or wi
   t.is((await ask('GET', '/messaging/rpc_requests/x')).status, 400);
 });
 
-test('a module that does not fit the columns is gone, for the one before it is deleted first', async (t) => {
+test('a module that does not fit the columns disappears, because the previous one is deleted first', async (t) => {
   const { manager, ask, statusOf } = await open(t);
   manager.addExchange(7);
   const path = '/messaging/exchanges/7/modules';
@@ -126,7 +126,7 @@ test('a module that does not fit the columns is gone, for the one before it is d
   t.is(await statusOf('POST', path, { ...MODULE, workload: undefined }), 400);
 });
 
-test('an event needs a type and a severity, and a unique one comes once an hour', async (t) => {
+test('an event needs a type and a severity, and a unique one is accepted once an hour', async (t) => {
   const clock = new ManualClock();
   const { manager, ask, statusOf } = await open(t, { clock, tokenSeconds: 10_000 });
   const path = '/system_events';
@@ -147,7 +147,7 @@ test('an event needs a type and a severity, and a unique one comes once an hour'
   t.is(manager.events.length, 7);
 });
 
-test("a broker's connections have no port unless it is said", async (t) => {
+test("a broker's connections have no port by default", async (t) => {
   const { manager, ask } = await open(t);
   manager.addBroker(3);
   t.like(JSON.parse((await ask('GET', '/messaging/brokers/3/connections')).text), [
@@ -155,7 +155,7 @@ test("a broker's connections have no port unless it is said", async (t) => {
   ]);
 });
 
-test('a body of more than 8,000,000 bytes is not read: it is answered with 413, or cut off', async (t) => {
+test('a body of more than 8,000,000 bytes is not read: the response is 413, or the connection is cut', async (t) => {
   const body = (bytes: number) => {
     const [head = '', tail = ''] = JSON.stringify({ ...ANSWER, response_body: '@' }).split('@');
     return `${head}${'x'.repeat(bytes - head.length - tail.length)}${tail}`;
@@ -173,7 +173,7 @@ test('a body of more than 8,000,000 bytes is not read: it is answered with 413, 
   }
 });
 
-/** Puts an answer and gives what comes back, even when the connection is closed while the body is sent. */
+/** PUTs a reply and returns the response, even if the connection is closed while the body is sent. */
 async function putRaw(host: string, authorization: string, body: string): Promise<string> {
   const [address, port] = host.split(':');
   const socket = connectTcp(Number(port), address);

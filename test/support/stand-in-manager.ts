@@ -10,12 +10,12 @@ import { systemClock } from '../../src/lib/clock.js';
 
 type Id = number | bigint;
 
-/** A request that the Manager or its OAuth endpoint got. */
+/** A request that the Manager or its OAuth endpoint received. */
 export interface ReceivedCall {
   method: string;
   path: string;
   headers: Record<string, string | string[] | undefined>;
-  /** As it came. */
+  /** Unparsed. */
   text: string;
   /** As JSON; undefined when there was none. */
   body: unknown;
@@ -29,20 +29,20 @@ export interface StandInRecord {
   status: string;
   requestBody: unknown;
   responseBody: unknown;
-  /** The body of the latest PUT, as it came. */
+  /** The unparsed body of the latest PUT. */
   saved?: string;
 }
 
-/** What befalls calls before they reach the Manager's logic. */
+/** A fault that calls meet before the Manager's logic. */
 export interface ManagerFault {
-  /** Left out: the connection is cut without an answer. */
+  /** Default: the connection is cut without a response. */
   status?: number;
   headers?: Record<string, string>;
-  /** Left out: the documented error body. */
+  /** Default: the documented error body. */
   body?: string;
   method?: string;
   path?: RegExp;
-  /** How many calls; left out: all until it is ended. */
+  /** How many calls. Default: all calls until the fault is ended. */
   times?: number;
 }
 
@@ -53,7 +53,7 @@ interface StandInOptions {
   oversize?: Oversize;
 }
 
-/** What becomes of a body that is too large: answered with 413, or the connection is cut without an answer. */
+/** The response to a body that is too large: 413, or a cut connection without a response. */
 export type Oversize = 'answered' | 'cut';
 
 interface Exchange {
@@ -76,11 +76,12 @@ const STAMPS = {
   updated_at: 'Mon, 01 Jun 2015 10:00:00 GMT',
 };
 const HOUR_MS = 60 * 60_000;
-/** Most of its columns are varchar(255); what is longer fails when it is inserted. */
+/** Most of its columns are varchar(255); inserting a longer value fails. */
 const COLUMN_CHARACTERS = 255;
-/** What its web framework reads of a body (Plug.Parsers). */
+/** The limit of its web framework for bodies (Plug.Parsers). */
 const BODY_BYTES = 8_000_000;
-// Above the ports that fetch refuses, and below those that systems hand out by themselves, so that none of those takes the port while the Manager is down.
+// Above the ports that fetch refuses, and below the ephemeral ports, so that no other program gets the port while the
+// Manager is down.
 const PORTS = { from: 11_000, to: 20_000 };
 
 /**
@@ -172,13 +173,13 @@ export class StandInManager {
     await fastify?.close();
   }
 
-  /** @returns ends the fault */
+  /** @returns a function that ends the fault */
   fail(fault: ManagerFault): () => void {
     this.#faults.set(fault, fault.times ?? Infinity);
     return () => this.#faults.delete(fault);
   }
 
-  /** Keeps calls to a path waiting, until what it returns is called. */
+  /** Holds calls to a path until the returned function is called. */
   hold(path: RegExp, method?: string): () => void {
     let release = () => {};
     const hold = { path, method, released: new Promise<void>((resolve) => (release = resolve)) };
@@ -189,7 +190,7 @@ export class StandInManager {
     };
   }
 
-  /** Takes so long for every answer. */
+  /** Delays every response by this time. */
   slow(ms: number): void {
     this.#delayMs = ms;
   }
@@ -215,7 +216,7 @@ export class StandInManager {
     this.#exchanges.delete(String(id));
   }
 
-  /** Restricts an exchange to brokers. The ids of the restrictions are those of no broker. */
+  /** Restricts an exchange to brokers. The ids of the restrictions are not ids of brokers. */
   restrict(exchangeId: Id, brokerIds: readonly Id[]): void {
     this.#restrictions.set(String(exchangeId), [...brokerIds]);
   }
@@ -260,13 +261,13 @@ export class StandInManager {
     return added;
   }
 
-  /** The calls to paths like this, without those for tokens. */
+  /** The calls to matching paths, without token requests. */
   callsTo(path: RegExp, method?: string): ReceivedCall[] {
     return this.calls.filter((call) => path.test(call.path) && (method ?? call.method) === call.method);
   }
 
   #server(): FastifyInstance {
-    // The limit on bodies is its own, below: Fastify's would answer before anything of the body is read.
+    // The limit on bodies is implemented below, because Fastify's would respond before reading the body.
     const fastify = Fastify({
       forceCloseConnections: true,
       bodyLimit: Number.MAX_SAFE_INTEGER,
@@ -292,7 +293,7 @@ export class StandInManager {
     return fastify;
   }
 
-  /** Reads a body as far as the limit goes. */
+  /** Reads a body up to the limit. */
   async #readBody(request: FastifyRequest, payload: IncomingMessage): Promise<string> {
     const chunks: Buffer[] = [];
     let bytes = 0;
@@ -400,7 +401,7 @@ export class StandInManager {
     const what = 'MessagingRpcRequest';
     fastify.addHook('preHandler', async (request, reply) => {
       const isOfRecord = request.routeOptions.url === path;
-      // Ecto casts an id before it looks for it.
+      // Ecto casts an id before the query.
       return isOfRecord && !/^\d+$/.test(idOf(request)) ? refuse(reply, 400, 'cast error') : undefined;
     });
     fastify.post('/messaging/rpc_requests', async (request, reply) => {
@@ -441,7 +442,7 @@ export class StandInManager {
     );
   }
 
-  /** The previous record is deleted first, so it is gone when the new one does not fit. */
+  /** The previous record is deleted first, so it is lost when the new one does not fit. */
   #addModule(exchange: string, body: Record<string, unknown>, reply: FastifyReply): FastifyReply {
     const { hostname, type, status, workload = null } = body;
     if (!this.#exchanges.has(exchange)) return notFound(reply, 'MessagingExchange');
@@ -460,7 +461,7 @@ export class StandInManager {
     const { unique, type, severity, data = null, message = null } = mapOf(request);
     if (!isText(type) || !isText(severity)) return invalid(reply, 'SystemEvent');
     const at = this.#clock.now();
-    // Without data, every event of the type counts as the same.
+    // Without data, all events of a type count as equal.
     const isSame = (other: unknown) => data === null || other === null || isDeepStrictEqual(data, other);
     const known = this.events.some(
       (each) => each.type === type && at - each.at < HOUR_MS && isSame(each.data),
@@ -501,7 +502,7 @@ function invalid(reply: FastifyReply, what: string): FastifyReply {
   return refuse(reply, 400, `One or more fields for ${what} were invalid`);
 }
 
-/** What the database does not take. */
+/** The Manager's response when the database refuses a value. */
 function failed(reply: FastifyReply, what: string): FastifyReply {
   return refuse(reply, 500, `An unexpected error occured with ${what}`);
 }

@@ -1,4 +1,4 @@
-/** The names of what Node warns of while something is done. */
+/** The names of the warnings that Node emits during an action. */
 export async function warningsDuring(work: () => Promise<unknown>): Promise<string[]> {
   const warnings: string[] = [];
   const heard = (warning: Error) => warnings.push(warning.name);

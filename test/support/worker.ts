@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 
 export interface Worker {
   process: ChildProcess;
-  /** Its log so far, a parsed line each. */
+  /** Its parsed log lines so far. */
   lines: Record<string, unknown>[];
   /** Resolves with the exit code, or the signal that ended it. */
   ended: Promise<number | string>;
@@ -13,7 +13,7 @@ export interface Worker {
 
 const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
 
-/** Runs the service as a process of its own, until the test ends; resolves when it takes requests. */
+/** Runs the service as a separate process until the test ends; resolves when it accepts requests. */
 export async function startWorker(t: ExecutionContext, env: Record<string, string>): Promise<Worker> {
   const worker = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
     env: { PATH: process.env.PATH, HTTP_PORT: 'off', LOG_FORMAT: 'json', ...env },

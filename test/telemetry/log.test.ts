@@ -24,7 +24,7 @@ function fieldsOf(line: string): Record<string, unknown> {
   return JSON.parse(line);
 }
 
-test('in JSON a line is one object with time, level, message and fields', (t) => {
+test('a line in JSON is one object with time, level, message and fields', (t) => {
   const { log, text } = logged('json');
   log.info('request completed', { took_ms: 12, cluster: new Cluster('secret-token') });
   t.is(text().split('\n').length, 2);
@@ -39,7 +39,7 @@ test('in JSON a line is one object with time, level, message and fields', (t) =>
   t.false(text().includes('secret-token'));
 });
 
-test('for people a line begins with time, level and message', (t) => {
+test('a line for people begins with time, level and message', (t) => {
   const { log, last } = logged('text');
   log.warn('broker away', {
     broker: 'amqp://10.0.0.1:5672',
@@ -68,7 +68,7 @@ test('every line of a bound log has its fields', (t) => {
   t.false('request' in fieldsOf(last()));
 });
 
-test('a field cannot take the place of what the line says', (t) => {
+test("a field cannot replace the line's own keys", (t) => {
   const { log, last } = logged('json');
   log.with({ level: 'error' }).info('said', { message: 'not said', time: 'never', level: 'warn' });
   t.like(fieldsOf(last()), { level: 'info', message: 'said' });
@@ -95,7 +95,7 @@ test('less important lines than the level are left out', (t) => {
   }
 });
 
-test('an error shows its stack and what is behind it', (t) => {
+test('an error shows its stack and its causes', (t) => {
   const { log, last } = logged('json');
   const cause = new RangeError('out of reach');
   log.error('failed', { error: new Error('outer', { cause: new Error('middle', { cause }) }) });
@@ -107,7 +107,7 @@ test('an error shows its stack and what is behind it', (t) => {
   t.regex(String(fieldsOf(last()).error), /both[^]*caused by: Error: first[^]*caused by: 'second'$/);
 });
 
-test('for people, too, an error shows its stack', (t) => {
+test('a line for people shows the stack of an error too', (t) => {
   const { log, last } = logged('text');
   log.error('failed', { error: new TypeError('no such thing') });
   t.regex(last(), / error failed error="TypeError: no such thing\\n {4}at .*log\.test/);
@@ -137,7 +137,7 @@ test('numbers beyond JSON and values that refer to themselves are written', (t) 
   }
 });
 
-test('whatever a caller writes, a line stays one line without terminal codes', (t) => {
+test('any logged value stays on one line without terminal codes', (t) => {
   const hostile = fc.oneof(
     fc.string({ unit: 'binary' }),
     fc.string({

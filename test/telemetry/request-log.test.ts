@@ -70,14 +70,14 @@ test('the line says what the caller really got', (t) => {
   t.like(logs.lines[0], { message: 'request failed', code: 'answer_too_large', reason: 'too large' });
 });
 
-test('a reply that nobody took is marked as dropped', (t) => {
+test('a reply that no queue accepted is marked as dropped', (t) => {
   const { events, logs, call, settle } = opened();
   settle(DONE);
   events.emit('answered', { call, reply: DONE, dropped: true, at: 2_000 });
   t.like(logs.lines[0], { message: 'request completed', dropped: true });
 });
 
-test('a call that is refused has not waited; one that is late while it waits has not run', (t) => {
+test('a refused call has no waiting time; one that is late while it waits has no running time', (t) => {
   for (const [state, times] of [
     [
       { admitted: false, began: false },

@@ -32,7 +32,7 @@ for (const [what, body] of [
   ['a token that is a number', '{"units": [], "nextPageToken": 2}'],
   ['a token that is a list', '{"units": [], "nextPageToken": ["ZAACAA=="]}'],
 ] as const) {
-  test(`an answer of ${what} is not usable`, async (t) => {
+  test(`a response of ${what} is not usable`, async (t) => {
     const server = await serve(t, answering(200, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
@@ -48,7 +48,7 @@ for (const [what, machine] of [
   ['a piece of metadata that is a number', { id: 'a', metadata: { cores: 4 } }],
   ['a piece of metadata that is null', { id: 'a', metadata: { region: null } }],
 ] as const) {
-  test(`an answer with a machine that has ${what} is not usable`, async (t) => {
+  test(`a response with a machine that has ${what} is not usable`, async (t) => {
     const server = await serve(t, answering(200, { machines: [machine] }));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
     await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_answer_invalid' });
@@ -66,7 +66,7 @@ test('a single unit or a state that cannot be read is not usable', async (t) => 
   await t.throwsAsync(fleet.unitStates(cluster, calm()), { code: 'cluster_answer_invalid' });
 });
 
-test('whatever a page holds, it is read into rows with all their keys, or refused', (t) => {
+test('any page is either read into rows with all their keys, or refused', (t) => {
   const keys = [
     'name',
     'id',
@@ -109,7 +109,7 @@ test('whatever a page holds, it is read into rows with all their keys, or refuse
   }
 });
 
-test('whichever keys fleet leaves out or fills, the row says the same, with null for the missing', (t) => {
+test('a row has the same keys whichever of them fleet leaves out, with null for the missing ones', (t) => {
   const text = fc.string({ minLength: 1 });
   const state = fc.record(
     {
@@ -152,7 +152,7 @@ for (const [what, body, encoding] of [
   // 64 MiB of spaces in 64 KiB.
   ['is larger than 4 MiB once decompressed', gzipSync(Buffer.alloc(64 * 1024 * 1024, ' ')), 'gzip'],
 ] as const) {
-  test(`an answer that ${what} is not usable, and is asked for once`, async (t) => {
+  test(`a response that ${what} is not usable, and is requested once`, async (t) => {
     const server = await serve(t, answering(200, body, { 'content-encoding': encoding }));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(fleet.units(cluster, calm()), {
@@ -180,7 +180,7 @@ test('pages that go on and on are abandoned before they fill the memory', async 
   t.true(page > 5 && page < 15);
 });
 
-test('a compressed answer of reasonable size is read', async (t) => {
+test('a compressed response of reasonable size is read', async (t) => {
   const body = gzipSync(JSON.stringify({ machines: [{ id: 'a' }] }));
   const server = await serve(t, answering(200, body, { 'content-encoding': 'gzip' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);

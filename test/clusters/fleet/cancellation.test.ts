@@ -24,7 +24,7 @@ const CALLS: [string, (fleet: FleetTransport, cluster: Cluster, signal: AbortSig
   ];
 
 for (const [what, call] of CALLS) {
-  test(`${what}: aborting ends the request itself, and no other host is asked`, async (t) => {
+  test(`${what}: aborting ends the request, and no other host is tried`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     const end = sandbox.cluster.fail({ kind: 'hang' });
     const caller = new AbortController();
@@ -33,7 +33,7 @@ for (const [what, call] of CALLS) {
     const reason = new Error('the deadline passed');
     caller.abort(reason);
     const error = await t.throwsAsync(answer);
-    // A change may have been made, and nobody will say.
+    // A change may have been made, and its outcome stays unknown.
     if (CHANGES.has(what)) t.like(error, { code: 'outcome_unknown' });
     else t.is(error, reason, 'it rejects with the reason itself');
     t.is(sandbox.cluster.requests.length, 1);
@@ -44,7 +44,7 @@ for (const [what, call] of CALLS) {
     });
   });
 
-  test(`${what}: nothing is sent for a caller that is gone already`, async (t) => {
+  test(`${what}: nothing is sent for a call that is already aborted`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t);
     const reason = new Error('gone');
     t.is(await t.throwsAsync(call(fleet, cluster, AbortSignal.abort(reason))), reason);
@@ -54,7 +54,7 @@ for (const [what, call] of CALLS) {
     t.is(sandbox.discovery.requests.length, 1);
   });
 
-  test(`${what}: aborting while discovery is asked ends the call`, async (t) => {
+  test(`${what}: aborting while discovery is queried ends the call`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t);
     sandbox.discovery.fail({ kind: 'hang' });
     const caller = new AbortController();

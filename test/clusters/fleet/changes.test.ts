@@ -24,7 +24,7 @@ const CHANGES: [string, (fleet: FleetTransport, cluster: Cluster) => Promise<unk
 const changesSeen = ({ cluster }: Sandbox) =>
   cluster.requests.filter(({ method }) => method !== 'GET').length;
 
-test('a desired state is set, and read back', async (t) => {
+test('a desired state is set and read back', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [{ name: 'a.service' }] });
   for (const state of ['loaded', 'inactive', 'launched'] as const) {
     await fleet.setDesiredState(cluster, 'a.service', state, calm());
@@ -78,7 +78,7 @@ for (const name of [
   'é.service',
   '.',
 ]) {
-  test(`nothing is asked of a cluster for '${name}', which is no name of a unit`, async (t) => {
+  test(`nothing is requested from a cluster for '${name}', which is not a unit name`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t);
     const code = { code: 'invalid_parameters' };
     await t.throwsAsync(fleet.unit(cluster, name, calm()), code);
@@ -111,7 +111,7 @@ for (const poison of ['running', '', 'Launched', 'constructor', 'loaded ', null,
   });
 }
 
-test('setting the state of a unit that is not there says so', async (t) => {
+test('setting the state of a unit that does not exist is reported as such', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [] });
   const error = await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', calm()), {
     code: 'unit_not_found',
@@ -140,7 +140,7 @@ test("fleet's reason for refusing a change is reported", async (t) => {
   t.is(changesSeen(sandbox), 2);
 });
 
-test('a unit that somebody has poisoned shows as a failure of the cluster, and a change to it has no known outcome', async (t) => {
+test('a poisoned unit shows as a failure of the cluster, and a change to it has no known outcome', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, {
     units: [{ name: 'a.service' }],
     fleetHosts: THREE_HOSTS,
@@ -155,7 +155,7 @@ test('a unit that somebody has poisoned shows as a failure of the cluster, and a
 
 for (const [what, change] of CHANGES) {
   for (const good of THREE_HOSTS) {
-    test(`${what}: hosts that refuse the connection never saw the change, so ${good} makes it`, async (t) => {
+    test(`${what}: hosts that refuse the connection never received the change, so ${good} makes it`, async (t) => {
       const { fleet, cluster, sandbox } = await openFleet(t, {
         fleetHosts: THREE_HOSTS,
         units: [{ name: 'a.service' }],
@@ -167,7 +167,7 @@ for (const [what, change] of CHANGES) {
   }
 
   for (const kind of ['hang', 'drop', 'drop-answer', '500', '503'] as const) {
-    // One after the other, so that only the answer that never comes takes longer than the test's patience.
+    // Serial, so that only the missing response exceeds the short time limit of the test.
     test.serial(
       `${what}: after ${kind} the change is sent to no other host, and its outcome is unknown`,
       async (t) => {
@@ -199,14 +199,14 @@ for (const [what, change] of CHANGES) {
     });
   }
 
-  test(`${what}: when every host refuses the connection, nothing was done, and it says unreachable`, async (t) => {
+  test(`${what}: when every host refuses the connection, nothing was done, and the cluster is unreachable`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     sandbox.cluster.fail({ kind: 'refuse' });
     await t.throwsAsync(change(fleet, cluster), { code: 'cluster_unreachable' });
     t.is(changesSeen(sandbox), 0);
   });
 
-  test(`${what}: where policy forbids every host, nothing is sent`, async (t) => {
+  test(`${what}: when policy forbids every host, nothing is sent`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, {
       fleetHosts: THREE_HOSTS,
       allowedHosts: 'unset',
@@ -231,7 +231,7 @@ for (const [what, change] of CHANGES) {
     }
   });
 
-  test(`${what}: an answer that is far too long leaves the outcome unknown`, async (t) => {
+  test(`${what}: a response that is far too long leaves the outcome unknown`, async (t) => {
     const server = await serve(t, answering(200, Buffer.alloc(33 * 1024 * 1024, 'x')));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });

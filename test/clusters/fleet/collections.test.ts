@@ -10,7 +10,7 @@ import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 const pagesAsked = ({ cluster }: Sandbox) =>
   cluster.requests.map(({ path }) => new URL(path, 'http://fleet').searchParams.get('nextPageToken'));
 
-test('machines come with every documented key, null where fleet leaves one out', async (t) => {
+test('machines have every documented key, null where fleet leaves one out', async (t) => {
   const { fleet, cluster } = await openFleet(t, {
     machines: [
       { id: MACHINE_A, primaryIP: '10.0.0.1', metadata: { region: 'north' } },
@@ -23,7 +23,7 @@ test('machines come with every documented key, null where fleet leaves one out',
   ]);
 });
 
-test('units come with every documented key, null where fleet leaves one out', async (t) => {
+test('units have every documented key, null where fleet leaves one out', async (t) => {
   const options = [
     { section: 'Service', name: 'Environment', value: '' },
     { section: 'Service', name: 'ExecStart', value: '/bin/true' },
@@ -65,7 +65,7 @@ test('units come with every documented key, null where fleet leaves one out', as
   t.is(await fleet.unit(cluster, 'd.service', calm()), undefined);
 });
 
-test('a unit without options, or of which fleet says nothing but the name, has every key', async (t) => {
+test('a unit without options, or with nothing but a name, has every key', async (t) => {
   const server = await serve(t, answering(200, { units: [{ name: 'a.service' }] }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
   t.deepEqual(await fleet.units(cluster, calm()), [
@@ -73,7 +73,7 @@ test('a unit without options, or of which fleet says nothing but the name, has e
   ]);
 });
 
-test('unit states come with every documented key, null where fleet leaves one out', async (t) => {
+test('unit states have every documented key, null where fleet leaves one out', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [{ name: 'a.service' }] });
   const [before] = sandbox.cluster.states();
   t.deepEqual(await fleet.unitStates(cluster, calm()), before === undefined ? [] : [before]);
@@ -90,7 +90,7 @@ test('unit states come with every documented key, null where fleet leaves one ou
   ]);
 });
 
-test('states are filtered by unit and machine, which combine', async (t) => {
+test('states are filtered by unit and machine, alone or together', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   const all = sandbox.cluster.states();
   const [machineID = ''] = sandbox.cluster.machines.map(({ id }) => id);
@@ -134,7 +134,7 @@ test('all of 261 units are read from three pages', async (t) => {
 });
 
 for (const count of [99, 100, 101, 200, 500]) {
-  test(`all of ${count} units are read, a full last page among them or not`, async (t) => {
+  test(`all of ${count} units are read, whether or not the last page is full`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
     const names = sandbox.cluster.addUnits(count);
     t.deepEqual(
@@ -144,7 +144,7 @@ for (const count of [99, 100, 101, 200, 500]) {
   });
 }
 
-test('the size of a page is the server’s', async (t) => {
+test('the server decides the size of a page', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 7 });
   const names = sandbox.cluster.addUnits(50);
   t.deepEqual(
@@ -154,7 +154,7 @@ test('the size of a page is the server’s', async (t) => {
   t.is((await fleet.machines(cluster, calm())).length, 3);
 });
 
-test('filters go along with every page', async (t) => {
+test('filters are sent with every page request', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 10 });
   sandbox.cluster.addUnits(100);
   const [{ id: machineID } = { id: '' }] = sandbox.cluster.machines;
@@ -163,7 +163,7 @@ test('filters go along with every page', async (t) => {
   t.deepEqual(await fleet.unitStates(cluster, { machineID, ...calm() }), mine);
 });
 
-test('pages are read side by side, four at once at most, and all from one host', async (t) => {
+test('pages are read in parallel, at most four at a time, and all from one host', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, {
     fleetHosts: THREE_HOSTS,
     units: [],
@@ -178,7 +178,7 @@ test('pages are read side by side, four at once at most, and all from one host',
 });
 
 for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
-  test(`a page past the last that ends in ${kind} takes nothing away`, async (t) => {
+  test(`a page past the last that ends in ${kind} loses no rows`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
     const names = sandbox.cluster.addUnits(261);
     sandbox.cluster.fail({ kind, path: /nextPageToken=ZAA[EF]AA/ });
@@ -212,7 +212,7 @@ test('a single page that fails on one host is read from another', async (t) => {
   );
 });
 
-test('a page that fails on every host fails the list: never a part of it for the whole', async (t) => {
+test('a page that fails on every host fails the list, which is never returned in part', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
   sandbox.cluster.addUnits(500);
   for (const [kind, code] of [
@@ -226,7 +226,7 @@ test('a page that fails on every host fails the list: never a part of it for the
   }
 });
 
-test('where tokens are unfamiliar, the pages are read one after the other', async (t) => {
+test('when page tokens are unfamiliar, the pages are read one after the other', async (t) => {
   const asked: (string | null)[] = [];
   let underWay = 0;
   const server = await serve(t, (request, response) => {
@@ -243,7 +243,7 @@ test('where tokens are unfamiliar, the pages are read one after the other', asyn
   t.deepEqual(asked, [null, 'p2', 'p3', 'p4', 'p5']);
 });
 
-test('an empty token ends the pages as a missing one does', async (t) => {
+test('an empty token ends the pages like a missing one', async (t) => {
   const server = await serve(t, answering(200, { units: [{ name: 'a.service' }], nextPageToken: '' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
   t.is((await fleet.units(cluster, calm())).length, 1);

@@ -31,7 +31,7 @@ test('a cluster is found by its token: hosts from discovery, the port from the c
 });
 
 for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
-  test(`with the discovery URL HOST${path} the token is asked for right below it`, async (t) => {
+  test(`with the discovery URL HOST${path} the token is requested directly below it`, async (t) => {
     const discovery = await serve(
       t,
       answering(200, { node: { nodes: [{ value: 'a=http://10.0.0.1:2380' }] } }),
@@ -59,7 +59,7 @@ test('an unknown token, an empty cluster, an unusable answer and a discovery tha
 });
 
 for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 'redirect'] as const) {
-  // One after the other, so that only the answer that never comes takes longer than the test's patience.
+  // Serial, so that only the missing response exceeds the short time limit of the test.
   test.serial(`discovery is down when its answer is: ${kind}`, async (t) => {
     const { resolver, sandbox } = await openFleet(t, { token: TOKEN, discoveryHangs: kind === 'hang' });
     sandbox.discovery.fail({ kind });
@@ -71,7 +71,7 @@ for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 're
   });
 }
 
-test('an answer of discovery that is far too long is not usable', async (t) => {
+test('a response from discovery that is far too long is not usable', async (t) => {
   const discovery = await serve(t, answering(200, `{"node":"${'x'.repeat(33 * 1024 * 1024)}"}`));
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
   await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), { code: 'cluster_answer_invalid' });
@@ -105,7 +105,7 @@ test('an error never reports the password of the discovery URL', async (t) => {
   t.false(JSON.stringify(log.lines).includes('pass-word'));
 });
 
-test('what discovery said is used for a minute', async (t) => {
+test('a response from discovery is used for a minute', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
   const first = await resolver.endpoints(cluster, calm());
   clock.advance(MINUTE - 1);
@@ -120,7 +120,7 @@ test('what discovery said is used for a minute', async (t) => {
   t.is(sandbox.discovery.requests.length, 2);
 });
 
-test('what a caller does to its endpoints does not change those of others', async (t) => {
+test('a caller that changes its endpoints does not change those of other callers', async (t) => {
   const { resolver, cluster } = await openFleet(t);
   const named = openResolver(t, { namedClusters: new Map([['prod', [new URL('http://10.0.0.1:49153')]]]) });
   for (const [asked, of] of [
@@ -137,7 +137,7 @@ test('what a caller does to its endpoints does not change those of others', asyn
   }
 });
 
-test('all who ask for a cluster at the same time share one look-up', async (t) => {
+test('concurrent look-ups of one cluster share one request', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   const other = await sandbox.addCluster('other', { units: [], members: ['http://10.0.0.1:2380'] });
   const same = Array.from({ length: 20 }, () => resolver.endpoints(new Cluster(sandbox.token), calm()));
@@ -159,7 +159,7 @@ test('a failed look-up fails all who share it, and the next one asks again', asy
   t.is(sandbox.discovery.requests.length, 2);
 });
 
-test('of those who share a look-up one can give up without the others', async (t) => {
+test('one caller can give up a shared look-up without affecting the others', async (t) => {
   const waiting: ServerResponse[] = [];
   const discovery = await serve(t, (_request, response) => waiting.push(response));
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
@@ -190,7 +190,7 @@ test('while discovery is down, what it said before is used for an hour', async (
   t.deepEqual(await resolver.endpoints(cluster, calm()), known);
 });
 
-test('what discovery said before is not used once it says something else', async (t) => {
+test('the previous response from discovery is not used once discovery gives another one', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
   await resolver.endpoints(cluster, calm());
   sandbox.cluster.members = [];
@@ -234,7 +234,7 @@ test('a cluster that is to be forgotten is asked for again, and still known whil
   t.notThrows(() => resolver.forget(new Cluster('never-asked-for')));
 });
 
-test('a thousand clusters are remembered, then the one looked up longest ago goes', async (t) => {
+test('a thousand clusters are remembered, then the least recently looked up is evicted', async (t) => {
   const discovery = await serve(t, answering(200, { node: { nodes: [{ value: 'http://10.0.0.1:2380' }] } }));
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
   const ask = (index: number) => resolver.endpoints(new Cluster(`token-${index}`), calm());
@@ -248,7 +248,7 @@ test('a thousand clusters are remembered, then the one looked up longest ago goe
   t.is(discovery.requests.length, 1_002);
 });
 
-test('a cluster that CLUSTERS_FILE names is not looked for in discovery', async (t) => {
+test('a cluster that CLUSTERS_FILE names is not looked up in discovery', async (t) => {
   const discovery = await serve(t, answering(500));
   const { resolver } = openResolver(t, {
     discoveryUrl: discovery.url.href,
@@ -272,7 +272,7 @@ if (etcd !== undefined) {
   };
   const newToken = () => randomBytes(16).toString('hex');
 
-  test('a token of a real etcd is resolved, in every form that etcd has written members', async (t) => {
+  test('a token of a real etcd is resolved, in every form in which etcd has written members', async (t) => {
     const token = newToken();
     await put(`${token}/_config/size`, '3');
     await put(`${token}/member1`, 'node1=http://10.0.0.1:2380');
@@ -292,7 +292,7 @@ if (etcd !== undefined) {
     await t.throwsAsync(resolver.endpoints(new Cluster(newToken()), calm()), { code: 'cluster_not_found' });
   });
 
-  test('a cluster of a real etcd in which nobody has registered is empty', async (t) => {
+  test('a cluster of a real etcd without registered members is empty', async (t) => {
     const token = newToken();
     await put(`${token}/_config/size`, '3');
     const { resolver, clock } = openResolver(t, { discoveryUrl: root });

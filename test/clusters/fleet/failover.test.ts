@@ -8,7 +8,7 @@ const MINUTE = 60_000;
 
 for (const kind of ['refuse', 'hang', '500', '503', 'drop', 'drop-answer', 'truncate'] as const) {
   for (const good of THREE_HOSTS) {
-    test(`where the answer of the other hosts is ${kind}, ${good} answers`, async (t) => {
+    test(`when the other hosts respond with ${kind}, ${good} is used`, async (t) => {
       const bad = THREE_HOSTS.filter((host) => host !== good);
       const hanging = kind === 'hang' ? bad : [];
       const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, hanging });
@@ -25,7 +25,7 @@ test('a dead member that discovery still lists is ignored', async (t) => {
   t.is((await fleet.machines(cluster, calm())).length, 3);
 });
 
-test('the host that answered is asked from then on, another only when it fails', async (t) => {
+test('the host that responded is used from then on, another one only when it fails', async (t) => {
   const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   const { requests } = sandbox.cluster;
   const ask = async () => {
@@ -50,7 +50,7 @@ test('the host that answered is asked from then on, another only when it fails',
 
 for (const change of [false, true]) {
   const what = change ? 'a change' : 'a read';
-  test(`who tries ${what} again after giving up on a silent host is served by another`, async (t) => {
+  test(`after giving up on a silent host, ${what} is served by another when it is tried again`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     const [name = ''] = sandbox.cluster.addUnits(1);
     await fleet.machines(cluster, calm());
@@ -71,7 +71,7 @@ for (const change of [false, true]) {
   });
 }
 
-test('reading many pages does not count against the host that gives them', async (t) => {
+test('reading many pages does not count against the host that serves them', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
   sandbox.cluster.addUnits(261);
   // Pages past the last, which are abandoned when that has been read.
@@ -84,7 +84,7 @@ test('reading many pages does not count against the host that gives them', async
   t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
 });
 
-test('each cluster has a host of its own that answered', async (t) => {
+test('the preferred host is remembered for each cluster separately', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   const other = await sandbox.addCluster('other', { machines: [] });
   t.is((await fleet.machines(cluster, calm())).length, 3);
@@ -108,7 +108,7 @@ test('when no host can be reached, the cluster is unreachable, and each host was
   for (const { host } of hosts) t.true(error?.message.includes(host));
 });
 
-test('the error names why each host did not answer', async (t) => {
+test('the error names for each host why it gave no response', async (t) => {
   const hanging = ['127.0.0.2'];
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, hanging });
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
@@ -121,7 +121,7 @@ test('the error names why each host did not answer', async (t) => {
 });
 
 for (const kind of ['500', '503'] as const) {
-  test(`when every host answers ${kind}, the cluster is unhealthy`, async (t) => {
+  test(`when every host responds with ${kind}, the cluster is unhealthy`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     sandbox.cluster.fail({ kind });
     const error = await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
@@ -130,7 +130,7 @@ for (const kind of ['500', '503'] as const) {
   });
 }
 
-test('a cluster of which one host answers 500 and the others nothing is unhealthy', async (t) => {
+test('a cluster in which one host responds with 500 and the others not at all is unhealthy', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   sandbox.cluster.fail({ kind: '500', host: '127.0.0.2' });
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
@@ -138,7 +138,7 @@ test('a cluster of which one host answers 500 and the others nothing is unhealth
   await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
 });
 
-test("a tunnel's own 502 or 504 is no answer of fleet: another host is asked", async (t) => {
+test('a 502 or 504 from a tunnel is not a response from fleet, so another host is tried', async (t) => {
   for (const status of [502, 504]) {
     const tunnel = await serve(t, answering(status, '<html>Bad Gateway'));
     const good = await serve(t, answering(200, { machines: [{ id: 'a'.repeat(32) }] }));
@@ -159,14 +159,14 @@ test('after a failure of all hosts discovery is asked again, so that a moved clu
   t.is((await fleet.machines(cluster, calm())).length, 3);
 });
 
-test('what discovery says of a cluster reaches the caller', async (t) => {
+test("discovery's error about a cluster reaches the caller", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.discovery.fail({ kind: 'refuse' });
   await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'discovery_unreachable' });
   t.is(sandbox.cluster.requests.length, 0);
 });
 
-test('members where policy forbids to connect are never asked', async (t) => {
+test('members that policy forbids are never contacted', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, {
     fleetHosts: THREE_HOSTS,
     allowedHosts: ['127.0.0.2'],
@@ -178,13 +178,13 @@ test('members where policy forbids to connect are never asked', async (t) => {
   t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: forbidden/);
 });
 
-test('a cluster all of whose members are forbidden is forbidden', async (t) => {
+test('a cluster whose members are all forbidden is forbidden', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, allowedHosts: 'unset' });
   await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'forbidden' });
   t.is(sandbox.cluster.requests.length, 0);
 });
 
-test('an endpoint with a path of its own has the API below that', async (t) => {
+test('an endpoint with a path has the API below that path', async (t) => {
   const proxy = await serve(t, answering(200, {}));
   const { fleet, cluster } = openNamedFleet(t, [new URL('/clusters/a/', proxy.url)]);
   await fleet.machines(cluster, calm());

@@ -2,7 +2,7 @@ import test from 'ava';
 import * as fc from 'fast-check';
 import { memberHosts } from '../../../src/clusters/fleet/member-hosts.js';
 
-/** What etcd's v2 API answers for a discovery directory with these values. */
+/** The response of etcd's v2 API for a discovery directory with these values. */
 function discoveryAnswer(values: readonly unknown[]): unknown {
   const nodes = values.map((value, index) => ({
     key: `/discovery/t/${index}`,
@@ -25,7 +25,7 @@ for (const [value, hosts] of [
   ['http://10.0.0.1:7001/v2?name=a=b', ['10.0.0.1']],
   ['node1=http://10.0.0.1:2380/?name=a=b', ['10.0.0.1']],
   ['node1=http://10.0.0.1', ['10.0.0.1']],
-  // Whatever form an address is written in, it is checked in the form that is connected to.
+  // An address in any form is checked in the form that is connected to.
   ['node1=http://0x7f.1:2380', ['127.0.0.1']],
   ['node1=http://user:password@10.0.0.1:2380', ['10.0.0.1']],
 ] as const) {
@@ -74,12 +74,12 @@ test('a member without a usable address is ignored', (t) => {
   t.deepEqual(memberHosts(discoveryAnswer(values)), ['10.0.0.1']);
 });
 
-test('no more than 256 members are taken from one answer', (t) => {
+test('at most 256 members are taken from one response', (t) => {
   const values = Array.from({ length: 1_000 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:2380`);
   t.is(memberHosts(discoveryAnswer(values)).length, 256);
 });
 
-test('a cluster in which nobody has registered has no hosts', (t) => {
+test('a cluster without registered members has no hosts', (t) => {
   t.deepEqual(memberHosts(discoveryAnswer([])), []);
   t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), []);
 });
@@ -99,12 +99,12 @@ for (const [what, body] of [
   ['only values without an address', discoveryAnswer(['nonsense', 'node=nonsense'])],
   ['only nodes that are not maps', { node: { nodes: [null, 'http://10.0.0.1', 7] } }],
 ] as const) {
-  test(`a discovery answer of ${what} is not usable`, (t) => {
+  test(`a discovery response of ${what} is not usable`, (t) => {
     t.throws(() => memberHosts(body), { code: 'cluster_answer_invalid' });
   });
 }
 
-test('whatever discovery answers, it is read or refused', (t) => {
+test('any response from discovery is either read or refused', (t) => {
   fc.assert(
     fc.property(fc.oneof(fc.jsonValue(), fc.array(fc.anything()).map(discoveryAnswer)), (body) => {
       try {
@@ -117,7 +117,7 @@ test('whatever discovery answers, it is read or refused', (t) => {
   );
 });
 
-/** The one form that the URL parser has for a host: lower case, IPv6 as short as it can be. */
+/** The canonical form of a host in the URL parser: lower case, IPv6 in its shortest form. */
 function plainHost(host: string): string {
   return host.includes(':') ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host.toLowerCase();
 }

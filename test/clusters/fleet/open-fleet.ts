@@ -10,7 +10,7 @@ import { ManualClock } from '../../support/manual-clock.js';
 
 export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 
-/** Options of a call that nothing ends. */
+/** Options of a call that is not aborted. */
 export const calm = () => ({ signal: new AbortController().signal });
 
 interface ResolverParts {
@@ -29,13 +29,13 @@ export interface OpenFleet extends ResolverParts {
 export interface OpenFleetOptions extends SandboxOptions {
   /** What `ALLOWED_HOSTS` lists; left out: all of loopback. */
   allowedHosts?: readonly string[] | 'unset';
-  /** Hosts of the fleet API that the test lets hang. */
+  /** Hosts of the fleet API that hang in this test. */
   hanging?: readonly string[];
   /** Whether the test lets discovery hang. */
   discoveryHangs?: boolean;
 }
 
-/** A fleet transport on a sandbox, with a clock that stands still; they go with the test. */
+/** A fleet transport on a sandbox, with a manual clock; closed when the test ends. */
 export async function openFleet(t: ExecutionContext, options: OpenFleetOptions = {}): Promise<OpenFleet> {
   const { allowedHosts = ['127.0.0.0/8'], hanging = [], discoveryHangs, ...contents } = options;
   const clock = new ManualClock();
@@ -68,7 +68,7 @@ interface OpenResolverOptions {
   hangs?: boolean;
 }
 
-/** A resolver that goes with the test. */
+/** A resolver that is closed when the test ends. */
 export function openResolver(t: ExecutionContext, options: OpenResolverOptions): ResolverParts {
   const { discoveryUrl = 'http://127.0.0.1:1', fleetPort = 49_153, namedClusters = new Map() } = options;
   const { clock = new ManualClock(), hangs = false } = options;
@@ -95,7 +95,7 @@ function openHttp(
   return http;
 }
 
-/** Gives servers up after half a second of which it is known that they do not answer. */
+/** Gives up after half a second on servers that are known to hang. */
 class HastyHttpClient extends HttpClient {
   readonly #hangs: (url: URL) => boolean;
 

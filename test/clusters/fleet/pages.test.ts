@@ -5,7 +5,7 @@ import * as fc from 'fast-check';
 import type { Page } from '../../../src/clusters/fleet/fleet-answers.js';
 import { pageToken, readAllPages } from '../../../src/clusters/fleet/pages.js';
 
-/** A server's collection as a test's `read`, with a note of every page that was asked for. */
+/** A server's collection as the `read` of a test, which records every requested page. */
 function collection(
   rows: readonly unknown[],
   { limit = 100, tokenOf = (page: number) => pageToken(limit, page) } = {},
@@ -22,7 +22,7 @@ function collection(
     underWay--;
     const page = pages.get(token);
     if (page === undefined) throw new Error(`there is no page ${token}`);
-    // As fleet pages: a full page has a next one, even when nothing is left for it.
+    // As in fleet: a full page has a next one, even if that one is empty.
     const full = page * limit <= rows.length;
     return {
       rows: rows.slice((page - 1) * limit, page * limit),
@@ -34,16 +34,16 @@ function collection(
 
 const numbers = (count: number) => Array.from({ length: count }, (_, index) => index);
 
-/** Never answered. */
+/** Never settles. */
 const never = () => new Promise<Page>(() => {});
 
-test('the token of page 2 at a limit of 100 is the one that fleet gives', (t) => {
+test('the token of page 2 at a limit of 100 equals the one that fleet gives', (t) => {
   t.is(pageToken(100, 2), 'ZAACAA==');
   t.is(pageToken(100, 3), 'ZAADAA==');
   t.is(pageToken(0xfbff, 0xfffe), '__v-_w==', 'URL-safe and padded');
 });
 
-test('every row of every page is read once and in order, whatever the size of a page, at most four pages at once', async (t) => {
+test('every row of every page is read once and in order, for any page size, with at most four pages at a time', async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.nat({ max: 400 }), fc.integer({ min: 1, max: 120 }), async (count, limit) => {
       const { read, asked, most } = collection(numbers(count), { limit });
@@ -55,7 +55,7 @@ test('every row of every page is read once and in order, whatever the size of a 
   );
 });
 
-test('pages are read in any order of arrival and put in their own order', async (t) => {
+test('pages can arrive in any order and are put into their own order', async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.scheduler(), fc.nat({ max: 60 }), async (scheduler, count) => {
       const { read } = collection(numbers(count), { limit: 5 });
@@ -66,7 +66,7 @@ test('pages are read in any order of arrival and put in their own order', async 
   );
 });
 
-test('a single page is asked for once', async (t) => {
+test('a single page is requested once', async (t) => {
   const { read, asked } = collection(numbers(99));
   t.is((await readAllPages(read)).length, 99);
   t.deepEqual(asked, [undefined]);
@@ -87,7 +87,7 @@ for (const [what, tokenOf] of [
   ['base64 without padding', (page: number) => pageToken(100, page).replace('==', '')],
   ['base64 that is not URL-safe', (page: number) => Buffer.from([251, 255, page, 0]).toString('base64')],
 ] as const) {
-  test(`where tokens are ${what}, one page is read after the other`, async (t) => {
+  test(`when tokens are ${what}, one page is read after the other`, async (t) => {
     const { read, asked, most } = collection(numbers(500), { tokenOf });
     t.deepEqual(await readAllPages(read), numbers(500));
     t.is(most(), 1);
@@ -95,7 +95,7 @@ for (const [what, tokenOf] of [
   });
 }
 
-test('where tokens stop being those expected, those that are given are followed', async (t) => {
+test('when tokens differ from the expected ones, the received tokens are followed', async (t) => {
   const { read } = collection(numbers(750), {
     tokenOf: (page) => (page < 4 ? pageToken(100, page) : `page-${page}`),
   });
@@ -117,7 +117,7 @@ for (const [what, tokenOf] of [
   });
 }
 
-test('a collection whose tokens have begun again at the first page is refused, not repeated', async (t) => {
+test('a collection whose tokens start again at the first page is refused, not repeated', async (t) => {
   // At a limit of 100 fleet's offset overflows with page 657, which is the first page again.
   let reads = 0;
   const read = async (token: string | undefined): Promise<Page> => {
@@ -159,7 +159,7 @@ for (const [limit, lastPage] of [
   });
 }
 
-test('a page past the last that fails takes nothing away, nor is one waited for that does not come', async (t) => {
+test('a page past the last loses no rows when it fails, and is not waited for when it hangs', async (t) => {
   const { read } = collection(numbers(250));
   const failing = async (token: string | undefined) => {
     if (token === pageToken(100, 4)) throw new Error('page 4 failed');
@@ -169,7 +169,7 @@ test('a page past the last that fails takes nothing away, nor is one waited for 
   t.deepEqual(await readAllPages(failing), numbers(250));
 });
 
-test('a page past the last that fails before the last is known takes nothing away', async (t) => {
+test('a page past the last that fails before the last is known loses no rows', async (t) => {
   const { read } = collection(numbers(250));
   const failed = new AbortController();
   const failing = async (token: string | undefined) => {
@@ -183,7 +183,7 @@ test('a page past the last that fails before the last is known takes nothing awa
   t.deepEqual(await readAllPages(failing), numbers(250));
 });
 
-test('a page that fails fails the whole, without waiting for later ones', async (t) => {
+test('a page that fails fails the whole list, without waiting for later pages', async (t) => {
   const { read } = collection(numbers(1_000));
   const failing = async (token: string | undefined) => {
     if (token === pageToken(100, 3)) throw new Error('page 3 failed');
@@ -193,7 +193,7 @@ test('a page that fails fails the whole, without waiting for later ones', async 
   await t.throwsAsync(readAllPages(failing), { message: 'page 3 failed' });
 });
 
-test('the first page that fails fails the whole, and no other is asked for', async (t) => {
+test('the first page that fails fails the whole list, and no other page is requested', async (t) => {
   let reads = 0;
   const failing = async () => {
     reads++;

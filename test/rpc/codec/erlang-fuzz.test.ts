@@ -83,7 +83,7 @@ function pick<T>(below: Below, from: readonly [T, ...T[]] | readonly T[], fallba
   return from[below(from.length)] ?? fallback;
 }
 
-/** Changes one place: a byte, a tag, a length, or a piece left out, doubled or taken from another term. */
+/** Changes one place: a byte, a tag, a length, or a piece that is removed, doubled or taken from another term. */
 function mutate(below: Below, body: Buffer, other: Buffer): Buffer {
   const at = below(body.length + 1);
   const piece = below(12);
@@ -124,7 +124,7 @@ function randomTerm(below: Below): Buffer {
 
 const LIMITS = erlangLimits({ elements: 10_000, inflatedBytes: 64 * 1024 });
 
-/** Reads a body that may be anything, and says what is wrong with how that went. */
+/** Reads an arbitrary body, and reports any problem. */
 function fault(body: Buffer, known: KnownTexts): string | undefined {
   const reader = new TermReader(body, LIMITS, known);
   let value: unknown;
@@ -147,7 +147,7 @@ function bounded(reader: TermReader, body: Buffer): string | undefined {
     : undefined;
 }
 
-/** What is alive once garbage is gone; zlib lets go of a stream that failed on a later turn of the event loop. */
+/** Live memory after garbage collection; zlib releases a failed stream in a later turn of the event loop. */
 async function liveBytes(collectGarbage: () => void): Promise<number> {
   for (let i = 0; i < 3; i++) {
     collectGarbage();
@@ -167,7 +167,7 @@ function garbageCollector(): () => void {
 }
 
 test.serial(
-  '100,000 mutated and random terms give a value or a DecodeError, in bounded work and memory',
+  '100,000 mutated and random terms give a value or a DecodeError, with limited work and memory',
   async (t) => {
     const seed = randomInt(1, 2 ** 31);
     t.log(`seed ${seed}`);
@@ -222,7 +222,7 @@ test.serial('a compression bomb stops at the limit', (t) => {
   t.true(grownKibibytes < 128 * 1024, `memory reached ${grownKibibytes} KiB more`);
 });
 
-test.serial('the largest term within all limits is read without trouble', (t) => {
+test.serial('the largest term within all limits is read without problems', (t) => {
   const items = Buffer.alloc(99_999 + 6, 106);
   items.writeUInt8(105, 0);
   items.writeUInt32BE(99_999, 1);

@@ -19,7 +19,7 @@ export function hasErlang(): boolean {
   });
 }
 
-/** A real Erlang in a process of its own; evaluates one expression at a time, in the order asked. */
+/** A real Erlang in a separate process; evaluates one expression at a time, in the order of the calls. */
 export class ErlangPeer {
   private readonly process: ChildProcess;
   private readonly input: Writable;
@@ -30,14 +30,14 @@ export class ErlangPeer {
     const peer = spawn('escript', [SCRIPT], { stdio: ['pipe', 'pipe', 'inherit'] });
     peer.on('error', (error) => peer.stdout.destroy(error));
     peer.stdin.on('error', (error) => peer.stdout.destroy(error));
-    // The error comes out where an answer is awaited.
+    // The error is reported where a result is awaited.
     peer.stdout.on('error', () => undefined);
     this.process = peer;
     this.input = peer.stdin;
     this.frames = framesOf(peer.stdout);
   }
 
-  /** Evaluates an expression that gives a binary. In `source` the variable `Data` is bound to `data`. */
+  /** Evaluates an expression that returns a binary. In `source` the variable `Data` is bound to `data`. */
   evaluate(source: string, data: Uint8Array = Buffer.alloc(0)): Promise<Buffer> {
     const answer = this.turn.then(() => this.ask(source, data));
     this.turn = answer.catch(() => undefined);
@@ -57,7 +57,7 @@ export class ErlangPeer {
     return verdict.toString();
   }
 
-  /** Ends the process by ending its input. */
+  /** Closes the input of the process, which ends it. */
   async end(): Promise<void> {
     if (this.process.exitCode !== null || this.process.pid === undefined) return;
     const exit = once(this.process, 'exit');

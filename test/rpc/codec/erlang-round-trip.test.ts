@@ -35,7 +35,7 @@ const { value: values } = fc.letrec((tie) => ({
   map: fc.dictionary(keys, tie('value'), { maxKeys: 8 }),
 }));
 
-test('what is written is read back exactly', (t) => {
+test('written values are read back exactly', (t) => {
   fc.assert(
     fc.property(values, (value) => {
       t.deepEqual(codec.decode(encodeTerm(value)), value);
@@ -44,7 +44,7 @@ test('what is written is read back exactly', (t) => {
   );
 });
 
-test('a term cut short anywhere is refused', (t) => {
+test('a truncated term is refused, wherever it ends', (t) => {
   fc.assert(
     fc.property(values, fc.nat(), (value, cut) => {
       const whole = encodeTerm(value);
@@ -54,7 +54,7 @@ test('a term cut short anywhere is refused', (t) => {
   );
 });
 
-/** A value as Erlang source: what `encodeTerm` is to write it as. */
+/** The Erlang source of the term that `encodeTerm` must write for a value. */
 function source(value: unknown): string {
   if (value === null) return 'nil';
   if (typeof value === 'string') return `<<${Array.from(Buffer.from(value)).join(',')}>>`;
@@ -80,7 +80,7 @@ const WAYS_TO_WRITE = [
 const NIL_KEYS = { queue_name: '', response_body: null };
 const NIL_KEYS_SOURCE = 'queue_name => <<>>, response_body => nil';
 
-/** Requests as Elixir callers send them, as Erlang source, and what they are to be read as. */
+/** Requests as Elixir callers send them, as Erlang source, and the values that must be read from them. */
 const REQUESTS: [string, string, unknown][] = [
   [
     'list_machines, with every key',
@@ -157,7 +157,7 @@ const REQUESTS: [string, string, unknown][] = [
   ],
 ];
 
-/** Messages of ours and what Erlang is to read them as. */
+/** Our messages, and the terms that Erlang must read from them. */
 const MESSAGES: [string, Buffer, string][] = [
   [
     'an answer',
@@ -236,7 +236,7 @@ const MESSAGES: [string, Buffer, string][] = [
   ],
 ];
 
-/** Registers a test that needs Erlang; where that is not installed, says by name that it is left out. */
+/** Registers a test that needs Erlang; without Erlang it is skipped with a notice. */
 function withErlang(name: string, run: (t: ExecutionContext, erlang: ErlangPeer) => Promise<void>): void {
   if (peer !== undefined) {
     test(name, (t) => run(t, peer));

@@ -137,7 +137,7 @@ for (const [what, given, reason] of REFUSED) {
   });
 }
 
-test('knows a body by its first byte', (t) => {
+test('recognises a body by its first byte', (t) => {
   t.true(codec.recognises(body('6a')));
   t.false(codec.recognises(Buffer.from('{}')));
   t.false(codec.recognises(Buffer.alloc(0)));
@@ -150,14 +150,14 @@ test('reads any view of bytes, not only a Buffer', (t) => {
   t.is(codec.decode(whole.subarray(2, 5)), 7);
 });
 
-test('a map is an object as JSON.parse gives it, and __proto__ is data', (t) => {
+test('a map becomes the object that JSON.parse would give, and __proto__ is an ordinary key', (t) => {
   const map = codec.decode(body('74 00000001 77 09', "'__proto__", '74 00000001 77 01', "'x", '61 01'));
   t.deepEqual(map, JSON.parse('{"__proto__":{"x":1}}'));
   t.is(Object.getPrototypeOf(map), Object.prototype);
   t.deepEqual(Object.keys(Object(map)), ['__proto__']);
 });
 
-test('many keys of one length stay apart, also when read again and again', (t) => {
+test('many keys of one length stay distinct, also when read repeatedly', (t) => {
   const map = Object.fromEntries(
     Array.from({ length: 2000 }, (_, i) => [`key${String(i).padStart(4, '0')}`, i]),
   );
@@ -166,7 +166,7 @@ test('many keys of one length stay apart, also when read again and again', (t) =
   t.deepEqual(codec.decode(written), map);
 });
 
-test('containers nest up to the limit of depth and no deeper', (t) => {
+test('containers nest up to the depth limit and no deeper', (t) => {
   const shapes: [string, string, string][] = [
     ['6c 00000001', '61 01', '6a'],
     ['68 01', '61 01', ''],
@@ -190,7 +190,7 @@ test('containers nest up to the limit of depth and no deeper', (t) => {
   t.throws(() => new ErlangCodec({ elements: Number.NaN }), { instanceOf: RangeError });
 });
 
-test('the number of elements is limited, those of strings of integers and keys among them', (t) => {
+test('the number of elements is limited, including those of strings of integers and keys', (t) => {
   const small = new ErlangCodec({ elements: 4 });
   t.deepEqual(small.decode(body('68 03 6a 6a 6a')), [[], [], []]);
   t.throws(() => small.decode(body('68 04 6a 6a 6a 6a')), { message: /more than 4 elements/ });
@@ -245,7 +245,7 @@ test('follows JSON for undefined and toJSON', (t) => {
   t.deepEqual(codec.decode(encodeTerm(value)), JSON.parse(JSON.stringify(value)));
 });
 
-test('refuses to write what has no form as a term', (t) => {
+test('refuses to write values that have no form as a term', (t) => {
   for (const value of [Number.NaN, Infinity, () => 1, Symbol('s'), { a: [-Infinity] }, { '\ud800': 1 }])
     t.throws(() => encodeTerm(value), { instanceOf: TypeError });
   t.throws(() => encodeTerm(2n ** 8192n), { instanceOf: RangeError, message: /integer/ });
@@ -272,7 +272,7 @@ test('a value that contains itself or nests too deep is an error, not a stack ov
   t.throws(() => encodeTerm([deep]), { instanceOf: RangeError });
 });
 
-test('a long answer outgrows the first buffer and stays whole', (t) => {
+test('a long reply outgrows the first buffer and stays whole', (t) => {
   const units = Array.from({ length: 5000 }, (_, i) => ({
     name: `wéb@${i}.service`,
     hash: 'a'.repeat(40),
@@ -281,7 +281,7 @@ test('a long answer outgrows the first buffer and stays whole', (t) => {
   t.deepEqual(codec.decode(encodeTerm(units)), units);
 });
 
-test('atoms and atom keys are written where asked for, at any depth, and are text in JSON', (t) => {
+test('atoms and atom keys are written on request, at any depth, and are text in JSON', (t) => {
   const value = { a: [atomKeys({ b: atom('c'), d: { e: 'f' } })] };
   t.is(
     encodeTerm(value).toString('latin1'),
@@ -305,14 +305,14 @@ test('atoms and atom keys are written where asked for, at any depth, and are tex
   t.is(JSON.stringify(value), '{"a":[{"b":"c","d":{"e":"f"}}]}');
 });
 
-test('an atom holds at most 255 characters of well-formed Unicode', (t) => {
+test('an atom has at most 255 characters of well-formed Unicode', (t) => {
   t.is(codec.decode(encodeTerm(atom('😀'.repeat(255)))), '😀'.repeat(255));
   t.throws(() => atom('a'.repeat(256)), { instanceOf: RangeError });
   t.throws(() => atom('\ud800'), { instanceOf: TypeError });
   t.throws(() => atomKeys({ ['a'.repeat(256)]: 1 }), { instanceOf: RangeError });
 });
 
-test('an envelope has atoms for its own keys and its status, and binaries for all the rest', (t) => {
+test('an envelope has atoms for its own keys and its status, and binaries for everything else', (t) => {
   const written = codec.encode({
     id: 1,
     status: 'error',
@@ -342,7 +342,7 @@ test('an envelope has atoms for its own keys and its status, and binaries for al
   );
 });
 
-test('what is no plain envelope is written as it is', (t) => {
+test('a value that is not a plain envelope is written unchanged', (t) => {
   t.deepEqual(codec.encode(atomKeys({ type: atom('x') })), encodeTerm(atomKeys({ type: atom('x') })));
   t.deepEqual(codec.encode([{ status: 'a' }]), encodeTerm([{ status: 'a' }]));
 });

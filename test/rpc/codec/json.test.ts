@@ -2,21 +2,21 @@ import test from 'ava';
 import { DecodeError } from '../../../src/rpc/codec/codec.js';
 import { jsonCodec } from '../../../src/rpc/codec/json.js';
 
-test('whole numbers keep every digit, both ways', (t) => {
+test('integers keep every digit, both ways', (t) => {
   const json = '{"id":9007199254740993,"list":[18446744073709551616,-9007199254740993,3,1.5]}';
   const value = { id: 9_007_199_254_740_993n, list: [2n ** 64n, -9_007_199_254_740_993n, 3, 1.5] };
   t.deepEqual(jsonCodec.decode(Buffer.from(json)), value);
   t.is(jsonCodec.encode(value).toString(), json);
 });
 
-test('what is not JSON is refused, without quoting it', (t) => {
+test('invalid JSON is refused without quoting it', (t) => {
   for (const body of ['{"secret": "sesame"', `{"n": ${'1'.repeat(2_000)}}`]) {
     const error = t.throws(() => jsonCodec.decode(Buffer.from(body)), { instanceOf: DecodeError });
     t.is(error?.message, 'not valid JSON');
   }
 });
 
-test('brackets are nested a hundred levels deep at most', (t) => {
+test('brackets nest at most a hundred levels deep', (t) => {
   for (const [open, close] of [
     ['[', ']'],
     ['{"a":', '}'],
@@ -30,12 +30,12 @@ test('brackets are nested a hundred levels deep at most', (t) => {
   }
 });
 
-test('brackets beside each other are not nested', (t) => {
+test('adjacent brackets do not count as nested', (t) => {
   const pairs = Array.from({ length: 200 }, () => [{}]);
   t.deepEqual(jsonCodec.decode(Buffer.from(JSON.stringify(pairs))), pairs);
 });
 
-test('brackets in texts are not nested, whatever is escaped before them', (t) => {
+test('brackets in texts do not count as nested, whatever is escaped before them', (t) => {
   const brackets = '[{'.repeat(100);
   for (const text of [
     brackets,
@@ -50,7 +50,7 @@ test('brackets in texts are not nested, whatever is escaped before them', (t) =>
   }
 });
 
-test('brackets after a text are nested, whatever it ends with', (t) => {
+test('brackets after a text count as nested, whatever it ends with', (t) => {
   for (const text of ['', '"', '\\', '\\"', '"\\']) {
     const body = `[${JSON.stringify(text)},${'['.repeat(100)}${']'.repeat(100)}]`;
     t.throws(() => jsonCodec.decode(Buffer.from(body)), { message: /^nested/ }, text);
@@ -63,7 +63,7 @@ test('JSON is recognised by an opening brace after white space', (t) => {
     t.false(jsonCodec.recognises(Buffer.from(body)), body);
 });
 
-test('what is not UTF-8 is refused as such', (t) => {
+test('invalid UTF-8 is refused as such', (t) => {
   t.throws(() => jsonCodec.decode(Buffer.from([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d])), {
     instanceOf: DecodeError,
     message: 'not valid UTF-8',
