@@ -119,7 +119,7 @@ function exitCodeOf(error: unknown): number {
   return ofCaller ? 2 : 1;
 }
 
-// Whoever read the output may have gone (`| head`); then the rest is not wanted.
+// The reader of the output may close it early (`| head`); the rest is then not needed.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;

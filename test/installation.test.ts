@@ -63,12 +63,12 @@ if (rabbitmqUrl !== undefined) {
     const worker = await startWorker(t, env);
     const error = await t.throwsAsync(client.call('list_machines'), { instanceOf: FleetManagerError });
     t.like(error, { code: 'service_unavailable', message: `the broker has no exchange ${exchange}` });
-    const told = worker.lines.filter(({ reason }) => /no exchange/.test(String(reason)));
-    t.is(told.length, 1);
-    t.regex(String(told[0]?.message), /^queue declared but not bound/);
+    const reported = worker.lines.filter(({ reason }) => /no exchange/.test(String(reason)));
+    t.is(reported.length, 1);
+    t.regex(String(reported[0]?.message), /^queue declared but not bound/);
   });
 
-  test('an answer waits for a Manager that is down, its request unacknowledged, and no more are taken', async (t) => {
+  test('a reply waits for a Manager that is down, its request unacknowledged, and no more requests are taken', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl], {
       answerMs: 300,
     });
@@ -121,7 +121,7 @@ if (rabbitmqUrl !== undefined) {
     };
     send(41, { replyTo, correlationId: 'c' });
     t.is(JSON.parse(String(await answered)).status, 'completed');
-    await eventually('the record is answered', () => record.status === 'completed');
+    await eventually('the record has its reply', () => record.status === 'completed');
     send(42);
     await eventually('it is logged', () =>
       worker.lines.some(({ message }) => /record of its request is gone/.test(String(message))),
@@ -243,7 +243,7 @@ if (rabbitmqUrl !== undefined) {
     await eventually('requests run', () => sandbox.cluster.requests.length === 4);
     await first.stop();
     const unanswered = calls.length - answered;
-    t.true(unanswered > 0, 'there are requests in flight when the broker is gone');
+    t.true(unanswered > 0, 'there are requests in flight when the broker stops');
     await call();
     t.true(calls.length + 1 - answered > 0, 'what waits on the first broker is answered after its return');
     await first.start();

@@ -16,7 +16,7 @@ const KERNEL = `
 import { array, object, string } from 'yup';
 import { defineAction, FleetTransport, mapOf, RemoteShell } from 'fleet-manager/plugin';
 export default defineAction({
-  name: 'kernel_of_machines', summary: 'Tells what kernel machines run.', target: 'cluster', effect: 'read',
+  name: 'kernel_of_machines', summary: 'Shows which kernel the machines run.', target: 'cluster', effect: 'read',
   parameters: object({ machines: array(string().required()).meta({ description: 'Their addresses.' }) }),
   result: mapOf(object({ kernel: string().required().meta({ description: 'What uname says.' }) })).required(),
   inject: { fleet: FleetTransport, shell: RemoteShell },

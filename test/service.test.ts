@@ -10,7 +10,7 @@ import { leftOut } from './support/left-out.js';
 import { ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
-// The service as it is run: processes of its own, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
+// The service as it is run: separate processes, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service on RabbitMQ', 'RABBITMQ_URL');
 const etcdUrl = process.env.ETCD_URL ?? leftOut('the service with etcd', 'ETCD_URL');
 const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
@@ -104,7 +104,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
   });
 
-  test('a worker that is asked to stop under load answers what runs, requeues what waits, and ends well', async (t) => {
+  test('a worker that is stopped under load replies to running requests, requeues waiting ones, and exits with 0', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 300);
     const first = await startWorker(t, { ...env, CONCURRENCY: '2' });
     const client = clientOf(t, rabbitmqUrl, queue);
@@ -119,7 +119,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
   });
 
-  test('a worker that is asked to stop under load leaves no request unanswered, and answers none twice', async (t) => {
+  test('workers that are stopped under load leave no request without a reply, and reply to none twice', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 50);
     const settings = { ...env, PREFETCH: '450' };
     const first = await startWorker(t, { ...settings, CONCURRENCY: '2' });
@@ -144,7 +144,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     await eventually('some are answered', () => answers.length >= 20);
     first.process.kill('SIGTERM');
     t.is(await first.ended, 0);
-    t.true(answers.length < ids.length, 'it was told in the midst of them');
+    t.true(answers.length < ids.length, 'it was asked to stop before all had ended');
     const left = await channel.checkQueue(queue);
     t.is(left.consumerCount, 0);
     t.true(left.messageCount > 0, 'some were not begun');
@@ -195,8 +195,8 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     await rabbitmq.stop();
     await rabbitmq.start();
     for (const machines of await Promise.all(calls)) t.true(Array.isArray(machines));
-    const told = worker.lines.map(({ message }) => message);
-    t.is(told.filter((message) => message === 'broker connection lost').length, 1);
-    t.is(told.filter((message) => message === 'broker connection restored').length, 1);
+    const messages = worker.lines.map(({ message }) => message);
+    t.is(messages.filter((message) => message === 'broker connection lost').length, 1);
+    t.is(messages.filter((message) => message === 'broker connection restored').length, 1);
   });
 }

@@ -41,7 +41,7 @@ interface Node {
 
 export default defineAction({
   name: 'node_info',
-  summary: 'Tells the operating system, Docker version, disk use, load and memory of nodes.',
+  summary: 'Shows the operating system, Docker version, disk use, load and memory of nodes.',
   target: 'optional',
   effect: 'read',
   parameters: object({

@@ -75,7 +75,7 @@ export interface KnownActions {
     }[];
   };
 
-  /** Tells the operating system, Docker version, disk use, load and memory of nodes. */
+  /** Shows the operating system, Docker version, disk use, load and memory of nodes. */
   node_info: {
     parameters: {
       /** Addresses or host names. With an etcd_token: machines of that cluster, all when left out. */

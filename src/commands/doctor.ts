@@ -138,7 +138,7 @@ const UNKNOWN_ACTIONS = 'whether an action needs one is not known: the plugins c
 const NO_LOGIN = 'no served action logs in to machines';
 
 /**
- * Whether the plugins can be served. Their import has a limit of its own.
+ * Whether the plugins can be served. Their import has its own time limit.
  * @returns also the actions that are served; undefined where the plugins cannot be
  */
 async function checkPlugins({

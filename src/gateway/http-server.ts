@@ -160,7 +160,7 @@ export class HttpServer {
     try {
       answer = await call;
     } catch (error) {
-      // The caller has closed the connection: there is nobody to answer.
+      // The caller has closed the connection, so there is no one to reply to.
       if (gone.signal.aborted) return reply.hijack();
       throw error;
     } finally {

@@ -210,7 +210,7 @@ function isMostlyRequest(reply: Reply, request: Envelope): boolean {
 
 /**
  * Whether a failure may be a refusal: some servers close the connection, or stop reading, at their limit, and a proxy in
- * front of them answers with a status of its own.
+ * front of them responds with its own status.
  */
 function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;

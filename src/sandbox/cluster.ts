@@ -167,7 +167,7 @@ export class ClusterState {
     this.#follow(record);
   }
 
-  /** Overwrites what systemd reports of a unit, as when it fails by itself; on one machine, or on all that run it. */
+  /** Overwrites what systemd reports of a unit, as when it fails without a change; on one machine, or on all that run it. */
   setState(name: string, state: Partial<Omit<UnitState, 'name'>>, machineID?: string): void {
     const record = this.#units.get(name);
     if (record === undefined) throw new TypeError(`there is no unit '${name}'`);

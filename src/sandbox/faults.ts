@@ -25,7 +25,7 @@ export type Fault =
 /**
  * Faults over SSH:
  * - `refuse`: the socket is not listening, open connections are cut
- * - `hang`: the command is accepted and does not end by itself: only when its stdin is closed, or at its limit
+ * - `hang`: the command is accepted and ends only when its stdin is closed, or at its time limit
  * - `drop`: the connection is cut after the command was accepted
  * - `exit`: the command ends immediately, with this status and output
  */

@@ -14,7 +14,7 @@ interface SandboxClusterSetup extends ClusterContents {
   answerDelay: number;
 }
 
-/** A simulated cluster: its state, and its fleet API on loopback addresses of its own. */
+/** A simulated cluster: its state, and its fleet API on its own loopback addresses. */
 export class SandboxCluster extends ClusterState {
   readonly token: string;
   /** The addresses of its fleet API. */

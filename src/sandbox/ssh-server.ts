@@ -249,7 +249,7 @@ function unknownCommand(text: string): CommandResult {
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
-  // The connection is lost, and nobody would read this.
+  // The connection is lost, so no client would read this.
   if (!channel.stderr.writable) return;
   // stderr first, then stdout: a channel of ssh2 can wait for window space with only one of them.
   channel.stderr.write(stderr, () => {

@@ -36,7 +36,7 @@ export const SETTINGS = {
     default: 'development',
     about: 'Names the configuration file; `production` changes defaults.',
   }),
-  /** RabbitMQ brokers of its own; undefined: none. */
+  /** RabbitMQ brokers; undefined: none. */
   amqp: optional({
     urls: required(
       setting('AMQP_URL', amqpUrls(), {

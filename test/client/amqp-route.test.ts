@@ -88,39 +88,36 @@ function settledOf(promise: Promise<unknown>): () => boolean {
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
-  test(
-    over('a request says what it asks for, where its answer goes, and how much time is left'),
-    async (t) => {
-      const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
-      await take();
-      const client = clientOf(t, broker, { queue, clock: new ManualClock() });
-      const calls = [
-        ask(client, 'list_units', { cluster: 'token', parameters: { name: 'a*' }, timeoutMs: 1_500 }),
-        ask(client, 'act'),
-      ];
-      await arrived(2);
-      const envelope = { queue_name: '', id: null, status: 'not_started', response_body: null };
-      t.deepEqual(bodyOf(taken[0]), {
-        ...envelope,
-        request_body: { etcd_token: 'token', action: 'list_units', action_parameters: { name: 'a*' } },
-      });
-      t.deepEqual(bodyOf(taken[1]), {
-        ...envelope,
-        request_body: { action: 'act', action_parameters: null },
-      });
-      const [first, second] = taken.map(({ properties }) => properties);
-      t.like(first, { contentType: 'application/json', headers: { 'timeout-ms': 1_500 } });
-      // The embedded broker gives properties as they were set.
-      t.true(first?.deliveryMode === 2 || Reflect.get(first ?? {}, 'persistent') === true);
-      t.is(first?.messageId, first?.correlationId);
-      t.is(second?.headers?.['timeout-ms'], 30_000);
-      t.is(second?.replyTo, first?.replyTo);
-      t.not(second?.correlationId, first?.correlationId);
-      answer(1, 'second');
-      answer(0, 'first');
-      t.deepEqual(await Promise.all(calls), ['first', 'second']);
-    },
-  );
+  test(over('a request names its action, its reply queue and the time that is left'), async (t) => {
+    const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue, clock: new ManualClock() });
+    const calls = [
+      ask(client, 'list_units', { cluster: 'token', parameters: { name: 'a*' }, timeoutMs: 1_500 }),
+      ask(client, 'act'),
+    ];
+    await arrived(2);
+    const envelope = { queue_name: '', id: null, status: 'not_started', response_body: null };
+    t.deepEqual(bodyOf(taken[0]), {
+      ...envelope,
+      request_body: { etcd_token: 'token', action: 'list_units', action_parameters: { name: 'a*' } },
+    });
+    t.deepEqual(bodyOf(taken[1]), {
+      ...envelope,
+      request_body: { action: 'act', action_parameters: null },
+    });
+    const [first, second] = taken.map(({ properties }) => properties);
+    t.like(first, { contentType: 'application/json', headers: { 'timeout-ms': 1_500 } });
+    // The embedded broker gives properties as they were set.
+    t.true(first?.deliveryMode === 2 || Reflect.get(first ?? {}, 'persistent') === true);
+    t.is(first?.messageId, first?.correlationId);
+    t.is(second?.headers?.['timeout-ms'], 30_000);
+    t.is(second?.replyTo, first?.replyTo);
+    t.not(second?.correlationId, first?.correlationId);
+    answer(1, 'second');
+    answer(0, 'first');
+    t.deepEqual(await Promise.all(calls), ['first', 'second']);
+  });
 
   for (const [what, action, resend, sent] of [
     ['a change', 'restart_unit', undefined, 1],
@@ -166,7 +163,7 @@ for (const broker of brokers()) {
   }
 
   test(
-    over('a change that was not confirmed and is not answered is of unknown outcome; a read is late'),
+    over('a change that was not confirmed and got no reply has an unknown outcome; a read is late'),
     async (t) => {
       const { queue, take, arrived } = await openQueue(t, broker);
       await take();
@@ -256,7 +253,7 @@ for (const broker of brokers()) {
     t.is(taken.length, 1);
   });
 
-  test(over('a call with a signal that is aborted already is not sent'), async (t) => {
+  test(over('a call with an already aborted signal is not sent'), async (t) => {
     const { queue, take, arrived, actions } = await openQueue(t, broker);
     await take();
     const client = clientOf(t, broker, { queue });
@@ -296,7 +293,7 @@ for (const broker of brokers()) {
     t.is(getEventListeners(leaves.signal, 'abort').length, 0);
   });
 
-  test(over('an answer that is sent while the connection is down comes when it is up again'), async (t) => {
+  test(over('a reply that is sent while the connection is down arrives when it is up again'), async (t) => {
     const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, broker);
     await take();
     const link = faultyLink(broker);
@@ -306,7 +303,7 @@ for (const broker of brokers()) {
     await arrived(1);
     const release = link.hold();
     link.cut();
-    await eventually('the queue of answers has nobody', async () => {
+    await eventually('the reply queue has no consumer', async () => {
       const { consumerCount } = await channel.checkQueue(replyQueue());
       return consumerCount === 0;
     });
@@ -320,7 +317,7 @@ for (const broker of brokers()) {
     t.is(await call, 'done');
   });
 
-  test(over('answers that were taken are acknowledged'), async (t) => {
+  test(over('replies that were taken are acknowledged'), async (t) => {
     const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, broker);
     await take();
     const link = faultyLink(broker);
@@ -333,7 +330,7 @@ for (const broker of brokers()) {
     }
     const release = link.hold();
     link.cut();
-    await eventually('the queue of answers has nobody', async () => {
+    await eventually('the reply queue has no consumer', async () => {
       const { consumerCount } = await channel.checkQueue(replyQueue());
       return consumerCount === 0;
     });
@@ -343,7 +340,7 @@ for (const broker of brokers()) {
   });
 
   test(
-    over('closing says of each call whether it may be done, and removes the queue of answers'),
+    over('closing says of each call whether it may have been done, and removes the reply queue'),
     async (t) => {
       const { queue, otherChannel, take, arrived, replyQueue } = await openQueue(t, broker);
       await take();
@@ -370,7 +367,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('closing fails what was never sent as cancelled, a change too'), async (t) => {
+  test(over('closing fails calls that were never sent as cancelled, changes too'), async (t) => {
     const link = faultyLink(broker);
     const release = link.hold();
     const client = clientOf(t, broker, { queue: 'any', connect: link.connect });
@@ -382,7 +379,7 @@ for (const broker of brokers()) {
     await eventually('no connection is open', () => link.counts.open === 0);
   });
 
-  test(over('a connection that is made too late, or after the end of the client, is closed'), async (t) => {
+  test(over('a connection that is made too late, or after the client is closed, is closed'), async (t) => {
     const { queue, take, arrived, answer } = await openQueue(t, broker);
     await take();
     const link = faultyLink(broker);
@@ -390,7 +387,7 @@ for (const broker of brokers()) {
     let release = link.hold();
     const client = clientOf(t, broker, { queue, connect: link.connect, clock });
     const call = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
-    await eventually('a connection is asked for', () => link.counts.asked === 1);
+    await eventually('a connection is requested', () => link.counts.asked === 1);
     await settle();
     clock.advance(10_000);
     await settle();
@@ -415,7 +412,7 @@ for (const broker of brokers()) {
     await eventually('no connection is open', () => link.counts.open === 0);
   });
 
-  test(over('a change that no queue takes is known not to be done'), async (t) => {
+  test(over('a change that no queue accepts is reported as not done'), async (t) => {
     const client = clientOf(t, broker, { queue: 'no_such_queue' });
     const error = await failure(t, ask(client, 'restart_unit', { parameters: UNIT }));
     t.like(error, {
@@ -446,7 +443,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('an answer that cannot be read fails its own call only'), async (t) => {
+  test(over('a reply that cannot be read fails only its own call'), async (t) => {
     const { queue, take, arrived, send, answer } = await openQueue(t, broker);
     await take();
     const client = clientOf(t, broker, { queue });
@@ -466,7 +463,7 @@ for (const broker of brokers()) {
     t.is(await good, 'done');
   });
 
-  test(over('an error answer is given as it is by request, and thrown by call'), async (t) => {
+  test(over('an error reply is returned unchanged by request, and thrown by call'), async (t) => {
     const { queue, take, arrived, answer } = await openQueue(t, broker);
     await take();
     const client = clientOf(t, broker, { queue });
@@ -587,7 +584,7 @@ test('a substitute broker is left only when the calls that wait there have ended
     clock,
     connect: async (url, options) => {
       if (new URL(url).hostname === 'first.invalid') {
-        if (firstIsAway) throw new Error('it is away');
+        if (firstIsAway) throw new Error('it is down');
         return hosts.first.connect(url, options);
       }
       const connection = await hosts.second.connect(url, options);

@@ -34,7 +34,7 @@ for (const broker of brokers()) {
   });
 
   test(
-    over('an error of the action has its code, its text, its details and whose fault it is'),
+    over('an error of the action has its code, its text, its details and whose error it is'),
     async (t) => {
       const refusing = doing(async () => {
         throw new ActionError('unit_not_found', 'no unit x', { details: { unit: 'x' } });
@@ -48,7 +48,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('answers of many calls at once are never mixed up'), async (t) => {
+  test(over('replies to many concurrent calls are never mixed up'), async (t) => {
     const shuffling = doing(async ({ parameters }) => {
       await sleep(Math.random() * 5);
       return { parameters };
@@ -62,7 +62,7 @@ for (const broker of brokers()) {
     for (const [parameters, result] of await Promise.all(calls)) t.deepEqual(result, { parameters });
   });
 
-  test(over('the timeout is sent along, so the service stops its work'), async (t) => {
+  test(over('the timeout is sent with the request, so the service stops its work'), async (t) => {
     const { action, begun } = held();
     const clock = new ManualClock();
     const { queue, service } = await serveRequests(t, broker, [action], { clock });
@@ -73,20 +73,23 @@ for (const broker of brokers()) {
     await eventually('nothing is held', () => service.held === 0);
   });
 
-  test(over('an aborted call rejects with the reason, and its late answer disturbs nobody'), async (t) => {
-    const { action, begun, finishRun } = held();
-    const { queue, service } = await serveRequests(t, broker, [action, echo]);
-    const client = clientOf(t, broker, { queue });
-    const abort = new AbortController();
-    const call = client.call('act', { signal: abort.signal });
-    await eventually('it runs', () => begun() === 1);
-    abort.abort(new Error('enough'));
-    await t.throwsAsync(call, { message: 'enough' });
-    finishRun();
-    await eventually('it is answered', () => service.held === 0);
-    t.deepEqual(await client.call('echo'), { number: 0 });
-    await t.throwsAsync(client.call('echo', { signal: abort.signal }), { message: 'enough' });
-  });
+  test(
+    over('an aborted call rejects with the reason, and its late reply disturbs no other call'),
+    async (t) => {
+      const { action, begun, finishRun } = held();
+      const { queue, service } = await serveRequests(t, broker, [action, echo]);
+      const client = clientOf(t, broker, { queue });
+      const abort = new AbortController();
+      const call = client.call('act', { signal: abort.signal });
+      await eventually('it runs', () => begun() === 1);
+      abort.abort(new Error('enough'));
+      await t.throwsAsync(call, { message: 'enough' });
+      finishRun();
+      await eventually('it is answered', () => service.held === 0);
+      t.deepEqual(await client.call('echo'), { number: 0 });
+      await t.throwsAsync(client.call('echo', { signal: abort.signal }), { message: 'enough' });
+    },
+  );
 
   test(over('any number of calls may share one signal'), async (t) => {
     const { queue } = await serveRequests(t, broker, [echo]);
@@ -131,12 +134,12 @@ for (const broker of brokers()) {
     t.is(begun(), 1);
   });
 
-  test(over('a call to a service that is not there says so'), async (t) => {
+  test(over('a call to a service that is not running says so'), async (t) => {
     const client = clientOf(t, broker, { queue: 'no_such_queue' });
     t.is(failure(await t.throwsAsync(client.call('echo'))), 'service_unavailable');
   });
 
-  test(over('closing a client fails what waits'), async (t) => {
+  test(over('closing a client fails pending calls'), async (t) => {
     const { action, begun } = held();
     const { queue } = await serveRequests(t, broker, [action]);
     const client = clientOf(t, broker, { queue });
@@ -149,7 +152,7 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('RabbitMQ: an answer that is sent into a dead connection comes by the next one', async (t) => {
+  test('RabbitMQ: a reply that is sent into a dead connection arrives over the next one', async (t) => {
     const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, rabbit, [action]);
     const url = new URL(rabbit.url);
@@ -165,7 +168,7 @@ if (rabbit !== undefined) {
     t.deepEqual(await call, { run: 1 });
   });
 
-  test('RabbitMQ: a change that was sent and not answered is reported as unknown; a read as late', async (t) => {
+  test('RabbitMQ: a change that was sent and got no reply has an unknown outcome; a read is late', async (t) => {
     const queue = `test_${randomUUID()}`;
     const connection = await rabbit.open();
     t.teardown(async () => connection.close());
@@ -201,7 +204,7 @@ test('a client without a way to reach the service, or with a wrong timeout, is r
     await t.throwsAsync(client.call('echo', { timeoutMs }), { instanceOf: RangeError });
 });
 
-test('a call when no broker can be reached says so after its timeout', async (t) => {
+test('a call fails after its timeout when no broker can be reached, and says so', async (t) => {
   const connect = () => Promise.reject(new Error('nobody is there'));
   const client = new FleetManagerClient({ urls: ['amqp://127.0.0.1:1'], connect, queue: 'q' });
   t.teardown(async () => client.close());

@@ -119,7 +119,7 @@ async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<Fle
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
-  test.serial(over('a call is answered by its record, which is deleted then'), async (t) => {
+  test.serial(over('a call gets its reply from its record, which is then deleted'), async (t) => {
     const { client, manager, taken, answer, passing, until } = await openRoute(t, broker);
     const call = client.call('list_machines', { cluster: 'token' });
     await eventually('it is published', () => taken.length === 1);
@@ -151,7 +151,7 @@ for (const broker of brokers()) {
     t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
   });
 
-  test.serial(over('a call that nobody answers ends at its deadline, and leaves no record'), async (t) => {
+  test.serial(over('a call without a reply ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);
     const begun = clock.now();
     const failed = failure(t, client.call('list_machines', { timeoutMs: 5_000 }));
@@ -176,7 +176,7 @@ for (const broker of brokers()) {
     t.is(manager.callsTo(RECORDS).length, 1);
   });
 
-  test.serial(over('closing a client fails what waits, and leaves no record'), async (t) => {
+  test.serial(over('closing a client fails pending calls, and leaves no record'), async (t) => {
     const { client, manager, taken } = await openRoute(t, broker);
     const calls = Promise.all([1, 2].map(() => failure(t, client.call('list_machines'))));
     await eventually('they are published', () => taken.length === 2);
@@ -190,7 +190,7 @@ for (const broker of brokers()) {
   });
 
   test.serial(
-    over('nobody waits for the deletion of a record but the end of the client, and that not for long'),
+    over('only closing the client waits for the deletion of a record, and not for long'),
     async (t) => {
       const { client, manager, taken, answer, passing, clock } = await openRoute(t, broker);
       const releases = [1, 2].map((id) =>
@@ -223,7 +223,7 @@ for (const broker of brokers()) {
   );
 
   if (broker.name === 'RabbitMQ') {
-    test.serial(over('a queue that nobody has bound is reported, and leaves no record'), async (t) => {
+    test.serial(over('an unbound queue is reported, and leaves no record'), async (t) => {
       const { client, manager, exchange, queue } = await openRoute(t, broker, { without: 'queue' });
       const error = await failure(t, client.call('list_machines'));
       t.like(error, {
@@ -233,7 +233,7 @@ for (const broker of brokers()) {
       await eventually('its record is deleted', () => manager.records.size === 0);
     });
 
-    test.serial(over('a change that a full queue does not take is known not to be done'), async (t) => {
+    test.serial(over('a change that a full queue refuses is reported as not done'), async (t) => {
       const queueOptions = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
       const { client, clock, manager, queue } = await openRoute(t, broker, { queueOptions });
       const calls = [1, 2, 3].map(async () =>
@@ -268,7 +268,7 @@ for (const broker of brokers()) {
   });
 
   test.serial(
-    over('a change whose answer cannot be had is of unknown outcome, never to be tried again'),
+    over('a change whose reply cannot be read has an unknown outcome, and must not be tried again'),
     async (t) => {
       const { client, manager, taken, passing } = await openRoute(t, broker);
       for (const [fault, reason] of [
@@ -353,7 +353,7 @@ for (const broker of brokers()) {
   );
 
   test.serial(
-    over('a change is sent by the next connection when this one is lost before it was sent'),
+    over('a change is sent over the next connection when this one is lost before it was sent'),
     async (t) => {
       const link = faultyLink(broker);
       const { client, taken, answer, passing, until } = await openRoute(t, broker, link);
@@ -385,7 +385,7 @@ for (const broker of brokers()) {
   );
 
   test.serial(
-    over('a change that was sent and is not answered is of unknown outcome; a read is late'),
+    over('a change that was sent and got no reply has an unknown outcome; a read is late'),
     async (t) => {
       const { client, clock, taken } = await openRoute(t, broker);
       const ends: string[] = [];
@@ -407,7 +407,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test.serial(over('a change that could not be sent in time is known not to be done'), async (t) => {
+  test.serial(over('a change that could not be sent in time is reported as not done'), async (t) => {
     const link = faultyLink(broker);
     const release = link.hold();
     const { client, clock, manager, taken, answer, passing, until } = await openRoute(t, broker, link);
@@ -480,7 +480,7 @@ for (const broker of brokers()) {
     t.is(getEventListeners(signal, 'abort').length, 0);
   });
 
-  test.serial(over('one odd answer to a poll changes nothing'), async (t) => {
+  test.serial(over('one unexpected response to a poll changes nothing'), async (t) => {
     const { client, manager, taken, answer, passing } = await openRoute(t, broker);
     manager.fail({
       status: 200,
@@ -495,7 +495,7 @@ for (const broker of brokers()) {
     t.is(await passing(call, UNHURRIED_MS), 'done');
   });
 
-  test.serial(over('a request that gets no record is not sent, and can be tried again'), async (t) => {
+  test.serial(over('a request without a record is not sent, and can be tried again'), async (t) => {
     const { client, manager, taken, passing } = await openRoute(t, broker);
     manager.fail({ status: 400, path: RECORDS });
     const error = await failure(
@@ -520,7 +520,7 @@ for (const broker of brokers()) {
   }
 }
 
-test('when the connection is lost, the Manager is asked again where the broker is', async (t) => {
+test('when the connection is lost, the Manager is queried again for the address of the broker', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const clock = new ManualClock();
   const manager = await StandInManager.start(t, { clock });
@@ -577,7 +577,7 @@ test('a request that is being published when the preferred broker is back is not
     log: logs.log,
     connect: async (url, options) => {
       if (new URL(url).hostname === 'first') {
-        if (firstIsAway) throw new Error('it is away');
+        if (firstIsAway) throw new Error('it is down');
         return hosts.first.connect(url, options);
       }
       const connection = await hosts.second.connect(url, options);

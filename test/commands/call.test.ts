@@ -24,7 +24,7 @@ export default defineAction({
   result: stringMap(),
   async handle({ parameters: { fail, wait, large, ...rest }, signal }) {
     if (fail === 'defect') throw new TypeError('a defect');
-    if (fail) throw new ActionError(fail, 'It failed as it was told.', { details: { unit: 'web.service' } });
+    if (fail) throw new ActionError(fail, 'It failed as requested.', { details: { unit: 'web.service' } });
     if (large) return { integer: 2n ** 64n };
     if (wait) await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
     return rest;
@@ -172,8 +172,8 @@ async function call(t: ExecutionContext, ...args: string[]): Promise<Ended> {
 }
 
 for (const [fail, code, shown] of [
-  ['unit_not_found', 2, 'unit_not_found: It failed as it was told.\n'],
-  ['disk_full', 1, 'disk_full: It failed as it was told.\n'],
+  ['unit_not_found', 2, 'unit_not_found: It failed as requested.\n'],
+  ['disk_full', 1, 'disk_full: It failed as requested.\n'],
   ['defect', 1, "internal: An unexpected failure; the service's log has the reason under the request id "],
 ] as const) {
   test(`an action that fails with ${fail} ends with exit code ${code}`, async (t) => {
@@ -227,7 +227,7 @@ test('a wrong gateway token is reported', async (t) => {
   }
 });
 
-test('what answers, but is no gateway, is reported', async (t) => {
+test('a server that responds, but is not a gateway, is reported', async (t) => {
   const server = createServer((_request, response) => response.end('{"hello": "world"}')).listen(
     0,
     '127.0.0.1',
@@ -263,7 +263,7 @@ if (rabbit !== undefined) {
     t.regex(unknown.stderr, /^unknown_action: .*ehco\n-> the service has echo, list_machines, /);
   });
 
-  test('over RabbitMQ a queue that nobody serves is reported', async (t) => {
+  test('over RabbitMQ a queue without a service is reported', async (t) => {
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME: `test_${randomUUID()}` };
     const { code, stderr } = await runCli(t, ['call', 'list_machines', '--cluster', 'x'], { env });
     t.is(code, 1);

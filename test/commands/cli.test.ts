@@ -212,7 +212,7 @@ test('config shows every setting with its value and its source', async (t) => {
     t.regex(stdout, line);
 });
 
-test('config masks secrets, in text and in JSON, and reports what is wrong', async (t) => {
+test('config masks secrets, in text and in JSON, and reports problems', async (t) => {
   const env = {
     AMQP_URL: 'amqp://user:Zq%2Fx@one:5672/v,amqps://other:Zq@two',
     HTTP_TOKEN: 'Zq:0123456789abcdef',
@@ -260,7 +260,7 @@ const BROKEN: Record<
     1,
     /^fleet-manager: plugin \S+\/bad: its import failed: no licence \(\S+\/bad\/index\.js:1\)\n$/,
   ],
-  'asks for a part that is not there': [
+  'asks for an unknown dependency': [
     {
       'bad/index.js': GREET.replace('result:', "inject: { part: Symbol.for('fleet-manager:Part') }, result:"),
     },
@@ -268,7 +268,7 @@ const BROKEN: Record<
     1,
     /bad: its field 'inject\.part': there is no part Symbol\(fleet-manager:Part\)/,
   ],
-  'is not the one that ACTIONS names': [
+  'is missing although ACTIONS names it': [
     { 'good/index.js': GREET },
     { ACTIONS: 'greet,great' },
     2,

@@ -268,7 +268,7 @@ test('an ssh-agent is queried for its keys', async (t) => {
     /gone: connect ENOENT.*\n-> .*SSH_KEY_FILE/,
   );
   isFailure(t, await examine(keyless), 'SSH key', /^neither .*\n-> set SSH_KEY_FILE/);
-  // Where there is a key, an agent that is gone is only mentioned.
+  // Where there is a key, an agent that cannot be reached is only mentioned.
   const both = await examine({ ...keyless, ...gone, SSH_KEY_FILE });
   t.is(both.of('SSH key').result, 'ok');
   t.regex(both.of('SSH key').said, /^the private key can be used\n.*no ssh-agent answers/);
@@ -453,7 +453,7 @@ if (rabbit !== undefined) {
     t.regex(run.of('known_hosts').said, /machines are all known: 127\.0\.0\.1, 127\.0\.0\.2, 127\.0\.0\.3$/);
   });
 
-  test('over RabbitMQ as a module of an installation, exchange and queue are looked at, and what is not is reported', async (t) => {
+  test('over RabbitMQ as a module of an installation, exchange and queue are checked, and unchecked parts are reported', async (t) => {
     const { env: ofClusters } = await clusters(t);
     const { queue, exchange } = await openQueue(t);
     const { manager, env } = await installation(t, { own: [port] });

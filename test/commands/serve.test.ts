@@ -160,7 +160,7 @@ test('in production lines are JSON, and those of a request have its id, action a
   t.false(stderr.includes('sandbox"'));
 });
 
-test('SIGTERM lets a running request end, and its caller gets the answer', async (t) => {
+test('SIGTERM lets a running request end, and its caller gets the reply', async (t) => {
   const { PLUGIN_PATHS, finishRun } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   const call = act(url, 'a_wait');
@@ -244,7 +244,7 @@ test('a rejected promise that an action does not await fails no request', async 
   t.is((await cli.ended).code, 0);
 });
 
-test('an uncaught error ends the service after its requests are answered', async (t) => {
+test('an uncaught error ends the service after its requests got their replies', async (t) => {
   const PLUGIN_PATHS = await plugin(
     t,
     "setTimeout(() => { throw new Error('thrown by a timer'); }); await new Promise((done) => setTimeout(done, 50)); return 'done';",
@@ -298,7 +298,7 @@ if (rabbit !== undefined) {
     t.false(stderr.includes('Zq'));
   });
 
-  test('over RabbitMQ SIGTERM leaves callers of the gateway their answers, and takes no more calls', async (t) => {
+  test('over RabbitMQ SIGTERM lets gateway callers get their replies, and accepts no more calls', async (t) => {
     const { PLUGIN_PATHS, finishRun } = await waiting(t);
     const QUEUE_NAME = `test_${randomUUID()}`;
     t.teardown(async () => removeQueues(rabbit, QUEUE_NAME));

@@ -40,7 +40,7 @@ for (const [prefetch, fits] of [
   });
 }
 
-test('requests without a cluster are never refused for being too many for one', async (t) => {
+test('requests without a cluster are never refused by the limit of one cluster', async (t) => {
   const { action, finishRun } = held();
   const { codeFor } = openRunner([action], { prefetch: 4, concurrency: 8, clusterConcurrency: 8 });
   const all = Array.from({ length: 6 }, () => codeFor({ target: undefined }));
@@ -118,9 +118,9 @@ test('an invalid time limit is refused by name, and nothing is run', async (t) =
     new Date(5),
   ];
   for (const timeoutMs of noTimes) {
-    const told = await ask({ timeoutMs });
-    t.like(told, { status: 'error', body: { code: 'invalid_request' } }, inspect(timeoutMs));
-    t.like(told, { body: { details: { fields: { 0: { field: 'timeout-ms' } } } } }, inspect(timeoutMs));
+    const reply = await ask({ timeoutMs });
+    t.like(reply, { status: 'error', body: { code: 'invalid_request' } }, inspect(timeoutMs));
+    t.like(reply, { body: { details: { fields: { 0: { field: 'timeout-ms' } } } } }, inspect(timeoutMs));
   }
 });
 
@@ -148,8 +148,8 @@ test('a repeated delivery is run again only if its action allows that', async (t
   t.deepEqual(ran, ['read', 'change_again']);
   for (const action of ['read', 'read_once', 'change', 'change_again'])
     t.is(await codeFor({ action, delivery: 'first' }), 'completed');
-  const told = await ask({ action: 'change', delivery: 'repeated' });
-  t.regex(JSON.stringify(told), /change may or may not have been done/);
+  const reply = await ask({ action: 'change', delivery: 'repeated' });
+  t.regex(JSON.stringify(reply), /change may or may not have been done/);
 });
 
 test('a repeated delivery that is invalid gets its validation error, not outcome_unknown', async (t) => {
@@ -181,9 +181,9 @@ test('an unknown action is refused with the names of the served actions', async 
     doing(async () => ({}), { name: 'b_act' }),
     doing(async () => ({}), { name: 'a_act' }),
   ]);
-  const told = await ask({ action: 'x'.repeat(101) });
+  const reply = await ask({ action: 'x'.repeat(101) });
   const message = `The following FleetManager action is not supported:  ${'x'.repeat(100)}`;
-  t.deepEqual(told, {
+  t.deepEqual(reply, {
     status: 'error',
     body: {
       errors: [message],

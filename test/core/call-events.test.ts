@@ -2,7 +2,7 @@ import test from 'ava';
 import { held } from '../support/actions.js';
 import { callOf, openRunner } from '../support/open-runner.js';
 
-test('every change of a call is an event, in order', async (t) => {
+test('every change of a call emits an event, in order', async (t) => {
   const { action, finishRun } = held();
   const { runner, events } = openRunner([action], { concurrency: 1 });
   const seen: string[] = [];

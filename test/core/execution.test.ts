@@ -17,13 +17,13 @@ function ending(codes: readonly string[]) {
 test('a read at its deadline is settled immediately, and its signal is aborted with the same reason', async (t) => {
   const { action, runs } = steered();
   const { ask, clock } = openRunner([action]);
-  const told = ask({ timeoutMs: 100 });
+  const reply = ask({ timeoutMs: 100 });
   t.false(runs[0]?.signal.aborted);
   clock.advance(100);
   t.true(runs[0]?.signal.aborted);
   t.like(runs[0]?.signal.reason, { code: 'timeout' });
-  t.like(await told, { status: 'error', body: { code: 'timeout' } });
-  t.regex(JSON.stringify(await told), /after 100 ms/);
+  t.like(await reply, { status: 'error', body: { code: 'timeout' } });
+  t.regex(JSON.stringify(await reply), /after 100 ms/);
   t.is(clock.pending, 0);
 });
 
@@ -46,7 +46,7 @@ test('a signal that is first read after the deadline is aborted', async (t) => {
   t.true(seen?.aborted);
 });
 
-test('a read that ignores its signal is answered anyway', async (t) => {
+test('a read that ignores its signal gets a reply anyway', async (t) => {
   const { codeFor, clock } = openRunner([deaf()]);
   const code = codeFor({ timeoutMs: 100 });
   clock.advance(100);
@@ -66,12 +66,12 @@ test('a read that does not stop frees its place for the next', async (t) => {
 test('a change past its deadline gets time to report its outcome', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { ask, clock } = openRunner([action]);
-  const told = ask({ timeoutMs: 100 });
+  const reply = ask({ timeoutMs: 100 });
   clock.advance(100);
   t.true(runs[0]?.signal.aborted);
   clock.advance(29_999);
   runs[0]?.resolve({ restarted: true });
-  t.deepEqual(await told, { status: 'completed', body: { restarted: true } });
+  t.deepEqual(await reply, { status: 'completed', body: { restarted: true } });
   t.is(clock.pending, 0);
 });
 
@@ -111,7 +111,7 @@ test('a handler that throws because its signal was aborted reports the abort rea
   t.like(unexpected[0], { action: 'act', code: 'timeout' });
 });
 
-test('a stopped change that reports its own outcome is answered with that', async (t) => {
+test('the reply to a stopped change is the outcome that it reports', async (t) => {
   const { action, runs } = steered({ effect: 'change' });
   const { codeFor, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
@@ -191,7 +191,7 @@ test('a cluster that cannot be reached three times in a row is not tried for fiv
   t.is(tried(), 4);
 });
 
-test('a cluster that is down concerns no other cluster, and no request without one', async (t) => {
+test('a cluster that is down affects no other cluster, and no request without one', async (t) => {
   const { action, tried } = ending([...Array(3).fill('cluster_unreachable'), 'completed']);
   const { codeFor } = openRunner([action]);
   for (let n = 0; n < 4; n++) await codeFor({ target: 'away' });
@@ -222,7 +222,7 @@ test('a cluster that is still down after the pause is paused again immediately; 
 });
 
 for (const code of ['completed', 'unit_not_found', 'cluster_unhealthy']) {
-  test(`a cluster that has answered with ${code} has been reached`, async (t) => {
+  test(`a result with ${code} counts as having reached the cluster`, async (t) => {
     const away = 'cluster_unreachable';
     const { action, tried } = ending([away, away, code, away, away, 'completed']);
     const { codeFor } = openRunner([action]);

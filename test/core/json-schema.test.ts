@@ -182,7 +182,7 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
     object({ a: date().meta(described) }),
     /'a' is of the type 'date', which a message cannot contain/,
   ],
-  'a test of its own without a format': [
+  'a custom test without a format': [
     object({
       a: string()
         .test('even', 'must be even', () => true)
@@ -202,7 +202,7 @@ const UNDESCRIBABLE: Record<string, [schema: Schema, reason: RegExp]> = {
     object({ a: string().matches(/x/i).meta(described) }),
     /'a' has the pattern \/x\/i/,
   ],
-  'a choice that is no plain value': [
+  'a choice that is not a plain value': [
     object({
       a: mixed()
         .oneOf([new Date(0)])

@@ -130,7 +130,7 @@ test('the values of a map are strict like everything else', (t) => {
   }
 });
 
-test('what is wrong in a map is reported by its key, in plain words', (t) => {
+test('a problem in a map is reported by its key, in plain words', (t) => {
   const check = checkOf(object({ metadata: stringMap() }));
   t.deepEqual(problems(t, check, { metadata: { region: 'eu', a: 1 } }), [
     { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
@@ -264,7 +264,7 @@ test('a default of the schema is not shared between requests', (t) => {
   t.deepEqual(check({}), { hosts: ['a'] });
 });
 
-test('all problems are reported at once, each by its field', (t) => {
+test('all problems are reported together, each by its field', (t) => {
   const check = checkOf(
     object({ name: unitName().required(), lines: number().integer().max(100), list: array(string()) }),
   );

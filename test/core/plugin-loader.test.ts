@@ -234,7 +234,7 @@ test('the dependencies of an action are resolved once, when it loads', async (t)
   t.deepEqual(asked, [Symbol.for('fleet-manager:Clock')]);
 });
 
-test('a result that is not what the action declares is answered, and reported where results are checked', async (t) => {
+test('a result that does not match the declaration is sent anyway, and reported where results are checked', async (t) => {
   const root = await directory(t, {
     'greet/index.js': entry({
       result: "object({ word: string().required().meta({ description: 'A word.' }) })",
@@ -258,7 +258,7 @@ test('a result that is not what the action declares is answered, and reported wh
 
 test('the service checks results everywhere except in production', async (t) => {
   const PLUGIN_PATHS = await directory(t, { 'greet/index.js': entry({ handle: 'async () => 3' }) });
-  for (const [NODE_ENV, told] of [
+  for (const [NODE_ENV, logged] of [
     ['production', 0],
     ['development', 1],
     ['staging', 1],
@@ -266,7 +266,7 @@ test('the service checks results everywhere except in production', async (t) => 
     const source = { env: { PLUGIN_PATHS, NODE_ENV }, directory: PLUGIN_PATHS };
     const { log, lines } = logLines();
     await run(await describeActions(readConfiguration(source)), 'greet', { name: 'us' }, log);
-    t.is(lines.length, told, NODE_ENV);
+    t.is(lines.length, logged, NODE_ENV);
   }
 });
 
@@ -321,7 +321,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': "\n\nthrow new Error('no licence');" },
     /its import failed: no licence \(\S+ of a test-\w+\/broken\/index\.js:3\)$/,
   ],
-  'that fails in a module of another': [
+  'that fails in a module of another package': [
     { 'index.js': "import { string } from 'yup';\n\nstring().matches(/a/, 5).oneOf(3);" },
     /its import failed: .* \(.*\/broken\/index\.js:3\)$/,
   ],
@@ -330,7 +330,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': "import 'no-such-package';" },
     /its import failed: Cannot find (package|module) 'no-such-package'/,
   ],
-  'that imports a name which the plugin module has not': [
+  'that imports a name that the plugin module does not export': [
     { 'index.js': "import { startService } from 'fleet-manager/plugin';" },
     /its import failed: .*startService.*\/broken\/index\.js:1\b/,
   ],
@@ -338,11 +338,11 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ paramters: 'object()' }) },
     /: unknown field 'paramters': did you mean 'parameters'\?$/,
   ],
-  'with a mistyped field in place of one it needs': [
+  'with a mistyped field instead of a required one': [
     { 'index.js': entry({ handle: '', handel: 'async () => 1' }) },
     /unknown field 'handel': did you mean 'handle'\?$/,
   ],
-  'with a field that is like no other': [
+  'with an unknown field that resembles no known one': [
     { 'index.js': entry({ permissions: '[]' }) },
     /unknown field 'permissions': the fields are name, summary, .*, dispose$/,
   ],
@@ -355,7 +355,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ name: "'a'.repeat(65)" }) },
     /'name' must be .* at most 64/,
   ],
-  'with a name that is no text': [{ 'index.js': entry({ name: '3' }) }, /its field 'name'/],
+  'with a name that is not a text': [{ 'index.js': entry({ name: '3' }) }, /its field 'name'/],
   'without a summary': [{ 'index.js': entry({ summary: '' }) }, /its field 'summary' must be one sentence/],
   'with an empty summary': [
     { 'index.js': entry({ summary: "' '" }) },
@@ -383,7 +383,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ parameters: '{ name: string() }' }) },
     /its field 'parameters'/,
   ],
-  'whose parameters are no object schema': [
+  'whose parameters are not an object schema': [
     { 'index.js': entry({ parameters: 'string()' }) },
     /its field 'parameters'/,
   ],
@@ -426,7 +426,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ inject: "'fleet'" }) },
     /its field 'inject' must be a record of tokens/,
   ],
-  'that injects what is no token': [
+  'that injects a value that is not a token': [
     { 'index.js': entry({ inject: "{ fleet: 'FleetTransport' }" }) },
     /its field 'inject.fleet' must be a token: FleetTransport, EtcdResolver, RemoteShell or Clock /,
   ],

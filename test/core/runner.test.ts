@@ -53,7 +53,7 @@ test('a request whose deadline passes while it waits is never run, and makes roo
   t.is(begun(), 2);
 });
 
-test('what waits is released when the connection that it came by is lost; what runs goes on', async (t) => {
+test('a waiting request is released when its connection is lost; a running one continues', async (t) => {
   const { action, begun, finishRun } = held();
   const { codeFor, clock } = openRunner([action], { concurrency: 1 });
   const connection = new AbortController();
@@ -149,7 +149,7 @@ test('an invalid request is released while draining, not refused', async (t) => 
   t.is(await codeFor({ action: 'no_such_action' }), 'released');
 });
 
-test('what runs can be seen, with its cluster as a hash', async (t) => {
+test('running requests are listed, with the cluster as a hash', async (t) => {
   const { action, finishRun } = held();
   const { codeFor, running, clock } = openRunner([action], { concurrency: 1 });
   const codes = [codeFor({ target: 'very-secret-token' }), codeFor({ id: 'r2' })];
@@ -201,9 +201,9 @@ test('the last line says how long the request waited and how long it ran', async
   clock.advance(20);
   finishRun();
   await second;
-  const told = [...logs.find(/request completed/), ...logs.find(/request failed/)];
+  const lines = [...logs.find(/request completed/), ...logs.find(/request failed/)];
   t.deepEqual(
-    told.map((line) => [line.request, line.waited_ms, line.took_ms]),
+    lines.map((line) => [line.request, line.waited_ms, line.took_ms]),
     [
       ['r1', 0, 100],
       ['r2', 100, 70],

@@ -309,7 +309,7 @@ test('a path names the methods that it supports, without reading the body', asyn
   }
 });
 
-test('an invalid message of HTTP at all is answered in the same envelope', async (t) => {
+test('invalid HTTP gets an error in the same envelope', async (t) => {
   const { port } = await open(t);
   for (const [sent, status, reason] of [
     ['NONSENSE\r\n\r\n', 400, /not a valid HTTP request/],

@@ -113,7 +113,7 @@ test('no more calls are in progress than there may be connections', async (t) =>
   await eventually('two are in progress', () => waiting.length === 2);
   t.is(server.connections(), 2);
   waiting.shift()?.();
-  await eventually('the third one is', () => waiting.length === 2);
+  await eventually('the third one is in flight', () => waiting.length === 2);
   for (const answer of waiting) answer();
   await Promise.all(calls);
   t.is(server.connections(), 2);
@@ -183,8 +183,8 @@ test('a refused connection and an unknown name certainly received nothing', asyn
   t.true(unknown.notSent);
 });
 
-test('a host that does not take the connection within three seconds saw nothing', async (t) => {
-  // A look-up that never ends keeps the connection from being made, as a machine that is gone does.
+test('a host that does not accept the connection within three seconds received nothing', async (t) => {
+  // A look-up that never ends keeps the connection from being made, as an unreachable machine does.
   const gone: ConnectionPolicy = { resolve: () => new Promise(() => {}) };
   // A connection that is being made keeps the process going, undici's timer for it does not.
   const going = setInterval(() => {}, 1_000);

@@ -221,7 +221,7 @@ test('the responses are read as the API documents them', async (t) => {
   });
 });
 
-test('what the Manager does not have is not found, or reported as absent where that is an answer', async (t) => {
+test('a missing object of the Manager is `not_found`, or undefined where absence is a valid result', async (t) => {
   const { client } = await openManager(t);
   for (const lookup of [
     client.exchange(7, calm()),
@@ -452,7 +452,7 @@ test('a caller can leave while the call waits for its next try', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('closing ends what is in progress and what is asked later', async (t) => {
+test('closing ends calls in flight and later ones', async (t) => {
   const { manager, client } = await openManager(t);
   const release = manager.hold(API);
   const asked = client.broker(3, calm());

@@ -170,7 +170,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
     for (const { action, bytes } of [...ORIGINAL_REQUESTS, ...ORIGINAL_STRUCTS]) {
       const record = manager.addRecord(13);
       channel.publish(exchange, `${ROUTING_KEY}.${queue}`, bytes, { persistent: true });
-      await eventually(`${action} is answered`, () => record.saved);
+      await eventually(`${action} has its reply`, () => record.saved);
       t.like(JSON.parse(record.saved ?? ''), { id: '13', status: 'completed', request_body: { action } });
     }
   });

@@ -204,9 +204,9 @@ test('heartbeats go on after failures, which are logged once', async (t) => {
   const begun = clock.now();
   await until('five minutes have passed', () => clock.now() - begun > 5 * 60_000);
   t.true(beats >= 8);
-  const told = logs.find(/^Overseer heartbeat failed$/);
-  t.is(told.length, 1);
-  t.like(told[0], { level: 'warn', reason: 'the queue is gone' });
+  const reported = logs.find(/^Overseer heartbeat failed$/);
+  t.is(reported.length, 1);
+  t.like(reported[0], { level: 'warn', reason: 'the queue is gone' });
   fails = false;
   await until('it is over', () => logs.find(/^Overseer heartbeat restored$/).length === 1);
   await overseer.stop();
@@ -239,10 +239,10 @@ test('heartbeats that reach no queue are failures, logged once with what is miss
     running: () => [],
   });
   await until('three heartbeats were sent', () => beats === 3);
-  const told = () => logs.find(/^Overseer heartbeat failed$/);
-  await until('it is logged', () => told().length > 0);
-  t.is(told().length, 1);
-  t.is(told()[0]?.reason, 'no queue is bound to root by root.seven.system_modules');
+  const reported = () => logs.find(/^Overseer heartbeat failed$/);
+  await until('it is logged', () => reported().length > 0);
+  t.is(reported().length, 1);
+  t.is(reported()[0]?.reason, 'no queue is bound to root by root.seven.system_modules');
   outcome = 'routed';
   await until('it is over', () => logs.find(/^Overseer heartbeat restored$/).length === 1);
   await installation.stop();

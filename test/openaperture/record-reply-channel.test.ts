@@ -40,13 +40,13 @@ async function openChannel(
   const { client, clock, logs, manager } = opened;
   manager.addExchange(7);
   /** The calls to the service, in order. */
-  const told: string[] = [];
+  const reported: string[] = [];
   const channel = new RecordReplyChannel({
     manager: client,
     exchangeId: 7,
     maxRecordBytes,
-    pause: () => void told.push('pause'),
-    resume: () => told.push('resume'),
+    pause: () => void reported.push('pause'),
+    resume: () => reported.push('resume'),
     clock,
     log: logs.log,
   });
@@ -57,10 +57,10 @@ async function openChannel(
       { envelope: { ...envelopeOf(id), ...changes }, log: logs.log.with({ request: String(id) }) },
       stop.signal,
     );
-  return { ...opened, channel, told, send, stop };
+  return { ...opened, channel, reported, send, stop };
 }
 
-test('a request is answered through the Manager when it has the id of a record', async (t) => {
+test('a request with the id of a record gets its reply through the Manager', async (t) => {
   const { channel } = await openChannel(t);
   t.true(channel.reaches(envelopeOf(5)));
   t.true(channel.reaches(envelopeOf(0)));
@@ -68,8 +68,8 @@ test('a request is answered through the Manager when it has the id of a record',
   t.false(channel.reaches(envelopeOf(undefined)));
 });
 
-test('an answer is saved whole into the record of its request', async (t) => {
-  const { manager, send, told, logs } = await openChannel(t);
+test('a reply is saved whole into the record of its request', async (t) => {
+  const { manager, send, reported, logs } = await openChannel(t);
   manager.addRecord(5);
   await send(5);
   t.deepEqual(
@@ -83,7 +83,7 @@ test('an answer is saved whole into the record of its request', async (t) => {
     request_body: REQUEST,
     response_body: [{ name: 'a.service' }],
   });
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
   t.deepEqual(logs.lines, []);
 });
 
@@ -97,8 +97,8 @@ test('ids and counts beyond the range of a number are saved as the same integers
   t.true(saved.includes('"response_body":{"bytes":1180591620717411303424}'));
 });
 
-test('an answer whose record is gone is dropped, without an error', async (t) => {
-  const { manager, send, logs, told } = await openChannel(t);
+test('a reply whose record is deleted is dropped without an error', async (t) => {
+  const { manager, send, logs, reported } = await openChannel(t);
   await send(5);
   t.is(manager.callsTo(RECORD, 'PUT').length, 0);
   manager.addRecord(6);
@@ -111,11 +111,11 @@ test('an answer whose record is gone is dropped, without an error', async (t) =>
       ['info', 'reply dropped: the record of its request is gone', '6'],
     ],
   );
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
-test('while the Manager is down for a minute, answers wait, the service pauses once, and this is logged once', async (t) => {
-  const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
+test('while the Manager is down for a minute, replies wait, the service pauses once, and this is logged once', async (t) => {
+  const { manager, send, reported, logs, clock, until, passing } = await openChannel(t);
   for (let id = 1; id <= 30; id++) manager.addRecord(id);
   await manager.down();
   const sent = Array.from({ length: 30 }, (_, index) => send(index + 1));
@@ -124,33 +124,33 @@ test('while the Manager is down for a minute, answers wait, the service pauses o
   const begun = clock.now();
   await until('a minute has passed', () => clock.now() - begun > 60_000);
   t.is(done, 0);
-  t.deepEqual(told, ['pause']);
+  t.deepEqual(reported, ['pause']);
   t.is(logs.lines.length, 1);
   t.like(logs.lines[0], { level: 'warn', message: 'record replies waiting for the Manager' });
   t.regex(String(logs.lines[0]?.reason), /OAUTH_LOGIN_URL|MANAGER_URL/);
   await manager.up();
   await passing(Promise.all(sent));
   t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
-  t.deepEqual(told, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume']);
   t.is(logs.lines.length, 2);
   t.like(logs.lines[1], { level: 'info', message: 'record replies resumed' });
 });
 
 test('each outage is logged again', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t);
+  const { manager, send, reported, until, passing } = await openChannel(t);
   manager.addRecord(5);
   for (let outage = 1; outage <= 2; outage++) {
     const end = manager.fail({ status: 503 });
     const sent = send(5);
-    await until('it pauses', () => told.length === 2 * outage - 1);
+    await until('it pauses', () => reported.length === 2 * outage - 1);
     end();
     await passing(sent);
   }
-  t.deepEqual(told, ['pause', 'resume', 'pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume', 'pause', 'resume']);
 });
 
-test('an answer that has been saved is never overwritten', async (t) => {
-  const { manager, send, logs, told } = await openChannel(t);
+test('a saved reply is never overwritten', async (t) => {
+  const { manager, send, logs, reported } = await openChannel(t);
   for (const status of ['completed', 'error']) {
     manager.addRecord(5, { status, responseBody: 'what the first worker found' });
     await send(5);
@@ -163,28 +163,28 @@ test('an answer that has been saved is never overwritten', async (t) => {
     logs.lines.map(({ message }) => message),
     [1, 2].map(() => 'reply dropped: the record of its request has one already'),
   );
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
-test('one failure of the Manager is got over without a pause', async (t) => {
-  const { manager, send, told, logs, passing } = await openChannel(t);
+test('a single failure of the Manager causes no pause', async (t) => {
+  const { manager, send, reported, logs, passing } = await openChannel(t);
   for (const fault of [{ status: 500 }, { status: 503 }, {}]) {
     manager.addRecord(5);
     manager.fail({ ...fault, path: RECORD, times: 1 });
     await passing(send(5));
     t.is(manager.records.get('5')?.status, 'completed');
   }
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
   t.deepEqual(logs.lines, []);
 });
 
-test('a Manager that is down is seen to be within two seconds, and at once when it asks to wait', async (t) => {
-  const { manager, send, told, clock, until, passing } = await openChannel(t);
+test('a Manager that is down is noticed within two seconds, and immediately when it requests a wait', async (t) => {
+  const { manager, send, reported, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   await manager.down();
   let begun = clock.now();
   const sent = send(5);
-  await until('it pauses', () => told.length === 1, 2);
+  await until('it pauses', () => reported.length === 1, 2);
   t.true(clock.now() - begun <= 2_000);
   await manager.up();
   await passing(sent);
@@ -192,7 +192,7 @@ test('a Manager that is down is seen to be within two seconds, and at once when 
   manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: RECORD, times: 1 });
   begun = clock.now();
   const again = send(5);
-  await eventually('it pauses', () => told.length === 3);
+  await eventually('it pauses', () => reported.length === 3);
   t.is(clock.now(), begun);
   await passing(again, 10);
   t.true(clock.now() - begun >= 20_000 && clock.now() - begun < 21_000);
@@ -207,53 +207,53 @@ const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
   ['401 to every token', { status: 401, path: RECORD }],
   ['a redirect', { status: 302, path: RECORD, headers: { location: '/' } }],
   ["a proxy's page", { status: 200, path: RECORD, method: 'PUT', body: '<html>We are back soon</html>' }],
-  ['an OAuth server that is away', { path: /^\/oauth/ }],
+  ['an OAuth server that is down', { path: /^\/oauth/ }],
   ['an OAuth server that refuses the client', { status: 401, path: /^\/oauth/ }],
   ['an OAuth server that is not found', { status: 404, path: /^\/oauth/ }],
 ];
 
 for (const [what, fault] of OUTAGES) {
-  test(`an answer is kept, and saved in the end, while the Manager gives ${what}`, async (t) => {
-    const { manager, send, told, logs, until, passing } = await openChannel(t);
+  test(`a reply is kept, and finally saved, while the Manager gives ${what}`, async (t) => {
+    const { manager, send, reported, logs, until, passing } = await openChannel(t);
     manager.addRecord(5);
     const end = manager.fail(fault);
     const sent = send(5);
-    await until('it has tried a while', () => manager.calls.length > 12, 2_000);
-    t.deepEqual(told, ['pause']);
+    await until('it has retried for a while', () => manager.calls.length > 12, 2_000);
+    t.deepEqual(reported, ['pause']);
     t.is(logs.lines.length, 1);
     t.not(manager.records.get('5')?.status, 'completed');
     end();
     await passing(sent);
     t.is(manager.records.get('5')?.status, 'completed');
-    t.deepEqual(told, ['pause', 'resume']);
+    t.deepEqual(reported, ['pause', 'resume']);
   });
 }
 
-test('an answer is kept while the Manager hangs', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 300 });
+test('a reply is kept while the Manager hangs', async (t) => {
+  const { manager, send, reported, until, passing } = await openChannel(t, { timeoutMs: 300 });
   manager.addRecord(5);
   const release = manager.hold(RECORD);
   const sent = send(5);
-  await until('it pauses', () => told.length > 0);
+  await until('it pauses', () => reported.length > 0);
   release();
   await passing(sent);
   t.is(manager.records.get('5')?.status, 'completed');
-  t.deepEqual(told, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume']);
 });
 
-test('a service that stops gives up on answers that wait, with the reason, and leaves nothing paused', async (t) => {
-  const { manager, send, told, until, stop, clock } = await openChannel(t);
+test('a service that stops gives up waiting replies, with the reason, and leaves nothing paused', async (t) => {
+  const { manager, send, reported, until, stop, clock } = await openChannel(t);
   manager.fail({ status: 503 });
   const sent = [send(5), send(6)];
-  await until('it pauses', () => told.length > 0);
+  await until('it pauses', () => reported.length > 0);
   stop.abort(new Error('the service stops'));
   for (const each of sent) await t.throwsAsync(each, { message: 'the service stops' });
-  t.deepEqual(told, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume']);
   t.is(clock.pending, 0);
 });
 
-test('an answer that the Manager refuses for good is replaced by an error, so that its caller does not wait', async (t) => {
-  const { manager, send, told, logs } = await openChannel(t);
+test('a reply that the Manager refuses for good is replaced by an error, so that its caller does not wait', async (t) => {
+  const { manager, send, reported, logs } = await openChannel(t);
   manager.addRecord(5);
   manager.fail({
     status: 400,
@@ -273,20 +273,20 @@ test('an answer that the Manager refuses for good is replaced by an error, so th
     request: '5',
   });
   t.regex(String(logs.lines[0]?.reason), /400: One or more fields for MessagingRpcRequest were invalid/);
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
 for (const oversize of ['answered', 'cut'] as const) {
   test(`a reply of more bytes than the Manager reads is replaced within seconds, without a pause, when its request is ${oversize}`, async (t) => {
     const opened = await openChannel(t, { oversize, maxRecordBytes: 100_000_000 });
-    const { manager, send, told, logs, clock, passing } = opened;
+    const { manager, send, reported, logs, clock, passing } = opened;
     manager.addRecord(5);
     const begun = clock.now();
     await passing(send(5, replyOf('x'.repeat(8_000_000))), 100);
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
-    t.deepEqual(told, []);
+    t.deepEqual(reported, []);
     t.like(logs.lines.at(-1), { level: 'error', message: 'reply replaced: the Manager does not accept it' });
   });
 }
@@ -320,8 +320,8 @@ for (const [what, fault] of [
   ['a 502 of a proxy', { status: 502 }],
   ['a 504 of a proxy', { status: 504 }],
 ] as const) {
-  test(`a large answer to which ${what} is the answer, while other calls work, is replaced within seconds and pauses nobody`, async (t) => {
-    const { manager, send, told, clock, passing } = await openChannel(t);
+  test(`a large reply that fails with ${what}, while other calls work, is replaced within seconds without a pause`, async (t) => {
+    const { manager, send, reported, clock, passing } = await openChannel(t);
     manager.addRecord(5);
     const end = manager.fail({ ...fault, path: RECORD, method: 'PUT', times: 2 });
     const begun = clock.now();
@@ -329,24 +329,24 @@ for (const [what, fault] of [
     end();
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
-    t.deepEqual(told, []);
+    t.deepEqual(reported, []);
   });
 }
 
-test('a large answer that the Manager does not read to its end is replaced after two tries and pauses nobody', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t, { timeoutMs: 5_000 });
+test('a large reply that the Manager does not read to its end is replaced after two tries without a pause', async (t) => {
+  const { manager, send, reported, until, passing } = await openChannel(t, { timeoutMs: 5_000 });
   manager.addRecord(5);
   const release = manager.hold(RECORD, 'PUT');
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it is tried a third time', () => manager.callsTo(RECORD, 'PUT').length === 3, 100);
   t.like(manager.callsTo(RECORD, 'PUT')[2]?.body, { response_body: { code: 'answer_too_large' } });
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
   release();
   await passing(sent);
 });
 
-test('a large answer that fails while the Manager fails on other calls too is kept', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t);
+test('a large reply that fails while the Manager fails on other calls too is kept', async (t) => {
+  const { manager, send, reported, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const ends = [
     manager.fail({ status: 502, path: RECORD, method: 'PUT' }),
@@ -354,32 +354,32 @@ test('a large answer that fails while the Manager fails on other calls too is ke
   ];
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
   await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 5, 2_000);
-  t.deepEqual(told, ['pause']);
+  t.deepEqual(reported, ['pause']);
   for (const end of ends) end();
   await passing(sent);
   t.is(manager.records.get('5')?.status, 'completed');
-  t.deepEqual(told, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume']);
 });
 
-test('after an outage nobody waits for an answer that turns out to be too large', async (t) => {
-  const { manager, send, told, until, passing } = await openChannel(t);
+test('after an outage, other replies do not wait for one that is too large', async (t) => {
+  const { manager, send, reported, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const outage = manager.fail({ status: 503 });
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
-  await until('it pauses', () => told.length === 1);
+  await until('it pauses', () => reported.length === 1);
   outage();
   const refusal = manager.fail({ path: RECORD, method: 'PUT', times: 2 });
   await until('the first try after the outage fails', () => manager.callsTo(RECORD, 'PUT').length === 1);
-  await until('the service goes on', () => told.length === 2, 1);
-  t.deepEqual(told, ['pause', 'resume']);
+  await until('the service goes on', () => reported.length === 2, 1);
+  t.deepEqual(reported, ['pause', 'resume']);
   t.is(manager.records.get('5')?.status, 'not_started');
   await passing(sent);
   refusal();
   t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
-  t.deepEqual(told, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause', 'resume']);
 });
 
-test('the result of a change is saved without its request, if the request is what is too large', async (t) => {
+test('the result of a change is saved without the copy of its request, if that copy is too large', async (t) => {
   const { manager, send, logs } = await openChannel(t, { maxRecordBytes: 2_000 });
   for (const large of [{ queueName: 'x'.repeat(2_000) }, { requestBody: { a: 'x'.repeat(2_000) } }]) {
     manager.addRecord(5);
@@ -438,8 +438,8 @@ test('a reply that cannot be written as JSON is replaced by an error', async (t)
 });
 
 for (const status of [400, 403, 422]) {
-  test(`an answer that the Manager refuses with ${status}, whatever is in it, is dropped and blocks nothing`, async (t) => {
-    const { manager, send, told, logs, clock } = await openChannel(t);
+  test(`a reply that the Manager refuses with ${status}, even as an error, is dropped and blocks no other`, async (t) => {
+    const { manager, send, reported, logs, clock } = await openChannel(t);
     manager.addRecord(5);
     manager.fail({ status, method: 'PUT' });
     await send(5);
@@ -449,13 +449,13 @@ for (const status of [400, 403, 422]) {
       message: 'reply dropped: the Manager does not accept it',
       request: '5',
     });
-    t.deepEqual(told, []);
+    t.deepEqual(reported, []);
     t.is(clock.pending, 0);
   });
 }
 
-test('one answer that the Manager fails on holds up no other, is tried for ten minutes, then replaced by an error', async (t) => {
-  const { manager, send, told, logs, clock, until, passing } = await openChannel(t);
+test('a single reply that the Manager fails on delays no other, is tried for ten minutes, then replaced by an error', async (t) => {
+  const { manager, send, reported, logs, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   manager.addRecord(6);
   const begun = clock.now();
@@ -464,18 +464,18 @@ test('one answer that the Manager fails on holds up no other, is tried for ten m
   await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 10, 2_000);
   await send(6);
   t.is(manager.records.get('6')?.status, 'completed');
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
   await until('it is abandoned', () => logs.find(/^reply replaced/).length === 1, 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   end();
   await passing(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
   t.is(logs.find(/^reply failed while the Manager works: retrying$/).length, 1);
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
-test('an answer that the Manager fails on, whatever is in it, is dropped after ten minutes, with a line in the log', async (t) => {
-  const { manager, send, told, logs, clock, until } = await openChannel(t);
+test('a reply that the Manager fails on, even as an error, is dropped after ten minutes, with a log line', async (t) => {
+  const { manager, send, reported, logs, clock, until } = await openChannel(t);
   manager.addRecord(5);
   const begun = clock.now();
   manager.fail({ status: 500, path: RECORD });
@@ -488,24 +488,24 @@ test('an answer that the Manager fails on, whatever is in it, is dropped after t
     message: 'reply dropped: the Manager does not accept it',
     request: '5',
   });
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
 test('while the Manager fails on everything, nothing is abandoned', async (t) => {
-  const { manager, send, told, clock, until, passing } = await openChannel(t);
+  const { manager, send, reported, clock, until, passing } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ status: 500, path: /^\/messaging/ });
   const begun = clock.now();
   const sent = send(5);
   await until('half an hour has passed', () => clock.now() - begun > 30 * 60_000, 5_000);
-  t.deepEqual(told, ['pause']);
+  t.deepEqual(reported, ['pause']);
   end();
   await passing(sent);
   t.is(manager.records.get('5')?.status, 'completed');
 });
 
-test('a token that is revoked in progress costs no answer', async (t) => {
-  const { manager, send, told } = await openChannel(t);
+test('a token that is revoked during a call loses no reply', async (t) => {
+  const { manager, send, reported } = await openChannel(t);
   for (let id = 1; id <= 20; id++) {
     manager.addRecord(id);
     if (id % 5 === 0) manager.revokeTokens();
@@ -513,7 +513,7 @@ test('a token that is revoked in progress costs no answer', async (t) => {
   }
   t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
   t.is(manager.callsTo(/^\/oauth/).length, 5);
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
 test('neither the token nor the etcd token is in the log, whatever fails', async (t) => {

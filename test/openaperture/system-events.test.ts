@@ -99,7 +99,7 @@ test('an event that may have arrived is not sent twice', async (t) => {
   t.is(manager.callsTo(EVENTS).length, 1);
 });
 
-test('closing waits two seconds for what is in progress, then ends it; nothing is sent afterwards', async (t) => {
+test('closing waits two seconds for reports in flight, then aborts them; nothing is sent afterwards', async (t) => {
   const { manager, events, clock, logs } = await openEvents(t);
   const release = manager.hold(EVENTS);
   events.report({ action: 'unit_logs', message: 'it failed' });

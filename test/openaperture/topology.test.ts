@@ -88,7 +88,7 @@ test("the Manager's responses are used for 5 minutes", async (t) => {
   t.deepEqual(await hostsOf(topology), ['moved']);
 });
 
-test('after a lost connection the Manager is asked again', async (t) => {
+test('after a lost connection the Manager is queried again', async (t) => {
   const { manager, topology } = await openTopology(t);
   await hostsOf(topology);
   manager.addBroker(3, { connections: [{ host: 'moved' }] });
@@ -107,7 +107,7 @@ test('concurrent look-ups share one request, and no caller can end it for the ot
   t.is(manager.callsTo(/^\/messaging\/exchanges/).length, 1);
 });
 
-test('while the Manager is down for a minute, its earlier answer stays in use, and this is logged once', async (t) => {
+test('while the Manager is down for a minute, its earlier response stays in use, and this is logged once', async (t) => {
   const { manager, topology, clock, logs, passing } = await openTopology(t);
   await hostsOf(topology);
   await manager.down();
@@ -130,7 +130,7 @@ test('while the Manager is down for a minute, its earlier answer stays in use, a
   t.is(logs.lines.length, 2);
 });
 
-test('a Manager that is down is not asked again at once, unless a connection was lost', async (t) => {
+test('a Manager that is down is not queried again immediately, unless a connection was lost', async (t) => {
   const { manager, topology, clock, passing } = await openTopology(t);
   await hostsOf(topology);
   clock.advance(5 * MINUTE);
@@ -216,9 +216,9 @@ for (const [what, make, message] of MISSING) {
     t.teardown(() => connections.close());
     const asked = () => manager.callsTo(/^\/messaging\/exchanges\/7$/).length;
     await until('it has tried ten times', () => asked() >= 10);
-    const told = logs.find(/^broker connection lost$/);
-    t.is(told.length, 1);
-    t.regex(String(told[0]?.reason), message);
+    const reported = logs.find(/^broker connection lost$/);
+    t.is(reported.length, 1);
+    t.regex(String(reported[0]?.reason), message);
     manager.addExchange(7);
     manager.addBroker(3);
     await until('it is connected', () => live);
@@ -226,7 +226,7 @@ for (const [what, make, message] of MISSING) {
   });
 }
 
-test('a Manager that is down at the start is an error that names its setting, and is asked again', async (t) => {
+test('a Manager that is down at the start is an error that names its setting, and is queried again', async (t) => {
   const { manager, topology, passing } = await openTopology(t);
   await manager.down();
   await t.throwsAsync(passing(topology.brokers(calm())), {

@@ -176,7 +176,7 @@ for (const { silent, left } of [
     const answered = infoOf(shell, { nodes: [...hanging, 'well'] }, { clock });
     await eventually('the first 50 are asked', () => asked === 200);
     clock.advance(12_000);
-    await eventually('the next 50 are asked', () => asked >= 400);
+    await eventually('the next 50 are queried', () => asked >= 400);
     clock.advance(12_000);
     await eventually(
       'the next are asked for what time is left',

@@ -96,7 +96,7 @@ test('a unit that does not stop is reported, and left launched', async (t) => {
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
-test('a unit that fails at once is reported with what was seen', async (t) => {
+test('a unit that fails immediately is reported with the observed states', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'fails-at-start');
   const error = await t.throwsAsync(async () => run());
@@ -473,6 +473,6 @@ test('restarts of other units, and of units of other clusters, are not waited fo
     },
   );
   const ends = [run(), run('other.service'), run(UNIT, { token: 'other' })];
-  await eventually('each is at work', () => asked >= 3);
+  await eventually('each has started', () => asked >= 3);
   await t.notThrowsAsync(Promise.all(ends));
 });

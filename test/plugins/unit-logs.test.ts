@@ -164,7 +164,7 @@ test('a machine that hangs loses only its own part of a global unit', async (t) 
       : printing('May 01 12:00:00 b web[1]: here\n')(host, ...rest);
   };
   const answer = logs({}, { run, clock, on: [ID.one, ID.two, ID.three] });
-  await eventually('both are asked', () => asked.length === 2);
+  await eventually('both are queried', () => asked.length === 2);
   clock.advance(20_000);
   t.is(
     await answer,
@@ -218,7 +218,7 @@ test('when no machine is read, the failure of one is reported, preferably one th
   t.is((await errorOf(logs({ since: '-99999y' }, { run, on }))).code, 'invalid_parameters');
 });
 
-test('times that journalctl refuses are for the caller to mend, and reported by their field', async (t) => {
+test('times that journalctl refuses are an error of the caller, and reported by their field', async (t) => {
   const refusal = async (stderr: string) => {
     const run = failing('command_failed', { exitStatus: 1, stderr });
     const { code, details } = await errorOf(logs({ since: '-99999y', until: '2024-05-01' }, { run }));

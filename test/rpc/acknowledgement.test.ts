@@ -24,7 +24,7 @@ if (broker !== undefined) {
   const isAway = (service: { notReady(): string[] }) => () =>
     service.notReady().some((reason) => reason.includes('no connection'));
 
-  test('a request is acknowledged only when the broker has confirmed its answer', async (t) => {
+  test('a request is acknowledged only when the broker has confirmed its reply', async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
     const { service, link, caller } = await serveByLink(t, [action]);
     const id = caller.send({ action: 'act' }, { messageId: 'm', persistent: true });
@@ -60,7 +60,7 @@ if (broker !== undefined) {
     await eventually('nothing is held', () => service.held === 0);
   });
 
-  test('a request that nobody waits for is acknowledged only when its action has ended', async (t) => {
+  test('a request without a waiting caller is acknowledged only when its action has ended', async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
     const { service, link, caller } = await serveByLink(t, [action]);
     caller.publish(JSON.stringify({ request_body: { action: 'act' } }), { persistent: true });
@@ -94,7 +94,7 @@ if (broker !== undefined) {
     await eventually('nothing is held', () => service.held === 0);
   });
 
-  test('what was not begun at shutdown is acknowledged only when its requeueing is confirmed', async (t) => {
+  test('a request that has not begun at shutdown is acknowledged only when its requeueing is confirmed', async (t) => {
     const { action, begun, finishRun } = held();
     const { service, link, caller } = await serveByLink(t, [action], { concurrency: 1 });
     const running = caller.send({ action: 'act' }, { persistent: true });
@@ -138,7 +138,7 @@ if (broker !== undefined) {
     t.is(service.held, 2);
     finishRun();
     await caller.answerTo(running);
-    t.false(await drained, 'not everything could be put back');
+    t.false(await drained, 'not everything could be requeued');
     await service.close();
     const left = [await caller.take('queue'), await caller.take('queue')];
     t.deepEqual(
@@ -169,7 +169,7 @@ if (broker !== undefined) {
     const back = await caller.take('queue');
     t.is(back.properties.correlationId, waiting);
     t.false(back.fields.redelivered);
-    await eventually('that is over', () => logs.find(/^queue no longer full$/).length === 1);
+    await eventually('that has ended', () => logs.find(/^queue no longer full$/).length === 1);
     finishRun();
     t.true(await drained);
     t.is(await caller.waiting(), 0);
@@ -229,17 +229,17 @@ if (broker !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  test('a service that shuts down takes nothing more, also after a lost connection', async (t) => {
+  test('a service that shuts down takes no more messages, also after a lost connection', async (t) => {
     const { action, begun, finishRun } = held();
     const { service, link, caller } = await serveByLink(t, [action, echo]);
     const running = caller.send({ action: 'act' });
     await eventually('it runs', () => begun() === 1);
     const drained = service.drain(60_000);
     t.deepEqual(service.notReady(), ['the service is shutting down']);
-    await eventually('it has stopped to consume', async () => (await caller.consumers()) === 0);
+    await eventually('it has stopped consuming', async () => (await caller.consumers()) === 0);
     const late = caller.send({ action: 'echo' });
     link.cut();
-    await eventually('what it held is back', async () => (await caller.waiting()) === 2);
+    await eventually('its messages are back', async () => (await caller.waiting()) === 2);
     finishRun();
     // By the next connection, which is built then.
     t.is((await caller.answerTo(running)).answer.status, 'completed');
@@ -249,13 +249,13 @@ if (broker !== undefined) {
     t.is(caller.answersTo(late).length, 0);
   });
 
-  test('no more messages are taken than may be held', async (t) => {
+  test('no more messages are taken than the limit of held ones', async (t) => {
     const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action, echo], { prefetch: 8 });
     const caller = await RawCaller.open(t, broker, queue);
     // One cluster may use three quarters of the limit; these requests name no cluster.
     const ids = Array.from({ length: 10 }, () => caller.send({ action: 'act' }));
-    await eventually('what may be held runs', () => begun() === 8);
+    await eventually('as many run as may be held', () => begun() === 8);
     await eventually('the others wait', async () => (await caller.waiting()) === 2);
     t.is(service.held, 8);
     finishRun();

@@ -6,7 +6,7 @@ import { brokers, rabbitmq } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
-  test(`${broker.name}: a message is routed, or reported as unroutable, each by itself`, async (t) => {
+  test(`${broker.name}: each message is routed or reported as unroutable separately`, async (t) => {
     const live = await connectTo(broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
@@ -28,7 +28,7 @@ for (const broker of brokers()) {
     await live.probe(async (channel) => channel.deleteQueue(queue));
   });
 
-  test(`${broker.name}: what is in progress when the connection is lost fails`, async (t) => {
+  test(`${broker.name}: messages in flight fail when the connection is lost`, async (t) => {
     const live = await connectTo(broker);
     const publisher = await ConfirmChannel.open(live);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
@@ -42,7 +42,7 @@ for (const broker of brokers()) {
 }
 
 for (const broker of brokers()) {
-  test(`${broker.name}: a message id that came back once is routed when it is used again`, async (t) => {
+  test(`${broker.name}: a message id that was returned once is routed when it is used again`, async (t) => {
     const live = await connectTo(broker);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
@@ -74,7 +74,7 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('RabbitMQ: what a full queue does not take is reported as refused, each by itself', async (t) => {
+  test('RabbitMQ: each message that a full queue does not accept is reported as refused', async (t) => {
     const live = await connectTo(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);
@@ -93,7 +93,7 @@ if (rabbit !== undefined) {
     t.false(live.lost.aborted);
   });
 
-  test("RabbitMQ: what is refused by closing the channel fails with the broker's own reason", async (t) => {
+  test("RabbitMQ: a message that is refused by closing the channel fails with the broker's own reason", async (t) => {
     const live = await connectTo(rabbit);
     t.teardown(async () => live.close(systemClock));
     const publisher = await ConfirmChannel.open(live);

@@ -25,7 +25,7 @@ function world(
     const { host } = new URL(url);
     asked.push(host);
     const broker = embedded.get(host);
-    if (broker === undefined || away.has(host)) throw new Error(`${host} is away`);
+    if (broker === undefined || away.has(host)) throw new Error(`${host} is down`);
     return broker.connect(url, options);
   };
   const built: BrokerConnection[] = [];
@@ -51,7 +51,7 @@ function world(
 const A = { url: 'amqp://user:secret@a:5672/vhost' };
 const B = { url: 'amqp://b:5672' };
 
-test('brokers are tried in turn, and again after all have failed', async (t) => {
+test('brokers are tried one after the other, and again after all have failed', async (t) => {
   const { connections, away, asked, signal } = world(t, [A, B]);
   away.add('a:5672').add('b:5672');
   connections.start();
@@ -67,7 +67,7 @@ test('a broker that is down is logged once, without its password, and once when 
   away.add('a:5672');
   connections.start();
   await eventually('it was asked several times', () => asked.length >= 5);
-  t.regex(connections.lastError, /a:5672 is away/);
+  t.regex(connections.lastError, /a:5672 is down/);
   away.clear();
   await connections.whenConnected(signal);
   t.deepEqual(
@@ -126,14 +126,14 @@ test('a preferred broker that is back takes the place of the one that replaced i
   t.false(second.preferred);
   await eventually('it is logged', () => logs.find(/^preferred broker lost$/).length === 1);
   t.like(logs.find(/^preferred broker lost$/)[0], {
-    reason: 'a:5672 is away',
+    reason: 'a:5672 is down',
     broker: 'amqp://a:5672/vhost',
     connected_to: 'amqp://b:5672',
   });
   away.clear();
   await eventually('it is back', () => connections.current?.preferred === true);
   t.is(built.length, 3);
-  await eventually('the other is wound up and closed', () => second.lost.aborted);
+  await eventually('the other connection is closed', () => second.lost.aborted);
   t.deepEqual(retired, [second]);
   t.is(logs.find(/^preferred broker restored$/).length, 1);
 });
@@ -155,14 +155,14 @@ test('while the preferred broker stays down the other one serves on, and nothing
 test('while another broker serves, brokers that cannot be looked up are no broker that is down', async (t) => {
   let lookUps = 0;
   const lookUp = async () => {
-    if (++lookUps > 1) throw new Error('the Manager is away');
+    if (++lookUps > 1) throw new Error('the Manager is down');
     return [A, { ...B, preferred: false }];
   };
   const { connections, away, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
   away.add('a:5672');
   connections.start();
   await connections.whenConnected(signal);
-  await eventually('they were looked up again and again', () => lookUps > 5);
+  await eventually('they were looked up repeatedly', () => lookUps > 5);
   t.deepEqual(
     logs.lines.map(({ message }) => message),
     ['broker connection lost', 'broker connection restored', 'preferred broker lost'],

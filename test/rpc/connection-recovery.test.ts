@@ -68,7 +68,7 @@ function world(
   return { session, clock, attempts, attempt, nextAttempt, isClosed, built, logs };
 }
 
-test('a connection that is made after the time for it is closed', async (t) => {
+test('a connection that is made after the time limit is closed', async (t) => {
   const { session, clock, attempt, nextAttempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
@@ -82,7 +82,7 @@ test('a connection that is made after the time for it is closed', async (t) => {
   t.deepEqual(built, [live]);
 });
 
-test('a connection that is made within the time for it stays open after that time', async (t) => {
+test('a connection that is made within the time limit stays open after it', async (t) => {
   const { session, clock, attempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS - 1);
@@ -95,7 +95,7 @@ test('a connection that is made within the time for it stays open after that tim
   t.deepEqual(built, [live]);
 });
 
-test('a connection that was made leaves no alarm set for its time', async (t) => {
+test('a connection that was made leaves no timer for its time limit', async (t) => {
   const { session, clock, attempt } = world(t);
   await (await attempt(1)).make();
   await session.whenConnected(new AbortController().signal);
@@ -138,7 +138,7 @@ test('that the broker accepts no messages by a connection is reported only when 
   const { session, attempt, logs } = world(t, { build });
   t.teardown(() => built());
   const connection = await (await attempt(1)).make();
-  await eventually('it is being built on', () => building);
+  await eventually('it is being set up', () => building);
   connection.emit('blocked', 'low on memory');
   t.is(session.blockedReason, undefined);
   t.is(logs.find(/^broker blocked$/).length, 0);
@@ -148,7 +148,7 @@ test('that the broker accepts no messages by a connection is reported only when 
   t.is(logs.find(/^broker blocked$/).length, 1);
 });
 
-test('the end of a session is no loss of a channel', async (t) => {
+test('closing the manager is not a loss of a channel', async (t) => {
   const { session, attempt, isClosed } = world(t);
   const connection = await (await attempt(1)).make();
   const live = await session.whenConnected(new AbortController().signal);
@@ -166,7 +166,7 @@ test('that a connection was not made in time is reported as the reason', async (
   t.is(session.lastError, 'no connection within 10000 ms');
 });
 
-test('who waits for a connection leaves nothing on the signal, connected or aborted', async (t) => {
+test('waiting for a connection leaves no listener on the signal, connected or aborted', async (t) => {
   const { session, attempt } = world(t);
   const abort = new AbortController();
   const aborted = new AbortController();
@@ -182,7 +182,7 @@ test('who waits for a connection leaves nothing on the signal, connected or abor
   t.is(getEventListeners(aborted.signal, 'abort').length, 0);
 });
 
-test('who waits with a signal that is aborted already is released at once', async (t) => {
+test('waiting with an already aborted signal ends immediately', async (t) => {
   const { session } = world(t);
   await t.throwsAsync(session.whenConnected(AbortSignal.abort(new Error('enough'))), { message: 'enough' });
 });
@@ -215,7 +215,7 @@ test('after a connection that was a good one the waits begin again', async (t) =
   t.true(after.at - next.at > 200 / 2 && after.at - next.at <= 400, `${after.at - next.at} ms`);
 });
 
-test('after connections that are lost again soon the waits go on growing', async (t) => {
+test('after connections that are lost soon the waits continue to grow', async (t) => {
   const { clock, nextAttempt, session } = world(t);
   const waits: number[] = [];
   for (let number = 1; number <= 10; number++) {
@@ -229,7 +229,7 @@ test('after connections that are lost again soon the waits go on growing', async
   t.true((waits.at(-1) ?? 0) >= 15_000 / 2, waits.join(', '));
 });
 
-test('a session that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
+test('a manager that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
   const { session, clock, attempt, attempts, isClosed } = world(t);
   const first = await attempt(1);
   const closed = session.close();
@@ -271,7 +271,7 @@ test('that the broker accepts no messages is reported, and when it does again', 
   await (await nextAttempt(2)).make();
   await session.whenConnected(signal);
   t.is(session.blockedReason, undefined, 'the next connection is none of it');
-  await eventually('it is told', () => logs.find(/^broker unblocked$/).length === 2);
+  await eventually('it is logged', () => logs.find(/^broker unblocked$/).length === 2);
 });
 
 test('heartbeats are requested, unless the address says otherwise', async (t) => {

@@ -72,7 +72,7 @@ for (const broker of brokers()) {
     t.is(await consumers(), 1);
   });
 
-  test(`${broker.name}: what comes after the loss of the connection is not taken`, async (t) => {
+  test(`${broker.name}: messages that arrive after the loss of the connection are not taken`, async (t) => {
     const { live, consumer, taken, deliver, other } = await world(t);
     await consumer.setConsuming(true);
     await deliver('1');

@@ -106,7 +106,7 @@ if (broker !== undefined) {
     t.true(connections <= before + 1, `${connections - before} more`);
   });
 
-  test('a request with properties that cannot be written again is requeued with what its answer needs', async (t) => {
+  test('a request with properties that cannot be written again is requeued with those that its reply needs', async (t) => {
     const { action, begun, finishRun } = held();
     const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
     const caller = await RawCaller.open(t, broker, queue);
@@ -146,7 +146,7 @@ if (broker !== undefined) {
     }
   });
 
-  test('what is to be dead-lettered is kept while the error queue is full, and that is reported', async (t) => {
+  test('messages to dead-letter are kept while the error queue is full, and that is reported', async (t) => {
     const queue = `test_${randomUUID()}`;
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();
@@ -177,7 +177,7 @@ if (broker !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  test('an answer to a full reply queue is dropped, logged, and holds up nothing', async (t) => {
+  test('a reply to a full reply queue is dropped and logged, and delays nothing', async (t) => {
     const { queue, logs, service } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     const connection = await broker.open();

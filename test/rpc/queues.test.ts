@@ -51,7 +51,7 @@ async function reaches(channel: Channel, exchange: string, queue: string): Promi
   channel.publish(exchange, `key.${queue}`, Buffer.from('to the exchange'));
   channel.sendToQueue(queue, Buffer.from('to the queue'));
   const found: string[] = [];
-  await eventually('the second is there', async () => {
+  await eventually('the second has arrived', async () => {
     const message = await channel.get(queue, { noAck: true });
     if (message !== false) found.push(message.content.toString());
     return found.includes('to the queue');
@@ -62,7 +62,7 @@ async function reaches(channel: Channel, exchange: string, queue: string): Promi
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
-  test(over('a queue that had to be made is bound as it should be, and stays so'), async (t) => {
+  test(over('a queue that the service created is bound as configured, and stays so'), async (t) => {
     const { exchange, queue, channel, ensure, logs } = await world(t, broker);
     for (let times = 0; times < 2; times++) {
       await ensure(exchange);
@@ -71,21 +71,21 @@ for (const broker of brokers()) {
     t.deepEqual(logs.lines, []);
   });
 
-  test(over('a queue that somebody has made is left as it is, without the binding'), async (t) => {
+  test(over('an existing queue is left unchanged, without the binding'), async (t) => {
     const { exchange, queue, channel, ensure } = await world(t, broker);
     await channel.assertQueue(queue, { durable: true, maxPriority: 3 });
     await ensure(exchange);
     t.false(await reaches(channel, exchange, queue));
   });
 
-  test(over('a queue that is to be bound nowhere is bound nowhere'), async (t) => {
+  test(over('a queue without a configured binding is not bound'), async (t) => {
     const { exchange, queue, channel, ensure } = await world(t, broker);
     await ensure();
     t.false(await reaches(channel, exchange, queue));
   });
 
   test(
-    over('messages that wait in a queue are there after the service has made sure of it again'),
+    over('messages that wait in a queue are still there after the service has checked it again'),
     async (t) => {
       const { queue, channel, ensure } = await world(t, broker);
       await ensure();
@@ -97,7 +97,7 @@ for (const broker of brokers()) {
   );
 
   test(
-    over('an exchange that is not there is logged once, and the queue is there for those who know it'),
+    over('a missing exchange is logged once, and the queue exists for callers that know its name'),
     async (t) => {
       const { queue, channel, ensure, logs } = await world(t, broker);
       await ensure('no_such_exchange');

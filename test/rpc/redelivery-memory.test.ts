@@ -89,7 +89,7 @@ test('a reply that alone would fill much of the memory is not kept', async (t) =
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
-test('that a request never began is over when it was received again, kept answer or not', async (t) => {
+test('a request that was released before it began is new again, whether or not a reply is kept', async (t) => {
   // The second kept reply replaces the current half, so each one is then in the older half.
   for (const others of [0, 1]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
@@ -106,7 +106,7 @@ test('that a request never began is over when it was received again, kept answer
   }
 });
 
-test('a request that is received twice at once is running until the later one ends', async (t) => {
+test('a request that is received twice concurrently is running until the later one ends', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const earlier = Promise.resolve(undefined);
   let finish: (reply: string) => void = () => {};
@@ -128,7 +128,7 @@ test('a reply of exactly the size limit is kept', async (t) => {
   t.deepEqual(memory.recall('key'), { state: 'settled', reply });
 });
 
-test('answers are kept for ten minutes, by default', async (t) => {
+test('replies are kept for ten minutes by default', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock);
   memory.track('key', Promise.resolve('answer'), bytes);
@@ -201,7 +201,7 @@ for (const where of ['younger', 'older'] as const) {
   });
 }
 
-test('of a request that was received twice, the later run is what is known', async (t) => {
+test('for a request that was received twice, the later run counts', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finishLater: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finishLater = resolve));

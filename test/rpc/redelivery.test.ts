@@ -38,7 +38,7 @@ for (const broker of brokers()) {
     return Promise.all(sent.map(async ([each, id]) => (await each.answerTo(id)).answer.response_body));
   };
 
-  test(over('the same message is run once, and answered as often as it is delivered'), async (t) => {
+  test(over('the same message is run once, and gets a reply each time it is delivered'), async (t) => {
     const options = { messageId: 'm' };
     const answers = await afterALostWorker(t, counting(), (caller) => [
       [caller, caller.sendRaw(request('a'), options)],
@@ -84,14 +84,14 @@ for (const broker of brokers()) {
     t.deepEqual(answers, [{ run: 1 }, { run: 1 }]);
   });
 
-  test(over('messages that nothing names are each a request of their own'), async (t) => {
+  test(over('messages without any id are separate requests'), async (t) => {
     const answers = await afterALostWorker(t, counting(), (caller) =>
       [1, 2].map(() => [caller, caller.sendRaw(request('a'))]),
     );
     t.deepEqual(answers, [{ run: 1 }, { run: 2 }]);
   });
 
-  test(over('a change that nothing names has an unknown outcome when it is delivered again'), async (t) => {
+  test(over('a change without any id has an unknown outcome when it is delivered again'), async (t) => {
     const answers = await afterALostWorker(t, counting({ effect: 'change' }), (caller) => [
       [caller, caller.sendRaw(request('a'))],
     ]);

@@ -43,7 +43,7 @@ async function open(
 const request_body = { action: 'echo', action_parameters: { number: 7 } };
 const COMPLETED: Reply = { status: 'completed', body: { number: 7 } };
 
-test('a call is answered with what its action gave, when a reply channel has sent it', async (t) => {
+test('a call is answered with the result of its action when a reply channel has sent it', async (t) => {
   const { publish, answered } = await open(t);
   publish({ id: 13, request_body });
   const [event] = await eventually('the event', () => (answered.length > 0 ? answered : undefined));
@@ -51,7 +51,7 @@ test('a call is answered with what its action gave, when a reply channel has sen
   t.is(event?.call.id, '13');
 });
 
-test('a call is answered with the reply that a channel sent in its place', async (t) => {
+test('a call is answered with the reply that a channel sent instead', async (t) => {
   const outcome: Reply = { status: 'error', body: { errors: ['too large'], code: 'answer_too_large' } };
   const { publish, answered, logs } = await open(t, { outcome });
   publish({ id: 13, request_body });
@@ -105,7 +105,7 @@ test('a reply that cannot be sent before the service stops leaves its call unans
   t.is(logs.find(/^request unanswered$/).length, 1);
 });
 
-test('a message that is no request is dead-lettered as an event, and is no call', async (t) => {
+test('an invalid message is reported as dead-lettered, and does not become a call', async (t) => {
   const { caller, events, publish } = await open(t);
   const seen: string[] = [];
   events.on('received', ({ call }) => seen.push(call.id));

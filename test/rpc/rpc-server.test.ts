@@ -14,7 +14,7 @@ for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
   test(
-    over('a request is answered to its reply_to, with its correlation_id and in its encoding'),
+    over("a reply goes to the request's reply_to, with its correlation_id and in its encoding"),
     async (t) => {
       const { queue } = await serveRequests(t, broker, [echo]);
       const caller = await RawCaller.open(t, broker, queue);
@@ -36,7 +36,7 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('what is wrong with a request is answered by code and field'), async (t) => {
+  test(over('problems of a request are reported by code and field'), async (t) => {
     const onCluster = doing(async () => ({}), { name: 'on_cluster', target: 'cluster' });
     const { queue } = await serveRequests(t, broker, [echo, onCluster]);
     const caller = await RawCaller.open(t, broker, queue);
@@ -120,7 +120,7 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('what cannot be the id of a record is refused, dead-lettered and answered'), async (t) => {
+  test(over('an invalid record id is refused, dead-lettered and reported in a reply'), async (t) => {
     const { queue } = await serveRequests(t, broker, [echo]);
     const caller = await RawCaller.open(t, broker, queue);
     const texts = [
@@ -155,7 +155,7 @@ for (const broker of brokers()) {
     }
   });
 
-  test(over('an invalid message is answered too, where it names a reply_to'), async (t) => {
+  test(over('an invalid message that names a reply_to gets a reply too'), async (t) => {
     const { queue, service } = await serveRequests(t, broker, [echo], { maxMessageBytes: 2_000 });
     const caller = await RawCaller.open(t, broker, queue);
     const tooLong = JSON.stringify({ request_body: { action: 'x'.repeat(2_000) } });
@@ -178,7 +178,7 @@ for (const broker of brokers()) {
     t.is(await caller.waiting('error queue'), 0, 'our own queues are not answered');
   });
 
-  test(over('an invalid message is dead-lettered only when its answer is confirmed'), async (t) => {
+  test(over('an invalid message is dead-lettered only when its reply is confirmed'), async (t) => {
     let confirm = () => {};
     const slow = {
       reaches: () => true,
@@ -194,7 +194,7 @@ for (const broker of brokers()) {
     await caller.take('error queue');
   });
 
-  test(over('a small result is not lost for a request that is too large to be carried back'), async (t) => {
+  test(over('a small result is sent although its request is too large to be sent back'), async (t) => {
     const { queue } = await serveRequests(t, broker, [echo], { maxAnswerBytes: 1_000 });
     const caller = await RawCaller.open(t, broker, queue);
     const long = 'x'.repeat(1_000);
@@ -212,7 +212,7 @@ for (const broker of brokers()) {
     t.like(refused.answer, { id: null, response_body: { code: 'invalid_request' } });
   });
 
-  test(over('without anyone to answer, a change is run and a read is skipped'), async (t) => {
+  test(over('without a reply channel, a change is run and a read is skipped'), async (t) => {
     const runs: string[] = [];
     const actions = (['read', 'change'] as const).map((effect) =>
       doing(async () => ({ n: runs.push(effect) }), { name: effect, effect }),
@@ -264,7 +264,7 @@ for (const broker of brokers()) {
     });
   });
 
-  test(over('an answer that is too large or cannot be encoded is replaced by an error'), async (t) => {
+  test(over('a reply that is too large or cannot be encoded is replaced by an error'), async (t) => {
     const cyclic: { self?: unknown } = {};
     cyclic.self = cyclic;
     const results: object[] = [{ text: 'x'.repeat(5_000) }, cyclic];
@@ -280,7 +280,7 @@ for (const broker of brokers()) {
     );
   });
 
-  test(over('while the broker accepts no messages the service is not ready'), async (t) => {
+  test(over('while the broker blocks publishing the service is not ready'), async (t) => {
     const connections: ChannelModel[] = [];
     const watched: TestBroker = {
       ...broker,
@@ -297,7 +297,7 @@ for (const broker of brokers()) {
     t.deepEqual(service.notReady(), []);
   });
 
-  test(over('an answer whose reply queue is gone is dropped, logged, and harms nobody'), async (t) => {
+  test(over('a reply whose reply queue is gone is dropped and logged, and disturbs no other'), async (t) => {
     const { action, begun, finishRun } = held();
     const { queue, logs } = await serveRequests(t, broker, [action, echo]);
     const [leaving, staying] = [
@@ -335,7 +335,7 @@ for (const broker of brokers()) {
   });
 
   test(
-    over('a request whose connection is lost while it runs is answered once, not done twice'),
+    over('a request whose connection is lost while it runs gets one reply, and is not done twice'),
     async (t) => {
       const { action, begun, finishRun } = held({ effect: 'change' });
       const { queue, cut, service } = await serveRequests(t, broker, [action]);
@@ -354,7 +354,7 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('a finished answer that could not be sent is sent after the connection is back'), async (t) => {
+  test(over('a finished reply that could not be sent is sent after the connection is back'), async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
     const { queue, cut, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
@@ -369,7 +369,7 @@ for (const broker of brokers()) {
     t.is(begun(), 1);
   });
 
-  test(over('a change that nobody waits for is not done twice when its connection is lost'), async (t) => {
+  test(over('a change without a waiting caller is not done twice when its connection is lost'), async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change', redelivery: 'run-again' });
     const { queue, cut, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
@@ -385,7 +385,7 @@ for (const broker of brokers()) {
     t.is(await caller.waiting(), 0);
   });
 
-  test(over('a redelivered change of which nothing is known is not run again; a read is'), async (t) => {
+  test(over('a redelivered change that is not remembered is not run again; a read is'), async (t) => {
     const runs: string[] = [];
     const named = (name: string, definition: Parameters<typeof doing>[1]) =>
       doing(async () => ({ runs: runs.push(name) }), { name, ...definition });
@@ -414,48 +414,54 @@ for (const broker of brokers()) {
     t.deepEqual(runs, ['read', 'again']);
   });
 
-  test(over('what was not begun at shutdown is requeued unmarked, and what runs is answered'), async (t) => {
-    const { action, begun, finishRun } = held({ effect: 'change' });
-    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
-    const caller = await RawCaller.open(t, broker, queue);
-    const options = {
-      persistent: true,
-      headers: { 'timeout-ms': 60_000, CC: ['elsewhere'] },
-      messageId: 'm',
-    };
-    const running = caller.send({ action: 'act' }, options);
-    const waiting = [1, 2, 3].map(() => caller.send({ action: 'act' }, options));
-    await eventually('all are held', () => service.held === 4 && begun() === 1);
-    const drained = service.drain(10_000);
-    await eventually('the waiting ones are requeued', () => service.held === 1);
-    finishRun();
-    t.true(await drained);
-    t.is((await caller.answerTo(running)).answer.status, 'completed');
-    t.is(begun(), 1);
-    for (const id of waiting) {
-      const message = await caller.take('queue');
-      t.false(message.fields.redelivered ?? false);
-      t.is(message.properties.correlationId, id);
-      t.is(message.properties.headers?.['timeout-ms'], 60_000);
-      t.is(message.properties.headers?.CC, undefined);
-    }
-  });
+  test(
+    over('at shutdown, waiting requests are requeued unmarked, and running ones get their replies'),
+    async (t) => {
+      const { action, begun, finishRun } = held({ effect: 'change' });
+      const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+      const caller = await RawCaller.open(t, broker, queue);
+      const options = {
+        persistent: true,
+        headers: { 'timeout-ms': 60_000, CC: ['elsewhere'] },
+        messageId: 'm',
+      };
+      const running = caller.send({ action: 'act' }, options);
+      const waiting = [1, 2, 3].map(() => caller.send({ action: 'act' }, options));
+      await eventually('all are held', () => service.held === 4 && begun() === 1);
+      const drained = service.drain(10_000);
+      await eventually('the waiting ones are requeued', () => service.held === 1);
+      finishRun();
+      t.true(await drained);
+      t.is((await caller.answerTo(running)).answer.status, 'completed');
+      t.is(begun(), 1);
+      for (const id of waiting) {
+        const message = await caller.take('queue');
+        t.false(message.fields.redelivered ?? false);
+        t.is(message.properties.correlationId, id);
+        t.is(message.properties.headers?.['timeout-ms'], 60_000);
+        t.is(message.properties.headers?.CC, undefined);
+      }
+    },
+  );
 
-  test(over('what was answered at shutdown is acknowledged, and does not come back'), async (t) => {
-    const { action, begun, finishRun } = held({ effect: 'change', redelivery: 'run-again' });
-    const { queue, service } = await serveRequests(t, broker, [action]);
-    const caller = await RawCaller.open(t, broker, queue);
-    const id = caller.send({ action: 'act' }, { persistent: true });
-    await eventually('it runs', () => begun() === 1);
-    const drained = service.drain(10_000);
-    finishRun();
-    t.true(await drained);
-    await service.close();
-    await caller.answerTo(id);
-    t.is(await caller.waiting(), 0);
-  });
+  test(
+    over('requests that got their replies at shutdown are acknowledged, and do not come back'),
+    async (t) => {
+      const { action, begun, finishRun } = held({ effect: 'change', redelivery: 'run-again' });
+      const { queue, service } = await serveRequests(t, broker, [action]);
+      const caller = await RawCaller.open(t, broker, queue);
+      const id = caller.send({ action: 'act' }, { persistent: true });
+      await eventually('it runs', () => begun() === 1);
+      const drained = service.drain(10_000);
+      finishRun();
+      t.true(await drained);
+      await service.close();
+      await caller.answerTo(id);
+      t.is(await caller.waiting(), 0);
+    },
+  );
 
-  test(over('what still runs after the grace time is stopped and answered'), async (t) => {
+  test(over('a request that still runs after the grace time is stopped and gets a reply'), async (t) => {
     const { action, begun } = held();
     const { queue, service } = await serveRequests(t, broker, [action]);
     const caller = await RawCaller.open(t, broker, queue);
@@ -465,7 +471,7 @@ for (const broker of brokers()) {
     t.is((await caller.answerTo(id)).answer.response_body.code, 'cancelled');
   });
 
-  test(over('a hundred requests at once each get their own answer'), async (t) => {
+  test(over('a hundred concurrent requests each get their own reply'), async (t) => {
     const shuffling = doing(async ({ parameters }) => {
       await sleep(Math.random() * 5);
       return { parameters };

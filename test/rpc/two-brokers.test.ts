@@ -27,7 +27,7 @@ async function world(
       connection.once('close', () => open--);
       return connection;
     }
-    if (away) throw new Error('it is away');
+    if (away) throw new Error('it is down');
     return wanted.connect(url, options);
   };
   const brokerOf = (url: string, { connect: make }: EmbeddedBroker): TestBroker => ({
@@ -45,7 +45,7 @@ async function world(
   });
   const back = async () => {
     away = false;
-    await eventually('the service is on the broker that is wanted', () => served.service.onPreferred);
+    await eventually('the service is on the preferred broker', () => served.service.onPreferred);
   };
   return {
     ...served,
@@ -59,7 +59,7 @@ async function world(
   };
 }
 
-test('a request is answered and acknowledged on the broker it came from, also after the service has left it', async (t) => {
+test('a request gets its reply and acknowledgement on its own broker, also after the service has left it', async (t) => {
   const { action, begun, finishRun } = held({ effect: 'change' });
   const { service, back, callers } = await world(t, [action]);
   t.false(service.onPreferred);
@@ -73,7 +73,7 @@ test('a request is answered and acknowledged on the broker it came from, also af
   t.is(begun(), 1);
 });
 
-test('what was taken from a broker that is left is still done, and nothing more is taken from it', async (t) => {
+test('messages from a broker that is left are still processed, and no more are taken from it', async (t) => {
   const { action, begun, finishRun } = held({ effect: 'change' });
   const { service, back, callers } = await world(t, [action], { concurrency: 1 });
   const taken = [1, 2].map(() => callers.other.send({ action: 'act' }));
@@ -93,7 +93,7 @@ test('what was taken from a broker that is left is still done, and nothing more 
   t.is(callers.other.answersTo(late).length, 0);
 });
 
-test('a broker is left when its messages are done, whatever still runs from the other one', async (t) => {
+test('a broker is disconnected when its messages are settled, even if those of the other one still run', async (t) => {
   const [early, late] = [held({ name: 'early' }), held({ name: 'late' })];
   const { back, callers, isOnOther } = await world(t, [early.action, late.action]);
   const first = callers.other.send({ action: 'early' });

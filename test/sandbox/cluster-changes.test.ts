@@ -149,7 +149,7 @@ test('a unit that is never scheduled gets no machine and no rows', async (t) => 
   t.false(Object.hasOwn((await fleet('/units/a.service')).body as object, 'machineID'));
 });
 
-test('a flapping unit is active and starting by turns', async (t) => {
+test('a flapping unit alternates between active and starting', async (t) => {
   const { clock, desire, shows } = await withUnit(t, 'flaps');
   await desire('launched');
   clock.advance(140);

@@ -14,7 +14,7 @@ test('a token leads to its members, below a key of the token', async (t) => {
   t.deepEqual((await listed(sandbox.discoveryUrl)).toSorted(), members.toSorted());
 });
 
-test('a cluster is listed with the addresses its fleet API answers on', async (t) => {
+test('a cluster is listed with the addresses of its fleet API', async (t) => {
   const { sandbox } = await openSandbox(t, { fleetHosts: ['127.0.0.1', '127.0.0.2'] });
   t.deepEqual((await listed(sandbox.discoveryUrl)).toSorted(), [
     'node1=http://127.0.0.1:2380',

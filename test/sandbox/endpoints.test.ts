@@ -5,7 +5,7 @@ import { Endpoints } from '../../src/sandbox/endpoints.js';
 // A documentation address (RFC 5737), which no machine has.
 const ELSEWHERE = '192.0.2.1';
 
-test('addresses that this machine does not have are ignored only where that is asked for', async (t) => {
+test('addresses that this machine does not have are ignored only when requested', async (t) => {
   const endpoints = new Endpoints(() => createServer());
   t.teardown(() => endpoints.stop());
   await t.throwsAsync(endpoints.listen(['127.0.0.1', ELSEWHERE], 0), { message: /cannot listen/ });

@@ -51,7 +51,7 @@ test('hang: the request is accepted and gets no response', async (t) => {
   const hung = fleet('/machines').finally(() => {
     answered = true;
   });
-  await eventually('the request is there', () => sandbox.cluster.requests.length === 1);
+  await eventually('the request has arrived', () => sandbox.cluster.requests.length === 1);
   t.is((await fleet('/units')).status, 200, 'the next request is answered');
   t.false(answered);
   await sandbox.stop();
@@ -145,7 +145,7 @@ test('requests are logged with method, path, host and how many were in progress'
   const { sandbox, clock, fleet } = await openSandbox(t, { delays: { answer: 10 } });
   const { requests } = sandbox.cluster;
   const answers = [fleet('/units?nextPageToken=ZAACAA=='), fleet('/machines')];
-  await eventually('both answers wait', () => clock.pending === 2);
+  await eventually('both replies wait', () => clock.pending === 2);
   t.deepEqual(
     requests.map(({ concurrent }) => concurrent),
     [1, 2],

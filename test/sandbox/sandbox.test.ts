@@ -52,7 +52,7 @@ test('each further cluster has its own addresses and the common port', async (t)
   t.is(sandbox.cluster.requests.length, 1);
 });
 
-test('a cluster answers on the addresses it is given', async (t) => {
+test('a cluster responds on its configured addresses', async (t) => {
   const { sandbox } = await openSandbox(t);
   const hosts = ['127.0.0.31', '127.0.0.32'];
   await sandbox.addCluster('other', { hosts });

@@ -431,7 +431,7 @@ test('a fault affects only its machine and its command, until its number of time
   t.is(await status(WEB, 'cat', '/etc/os-release'), 0);
 });
 
-test('machines without a loopback address are ignored; of two with one address the first answers', async (t) => {
+test('machines without a loopback address are ignored; of two with one address the first is used', async (t) => {
   const machines = [
     ...TWO_MACHINES,
     { id: 'c'.repeat(32), primaryIP: '127.0.0.1', metadata: {} },

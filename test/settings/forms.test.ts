@@ -5,18 +5,18 @@ import { type Env, INSTALLATION, problemsOf, read } from '../support/settings.js
 const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
   'a broker that is no AMQP URL': [{ AMQP_URL: 'http://localhost' }, /^AMQP_URL must be one or several amqp/],
   'a broker without a scheme': [{ AMQP_URL: 'localhost:5672' }, /^AMQP_URL must be/],
-  'one broker of several that is no URL': [{ AMQP_URL: 'amqp://a,b' }, /^AMQP_URL must be/],
+  'one broker of several that is not a URL': [{ AMQP_URL: 'amqp://a,b' }, /^AMQP_URL must be/],
   'a list of no brokers': [{ AMQP_URL: ', ,' }, /^AMQP_URL must be/],
   'a password that ends the host early': [
     { AMQP_URL: 'amqp://user:12/34@host' },
     /write , \/ @ as %2C %2F %40/,
   ],
   'a password with a comma': [{ AMQP_URL: 'amqp://user:12,34@host' }, /write , \/ @ as %2C %2F %40/],
-  'a CA file that is not there': [
+  'a CA file that does not exist': [
     { AMQP_CA_FILE: '/nonexistent/ca' },
     /^AMQP_CA_FILE names a file that cannot be read: ENOENT/,
   ],
-  'a clusters file that is not there': [
+  'a clusters file that does not exist': [
     { CLUSTERS_FILE: '/nonexistent/c' },
     /^CLUSTERS_FILE names a file that cannot be read/,
   ],
@@ -26,11 +26,11 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { QUEUE_NAME: 'a'.repeat(201) },
     /^QUEUE_NAME must be the name of a queue/,
   ],
-  'a count that is no number': [{ PREFETCH: 'many' }, /^PREFETCH must be a whole number$/],
+  'a count that is not a number': [{ PREFETCH: 'many' }, /^PREFETCH must be a whole number$/],
   'a count with a fraction': [{ CONCURRENCY: '1.5' }, /^CONCURRENCY must be a whole number$/],
   'a count that is too small': [{ CLUSTER_CONCURRENCY: '0' }, /^CLUSTER_CONCURRENCY must be at least 1$/],
   'a count that is too large': [{ FLEET_API_PORT: '65536' }, /^FLEET_API_PORT must be at most 65535$/],
-  'a discovery service that is no HTTP URL': [
+  'a discovery service that is not an HTTP URL': [
     { ETCD_DISCOVERY_URL: 'etcd:2379' },
     /^ETCD_DISCOVERY_URL must be an http/,
   ],
@@ -38,7 +38,7 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { ETCD_DISCOVERY_URL: 'http://user:Zq@etcd:2379' },
     /^ETCD_DISCOVERY_URL must not hold a user name or password/,
   ],
-  'an allowed host that is none': [{ ALLOWED_HOSTS: '10.0.0.0/99' }, /^ALLOWED_HOSTS: .*10\.0\.0\.0\/99/],
+  'an invalid allowed host': [{ ALLOWED_HOSTS: '10.0.0.0/99' }, /^ALLOWED_HOSTS: .*10\.0\.0\.0\/99/],
   'a flag that is neither true nor false': [{ READ_ONLY: 'yes' }, /^READ_ONLY must be true or false$/],
   'a list of no actions': [{ ACTIONS: ',' }, /^ACTIONS must name actions/],
   'a port that is no number': [{ HTTP_PORT: 'http' }, /^HTTP_PORT must be a port, 0 for a free one, or off$/],

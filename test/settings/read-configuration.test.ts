@@ -123,7 +123,7 @@ test('every setting is read', async (t) => {
   });
 });
 
-test('off turns the gateway off', (t) => {
+test('HTTP_PORT=off disables the gateway', (t) => {
   t.is(serving({ HTTP_PORT: 'off', HTTP_HOST: '0.0.0.0' }).http, undefined);
 });
 

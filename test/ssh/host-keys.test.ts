@@ -246,7 +246,7 @@ function newKey(): Buffer {
   return Buffer.from(line.split(' ')[1] ?? '', 'base64');
 }
 
-test('a new host that several connections meet at once is recorded once', async (t) => {
+test('a new host that several connections reach at the same time is recorded once', async (t) => {
   const file = join(await testFolder(t), 'known_hosts');
   const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
   const key = newKey();
@@ -262,7 +262,7 @@ test('a new host that several connections meet at once is recorded once', async 
   t.is((await readFile(file, 'utf8')).split('\n').length, 2);
 });
 
-test('of two keys that a new host shows at once, the first is recorded and the other refused', async (t) => {
+test('of two keys that a new host shows at the same time, the first is recorded and the other refused', async (t) => {
   const file = join(await testFolder(t), 'known_hosts');
   const keys = new HostKeys({ mode: 'accept-new', file, log: keepingLog() });
   const [first, second] = [newKey(), newKey()];

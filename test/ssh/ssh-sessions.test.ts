@@ -137,27 +137,30 @@ testWithSshd('a connection that broke while idle is replaced', async (t) => {
   }
 });
 
-testWithSshd('a connection that dies as it is used is replaced at once, and not tried again', async (t) => {
-  const sshd = await ownSshd(t);
-  const handshakeTimeoutMs = 7_777;
-  let dying = false;
-  /** What a channel may take to open is over at once: the connection is cut, which shows only a little later. */
-  class CuttingClock extends ManualClock {
-    override after(ms: number, ring: () => void): () => void {
-      if (dying && ms === handshakeTimeoutMs) {
-        dying = false;
-        ring();
+testWithSshd(
+  'a connection that is lost while it is used is replaced immediately, and not tried again',
+  async (t) => {
+    const sshd = await ownSshd(t);
+    const handshakeTimeoutMs = 7_777;
+    let dying = false;
+    /** What a channel may take to open is over at once: the connection is cut, which shows only a little later. */
+    class CuttingClock extends ManualClock {
+      override after(ms: number, ring: () => void): () => void {
+        if (dying && ms === handshakeTimeoutMs) {
+          dying = false;
+          ring();
+        }
+        return super.after(ms, ring);
       }
-      return super.after(ms, ring);
     }
-  }
-  const shell = await shellFor(t, [sshd], { clock: new CuttingClock(), handshakeTimeoutMs });
-  await shell.run(sshd.address, ['true'], calm());
-  dying = true;
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
-  t.false(dying);
-  t.is(sshd.connections(), 2);
-});
+    const shell = await shellFor(t, [sshd], { clock: new CuttingClock(), handshakeTimeoutMs });
+    await shell.run(sshd.address, ['true'], calm());
+    dying = true;
+    t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.false(dying);
+    t.is(sshd.connections(), 2);
+  },
+);
 
 testWithSshd('a slow host does not delay the others', async (t) => {
   const [sshd] = await ownSshds(t, ['127.0.0.1']);
@@ -194,7 +197,7 @@ testWithSshd('long commands on one host do not delay another host', async (t) =>
 });
 
 testWithSshd(
-  'with so many hosts as there may be, an idle connection makes room, and others wait',
+  'at the limit of hosts, an idle connection is closed for the next host, and others wait',
   async (t) => {
     const servers = await ownSshds(t, MACHINES);
     const shell = await shellFor(t, servers, { maxHosts: 1, idleMs: 600_000 });

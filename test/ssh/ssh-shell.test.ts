@@ -322,7 +322,7 @@ test('a command that the host reports as ended by a signal has failed by it', as
   t.like(error.details, { exitStatus: null, signal: 'SIGKILL' });
 });
 
-test('a host that does not answer the start of a command is unreachable', async (t) => {
+test('a host that does not respond to the start of a command is unreachable', async (t) => {
   const clock = new ManualClock();
   const { port } = await fakeHost(t, (session) => session.on('exec', () => clock.advance(600_000)));
   const shell = plainShell(t, { port, clock, handshakeTimeoutMs: 600_000 });
@@ -331,7 +331,7 @@ test('a host that does not answer the start of a command is unreachable', async 
   t.like(error.details, { reason: 'connection_lost' });
 });
 
-test('cancelling does not wait for a host that does not answer', async (t) => {
+test('cancelling does not wait for a host that does not respond', async (t) => {
   const caller = new AbortController();
   const { port } = await fakeHost(t, (session) => session.on('exec', () => caller.abort()));
   const shell = plainShell(t, { port, handshakeTimeoutMs: 600_000 });

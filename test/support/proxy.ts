@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 /** A link to a server that can fail as networks do. */
 export interface Proxy {
   port: number;
-  /** From now on nothing of what the server sends gets through, and nobody is reported. */
+  /** From now on drops all data from the server, without closing the connection. */
   swallow(): void;
   /** Cuts every connection; new ones get through. */
   cut(): void;

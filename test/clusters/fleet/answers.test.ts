@@ -36,7 +36,7 @@ for (const [what, body] of [
     const server = await serve(t, answering(200, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
-    t.is(server.requests.length, 1, 'it is an answer: nobody else is asked');
+    t.is(server.requests.length, 1, 'it is a response: no other host is asked');
   });
 }
 
@@ -187,7 +187,7 @@ test('a compressed response of reasonable size is read', async (t) => {
   t.is((await fleet.machines(cluster, calm())).length, 1);
 });
 
-test('garbage and answers cut short in a sandbox are distinguished', async (t) => {
+test('invalid and truncated responses of a sandbox are distinguished', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.cluster.fail({ kind: 'garbage', times: 1 });
   await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });

@@ -189,12 +189,12 @@ for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
   });
 }
 
-test('once the last page is known, those asked for past it are abandoned', async (t) => {
+test('once the last page is known, requests for later pages are abandoned', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(261);
   sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAAEAA/ });
   t.is((await fleet.units(cluster, calm())).length, 261);
-  await eventually('the server sees that nobody waits for the page', async () => {
+  await eventually('the server sees that no client waits for the page', async () => {
     await fleet.machines(cluster, calm());
     return sandbox.cluster.requests.at(-1)?.concurrent === 1;
   });

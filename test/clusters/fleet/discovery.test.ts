@@ -45,7 +45,7 @@ for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
   });
 }
 
-test('an unknown token, an empty cluster, an unusable answer and a discovery that is down are distinguished', async (t) => {
+test('an unknown token, an empty cluster, an unusable response and a discovery that is down are distinguished', async (t) => {
   const { resolver, sandbox } = await openFleet(t);
   const fails = (token: string, code: string) =>
     t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code });
@@ -60,7 +60,7 @@ test('an unknown token, an empty cluster, an unusable answer and a discovery tha
 
 for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 'redirect'] as const) {
   // Serial, so that only the missing response exceeds the short time limit of the test.
-  test.serial(`discovery is down when its answer is: ${kind}`, async (t) => {
+  test.serial(`discovery counts as down when its response is: ${kind}`, async (t) => {
     const { resolver, sandbox } = await openFleet(t, { token: TOKEN, discoveryHangs: kind === 'hang' });
     sandbox.discovery.fail({ kind });
     const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
@@ -77,7 +77,7 @@ test('a response from discovery that is far too long is not usable', async (t) =
   await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), { code: 'cluster_answer_invalid' });
 });
 
-test('an error never reports the token, nor does the log, whatever goes wrong', async (t) => {
+test('neither errors nor the log contain the token, whatever fails', async (t) => {
   const { resolver, sandbox, log } = await openFleet(t, { token: TOKEN });
   const check = async () => {
     const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()));
@@ -222,7 +222,7 @@ test('that discovery is down is logged once, and once when it is back', async (t
   });
 });
 
-test('a cluster that is to be forgotten is asked for again, and still known while discovery is down', async (t) => {
+test('an invalidated cluster is looked up again, and still known while discovery is down', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   const known = await resolver.endpoints(cluster, calm());
   resolver.forget(cluster);

@@ -62,7 +62,7 @@ for (const change of [false, true]) {
         : fleet.unit(cluster, name, { signal });
     const impatient = new AbortController();
     const first = t.throwsAsync(call(impatient.signal));
-    await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 2);
+    await eventually('the silent host has the request', () => sandbox.cluster.requests.length === 2);
     impatient.abort(new Error('no patience'));
     await first;
     await call(calm().signal);
@@ -149,7 +149,7 @@ test('a 502 or 504 from a tunnel is not a response from fleet, so another host i
   }
 });
 
-test('after a failure of all hosts discovery is asked again, so that a moved cluster is found at once', async (t) => {
+test('after a failure of all hosts discovery is queried again, so that a moved cluster is found immediately', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
   t.is((await fleet.machines(cluster, calm())).length, 3);

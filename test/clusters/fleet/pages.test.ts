@@ -72,7 +72,7 @@ test('a single page is requested once', async (t) => {
   t.deepEqual(asked, [undefined]);
 });
 
-test('four pages are in progress at once', async (t) => {
+test('four pages are requested concurrently', async (t) => {
   const { read, most } = collection(numbers(2_000));
   await readAllPages(read);
   t.is(most(), 4);
@@ -155,7 +155,7 @@ for (const [limit, lastPage] of [
     t.is(whole.asked.length, lastPage, 'no page after the last is asked for');
     const more = pagesOf(lastPage + 1);
     await t.throwsAsync(readAllPages(more.read), { code: 'cluster_answer_invalid' });
-    t.is(more.asked.length, lastPage, 'no page that is another one once more is asked for');
+    t.is(more.asked.length, lastPage, 'no page is requested twice');
   });
 }
 

@@ -270,7 +270,7 @@ for (const [what, body, term] of MESSAGES) {
 }
 
 withErlang(
-  'the ways Erlang writes differ: compressed, floats as text, atoms in Latin-1 and UTF-8',
+  'the forms that Erlang writes differ: compressed, floats as text, atoms in Latin-1 and UTF-8',
   async (t, erlang) => {
     const write = (way: string) =>
       erlang.evaluate(`term_to_binary({lists:duplicate(99, <<"x">>), 0.5, '\u00e9'}, ${way})`);

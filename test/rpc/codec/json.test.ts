@@ -35,7 +35,7 @@ test('adjacent brackets do not count as nested', (t) => {
   t.deepEqual(jsonCodec.decode(Buffer.from(JSON.stringify(pairs))), pairs);
 });
 
-test('brackets in texts do not count as nested, whatever is escaped before them', (t) => {
+test('brackets in texts do not count as nesting, also after escapes', (t) => {
   const brackets = '[{'.repeat(100);
   for (const text of [
     brackets,
@@ -50,7 +50,7 @@ test('brackets in texts do not count as nested, whatever is escaped before them'
   }
 });
 
-test('brackets after a text count as nested, whatever it ends with', (t) => {
+test('brackets after a text count as nesting, also when it ends with an escape', (t) => {
   for (const text of ['', '"', '\\', '\\"', '"\\']) {
     const body = `[${JSON.stringify(text)},${'['.repeat(100)}${']'.repeat(100)}]`;
     t.throws(() => jsonCodec.decode(Buffer.from(body)), { message: /^nested/ }, text);
