@@ -124,7 +124,7 @@ if (rabbitmqUrl !== undefined) {
     await eventually('the record is answered', () => record.status === 'completed');
     send(42);
     await eventually('it is told', () =>
-      worker.lines.some(({ message }) => /record of its request is gone/.test(String(message))),
+      worker.lines.some(({ reason }) => reason === 'the record of its request no longer exists'),
     );
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
   });

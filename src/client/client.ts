@@ -18,19 +18,19 @@ export {
   type ManagerRouteOptions,
 };
 
-/** One of `urls`, `brokers` and `manager` says how to reach the service. */
+/** Give one of `urls`, `brokers` and `manager`. */
 export interface ClientOptions {
   /** Brokers to try in turn: `amqp://user:password@host:5672`. */
   urls?: readonly string[];
-  /** The same, asked for anew before each round of trying. */
+  /** Like `urls`, but called again before each round of connection attempts. */
   brokers?: () => Promise<readonly BrokerAddress[]>;
-  /** An OpenAperture installation: the brokers come from its Manager, and answers too. */
+  /** An OpenAperture installation: brokers and replies come from its Manager. */
   manager?: ManagerRouteOptions;
   /** The queue of the service; `fleet_manager` by default. */
   queue?: string;
   /** Certificates for amqps, PEM. */
   tls?: { ca?: Buffer; cert?: Buffer; key?: Buffer };
-  /** Gets a line for each lost and regained connection; no log by default. */
+  /** Gets a line when a connection is lost and when it is restored; no log by default. */
   log?: Logger;
   clock?: Clock;
   /** How to connect; amqplib's `connect` by default. */
@@ -46,19 +46,19 @@ const DAY_MS = 24 * 60 * 60_000;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
- * Calls the actions of a fleet-manager, over RabbitMQ by `reply_to` or through an OpenAperture Manager. One client serves
- * any number of calls at once.
+ * Calls the actions of a fleet-manager, over RabbitMQ with `reply_to` or through an OpenAperture Manager. One client can
+ * make any number of calls at the same time.
  */
 export class FleetManagerClient {
   readonly #route: Route;
 
   /**
    * Connects in the background; calls wait for the connection.
-   * @throws TypeError when nothing says how to reach the service
+   * @throws TypeError when `urls`, `brokers` and `manager` are all missing
    */
   constructor(options: ClientOptions) {
     if (options.brokers === undefined && options.manager === undefined && !options.urls?.length)
-      throw new TypeError('a client needs urls, brokers or manager to reach the service by');
+      throw new TypeError('a client needs urls, brokers or manager to reach the service');
     const { urls = [], manager, queue = 'fleet_manager', tls, log = SILENT, clock = systemClock } = options;
     const { connect = (url, settings) => amqpConnect(url, settings) } = options;
     const { brokers = async () => urls.map((url) => ({ url })) } = options;
@@ -68,9 +68,9 @@ export class FleetManagerClient {
   }
 
   /**
-   * Runs an action and gives its result; parameters and results of the service's own actions are typed.
+   * Runs an action and returns its result; parameters and results of the service's own actions are typed.
    * @throws FleetManagerError with the service's code; `service_unavailable` when no service can be reached, `timeout`
-   *   when no answer came in time, `outcome_unknown` when the request may or may not have arrived
+   *   when no reply came in time, `outcome_unknown` when the action may or may not have run
    * @throws the signal's reason when that is aborted
    * @throws RangeError when `timeoutMs` is not from 1 ms to a day
    */
@@ -79,22 +79,22 @@ export class FleetManagerClient {
     options: Omit<CallOptions, 'parameters'> & { parameters?: ParametersOf<A> } = {},
   ): Promise<ResultOf<A>> {
     const { status, response_body: body } = await this.request(action, options);
-    // The service promises this shape in its catalogue.
+    // The service's catalogue guarantees this shape.
     if (status === 'completed') return body as ResultOf<A>;
     const { errors, code = 'internal', details } = errorBodyOf(body);
     throw new FleetManagerError(code, errors.join('; '), details);
   }
 
-  /** Runs an action and gives its answer, an error answer too; throws as `call` does when there is none. */
+  /** Runs an action and returns the reply, also an error reply; without a reply, throws as `call` does. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
     const { timeoutMs } = options;
-    // What is larger than 31 bits is no time to Node: it would be over at once.
+    // Node's timers fire immediately when the delay exceeds 31 bits.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     return this.#route.request(action, options);
   }
 
-  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
+  /** Fails the calls in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   async close(): Promise<void> {
     await this.#route.close();
   }

@@ -1,14 +1,14 @@
 import { stringifyExactly } from '../lib/exact-json.js';
 
-/** What an error answer says. */
+/** The `response_body` of an error reply. */
 export interface ErrorBody {
   errors: string[];
-  /** Undefined: the original FleetManager sends none. */
+  /** Undefined when the reply has none: the original FleetManager sends none. */
   code: string | undefined;
   details: unknown;
 }
 
-/** Reads the `response_body` of an error answer, whatever is in it. */
+/** Reads the `response_body` of an error reply; never throws. */
 export function errorBodyOf(body: unknown): ErrorBody {
   const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
   const errors = Array.isArray(map.errors) ? map.errors.map(textOf) : [];

@@ -6,30 +6,30 @@ export interface CallOptions {
   /** The etcd token of the cluster, for actions that need one. */
   cluster?: string;
   parameters?: Record<string, unknown>;
-  /** How long to wait for the answer, in milliseconds; the service stops its work then too. 30 s by default. */
+  /** How long to wait for the reply, in milliseconds; the service then stops the action too. 30 s by default. */
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
-   * Whether the request may be run twice, as reads may: it is sent again when the connection was lost before the broker
-   * confirmed it, and without an answer it fails with `timeout`. Otherwise what was sent and is not answered fails with
-   * `outcome_unknown`. By default true for the service's own reads.
+   * Whether the request may run twice, as reads may. If true, it is sent again when the connection is lost before the
+   * broker confirmed it, and it fails with `timeout` when no reply arrives. If false, a request that was sent and got no
+   * reply fails with `outcome_unknown`. By default true for the service's own reads, otherwise false.
    */
   resend?: boolean;
 }
 
-/** An answer as the service sent it. */
+/** A reply as the service sent it. */
 export interface AnswerEnvelope {
   status: 'completed' | 'error';
   response_body: unknown;
   [key: string]: unknown;
 }
 
-/** A request that brought no result; `code` is one of the error codes of the service (docs/errors.md). */
+/** A request that failed; `code` is one of the error codes of the service (docs/errors.md). */
 export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
   readonly details: unknown;
-  /** `caller`: correct the request; `service`: it is not the caller's fault. */
+  /** `caller`: correct the request; `service`: the caller did nothing wrong. */
   readonly fault: ErrorCodeInfo['fault'];
   readonly retryable: boolean;
 
@@ -41,41 +41,41 @@ export class FleetManagerError extends Error {
   }
 }
 
-/** A way to the service and back. */
+/** A transport for requests and replies. */
 export interface Route {
-  /** @throws FleetManagerError when there is no answer; the signal's reason when that is aborted */
+  /** @throws FleetManagerError when there is no reply; the signal's reason when that is aborted */
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
-  /** Fails what is still waiting: with `outcome_unknown` where it may be done all the same, else with `cancelled`. */
+  /** Fails the requests in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   close(): Promise<void>;
 }
 
-/** How long a call waits that does not say so, in milliseconds. */
+/** The timeout of a call without `timeoutMs`, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
 export function closedError(): FleetManagerError {
   return new FleetManagerError('cancelled', 'the client was closed');
 }
 
-/** What becomes of a request that is given up: as said; but what may be with the service may be done all the same. */
-export function givenUp(
+/** The error of a request that the client stops waiting for: `outcome_unknown` when the service may still run a change. */
+export function abandoned(
   request: { sent: boolean; mayRunTwice: boolean },
   error: FleetManagerError,
 ): FleetManagerError {
   if (!request.sent || request.mayRunTwice) return error;
   return new FleetManagerError(
     'outcome_unknown',
-    `${error.message}; the request was sent, and may or may not be done`,
+    `${error.message}; the request was sent, so the action may or may not have run`,
   );
 }
 
-/** Whether a request may be run twice. */
+/** Whether a request may run twice. */
 export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
   return resend ?? KNOWN_READS.has(action);
 }
 
 /**
- * A request as it goes out.
- * @throws FleetManagerError `invalid_request` when there is no form in which what it holds can be sent
+ * Encodes a request.
+ * @throws FleetManagerError `invalid_request` when it contains a value that cannot be encoded
  */
 export function encoded(encode: () => Buffer): Buffer {
   try {

@@ -12,10 +12,10 @@ export interface GatewayOptions
   clientLog: Logger;
 }
 
-/** Time for the replies that the service has sent to arrive through the broker. */
+/** Time for replies that were already sent to arrive through the broker. */
 const REPLIES_MS = 3_000;
 
-/** The HTTP API of the service. It is a caller like any other: it has its own client, and its calls go through the queue. */
+/** The HTTP API of the service. Like any other caller it has its own client, and its calls go through the queue. */
 export class Gateway {
   readonly url: string;
   readonly #server: HttpServer;
@@ -53,15 +53,15 @@ export class Gateway {
     }
   }
 
-  /** Takes no more calls; those that were made before can still be answered. */
+  /** Refuses new calls; those in flight can still be answered. */
   refuse(): void {
     this.#server.refuse();
   }
 
-  /** Waits for the replies that are on their way, fails the calls that have none, and closes. */
+  /** Waits up to 3 s for the replies to calls in flight, fails the calls that have none, and closes. */
   async stop(): Promise<void> {
     await settledWithin(REPLIES_MS, this.#clock, this.#server.answered());
-    // Before the server stops: it stops only when each of its calls has an answer.
+    // Before the server: it stops only when every call has an HTTP response.
     await this.#client.close();
     await this.#server.stop();
   }

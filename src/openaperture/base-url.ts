@@ -1,14 +1,14 @@
 /**
  * Reads the URL of a setting.
  * @param setting its name, for the message
- * @throws Error that does not repeat the URL, which may hold a password
+ * @throws Error that does not quote the URL, since it may contain a password
  */
 export function baseUrl(setting: string, text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol))
     throw new Error(`${setting} must be an http:// or https:// URL`);
-  // fetch refuses such a URL too, but repeats the password in its error.
+  // fetch refuses such a URL too, but its error quotes the password.
   if (url.username !== '' || url.password !== '')
-    throw new Error(`${setting} must not hold a user name or password: access is by OAuth`);
+    throw new Error(`${setting} must not contain a user name or password: access is by OAuth`);
   return url;
 }

@@ -1,8 +1,8 @@
 import type { HttpAnswer } from '../network/http-client.js';
 
 /**
- * The text of an error answer, for people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
- * `error_description` (RFC 6749, 5.2). Empty when there is none.
+ * The error text of a response, to show to people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
+ * `error_description` (RFC 6749, 5.2). Empty when the response has none.
  */
 export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
   const body = mapOf(text);
@@ -16,7 +16,7 @@ export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
     .slice(0, 300);
 }
 
-/** What the header `Retry-After` asks to wait (RFC 9110, 10.2.3), in milliseconds; undefined when it asks nothing. */
+/** The wait that the header `Retry-After` asks for (RFC 9110, 10.2.3), in milliseconds; undefined without a valid one. */
 export function retryAfterMs(headers: Headers, now: number): number | undefined {
   const value = headers.get('retry-after')?.trim();
   if (value === undefined || value === '') return undefined;

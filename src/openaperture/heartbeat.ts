@@ -2,7 +2,7 @@ import { atom, atomKeys } from '../rpc/codec/erlang-atom.js';
 import { encodeTerm } from '../rpc/codec/erlang-encode.js';
 import { COLUMN_CHARACTERS } from './columns.js';
 
-/** A request that runs right now. */
+/** A request that is running. */
 export interface Work {
   id: string;
   action: string;
@@ -25,13 +25,13 @@ interface WorkloadEntry {
   description: string;
 }
 
-/** So that a workload has room for three requests at least. */
+/** Short enough that a workload has room for at least three requests. */
 const DESCRIPTION_CHARACTERS = 54;
 const ID_CHARACTERS = 20;
 
 /**
  * The Erlang term that the Overseer reads: the status of a module, with its workload, a list of `{description}`.
- * @throws RangeError, TypeError when the module's type is no atom
+ * @throws RangeError, TypeError when the module's type cannot be an atom
  */
 export function heartbeatTerm({ hostname, moduleType, work }: Heartbeat): Buffer {
   return encodeTerm(
@@ -46,8 +46,8 @@ export function heartbeatTerm({ hostname, moduleType, work }: Heartbeat): Buffer
 }
 
 /**
- * How many requests run, and as many of them as fit into the Manager's column, the oldest first. The Manager keeps the
- * list as JSON text.
+ * The number of running requests, then the oldest of them, as many as fit into the Manager's column. The Manager stores
+ * the list as JSON text.
  */
 function workloadOf(work: readonly Work[]): WorkloadEntry[] {
   if (work.length === 0) return [];
@@ -71,7 +71,7 @@ function descriptionOf({ id, action, cluster, runningMs }: Work): string {
   );
 }
 
-/** The text with `?` for each character that is not printable ASCII, or that JSON would write as two. */
+/** Replaces each character that is not printable ASCII, or that JSON escapes, with `?`. */
 function plain(text: string): string {
   return text.replaceAll(/[^\x20-\x7e]|["\\]/gu, '?');
 }

@@ -14,14 +14,14 @@ import { RecordReplyChannel } from './record-reply-channel.js';
 import { SystemEvents } from './system-events.js';
 import { serviceTopology, type Topology } from './topology.js';
 
-/** Where an OpenAperture installation is, and what this instance is in it. */
+/** The address of an OpenAperture installation, and the role of this service in it. */
 export interface InstallationSettings {
   managerUrl: string;
   oauth: { url: string; clientId: string; clientSecret: string };
   exchangeId: ManagerId;
   brokerId: ManagerId;
   moduleType: string;
-  /** The largest answer that is saved in a record, in bytes. */
+  /** The largest reply that is saved in a record, in bytes. */
   maxRecordBytes: number;
 }
 
@@ -40,8 +40,8 @@ export interface ServiceSide {
 }
 
 /**
- * This service as a module of an OpenAperture installation: where its brokers are, where answers to records go, and
- * whom it tells of itself.
+ * This service as a module of an OpenAperture installation. It finds the brokers, saves replies in records of the
+ * Manager, registers with the Overseer and reports system events.
  */
 export class Installation {
   readonly #settings: InstallationSettings;
@@ -71,7 +71,7 @@ export class Installation {
     await this.#topology.destination(queue, { preferred, signal: new AbortController().signal }),
   ];
 
-  /** To be called when a connection was lost. */
+  /** Call it when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
 
   /** Reports unexpected failures to the Manager from now on. */
@@ -94,14 +94,14 @@ export class Installation {
         const outcome = await publish(to, body, { persistent: true }, { signal });
         if (outcome === 'refused') throw new Error(`the queue ${queue} is full`);
         if (outcome === 'unroutable')
-          throw new Error(`no queue is bound to ${to.exchange} by ${to.routingKey}`);
+          throw new Error(`no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`);
       },
       running: () => running().map((each) => ({ ...each, cluster: each.cluster?.hash })),
     });
     this.#overseer.start();
   }
 
-  /** Says goodbye; to be called while the broker is still connected. */
+  /** Sends the last heartbeat and closes; call it while the broker is still connected. */
   async stop(): Promise<void> {
     await this.#overseer?.stop();
     await this.#events.close();

@@ -1,32 +1,32 @@
 /**
- * - `unreachable`: no answer came
- * - `refused`: the OAuth server or the Manager does not let this client in
- * - `not_found`: the Manager has no such thing
- * - `failed`: an answer with another HTTP status than success
- * - `invalid_answer`: an answer that is not what the Manager's API says
+ * - `unreachable`: there was no response
+ * - `refused`: the OAuth server or the Manager refuses this client
+ * - `not_found`: the Manager has no such resource
+ * - `failed`: a response with any other HTTP status than success
+ * - `invalid_answer`: a response that does not match the Manager's API
  */
 export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_answer';
 
-/** However long the Manager asks to wait, somebody waits here. */
-const MOST_RETRY_AFTER_MS = 30_000;
+/** The longest `Retry-After` that is obeyed: a request is waiting. */
+const MAX_RETRY_AFTER_MS = 30_000;
 
 interface ManagerErrorDetails {
-  /** The HTTP status of the answer, when there was one. */
+  /** The HTTP status of the response, when there was one. */
   status?: number;
-  /** It is certain that the Manager has not seen the call. */
+  /** The call certainly did not reach the Manager. */
   notSent?: boolean;
-  /** What the answer asked to wait before the next try. */
+  /** The wait that the response asked for before a retry. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
-/** A call to the Manager that brought nothing; the message says what to do about it. */
+/** A call to the Manager that failed; the message says what to do about it. */
 export class ManagerError extends Error {
   override readonly name = 'ManagerError';
   readonly kind: ManagerErrorKind;
   readonly status: number | undefined;
   readonly notSent: boolean;
-  /** What the answer asked to wait before the next try, half a minute at most; 0 when it asked nothing. */
+  /** The wait that the response asked for before a retry, at most 30 s; 0 when it asked for none. */
   readonly retryAfterMs: number;
 
   constructor(kind: ManagerErrorKind, message: string, details: ManagerErrorDetails = {}) {
@@ -34,20 +34,20 @@ export class ManagerError extends Error {
     this.kind = kind;
     this.status = details.status;
     this.notSent = details.notSent ?? false;
-    this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
+    this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS);
   }
 
-  /** Whether the same call may succeed later: the Manager has not judged it, or only for now. */
+  /** Whether the same call may succeed later: the Manager did not process it, or its refusal may not be final. */
   get temporary(): boolean {
     const { kind, status = 0, notSent } = this;
     if (kind === 'refused') return notSent || status !== 403;
     if (kind === 'failed') return notSent || status < 400 || status === 408 || isBusy(status);
-    // An answer that cannot be read comes from something in front of the Manager.
+    // A response that cannot be read comes from a proxy in front of the Manager.
     return kind !== 'not_found';
   }
 
-  /** Whether it is worth to try again at once, after a short wait. */
-  get passing(): boolean {
+  /** Whether a retry after a short wait may succeed. */
+  get retryable(): boolean {
     return this.kind === 'unreachable' || (this.status !== undefined && isBusy(this.status));
   }
 }

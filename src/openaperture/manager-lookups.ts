@@ -4,7 +4,7 @@ import { ManagerError } from './manager-error.js';
 
 type Manager = Pick<ManagerClient, 'exchange' | 'broker' | 'brokerConnections'>;
 
-/** An exchange, and the one that stands in for it on a failover broker. */
+/** An exchange, and the one that replaces it on a failover broker. */
 export interface FoundExchange {
   own: Exchange;
   failover: Exchange | undefined;
@@ -12,7 +12,7 @@ export interface FoundExchange {
   gaps: string[];
 }
 
-/** A broker's connections, and those of the broker that stands in for it. */
+/** The connections of a broker, and those of its failover broker. */
 export interface FoundBroker {
   own: BrokerConnection[];
   failover: BrokerConnection[];
@@ -59,13 +59,13 @@ export async function findBroker(
 }
 
 /**
- * What the look-up gives; when there is no such thing, an error that says what to check.
- * @throws ManagerError
+ * The result of a lookup.
+ * @throws ManagerError that says what to check, when the Manager has no such resource
  */
 export async function orMissing<T>(what: string, check: string, lookup: Promise<T>): Promise<T> {
   const found = await orUndefined(lookup);
   if (found === undefined)
-    throw new ManagerError('not_found', `The Manager knows no ${what}: check ${check}`, { status: 404 });
+    throw new ManagerError('not_found', `The Manager has no ${what}: check ${check}`, { status: 404 });
   return found;
 }
 

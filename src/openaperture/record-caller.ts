@@ -8,16 +8,16 @@ export interface RecordCallerOptions {
   clock: Clock;
 }
 
-/** An answer, as it stands in the record of its request. */
-export interface RecordedAnswer extends RpcRecord {
+/** A reply in the record of its request. */
+export interface RecordedReply extends RpcRecord {
   status: 'completed' | 'error';
 }
 
 const POLL_MS = 1_000;
 
 /**
- * The caller's side of a request that is answered through the Manager: make a record, publish the request with the
- * record's id, poll until the record holds the answer, delete it.
+ * The caller's side of a request whose reply comes through the Manager: create a record, publish the request with the
+ * record's id, poll until the record contains the reply, delete the record.
  */
 export class RecordCaller {
   readonly #options: RecordCallerOptions;
@@ -27,7 +27,7 @@ export class RecordCaller {
   }
 
   /**
-   * Makes the record of a request.
+   * Creates the record of a request.
    * @param requestBody the request's `request_body`
    * @returns the id that goes into the request's message
    * @throws ManagerError, or the signal's reason when that is aborted
@@ -44,12 +44,11 @@ export class RecordCaller {
   }
 
   /**
-   * Waits for the answer, whatever befalls the Manager meanwhile: the request is on its way, and one odd answer to one
-   * poll says nothing about it.
-   * @throws ManagerError that is not temporary, such as `not_found` when the record is gone
+   * Waits for the reply. A poll that fails for a temporary reason is repeated: it says nothing about the request.
+   * @throws ManagerError that is not temporary, such as `not_found` when the record no longer exists
    * @throws the signal's reason when that is aborted
    */
-  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedAnswer> {
+  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedReply> {
     const { manager, clock } = this.#options;
     for (;;) {
       const record = await unlessTemporary(manager.record(id, { signal }));
@@ -59,7 +58,7 @@ export class RecordCaller {
   }
 
   /**
-   * Deletes the record; nothing is wrong when it is gone already.
+   * Deletes the record; does nothing when it no longer exists.
    * @throws ManagerError, or the signal's reason when that is aborted
    */
   async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {

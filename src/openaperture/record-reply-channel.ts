@@ -12,55 +12,56 @@ import { ManagerError } from './manager-error.js';
 
 export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
-  /** `EXCHANGE_ID`, which is asked for to learn whether the Manager works. */
+  /** `EXCHANGE_ID`; its exchange is read to check whether the Manager works. */
   exchangeId: ManagerId;
-  /** `MAX_RECORD_BYTES`: the largest answer that is saved, as JSON with its envelope. */
+  /** `MAX_RECORD_BYTES`: the largest reply that is saved, as JSON with its envelope. */
   maxRecordBytes: number;
-  /** Called when answers begin to wait for the Manager: nothing more is to be taken on. */
+  /** Called when replies begin to wait for the Manager: the service must accept no more requests. */
   pause: (reason: string) => void;
-  /** Called when none waits any more. */
+  /** Called when no reply waits any more. */
   resume: () => void;
   clock: Clock;
   log: Logger;
 }
 
 const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
-/** A Manager that works, but has failed on one answer for so long, will not take it any more. */
+/** When the Manager works, but fails on the same reply for this long, the reply is replaced. */
 const STUCK_MS = 10 * 60_000;
-/** What is smaller than this was not refused for its size when it fails without a word. */
+/** A failure without a reason counts as a refusal for size only above this. */
 const LARGE_BYTES = 64 * 1024;
 
-/** What became of a reply; `dropped`: nobody waits for it any more. */
+/** What happened to a reply; `dropped`: its caller no longer waits for it. */
 type Saved = 'sent' | 'dropped';
 
-/** The Manager does not take a reply of this size. */
+/** The Manager does not accept a reply of this size. */
 class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
-/** An answer on its way. */
+/** A reply that is being saved. */
 interface Sending {
   id: ManagerId;
   log: Logger;
-  /** Whether the latest try got as far as the saving: the Manager gave the record just before. */
+  /** Whether the latest attempt reached the write: the Manager returned the record just before. */
   saving: boolean;
-  /** Since when the Manager has failed on it alone. */
+  /** Since when the Manager has failed on this reply only. */
   stuckSince: number | undefined;
 }
 
 /**
- * Saves answers in the Manager, into the records that callers have made for their requests and poll. While the Manager
- * is away, answers wait. One that it fails on, though it works otherwise, holds up no others, and is given up in the end.
+ * Saves replies in the Manager. Callers create a record for each request and poll it. While the Manager cannot be
+ * reached, replies wait and the service accepts no more requests. When the Manager fails on one reply only, the others
+ * are not delayed; after ten minutes that reply is replaced by an error.
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
-  readonly #away: OutageLog;
-  /** The sendings that wait for the Manager and keep the service from taking on more. */
+  readonly #outage: OutageLog;
+  /** The replies that wait for the Manager. While there are any, the service is paused. */
   readonly #waiting = new Set<Sending>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
-    this.#away = new OutageLog(options.log, options.clock, {
+    this.#outage = new OutageLog(options.log, options.clock, {
       began: 'record replies waiting for the Manager',
       ended: 'record replies resumed',
     });
@@ -84,25 +85,25 @@ export class RecordReplyChannel implements ReplyChannel {
       this.#deliver(sending, replyEnvelope(request, reply), signal);
     try {
       let saved = await deliver(plain, envelope);
-      // The request that it carries back may be what is too large, and what came of a change must not be lost for it.
+      // The copy of the request in the reply may be the large part. The outcome of a change must not be lost because of it.
       if (isTooLarge(saved) && isMostlyRequest(plain, envelope))
         saved = await deliver(plain, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved;
-      log.error('reply replaced: the Manager does not take it', { reason: saved.message });
+      log.error('reply replaced', { reason: saved.message });
       const replacement = replacementFor(saved);
       saved = await deliver(replacement, envelope);
       if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved === 'sent' ? replacement : 'dropped';
-      log.error('reply dropped: the Manager does not take it', { reason: saved.message });
+      log.error('reply dropped', { reason: saved.message });
       return 'dropped';
     } finally {
-      this.#goOn(sending);
+      this.#stopWaiting(sending);
     }
   }
 
   /**
-   * Tries until the Manager has the reply, or does not want it any more.
-   * @returns an error when the Manager will never take it
+   * Tries until the Manager has saved the reply, or its caller no longer waits for it.
+   * @returns an error when the Manager will never accept it
    */
   async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Saved | Error> {
     let json: string;
@@ -127,11 +128,11 @@ export class RecordReplyChannel implements ReplyChannel {
         if (refused && refusedBefore)
           return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
         refusedBefore = refused;
-        // The first failure may be that of a connection which the Manager closed in this very moment.
-        const lasts = failed > 1 || error.retryAfterMs > 0;
-        // The Manager is not away, so nobody is to wait for this answer.
-        if (refused) this.#goOn(sending);
-        else if (lasts && (await this.#givesUp(sending, error, signal))) return error;
+        // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
+        const persists = failed > 1 || error.retryAfterMs > 0;
+        // The Manager works, so this reply must not pause the service.
+        if (refused) this.#stopWaiting(sending);
+        else if (persists && (await this.#isStuck(sending, error, signal))) return error;
         const wait = Math.max(error.retryAfterMs, backoffMs(refused ? 1 : failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
       }
@@ -142,31 +143,34 @@ export class RecordReplyChannel implements ReplyChannel {
     const { manager } = this.#options;
     const { id, log } = sending;
     sending.saving = false;
-    // Tried again here, where it is seen at once that the Manager is away.
+    // One attempt only: #deliver retries, and notices an outage immediately.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
     if (state === 'answered') {
-      log.info('reply dropped: the record of its request has one already');
+      log.info('reply dropped', { reason: 'the record of its request already has a reply' });
       return 'dropped';
     }
     sending.saving = true;
     if (state === 'open' && (await manager.saveRecord(id, json, once))) return 'sent';
-    log.info('reply dropped: the record of its request is gone');
+    log.info('reply dropped', { reason: 'the record of its request no longer exists' });
     return 'dropped';
   }
 
-  /** Keeps the service from taking on more, unless it is this answer alone that fails. @returns whether to give it up */
-  async #givesUp(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Pauses the service, unless only this reply fails.
+   * @returns whether only this reply has failed for `STUCK_MS`
+   */
+  async #isStuck(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#options;
     if (error.status !== 500 || error.notSent || !(await this.#works(signal))) {
       sending.stuckSince = undefined;
-      this.#hold(sending, error);
+      this.#wait(sending, error);
       return false;
     }
-    this.#goOn(sending);
+    this.#stopWaiting(sending);
     if (sending.stuckSince === undefined) {
       sending.stuckSince = clock.now();
-      sending.log.error('the Manager fails on this answer alone: trying on', { reason: error.message });
+      sending.log.error('reply refused by the Manager', { reason: error.message });
     }
     return clock.now() - sending.stuckSince >= STUCK_MS;
   }
@@ -180,37 +184,37 @@ export class RecordReplyChannel implements ReplyChannel {
     );
   }
 
-  #hold(sending: Sending, { message: reason }: ManagerError): void {
-    this.#away.failed({ reason });
+  #wait(sending: Sending, { message: reason }: ManagerError): void {
+    this.#outage.failed({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
-    if (this.#waiting.size === 1) this.#options.pause('answers wait for the Manager');
+    if (this.#waiting.size === 1) this.#options.pause('replies wait for the Manager');
   }
 
-  #goOn(sending: Sending): void {
+  #stopWaiting(sending: Sending): void {
     if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
-    this.#away.works();
+    this.#outage.works();
     this.#options.resume();
   }
 }
 
-/** What the caller gets in place of a reply that the Manager will not keep. */
+/** What the caller gets instead of a reply that the Manager does not accept. */
 function replacementFor(refusal: Error): Reply {
   const body = isTooLarge(refusal)
-    ? { errors: ['The answer is larger than the Manager takes; ask for less'], code: 'answer_too_large' }
-    : { errors: ['The Manager refuses to keep the answer'], code: 'internal' };
+    ? { errors: ['The reply is larger than the Manager accepts; request less'], code: 'answer_too_large' }
+    : { errors: ['The Manager refuses the reply'], code: 'internal' };
   return { status: 'error', body };
 }
 
-/** Whether the reply is less than half of its envelope. */
+/** Whether the copy of the request is more than half of the reply's envelope. */
 function isMostlyRequest(reply: Reply, request: Envelope): boolean {
   const bytes = (each: Envelope) => stringifyExactly(replyEnvelope(each, reply)).length;
   return bytes(withoutRequest(request)) * 2 < bytes(request);
 }
 
 /**
- * A failure that may stand for a refusal: of a server that closes the connection, or stops reading, at its limit, or of a
- * proxy that such a server is behind.
+ * A failure that may be a refusal without a reason: a server, or a proxy in front of it, closes the connection or stops
+ * reading at its size limit.
  */
 function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;

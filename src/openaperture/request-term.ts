@@ -12,8 +12,8 @@ export interface RequestBody {
 /**
  * A request as OpenAperture's callers send it: the Erlang term of their struct RpcRequest, in which every key and every
  * enumerated value is an atom.
- * @param id of the request's record; OpenAperture's own callers send it as text, and numbers are taken too
- * @throws RangeError, TypeError when something in it has no form as a term
+ * @param id of the request's record; OpenAperture's own callers send it as text, numbers are accepted too
+ * @throws RangeError, TypeError when a value cannot be encoded as a term
  */
 export function requestTerm(id: ManagerId | string, body: RequestBody): Buffer {
   const { action, action_parameters: parameters = null, ...more } = body;

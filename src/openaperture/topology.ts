@@ -19,34 +19,34 @@ type Manager = Pick<ManagerClient, 'exchange' | 'exchangeBrokers' | 'broker' | '
 
 interface Found {
   exchange: FoundExchange;
-  /** Of all the brokers that serve. */
+  /** Of all brokers that the exchange uses. */
   connections: Pick<FoundBroker, 'own' | 'failover'>;
 }
 
 interface Parts {
-  look: (signal: AbortSignal, tellGaps: (gaps: readonly string[]) => void) => Promise<Found>;
+  lookUp: (signal: AbortSignal, reportGaps: (gaps: readonly string[]) => void) => Promise<Found>;
   clock: Clock;
   log: Logger;
 }
 
 /**
- * Where to connect and where to publish, as the Manager knows it. Kept for 5 minutes; while the Manager is away, what
- * it said before holds. Made by `serviceTopology` and `callerTopology`.
+ * Where to connect and where to publish, from the Manager. It is cached for 5 minutes; while the Manager cannot be
+ * reached, the cached data stay in use. Create one with `serviceTopology` or `callerTopology`.
  *
  * Its methods throw ManagerError, or the signal's reason when that is aborted.
  */
 export class Topology {
   readonly #found: CachedLookup<Found>;
 
-  constructor({ look, clock, log }: Parts) {
+  constructor({ lookUp, clock, log }: Parts) {
     const incomplete = new OutageLog(log, clock, {
       began: 'Manager data incomplete',
       ended: 'Manager data complete',
     });
-    const tellGaps = (gaps: readonly string[]) =>
+    const reportGaps = (gaps: readonly string[]) =>
       gaps.length > 0 ? incomplete.failed({ missing: gaps.join('; ') }) : incomplete.works();
     this.#found = new CachedLookup({
-      look: async (signal) => look(signal, tellGaps),
+      lookUp: async (signal) => lookUp(signal, reportGaps),
       what: 'exchange and broker',
       clock,
       log,
@@ -60,8 +60,8 @@ export class Topology {
   }
 
   /**
-   * Where to publish what is meant for a queue of the exchange.
-   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may go by
+   * Where to publish a message for a queue of the exchange.
+   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may have
    *   another name
    */
   async destination(
@@ -72,7 +72,7 @@ export class Topology {
     return destinationOf((preferred ? undefined : exchange.failover) ?? exchange.own, queue);
   }
 
-  /** To be called when a connection was lost: things may have moved, so the next to ask asks the Manager. */
+  /** Call it when a connection was lost: the brokers may have moved, so the next call asks the Manager again. */
   refresh(): void {
     this.#found.refresh();
   }
@@ -93,12 +93,12 @@ export function serviceTopology(options: ServiceTopologyOptions): Topology {
   const { manager, exchangeId, brokerId } = options;
   return new Topology({
     ...options,
-    look: async (signal, tellGaps) => {
+    lookUp: async (signal, reportGaps) => {
       const [exchange, broker] = await Promise.all([
         findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
         findBroker(manager, brokerId, 'BROKER_ID', { signal }),
       ]);
-      tellGaps([...exchange.gaps, ...broker.gaps]);
+      reportGaps([...exchange.gaps, ...broker.gaps]);
       return { exchange, connections: connected([brokerId], [broker], 'BROKER_ID') };
     },
   });
@@ -106,7 +106,7 @@ export function serviceTopology(options: ServiceTopologyOptions): Topology {
 
 export interface CallerTopologyOptions {
   manager: Manager;
-  /** The exchange and the broker where the caller is at home. */
+  /** The caller's own exchange and broker. */
   source: { exchangeId: ManagerId; brokerId: ManagerId };
   /** The exchange that requests go to. */
   destinationExchangeId: ManagerId;
@@ -115,15 +115,15 @@ export interface CallerTopologyOptions {
 }
 
 /**
- * The topology of a caller. When the exchange that requests go to is restricted to brokers, it is one of those; else
- * when its own exchange is, one of those; else its own broker.
+ * The topology of a caller. Its brokers are those that the destination exchange is restricted to; without such a
+ * restriction, those that its own exchange is restricted to; without either, its own broker.
  */
 export function callerTopology(options: CallerTopologyOptions): Topology {
   const { manager, source, destinationExchangeId } = options;
   const destinationCheck = 'the id of the exchange that requests go to';
   return new Topology({
     ...options,
-    look: async (signal, tellGaps) => {
+    lookUp: async (signal, reportGaps) => {
       const restrictions = async (id: ManagerId, check: string) =>
         orMissing(`exchange ${id}`, check, manager.exchangeBrokers(id, { signal }));
       const [exchange, ofDestination, ofSource] = await Promise.all([
@@ -135,7 +135,7 @@ export function callerTopology(options: CallerTopologyOptions): Topology {
       const ids = [...new Set(restricted ?? [source.brokerId])];
       const check = restricted === undefined ? 'BROKER_ID' : 'the restrictions of the exchanges';
       const brokers = await Promise.all(ids.map(async (id) => findBroker(manager, id, check, { signal })));
-      tellGaps([...exchange.gaps, ...brokers.flatMap(({ gaps }) => gaps)]);
+      reportGaps([...exchange.gaps, ...brokers.flatMap(({ gaps }) => gaps)]);
       return { exchange, connections: connected(ids, brokers, check) };
     },
   });

@@ -82,5 +82,5 @@ test('what cannot be encoded, a wrong token and a gateway that is not there have
   const nowhere = new HttpRoute({ host: '::1', port: 1, token: undefined });
   const error = await t.throwsAsync(nowhere.request('look', {}));
   t.is(codeOf(error), 'service_unavailable');
-  t.regex(error?.message ?? '', /^no gateway answers at http:\/\/\[::1\]:1: /);
+  t.regex(error?.message ?? '', /^no gateway responds at http:\/\/\[::1\]:1: /);
 });

@@ -238,7 +238,7 @@ test('what answers, but is no gateway, is told', async (t) => {
   const { code, stdout, stderr } = await runCli(t, ['call', 'echo'], { env: { HTTP_PORT } });
   t.is(code, 1);
   t.is(stdout, '');
-  t.regex(stderr, /the gateway does not tell its actions .*is it a fleet-manager/);
+  t.regex(stderr, /the gateway does not list its actions .*is it a fleet-manager/);
 });
 
 if (rabbit !== undefined) {
