@@ -8,34 +8,34 @@ interface Endpoint {
   server: Server | undefined;
   sockets: Set<Socket>;
   opening: Promise<void> | undefined;
-  /** How many refusals keep it closed. */
+  /** The number of active refusals; it is closed while there are any. */
   refusals: number;
 }
 
-// Below the ports that systems hand out by themselves (from 32768 on Linux, 49152 elsewhere), so that none of those
-// takes the port of an address while it is refused.
+// Below the ephemeral ports (from 32768 on Linux, 49152 elsewhere), so that no outgoing connection gets the port of an
+// address while that address is refused.
 const FREE_PORTS = { from: 20_000, to: 32_000 };
 
-/** The loopback addresses that a service listens on, each with a server of its own. */
+/** The loopback addresses that a service listens on, each with its own server. */
 export class Endpoints {
   readonly #newServer: (host: string) => Server;
   readonly #endpoints: Endpoint[] = [];
   #stopped = false;
 
-  /** @param newServer makes the server for an address, not listening yet */
+  /** @param newServer creates the server for an address, not listening yet */
   constructor(newServer: (host: string) => Server) {
     this.#newServer = newServer;
   }
 
-  /** The addresses it listens on, refused ones among them. */
+  /** The addresses it listens on, including refused ones. */
   get hosts(): string[] {
     return this.#endpoints.map(({ host }) => host);
   }
 
   /**
-   * Listens on further addresses, all with one port; 0 takes a free one. Throws when the port is taken or an address
-   * is not this machine's.
-   * @param options.skipMissing passes over addresses that are not this machine's
+   * Listens on more addresses, all with the same port; 0 means a free port.
+   * @param options.skipMissing ignores addresses that this machine does not have
+   * @throws Error when the port is in use or this machine does not have an address
    * @returns the port
    */
   async listen(
@@ -58,13 +58,13 @@ export class Endpoints {
   }
 
   /**
-   * Stops listening on one address, or on all, and cuts its connections.
-   * @returns ends that; resolves when it listens again, unless another refusal still holds
+   * Stops listening on one address, or on all, and closes their connections.
+   * @returns a function that ends the refusal; it resolves when the address listens again, unless another refusal is active
    */
   refuse(host: string | undefined): () => Promise<void> {
-    const struck = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
-    if (struck.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
-    for (const endpoint of struck) {
+    const refused = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
+    if (refused.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
+    for (const endpoint of refused) {
       endpoint.refusals++;
       close(endpoint);
     }
@@ -72,12 +72,12 @@ export class Endpoints {
     return async () => {
       if (ended) return;
       ended = true;
-      for (const endpoint of struck) endpoint.refusals--;
-      await Promise.all(struck.map((endpoint) => this.#open(endpoint)));
+      for (const endpoint of refused) endpoint.refusals--;
+      await Promise.all(refused.map((endpoint) => this.#open(endpoint)));
     };
   }
 
-  /** Stops listening for good and cuts every connection. */
+  /** Stops listening permanently and closes every connection. */
   stop(): void {
     this.#stopped = true;
     for (const endpoint of this.#endpoints) close(endpoint);
@@ -94,16 +94,16 @@ export class Endpoints {
           await this.#open(endpoint);
         } catch (error) {
           if (!skipMissing || !hasCode(error, 'EADDRNOTAVAIL')) throw error;
-          this.#forget(endpoint);
+          this.#remove(endpoint);
         }
       }
     } catch (error) {
-      for (const endpoint of added) this.#forget(endpoint);
+      for (const endpoint of added) this.#remove(endpoint);
       throw error;
     }
   }
 
-  #forget(endpoint: Endpoint): void {
+  #remove(endpoint: Endpoint): void {
     close(endpoint);
     const at = this.#endpoints.indexOf(endpoint);
     if (at >= 0) this.#endpoints.splice(at, 1);
@@ -127,7 +127,7 @@ export class Endpoints {
     server.listen({ host: endpoint.host, port: endpoint.port });
     await once(server, 'listening');
     endpoint.server = server;
-    // Refused or stopped meanwhile, when there was no server yet to close.
+    // It was refused or stopped before there was a server to close.
     if (!wanted()) close(endpoint);
   }
 }

@@ -1,19 +1,20 @@
-import { answerJournalctl, type JournalSource } from './pretend-journal.js';
-import type { CommandResult, PretendMachine } from './pretend-machine.js';
-import { scatter, seedOf } from './scatter.js';
+import { answerJournalctl, type JournalSource } from './simulated-journal.js';
+import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
+import { hashNumber, seedOf } from './hash-number.js';
 
 /**
- * Answers the few commands that the actions of this project run on machines, as CoreOS 1068.8.0 would; undefined for
- * any other. Nothing is executed.
+ * Simulates the few commands that the actions of this project run on machines, with the output of CoreOS 1068.8.0.
+ * Nothing is executed.
+ * @returns undefined for any other command
  */
 export function answerCommand(
   [program, ...args]: readonly string[],
-  machine: PretendMachine,
-  look: { source: JournalSource; now: number },
+  machine: SimulatedMachine,
+  context: { source: JournalSource; now: number },
 ): CommandResult | undefined {
   const line = args.join(' ');
-  if (program === 'journalctl') return answerJournalctl(args, machine, look);
-  if (program === 'cat') return answerCat(args, machine, look.now);
+  if (program === 'journalctl') return answerJournalctl(args, machine, context);
+  if (program === 'cat') return answerCat(args, machine, context.now);
   if (program === 'df' && line === '-P -m /var/lib/docker') return { status: 0, stdout: diskText(machine) };
   if (program === 'docker' && line === 'version') return answerDockerVersion(machine);
   return undefined;
@@ -21,7 +22,7 @@ export function answerCommand(
 
 function answerCat(
   paths: readonly string[],
-  machine: PretendMachine,
+  machine: SimulatedMachine,
   now: number,
 ): CommandResult | undefined {
   const texts = paths.map((path) => FILES.get(path)?.(machine, now));
@@ -29,7 +30,7 @@ function answerCat(
   return { status: 0, stdout: texts.join('') };
 }
 
-const FILES: ReadonlyMap<string, (machine: PretendMachine, now: number) => string> = new Map([
+const FILES: ReadonlyMap<string, (machine: SimulatedMachine, now: number) => string> = new Map([
   ['/etc/os-release', () => OS_RELEASE],
   ['/proc/loadavg', loadText],
   ['/proc/meminfo', memoryText],
@@ -47,7 +48,7 @@ HOME_URL="https://coreos.com/"
 BUG_REPORT_URL="https://github.com/coreos/bugs/issues"
 `;
 
-/** As docker 1.10.3 prints it for the client and for the server; CoreOS left the time of building empty. */
+/** The output of docker 1.10.3 for the client and for the server; in CoreOS the build time is empty. */
 const DOCKER_PART = ` Version:      1.10.3
  API version:  1.22
  Go version:   go1.5.4
@@ -56,7 +57,7 @@ const DOCKER_PART = ` Version:      1.10.3
  OS/Arch:      linux/amd64
 `;
 
-function answerDockerVersion({ dockerRuns }: PretendMachine): CommandResult {
+function answerDockerVersion({ dockerRuns }: SimulatedMachine): CommandResult {
   if (dockerRuns) return { status: 0, stdout: `Client:\n${DOCKER_PART}\nServer:\n${DOCKER_PART}` };
   return {
     status: 1,
@@ -65,9 +66,9 @@ function answerDockerVersion({ dockerRuns }: PretendMachine): CommandResult {
   };
 }
 
-/** In the form that POSIX lays down for `df -P`, with the column widths of GNU df. */
-function diskText({ diskMb, diskUsePercent }: PretendMachine): string {
-  // A part is kept for root; df counts it neither as used nor as available.
+/** In the format that POSIX defines for `df -P`, with the column widths of GNU df. */
+function diskText({ diskMb, diskUsePercent }: SimulatedMachine): string {
+  // Some blocks are reserved for root; df counts them neither as used nor as available.
   const usable = Math.floor(diskMb * 0.95);
   // df rounds the percentage up.
   const used = Math.floor((usable * diskUsePercent) / 100);
@@ -90,14 +91,14 @@ function diskText({ diskMb, diskUsePercent }: PretendMachine): string {
     .join('');
 }
 
-function loadText({ id, cpus }: PretendMachine, now: number): string {
+function loadText({ id, cpus }: SimulatedMachine, now: number): string {
   const minute = Math.floor(now / 60_000);
   const load = (minutes: number) =>
-    (((scatter(seedOf(id) ^ Math.floor(minute / minutes)) % 100) / 100) * cpus * 0.6).toFixed(2);
-  return `${load(1)} ${load(5)} ${load(15)} 1/${180 + (seedOf(id) % 90)} ${1_000 + (scatter(minute) % 30_000)}\n`;
+    (((hashNumber(seedOf(id) ^ Math.floor(minute / minutes)) % 100) / 100) * cpus * 0.6).toFixed(2);
+  return `${load(1)} ${load(5)} ${load(15)} 1/${180 + (seedOf(id) % 90)} ${1_000 + (hashNumber(minute) % 30_000)}\n`;
 }
 
-function memoryText({ id, memoryKb }: PretendMachine): string {
+function memoryText({ id, memoryKb }: SimulatedMachine): string {
   const used = 0.3 + (seedOf(id) % 40) / 100;
   const available = Math.floor(memoryKb * (1 - used));
   const rows: readonly (readonly [name: string, kilobytes: number])[] = [
@@ -115,7 +116,7 @@ function memoryText({ id, memoryKb }: PretendMachine): string {
     .join('');
 }
 
-function uptimeText({ bootedAt, cpus }: PretendMachine, now: number): string {
+function uptimeText({ bootedAt, cpus }: SimulatedMachine, now: number): string {
   const seconds = (now - bootedAt) / 1_000;
   return `${seconds.toFixed(2)} ${(seconds * cpus * 0.8).toFixed(2)}\n`;
 }

@@ -9,8 +9,8 @@ interface PageToken {
 }
 
 /**
- * The page token of a request, or the text of fleet's refusal (fleet, api/pagination.go).
- * @param values the values of the query's `nextPageToken`; none asks for the first page
+ * The page token of a request, or fleet's error message (fleet, api/pagination.go).
+ * @param values the values of `nextPageToken` in the query; without a value, the first page is requested
  */
 export function readPageToken(values: readonly string[], pageSize: number): PageToken | string {
   const [value] = values;
@@ -26,8 +26,8 @@ export function readPageToken(values: readonly string[], pageSize: number): Page
 }
 
 /**
- * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16,
- * so that page numbers past the overflow begin again at a low offset.
+ * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16, so
+ * that they overflow and start again at a low offset.
  */
 export function pageOf<T>(
   all: readonly T[],

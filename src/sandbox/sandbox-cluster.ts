@@ -10,20 +10,20 @@ interface SandboxClusterSetup extends ClusterContents {
   hosts: readonly string[];
   members: readonly string[];
   pageSize: number;
-  /** How long each answer takes, in milliseconds. */
-  answerDelay: number;
+  /** How long each response takes, in milliseconds. */
+  responseDelay: number;
 }
 
-/** A pretend cluster: its state, and its fleet API on loopback addresses of its own. */
+/** A simulated cluster: its state, and its fleet API on its own loopback addresses. */
 export class SandboxCluster extends ClusterState {
   readonly token: string;
-  /** The addresses its fleet API answers on. */
+  /** The addresses of its fleet API. */
   readonly hosts: readonly string[];
-  /** What discovery lists under the token, whether or not anything answers there. */
+  /** The values that discovery lists under the token, also of members that do not answer. */
   members: readonly string[];
   readonly #service: LoopbackService;
 
-  constructor({ token, hosts, members, pageSize, answerDelay, ...contents }: SandboxClusterSetup) {
+  constructor({ token, hosts, members, pageSize, responseDelay, ...contents }: SandboxClusterSetup) {
     super(contents);
     this.token = token;
     this.hosts = hosts;
@@ -32,29 +32,29 @@ export class SandboxCluster extends ClusterState {
       reply: (request) => answerFleet(this, request, pageSize),
       failure: (status) => failure(status, FAILURE_MESSAGES[status]),
       clock: contents.clock,
-      answerDelay,
+      responseDelay,
     });
   }
 
-  /** What the fleet API has been asked, oldest first; a test may empty it. */
+  /** The requests that the fleet API received, oldest first; a test may empty the list. */
   get requests(): ReceivedRequest[] {
     return this.#service.requests;
   }
 
   /**
-   * Lets something go wrong with the fleet API.
-   * @returns ends it; after `refuse`, resolves when the API listens again
+   * Starts a simulated fault of the fleet API.
+   * @returns a function that ends it; after `refuse`, it resolves when the API listens again
    */
   fail(fault: Fault): () => Promise<void> {
     return this.#service.fail(fault);
   }
 
-  /** Begins to listen; the sandbox calls it. */
+  /** Starts listening; the sandbox calls it. */
   listen(port: number): Promise<number> {
     return this.#service.listen(this.hosts, port);
   }
 
-  /** Cuts every connection; the sandbox calls it. */
+  /** Closes every connection; the sandbox calls it. */
   stop(): void {
     this.#service.stop();
   }

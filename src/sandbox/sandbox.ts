@@ -9,34 +9,34 @@ import { PAGE_SIZE } from './paging.js';
 import { SandboxCluster } from './sandbox-cluster.js';
 import type { SshServer } from './ssh-server.js';
 
-/** What a cluster holds and how it is found. */
+/** The contents of a cluster, and its members in discovery. */
 interface SandboxClusterOptions {
-  /** Left out: the example's three machines. */
+  /** The example's three machines by default. */
   machines?: readonly Machine[];
-  /** Left out: the example's units. */
+  /** The example's units by default. */
   units?: readonly SandboxUnit[];
-  /** The values discovery lists, in any form; left out: `NAME=URL` for each of the cluster's addresses. */
+  /** The values that discovery lists, in any form; by default `NAME=URL` for each of the cluster's addresses. */
   members?: readonly string[];
-  /** How many entries fleet puts on a page; left out: 100. */
+  /** The number of entries on a page of fleet's API; 100 by default. */
   pageSize?: number;
 }
 
 export interface SandboxOptions extends SandboxClusterOptions {
-  /** The token of the first cluster; left out: `sandbox`. */
+  /** The token of the first cluster; `sandbox` by default. */
   token?: string;
   clock?: Clock;
-  /** The addresses of the first cluster's fleet API; left out: 127.0.0.1, the only one that every system has. */
+  /** The addresses of the first cluster's fleet API; by default 127.0.0.1, the only one that every system has. */
   fleetHosts?: readonly string[];
-  /** The port of every cluster's fleet API; left out or 0: a free one. */
+  /** The port of every cluster's fleet API; by default, or with 0, a free port. */
   fleetPort?: number;
-  /** Whether the machines of the first cluster, as they are at the start, take commands over SSH; left out: no. */
+  /** Whether the initial machines of the first cluster accept commands over SSH; false by default. */
   ssh?: boolean;
-  /** In milliseconds; left out: those of `DEFAULT_DELAYS`. */
+  /** In milliseconds; `DEFAULT_DELAYS` by default. */
   delays?: Partial<SandboxDelays>;
 }
 
 interface SandboxDelays extends ClusterDelays {
-  /** How long each answer of a fleet API takes. */
+  /** How long each response of a fleet API takes. */
   answer: number;
 }
 
@@ -47,38 +47,38 @@ export type SandboxSsh = Pick<
   'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail'
 >;
 
-/** A running pretend world: one discovery service, and clusters whose fleet APIs share one port. */
+/** A running sandbox: one discovery service, and simulated clusters whose fleet APIs share one port. */
 export interface Sandbox {
   /** The first cluster. */
   readonly cluster: SandboxCluster;
   /** The first cluster's token. */
   readonly token: string;
-  /** The discovery service; its `requests` and `fail` work as a cluster's. */
+  /** The discovery service; its `requests` and `fail` work as those of a cluster. */
   readonly discovery: Pick<LoopbackService, 'requests' | 'fail'>;
   /** For `ETCD_DISCOVERY_URL`: `GET discoveryUrl/TOKEN`. */
   readonly discoveryUrl: string;
   /** For `FLEET_API_PORT`. */
   readonly fleetPort: number;
-  /** How to reach the machines over SSH, what they were asked to run, and faults; undefined unless asked for. */
+  /** SSH access to the machines, the commands they received, and faults; undefined unless `ssh` is set. */
   readonly ssh: SandboxSsh | undefined;
   /**
-   * Adds a cluster. fleet's API does not say which cluster it belongs to, so each needs addresses of its own.
-   * @param options.hosts loopback addresses, such as `['127.0.0.21']`; left out: none when `members` are given
-   * (discovery then points wherever they say), else a free one. Systems other than Linux answer on 127.0.0.1 alone.
+   * Adds a cluster. fleet's API does not say which cluster it belongs to, so each cluster needs its own addresses.
+   * @param options.hosts loopback addresses, such as `['127.0.0.21']`; by default none when `members` are given
+   * (discovery then lists only those), else a free one. Systems other than Linux only have 127.0.0.1.
    */
   addCluster(
     token: string,
     options?: SandboxClusterOptions & { hosts?: readonly string[] },
   ): Promise<SandboxCluster>;
-  /** Closes everything at once, requests under way included. */
+  /** Closes everything immediately, including requests in flight. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts a pretend CoreOS cluster on loopback: etcd discovery, fleet's API and, if asked
- * for, SSH, in this process and in memory; only the keys of SSH are in files, which go when it stops, or the process ends.
+ * Starts a simulated CoreOS cluster on loopback: etcd discovery, fleet's API and optionally SSH, in this process and in
+ * memory. Only the SSH keys are in files, which are removed when the sandbox stops or the process ends.
  *
- * Stop it when done; until then its sockets keep the process alive.
+ * Stop it at the end; until then its sockets keep the process alive.
  */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
   const { token = 'sandbox', clock = systemClock, fleetHosts = ['127.0.0.1'], fleetPort = 0 } = options;
@@ -88,7 +88,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     reply: (request) => answerDiscovery((name) => clusters.get(name)?.members, request),
     failure: discoveryFailure,
     clock,
-    answerDelay: 0,
+    responseDelay: 0,
   });
   const stop = () => {
     discovery.stop();
@@ -100,7 +100,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     port: number,
     contents: SandboxClusterOptions,
   ) => {
-    if (clusters.has(name)) throw new TypeError(`the sandbox has a cluster '${name}' already`);
+    if (clusters.has(name)) throw new TypeError(`the sandbox already has a cluster '${name}'`);
     const cluster = newCluster(name, hosts, contents, { clock, delays });
     clusters.set(name, cluster);
     try {
@@ -115,7 +115,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   try {
     const first = await add(token, fleetHosts, fleetPort, options);
     const ssh = options.ssh === true ? await startSsh(first.cluster, clock) : undefined;
-    let hostsTaken = 0;
+    let hostCount = 0;
     return {
       cluster: first.cluster,
       token,
@@ -124,7 +124,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       fleetPort: first.port,
       ssh,
       addCluster: async (name, { hosts, ...contents } = {}) => {
-        const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostsTaken}`] : []);
+        const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostCount}`] : []);
         const { cluster } = await add(name, own, first.port, contents);
         return cluster;
       },
@@ -140,7 +140,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
 }
 
 async function startSsh(cluster: SandboxCluster, clock: Clock): Promise<SshServer> {
-  // Loaded only when it is wanted: ssh2 takes a good part of a second.
+  // Loaded only when needed: loading ssh2 takes a large part of a second.
   const { SshServer } = await import('./ssh-server.js');
   return SshServer.start({ cluster, clock, conditions: EXAMPLE_CONDITIONS });
 }
@@ -160,7 +160,7 @@ function newCluster(
     pageSize: options.pageSize ?? PAGE_SIZE,
     clock,
     delays,
-    answerDelay: answer,
+    responseDelay: answer,
   });
 }
 

@@ -1,13 +1,13 @@
 import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { UnitOption } from '../api/fleet-transport.js';
 
-/** Whether a name is a template's (`web@.service`): templates are kept for their instances and never run. */
+/** Whether a name is that of a template (`web@.service`): only instances of a template run. */
 export function isTemplate(name: string): boolean {
   return /^[^@]+@\.[^.]+$/.test(name);
 }
 
-/** Why fleet refuses to create a unit with such options, or undefined when it takes them (fleet, api/units.go). */
-export function contradiction(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
+/** Why fleet refuses to create a unit with these options; undefined when it accepts them (fleet, api/units.go). */
+export function optionProblem(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
   const has = (name: string) =>
     unit.options.some((option) => option.section === 'X-Fleet' && option.name === name);
   const global = isGlobalUnit(unit);

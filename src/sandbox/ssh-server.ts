@@ -6,59 +6,59 @@ import type { Clock } from '../lib/clock.js';
 import type { Machine } from '../api/fleet-transport.js';
 import { knownHostName } from '../ssh/known-hosts.js';
 import { Endpoints } from './endpoints.js';
-import { type CommandFault, concernsCommand, OrderedFaults, type SshFault } from './faults.js';
+import { type CommandFault, matchesCommand, OrderedFaults, type SshFault } from './faults.js';
 import { answerCommand } from './machine-commands.js';
-import type { JournalSource } from './pretend-journal.js';
+import type { JournalSource } from './simulated-journal.js';
 import {
   type CommandResult,
   type MachineCondition,
-  type PretendMachine,
-  pretendMachine,
-} from './pretend-machine.js';
+  type SimulatedMachine,
+  simulatedMachine,
+} from './simulated-machine.js';
 import { makeTemporaryFolder, type TemporaryFolder } from './temporary-folder.js';
 import { readWrappedCommand } from './wrapped-command.js';
 
 /** A command in the log. */
 export interface ReceivedCommand {
-  /** The address that was asked. */
+  /** The address that received it. */
   host: string;
   argv: readonly string[];
-  /** Whether it was to run as root. */
+  /** Whether it was wrapped in sudo. */
   sudo: boolean;
 }
 
 interface SshServerSetup {
   cluster: JournalSource & { readonly machines: readonly Machine[] };
   clock: Clock;
-  /** How machines are found, by their ids; those that are missing are well. */
+  /** The conditions of machines by id; a machine without an entry is healthy. */
   conditions: ReadonlyMap<string, Partial<MachineCondition>>;
 }
 
 const USER = 'core';
 const MAX_LOGGED = 10_000;
 
-/** As shells have it for a program that is not there. */
+/** The exit status of a shell for an unknown program. */
 const NOT_FOUND = 127;
 const ENDED_BY_TERM = 128 + 15;
-/** timeout(1), when the limit is over. */
+/** The exit status of timeout(1) when the limit is reached. */
 const ENDED_BY_LIMIT = 124;
 
 /**
- * The SSH servers of pretend machines, on their loopback addresses and all on one port. They take the commands of
- * `RemoteShell`, answer those that the actions of this project run, and execute nothing: whatever else is sent ends
+ * The SSH servers of the simulated machines, on their loopback addresses and all on one port. They accept the commands
+ * of `RemoteShell` and simulate those that the actions of this project run. Nothing is executed: any other command ends
  * with status 127 and a message.
  */
 export class SshServer {
-  /** The latest commands, oldest first; a long-running sandbox forgets those before the last ten thousand. */
+  /** The latest 10,000 commands, oldest first. */
   readonly commands: ReceivedCommand[] = [];
-  /** The only login name that is taken. */
+  /** The only accepted login name. */
   readonly user = USER;
-  /** Of the only key that is taken, in OpenSSH's format. */
+  /** The file of the only accepted key, in OpenSSH's format. */
   readonly privateKeyFile: string;
   readonly knownHostsFile: string;
   readonly #folder: TemporaryFolder;
   readonly #setup: SshServerSetup;
-  readonly #machines: ReadonlyMap<string, PretendMachine>;
+  readonly #machines: ReadonlyMap<string, SimulatedMachine>;
   readonly #hostKeys: ReadonlyMap<string, KeyPair>;
   readonly #loginKey: KeyPair = newKeyPair();
   readonly #faults = new OrderedFaults<CommandFault>();
@@ -75,8 +75,8 @@ export class SshServer {
   }
 
   /**
-   * Listens on the addresses of the cluster's machines: those that are loopback addresses, and that this system has
-   * (Linux has all of 127.0.0.0/8, others 127.0.0.1 alone).
+   * Listens on those addresses of the cluster's machines that are loopback addresses and that this system has (Linux has
+   * all of 127.0.0.0/8, other systems only 127.0.0.1).
    */
   static async start(setup: SshServerSetup): Promise<SshServer> {
     const server = new SshServer(makeTemporaryFolder('fleet-manager-sandbox-'), setup);
@@ -100,8 +100,8 @@ export class SshServer {
   }
 
   /**
-   * Lets something go wrong.
-   * @returns ends it; after `refuse`, resolves when the machines listen again
+   * Starts a simulated fault.
+   * @returns a function that ends it; after `refuse`, it resolves when the machines listen again
    */
   fail(fault: SshFault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
@@ -109,7 +109,7 @@ export class SshServer {
     return async () => end();
   }
 
-  /** Stops listening, cuts every connection and removes the files; the sandbox calls it. */
+  /** Stops listening, closes every connection and removes the files; the sandbox calls it. */
   async stop(): Promise<void> {
     this.#endpoints.stop();
     await this.#folder.remove();
@@ -128,23 +128,23 @@ export class SshServer {
   #newServer(host: string): Server {
     const hostKeys = [this.#hostKeys.get(host)?.privateKey ?? ''];
     return createServer({ noDelay: true }, (socket) => {
-      // One for each connection: ssh2 does not tell which socket a connection came on.
-      const server = new ssh2.Server({ hostKeys }, (client) => this.#welcome(client, { host, socket }));
+      // One server for each connection: ssh2 does not show the socket of a connection.
+      const server = new ssh2.Server({ hostKeys }, (client) => this.#serve(client, { host, socket }));
       server.injectSocket(socket);
     });
   }
 
-  #welcome(client: Connection, peer: Peer): void {
-    // A client that cuts the connection or cannot agree on a key.
+  #serve(client: Connection, peer: Peer): void {
+    // The client closed the connection, or the key exchange failed.
     client.on('error', () => undefined);
-    client.on('authentication', (context) => this.#admit(context));
-    // ssh2 refuses everything that nobody listens for: shells, terminals, file transfer, forwarding.
+    client.on('authentication', (context) => this.#authenticate(context));
+    // ssh2 refuses everything without a listener: shells, terminals, file transfer, forwarding.
     client.on('session', (accept) => {
       accept().on('exec', (start, _refuse, { command }) => this.#run(command, start(), peer));
     });
   }
 
-  #admit(context: AuthContext): void {
+  #authenticate(context: AuthContext): void {
     const { key } = this.#loginKey;
     const isLogin =
       context.method === 'publickey' &&
@@ -157,7 +157,7 @@ export class SshServer {
 
   #run(line: string, channel: ServerChannel, { host, socket }: Peer): void {
     channel.on('error', () => undefined);
-    // stdin is read only to see its end.
+    // stdin is read only to detect its end.
     channel.resume();
     const wrapped = readWrappedCommand(line);
     if (wrapped === undefined) {
@@ -168,7 +168,7 @@ export class SshServer {
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
-    const fault = this.#faults.strike((each) => concernsCommand(each, { host, argv }));
+    const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
     if (fault === undefined) finish(channel, this.#answer(host, argv));
     else if (fault.kind === 'exit') finish(channel, fault);
     else if (fault.kind === 'drop') socket.destroy();
@@ -182,7 +182,7 @@ export class SshServer {
     return answer ?? unknownCommand(argv.join(' '));
   }
 
-  /** Does what the wrapped command does when its program does not end. */
+  /** Simulates the wrapped command while its program does not end. */
   #hang(channel: ServerChannel, limitSeconds: number): void {
     const end = (status: number) => {
       cancelLimit();
@@ -191,7 +191,7 @@ export class SshServer {
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
-    // Also where the connection is lost.
+    // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
   }
 }
@@ -213,17 +213,17 @@ function newKeyPair(): KeyPair {
   for (;;) {
     const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
     const key = ssh2.utils.parseKey(privateKey);
-    // ssh2 1.17 loses a byte of every public key that begins with a zero, one in 256, and cannot read it back.
+    // ssh2 1.17 drops the first byte of a public key when it is zero (one key in 256), and cannot read that key again.
     if (!(key instanceof Error)) return { privateKey, publicKey, key };
   }
 }
 
-/** Of several machines with one address the first answers there. */
-function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, PretendMachine> {
-  const machines = new Map<string, PretendMachine>();
+/** If several machines have the same address, the first one is used. */
+function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, SimulatedMachine> {
+  const machines = new Map<string, SimulatedMachine>();
   for (const { id, primaryIP } of cluster.machines) {
     if (primaryIP === null || !isLoopback(primaryIP) || machines.has(primaryIP)) continue;
-    machines.set(primaryIP, pretendMachine(id, clock.now(), conditions.get(id)));
+    machines.set(primaryIP, simulatedMachine(id, clock.now(), conditions.get(id)));
   }
   return machines;
 }
@@ -232,26 +232,26 @@ function isLoopback(address: string): boolean {
   return isIPv4(address) && address.startsWith('127.');
 }
 
-/** Whether the client owns the key. Without a signature it only asks whether it may log in with it. */
+/** Whether the client owns the key. A request without a signature only asks whether the key would be accepted. */
 function isProven(
   { signature, blob, hashAlgo }: Extract<AuthContext, { method: 'publickey' }>,
   key: ParsedKey,
 ): boolean {
   if (signature === undefined || blob === undefined) return signature === undefined;
   const verified: unknown = key.verify(blob, signature, hashAlgo);
-  // It gives an Error for a signature that cannot be one.
+  // It returns an Error for a malformed signature.
   return verified === true;
 }
 
 function unknownCommand(text: string): CommandResult {
   const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text;
-  return { status: NOT_FOUND, stderr: `sandbox: a pretend machine does not know this command: ${shown}\n` };
+  return { status: NOT_FOUND, stderr: `sandbox: a simulated machine does not know this command: ${shown}\n` };
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
-  // The connection is gone, and with it whoever would read this.
+  // The connection is closed.
   if (!channel.stderr.writable) return;
-  // One after the other: a channel of ssh2 can wait for room in the client's window with one of them only.
+  // stderr first, then stdout: a channel of ssh2 can wait for window space with only one of them.
   channel.stderr.write(stderr, () => {
     channel.write(stdout, () => {
       channel.exit(status);

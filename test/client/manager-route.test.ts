@@ -399,7 +399,10 @@ for (const broker of brokers()) {
       clock.advance(1);
       const [change, read] = await Promise.all(calls);
       t.like(change, { code: 'outcome_unknown', retryable: false });
-      t.regex(String(change?.message), /^no reply within 5000 ms; the request was sent, so the action may or may not/);
+      t.regex(
+        String(change?.message),
+        /^no reply within 5000 ms; the request was sent, so the action may or may not/,
+      );
       t.like(read, { code: 'timeout', message: 'no reply within 5000 ms' });
     },
   );
@@ -452,7 +455,10 @@ for (const broker of brokers()) {
       errors.map(({ code }) => code),
       ['outcome_unknown', 'cancelled', 'cancelled'],
     );
-    t.regex(errors[0]?.message ?? '', /^the client was closed; the request was sent, so the action may or may not/);
+    t.regex(
+      errors[0]?.message ?? '',
+      /^the client was closed; the request was sent, so the action may or may not/,
+    );
     t.false(manager.records.has('1') || manager.records.has('2'));
     t.is(taken.length, 2);
     t.is(clock.pending, 0);

@@ -294,7 +294,7 @@ test('a command that it does not know ends with status 127', async (t) => {
   ];
   for (const argv of unknown) {
     const error = await errorOf(shell.run(WEB, argv, calm()));
-    const stderr = `sandbox: a pretend machine does not know this command: ${argv.join(' ')}\n`;
+    const stderr = `sandbox: a simulated machine does not know this command: ${argv.join(' ')}\n`;
     t.like(error.details, { exitStatus: 127, stderr });
   }
 });
@@ -311,7 +311,7 @@ test('what the remote shell does not send is neither run nor taken for something
     wrapped.replace('TERM', 'HUP'),
   ]) {
     const seen = await (await start(client, command)).seen;
-    t.regex(seen.join('\n'), /^stderr sandbox: a pretend machine does not know this command/m);
+    t.regex(seen.join('\n'), /^stderr sandbox: a simulated machine does not know this command/m);
     t.true(seen.includes('exit 127'));
     t.false(seen.some((each) => each.startsWith('stdout')));
   }

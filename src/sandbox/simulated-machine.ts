@@ -1,21 +1,21 @@
-import { scatter, seedOf } from './scatter.js';
+import { hashNumber, seedOf } from './hash-number.js';
 
-/** What a command ends with. */
+/** The exit status and output of a command. */
 export interface CommandResult {
   status: number;
   stdout?: string;
   stderr?: string;
 }
 
-/** What sets one machine apart; the rest follows from its id. */
+/** The properties of a machine that can be set; the others are derived from its id. */
 export interface MachineCondition {
   dockerRuns: boolean;
   /** Of the disk that holds /var/lib/docker. */
   diskUsePercent: number;
 }
 
-/** A CoreOS machine that is not there. */
-export interface PretendMachine extends MachineCondition {
+/** A simulated CoreOS machine. */
+export interface SimulatedMachine extends MachineCondition {
   id: string;
   hostName: string;
   /** Milliseconds since the epoch. */
@@ -28,20 +28,20 @@ export interface PretendMachine extends MachineCondition {
 const DAY = 86_400_000;
 
 /**
- * Makes up a machine, always the same for the same id and time.
- * @param condition left out: Docker runs, and the disk has room
+ * Simulates a machine, always the same for the same id and time.
+ * @param condition by default Docker runs, and the disk is not full
  */
-export function pretendMachine(
+export function simulatedMachine(
   id: string,
   now: number,
   condition: Partial<MachineCondition> = {},
-): PretendMachine {
+): SimulatedMachine {
   const seed = seedOf(id);
   const size = 1 << (seed % 3);
   return {
     id,
     hostName: `core-${id.slice(0, 8)}`,
-    bootedAt: now - 3 * DAY - (scatter(seed) % (30 * DAY)),
+    bootedAt: now - 3 * DAY - (hashNumber(seed) % (30 * DAY)),
     cpus: 2 * size,
     memoryKb: 2_050_000 * size + (seed % 3_000),
     diskMb: 17_041 * size,
