@@ -1,6 +1,6 @@
 /**
- * The cost of a request: this service with a very small read action against amqplib alone with the same guarantee,
- * over the same RabbitMQ, in turns. Prints a row for each: requests a second, latency, and the server's own CPU time.
+ * Measures the cost of a request: this service with a very small read action, compared with amqplib alone with the same
+ * guarantee, alternately on the same RabbitMQ. Prints a row for each: requests a second, latency, and the server's CPU time.
  *
  * Usage: npm run bench [-- SECONDS [ROUNDS]]     (a round runs each server with 1 and with 64 requests in flight)
  */
@@ -71,7 +71,7 @@ function startService(queue: string, broker: string): Server {
     QUEUE_NAME: queue,
     HTTP_PORT: 'off',
     PLUGIN_PATHS: new URL('plugins', import.meta.url).pathname,
-    // Logging is part of the work that is measured; only the reading of it is not.
+    // Writing the log is part of the measured work; reading it is not.
     LOG_FORMAT: 'json',
   };
   // The built service, as it runs in production.
@@ -116,7 +116,7 @@ async function measure(server: Server, inFlight: number): Promise<Figures> {
   };
 }
 
-/** Keeps so many requests in flight for so long. @returns the milliseconds each took */
+/** Keeps `inFlight` requests in flight for `duration` seconds. @returns the latency of each, in milliseconds */
 async function load(server: Server, inFlight: number, duration: number): Promise<number[]> {
   const latencies: number[] = [];
   const end = performance.now() + duration * 1_000;
@@ -154,7 +154,7 @@ async function request(queue: string): Promise<void> {
 }
 
 function cpuSeconds({ process: { pid } }: Server): number {
-  // Fields 14 and 15 of proc(5)'s stat, after the command's name in brackets.
+  // Fields 14 and 15 of proc(5)'s stat, after the command's name in parentheses.
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

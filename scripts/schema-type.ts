@@ -1,8 +1,8 @@
 import type { JsonSchema } from '../src/core/json-schema.js';
 
 /**
- * A JSON Schema of the catalogue as a TypeScript type, with the descriptions of its fields as comments; `unknown` where
- * the schema does not say of what type a value is.
+ * Converts a JSON Schema of the catalogue to a TypeScript type, with the descriptions of its fields as comments;
+ * `unknown` for a value without a type in the schema.
  */
 export function typeOfSchema(schema: JsonSchema): string {
   const { type, enum: values, items, prefixItems, properties, additionalProperties } = schema;
@@ -27,7 +27,7 @@ export function typeOfSchema(schema: JsonSchema): string {
   }
 }
 
-/** A comment for editors; none for what has no description. */
+/** A doc comment; empty text without a description. */
 export function docComment(description: unknown): string {
   return typeof description === 'string' ? `\n/** ${description.replaceAll('*/', '*\\/')} */\n` : '';
 }

@@ -14,9 +14,9 @@ export default defineAction({
   result: array(
     object({
       id: string().required().meta({ description: 'The machine id.' }),
-      primaryIP: string().nullable().defined().meta({ description: 'The address fleet knows it by.' }),
+      primaryIP: string().nullable().defined().meta({ description: 'Its address in fleet.' }),
       metadata: stringMap().required().meta({
-        description: 'What fleet was told about the machine, such as its region.',
+        description: 'The metadata of the machine in fleet, such as its region.',
       }),
     }),
   ).required(),

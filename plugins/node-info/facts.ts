@@ -1,7 +1,7 @@
 import { ActionError } from '../../src/plugin.js';
 import type { Disk, Docker, NodeInfo, Os } from './result.js';
 
-/** Reads the output of `df -P -m`: a heading, then one line whose columns are fixed by POSIX. */
+/** Reads the output of `df -P -m`: a header, then one line with the columns that POSIX defines. */
 export function readDisk(text: string): Disk {
   const columns = /^.*\s(\d+)\s+(\d+)\s+(-?\d+)\s+(\d+)%\s/m.exec(text);
   if (columns === null) throw unreadable('df');
@@ -19,11 +19,11 @@ export function readOs(text: string): { text: string; facts: Os } {
   };
 }
 
-/** Reads `docker version`: a part for the client, one for the server, each with its version. */
+/** Reads `docker version`: a section for the client and one for the server, each with its version. */
 export function readDocker(text: string): { text: string; facts: Docker } {
   const [client = '', server = ''] = text.split(/^Server:.*$/m);
   const version = (part: string) => /^\s*Version:\s*(\S+)/m.exec(part)?.[1] ?? null;
-  // Before 1.8 it was `Client version: 1.6.2`, a line each.
+  // Before 1.8 the output had one line each, such as `Client version: 1.6.2`.
   const old = (name: string) => new RegExp(`^${name} version:\\s*(\\S+)`, 'm').exec(text)?.[1] ?? null;
   const facts = {
     client_version: version(client) ?? old('Client'),
@@ -33,7 +33,7 @@ export function readDocker(text: string): { text: string; facts: Docker } {
   return { text, facts };
 }
 
-/** Reads /proc/loadavg, /proc/meminfo and /proc/uptime, one after the other (proc(5)). */
+/** Reads the concatenation of /proc/loadavg, /proc/meminfo and /proc/uptime (proc(5)). */
 export function readMachine(text: string): Pick<NodeInfo, 'load' | 'memory' | 'uptime_seconds'> {
   const load = /^(\d+\.\d+) (\d+\.\d+) (\d+\.\d+) /.exec(text);
   const kilobytes = (name: string) => new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1];
@@ -48,9 +48,9 @@ export function readMachine(text: string): Pick<NodeInfo, 'load' | 'memory' | 'u
   };
 }
 
-/** The code for a command that ended well and yet told nothing; it does not leave this action. */
+/** The code for a command that succeeded with output that cannot be read; used only inside this action. */
 export const UNREADABLE = 'answer_unreadable';
 
 export function unreadable(what: string, why = ''): ActionError {
-  return new ActionError(UNREADABLE, `what ${what} says cannot be read${why}`);
+  return new ActionError(UNREADABLE, `the output of ${what} cannot be read${why}`);
 }

@@ -15,47 +15,46 @@ import {
 import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
-/** Well below the number of hosts to which the shell connects at once: a node must not lose its time in that queue. */
-const AT_ONCE = 50;
-/** The time for one node in all: callers give up after 30 s, and one node must not be the reason. */
+/** The number of nodes read at the same time. Below the shell's connection limit, so that no node waits in its queue. */
+const CONCURRENCY = 50;
+/** The time limit for one node: a caller times out after 30 s, and one slow node must not cause that. */
 const NODE_MS = 12_000;
-/** The time for all nodes: many nodes that hang must not be the reason either. */
+/** The time limit for all nodes: many slow nodes must not cause that either. */
 const ALL_NODES_MS = 25_000;
-/** The time that is left before the deadline of the request, so that the answer arrives before it. */
+/** The time reserved before the deadline of the request, so that the reply arrives in time. */
 const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
-/** How much of what one command writes is read: enough for any healthy node, and at most so much. */
-const BYTES = { least: 8 * 1024, most: 64 * 1024 };
+/** The output limit of one command on one node; the minimum is enough for any healthy node. */
+const OUTPUT_BYTES = { min: 8 * 1024, max: 64 * 1024 };
 /**
- * What one command may write on all nodes together, so that the answer, which carries two texts whole, stays below what is
- * sent. Shared out beforehand, so that no node takes another's part.
+ * The output limit of one command on all nodes together, so that the reply, which contains two outputs, can be sent. It
+ * is divided equally between the nodes in advance.
  */
-const BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
+const OUTPUT_BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
 
 interface Node {
-  /** The key of its answer. */
+  /** Its key in the result. */
   name: string;
-  /** Where it is reached; or why it is not, with an error code in front. */
+  /** Its address; or why it has none, beginning with an error code. */
   host: string | { problem: string };
 }
 
 export default defineAction({
   name: 'node_info',
-  summary: 'Tells the operating system, Docker version, disk use, load and memory of nodes.',
+  summary: 'Shows the operating system, Docker version, disk use, load and memory of nodes.',
   target: 'optional',
   effect: 'read',
   parameters: object({
-    // An entry that is no address is its own failure, not that of the others.
+    // Any type: an entry that is not an address fails alone, and the other nodes are still read.
     nodes: array(mixed().nullable().meta({ type: 'string', format: 'host-address' }))
       .min(1)
       .optional()
       .meta({
-        description:
-          'Addresses or host names. With an etcd_token: machines of that cluster, all when left out.',
+        description: 'Addresses or host names. With an etcd_token: machines of that cluster, by default all.',
       }),
   }),
   result: mapOf(nodeInfo).required().meta({
-    description: 'A map from each node to what is known of it; what could not be read is null.',
+    description: 'A map from each node to its information; a value that could not be read is null.',
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
@@ -64,15 +63,15 @@ export default defineAction({
     const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
     const info = new Map<string, NodeInfo>();
-    const left = nodes.values();
-    const share = Math.floor(BYTES_OF_ALL_NODES / nodes.length);
-    const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
-    const means: Means = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
+    const remaining = nodes.values();
+    const share = Math.floor(OUTPUT_BYTES_OF_ALL_NODES / nodes.length);
+    const maxOutputBytes = Math.max(OUTPUT_BYTES.min, Math.min(OUTPUT_BYTES.max, share));
+    const context: ReadContext = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
     const reader = async () => {
-      for (const node of left) info.set(node.name, await infoOf(node, means));
+      for (const node of remaining) info.set(node.name, await infoOf(node, context));
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, reader));
-    // In the order they were asked for.
+    await Promise.all(Array.from({ length: CONCURRENCY }, reader));
+    // In the order of the request.
     return Object.fromEntries(
       nodes.flatMap(({ name }) => {
         const found = info.get(name);
@@ -82,12 +81,12 @@ export default defineAction({
   },
 });
 
-/** How long the reading of all nodes may take, when so much time is left until the deadline. */
+/** The time limit for all nodes, from the time until the deadline. */
 function timeForAll(leftMs: number): number {
   return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
 }
 
-/** The nodes to read, each once, under the name that the caller gave first. */
+/** The nodes to read, without duplicates; each has the first name that the caller gave for it. */
 async function nodesOf(
   asked: unknown[] | undefined,
   cluster: Cluster | undefined,
@@ -119,7 +118,7 @@ const NOT_OF_CLUSTER = {
 };
 const NO_ADDRESS = { problem: 'host_unreachable: fleet lists no address of this machine' };
 
-/** A node as a caller names it; null is what list_machines shows of a machine without an address. */
+/** A node that the caller named; null is the address that list_machines shows of a machine without one. */
 function nodeOf(entry: unknown): Node {
   if (entry === null) return { name: '(null)', host: NO_ADDRESS };
   if (typeof entry === 'string' && isHostAddress(entry)) return { name: entry, host: entry };
@@ -127,7 +126,7 @@ function nodeOf(entry: unknown): Node {
   return { name, host: { problem: 'invalid_parameters: not an IP address or a host name' } };
 }
 
-/** The key of an entry that is no text: its JSON in parentheses, which no address has. */
+/** The key of an entry that is not text: its JSON in parentheses, so that it cannot equal an address. */
 function nameOf(entry: unknown): string {
   if (typeof entry === 'bigint') return `(${entry})`;
   const json = JSON.stringify(entry, (_key, value: unknown) =>
@@ -136,7 +135,7 @@ function nameOf(entry: unknown): string {
   return `(${json})`;
 }
 
-/** A machine without an address is answered under its id, so that it is not overlooked. */
+/** A machine without an address has its id as key, so that it is not missing from the result. */
 function nodeOfMachine({ id, primaryIP }: Machine): Node {
   if (primaryIP !== null) return { name: primaryIP, host: primaryIP };
   return { name: id, host: NO_ADDRESS };
@@ -157,36 +156,41 @@ function wrongNodes(message: string): ActionError {
   });
 }
 
-interface Means {
+interface ReadContext {
   shell: RemoteShell;
   clock: Clock;
   signal: AbortSignal;
-  /** How much of what one command writes is read. */
+  /** The output limit of one command. */
   maxOutputBytes: number;
-  /** How long the reading of all nodes may take. */
+  /** The time limit for all nodes. */
   timeMs: number;
-  /** The clock's time at which it ends. */
+  /** The clock's time at which that limit ends. */
   endsAt: number;
 }
 
-/** Reads a node within its time; whatever fails is reported, and never fails the others. */
-async function infoOf({ name, host }: Node, { clock, timeMs, endsAt, ...means }: Means): Promise<NodeInfo> {
+/** Reads a node within its time limit. A failure is reported in its `errors` and never fails other nodes. */
+async function infoOf(
+  { name, host }: Node,
+  { clock, timeMs, endsAt, ...context }: ReadContext,
+): Promise<NodeInfo> {
   if (typeof host !== 'string') return unread(host.problem);
   const ms = Math.min(NODE_MS, endsAt - clock.now());
   if (ms <= 0)
-    return unread(`timeout: its turn did not come within ${Math.ceil(timeMs / 1_000)} s; name fewer nodes`);
+    return unread(
+      `timeout: it was not read within ${Math.ceil(timeMs / 1_000)} s, because of too many slow nodes; request fewer nodes`,
+    );
   const message = `${name} did not answer within ${Math.ceil(ms / 1_000)} s`;
-  return withTimeLimit({ ms, message, clock, signal: means.signal }, (limited) =>
-    readNode(host, { ...means, limited }),
+  return withTimeLimit({ ms, message, clock, signal: context.signal }, (limited) =>
+    readNode(host, { ...context, limited }),
   );
 }
 
-/** A node of which nothing is known, and why. */
+/** The information of a node that was not read. */
 function unread(reason: string): NodeInfo {
   return { ...NOTHING_KNOWN, errors: [reason] };
 }
 
-/** Reads everything of one node at the same time. */
+/** Reads one node with concurrent commands. */
 async function readNode(
   host: string,
   {
@@ -194,7 +198,7 @@ async function readNode(
     signal,
     limited,
     maxOutputBytes,
-  }: Omit<Means, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
+  }: Omit<ReadContext, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(
@@ -205,8 +209,8 @@ async function readNode(
     try {
       const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes };
       const { stdout, truncated } = await shell.run(host, argv, options);
-      // What was cut off could be read as something else: half a number is a number, too.
-      if (truncated) throw unreadable(argv[0], `: it is more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
+      // Truncated output could be misread: half a number is also a number.
+      if (truncated) throw unreadable(argv[0], `: it has more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
       return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();
@@ -236,12 +240,12 @@ async function readNode(
 
 function reasonOf(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
-  // Why a node cannot be reached is the same whatever was to be read there.
+  // A connection error is the same for all commands of a node, so it is reported once.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
   return [`${what}: ${error.message}`, ...lastLine(error.details)].join(': ');
 }
 
-/** What a command said last before it failed. */
+/** The last line that a failed command wrote to stderr. */
 function lastLine(details: unknown): string[] {
   if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
   return String(details.stderr).trim().split('\n').slice(-1);

@@ -4,14 +4,14 @@ import { restart } from './restart.js';
 import { KeyedMutex } from './keyed-mutex.js';
 
 function restartUnit() {
-  // Two restarts of one unit at the same time would undo each other.
+  // Concurrent restarts of one unit would interfere with each other.
   const mutex = new KeyedMutex();
   return defineAction({
     name: 'restart_unit',
-    summary: 'Restarts a unit, and sees to it that it really stopped and is up again.',
+    summary: 'Restarts a unit, and checks that it really stopped and is up again.',
     target: 'cluster',
     effect: 'change',
-    // A worker may be lost with the unit stopped: two restarts are better than that.
+    // If the worker is lost, the unit may be stopped: restarting it twice is better than leaving it so.
     redelivery: 'run-again',
     parameters: object({
       unit_name: unitName().required().meta({ description: 'The unit; not a global one.' }),
@@ -20,11 +20,11 @@ function restartUnit() {
         .min(1)
         .max(240)
         .default(25)
-        .meta({ description: 'How long to wait for it to stop and to start again, in all.' }),
+        .meta({ description: 'The time limit for stopping and starting together, in seconds.' }),
     }),
     result: string()
       .defined()
-      .meta({ description: 'What was seen, for people: the states before and after, and how long it took.' }),
+      .meta({ description: 'A text for people: the states before and after, and how long each step took.' }),
     inject: { fleet: FleetTransport, clock: Clock },
 
     handle({ parameters, cluster, signal, log }, { fleet, clock }) {

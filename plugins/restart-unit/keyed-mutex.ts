@@ -1,4 +1,4 @@
-/** A mutex for each key: work on the same key runs one after the other, in the order in which it came. */
+/** A mutex for each key: work on the same key runs one after the other, in order of arrival. */
 export class KeyedMutex {
   readonly #last = new Map<string, Promise<void>>();
 

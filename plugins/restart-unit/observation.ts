@@ -1,20 +1,20 @@
 import type { Unit, UnitState } from '../../src/plugin.js';
 
-/** What fleet and systemd said of a unit at one moment. */
+/** The states of a unit in fleet and systemd at one time. */
 export interface Observation {
   unit: Unit | undefined;
-  /** Of a unit that is not global there is at most one; old ones linger for a few seconds. */
+  /** A unit that is not global has at most one, apart from old ones that remain for a few seconds. */
   state: UnitState | undefined;
 }
 
-/** Down for certain: fleet keeps it loaded only, and systemd has it inactive, failed, or not at all. */
+/** Certainly stopped: in fleet it is loaded or inactive, and in systemd inactive, failed or unknown. */
 export function isStopped({ unit, state }: Observation): boolean {
   if (unit?.currentState !== 'loaded' && unit?.currentState !== 'inactive') return false;
   const active = state?.systemdActiveState ?? 'inactive';
   return active === 'inactive' || active === 'failed';
 }
 
-/** `launched` alone says only that fleet has tried. */
+/** fleet's `launched` alone is not enough: it only says that fleet tried to start the unit. */
 export function isUp({ unit, state }: Observation): boolean {
   return unit?.currentState === 'launched' && state?.systemdActiveState === 'active';
 }
@@ -23,8 +23,8 @@ export function hasFailed({ unit, state }: Observation): boolean {
   return unit?.currentState === 'launched' && state?.systemdActiveState === 'failed';
 }
 
-/** For people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
-export function told({ unit, state }: Observation): string {
+/** A text for people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
+export function describeState({ unit, state }: Observation): string {
   if (unit === undefined) return 'not in the cluster';
   const systemd = state === undefined ? 'no state' : `${state.systemdActiveState}/${state.systemdSubState}`;
   const hash = (state?.hash ?? null) === null ? '' : `, hash ${state?.hash}`;

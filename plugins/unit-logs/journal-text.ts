@@ -1,16 +1,16 @@
-/** What journalctl itself says between entries: `-- Boot ID --` (once `-- Reboot --`), `-- Logs begin at ... --`. */
+/** journalctl's own lines between entries: `-- Boot ID --` (formerly `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
-/** Of what it says on stderr, which may be much. */
-const MOST_NOTES = 3;
-const MOST_NOTE_CHARACTERS = 200;
+/** The limits for lines from stderr in the result. */
+const MAX_NOTES = 3;
+const MAX_NOTE_CHARACTERS = 200;
 
 /**
- * The entries that journalctl printed newest first (`--reverse --output=short`), oldest first. Its own lines are left
- * out, as they are about what stands around them; where there is nothing else, they are the text, with what it said on
- * stderr: that the login user may not read the journal, say.
+ * Puts the entries of `journalctl --reverse --output=short` in order, oldest first. journalctl's own lines are left out,
+ * since their position has no meaning in this order. Without entries, the text is those lines and the first lines of
+ * stderr, which may say that the login user may not read the journal.
  *
- * Of an output that was cut the oldest entries are missing, which the first line says. The last one that came is
- * dropped, as a part of it may be missing, too.
+ * In truncated output the oldest entries are missing, and the first line of the text says so. The last entry in the
+ * output is dropped, since it may be incomplete.
  */
 export function oldestFirst(printed: {
   stdout: string;
@@ -19,7 +19,7 @@ export function oldestFirst(printed: {
   maxBytes: number;
 }): string {
   const { stdout, stderr, truncated, maxBytes } = printed;
-  // The further lines of an entry are indented, and stay with it.
+  // Continuation lines of an entry are indented.
   const all = stdout.replace(/\n$/, '').split(/\n(?=\S)/);
   const entries = (truncated ? all.slice(0, -1) : all).filter(
     (entry) => entry !== '' && !OWN_LINE.test(entry),
@@ -32,7 +32,7 @@ export function oldestFirst(printed: {
 function notes(stderr: string): string {
   const lines = stderr
     .split('\n')
-    .map((line) => line.trim().slice(0, MOST_NOTE_CHARACTERS))
+    .map((line) => line.trim().slice(0, MAX_NOTE_CHARACTERS))
     .filter((line) => line !== '');
-  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MOST_NOTES).join(' ')}]\n`;
+  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MAX_NOTES).join(' ')}]\n`;
 }
