@@ -267,8 +267,8 @@ async function observe(
 }
 
 /**
- * Undefined: fleet could not say just now.
- * @throws ActionError `unit_not_found` when the unit is gone
+ * The states of the unit; undefined when fleet could not be reached.
+ * @throws ActionError `unit_not_found` when the unit was removed
  */
 async function observeIfPossible(name: string, parts: RestartParts): Promise<Observation | undefined> {
   const seen = await withTimeLimit(limitOf(parts.clock), async (signal) =>

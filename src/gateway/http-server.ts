@@ -155,9 +155,9 @@ export class HttpServer {
       resend: isRead,
     });
     this.#calls.add(call);
-    let answer: AnswerEnvelope;
+    let envelope: AnswerEnvelope;
     try {
-      answer = await call;
+      envelope = await call;
     } catch (error) {
       // The caller has closed the connection: nothing can be sent.
       if (closed.signal.aborted) return reply.hijack();
@@ -165,7 +165,7 @@ export class HttpServer {
     } finally {
       this.#calls.delete(call);
     }
-    return reply.code(statusOf(answer.status, answer.response_body)).send(answer);
+    return reply.code(statusOf(envelope.status, envelope.response_body)).send(envelope);
   }
 
   #unexpected(error: unknown, reply: FastifyReply): FastifyReply {
