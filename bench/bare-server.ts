@@ -11,7 +11,7 @@ await incoming.consume(queue, (message) => {
   if (message === null) return;
   const request = JSON.parse(message.content.toString());
   const { number } = request.request_body.action_parameters;
-  const answer = { ...request, status: 'completed', response_body: { number } };
+  const reply = { ...request, status: 'completed', response_body: { number } };
   const { replyTo, correlationId, deliveryMode } = message.properties;
   const options = {
     correlationId,
@@ -19,7 +19,7 @@ await incoming.consume(queue, (message) => {
     persistent: deliveryMode === 2,
     mandatory: true,
   };
-  outgoing.publish('', String(replyTo), Buffer.from(JSON.stringify(answer)), options, () =>
+  outgoing.publish('', String(replyTo), Buffer.from(JSON.stringify(reply)), options, () =>
     incoming.ack(message),
   );
 });

@@ -26,10 +26,10 @@ function sourceOf(actions: readonly ActionDescription[]): string {
   const reads = actions.filter(({ effect }) => effect === 'read').map(({ name }) => `'${name}'`);
   return `// Generated from what the plugins declare, by \`npm run generate\`. Do not edit.
 
-/** The actions that come with the service: what each takes and gives. */
+/** The parameters and results of the actions that come with the service. */
 export interface KnownActions { ${members.join('\n')} }
 
-/** Those of them that leave the cluster as it is. */
+/** The names of the actions that do not change the cluster. */
 export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([${reads.join(', ')}]);
 `;
 }
@@ -53,6 +53,6 @@ const catalogue = await describeActions({ plugins, environment });
 const source = formatted(sourceOf(catalogue.describe()));
 if (!values.check) writeFileSync(values.output, source);
 else if (readFileSync(values.output, 'utf8') !== source) {
-  process.stderr.write(`${values.output} is not what the plugins declare: run \`npm run generate\`\n`);
+  process.stderr.write(`${values.output} does not match the plugins: run \`npm run generate\`\n`);
   process.exitCode = 1;
 }

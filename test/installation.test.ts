@@ -123,8 +123,8 @@ if (rabbitmqUrl !== undefined) {
     t.is(JSON.parse(String(await answered)).status, 'completed');
     await eventually('the record has its reply', () => record.status === 'completed');
     send(42);
-    await eventually('it is logged', () =>
-      worker.lines.some(({ message }) => /record of its request is gone/.test(String(message))),
+    await eventually('it is told', () =>
+      worker.lines.some(({ reason }) => reason === 'the record of its request no longer exists'),
     );
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
   });

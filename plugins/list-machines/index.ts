@@ -16,7 +16,7 @@ export default defineAction({
       id: string().required().meta({ description: 'The machine id.' }),
       primaryIP: string().nullable().defined().meta({ description: 'Its address in fleet.' }),
       metadata: stringMap().required().meta({
-        description: 'Its metadata in fleet, such as its region.',
+        description: 'The metadata of the machine in fleet, such as its region.',
       }),
     }),
   ).required(),

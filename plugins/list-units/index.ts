@@ -16,9 +16,10 @@ export default defineAction({
       .oneOf(STATES)
       .optional()
       .meta({ description: 'Only units with this desired state.' }),
-    current_state: string().oneOf(STATES).optional().meta({
-      description: 'Only units with this current state in fleet; it has no meaning for global units.',
-    }),
+    current_state: string()
+      .oneOf(STATES)
+      .optional()
+      .meta({ description: 'Only units that fleet reports in this state; not meaningful for global units.' }),
     machine_id: machineId().optional().meta({ description: 'Only units scheduled to this machine.' }),
   }),
   result: array(
@@ -28,13 +29,11 @@ export default defineAction({
         object({
           section: string().defined().meta({ description: 'The section of the unit file.' }),
           name: string().defined().meta({ description: "The option's name." }),
-          value: string()
-            .defined()
-            .meta({ description: "The option's value; empty where the file leaves it empty." }),
+          value: string().defined().meta({ description: "The option's value; may be empty." }),
         }),
       )
         .required()
-        .meta({ description: 'The unit file, an entry for each option.' }),
+        .meta({ description: 'The unit file, one entry for each option.' }),
       desiredState: string().nullable().defined().meta({ description: 'inactive, loaded or launched.' }),
       currentState: string()
         .nullable()
@@ -43,7 +42,7 @@ export default defineAction({
       machineID: string()
         .nullable()
         .defined()
-        .meta({ description: 'Where it is scheduled; null: nowhere, or everywhere.' }),
+        .meta({ description: 'The machine that it is scheduled to; null: none, or the unit is global.' }),
     }),
   ).required(),
   inject: { fleet: FleetTransport },

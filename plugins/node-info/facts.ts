@@ -48,7 +48,7 @@ export function readMachine(text: string): Pick<NodeInfo, 'load' | 'memory' | 'u
   };
 }
 
-/** The code for a command that succeeded without usable output; used only inside this action. */
+/** The code for a command that succeeded with output that cannot be read; used only inside this action. */
 export const UNREADABLE = 'answer_unreadable';
 
 export function unreadable(what: string, why = ''): ActionError {

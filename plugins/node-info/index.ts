@@ -15,27 +15,27 @@ import {
 import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
-/** Well below the shell's limit of hosts at the same time: a node must not lose its time while it waits there. */
-const AT_ONCE = 50;
-/** The time for one node in all: callers give up after 30 s, and one node must not be the reason. */
+/** The number of nodes read at the same time. Below the shell's connection limit, so that no node waits in its queue. */
+const CONCURRENCY = 50;
+/** The time limit for one node: a caller times out after 30 s, and one slow node must not cause that. */
 const NODE_MS = 12_000;
-/** The time for all nodes together. */
+/** The time limit for all nodes: many slow nodes must not cause that either. */
 const ALL_NODES_MS = 25_000;
-/** The time that is left before the deadline of the request, so that the reply arrives before it. */
+/** The time reserved before the deadline of the request, so that the reply arrives in time. */
 const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
-/** How much output of one command is read: enough for any healthy node, and with an upper limit. */
-const BYTES = { least: 8 * 1024, most: 64 * 1024 };
+/** The output limit of one command on one node; the minimum is enough for any healthy node. */
+const OUTPUT_BYTES = { min: 8 * 1024, max: 64 * 1024 };
 /**
- * How much output one command may have on all nodes together: the result contains two texts in full, and must stay below
- * the largest reply. Divided by the number of nodes, so that no node uses the part of another.
+ * The output limit of one command on all nodes together, so that the reply, which contains two outputs, can be sent. It
+ * is divided equally between the nodes in advance.
  */
-const BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
+const OUTPUT_BYTES_OF_ALL_NODES = 3 * 1024 * 1024;
 
 interface Node {
-  /** The key of its result. */
+  /** Its key in the result. */
   name: string;
-  /** Its address; or the reason why it cannot be reached, starting with an error code. */
+  /** Its address; or why it has none, beginning with an error code. */
   host: string | { problem: string };
 }
 
@@ -45,17 +45,16 @@ export default defineAction({
   target: 'optional',
   effect: 'read',
   parameters: object({
-    // An invalid entry fails alone, not with the others.
+    // Any type: an entry that is not an address fails alone, and the other nodes are still read.
     nodes: array(mixed().nullable().meta({ type: 'string', format: 'host-address' }))
       .min(1)
       .optional()
       .meta({
-        description:
-          'Addresses or host names. With an etcd_token: machines of that cluster, all when left out.',
+        description: 'Addresses or host names. With an etcd_token: machines of that cluster, by default all.',
       }),
   }),
   result: mapOf(nodeInfo).required().meta({
-    description: 'A map from each node to what is known of it; what could not be read is null.',
+    description: 'A map from each node to its information; a value that could not be read is null.',
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
@@ -64,14 +63,14 @@ export default defineAction({
     const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
     const info = new Map<string, NodeInfo>();
-    const left = nodes.values();
-    const share = Math.floor(BYTES_OF_ALL_NODES / nodes.length);
-    const maxOutputBytes = Math.max(BYTES.least, Math.min(BYTES.most, share));
-    const means: Means = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
+    const remaining = nodes.values();
+    const share = Math.floor(OUTPUT_BYTES_OF_ALL_NODES / nodes.length);
+    const maxOutputBytes = Math.max(OUTPUT_BYTES.min, Math.min(OUTPUT_BYTES.max, share));
+    const context: ReadContext = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
     const reader = async () => {
-      for (const node of left) info.set(node.name, await infoOf(node, means));
+      for (const node of remaining) info.set(node.name, await infoOf(node, context));
     };
-    await Promise.all(Array.from({ length: AT_ONCE }, reader));
+    await Promise.all(Array.from({ length: CONCURRENCY }, reader));
     // In the order of the request.
     return Object.fromEntries(
       nodes.flatMap(({ name }) => {
@@ -82,7 +81,7 @@ export default defineAction({
   },
 });
 
-/** How long reading all nodes may take, with this much time left until the deadline. */
+/** The time limit for all nodes, from the time until the deadline. */
 function timeForAll(leftMs: number): number {
   return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
 }
@@ -119,7 +118,7 @@ const NOT_OF_CLUSTER = {
 };
 const NO_ADDRESS = { problem: 'host_unreachable: fleet lists no address of this machine' };
 
-/** A node as a caller names it; null is the address that list_machines shows of a machine without one. */
+/** A node that the caller named; null is the address that list_machines shows of a machine without one. */
 function nodeOf(entry: unknown): Node {
   if (entry === null) return { name: '(null)', host: NO_ADDRESS };
   if (typeof entry === 'string' && isHostAddress(entry)) return { name: entry, host: entry };
@@ -136,7 +135,7 @@ function nameOf(entry: unknown): string {
   return `(${json})`;
 }
 
-/** A machine without an address appears under its id. */
+/** A machine without an address has its id as key, so that it is not missing from the result. */
 function nodeOfMachine({ id, primaryIP }: Machine): Node {
   if (primaryIP !== null) return { name: primaryIP, host: primaryIP };
   return { name: id, host: NO_ADDRESS };
@@ -157,31 +156,36 @@ function wrongNodes(message: string): ActionError {
   });
 }
 
-interface Means {
+interface ReadContext {
   shell: RemoteShell;
   clock: Clock;
   signal: AbortSignal;
-  /** How much output of one command is read. */
+  /** The output limit of one command. */
   maxOutputBytes: number;
   /** The time limit for all nodes. */
   timeMs: number;
-  /** When it ends, in the clock's milliseconds. */
+  /** The clock's time at which that limit ends. */
   endsAt: number;
 }
 
-/** Reads a node within its time; a failure is reported, and does not fail the others. */
-async function infoOf({ name, host }: Node, { clock, timeMs, endsAt, ...means }: Means): Promise<NodeInfo> {
+/** Reads a node within its time limit. A failure is reported in its `errors` and never fails other nodes. */
+async function infoOf(
+  { name, host }: Node,
+  { clock, timeMs, endsAt, ...context }: ReadContext,
+): Promise<NodeInfo> {
   if (typeof host !== 'string') return unread(host.problem);
   const ms = Math.min(NODE_MS, endsAt - clock.now());
   if (ms <= 0)
-    return unread(`timeout: its turn did not come within ${Math.ceil(timeMs / 1_000)} s; name fewer nodes`);
+    return unread(
+      `timeout: it was not read within ${Math.ceil(timeMs / 1_000)} s, because of too many slow nodes; request fewer nodes`,
+    );
   const message = `${name} did not answer within ${Math.ceil(ms / 1_000)} s`;
-  return withTimeLimit({ ms, message, clock, signal: means.signal }, (limited) =>
-    readNode(host, { ...means, limited }),
+  return withTimeLimit({ ms, message, clock, signal: context.signal }, (limited) =>
+    readNode(host, { ...context, limited }),
   );
 }
 
-/** The result of a node that could not be read, and why. */
+/** The information of a node that was not read. */
 function unread(reason: string): NodeInfo {
   return { ...NOTHING_KNOWN, errors: [reason] };
 }
@@ -194,7 +198,7 @@ async function readNode(
     signal,
     limited,
     maxOutputBytes,
-  }: Omit<Means, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
+  }: Omit<ReadContext, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
 ): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(
@@ -205,8 +209,8 @@ async function readNode(
     try {
       const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes };
       const { stdout, truncated } = await shell.run(host, argv, options);
-      // Cut output could have another meaning: half a number is a number, too.
-      if (truncated) throw unreadable(argv[0], `: it is more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
+      // Truncated output could be misread: half a number is also a number.
+      if (truncated) throw unreadable(argv[0], `: it has more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
       return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();
@@ -236,12 +240,12 @@ async function readNode(
 
 function reasonOf(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
-  // The reason why a node cannot be reached does not depend on what was read there.
+  // A connection error is the same for all commands of a node, so it is reported once.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
   return [`${what}: ${error.message}`, ...lastLine(error.details)].join(': ');
 }
 
-/** The last line of a failed command's error output. */
+/** The last line that a failed command wrote to stderr. */
 function lastLine(details: unknown): string[] {
   if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
   return String(details.stderr).trim().split('\n').slice(-1);

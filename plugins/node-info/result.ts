@@ -5,8 +5,8 @@ const whole = () => number().integer();
 
 const disk = object({
   size_mb: whole().required().meta({ description: 'Its size, in MiB.' }),
-  used_mb: whole().required().meta({ description: 'How much of it is used, in MiB.' }),
-  available_mb: whole().required().meta({ description: 'How much of it is available, in MiB.' }),
+  used_mb: whole().required().meta({ description: 'The used space, in MiB.' }),
+  available_mb: whole().required().meta({ description: 'The available space, in MiB.' }),
   used_percent: whole().required().meta({ description: 'The use% that df shows.' }),
 });
 
@@ -22,9 +22,9 @@ const docker = object({
 });
 
 const memory = object({
-  total_kb: whole().required().meta({ description: 'All of it, in KiB.' }),
+  total_kb: whole().required().meta({ description: 'The total, in KiB.' }),
   available_kb: whole().nullable().defined().meta({
-    description: 'Memory that programs can still get, in KiB; null: unknown to the kernel.',
+    description: 'The memory available to programs, in KiB; null: the kernel does not report it.',
   }),
 });
 
@@ -37,10 +37,10 @@ export const nodeInfo = object({
   docker_version: textOrNull().meta({ description: 'The text of `docker version`.' }),
   errors: array(string().defined())
     .required()
-    .meta({ description: 'Why something could not be read; empty when everything was.' }),
+    .meta({ description: 'Why values could not be read; empty when all were read.' }),
   disk: disk.nullable().defined().meta({ description: 'The file system that holds /var/lib/docker.' }),
-  os: os.nullable().defined().meta({ description: 'What /etc/os-release says.' }),
-  docker: docker.nullable().defined().meta({ description: 'What `docker version` says.' }),
+  os: os.nullable().defined().meta({ description: 'The values of /etc/os-release.' }),
+  docker: docker.nullable().defined().meta({ description: 'The versions in `docker version`.' }),
   load: array(number().required())
     .nullable()
     .defined()

@@ -8,10 +8,10 @@ function restartUnit() {
   const mutex = new KeyedMutex();
   return defineAction({
     name: 'restart_unit',
-    summary: 'Restarts a unit, and checks that it has really stopped and is active again.',
+    summary: 'Restarts a unit, and checks that it really stopped and is up again.',
     target: 'cluster',
     effect: 'change',
-    // A worker may be lost while the unit is stopped: a second restart is better than a stopped unit.
+    // If the worker is lost, the unit may be stopped: restarting it twice is better than leaving it so.
     redelivery: 'run-again',
     parameters: object({
       unit_name: unitName().required().meta({ description: 'The unit; not a global one.' }),
@@ -20,11 +20,11 @@ function restartUnit() {
         .min(1)
         .max(240)
         .default(25)
-        .meta({ description: 'How long to wait until it has stopped and started again, in total.' }),
+        .meta({ description: 'The time limit for stopping and starting together, in seconds.' }),
     }),
     result: string()
       .defined()
-      .meta({ description: 'What was observed, for people: the states before and after, and the duration.' }),
+      .meta({ description: 'A text for people: the states before and after, and how long each step took.' }),
     inject: { fleet: FleetTransport, clock: Clock },
 
     handle({ parameters, cluster, signal, log }, { fleet, clock }) {

@@ -1,13 +1,13 @@
 import type { Unit, UnitState } from '../../src/plugin.js';
 
-/** The state of a unit in fleet and systemd at one moment. */
+/** The states of a unit in fleet and systemd at one time. */
 export interface Observation {
   unit: Unit | undefined;
-  /** A unit that is not global has at most one; old ones remain for a few seconds. */
+  /** A unit that is not global has at most one, apart from old ones that remain for a few seconds. */
   state: UnitState | undefined;
 }
 
-/** Certainly down: fleet keeps it only loaded, and systemd has it inactive, failed, or not at all. */
+/** Certainly stopped: in fleet it is loaded or inactive, and in systemd inactive, failed or unknown. */
 export function isStopped({ unit, state }: Observation): boolean {
   if (unit?.currentState !== 'loaded' && unit?.currentState !== 'inactive') return false;
   const active = state?.systemdActiveState ?? 'inactive';
@@ -23,8 +23,8 @@ export function hasFailed({ unit, state }: Observation): boolean {
   return unit?.currentState === 'launched' && state?.systemdActiveState === 'failed';
 }
 
-/** For people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
-export function shown({ unit, state }: Observation): string {
+/** A text for people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
+export function describeState({ unit, state }: Observation): string {
   if (unit === undefined) return 'not in the cluster';
   const systemd = state === undefined ? 'no state' : `${state.systemdActiveState}/${state.systemdSubState}`;
   const hash = (state?.hash ?? null) === null ? '' : `, hash ${state?.hash}`;

@@ -1,8 +1,8 @@
 import { type Machine, meetsRequirements, requirementsOf, type Unit } from '../../src/plugin.js';
 
 /**
- * The requirements of a unit that keep every machine of the cluster from running it: those that no machine meets; if each
- * is met by some machine, but all of them by none: all of them. Empty: a machine can run it.
+ * The requirements that prevent every machine of the cluster from running a unit: those that no machine meets. If each
+ * requirement is met by some machine, but no machine meets all of them, all are returned. Empty: a machine can run it.
  */
 export function unmetRequirements(unit: Unit, machines: readonly Machine[]): string[] {
   const { machineID, metadata } = requirementsOf(unit);
@@ -24,7 +24,7 @@ export function unmetRequirements(unit: Unit, machines: readonly Machine[]): str
   );
 }
 
-/** Everything that a unit's file requires of its machine, as it is written there. */
+/** The scheduling options in a unit's file, as written there. */
 export function writtenRequirements({ options }: Unit): string[] {
   return options
     .filter(({ section, name }) => section === 'X-Fleet' && name !== 'Global')

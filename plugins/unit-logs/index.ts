@@ -16,12 +16,12 @@ import { journalTime, refusedTime } from './journal-time.js';
 
 const MOST_LINES = 10_000;
 const MOST_BYTES = 1024 * 1024;
-/** The time for one machine: callers give up after 30 s, and one machine must not be the reason. */
+/** The time limit for one machine: a caller times out after 30 s, and one slow machine must not cause that. */
 const MACHINE_MS = 20_000;
 
 export default defineAction({
   name: 'unit_logs',
-  summary: 'Gives the last lines that a unit wrote to the journal, from every machine on which it runs.',
+  summary: 'Returns the last lines that a unit wrote to the journal, from every machine it runs on.',
   target: 'cluster',
   effect: 'read',
   parameters: object({
@@ -31,15 +31,16 @@ export default defineAction({
       .min(1)
       .max(MOST_LINES)
       .default(10)
-      .meta({ description: 'How many of the last lines, from each machine.' }),
+      .meta({ description: 'The number of last lines from each machine.' }),
     since: journalTime().optional().meta({
-      description: 'Only lines from then on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000.',
+      description: 'Only lines from this time on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000.',
     }),
-    until: journalTime().optional().meta({ description: 'Only lines up to then, in the same forms.' }),
+    until: journalTime().optional().meta({ description: 'Only lines up to this time, in the same formats.' }),
     machine_id: machineId().optional().meta({ description: 'Only from this machine.' }),
   }),
   result: string().defined().meta({
-    description: 'The lines as journalctl prints them; headed by its machine, when there are several.',
+    description:
+      'The lines as journalctl prints them; with several machines, each part has a header with the machine id.',
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
@@ -65,11 +66,11 @@ export default defineAction({
     };
     const [first, ...others] = wanted;
     if (first !== undefined && others.length === 0) return read(first);
-    return together(wanted, await Promise.allSettled(wanted.map(read)), signal);
+    return combined(wanted, await Promise.allSettled(wanted.map(read)), signal);
   },
 });
 
-/** The machines of a unit: its one machine; for a global unit every machine that has a state of it. */
+/** The ids of the machines that a unit runs on; for a global unit, all machines that have a state of it. */
 async function machinesOf(
   fleet: FleetTransport,
   cluster: Cluster,
@@ -95,7 +96,7 @@ function addressOf(machines: readonly Machine[], id: string): string {
   });
 }
 
-interface What {
+interface JournalQuery {
   unit_name: string;
   lines: number;
   since?: string;
@@ -104,41 +105,41 @@ interface What {
 
 async function journalOf(
   host: string,
-  what: What,
+  query: JournalQuery,
   { shell, signal }: { shell: RemoteShell; signal: AbortSignal },
 ): Promise<string> {
   const options = { signal, timeoutMs: MACHINE_MS, maxOutputBytes: MOST_BYTES };
   try {
-    return oldestFirst({ ...(await shell.run(host, journalctl(what), options)), maxBytes: MOST_BYTES });
+    return oldestFirst({ ...(await shell.run(host, journalctl(query), options)), maxBytes: MOST_BYTES });
   } catch (error) {
-    throw refusedTime(error, what) ?? error;
+    throw refusedTime(error, query) ?? error;
   }
 }
 
-function journalctl({ unit_name: unit, lines, since, until }: What): [string, ...string[]] {
-  // Each option is one word: a unit's name may start with a dash (-.mount), and so may a time (-2h).
+function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [string, ...string[]] {
+  // Each option is one word: a unit's name may begin with a dash (-.mount), and so may a time (-2h).
   return [
     'journalctl',
     `--unit=${unit}`,
     '--no-pager',
     `--lines=${lines}`,
     '--output=short',
-    // Without --reverse journalctl gives the first lines after `since`, and none when the last ones are after `until`;
-    // and of a too long output the newest lines would be lost.
+    // Without --reverse, journalctl prints the first lines after `since`, and none when the last lines are after `until`.
+    // If the output is truncated, the newest lines would be lost.
     '--reverse',
     ...(since === undefined ? [] : [`--since=${since}`]),
     ...(until === undefined ? [] : [`--until=${until}`]),
   ];
 }
 
-function together(
+function combined(
   ids: readonly string[],
   parts: readonly PromiseSettledResult<string>[],
   signal: AbortSignal,
 ): string {
   signal.throwIfAborted();
   const failures = parts.flatMap((part) => (part.status === 'rejected' ? [part.reason as unknown] : []));
-  // Nothing could be read, so there is no result. Errors that the caller can correct come first.
+  // No machine could be read: the action fails, preferably with an error that the caller can fix.
   if (failures.length === parts.length) throw failures.find(isCallersFault) ?? failures[0];
   return parts
     .map(

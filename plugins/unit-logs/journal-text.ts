@@ -1,16 +1,16 @@
-/** journalctl's own lines between entries: `-- Boot ID --` (earlier `-- Reboot --`), `-- Logs begin at ... --`. */
+/** journalctl's own lines between entries: `-- Boot ID --` (formerly `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
-/** The limit of its error output, which may be long. */
-const MOST_NOTES = 3;
-const MOST_NOTE_CHARACTERS = 200;
+/** The limits for lines from stderr in the result. */
+const MAX_NOTES = 3;
+const MAX_NOTE_CHARACTERS = 200;
 
 /**
- * The entries that journalctl printed newest first (`--reverse --output=short`), oldest first. Its own lines are left out,
- * because they describe the lines around them; without entries they are the text, together with the error output: for
- * example that the login user may not read the journal.
+ * Puts the entries of `journalctl --reverse --output=short` in order, oldest first. journalctl's own lines are left out,
+ * since their position has no meaning in this order. Without entries, the text is those lines and the first lines of
+ * stderr, which may say that the login user may not read the journal.
  *
- * A cut output lacks the oldest entries, which the first line says. The last entry that arrived is dropped, because a part
- * of it may be missing.
+ * In truncated output the oldest entries are missing, and the first line of the text says so. The last entry in the
+ * output is dropped, since it may be incomplete.
  */
 export function oldestFirst(printed: {
   stdout: string;
@@ -32,7 +32,7 @@ export function oldestFirst(printed: {
 function notes(stderr: string): string {
   const lines = stderr
     .split('\n')
-    .map((line) => line.trim().slice(0, MOST_NOTE_CHARACTERS))
+    .map((line) => line.trim().slice(0, MAX_NOTE_CHARACTERS))
     .filter((line) => line !== '');
-  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MOST_NOTES).join(' ')}]\n`;
+  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MAX_NOTES).join(' ')}]\n`;
 }

@@ -4,9 +4,9 @@ import { ActionError } from '../../src/plugin.js';
 const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|months?|y|years?';
 const SPAN = `\\d{1,5} ?(${UNITS})( ?\\d{1,5} ?(${UNITS})){0,3}`;
 const CLOCK = '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d)?';
-/** journalctl refuses times before 1970, and times that microseconds cannot count. */
+/** journalctl refuses dates before 1970, and dates whose microseconds do not fit into 64 bits. */
 const DATE = '(19[7-9]\\d|20\\d\\d|21\\d\\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])';
-/** The points in time that journalctl accepts (systemd.time(7)): no other text of a caller reaches it. */
+/** The times that journalctl accepts (systemd.time(7)). No other text of a caller is passed to it. */
 const JOURNAL_TIME = new RegExp(
   [
     `${DATE}( ${CLOCK})?( UTC)?`,
@@ -20,7 +20,7 @@ const JOURNAL_TIME = new RegExp(
     .join('|'),
 );
 
-/** A point in time in one of journalctl's forms. */
+/** A time in one of the formats that journalctl accepts. */
 export const journalTime = () =>
   string()
     .max(64)
@@ -32,8 +32,8 @@ export const journalTime = () =>
 const BOUNDS = ['since', 'until'] as const;
 
 /**
- * The error for times that have the right form but that journalctl refuses: `99999y ago` is before 1970, and `since` may
- * be after `until`, which depends on the machine's time zone. Undefined for every other failure.
+ * The error for times in a valid format that journalctl refuses: `99999y ago` is before 1970, and `since` may be after
+ * `until`, which depends on the machine's time zone. Undefined for any other failure.
  */
 export function refusedTime(
   failure: unknown,

@@ -3,7 +3,7 @@ import { defineAction, FleetTransport, machineId, unitName } from '../../src/plu
 
 export default defineAction({
   name: 'list_unit_states',
-  summary: 'Lists the systemd states of units on each machine of a cluster.',
+  summary: 'Lists the systemd states of the units on each machine of a cluster.',
   target: 'cluster',
   effect: 'read',
   parameters: object({
@@ -15,8 +15,8 @@ export default defineAction({
       name: string()
         .required()
         .meta({ description: "The unit's name; a global unit has a state on every machine." }),
-      hash: string().nullable().defined().meta({ description: 'sha1 of the unit file that runs.' }),
-      machineID: string().nullable().defined().meta({ description: 'The machine.' }),
+      hash: string().nullable().defined().meta({ description: 'The sha1 of the running unit file.' }),
+      machineID: string().nullable().defined().meta({ description: 'The id of the machine.' }),
       systemdLoadState: string().nullable().defined().meta({ description: 'Such as loaded, not-found.' }),
       systemdActiveState: string()
         .nullable()

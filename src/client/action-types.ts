@@ -1,6 +1,6 @@
 // Generated from what the plugins declare, by `npm run generate`. Do not edit.
 
-/** The actions that come with the service: what each takes and gives. */
+/** The parameters and results of the actions that come with the service. */
 export interface KnownActions {
   /** Lists the machines of a cluster. */
   list_machines: {
@@ -13,12 +13,12 @@ export interface KnownActions {
       id: string;
       /** Its address in fleet. */
       primaryIP: string | null;
-      /** Its metadata in fleet, such as its region. */
+      /** The metadata of the machine in fleet, such as its region. */
       metadata: Record<string, string>;
     }[];
   };
 
-  /** Lists the systemd states of units on each machine of a cluster. */
+  /** Lists the systemd states of the units on each machine of a cluster. */
   list_unit_states: {
     parameters: {
       /** Only the states of this unit. */
@@ -29,9 +29,9 @@ export interface KnownActions {
     result: {
       /** The unit's name; a global unit has a state on every machine. */
       name: string;
-      /** sha1 of the unit file that runs. */
+      /** The sha1 of the running unit file. */
       hash: string | null;
-      /** The machine. */
+      /** The id of the machine. */
       machineID: string | null;
       /** Such as loaded, not-found. */
       systemdLoadState: string | null;
@@ -49,7 +49,7 @@ export interface KnownActions {
       name?: string;
       /** Only units with this desired state. */
       desired_state?: 'inactive' | 'loaded' | 'launched';
-      /** Only units with this current state in fleet; it has no meaning for global units. */
+      /** Only units that fleet reports in this state; not meaningful for global units. */
       current_state?: 'inactive' | 'loaded' | 'launched';
       /** Only units scheduled to this machine. */
       machine_id?: string;
@@ -57,20 +57,20 @@ export interface KnownActions {
     result: {
       /** The unit's name. */
       name: string;
-      /** The unit file, an entry for each option. */
+      /** The unit file, one entry for each option. */
       options: {
         /** The section of the unit file. */
         section: string;
         /** The option's name. */
         name: string;
-        /** The option's value; empty where the file leaves it empty. */
+        /** The option's value; may be empty. */
         value: string;
       }[];
       /** inactive, loaded or launched. */
       desiredState: string | null;
       /** inactive, loaded or launched; launched does not mean healthy. */
       currentState: string | null;
-      /** Where it is scheduled; null: nowhere, or everywhere. */
+      /** The machine that it is scheduled to; null: none, or the unit is global. */
       machineID: string | null;
     }[];
   };
@@ -78,10 +78,10 @@ export interface KnownActions {
   /** Shows the operating system, Docker version, disk use, load and memory of nodes. */
   node_info: {
     parameters: {
-      /** Addresses or host names. With an etcd_token: machines of that cluster, all when left out. */
+      /** Addresses or host names. With an etcd_token: machines of that cluster, by default all. */
       nodes?: (string | null)[];
     };
-    /** A map from each node to what is known of it; what could not be read is null. */
+    /** A map from each node to its information; a value that could not be read is null. */
     result: Record<
       string,
       {
@@ -91,20 +91,20 @@ export interface KnownActions {
         coreos_version: string | null;
         /** The text of `docker version`. */
         docker_version: string | null;
-        /** Why something could not be read; empty when everything was. */
+        /** Why values could not be read; empty when all were read. */
         errors: string[];
         /** The file system that holds /var/lib/docker. */
         disk: {
           /** Its size, in MiB. */
           size_mb: number;
-          /** How much of it is used, in MiB. */
+          /** The used space, in MiB. */
           used_mb: number;
-          /** How much of it is available, in MiB. */
+          /** The available space, in MiB. */
           available_mb: number;
           /** The use% that df shows. */
           used_percent: number;
         } | null;
-        /** What /etc/os-release says. */
+        /** The values of /etc/os-release. */
         os: {
           /** Its ID, such as coreos. */
           id: string | null;
@@ -113,7 +113,7 @@ export interface KnownActions {
           /** Its PRETTY_NAME. */
           name: string | null;
         } | null;
-        /** What `docker version` says. */
+        /** The versions in `docker version`. */
         docker: {
           /** The version of the client. */
           client_version: string | null;
@@ -124,9 +124,9 @@ export interface KnownActions {
         load: number[] | null;
         /** The memory of the machine. */
         memory: {
-          /** All of it, in KiB. */
+          /** The total, in KiB. */
           total_kb: number;
-          /** Memory that programs can still get, in KiB; null: unknown to the kernel. */
+          /** The memory available to programs, in KiB; null: the kernel does not report it. */
           available_kb: number | null;
         } | null;
         /** How long the machine has been up. */
@@ -135,38 +135,38 @@ export interface KnownActions {
     >;
   };
 
-  /** Restarts a unit, and checks that it has really stopped and is active again. */
+  /** Restarts a unit, and checks that it really stopped and is up again. */
   restart_unit: {
     parameters: {
       /** The unit; not a global one. */
       unit_name: string;
-      /** How long to wait until it has stopped and started again, in total. */
+      /** The time limit for stopping and starting together, in seconds. */
       wait_seconds?: number;
     };
-    /** What was observed, for people: the states before and after, and the duration. */
+    /** A text for people: the states before and after, and how long each step took. */
     result: string;
   };
 
-  /** Gives the last lines that a unit wrote to the journal, from every machine on which it runs. */
+  /** Returns the last lines that a unit wrote to the journal, from every machine it runs on. */
   unit_logs: {
     parameters: {
       /** The unit. */
       unit_name: string;
-      /** How many of the last lines, from each machine. */
+      /** The number of last lines from each machine. */
       lines?: number;
-      /** Only lines from then on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000. */
+      /** Only lines from this time on: 2024-05-01 10:00, yesterday, -2h, 30 min ago, @1714500000. */
       since?: string;
-      /** Only lines up to then, in the same forms. */
+      /** Only lines up to this time, in the same formats. */
       until?: string;
       /** Only from this machine. */
       machine_id?: string;
     };
-    /** The lines as journalctl prints them; headed by its machine, when there are several. */
+    /** The lines as journalctl prints them; with several machines, each part has a header with the machine id. */
     result: string;
   };
 }
 
-/** Those of them that leave the cluster as it is. */
+/** The names of the actions that do not change the cluster. */
 export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([
   'list_machines',
   'list_unit_states',

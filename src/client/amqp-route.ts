@@ -15,7 +15,7 @@ import {
   DEFAULT_TIMEOUT_MS,
   encoded,
   FleetManagerError,
-  givenUp,
+  abandoned,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -36,9 +36,7 @@ const CLOSE_MS = 2_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
-/**
- * Requests by `reply_to`. The reply queue outlives a lost connection, so replies that were sent meanwhile are not lost.
- */
+/** Requests with `reply_to`. The reply queue survives a lost connection, so replies that arrive in between are kept. */
 export class AmqpRoute implements Route {
   readonly #queue: string;
   readonly #clock: Clock;
@@ -69,15 +67,15 @@ export class AmqpRoute implements Route {
     const id = randomUUID();
     const deadline = this.#clock.now() + timeoutMs;
     const link = linkSignals(...(signal === undefined ? [] : [signal]));
-    const answer = new Promise<AnswerEnvelope>((answered, failed) => {
-      // Registered before anything is sent: a reply can be faster than the confirm of its request.
+    const reply = new Promise<AnswerEnvelope>((answered, failed) => {
+      // Registered before the request is sent: the reply can arrive before the broker's confirm.
       this.#pending.set(id, { answered, failed, sent: false, mayRunTwice: mayRunTwice(action, options) });
     });
     const cancelTimeout = this.#clock.after(timeoutMs + TRANSPORT_MS, () => this.#late(id, timeoutMs));
     this.#send(id, action, options, deadline, link.signal).catch((error: unknown) =>
       this.#pending.get(id)?.failed(error),
     );
-    const call = untilAborted(answer, link.signal);
+    const call = untilAborted(reply, link.signal);
     this.#calls.add(call);
     try {
       return await call;
@@ -94,16 +92,16 @@ export class AmqpRoute implements Route {
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
     this.#closed.abort();
-    for (const call of this.#pending.values()) call.failed(givenUp(call, closedError()));
+    for (const call of this.#pending.values()) call.failed(abandoned(call, closedError()));
     const removed = this.#connections.current?.probe(async (channel) =>
       channel.deleteQueue(this.#replyQueue),
     );
-    // A broker that is blocked does not answer this either.
+    // A broker that blocks publishers does not answer this either.
     if (removed !== undefined) await settledWithin(CLOSE_MS, this.#clock, removed);
     await this.#connections.close();
   }
 
-  /** Waits for the current calls: their replies may come by the connection that is being replaced. */
+  /** Waits for the calls in flight: their replies may arrive on the connection that is being replaced. */
   async #whilePending(): Promise<void> {
     await Promise.allSettled(this.#calls);
   }
@@ -117,7 +115,7 @@ export class AmqpRoute implements Route {
         if (!this.#closed.signal.aborted) connection.lose(new Error('the reply queue was deleted'));
       } else if (!connection.lost.aborted) {
         this.#take(message.content, message.properties);
-        // Only now: a reply that was sent into a dead connection comes again by the next.
+        // Not earlier: after a loss, the next connection delivers an unacknowledged reply again.
         channel.ack(message);
       }
     });
@@ -127,12 +125,12 @@ export class AmqpRoute implements Route {
     content: Buffer,
     { correlationId, contentType }: { correlationId?: unknown; contentType?: unknown },
   ): void {
-    // The reply of a call that was cancelled, or a second one: no call waits for it.
+    // The reply to a call that was cancelled, or a duplicate.
     const pending = this.#pending.get(String(correlationId));
     if (pending === undefined) return;
     try {
       const envelope = this.#codecs.of(content, contentType).decode(content);
-      if (!isAnswer(envelope)) throw new Error('its status is neither completed nor error');
+      if (!isReply(envelope)) throw new Error('its status is neither completed nor error');
       pending.answered(envelope);
     } catch (error) {
       pending.failed(new FleetManagerError('internal', `the reply cannot be read: ${String(error)}`));
@@ -156,14 +154,14 @@ export class AmqpRoute implements Route {
     const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
       const connection = await this.#connections.whenConnected(ended);
-      const left = Math.max(1, Math.ceil(deadline - this.#clock.now()));
+      const remainingMs = Math.max(1, Math.ceil(deadline - this.#clock.now()));
       const message = {
         contentType: jsonCodec.contentType,
         messageId: id,
         correlationId: id,
         replyTo: this.#replyQueue,
         persistent: true,
-        headers: { 'timeout-ms': left },
+        headers: { 'timeout-ms': remainingMs },
       };
       const pending = this.#pending.get(id);
       if (pending !== undefined) pending.sent = true;
@@ -172,16 +170,16 @@ export class AmqpRoute implements Route {
           .get(connection)
           ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
         if (outcome === 'routed') return;
-        throw new FleetManagerError('service_unavailable', this.#notTaken(outcome));
+        throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
-        // The request may have arrived anyway: then its reply will come into the reply queue.
+        // The broker may have the request: then its reply will arrive in the reply queue.
         if (pending?.mayRunTwice !== true) return;
       }
     }
   }
 
-  #notTaken(outcome: PublishOutcome | undefined): string {
+  #notRouted(outcome: PublishOutcome | undefined): string {
     return outcome === 'refused'
       ? `the queue ${this.#queue} is full`
       : `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`;
@@ -192,13 +190,13 @@ export class AmqpRoute implements Route {
     if (pending === undefined) return;
     const { lastError } = this.#connections;
     const late = pending.sent
-      ? new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`)
+      ? new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`)
       : new FleetManagerError('service_unavailable', `no connection to a broker: ${lastError}`);
-    pending.failed(givenUp(pending, late));
+    pending.failed(abandoned(pending, late));
   }
 }
 
-function isAnswer(value: unknown): value is AnswerEnvelope {
+function isReply(value: unknown): value is AnswerEnvelope {
   if (typeof value !== 'object' || value === null || !('status' in value)) return false;
   return value.status === 'completed' || value.status === 'error';
 }

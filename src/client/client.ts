@@ -22,7 +22,7 @@ export {
 export interface ClientOptions {
   /** Brokers to try in turn: `amqp://user:password@host:5672`. */
   urls?: readonly string[];
-  /** The same, asked again before each round of tries. */
+  /** Like `urls`, but called again before each round of connection attempts. */
   brokers?: () => Promise<readonly BrokerAddress[]>;
   /** An OpenAperture installation: brokers and replies come from its Manager. */
   manager?: ManagerRouteOptions;
@@ -46,8 +46,8 @@ const DAY_MS = 24 * 60 * 60_000;
 const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
- * Calls the actions of a fleet-manager, over RabbitMQ by `reply_to` or through an OpenAperture Manager. One client serves
- * any number of calls at the same time.
+ * Calls the actions of a fleet-manager, over RabbitMQ with `reply_to` or through an OpenAperture Manager. One client can
+ * make any number of calls at the same time.
  */
 export class FleetManagerClient {
   readonly #route: Route;
@@ -58,7 +58,7 @@ export class FleetManagerClient {
    */
   constructor(options: ClientOptions) {
     if (options.brokers === undefined && options.manager === undefined && !options.urls?.length)
-      throw new TypeError('a client needs urls, brokers or manager to reach the service by');
+      throw new TypeError('a client needs urls, brokers or manager to reach the service');
     const { urls = [], manager, queue = 'fleet_manager', tls, log = SILENT, clock = systemClock } = options;
     const { connect = (url, settings) => amqpConnect(url, settings) } = options;
     const { brokers = async () => urls.map((url) => ({ url })) } = options;
@@ -85,16 +85,16 @@ export class FleetManagerClient {
     throw new FleetManagerError(code, errors.join('; '), details);
   }
 
-  /** Runs an action and gives its reply, which may be an error; throws like `call` when there is none. */
+  /** Runs an action and returns the reply, also an error reply; without a reply, throws as `call` does. */
   async request(action: string, options: CallOptions = {}): Promise<AnswerEnvelope> {
     const { timeoutMs } = options;
-    // Node's timers cannot hold more than 31 bits of milliseconds.
+    // Node's timers fire immediately when the delay exceeds 31 bits.
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     return this.#route.request(action, options);
   }
 
-  /** Fails the waiting calls: with `outcome_unknown` where the action may have been done, else with `cancelled`. */
+  /** Fails the calls in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   async close(): Promise<void> {
     await this.#route.close();
   }

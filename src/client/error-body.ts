@@ -1,6 +1,6 @@
 import { stringifyExactly } from '../lib/exact-json.js';
 
-/** The content of an error reply. */
+/** The `response_body` of an error reply. */
 export interface ErrorBody {
   errors: string[];
   /** Undefined when the reply has none: the original FleetManager sends none. */
@@ -8,7 +8,7 @@ export interface ErrorBody {
   details: unknown;
 }
 
-/** Reads the `response_body` of an error reply, of any form. */
+/** Reads the `response_body` of an error reply; never throws. */
 export function errorBodyOf(body: unknown): ErrorBody {
   const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
   const errors = Array.isArray(map.errors) ? map.errors.map(textOf) : [];

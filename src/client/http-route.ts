@@ -11,7 +11,7 @@ import {
   DEFAULT_TIMEOUT_MS,
   encoded,
   FleetManagerError,
-  givenUp,
+  abandoned,
   mayRunTwice,
   type Route,
 } from './route.js';
@@ -47,16 +47,16 @@ export class HttpRoute implements Route {
    * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway responds
    */
   async describe(): Promise<ActionDescription[]> {
-    const answer = await this.#ask('v1/actions', {});
+    const response = await this.#fetch('v1/actions', {});
     const { actions, response_body: refusal }: Record<string, unknown> =
-      typeof answer === 'object' && answer !== null ? { ...answer } : {};
-    // The service promises this shape.
+      typeof response === 'object' && response !== null ? { ...response } : {};
+    // The service guarantees this shape.
     if (Array.isArray(actions)) return actions as ActionDescription[];
     const { code = 'internal', errors } = errorBodyOf(refusal);
-    const reason = errors.length > 0 ? errors.join('; ') : 'the answer does not say why';
+    const reason = errors.length > 0 ? errors.join('; ') : 'its response has no reason';
     throw new FleetManagerError(
       code,
-      `the gateway does not list its actions (${reason}): is it a fleet-manager, and HTTP_TOKEN the one it was started with?`,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN the same as the gateway's?`,
     );
   }
 
@@ -69,17 +69,17 @@ export class HttpRoute implements Route {
     );
     const link = linkSignals(this.#closed.signal, ...(signal === undefined ? [] : [signal]));
     try {
-      const answer = this.#ask(`v1/actions/${encodeURIComponent(action)}`, {
+      const reply = this.#fetch(`v1/actions/${encodeURIComponent(action)}`, {
         method: 'post',
         body,
         headers: { 'content-type': 'application/json', 'timeout-ms': String(timeoutMs) },
         timeout: timeoutMs + TRANSPORT_MS,
         signal: link.signal,
       });
-      return (await untilAborted(answer, link.signal)) as AnswerEnvelope;
+      return (await untilAborted(reply, link.signal)) as AnswerEnvelope;
     } catch (error) {
       if (!this.#closed.signal.aborted) throw error;
-      throw givenUp({ sent: true, mayRunTwice: mayRunTwice(action, options) }, closedError());
+      throw abandoned({ sent: true, mayRunTwice: mayRunTwice(action, options) }, closedError());
     } finally {
       link.unlink();
     }
@@ -89,14 +89,14 @@ export class HttpRoute implements Route {
     this.#closed.abort(closedError());
   }
 
-  /** @throws FleetManagerError `service_unavailable` when no gateway answers */
-  async #ask(path: string, options: Options): Promise<unknown> {
+  /** @throws FleetManagerError `service_unavailable` when no gateway responds */
+  async #fetch(path: string, options: Options): Promise<unknown> {
     try {
       return parseExactly(await (await this.#gateway(path, options)).text());
     } catch (error) {
       throw new FleetManagerError(
         'service_unavailable',
-        `no gateway answers at ${this.#url}: is fleet-manager running there? ` +
+        `no gateway responds at ${this.#url}: is fleet-manager running there? ` +
           `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
       );
     }

@@ -19,7 +19,7 @@ import {
   DEFAULT_TIMEOUT_MS,
   encoded,
   FleetManagerError,
-  givenUp,
+  abandoned,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -32,22 +32,22 @@ export interface ManagerRouteOptions {
   /** The caller's own exchange and broker. */
   exchangeId: number | bigint;
   brokerId: number | bigint;
-  /** The exchange of the fleet-manager, when it is another one. */
+  /** The exchange of the fleet-manager, when it differs from `exchangeId`. */
   destinationExchangeId?: number | bigint;
   /** How requests are encoded; by default `erlang`, as Elixir callers do. */
   encoding?: 'erlang' | 'json';
 }
 
-/** Time for a reply to be saved in its record and polled. */
+/** Time for a reply to be saved in its record and to be polled from there. */
 const RECORD_MS = 3_000;
-/** How long the deletion of a record may take; the Manager removes remaining records after a day. */
+/** The time limit for deleting a record. The Manager removes remaining records after a day. */
 const DELETE_MS = 3_000;
 
-/** The state of one call. */
+/** One call and its state. */
 interface Call {
   action: string;
   options: CallOptions;
-  /** When the service should stop, in the clock's milliseconds. */
+  /** The clock's time at which the service stops the action. */
   deadline: number;
   /** Whether the service may have the request. */
   sent: boolean;
@@ -70,7 +70,7 @@ export class ManagerRoute implements Route {
   readonly #closed = new AbortController();
   readonly #calls = new Set<Promise<unknown>>();
   readonly #publishing = new Set<Promise<unknown>>();
-  /** Deletions of records in progress; no caller waits for them. */
+  /** Deletions of records in flight; no caller waits for them. */
   readonly #deleting = new Set<Promise<unknown>>();
 
   /** Connects in the background; requests wait for the connection. */
@@ -101,7 +101,7 @@ export class ManagerRoute implements Route {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());
         this.#publishers.set(connection, await ConfirmChannel.open(connection));
       },
-      // Messages in progress must be confirmed by the connection that is being replaced.
+      // Waits for the confirms of the connection that is being replaced.
       onReplaced: async () => void (await Promise.allSettled(this.#publishing)),
     });
     this.#connections.start();
@@ -120,12 +120,12 @@ export class ManagerRoute implements Route {
       signal: [this.#closed.signal, ...(signal === undefined ? [] : [signal])],
     };
     try {
-      const answer = runWithin(limit, (limited) => this.#throughRecord(call, limited));
-      return await during(this.#calls, answer);
+      const reply = runWithin(limit, (limited) => this.#callThroughRecord(call, limited));
+      return await during(this.#calls, reply);
     } catch (error) {
       if (this.#closed.signal.aborted && error === this.#closed.signal.reason)
-        throw givenUp(call, closedError());
-      throw error instanceof ManagerError ? givenUp(call, unavailable(error.message)) : error;
+        throw abandoned(call, closedError());
+      throw error instanceof ManagerError ? abandoned(call, unavailable(error.message)) : error;
     }
   }
 
@@ -137,8 +137,8 @@ export class ManagerRoute implements Route {
     await this.#manager.close();
   }
 
-  async #throughRecord(call: Call, signal: AbortSignal): Promise<AnswerEnvelope> {
-    // Encoded before the record is made: a request that cannot be sent leaves no record.
+  async #callThroughRecord(call: Call, signal: AbortSignal): Promise<AnswerEnvelope> {
+    // Before the record is created: a request that cannot be encoded must not leave a record behind.
     this.#encoded(0, call);
     const id = await this.#records.create(requestBodyOf(call.action, call.options), { signal });
     try {
@@ -156,8 +156,8 @@ export class ManagerRoute implements Route {
       try {
         const to = await this.#topology.destination(this.#queue, { preferred: connection.preferred, signal });
         await untilAborted(requireExchange(connection, to.exchange), signal);
-        const left = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
-        const message = { persistent: true, headers: { 'timeout-ms': left } };
+        const remainingMs = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
+        const message = { persistent: true, headers: { 'timeout-ms': remainingMs } };
         call.sent = true;
         const publishing = this.#publishers.get(connection)?.publish(to, content, message);
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
@@ -165,12 +165,12 @@ export class ManagerRoute implements Route {
         throw unavailable(
           outcome === 'refused'
             ? `the queue ${this.#queue} is full`
-            : `no queue is bound to ${to.exchange} by ${to.routingKey}`,
+            : `no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`,
         );
       } catch (error) {
         if (error instanceof MissingExchange) throw unavailable(error.message);
         if (!connection.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
-        // The request may have arrived anyway: then its reply will come into the record.
+        // The broker may have the request: then its reply will be saved in the record.
         if (call.sent && !call.mayRunTwice) return;
       }
     }
@@ -192,7 +192,8 @@ export class ManagerRoute implements Route {
   }
 
   #late(call: Call, timeoutMs: number): FleetManagerError {
-    if (call.sent) return givenUp(call, new FleetManagerError('timeout', `no answer within ${timeoutMs} ms`));
+    if (call.sent)
+      return abandoned(call, new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`));
     if (this.#connections.current === undefined)
       return unavailable(`no connection to a broker: ${this.#connections.lastError}`);
     return new FleetManagerError('timeout', `the request could not be sent within ${timeoutMs} ms`);
@@ -203,12 +204,12 @@ function unavailable(reason: string): FleetManagerError {
   return new FleetManagerError('service_unavailable', reason);
 }
 
-/** Adds work to a set while it is in progress. */
-async function during<T>(others: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
-  others.add(work);
+/** Adds a promise to a set until it settles. */
+async function during<T>(inFlight: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
+  inFlight.add(work);
   try {
     return await work;
   } finally {
-    others.delete(work);
+    inFlight.delete(work);
   }
 }

@@ -11,9 +11,9 @@ export interface CallOptions {
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
-   * Whether the request may be run twice, as reads may: it is sent again when the connection was lost before the broker
-   * confirmed it, and without a reply it fails with `timeout`. Otherwise a sent request without a reply fails with
-   * `outcome_unknown`. By default true for the service's own reads.
+   * Whether the request may run twice, as reads may. If true, it is sent again when the connection is lost before the
+   * broker confirmed it, and it fails with `timeout` when no reply arrives. If false, a request that was sent and got no
+   * reply fails with `outcome_unknown`. By default true for the service's own reads, otherwise false.
    */
   resend?: boolean;
 }
@@ -25,7 +25,7 @@ export interface AnswerEnvelope {
   [key: string]: unknown;
 }
 
-/** A request without a result; `code` is one of the error codes of the service (docs/errors.md). */
+/** A request that failed; `code` is one of the error codes of the service (docs/errors.md). */
 export class FleetManagerError extends Error {
   override readonly name = 'FleetManagerError';
   readonly code: string;
@@ -46,26 +46,26 @@ export class FleetManagerError extends Error {
 export interface Route {
   /** @throws FleetManagerError when there is no reply; the signal's reason when that is aborted */
   request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
-  /** Fails the waiting calls: with `outcome_unknown` where the action may have been done, else with `cancelled`. */
+  /** Fails the requests in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   close(): Promise<void>;
 }
 
-/** How long a call waits by default, in milliseconds. */
+/** The timeout of a call without `timeoutMs`, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 
 export function closedError(): FleetManagerError {
   return new FleetManagerError('cancelled', 'the client was closed');
 }
 
-/** The error of a request that is not waited for any more: the given one, or `outcome_unknown` when the service may have it. */
-export function givenUp(
+/** The error of a request that the client stops waiting for: `outcome_unknown` when the service may still run a change. */
+export function abandoned(
   request: { sent: boolean; mayRunTwice: boolean },
   error: FleetManagerError,
 ): FleetManagerError {
   if (!request.sent || request.mayRunTwice) return error;
   return new FleetManagerError(
     'outcome_unknown',
-    `${error.message}; the request was sent, and may or may not be done`,
+    `${error.message}; the request was sent, so the action may or may not have run`,
   );
 }
 
@@ -76,7 +76,7 @@ export function mayRunTwice(action: string, { resend }: CallOptions): boolean {
 
 /**
  * Encodes a request.
- * @throws FleetManagerError `invalid_request` when its content cannot be encoded
+ * @throws FleetManagerError `invalid_request` when it contains a value that cannot be encoded
  */
 export function encoded(encode: () => Buffer): Buffer {
   try {

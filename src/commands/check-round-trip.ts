@@ -6,7 +6,7 @@ import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import type { ManagerId } from '../openaperture/manager-answers.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
-import { RecordCaller, type RecordedAnswer } from '../openaperture/record-caller.js';
+import { RecordCaller, type RecordedReply } from '../openaperture/record-caller.js';
 import { type RequestBody, requestTerm } from '../openaperture/request-term.js';
 import type { Clock } from '../lib/clock.js';
 import { withTimeLimit } from '../api/time-limit.js';
@@ -151,7 +151,7 @@ async function answered(
   live: BrokerConnection,
   records: RecordCaller,
   options: RoundTripOptions,
-): Promise<RecordedAnswer> {
+): Promise<RecordedReply> {
   const { manager, cluster, answerMs, clock } = options;
   const limit = { limitMs: answerMs, clock };
   const answer = await limited(limit, async (signal) => records.poll(id, { signal })).catch(
@@ -168,8 +168,8 @@ async function answered(
   );
 }
 
-/** Without a cluster an error is expected. The original FleetManager sends errors without a code. */
-function isExpected({ status, responseBody }: RecordedAnswer, cluster: string | undefined): boolean {
+/** Without a cluster an error is expected; the original FleetManager sends none with a code. */
+function isExpected({ status, responseBody }: RecordedReply, cluster: string | undefined): boolean {
   if (status === 'completed') return true;
   const { code } = errorBodyOf(responseBody);
   return cluster === undefined && [undefined, 'cluster_not_found', 'unknown_action'].includes(code);
@@ -206,7 +206,7 @@ async function unanswered(
   }
 }
 
-function answerText({ status, responseBody }: RecordedAnswer): string {
+function answerText({ status, responseBody }: RecordedReply): string {
   if (status === 'completed') return 'it was answered: completed';
   const { code, errors } = errorBodyOf(responseBody);
   const said = [code, errors[0]?.slice(0, 300)].filter((each) => each !== undefined).join(': ');

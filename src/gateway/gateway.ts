@@ -47,12 +47,12 @@ export class Gateway {
     }
   }
 
-  /** Accepts no more calls; earlier calls can still be answered. */
+  /** Refuses new calls; those in flight can still be answered. */
   refuse(): void {
     this.#server.refuse();
   }
 
-  /** Waits for the replies that are on their way, fails the calls without a reply, and closes. */
+  /** Waits up to 3 s for the replies to calls in flight, fails the calls that have none, and closes. */
   async stop(): Promise<void> {
     await settledWithin(REPLIES_MS, this.#clock, this.#server.answered());
     // Before the server: it stops only when every call has an HTTP response.

@@ -15,27 +15,27 @@ export interface HttpServerOptions {
   host: string;
   /** 0: a free port. */
   port: number;
-  /** The token that callers must send; undefined: anyone on this machine may call. */
+  /** The token that callers must send; undefined: every program on this machine may call. */
   token: string | undefined;
   client: Pick<FleetManagerClient, 'request'>;
   describe: () => ActionDescription[];
-  /** Why the service accepts no requests; empty when it does. */
+  /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
-  /** The largest message that the service reads; a body is a part of one, so it must be a little smaller. */
+  /** The largest message that the service reads. A body becomes part of a message, so its limit is a little lower. */
   maxBodyBytes: number;
   log: Logger;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
-/** At least the size of a message without its body's content: the envelope and the name of the action. */
+/** An upper bound for the rest of a message: the envelope and the name of the action. */
 const ENVELOPE_BYTES = 512;
-/** The methods of each path. */
+/** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
-/** How long connections that are still sending may stay open at shutdown. */
-const LINGER_MS = 2_000;
+/** How long connections that are still sending may take at shutdown. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
 export class HttpServer {
@@ -57,7 +57,7 @@ export class HttpServer {
   }
 
   /**
-   * @returns its URL
+   * @returns the URL of the server
    * @throws Error that says which settings to change
    */
   async start(): Promise<string> {
@@ -73,27 +73,27 @@ export class HttpServer {
     }
   }
 
-  /** Accepts no more calls; earlier calls can still be answered. */
+  /** Refuses new calls; those in flight can still be answered. */
   refuse(): void {
     this.#refusing = true;
   }
 
-  /** Resolves when every call has been answered. */
+  /** Resolves when no call is in flight. */
   async answered(): Promise<void> {
     while (this.#calls.size > 0) await Promise.allSettled(this.#calls);
   }
 
-  /** Answers the current requests, then closes. */
+  /** Answers the requests in flight, then closes. */
   async stop(): Promise<void> {
-    const cut = setTimeout(() => this.#fastify.server.closeAllConnections(), LINGER_MS);
+    const cut = setTimeout(() => this.#fastify.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
     await this.#fastify.close().finally(() => clearTimeout(cut));
   }
 
   #routes(): void {
     const fastify = this.#fastify;
-    // A web page can send text to any server, but JSON only after a preflight request, which is not answered.
+    // A web page can send text/plain across origins, but JSON only after a CORS preflight, which this server refuses.
     fastify.removeContentTypeParser('text/plain');
-    // Replies may contain whole numbers that a number cannot hold exactly.
+    // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
     fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
@@ -111,15 +111,15 @@ export class HttpServer {
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (!request.is404 && (request.url === '/livez' || request.url === '/readyz')) return undefined;
     const { token } = this.#options;
-    // Protects against DNS rebinding: a web page whose own name resolves to this machine.
+    // Against DNS rebinding: a web page whose own host name resolves to this machine.
     if (token === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
     if (token !== undefined && !sameToken(request.headers.authorization, token)) {
       reply.header('www-authenticate', 'Bearer');
       return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
     }
-    // Checked here, because the body of a refused request need not be read.
-    return request.is404 ? notSupported(request, reply) : undefined;
+    // Refused in this hook, before the body is read.
+    return request.is404 ? refuseRoute(request, reply) : undefined;
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
@@ -131,10 +131,10 @@ export class HttpServer {
       etcd_token?: string | null;
       action_parameters?: Record<string, unknown> | null;
     };
-    // The queue would refuse a body that is nested too deeply as an invalid message.
+    // The service would dead-letter a request that is nested too deep.
     const sizeProblem = sizeProblemOf(parameters, 'action_parameters');
     if (sizeProblem !== undefined) return failed(reply, 400, 'invalid_parameters', sizeProblem);
-    // Measured as it will be sent: a number such as 1e20 is longer there than in the body.
+    // The size as it will be sent: a number such as 1e20 gets longer.
     const bytes = Buffer.byteLength(JSON.stringify(request.body));
     if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
@@ -145,28 +145,28 @@ export class HttpServer {
         'invalid_request',
         'the header timeout-ms must be a number of milliseconds, at least 1',
       );
-    const gone = new AbortController();
-    reply.raw.once('close', () => gone.abort());
-    const reads = this.#options.describe().some(({ name, effect }) => name === action && effect === 'read');
+    const closed = new AbortController();
+    reply.raw.once('close', () => closed.abort());
+    const isRead = this.#options.describe().some(({ name, effect }) => name === action && effect === 'read');
     const call = this.#options.client.request(action, {
       cluster: cluster ?? undefined,
       parameters: parameters ?? undefined,
       timeoutMs,
-      signal: gone.signal,
-      resend: reads,
+      signal: closed.signal,
+      resend: isRead,
     });
     this.#calls.add(call);
-    let answer: AnswerEnvelope;
+    let envelope: AnswerEnvelope;
     try {
-      answer = await call;
+      envelope = await call;
     } catch (error) {
-      // The caller has closed the connection, so there is no one to reply to.
-      if (gone.signal.aborted) return reply.hijack();
+      // The caller has closed the connection: nothing can be sent.
+      if (closed.signal.aborted) return reply.hijack();
       throw error;
     } finally {
       this.#calls.delete(call);
     }
-    return reply.code(statusOf(answer.status, answer.response_body)).send(answer);
+    return reply.code(statusOf(envelope.status, envelope.response_body)).send(envelope);
   }
 
   #unexpected(error: unknown, reply: FastifyReply): FastifyReply {
@@ -183,29 +183,24 @@ export class HttpServer {
 
   #tooLarge(reply: FastifyReply): FastifyReply {
     const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
-    return failed(
-      reply,
-      413,
-      'invalid_request',
-      `the request is too large: at most ${most} bytes are accepted`,
-    );
+    return failed(reply, 413, 'invalid_request', `the request is too large: the limit is ${most} bytes`);
   }
 }
 
-/** There is no such path, or it does not support this method. */
-function notSupported(request: FastifyRequest, reply: FastifyReply): FastifyReply {
+/** Refuses an unknown path, or a method that the path does not allow. */
+function refuseRoute(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const [path = ''] = request.url.split('?');
   const [, allowed] = METHODS.find(([each]) => each.test(path)) ?? [];
   if (allowed === undefined)
-    return failed(reply, 404, 'invalid_request', 'there is no such path; see GET /v1/actions');
+    return failed(reply, 404, 'invalid_request', 'unknown path; see GET /v1/actions');
   reply.header('allow', allowed);
-  return failed(reply, 405, 'invalid_request', `${path} supports ${allowed.replace(', ', ' and ')}`);
+  return failed(reply, 405, 'invalid_request', `${path} only allows ${allowed.replace(', ', ' and ')}`);
 }
 
-/** Answers a request that is not valid HTTP. */
+/** Answers bytes that Node's parser does not accept as an HTTP request. */
 function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
-  const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'this is not a valid HTTP request'];
+  const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'invalid HTTP request'];
   const body = JSON.stringify(errorEnvelope('invalid_request', reason));
   socket.end(
     [
@@ -244,7 +239,7 @@ function problemOf(body: unknown): string | undefined {
   const map: Record<string, unknown> = { ...body };
   const unknown = Object.keys(map).find((key) => key !== 'etcd_token' && key !== 'action_parameters');
   if (unknown !== undefined)
-    return `the body has etcd_token and action_parameters, but no '${unknown.slice(0, 100)}'`;
+    return `unknown key '${unknown.slice(0, 100)}' in the body; it may have etcd_token and action_parameters`;
   const { etcd_token: token = null, action_parameters: parameters = null } = map;
   if (token !== null && typeof token !== 'string') return 'etcd_token must be text';
   if (typeof parameters !== 'object' || Array.isArray(parameters))
@@ -263,7 +258,7 @@ function isOwnName(host: string): boolean {
   return name === 'localhost' || isIP(name) !== 0;
 }
 
-/** Takes the same time for every header, so that the token cannot be guessed piece by piece. */
+/** Compares in constant time, so that a caller cannot guess the token piece by piece. */
 function sameToken(header: string | undefined, token: string): boolean {
   const hash = (text: string) => createHash('sha256').update(text).digest();
   // The name of a scheme is case-insensitive (RFC 9110, 11.1).

@@ -1,6 +1,6 @@
 import type { ERROR_CODES } from '../api/error-codes.js';
 
-/** The HTTP status of each error code. A test checks docs/errors.md against this table. */
+/** The HTTP status for each error code. A test checks docs/errors.md against this table. */
 export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> = {
   invalid_request: 400,
   invalid_parameters: 400,
@@ -38,7 +38,7 @@ export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> =
 
 /**
  * The HTTP status of an error code. For an action's own code: `invalid_*` is 400, `*_not_found` is 404, every other is
- * 500, in line with `errorCodeInfo`.
+ * 500. `errorCodeInfo` assigns the fault with the same patterns.
  */
 export function httpStatusOf(code: string): number {
   const known: Readonly<Record<string, number>> = HTTP_STATUSES;

@@ -18,8 +18,8 @@ export interface AccessTokenOptions {
   timeoutMs: number;
 }
 
-/** A token is not used this shortly before its expiry: it could expire during the call. */
-const SPARE_MS = 30_000;
+/** A token is renewed this long before it expires: it could expire while a request is on its way. */
+const EXPIRY_MARGIN_MS = 30_000;
 
 /**
  * The access token for the Manager, by OAuth's client credentials (RFC 6749, 4.4). It is cached until 30 s before it
@@ -53,23 +53,23 @@ export class AccessToken {
     return untilAborted(this.#renewal, signal);
   }
 
-  /** Another token than the one that the Manager has refused; throws as `get` does. */
-  async instead(refused: string, signal: AbortSignal): Promise<string> {
-    // Of many callers that were refused together, only the first starts a renewal.
+  /** Replaces a token that the Manager has refused; throws as `get` does. */
+  async replace(refused: string, signal: AbortSignal): Promise<string> {
+    // Of several concurrent calls that were refused, only the first starts a renewal.
     if (this.#kept?.text === refused) this.#kept = undefined;
     return this.get(signal);
   }
 
   async #renew(): Promise<string> {
-    const asked = this.#options.clock.now();
-    const response = await this.#ask();
+    const requestedAt = this.#options.clock.now();
+    const response = await this.#requestToken();
     if (response.status !== 200) throw this.#failed(response);
-    const { token, lifeMs } = this.#read(response);
-    this.#kept = { text: token, until: asked + lifeMs - SPARE_MS };
+    const { token, lifetimeMs } = this.#read(response);
+    this.#kept = { text: token, until: requestedAt + lifetimeMs - EXPIRY_MARGIN_MS };
     return token;
   }
 
-  async #ask(): Promise<HttpAnswer> {
+  async #requestToken(): Promise<HttpAnswer> {
     const { http, clientId, clientSecret, timeoutMs } = this.#options;
     const body = JSON.stringify({
       grant_type: 'client_credentials',
@@ -80,7 +80,7 @@ export class AccessToken {
       const { signal } = new AbortController();
       return await http.call('POST', this.#url, { body, signal, timeoutMs });
     } catch (cause) {
-      const reason = cause instanceof HttpFailure ? cause.message : 'no answer';
+      const reason = cause instanceof HttpFailure ? cause.message : 'no response';
       throw new ManagerError(
         'unreachable',
         `The OAuth server at ${this.#url.host} cannot be reached (${reason}): is it up, and is OAUTH_LOGIN_URL right?`,
@@ -91,8 +91,8 @@ export class AccessToken {
 
   #failed(response: HttpAnswer): ManagerError {
     const { status, headers } = response;
-    const said = this.#withoutSecret(errorTextOf(response));
-    const what = `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
+    const errorText = this.#withoutSecret(errorTextOf(response));
+    const what = `HTTP status ${status}${errorText === '' ? '' : `: ${errorText}`}`;
     const details = { status, notSent: true, retryAfterMs: retryAfterMs(headers, this.#options.clock.now()) };
     if ([400, 401, 403].includes(status)) {
       return new ManagerError(
@@ -103,30 +103,30 @@ export class AccessToken {
     }
     return new ManagerError(
       'failed',
-      `The OAuth server at ${this.#url.host} gives no token (${what}): check OAUTH_LOGIN_URL`,
+      `The OAuth server at ${this.#url.host} returned no token (${what}): check OAUTH_LOGIN_URL`,
       details,
     );
   }
 
-  #read({ text }: HttpAnswer): { token: string; lifeMs: number } {
+  #read({ text }: HttpAnswer): { token: string; lifetimeMs: number } {
     const body = parsed(text);
     const token = 'access_token' in body ? body.access_token : undefined;
     const seconds = 'expires_in' in body ? body.expires_in : undefined;
     // Other characters cannot be sent in a header.
     if (typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) throw this.#unreadable('no access_token');
     if (typeof seconds !== 'number' || !(seconds > 0)) throw this.#unreadable('no expires_in, in seconds');
-    return { token, lifeMs: seconds * 1_000 };
+    return { token, lifetimeMs: seconds * 1_000 };
   }
 
-  #unreadable(lacks: string): ManagerError {
+  #unreadable(missing: string): ManagerError {
     return new ManagerError(
       'invalid_answer',
-      `The OAuth server at ${this.#url.host} gave an answer with ${lacks}: check OAUTH_LOGIN_URL`,
+      `The OAuth server at ${this.#url.host} sent a response with ${missing}: check OAUTH_LOGIN_URL`,
       { notSent: true },
     );
   }
 
-  /** A server may repeat the credentials that it was sent. */
+  /** Masks the client secret: an error text of the server may quote it. */
   #withoutSecret(text: string): string {
     const { clientSecret } = this.#options;
     return clientSecret === '' ? text : text.replaceAll(clientSecret, '***');

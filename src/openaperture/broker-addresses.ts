@@ -2,13 +2,13 @@ import { isIPv6 } from 'node:net';
 import type { BrokerAddress } from '../rpc/broker-address.js';
 import type { BrokerConnection } from './manager-answers.js';
 
-/** An address of a broker, and whether it is preferred. */
+/** An address of a broker, and whether it is preferred to other addresses. */
 export interface RankedBrokerAddress extends BrokerAddress {
-  /** False: it belongs to a failover broker. */
+  /** False: an address of a failover broker. */
   preferred: boolean;
 }
 
-/** Addresses in the order to try them: the broker's own in random order, then those of the failover in random order. */
+/** Addresses in the order to try them: the brokers' own in random order, then the failover brokers' in random order. */
 export function rankedAddresses(brokers: {
   own: readonly BrokerConnection[];
   failover: readonly BrokerConnection[];
@@ -20,14 +20,14 @@ export function rankedAddresses(brokers: {
 }
 
 /**
- * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec), for any characters in its user, password and virtual
- * host; but no URL can name a virtual host that is called `.` or `..`.
+ * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec). User, password and virtual host may contain any
+ * characters. Limit: a URL cannot name a virtual host `.` or `..`.
  */
 export function amqpUrl({ username, password, host, port, virtualHost }: BrokerConnection): string {
   const credentials = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;
   const address = isIPv6(host) ? `[${host}]` : host;
-  const end = virtualHost === null ? '' : `/${encodeURIComponent(virtualHost)}`;
-  return `amqp://${credentials}@${address}${port === null ? '' : `:${port}`}${end}`;
+  const path = virtualHost === null ? '' : `/${encodeURIComponent(virtualHost)}`;
+  return `amqp://${credentials}@${address}${port === null ? '' : `:${port}`}${path}`;
 }
 
 function shuffled<T>(list: readonly T[]): T[] {

@@ -16,7 +16,7 @@ export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
     .slice(0, 300);
 }
 
-/** The wait that the header `Retry-After` requests (RFC 9110, 10.2.3), in milliseconds; undefined when there is none. */
+/** The wait that the header `Retry-After` asks for (RFC 9110, 10.2.3), in milliseconds; undefined without a valid one. */
 export function retryAfterMs(headers: Headers, now: number): number | undefined {
   const value = headers.get('retry-after')?.trim();
   if (value === undefined || value === '') return undefined;

@@ -30,7 +30,7 @@ const DESCRIPTION_CHARACTERS = 54;
 const ID_CHARACTERS = 20;
 
 /**
- * The Erlang term that the Overseer reads: the status of a module and its workload, a list of `{description}`.
+ * The Erlang term that the Overseer reads: the status of a module, with its workload, a list of `{description}`.
  * @throws RangeError, TypeError when the module's type cannot be an atom
  */
 export function heartbeatTerm({ hostname, moduleType, work }: Heartbeat): Buffer {
@@ -46,8 +46,8 @@ export function heartbeatTerm({ hostname, moduleType, work }: Heartbeat): Buffer
 }
 
 /**
- * The number of running requests, then the requests, oldest first, as many as fit into the Manager's column. The Manager
- * stores the list as JSON text.
+ * The number of running requests, then the oldest of them, as many as fit into the Manager's column. The Manager stores
+ * the list as JSON text.
  */
 function workloadOf(work: readonly Work[]): WorkloadEntry[] {
   if (work.length === 0) return [];
@@ -71,7 +71,7 @@ function descriptionOf({ id, action, cluster, runningMs }: Work): string {
   );
 }
 
-/** The text with `?` for each character that is not printable ASCII, or that JSON would escape. */
+/** Replaces each character that is not printable ASCII, or that JSON escapes, with `?`. */
 function plain(text: string): string {
   return text.replaceAll(/[^\x20-\x7e]|["\\]/gu, '?');
 }

@@ -40,8 +40,8 @@ export interface ServiceSide {
 }
 
 /**
- * This service as a module of an OpenAperture installation: its brokers, the reply channel to records, system events, and
- * the Overseer.
+ * This service as a module of an OpenAperture installation. It finds the brokers, saves replies in records of the
+ * Manager, registers with the Overseer and reports system events.
  */
 export class Installation {
   readonly #settings: InstallationSettings;
@@ -73,7 +73,7 @@ export class Installation {
     await this.#topology.destination(queue, { preferred, signal: new AbortController().signal }),
   ];
 
-  /** Must be called when a connection was lost. */
+  /** Call it when a connection was lost. */
   readonly refresh = (): void => this.#topology.refresh();
 
   /** Reports unexpected failures to the Manager from now on. */
@@ -114,14 +114,14 @@ export class Installation {
         const outcome = await publish(to, body, { persistent: true }, { signal });
         if (outcome === 'refused') throw new Error(`the queue ${queue} is full`);
         if (outcome === 'unroutable')
-          throw new Error(`no queue is bound to ${to.exchange} by ${to.routingKey}`);
+          throw new Error(`no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`);
       },
       running: () => running().map((each) => ({ ...each, cluster: each.cluster?.hash })),
     });
     this.#overseer.start();
   }
 
-  /** Sends the last heartbeat; must be called while the broker is still connected. */
+  /** Sends the last heartbeat and closes; call it while the broker is still connected. */
   async stop(): Promise<void> {
     await this.#overseer?.stop();
     await this.#events.close();

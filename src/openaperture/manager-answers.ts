@@ -1,14 +1,14 @@
 import { isIPv6 } from 'node:net';
 import { exactInteger, parseExactly } from '../lib/exact-json.js';
 
-/** The id of something in the Manager; a bigint when a number cannot hold it exactly. */
+/** The id of a resource in the Manager; a bigint when a number cannot represent it exactly. */
 export type ManagerId = number | bigint;
 
 /** A messaging exchange. */
 export interface Exchange {
   id: ManagerId;
   failoverExchangeId: ManagerId | undefined;
-  /** The prefix of a queue's name in routing keys: `ROUTING_KEY.QUEUE`. */
+  /** The prefix of routing keys: `ROUTING_KEY.QUEUE`. */
   routingKey: string;
   /** The AMQP exchange to publish to. */
   rootExchangeName: string;
@@ -24,7 +24,7 @@ export interface BrokerConnection {
   username: string;
   password: string;
   host: string;
-  /** Null: the default port of AMQP. */
+  /** Null: AMQP's default port. */
   port: number | null;
   /** Null: `/`. */
   virtualHost: string | null;
@@ -37,7 +37,7 @@ export interface RpcRecord {
   responseBody: unknown;
 }
 
-/** An answer that does not have the form of the API; the message says what is wrong, without quoting it. */
+/** A response that does not match the Manager's API; the message says what is wrong, without quoting it. */
 export class UnreadableAnswer extends Error {
   override readonly name = 'UnreadableAnswer';
 }
@@ -54,7 +54,7 @@ export function readExchange(json: string): Exchange {
 }
 
 /**
- * The ids of the brokers that an exchange is restricted to. A restriction's own id names no broker.
+ * The ids of the brokers that an exchange is restricted to. The `id` of a restriction is not the id of a broker.
  * @throws UnreadableAnswer
  */
 export function readRestrictions(json: string): ManagerId[] {
@@ -91,14 +91,14 @@ export function readRecord(json: string): RpcRecord {
   };
 }
 
-/** Whether a record contains the answer to its request. */
+/** Whether a record contains the reply to its request. */
 export function isAnswered<R extends RpcRecord>(record: R): record is R & { status: 'completed' | 'error' } {
   return record.status === 'completed' || record.status === 'error';
 }
 
 /**
- * Whether a record contains the answer to its request. Callers wrote the rest of it, so a record that cannot be read
- * contains none.
+ * Whether a record contains the reply to its request. Callers write the other fields; a record that cannot be read
+ * counts as one without a reply.
  */
 export function readIsAnswered(json: string): boolean {
   try {
@@ -109,15 +109,16 @@ export function readIsAnswered(json: string): boolean {
 }
 
 /**
- * Reads an answer that may be empty, but must come from the Manager: a proxy sends its own page when the Manager is down.
+ * Checks the body of a response that needs none. It must be empty or JSON: the page of a proxy in front of the Manager
+ * is neither.
  * @throws UnreadableAnswer
  */
-export function readNothing(json: string): void {
+export function checkEmptyOrJson(json: string): void {
   if (json.trim() !== '') parsed(json);
 }
 
 /**
- * The id in the header `Location` of what was created: its last segment, of a whole URL or a path.
+ * The id of a created resource: the last segment of the header `Location`, which is a URL or a path.
  * @throws UnreadableAnswer
  */
 export function idOfLocation(location: string | null): ManagerId {
@@ -136,7 +137,7 @@ function parsed(json: string): unknown {
 
 function asMap(value: unknown): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-  throw new UnreadableAnswer('something in it is not a map');
+  throw new UnreadableAnswer('it contains something else where a JSON object is expected');
 }
 
 function asList(value: unknown): unknown[] {
@@ -160,7 +161,7 @@ function optionalId(map: Record<string, unknown>, key: string): ManagerId | unde
   return (map[key] ?? null) === null ? undefined : id(map, key);
 }
 
-/** Wider than the host names of RFC 1123: containers have names with underscores. */
+/** Also accepts underscores, which RFC 1123 forbids: container names have them. */
 function host(map: Record<string, unknown>): string {
   const value = text(map, 'host');
   if (isIPv6(value) || /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(value)) return value;
@@ -171,5 +172,5 @@ function port(map: Record<string, unknown>): number | null {
   const value = map.port ?? null;
   if (value === null) return null;
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535) return value;
-  throw new UnreadableAnswer("'port' is not a port");
+  throw new UnreadableAnswer("'port' is not a port number");
 }

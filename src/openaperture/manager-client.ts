@@ -17,7 +17,7 @@ import {
   readBroker,
   readConnections,
   readExchange,
-  readNothing,
+  checkEmptyOrJson,
   readRecord,
   readRestrictions,
   type RpcRecord,
@@ -45,9 +45,9 @@ export interface Cancellable {
   signal: AbortSignal;
 }
 
-/** For callers that retry themselves. */
-export interface Tried extends Cancellable {
-  /** The number of tries; 3 by default. */
+/** For callers that retry on their own. */
+export interface RetryOptions extends Cancellable {
+  /** The total number of attempts; 3 by default. */
   tries?: number;
 }
 
@@ -59,9 +59,9 @@ export interface ModuleRegistration {
   workload: readonly unknown[];
 }
 
-/** An event for operators. */
+/** An event that operators should see. */
 export interface SystemEvent {
-  /** The Manager stores it only if no event of the same type and data came in the last hour. */
+  /** The Manager ignores it when one of the same type and data came within the last hour. */
   unique: boolean;
   type: string;
   severity: 'error';
@@ -75,11 +75,11 @@ interface Call {
   path: string;
   /** JSON. */
   body?: string;
-  /** Whether a second call has the same effect as one. */
+  /** Whether the call is idempotent. */
   repeatable: boolean;
 }
 
-/** Many replies may wait for the Manager: they must not all reach it at the same moment. */
+/** Limits concurrent calls: many replies may wait for the Manager at the same time. */
 const CONNECTIONS = 32;
 /** OpenAperture's own callers send both headers with every call. */
 const HEADERS = { accept: 'application/json', 'content-type': 'application/json' };
@@ -88,8 +88,8 @@ const TRIES = 3;
 const BACKOFF = { firstMs: 300, maxMs: 3_000 };
 
 /**
- * The Manager's HTTP API. An idempotent call is tried three times when there was no answer, or one with 429 or 5xx; any
- * other call only when it is certain that the Manager has not received it. A refused token is renewed once.
+ * The Manager's HTTP API. An idempotent call is tried up to three times when there is no response, or one with 429 or
+ * 5xx; any other call is retried only when it certainly did not reach the Manager. A refused token is renewed once.
  *
  * Every method throws ManagerError, or the signal's reason when that is aborted.
  */
@@ -112,7 +112,7 @@ export class ManagerClient {
     this.#token = new AccessToken({ ...oauth, http: this.#http, clock, timeoutMs });
   }
 
-  async exchange(id: ManagerId, options: Tried): Promise<Exchange> {
+  async exchange(id: ManagerId, options: RetryOptions): Promise<Exchange> {
     return this.#read(`messaging/exchanges/${id}`, readExchange, options);
   }
 
@@ -129,10 +129,10 @@ export class ManagerClient {
     return this.#read(`messaging/brokers/${id}/connections`, readConnections, options);
   }
 
-  /** Whether the record of a request is missing, waits for its answer, or contains it. */
-  async recordState(id: ManagerId, options: Tried): Promise<'missing' | 'open' | 'answered'> {
+  /** `open`: the record exists and has no reply yet. */
+  async recordState(id: ManagerId, options: RetryOptions): Promise<'missing' | 'open' | 'answered'> {
     const answer = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
-    const answered = await unlessMissing(answer.then(({ text }) => readIsAnswered(text)));
+    const answered = await undefinedIfMissing(answer.then(({ text }) => readIsAnswered(text)));
     if (answered === undefined) return 'missing';
     return answered ? 'answered' : 'open';
   }
@@ -143,8 +143,8 @@ export class ManagerClient {
   }
 
   /**
-   * Makes a record for a request.
-   * @param envelope the request as its message will contain it, without an id
+   * Creates a record for a request.
+   * @param envelope the envelope of the request, without an id
    */
   async createRecord(envelope: object, options: Cancellable): Promise<ManagerId> {
     const call: Call = {
@@ -154,30 +154,30 @@ export class ManagerClient {
       repeatable: false,
     };
     const { headers } = await this.#call(call, options);
-    return this.#understood(call, () => idOfLocation(headers.get('location')));
+    return this.#parsed(call, () => idOfLocation(headers.get('location')));
   }
 
   /**
-   * Saves a reply in its request's record.
-   * @param envelope the reply's envelope as JSON
-   * @returns false when the record is gone
+   * Saves a reply into the record of its request.
+   * @param envelope the envelope of the reply as JSON
+   * @returns false: the record no longer exists
    */
-  async saveRecord(id: ManagerId, envelope: string, options: Tried): Promise<boolean> {
+  async saveRecord(id: ManagerId, envelope: string, options: RetryOptions): Promise<boolean> {
     const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
     const saved = this.#call(call, options).then(({ text }) => {
-      this.#understood(call, () => readNothing(text));
+      this.#parsed(call, () => checkEmptyOrJson(text));
       return true;
     });
-    return (await unlessMissing(saved)) ?? false;
+    return (await undefinedIfMissing(saved)) ?? false;
   }
 
-  /** @returns false when it was not there (any more) */
+  /** @returns false: the record did not exist */
   async deleteRecord(id: ManagerId, options: Cancellable): Promise<boolean> {
     const deleted = this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, options);
-    return (await unlessMissing(deleted.then(() => true))) ?? false;
+    return (await undefinedIfMissing(deleted.then(() => true))) ?? false;
   }
 
-  /** Registers a module of an exchange; replaces one with the same host name. */
+  /** Registers a module of an exchange; it replaces one with the same host name. */
   async registerModule(
     exchangeId: ManagerId,
     registration: ModuleRegistration,
@@ -200,41 +200,41 @@ export class ManagerClient {
     }
   }
 
-  /** Aborts the calls in progress, with `unreachable`. */
+  /** Ends the calls in flight with `unreachable`. */
   async close(): Promise<void> {
     this.#closed.abort(new ManagerError('unreachable', 'The connection to the Manager was closed'));
     await this.#http.close();
   }
 
-  async #read<T>(path: string, read: (json: string) => T, options: Tried): Promise<T> {
+  async #read<T>(path: string, read: (json: string) => T, options: RetryOptions): Promise<T> {
     const call: Call = { method: 'GET', path, repeatable: true };
     const { text } = await this.#call(call, options);
-    return this.#understood(call, () => read(text));
+    return this.#parsed(call, () => read(text));
   }
 
-  #understood<T>({ method, path }: Call, read: () => T): T {
+  #parsed<T>({ method, path }: Call, read: () => T): T {
     try {
       return read();
     } catch (cause) {
       if (!(cause instanceof UnreadableAnswer)) throw cause;
       throw new ManagerError(
         'invalid_answer',
-        `The answer of the Manager at ${this.#host} to ${method} ${path} cannot be used, ${cause.message}: check MANAGER_URL`,
+        `The response of the Manager at ${this.#host} to ${method} ${path} cannot be used (${cause.message}): check MANAGER_URL`,
         { cause },
       );
     }
   }
 
-  async #call(call: Call, { signal: callerSignal, tries = TRIES }: Tried): Promise<HttpAnswer> {
+  async #call(call: Call, { signal: callerSignal, tries = TRIES }: RetryOptions): Promise<HttpAnswer> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
     try {
-      for (let tried = 1; ; tried++) {
+      for (let attempt = 1; ; attempt++) {
         try {
-          return await this.#once(call, signal);
+          return await this.#attempt(call, signal);
         } catch (error) {
           if (!(error instanceof ManagerError) || signal.aborted) throw error;
-          if (tried >= tries || !error.passing || !(call.repeatable || error.notSent)) throw error;
-          await this.#clock.sleep(Math.max(error.retryAfterMs, backoffMs(tried, BACKOFF)), { signal });
+          if (attempt >= tries || !error.retryable || !(call.repeatable || error.notSent)) throw error;
+          await this.#clock.sleep(Math.max(error.retryAfterMs, backoffMs(attempt, BACKOFF)), { signal });
         }
       }
     } finally {
@@ -242,12 +242,12 @@ export class ManagerClient {
     }
   }
 
-  async #once(call: Call, signal: AbortSignal): Promise<HttpAnswer> {
+  async #attempt(call: Call, signal: AbortSignal): Promise<HttpAnswer> {
     const token = await this.#token.get(signal);
     const first = await this.#send(call, token, signal);
     if (first.status !== 401) return this.#succeeded(call, first, token);
-    const another = await this.#token.instead(token, signal);
-    return this.#succeeded(call, await this.#send(call, another, signal), another);
+    const renewed = await this.#token.replace(token, signal);
+    return this.#succeeded(call, await this.#send(call, renewed, signal), renewed);
   }
 
   async #send(
@@ -269,7 +269,7 @@ export class ManagerClient {
       if (!(cause instanceof HttpFailure)) throw cause;
       throw new ManagerError(
         cause.tooLarge ? 'invalid_answer' : 'unreachable',
-        `The Manager at ${this.#host} gives no answer to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
+        `The Manager at ${this.#host} sent no response to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
         { notSent: cause.notSent, cause },
       );
     }
@@ -278,15 +278,15 @@ export class ManagerClient {
   #succeeded({ method, path }: Call, response: HttpAnswer, token: string): HttpAnswer {
     const { status, headers } = response;
     if (status >= 200 && status <= 299) return response;
-    const said = errorTextOf(response).replaceAll(token, '***');
-    const answer = `HTTP status ${status}${said === '' ? '' : `: ${said}`}`;
-    const what = `The Manager at ${this.#host} answers ${method} ${path} with ${answer}`;
+    const errorText = errorTextOf(response).replaceAll(token, '***');
+    const result = `HTTP status ${status}${errorText === '' ? '' : `: ${errorText}`}`;
+    const what = `The Manager at ${this.#host} answers ${method} ${path} with ${result}`;
     if (status === 401 || status === 403) {
-      const hint = 'check that OAUTH_CLIENT_ID may use it, and that OAUTH_LOGIN_URL issues tokens for it';
+      const hint = 'check that OAUTH_CLIENT_ID may use it, and that its tokens come from OAUTH_LOGIN_URL';
       throw new ManagerError('refused', `${what}; ${hint}`, { status });
     }
     if (status === 404) throw new ManagerError('not_found', what, { status });
-    const hint = status < 400 ? '; check MANAGER_URL: no redirect is followed' : '';
+    const hint = status < 400 ? '; check MANAGER_URL: redirects are not followed' : '';
     throw new ManagerError('failed', `${what}${hint}`, {
       status,
       retryAfterMs: retryAfterMs(headers, this.#clock.now()),
@@ -298,7 +298,7 @@ function recordPath(id: ManagerId): string {
   return `messaging/rpc_requests/${id}`;
 }
 
-async function unlessMissing<T>(call: Promise<T>): Promise<T | undefined> {
+async function undefinedIfMissing<T>(call: Promise<T>): Promise<T | undefined> {
   try {
     return await call;
   } catch (error) {

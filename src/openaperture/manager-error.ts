@@ -1,32 +1,32 @@
 /**
- * - `unreachable`: no answer came
+ * - `unreachable`: there was no response
  * - `refused`: the OAuth server or the Manager refuses this client
- * - `not_found`: the Manager has no such thing
- * - `failed`: an answer with another HTTP status than success
- * - `invalid_answer`: an answer that does not have the form of the Manager's API
+ * - `not_found`: the Manager has no such resource
+ * - `failed`: a response with any other HTTP status than success
+ * - `invalid_answer`: a response that does not match the Manager's API
  */
 export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_answer';
 
-/** The longest wait, whatever the Manager requests: a caller waits for the result. */
-const MOST_RETRY_AFTER_MS = 30_000;
+/** The longest `Retry-After` that is obeyed: a request is waiting. */
+const MAX_RETRY_AFTER_MS = 30_000;
 
 interface ManagerErrorDetails {
   /** The HTTP status of the response, when there was one. */
   status?: number;
-  /** True when it is certain that the Manager has not received the call. */
+  /** The call certainly did not reach the Manager. */
   notSent?: boolean;
-  /** The wait that the answer requests before the next try. */
+  /** The wait that the response asked for before a retry. */
   retryAfterMs?: number;
   cause?: unknown;
 }
 
-/** A failed call to the Manager; the message says what to do about it. */
+/** A call to the Manager that failed; the message says what to do about it. */
 export class ManagerError extends Error {
   override readonly name = 'ManagerError';
   readonly kind: ManagerErrorKind;
   readonly status: number | undefined;
   readonly notSent: boolean;
-  /** The wait that the answer requests before the next try, at most half a minute; 0 when it requests none. */
+  /** The wait that the response asked for before a retry, at most 30 s; 0 when it asked for none. */
   readonly retryAfterMs: number;
 
   constructor(kind: ManagerErrorKind, message: string, details: ManagerErrorDetails = {}) {
@@ -34,10 +34,10 @@ export class ManagerError extends Error {
     this.kind = kind;
     this.status = details.status;
     this.notSent = details.notSent ?? false;
-    this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MOST_RETRY_AFTER_MS);
+    this.retryAfterMs = Math.min(details.retryAfterMs ?? 0, MAX_RETRY_AFTER_MS);
   }
 
-  /** Whether the same call may succeed later: the Manager has not answered it, or refused it only temporarily. */
+  /** Whether the same call may succeed later: the Manager did not process it, or its refusal may not be final. */
   get temporary(): boolean {
     const { kind, status = 0, notSent } = this;
     if (kind === 'refused') return notSent || status !== 403;
@@ -46,8 +46,8 @@ export class ManagerError extends Error {
     return kind !== 'not_found';
   }
 
-  /** Whether it makes sense to retry soon. */
-  get passing(): boolean {
+  /** Whether a retry after a short wait may succeed. */
+  get retryable(): boolean {
     return this.kind === 'unreachable' || (this.status !== undefined && isBusy(this.status));
   }
 }

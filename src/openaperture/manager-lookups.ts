@@ -12,7 +12,7 @@ export interface FoundExchange {
   gaps: string[];
 }
 
-/** A broker's connections, and those of its failover broker. */
+/** The connections of a broker, and those of its failover broker. */
 export interface FoundBroker {
   own: BrokerConnection[];
   failover: BrokerConnection[];
@@ -59,13 +59,13 @@ export async function findBroker(
 }
 
 /**
- * The result of the lookup; when the entry is missing, an error that says what to check.
- * @throws ManagerError
+ * The result of a lookup.
+ * @throws ManagerError that says what to check, when the Manager has no such resource
  */
 export async function orMissing<T>(what: string, check: string, lookup: Promise<T>): Promise<T> {
   const found = await orUndefined(lookup);
   if (found === undefined)
-    throw new ManagerError('not_found', `The Manager knows no ${what}: check ${check}`, { status: 404 });
+    throw new ManagerError('not_found', `The Manager has no ${what}: check ${check}`, { status: 404 });
   return found;
 }
 

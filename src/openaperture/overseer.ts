@@ -14,7 +14,7 @@ export interface OverseerOptions {
   manager: Pick<ManagerClient, 'registerModule'>;
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
-  /** The name of this instance among the modules of its exchange; must fit a column of the Manager, see `isModuleText`. */
+  /** Identifies this worker among the modules of its exchange; must fit a column of the Manager, see `isModuleText`. */
   hostname: string;
   /** `MODULE_TYPE`; must fit a column too. */
   moduleType: string;
@@ -33,24 +33,24 @@ const LAST_BEAT_TIMEOUT_MS = 2_000;
 const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 
 /**
- * Registers this instance with the Overseer as a module of its exchange, and publishes a heartbeat with the running
- * requests every 30 s. An outage is logged once when it begins and once when it ends, and stops nothing.
+ * Registers this worker with the Overseer as a module of its exchange. Publishes a heartbeat every 30 s that lists the
+ * running requests. An outage is logged once when it begins and once when it ends; requests continue.
  */
 export class Overseer {
   readonly #options: OverseerOptions;
-  readonly #unregistered: OutageLog;
-  readonly #unheard: OutageLog;
+  readonly #registrationOutage: OutageLog;
+  readonly #heartbeatOutage: OutageLog;
   readonly #stopped = new AbortController();
   #work: Promise<unknown> = Promise.resolve();
 
   constructor(options: OverseerOptions) {
     this.#options = options;
     const { log, clock } = options;
-    this.#unregistered = new OutageLog(log, clock, {
+    this.#registrationOutage = new OutageLog(log, clock, {
       began: 'Overseer registration failed',
       ended: 'Overseer registration restored',
     });
-    this.#unheard = new OutageLog(log, clock, {
+    this.#heartbeatOutage = new OutageLog(log, clock, {
       began: 'Overseer heartbeat failed',
       ended: 'Overseer heartbeat restored',
     });
@@ -61,9 +61,9 @@ export class Overseer {
     this.#work = Promise.all([this.#register(), this.#beat()]);
   }
 
-  /** Ends with a heartbeat without running requests. */
+  /** Publishes a last heartbeat with an empty workload. */
   async stop(): Promise<void> {
-    this.#stopped.abort(new Error('the service ends'));
+    this.#stopped.abort(new Error('the service is shutting down'));
     await this.#work;
     await this.#publish([], LAST_BEAT_TIMEOUT_MS);
   }
@@ -80,12 +80,12 @@ export class Overseer {
           'EXCHANGE_ID',
           registering.then(() => true),
         );
-        this.#unregistered.works();
-        log.info('registered with the Overseer', { hostname });
+        this.#registrationOutage.works();
+        log.info('Overseer registration completed', { hostname });
         return;
       } catch (error) {
         if (signal.aborted) return;
-        this.#unregistered.failed({ reason: reasonOf(error) });
+        this.#registrationOutage.failed({ reason: reasonOf(error) });
       }
       await clock.sleep(backoffMs(failed, BACKOFF), { signal }).catch(() => {});
     }
@@ -105,15 +105,15 @@ export class Overseer {
   /** Never rejects. */
   async #publish(work: readonly Work[], ms: number, signal?: AbortSignal): Promise<void> {
     const { hostname, moduleType, publish, clock } = this.#options;
-    const reason = () => new Error(`the broker has not confirmed it within ${ms} ms`);
+    const reason = () => new Error(`the broker did not confirm it within ${ms} ms`);
     try {
       const term = heartbeatTerm({ hostname, moduleType, work });
       await runWithin({ ms, clock, reason, signal }, (limited) =>
         untilAborted(publish(QUEUE, term, limited), limited),
       );
-      this.#unheard.works();
+      this.#heartbeatOutage.works();
     } catch (error) {
-      if (!signal?.aborted) this.#unheard.failed({ reason: reasonOf(error) });
+      if (!signal?.aborted) this.#heartbeatOutage.failed({ reason: reasonOf(error) });
     }
   }
 }

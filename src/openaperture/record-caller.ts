@@ -8,8 +8,8 @@ export interface RecordCallerOptions {
   clock: Clock;
 }
 
-/** An answer in the record of its request. */
-export interface RecordedAnswer extends RpcRecord {
+/** A reply in the record of its request. */
+export interface RecordedReply extends RpcRecord {
   status: 'completed' | 'error';
 }
 
@@ -44,12 +44,11 @@ export class RecordCaller {
   }
 
   /**
-   * Waits for the answer through any temporary failure of the Manager: the request is already sent, and one failed poll says
-   * nothing about it.
-   * @throws ManagerError that is not temporary, such as `not_found` when the record is gone
+   * Waits for the reply. A poll that fails for a temporary reason is repeated: it says nothing about the request.
+   * @throws ManagerError that is not temporary, such as `not_found` when the record no longer exists
    * @throws the signal's reason when that is aborted
    */
-  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedAnswer> {
+  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedReply> {
     const { manager, clock } = this.#options;
     for (;;) {
       const record = await unlessTemporary(manager.record(id, { signal }));
@@ -59,7 +58,7 @@ export class RecordCaller {
   }
 
   /**
-   * Deletes the record; a record that is gone already is no error.
+   * Deletes the record; does nothing when it no longer exists.
    * @throws ManagerError, or the signal's reason when that is aborted
    */
   async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {

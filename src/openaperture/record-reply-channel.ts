@@ -16,7 +16,7 @@ export interface RecordReplyChannelOptions {
   exchangeId: ManagerId;
   /** `MAX_RECORD_BYTES`: the largest reply that is saved, as JSON with its envelope. */
   maxRecordBytes: number;
-  /** Called when replies begin to wait for the Manager: the service must accept no requests. */
+  /** Called when replies begin to wait for the Manager: the service must accept no more requests. */
   pause: (reason: string) => void;
   /** Called when no reply waits any more. */
   resume: () => void;
@@ -24,13 +24,13 @@ export interface RecordReplyChannelOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
+const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
 /** When the Manager works, but fails on the same reply for this long, the reply is replaced. */
 const STUCK_MS = 10 * 60_000;
-/** A smaller reply that fails without a status was not refused for its size. */
+/** A failure without a reason counts as a refusal for size only above this. */
 const LARGE_BYTES = 64 * 1024;
 
-/** The outcome of saving a reply; `dropped`: its record does not wait for it any more. */
+/** What happened to a reply; `dropped`: its caller no longer waits for it. */
 type Saved = 'sent' | 'dropped';
 
 /** The Manager does not accept a reply of this size. */
@@ -42,20 +42,21 @@ class TooLarge extends Error {
 interface Sending {
   id: ManagerId;
   log: Logger;
-  /** Whether the latest try reached the saving: the Manager had just returned the record. */
+  /** Whether the latest attempt reached the write: the Manager returned the record just before. */
   saving: boolean;
-  /** Since when the Manager has failed on this reply alone. */
+  /** Since when the Manager has failed on this reply only. */
   stuckSince: number | undefined;
 }
 
 /**
- * Saves replies in the Manager, in the records that callers have made for their requests and poll. While the Manager
- * cannot be reached, replies wait. A reply on which a working Manager fails delays no others, and is replaced in the end.
+ * Saves replies in the Manager. Callers create a record for each request and poll it. While the Manager cannot be
+ * reached, replies wait and the service accepts no more requests. When the Manager fails on one reply only, the others
+ * are not delayed; after ten minutes that reply is replaced by an error.
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
   readonly #outage: OutageLog;
-  /** The replies that wait for the Manager; while there are any, the service accepts no requests. */
+  /** The replies that wait for the Manager. While there are any, the service is paused. */
   readonly #waiting = new Set<Sending>();
 
   constructor(options: RecordReplyChannelOptions) {
@@ -84,24 +85,24 @@ export class RecordReplyChannel implements ReplyChannel {
       this.#deliver(sending, replyEnvelope(request, reply), signal);
     try {
       let saved = await deliver(plain, envelope);
-      // The request in it may be the large part; the outcome of a change must not be lost for it.
+      // The copy of the request in the reply may be the large part. The outcome of a change must not be lost because of it.
       if (isTooLarge(saved) && isMostlyRequest(plain, envelope))
         saved = await deliver(plain, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved;
-      log.error('reply replaced: the Manager does not accept it', { reason: saved.message });
+      log.error('reply replaced', { reason: saved.message });
       const replacement = replacementFor(saved);
       saved = await deliver(replacement, envelope);
       if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
       if (!(saved instanceof Error)) return saved === 'sent' ? replacement : 'dropped';
-      log.error('reply dropped: the Manager does not accept it', { reason: saved.message });
+      log.error('reply dropped', { reason: saved.message });
       return 'dropped';
     } finally {
-      this.#resume(sending);
+      this.#stopWaiting(sending);
     }
   }
 
   /**
-   * Tries until the Manager has the reply, or its record does not wait for it any more.
+   * Tries until the Manager has saved the reply, or its caller no longer waits for it.
    * @returns an error when the Manager will never accept it
    */
   async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Saved | Error> {
@@ -127,11 +128,11 @@ export class RecordReplyChannel implements ReplyChannel {
         if (refused && refusedBefore)
           return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
         refusedBefore = refused;
-        // The first failure may come from a kept connection that the Manager has just closed.
-        const lasts = failed > 1 || error.retryAfterMs > 0;
-        // The Manager works, so the service must not wait for this reply.
-        if (refused) this.#resume(sending);
-        else if (lasts && (await this.#stopsTrying(sending, error, signal))) return error;
+        // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
+        const persists = failed > 1 || error.retryAfterMs > 0;
+        // The Manager works, so this reply must not pause the service.
+        if (refused) this.#stopWaiting(sending);
+        else if (persists && (await this.#isStuck(sending, error, signal))) return error;
         const wait = Math.max(error.retryAfterMs, backoffMs(refused ? 1 : failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
       }
@@ -142,31 +143,34 @@ export class RecordReplyChannel implements ReplyChannel {
     const { manager } = this.#options;
     const { id, log } = sending;
     sending.saving = false;
-    // Retried by this class, which notices at once that the Manager cannot be reached.
+    // One attempt only: #deliver retries, and notices an outage immediately.
     const once = { signal, tries: 1 };
     const state = await manager.recordState(id, once);
     if (state === 'answered') {
-      log.info('reply dropped: the record of its request has one already');
+      log.info('reply dropped', { reason: 'the record of its request already has a reply' });
       return 'dropped';
     }
     sending.saving = true;
     if (state === 'open' && (await manager.saveRecord(id, json, once))) return 'sent';
-    log.info('reply dropped: the record of its request is gone');
+    log.info('reply dropped', { reason: 'the record of its request no longer exists' });
     return 'dropped';
   }
 
-  /** Pauses the service, unless the Manager fails on this reply alone. @returns whether to stop trying */
-  async #stopsTrying(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Pauses the service, unless only this reply fails.
+   * @returns whether only this reply has failed for `STUCK_MS`
+   */
+  async #isStuck(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#options;
     if (error.status !== 500 || error.notSent || !(await this.#works(signal))) {
       sending.stuckSince = undefined;
-      this.#hold(sending, error);
+      this.#wait(sending, error);
       return false;
     }
-    this.#resume(sending);
+    this.#stopWaiting(sending);
     if (sending.stuckSince === undefined) {
       sending.stuckSince = clock.now();
-      sending.log.error('reply failed while the Manager works: retrying', { reason: error.message });
+      sending.log.error('reply refused by the Manager', { reason: error.message });
     }
     return clock.now() - sending.stuckSince >= STUCK_MS;
   }
@@ -180,25 +184,25 @@ export class RecordReplyChannel implements ReplyChannel {
     );
   }
 
-  #hold(sending: Sending, { message: reason }: ManagerError): void {
+  #wait(sending: Sending, { message: reason }: ManagerError): void {
     this.#outage.failed({ reason });
     if (this.#waiting.has(sending)) return;
     this.#waiting.add(sending);
-    if (this.#waiting.size === 1) this.#options.pause('answers wait for the Manager');
+    if (this.#waiting.size === 1) this.#options.pause('replies wait for the Manager');
   }
 
-  #resume(sending: Sending): void {
+  #stopWaiting(sending: Sending): void {
     if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
     this.#outage.works();
     this.#options.resume();
   }
 }
 
-/** The reply that replaces one which the Manager will not store. */
+/** What the caller gets instead of a reply that the Manager does not accept. */
 function replacementFor(refusal: Error): Reply {
   const body = isTooLarge(refusal)
-    ? { errors: ['The answer is larger than the Manager accepts; ask for less'], code: 'answer_too_large' }
-    : { errors: ['The Manager refuses to store the answer'], code: 'internal' };
+    ? { errors: ['The reply is larger than the Manager accepts; request less'], code: 'answer_too_large' }
+    : { errors: ['The Manager refuses the reply'], code: 'internal' };
   return { status: 'error', body };
 }
 
@@ -209,8 +213,8 @@ function isMostlyRequest(reply: Reply, request: Envelope): boolean {
 }
 
 /**
- * Whether a failure may be a refusal: some servers close the connection, or stop reading, at their limit, and a proxy in
- * front of them responds with its own status.
+ * A failure that may be a refusal without a reason: a server, or a proxy in front of it, closes the connection or stops
+ * reading at its size limit.
  */
 function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;

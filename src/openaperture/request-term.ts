@@ -13,7 +13,7 @@ export interface RequestBody {
  * A request as OpenAperture's callers send it: the Erlang term of their struct RpcRequest, in which every key and every
  * enumerated value is an atom.
  * @param id of the request's record; OpenAperture's own callers send it as text, numbers are accepted too
- * @throws RangeError, TypeError when something in it cannot be written as a term
+ * @throws RangeError, TypeError when a value cannot be encoded as a term
  */
 export function requestTerm(id: ManagerId | string, body: RequestBody): Buffer {
   const { action, action_parameters: parameters = null, ...more } = body;

@@ -12,33 +12,33 @@ export interface SystemEventsOptions {
   /** `EXCHANGE_ID` */
   exchangeId: ManagerId;
   hostname: string;
-  /** How many may be in progress at the same time; 10 by default. */
-  mostUnderWay?: number;
+  /** The most events in flight at the same time; 10 by default. */
+  maxInFlight?: number;
   clock: Clock;
   log: Logger;
 }
 
-const MOST_UNDER_WAY = 10;
+const MAX_IN_FLIGHT = 10;
 const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
-/** How long events in progress may take when the service ends. */
-const LAST_MS = 2_000;
+/** How long events in flight may take when the service shuts down. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** Reports unexpected failures to the Manager's operators. No request waits for a report, or fails because of one. */
 export class SystemEvents {
   readonly #options: SystemEventsOptions;
-  readonly #fault: OutageLog;
+  readonly #outage: OutageLog;
   readonly #closed = new AbortController();
-  readonly #underWay = new Set<Promise<void>>();
+  readonly #inFlight = new Set<Promise<void>>();
 
   constructor(options: SystemEventsOptions) {
     this.#options = options;
-    this.#fault = new OutageLog(options.log, options.clock, {
+    this.#outage = new OutageLog(options.log, options.clock, {
       began: 'system event failed',
       ended: 'system events restored',
     });
   }
 
-  /** Reports each call whose caller got `internal` or `timeout`. */
+  /** Reports the calls whose callers got an error that no action raised on purpose: `internal` or `timeout`. */
   watch(events: CallEventBus): void {
     events.on('answered', ({ call, reply }) => {
       if (reply.status === 'completed' || !UNEXPECTED.has(reply.body.code)) return;
@@ -46,23 +46,23 @@ export class SystemEvents {
     });
   }
 
-  /** Reports a request that ended unexpectedly. */
+  /** Reports a request that failed unexpectedly. */
   report({ action, message }: { action: string; message: string }): void {
-    const { mostUnderWay = MOST_UNDER_WAY } = this.#options;
+    const { maxInFlight = MAX_IN_FLIGHT } = this.#options;
     if (this.#closed.signal.aborted) return;
-    if (this.#underWay.size >= mostUnderWay) {
-      this.#fault.failed({ reason: `${mostUnderWay} are in progress: further ones are dropped` });
+    if (this.#inFlight.size >= maxInFlight) {
+      this.#outage.failed({ reason: `${maxInFlight} events are in flight: more are dropped` });
       return;
     }
-    const sending = this.#send(action, message).finally(() => this.#underWay.delete(sending));
-    this.#underWay.add(sending);
+    const sending = this.#send(action, message).finally(() => this.#inFlight.delete(sending));
+    this.#inFlight.add(sending);
   }
 
-  /** Waits a moment for the events in progress, then aborts them. */
+  /** Waits up to 2 s for the events in flight, then aborts them. */
   async close(): Promise<void> {
-    await settledWithin(LAST_MS, this.#options.clock, Promise.all(this.#underWay));
-    this.#closed.abort(new Error('the service ends'));
-    await Promise.all(this.#underWay);
+    await settledWithin(CLOSE_TIMEOUT_MS, this.#options.clock, Promise.all(this.#inFlight));
+    this.#closed.abort(new Error('the service is shutting down'));
+    await Promise.all(this.#inFlight);
   }
 
   async #send(action: string, message: string): Promise<void> {
@@ -84,10 +84,10 @@ export class SystemEvents {
         },
         { signal },
       );
-      this.#fault.works();
+      this.#outage.works();
     } catch (error) {
       if (signal.aborted) return;
-      this.#fault.failed({ reason: reasonOf(error) });
+      this.#outage.failed({ reason: reasonOf(error) });
     }
   }
 }

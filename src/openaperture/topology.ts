@@ -19,34 +19,34 @@ type Manager = Pick<ManagerClient, 'exchange' | 'exchangeBrokers' | 'broker' | '
 
 interface Found {
   exchange: FoundExchange;
-  /** The connections of all brokers in use. */
+  /** Of all brokers that the exchange uses. */
   connections: Pick<FoundBroker, 'own' | 'failover'>;
 }
 
 interface Parts {
-  look: (signal: AbortSignal, tellGaps: (gaps: readonly string[]) => void) => Promise<Found>;
+  lookUp: (signal: AbortSignal, reportGaps: (gaps: readonly string[]) => void) => Promise<Found>;
   clock: Clock;
   log: Logger;
 }
 
 /**
- * Where to connect and where to publish, as the Manager knows it. Kept for 5 minutes; while the Manager cannot be reached,
- * the earlier answer stays in use. Made by `serviceTopology` and `callerTopology`.
+ * Where to connect and where to publish, from the Manager. It is cached for 5 minutes; while the Manager cannot be
+ * reached, the cached data stay in use. Create one with `serviceTopology` or `callerTopology`.
  *
  * Its methods throw ManagerError, or the signal's reason when that is aborted.
  */
 export class Topology {
   readonly #found: CachedLookup<Found>;
 
-  constructor({ look, clock, log }: Parts) {
+  constructor({ lookUp, clock, log }: Parts) {
     const incomplete = new OutageLog(log, clock, {
       began: 'Manager data incomplete',
       ended: 'Manager data complete',
     });
-    const tellGaps = (gaps: readonly string[]) =>
+    const reportGaps = (gaps: readonly string[]) =>
       gaps.length > 0 ? incomplete.failed({ missing: gaps.join('; ') }) : incomplete.works();
     this.#found = new CachedLookup({
-      look: async (signal) => look(signal, tellGaps),
+      lookUp: async (signal) => lookUp(signal, reportGaps),
       what: 'exchange and broker',
       clock,
       log,
@@ -61,8 +61,8 @@ export class Topology {
 
   /**
    * Where to publish a message for a queue of the exchange.
-   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may have another
-   * name
+   * @param preferred whether the connection is to a preferred address; on a failover broker the exchange may have
+   *   another name
    */
   async destination(
     queue: string,
@@ -72,7 +72,7 @@ export class Topology {
     return destinationOf((preferred ? undefined : exchange.failover) ?? exchange.own, queue);
   }
 
-  /** Must be called when a connection was lost: addresses may have changed, so the next call asks the Manager. */
+  /** Call it when a connection was lost: the brokers may have moved, so the next call asks the Manager again. */
   refresh(): void {
     this.#found.refresh();
   }
@@ -97,14 +97,13 @@ export function serviceTopology({
   log,
 }: ServiceTopologyOptions): Topology {
   return new Topology({
-    clock,
-    log,
-    look: async (signal, tellGaps) => {
+    ...options,
+    lookUp: async (signal, reportGaps) => {
       const [exchange, broker] = await Promise.all([
         findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
         findBroker(manager, brokerId, 'BROKER_ID', { signal }),
       ]);
-      tellGaps([...exchange.gaps, ...broker.gaps]);
+      reportGaps([...exchange.gaps, ...broker.gaps]);
       return { exchange, connections: connected([brokerId], [broker], 'BROKER_ID') };
     },
   });
@@ -112,7 +111,7 @@ export function serviceTopology({
 
 export interface CallerTopologyOptions {
   manager: Manager;
-  /** The exchange and the broker of the caller itself. */
+  /** The caller's own exchange and broker. */
   source: { exchangeId: ManagerId; brokerId: ManagerId };
   /** The exchange that requests go to. */
   destinationExchangeId: ManagerId;
@@ -121,8 +120,8 @@ export interface CallerTopologyOptions {
 }
 
 /**
- * The topology of a caller. It uses the brokers to which the destination exchange is restricted; else those of its own
- * exchange; else its own broker.
+ * The topology of a caller. Its brokers are those that the destination exchange is restricted to; without such a
+ * restriction, those that its own exchange is restricted to; without either, its own broker.
  */
 export function callerTopology({
   manager,
@@ -133,9 +132,8 @@ export function callerTopology({
 }: CallerTopologyOptions): Topology {
   const destinationCheck = 'the id of the exchange that requests go to';
   return new Topology({
-    clock,
-    log,
-    look: async (signal, tellGaps) => {
+    ...options,
+    lookUp: async (signal, reportGaps) => {
       const restrictions = async (id: ManagerId, check: string) =>
         orMissing(`exchange ${id}`, check, manager.exchangeBrokers(id, { signal }));
       const [exchange, ofDestination, ofSource] = await Promise.all([
@@ -147,7 +145,7 @@ export function callerTopology({
       const ids = [...new Set(restricted ?? [source.brokerId])];
       const check = restricted === undefined ? 'BROKER_ID' : 'the restrictions of the exchanges';
       const brokers = await Promise.all(ids.map(async (id) => findBroker(manager, id, check, { signal })));
-      tellGaps([...exchange.gaps, ...brokers.flatMap(({ gaps }) => gaps)]);
+      reportGaps([...exchange.gaps, ...brokers.flatMap(({ gaps }) => gaps)]);
       return { exchange, connections: connected(ids, brokers, check) };
     },
   });

@@ -12,18 +12,18 @@ import { unitFileHash } from './unit-file.js';
 /** An initial unit: it is in its desired state from the start. */
 export interface SandboxUnit {
   name: string;
-  /** Left out: a service that runs `sleep`. */
+  /** A service that sleeps by default. */
   options?: UnitOption[];
   /** `launched` by default. */
   desiredState?: DesiredState;
   behaviour?: UnitBehaviour;
 }
 
-/** How long the cluster takes to show a change, in milliseconds. A real cluster takes seconds for each. */
+/** How long the cluster takes to show a change, in milliseconds. In a real cluster each step takes seconds. */
 export interface ClusterDelays {
   /** Until fleet's `currentState` follows the desired state, and systemd begins to start or stop the unit. */
   change: number;
-  /** From then until systemd has finished. */
+  /** From there until systemd has started or stopped the unit. */
   report: number;
   /** How long the state rows of a deleted unit remain. */
   linger: number;
@@ -36,8 +36,8 @@ export interface ClusterContents {
   units: readonly SandboxUnit[];
 }
 
-/** What the cluster shows of a unit from a certain time on. */
-interface Showing {
+/** What the cluster shows of a unit, from a point in time on. */
+interface Snapshot {
   from: number;
   currentState: DesiredState;
   machineID: string | null;
@@ -51,20 +51,20 @@ interface UnitRecord {
   readonly name: string;
   options: readonly UnitOption[];
   hash: string;
-  /** Any text: one that fleet does not know makes the unit unreadable (`poisoned`). */
+  /** Any text. A text that fleet does not know poisons the unit: fleet can no longer read it. */
   desiredState: string;
-  /** The ids of the machines that should run it. */
+  /** The ids of the machines that the unit is scheduled to. */
   placed: readonly string[];
-  showing: Showing;
-  /** Future steps, soonest first. */
-  upcoming: readonly Showing[];
+  current: Snapshot;
+  /** Later snapshots, the earliest first. */
+  upcoming: readonly Snapshot[];
   starts: number;
 }
 
 /**
  * The machines, units and unit states of a simulated fleet cluster, and how they change.
  *
- * It has no timers: every change records what to show from which time on, and every read looks at the clock.
+ * It uses no timers: a change stores snapshots with their times, and every read compares those with the clock.
  */
 export class ClusterState {
   readonly #clock: Pick<Clock, 'now'>;
@@ -72,11 +72,11 @@ export class ClusterState {
   readonly #units = new Map<string, UnitRecord>();
   readonly #behaviours = new Map<string, UnitBehaviour>();
   /** The state rows of deleted units. */
-  readonly #leftBehind = new Map<string, { rows: readonly UnitState[]; until: number }>();
-  /** How many units each machine should run. */
+  readonly #lingering = new Map<string, { rows: readonly UnitState[]; until: number }>();
+  /** The number of units scheduled to each machine. */
   readonly #load = new Map<string, number>();
   #machines: readonly Machine[];
-  #madeUp = 0;
+  #generated = 0;
 
   constructor({ clock, delays, machines, units }: ClusterContents) {
     this.#clock = clock;
@@ -90,7 +90,7 @@ export class ClusterState {
     return structuredClone([...this.#machines]);
   }
 
-  /** Replaces the machines; units move away from machines that are gone. */
+  /** Replaces the machines; units move away from machines that are removed. */
   setMachines(machines: readonly Machine[]): void {
     this.#machines = sortedById(machines);
     for (const record of this.#units.values()) {
@@ -99,7 +99,7 @@ export class ClusterState {
     }
   }
 
-  /** Sets or, with null, removes one piece of a machine's metadata. A missing machine is ignored. */
+  /** Sets one metadata value of a machine; null removes it. Does nothing when there is no such machine. */
   setMetadata(machineID: string, key: string, value: string | null): void {
     const machines = this.machines;
     const machine = machines.find(({ id }) => id === machineID);
@@ -109,7 +109,7 @@ export class ClusterState {
     this.setMachines(machines);
   }
 
-  /** Every unit by name, without poisoned units: fleet logs that it cannot read them, and continues. */
+  /** All units, sorted by name. Poisoned units are missing: fleet logs that it cannot read them, and continues. */
   units(): Unit[] {
     return [...this.#units.values()]
       .filter((record) => !isPoisoned(record))
@@ -124,36 +124,36 @@ export class ClusterState {
     return isPoisoned(record) ? 'poisoned' : this.#unitOf(record);
   }
 
-  /** Every state row, by unit name and machine id, with the remaining rows of deleted units. */
+  /** All state rows, sorted by unit name and machine id, including the rows of deleted units that still remain. */
   states(): UnitState[] {
     const now = this.#clock.now();
-    for (const [name, { until }] of this.#leftBehind) if (until <= now) this.#leftBehind.delete(name);
+    for (const [name, { until }] of this.#lingering) if (until <= now) this.#lingering.delete(name);
     return [
       ...[...this.#units.values()].flatMap((record) => this.#rowsOf(record)),
-      ...[...this.#leftBehind.values()].flatMap(({ rows }) => rows),
+      ...[...this.#lingering.values()].flatMap(({ rows }) => rows),
     ].toSorted((a, b) => compareText(a.name, b.name) || compareText(a.machineID ?? '', b.machineID ?? ''));
   }
 
   /**
    * Adds units that are already in their desired state.
-   * @param units the units, or the number of generated ones (`load-0001.service` and so on)
+   * @param units the units, or the number of units to generate (`load-0001.service` and so on)
    * @returns their names
    */
   addUnits(units: number | readonly SandboxUnit[]): string[] {
-    const list = typeof units === 'number' ? this.#madeUpUnits(units) : units;
+    const list = typeof units === 'number' ? this.#generatedUnits(units) : units;
     for (const { name, options = SLEEP, desiredState = 'launched', behaviour } of list) {
       if (!isUnitName(name) || this.#units.has(name)) throw new TypeError(`cannot add the unit '${name}'`);
       if (behaviour !== undefined) this.behave(name, behaviour);
       const record = this.#newRecord(name, options, desiredState);
-      this.#move(record);
-      record.showing = this.#outcome(record, this.#clock.now());
+      this.#reschedule(record);
+      record.current = this.#target(record, this.#clock.now());
     }
     return list.map(({ name }) => name);
   }
 
   /**
-   * Creates a unit, replaces its options, or changes its desired state, as fleet does for a PUT; a field that is left out
-   * stays as it is, and is `inactive` for a new unit. The cluster follows after its delays.
+   * Creates a unit, replaces its options, or changes its desired state, as fleet does for a PUT. A missing field stays
+   * unchanged; the default state of a new unit is `inactive`. The cluster shows the change after its delays.
    * @param changes.desiredState any text; one that fleet does not know poisons the unit
    */
   setUnit(name: string, changes: { options?: readonly UnitOption[]; desiredState?: string }): void {
@@ -167,23 +167,23 @@ export class ClusterState {
     this.#follow(record);
   }
 
-  /** Overwrites what systemd reports of a unit, as when it fails without a change; on one machine, or on all that run it. */
+  /** Overwrites the systemd state of a unit, for example to let it fail; on one machine, or on all that run it. */
   setState(name: string, state: Partial<Omit<UnitState, 'name'>>, machineID?: string): void {
     const record = this.#units.get(name);
     if (record === undefined) throw new TypeError(`there is no unit '${name}'`);
     this.#settle(record);
-    const rows = record.showing.rows.map((row) =>
+    const rows = record.current.rows.map((row) =>
       machineID === undefined || row.machineID === machineID ? { ...row, ...state } : row,
     );
-    record.showing = { ...record.showing, rows, flaps: false };
+    record.current = { ...record.current, rows, flaps: false };
     record.upcoming = [];
   }
 
-  /** Deletes a unit, poisoned or not; its state rows remain for a while. @returns false when it was not there */
+  /** Deletes a unit, also a poisoned one; its state rows remain for the delay `linger`. @returns false: no such unit */
   removeUnit(name: string): boolean {
     const record = this.#units.get(name);
     if (record === undefined) return false;
-    this.#leftBehind.set(name, {
+    this.#lingering.set(name, {
       rows: this.#rowsOf(record),
       until: this.#clock.now() + this.#delays.linger,
     });
@@ -191,7 +191,7 @@ export class ClusterState {
     return this.#units.delete(name);
   }
 
-  /** Sets how the unit of this name reacts to changes from now on, whether it exists already or not. */
+  /** Sets how the unit with this name reacts to changes from now on; the unit need not exist yet. */
   behave(name: string, behaviour: UnitBehaviour | 'well'): void {
     if (behaviour === 'well') this.#behaviours.delete(name);
     else this.#behaviours.set(name, behaviour);
@@ -205,33 +205,33 @@ export class ClusterState {
     return record.starts;
   }
 
-  /** Whether the unit starts and stops again and again while it is launched. */
+  /** Whether the unit keeps starting and failing while it is launched. */
   flaps(name: string): boolean {
     const record = this.#units.get(name);
     if (record === undefined) return false;
     this.#settle(record);
-    return record.showing.flaps;
+    return record.current.flaps;
   }
 
-  #madeUpUnits(count: number): SandboxUnit[] {
+  #generatedUnits(count: number): SandboxUnit[] {
     return Array.from({ length: count }, () => ({
-      name: `load-${String(++this.#madeUp).padStart(4, '0')}.service`,
+      name: `load-${String(++this.#generated).padStart(4, '0')}.service`,
     }));
   }
 
   #newRecord(name: string, options: readonly UnitOption[], desiredState: string): UnitRecord {
     const now = this.#clock.now();
-    const leftBehind = this.#leftBehind.get(name);
-    this.#leftBehind.delete(name);
-    // A unit that is created again shows the rows of its predecessor until it has its own.
-    const rows = leftBehind !== undefined && leftBehind.until > now ? leftBehind.rows : [];
+    const lingering = this.#lingering.get(name);
+    this.#lingering.delete(name);
+    // A unit that is created again shows the rows of the deleted one until it has its own.
+    const rows = lingering !== undefined && lingering.until > now ? lingering.rows : [];
     const record: UnitRecord = {
       name,
       options: structuredClone(options),
       hash: unitFileHash(options),
       desiredState,
       placed: [],
-      showing: { ...NOWHERE, from: now, rows },
+      current: { ...NOWHERE, from: now, rows },
       upcoming: [],
       starts: 0,
     };
@@ -239,12 +239,12 @@ export class ClusterState {
     return record;
   }
 
-  /** Plans the steps from the shown state to the desired state. */
+  /** Plans the snapshots from the current one to the desired state. */
   #follow(record: UnitRecord): void {
     const now = this.#clock.now();
-    const before = record.showing;
+    const before = record.current;
     if (isPoisoned(record)) {
-      this.#move(record);
+      this.#reschedule(record);
       record.upcoming = [{ ...NOWHERE, from: now + this.#delays.linger }];
     } else if (
       this.#behaviours.get(record.name) === 'never-stops' &&
@@ -253,12 +253,12 @@ export class ClusterState {
     ) {
       record.upcoming = [];
     } else {
-      this.#move(record);
-      record.upcoming = transition(before, this.#outcome(record, now), this.#delays);
+      this.#reschedule(record);
+      record.upcoming = transition(before, this.#target(record, now), this.#delays);
     }
   }
 
-  #move(record: UnitRecord): void {
+  #reschedule(record: UnitRecord): void {
     const placed = this.#place(record);
     this.#count(record.placed, -1);
     this.#count(placed, 1);
@@ -284,8 +284,8 @@ export class ClusterState {
     return leastLoadedFirst.slice(0, 1);
   }
 
-  /** The final state of the unit. */
-  #outcome(record: UnitRecord, from: number): Showing {
+  /** The last snapshot of the change. */
+  #target(record: UnitRecord, from: number): Snapshot {
     const { name, hash, desiredState, placed } = record;
     const [first] = placed;
     if (first === undefined) return { ...NOWHERE, from };
@@ -314,25 +314,25 @@ export class ClusterState {
     const now = this.#clock.now();
     const due = record.upcoming.filter(({ from }) => from <= now);
     record.upcoming = record.upcoming.slice(due.length);
-    record.showing = due.at(-1) ?? record.showing;
+    record.current = due.at(-1) ?? record.current;
     record.starts += due.filter(({ starts }) => starts).length;
   }
 
   #unitOf(record: UnitRecord): Unit {
     this.#settle(record);
-    const { name, desiredState, showing } = record;
+    const { name, desiredState, current } = record;
     return {
       name,
       options: record.options.map((option) => ({ ...option })),
       desiredState,
-      currentState: showing.currentState,
-      machineID: showing.machineID,
+      currentState: current.currentState,
+      machineID: current.machineID,
     };
   }
 
   #rowsOf(record: UnitRecord): readonly UnitState[] {
     this.#settle(record);
-    const { rows, flaps, from } = record.showing;
+    const { rows, flaps, from } = record.current;
     if (!flaps) return rows;
     const turn = Math.floor((this.#clock.now() - from) / Math.max(1, this.#delays.change));
     return turn % 2 === 0 ? rows : rows.map((row) => withState(row, RESTARTING));
@@ -346,8 +346,8 @@ const SLEEP: readonly UnitOption[] = [
 
 const NOWHERE = { currentState: 'inactive', machineID: null, rows: [], starts: false, flaps: false } as const;
 
-/** The steps from the shown to the final state: in between, systemd is starting or stopping the unit. */
-function transition(before: Showing, after: Showing, { change, report }: ClusterDelays): Showing[] {
+/** The two steps of a change: systemd is starting or stopping the unit, then it has done so. */
+function transition(before: Snapshot, after: Snapshot, { change, report }: ClusterDelays): Snapshot[] {
   const starting = after.rows.filter(
     (row) => row.systemdActiveState !== 'inactive' && !among(before.rows, row),
   );

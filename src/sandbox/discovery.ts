@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Answer, SandboxRequest } from './loopback-service.js';
+import type { SandboxResponse, SandboxRequest } from './loopback-service.js';
 
 const KEY_ROOT = '/discovery';
 const ETCD_INDEX = 10733;
@@ -12,7 +12,7 @@ const ETCD_INDEX = 10733;
 export function answerDiscovery(
   membersOf: (token: string) => readonly string[] | undefined,
   { method, path }: SandboxRequest,
-): Answer {
+): SandboxResponse {
   if (method !== 'GET') return { status: 405, headers: { allow: 'GET' } };
   const [token = '', ...below] = path.split('/').filter((segment) => segment !== '');
   const members = membersOf(token);
@@ -23,8 +23,8 @@ export function answerDiscovery(
   return json({ errorCode: 100, message: 'Key not found', cause: key, index: ETCD_INDEX }, 404);
 }
 
-/** The answer of an etcd that cannot work. */
-export function discoveryFailure(status: number): Answer {
+/** The response of an etcd with an internal failure. */
+export function discoveryFailure(status: number): SandboxResponse {
   return json({ errorCode: 300, message: 'Raft Internal Error', index: ETCD_INDEX }, status);
 }
 
@@ -56,10 +56,10 @@ function shuffled<T>(list: readonly T[]): T[] {
     .map(({ item }) => item);
 }
 
-function found(node: object): Answer {
+function found(node: object): SandboxResponse {
   return json({ action: 'get', node }, 200);
 }
 
-function json(value: unknown, status: number): Answer {
+function json(value: unknown, status: number): SandboxResponse {
   return { status, headers: { 'x-etcd-index': String(ETCD_INDEX) }, body: `${JSON.stringify(value)}\n` };
 }

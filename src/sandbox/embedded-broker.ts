@@ -5,9 +5,9 @@ import type { Connect } from '../rpc/open-connection.js';
 const URL_OF_BROKER = 'amqp://embedded.invalid/';
 
 /**
- * A broker inside this process, for the sandbox and for tests; its messages end with the process. The library differs from
- * RabbitMQ in two ways that are corrected here: it disappears with its last connection, and publishing to a missing queue
- * closes the channel, where RabbitMQ returns the message.
+ * A broker inside this process, for the sandbox and for tests; nothing is stored. fake-amqplib differs from RabbitMQ in
+ * two ways that are fixed here: its broker disappears with the last connection, and publishing to a missing queue closes
+ * the channel, while RabbitMQ returns the message.
  */
 export class EmbeddedBroker {
   readonly #broker = FakeAmqplib('3.10');
@@ -27,7 +27,7 @@ export class EmbeddedBroker {
     return connection;
   };
 
-  /** Cuts every connection, like a broker that is restarted; queues and messages stay. */
+  /** Closes every connection, as a restarted broker does; queues and messages remain. */
   dropConnections(): void {
     for (const connection of this.#connections) void connection.close();
   }

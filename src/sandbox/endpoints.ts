@@ -8,12 +8,12 @@ interface Endpoint {
   server: Server | undefined;
   sockets: Set<Socket>;
   opening: Promise<void> | undefined;
-  /** The number of refusals that keep it closed. */
+  /** The number of active refusals; it is closed while there are any. */
   refusals: number;
 }
 
-// Below the ports that systems assign automatically (from 32768 on Linux, 49152 elsewhere), so that none of those takes
-// the port of an address while it is refused.
+// Below the ephemeral ports (from 32768 on Linux, 49152 elsewhere), so that no outgoing connection gets the port of an
+// address while that address is refused.
 const FREE_PORTS = { from: 20_000, to: 32_000 };
 
 /** The loopback addresses that a service listens on, each with its own server. */
@@ -27,15 +27,15 @@ export class Endpoints {
     this.#newServer = newServer;
   }
 
-  /** The addresses it listens on, with the refused ones. */
+  /** The addresses it listens on, including refused ones. */
   get hosts(): string[] {
     return this.#endpoints.map(({ host }) => host);
   }
 
   /**
-   * Listens on further addresses, all with one port; 0 takes a free one. Throws when the port is taken or an address
-   * is not this machine's.
-   * @param options.skipMissing ignores addresses that are not this machine's
+   * Listens on more addresses, all with the same port; 0 means a free port.
+   * @param options.skipMissing ignores addresses that this machine does not have
+   * @throws Error when the port is in use or this machine does not have an address
    * @returns the port
    */
   async listen(
@@ -58,13 +58,13 @@ export class Endpoints {
   }
 
   /**
-   * Stops listening on one address, or on all, and cuts its connections.
-   * @returns a function that ends the refusal; resolves when it listens again, unless another refusal remains
+   * Stops listening on one address, or on all, and closes their connections.
+   * @returns a function that ends the refusal; it resolves when the address listens again, unless another refusal is active
    */
   refuse(host: string | undefined): () => Promise<void> {
-    const struck = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
-    if (struck.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
-    for (const endpoint of struck) {
+    const refused = this.#endpoints.filter((endpoint) => host === undefined || endpoint.host === host);
+    if (refused.length === 0) throw new TypeError(`nothing listens on ${host ?? 'any address'}`);
+    for (const endpoint of refused) {
       endpoint.refusals++;
       close(endpoint);
     }
@@ -72,8 +72,8 @@ export class Endpoints {
     return async () => {
       if (ended) return;
       ended = true;
-      for (const endpoint of struck) endpoint.refusals--;
-      await Promise.all(struck.map((endpoint) => this.#open(endpoint)));
+      for (const endpoint of refused) endpoint.refusals--;
+      await Promise.all(refused.map((endpoint) => this.#open(endpoint)));
     };
   }
 
@@ -94,16 +94,16 @@ export class Endpoints {
           await this.#open(endpoint);
         } catch (error) {
           if (!skipMissing || !hasCode(error, 'EADDRNOTAVAIL')) throw error;
-          this.#forget(endpoint);
+          this.#remove(endpoint);
         }
       }
     } catch (error) {
-      for (const endpoint of added) this.#forget(endpoint);
+      for (const endpoint of added) this.#remove(endpoint);
       throw error;
     }
   }
 
-  #forget(endpoint: Endpoint): void {
+  #remove(endpoint: Endpoint): void {
     close(endpoint);
     const at = this.#endpoints.indexOf(endpoint);
     if (at >= 0) this.#endpoints.splice(at, 1);
@@ -127,7 +127,7 @@ export class Endpoints {
     server.listen({ host: endpoint.host, port: endpoint.port });
     await once(server, 'listening');
     endpoint.server = server;
-    // Refused or stopped meanwhile, when there was no server to close yet.
+    // It was refused or stopped before there was a server to close.
     if (!wanted()) close(endpoint);
   }
 }

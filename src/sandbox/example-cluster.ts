@@ -21,14 +21,14 @@ export const EXAMPLE_MACHINES: readonly Machine[] = [
   { id: DATA_MACHINE, primaryIP: '127.0.0.3', metadata: { region: 'eu-central', role: 'data', disk: 'ssd' } },
 ];
 
-/** The three machines as SSH shows them: Docker's daemon is down on one, the disk of another is nearly full. */
+/** The conditions of the three machines: Docker is down on one, the disk of another is nearly full. */
 export const EXAMPLE_CONDITIONS: ReadonlyMap<string, MachineCondition> = new Map([
   [WEB_MACHINE, { dockerRuns: true, diskUsePercent: 47 }],
   [WORKER_MACHINE, { dockerRuns: false, diskUsePercent: 63 }],
   [DATA_MACHINE, { dockerRuns: true, diskUsePercent: 91 }],
 ]);
 
-/** The units of a small web shop, in the states that an operator meets: failed, flapping, unscheduled, stopped. */
+/** The units of a small web shop, with the states that an operator sees: failed, flapping, unscheduled, stopped. */
 export const EXAMPLE_UNITS: readonly SandboxUnit[] = [
   // A template and its instances.
   { name: 'web@.service', options: container('Web front end %i', 'shop/web'), desiredState: 'inactive' },
@@ -45,7 +45,7 @@ export const EXAMPLE_UNITS: readonly SandboxUnit[] = [
     options: container('Job queue', 'rabbitmq:3', { MachineMetadata: 'role=worker' }),
   },
 
-  // Stores, bound to the machine with the disks.
+  // Databases, scheduled only to the machine with the disks.
   {
     name: 'postgres.service',
     options: container('Orders database', 'postgres:13', { MachineMetadata: '"role=data" "disk=ssd"' }),
@@ -67,7 +67,7 @@ export const EXAMPLE_UNITS: readonly SandboxUnit[] = [
     options: container('Front-end cache', 'varnish:6', { Global: 'true', MachineMetadata: 'role=web' }),
   },
 
-  // Units with problems: fleet calls the first two launched.
+  // Failing; fleet reports the first two as launched.
   { name: 'mailer.service', options: container('Sends mail', 'shop/mailer'), behaviour: 'fails-at-start' },
   {
     name: 'search-indexer.service',
@@ -76,7 +76,7 @@ export const EXAMPLE_UNITS: readonly SandboxUnit[] = [
   },
   {
     name: 'recommender.service',
-    options: container('Needs a machine that does not exist', 'shop/recommender', {
+    options: container('Needs a GPU, which no machine has', 'shop/recommender', {
       MachineMetadata: 'gpu=true',
     }),
   },
@@ -93,7 +93,7 @@ export const EXAMPLE_UNITS: readonly SandboxUnit[] = [
   { name: 'sitemap.service', options: script('Writes the sitemap', 'sitemap'), desiredState: 'loaded' },
   { name: 'sitemap.timer', options: every('hourly', 'sitemap.service') },
 
-  // Other types, and valid names with unusual characters.
+  // Other types, and valid names with special characters.
   {
     name: 'registry.socket',
     options: [option('Unit', 'Description', 'Image registry'), option('Socket', 'ListenStream', '5000')],
@@ -128,7 +128,7 @@ function container(description: string, image: string, fleet: Record<string, str
     option('Unit', 'Description', description),
     option('Unit', 'After', 'docker.service'),
     option('Unit', 'Requires', 'docker.service'),
-    // An empty value clears an earlier one; fleet leaves the key out.
+    // An empty value clears earlier settings; fleet's JSON leaves the key out.
     option('Service', 'Environment', ''),
     option('Service', 'TimeoutStartSec', '0'),
     option('Service', 'ExecStartPre', '-/usr/bin/docker rm -f %p-%i'),

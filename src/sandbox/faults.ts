@@ -1,32 +1,32 @@
 /**
- * Faults:
- * - `refuse`: the socket is not listening, open connections are cut
+ * A simulated failure of an HTTP service:
+ * - `refuse`: the service does not listen, open connections are closed
  * - `hang`: the request is accepted and never answered
- * - `500`, `503`: the answer of a real server, without doing the work
- * - `drop`: the connection is cut without an answer and without doing the work
- * - `drop-answer`: the work is done, then the connection is cut without an answer
- * - `truncate`: the work is done, the connection is cut in the middle of the answer
+ * - `500`, `503`: this status with a real server's body; the request is not processed
+ * - `drop`: the connection is closed without a response; the request is not processed
+ * - `drop-answer`: the request is processed, then the connection is closed without a response
+ * - `truncate`: the request is processed, then the connection is closed in the middle of the response
  * - `garbage`: 200 with a body that is not JSON
  * - `redirect`: 302 to `/elsewhere` on the same server
  */
 export type Fault =
   | { kind: 'refuse'; host?: string }
   | {
-      kind: AnswerFaultKind;
-      /** The requested address. */
+      kind: ResponseFaultKind;
+      /** Only requests to this address. */
       host?: string;
-      /** The start of the path, or a pattern for the path with its query, as sent. */
+      /** Only paths that begin with this text, or match this pattern (path and query as sent). */
       path?: string | RegExp;
       method?: string;
-      /** How many requests it affects before it ends; left out: all. */
+      /** The number of requests that fail before the fault ends; all by default. */
       times?: number;
     };
 
 /**
- * Faults over SSH:
- * - `refuse`: the socket is not listening, open connections are cut
- * - `hang`: the command is accepted and ends only when its stdin is closed, or at its time limit
- * - `drop`: the connection is cut after the command was accepted
+ * A simulated failure over SSH:
+ * - `refuse`: the server does not listen, open connections are closed
+ * - `hang`: the command starts and runs until its stdin is closed or its time limit is reached
+ * - `drop`: the connection is closed when the command has been received
  * - `exit`: the command ends immediately, with this status and output
  */
 export type SshFault =
@@ -35,17 +35,17 @@ export type SshFault =
   | ({ kind: 'exit'; status: number; stdout?: string; stderr?: string } & CommandAim);
 
 interface CommandAim {
-  /** The requested address. */
+  /** Only commands on this address. */
   host?: string;
-  /** The start of the program and its arguments, joined by spaces, or a pattern for them. */
+  /** Only commands that begin with this text, or match this pattern (program and arguments joined by spaces). */
   command?: string | RegExp;
-  /** How many commands it affects before it ends; left out: all. */
+  /** The number of commands that fail before the fault ends; all by default. */
   times?: number;
 }
 
 export type CommandFault = Exclude<SshFault, { kind: 'refuse' }>;
 
-export type AnswerFaultKind =
+export type ResponseFaultKind =
   | 'hang'
   | '500'
   | '503'
@@ -55,7 +55,7 @@ export type AnswerFaultKind =
   | 'garbage'
   | 'redirect';
 
-export type AnswerFault = Exclude<Fault, { kind: 'refuse' }>;
+export type ResponseFault = Exclude<Fault, { kind: 'refuse' }>;
 
 interface Target {
   host: string;
@@ -63,7 +63,7 @@ interface Target {
   path: string;
 }
 
-/** The active faults of one service; the one that was added first applies first. */
+/** The active faults of one service, in the order in which they were added. */
 export class OrderedFaults<F extends { times?: number }> {
   readonly #active = new Map<F, number>();
 
@@ -77,10 +77,10 @@ export class OrderedFaults<F extends { times?: number }> {
     };
   }
 
-  /** The fault for this request or command, counted as one use. */
-  strike(isConcerned: (fault: F) => boolean): F | undefined {
+  /** The first fault that matches; it counts as used once. */
+  next(matches: (fault: F) => boolean): F | undefined {
     for (const [fault, left] of this.#active) {
-      if (!isConcerned(fault)) continue;
+      if (!matches(fault)) continue;
       if (left > 1) this.#active.set(fault, left - 1);
       else this.#active.delete(fault);
       return fault;
@@ -89,15 +89,15 @@ export class OrderedFaults<F extends { times?: number }> {
   }
 }
 
-/** Whether a fault is meant for this request. */
-export function concerns({ host, method, path }: AnswerFault, target: Target): boolean {
+/** Whether a fault applies to this request. */
+export function matchesRequest({ host, method, path }: ResponseFault, target: Target): boolean {
   if (host !== undefined && host !== target.host) return false;
   if (method !== undefined && method.toUpperCase() !== target.method) return false;
   return path === undefined || fits(path, target.path);
 }
 
-/** Whether a fault is meant for this command. */
-export function concernsCommand(
+/** Whether a fault applies to this command. */
+export function matchesCommand(
   { host, command }: CommandFault,
   target: { host: string; argv: readonly string[] },
 ): boolean {

@@ -8,20 +8,24 @@ import {
 } from '../api/fleet-transport.js';
 import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { ClusterState } from './cluster.js';
-import type { Answer, Reply, SandboxRequest } from './loopback-service.js';
+import type { SandboxResponse, SandboxOutcome, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
-import { isTemplate, optionConflict } from './scheduling.js';
+import { optionProblem, isTemplate } from './scheduling.js';
 import { unitFileHash } from './unit-file.js';
 
 const ROOT = '/fleet/v1';
 const METADATA_PATH = /^\/([^/]+)\/metadata\/([A-Za-z0-9_.-]+)$/;
 
 /**
- * Answers a request as fleet v1.0's API does, also where its API document does not describe it (fleet, api/ and
- * client/registry.go).
+ * Answers a request as fleet v1.0's API does, including behaviour that its API document does not mention (fleet, api/
+ * and client/registry.go).
  * @param pageSize the server's `token_limit`
  */
-export function answerFleet(cluster: ClusterState, request: SandboxRequest, pageSize: number): Reply {
+export function answerFleet(
+  cluster: ClusterState,
+  request: SandboxRequest,
+  pageSize: number,
+): SandboxOutcome {
   const { method, path } = request;
   if (path === `${ROOT}/machines`) {
     if (method === 'GET') return listMachines(cluster, request, pageSize);
@@ -51,26 +55,26 @@ export function answerFleet(cluster: ClusterState, request: SandboxRequest, page
   return failure(path === '/' || path === ROOT ? 405 : 404);
 }
 
-/** An error in fleet's words; the message of a 500 is empty. */
-export function failure(status: number, message = ''): Answer {
+/** An error in fleet's format; the message of a 500 is empty. */
+export function failure(status: number, message = ''): SandboxResponse {
   return json({ error: { code: status, message } }, status);
 }
 
-function listMachines(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): Answer {
+function listMachines(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
   const { items, nextPageToken } = pageOf(cluster.machines, token);
   return json(present({ machines: items.map(machineOnWire), nextPageToken }));
 }
 
-function listUnits(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): Answer {
+function listUnits(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
   const { items, nextPageToken } = pageOf(cluster.units(), token);
   return json(present({ units: items.map(unitOnWire), nextPageToken }));
 }
 
-function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): Answer {
+function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
   const machineID = query.get('machineID') ?? '';
@@ -83,21 +87,21 @@ function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: 
   return json(present({ states: items.map(stateOnWire), nextPageToken }));
 }
 
-function getState(cluster: ClusterState, name: string): Reply {
+function getState(cluster: ClusterState, name: string): SandboxOutcome {
   const row = cluster.states().find((each) => each.name === name);
-  // fleetd's handler panics on a missing row, and Go's HTTP server then cuts the connection.
+  // fleetd's handler panics when there is no row, and Go's HTTP server then closes the connection.
   return row === undefined ? 'drop' : json(stateOnWire(row));
 }
 
-function getUnit(cluster: ClusterState, name: string): Answer {
+function getUnit(cluster: ClusterState, name: string): SandboxResponse {
   const unit = cluster.unit(name);
   if (unit === 'poisoned') return failure(500);
   if (unit === undefined) return failure(404, 'unit does not exist');
-  // A global unit has no schedule to take its state from; only the list makes one up.
+  // A global unit has no schedule to read its state from; only the list shows a default state.
   return json(unitOnWire(isGlobalUnit(unit) ? { ...unit, currentState: null } : unit));
 }
 
-function deleteUnit(cluster: ClusterState, name: string): Answer {
+function deleteUnit(cluster: ClusterState, name: string): SandboxResponse {
   const unit = cluster.unit(name);
   if (unit === 'poisoned') return failure(500);
   if (unit === undefined) return failure(404, 'unit does not exist');
@@ -105,7 +109,11 @@ function deleteUnit(cluster: ClusterState, name: string): Answer {
   return { status: 204 };
 }
 
-function putUnit(cluster: ClusterState, name: string, { contentTypes, body }: SandboxRequest): Answer {
+function putUnit(
+  cluster: ClusterState,
+  name: string,
+  { contentTypes, body }: SandboxRequest,
+): SandboxResponse {
   const refusal = contentTypeRefusal(contentTypes);
   if (refusal !== undefined) return failure(415, refusal);
   const sent = readUnit(body);
@@ -125,26 +133,26 @@ function putUnit(cluster: ClusterState, name: string, { contentTypes, body }: Sa
   if (desiredState === '') return failure(409, 'must provide DesiredState to update existing unit');
   if (isTemplate(name) && desiredState !== 'inactive')
     return failure(400, `cannot activate template "${name}"`);
-  // Stored unchecked, as fleet does: an unknown state poisons the unit.
+  // fleet stores the state without a check: an unknown one poisons the unit.
   cluster.setUnit(name, { desiredState });
   return { status: 204 };
 }
 
-/** A creation, unlike an update, checks the desired state; without one the unit is made inactive. */
+/** Creating, unlike updating, checks the desired state; without one the unit is inactive. */
 function createUnit(
   cluster: ClusterState,
   name: string,
   options: readonly UnitOption[],
   desiredState: string,
-): Answer {
-  const refusal = optionConflict({ name, options });
+): SandboxResponse {
+  const refusal = optionProblem({ name, options });
   if (refusal !== undefined) return failure(400, refusal);
   if (desiredState !== '' && !DESIRED_STATES.some((state) => state === desiredState)) return failure(500);
   cluster.setUnit(name, { options, desiredState: desiredState === '' ? 'inactive' : desiredState });
   return { status: 201 };
 }
 
-function patchMachines(cluster: ClusterState, body: string): Answer {
+function patchMachines(cluster: ClusterState, body: string): SandboxResponse {
   const operations = parseJson(body);
   if (!Array.isArray(operations)) return failure(400, 'expected a list of operations');
   const changes: { machineID: string; key: string; value: string | null }[] = [];
@@ -164,14 +172,14 @@ function patchMachines(cluster: ClusterState, body: string): Answer {
   return { status: 204 };
 }
 
-/** The media type must be spelt exactly so; parameters after it are accepted (fleet, api/serialization.go). */
+/** fleet compares the media type as text, and ignores its parameters (fleet, api/serialization.go). */
 function contentTypeRefusal(contentTypes: readonly string[]): string | undefined {
   if (contentTypes.length !== 1) return `expected 1 Content-Type, got ${contentTypes.length}`;
   const mediaType = contentTypes[0]?.split(';')[0]?.trim();
   return mediaType === 'application/json' ? undefined : 'only acceptable Content-Type is application/json';
 }
 
-/** The unit in a body, with empty text for a missing key; or why it cannot be read. */
+/** The unit in a body, with empty text for missing keys; or the reason why it cannot be read. */
 function readUnit(body: string): { name: string; desiredState: string; options: UnitOption[] } | string {
   const parsed = parseJson(body);
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return 'not a JSON object';
@@ -202,7 +210,7 @@ function fieldsOf(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
-/** The text after the prefix, if it is one path segment. */
+/** The rest of the path after the prefix, if it is a single segment. */
 function itemOf(prefix: string, path: string): string | undefined {
   if (!path.startsWith(prefix)) return undefined;
   const item = path.slice(prefix.length);
@@ -241,6 +249,6 @@ function present(record: Record<string, unknown>): Record<string, unknown> {
   );
 }
 
-function json(value: unknown, status = 200): Answer {
+function json(value: unknown, status = 200): SandboxResponse {
   return { status, body: JSON.stringify(value) };
 }

@@ -22,8 +22,8 @@ const DATE = new RegExp(
 
 /**
  * Reads a point in time as journalctl does on a machine whose time zone is UTC (systemd.time(7)): a date, a time of
- * today, a word, seconds since the epoch, or a span before or after now. Other forms of journalctl are unknown
- * here.
+ * today, a word, seconds since the epoch, or a span before or after now. Other forms that journalctl accepts are not
+ * supported.
  * @returns milliseconds since the epoch; undefined when it cannot be read, such as a span without a sign
  */
 export function parseJournalTime(text: string, now: number): number | undefined {
@@ -59,7 +59,7 @@ function parseDate(text: string, today: number): number | undefined {
   const found = DATE.exec(text)?.groups;
   if (found === undefined) return undefined;
   const { date = new Date(today).toISOString().slice(0, 10), time = found.timeOfDay ?? '00:00' } = found;
-  // Reads 31 April as 1 May, as systemd does.
+  // Date.parse reads the 31st of April as the 1st of May, as systemd does.
   const at = Date.parse(`${date}T${time}Z`);
   return Number.isNaN(at) ? undefined : at;
 }

@@ -1,20 +1,26 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Clock } from '../lib/clock.js';
 import { Endpoints } from './endpoints.js';
-import { type AnswerFault, type AnswerFaultKind, concerns, type Fault, OrderedFaults } from './faults.js';
+import {
+  type ResponseFault,
+  type ResponseFaultKind,
+  matchesRequest,
+  type Fault,
+  OrderedFaults,
+} from './faults.js';
 
 /** A request in the log. */
 export interface ReceivedRequest {
   method: string;
   /** As sent, with its query. */
   path: string;
-  /** The requested address. */
+  /** The address that received the request. */
   host: string;
-  /** The number of requests in progress at this time, with this one. */
+  /** The number of requests in flight, including this one. */
   concurrent: number;
 }
 
-/** A request as the service's logic gets it. */
+/** A parsed request. */
 export interface SandboxRequest {
   method: string;
   /** Decoded. */
@@ -24,55 +30,55 @@ export interface SandboxRequest {
   body: string;
 }
 
-export interface Answer {
+export interface SandboxResponse {
   status: number;
   headers?: Record<string, string>;
   body?: string;
 }
 
-/** An answer, or `drop`: the connection is cut without one. */
-export type Reply = Answer | 'drop';
+/** A response, or `drop`: the connection is closed without one. */
+export type SandboxOutcome = SandboxResponse | 'drop';
 
 interface ServiceLogic {
-  reply(request: SandboxRequest): Reply;
-  /** The answer to a request that fails before it reaches the logic. */
-  failure(status: number): Answer;
+  reply(request: SandboxRequest): SandboxOutcome;
+  /** The response to a request that fails before `reply` is called. */
+  failure(status: number): SandboxResponse;
   clock: Pick<Clock, 'after'>;
-  /** How long each answer takes, in milliseconds. */
-  answerDelay: number;
+  /** How long each response takes, in milliseconds. */
+  responseDelay: number;
 }
 
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_LOGGED = 10_000;
 
-/** One HTTP service on one or more loopback addresses, with a log of its requests, and with faults. */
+/** One HTTP service on one or more loopback addresses, with a log of its requests and simulated faults. */
 export class LoopbackService {
-  /** The latest requests, oldest first; a long-running sandbox keeps the last ten thousand. */
+  /** The latest 10,000 requests, oldest first. */
   readonly requests: ReceivedRequest[] = [];
   readonly #logic: ServiceLogic;
-  readonly #faults = new OrderedFaults<AnswerFault>();
+  readonly #faults = new OrderedFaults<ResponseFault>();
   readonly #endpoints = new Endpoints(() =>
     createServer((request, response) => this.#receive(request, response)),
   );
   readonly #delayed = new Set<() => void>();
-  #underWay = 0;
+  #inFlight = 0;
 
   constructor(logic: ServiceLogic) {
     this.#logic = logic;
   }
 
   /**
-   * Listens on further addresses, all with one port; 0 takes a free one. Throws when the port is taken or an address
-   * is not this machine's.
+   * Listens on more addresses, all with the same port; 0 means a free port.
    * @returns the port
+   * @throws Error when the port is in use or this machine does not have an address
    */
   listen(hosts: readonly string[], port: number): Promise<number> {
     return this.#endpoints.listen(hosts, port);
   }
 
   /**
-   * Adds a fault.
-   * @returns a function that ends it; after `refuse`, resolves when the service listens again
+   * Starts a simulated fault.
+   * @returns a function that ends it; after `refuse`, it resolves when the service listens again
    */
   fail(fault: Fault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
@@ -91,14 +97,14 @@ export class LoopbackService {
     const method = request.method ?? '';
     const path = request.url ?? '';
     const host = request.socket.localAddress ?? '';
-    this.#underWay++;
+    this.#inFlight++;
     response.on('close', () => {
-      this.#underWay--;
+      this.#inFlight--;
     });
-    this.requests.push({ method, path, host, concurrent: this.#underWay });
+    this.requests.push({ method, path, host, concurrent: this.#inFlight });
     if (this.requests.length > MAX_LOGGED) this.requests.shift();
 
-    const fault = this.#faults.strike((each) => concerns(each, { host, method, path }))?.kind;
+    const fault = this.#faults.next((each) => matchesRequest(each, { host, method, path }))?.kind;
     if (fault === 'hang') return;
     if (fault === 'drop') {
       request.socket.destroy();
@@ -113,7 +119,11 @@ export class LoopbackService {
     });
   }
 
-  #reply(request: IncomingMessage, body: string | undefined, fault: AnswerFaultKind | undefined): Reply {
+  #reply(
+    request: IncomingMessage,
+    body: string | undefined,
+    fault: ResponseFaultKind | undefined,
+  ): SandboxOutcome {
     if (body === undefined) return this.#logic.failure(413);
     if (fault === '500' || fault === '503') return this.#logic.failure(Number(fault));
     if (fault === 'garbage') return { status: 200, body: '<html>this is not JSON' };
@@ -131,11 +141,11 @@ export class LoopbackService {
   }
 
   #later(callback: () => void): void {
-    if (this.#logic.answerDelay === 0) {
+    if (this.#logic.responseDelay === 0) {
       callback();
       return;
     }
-    const cancel = this.#logic.clock.after(this.#logic.answerDelay, () => {
+    const cancel = this.#logic.clock.after(this.#logic.responseDelay, () => {
       this.#delayed.delete(cancel);
       callback();
     });
@@ -143,7 +153,7 @@ export class LoopbackService {
   }
 }
 
-/** Calls back with the body, or undefined when it is larger than the limit; never when it does not end. */
+/** Calls back with the body, or undefined when it is larger than `MAX_BODY_BYTES`; never when the body does not end. */
 function readBody(request: IncomingMessage, done: (body: string | undefined) => void): void {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -160,7 +170,7 @@ function readBody(request: IncomingMessage, done: (body: string | undefined) => 
 
 function send(
   response: ServerResponse,
-  { status, headers = {}, body }: Answer,
+  { status, headers = {}, body }: SandboxResponse,
   { cut }: { cut: boolean },
 ): void {
   const bytes = Buffer.from(body ?? '');

@@ -1,19 +1,20 @@
 import { answerJournalctl, type JournalSource } from './simulated-journal.js';
 import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
-import { scatter, seedOf } from './scatter.js';
+import { hashNumber, seedOf } from './hash-number.js';
 
 /**
- * Answers the commands that the actions of this project run on machines, as CoreOS 1068.8.0 would; undefined for
- * any other. Nothing is executed.
+ * Simulates the few commands that the actions of this project run on machines, with the output of CoreOS 1068.8.0.
+ * Nothing is executed.
+ * @returns undefined for any other command
  */
 export function answerCommand(
   [program, ...args]: readonly string[],
   machine: SimulatedMachine,
-  look: { source: JournalSource; now: number },
+  context: { source: JournalSource; now: number },
 ): CommandResult | undefined {
   const line = args.join(' ');
-  if (program === 'journalctl') return answerJournalctl(args, machine, look);
-  if (program === 'cat') return answerCat(args, machine, look.now);
+  if (program === 'journalctl') return answerJournalctl(args, machine, context);
+  if (program === 'cat') return answerCat(args, machine, context.now);
   if (program === 'df' && line === '-P -m /var/lib/docker') return { status: 0, stdout: diskText(machine) };
   if (program === 'docker' && line === 'version') return answerDockerVersion(machine);
   return undefined;
@@ -47,7 +48,7 @@ HOME_URL="https://coreos.com/"
 BUG_REPORT_URL="https://github.com/coreos/bugs/issues"
 `;
 
-/** In the form of docker 1.10.3 for the client and for the server; CoreOS left the build time empty. */
+/** The output of docker 1.10.3 for the client and for the server; in CoreOS the build time is empty. */
 const DOCKER_PART = ` Version:      1.10.3
  API version:  1.22
  Go version:   go1.5.4
@@ -65,9 +66,9 @@ function answerDockerVersion({ dockerRuns }: SimulatedMachine): CommandResult {
   };
 }
 
-/** In the form that POSIX defines for `df -P`, with the column widths of GNU df. */
+/** In the format that POSIX defines for `df -P`, with the column widths of GNU df. */
 function diskText({ diskMb, diskUsePercent }: SimulatedMachine): string {
-  // A part is reserved for root; df counts it neither as used nor as available.
+  // Some blocks are reserved for root; df counts them neither as used nor as available.
   const usable = Math.floor(diskMb * 0.95);
   // df rounds the percentage up.
   const used = Math.floor((usable * diskUsePercent) / 100);
@@ -93,8 +94,8 @@ function diskText({ diskMb, diskUsePercent }: SimulatedMachine): string {
 function loadText({ id, cpus }: SimulatedMachine, now: number): string {
   const minute = Math.floor(now / 60_000);
   const load = (minutes: number) =>
-    (((scatter(seedOf(id) ^ Math.floor(minute / minutes)) % 100) / 100) * cpus * 0.6).toFixed(2);
-  return `${load(1)} ${load(5)} ${load(15)} 1/${180 + (seedOf(id) % 90)} ${1_000 + (scatter(minute) % 30_000)}\n`;
+    (((hashNumber(seedOf(id) ^ Math.floor(minute / minutes)) % 100) / 100) * cpus * 0.6).toFixed(2);
+  return `${load(1)} ${load(5)} ${load(15)} 1/${180 + (seedOf(id) % 90)} ${1_000 + (hashNumber(minute) % 30_000)}\n`;
 }
 
 function memoryText({ id, memoryKb }: SimulatedMachine): string {

@@ -26,8 +26,8 @@ export function readPageToken(values: readonly string[], pageSize: number): Page
 }
 
 /**
- * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16,
- * so that page numbers beyond the overflow start again at a low offset.
+ * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16, so
+ * that they overflow and start again at a low offset.
  */
 export function pageOf<T>(
   all: readonly T[],

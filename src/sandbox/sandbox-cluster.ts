@@ -10,8 +10,8 @@ interface SandboxClusterSetup extends ClusterContents {
   hosts: readonly string[];
   members: readonly string[];
   pageSize: number;
-  /** How long each answer takes, in milliseconds. */
-  answerDelay: number;
+  /** How long each response takes, in milliseconds. */
+  responseDelay: number;
 }
 
 /** A simulated cluster: its state, and its fleet API on its own loopback addresses. */
@@ -19,11 +19,11 @@ export class SandboxCluster extends ClusterState {
   readonly token: string;
   /** The addresses of its fleet API. */
   readonly hosts: readonly string[];
-  /** The values that discovery lists under the token, reachable or not. */
+  /** The values that discovery lists under the token, also of members that do not answer. */
   members: readonly string[];
   readonly #service: LoopbackService;
 
-  constructor({ token, hosts, members, pageSize, answerDelay, ...contents }: SandboxClusterSetup) {
+  constructor({ token, hosts, members, pageSize, responseDelay, ...contents }: SandboxClusterSetup) {
     super(contents);
     this.token = token;
     this.hosts = hosts;
@@ -32,29 +32,29 @@ export class SandboxCluster extends ClusterState {
       reply: (request) => answerFleet(this, request, pageSize),
       failure: (status) => failure(status, FAILURE_MESSAGES[status]),
       clock: contents.clock,
-      answerDelay,
+      responseDelay,
     });
   }
 
-  /** The requests to the fleet API, oldest first; a test may empty the list. */
+  /** The requests that the fleet API received, oldest first; a test may empty the list. */
   get requests(): ReceivedRequest[] {
     return this.#service.requests;
   }
 
   /**
-   * Adds a fault to the fleet API.
-   * @returns a function that ends it; after `refuse`, resolves when the API listens again
+   * Starts a simulated fault of the fleet API.
+   * @returns a function that ends it; after `refuse`, it resolves when the API listens again
    */
   fail(fault: Fault): () => Promise<void> {
     return this.#service.fail(fault);
   }
 
-  /** Starts to listen; called by the sandbox. */
+  /** Starts listening; the sandbox calls it. */
   listen(port: number): Promise<number> {
     return this.#service.listen(this.hosts, port);
   }
 
-  /** Cuts every connection; called by the sandbox. */
+  /** Closes every connection; the sandbox calls it. */
   stop(): void {
     this.#service.stop();
   }

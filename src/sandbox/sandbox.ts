@@ -9,7 +9,7 @@ import { PAGE_SIZE } from './paging.js';
 import { SandboxCluster } from './sandbox-cluster.js';
 import type { SshServer } from './ssh-server.js';
 
-/** The content of a cluster, and its entry in discovery. */
+/** The contents of a cluster, and its members in discovery. */
 interface SandboxClusterOptions {
   /** The example's three machines by default. */
   machines?: readonly Machine[];
@@ -29,7 +29,7 @@ export interface SandboxOptions extends SandboxClusterOptions {
   fleetHosts?: readonly string[];
   /** The port of every cluster's fleet API; by default, or with 0, a free port. */
   fleetPort?: number;
-  /** Whether the initial machines of the first cluster accept commands over SSH; left out: no. */
+  /** Whether the initial machines of the first cluster accept commands over SSH; false by default. */
   ssh?: boolean;
   /** In milliseconds; `DEFAULT_DELAYS` by default. */
   delays?: Partial<SandboxDelays>;
@@ -47,7 +47,7 @@ export type SandboxSsh = Pick<
   'port' | 'hosts' | 'user' | 'privateKeyFile' | 'knownHostsFile' | 'commands' | 'fail'
 >;
 
-/** A running simulated world: one discovery service, and clusters whose fleet APIs share one port. */
+/** A running sandbox: one discovery service, and simulated clusters whose fleet APIs share one port. */
 export interface Sandbox {
   /** The first cluster. */
   readonly cluster: SandboxCluster;
@@ -59,24 +59,24 @@ export interface Sandbox {
   readonly discoveryUrl: string;
   /** For `FLEET_API_PORT`. */
   readonly fleetPort: number;
-  /** How to reach the machines over SSH, the commands they got, and faults; undefined unless `ssh` is set. */
+  /** SSH access to the machines, the commands they received, and faults; undefined unless `ssh` is set. */
   readonly ssh: SandboxSsh | undefined;
   /**
-   * Adds a cluster. fleet's API does not name its cluster, so each cluster needs its own addresses.
-   * @param options.hosts loopback addresses, such as `['127.0.0.21']`; left out: none when `members` are given
-   * (discovery then points to the members), else a free one. Systems other than Linux answer only on 127.0.0.1.
+   * Adds a cluster. fleet's API does not say which cluster it belongs to, so each cluster needs its own addresses.
+   * @param options.hosts loopback addresses, such as `['127.0.0.21']`; by default none when `members` are given
+   * (discovery then lists only those), else a free one. Systems other than Linux only have 127.0.0.1.
    */
   addCluster(
     token: string,
     options?: SandboxClusterOptions & { hosts?: readonly string[] },
   ): Promise<SandboxCluster>;
-  /** Closes everything immediately, with requests in progress. */
+  /** Closes everything immediately, including requests in flight. */
   stop(): Promise<void>;
 }
 
 /**
- * Starts a simulated CoreOS cluster on loopback, in this process and in memory: etcd discovery, fleet's API and, if
- * wanted, SSH. Only the keys of SSH are in files, which are removed when it stops or the process ends.
+ * Starts a simulated CoreOS cluster on loopback: etcd discovery, fleet's API and optionally SSH, in this process and in
+ * memory. Only the SSH keys are in files, which are removed when the sandbox stops or the process ends.
  *
  * Stop it at the end; until then its sockets keep the process alive.
  */
@@ -88,7 +88,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     reply: (request) => answerDiscovery((name) => clusters.get(name)?.members, request),
     failure: discoveryFailure,
     clock,
-    answerDelay: 0,
+    responseDelay: 0,
   });
   const stop = () => {
     discovery.stop();
@@ -100,7 +100,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
     port: number,
     contents: SandboxClusterOptions,
   ) => {
-    if (clusters.has(name)) throw new TypeError(`the sandbox has a cluster '${name}' already`);
+    if (clusters.has(name)) throw new TypeError(`the sandbox already has a cluster '${name}'`);
     const cluster = newCluster(name, hosts, contents, { clock, delays });
     clusters.set(name, cluster);
     try {
@@ -115,7 +115,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   try {
     const first = await add(token, fleetHosts, fleetPort, options);
     const ssh = options.ssh === true ? await startSsh(first.cluster, clock) : undefined;
-    let hostsTaken = 0;
+    let hostCount = 0;
     return {
       cluster: first.cluster,
       token,
@@ -124,7 +124,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
       fleetPort: first.port,
       ssh,
       addCluster: async (name, { hosts, ...contents } = {}) => {
-        const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostsTaken}`] : []);
+        const own = hosts ?? (contents.members === undefined ? [`127.0.1.${++hostCount}`] : []);
         const { cluster } = await add(name, own, first.port, contents);
         return cluster;
       },
@@ -140,7 +140,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
 }
 
 async function startSsh(cluster: SandboxCluster, clock: Clock): Promise<SshServer> {
-  // Loaded only when it is needed: loading ssh2 takes a good part of a second.
+  // Loaded only when needed: loading ssh2 takes a large part of a second.
   const { SshServer } = await import('./ssh-server.js');
   return SshServer.start({ cluster, clock, conditions: EXAMPLE_CONDITIONS });
 }
@@ -160,7 +160,7 @@ function newCluster(
     pageSize: options.pageSize ?? PAGE_SIZE,
     clock,
     delays,
-    answerDelay: answer,
+    responseDelay: answer,
   });
 }
 

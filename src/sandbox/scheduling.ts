@@ -6,8 +6,8 @@ export function isTemplate(name: string): boolean {
   return /^[^@]+@\.[^.]+$/.test(name);
 }
 
-/** Why fleet refuses to create a unit with these options, or undefined when it accepts them (fleet, api/units.go). */
-export function optionConflict(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
+/** Why fleet refuses to create a unit with these options; undefined when it accepts them (fleet, api/units.go). */
+export function optionProblem(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
   const has = (name: string) =>
     unit.options.some((option) => option.section === 'X-Fleet' && option.name === name);
   const global = isGlobalUnit(unit);

@@ -2,30 +2,30 @@ import type { Unit, UnitState } from '../api/fleet-transport.js';
 import type { ClusterState } from './cluster.js';
 import { parseJournalTime } from './journal-time.js';
 import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
-import { scatter, seedOf } from './scatter.js';
+import { hashNumber, seedOf } from './hash-number.js';
 
-/** The input of the journal. */
+/** The data from which the journal is generated. */
 export type JournalSource = Pick<ClusterState, 'unit' | 'states' | 'flaps'>;
 
 interface Entry {
   /** Milliseconds since the epoch. */
   at: number;
-  /** The writer, as `docker[1234]`. */
+  /** The program that wrote it, such as `docker[1234]`. */
   from: string;
   text: string;
 }
 
-/** How often a running unit writes a line. */
+/** How often a running unit writes an entry. */
 const SLOT_MS = 30_000;
 const HOUR = 3_600_000;
 const SYSTEMD = 'systemd[1]';
 
 /**
- * Answers journalctl like systemd 252, for the options `--unit=`, `--no-pager`, `--lines=`,
- * `--output=short`, `--since=`, `--until=` and `--reverse`. Undefined for other options, or without a unit.
+ * Simulates journalctl of systemd 252, for the options `--unit=`, `--no-pager`, `--lines=`, `--output=short`, `--since=`,
+ * `--until=` and `--reverse`. Undefined for other options, or without a unit.
  *
- * As there, `--lines` counts from `since` on; without `since` it counts back from the end, and `until` then removes some
- * of those; with `--reverse` it counts back from `until`.
+ * As in systemd, `--lines` counts forwards from `since`. Without `since` it counts backwards from the end, and `until`
+ * then removes entries from those. With `--reverse` it counts backwards from `until`.
  */
 export function answerJournalctl(
   args: readonly string[],
@@ -89,11 +89,11 @@ function select(
   }: { since: number | undefined; until: number; count: number; reverse: boolean },
 ): Entry[] {
   const newest: Entry[] = [];
-  // Counted forwards from `since`, the first lines are wanted, which come last here.
-  const most = since === -Infinity || reverse ? count : Infinity;
+  // Forwards from `since` the oldest entries count, and those come last here.
+  const limit = since === -Infinity || reverse ? count : Infinity;
   let counted = 0;
   for (const entry of entries) {
-    if (counted >= most || entry.at < since) break;
+    if (counted >= limit || entry.at < since) break;
     const inTime = entry.at <= until;
     if (inTime) newest.push(entry);
     if (inTime || !reverse) counted += 1;
@@ -101,7 +101,7 @@ function select(
   return reverse ? newest : newest.toReversed().slice(0, count);
 }
 
-/** What a unit wrote on a machine: always the same, apart from later additions. */
+/** The entries of a unit on a machine, newest first. Repeated calls give the same entries, plus newer ones. */
 function* newestFirst(
   name: string,
   machine: SimulatedMachine,
@@ -110,7 +110,7 @@ function* newestFirst(
 ): Generator<Entry> {
   const row = source.states().find((state) => state.name === name && state.machineID === machine.id);
   if (row === undefined) return;
-  const { first, work, workUntil, last } = story(name, row, machine, { source, now });
+  const { first, work, workUntil, last } = historyOf(name, row, machine, { source, now });
   yield* last.toReversed();
   const from = machine.bootedAt + HOUR;
   for (let slot = Math.floor(workUntil / SLOT_MS) - 1; slot * SLOT_MS >= from; slot--) {
@@ -119,20 +119,21 @@ function* newestFirst(
   yield* first.toReversed();
 }
 
-interface Story {
+/** The entries of a unit in three phases: its start, its regular work, its end. */
+interface UnitHistory {
   first: readonly Entry[];
-  /** The lines of one slot of time. */
+  /** The entries of one time slot. */
   work: (slot: number) => readonly Entry[];
   workUntil: number;
   last: readonly Entry[];
 }
 
-function story(
+function historyOf(
   name: string,
   { systemdActiveState: active }: UnitState,
   machine: SimulatedMachine,
   { source, now }: { source: JournalSource; now: number },
-): Story {
+): UnitHistory {
   const unit = source.unit(name);
   const options = typeof unit === 'object' ? unit.options : [];
   const seed = seedOf(machine.id, name);
@@ -152,7 +153,7 @@ function story(
     begin + 300,
     `${VERBS[name.slice(name.lastIndexOf('.') + 1)] ?? 'Started'} ${description}.`,
   );
-  const idle: Story = { first: [starting, up], work: () => [], workUntil: now, last: [] };
+  const idle: UnitHistory = { first: [starting, up], work: () => [], workUntil: now, last: [] };
 
   if (source.flaps(name)) {
     const again = (slot: number) => [
@@ -167,7 +168,7 @@ function story(
   if (active === 'activating') return { ...idle, first: [starting] };
   if (!name.endsWith('.service')) return idle;
   const work = (slot: number): Entry[] => {
-    const number = scatter(seed ^ slot);
+    const number = hashNumber(seed ^ slot);
     const text = WORK[number % WORK.length]?.(number >>> 4) ?? '';
     return [{ at: slot * SLOT_MS + (number % SLOT_MS), from: writer, text }];
   };
@@ -181,7 +182,7 @@ function story(
   };
 }
 
-/** systemd's message when a unit is up, by its type; `Started` for all others. */
+/** The verb that systemd logs when a unit is up, by its type; `Started` for all others. */
 const VERBS: Readonly<Record<string, string>> = {
   automount: 'Set up automount',
   mount: 'Mounted',
@@ -197,7 +198,7 @@ const WORK: readonly ((number: number) => string)[] = [
   (number) => `job ${number % 100_000} done in ${(number % 4_000) + 12} ms`,
 ];
 
-/** A unit's description with the most common specifiers filled in (systemd.unit(5)). */
+/** A unit's description with the most common specifiers replaced (systemd.unit(5)). */
 function describe(name: string, options: Unit['options']): string {
   const description = options.find(
     (option) => option.section === 'Unit' && option.name === 'Description',
@@ -212,7 +213,7 @@ function describe(name: string, options: Unit['options']): string {
   return (description ?? name).replace(/%[nip]/g, (specifier) => values[specifier] ?? '');
 }
 
-/** The name of a service's program, as it appears in the journal. */
+/** The program of a service, as the journal shows it. */
 function programOf(options: Unit['options']): string {
   const command =
     options.find(({ section, name }) => section === 'Service' && name === 'ExecStart')?.value ?? '';

@@ -1,13 +1,13 @@
-import { scatter, seedOf } from './scatter.js';
+import { hashNumber, seedOf } from './hash-number.js';
 
-/** The result of a command. */
+/** The exit status and output of a command. */
 export interface CommandResult {
   status: number;
   stdout?: string;
   stderr?: string;
 }
 
-/** The individual properties of a machine; the rest follows from its id. */
+/** The properties of a machine that can be set; the others are derived from its id. */
 export interface MachineCondition {
   dockerRuns: boolean;
   /** Of the disk that holds /var/lib/docker. */
@@ -28,8 +28,8 @@ export interface SimulatedMachine extends MachineCondition {
 const DAY = 86_400_000;
 
 /**
- * Makes a machine, always the same for the same id and time.
- * @param condition left out: Docker runs, and the disk has room
+ * Simulates a machine, always the same for the same id and time.
+ * @param condition by default Docker runs, and the disk is not full
  */
 export function simulatedMachine(
   id: string,
@@ -41,7 +41,7 @@ export function simulatedMachine(
   return {
     id,
     hostName: `core-${id.slice(0, 8)}`,
-    bootedAt: now - 3 * DAY - (scatter(seed) % (30 * DAY)),
+    bootedAt: now - 3 * DAY - (hashNumber(seed) % (30 * DAY)),
     cpus: 2 * size,
     memoryKb: 2_050_000 * size + (seed % 3_000),
     diskMb: 17_041 * size,

@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Machine } from '../api/fleet-transport.js';
 import { knownHostName } from '../ssh/known-hosts.js';
 import { Endpoints } from './endpoints.js';
-import { type CommandFault, concernsCommand, OrderedFaults, type SshFault } from './faults.js';
+import { type CommandFault, matchesCommand, OrderedFaults, type SshFault } from './faults.js';
 import { answerCommand } from './machine-commands.js';
 import type { JournalSource } from './simulated-journal.js';
 import {
@@ -20,40 +20,40 @@ import { readWrappedCommand } from './wrapped-command.js';
 
 /** A command in the log. */
 export interface ReceivedCommand {
-  /** The requested address. */
+  /** The address that received it. */
   host: string;
   argv: readonly string[];
-  /** Whether it should run as root. */
+  /** Whether it was wrapped in sudo. */
   sudo: boolean;
 }
 
 interface SshServerSetup {
   cluster: JournalSource & { readonly machines: readonly Machine[] };
   clock: Clock;
-  /** The condition of machines, by their ids; missing ones are healthy. */
+  /** The conditions of machines by id; a machine without an entry is healthy. */
   conditions: ReadonlyMap<string, Partial<MachineCondition>>;
 }
 
 const USER = 'core';
 const MAX_LOGGED = 10_000;
 
-/** The status of shells for a missing program. */
+/** The exit status of a shell for an unknown program. */
 const NOT_FOUND = 127;
 const ENDED_BY_TERM = 128 + 15;
-/** The status of timeout(1) at the limit. */
+/** The exit status of timeout(1) when the limit is reached. */
 const ENDED_BY_LIMIT = 124;
 
 /**
- * The SSH servers of simulated machines, on their loopback addresses and all on one port. They accept the commands of
- * `RemoteShell`, answer those that the actions of this project run, and execute nothing: any other command ends
+ * The SSH servers of the simulated machines, on their loopback addresses and all on one port. They accept the commands
+ * of `RemoteShell` and simulate those that the actions of this project run. Nothing is executed: any other command ends
  * with status 127 and a message.
  */
 export class SshServer {
-  /** The latest commands, oldest first; a long-running sandbox keeps the last ten thousand. */
+  /** The latest 10,000 commands, oldest first. */
   readonly commands: ReceivedCommand[] = [];
   /** The only accepted login name. */
   readonly user = USER;
-  /** The only accepted key, in OpenSSH's format. */
+  /** The file of the only accepted key, in OpenSSH's format. */
   readonly privateKeyFile: string;
   readonly knownHostsFile: string;
   readonly #folder: TemporaryFolder;
@@ -100,8 +100,8 @@ export class SshServer {
   }
 
   /**
-   * Adds a fault.
-   * @returns a function that ends it; after `refuse`, resolves when the machines listen again
+   * Starts a simulated fault.
+   * @returns a function that ends it; after `refuse`, it resolves when the machines listen again
    */
   fail(fault: SshFault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
@@ -109,7 +109,7 @@ export class SshServer {
     return async () => end();
   }
 
-  /** Stops listening, cuts every connection and removes the files; called by the sandbox. */
+  /** Stops listening, closes every connection and removes the files; the sandbox calls it. */
   async stop(): Promise<void> {
     this.#endpoints.stop();
     await this.#folder.remove();
@@ -128,23 +128,23 @@ export class SshServer {
   #newServer(host: string): Server {
     const hostKeys = [this.#hostKeys.get(host)?.privateKey ?? ''];
     return createServer({ noDelay: true }, (socket) => {
-      // One for each connection: ssh2 does not say which socket a connection belongs to.
-      const server = new ssh2.Server({ hostKeys }, (client) => this.#welcome(client, { host, socket }));
+      // One server for each connection: ssh2 does not show the socket of a connection.
+      const server = new ssh2.Server({ hostKeys }, (client) => this.#serve(client, { host, socket }));
       server.injectSocket(socket);
     });
   }
 
-  #welcome(client: Connection, peer: Peer): void {
-    // A client that cuts the connection or cannot agree on a key.
+  #serve(client: Connection, peer: Peer): void {
+    // The client closed the connection, or the key exchange failed.
     client.on('error', () => undefined);
-    client.on('authentication', (context) => this.#admit(context));
+    client.on('authentication', (context) => this.#authenticate(context));
     // ssh2 refuses everything without a listener: shells, terminals, file transfer, forwarding.
     client.on('session', (accept) => {
       accept().on('exec', (start, _refuse, { command }) => this.#run(command, start(), peer));
     });
   }
 
-  #admit(context: AuthContext): void {
+  #authenticate(context: AuthContext): void {
     const { key } = this.#loginKey;
     const isLogin =
       context.method === 'publickey' &&
@@ -157,7 +157,7 @@ export class SshServer {
 
   #run(line: string, channel: ServerChannel, { host, socket }: Peer): void {
     channel.on('error', () => undefined);
-    // stdin is read only to notice its end.
+    // stdin is read only to detect its end.
     channel.resume();
     const wrapped = readWrappedCommand(line);
     if (wrapped === undefined) {
@@ -168,7 +168,7 @@ export class SshServer {
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
-    const fault = this.#faults.strike((each) => concernsCommand(each, { host, argv }));
+    const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
     if (fault === undefined) finish(channel, this.#answer(host, argv));
     else if (fault.kind === 'exit') finish(channel, fault);
     else if (fault.kind === 'drop') socket.destroy();
@@ -182,7 +182,7 @@ export class SshServer {
     return answer ?? unknownCommand(argv.join(' '));
   }
 
-  /** Simulates the wrapped command when its program does not end. */
+  /** Simulates the wrapped command while its program does not end. */
   #hang(channel: ServerChannel, limitSeconds: number): void {
     const end = (status: number) => {
       cancelLimit();
@@ -191,7 +191,7 @@ export class SshServer {
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
-    // Also when the connection is lost.
+    // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
   }
 }
@@ -213,12 +213,12 @@ function newKeyPair(): KeyPair {
   for (;;) {
     const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
     const key = ssh2.utils.parseKey(privateKey);
-    // ssh2 1.17 drops a byte of every public key that begins with a zero, one in 256, and cannot read it back.
+    // ssh2 1.17 drops the first byte of a public key when it is zero (one key in 256), and cannot read that key again.
     if (!(key instanceof Error)) return { privateKey, publicKey, key };
   }
 }
 
-/** Of several machines with one address, the first answers. */
+/** If several machines have the same address, the first one is used. */
 function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<string, SimulatedMachine> {
   const machines = new Map<string, SimulatedMachine>();
   for (const { id, primaryIP } of cluster.machines) {
@@ -249,7 +249,7 @@ function unknownCommand(text: string): CommandResult {
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {
-  // The connection is lost, so no client would read this.
+  // The connection is closed.
   if (!channel.stderr.writable) return;
   // stderr first, then stdout: a channel of ssh2 can wait for window space with only one of them.
   channel.stderr.write(stderr, () => {

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** The folders to remove when the process ends; one list, because Node.js warns of more than ten listeners. */
+/** The folders to remove when the process ends. One list, since Node.js warns about more than ten listeners. */
 const folders = new Set<string>();
 
 export interface TemporaryFolder {
@@ -11,9 +11,9 @@ export interface TemporaryFolder {
   remove(): Promise<void>;
 }
 
-/** Makes a folder for files that must not outlive this process, except after SIGKILL. */
+/** Creates a folder that is removed when this process ends, except by SIGKILL. */
 export function makeTemporaryFolder(prefix: string): TemporaryFolder {
-  // Synchronous, so that the process cannot end between making and recording it.
+  // Synchronous: the process must not end between creating the folder and adding it to the list.
   const path = mkdtempSync(join(tmpdir(), prefix));
   if (folders.size === 0) process.once('exit', removeAll);
   folders.add(path);
@@ -27,7 +27,7 @@ export function makeTemporaryFolder(prefix: string): TemporaryFolder {
   };
 }
 
-/** At the end of the process only synchronous work is done. */
+/** Synchronous: Node.js runs nothing asynchronous after `exit`. */
 function removeAll(): void {
   for (const path of folders) rmSync(path, { recursive: true, force: true });
 }

@@ -1,10 +1,10 @@
 /**
- * How a unit reacts to a change of its desired state, other than by following it:
- * - `never-stops`: once active it stays active, whatever is desired
- * - `never-starts`: when launched, it stays `activating`
- * - `fails-at-start`: when launched, it ends as `failed`; fleet still reports `launched`
- * - `never-scheduled`: no machine accepts it
- * - `flaps`: when launched, it alternates between `active` and `activating`
+ * How a unit reacts to a change of its desired state, if it does not simply follow it:
+ * - `never-stops`: once up it stays up, in any desired state
+ * - `never-starts`: launched, it stays `activating`
+ * - `fails-at-start`: launched, it ends as `failed`; fleet still reports `launched`
+ * - `never-scheduled`: it is not scheduled to any machine
+ * - `flaps`: launched, it alternates between `active` and `activating`
  */
 export type UnitBehaviour = 'never-stops' | 'never-starts' | 'fails-at-start' | 'never-scheduled' | 'flaps';
 
@@ -28,7 +28,7 @@ const UP_BY_TYPE: Readonly<Record<string, SystemdState>> = {
   timer: ['active', 'waiting'],
 };
 
-/** The final state of a launched unit; the sub state of an active one depends on its type. */
+/** The final state of a launched unit; the sub state of a unit that is up depends on its type. */
 export function launchedState(name: string, behaviour: UnitBehaviour | undefined): SystemdState {
   if (behaviour === 'fails-at-start') return ['failed', 'failed'];
   if (behaviour === 'never-starts') return STARTING;

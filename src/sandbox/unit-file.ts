@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import type { UnitOption } from '../api/fleet-transport.js';
 
 /**
- * The unit file that fleet makes from a unit's options: grouped by section in order of first appearance, an
- * empty line between sections (go-systemd, unit/serialize.go).
+ * The unit file that fleet writes for a unit's options: grouped by section, in the order in which the sections first
+ * appear, with an empty line between sections (go-systemd, unit/serialize.go).
  */
 export function unitFileText(options: readonly UnitOption[]): string {
   const sections = new Map<string, string>();

@@ -1,16 +1,16 @@
 import { remoteCommand } from '../ssh/remote-command.js';
 
-/** The input of `remoteCommand`. */
+/** The command that `remoteCommand` wrapped. */
 export interface WrappedCommand {
   argv: readonly [string, ...string[]];
   sudo: boolean;
-  /** The host should end the command after this many seconds. */
+  /** The time limit, in seconds, after which the host ends the command. */
   limitSeconds: number;
 }
 
 /**
- * Finds the program and its arguments in a command line of `remoteCommand`. Undefined for any other text: the result is
- * wrapped again, and must give exactly the same line.
+ * Reads the program and its arguments from a command line of `remoteCommand`. Undefined for any other text: wrapping the
+ * result again must give exactly the same line.
  */
 export function readWrappedCommand(line: string): WrappedCommand | undefined {
   const words = [...line.matchAll(SINGLE_QUOTED)].map(([word]) => word.slice(1, -1).replaceAll(`'\\''`, `'`));
@@ -29,7 +29,7 @@ function isMadeFrom(line: string, { argv, ...options }: WrappedCommand): boolean
   try {
     return remoteCommand(argv, options) === line;
   } catch {
-    // It is too long, or contains text that no argument can carry.
+    // It is too long, or contains a character that no argument can.
     return false;
   }
 }

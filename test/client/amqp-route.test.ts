@@ -189,8 +189,11 @@ for (const broker of brokers()) {
       clock.advance(1);
       const [change, read] = await Promise.all(calls);
       t.like(change, { code: 'outcome_unknown', retryable: false });
-      t.regex(String(change?.message), /^no answer within 5000 ms; the request was sent, and may or may not/);
-      t.like(read, { code: 'timeout', message: 'no answer within 5000 ms' });
+      t.regex(
+        String(change?.message),
+        /^no reply within 5000 ms; the request was sent, so the action may or may not/,
+      );
+      t.like(read, { code: 'timeout', message: 'no reply within 5000 ms' });
       release();
     },
   );
@@ -358,7 +361,10 @@ for (const broker of brokers()) {
         errors.map(({ code }) => code),
         ['outcome_unknown', 'cancelled', 'outcome_unknown', 'cancelled'],
       );
-      t.regex(errors[0]?.message ?? '', /^the client was closed; the request was sent, and may or may not/);
+      t.regex(
+        errors[0]?.message ?? '',
+        /^the client was closed; the request was sent, so the action may or may not/,
+      );
       t.is((await failure(t, ask(client, 'list_units'))).code, 'cancelled');
       const channel = await otherChannel();
       channel.on('error', () => {});

@@ -82,5 +82,5 @@ test('an unencodable request, a wrong token and an unreachable gateway each have
   const nowhere = new HttpRoute({ host: '::1', port: 1, token: undefined });
   const error = await t.throwsAsync(nowhere.request('look', {}));
   t.is(codeOf(error), 'service_unavailable');
-  t.regex(error?.message ?? '', /^no gateway answers at http:\/\/\[::1\]:1: /);
+  t.regex(error?.message ?? '', /^no gateway responds at http:\/\/\[::1\]:1: /);
 });

@@ -159,7 +159,7 @@ for (const broker of brokers()) {
     void failed.then(() => (done = true));
     await eventually('it is published', () => taken.length === 1);
     await until('it ends', () => done);
-    t.like(await failed, { code: 'timeout', message: 'no answer within 5000 ms' });
+    t.like(await failed, { code: 'timeout', message: 'no reply within 5000 ms' });
     t.true(clock.now() - begun >= 5_000 && clock.now() - begun < 10_000);
     await until('its record is deleted', () => manager.records.size === 0);
   });
@@ -228,7 +228,7 @@ for (const broker of brokers()) {
       const error = await failure(t, client.call('list_machines'));
       t.like(error, {
         code: 'service_unavailable',
-        message: `no queue is bound to ${exchange} by ${ROUTING_KEY}.${queue}`,
+        message: `no queue is bound to ${exchange} with the routing key ${ROUTING_KEY}.${queue}`,
       });
       await eventually('its record is deleted', () => manager.records.size === 0);
     });
@@ -272,8 +272,8 @@ for (const broker of brokers()) {
     async (t) => {
       const { client, manager, taken, passing } = await openRoute(t, broker);
       for (const [fault, reason] of [
-        [{ status: 400, path: RECORD, method: 'GET' }, /HTTP status 400.*may or may not be done/],
-        [{ status: 404, path: RECORD, method: 'GET' }, /HTTP status 404.*may or may not be done/],
+        [{ status: 400, path: RECORD, method: 'GET' }, /HTTP status 400.*may or may not have run/],
+        [{ status: 404, path: RECORD, method: 'GET' }, /HTTP status 404.*may or may not have run/],
       ] as const) {
         const end = manager.fail(fault);
         const change = await failure(
@@ -402,8 +402,11 @@ for (const broker of brokers()) {
       clock.advance(1);
       const [change, read] = await Promise.all(calls);
       t.like(change, { code: 'outcome_unknown', retryable: false });
-      t.regex(String(change?.message), /^no answer within 5000 ms; the request was sent, and may or may not/);
-      t.like(read, { code: 'timeout', message: 'no answer within 5000 ms' });
+      t.regex(
+        String(change?.message),
+        /^no reply within 5000 ms; the request was sent, so the action may or may not/,
+      );
+      t.like(read, { code: 'timeout', message: 'no reply within 5000 ms' });
     },
   );
 
@@ -455,7 +458,10 @@ for (const broker of brokers()) {
       errors.map(({ code }) => code),
       ['outcome_unknown', 'cancelled', 'cancelled'],
     );
-    t.regex(errors[0]?.message ?? '', /^the client was closed; the request was sent, and may or may not/);
+    t.regex(
+      errors[0]?.message ?? '',
+      /^the client was closed; the request was sent, so the action may or may not/,
+    );
     t.false(manager.records.has('1') || manager.records.has('2'));
     t.is(taken.length, 2);
     t.is(clock.pending, 0);

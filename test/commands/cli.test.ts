@@ -80,7 +80,7 @@ test('a command without a configured service says where it looked and what to se
   const refused = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: '1' } });
   isRefused(t, refused, [
     1,
-    /^service_unavailable: no gateway answers at http:\/\/127\.0\.0\.1:1: .*HTTP_HOST and HTTP_PORT.* AMQP_URL/,
+    /^service_unavailable: no gateway responds at http:\/\/127\.0\.0\.1:1: .*HTTP_HOST and HTTP_PORT.* AMQP_URL/,
   ]);
   const off = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: 'off' } });
   isRefused(t, off, [2, /neither AMQP_URL is set nor is there a gateway/]);

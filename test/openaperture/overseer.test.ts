@@ -41,7 +41,7 @@ async function openOverseer(t: ExecutionContext, { publish }: { publish?: Publis
   /** Starts, and waits until it is registered. */
   const start = async () => {
     overseer.start();
-    await eventually('it is registered', () => logs.find(/^registered/).length === 1);
+    await eventually('it is registered', () => logs.find(/^Overseer registration completed$/).length === 1);
   };
   return { ...opened, overseer, beats, work, start };
 }
@@ -73,7 +73,7 @@ test('while the Manager is down for a minute, registration is retried in the bac
   t.true(beats.length > 0, 'heartbeats do not wait for it');
   await manager.up();
   await until('it is registered', () => manager.modules.length === 1);
-  await until('this is logged', () => logs.find(/^registered/).length === 1);
+  await until('this is told', () => logs.find(/^Overseer registration completed$/).length === 1);
   t.is(logs.find(/^Overseer registration restored$/).length, 1);
   await overseer.stop();
 });
@@ -239,10 +239,10 @@ test('heartbeats that reach no queue are failures, logged once with what is miss
     running: () => [],
   });
   await until('three heartbeats were sent', () => beats === 3);
-  const reported = () => logs.find(/^Overseer heartbeat failed$/);
-  await until('it is logged', () => reported().length > 0);
-  t.is(reported().length, 1);
-  t.is(reported()[0]?.reason, 'no queue is bound to root by root.seven.system_modules');
+  const told = () => logs.find(/^Overseer heartbeat failed$/);
+  await until('it is told', () => told().length > 0);
+  t.is(told().length, 1);
+  t.is(told()[0]?.reason, 'no queue is bound to root with the routing key root.seven.system_modules');
   outcome = 'routed';
   await until('it is over', () => logs.find(/^Overseer heartbeat restored$/).length === 1);
   await installation.stop();

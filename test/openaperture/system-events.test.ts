@@ -5,7 +5,7 @@ import { openManager } from './open-manager.js';
 
 const EVENTS = /^\/system_events$/;
 
-async function openEvents(t: ExecutionContext, options: { mostUnderWay?: number } = {}) {
+async function openEvents(t: ExecutionContext, options: { maxInFlight?: number } = {}) {
   const opened = await openManager(t);
   const { client: manager, clock, logs } = opened;
   const events = new SystemEvents({
@@ -48,8 +48,8 @@ test('an event that the Manager got within the last hour is not an error', async
   t.deepEqual(logs.lines, []);
 });
 
-test('no more than a bounded number is in progress; what goes beyond is dropped, and logged once', async (t) => {
-  const { manager, events, logs } = await openEvents(t, { mostUnderWay: 4 });
+test('no more than a bounded number is under way; what goes beyond is dropped, and told once', async (t) => {
+  const { manager, events, logs } = await openEvents(t, { maxInFlight: 4 });
   const release = manager.hold(EVENTS);
   for (let number = 0; number < 20; number++) events.report({ action: `action_${number}`, message: 'x' });
   await eventually('they are in progress', () => manager.callsTo(EVENTS).length === 4);

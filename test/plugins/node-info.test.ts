@@ -186,7 +186,7 @@ for (const { silent, left } of [
     const info = await answered;
     t.deepEqual(Object.keys(info), [...hanging, 'well']);
     const reasons = hanging.map((node) => info[node]?.errors.join());
-    const late = 'timeout: its turn did not come within 25 s; name fewer nodes';
+    const late = 'timeout: it was not read within 25 s, because of too many slow nodes; request fewer nodes';
     t.is(reasons.filter((reason) => reason === late).length, left);
     t.is(reasons[0], 'timeout: 10.0.0.0 did not answer within 12 s');
     t.is(reasons[100], 'timeout: 10.0.0.100 did not answer within 1 s');
@@ -280,7 +280,7 @@ test('output that was cut is reported as unreadable, and not read', async (t) =>
   };
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, { docker_disk_space_percent: null, coreos_version: 'ID=coreos\n' });
-  t.is(info?.errors[0], 'disk: the output of df cannot be read: it is more than 64 KiB');
+  t.is(info?.errors[0], 'disk: the output of df cannot be read: it has more than 64 KiB');
 });
 
 test('a node that does not respond has every key, and the reason once', async (t) => {

@@ -92,7 +92,7 @@ test('a unit that does not stop is reported, and left launched', async (t) => {
   sandbox.cluster.behave(UNIT, 'never-stops');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 5 }));
   t.is(codeOf(error), 'unit_did_not_stop');
-  t.regex(error?.message ?? '', /Last seen: .*active\/running/);
+  t.regex(error?.message ?? '', /Last state: .*active\/running/);
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
@@ -218,7 +218,7 @@ test('a request that is cancelled while the unit is stopped still launches it', 
   abort.abort(new ActionError('cancelled', 'gone'));
   const error = await outcome;
   t.is(codeOf(error), 'cancelled');
-  t.regex(error?.message ?? '', /was stopped, and fleet was asked to launch it; the wait ended .*: gone/);
+  t.regex(error?.message ?? '', /was stopped and set to launched, but the request ended .*: gone/);
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 
@@ -245,19 +245,13 @@ test('a change whose outcome is unknown is followed by launching anyway', async 
   const { sandbox, run, find } = await world(t);
   // For as long as stopping is tried to be reported.
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
-  const warned = find(/^unit could not be started yet$/);
+  const warned = find(/^unit launch failed$/);
   const outcome = t.throwsAsync(async () => run());
-  await eventually(
-    'launching is tried',
-    () => find(/^unit could not be started yet$/).length > warned.length,
-  );
+  await eventually('launching is tried', () => find(/^unit launch failed$/).length > warned.length);
   await end();
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
-  t.regex(
-    error?.message ?? '',
-    /unknown whether fleet accepted the request to stop web\.service .*asked to launch it again/,
-  );
+  t.regex(error?.message ?? '', /not known whether fleet stopped web\.service .*launched again/);
   t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
 });
 

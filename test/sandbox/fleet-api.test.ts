@@ -394,13 +394,13 @@ test('a template cannot be started', async (t) => {
 test('options that contradict each other are 400', async (t) => {
   const { put } = await openSandbox(t, { units: [] });
   const pinned = { MachineID: MACHINE_A };
-  const conflicting: Record<string, string>[] = [
+  const conflictingOptions: Record<string, string>[] = [
     { ...pinned, Global: 'true' },
     { ...pinned, MachineOf: 'b.service' },
     { ...pinned, Conflicts: 'b*' },
     { Global: 'true', MachineOf: 'b.service' },
   ];
-  for (const fleetOptions of conflicting) {
+  for (const fleetOptions of conflictingOptions) {
     t.is((await put('a.service', { options: service('x', fleetOptions) })).status, 400);
   }
 });

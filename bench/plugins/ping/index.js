@@ -3,7 +3,7 @@ import { number, object } from 'yup';
 
 export default defineAction({
   name: 'ping',
-  summary: 'Gives back a number: as small as a read can be.',
+  summary: 'Returns the number: a minimal read action.',
   target: 'cluster',
   effect: 'read',
   parameters: object({ number: number().integer().required().meta({ description: 'The number.' }) }),

@@ -5,8 +5,8 @@ export function seedOf(...texts: readonly string[]): number {
   return createHash('sha1').update(JSON.stringify(texts)).digest().readUInt32BE(0);
 }
 
-/** Spreads numbers over all numbers below 2^32, also neighbouring ones (the finalizer of MurmurHash3). */
-export function scatter(number: number): number {
+/** Hashes a number to one below 2^32, so that close numbers give very different ones (the finalizer of MurmurHash3). */
+export function hashNumber(number: number): number {
   let mixed = number ^ (number >>> 16);
   mixed = Math.imul(mixed, 0x85ebca6b);
   mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35);
