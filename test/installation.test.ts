@@ -9,7 +9,7 @@ import { ErlangCodec } from '../src/rpc/codec/erlang.js';
 import { runCli } from './commands/cli-process.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
 import { FastClock } from './support/fast-clock.js';
-import { leftOut } from './support/left-out.js';
+import { noteSkipped } from './support/note-skipped.js';
 import { logLines } from './support/log-lines.js';
 import { ErlangPeer } from './rpc/codec/erlang-peer.js';
 import { BROKER_ID, EXCHANGE_ID, openInstallation, startFast } from './openaperture/open-installation.js';
@@ -17,7 +17,7 @@ import { type OwnBroker, ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
 // The service as a module of an OpenAperture installation: the Manager is a fake, everything else is real.
-const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service in an installation', 'RABBITMQ_URL');
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the service in an installation', 'RABBITMQ_URL');
 
 if (rabbitmqUrl !== undefined) {
   test('requests that come through the Manager get their replies there, in both encodings', async (t) => {

@@ -10,18 +10,18 @@ import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient, FleetManagerError, type KnownActions } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
-import { leftOut } from './support/left-out.js';
+import { noteSkipped } from './support/note-skipped.js';
 import { type JournalEntry, startMachines } from './support/machines.js';
 import { service } from './support/open-sandbox.js';
 import { startWorker } from './support/worker.js';
 
 // The actions on machines as callers use them: a message in RabbitMQ, real SSH servers, the real journalctl.
 const rabbitmqUrl =
-  process.env.RABBITMQ_URL ?? leftOut('the actions on machines over RabbitMQ', 'RABBITMQ_URL');
+  process.env.RABBITMQ_URL ?? noteSkipped('the actions on machines over RabbitMQ', 'RABBITMQ_URL');
 const hasServers = ['/usr/sbin/sshd', '/lib/systemd/systemd-journal-remote'].every((file) =>
   existsSync(file),
 );
-if (!hasServers) leftOut('the actions on real machines', 'openssh-server and systemd-journal-remote');
+if (!hasServers) noteSkipped('the actions on real machines', 'openssh-server and systemd-journal-remote');
 
 const ADDRESSES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 const NOON = Date.UTC(2024, 4, 1, 12) / 1_000;

@@ -6,13 +6,13 @@ import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
-import { leftOut } from './support/left-out.js';
+import { noteSkipped } from './support/note-skipped.js';
 import { ownBroker } from './support/own-broker.js';
 import { startWorker } from './support/worker.js';
 
 // The service as it is run: separate processes, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
-const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the service on RabbitMQ', 'RABBITMQ_URL');
-const etcdUrl = process.env.ETCD_URL ?? leftOut('the service with etcd', 'ETCD_URL');
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the service on RabbitMQ', 'RABBITMQ_URL');
+const etcdUrl = process.env.ETCD_URL ?? noteSkipped('the service with etcd', 'ETCD_URL');
 const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
 
 interface World {

@@ -168,8 +168,8 @@ async function checkLaunched(name: string, reason: string, parts: RestartParts):
   if (seen?.unit?.desiredState === 'launched') return;
   const [code, state] =
     seen === undefined
-      ? ['outcome_unknown', 'MAY NOW BE STOPPED: fleet did not confirm that it starts again']
-      : ['unit_stopped', 'IS NOW STOPPED: fleet could not start it again'];
+      ? ['outcome_unknown', 'MAY NOW BE STOPPED: fleet did not confirm that it starts it again']
+      : ['unit_stopped', 'IS NOW STOPPED: fleet could not be asked to start it again'];
   throw new ActionError(code, `${name} ${state}: ${reason}`, {
     details: { unit: name, state: seen?.state },
   });

@@ -24,7 +24,7 @@ export interface RecordReplyChannelOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 1_000, mostMs: 10_000 };
+const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
 /** When the Manager works, but fails on the same reply for this long, the reply is replaced. */
 const STUCK_MS = 10 * 60_000;
 /** A failure without a reason counts as a refusal for size only above this. */
@@ -170,7 +170,7 @@ export class RecordReplyChannel implements ReplyChannel {
     this.#stopWaiting(sending);
     if (sending.stuckSince === undefined) {
       sending.stuckSince = clock.now();
-      sending.log.error('reply refused by the Manager', { reason: error.message });
+      sending.log.error('reply failed while the Manager works', { reason: error.message });
     }
     return clock.now() - sending.stuckSince >= STUCK_MS;
   }

@@ -97,7 +97,8 @@ export function serviceTopology({
   log,
 }: ServiceTopologyOptions): Topology {
   return new Topology({
-    ...options,
+    clock,
+    log,
     lookUp: async (signal, reportGaps) => {
       const [exchange, broker] = await Promise.all([
         findExchange(manager, exchangeId, 'EXCHANGE_ID', { signal }),
@@ -132,7 +133,8 @@ export function callerTopology({
 }: CallerTopologyOptions): Topology {
   const destinationCheck = 'the id of the exchange that requests go to';
   return new Topology({
-    ...options,
+    clock,
+    log,
     lookUp: async (signal, reportGaps) => {
       const restrictions = async (id: ManagerId, check: string) =>
         orMissing(`exchange ${id}`, check, manager.exchangeBrokers(id, { signal }));

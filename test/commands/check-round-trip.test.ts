@@ -3,14 +3,14 @@ import test, { type ExecutionContext } from 'ava';
 import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { BROKER_ID, type OpenInstallation, openInstallation } from '../openaperture/open-installation.js';
 import { eventually } from '../support/eventually.js';
-import { leftOut } from '../support/left-out.js';
+import { noteSkipped } from '../support/note-skipped.js';
 import { startProxy } from '../support/proxy.js';
 import { startWorker } from '../support/worker.js';
 import { runCli } from './cli-process.js';
 import { examine, examined, isFailure } from './examine.js';
 
 const rabbitmqUrl =
-  process.env.RABBITMQ_URL ?? leftOut('the round trip through an installation', 'RABBITMQ_URL');
+  process.env.RABBITMQ_URL ?? noteSkipped('the round trip through an installation', 'RABBITMQ_URL');
 const SOON = { roundTrip: true, answerMs: 1_500 };
 const PATIENT = { roundTrip: true, answerMs: 60_000 };
 

@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { ErlangPeer, hasErlang } from '../rpc/codec/erlang-peer.js';
 import { eventually } from '../support/eventually.js';
-import { leftOut } from '../support/left-out.js';
+import { noteSkipped } from '../support/note-skipped.js';
 import { startMachines } from '../support/machines.js';
 import { startWorker } from '../support/worker.js';
 import type { Oversize, StandInManager } from '../support/stand-in-manager.js';
@@ -21,9 +21,9 @@ import {
 import { messageOf, ORIGINAL_REQUESTS, ORIGINAL_STRUCTS } from './original-requests.js';
 
 // The existing callers, end to end: a record, a request with the record's id as text, the reply polled and read.
-const rabbitmqUrl = process.env.RABBITMQ_URL ?? leftOut('the original callers', 'RABBITMQ_URL');
+const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the original callers', 'RABBITMQ_URL');
 const erlangLibraries = await librariesOfRabbitmq();
-if (erlangLibraries === undefined) leftOut('the original callers', "RabbitMQ's Erlang client");
+if (erlangLibraries === undefined) noteSkipped('the original callers', "RabbitMQ's Erlang client");
 const SCRIPT = new URL('original-caller.escript', import.meta.url).pathname;
 const NOON = 1_714_564_800;
 const WIDE = { MAX_RECORD_BYTES: '16000000' };
@@ -274,7 +274,7 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
 
 const peer = hasErlang()
   ? new ErlangPeer()
-  : leftOut('requests as Erlang writes them', 'escript on the PATH');
+  : noteSkipped('requests as Erlang writes them', 'escript on the PATH');
 test.after.always(() => peer?.end());
 
 for (const [form, requests] of [

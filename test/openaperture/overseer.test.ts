@@ -7,13 +7,13 @@ import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
 import { Overseer } from '../../src/openaperture/overseer.js';
 import { ErlangPeer, hasErlang } from '../rpc/codec/erlang-peer.js';
 import { eventually } from '../support/eventually.js';
-import { leftOut } from '../support/left-out.js';
+import { noteSkipped } from '../support/note-skipped.js';
 import { openManager } from './open-manager.js';
 
 const MODULES = /^\/messaging\/exchanges\/7\/modules$/;
 const peer = hasErlang()
   ? new ErlangPeer()
-  : leftOut('heartbeats as Erlang reads them', 'escript on the PATH');
+  : noteSkipped('heartbeats as Erlang reads them', 'escript on the PATH');
 test.after.always(() => peer?.end());
 
 type Publish = ConstructorParameters<typeof Overseer>[0]['publish'];

@@ -286,7 +286,7 @@ for (const oversize of ['answered', 'cut'] as const) {
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
-    t.deepEqual(told, []);
+    t.deepEqual(reported, []);
     t.like(logs.lines.at(-1), { level: 'error', message: 'reply replaced' });
   });
 }
@@ -471,7 +471,7 @@ test('a single reply that the Manager fails on delays no other, is tried for ten
   await passing(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
   t.is(logs.find(/^reply refused by the Manager$/).length, 1);
-  t.deepEqual(told, []);
+  t.deepEqual(reported, []);
 });
 
 test('a reply that the Manager fails on, even as an error, is dropped after ten minutes, with a log line', async (t) => {

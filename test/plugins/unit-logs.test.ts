@@ -11,7 +11,7 @@ import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '.
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { WIRE_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
-import { leftOut } from '../support/left-out.js';
+import { noteSkipped } from '../support/note-skipped.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { actionRequest } from '../support/action-request.js';
 
@@ -305,5 +305,5 @@ if (existsSync(JOURNALCTL)) {
     for (const time of TAKEN) t.regex(await logs({ since: time }, { run }), /^-- No entries --$/m, time);
   });
 } else {
-  leftOut('the forms of time against journalctl', 'journalctl');
+  noteSkipped('the forms of time against journalctl', 'journalctl');
 }

@@ -3,7 +3,7 @@ import type { ChannelModel } from 'amqplib';
 import { connect as amqpConnect } from '../../src/rpc/patched-amqplib.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
-import { leftOut } from './left-out.js';
+import { noteSkipped } from './note-skipped.js';
 
 /** A broker that tests run against; each must behave the same. */
 export interface TestBroker {
@@ -48,6 +48,6 @@ export function brokers(): TestBroker[] {
 /** RabbitMQ; undefined, and reported, where none runs. */
 export function rabbitmq(): TestBroker | undefined {
   const url = process.env.RABBITMQ_URL;
-  if (url === undefined) return leftOut('the tests over RabbitMQ', 'RABBITMQ_URL');
+  if (url === undefined) return noteSkipped('the tests over RabbitMQ', 'RABBITMQ_URL');
   return { name: 'RabbitMQ', url, connect: amqpConnect, open: () => amqpConnect(url) };
 }

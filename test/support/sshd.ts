@@ -47,7 +47,7 @@ export interface SshdOptions {
  */
 export function testWithSshd(title: string, implementation: Implementation<[]>): void {
   if (existsSync(SSHD) || process.env.REQUIRE_SERVICES === '1') test(title, implementation);
-  else process.stderr.write(`left out: ${title} (${SSHD} is not installed; see scripts/install-services)\n`);
+  else process.stderr.write(`skipped: ${title} (${SSHD} is not installed; see scripts/install-services)\n`);
 }
 
 /** Starts a server; it accepts connections when this resolves. */

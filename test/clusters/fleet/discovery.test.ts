@@ -5,7 +5,7 @@ import test from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
 import { answering, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
-import { leftOut } from '../../support/left-out.js';
+import { noteSkipped } from '../../support/note-skipped.js';
 import { calm, openFleet, openResolver } from './open-fleet.js';
 
 const TOKEN = '6c007a14875d53d9bf0ef5a6fc0257c8';
@@ -262,7 +262,7 @@ test('a cluster that CLUSTERS_FILE names is not looked up in discovery', async (
   await t.throwsAsync(resolver.endpoints(new Cluster('other'), calm()), { code: 'discovery_unreachable' });
 });
 
-const etcd = process.env.ETCD_URL ?? leftOut('the tests over etcd', 'ETCD_URL');
+const etcd = process.env.ETCD_URL ?? noteSkipped('the tests over etcd', 'ETCD_URL');
 
 if (etcd !== undefined) {
   const root = `${etcd}/v2/keys/discovery`;
