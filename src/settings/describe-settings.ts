@@ -4,15 +4,15 @@ import { ALL_SETTINGS } from './settings.js';
 /** One setting as `fleet-manager config` shows it. */
 export interface ShownSetting {
   name: string;
-  /** What the service runs with; masked when it is a secret. */
+  /** The effective value; masked when it is a secret. */
   value: string | undefined;
   from: 'environment' | 'file' | 'default' | 'unset';
-  /** What it is when it is not set; undefined: nothing, or what `about` says. */
+  /** The constant default; undefined: it has none, or `about` describes it. */
   default: string | undefined;
   about: string;
 }
 
-/** Every setting with where its value comes from, secrets masked. Problems are not reported here. */
+/** Every setting with its value and the source of that value. Secrets are masked. Problems are not reported here. */
 export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   const { env } = source;
   const { values, environment, inFile } = givenSettings(source, []);
@@ -29,7 +29,7 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
           ? 'unset'
           : 'default';
     const value =
-      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutUser(asText(given));
+      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutCredentials(asText(given));
     return { name, value, from, default: optionalText(constant), about };
   });
 }
@@ -42,13 +42,13 @@ function asText(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-/** A user name and password do not belong into any URL but a broker's; where they stand in one they are not shown. */
-function withoutUser(value: string): string {
+/** Hides a user name and password. No URL but that of a broker may contain them. */
+function withoutCredentials(value: string): string {
   return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
 }
 
 function masked(value: string): string {
-  // A broker's address is worth seeing; its user and password are not, nor what only may be an address.
+  // The address of a broker is shown without its user and password. Anything that may not be an address is masked whole.
   const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
   return urls.includes(null)
     ? '***'

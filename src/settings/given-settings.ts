@@ -4,31 +4,31 @@ import { ALL_SETTINGS } from './settings.js';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where settings come from: the environment, and the folder that holds `config/`. */
+/** Where settings come from: the environment, and the folder that contains `config/`. */
 export interface ConfigurationSource {
   env: Environment;
   directory: string;
 }
 
-/** The settings as they are given, before their form is checked. */
+/** The raw settings, before their form is checked. */
 export interface GivenSettings {
   values: Record<string, unknown>;
   /** The value of `NODE_ENV`. */
   environment: string;
-  /** The names that the configuration file has. */
+  /** The names of the settings in the configuration file. */
   inFile: ReadonlySet<string>;
-  /** The names of those whose value is not known; the reason is among the problems. */
+  /** The names of the settings whose file could not be read; the problems contain the reason. */
   unread: ReadonlySet<string>;
 }
 
-/** Collects what is set: environment variables over the configuration file, and secrets from their own files. */
+/** Collects the settings. Environment variables override the configuration file. A secret can come from its own file. */
 export function givenSettings(source: ConfigurationSource, problems: string[]): GivenSettings {
   const { env } = source;
   const fromFile = settingsOfFile(source, problems);
   const values: Record<string, unknown> = { ...fromFile };
   const unread = new Set<string>();
   for (const { name, secret } of ALL_SETTINGS) {
-    // An empty variable is how many tools say that it is not set.
+    // Many tools pass an unset variable as an empty one.
     if (env[name] !== undefined && env[name] !== '') values[name] = env[name];
     const file = env[`${name}_FILE`];
     if (!secret || file === undefined || file === '') continue;
@@ -43,7 +43,7 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   return { values, environment, inFile: new Set(Object.keys(fromFile)), unread };
 }
 
-/** The content of the file that a setting names; undefined, and a problem more, when it cannot be read. */
+/** The content of the file that a setting names. When it cannot be read: undefined, and a problem is added. */
 export function contentOf(name: string, path: string, problems: string[]): Buffer | undefined {
   try {
     return readFileSync(path);
@@ -74,16 +74,16 @@ function settingsOfFile(
   }
 }
 
-/** A list in the file, as the text that the variable would have. */
+/** Converts a list in the file to the text that the environment variable would have. */
 function joined(value: unknown, separator: string | undefined): unknown {
   if (separator === undefined || !Array.isArray(value)) return value;
   const isItem = (each: unknown) => typeof each === 'string' && !each.includes(separator);
-  // A list of anything but texts is reported like any other value that is no text.
+  // A list with other items is kept as it is: the check of the form then reports it.
   return value.every(isItem) ? value.join(separator) : value;
 }
 
 function readProblem(error: unknown): string {
-  // The parser's own message quotes the file, which may hold a secret.
+  // The message of the parser quotes the file, which may contain a secret.
   if (error instanceof SyntaxError) return 'it is not valid JSON';
   return error instanceof Error ? error.message : String(error);
 }

@@ -1,7 +1,7 @@
-/** The value of a setting as it is given, once its form is checked. */
+/** The value of a setting after the check of its form, before its conversion. */
 export type GivenValue = string | number;
 
-/** Checks a value as it is given; throws a yup `ValidationError`. A yup schema is one. */
+/** The part of a yup schema that checks a raw value. It throws a yup `ValidationError`. */
 interface Form<Given extends GivenValue> {
   label: (name: string) => { validateSync: (value: unknown, options: FormOptions) => Given | undefined };
 }
@@ -10,11 +10,11 @@ interface FormOptions {
   abortEarly: boolean;
 }
 
-/** What reading a setting depends on besides its own value. */
+/** What a setting needs besides its raw value when it is read. */
 export interface ReadingContext {
   /** The value of `NODE_ENV`. */
   environment: string;
-  /** The content of the file that a setting names; undefined, and a problem reported, when it cannot be read. */
+  /** The content of the file that a setting names. When it cannot be read: undefined, and the problem is reported. */
   contentOf: (name: string, path: string) => Buffer | undefined;
 }
 
@@ -26,24 +26,24 @@ export interface Setting<
 > {
   readonly kind: 'setting';
   readonly name: Name;
-  /** What it is for. */
+  /** Its purpose, for the help and the README. */
   readonly about: string;
-  /** Whether its value must not be shown. It can then also be given as a file, by `NAME_FILE`. */
+  /** Whether its value must not be shown. It can then also come from a file that `NAME_FILE` names. */
   readonly secret: boolean;
-  /** What separates the items of a list; undefined: it is no list. */
+  /** What separates the items of a list; undefined: it is not a list. */
   readonly separator: string | undefined;
-  /** The default that is the same everywhere; undefined: it has none. */
+  /** The default that is the same in every environment; undefined: it has none. */
   readonly default: Given | undefined;
   /** The default in an environment; undefined: it has none. */
   readonly defaultIn: (environment: string) => Given | undefined;
   /**
-   * Checks what is given, or takes the default where nothing is, and converts it to the value in the configuration.
+   * Checks the raw value, uses the default when there is none, and converts it to the value in the configuration.
    * @throws ValidationError when its form is wrong
    */
   readonly read: (raw: unknown, context: ReadingContext) => { given: Given | undefined; value: Value };
 }
 
-/** A setting without which the optional section that it is in is undefined. */
+/** A setting that its optional section needs: without a value, the section is undefined. */
 export interface RequiredSetting<
   Name extends string = string,
   Given extends GivenValue | undefined = GivenValue | undefined,
@@ -52,7 +52,7 @@ export interface RequiredSetting<
   readonly required: true;
 }
 
-/** A part of the table, and so of the configuration. */
+/** A part of the table, and of the configuration. */
 export interface Section {
   readonly [key: string]: Setting | OptionalSection | Section;
 }
@@ -82,20 +82,20 @@ export type NamesIn<Node> =
       : { [Key in keyof Node]: NamesIn<Node[Key]> }[keyof Node];
 
 interface About {
-  /** What it is for. */
+  /** Its purpose, for the help and the README. */
   about: string;
   secret?: boolean;
 }
 
-/** A default that is the same everywhere, or one that depends on the environment or the machine. */
+/** A default that is the same in every environment, or one that depends on the environment or the machine. */
 type Default<Given> = { default: Given } | { defaultIn: (environment: string) => Given };
 
-/** Converts what is given to the value in the configuration; without it the value is what is given. */
+/** Converts the checked value to the value in the configuration. Without it they are the same. */
 interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
 
-/** A setting that is a text or a number. Its value is undefined where it is not set and has no default. */
+/** A setting that is a text or a number. Its value is undefined when it is not set and has no default. */
 export function setting<Name extends string, Given extends GivenValue, Value>(
   name: Name,
   form: Form<Given>,
@@ -128,7 +128,7 @@ export function setting<Name extends string, Given extends GivenValue, Value>(
   });
 }
 
-/** A setting that is a list. In the configuration file it may also stand as a list. */
+/** A setting that is a list. The configuration file may contain it as a JSON list. */
 export function listSetting<Name extends string>(
   name: Name,
   form: Form<string>,
@@ -198,7 +198,7 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
   };
 }
 
-/** Makes the section that the setting is in depend on it: see `optional`. */
+/** Marks a setting that its optional section needs: see `optional`. */
 export function required<Name extends string, Given extends GivenValue | undefined, Value>(
   each: Setting<Name, Given, Value>,
 ): RequiredSetting<Name, Given, Value> {
@@ -230,7 +230,7 @@ export function settingsIn(section: Section): Setting[] {
   });
 }
 
-/** The items of a list, without those that are empty. */
+/** The items of a list, without empty items. */
 export function separated(value: string, separator = ','): string[] {
   return value
     .split(separator)

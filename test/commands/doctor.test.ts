@@ -71,7 +71,7 @@ test('in the sandbox there is nothing to check; a cluster cannot be looked for t
 
 test('settings that cannot be used are all told, and that the rest is not checked', async (t) => {
   const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
-  isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .* set OAUTH_LOGIN_URL/m);
+  isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .*: set OAUTH_LOGIN_URL/m);
   t.is(run.of('the rest').result, 'skipped');
 });
 
@@ -394,7 +394,7 @@ test('URLs that the Manager cannot be called by are told without a stack or a se
     env: { ...env, MANAGER_URL: 'http://someone:Zq@127.0.0.1:1' },
   });
   const run = examined(ended);
-  isFailure(t, run, 'configuration', /^MANAGER_URL must not hold a user name or password/);
+  isFailure(t, run, 'configuration', /^MANAGER_URL must not contain a user name or password/);
   t.is(run.of('the rest').result, 'skipped');
   t.is(ended.stderr, '');
   t.false(ended.stdout.includes('Zq'));

@@ -12,7 +12,7 @@ import {
   shownSetting,
 } from '../support/settings.js';
 
-test('of an installation everything is shown but its secret', (t) => {
+test('every setting of an installation is shown except its secret', (t) => {
   const source = { env: INSTALLATION, directory: NOWHERE };
   const shown = describeSettings(source);
   t.false(JSON.stringify(shown).includes('Zq'));
@@ -31,7 +31,7 @@ test('of an installation everything is shown but its secret', (t) => {
   );
 });
 
-test('every setting is shown with its value, where that comes from, and what it is for', async (t) => {
+test('every setting is shown with its value, the source of the value, and its purpose', async (t) => {
   const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40, "READ_ONLY": true}' });
   const settings = describeSettings({ env: { CONCURRENCY: '10' }, directory });
   const shown = Object.fromEntries(settings.map(({ name, value, from }) => [name, [value, from]]));
@@ -45,7 +45,7 @@ test('every setting is shown with its value, where that comes from, and what it 
   t.true(settings.every(({ about }) => about.length > 10));
 });
 
-test('what a setting is when it is not set is shown too, where that depends on something else', (t) => {
+test('a default that depends on the environment or the machine is shown too', (t) => {
   const shown = (name: string, env: Env = {}) => shownSetting({ env, directory: NOWHERE }, name);
   t.like(shown('LOG_FORMAT'), { value: 'text', from: 'default', default: undefined });
   t.like(shown('LOG_FORMAT', { NODE_ENV: 'production' }), { value: 'json', from: 'default' });
@@ -54,7 +54,7 @@ test('what a setting is when it is not set is shown too, where that depends on s
   t.like(shown('HOSTNAME', { HOSTNAME: 'here' }), { value: 'here', from: 'environment' });
 });
 
-test('a user name and password are shown of no URL', (t) => {
+test('the user name and password of a URL are not shown', (t) => {
   for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL']) {
     const shown = (url: string) => shownSetting({ env: { [name]: url }, directory: NOWHERE }, name)?.value;
     t.is(shown('https://user:secret@host/path'), 'https://***@host/path');
@@ -63,7 +63,7 @@ test('a user name and password are shown of no URL', (t) => {
   }
 });
 
-test('of a broker the address is shown and what opens it is not', (t) => {
+test('the address of a broker is shown, its credentials are not', (t) => {
   const shown = (AMQP_URL: string) =>
     shownSetting({ env: { AMQP_URL }, directory: NOWHERE }, 'AMQP_URL')?.value;
   t.is(shown('amqp://localhost:5672/vhost'), 'amqp://localhost:5672/vhost');
@@ -76,7 +76,7 @@ test('of a broker the address is shown and what opens it is not', (t) => {
   t.is(shown('http://user:secret@host'), '***');
 });
 
-test('a secret never shows, whatever its form', (t) => {
+test('a secret is never shown, in any form', (t) => {
   const password = fc
     .string({ minLength: 1, unit: fc.constantFrom(...`ab1/@:,?#%.=&-_ \\'`.split('')) })
     .map((each) => `12${each}Zq`);
@@ -101,7 +101,7 @@ test('a secret never shows, whatever its form', (t) => {
   t.notThrows(() => fc.assert(property, { numRuns: 1_000 }));
 });
 
-test('a token that reads as a URL is not shown', (t) => {
+test('a token that looks like a URL is not shown', (t) => {
   for (const HTTP_TOKEN of [
     'token:0123456789abcdef',
     'https://user@host/0123456789',

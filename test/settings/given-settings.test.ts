@@ -16,7 +16,7 @@ test('an empty variable counts as unset', (t) => {
   t.like(shownSetting({ env, directory: NOWHERE }, 'PREFETCH'), { value: '200', from: 'default' });
 });
 
-test('the file of the environment is read, and a variable goes over it', async (t) => {
+test('the configuration file of the environment is read, and a variable overrides it', async (t) => {
   const directory = await folder(t, {
     'config/development.json': JSON.stringify({
       QUEUE_NAME: 'of_development',
@@ -40,7 +40,7 @@ test('the file of the environment is read, and a variable goes over it', async (
   });
 });
 
-test('a key of the file that is no setting is refused', async (t) => {
+test('a key of the file that is not a setting is refused', async (t) => {
   const directory = await folder(t, {
     'config/development.json':
       '{"QUEUE": "x", "queue_name": "y", "HTTP_TOKEN_FILE": "z", "__proto__": {}, "PREFETCH": 40}',
@@ -54,7 +54,7 @@ test('a key of the file that is no setting is refused', async (t) => {
   );
 });
 
-test('a file that cannot be used is refused, without a word of what is in it', async (t) => {
+test('an invalid file is refused, and the problem does not quote it', async (t) => {
   for (const text of [
     '{"HTTP_TOKEN": "secretsecretsecret" x}',
     '["secretsecretsecret"]',
@@ -72,7 +72,7 @@ test('a file that cannot be used is refused, without a word of what is in it', a
   }
 });
 
-test('values of the file that are no text, number or flag are refused', async (t) => {
+test('values of the file other than text, numbers and booleans are refused', async (t) => {
   const directory = await folder(t, {
     'config/development.json': JSON.stringify({
       AMQP_URL: ['amqp://a'],
@@ -97,7 +97,7 @@ test('a secret is read from the file that NAME_FILE names, without its last line
   t.like(shownSetting({ env, directory }, 'AMQP_URL'), { value: 'amqp://***@host', from: 'environment' });
 });
 
-test('a secret goes over the one of the configuration file', async (t) => {
+test('a secret from its own file overrides the configuration file', async (t) => {
   const directory = await folder(t, {
     'config/development.json': '{"HTTP_TOKEN": "of the configuration"}',
     token: 'of the secret file',
@@ -105,7 +105,7 @@ test('a secret goes over the one of the configuration file', async (t) => {
   t.is(read({ HTTP_TOKEN_FILE: join(directory, 'token') }, directory).http?.token, 'of the secret file');
 });
 
-test('a secret that cannot be read is reported once, and is not called missing', async (t) => {
+test('a secret that cannot be read is reported once, and not also as missing', async (t) => {
   const directory = await folder(t, { url: 'amqp://localhost' });
   const production = { NODE_ENV: 'production' };
   t.deepEqual(
@@ -120,7 +120,7 @@ test('a secret that cannot be read is reported once, and is not called missing',
   t.notThrows(() => serving({ ...production, AMQP_URL_FILE: join(directory, 'url') }));
 });
 
-test('a list may be a list in the file, if only of texts without the sign that separates them', async (t) => {
+test('a list may be a JSON list in the file, if its items are texts without the separator', async (t) => {
   const lists = {
     ALLOWED_HOSTS: ['10.0.0.0/8', '*.example.org'],
     ACTIONS: ['a', 'b'],

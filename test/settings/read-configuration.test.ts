@@ -156,7 +156,7 @@ test('the settings of an OpenAperture installation are read, in production too',
   t.is(serving(INSTALLATION).amqp, undefined);
 });
 
-test('all problems are reported at once, a line each', (t) => {
+test('all problems are reported together, one per line', (t) => {
   const env = { PREFETCH: 'many', READ_ONLY: 'yes', HTTP_HOST: '0.0.0.0', AMQP_KEY_FILE: '/nonexistent/key' };
   const error = t.throws(() => serving({ ...env, NODE_ENV: 'production' }), {
     instanceOf: ConfigurationError,
@@ -167,7 +167,7 @@ test('all problems are reported at once, a line each', (t) => {
     t.true(error?.message.includes(`\n  - ${name} `), name);
 });
 
-test('a setting that is faulty is not called missing', (t) => {
+test('an invalid setting is not reported as missing', (t) => {
   const env = { AMQP_URL: 'localhost', HTTP_HOST: '0.0.0.0', HTTP_TOKEN: 'short' };
   const problems = problemsOf(t, () => serving({ ...env, NODE_ENV: 'production' }));
   t.deepEqual(

@@ -12,7 +12,7 @@ import {
 
 const CONTEXT: ReadingContext = { environment: 'test', contentOf: () => Buffer.from('content') };
 
-test('a setting gives what is set, else its default, else undefined', (t) => {
+test('a setting has the value that is set, else its default, else undefined', (t) => {
   const port = setting('PORT', number(), { default: 80, about: '' });
   t.deepEqual(port.read('8080', CONTEXT), { given: 8080, value: 8080 });
   t.deepEqual(port.read(undefined, CONTEXT), { given: 80, value: 80 });
@@ -23,7 +23,7 @@ test('a setting gives what is set, else its default, else undefined', (t) => {
   t.is(place.default, undefined);
 });
 
-test('a setting is converted to its value in the configuration, its default too', (t) => {
+test('a setting and its default are converted to the value in the configuration', (t) => {
   const limit = setting('LIMIT', number(), { default: 2, as: (seconds) => seconds * 1_000, about: '' });
   t.deepEqual(limit.read(undefined, CONTEXT), { given: 2, value: 2_000 });
   t.deepEqual(limit.read('3', CONTEXT), { given: 3, value: 3_000 });
