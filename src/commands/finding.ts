@@ -3,13 +3,13 @@ import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-const MOST_SHOWN = 10;
+const MAX_SHOWN = 10;
 
-/** What a check of `doctor` has found. */
+/** The result of one check of `doctor`. */
 export interface Finding {
-  /** `skipped`: it could not be checked, or there is nothing to check; that alone is no failure. */
+  /** `skipped`: it could not be checked, or there is nothing to check. This is not a failure. */
   result: 'ok' | 'FAILED' | 'skipped';
-  /** Sentences for people, each on a line of its own. */
+  /** Sentences for people, one per line. */
   lines: readonly string[];
 }
 
@@ -17,7 +17,7 @@ export function ok(...lines: string[]): Finding {
   return { result: 'ok', lines };
 }
 
-/** @param remedy what to do about it; left out where the reason says so already */
+/** @param remedy how to fix it; undefined: the reason already says so */
 export function failed(reason: string, remedy?: string): Finding {
   return { result: 'FAILED', lines: remedy === undefined ? [reason] : [reason, `-> ${remedy}`] };
 }
@@ -28,16 +28,17 @@ export function skipped(reason: string): Finding {
 
 /**
  * Runs a check under a time limit. The finding is a failure when the check throws or takes longer.
- * @param remedy what to do about a failure
- * @param check releases all its resources when its signal is aborted, which happens at the latest when this resolves
+ * @param remedy how to fix a failure
+ * @param check must release all its resources when its signal is aborted. The signal is aborted at the time limit and when
+ *   the check ends.
  */
-export async function within(
+export async function runCheck(
   limitMs: number,
   remedy: (error: unknown) => string,
   check: (signal: AbortSignal) => Promise<Finding>,
 ): Promise<Finding> {
   const ended = new AbortController();
-  const reason = () => new Error(`no answer within ${limitMs / 1_000} s`);
+  const reason = () => new Error(`no response within ${limitMs / 1_000} s`);
   const limit = { ms: limitMs, clock: systemClock, reason, signal: ended.signal };
   try {
     return await runWithin(limit, (signal) =>
@@ -48,10 +49,10 @@ export async function within(
   }
 }
 
-/** A finding as it is printed: the first line beside the name of what was checked, the others below it. */
-export function shownFinding(name: string, { result, lines }: Finding): string {
+/** Formats a finding for printing: the first line beside the name of the check, the others below. */
+export function formatFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
-  // What a server has said is among it: its line breaks are kept, its terminal codes are not.
+  // The lines may quote a server. Line breaks are kept, control characters are replaced.
   const plain = lines
     .flatMap((line) => line.trim().split(/\s*\n/))
     .map((line) => line.replace(/\p{Cc}/gu, ' '));
@@ -63,8 +64,8 @@ export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
-/** As many of the items as people want to read. */
+/** The first items of a list, and the number of the others. */
 export function listed(items: readonly (string | number)[]): string {
-  const more = items.length - MOST_SHOWN;
-  return `${items.slice(0, MOST_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  const more = items.length - MAX_SHOWN;
+  return `${items.slice(0, MAX_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
