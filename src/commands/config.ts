@@ -3,7 +3,7 @@ import { describeSettings } from '../settings/describe-settings.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 
-/** Prints what is wrong, then every setting with its effective value and where that comes from, secrets masked. */
+/** Prints the problems, then every setting with its effective value and the source of that value. Secrets are masked. */
 export function config({ json }: { json?: boolean }, source: ConfigurationSource): number {
   const problems = problemsOf(source);
   if (problems !== undefined) process.stderr.write(`${problems}\n\n`);

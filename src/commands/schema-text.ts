@@ -5,7 +5,7 @@ interface Marks {
   optional?: string;
 }
 
-/** What a value may be, in words: `integer, 1 to 10000`, `array of string`. */
+/** Describes the values that a schema allows: `integer, 1 to 10000`, `array of string`. */
 export function typeText(schema: JsonSchema): string {
   const types = [schema.type].flat().filter((each) => typeof each === 'string');
   const kind = types.map((type) => namedType(type, schema)).join(' or ');
@@ -16,9 +16,9 @@ export function typeText(schema: JsonSchema): string {
 }
 
 /**
- * The fields of what a schema describes, a line each with its meaning below; also those of the items of a list, of the
- * values of a map, and of a field that is itself an object.
- * @param marks what is said of a field that must be there, and of one that need not
+ * Describes the fields of a schema: one line for the type and one for the description. Fields of list items, of map
+ * values and of nested objects are included.
+ * @param marks the words for a required field and for an optional one
  */
 export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): string[] {
   const required = [schema.required ?? []].flat();
@@ -36,7 +36,7 @@ export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): str
   return [...own, ...inner.flatMap((each) => fieldLines(each, marks, margin))];
 }
 
-/** The fields of an object by name; none where it has no names of its own. */
+/** The fields of an object by name; none when the schema names no fields. */
 export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema> {
   if (!isSchema(properties)) return {};
   return Object.fromEntries(
@@ -44,7 +44,7 @@ export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema>
   );
 }
 
-/** What it means; empty where it does not say. */
+/** The description of a schema; empty when it has none. */
 export function descriptionOf({ description }: JsonSchema): string {
   return typeof description === 'string' ? description : '';
 }
@@ -62,9 +62,9 @@ function boundsOf({ minLength, prefixItems, ...schema }: JsonSchema): string[] {
     range(schema.minimum, schema.maximum),
     schema.exclusiveMinimum === undefined ? '' : `more than ${Number(schema.exclusiveMinimum)}`,
     schema.exclusiveMaximum === undefined ? '' : `less than ${Number(schema.exclusiveMaximum)}`,
-    // That it must not be empty is what `required` says of a text.
+    // A minimum length of 1 is left out: it is part of `required`.
     range(minLength === 1 ? undefined : minLength, schema.maxLength, ' characters'),
-    // A tuple's types tell how many it has.
+    // The types of a tuple already show its length.
     prefixItems === undefined ? range(schema.minItems, schema.maxItems, ' items') : '',
   ].filter((each) => each !== '');
 }
