@@ -15,7 +15,7 @@ function seconds(text: string): number {
 }
 
 const EXIT_CODES =
-  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is wrong.';
+  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
 
 function program(done: (code: number) => void): Command {
   const command = new Command('fleet-manager')
@@ -27,34 +27,35 @@ function program(done: (code: number) => void): Command {
       `\n${EXIT_CODES}\nSettings are environment variables; \`fleet-manager config\` shows them.`,
     )
     .exitOverride();
-  // Each command is loaded only when it is called.
+  // Each command is imported only when it runs.
   command
     .command('serve')
-    .description('take requests until SIGTERM; with nothing configured, in a sandbox')
+    .description('serve requests until SIGTERM; without a configured broker, run a sandbox')
     .action(async () => done(await (await import('./commands/serve.js')).serve(source)));
   command
     .command('call <action>')
     .description(
-      'call an action: over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
+      'call an action, over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
     )
     .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
-    // A default would show in the help, as [].
+    // No default value here: the help would show it as [].
     .option(
       '--param <name=value>',
       'a parameter; may be repeated',
-      (value, before: string[] | undefined): string[] => [...(before ?? []), value],
+      (value, earlier: string[] | undefined): string[] => [...(earlier ?? []), value],
     )
     .option('--params <json>', 'all parameters as a JSON object')
-    .option('--raw', 'print an answer that is a text as it is, as on a terminal, not as JSON')
-    .option('--timeout <seconds>', 'how long to wait for the answer', seconds, 30)
+    .option('--raw', 'print a reply that is a text unchanged, as on a terminal, not as JSON')
+    .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
     .addHelpText(
       'after',
-      '\nPrints the answer as JSON; a text as it is when stdout is a terminal. Values are read by the type of their field;\n' +
-        'over RabbitMQ the fields of an action that is not installed here are not known: then as JSON, or else as text.\n' +
-        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is wrong.\n' +
+      '\nPrints the reply as JSON. A reply that is a text is printed unchanged when stdout is a terminal.\n' +
+        'Each value of --param is parsed by the type of its field. Over RabbitMQ an action may be unknown here:\n' +
+        'valid JSON is then parsed, and other values are texts.\n' +
+        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is invalid.\n' +
         "\nExamples:\n  fleet-manager call ACTION --cluster TOKEN --param 'name=web@*.service'" +
         '\n  fleet-manager call ACTION --cluster TOKEN --param unit_name=web@1.service --raw | less' +
-        '\n`fleet-manager actions` lists the actions, `fleet-manager actions ACTION` shows an example of one.',
+        '\n`fleet-manager actions` lists the actions, `fleet-manager actions ACTION` shows an example.',
     )
     .action(async (action: string, options) =>
       done(await (await import('./commands/call.js')).call(action, options, source)),
@@ -65,39 +66,40 @@ function program(done: (code: number) => void): Command {
     .option('--json', 'as JSON, with JSON Schemas')
     .addHelpText(
       'after',
-      '\nNo service is asked: these are the actions of the plugins here, as PLUGIN_PATHS, READ_ONLY and ACTIONS have them.\n' +
-        'The gateway of a running service lists what it serves: GET /v1/actions.',
+      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
+        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
     )
     .action(async (name: string | undefined, options) =>
       done(await (await import('./commands/actions.js')).actions(name, options, source)),
     );
   command
     .command('config')
-    .description('show the effective settings, secrets masked, and what is wrong with them')
+    .description('show the effective settings, with secrets masked, and their problems')
     .option('--json', 'as JSON')
     .action(async (options) => done((await import('./commands/config.js')).config(options, source)));
   command
     .command('doctor')
     .description(
-      'check configuration, plugins, Manager, broker, discovery and SSH, and say what to do about what fails',
+      'check configuration, plugins, Manager, broker, discovery and SSH, and show how to fix each failure',
     )
-    .option('--cluster <token>', 'look for this cluster, its fleet API and the host keys of its machines too')
+    .option('--cluster <token>', 'also check this cluster, its fleet API and the host keys of its machines')
     .option(
       '--round-trip',
-      'also make one request through the Manager of an OpenAperture installation: create a record, send a request that only reads, wait for the answer, delete the record',
+      'also make one request through the Manager of an OpenAperture installation: create a record, send a request that only reads, wait for the reply, delete the record',
     )
     .addHelpText(
       'after',
-      '\nNothing is changed or sent without --round-trip. Its request changes nothing; it asks for a cluster that does not exist,\n' +
-        'unless --cluster names one. When no service takes it within 30 s, it expires, and RabbitMQ moves it to the error queue.\n' +
-        'Each check takes 10 s at most, that answer 30 s. Exit code 0: nothing has failed; 1: something has.',
+      '\nNothing is changed or sent without --round-trip. The request of --round-trip changes nothing. Without --cluster it\n' +
+        'names a cluster that does not exist. When no service consumes it within 30 s, it expires, and RabbitMQ moves it\n' +
+        'to the error queue.\n' +
+        'The time limit is 10 s for each check, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
     .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
   return command;
 }
 
 function version(): string {
-  // Two folders up when built, one when run from source.
+  // The build is one folder deeper than the sources.
   for (const path of ['../package.json', '../../package.json']) {
     try {
       return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
@@ -106,20 +108,22 @@ function version(): string {
   return 'unknown';
 }
 
-/** Errors with advice are shown as their message; any other error is a defect and is shown with its stack. */
+/** Prints the message of an expected error, and the stack of an unexpected one. */
 function exitCodeOf(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (!(error instanceof Error)) {
     process.stderr.write(`fleet-manager: ${String(error)}\n`);
     return 1;
   }
-  const ofCaller = [ConfigurationError, UsageError, UnknownActionError].some((kind) => error instanceof kind);
-  const foreseen = ofCaller || error instanceof PluginError || error.cause !== undefined;
-  process.stderr.write(`fleet-manager: ${foreseen ? error.message : error.stack}\n`);
-  return ofCaller ? 2 : 1;
+  const isCallerError = [ConfigurationError, UsageError, UnknownActionError].some(
+    (kind) => error instanceof kind,
+  );
+  const isExpected = isCallerError || error instanceof PluginError || error.cause !== undefined;
+  process.stderr.write(`fleet-manager: ${isExpected ? error.message : error.stack}\n`);
+  return isCallerError ? 2 : 1;
 }
 
-// The reader of the output may close it early (`| head`); the rest is then not needed.
+// The reader of the output may have closed the pipe (`| head`). The rest of the output is then dropped.
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code !== 'EPIPE') throw error;
@@ -131,8 +135,8 @@ try {
 } catch (error) {
   code = exitCodeOf(error);
 }
-// Not left to Node: what a plugin has opened and not closed would keep the process alive. Output that is still on its way
-// into a pipe would be cut by process.exit().
+// The explicit exit is needed: resources that a plugin leaves open would keep the process alive. The output is flushed
+// first, because process.exit() would cut it.
 await Promise.all(
   [process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write('', done))),
 );

@@ -36,14 +36,14 @@ import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 
-/** The service's own plugins; the build has the same folders as the sources. */
+/** The folder of the plugins in this package. It has the same path in the sources and in the build. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
 
 const tokens = {
   policy: Symbol('ConnectionPolicy') as InjectionToken<HostPolicy>,
-  /** To hosts that callers or discovery name: checked against `ALLOWED_HOSTS`. */
+  /** For hosts that come from callers or from discovery. They are checked against `ALLOWED_HOSTS`. */
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
-  /** To what the operator has configured. */
+  /** For servers that the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
   discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
@@ -52,14 +52,14 @@ const tokens = {
 /** A running service. */
 export interface Service {
   readonly catalogue: Catalogue;
-  /** Where the HTTP gateway listens; undefined without one. */
+  /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
-  /** Why it takes no requests right now; empty when it does. */
+  /** The reasons why it accepts no requests now; empty when it accepts them. */
   notReady(): string[];
   /**
-   * Drains and stops: takes nothing more, requeues what has not begun, gives what runs the grace time to end, then
-   * stops it.
-   * @returns whether everything was answered and acknowledged
+   * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
+   * stops them.
+   * @returns whether every request was answered and acknowledged
    */
   stop(): Promise<boolean>;
 }
@@ -70,31 +70,31 @@ export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
   clock?: Clock;
-  /** How to find clusters, when not as the configuration says. */
+  /** How to find clusters; the configuration by default. */
   clusters?: Configuration['clusters'];
-  /** How to log in to machines, when not as the configuration says. */
+  /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
-  /** The broker's addresses and how to connect, when not those of the configuration. */
+  /** The addresses of the brokers and how to connect; the configuration by default. */
   broker?: { brokers: Brokers; connect: Connect };
 }
 
-/** What the ports are made with. */
-interface BoundOptions {
+/** The settings and helpers from which the ports are created. */
+interface PortOptions {
   clusters: Configuration['clusters'];
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
 }
 
-/** Binds the ports that actions inject, and the parts that these are made of. */
-function bind(container: DependencyContainer, { clusters, ssh, log, clock }: BoundOptions): void {
-  const once = <T>(token: InjectionToken<T>, make: () => T) =>
-    container.register(token, { useFactory: instanceCachingFactory(make) });
+/** Registers the ports that actions inject, and their dependencies. */
+function registerPorts(container: DependencyContainer, { clusters, ssh, log, clock }: PortOptions): void {
+  const registerOnce = <T>(token: InjectionToken<T>, create: () => T) =>
+    container.register(token, { useFactory: instanceCachingFactory(create) });
   container.register(Clock, { useValue: clock });
-  once(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
-  once(tokens.operatorHttp, () => new HttpClient());
-  once(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
-  once(tokens.discovery, () => {
+  registerOnce(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
+  registerOnce(tokens.operatorHttp, () => new HttpClient());
+  registerOnce(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
+  registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
       discoveryUrl: clusters.discoveryUrl,
@@ -104,17 +104,17 @@ function bind(container: DependencyContainer, { clusters, ssh, log, clock }: Bou
       log,
     });
   });
-  once(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
-  once(RemoteShell, () => container.resolve(tokens.ssh));
-  once(EtcdResolver, () => container.resolve(tokens.discovery));
-  once(FleetTransport, () => {
+  registerOnce(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
+  registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
+  registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
+  registerOnce(FleetTransport, () => {
     return new FleetHttpTransport(container.resolve(tokens.clusterHttp), container.resolve(tokens.discovery));
   });
 }
 
-/** What connecting to a machine may take. */
+/** The time limit for a connection to a machine. */
 const SSH_CONNECT_MS = 5_000;
-/** What logging in there may take, once it is connected. */
+/** The time limit for the login on a machine, after the connection. */
 const SSH_LOGIN_MS = 8_000;
 
 function sshShell(
@@ -142,7 +142,7 @@ function sshShell(
   }
 }
 
-/** @param file the text of the clusters file; undefined: there is none */
+/** @param file the text of the clusters file; undefined: no file is set */
 function namedClustersOf(file: string | undefined, fleetPort: number): NamedClusters {
   if (file === undefined) return new Map();
   try {
@@ -152,9 +152,9 @@ function namedClustersOf(file: string | undefined, fleetPort: number): NamedClus
   }
 }
 
-/** Parts of a service that is not started, for `doctor` and tests; each is made when it is asked for. */
-export interface Parts {
-  /** @throws Error that says what in the configuration of the Manager cannot be used */
+/** Components of a service that is not started, for `doctor` and tests. Each one is created at its first use. */
+export interface Components {
+  /** @throws Error that names the invalid setting of the Manager */
   installation: () => Installation | undefined;
   /** @throws Error when the clusters file cannot be used */
   resolver: () => EtcdResolver;
@@ -165,10 +165,10 @@ export interface Parts {
   close: () => Promise<void>;
 }
 
-export interface PartsOptions {
+export interface ComponentsOptions {
   clusters: Configuration['clusters'];
   ssh: Configuration['ssh'];
-  /** The installation that the service is a module of; left out: none. */
+  /** The OpenAperture installation; undefined: none. */
   openaperture?: Configuration['openaperture'];
   /** The name of this instance in the installation. */
   hostname: string;
@@ -176,16 +176,16 @@ export interface PartsOptions {
   clock?: Clock;
 }
 
-export function partsOf({
+export function componentsOf({
   clusters,
   ssh,
   openaperture,
   hostname,
   log,
   clock = systemClock,
-}: PartsOptions): Parts {
+}: ComponentsOptions): Components {
   const container = root.createChildContainer();
-  bind(container, { clusters, ssh, log, clock });
+  registerPorts(container, { clusters, ssh, log, clock });
   let installation: Installation | undefined;
   return {
     installation: () => (installation ??= installationOf(openaperture, { hostname, clock, log })),
@@ -201,10 +201,10 @@ export function partsOf({
   };
 }
 
-/** What says which actions are served. */
+/** The settings that select the served actions. */
 type ServedSettings = Pick<Configuration, 'plugins' | 'environment'>;
 
-/** The actions that these settings serve, only to be described: nothing is connected. */
+/** The actions that these settings serve, for description only: no connection is opened. */
 export async function describeActions({ plugins, environment }: ServedSettings): Promise<Catalogue> {
   return servedActions({ plugins, environment }, () => undefined);
 }
@@ -220,22 +220,24 @@ async function servedActions(
     parametersName: WIRE_NAMES.parameters,
     checkResults: environment !== 'production',
     resolve,
-    // An import takes real time, also in a service whose clock is a test's.
+    // The system clock even in tests: an import takes real time.
     clock: systemClock,
   });
 }
 
 /**
- * Starts the service. Plugins are loaded first, so that a wrong one ends the start before any request is taken.
- * @throws PluginError, or an Error that says what in the configuration cannot be used
+ * Starts the service. Plugins are loaded first, so that an invalid plugin stops the start before any request is accepted.
+ * @throws PluginError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, clock = systemClock } = options;
   const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const container = root.createChildContainer();
-  bind(container, { clusters, ssh, log, clock });
-  const catalogue = await servedActions({ plugins, environment }, (token) => partOf(container, token));
+  registerPorts(container, { clusters, ssh, log, clock });
+  const catalogue = await servedActions({ plugins, environment }, (token) =>
+    resolveDependency(container, token),
+  );
   const installation = installationOf(openaperture, { hostname, clock, log });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
@@ -248,7 +250,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const runner = new Runner({
     catalogue,
     events,
-    // A middleware is one line here.
+    // Add a middleware here.
     middlewares: [],
     names: WIRE_NAMES,
     clock,
@@ -294,7 +296,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           maxBodyBytes: rpc.maxMessageBytes,
           clock,
           log,
-          clientLog: log.with({ part: 'gateway' }),
+          clientLog: log.with({ component: 'gateway' }),
         });
   requests.start();
   installation?.start({
@@ -327,7 +329,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   };
 }
 
-/** The OpenAperture installation that the service is a module of, when one is configured. */
+/** The OpenAperture installation; undefined when none is configured. */
 function installationOf(
   openaperture: Configuration['openaperture'],
   { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
@@ -340,10 +342,10 @@ function installationOf(
   );
 }
 
-/** Time for the actions to clean up. */
+/** The time limit for the actions to clean up. */
 const DISPOSE_MS = 5_000;
 
-function partOf(container: DependencyContainer, token: symbol): unknown {
-  if (!container.isRegistered(token)) throw new Error(`there is no part ${String(token)} in this service`);
+function resolveDependency(container: DependencyContainer, token: symbol): unknown {
+  if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);
   return container.resolve(token);
 }

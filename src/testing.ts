@@ -1,8 +1,8 @@
 /**
- * For the tests of action plugins, `fleet-manager/testing`: an action on a sandbox. CONTRIBUTING.md shows a test.
+ * `fleet-manager/testing`: runs an action on a sandbox, for the tests of plugins. CONTRIBUTING.md shows a test.
  */
 import { Cluster } from './api/cluster.js';
-import { partsOf } from './composition.js';
+import { componentsOf } from './composition.js';
 import { readConfiguration } from './settings/read-configuration.js';
 import { Log } from './telemetry/log.js';
 import type { Action } from './api/action.js';
@@ -31,57 +31,57 @@ export interface LoggedLine {
 }
 
 export interface OpenAction {
-  /** The simulated world: units are added to `sandbox.cluster`, and what it was asked is read there, and faults are set. */
+  /** The simulated cluster: use `sandbox.cluster` to add units, to read the received requests and to set faults. */
   readonly sandbox: Sandbox;
-  /** The action as the catalogue describes it. */
+  /** The description of the action in the catalogue. */
   readonly description: ActionDescription;
-  /** What the action has logged, oldest first. */
+  /** The lines that the action has logged, oldest first. */
   readonly logged: readonly LoggedLine[];
   /**
-   * Runs the action on the sandbox's first cluster, or the one whose token is given.
-   * @param parameters its `action_parameters`, which are checked as the service does
-   * @throws ActionError as callers get it: `invalid_parameters` before anything is run
-   * @throws Error when the result is not what the action declares
+   * Runs the action on the first cluster of the sandbox, or on the cluster with the token `cluster`.
+   * @param parameters its `action_parameters`, checked as in the service
+   * @throws ActionError as callers get it: `invalid_parameters` before the action runs
+   * @throws Error when the result does not match the schema that the action declares
    */
   readonly run: (
     parameters?: unknown,
     options?: { cluster?: string; signal?: AbortSignal },
   ) => Promise<unknown>;
-  /** Closes everything; until then the sandbox keeps the process alive. */
+  /** Stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
   readonly stop: () => Promise<void>;
 }
 
 /**
- * Starts a sandbox and makes an action ready to run on it, with every part that it injects. Its machines answer by SSH
+ * Starts a sandbox and prepares an action to run on it, with every port that it injects. The machines have SSH servers
  * when the action injects `RemoteShell`.
- * @throws Error saying which field of the action is wrong
+ * @throws Error that names the invalid field of the action
  */
 export async function openAction(action: Action, options: SandboxOptions = {}): Promise<OpenAction> {
   const { clock = systemClock } = options;
   const usesShell = Object.values(action.inject ?? {}).includes(RemoteShell);
   const sandbox = await startSandbox({ ssh: usesShell, ...options });
-  const nothingSet = readConfiguration({ env: {}, directory: '/nonexistent' });
-  const parts = partsOf({
+  const defaults = readConfiguration({ env: {}, directory: '/nonexistent' });
+  const components = componentsOf({
     clusters: clusterSettings(sandbox),
-    ssh: sshSettings(sandbox) ?? nothingSet.ssh,
-    hostname: nothingSet.hostname,
+    ssh: sshSettings(sandbox) ?? defaults.ssh,
+    hostname: defaults.hostname,
     log: Log.create({ level: 'error', format: 'text' }),
     clock,
   });
   const stop = async () => {
-    if (usesShell) await parts.shell().close();
-    await parts.close();
+    if (usesShell) await components.shell().close();
+    await components.close();
     await sandbox.stop();
   };
-  const given = new Map<symbol, () => unknown>([
-    [FleetTransport, parts.fleet],
-    [EtcdResolver, parts.resolver],
-    [RemoteShell, parts.shell],
+  const ports = new Map<symbol, () => unknown>([
+    [FleetTransport, components.fleet],
+    [EtcdResolver, components.resolver],
+    [RemoteShell, components.shell],
     [Clock, () => clock],
   ]);
   const logged: LoggedLine[] = [];
   try {
-    const served = prepareAction(action, (token) => partOf(given, token), {
+    const served = prepareAction(action, (token) => portOf(ports, token), {
       parametersName: WIRE_NAMES.parameters,
     });
     const problemsOf = resultCheck(strictSchema(action.result));
@@ -105,7 +105,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
         });
         const problems = problemsOf(result);
         if (problems.length === 0) return result;
-        throw new Error(`the result is not what the action declares: ${problems.join('; ')}`);
+        throw new Error(`the result does not match the declared schema: ${problems.join('; ')}`);
       },
     };
   } catch (error) {
@@ -114,10 +114,10 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   }
 }
 
-function partOf(given: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {
-  const part = given.get(token);
-  if (part === undefined) throw new Error(`there is no part ${String(token)} in the service`);
-  return part();
+function portOf(ports: ReadonlyMap<symbol, () => unknown>, token: symbol): unknown {
+  const create = ports.get(token);
+  if (create === undefined) throw new Error(`the service has no dependency ${String(token)}`);
+  return create();
 }
 
 function logInto(lines: LoggedLine[]): Logger {

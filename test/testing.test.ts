@@ -7,10 +7,10 @@ import { ManualClock } from './support/manual-clock.js';
 
 const anything = { description: 'Anything.' };
 
-/** Returns information about its dependencies and its request. */
-const parts = defineAction({
-  name: 'parts',
-  summary: 'Uses its parts.',
+/** An action that uses every port but the shell. */
+const usePorts = defineAction({
+  name: 'use_ports',
+  summary: 'Uses its ports.',
   target: 'optional',
   effect: 'read',
   parameters: object({ hosts: number().integer().default(1).meta(anything) }),
@@ -25,26 +25,26 @@ const parts = defineAction({
 });
 
 async function open(t: { teardown(work: () => Promise<void>): void }, options: SandboxOptions = {}) {
-  const opened = await openAction(parts, options);
+  const opened = await openAction(usePorts, options);
   t.teardown(opened.stop);
   return opened;
 }
 
-test('an action runs on a sandbox with all its dependencies, and its log can be read', async (t) => {
+test('an action runs on a sandbox with every port it injects, and its log can be read', async (t) => {
   const clock = new ManualClock();
   const { run, logged, description } = await open(t, { clock });
   t.deepEqual(await run({ hosts: 2 }), { now: clock.now(), machines: 3 });
   t.deepEqual(logged, [{ level: 'info', message: 'found', fields: { endpoints: 1, wanted: 2 } }]);
-  t.is(description.name, 'parts');
+  t.is(description.name, 'use_ports');
 });
 
-test('parameters are checked as they are for callers', async (t) => {
+test('parameters are checked as in the service', async (t) => {
   const { run, sandbox } = await open(t);
   await t.throwsAsync(run({ hosts: 'two' }), { code: 'invalid_parameters' });
   t.deepEqual(sandbox.discovery.requests, []);
 });
 
-test("a result that does not match the action's declaration fails the run", async (t) => {
+test('a result that does not match the declared schema fails the run', async (t) => {
   const { run } = await open(t, {
     machines: Array.from({ length: 4 }, (_, n) => ({
       id: String(n).repeat(32),
@@ -52,24 +52,24 @@ test("a result that does not match the action's declaration fails the run", asyn
       metadata: {},
     })),
   });
-  await t.throwsAsync(run(), { message: /^the result is not what the action declares: machines must be/ });
+  await t.throwsAsync(run(), { message: /^the result does not match the declared schema: machines must be/ });
 });
 
-test('a fault of the sandbox reaches the action, and another cluster can be named', async (t) => {
+test('a fault of the sandbox reaches the action, and another cluster can be selected', async (t) => {
   const { run, sandbox } = await open(t);
   await t.throwsAsync(run({}, { cluster: 'nosuch' }), { code: 'cluster_not_found' });
   sandbox.cluster.fail({ kind: '503' });
   await t.throwsAsync(run(), { code: 'cluster_unhealthy' });
 });
 
-test('machines respond to an action that uses the shell', async (t) => {
+test('an action that uses the shell can run commands on machines', async (t) => {
   const { run, sandbox, stop } = await openAction(unitLogs);
   t.teardown(stop);
   t.regex(String(await run({ unit_name: 'web@1.service', lines: 2 })), /^.+\n.+\n$/);
   t.like(sandbox.ssh?.commands.at(-1), { argv: { 0: 'journalctl' } });
 });
 
-test('an action that cannot be served is refused, and leaves nothing behind', async (t) => {
+test('an invalid action is refused, and its sandbox is stopped', async (t) => {
   const nameless = defineAction({
     name: '',
     summary: 'Has no name.',

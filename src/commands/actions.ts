@@ -6,7 +6,7 @@ import type { JsonSchema } from '../core/json-schema.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
-/** Prints the actions that this configuration serves; with a name, everything about one of them. */
+/** Prints the actions that this configuration serves. With a name, prints all details of that action. */
 export async function actions(
   name: string | undefined,
   { json }: { json?: boolean },
@@ -17,13 +17,13 @@ export async function actions(
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
   if (name !== undefined && chosen.length === 0) {
     throw new UsageError(
-      `there is no action '${name}'; there are ${all.map((each) => each.name).join(', ')}`,
+      `unknown action '${name}'; the actions are ${all.map((each) => each.name).join(', ')}`,
     );
   }
   const [first] = chosen;
   if (json) print(JSON.stringify(name === undefined ? chosen : first, null, 2));
-  else if (name !== undefined && first !== undefined) print(page(first));
-  else print(chosen.map(line).join('\n'));
+  else if (name !== undefined && first !== undefined) print(detailsOf(first));
+  else print(chosen.map(summaryLine).join('\n'));
   return 0;
 }
 
@@ -31,27 +31,27 @@ function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-function line({ name, effect, summary }: ActionDescription): string {
+function summaryLine({ name, effect, summary }: ActionDescription): string {
   return `${name.padEnd(20)} ${effect.padEnd(8)} ${summary}`;
 }
 
-function page(action: ActionDescription): string {
+function detailsOf(action: ActionDescription): string {
   const fields = Object.entries(fieldsOf(action.parameters));
   const required = [action.parameters.required ?? []].flat();
   return [
     `${action.name}: ${action.summary}`,
     '',
     `  effect       ${action.effect}`,
-    `  cluster      ${{ cluster: 'needed (etcd_token)', optional: 'optional (etcd_token)', none: 'none' }[action.target]}`,
-    `  redelivered  ${action.redelivery === 'refuse' ? 'answered outcome_unknown' : 'run again'}`,
+    `  cluster      ${{ cluster: 'required (etcd_token)', optional: 'optional (etcd_token)', none: 'none' }[action.target]}`,
+    `  redelivered  ${action.redelivery === 'refuse' ? 'not run again (outcome_unknown)' : 'run again'}`,
     `  time limit   ${action.timeout_ms / 1_000} s`,
     '',
-    fields.length === 0 ? 'It has no parameters.' : 'Parameters:',
+    fields.length === 0 ? 'No parameters.' : 'Parameters:',
     ...fieldLines(action.parameters, { required: 'required' }),
     '',
     `Result: ${typeText(action.result)}`,
     ...[descriptionOf(action.result)].filter((each) => each !== '').map((each) => `  ${each}`),
-    ...fieldLines(action.result, { optional: 'may be missing' }),
+    ...fieldLines(action.result, { optional: 'optional' }),
     '',
     'Example:',
     '',

@@ -9,27 +9,27 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import type { ActionDescription } from '../core/catalogue.js';
 import { parametersOf } from './parameter-values.js';
-import { shownAnswer } from './shown-answer.js';
+import { formatReply } from './format-reply.js';
 import { UsageError } from './usage-error.js';
 
 export interface CallArguments {
   cluster?: string;
   param?: string[];
   params?: string;
-  /** Prints a result that is a text as it is, not as JSON. */
+  /** Print a reply that is a text unchanged, not as JSON. */
   raw?: boolean;
   /** Seconds. */
   timeout: number;
 }
 
-/** Exit codes by who can correct the fault. */
+/** Exit codes. They say whether the service or the caller caused the error. */
 export const EXIT = { done: 0, service: 1, caller: 2 } as const;
 
-/** A route to the service, and what it knows of the actions. */
+/** A route to the service, with the descriptions of its actions. */
 interface CallRoute extends Route {
   /**
-   * The description of an action; undefined: only the service knows it.
-   * @throws UsageError when there is no such action
+   * The description of an action; undefined: it is not known here, but the service may have the action.
+   * @throws UsageError when the service has no such action
    */
   describe(action: string): Promise<ActionDescription | undefined>;
 }
@@ -44,18 +44,18 @@ export async function call(
   const route = isSandbox(configuration) ? overGateway(configuration.http) : overQueue(configuration);
   try {
     const description = await route.describe(action);
-    const answer = await route.request(action, {
+    const reply = await route.request(action, {
       cluster: given.cluster,
       parameters: parametersOf(description, { params: given.params, param: given.param ?? [] }),
       timeoutMs: given.timeout * 1_000,
       resend: description && description.effect === 'read',
     });
-    const { response_body: body } = answer;
-    if (answer.status !== 'completed') {
-      process.stdout.write(shownAnswer(body, { raw: false, terminal: false }));
+    const { response_body: body } = reply;
+    if (reply.status !== 'completed') {
+      process.stdout.write(formatReply(body, { raw: false, terminal: false }));
       return failure(body);
     }
-    process.stdout.write(shownAnswer(body, { raw: given.raw === true, terminal: process.stdout.isTTY }));
+    process.stdout.write(formatReply(body, { raw: given.raw === true, terminal: process.stdout.isTTY }));
     return EXIT.done;
   } catch (error) {
     if (!(error instanceof FleetManagerError)) throw error;
@@ -66,26 +66,28 @@ export async function call(
 }
 
 function failure(body: unknown): number {
-  const { code, message } = problemOf(body);
+  const { code, message } = errorOf(body);
   const remedy = remedyOf(code, body);
   process.stderr.write(`${code}: ${message}\n${remedy === undefined ? '' : `-> ${remedy}\n`}`);
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
 }
 
-/** What to do about it on the command line; undefined: the message is enough. */
+/** How to correct the command line; undefined: the message says enough. */
 function remedyOf(code: string, body: unknown): string | undefined {
   const { fields, actions } = mapOf(mapOf(body).details);
   const wrong = Array.isArray(fields) ? fields.map((each) => String(mapOf(each).field)) : [];
-  if (wrong.includes('request_body.etcd_token')) return 'name the cluster by its etcd token: --cluster TOKEN';
-  if (code === 'invalid_parameters') return 'give parameters as --param NAME=VALUE, or all as --params JSON';
-  if (code === 'unknown_action' && Array.isArray(actions)) return `the service has ${actions.join(', ')}`;
+  if (wrong.includes('request_body.etcd_token')) return 'give the etcd token of the cluster: --cluster TOKEN';
+  if (code === 'invalid_parameters')
+    return 'give one parameter as --param NAME=VALUE, or all parameters as --params JSON';
+  if (code === 'unknown_action' && Array.isArray(actions))
+    return `the actions of the service are ${actions.join(', ')}`;
   return undefined;
 }
 
-/** The content of an error reply, of any form. */
-function problemOf(body: unknown): { code: string; message: string } {
+/** The code and the message of an error reply. Missing fields are replaced by defaults. */
+function errorOf(body: unknown): { code: string; message: string } {
   const { code = 'internal', errors } = errorBodyOf(body);
-  return { code, message: errors.length > 0 ? errors.join('; ') : 'the reply does not say why' };
+  return { code, message: errors.length > 0 ? errors.join('; ') : 'the reply gives no reason' };
 }
 
 function mapOf(value: unknown): Record<string, unknown> {
@@ -107,7 +109,7 @@ function overQueue({
   });
   return {
     describe: async (action) => {
-      // Loaded only here: the gateway has its own list of actions.
+      // Imported only on this route: over the gateway the service describes its actions.
       const { describeActions } = await import('../composition.js');
       // The service may have plugins that are not installed on this machine.
       return (await describeActions({ plugins, environment })).find(action)?.description;
@@ -125,7 +127,9 @@ function managerOf(openaperture: Configuration['openaperture']): ManagerRouteOpt
 
 function overGateway(http: Configuration['http']): CallRoute {
   if (http === undefined)
-    throw new UsageError('neither AMQP_URL is set nor is there a gateway (HTTP_PORT=off): set one of them');
+    throw new UsageError(
+      'AMQP_URL is not set and the gateway is disabled (HTTP_PORT=off): set AMQP_URL or HTTP_PORT',
+    );
   const route = new HttpRoute({ host: http.host, port: http.port, token: http.token });
   return {
     describe: async (action) => named(await route.describe(), action),
@@ -138,6 +142,6 @@ function named(actions: readonly ActionDescription[], action: string): ActionDes
   const found = actions.find(({ name }) => name === action);
   if (found !== undefined) return found;
   throw new UsageError(
-    `there is no action '${action}'; there are ${actions.map(({ name }) => name).join(', ')}`,
+    `unknown action '${action}'; the actions are ${actions.map(({ name }) => name).join(', ')}`,
   );
 }

@@ -6,7 +6,7 @@ import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import { isNotFound } from '../rpc/queues.js';
 import { systemClock } from '../lib/clock.js';
-import { counted, failed, type Finding, ok, within } from './finding.js';
+import { counted, failed, type Finding, ok, runCheck } from './finding.js';
 
 /** A broker to check. */
 export interface BrokerToCheck {
@@ -28,7 +28,7 @@ export interface BrokerCheckOptions {
 
 const connect: Connect = amqpConnect;
 
-/** Whether each of the brokers accepts this service, and has the exchange and the queue. Nothing is created or sent. */
+/** Checks whether each broker accepts a login, and whether its exchange and its queue exist. Nothing is declared or published. */
 export async function checkBrokers(
   brokers: readonly BrokerToCheck[],
   options: BrokerCheckOptions,
@@ -42,18 +42,18 @@ export async function checkBrokers(
 
 async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): Promise<Finding> {
   const { limitMs, settings } = options;
-  const finding = await within(
+  const finding = await runCheck(
     limitMs,
     (error) => brokerRemedy(error, settings),
     async (signal) => {
-      const live = await openBroker(broker, options, signal);
+      const connection = await openBroker(broker, options, signal);
       try {
-        return await lookAt(live, broker, options);
+        return await checkExchangeAndQueue(connection, broker, options);
       } catch (error) {
-        // A request on a connection that gets lost fails without the reason of the loss.
-        throw live.lost.aborted ? live.lost.reason : error;
+        // An operation on a lost connection fails without the reason of the loss.
+        throw connection.lost.aborted ? connection.lost.reason : error;
       } finally {
-        await live.close(systemClock);
+        await connection.close(systemClock);
       }
     },
   );
@@ -61,7 +61,6 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
   return { ...finding, lines: [`${withoutCredentials(broker.url)}: ${first}`, ...more] };
 }
 
-/** Connects to a broker. */
 export async function openBroker(
   broker: BrokerToCheck,
   { tls }: Pick<BrokerCheckOptions, 'tls'>,
@@ -71,29 +70,31 @@ export async function openBroker(
   return new BrokerConnection(await connect(broker.url, login), broker);
 }
 
-async function lookAt(
-  live: BrokerConnection,
+async function checkExchangeAndQueue(
+  connection: BrokerConnection,
   { exchange }: BrokerToCheck,
   { queue, settings }: BrokerCheckOptions,
 ): Promise<Finding> {
   const name = exchange?.rootExchangeName;
   if (name !== undefined) {
-    const there = await unlessMissing(live.probe(async (channel) => channel.checkExchange(name)));
-    if (there === undefined)
+    const existing = await undefinedIfMissing(
+      connection.probe(async (channel) => channel.checkExchange(name)),
+    );
+    if (existing === undefined)
       return failed(
-        `there is no exchange ${name}`,
-        `make it there, or check EXCHANGE_ID and ${settings}: nothing that is sent to this service arrives`,
+        `the exchange ${name} does not exist`,
+        `create it on that broker, or check EXCHANGE_ID and ${settings}: without it no request reaches this service`,
       );
   }
-  const counts = await unlessMissing(live.probe(async (channel) => channel.checkQueue(queue)));
+  const counts = await undefinedIfMissing(connection.probe(async (channel) => channel.checkQueue(queue)));
   const route = exchange === undefined ? undefined : `${exchange.routingKey}.${queue}`;
-  const lines = name === undefined ? [] : [`there is the exchange ${name}`];
+  const lines = name === undefined ? [] : [`the exchange ${name} exists`];
   if (counts === undefined) {
     return route === undefined
-      ? ok(`there is no queue ${queue} yet; the service will make it`)
+      ? ok(`the queue ${queue} does not exist yet; the service will create it`)
       : ok(
           ...lines,
-          `there is no queue ${queue} yet; the service will make it and bind it to the exchange by ${route}`,
+          `the queue ${queue} does not exist yet; the service will create it and bind it to the exchange with the routing key ${route}`,
         );
   }
   const { messageCount, consumerCount } = counts;
@@ -102,32 +103,33 @@ async function lookAt(
   );
   if (route !== undefined) {
     lines.push(
-      `not checked, because AMQP cannot show it: whether the exchange routes ${route} to the queue`,
-      '-> try it with --round-trip, or look for it in what `rabbitmqctl list_bindings` prints',
+      `not checked, because AMQP has no operation for it: whether the exchange routes ${route} to the queue`,
+      '-> check it with --round-trip, or in the output of `rabbitmqctl list_bindings`',
     );
   }
   return ok(...lines);
 }
 
-/** The broker's answer; undefined when it has no such thing. */
-async function unlessMissing<T>(answer: Promise<T>): Promise<T | undefined> {
-  return answer.catch((error: unknown) => {
+/** Waits for the check of an exchange or a queue; undefined when it does not exist. */
+async function undefinedIfMissing<T>(check: Promise<T>): Promise<T | undefined> {
+  return check.catch((error: unknown) => {
     if (isNotFound(error)) return undefined;
     throw error;
   });
 }
 
-/** What to do when a broker refuses the connection, or a request on it. */
+/** How to fix an error of a broker: a refused connection or a failed operation. */
 export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
   if (/RESOURCE[_-]LOCKED/.test(reason))
-    return 'another connection has exclusive use of that queue: check QUEUE_NAME';
+    return 'another connection uses that queue exclusively: check QUEUE_NAME';
   if (/ACCESS[_-]REFUSED.*login/is.test(reason)) return `check the user and the password in ${settings}`;
-  if (/ACCESS[_-]REFUSED/.test(reason)) return `check what the user may do there, and ${settings}`;
-  // amqplib's message when the broker refuses the virtual host.
+  if (/ACCESS[_-]REFUSED/.test(reason))
+    return `check the permissions of the user on the broker, and ${settings}`;
+  // amqplib reports this when the broker refuses to open the virtual host.
   if (/ConnectionOpenOk/.test(reason))
     return `check the virtual host in ${settings}, and whether the user may use it`;
   if (/certificate|SSL routines|TLS connection/i.test(reason))
-    return 'check that the port is one for amqps, AMQP_CA_FILE, and AMQP_CERT_FILE where the broker asks for one';
-  return `check that a broker runs there and can be reached, and ${settings}`;
+    return 'check that the port accepts amqps, and check AMQP_CA_FILE (and AMQP_CERT_FILE if the broker requires it)';
+  return `check that a broker runs at that address and can be reached, and check ${settings}`;
 }

@@ -27,14 +27,14 @@ export interface RoundTripOptions {
   cluster: string | undefined;
   /** The time limit of each step, in milliseconds. */
   limitMs: number;
-  /** How long to wait for the answer. */
-  answerMs: number;
+  /** The time limit for the reply, in milliseconds. */
+  replyMs: number;
   clock: Clock;
 }
 
-/** A failed step; the message says how it failed. */
-class BrokenStep extends Error {
-  override readonly name = 'BrokenStep';
+/** A failed step, with the remedy. */
+class FailedStep extends Error {
+  override readonly name = 'FailedStep';
   readonly remedy: string;
 
   constructor(message: string, remedy: string) {
@@ -43,180 +43,181 @@ class BrokenStep extends Error {
   }
 }
 
-const ABSENT_CLUSTER = 'fleet-manager-doctor';
+const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
 const MANAGER_REMEDY = 'check that the Manager (MANAGER_URL) is up, and its log';
 
 /**
- * Makes one request as OpenAperture's callers do: creates a record in the Manager, publishes a message with the record's
- * id, polls the reply, deletes the record. The request changes nothing, and expires in the queue if no service takes it.
+ * Makes one request as OpenAperture's callers do: creates a record in the Manager, publishes a message with the id of the
+ * record, polls the record for the reply, and deletes the record. The request changes nothing. It expires in the queue when
+ * no service consumes it.
  */
 export async function checkRoundTrip(options: RoundTripOptions): Promise<Finding> {
   const { manager, action, cluster, clock } = options;
   const records = new RecordCaller({ manager, clock });
-  const body: RequestBody = { action, etcd_token: cluster ?? ABSENT_CLUSTER };
+  const body: RequestBody = { action, etcd_token: cluster ?? UNKNOWN_CLUSTER };
   const lines: string[] = [];
   let result: Finding['result'] = 'ok';
-  const step = async <T>(work: () => Promise<T>, say: (found: T) => string): Promise<T | undefined> => {
+  const step = async <T>(work: () => Promise<T>, describe: (found: T) => string): Promise<T | undefined> => {
     try {
       const found = await work();
-      lines.push(say(found));
+      lines.push(describe(found));
       return found;
     } catch (error) {
       result = 'FAILED';
-      lines.push(reasonOf(error), `-> ${error instanceof BrokenStep ? error.remedy : MANAGER_REMEDY}`);
+      lines.push(reasonOf(error), `-> ${error instanceof FailedStep ? error.remedy : MANAGER_REMEDY}`);
       return undefined;
     }
   };
   const id = await step(
-    async () => limited(options, async (signal) => records.create(body, { signal })),
-    (made) => `the Manager made the record ${made}`,
+    async () => withinLimit(options, async (signal) => records.create(body, { signal })),
+    (created) => `the Manager created the record ${created}`,
   );
   if (id === undefined) return { result, lines };
-  const live = await step(
-    async () => published(id, body, options),
-    ({ broker }) => `${broker} took the request ${body.action}`,
+  const connection = await step(
+    async () => publishRequest(id, body, options),
+    ({ broker }) => `${broker} accepted the request ${body.action}`,
   );
-  if (live !== undefined) {
-    const begun = clock.now();
+  if (connection !== undefined) {
+    const startedAt = clock.now();
     await step(
-      async () => answered(id, live, records, options),
-      (answer) => `${answerText(answer)}, after ${((clock.now() - begun) / 1_000).toFixed(1)} s`,
+      async () => waitForReply(id, connection, records, options),
+      (reply) => `${replyText(reply)}, after ${((clock.now() - startedAt) / 1_000).toFixed(1)} s`,
     );
-    await live.close(clock);
+    await connection.close(clock);
   }
   await step(
-    async () => limited(options, async (signal) => records.delete(id, { signal })),
+    async () => withinLimit(options, async (signal) => records.delete(id, { signal })),
     () => 'the record is deleted',
   );
   return { result, lines };
 }
 
 /** @returns the connection on which it was published */
-async function published(
+async function publishRequest(
   id: ManagerId,
   body: RequestBody,
-  { brokers, queue, settings, limitMs, answerMs, clock }: RoundTripOptions,
+  { brokers, queue, settings, limitMs, replyMs, clock }: RoundTripOptions,
 ): Promise<BrokerConnection> {
-  const problems: BrokenStep[] = [];
+  const problems: FailedStep[] = [];
   for (const broker of brokers) {
     const { exchange } = broker;
     if (exchange === undefined) continue;
     const to = { exchange: exchange.rootExchangeName, routingKey: `${exchange.routingKey}.${queue}` };
-    const publish = async (live: BrokerConnection) => {
-      await requireExchange(live, to.exchange);
-      const publisher = await ConfirmChannel.open(live);
-      // As text, like OpenAperture's callers.
+    const publish = async (connection: BrokerConnection) => {
+      await requireExchange(connection, to.exchange);
+      const publisher = await ConfirmChannel.open(connection);
+      // OpenAperture's callers send the id as text.
       return publisher.publish(to, requestTerm(String(id), body), {
         persistent: true,
-        expiration: answerMs,
-        headers: { 'timeout-ms': answerMs },
+        expiration: replyMs,
+        headers: { 'timeout-ms': replyMs },
       });
     };
-    let live: BrokerConnection | undefined;
+    let opened: BrokerConnection | undefined;
     let outcome: Awaited<ReturnType<typeof publish>>;
     try {
-      live = await limited({ limitMs, clock }, async (signal) =>
+      opened = await withinLimit({ limitMs, clock }, async (signal) =>
         openBroker(broker, { tls: undefined }, signal),
       );
-      const connection = live;
-      outcome = await limited({ limitMs, clock }, async () => publish(connection));
+      const connection = opened;
+      outcome = await withinLimit({ limitMs, clock }, async () => publish(connection));
     } catch (error) {
       problems.push(
-        new BrokenStep(
+        new FailedStep(
           `${withoutCredentials(broker.url)}: ${reasonOf(error)}`,
           brokerRemedy(error, settings),
         ),
       );
-      await live?.close(clock);
+      await opened?.close(clock);
       continue;
     }
-    if (outcome === 'routed') return live;
-    const at = live.broker;
-    await live.close(clock);
+    if (outcome === 'routed') return opened;
+    const at = opened.broker;
+    await opened.close(clock);
     throw outcome === 'refused'
-      ? new BrokenStep(`${at}: the queue ${queue} is full`, 'see why its messages are not taken')
-      : new BrokenStep(
-          `${at}: no queue is bound to the exchange ${to.exchange} by ${to.routingKey}, so no request arrives`,
-          `bind the queue ${queue} to it there`,
+      ? new FailedStep(`${at}: the queue ${queue} is full`, 'check why no service consumes its messages')
+      : new FailedStep(
+          `${at}: no queue is bound to the exchange ${to.exchange} by ${to.routingKey}, so no request reaches the service`,
+          `bind the queue ${queue} to the exchange on that broker`,
         );
   }
   const [first, ...others] = problems;
   if (first === undefined)
-    throw new BrokenStep('the Manager gives no exchange to publish to', 'check EXCHANGE_ID');
-  throw new BrokenStep([first, ...others].map(({ message }) => message).join('\n'), first.remedy);
+    throw new FailedStep('the Manager gives no exchange to publish to', 'check EXCHANGE_ID');
+  throw new FailedStep([first, ...others].map(({ message }) => message).join('\n'), first.remedy);
 }
 
-async function answered(
+async function waitForReply(
   id: ManagerId,
-  live: BrokerConnection,
+  connection: BrokerConnection,
   records: RecordCaller,
   options: RoundTripOptions,
 ): Promise<RecordedReply> {
-  const { manager, cluster, answerMs, clock } = options;
-  const limit = { limitMs: answerMs, clock };
-  const answer = await limited(limit, async (signal) => records.poll(id, { signal })).catch(
+  const { manager, cluster, replyMs, clock } = options;
+  const limit = { limitMs: replyMs, clock };
+  const reply = await withinLimit(limit, async (signal) => records.poll(id, { signal })).catch(
     async (error: unknown) => {
-      // Asks the Manager again: its own error explains a failure of the Manager.
-      await limited(options, async (signal) => manager.record(id, { signal }));
-      throw await unanswered(reasonOf(error), id, live, options);
+      // Reads the record again: when the Manager fails, this error of the Manager is the reason to report.
+      await withinLimit(options, async (signal) => manager.record(id, { signal }));
+      throw await explainMissingReply(reasonOf(error), id, connection, options);
     },
   );
-  if (isExpected(answer, cluster)) return answer;
-  throw new BrokenStep(
-    answerText(answer),
-    'requests and answers arrive; docs/errors.md explains the code, and the log of the service has more',
+  if (isExpected(reply, cluster)) return reply;
+  throw new FailedStep(
+    replyText(reply),
+    'requests and replies arrive; see docs/errors.md for the code, and the log of the service for details',
   );
 }
 
-/** Without a cluster an error is expected; the original FleetManager sends none with a code. */
+/** Without a cluster an error is expected. The original FleetManager sends errors without a code. */
 function isExpected({ status, responseBody }: RecordedReply, cluster: string | undefined): boolean {
   if (status === 'completed') return true;
   const { code } = errorBodyOf(responseBody);
   return cluster === undefined && [undefined, 'cluster_not_found', 'unknown_action'].includes(code);
 }
 
-/** What the queue shows about a request without a reply. */
-async function unanswered(
+/** Finds out from the queue why there is no reply. */
+async function explainMissingReply(
   reason: string,
   id: ManagerId,
-  live: BrokerConnection,
+  connection: BrokerConnection,
   options: RoundTripOptions,
-): Promise<BrokenStep> {
+): Promise<FailedStep> {
   const { queue } = options;
-  const inLog = `look for request ${id} in the log of the service; if none took it, it is in ${errorQueueOf(queue)} now`;
+  const inLog = `look for request ${id} in the log of the service; if no service consumed it, it is in ${errorQueueOf(queue)} now`;
   try {
-    const look = async () => live.probe(async (channel) => channel.checkQueue(queue));
-    const { consumerCount } = await limited(options, look);
+    const check = async () => connection.probe(async (channel) => channel.checkQueue(queue));
+    const { consumerCount } = await withinLimit(options, check);
     return consumerCount === 0
-      ? new BrokenStep(
-          `${reason}: no service takes requests from the queue ${queue}`,
-          `start it; the expired request is in ${errorQueueOf(queue)} now, if there is such a queue`,
+      ? new FailedStep(
+          `${reason}: no service consumes the queue ${queue}`,
+          `start the service; the expired request is in ${errorQueueOf(queue)} now, if that queue exists`,
         )
-      : new BrokenStep(
+      : new FailedStep(
           `${reason}, though the queue ${queue} has ${counted(consumerCount, 'consumer')}`,
           inLog,
         );
   } catch (error) {
     return isNotFound(error)
-      ? new BrokenStep(
-          `${reason}: there is no queue ${queue}; the exchange passes its requests to another`,
+      ? new FailedStep(
+          `${reason}: the queue ${queue} does not exist; the exchange routes its requests to another queue`,
           'check QUEUE_NAME',
         )
-      : new BrokenStep(`${reason}, and the broker does not say why: ${reasonOf(error)}`, inLog);
+      : new FailedStep(`${reason}, and the queue cannot be checked: ${reasonOf(error)}`, inLog);
   }
 }
 
-function answerText({ status, responseBody }: RecordedReply): string {
-  if (status === 'completed') return 'it was answered: completed';
+function replyText({ status, responseBody }: RecordedReply): string {
+  if (status === 'completed') return 'reply received: completed';
   const { code, errors } = errorBodyOf(responseBody);
-  const said = [code, errors[0]?.slice(0, 300)].filter((each) => each !== undefined).join(': ');
-  return `it was answered: error${said === '' ? '' : `, ${said}`}`;
+  const details = [code, errors[0]?.slice(0, 300)].filter((each) => each !== undefined).join(': ');
+  return `reply received: error${details === '' ? '' : `, ${details}`}`;
 }
 
-async function limited<T>(
+async function withinLimit<T>(
   { limitMs, clock }: { limitMs: number; clock: Clock },
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const limit = { ms: limitMs, message: `no answer within ${limitMs / 1_000} s`, clock };
+  const limit = { ms: limitMs, message: `no response within ${limitMs / 1_000} s`, clock };
   return withTimeLimit(limit, async (signal) => untilAborted(work(signal), signal));
 }

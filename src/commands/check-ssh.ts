@@ -10,7 +10,7 @@ import { counted, failed, type Finding, listed, ok } from './finding.js';
 type SshSettings = Configuration['ssh'];
 
 /**
- * Whether there is a key to log in to machines with. Does not log in anywhere.
+ * Checks whether a key to log in to machines is available. It does not log in.
  * @param actions the names of the served actions that log in to machines
  * @param useKey throws when the private key cannot be used
  */
@@ -36,7 +36,7 @@ export async function checkLogin(
   if (agentSocket === undefined) return ok(...key);
   const agent = await checkAgent(agentSocket, signal);
   if (privateKey === undefined || agent.result === 'ok') return { ...agent, lines: [...key, ...agent.lines] };
-  // The agent is asked only where the key is refused, and a shell may have left its variable behind.
+  // A failed agent is only reported when there is a key: it is used after the key, and the variable may come from the shell.
   return ok(...key, ...agent.lines);
 }
 
@@ -55,7 +55,7 @@ async function checkAgent(socket: string, signal: AbortSignal): Promise<Finding>
     if (count === 0) return failed(`the ssh-agent at ${socket} has no keys`, remedy);
     return ok(`the ssh-agent has ${counted(count, 'key')}`);
   } catch (error) {
-    return failed(`SSH_AUTH_SOCK: no ssh-agent answers at ${socket}: ${reasonOf(error)}`, remedy);
+    return failed(`SSH_AUTH_SOCK: no ssh-agent responds at ${socket}: ${reasonOf(error)}`, remedy);
   }
 }
 
@@ -77,9 +77,9 @@ function agentKeys(path: string, signal: AbortSignal): Promise<number> {
 }
 
 /**
- * Whether known_hosts can be used as SSH_HOST_KEYS requires, and which machines it knows. No file is left
- * changed.
- * @param machines the addresses of a cluster's machines; undefined: they are unknown
+ * Checks whether the known_hosts file can be used in the mode of SSH_HOST_KEYS, and which machines it contains. The file is
+ * not changed.
+ * @param machines the addresses of a cluster's machines; undefined: they are not known
  */
 export async function checkKnownHosts(
   { hostKeys, knownHostsFile: file, port }: Pick<SshSettings, 'hostKeys' | 'knownHostsFile' | 'port'>,
@@ -89,7 +89,7 @@ export async function checkKnownHosts(
     return failed('SSH_HOST_KEYS is off: anyone can impersonate a machine', 'set it to strict or accept-new');
   let text: string | undefined;
   try {
-    text = await readIfThere(file);
+    text = await readIfExists(file);
     if (hostKeys === 'accept-new') await requireWritable(file);
   } catch (error) {
     return failed(
@@ -102,22 +102,24 @@ export async function checkKnownHosts(
   const unknown = (machines ?? []).filter(
     (address) => !trusted.some((entry) => entry.matches(knownHostName(address, port))),
   );
-  const has = `${file} ${text === undefined ? 'is not there yet' : `has ${counted(trusted.length, 'host key')}`}`;
-  const lines = [has];
-  if (malformed.length > 0) lines.push(`lines that cannot be used: ${listed(malformed)}`);
+  const summary = `${file} ${text === undefined ? 'does not exist yet' : `has ${counted(trusted.length, 'host key')}`}`;
+  const lines = [summary];
+  if (malformed.length > 0) lines.push(`invalid lines: ${listed(malformed)}`);
   if (unknown.length > 0)
     lines.push(
-      `unknown are ${unknown.length} of the cluster's ${counted(machines?.length ?? 0, 'machine')}: ${listed(unknown)}`,
+      `no host key is known for ${unknown.length} of the cluster's ${counted(machines?.length ?? 0, 'machine')}: ${listed(unknown)}`,
     );
   else if (machines !== undefined && machines.length > 0)
-    lines.push(`the cluster's machines are all known: ${listed(machines)}`);
+    lines.push(`the host keys of all the cluster's machines are known: ${listed(machines)}`);
   if (hostKeys === 'accept-new') {
-    return ok(...lines, 'the key of each unknown machine is recorded at the first connection');
+    return ok(...lines, 'the key of an unknown machine is saved at the first connection to it');
   }
   if (trusted.length > 0 && unknown.length === 0) return ok(...lines);
   const hosts = unknown.length === 0 ? 'HOST...' : unknown.join(' ');
   const refused =
-    trusted.length === 0 ? 'with SSH_HOST_KEYS=strict no machine is trusted' : 'they are refused';
+    trusted.length === 0
+      ? 'with SSH_HOST_KEYS=strict no machine is trusted'
+      : 'connections to these machines are refused';
   return {
     result: 'FAILED',
     lines: [
@@ -128,36 +130,36 @@ export async function checkKnownHosts(
   };
 }
 
-async function readIfThere(file: string): Promise<string | undefined> {
+async function readIfExists(file: string): Promise<string | undefined> {
   return readFile(file, 'utf8').catch((error: unknown) => {
     if (isMissing(error)) return undefined;
     throw error;
   });
 }
 
-/** @throws Error when the file cannot be written, or does not exist and cannot be created */
+/** @throws Error when the file cannot be written or, if it does not exist, not created */
 async function requireWritable(file: string): Promise<void> {
   try {
     await access(file, constants.W_OK);
   } catch (error) {
     if (!isMissing(error)) throw error;
-    await requireRoom(dirname(file));
+    await requireWritableFolder(dirname(file));
   }
 }
 
-/** @throws Error when no file can be created in the folder, or in the nearest existing folder above it */
-async function requireRoom(folder: string): Promise<void> {
+/** @throws Error when no file can be created in the folder or, if it does not exist, in its nearest existing parent */
+async function requireWritableFolder(folder: string): Promise<void> {
   try {
-    // Permissions are not enough: root has them all, also on a read-only file system.
+    // access() is not enough: it allows root everything, also on a read-only file system.
     await rmdir(await mkdtemp(join(folder, '.fleet-manager-doctor-')));
   } catch (error) {
-    if (isMissing(error) && !(await isThere(folder))) return requireRoom(dirname(folder));
+    if (isMissing(error) && !(await exists(folder))) return requireWritableFolder(dirname(folder));
     const code = error instanceof Error && 'code' in error ? ` (${String(error.code)})` : '';
-    throw new Error(`nothing can be created in ${folder}${code}`, { cause: error });
+    throw new Error(`no file can be created in ${folder}${code}`, { cause: error });
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
     () => false,

@@ -3,7 +3,7 @@ import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
-const MOST_SHOWN = 10;
+const MAX_SHOWN = 10;
 
 /** The result of one check of `doctor`. */
 export interface Finding {
@@ -32,13 +32,13 @@ export function skipped(reason: string): Finding {
  * @param check must release all its resources when its signal is aborted. The signal is aborted at the time limit and when
  *   the check ends.
  */
-export async function within(
+export async function runCheck(
   limitMs: number,
   remedy: (error: unknown) => string,
   check: (signal: AbortSignal) => Promise<Finding>,
 ): Promise<Finding> {
   const ended = new AbortController();
-  const reason = () => new Error(`no answer within ${limitMs / 1_000} s`);
+  const reason = () => new Error(`no response within ${limitMs / 1_000} s`);
   const limit = { ms: limitMs, clock: systemClock, reason, signal: ended.signal };
   try {
     return await runWithin(limit, (signal) =>
@@ -49,10 +49,10 @@ export async function within(
   }
 }
 
-/** A finding as it is printed: the first line beside the name of what was checked, the others below it. */
-export function shownFinding(name: string, { result, lines }: Finding): string {
+/** Formats a finding for printing: the first line beside the name of the check, the others below. */
+export function formatFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
-  // A server's own message may be in it: line breaks are kept, terminal codes are not.
+  // The lines may quote a server. Line breaks are kept, control characters are replaced.
   const plain = lines
     .flatMap((line) => line.trim().split(/\s*\n/))
     .map((line) => line.replace(/\p{Cc}/gu, ' '));
@@ -64,8 +64,8 @@ export function counted(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
-/** The first items of a list, and how many more there are. */
+/** The first items of a list, and the number of the others. */
 export function listed(items: readonly (string | number)[]): string {
-  const more = items.length - MOST_SHOWN;
-  return `${items.slice(0, MOST_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
+  const more = items.length - MAX_SHOWN;
+  return `${items.slice(0, MAX_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }

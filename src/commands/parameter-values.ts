@@ -3,23 +3,23 @@ import type { JsonSchema } from '../core/json-schema.js';
 import { UsageError } from './usage-error.js';
 
 /**
- * The parameters from `--params JSON` and `--param NAME=VALUE`, with values read by the type of their field.
- * @param action undefined: it is unknown here; values are then read as JSON if they are JSON, else as text
- * @throws UsageError naming the option that is wrong
+ * Combines the parameters of `--params JSON` and `--param NAME=VALUE`. Each value is parsed by the type of its field.
+ * @param action undefined: it is not known here. Values that are valid JSON are then parsed, others are texts.
+ * @throws UsageError that names the invalid option
  */
 export function parametersOf(
   action: ActionDescription | undefined,
   given: { params: string | undefined; param: readonly string[] },
 ): Record<string, unknown> {
-  // A Map, because a name such as __proto__ has a meaning in an object.
+  // A map, because a name such as __proto__ is special in an object.
   const parameters = new Map(given.params === undefined ? [] : Object.entries(objectOf(given.params)));
   for (const each of given.param) {
     const [name, value] = split(each);
-    const before = parameters.get(name);
-    const read = action === undefined ? jsonOrText(value) : valueOf(name, value, fieldOf(action, name));
-    // A list can be given in pieces: --param nodes=a --param nodes=b
-    const both = Array.isArray(before) && Array.isArray(read);
-    parameters.set(name, both ? [...(before as unknown[]), ...(read as unknown[])] : read);
+    const earlier = parameters.get(name);
+    const parsed = action === undefined ? jsonOrText(value) : valueOf(name, value, fieldOf(action, name));
+    // Repeated list options are joined: --param nodes=a --param nodes=b
+    const both = Array.isArray(earlier) && Array.isArray(parsed);
+    parameters.set(name, both ? [...(earlier as unknown[]), ...(parsed as unknown[])] : parsed);
   }
   return Object.fromEntries(parameters);
 }
@@ -58,7 +58,7 @@ function fieldOf({ name: action, parameters }: ActionDescription, name: string):
   if (field !== undefined) return mapOf(field);
   const known = Object.keys(fields);
   throw new UsageError(
-    `${action} has no parameter '${name}'; it has ${known.length === 0 ? 'none' : known.join(', ')}`,
+    `${action} has no parameter '${name}'; its parameters: ${known.length === 0 ? 'none' : known.join(', ')}`,
   );
 }
 

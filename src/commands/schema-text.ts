@@ -5,7 +5,7 @@ interface Marks {
   optional?: string;
 }
 
-/** The possible values, in words: `integer, 1 to 10000`, `array of string`. */
+/** Describes the values that a schema allows: `integer, 1 to 10000`, `array of string`. */
 export function typeText(schema: JsonSchema): string {
   const types = [schema.type].flat().filter((each) => typeof each === 'string');
   const kind = types.map((type) => namedType(type, schema)).join(' or ');
@@ -16,9 +16,9 @@ export function typeText(schema: JsonSchema): string {
 }
 
 /**
- * The fields of a schema, one line each with the description below; also those of the items of a list, of the values of a
- * map, and of a field that is an object.
- * @param marks the words for a required field, and for an optional one
+ * Describes the fields of a schema: one line for the type and one for the description. Fields of list items, of map
+ * values and of nested objects are included.
+ * @param marks the words for a required field and for an optional one
  */
 export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): string[] {
   const required = [schema.required ?? []].flat();
@@ -36,7 +36,7 @@ export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): str
   return [...own, ...inner.flatMap((each) => fieldLines(each, marks, margin))];
 }
 
-/** The fields of an object by name; none for an object without named fields. */
+/** The fields of an object by name; none when the schema names no fields. */
 export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema> {
   if (!isSchema(properties)) return {};
   return Object.fromEntries(
@@ -44,7 +44,7 @@ export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema>
   );
 }
 
-/** The description; empty when there is none. */
+/** The description of a schema; empty when it has none. */
 export function descriptionOf({ description }: JsonSchema): string {
   return typeof description === 'string' ? description : '';
 }
@@ -62,9 +62,9 @@ function boundsOf({ minLength, prefixItems, ...schema }: JsonSchema): string[] {
     range(schema.minimum, schema.maximum),
     schema.exclusiveMinimum === undefined ? '' : `more than ${Number(schema.exclusiveMinimum)}`,
     schema.exclusiveMaximum === undefined ? '' : `less than ${Number(schema.exclusiveMaximum)}`,
-    // A required text must not be empty either.
+    // A minimum length of 1 is left out: it is part of `required`.
     range(minLength === 1 ? undefined : minLength, schema.maxLength, ' characters'),
-    // The number of a tuple's types is its length.
+    // The types of a tuple already show its length.
     prefixItems === undefined ? range(schema.minItems, schema.maxItems, ' items') : '',
   ].filter((each) => each !== '');
 }

@@ -10,19 +10,22 @@ import { firstRead } from './first-read.js';
 /** Runs the service until SIGTERM or SIGINT. @returns the exit code */
 export async function serve(source: ConfigurationSource): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
-  // From the beginning: an unhandled signal would end the process without its exit handlers.
-  const untilAsked = stopSignals();
+  // Before the start: without a listener a signal would end the process without its `exit` handlers.
+  const stopRequested = listenForStopSignals();
   const { level, format } = configuration.log;
   const log = Log.create({ level, format, batched: true });
   const { service, stop } = isSandbox(configuration)
     ? await startInSandbox(configuration, log)
     : await start(configuration, log);
-  log.info('fleet-manager runs', {
+  log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
-  const failed = await Promise.race([untilAsked().then(() => false), untilUncaught(log).then(() => true)]);
+  const failed = await Promise.race([
+    stopRequested().then(() => false),
+    untilUncaughtError(log).then(() => true),
+  ]);
   return (await stop()) && !failed ? 0 : 1;
 }
 
@@ -36,9 +39,9 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
   return { service, stop: () => service.stop() };
 }
 
-/** The whole service on the embedded broker and a simulated cluster. */
+/** Starts the service with a broker in this process and a simulated cluster. */
 async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
-  // Loaded only here: none of it belongs to a service that is configured.
+  // Imported only here: a configured service does not need the sandbox.
   const [{ startSandbox }, { clusterSettings, sshSettings }, { EmbeddedBroker }] = await Promise.all([
     import('../sandbox/sandbox.js'),
     import('../sandbox/sandbox-settings.js'),
@@ -91,19 +94,21 @@ function introduction(
 ): string {
   const call =
     httpUrl === undefined
-      ? ['No HTTP gateway (HTTP_PORT=off), so nothing can call it: the broker is inside this process.']
+      ? [
+          'The HTTP gateway is disabled (HTTP_PORT=off), so nothing can call the service: its broker is inside this process.',
+        ]
       : ['Make a first call, from another terminal:', '', `  ${firstCall(httpUrl, catalogue, sandbox)}`];
   return [
     '',
-    'SANDBOX: nothing is configured, so this is a simulated cluster and a broker inside this process.',
-    'No real machine is reached, and nothing is kept when it ends. Set AMQP_URL to serve real clusters.',
+    'SANDBOX: no broker is configured, so this is a simulated cluster with a broker inside this process.',
+    'It connects to no real machine, and all its data is lost when it stops. Set AMQP_URL to serve real clusters.',
     '',
     `  actions     ${catalogue
       .describe()
       .map(({ name }) => name)
       .join(', ')}`,
     `  cluster     etcd_token "${sandbox.token}", fleet API at http://127.0.0.1:${sandbox.fleetPort}`,
-    `  machines    ${sandbox.machines.join(', ')}, which answer by SSH`,
+    `  machines    ${sandbox.machines.join(', ')}, reachable by SSH`,
     `  discovery   ${sandbox.discoveryUrl}`,
     `  gateway     ${httpUrl ?? 'off'}`,
     '',
@@ -113,7 +118,7 @@ function introduction(
   ].join('\n');
 }
 
-/** A shell command that calls an action without parameters; that lists the actions when there is none. */
+/** A shell command that calls an action without parameters, or lists the actions when every action needs parameters. */
 function firstCall(
   httpUrl: string,
   catalogue: Catalogue,
@@ -127,10 +132,10 @@ function firstCall(
 }
 
 /**
- * Listens for the signals to stop. The returned function resolves at the first one from then on; any other signal, such as
- * a second one, or one while the service starts, ends the process immediately.
+ * Listens for SIGTERM and SIGINT. The returned function waits for the next signal. A signal while nothing waits ends the
+ * process immediately: one during the start, or a second one during the shutdown.
  */
-function stopSignals(): () => Promise<void> {
+function listenForStopSignals(): () => Promise<void> {
   let stop: (() => void) | undefined;
   for (const [signal, number] of [
     ['SIGTERM', 15],
@@ -146,14 +151,14 @@ function stopSignals(): () => Promise<void> {
 }
 
 /**
- * Resolves on an uncaught error: the state of the process is unknown then, so it must end. An unhandled rejection only is
- * logged.
+ * Resolves at the first uncaught exception. The state of the process is then unknown, so the service must drain and stop.
+ * An unhandled rejection is only logged.
  */
-async function untilUncaught(log: Log): Promise<void> {
+async function untilUncaughtError(log: Log): Promise<void> {
   process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
   return new Promise((resolve) => {
     process.on('uncaughtException', (error) => {
-      log.error('uncaught error: the service ends', { error });
+      log.error('uncaught exception', { error });
       resolve();
     });
   });

@@ -1,10 +1,10 @@
-/** Settings that cannot be used; the message lists every problem, one on each line. */
+/** Invalid settings. The message lists every problem, one per line. */
 export class ConfigurationError extends Error {
   override readonly name = 'ConfigurationError';
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
-    super(`the configuration cannot be used:\n${problems.map((each) => `  - ${each}`).join('\n')}`);
+    super(`the configuration is invalid:\n${problems.map((each) => `  - ${each}`).join('\n')}`);
     this.problems = problems;
   }
 }

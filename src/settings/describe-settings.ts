@@ -4,10 +4,10 @@ import { ALL_SETTINGS } from './settings.js';
 /** One setting as `fleet-manager config` shows it. */
 export interface ShownSetting {
   name: string;
-  /** The value that the service uses; masked when it is a secret. */
+  /** The effective value; masked when it is a secret. */
   value: string | undefined;
   from: 'environment' | 'file' | 'default' | 'unset';
-  /** The default; undefined: none, or `about` describes it. */
+  /** The constant default; undefined: it has none, or `about` describes it. */
   default: string | undefined;
   about: string;
 }
@@ -29,7 +29,7 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
           ? 'unset'
           : 'default';
     const value =
-      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutUser(asText(given));
+      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutCredentials(asText(given));
     return { name, value, from, default: optionalText(constant), about };
   });
 }
@@ -42,13 +42,13 @@ function asText(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-/** Only a broker's URL should have a user name and password; in any other URL they are masked. */
-function withoutUser(value: string): string {
+/** Hides a user name and password. No URL but that of a broker may contain them. */
+function withoutCredentials(value: string): string {
   return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
 }
 
 function masked(value: string): string {
-  // A broker's address is shown without its user and password; other text in its place is masked.
+  // The address of a broker is shown without its user and password. Anything that may not be an address is masked whole.
   const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
   return urls.includes(null)
     ? '***'

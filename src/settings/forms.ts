@@ -7,7 +7,7 @@ import { reasonOf } from '../lib/errors.js';
 export const text = () =>
   string()
     .typeError('${path} must be text')
-    // Not trim(), which fails on a value that is no text.
+    // yup's own trim() fails on a value that is not a string.
     .transform((value: unknown) => (typeof value === 'string' ? value.trim() : value))
     .min(1, '${path} must not be empty');
 
@@ -18,7 +18,7 @@ export const count = (least: number, most: number) =>
     .min(least, '${path} must be at least ${min}')
     .max(most, '${path} must be at most ${max}');
 
-/** One of several words. */
+/** One of these words. */
 export const choice = <Word extends string>(...words: Word[]) =>
   string().oneOf(words, `\${path} must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`);
 
@@ -27,13 +27,13 @@ export const flag = () => choice('true', 'false');
 export const httpUrl = () =>
   text()
     .test('http', '${path} must be an http:// or https:// URL', isHttpUrl)
-    .test('open', '${path} must not hold a user name or password', holdsNoCredentials);
+    .test('open', '${path} must not contain a user name or password', hasNoCredentials);
 
 /** One or several URLs of brokers. */
 export const amqpUrls = () =>
   text().test(
     'amqp',
-    '${path} must be one or several amqp:// or amqps:// URLs, separated by commas; in a password, write , / @ as %2C %2F %40',
+    '${path} must be one or more amqp:// or amqps:// URLs, separated by commas; in a password, write , / @ as %2C %2F %40',
     (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
   );
 
@@ -58,9 +58,9 @@ export const actionNames = () =>
     (value) => value === undefined || separated(value).length > 0,
   );
 
-/** Where to listen; the largest port is checked with the problems between settings. */
+/** A port to listen on, or `off`. `problemsBetween` checks that the port is not too large. */
 export const portOrOff = () =>
-  string().matches(/^(off|\d{1,5})$/, '${path} must be a port, 0 for a free one, or off');
+  string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off');
 
 function protocolOf(url: string): string {
   return URL.canParse(url) ? new URL(url).protocol : '';
@@ -68,7 +68,7 @@ function protocolOf(url: string): string {
 
 function isAmqpUrl(url: string): boolean {
   if (!/^amqps?:\/\//.test(url) || !URL.canParse(url)) return false;
-  // A `/`, `?` or `#` in a password ends the host early; the rest of the password would then be shown.
+  // A `/`, `?` or `#` in a password ends the host part of the URL. The rest of the password would then be shown as a path.
   const { host, pathname, search, hash } = new URL(url);
   return host !== '' && !`${pathname}${search}${hash}`.includes('@');
 }
@@ -77,7 +77,7 @@ function isHttpUrl(value: string | undefined): boolean {
   return value === undefined || /^https?:$/.test(protocolOf(value));
 }
 
-function holdsNoCredentials(value: string | undefined): boolean {
+function hasNoCredentials(value: string | undefined): boolean {
   if (value === undefined || !URL.canParse(value)) return true;
   const { username, password } = new URL(value);
   return username === '' && password === '';

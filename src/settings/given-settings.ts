@@ -18,7 +18,7 @@ export interface GivenSettings {
   environment: string;
   /** The names of the settings in the configuration file. */
   inFile: ReadonlySet<string>;
-  /** The names of settings whose value is unknown; the reason is among the problems. */
+  /** The names of the settings whose file could not be read; the problems contain the reason. */
   unread: ReadonlySet<string>;
 }
 
@@ -29,7 +29,7 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   const values: Record<string, unknown> = { ...fromFile };
   const unread = new Set<string>();
   for (const { name, secret } of ALL_SETTINGS) {
-    // Many tools use an empty variable for an unset one.
+    // Many tools pass an unset variable as an empty one.
     if (env[name] !== undefined && env[name] !== '') values[name] = env[name];
     const file = env[`${name}_FILE`];
     if (!secret || file === undefined || file === '') continue;
@@ -44,7 +44,7 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   return { values, environment, inFile: new Set(Object.keys(fromFile)), unread };
 }
 
-/** The content of the file that a setting names; undefined when it cannot be read, which is added to the problems. */
+/** The content of the file that a setting names. When it cannot be read: undefined, and a problem is added. */
 export function contentOf(name: string, path: string, problems: string[]): Buffer | undefined {
   try {
     return readFileSync(path);
@@ -75,11 +75,11 @@ function settingsOfFile(
   }
 }
 
-/** A list in the file, in the form of the variable's text. */
+/** Converts a list in the file to the text that the environment variable would have. */
 function joined(value: unknown, separator: string | undefined): unknown {
   if (separator === undefined || !Array.isArray(value)) return value;
   const isItem = (each: unknown) => typeof each === 'string' && !each.includes(separator);
-  // A list that contains anything but texts is reported like any other value that is no text.
+  // A list with other items is kept as it is: the check of the form then reports it.
   return value.every(isItem) ? value.join(separator) : value;
 }
 

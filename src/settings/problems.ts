@@ -2,14 +2,14 @@ import { COLUMN_CHARACTERS, isModuleText } from '../openaperture/columns.js';
 import type { GivenValue } from './setting.js';
 import { ALL_SETTINGS, type SettingName } from './settings.js';
 
-/** The settings with a correct form, with their defaults, and the names of the others. */
+/** The values of the settings, defaults included, and the names of the settings whose form is wrong. */
 export interface CheckedSettings {
   values: { get(name: SettingName): GivenValue | undefined };
-  faulty: { has(name: SettingName): boolean };
+  invalid: { has(name: SettingName): boolean };
 }
 
 /** Settings that a sandbox would ignore. */
-const OF_REAL_CLUSTERS = [
+const REAL_CLUSTER_SETTINGS = [
   'AMQP_CA_FILE',
   'AMQP_CERT_FILE',
   'ETCD_DISCOVERY_URL',
@@ -18,9 +18,9 @@ const OF_REAL_CLUSTERS = [
   'ALLOWED_HOSTS',
 ] as const satisfies SettingName[];
 
-const OF_TLS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
+const TLS_SETTINGS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
 
-const OF_INSTALLATION = [
+const INSTALLATION_SETTINGS = [
   'MANAGER_URL',
   'OAUTH_LOGIN_URL',
   'OAUTH_CLIENT_ID',
@@ -29,7 +29,7 @@ const OF_INSTALLATION = [
   'BROKER_ID',
 ] as const satisfies SettingName[];
 
-/** Problems between settings, each of which is correct alone. */
+/** Problems of combinations: each setting is valid alone, but not with the others. */
 export function problemsBetween(settings: CheckedSettings): string[] {
   return [
     ...problemsOfInstallation(settings),
@@ -40,23 +40,25 @@ export function problemsBetween(settings: CheckedSettings): string[] {
   ];
 }
 
-/** Problems that stop the service, but not a caller. */
+/** Problems that matter to `serve`, but not to `call`. */
 export function problemsOfServing(settings: CheckedSettings): string[] {
   return [...problemsOfSandbox(settings), ...problemsOfGateway(settings)];
 }
 
-function problemsOfInstallation({ values, faulty }: CheckedSettings): string[] {
+function problemsOfInstallation({ values, invalid }: CheckedSettings): string[] {
   const problems: string[] = [];
-  const missing = OF_INSTALLATION.filter((name) => values.get(name) === undefined && !faulty.has(name));
-  if (missing.length > 0 && missing.length < OF_INSTALLATION.length)
+  const missing = INSTALLATION_SETTINGS.filter(
+    (name) => values.get(name) === undefined && !invalid.has(name),
+  );
+  if (missing.length > 0 && missing.length < INSTALLATION_SETTINGS.length)
     problems.push(
-      `an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`,
+      `an OpenAperture installation needs all of its settings: set ${missing.join(', ')} too, or unset the others`,
     );
   if (values.get('MANAGER_URL') === undefined) return problems;
   for (const name of ['HOSTNAME', 'MODULE_TYPE'] as const) {
     if (!isModuleText(String(values.get(name))))
       problems.push(
-        `${name} must be at most ${COLUMN_CHARACTERS} printable ASCII characters: OpenAperture keeps no others of a module`,
+        `${name} must be at most ${COLUMN_CHARACTERS} printable ASCII characters: OpenAperture stores no others for a module`,
       );
   }
   return problems;
@@ -64,27 +66,27 @@ function problemsOfInstallation({ values, faulty }: CheckedSettings): string[] {
 
 function problemsOfCertificates({ values }: CheckedSettings): string[] {
   const problems: string[] = [];
-  const unused = OF_TLS.filter((name) => values.get(name) !== undefined);
+  const unused = TLS_SETTINGS.filter((name) => values.get(name) !== undefined);
   if (values.get('MANAGER_URL') !== undefined && unused.length > 0)
     problems.push(
-      `${unused.join(', ')} set, but with MANAGER_URL no broker is connected to by amqps: the Manager knows none; unset ${unused.length === 1 ? 'it' : 'them'}`,
+      `${unused.join(', ')} set, but with MANAGER_URL the brokers come from the Manager, which has no amqps addresses: unset ${unused.length === 1 ? 'it' : 'them'}`,
     );
   if ((values.get('AMQP_CERT_FILE') === undefined) !== (values.get('AMQP_KEY_FILE') === undefined))
-    problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE go together: set both or none');
+    problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE require each other: set both or none');
   return problems;
 }
 
-/** Without a broker the service is a sandbox, which must be intended. */
-function problemsOfSandbox({ values, faulty }: CheckedSettings): string[] {
-  const isGiven = (name: SettingName) => values.get(name) !== undefined || faulty.has(name);
-  if (isGiven('AMQP_URL') || OF_INSTALLATION.some(isGiven)) return [];
+/** Without a broker the service is a sandbox. It must not become one by mistake. */
+function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
+  const isGiven = (name: SettingName) => values.get(name) !== undefined || invalid.has(name);
+  if (isGiven('AMQP_URL') || INSTALLATION_SETTINGS.some(isGiven)) return [];
   const environment = String(values.get('NODE_ENV'));
   if (!['development', 'test'].includes(environment))
     return [
-      `AMQP_URL is not set: without it the service is a sandbox, which is refused with NODE_ENV=${environment}; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+      `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${environment} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
     ];
   const defaults = new Map(ALL_SETTINGS.map((each) => [each.name, each.default]));
-  const ignored = OF_REAL_CLUSTERS.filter((name) => values.get(name) !== defaults.get(name));
+  const ignored = REAL_CLUSTER_SETTINGS.filter((name) => values.get(name) !== defaults.get(name));
   if (ignored.length === 0) return [];
   const [are, them] = ignored.length === 1 ? ['is', 'it'] : ['are', 'them'];
   return [
@@ -93,11 +95,13 @@ function problemsOfSandbox({ values, faulty }: CheckedSettings): string[] {
 }
 
 function problemsOfGateway(settings: CheckedSettings): string[] {
-  const { values, faulty } = settings;
+  const { values, invalid } = settings;
   const host = String(values.get('HTTP_HOST'));
-  const isOpen = values.get('HTTP_TOKEN') === undefined && !faulty.has('HTTP_TOKEN');
+  const isOpen = values.get('HTTP_TOKEN') === undefined && !invalid.has('HTTP_TOKEN');
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
-  return [`HTTP_HOST is ${host}, which others can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`];
+  return [
+    `HTTP_HOST is ${host}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+  ];
 }
 
 function isListening({ values }: CheckedSettings): boolean {

@@ -26,22 +26,22 @@ export function readConfiguration(source: ConfigurationSource, { serving = false
     environment: given.environment,
     contentOf: (name, path) => contentOf(name, path, problems),
   };
-  const faulty = new Set(given.unread);
+  const invalid = new Set(given.unread);
   const values = new Map<string, GivenValue | undefined>();
   const converted = new Map<string, unknown>();
   for (const setting of ALL_SETTINGS) {
     const { name } = setting;
     const read = readSetting(setting, given.values[name], context);
     problems.push(...read.problems);
-    if (read.problems.length > 0) faulty.add(name);
+    if (read.problems.length > 0) invalid.add(name);
     values.set(name, read.given);
     converted.set(name, read.value);
   }
-  problems.push(...problemsBetween({ values, faulty }));
-  if (serving) problems.push(...problemsOfServing({ values, faulty }));
+  problems.push(...problemsBetween({ values, invalid }));
+  if (serving) problems.push(...problemsOfServing({ values, invalid }));
   if (problems.length > 0) throw new ConfigurationError(problems);
-  // The one cast: `filled` replaces each setting of the table by its value, as the type `Described` does.
-  return filled(SETTINGS, converted) as Configuration;
+  // This cast is safe: `withValues` replaces each setting of the table by its value, as the type `Described` does.
+  return withValues(SETTINGS, converted) as Configuration;
 }
 
 /** A setting whose form is wrong counts as unset, so that problems of other settings are reported too. */
@@ -59,15 +59,18 @@ function readSetting(
 }
 
 /** A section with the values of its settings; undefined when a required one has none. */
-function filled(section: Section, values: ReadonlyMap<string, unknown>): Record<string, unknown> | undefined {
+function withValues(
+  section: Section,
+  values: ReadonlyMap<string, unknown>,
+): Record<string, unknown> | undefined {
   const result: Record<string, unknown> = {};
   for (const [key, node] of Object.entries(section)) {
     if (isSetting(node)) {
       result[key] = values.get(node.name);
       if (result[key] === undefined && isRequired(node)) return undefined;
-    } else if (isOptional(node)) result[key] = filled(node.fields, values);
+    } else if (isOptional(node)) result[key] = withValues(node.fields, values);
     else {
-      const inner = filled(node, values);
+      const inner = withValues(node, values);
       if (inner === undefined) return undefined;
       result[key] = inner;
     }

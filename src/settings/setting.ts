@@ -1,4 +1,4 @@
-/** The given value of a setting, after its form was checked. */
+/** The value of a setting after the check of its form, before its conversion. */
 export type GivenValue = string | number;
 
 /** The part of a yup schema that checks a raw value. It throws a yup `ValidationError`. */
@@ -10,7 +10,7 @@ interface FormOptions {
   abortEarly: boolean;
 }
 
-/** What a setting depends on, apart from its own value. */
+/** What a setting needs besides its raw value when it is read. */
 export interface ReadingContext {
   /** The value of `NODE_ENV`. */
   environment: string;
@@ -26,24 +26,24 @@ export interface Setting<
 > {
   readonly kind: 'setting';
   readonly name: Name;
-  /** Its purpose. */
+  /** Its purpose, for the help and the README. */
   readonly about: string;
-  /** Whether its value must not be shown. Such a setting can also be given as a file, by `NAME_FILE`. */
+  /** Whether its value must not be shown. It can then also come from a file that `NAME_FILE` names. */
   readonly secret: boolean;
-  /** The separator of a list's items; undefined: it is no list. */
+  /** What separates the items of a list; undefined: it is not a list. */
   readonly separator: string | undefined;
   /** The default that is the same in every environment; undefined: it has none. */
   readonly default: Given | undefined;
   /** The default in an environment; undefined: it has none. */
   readonly defaultIn: (environment: string) => Given | undefined;
   /**
-   * Checks the given value, or uses the default, and converts it to the value in the configuration.
+   * Checks the raw value, uses the default when there is none, and converts it to the value in the configuration.
    * @throws ValidationError when its form is wrong
    */
   readonly read: (raw: unknown, context: ReadingContext) => { given: Given | undefined; value: Value };
 }
 
-/** A setting that its optional section needs: without it the section is undefined. */
+/** A setting that its optional section needs: without a value, the section is undefined. */
 export interface RequiredSetting<
   Name extends string = string,
   Given extends GivenValue | undefined = GivenValue | undefined,
@@ -82,7 +82,7 @@ export type NamesIn<Node> =
       : { [Key in keyof Node]: NamesIn<Node[Key]> }[keyof Node];
 
 interface About {
-  /** Its purpose. */
+  /** Its purpose, for the help and the README. */
   about: string;
   secret?: boolean;
 }
@@ -90,7 +90,7 @@ interface About {
 /** A default that is the same in every environment, or one that depends on the environment or the machine. */
 type Default<Given> = { default: Given } | { defaultIn: (environment: string) => Given };
 
-/** Converts the given value to the value in the configuration; left out: it stays as it is. */
+/** Converts the checked value to the value in the configuration. Without it they are the same. */
 interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
@@ -128,7 +128,7 @@ export function setting<Name extends string, Given extends GivenValue, Value>(
   });
 }
 
-/** A setting that is a list; the configuration file may also have it as a JSON list. */
+/** A setting that is a list. The configuration file may contain it as a JSON list. */
 export function listSetting<Name extends string>(
   name: Name,
   form: Form<string>,

@@ -25,32 +25,33 @@ import {
   settingsIn,
 } from './setting.js';
 
-const WHOLE_MEGABYTE = 1024 * 1024;
+const MEBIBYTE = 1024 * 1024;
 
 /**
- * Every setting, declared once: its name, form, default and purpose, and its place in the configuration, which is its
- * place in this table. A test checks the table in the README against it.
+ * Every setting, declared once: its name, its form, its default, and its purpose. Its place in this table is its place in the
+ * configuration. The table in the README is checked against it.
  */
 export const SETTINGS = {
   environment: setting('NODE_ENV', text(), {
     default: 'development',
-    about: 'Names the configuration file; `production` changes defaults.',
+    about:
+      'The environment: it selects the configuration file `config/$NODE_ENV.json`; `production` changes defaults.',
   }),
-  /** RabbitMQ brokers; undefined: none. */
+  /** The RabbitMQ to use without an OpenAperture installation; undefined: none. */
   amqp: optional({
     urls: required(
       setting('AMQP_URL', amqpUrls(), {
         as: (urls) => separated(urls),
         secret: true,
-        about: 'The RabbitMQ broker; several, separated by commas, are tried in turn.',
+        about: 'The URL of the RabbitMQ broker. Several URLs, separated by commas, are tried in turn.',
       }),
     ),
     tls: {
       ca: fileSetting('AMQP_CA_FILE', text(), {
-        about: 'Certificates (PEM) of the authorities to trust for amqps.',
+        about: 'Certificates (PEM) of the certificate authorities to trust for amqps.',
       }),
       cert: fileSetting('AMQP_CERT_FILE', text(), {
-        about: 'Client certificate (PEM) for amqps; it needs `AMQP_KEY_FILE`.',
+        about: 'Client certificate (PEM) for amqps; requires `AMQP_KEY_FILE`.',
       }),
       key: fileSetting('AMQP_KEY_FILE', text(), { about: 'Private key (PEM) of the client certificate.' }),
     },
@@ -59,73 +60,74 @@ export const SETTINGS = {
   openaperture: optional({
     managerUrl: required(
       setting('MANAGER_URL', httpUrl(), {
-        about: "An OpenAperture Manager's API. The brokers come from it, and replies are saved in it.",
+        about:
+          "An OpenAperture Manager's API. With it the service gets its brokers from the Manager, and saves replies there too.",
       }),
     ),
     oauth: {
       url: required(
         setting('OAUTH_LOGIN_URL', httpUrl(), {
-          about: 'The OAuth server that issues the tokens for the Manager.',
+          about: 'The OAuth server that issues tokens for the Manager.',
         }),
       ),
       clientId: required(
-        setting('OAUTH_CLIENT_ID', text(), { about: 'The client id for the OAuth server.' }),
+        setting('OAUTH_CLIENT_ID', text(), { about: 'The OAuth client ID of this service.' }),
       ),
       clientSecret: required(
-        setting('OAUTH_CLIENT_SECRET', text(), { secret: true, about: 'The secret of the client id.' }),
+        setting('OAUTH_CLIENT_SECRET', text(), { secret: true, about: 'The OAuth client secret.' }),
       ),
     },
     exchangeId: required(
       setting('EXCHANGE_ID', count(1, Number.MAX_SAFE_INTEGER), {
-        about: 'The exchange of the installation that is served.',
+        about: 'The ID of the exchange in the installation to take requests from.',
       }),
     ),
     brokerId: required(
       setting('BROKER_ID', count(1, Number.MAX_SAFE_INTEGER), {
-        about: 'The broker of the installation that is served.',
+        about: 'The ID of the broker in the installation to take requests from.',
       }),
     ),
     moduleType: setting('MODULE_TYPE', text(), {
       default: 'fleet_manager',
-      about: 'The type that this instance registers as.',
+      about: 'The module type that this instance registers with.',
     }),
-    maxRecordBytes: setting('MAX_RECORD_BYTES', count(1_024, 128 * WHOLE_MEGABYTE), {
+    maxRecordBytes: setting('MAX_RECORD_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 7_500_000,
       about:
-        'The largest reply that is saved in a record of the Manager: bytes of JSON, with the envelope. The Manager accepts 8,000,000.',
+        'The largest reply that is saved in a record of the Manager, in bytes of JSON with the envelope. The Manager accepts 8,000,000.',
     }),
   }),
   rpc: {
     queue: setting('QUEUE_NAME', queueName(), {
       default: 'fleet_manager',
-      about: 'The queue that requests are taken from.',
+      about: 'The queue to take requests from.',
     }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
-      about: 'How many requests are held at once.',
+      about: 'The maximum number of requests that one worker holds at the same time, running or waiting.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,
-      about: 'How many of them run at once.',
+      about: 'The maximum number of requests that run at the same time.',
     }),
     clusterConcurrency: setting('CLUSTER_CONCURRENCY', count(1, 10_000), {
       default: 20,
-      about: 'How many run at once against one cluster.',
+      about: 'The maximum number of requests that run at the same time against one cluster.',
     }),
-    maxMessageBytes: setting('MAX_MESSAGE_BYTES', count(1_024, 128 * WHOLE_MEGABYTE), {
-      default: WHOLE_MEGABYTE,
-      about: 'The largest request that is read.',
+    maxMessageBytes: setting('MAX_MESSAGE_BYTES', count(1_024, 128 * MEBIBYTE), {
+      default: MEBIBYTE,
+      about: 'The largest request that is accepted, in bytes.',
     }),
-    maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * WHOLE_MEGABYTE), {
-      default: 16 * WHOLE_MEGABYTE,
-      about: 'The largest reply that is sent.',
+    maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * MEBIBYTE), {
+      default: 16 * MEBIBYTE,
+      about: 'The largest reply that is sent, in bytes.',
     }),
   },
   clusters: {
     discoveryUrl: setting('ETCD_DISCOVERY_URL', httpUrl(), {
       default: 'https://discovery.etcd.io',
       about:
-        "The discovery service that knows clusters by their etcd tokens; or an etcd's `/v2/keys/discovery`.",
+        'The discovery service that finds clusters by their etcd tokens, or the `/v2/keys/discovery` of an etcd.',
     }),
     fleetPort: setting('FLEET_API_PORT', count(1, 65_535), {
       default: 7002,
@@ -134,19 +136,23 @@ export const SETTINGS = {
     /** The text of the clusters file. */
     file: fileSetting('CLUSTERS_FILE', text(), {
       as: (content) => content.toString('utf8'),
-      about: 'JSON file of clusters without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
+      about:
+        'A JSON file that lists clusters to use without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
     }),
     allowedHosts: listSetting('ALLOWED_HOSTS', hosts(), {
       separator: ',',
       about:
-        'Where the service may connect: addresses, CIDR ranges, names with `*`. Unset: anywhere but special addresses.',
+        'The hosts that the service may connect to: addresses, CIDR ranges, names with `*`. Unset: all but special addresses, such as loopback.',
     }),
   },
   ssh: {
     user: setting('SSH_USER', text(), { default: 'core', about: 'The login name on the machines.' }),
-    port: setting('SSH_PORT', count(1, 65_535), { default: 22, about: 'The port of their SSH servers.' }),
+    port: setting('SSH_PORT', count(1, 65_535), {
+      default: 22,
+      about: 'The port of the SSH servers on the machines.',
+    }),
     privateKey: fileSetting('SSH_KEY_FILE', text(), {
-      about: 'The private key to log in with; tried before the agent.',
+      about: 'The private key to log in with. It is tried before the keys of the ssh-agent.',
     }),
     passphrase: setting('SSH_PASSPHRASE', text(), {
       secret: true,
@@ -160,23 +166,23 @@ export const SETTINGS = {
     hostKeys: setting('SSH_HOST_KEYS', choice('strict', 'accept-new', 'off'), {
       default: 'strict',
       about:
-        '`strict`: only hosts whose key is known; `accept-new`: records the keys of new hosts; `off`: no check, anyone can impersonate a host.',
+        '`strict`: only known host keys are accepted; `accept-new`: the key of a new host is accepted and saved; `off`: no check, so anyone can impersonate a host.',
     }),
     sudo: setting('SSH_SUDO', flag(), {
       default: 'false',
       as: isTrue,
-      about: '`true` runs commands on machines with `sudo -n`.',
+      about: '`true` runs the commands on machines with `sudo -n`.',
     }),
   },
   plugins: {
     paths: listSetting('PLUGIN_PATHS', text(), {
       separator: ':',
-      about: 'Further directories of plugin folders, separated by `:`.',
+      about: 'More directories with plugin folders, separated by `:`.',
     }),
     readOnly: setting('READ_ONLY', flag(), {
       default: 'false',
       as: isTrue,
-      about: '`true` leaves out every action that changes something.',
+      about: '`true` serves only actions that change nothing.',
     }),
     /** Undefined: all actions are served. */
     only: listSetting('ACTIONS', actionNames(), {
@@ -188,29 +194,29 @@ export const SETTINGS = {
   http: optional({
     host: setting('HTTP_HOST', text(), {
       default: '127.0.0.1',
-      about: 'Where the HTTP gateway listens; on an address other than loopback it needs `HTTP_TOKEN`.',
+      about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
     }),
     port: required(
       setting('HTTP_PORT', portOrOff(), {
         default: '8080',
         as: (port) => (port === 'off' ? undefined : Number(port)),
-        about: 'Its port; `0` picks a free one, `off` turns it off.',
+        about: 'The port of the HTTP gateway; `0` chooses a free port, `off` disables the gateway.',
       }),
     ),
     token: setting('HTTP_TOKEN', text().min(16, '${path} must have at least 16 characters'), {
       secret: true,
-      about: 'What callers of the gateway must send as `Authorization: Bearer`.',
+      about: 'The token that callers of the gateway must send as `Authorization: Bearer`.',
     }),
   }),
   shutdownGraceMs: setting('SHUTDOWN_GRACE_SECONDS', count(0, 3_600), {
     default: 20,
     as: (seconds) => seconds * 1_000,
-    about: 'How long running requests may take to end at shutdown.',
+    about: 'How many seconds running requests have to finish at shutdown.',
   }),
   log: {
     level: setting('LOG_LEVEL', choice('error', 'warn', 'info', 'debug'), {
       default: 'info',
-      about: 'The least important lines that are logged.',
+      about: 'The least severe level that is logged: `error`, `warn`, `info` or `debug`.',
     }),
     format: setting('LOG_FORMAT', choice('json', 'text'), {
       defaultIn: (environment) => (environment === 'production' ? 'json' : 'text'),
@@ -219,14 +225,14 @@ export const SETTINGS = {
   },
   hostname: setting('HOSTNAME', text(), {
     defaultIn: () => hostname(),
-    about: "The name of this instance. Unset: the machine's host name.",
+    about: 'The name of this instance. Unset: the host name of the machine.',
   }),
 } satisfies Section;
 
-/** The configuration of the service: the table with values in place of the settings. */
+/** The configuration of the service: the table with each setting replaced by its value. */
 export type Configuration = Described<typeof SETTINGS>;
 
-/** The name of a setting, as in the environment and the configuration file. */
+/** The name of a setting in the environment and in the configuration file. */
 export type SettingName = NamesIn<typeof SETTINGS>;
 
 /** Every setting, in the order of the table. */

@@ -9,13 +9,13 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { type Ended, runCli, startCli } from './cli-process.js';
 
-/** Gives back its parameters, or fails as the test says. */
+/** Returns its parameters, or fails with the code in `fail`. */
 const ECHO = `
 import { array, boolean, number, object, string } from 'yup';
 import { ActionError, defineAction, stringMap } from 'fleet-manager/plugin';
 const a = { description: 'A field.' };
 export default defineAction({
-  name: 'echo', summary: 'Gives back what it gets.', target: 'optional', effect: 'read',
+  name: 'echo', summary: 'Returns its parameters.', target: 'optional', effect: 'read',
   parameters: object({
     text: string().meta(a), n: number().meta(a), flag: boolean().meta(a), nodes: array(string()).meta(a),
     map: stringMap().meta(a), times: number().default(2).meta(a), fail: string().meta(a), wait: boolean().meta(a),
@@ -37,7 +37,7 @@ interface Way {
   env: Record<string, string>;
 }
 
-/** Starts a service with the action above; stopped in the given teardown. */
+/** Starts a service with the action above. It is stopped at the teardown of `t`. */
 async function startService(
   t: Pick<ExecutionContext, 'teardown'>,
   env: Record<string, string>,
@@ -92,7 +92,7 @@ test.before(async () => {
   ways.push(await gateway, ...(amqp === undefined ? [] : [await amqp]));
 });
 
-/** Registers a test that runs over every route of a call. */
+/** Registers a test that runs over each route. */
 function everyWay(
   title: string,
   work: (t: ExecutionContext, call: (...args: string[]) => Promise<Ended>) => Promise<void>,
@@ -105,7 +105,7 @@ function everyWay(
   }
 }
 
-everyWay('the answer is printed as JSON', async (t, caller) => {
+everyWay('the reply is printed as JSON', async (t, caller) => {
   const { code, stdout, stderr } = await caller('list_machines', '--cluster', 'sandbox');
   t.is(code, 0, stderr);
   t.is(stderr, '');
@@ -114,7 +114,7 @@ everyWay('the answer is printed as JSON', async (t, caller) => {
   t.is(stdout, `${JSON.stringify(machines, null, 2)}\n`);
 });
 
-everyWay('parameters reach the action, read by the types of their fields', async (t, caller) => {
+everyWay('parameters are parsed by the types of their fields', async (t, caller) => {
   const texts = [
     '--param',
     'text=3',
@@ -150,23 +150,26 @@ everyWay('a whole number is printed with every digit', async (t, caller) => {
   t.is(stdout, '{\n  "integer": 18446744073709551616\n}\n');
 });
 
-everyWay("the caller's fault ends with 2, the service's with 1", async (t, caller) => {
-  const wrong = await caller('list_units', '--cluster', 'sandbox', '--param', 'name=not a name');
-  t.is(wrong.code, 2);
-  t.regex(
-    wrong.stderr,
-    /^invalid_parameters: name is not a unit name or a pattern.*\n-> .*--param NAME=VALUE/,
-  );
-  t.like(JSON.parse(wrong.stdout), {
-    code: 'invalid_parameters',
-    details: { fields: [{ field: 'action_parameters.name' }] },
-  });
-  const late = await caller('echo', '--param', 'wait=true', '--timeout', '0.2');
-  t.is(late.code, 1);
-  t.regex(late.stderr, /^timeout: Request has timed out during execution!/);
-});
+everyWay(
+  'the exit code is 2 for an error of the caller, 1 for an error of the service',
+  async (t, caller) => {
+    const wrong = await caller('list_units', '--cluster', 'sandbox', '--param', 'name=not a name');
+    t.is(wrong.code, 2);
+    t.regex(
+      wrong.stderr,
+      /^invalid_parameters: name is not a unit name or a pattern of one.*\n-> .*--param NAME=VALUE/,
+    );
+    t.like(JSON.parse(wrong.stdout), {
+      code: 'invalid_parameters',
+      details: { fields: [{ field: 'action_parameters.name' }] },
+    });
+    const late = await caller('echo', '--param', 'wait=true', '--timeout', '0.2');
+    t.is(late.code, 1);
+    t.regex(late.stderr, /^timeout: Request has timed out during execution!/);
+  },
+);
 
-/** The result of a call over the gateway. */
+/** Runs a call over the gateway. */
 async function call(t: ExecutionContext, ...args: string[]): Promise<Ended> {
   return runCli(t, ['call', ...args], { env: ways[0]?.env ?? {} });
 }
@@ -185,7 +188,7 @@ for (const [fail, code, shown] of [
   });
 }
 
-test('a text reply is printed unquoted when that is requested', async (t) => {
+test('--raw prints a reply that is a text unchanged', async (t) => {
   const args = ['unit_logs', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
   const [json, raw] = await Promise.all([call(t, ...args), call(t, ...args, '--raw')]);
   t.is(raw.code, 0, raw.stderr);
@@ -193,7 +196,7 @@ test('a text reply is printed unquoted when that is requested', async (t) => {
   t.is(JSON.parse(json.stdout).split('\n').length, raw.stdout.split('\n').length);
 });
 
-test("an unknown or missing cluster is the caller's error", async (t) => {
+test('an unknown or missing cluster is an error of the caller', async (t) => {
   const [unknown, missing] = await Promise.all([
     call(t, 'list_machines', '--cluster', 'nosuchtoken'),
     call(t, 'list_machines'),
@@ -206,19 +209,19 @@ test("an unknown or missing cluster is the caller's error", async (t) => {
   );
 });
 
-test('wrong names and forms are reported before anything is sent', async (t) => {
+test('unknown names and invalid values are reported before anything is sent', async (t) => {
   const [action, parameter, form] = await Promise.all([
     call(t, 'list_unit', '--cluster', 'sandbox'),
     call(t, 'list_units', '--cluster', 'sandbox', '--param', 'nmae=web'),
     call(t, 'echo', '--param', 'flag=yes'),
   ]);
   t.deepEqual([action.code, parameter.code, form.code], [2, 2, 2]);
-  t.regex(action.stderr, /^fleet-manager: there is no action 'list_unit'; there are .*list_units/);
-  t.regex(parameter.stderr, /^fleet-manager: list_units has no parameter 'nmae'; it has name, /);
+  t.regex(action.stderr, /^fleet-manager: unknown action 'list_unit'; the actions are .*list_units/);
+  t.regex(parameter.stderr, /^fleet-manager: list_units has no parameter 'nmae'; its parameters: name, /);
   t.regex(form.stderr, /^fleet-manager: --param flag: 'yes' is neither true nor false/);
 });
 
-test('a wrong gateway token is reported', async (t) => {
+test('a gateway with another token reports it', async (t) => {
   const env = { HTTP_PORT: ways[0]?.env.HTTP_PORT ?? '' };
   for (const token of ['', 'fedcba9876543210']) {
     const { code, stderr } = await runCli(t, ['call', 'echo'], { env: { ...env, HTTP_TOKEN: token } });
@@ -227,7 +230,7 @@ test('a wrong gateway token is reported', async (t) => {
   }
 });
 
-test('a server that responds, but is not a gateway, is reported', async (t) => {
+test('an HTTP server that is not a gateway is reported', async (t) => {
   const server = createServer((_request, response) => response.end('{"hello": "world"}')).listen(
     0,
     '127.0.0.1',
@@ -242,7 +245,7 @@ test('a server that responds, but is not a gateway, is reported', async (t) => {
 });
 
 if (rabbit !== undefined) {
-  test('over RabbitMQ an action that only the service has can be called', async (t) => {
+  test('over RabbitMQ an action can be called that is not installed here', async (t) => {
     const { PLUGIN_PATHS: _, ...env } = ways[1]?.env ?? {};
     const given = [
       '--params',
@@ -260,7 +263,10 @@ if (rabbit !== undefined) {
     t.regex(wrong.stderr, /^invalid_parameters: text must be a `string`/);
     const unknown = await runCli(t, ['call', 'ehco'], { env });
     t.is(unknown.code, 2);
-    t.regex(unknown.stderr, /^unknown_action: .*ehco\n-> the service has echo, list_machines, /);
+    t.regex(
+      unknown.stderr,
+      /^unknown_action: .*ehco\n-> the actions of the service are echo, list_machines, /,
+    );
   });
 
   test('over RabbitMQ a queue without a service is reported', async (t) => {
@@ -273,7 +279,7 @@ if (rabbit !== undefined) {
     );
   });
 
-  test('over RabbitMQ a broker that is not there is reported when the time is up', async (t) => {
+  test('over RabbitMQ a broker that is down is reported at the time limit', async (t) => {
     const env = { AMQP_URL: 'amqp://user:Zqsecret@127.0.0.1:1' };
     const { code, stderr } = await runCli(
       t,

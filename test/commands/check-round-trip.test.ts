@@ -11,13 +11,13 @@ import { examine, examined, isFailure } from './examine.js';
 
 const rabbitmqUrl =
   process.env.RABBITMQ_URL ?? noteSkipped('the round trip through an installation', 'RABBITMQ_URL');
-const SOON = { roundTrip: true, answerMs: 1_500 };
-const PATIENT = { roundTrip: true, answerMs: 60_000 };
+const SHORT_WAIT = { roundTrip: true, replyMs: 1_500 };
+const LONG_WAIT = { roundTrip: true, replyMs: 60_000 };
 
-/** Asserts that the round trip made this many records in the Manager, and left none. */
-function isTidy(t: ExecutionContext, { manager }: OpenInstallation, made = 1): void {
+/** Asserts that the round trip has created this many records in the Manager and deleted them all. */
+function hasCleanedUp(t: ExecutionContext, { manager }: OpenInstallation, created = 1): void {
   t.is(manager.records.size, 0);
-  t.is(manager.callsTo(/^\/messaging\/rpc_requests$/, 'POST').length, made);
+  t.is(manager.callsTo(/^\/messaging\/rpc_requests$/, 'POST').length, created);
 }
 
 async function openChannel(t: ExecutionContext, url: string) {
@@ -26,11 +26,11 @@ async function openChannel(t: ExecutionContext, url: string) {
   return connection.createChannel();
 }
 
-test('without an installation there is no round trip, and that is not a failure', async (t) => {
-  const sandbox = await examine({}, SOON);
+test('without an installation the round trip is skipped, which is not a failure', async (t) => {
+  const sandbox = await examine({}, SHORT_WAIT);
   t.is(sandbox.code, 0);
   t.is(sandbox.of('round trip').result, 'skipped');
-  const alone = await examine({ AMQP_URL: 'amqp://127.0.0.1:1' }, SOON);
+  const alone = await examine({ AMQP_URL: 'amqp://127.0.0.1:1' }, SHORT_WAIT);
   t.like(alone.of('round trip'), { result: 'skipped' });
   t.regex(alone.of('round trip').said, /Manager of an OpenAperture installation.*fleet-manager call/);
 });
@@ -43,16 +43,16 @@ if (rabbitmqUrl !== undefined) {
     const env = { ...on.env, SSH_KNOWN_HOSTS: '/nowhere/known_hosts' };
     const run = examined(await runCli(t, ['doctor', '--round-trip'], { env }));
     t.is(run.of('round trip').result, 'ok', run.text);
-    const [made, sent, answered, deleted, ...more] = run.of('round trip').said.split('\n');
-    t.is(made, 'the Manager made the record 13');
-    t.regex(String(sent), /^amqp:\/\/127\.0\.0\.1:\d+\/%2F took the request list_machines$/);
-    t.regex(String(answered), /^it was answered: error, cluster_not_found: .*, after \d+\.\d s$/);
+    const [created, sent, replied, deleted, ...more] = run.of('round trip').said.split('\n');
+    t.is(created, 'the Manager created the record 13');
+    t.regex(String(sent), /^amqp:\/\/127\.0\.0\.1:\d+\/%2F accepted the request list_machines$/);
+    t.regex(String(replied), /^reply received: error, cluster_not_found: .*, after \d+\.\d s$/);
     t.deepEqual([deleted, ...more], ['the record is deleted']);
     t.is(worker.lines.find(({ message }) => message === 'request failed')?.request, '13');
-    isTidy(t, on);
+    hasCleanedUp(t, on);
   });
 
-  test('plain doctor creates no record and sends nothing', async (t) => {
+  test('doctor without --round-trip creates no record and sends nothing', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const run = await examine(on.env);
     t.false(run.names.includes('round trip'));
@@ -64,41 +64,41 @@ if (rabbitmqUrl !== undefined) {
     t.is((await channel.checkQueue(on.queue)).messageCount, 0);
   });
 
-  test('with a cluster, the round trip lists its machines, and an error is a failure', async (t) => {
+  test('with a cluster the round trip lists its machines, and an error is a failure', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     await startWorker(t, on.env);
-    const found = await examine(on.env, { ...PATIENT, cluster: on.sandbox.token });
+    const found = await examine(on.env, { ...LONG_WAIT, cluster: on.sandbox.token });
     t.is(found.of('round trip').result, 'ok', found.text);
-    t.regex(found.of('round trip').said, /^it was answered: completed, after/m);
-    const unknown = await examine(on.env, { ...PATIENT, cluster: 'nobody' });
-    isFailure(t, unknown, 'round trip', /^it was answered: error, cluster_not_found: .*\n-> .*errors\.md/m);
-    isTidy(t, on, 2);
+    t.regex(found.of('round trip').said, /^reply received: completed, after/m);
+    const unknown = await examine(on.env, { ...LONG_WAIT, cluster: 'nobody' });
+    isFailure(t, unknown, 'round trip', /^reply received: error, cluster_not_found: .*\n-> .*errors\.md/m);
+    hasCleanedUp(t, on, 2);
   });
 
-  test('a request that no service accepts is reported, and expires', async (t) => {
+  test('it reports that no service consumes the request, which then expires', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
-    const run = await examine(on.env, SOON);
+    const run = await examine(on.env, SHORT_WAIT);
     isFailure(
       t,
       run,
       'round trip',
-      /^no answer within 1\.5 s: no service takes requests from the queue queue_\S+\n-> start it; the expired request is in queue_\S+_error now/m,
+      /^no response within 1\.5 s: no service consumes the queue queue_\S+\n-> start the service; the expired request is in queue_\S+_error now/m,
       /^the record is deleted$/m,
     );
-    isTidy(t, on);
+    hasCleanedUp(t, on);
     const channel = await openChannel(t, rabbitmqUrl);
     await eventually('it has expired', async () => (await channel.checkQueue(on.queue)).messageCount === 0);
     t.is((await channel.checkQueue(`${on.queue}_error`)).messageCount, 1);
   });
 
-  test('a service that accepts a request and sends no reply is reported', async (t) => {
+  test('it reports a service that consumes the request and does not reply', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
-    const taken: ConsumeMessage[] = [];
-    await channel.consume(on.queue, (message) => message !== null && taken.push(message), { noAck: true });
-    const run = await examine(on.env, SOON);
-    t.is(taken.length, 1);
-    const { properties, content } = taken[0] as ConsumeMessage;
+    const consumed: ConsumeMessage[] = [];
+    await channel.consume(on.queue, (message) => message !== null && consumed.push(message), { noAck: true });
+    const run = await examine(on.env, SHORT_WAIT);
+    t.is(consumed.length, 1);
+    const { properties, content } = consumed[0] as ConsumeMessage;
     t.like(properties, { deliveryMode: 2, expiration: '1500', headers: { 'timeout-ms': 1_500 } });
     t.like(new ErlangCodec().decode(content), {
       id: '1',
@@ -109,9 +109,9 @@ if (rabbitmqUrl !== undefined) {
       t,
       run,
       'round trip',
-      /^no answer within 1\.5 s, though the queue queue_\S+ has 1 consumer\n-> look for request 1 in the log/m,
+      /^no response within 1\.5 s, though the queue queue_\S+ has 1 consumer\n-> look for request 1 in the log/m,
     );
-    isTidy(t, on);
+    hasCleanedUp(t, on);
   });
 
   test('without a cluster only the error of an unknown cluster is expected', async (t) => {
@@ -135,79 +135,79 @@ if (rabbitmqUrl !== undefined) {
       ['discovery_unreachable', 'FAILED'],
     ] as const) {
       bodies.push({ errors: ['some reason', { toString: 1 }], ...(code !== undefined && { code }) });
-      const run = await examine(on.env, PATIENT);
+      const run = await examine(on.env, LONG_WAIT);
       t.is(run.of('round trip').result, result, run.text);
-      t.regex(run.of('round trip').said, /^it was answered: error, .*some reason/m);
+      t.regex(run.of('round trip').said, /^reply received: error, .*some reason/m);
     }
-    isTidy(t, on, 5);
+    hasCleanedUp(t, on, 5);
   });
 
-  test('an unbound queue and a missing exchange are reported', async (t) => {
+  test('it reports a queue that is not bound, and a missing exchange', async (t) => {
     const unbound = await openInstallation(t, [rabbitmqUrl], { without: 'queue' });
     isFailure(
       t,
-      await examine(unbound.env, SOON),
+      await examine(unbound.env, SHORT_WAIT),
       'round trip',
       new RegExp(
         `no queue is bound to the exchange ${unbound.exchange} by root\\.fragment7\\.${unbound.queue}, .*\n-> bind`,
       ),
       /^the record is deleted$/m,
     );
-    isTidy(t, unbound);
+    hasCleanedUp(t, unbound);
     const missing = await openInstallation(t, [rabbitmqUrl], { without: 'exchange' });
     isFailure(
       t,
-      await examine(missing.env, SOON),
+      await examine(missing.env, SHORT_WAIT),
       'round trip',
       new RegExp(`: the broker has no exchange ${missing.exchange}\n->`, 'm'),
     );
-    isTidy(t, missing);
+    hasCleanedUp(t, missing);
   });
 
-  test('requests that go to another queue, and a broker that stops responding, are reported', async (t) => {
-    const astray = await openInstallation(t, [rabbitmqUrl]);
+  test('it reports requests that go to another queue, and a broker that stops responding', async (t) => {
+    const misrouted = await openInstallation(t, [rabbitmqUrl]);
     const channel = await openChannel(t, rabbitmqUrl);
-    await channel.bindQueue(astray.queue, astray.exchange, 'root.fragment7.no_such_queue');
+    await channel.bindQueue(misrouted.queue, misrouted.exchange, 'root.fragment7.no_such_queue');
     isFailure(
       t,
-      await examine({ ...astray.env, QUEUE_NAME: 'no_such_queue' }, SOON),
+      await examine({ ...misrouted.env, QUEUE_NAME: 'no_such_queue' }, SHORT_WAIT),
       'round trip',
-      /^no answer within 1\.5 s: there is no queue no_such_queue; .*\n-> check QUEUE_NAME$/m,
+      /^no response within 1\.5 s: the queue no_such_queue does not exist; .*\n-> check QUEUE_NAME$/m,
     );
-    isTidy(t, astray);
+    hasCleanedUp(t, misrouted);
     const proxy = await startProxy(t, { port: Number(new URL(rabbitmqUrl).port) });
     const silent = await openInstallation(t, [rabbitmqUrl]);
     silent.manager.addBroker(BROKER_ID, { connections: [{ host: '127.0.0.1', port: proxy.port }] });
-    const examining = examine(silent.env, { ...SOON, limitMs: 10_000 });
+    const examining = examine(silent.env, { ...SHORT_WAIT, limitMs: 3_000 });
     await eventually('it polls', () => silent.manager.callsTo(/rpc_requests\/1$/, 'GET').length > 0);
     proxy.swallow();
     isFailure(
       t,
       await examining,
       'round trip',
-      /^no answer within 1\.5 s, and the broker does not say why: no answer within 10 s\n-> look for request 1/m,
+      /^no response within 1\.5 s, and the queue cannot be checked: no response within 3 s\n-> look for request 1/m,
     );
-    isTidy(t, silent);
+    hasCleanedUp(t, silent);
   });
 
-  test('the step that the Manager fails is reported', async (t) => {
+  test('it reports which step fails in the Manager', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const { manager } = on;
     const ended = manager.fail({ status: 400, method: 'POST', path: /rpc_requests$/ });
-    const create = await examine(on.env, SOON);
+    const create = await examine(on.env, SHORT_WAIT);
     isFailure(t, create, 'round trip', /^The Manager at .* answers POST messaging\/rpc_requests with .*400/);
-    t.notRegex(create.of('round trip').said, /took the request/);
+    t.notRegex(create.of('round trip').said, /accepted the request/);
     ended();
-    const away = manager.fail({ status: 403, method: 'GET', path: /rpc_requests\/\d+$/ });
+    const restore = manager.fail({ status: 403, method: 'GET', path: /rpc_requests\/\d+$/ });
     isFailure(
       t,
-      await examine(on.env, SOON),
+      await examine(on.env, SHORT_WAIT),
       'round trip',
-      /took the request/,
+      /accepted the request/,
       /^The Manager at .* answers GET messaging\/rpc_requests\/1 with .*403.*\n->/m,
       /^the record is deleted$/m,
     );
-    away();
+    restore();
     manager.fail({ status: 400, method: 'DELETE' });
     const channel = await openChannel(t, rabbitmqUrl);
     await channel.consume(
@@ -217,17 +217,17 @@ if (rabbitmqUrl !== undefined) {
       },
       { noAck: true },
     );
-    const run = await examine(on.env, PATIENT);
+    const run = await examine(on.env, LONG_WAIT);
     isFailure(
       t,
       run,
       'round trip',
-      /^it was answered: completed/m,
+      /^reply received: completed/m,
       /^The Manager at .* answers DELETE messaging\/rpc_requests\/2 with .*400.*\n->/m,
     );
   });
 
-  test('when the first broker refuses the login, the next one is tried', async (t) => {
+  test('when the first broker cannot be reached, the next is tried', async (t) => {
     const on = await openInstallation(t, [rabbitmqUrl]);
     const port = Number(new URL(rabbitmqUrl).port);
     await startWorker(t, on.env);
@@ -236,11 +236,11 @@ if (rabbitmqUrl !== undefined) {
       failoverBrokerId: 9,
     });
     on.manager.addBroker(9, { connections: [{ host: '127.0.0.1', port }] });
-    const next = await examine(on.env, PATIENT);
+    const next = await examine(on.env, LONG_WAIT);
     t.is(next.of('round trip').result, 'ok', next.text);
     on.manager.addBroker(9, { connections: [{ host: '127.0.0.1', port: 1 }] });
-    const none = await examine(on.env, SOON);
+    const none = await examine(on.env, SHORT_WAIT);
     isFailure(t, none, 'round trip', /ECONNREFUSED.*\n-> .*the connections of broker 3 in the Manager/);
-    isTidy(t, on, 2);
+    hasCleanedUp(t, on, 2);
   });
 }

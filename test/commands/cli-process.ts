@@ -11,7 +11,7 @@ const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
 const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url));
 const TSX = import.meta.resolve('tsx');
 
-/** Processes that still run; all are ended with the tests. */
+/** Processes that still run. They are killed when the tests end. */
 const running = new Set<ChildProcess>();
 process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -20,7 +20,7 @@ process.once('exit', () => {
 export interface CliOptions {
   /** Added to an environment without any configuration. */
   env?: Record<string, string>;
-  /** The folder with `config/`; an empty one by default. */
+  /** The folder that contains `config/`; an empty one by default. */
   directory?: string;
 }
 
@@ -36,15 +36,15 @@ export interface RunningCli {
   /** Its output so far. */
   stdout(): string;
   stderr(): string;
-  /** Resolves when its output, stdout then stderr, matches; rejects when it ends or times out before. */
+  /** Resolves when stdout or stderr matches. Rejects when the process ends, or after eight minutes. */
   printed(pattern: RegExp): Promise<RegExpExecArray>;
-  /** Stops reading its stdout, as `| head` does. */
+  /** Closes its stdout, as `| head` does. */
   hangUp(): void;
   kill(signal: NodeJS.Signals): void;
   ended: Promise<Ended>;
 }
 
-/** Runs a command of `fleet-manager` from its sources to its end. */
+/** Runs a command of `fleet-manager` from its sources and waits for its end. */
 export async function runCli(
   t: ExecutionContext,
   args: readonly string[],
@@ -54,7 +54,7 @@ export async function runCli(
   return ended;
 }
 
-/** Starts a command of `fleet-manager` from its sources; ended when the test ends, if it still runs. */
+/** Starts a command of `fleet-manager` from its sources. It is stopped when the test ends. */
 export async function startCli(
   t: Pick<ExecutionContext, 'teardown'>,
   args: readonly string[],
@@ -68,7 +68,7 @@ export async function startCli(
   });
 }
 
-/** Starts a program; ended when the test ends, if it still runs. */
+/** Starts a program. It is stopped when the test ends. */
 export function startProgram(
   t: Pick<ExecutionContext, 'teardown'>,
   [program, ...args]: readonly [string, ...string[]],
@@ -81,7 +81,7 @@ export function startProgram(
   });
   running.add(child);
   t.teardown(async () => {
-    // `serve` ends at the second signal, and leaves nothing behind.
+    // `serve` ends at the second signal, and cleans up first.
     child.kill('SIGTERM');
     child.kill('SIGINT');
     const late = setTimeout(() => child.kill('SIGKILL'), 60_000);

@@ -15,7 +15,7 @@ async function folder(t: ExecutionContext, files: Record<string, string>): Promi
   return directory;
 }
 
-/** Asserts that a command was refused: its exit code, a clear reason, and no crash output. */
+/** Asserts that a command was refused with an exit code and a reason, without a stack. */
 function isRefused(
   t: ExecutionContext,
   { code, stdout, stderr }: Ended,
@@ -47,13 +47,13 @@ test('--help lists the commands, and the options of each', async (t) => {
   ])
     t.true(call.stdout.includes(option));
   t.regex(call.stdout, /Exit code 0: done; 1: .*; 2: /);
-  // As a shell reads it.
+  // Quoted for a shell.
   t.regex(call.stdout, /Examples:\n {2}fleet-manager call ACTION .* --param 'name=web@\*\.service'\n/);
   t.regex(whole.stdout, /Exit codes: 0: done; 1: .*; 2: /);
   t.notRegex(call.stdout, /default: (\[\]|false)/);
 });
 
-test('a reader that closes the pipe early is not a failure', async (t) => {
+test('a closed output pipe is not a failure', async (t) => {
   const cli = await startCli(t, ['config', '--json']);
   cli.hangUp();
   t.like(await cli.ended, { code: 0, signal: null, stderr: '' });
@@ -69,34 +69,34 @@ for (const [args, reason] of [
     /'--timeout <seconds>' argument 'soon' is invalid\. it must be a number of seconds/,
   ],
   [['call', 'list_units', '--timeout', '301'], /argument '301' is invalid.* at most 300/],
-  [['actions', 'bogus'], /there is no action 'bogus'; there are .*list_machines/],
+  [['actions', 'bogus'], /unknown action 'bogus'; the actions are .*list_machines/],
 ] as const) {
-  test(`usage error: fleet-manager ${args.join(' ')}`, async (t) => {
+  test(`invalid command line: fleet-manager ${args.join(' ')}`, async (t) => {
     isRefused(t, await runCli(t, args), [2, reason]);
   });
 }
 
-test('a command without a configured service says where it looked and what to set', async (t) => {
+test('without a service, call prints the address that it tried and the settings to check', async (t) => {
   const refused = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: '1' } });
   isRefused(t, refused, [
     1,
     /^service_unavailable: no gateway responds at http:\/\/127\.0\.0\.1:1: .*HTTP_HOST and HTTP_PORT.* AMQP_URL/,
   ]);
   const off = await runCli(t, ['call', 'list_units'], { env: { HTTP_PORT: 'off' } });
-  isRefused(t, off, [2, /neither AMQP_URL is set nor is there a gateway/]);
+  isRefused(t, off, [2, /AMQP_URL is not set and the gateway is disabled/]);
 });
 
-test('settings that cannot be used stop every command, all of them reported', async (t) => {
+test('invalid settings stop every command, and all are reported', async (t) => {
   const env = { PREFETCH: 'many', HTTP_PORT: 'eighty' };
   for (const args of [['serve'], ['call', 'list_units']]) {
     const refused = await runCli(t, args, { env });
-    isRefused(t, refused, [2, /^fleet-manager: the configuration cannot be used:\n {2}- /]);
+    isRefused(t, refused, [2, /^fleet-manager: the configuration is invalid:\n {2}- /]);
     t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number$/m);
     t.regex(refused.stderr, /^ {2}- HTTP_PORT must be a port/m);
   }
 });
 
-test('actions lists every action on its own line', async (t) => {
+test('actions lists every action, one per line', async (t) => {
   const { code, stdout } = await runCli(t, ['actions']);
   t.is(code, 0);
   const lines = stdout.trimEnd().split('\n');
@@ -127,7 +127,7 @@ export default defineAction({
   handle: async () => 'hello',
 });`;
 
-test('actions NAME describes one action, also a drop-in one', async (t) => {
+test('actions NAME prints all details of an action, also of one from PLUGIN_PATHS', async (t) => {
   const PLUGIN_PATHS = await folder(t, { 'greet/index.js': GREET });
   const [page, json] = await Promise.all([
     runCli(t, ['actions', 'greet'], { env: { PLUGIN_PATHS } }),
@@ -139,7 +139,7 @@ test('actions NAME describes one action, also a drop-in one', async (t) => {
 
   effect       change
   cluster      optional (etcd_token)
-  redelivered  answered outcome_unknown
+  redelivered  not run again (outcome_unknown)
   time limit   1.5 s
 
 Parameters:
@@ -162,7 +162,7 @@ Result: array of object
     What was said.
       word             string or null
         The word.
-      loud             boolean, may be missing
+      loud             boolean, optional
         How.
 
 Example:
@@ -212,7 +212,7 @@ test('config shows every setting with its value and its source', async (t) => {
     t.regex(stdout, line);
 });
 
-test('config masks secrets, in text and in JSON, and reports problems', async (t) => {
+test('config masks secrets, in text and in JSON, and prints the problems', async (t) => {
   const env = {
     AMQP_URL: 'amqp://user:Zq%2Fx@one:5672/v,amqps://other:Zq@two',
     HTTP_TOKEN: 'Zq:0123456789abcdef',
@@ -226,7 +226,7 @@ test('config masks secrets, in text and in JSON, and reports problems', async (t
   for (const { code, stdout, stderr } of [shown, json]) {
     t.is(code, 2);
     t.false(`${stdout}${stderr}`.includes('Zq'));
-    t.is(stderr, 'the configuration cannot be used:\n  - PREFETCH must be a whole number\n\n');
+    t.is(stderr, 'the configuration is invalid:\n  - PREFETCH must be a whole number\n\n');
   }
   t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
   t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);
@@ -260,15 +260,15 @@ const BROKEN: Record<
     1,
     /^fleet-manager: plugin \S+\/bad: its import failed: no licence \(\S+\/bad\/index\.js:1\)\n$/,
   ],
-  'asks for an unknown dependency': [
+  'injects an unknown dependency': [
     {
       'bad/index.js': GREET.replace('result:', "inject: { part: Symbol.for('fleet-manager:Part') }, result:"),
     },
     {},
     1,
-    /bad: its field 'inject\.part': there is no part Symbol\(fleet-manager:Part\)/,
+    /bad: its field 'inject\.part': the service has no dependency Symbol\(fleet-manager:Part\)/,
   ],
-  'is missing although ACTIONS names it': [
+  'does not declare an action that ACTIONS names': [
     { 'good/index.js': GREET },
     { ACTIONS: 'greet,great' },
     2,
@@ -291,7 +291,7 @@ test('serve does not start in production without a broker', async (t) => {
   isRefused(t, refused, [2, /AMQP_URL is not set: .*set AMQP_URL to your RabbitMQ, such as amqp:\/\//]);
 });
 
-test('serve does not start with an unusable clusters file', async (t) => {
+test('serve does not start with an invalid clusters file', async (t) => {
   const directory = await folder(t, { 'clusters.json': '{"a": "not a list"}' });
   const env = {
     AMQP_URL: 'amqp://127.0.0.1:1',

@@ -11,7 +11,7 @@ import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import ssh2, { type ParsedKey } from 'ssh2';
 import { checkKnownHosts } from '../../src/commands/check-ssh.js';
-import { shownFinding } from '../../src/commands/finding.js';
+import { formatFinding } from '../../src/commands/finding.js';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
 import { openSandbox } from '../support/open-sandbox.js';
@@ -25,7 +25,7 @@ async function folder(t: ExecutionContext): Promise<(name: string) => string> {
   return (name) => join(path, name);
 }
 
-/** The settings of a service that uses the sandbox's clusters. */
+/** A sandbox, and the settings to reach its clusters. */
 async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: Environment }> {
   const { sandbox } = await openSandbox(t, { ssh: true });
   const { ssh } = sandbox;
@@ -41,7 +41,7 @@ async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: E
   return { sandbox, env };
 }
 
-/** Makes a server listen, on a free port unless a path is given. */
+/** Starts a server on a path, or on a free port when there is no path. */
 async function listening(t: ExecutionContext, server: Server, path?: string): Promise<AddressInfo> {
   server.listen(path === undefined ? { host: '127.0.0.1', port: 0 } : { path });
   await once(server, 'listening');
@@ -57,10 +57,10 @@ async function silent(t: ExecutionContext, path?: string): Promise<{ port: numbe
   return { port, left };
 }
 
-/** A port without a listener. */
+/** A broker address on which nothing listens. */
 const NOWHERE = 'amqp://someone:Zq%40secret@127.0.0.1:1';
 
-test('in the sandbox there is nothing to check, and a cluster cannot be looked up', async (t) => {
+test('in a sandbox only the configuration and the plugins are checked, and a named cluster is a failure', async (t) => {
   const bare = await examine({});
   t.is(bare.code, 0);
   t.deepEqual(bare.names, ['configuration', 'plugins', 'the rest']);
@@ -69,13 +69,13 @@ test('in the sandbox there is nothing to check, and a cluster cannot be looked u
   isFailure(t, named, 'cluster', /sandbox/, /^-> set AMQP_URL \(or MANAGER_URL/m);
 });
 
-test('settings that cannot be used are all reported, and that the rest is not checked', async (t) => {
+test('all invalid settings are reported, and the rest is skipped', async (t) => {
   const run = await examine({ PREFETCH: 'many', MANAGER_URL: 'http://manager' });
-  isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .* set OAUTH_LOGIN_URL/m);
+  isFailure(t, run, 'configuration', /^PREFETCH must be/m, /^an OpenAperture .*: set OAUTH_LOGIN_URL/m);
   t.is(run.of('the rest').result, 'skipped');
 });
 
-test('everything that fails is reported with its remedy, in order, and no secret with it', async (t) => {
+test('every failure is reported with its remedy, in order, without secrets', async (t) => {
   const at = await folder(t);
   const locked = ssh2.utils.generateKeyPairSync('ecdsa', {
     bits: 256,
@@ -117,7 +117,7 @@ test('everything that fails is reported with its remedy, in order, and no secret
   t.false(ended.stdout.includes('Zq'));
 });
 
-test('an unusable clusters file prevents only the checks that need it', async (t) => {
+test('an invalid clusters file skips only the checks that need it', async (t) => {
   const at = await folder(t);
   await writeFile(at('clusters.json'), '{"a": 5}');
   const { env } = await clusters(t);
@@ -132,7 +132,7 @@ test('an unusable clusters file prevents only the checks that need it', async (t
   t.is(run.of('known_hosts').result, 'ok');
 });
 
-test('a cluster that is unknown, empty, or has no fleet API is distinguished', async (t) => {
+test('an unknown cluster, an empty cluster and a missing fleet API are reported differently', async (t) => {
   const { sandbox, env } = await clusters(t);
   const all = { ...env, AMQP_URL: NOWHERE };
   isFailure(
@@ -150,7 +150,7 @@ test('a cluster that is unknown, empty, or has no fleet API is distinguished', a
   isFailure(t, forbidden, 'fleet', /not allowed.*\n-> .*ALLOWED_HOSTS/);
 });
 
-test('plugins that cannot be served are reported as serve would, in a sandbox too', async (t) => {
+test('plugins that cannot be served are reported with the error of serve, in a sandbox too', async (t) => {
   const at = await folder(t);
   await mkdir(at('plugins/bad'), { recursive: true });
   await writeFile(at('plugins/bad/index.js'), 'export default 1;');
@@ -168,7 +168,7 @@ test('plugins that cannot be served are reported as serve would, in a sandbox to
   t.is(served.of('plugins').said, '1 action: list_units');
 });
 
-test('when no action logs in to machines, missing login keys are not a failure', async (t) => {
+test('a missing SSH key is not a failure when no action logs in to machines', async (t) => {
   const { env } = await clusters(t);
   const { SSH_KEY_FILE: _, ...others } = env;
   const keyless = { ...others, AMQP_URL: NOWHERE };
@@ -188,22 +188,22 @@ test('when no action logs in to machines, missing login keys are not a failure',
     );
   const unknown = await examine({ ...keyless, ACTIONS: 'list_unit' });
   t.is(unknown.of('SSH key').result, 'skipped');
-  t.regex(unknown.of('SSH key').said, /not known: the plugins cannot be served/);
-  // A configured value is checked even if it is not needed.
+  t.regex(unknown.of('SSH key').said, /not known whether an action needs one: the plugins cannot be served/);
+  // A key that is set is checked, even when no action needs it.
   const key = { SSH_KEY_FILE: '/dev/null', ACTIONS: 'list_units' };
   isFailure(t, await examine({ ...keyless, ...key }), 'SSH key', /^SSH_KEY_FILE cannot be used/);
 });
 
-test('without a cluster it is enough that discovery responds', async (t) => {
+test('without a cluster it is enough that the discovery service responds', async (t) => {
   const { sandbox, env } = await clusters(t);
   const run = await examine({ ...env, AMQP_URL: NOWHERE });
   t.is(run.of('discovery').result, 'ok');
-  t.regex(run.of('discovery').said, /^127\.0\.0\.1:\d+ answers; .*--cluster/);
+  t.regex(run.of('discovery').said, /^127\.0\.0\.1:\d+ responds; .*--cluster/);
   sandbox.discovery.fail({ kind: '500' });
   isFailure(t, await examine({ ...env, AMQP_URL: NOWHERE }), 'discovery', /500\n-> check ETCD_DISCOVERY_URL/);
 });
 
-test('a server that never responds ends its check in time, and leaves nothing behind', async (t) => {
+test('a server that never responds fails its check at the time limit, and its connection is closed', async (t) => {
   const at = await folder(t);
   const { sandbox, env } = await clusters(t);
   sandbox.discovery.fail({ kind: 'hang' });
@@ -218,17 +218,17 @@ test('a server that never responds ends its check in time, and leaves nothing be
     { limitMs: 300, cluster: 'sandbox' },
   );
   for (const name of ['broker', 'discovery', 'SSH key'])
-    isFailure(t, run, name, /no answer within 0\.3 s\n-> /);
+    isFailure(t, run, name, /no response within 0\.3 s\n-> /);
   sandbox.discovery.fail({ kind: '500' });
   await t.notThrowsAsync(broker.left);
   await t.notThrowsAsync(agent.left);
 });
 
-test('a Manager that never responds ends its check in time', async (t) => {
+test('a Manager that never responds fails its check at the time limit', async (t) => {
   const { env, manager } = await installation(t);
   t.teardown(manager.hold(/exchanges/));
   const run = await examine(env, { limitMs: 300 });
-  isFailure(t, run, 'Manager', /no answer within 0\.3 s\n-> .*OAUTH_LOGIN_URL.*MANAGER_URL/);
+  isFailure(t, run, 'Manager', /no response within 0\.3 s\n-> .*OAUTH_LOGIN_URL.*MANAGER_URL/);
   t.is(run.of('broker').said, 'not checked: the Manager gives no brokers');
 });
 
@@ -242,7 +242,7 @@ async function startAgent(t: ExecutionContext, path: string, keys: ParsedKey[]):
   await listening(t, server, path);
 }
 
-test('an ssh-agent is queried for its keys', async (t) => {
+test('the keys of an ssh-agent are counted', async (t) => {
   const at = await folder(t);
   const { env } = await clusters(t);
   const { SSH_KEY_FILE = '', ...others } = env;
@@ -268,17 +268,17 @@ test('an ssh-agent is queried for its keys', async (t) => {
     /gone: connect ENOENT.*\n-> .*SSH_KEY_FILE/,
   );
   isFailure(t, await examine(keyless), 'SSH key', /^neither .*\n-> set SSH_KEY_FILE/);
-  // Where there is a key, an agent that cannot be reached is only mentioned.
+  // With a private key, a missing agent is reported, but is not a failure.
   const both = await examine({ ...keyless, ...gone, SSH_KEY_FILE });
   t.is(both.of('SSH key').result, 'ok');
-  t.regex(both.of('SSH key').said, /^the private key can be used\n.*no ssh-agent answers/);
+  t.regex(both.of('SSH key').said, /^the private key can be used\n.*no ssh-agent responds/);
 });
 
 const HOST_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILEjoYiN5pcUFJbpK8lYPYF8lGtpXPQl1bgAOcmbxIJq';
 
-test('known_hosts under strict must name machines, and all machines of a cluster', async (t) => {
+test('with strict, known_hosts must contain every machine of the cluster', async (t) => {
   const at = await folder(t);
-  await writeFile(at('empty'), '# nobody yet\n');
+  await writeFile(at('empty'), '# no keys yet\n');
   await writeFile(at('one'), `10.0.0.1 ${HOST_KEY}\nnonsense\n@revoked 10.0.0.2 ${HOST_KEY}\n`);
   const check = async (name: string, machines?: string[]) =>
     checkKnownHosts({ hostKeys: 'strict', knownHostsFile: at(name), port: 22 }, machines);
@@ -288,7 +288,7 @@ test('known_hosts under strict must name machines, and all machines of a cluster
     t.regex(await said(name), /no machine is trusted\n-> ssh-keyscan -p 22 HOST/);
   }
   t.is((await check('one')).result, 'ok');
-  t.regex(await said('one'), /one has 1 host key\nlines that cannot be used: 2$/);
+  t.regex(await said('one'), /one has 1 host key\ninvalid lines: 2$/);
   t.is((await check('one', ['10.0.0.1'])).result, 'ok');
   t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
   t.regex(
@@ -297,7 +297,7 @@ test('known_hosts under strict must name machines, and all machines of a cluster
   );
 });
 
-test('known_hosts under accept-new must be a file that can be written or created; off is refused', async (t) => {
+test('with accept-new, known_hosts must be writable or creatable; off is a failure', async (t) => {
   const at = await folder(t);
   await writeFile(at('file'), '');
   const check = async (hostKeys: 'accept-new' | 'off', path: string) =>
@@ -305,13 +305,13 @@ test('known_hosts under accept-new must be a file that can be written or created
   for (const path of [at('file'), at('new/folder/known_hosts')]) {
     const { result, lines } = await check('accept-new', path);
     t.is(result, 'ok');
-    t.regex(lines.join('\n'), /unknown are 1 of .*\n.*recorded at the first connection$/);
+    t.regex(lines.join('\n'), /no host key is known for 1 of .*\n.*saved at the first connection to it$/);
   }
   t.deepEqual(await readdir(at('.')), ['file']);
   for (const [path, why] of [
     [at('file/known_hosts'), 'ENOTDIR'],
     [at('.'), 'EISDIR'],
-    ['/proc/none/known_hosts', 'nothing can be created in /proc'],
+    ['/proc/none/known_hosts', 'no file can be created in /proc'],
   ] as const) {
     const { result, lines } = await check('accept-new', path);
     t.is(result, 'FAILED');
@@ -321,9 +321,9 @@ test('known_hosts under accept-new must be a file that can be written or created
   t.is((await check('off', at('file'))).result, 'FAILED');
 });
 
-test('reasons of several lines stay beside the name of the check, without terminal codes', (t) => {
+test('every line of a finding is indented beside the name of its check, without control characters', (t) => {
   t.is(
-    shownFinding('broker', { result: 'FAILED', lines: ['one\r\n  two\n', '-> three\x1b[31m'] }),
+    formatFinding('broker', { result: 'FAILED', lines: ['one\r\n  two\n', '-> three\x1b[31m'] }),
     'FAILED  broker        one\n                        two\n                      -> three [31m\n',
   );
 });
@@ -332,7 +332,7 @@ const EXCHANGE_ID = 7;
 const BROKER_ID = 3;
 const FAILOVER_BROKER_ID = 4;
 
-/** A Manager with an exchange and a broker at these addresses, or without them. */
+/** A Manager with an exchange and a broker at these ports; by default at a port on which nothing listens. */
 async function installation(
   t: ExecutionContext,
   ports: { own?: number[]; failover?: number[] } = {},
@@ -357,7 +357,7 @@ async function installation(
   return { manager, env };
 }
 
-test('a Manager that is down is logged once; its brokers are not checked, the rest is', async (t) => {
+test('a Manager that is down is reported once; its brokers are skipped, the other checks run', async (t) => {
   const { manager, env } = await installation(t);
   await manager.down();
   const run = await examine(env);
@@ -369,7 +369,7 @@ test('a Manager that is down is logged once; its brokers are not checked, the re
   t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts']);
 });
 
-test('a Manager that refuses the login, or does not know the exchange or the broker, shows which setting to check', async (t) => {
+test('a refused login, an unknown exchange or an unknown broker names the setting to check', async (t) => {
   const { manager, env } = await installation(t);
   const secret = 'Zq-wrong';
   const refused = await examine({ ...env, OAUTH_CLIENT_SECRET: secret });
@@ -377,7 +377,7 @@ test('a Manager that refuses the login, or does not know the exchange or the bro
   t.false(refused.text.includes(secret));
   const unknown = await examine({ ...env, EXCHANGE_ID: '8', BROKER_ID: '9' });
   isFailure(t, unknown, 'Manager', /no exchange 8: check EXCHANGE_ID$/m, /no broker 9: check BROKER_ID$/m);
-  // What the Manager does report is still looked at.
+  // The brokers are checked even when the exchange is unknown.
   isFailure(
     t,
     await examine({ ...env, EXCHANGE_ID: '8' }),
@@ -388,13 +388,13 @@ test('a Manager that refuses the login, or does not know the exchange or the bro
   isFailure(t, await examine(env), 'Manager', /Broker 3 has no connections: add one .*BROKER_ID/);
 });
 
-test('URLs that the Manager cannot be called by are reported without a stack or a secret', async (t) => {
+test('an invalid MANAGER_URL is reported without a stack or a secret', async (t) => {
   const { env } = await installation(t);
   const ended = await runCli(t, ['doctor'], {
     env: { ...env, MANAGER_URL: 'http://someone:Zq@127.0.0.1:1' },
   });
   const run = examined(ended);
-  isFailure(t, run, 'configuration', /^MANAGER_URL must not hold a user name or password/);
+  isFailure(t, run, 'configuration', /^MANAGER_URL must not contain a user name or password/);
   t.is(run.of('the rest').result, 'skipped');
   t.is(ended.stderr, '');
   t.false(ended.stdout.includes('Zq'));
@@ -404,14 +404,14 @@ const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   const port = Number(new URL(rabbit.url).port);
 
-  /** A channel of a separate connection; its exclusive queues are deleted with it. */
+  /** A channel of a separate connection. Its exclusive queues are deleted when the test ends. */
   const openChannel = async (t: ExecutionContext): Promise<Channel> => {
     const connection = await rabbit.open();
     t.teardown(async () => connection.close());
     return connection.createChannel();
   };
 
-  /** A queue and an exchange that are deleted when the test ends. */
+  /** Declares a queue and an exchange, and deletes them when the test ends. */
   const openQueue = async (t: ExecutionContext): Promise<{ queue: string; exchange: string }> => {
     const channel = await openChannel(t);
     const names = { queue: `queue_${randomUUID()}`, exchange: `exchange_${randomUUID()}` };
@@ -424,7 +424,7 @@ if (rabbit !== undefined) {
     return names;
   };
 
-  test('over RabbitMQ every successful check is listed', async (t) => {
+  test('over RabbitMQ doctor succeeds when every check succeeds, and lists each', async (t) => {
     const { env } = await clusters(t);
     const { queue } = await openQueue(t);
     const ended = await runCli(t, ['doctor', '--cluster', 'sandbox'], {
@@ -448,12 +448,12 @@ if (rabbit !== undefined) {
       `amqp://127.0.0.1:${port}: the queue ${queue} has 0 messages and 0 consumers`,
     );
     t.regex(run.of('discovery').said, /^the cluster has 1 host: 127\.0\.0\.1:/);
-    t.is(run.of('fleet').said, 'the fleet API answers: the cluster has 3 machines');
+    t.is(run.of('fleet').said, 'the fleet API responds: the cluster has 3 machines');
     t.is(run.of('SSH key').said, 'the private key can be used');
-    t.regex(run.of('known_hosts').said, /machines are all known: 127\.0\.0\.1, 127\.0\.0\.2, 127\.0\.0\.3$/);
+    t.regex(run.of('known_hosts').said, /machines are known: 127\.0\.0\.1, 127\.0\.0\.2, 127\.0\.0\.3$/);
   });
 
-  test('over RabbitMQ as a module of an installation, exchange and queue are checked, and unchecked parts are reported', async (t) => {
+  test('over RabbitMQ, in an installation, the exchange and the queue are checked, and the unchecked binding is reported', async (t) => {
     const { env: ofClusters } = await clusters(t);
     const { queue, exchange } = await openQueue(t);
     const { manager, env } = await installation(t, { own: [port] });
@@ -472,39 +472,39 @@ if (rabbit !== undefined) {
     ]);
     t.regex(
       run.of('Manager').said,
-      /takes our token; exchange 7 is exchange_\S+ with the routing key root\.part\n/,
+      /accepts our token; exchange 7 is exchange_\S+ with the routing key root\.part\n/,
     );
     const { said } = run.of('broker');
-    t.regex(said, /: there is the exchange exchange_\S+\nthe queue \S+ has 0 messages/);
+    t.regex(said, /: the exchange exchange_\S+ exists\nthe queue \S+ has 0 messages/);
     t.regex(said, new RegExp(`^not checked, .* root\\.part\\.${queue} `, 'm'));
     t.regex(said, /^-> .*rabbitmqctl list_bindings/m);
     t.false(ended.stdout.includes(manager.clientSecret));
   });
 
-  test('over RabbitMQ a missing exchange is a failure, also on a failover broker; a missing queue will be created and bound', async (t) => {
+  test('over RabbitMQ the exchange must exist, on a failover broker its failover exchange; a missing queue is not a failure', async (t) => {
     const { exchange } = await openQueue(t);
     const { manager, env } = await installation(t, { own: [port], failover: [port] });
     manager.addExchange(EXCHANGE_ID, { rootExchangeName: exchange, routingKey: 'a', failoverExchangeId: 8 });
     manager.addExchange(8, { rootExchangeName: 'nosuch', routingKey: 'b' });
     const QUEUE_NAME = `queue_${randomUUID()}`;
     const run = await examine({ ...env, QUEUE_NAME });
-    isFailure(t, run, 'broker', /: there is no exchange nosuch\n-> .*EXCHANGE_ID/);
+    isFailure(t, run, 'broker', /: the exchange nosuch does not exist\n-> .*EXCHANGE_ID/);
     t.regex(
       run.of('broker').said,
-      new RegExp(`: there is the exchange ${exchange}\n.*make it and bind .* a\\.${QUEUE_NAME}`),
+      new RegExp(`: the exchange ${exchange} exists\n.*create it and bind .* a\\.${QUEUE_NAME}`),
     );
-    // The checks have created nothing.
+    // The check has declared no queue.
     const channel = await openChannel(t);
     channel.on('error', () => {});
     await t.throwsAsync(channel.checkQueue(QUEUE_NAME), { code: 404 });
   });
 
-  test('over RabbitMQ only a queue that does not exist is reported as one that will be created', async (t) => {
+  test('over RabbitMQ an exclusive queue is a failure, and a missing queue is not', async (t) => {
     const channel = await openChannel(t);
     const { queue } = await channel.assertQueue(`queue_${randomUUID()}`, { exclusive: true });
     const missing = await examine({ AMQP_URL: rabbit.url, QUEUE_NAME: `queue_${randomUUID()}` });
     t.is(missing.of('broker').result, 'ok');
-    t.regex(missing.of('broker').said, /there is no queue \S+ yet; the service will make it$/);
+    t.regex(missing.of('broker').said, /the queue \S+ does not exist yet; the service will create it$/);
     isFailure(
       t,
       await examine({ AMQP_URL: rabbit.url, QUEUE_NAME: queue }),
@@ -513,7 +513,7 @@ if (rabbit !== undefined) {
     );
   });
 
-  test('over RabbitMQ a refused login shows which setting to check', async (t) => {
+  test('over RabbitMQ a refused login is reported with the setting to check', async (t) => {
     const one = (change: (url: URL) => void) => {
       const url = new URL(rabbit.url);
       change(url);
@@ -532,7 +532,7 @@ if (rabbit !== undefined) {
     isFailure(t, await run(one((url) => (url.protocol = 'amqps'))), 'broker', /-> .*port.*amqps/);
   });
 
-  test('over RabbitMQ a broker is reached by amqps with the configured authority, and not without it', async (t) => {
+  test('over RabbitMQ amqps works with the CA file of a private authority, and not without it', async (t) => {
     const at = await folder(t);
     const certificate = [
       '-newkey',
@@ -564,16 +564,16 @@ if (rabbit !== undefined) {
     isFailure(t, await examine({ AMQP_URL }), 'broker', /self.signed certificate.*\n-> .*AMQP_CA_FILE/);
   });
 
-  /** RabbitMQ behind a proxy that records the sent data and can cut the connection. */
-  const watched = async (
+  /** RabbitMQ behind a proxy that sees the sent bytes and can reset the connection. */
+  const startWatchedBroker = async (
     t: ExecutionContext,
-    sees: (data: Buffer, cut: () => void) => void,
+    onData: (data: Buffer, reset: () => void) => void,
   ): Promise<string> => {
     const front = createServer((socket) => {
       const back = connectTcp(port, '127.0.0.1', () => back.pipe(socket));
       for (const each of [socket, back]) each.on('error', () => each.destroy());
       socket.on('data', (data: Buffer) => {
-        sees(data, () => void socket.resetAndDestroy());
+        onData(data, () => void socket.resetAndDestroy());
         if (socket.destroyed) back.destroy();
         else back.write(data);
       });
@@ -581,24 +581,24 @@ if (rabbit !== undefined) {
     return `127.0.0.1:${(await listening(t, front)).port}`;
   };
 
-  test('over RabbitMQ a connection that is reset during a check is an ordinary failure', async (t) => {
-    const host = await watched(t, (data, cut) => data.includes('the_queue') && cut());
+  test('over RabbitMQ a connection that is reset during the check is a failure', async (t) => {
+    const host = await startWatchedBroker(t, (data, reset) => data.includes('the_queue') && reset());
     const run = await examine({ AMQP_URL: `amqp://${host}`, QUEUE_NAME: 'the_queue' });
-    isFailure(t, run, 'broker', /ECONNRESET\n-> check that a broker runs there/);
+    isFailure(t, run, 'broker', /ECONNRESET\n-> check that a broker runs at that address/);
     t.is(run.names.at(-1), 'known_hosts');
   });
 
-  test('over RabbitMQ user and password are sent unchanged, whatever characters they contain', async (t) => {
+  test('over RabbitMQ a user and a password with non-ASCII characters are sent unchanged', async (t) => {
     let sent = '';
-    const host = await watched(t, (data) => (sent += data.toString('utf8')));
+    const host = await startWatchedBroker(t, (data) => (sent += data.toString('utf8')));
     await examine({ AMQP_URL: `amqp://j%C3%BCrgen:p%40ssw%C3%B6rt%E2%82%AC@${host}` });
     t.true(sent.includes('\0jürgen\0p@sswört€'));
   });
 }
 
-test('the round trip calls the first served action that only reads and needs no parameters', async (t) => {
+test('the round trip calls the first served action that only reads and requires no parameters', async (t) => {
   const { manager, env } = await installation(t);
-  const options = { roundTrip: true, answerMs: 1_000 };
+  const options = { roundTrip: true, replyMs: 1_000 };
   for (const [ACTIONS, action] of [
     ['unit_logs,list_units,restart_unit', 'list_units'],
     ['list_units,list_machines', 'list_machines'],
@@ -608,7 +608,10 @@ test('the round trip calls the first served action that only reads and needs no 
     t.regex(manager.callsTo(/rpc_requests$/, 'POST').at(-1)?.text ?? '', new RegExp(`"${action}"`));
   }
   for (const [ACTIONS, reason] of [
-    ['unit_logs,restart_unit', /no served action only reads a cluster and needs no parameters; see ACTIONS/],
+    [
+      'unit_logs,restart_unit',
+      /no served action only reads a cluster and requires no parameters; see ACTIONS/,
+    ],
     ['list_unit', /the plugins cannot be served/],
   ] as const) {
     const { result, said } = (await examine({ ...env, ACTIONS }, options)).of('round trip');

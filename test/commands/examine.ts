@@ -4,19 +4,19 @@ import type { Ended } from './cli-process.js';
 
 export type Environment = Record<string, string>;
 
-/** The results of the checks of a `doctor` run, in order. */
+/** The output of a run of `doctor`, by check, in order. */
 interface Examined {
   code: number;
   text: string;
   names: string[];
-  /** Its result, and all its text. */
+  /** The result of a check, and the lines that were printed for it. */
   of(name: string): { result: string; said: string };
 }
 
 function read(code: number | null, text: string): Examined {
   const found = new Map<string, { result: string; lines: string[] }>();
   for (const line of text.trimEnd().split('\n')) {
-    // Two columns, then sentences.
+    // Two columns of fixed width, then sentences.
     const result = line.slice(0, 8).trim();
     const name = line.slice(8, 22).trim();
     if (name !== '') found.set(name, { result, lines: [] });
@@ -33,16 +33,16 @@ function read(code: number | null, text: string): Examined {
   };
 }
 
-/** Runs it in this process. */
+/** Runs `doctor` in this process. */
 export async function examine(
   env: Environment,
   options: Omit<DoctorOptions, 'print'> = {},
 ): Promise<Examined> {
   let text = '';
   const source = { env: { SSH_KNOWN_HOSTS: '/nowhere/known_hosts', ...env }, directory: '/nowhere' };
-  // Long by default, because a check may take a while on a busy machine.
-  const patient = { limitMs: 60_000, ...options };
-  const code = await doctor({ ...patient, print: (more) => (text += more) }, source);
+  // A long time limit by default, because a check may be slow on a busy machine.
+  const slow = { limitMs: 60_000, ...options };
+  const code = await doctor({ ...slow, print: (more) => (text += more) }, source);
   return read(code, text);
 }
 
@@ -50,7 +50,7 @@ export function examined({ code, stdout }: Ended): Examined {
   return read(code, stdout);
 }
 
-/** Asserts that it failed, with the problem and the remedy. */
+/** Asserts that a check failed with these reasons. */
 export function isFailure(t: ExecutionContext, run: Examined, name: string, ...reasons: RegExp[]): void {
   t.is(run.code, 1, run.text);
   t.is(run.of(name).result, 'FAILED', run.text);

@@ -37,7 +37,7 @@ function read(...param: string[]): Record<string, unknown> {
   return parametersOf(action, { params: undefined, param });
 }
 
-test('a value is read by the type of its field', (t) => {
+test('a value is parsed by the type of its field', (t) => {
   t.deepEqual(read('text=3', 'maybe=null', 'mode=fast', 'n=-1.5', 'whole=3', 'flag=true'), {
     text: '3',
     maybe: 'null',
@@ -54,7 +54,7 @@ test('a value is read by the type of its field', (t) => {
   });
 });
 
-test('a text is taken unchanged, with any equals sign in it', (t) => {
+test('any text is kept unchanged, also with an equals sign', (t) => {
   const property = fc.property(fc.string(), (value) => {
     t.deepEqual(read(`text=${value}`), { text: value });
   });
@@ -71,7 +71,7 @@ test('a list is given with commas, in pieces, or as JSON', (t) => {
   t.deepEqual(read('numbers=[1]', 'numbers=2'), { numbers: [1, 2] });
 });
 
-test('values of an action that is not known locally are JSON when they parse as JSON, otherwise text', (t) => {
+test('for an unknown action, valid JSON is parsed and other values are texts', (t) => {
   const param = [
     'n=3',
     'text=web@*.service',
@@ -94,7 +94,7 @@ test('values of an action that is not known locally are JSON when they parse as 
   t.throws(() => parametersOf(undefined, { params: undefined, param: ['text'] }), { instanceOf: UsageError });
 });
 
-test('the last of repeated values counts', (t) => {
+test('when a value is given twice, the last one is used', (t) => {
   t.deepEqual(read('text=a', 'text=b', 'n=1', 'n=2'), { text: 'b', n: 2 });
 });
 
@@ -118,7 +118,10 @@ const WRONG: [given: Parameters<typeof parametersOf>[1], reason: string | RegExp
   [{ params: undefined, param: ['texts=["a"'] }, '--param texts is not valid JSON: ["a"'],
   [{ params: undefined, param: ['text'] }, '--param text: write it as NAME=VALUE'],
   [{ params: undefined, param: ['=x'] }, '--param =x: write it as NAME=VALUE'],
-  [{ params: undefined, param: ['nmae=x'] }, /^act has no parameter 'nmae'; it has text, maybe, mode, /],
+  [
+    { params: undefined, param: ['nmae=x'] },
+    /^act has no parameter 'nmae'; its parameters: text, maybe, mode, /,
+  ],
   [{ params: undefined, param: ['toString=x'] }, /^act has no parameter 'toString'/],
   [{ params: undefined, param: ['__proto__={}'] }, /^act has no parameter '__proto__'/],
   [{ params: '{', param: [] }, '--params is not valid JSON: {'],

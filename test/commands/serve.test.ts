@@ -18,7 +18,7 @@ interface Served {
   url: string;
 }
 
-/** A service in the sandbox, on a free port, that accepts requests. */
+/** Starts a service in the sandbox on a free port, and waits until it accepts requests. */
 async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {}): Promise<Served> {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', ...env } });
   const [, url = ''] = await cli.printed(/^ {2}gateway +(http:\S+)$/m);
@@ -26,10 +26,8 @@ async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {
   return { cli, url };
 }
 
-/** An action that ends when a file is there, whatever its signal says. */
-async function waiting(
-  t: ExecutionContext,
-): Promise<{ PLUGIN_PATHS: string; finishRun: () => Promise<void> }> {
+/** An action that ends when a file exists. It ignores its signal. */
+async function waiting(t: ExecutionContext): Promise<{ PLUGIN_PATHS: string; finish: () => Promise<void> }> {
   const root = await mkdtemp(join(tmpdir(), 'waiting-'));
   t.teardown(() => rm(root, { recursive: true }));
   const gate = join(root, 'gate');
@@ -51,7 +49,7 @@ async function waiting(
       },
     });`,
   );
-  return { PLUGIN_PATHS: join(root, 'plugins'), finishRun: async () => writeFile(gate, '') };
+  return { PLUGIN_PATHS: join(root, 'plugins'), finish: async () => writeFile(gate, '') };
 }
 
 async function act(
@@ -67,10 +65,10 @@ async function act(
   return { status: response.status, body: await response.json() };
 }
 
-test('without configuration serve runs a sandbox, and the printed first call works', async (t) => {
+test('with nothing configured serve runs a sandbox, and the printed first call works', async (t) => {
   const { cli, url } = await serveSandbox(t);
   const introduction = cli.stdout();
-  t.regex(introduction, /^SANDBOX: nothing is configured, so this is a simulated cluster/m);
+  t.regex(introduction, /^SANDBOX: no broker is configured, so this is a simulated cluster/m);
   t.regex(introduction, /Set AMQP_URL to serve real clusters/);
   t.regex(introduction, /^ {2}actions +.*list_machines, .*list_units/m);
   t.regex(introduction, /^ {2}cluster +etcd_token "sandbox", fleet API at http:\/\/127\.0\.0\.1:\d+$/m);
@@ -89,7 +87,7 @@ test('without configuration serve runs a sandbox, and the printed first call wor
   t.regex(stderr, /shut down clean=true/);
 });
 
-test('every action works in the sandbox, those on machines over SSH', async (t) => {
+test('every action works in the sandbox, also over SSH', async (t) => {
   const { url } = await serveSandbox(t);
   const answer = async (action: string, action_parameters: object = {}): Promise<unknown> => {
     const { status, body } = await act(url, action, { etcd_token: 'sandbox', action_parameters });
@@ -130,15 +128,15 @@ test('the printed first call works with a token, and with a plugin whose name so
   t.is((await cli.ended).code, 0);
 });
 
-test('without a gateway serve says that no client can call it', async (t) => {
+test('without a gateway serve prints that nothing can call it', async (t) => {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: 'off' } });
-  await cli.printed(/No HTTP gateway \(HTTP_PORT=off\), so nothing can call it/);
-  await cli.printed(/accepting requests/);
+  await cli.printed(/The HTTP gateway is disabled \(HTTP_PORT=off\), so nothing can call the service/);
+  await cli.printed(/taking requests/);
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
 
-test('in production lines are JSON, and those of a request have its id, action and cluster', async (t) => {
+test('with LOG_FORMAT=json lines are JSON, and those of a request contain its id, action and cluster', async (t) => {
   const { cli, url } = await serveSandbox(t, { LOG_FORMAT: 'json' });
   await fetch(`${url}/v1/actions/list_machines`, {
     method: 'POST',
@@ -160,14 +158,14 @@ test('in production lines are JSON, and those of a request have its id, action a
   t.false(stderr.includes('sandbox"'));
 });
 
-test('SIGTERM lets a running request end, and its caller gets the reply', async (t) => {
-  const { PLUGIN_PATHS, finishRun } = await waiting(t);
+test('after SIGTERM a running request ends, and its caller gets the reply', async (t) => {
+  const { PLUGIN_PATHS, finish } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   const call = act(url, 'a_wait');
   await cli.printed(/waiting begins/);
   cli.kill('SIGTERM');
   await cli.printed(/shutting down/);
-  await finishRun();
+  await finish();
   t.like(await call, { status: 200, body: { status: 'completed', response_body: 'done' } });
   const { code, stderr } = await cli.ended;
   t.is(code, 0, stderr);
@@ -185,7 +183,7 @@ test('a second signal ends the service immediately', async (t) => {
   t.is(await call, 'cut');
 });
 
-test("the sandbox's machine keys are removed, however the service ends", async (t) => {
+test('the SSH keys of the sandbox are deleted however the service ends', async (t) => {
   const { PLUGIN_PATHS } = await waiting(t);
   const folder = await mkdtemp(join(tmpdir(), 'serve-'));
   t.teardown(async () => rm(folder, { recursive: true }));
@@ -215,7 +213,7 @@ test("the sandbox's machine keys are removed, however the service ends", async (
   t.deepEqual(await left(), []);
 });
 
-/** An action with this body, and further code in its module. */
+/** A plugin whose action has this body. `more` is added to its definition. */
 async function plugin(t: ExecutionContext, handle: string, more = ''): Promise<string> {
   const root = await mkdtemp(join(tmpdir(), 'plugin-'));
   t.teardown(() => rm(root, { recursive: true }));
@@ -235,16 +233,16 @@ async function plugin(t: ExecutionContext, handle: string, more = ''): Promise<s
   return root;
 }
 
-test('a rejected promise that an action does not await fails no request', async (t) => {
-  const PLUGIN_PATHS = await plugin(t, "Promise.reject(new Error('let go of')); return 'done';");
+test('an unhandled rejection of an action does not stop the service', async (t) => {
+  const PLUGIN_PATHS = await plugin(t, "Promise.reject(new Error('not awaited')); return 'done';");
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
   for (const time of [1, 2]) t.is((await act(url, 'a_plugin')).status, 200, String(time));
-  await cli.printed(/unhandled rejection.*let go of/);
+  await cli.printed(/unhandled rejection.*not awaited/);
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
 
-test('an uncaught error ends the service after its requests got their replies', async (t) => {
+test('an uncaught exception stops the service after it has replied to its requests', async (t) => {
   const PLUGIN_PATHS = await plugin(
     t,
     "setTimeout(() => { throw new Error('thrown by a timer'); }); await new Promise((done) => setTimeout(done, 50)); return 'done';",
@@ -253,7 +251,7 @@ test('an uncaught error ends the service after its requests got their replies', 
   t.is((await act(url, 'a_plugin')).status, 200);
   const { code, stderr } = await cli.ended;
   t.is(code, 1);
-  t.regex(stderr, /uncaught error: the service ends.*thrown by a timer/);
+  t.regex(stderr, /uncaught exception.*thrown by a timer/);
   t.regex(stderr, /shut down clean=true/);
 });
 
@@ -281,10 +279,10 @@ async function removeQueues(broker: TestBroker, name: string): Promise<void> {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
-  test('over RabbitMQ a broker that is not there is waited for, and reported by its address alone', async (t) => {
+  test('over RabbitMQ serve waits for a broker that is down, and logs its address without credentials', async (t) => {
     const AMQP_URL = 'amqp://user:Zq%40secret@127.0.0.1:1';
     const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', AMQP_URL } });
-    await cli.printed(/fleet-manager runs/);
+    await cli.printed(/service started/);
     const [, url = ''] = await cli.printed(/ http=(\S+)/);
     await cli.printed(/broker=amqp:\/\/127\.0\.0\.1:1/);
     t.is((await fetch(`${url}/livez`)).status, 200);
@@ -298,8 +296,8 @@ if (rabbit !== undefined) {
     t.false(stderr.includes('Zq'));
   });
 
-  test('over RabbitMQ SIGTERM lets gateway callers get their replies, and accepts no more calls', async (t) => {
-    const { PLUGIN_PATHS, finishRun } = await waiting(t);
+  test('over RabbitMQ, after SIGTERM, callers of the gateway get their replies, and new calls are refused', async (t) => {
+    const { PLUGIN_PATHS, finish } = await waiting(t);
     const QUEUE_NAME = `test_${randomUUID()}`;
     t.teardown(async () => removeQueues(rabbit, QUEUE_NAME));
     const env = { AMQP_URL: rabbit.url, QUEUE_NAME, HTTP_PORT: '0', PLUGIN_PATHS };
@@ -314,13 +312,13 @@ if (rabbit !== undefined) {
       status: 503,
       body: { response_body: { code: 'service_unavailable' } },
     });
-    await finishRun();
+    await finish();
     for (const call of calls)
       t.like(await call, { status: 200, body: { status: 'completed', response_body: 'done' } });
     t.is((await cli.ended).code, 0);
   });
 
-  test('over RabbitMQ serve replies from a real queue, and SIGTERM ends it with exit code 0', async (t) => {
+  test('over RabbitMQ serve replies to requests of a queue, and SIGTERM ends it with exit code 0', async (t) => {
     const sandbox = await startSandbox();
     t.teardown(() => sandbox.stop());
     const QUEUE_NAME = `test_${randomUUID()}`;

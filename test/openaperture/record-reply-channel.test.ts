@@ -470,7 +470,7 @@ test('a single reply that the Manager fails on delays no other, is tried for ten
   end();
   await passing(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
-  t.is(logs.find(/^reply refused by the Manager$/).length, 1);
+  t.is(logs.find(/^reply failed while the Manager works$/).length, 1);
   t.deepEqual(reported, []);
 });
 

@@ -12,7 +12,7 @@ import {
   shownSetting,
 } from '../support/settings.js';
 
-test('all settings of an installation are shown except its secret', (t) => {
+test('every setting of an installation is shown except its secret', (t) => {
   const source = { env: INSTALLATION, directory: NOWHERE };
   const shown = describeSettings(source);
   t.false(JSON.stringify(shown).includes('Zq'));
@@ -31,7 +31,7 @@ test('all settings of an installation are shown except its secret', (t) => {
   );
 });
 
-test('every setting is shown with its value, its source and its purpose', async (t) => {
+test('every setting is shown with its value, the source of the value, and its purpose', async (t) => {
   const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40, "READ_ONLY": true}' });
   const settings = describeSettings({ env: { CONCURRENCY: '10' }, directory });
   const shown = Object.fromEntries(settings.map(({ name, value, from }) => [name, [value, from]]));
@@ -45,7 +45,7 @@ test('every setting is shown with its value, its source and its purpose', async 
   t.true(settings.every(({ about }) => about.length > 10));
 });
 
-test('a default that depends on another setting is shown too', (t) => {
+test('a default that depends on the environment or the machine is shown too', (t) => {
   const shown = (name: string, env: Env = {}) => shownSetting({ env, directory: NOWHERE }, name);
   t.like(shown('LOG_FORMAT'), { value: 'text', from: 'default', default: undefined });
   t.like(shown('LOG_FORMAT', { NODE_ENV: 'production' }), { value: 'json', from: 'default' });
@@ -54,7 +54,7 @@ test('a default that depends on another setting is shown too', (t) => {
   t.like(shown('HOSTNAME', { HOSTNAME: 'here' }), { value: 'here', from: 'environment' });
 });
 
-test('a user name and password are not shown in any URL', (t) => {
+test('the user name and password of a URL are not shown', (t) => {
   for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL']) {
     const shown = (url: string) => shownSetting({ env: { [name]: url }, directory: NOWHERE }, name)?.value;
     t.is(shown('https://user:secret@host/path'), 'https://***@host/path');

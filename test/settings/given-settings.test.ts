@@ -16,7 +16,7 @@ test('an empty variable counts as unset', (t) => {
   t.like(shownSetting({ env, directory: NOWHERE }, 'PREFETCH'), { value: '200', from: 'default' });
 });
 
-test('the file of the environment is read, and a variable overrides it', async (t) => {
+test('the configuration file of the environment is read, and a variable overrides it', async (t) => {
   const directory = await folder(t, {
     'config/development.json': JSON.stringify({
       QUEUE_NAME: 'of_development',
@@ -54,7 +54,7 @@ test('a key of the file that is not a setting is refused', async (t) => {
   );
 });
 
-test('an unusable file is refused without showing its contents', async (t) => {
+test('an invalid file is refused, and the problem does not quote it', async (t) => {
   for (const text of [
     '{"HTTP_TOKEN": "secretsecretsecret" x}',
     '["secretsecretsecret"]',
@@ -72,7 +72,7 @@ test('an unusable file is refused without showing its contents', async (t) => {
   }
 });
 
-test('values of the file that are not a text, number or flag are refused', async (t) => {
+test('values of the file other than text, numbers and booleans are refused', async (t) => {
   const directory = await folder(t, {
     'config/development.json': JSON.stringify({
       AMQP_URL: ['amqp://a'],
@@ -97,7 +97,7 @@ test('a secret is read from the file that NAME_FILE names, without its last line
   t.like(shownSetting({ env, directory }, 'AMQP_URL'), { value: 'amqp://***@host', from: 'environment' });
 });
 
-test('a secret overrides the one in the configuration file', async (t) => {
+test('a secret from its own file overrides the configuration file', async (t) => {
   const directory = await folder(t, {
     'config/development.json': '{"HTTP_TOKEN": "of the configuration"}',
     token: 'of the secret file',
@@ -120,7 +120,7 @@ test('a secret that cannot be read is reported once, and not also as missing', a
   t.notThrows(() => serving({ ...production, AMQP_URL_FILE: join(directory, 'url') }));
 });
 
-test('a list may be a list in the file, if it contains only texts without the separator', async (t) => {
+test('a list may be a JSON list in the file, if its items are texts without the separator', async (t) => {
   const lists = {
     ALLOWED_HOSTS: ['10.0.0.0/8', '*.example.org'],
     ACTIONS: ['a', 'b'],

@@ -5,11 +5,11 @@ import { type Env, folder, INSTALLATION, problemsOf, read, serving } from '../su
 const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
   'a certificate without a key': [
     { AMQP_CERT_FILE: '/dev/null' },
-    /^AMQP_CERT_FILE and AMQP_KEY_FILE go together/,
+    /^AMQP_CERT_FILE and AMQP_KEY_FILE require each other/,
   ],
   'a key without a certificate': [
     { AMQP_KEY_FILE: '/dev/null' },
-    /^AMQP_CERT_FILE and AMQP_KEY_FILE go together/,
+    /^AMQP_CERT_FILE and AMQP_KEY_FILE require each other/,
   ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
 };
@@ -22,7 +22,7 @@ for (const [what, [env, problem]] of Object.entries(REFUSED)) {
   });
 }
 
-test('outside of development the sandbox is refused, and AMQP_URL is named as the setting to set', (t) => {
+test('outside of development and test the sandbox is refused, and the problem names AMQP_URL', (t) => {
   for (const NODE_ENV of ['production', 'staging', 'prod']) {
     t.deepEqual(
       problemsOf(t, () => serving({ NODE_ENV })),
@@ -49,19 +49,21 @@ test('in an installation, the names of a module fit the columns of the Manager',
   t.is(serving({ AMQP_URL: 'amqp://host', HOSTNAME: 'büro' }).hostname, 'büro');
 });
 
-test('an incomplete installation is refused with the names of the missing settings', (t) => {
+test('an incomplete installation is refused, and the problem names the missing settings', (t) => {
   const names = Object.keys(INSTALLATION);
   for (const missing of [...names.map((name) => [name]), names.slice(1), names.slice(0, 3)]) {
     const env = Object.fromEntries(Object.entries(INSTALLATION).filter(([name]) => !missing.includes(name)));
     for (const reading of [read, serving])
       t.deepEqual(
         problemsOf(t, () => reading(env)),
-        [`an OpenAperture installation is set half: set ${missing.join(', ')} too, or unset the others`],
+        [
+          `an OpenAperture installation needs all of its settings: set ${missing.join(', ')} too, or unset the others`,
+        ],
       );
   }
 });
 
-test('certificates for amqps are refused with an installation, whose brokers are connected to without them', async (t) => {
+test('certificates for amqps are refused with an installation, whose brokers have no amqps addresses', async (t) => {
   const directory = await folder(t, { ca: 'PEM', cert: 'PEM', key: 'PEM' });
   const file = (name: string) => join(directory, name);
   const ca = { AMQP_CA_FILE: file('ca') };
@@ -108,11 +110,13 @@ test('a gateway that other machines can reach needs a token', (t) => {
   for (const HTTP_HOST of ['0.0.0.0', '::', '10.0.0.1', 'example.org', '127.0.0.1.example.org']) {
     t.deepEqual(
       problemsOf(t, () => serving({ HTTP_HOST })),
-      [`HTTP_HOST is ${HTTP_HOST}, which others can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`],
+      [
+        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+      ],
     );
     t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
     t.notThrows(() => serving({ HTTP_HOST, HTTP_PORT: 'off' }));
-    t.notThrows(() => read({ HTTP_HOST }), 'a caller says where the gateway is');
+    t.notThrows(() => read({ HTTP_HOST }), '`call` uses it as the address of the gateway');
   }
   for (const HTTP_HOST of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])
     t.notThrows(() => serving({ HTTP_HOST }));

@@ -1,0 +1,27 @@
+import { describeActions } from '../composition.js';
+import type { Catalogue } from '../core/catalogue.js';
+import { UnknownActionError } from '../core/plugin-loader.js';
+import { reasonOf } from '../lib/errors.js';
+import type { Configuration } from '../settings/settings.js';
+import { counted, failed, type Finding, listed, ok } from './finding.js';
+
+/**
+ * Checks whether the plugins can be served. The plugin loader limits the time of their import.
+ * @returns also the catalogue of served actions; undefined: the plugins cannot be served
+ */
+export async function checkPlugins({
+  plugins,
+  environment,
+}: Pick<Configuration, 'plugins' | 'environment'>): Promise<{
+  finding: Finding;
+  catalogue: Catalogue | undefined;
+}> {
+  try {
+    const catalogue = await describeActions({ plugins, environment });
+    const actions = catalogue.describe().map(({ name }) => name);
+    return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
+  } catch (error) {
+    const remedy = error instanceof UnknownActionError ? 'check ACTIONS, and PLUGIN_PATHS' : undefined;
+    return { finding: failed(reasonOf(error), remedy), catalogue: undefined };
+  }
+}
