@@ -33,7 +33,7 @@ let said = '';
 test.before('the package is built, packed and installed', async (t) => {
   t.timeout(20 * 60_000);
   root = await mkdtemp(join(tmpdir(), 'package-'));
-  // A copy, so that the repository's own dist/ stays as it is.
+  // A copy, so that the repository's own dist/ stays unchanged.
   const stage = join(root, 'stage');
   for (const name of SOURCES) await cp(join(REPOSITORY, name), join(stage, name), { recursive: true });
   await symlink(join(REPOSITORY, 'node_modules'), join(stage, 'node_modules'));

@@ -179,7 +179,7 @@ Example:
   });
 });
 
-test('actions --json gives the catalogue with JSON Schemas', async (t) => {
+test('actions --json prints the catalogue with JSON Schemas', async (t) => {
   const { code, stdout } = await runCli(t, ['actions', '--json']);
   t.is(code, 0);
   const actions = JSON.parse(stdout) as { name: string; parameters: object; result: object }[];

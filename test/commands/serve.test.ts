@@ -110,7 +110,7 @@ test('every action works in the sandbox, also over SSH', async (t) => {
   t.deepEqual(
     actions.map(({ name }) => name),
     ['list_machines', 'list_unit_states', 'list_units', 'node_info', 'restart_unit', 'unit_logs'],
-    'an action that is not called here',
+    'no action is called here',
   );
 });
 

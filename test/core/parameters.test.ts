@@ -189,7 +189,7 @@ test('unknown keys are refused at every level', (t) => {
   t.deepEqual(fieldsOf(t, check, { open: { zz: 1 } }), ['action_parameters.open.zz']);
 });
 
-test('an action without parameters takes none', (t) => {
+test('an action without parameters accepts none', (t) => {
   t.deepEqual(checkOf(object())({}), {});
   t.deepEqual(fieldsOf(t, checkOf(object()), { a: 1 }), ['action_parameters.a']);
   t.deepEqual(fieldsOf(t, checkOf(object({})), { a: 1 }), ['action_parameters.a']);

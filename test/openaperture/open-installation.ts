@@ -91,7 +91,7 @@ export async function startFast(
   let stopped: Promise<boolean> | undefined;
   const stop = async () => (stopped ??= service.stop());
   t.teardown(stop);
-  await eventually('it takes requests', () => service.notReady().length === 0);
+  await eventually('it accepts requests', () => service.notReady().length === 0);
   return { service: { ...service, stop }, logs };
 }
 

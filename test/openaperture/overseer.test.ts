@@ -73,7 +73,10 @@ test('while the Manager is down for a minute, registration is retried in the bac
   t.true(beats.length > 0, 'heartbeats do not wait for it');
   await manager.up();
   await until('it is registered', () => manager.modules.length === 1);
-  await until('this is told', () => logs.find(/^Overseer registration completed$/).length === 1);
+  await until(
+    'the registration is logged',
+    () => logs.find(/^Overseer registration completed$/).length === 1,
+  );
   t.is(logs.find(/^Overseer registration restored$/).length, 1);
   await overseer.stop();
 });

@@ -48,7 +48,7 @@ test('an event that the Manager got within the last hour is not an error', async
   t.deepEqual(logs.lines, []);
 });
 
-test('no more than a bounded number is under way; what goes beyond is dropped, and told once', async (t) => {
+test('the number of events in flight is limited; excess events are dropped, which is logged once', async (t) => {
   const { manager, events, logs } = await openEvents(t, { maxInFlight: 4 });
   const release = manager.hold(EVENTS);
   for (let number = 0; number < 20; number++) events.report({ action: `action_${number}`, message: 'x' });

@@ -152,7 +152,7 @@ test('with a previous response available, a Manager that hangs is waited for 5 s
   const begun = clock.now();
   let found: string[] | undefined;
   void hostsOf(topology).then((hosts) => (found = hosts));
-  await until('the answer of before is used', () => found !== undefined);
+  await until('the previous response is used', () => found !== undefined);
   t.deepEqual(found, ['broker3']);
   t.true(clock.now() - begun >= 5_000);
 });

@@ -217,7 +217,7 @@ test('machines and state rows are paged as units are', async (t) => {
   }
 });
 
-test('a page token that fleet cannot use is 400 and says why', async (t) => {
+test('a page token that fleet cannot use is 400 with the reason', async (t) => {
   const { fleet } = await openSandbox(t);
   const cases = {
     'nextPageToken=ZAAC': 'unexpected EOF',

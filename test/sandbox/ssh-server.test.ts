@@ -136,7 +136,7 @@ test('knowing the public key is not enough', async (t) => {
   const { ssh } = await openSsh(t);
   const key = ssh2.utils.parseKey(await readFile(ssh.privateKeyFile));
   if (key instanceof Error) throw key;
-  // Signs with a key of its own.
+  // Signs with another key.
   const other = ssh2.utils.parseKey(ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).private);
   if (other instanceof Error) throw other;
   const forged: ParsedKey = Object.assign(Object.create(key), { sign: (data: Buffer) => other.sign(data) });

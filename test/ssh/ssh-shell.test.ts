@@ -92,7 +92,7 @@ function plainShell(
   return shell;
 }
 
-testWithSshd('a command gives its output', async (t) => {
+testWithSshd('a command returns its output', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const output = await shell.run(sshd.address, ['sh', '-c', 'echo out; echo err >&2'], calm());

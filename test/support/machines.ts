@@ -29,7 +29,7 @@ const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
 
 /**
  * Real SSH servers on loopback addresses, one for each machine. They run the real journalctl, df and cat of this
- * machine; only where journalctl reads, and the file system that df is asked about, are the test's own. There is no
+ * machine; only the journal that journalctl reads, and the file system that df reports, belong to the test. There is no
  * Docker unless the test installs one.
  */
 export async function startMachines(

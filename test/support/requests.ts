@@ -107,7 +107,7 @@ export async function serveRequests(
     await channel.deleteQueue(`${options.queue}_error`).catch(() => {});
     await connection.close();
   });
-  await eventually('the service takes requests', () => service.notReady().length === 0);
+  await eventually('the service accepts requests', () => service.notReady().length === 0);
   return { queue: options.queue, service, logs, events, cut };
 }
 

@@ -85,8 +85,8 @@ const BODY_BYTES = 8_000_000;
 const PORTS = { from: 11_000, to: 20_000 };
 
 /**
- * A Manager with its OAuth endpoint, on loopback. It keeps state and answers as OpenAperture's Manager does: as lenient
- * where that is lenient (records need a status only), as strict where that is strict (tokens, the width of its columns,
+ * A Manager with its OAuth endpoint, on loopback. It keeps state and responds as OpenAperture's Manager does: lenient
+ * where that is lenient (records need a status only), strict where that is strict (tokens, the width of its columns,
  * the size of bodies).
  */
 export class StandInManager {

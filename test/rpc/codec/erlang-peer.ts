@@ -44,7 +44,7 @@ export class ErlangPeer {
     return answer;
   }
 
-  /** Reads `body` with `binary_to_term`: 'same' if that `=:=` the term whose source is given, else what it is. */
+  /** Reads `body` with `binary_to_term`. Returns 'same' if the result `=:=` the term of the given source, else the result. */
   async compare(body: Uint8Array, source: string): Promise<string> {
     const verdict = await this.evaluate(
       `Expected = ${source}, Actual = binary_to_term(Data),

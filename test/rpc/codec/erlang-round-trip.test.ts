@@ -175,7 +175,7 @@ const MESSAGES: [string, Buffer, string][] = [
                            <<"metadata">> => #{<<"region">> => <<"z\u00fcrich"/utf8>>, <<"status">> => <<"on">>}}]}`,
   ],
   [
-    'an answer of numbers',
+    'a reply of numbers',
     codec.encode({
       status: 'completed',
       id: null,
@@ -254,7 +254,7 @@ const peer = hasErlang() || process.env['REQUIRE_SERVICES'] === '1' ? new Erlang
 test.after.always(() => peer?.end());
 
 for (const [what, term, expected] of REQUESTS) {
-  withErlang(`reads what Erlang writes in each of its ways: ${what}`, async (t, erlang) => {
+  withErlang(`reads every form in which Erlang writes: ${what}`, async (t, erlang) => {
     for (const way of WAYS_TO_WRITE) {
       const body = await erlang.evaluate(`term_to_binary(${term}, ${way})`);
       t.true(codec.recognises(body));
@@ -264,7 +264,7 @@ for (const [what, term, expected] of REQUESTS) {
 }
 
 for (const [what, body, term] of MESSAGES) {
-  withErlang(`Erlang reads ${what} of ours as the very term meant`, async (t, erlang) => {
+  withErlang(`Erlang reads our ${what} as the intended term`, async (t, erlang) => {
     t.is(await erlang.compare(body, term), 'same');
   });
 }
@@ -320,7 +320,7 @@ function pairsOf(value: unknown): [string, unknown][] {
   });
 }
 
-withErlang('any value goes to Erlang and comes back exactly', async (t, erlang) => {
+withErlang('any value survives the round trip through Erlang exactly', async (t, erlang) => {
   await fc.assert(
     fc.asyncProperty(fc.array(values, { maxLength: 4 }), async (value) => {
       const written = encodeTerm(value);
@@ -335,7 +335,7 @@ withErlang('any value goes to Erlang and comes back exactly', async (t, erlang) 
   );
 });
 
-withErlang('what Erlang alone understands is refused', async (t, erlang) => {
+withErlang('terms that only Erlang understands are refused', async (t, erlang) => {
   const terms: [string, RegExp][] = [
     ['self()', /process id/],
     ['make_ref()', /reference/],
