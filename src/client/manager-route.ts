@@ -3,7 +3,7 @@ import { jsonCodec } from '../rpc/codec/json.js';
 import { MissingExchange, requireExchange } from '../rpc/queues.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
-import type { ManagerId } from '../openaperture/manager-answers.js';
+import type { ManagerId } from '../openaperture/manager-responses.js';
 import { ManagerClient } from '../openaperture/manager-client.js';
 import { ManagerError } from '../openaperture/manager-error.js';
 import { RecordCaller } from '../openaperture/record-caller.js';

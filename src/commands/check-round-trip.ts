@@ -4,7 +4,7 @@ import { errorQueueOf, isNotFound, requireExchange } from '../rpc/queues.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
-import type { ManagerId } from '../openaperture/manager-answers.js';
+import type { ManagerId } from '../openaperture/manager-responses.js';
 import type { ManagerClient } from '../openaperture/manager-client.js';
 import { RecordCaller, type RecordedReply } from '../openaperture/record-caller.js';
 import { type RequestBody, requestTerm } from '../openaperture/request-term.js';

@@ -7,7 +7,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
-/** The default maximum size of an answer, in bytes. */
+/** The default maximum size of a response, in bytes. */
 const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
 
 /** Error codes that occur before a request is sent: the server has certainly done nothing. */
@@ -21,12 +21,12 @@ const NOT_SENT: ReadonlySet<string> = new Set([
   'UND_ERR_CONNECT_TIMEOUT',
 ]);
 
-/** An HTTP call without a usable answer. */
+/** An HTTP call without a usable response. */
 export class HttpFailure extends Error {
   override readonly name = 'HttpFailure';
   /** True when it is certain that the request was not sent. */
   readonly notSent: boolean;
-  /** True when the answer exceeded the size limit. */
+  /** True when the response exceeded the size limit. */
   readonly tooLarge: boolean;
 
   constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
@@ -45,11 +45,11 @@ export interface BoundedCall {
   dispatcher: Dispatcher;
   signal: AbortSignal;
   timeoutMs: number;
-  /** The maximum size of the decoded answer, in bytes. */
+  /** The maximum size of the decoded response, in bytes. */
   maxAnswerBytes?: number;
 }
 
-export interface BoundedAnswer {
+export interface BoundedResponse {
   status: number;
   headers: Headers;
   text: string;
@@ -61,7 +61,7 @@ export interface BoundedAnswer {
  * @throws ActionError from the dispatcher
  * @throws the signal's reason when the signal is aborted
  */
-export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
+export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
   const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
   signal.throwIfAborted();
   // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
@@ -77,7 +77,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedAnswer> {
     throwHttpErrors: false,
     redirect: 'manual',
   };
-  const reason = () => new HttpFailure(`no answer within ${timeoutMs} ms`);
+  const reason = () => new HttpFailure(`no response within ${timeoutMs} ms`);
   return runWithin({ ms: timeoutMs, clock: systemClock, reason, signal }, async (limited) => {
     try {
       const response = await ky(url, { ...init, signal: limited });
@@ -105,7 +105,7 @@ async function boundedText({ body }: Response, signal: AbortSignal, maxBytes: nu
       // The decoded size counts, because a small compressed body can expand to a very large one.
       bytes += value.length;
       if (bytes > maxBytes)
-        throw new HttpFailure(`the answer has more than ${maxBytes} bytes`, { tooLarge: true });
+        throw new HttpFailure(`the response has more than ${maxBytes} bytes`, { tooLarge: true });
       chunks.push(value);
     }
   } finally {

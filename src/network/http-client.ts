@@ -25,16 +25,16 @@ export interface HttpCallOptions {
   ownConnection?: boolean;
   signal: AbortSignal;
   timeoutMs: number;
-  /** The maximum size of the decoded answer, in bytes; 32 MiB by default. */
+  /** The maximum size of the decoded response, in bytes; 32 MiB by default. */
   maxAnswerBytes?: number;
 }
 
-export class HttpAnswer {
+export class HttpResponse {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
 
-  constructor({ status, headers, text }: Pick<HttpAnswer, 'status' | 'headers' | 'text'>) {
+  constructor({ status, headers, text }: Pick<HttpResponse, 'status' | 'headers' | 'text'>) {
     this.status = status;
     this.headers = headers;
     this.text = text;
@@ -53,7 +53,7 @@ export class HttpAnswer {
 
 /**
  * HTTP with JSON bodies on persistent connections. It never repeats a call, never follows a redirect, and limits the
- * size of the answer.
+ * size of the response.
  */
 export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
@@ -77,12 +77,12 @@ export class HttpClient {
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     url: URL,
     { authorization, body, ownConnection = false, signal, timeoutMs, maxAnswerBytes }: HttpCallOptions,
-  ): Promise<HttpAnswer> {
+  ): Promise<HttpResponse> {
     signal.throwIfAborted();
     // fetch refuses such a URL too, but its error contains the password.
     if (url.username !== '' || url.password !== '')
       throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
-    const answer = await boundedCall({
+    const response = await boundedCall({
       method,
       url,
       headers: {
@@ -96,7 +96,7 @@ export class HttpClient {
       timeoutMs,
       maxAnswerBytes,
     });
-    return new HttpAnswer(answer);
+    return new HttpResponse(response);
   }
 
   /** Aborts the pending calls and closes all connections. */

@@ -1,8 +1,8 @@
 import { HttpFailure } from '../network/bounded-call.js';
-import type { HttpAnswer, HttpClient } from '../network/http-client.js';
+import type { HttpResponse, HttpClient } from '../network/http-client.js';
 import type { Clock } from '../lib/clock.js';
 import { baseUrl } from './base-url.js';
-import { errorTextOf, retryAfterMs } from './error-answers.js';
+import { errorTextOf, retryAfterMs } from './error-responses.js';
 import { ManagerError } from './manager-error.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
@@ -69,7 +69,7 @@ export class AccessToken {
     return token;
   }
 
-  async #requestToken(): Promise<HttpAnswer> {
+  async #requestToken(): Promise<HttpResponse> {
     const { http, clientId, clientSecret, timeoutMs } = this.#options;
     const body = JSON.stringify({
       grant_type: 'client_credentials',
@@ -89,7 +89,7 @@ export class AccessToken {
     }
   }
 
-  #failed(response: HttpAnswer): ManagerError {
+  #failed(response: HttpResponse): ManagerError {
     const { status, headers } = response;
     const errorText = this.#withoutSecret(errorTextOf(response));
     const what = `HTTP status ${status}${errorText === '' ? '' : `: ${errorText}`}`;
@@ -108,7 +108,7 @@ export class AccessToken {
     );
   }
 
-  #read({ text }: HttpAnswer): { token: string; lifetimeMs: number } {
+  #read({ text }: HttpResponse): { token: string; lifetimeMs: number } {
     const body = parsed(text);
     const token = 'access_token' in body ? body.access_token : undefined;
     const seconds = 'expires_in' in body ? body.expires_in : undefined;
@@ -120,7 +120,7 @@ export class AccessToken {
 
   #unreadable(missing: string): ManagerError {
     return new ManagerError(
-      'invalid_answer',
+      'invalid_response',
       `The OAuth server at ${this.#url.host} sent a response with ${missing}: check OAUTH_LOGIN_URL`,
       { notSent: true },
     );

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import type { BrokerAddress } from '../rpc/broker-address.js';
-import type { BrokerConnection } from './manager-answers.js';
+import type { BrokerConnection } from './manager-responses.js';
 
 /** An address of a broker, and whether it is preferred to other addresses. */
 export interface RankedBrokerAddress extends BrokerAddress {

@@ -7,7 +7,7 @@ import type { Logger } from '../lib/logger.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { RunningCall } from '../core/runner.js';
 import type { Flow } from '../rpc/rpc-server.js';
-import type { ManagerId } from './manager-answers.js';
+import type { ManagerId } from './manager-responses.js';
 import { ManagerClient } from './manager-client.js';
 import { Overseer } from './overseer.js';
 import { RecordReplyChannel } from './record-reply-channel.js';

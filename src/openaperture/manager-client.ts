@@ -1,10 +1,10 @@
 import { HttpFailure } from '../network/bounded-call.js';
-import { type HttpAnswer, HttpClient } from '../network/http-client.js';
+import { type HttpResponse, HttpClient } from '../network/http-client.js';
 import type { Clock } from '../lib/clock.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';
-import { errorTextOf, retryAfterMs } from './error-answers.js';
+import { errorTextOf, retryAfterMs } from './error-responses.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import {
@@ -21,8 +21,8 @@ import {
   readRecord,
   readRestrictions,
   type RpcRecord,
-  UnreadableAnswer,
-} from './manager-answers.js';
+  UnreadableResponse,
+} from './manager-responses.js';
 import { ManagerError } from './manager-error.js';
 
 export interface ManagerClientOptions {
@@ -131,8 +131,8 @@ export class ManagerClient {
 
   /** `open`: the record exists and has no reply yet. */
   async recordState(id: ManagerId, options: RetryOptions): Promise<'missing' | 'open' | 'answered'> {
-    const answer = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
-    const answered = await undefinedIfMissing(answer.then(({ text }) => readIsAnswered(text)));
+    const response = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
+    const answered = await undefinedIfMissing(response.then(({ text }) => readIsAnswered(text)));
     if (answered === undefined) return 'missing';
     return answered ? 'answered' : 'open';
   }
@@ -216,16 +216,16 @@ export class ManagerClient {
     try {
       return read();
     } catch (cause) {
-      if (!(cause instanceof UnreadableAnswer)) throw cause;
+      if (!(cause instanceof UnreadableResponse)) throw cause;
       throw new ManagerError(
-        'invalid_answer',
+        'invalid_response',
         `The response of the Manager at ${this.#host} to ${method} ${path} cannot be used (${cause.message}): check MANAGER_URL`,
         { cause },
       );
     }
   }
 
-  async #call(call: Call, { signal: callerSignal, tries = TRIES }: RetryOptions): Promise<HttpAnswer> {
+  async #call(call: Call, { signal: callerSignal, tries = TRIES }: RetryOptions): Promise<HttpResponse> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
     try {
       for (let attempt = 1; ; attempt++) {
@@ -242,7 +242,7 @@ export class ManagerClient {
     }
   }
 
-  async #attempt(call: Call, signal: AbortSignal): Promise<HttpAnswer> {
+  async #attempt(call: Call, signal: AbortSignal): Promise<HttpResponse> {
     const token = await this.#token.get(signal);
     const first = await this.#send(call, token, signal);
     if (first.status !== 401) return this.#succeeded(call, first, token);
@@ -254,7 +254,7 @@ export class ManagerClient {
     { method, path, body, repeatable }: Call,
     token: string,
     signal: AbortSignal,
-  ): Promise<HttpAnswer> {
+  ): Promise<HttpResponse> {
     const url = new URL(`${this.#base}/${path}`);
     const authorization = `Bearer access_token=${token}`;
     try {
@@ -268,14 +268,14 @@ export class ManagerClient {
     } catch (cause) {
       if (!(cause instanceof HttpFailure)) throw cause;
       throw new ManagerError(
-        cause.tooLarge ? 'invalid_answer' : 'unreachable',
+        cause.tooLarge ? 'invalid_response' : 'unreachable',
         `The Manager at ${this.#host} sent no response to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
         { notSent: cause.notSent, cause },
       );
     }
   }
 
-  #succeeded({ method, path }: Call, response: HttpAnswer, token: string): HttpAnswer {
+  #succeeded({ method, path }: Call, response: HttpResponse, token: string): HttpResponse {
     const { status, headers } = response;
     if (status >= 200 && status <= 299) return response;
     const errorText = errorTextOf(response).replaceAll(token, '***');

@@ -3,9 +3,9 @@
  * - `refused`: the OAuth server or the Manager refuses this client
  * - `not_found`: the Manager has no such resource
  * - `failed`: a response with any other HTTP status than success
- * - `invalid_answer`: a response that does not match the Manager's API
+ * - `invalid_response`: a response that does not match the Manager's API
  */
-export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_answer';
+export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_response';
 
 /** The longest `Retry-After` that is obeyed: a request is waiting. */
 const MAX_RETRY_AFTER_MS = 30_000;

@@ -1,4 +1,4 @@
-import type { BrokerConnection, Exchange, ManagerId } from './manager-answers.js';
+import type { BrokerConnection, Exchange, ManagerId } from './manager-responses.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 

@@ -4,7 +4,7 @@ import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
 import { heartbeatTerm, type Work } from './heartbeat.js';
-import type { ManagerId } from './manager-answers.js';
+import type { ManagerId } from './manager-responses.js';
 import type { ManagerClient } from './manager-client.js';
 import { orMissing } from './manager-lookups.js';
 import { runWithin } from '../lib/time-limit.js';

@@ -1,5 +1,5 @@
 import type { Clock } from '../lib/clock.js';
-import { isAnswered, type ManagerId, type RpcRecord } from './manager-answers.js';
+import { isAnswered, type ManagerId, type RpcRecord } from './manager-responses.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 

@@ -6,7 +6,7 @@ import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
-import type { ManagerId } from './manager-answers.js';
+import type { ManagerId } from './manager-responses.js';
 import type { ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 

@@ -1,6 +1,6 @@
 import { atom, atomKeys } from '../rpc/codec/erlang-atom.js';
 import { encodeTerm } from '../rpc/codec/erlang-encode.js';
-import type { ManagerId } from './manager-answers.js';
+import type { ManagerId } from './manager-responses.js';
 
 /** The `request_body` of a request. */
 export interface RequestBody {

@@ -4,7 +4,7 @@ import { settledWithin } from '../lib/settled-within.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { CallEventBus } from '../core/call-events.js';
-import type { ManagerId } from './manager-answers.js';
+import type { ManagerId } from './manager-responses.js';
 import type { ManagerClient } from './manager-client.js';
 
 export interface SystemEventsOptions {

@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';
 import { CachedLookup } from './cached-lookup.js';
-import type { Exchange, ManagerId } from './manager-answers.js';
+import type { Exchange, ManagerId } from './manager-responses.js';
 import type { Cancellable, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 import {

@@ -9,7 +9,7 @@ const ETCD_INDEX = 10733;
  * (etcd hides keys that begin with `_`), and without `nodes` when there are none.
  * @param membersOf the values registered under a token, undefined when the token is unknown
  */
-export function answerDiscovery(
+export function respondAsDiscovery(
   membersOf: (token: string) => readonly string[] | undefined,
   { method, path }: SandboxRequest,
 ): SandboxResponse {

@@ -21,7 +21,7 @@ const METADATA_PATH = /^\/([^/]+)\/metadata\/([A-Za-z0-9_.-]+)$/;
  * and client/registry.go).
  * @param pageSize the server's `token_limit`
  */
-export function answerFleet(
+export function respondAsFleet(
   cluster: ClusterState,
   request: SandboxRequest,
   pageSize: number,

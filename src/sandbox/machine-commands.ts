@@ -1,4 +1,4 @@
-import { answerJournalctl, type JournalSource } from './simulated-journal.js';
+import { runJournalctl, type JournalSource } from './simulated-journal.js';
 import type { CommandResult, SimulatedMachine } from './simulated-machine.js';
 import { hashNumber, seedOf } from './hash-number.js';
 
@@ -7,24 +7,20 @@ import { hashNumber, seedOf } from './hash-number.js';
  * Nothing is executed.
  * @returns undefined for any other command
  */
-export function answerCommand(
+export function runCommand(
   [program, ...args]: readonly string[],
   machine: SimulatedMachine,
   context: { source: JournalSource; now: number },
 ): CommandResult | undefined {
   const line = args.join(' ');
-  if (program === 'journalctl') return answerJournalctl(args, machine, context);
-  if (program === 'cat') return answerCat(args, machine, context.now);
+  if (program === 'journalctl') return runJournalctl(args, machine, context);
+  if (program === 'cat') return runCat(args, machine, context.now);
   if (program === 'df' && line === '-P -m /var/lib/docker') return { status: 0, stdout: diskText(machine) };
-  if (program === 'docker' && line === 'version') return answerDockerVersion(machine);
+  if (program === 'docker' && line === 'version') return dockerVersion(machine);
   return undefined;
 }
 
-function answerCat(
-  paths: readonly string[],
-  machine: SimulatedMachine,
-  now: number,
-): CommandResult | undefined {
+function runCat(paths: readonly string[], machine: SimulatedMachine, now: number): CommandResult | undefined {
   const texts = paths.map((path) => FILES.get(path)?.(machine, now));
   if (texts.length === 0 || texts.includes(undefined)) return undefined;
   return { status: 0, stdout: texts.join('') };
@@ -57,7 +53,7 @@ const DOCKER_PART = ` Version:      1.10.3
  OS/Arch:      linux/amd64
 `;
 
-function answerDockerVersion({ dockerRuns }: SimulatedMachine): CommandResult {
+function dockerVersion({ dockerRuns }: SimulatedMachine): CommandResult {
   if (dockerRuns) return { status: 0, stdout: `Client:\n${DOCKER_PART}\nServer:\n${DOCKER_PART}` };
   return {
     status: 1,

@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.js';
 import { type ClusterContents, ClusterState } from './cluster.js';
 import type { Fault } from './faults.js';
-import { answerFleet, failure } from './fleet-api.js';
+import { respondAsFleet, failure } from './fleet-api.js';
 import { LoopbackService, type ReceivedRequest } from './loopback-service.js';
 
 interface SandboxClusterSetup extends ClusterContents {
@@ -29,7 +29,7 @@ export class SandboxCluster extends ClusterState {
     this.hosts = hosts;
     this.members = members;
     this.#service = new LoopbackService({
-      reply: (request) => answerFleet(this, request, pageSize),
+      reply: (request) => respondAsFleet(this, request, pageSize),
       failure: (status) => failure(status, FAILURE_MESSAGES[status]),
       clock: contents.clock,
       responseDelay,

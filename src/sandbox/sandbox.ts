@@ -2,7 +2,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Machine } from '../api/fleet-transport.js';
 import { systemClock } from '../lib/clock.js';
 import type { ClusterDelays, SandboxUnit } from './cluster.js';
-import { answerDiscovery, discoveryFailure } from './discovery.js';
+import { respondAsDiscovery, discoveryFailure } from './discovery.js';
 import { EXAMPLE_CONDITIONS, EXAMPLE_MACHINES, EXAMPLE_UNITS } from './example-cluster.js';
 import { LoopbackService } from './loopback-service.js';
 import { PAGE_SIZE } from './paging.js';
@@ -85,7 +85,7 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   const delays = { ...DEFAULT_DELAYS, ...options.delays };
   const clusters = new Map<string, SandboxCluster>();
   const discovery = new LoopbackService({
-    reply: (request) => answerDiscovery((name) => clusters.get(name)?.members, request),
+    reply: (request) => respondAsDiscovery((name) => clusters.get(name)?.members, request),
     failure: discoveryFailure,
     clock,
     responseDelay: 0,

@@ -27,7 +27,7 @@ const SYSTEMD = 'systemd[1]';
  * As in systemd, `--lines` counts forwards from `since`. Without `since` it counts backwards from the end, and `until`
  * then removes entries from those. With `--reverse` it counts backwards from `until`.
  */
-export function answerJournalctl(
+export function runJournalctl(
   args: readonly string[],
   machine: SimulatedMachine,
   { source, now }: { source: JournalSource; now: number },

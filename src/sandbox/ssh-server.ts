@@ -7,7 +7,7 @@ import type { Machine } from '../api/fleet-transport.js';
 import { knownHostName } from '../ssh/known-hosts.js';
 import { Endpoints } from './endpoints.js';
 import { type CommandFault, matchesCommand, OrderedFaults, type SshFault } from './faults.js';
-import { answerCommand } from './machine-commands.js';
+import { runCommand } from './machine-commands.js';
 import type { JournalSource } from './simulated-journal.js';
 import {
   type CommandResult,
@@ -169,17 +169,17 @@ export class SshServer {
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
     const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
-    if (fault === undefined) finish(channel, this.#answer(host, argv));
+    if (fault === undefined) finish(channel, this.#outputOf(host, argv));
     else if (fault.kind === 'exit') finish(channel, fault);
     else if (fault.kind === 'drop') socket.destroy();
     else this.#hang(channel, limitSeconds);
   }
 
-  #answer(host: string, argv: readonly string[]): CommandResult {
+  #outputOf(host: string, argv: readonly string[]): CommandResult {
     const { cluster, clock } = this.#setup;
     const machine = this.#machines.get(host);
-    const answer = machine && answerCommand(argv, machine, { source: cluster, now: clock.now() });
-    return answer ?? unknownCommand(argv.join(' '));
+    const result = machine && runCommand(argv, machine, { source: cluster, now: clock.now() });
+    return result ?? unknownCommand(argv.join(' '));
   }
 
   /** Simulates the wrapped command while its program does not end. */

@@ -203,7 +203,7 @@ test('a call ends at its time limit, before or during the response', async (t) =
   const http = open(t);
   for (const path of ['/', '/stalls']) {
     const late = await failure(t, http.call('GET', new URL(path, server.url), calm({ timeoutMs: 300 })));
-    t.is(late.message, 'no answer within 300 ms');
+    t.is(late.message, 'no response within 300 ms');
     t.false(late.notSent);
   }
   await eventually('the server sees the connections close', () => server.open() === 0);
@@ -224,7 +224,7 @@ test('a call ends at its time limit during the response, also after a garbage co
     collect();
     return ended;
   });
-  t.is((await call).message, 'no answer within 500 ms');
+  t.is((await call).message, 'no response within 500 ms');
   await eventually('the server sees the connection close', () => server.open() === 0);
 });
 

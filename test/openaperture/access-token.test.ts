@@ -139,7 +139,7 @@ test('an OAuth server that hangs is abandoned', async (t) => {
   t.teardown(manager.hold(OAUTH));
   const error = await t.throwsAsync(passing(client.broker(1, calm())), { instanceOf: ManagerError });
   t.is(error?.kind, 'unreachable');
-  t.regex(error?.message ?? '', /no answer within 200 ms.*OAUTH_LOGIN_URL/);
+  t.regex(error?.message ?? '', /no response within 200 ms.*OAUTH_LOGIN_URL/);
 });
 
 test('a 404 from the OAuth server does not mean that the Manager has no record', async (t) => {
@@ -168,7 +168,7 @@ test('a response from the OAuth server without a usable token is not used', asyn
   ]) {
     const end = manager.fail({ status: 200, path: OAUTH, body });
     const error = await t.throwsAsync(client.broker(1, calm()), { instanceOf: ManagerError }, body);
-    t.is(error?.kind, 'invalid_answer', body);
+    t.is(error?.kind, 'invalid_response', body);
     t.regex(error?.message ?? '', /OAUTH_LOGIN_URL/);
     end();
   }

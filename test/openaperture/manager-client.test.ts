@@ -186,7 +186,7 @@ test('no call waits forever for a Manager that does not respond', async (t) => {
   const asked = CALLS.map(async ({ ask }) => t.throwsAsync(ask(client), { instanceOf: ManagerError }));
   for (const error of await passing(Promise.all(asked))) {
     t.is(error?.kind, 'unreachable');
-    t.regex(error?.message ?? '', /no answer within 500 ms.*MANAGER_URL/);
+    t.regex(error?.message ?? '', /no response within 500 ms.*MANAGER_URL/);
   }
 });
 
@@ -307,7 +307,7 @@ for (const location of [
     const headers: Record<string, string> = location === undefined ? {} : { location };
     manager.fail({ status: 201, path: API, body: '', headers });
     const error = await t.throwsAsync(client.createRecord(ENVELOPE, calm()), { instanceOf: ManagerError });
-    t.is(error?.kind, 'invalid_answer');
+    t.is(error?.kind, 'invalid_response');
   });
 }
 
@@ -326,7 +326,7 @@ test('a reply counts as not saved when an unrelated page responds with 200', asy
   const error = await t.throwsAsync(client.saveRecord(5, JSON.stringify(ANSWER), calm()), {
     instanceOf: ManagerError,
   });
-  t.like(error, { kind: 'invalid_answer', temporary: true });
+  t.like(error, { kind: 'invalid_response', temporary: true });
 });
 
 test('an event that the Manager already knows is not an error', async (t) => {
@@ -391,7 +391,7 @@ test('a response that does not match the API is refused', async (t) => {
     const end = manager.fail({ status: 200, path: API, body });
     const before = manager.callsTo(API).length;
     const error = await t.throwsAsync(ask(client), { instanceOf: ManagerError }, `${name}: ${body}`);
-    t.like(error, { kind: 'invalid_answer', temporary: true });
+    t.like(error, { kind: 'invalid_response', temporary: true });
     t.regex(error?.message ?? '', /check MANAGER_URL/);
     t.is(manager.callsTo(API).length, before + 1, 'it is not asked again');
     end();
@@ -402,7 +402,7 @@ test('a response that is far too long is not read', async (t) => {
   const { manager, client, passing } = await openManager(t);
   manager.fail({ status: 200, path: API, body: `"${'x'.repeat(33 * 1024 * 1024)}"` });
   const error = await t.throwsAsync(passing(client.record(5, calm())), { instanceOf: ManagerError });
-  t.is(error?.kind, 'invalid_answer');
+  t.is(error?.kind, 'invalid_response');
 });
 
 test('a Manager that stays down is abandoned after three tries, and the message names its setting', async (t) => {

@@ -2,7 +2,7 @@ import { ActionError } from '../../api/action-error.js';
 import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
 import { HttpFailure } from '../../network/bounded-call.js';
-import type { HttpAnswer, HttpClient } from '../../network/http-client.js';
+import type { HttpResponse, HttpClient } from '../../network/http-client.js';
 import { DESIRED_STATES, type DesiredState, type FleetTransport } from '../../api/fleet-transport.js';
 import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
@@ -14,7 +14,7 @@ import {
   readUnit,
   readUnitState,
   invalidResponse,
-} from './fleet-answers.js';
+} from './fleet-responses.js';
 import { readAllPages } from './pages.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
@@ -155,7 +155,7 @@ export class FleetHttpTransport implements FleetTransport {
    * Calls the cluster's hosts in turn until one responds. A change is sent to another host only when it is certain that
    * the previous host did not receive it.
    */
-  async #call(cluster: Cluster, call: FleetCall): Promise<HttpAnswer> {
+  async #call(cluster: Cluster, call: FleetCall): Promise<HttpResponse> {
     const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
     const failures: { host: string; reason: string }[] = [];
     let forbidden: ActionError | undefined;
@@ -163,21 +163,21 @@ export class FleetHttpTransport implements FleetTransport {
     for (const [index, endpoint] of endpoints.entries()) {
       call.signal.throwIfAborted();
       try {
-        const answer = await this.#http.call(call.method, urlOf(endpoint, call), {
+        const response = await this.#http.call(call.method, urlOf(endpoint, call), {
           body: call.body,
           signal: call.signal,
           timeoutMs: TIMEOUT_MS,
           maxAnswerBytes: MAX_PAGE_BYTES,
         });
         // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
-        if (answer.status < 500) {
+        if (response.status < 500) {
           this.#startWith(cluster, endpoint);
-          return answer;
+          return response;
         }
         responded = true;
         failures.push({
           host: endpoint.host,
-          reason: `HTTP ${answer.status} ${messageOf(answer.body)}`.trim(),
+          reason: `HTTP ${response.status} ${messageOf(response.body)}`.trim(),
         });
         if (call.method !== 'GET') throw outcomeUnknown(failures);
       } catch (error) {

@@ -1,5 +1,5 @@
 import { ActionError } from '../../api/action-error.js';
-import type { Page } from './fleet-answers.js';
+import type { Page } from './fleet-responses.js';
 
 /** Number of concurrent page requests. Kept low, because for each page the server reads the whole collection. */
 const CONCURRENT_PAGES = 4;

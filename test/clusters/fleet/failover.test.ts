@@ -116,7 +116,7 @@ test('the error names for each host why it gave no response', async (t) => {
   sandbox.cluster.fail({ kind: 'drop', host: '127.0.0.3' });
   const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
   t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: ECONNREFUSED/);
-  t.regex(error?.message ?? '', /127\.0\.0\.2:\d+: no answer within 500 ms/);
+  t.regex(error?.message ?? '', /127\.0\.0\.2:\d+: no response within 500 ms/);
   t.regex(error?.message ?? '', /127\.0\.0\.3:\d+: UND_ERR_SOCKET/);
 });
 

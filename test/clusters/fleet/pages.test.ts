@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
 import * as fc from 'fast-check';
-import type { Page } from '../../../src/clusters/fleet/fleet-answers.js';
+import type { Page } from '../../../src/clusters/fleet/fleet-responses.js';
 import { pageToken, readAllPages } from '../../../src/clusters/fleet/pages.js';
 
 /** A server's collection as the `read` of a test, which records every requested page. */

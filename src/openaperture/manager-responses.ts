@@ -38,11 +38,11 @@ export interface RpcRecord {
 }
 
 /** A response that does not match the Manager's API; the message says what is wrong, without quoting it. */
-export class UnreadableAnswer extends Error {
-  override readonly name = 'UnreadableAnswer';
+export class UnreadableResponse extends Error {
+  override readonly name = 'UnreadableResponse';
 }
 
-/** @throws UnreadableAnswer */
+/** @throws UnreadableResponse */
 export function readExchange(json: string): Exchange {
   const map = asMap(parsed(json));
   return {
@@ -55,19 +55,19 @@ export function readExchange(json: string): Exchange {
 
 /**
  * The ids of the brokers that an exchange is restricted to. The `id` of a restriction is not the id of a broker.
- * @throws UnreadableAnswer
+ * @throws UnreadableResponse
  */
 export function readRestrictions(json: string): ManagerId[] {
   return asList(parsed(json)).map((each) => id(asMap(each), 'messaging_broker_id'));
 }
 
-/** @throws UnreadableAnswer */
+/** @throws UnreadableResponse */
 export function readBroker(json: string): Broker {
   const map = asMap(parsed(json));
   return { id: id(map, 'id'), failoverBrokerId: optionalId(map, 'failover_broker_id') };
 }
 
-/** @throws UnreadableAnswer */
+/** @throws UnreadableResponse */
 export function readConnections(json: string): BrokerConnection[] {
   return asList(parsed(json)).map((each) => {
     const map = asMap(each);
@@ -81,7 +81,7 @@ export function readConnections(json: string): BrokerConnection[] {
   });
 }
 
-/** @throws UnreadableAnswer */
+/** @throws UnreadableResponse */
 export function readRecord(json: string): RpcRecord {
   const map = asMap(parsed(json));
   return {
@@ -111,7 +111,7 @@ export function readIsAnswered(json: string): boolean {
 /**
  * Checks the body of a response that needs none. It must be empty or JSON: the page of a proxy in front of the Manager
  * is neither.
- * @throws UnreadableAnswer
+ * @throws UnreadableResponse
  */
 export function checkEmptyOrJson(json: string): void {
   if (json.trim() !== '') parsed(json);
@@ -119,11 +119,11 @@ export function checkEmptyOrJson(json: string): void {
 
 /**
  * The id of a created resource: the last segment of the header `Location`, which is a URL or a path.
- * @throws UnreadableAnswer
+ * @throws UnreadableResponse
  */
 export function idOfLocation(location: string | null): ManagerId {
   const digits = /\/(\d{1,100})\/?(?:[?#].*)?$/.exec(location ?? '')?.[1];
-  if (digits === undefined) throw new UnreadableAnswer('its header Location does not end in an id');
+  if (digits === undefined) throw new UnreadableResponse('its header Location does not end in an id');
   return exactInteger(digits);
 }
 
@@ -131,30 +131,30 @@ function parsed(json: string): unknown {
   try {
     return parseExactly(json);
   } catch {
-    throw new UnreadableAnswer('it is not JSON');
+    throw new UnreadableResponse('it is not JSON');
   }
 }
 
 function asMap(value: unknown): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-  throw new UnreadableAnswer('it contains something else where a JSON object is expected');
+  throw new UnreadableResponse('it contains something else where a JSON object is expected');
 }
 
 function asList(value: unknown): unknown[] {
   if (Array.isArray(value)) return value;
-  throw new UnreadableAnswer('it is not a list');
+  throw new UnreadableResponse('it is not a list');
 }
 
 function text(map: Record<string, unknown>, key: string): string {
   const value = map[key];
   if (typeof value === 'string') return value;
-  throw new UnreadableAnswer(`'${key}' is not text`);
+  throw new UnreadableResponse(`'${key}' is not text`);
 }
 
 function id(map: Record<string, unknown>, key: string): ManagerId {
   const value = map[key];
   if (typeof value === 'bigint' || Number.isSafeInteger(value)) return value as ManagerId;
-  throw new UnreadableAnswer(`'${key}' is not an id`);
+  throw new UnreadableResponse(`'${key}' is not an id`);
 }
 
 function optionalId(map: Record<string, unknown>, key: string): ManagerId | undefined {
@@ -165,12 +165,12 @@ function optionalId(map: Record<string, unknown>, key: string): ManagerId | unde
 function host(map: Record<string, unknown>): string {
   const value = text(map, 'host');
   if (isIPv6(value) || /^[A-Za-z0-9_][A-Za-z0-9._-]*$/.test(value)) return value;
-  throw new UnreadableAnswer("'host' is neither a host name nor an address");
+  throw new UnreadableResponse("'host' is neither a host name nor an address");
 }
 
 function port(map: Record<string, unknown>): number | null {
   const value = map.port ?? null;
   if (value === null) return null;
   if (typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= 65_535) return value;
-  throw new UnreadableAnswer("'port' is not a port number");
+  throw new UnreadableResponse("'port' is not a port number");
 }

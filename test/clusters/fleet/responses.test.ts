@@ -1,7 +1,12 @@
 import { gzipSync } from 'node:zlib';
 import test from 'ava';
 import * as fc from 'fast-check';
-import { readMachine, readPage, readUnit, readUnitState } from '../../../src/clusters/fleet/fleet-answers.js';
+import {
+  readMachine,
+  readPage,
+  readUnit,
+  readUnitState,
+} from '../../../src/clusters/fleet/fleet-responses.js';
 import { answering, serve } from '../../network/http-server.js';
 import { calm, openFleet, openNamedFleet } from './open-fleet.js';
 

@@ -1,10 +1,10 @@
-import type { HttpAnswer } from '../network/http-client.js';
+import type { HttpResponse } from '../network/http-client.js';
 
 /**
  * The error text of a response, to show to people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
  * `error_description` (RFC 6749, 5.2). Empty when the response has none.
  */
-export function errorTextOf({ text }: Pick<HttpAnswer, 'text'>): string {
+export function errorTextOf({ text }: Pick<HttpResponse, 'text'>): string {
   const body = mapOf(text);
   const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
   const messages = errors.map((each) =>
