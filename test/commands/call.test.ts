@@ -157,7 +157,7 @@ everyWay(
     t.is(wrong.code, 2);
     t.regex(
       wrong.stderr,
-      /^invalid_parameters: name is not a unit name or a pattern of one.*\n-> .*--param NAME=VALUE/,
+      /^invalid_parameters: name is not a unit name or a pattern, such as .*\n-> .*--param NAME=VALUE/,
     );
     t.like(JSON.parse(wrong.stdout), {
       code: 'invalid_parameters',

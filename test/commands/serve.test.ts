@@ -131,7 +131,7 @@ test('the printed first call works with a token, and with a plugin whose name so
 test('without a gateway serve prints that nothing can call it', async (t) => {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: 'off' } });
   await cli.printed(/The HTTP gateway is disabled \(HTTP_PORT=off\), so nothing can call the service/);
-  await cli.printed(/taking requests/);
+  await cli.printed(/accepting requests/);
   cli.kill('SIGTERM');
   t.is((await cli.ended).code, 0);
 });
