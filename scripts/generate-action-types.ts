@@ -11,7 +11,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { describeActions } from '../src/composition.js';
-import type { ActionDescription } from '../src/core/catalogue.js';
+import type { ActionDescription } from '../src/core/action-description.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
 import { docComment, typeOfSchema } from './schema-type.js';
 

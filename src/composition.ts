@@ -244,7 +244,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
-  const events = new CallEventBus();
+  const events = new CallEventBus(log);
   logRequests(events, logFor);
   installation?.watch(events);
   const runner = new Runner({

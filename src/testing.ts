@@ -12,7 +12,7 @@ import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import type { Logger } from './lib/logger.js';
 import { ANONYMOUS } from './api/caller.js';
-import type { ActionDescription } from './core/catalogue.js';
+import type { ActionDescription } from './core/action-description.js';
 import { strictSchema } from './core/parameters.js';
 import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';

@@ -79,7 +79,7 @@ export interface ActionDefinition<
   result: R;
   /** How long one run may take, in milliseconds; at most the service's five minutes. */
   timeoutMs?: number;
-  /** The parts of the service that `handle` needs, by token. */
+  /** The dependencies that `handle` needs, by token. */
   inject?: I;
   /** The version of the plugin contract that the plugin was written for; by default this `CONTRACT_VERSION`. */
   contract?: number;

@@ -1,2 +1,2 @@
-/** Identifies a part of the service that an action can list in `inject`. */
+/** Identifies a dependency that an action can list in `inject`. */
 export type Token<T> = symbol & { readonly __gives?: T };

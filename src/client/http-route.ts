@@ -1,5 +1,5 @@
 import ky, { type KyInstance, type Options } from 'ky';
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { untilAborted } from '../lib/until-aborted.js';

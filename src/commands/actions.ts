@@ -1,7 +1,7 @@
 import { describeActions } from '../composition.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';

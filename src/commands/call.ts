@@ -7,7 +7,7 @@ import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 import { parametersOf } from './parameter-values.js';
 import { formatReply } from './format-reply.js';
 import { UsageError } from './usage-error.js';

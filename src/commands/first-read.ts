@@ -1,4 +1,4 @@
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 
 /** The first action that only reads, runs against a cluster and requires no parameters; undefined: there is none. */
 export function firstRead(actions: readonly ActionDescription[]): ActionDescription | undefined {

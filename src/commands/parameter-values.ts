@@ -1,4 +1,4 @@
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { UsageError } from './usage-error.js';
 

@@ -1,6 +1,7 @@
 import type { Cluster } from '../api/cluster.js';
+import type { Logger } from '../lib/logger.js';
+import type { ActionDescription } from './action-description.js';
 import type { Call, Reply, Settled } from './call.js';
-import type { ActionDescription } from './catalogue.js';
 
 /**
  * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused first; `settled` or
@@ -29,8 +30,12 @@ export interface CallEvents {
 type Listener<K extends keyof CallEvents> = (event: CallEvents[K]) => void;
 type Listeners = { [K in keyof CallEvents]: Listener<K>[] };
 
-/** Passes the events of calls to the listeners, in the order in which they subscribed. */
+/**
+ * Passes the events of calls to the listeners, in the order in which they subscribed. An error of a listener is logged
+ * and does not affect the call or the other listeners.
+ */
 export class CallEventBus {
+  readonly #log: Logger;
   readonly #listeners: Listeners = {
     received: [],
     admitted: [],
@@ -42,12 +47,21 @@ export class CallEventBus {
     deadLettered: [],
   };
 
-  /** @param listener must not throw: the error would become the call's error */
+  constructor(log: Logger) {
+    this.#log = log;
+  }
+
   on<K extends keyof CallEvents>(type: K, listener: Listener<K>): void {
     this.#listeners[type].push(listener);
   }
 
   emit<K extends keyof CallEvents>(type: K, event: CallEvents[K]): void {
-    for (const listener of this.#listeners[type]) listener(event);
+    for (const listener of this.#listeners[type]) {
+      try {
+        listener(event);
+      } catch (error) {
+        this.#log.error('event listener failed', { event: type, error });
+      }
+    }
   }
 }

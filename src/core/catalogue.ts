@@ -1,20 +1,7 @@
-import type { Action } from '../api/action.js';
 import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
-import type { JsonSchema } from './json-schema.js';
+import type { ActionDescription } from './action-description.js';
 import type { ServedAction } from './prepare-action.js';
-
-/** The description of an action, for people and programs. */
-export interface ActionDescription {
-  name: string;
-  summary: string;
-  target: Action['target'];
-  effect: Action['effect'];
-  redelivery: 'run-again' | 'refuse';
-  timeout_ms: number;
-  parameters: JsonSchema;
-  result: JsonSchema;
-}
 
 /** The actions that this service serves, by name. */
 export class Catalogue {
@@ -35,7 +22,7 @@ export class Catalogue {
       .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** The names of the actions that inject the part with this token, in alphabetical order. */
+  /** The names of the actions that inject the dependency with this token, in alphabetical order. */
   injecting(token: symbol): string[] {
     return this.describe()
       .map(({ name }) => name)

@@ -34,7 +34,7 @@ export class UnknownActionError extends Error {
 export interface LoaderOptions extends PrepareOptions {
   /** Directories of plugin folders: first the service's own, then those of `PLUGIN_PATHS`. */
   directories: readonly string[];
-  /** Returns the part of the service for a token; throws when there is none. */
+  /** Returns the dependency for a token; throws when there is none. */
   resolve: (token: symbol) => unknown;
   clock: Clock;
   /** Serves no action with the effect `change`. */

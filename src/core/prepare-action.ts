@@ -1,6 +1,6 @@
 import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
 import { nearest } from '../lib/nearest.js';
-import type { ActionDescription } from './catalogue.js';
+import type { ActionDescription } from './action-description.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import { resultCheck } from './result-check.js';
@@ -9,7 +9,7 @@ import { reasonOf } from '../lib/errors.js';
 /** The maximum run time of a request, in milliseconds. */
 export const MAX_TIMEOUT_MS = 5 * 60_000;
 
-/** An action that is ready to run: its definition is checked and its injected parts are resolved. */
+/** An action that is ready to run: its definition is checked and its dependencies are resolved. */
 export interface ServedAction {
   readonly description: ActionDescription;
   /** The tokens that it injects. */
@@ -31,7 +31,7 @@ export interface PrepareOptions {
 
 /**
  * Checks the definition of an action and makes it ready to run.
- * @param resolve returns the part of the service for a token; throws when there is none
+ * @param resolve returns the dependency for a token; throws when there is none
  * @throws Error that names the invalid field of the definition
  */
 export function prepareAction(

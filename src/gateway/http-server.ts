@@ -5,7 +5,7 @@ import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
-import type { ActionDescription } from '../core/catalogue.js';
+import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
 import { MAX_TIMEOUT_MS } from '../core/prepare-action.js';
 import { httpStatusOf } from './http-status.js';

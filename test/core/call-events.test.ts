@@ -26,3 +26,26 @@ test('every change of a call emits an event, in order', async (t) => {
     'a settled',
   ]);
 });
+
+test('a listener that throws is logged, and changes neither the call nor what others get', async (t) => {
+  const { action, finishRun } = held();
+  const { runner, events, logs } = openRunner([action]);
+  const seen: string[] = [];
+  for (const type of ['received', 'settled'] as const) {
+    events.on(type, () => {
+      throw new Error('a defect');
+    });
+    events.on(type, () => seen.push(type));
+  }
+  const run = runner.run(callOf());
+  finishRun();
+  t.is((await run).status, 'completed');
+  t.deepEqual(seen, ['received', 'settled']);
+  t.deepEqual(
+    logs.find(/^event listener failed$/).map(({ level, event }) => [level, event]),
+    [
+      ['error', 'received'],
+      ['error', 'settled'],
+    ],
+  );
+});

@@ -6,7 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
 import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
 import { HTTP_STATUSES } from '../../src/gateway/http-status.js';
-import type { ActionDescription } from '../../src/core/catalogue.js';
+import type { ActionDescription } from '../../src/core/action-description.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 

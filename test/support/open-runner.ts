@@ -50,7 +50,7 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
   const catalogue = new Catalogue(
     actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
   );
-  const events = new CallEventBus();
+  const events = new CallEventBus(logs.log);
   logRequests(events, logFor);
   /** The unexpected errors. */
   const unexpected: { action: unknown; code: string; message: string | undefined }[] = [];

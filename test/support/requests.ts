@@ -66,7 +66,7 @@ export async function serveRequests(
     actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
   );
   const { connect, cut } = cuttable(broker);
-  const events = new CallEventBus();
+  const events = new CallEventBus(logs.log);
   logRequests(events, logFor);
   const { queue, prefetch, concurrency, clusterConcurrency, clock } = options;
   const runner = new Runner({

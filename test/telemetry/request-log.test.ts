@@ -13,8 +13,8 @@ const action = doing(async () => ({}), { name: 'act' });
 const [description] = new Catalogue([prepareAction(action, () => undefined)]).describe();
 
 function opened() {
-  const events = new CallEventBus();
   const logs = logLines();
+  const events = new CallEventBus(logs.log);
   logRequests(events, (fields) => logs.log.with(fields));
   const call: Call = {
     id: 'r7',
