@@ -123,7 +123,7 @@ if (rabbitmqUrl !== undefined) {
     t.is(JSON.parse(String(await answered)).status, 'completed');
     await eventually('the record has its reply', () => record.status === 'completed');
     send(42);
-    await eventually('it is told', () =>
+    await eventually('it is logged', () =>
       worker.lines.some(({ reason }) => reason === 'the record of its request no longer exists'),
     );
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);

@@ -221,14 +221,14 @@ if (rabbitmqUrl !== undefined && hasServers) {
     const info = async () => client.call('node_info', { parameters: { nodes: [...ADDRESSES, '127.0.0.1'] } });
     const first = await info();
     t.deepEqual(Object.keys(first), ADDRESSES);
-    const { '127.0.0.1': node, '127.0.0.3': away } = first;
+    const { '127.0.0.1': node, '127.0.0.3': down } = first;
     t.is(typeof node?.docker_disk_space_percent, 'number');
     t.regex(String(node?.coreos_version), /^ID=/m);
     t.is(node?.docker_version, null);
     t.regex(String(node?.errors), /docker: .*not found|docker: .*127/);
     t.true(Number(node?.memory?.total_kb) > 1_000);
-    t.like(away, { docker_disk_space_percent: null, coreos_version: null, docker_version: null });
-    t.regex(String(away?.errors), /^host_unreachable: /);
+    t.like(down, { docker_disk_space_percent: null, coreos_version: null, docker_version: null });
+    t.regex(String(down?.errors), /^host_unreachable: /);
     await machines.install(
       'docker',
       "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",

@@ -62,9 +62,9 @@ export class FleetManagerClient {
     const { urls = [], manager, queue = 'fleet_manager', tls, log = SILENT, clock = systemClock } = options;
     const { connect = (url, settings) => amqpConnect(url, settings) } = options;
     const { brokers = async () => urls.map((url) => ({ url })) } = options;
-    const session = { connect, brokers, tls, name: 'fleet-manager-client', clock, log };
+    const connection = { connect, brokers, tls, name: 'fleet-manager-client', clock, log };
     this.#route =
-      manager === undefined ? new AmqpRoute(queue, session) : new ManagerRoute(queue, manager, session);
+      manager === undefined ? new AmqpRoute(queue, connection) : new ManagerRoute(queue, manager, connection);
   }
 
   /**

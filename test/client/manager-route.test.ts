@@ -120,14 +120,14 @@ for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
   test.serial(over('a call gets its reply from its record, which is then deleted'), async (t) => {
-    const { client, manager, taken, answer, passing, until } = await openRoute(t, broker);
+    const { client, manager, taken, answer, whileTimePasses, until } = await openRoute(t, broker);
     const call = client.call('list_machines', { cluster: 'token' });
     await eventually('it is published', () => taken.length === 1);
     const { deliveryMode, ...properties } = taken[0]?.message.properties ?? {};
     // The embedded broker gives properties as they were set.
     t.true(deliveryMode === 2 || Reflect.get(properties, 'persistent') === true);
     answer(taken[0]?.id ?? 0, []);
-    t.deepEqual(await passing(call, UNHURRIED_MS), []);
+    t.deepEqual(await whileTimePasses(call, UNHURRIED_MS), []);
     await until('its record is deleted', () => manager.records.size === 0);
   });
 
@@ -192,14 +192,14 @@ for (const broker of brokers()) {
   test.serial(
     over('only closing the client waits for the deletion of a record, and not for long'),
     async (t) => {
-      const { client, manager, taken, answer, passing, clock } = await openRoute(t, broker);
+      const { client, manager, taken, answer, whileTimePasses, clock } = await openRoute(t, broker);
       const releases = [1, 2].map((id) =>
         manager.hold(new RegExp(`^/messaging/rpc_requests/${id}$`), 'DELETE'),
       );
       const calls = [1, 2].map(() => client.call('list_machines'));
       await eventually('they are published', () => taken.length === 2);
       for (const { id } of taken) answer(id, []);
-      await passing(Promise.all(calls), 100);
+      await whileTimePasses(Promise.all(calls), 100);
       await eventually('the records are being deleted', () => manager.callsTo(RECORD, 'DELETE').length === 2);
       let closed = false;
       const closing = client.close().then(() => (closed = true));
@@ -254,14 +254,14 @@ for (const broker of brokers()) {
   }
 
   test.serial(over('any number of calls may share one signal'), async (t) => {
-    const { client, taken, answer, passing, until } = await openRoute(t, broker);
+    const { client, taken, answer, whileTimePasses, until } = await openRoute(t, broker);
     const { signal } = new AbortController();
     const warnings = await warningsDuring(async () => {
       const calls = Array.from({ length: 20 }, () => client.call('list_machines', { signal }));
       // A busy machine responds slowly to this many concurrent requests: failed ones are tried again as time passes.
       await until('they are published', () => taken.length === 20, UNHURRIED_MS);
       for (const { id } of taken) answer(id, []);
-      await passing(Promise.all(calls), UNHURRIED_MS);
+      await whileTimePasses(Promise.all(calls), UNHURRIED_MS);
     });
     t.deepEqual(warnings, []);
     t.is(getEventListeners(signal, 'abort').length, 0);
@@ -270,7 +270,7 @@ for (const broker of brokers()) {
   test.serial(
     over('a change whose reply cannot be read has an unknown outcome, and must not be tried again'),
     async (t) => {
-      const { client, manager, taken, passing } = await openRoute(t, broker);
+      const { client, manager, taken, whileTimePasses } = await openRoute(t, broker);
       for (const [fault, reason] of [
         [{ status: 400, path: RECORD, method: 'GET' }, /HTTP status 400.*may or may not have run/],
         [{ status: 404, path: RECORD, method: 'GET' }, /HTTP status 404.*may or may not have run/],
@@ -278,13 +278,16 @@ for (const broker of brokers()) {
         const end = manager.fail(fault);
         const change = await failure(
           t,
-          passing(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
+          whileTimePasses(
+            client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }),
+            UNHURRIED_MS,
+          ),
         );
         t.like(change, { code: 'outcome_unknown', retryable: false });
         t.regex(change.message, reason);
         const read = await failure(
           t,
-          passing(client.call('list_units', { resend: true, timeoutMs: LONG_MS }), UNHURRIED_MS),
+          whileTimePasses(client.call('list_units', { resend: true, timeoutMs: LONG_MS }), UNHURRIED_MS),
         );
         t.like(read, { code: 'service_unavailable', retryable: true });
         end();
@@ -306,7 +309,7 @@ for (const broker of brokers()) {
       over(`${what} is sent ${times} when the connection is lost before its confirmation`),
       async (t) => {
         const link = faultyLink(broker);
-        const { client, taken, answer, passing, until } = await openRoute(t, broker, link);
+        const { client, taken, answer, whileTimePasses, until } = await openRoute(t, broker, link);
         const ask = async (name: string): Promise<unknown> =>
           client.call(name, { timeoutMs: LONG_MS, ...(name === action && { resend }) });
         link.withholdConfirms();
@@ -319,12 +322,12 @@ for (const broker of brokers()) {
         await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
         answer(1, 'done');
         answer(2, 'next');
-        t.is(await passing(call, UNHURRIED_MS), 'done');
-        t.is(await passing(next, UNHURRIED_MS), 'next');
+        t.is(await whileTimePasses(call, UNHURRIED_MS), 'done');
+        t.is(await whileTimePasses(next, UNHURRIED_MS), 'next');
         const last = ask('list_machines');
         await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), UNHURRIED_MS);
         answer(3, 'last');
-        t.is(await passing(last, UNHURRIED_MS), 'last');
+        t.is(await whileTimePasses(last, UNHURRIED_MS), 'last');
         // Sent again, a request has the same record.
         t.deepEqual(
           taken.map(({ id }) => Number(id)).toSorted((a, b) => a - b),
@@ -356,17 +359,17 @@ for (const broker of brokers()) {
     over('a change is sent over the next connection when this one is lost before it was sent'),
     async (t) => {
       const link = faultyLink(broker);
-      const { client, taken, answer, passing, until } = await openRoute(t, broker, link);
+      const { client, taken, answer, whileTimePasses, until } = await openRoute(t, broker, link);
       const first = client.call('list_machines', { timeoutMs: LONG_MS });
       await eventually('it is published', () => taken.length === 1);
       answer(1, []);
-      await passing(first, UNHURRIED_MS);
+      await whileTimePasses(first, UNHURRIED_MS);
       link.cutAtNextChannel();
       const change: Promise<unknown> = client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS });
       await until('it is published', () => taken.length === 2, UNHURRIED_MS);
       t.is(link.counts.made, 2);
       answer(2, 'done');
-      t.is(await passing(change, UNHURRIED_MS), 'done');
+      t.is(await whileTimePasses(change, UNHURRIED_MS), 'done');
       t.is(taken.length, 2);
     },
   );
@@ -413,7 +416,11 @@ for (const broker of brokers()) {
   test.serial(over('a change that could not be sent in time is reported as not done'), async (t) => {
     const link = faultyLink(broker);
     const release = link.hold();
-    const { client, clock, manager, taken, answer, passing, until } = await openRoute(t, broker, link);
+    const { client, clock, manager, taken, answer, whileTimePasses, until } = await openRoute(
+      t,
+      broker,
+      link,
+    );
     const early = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
     await eventually('its record is made', () => manager.records.size === 1);
     clock.advance(4_000);
@@ -427,7 +434,7 @@ for (const broker of brokers()) {
     const first = client.call('list_machines', { timeoutMs: LONG_MS });
     await until('it is published', () => taken.length === 1, UNHURRIED_MS);
     answer(2, []);
-    await passing(first, UNHURRIED_MS);
+    await whileTimePasses(first, UNHURRIED_MS);
     const finishRun = manager.hold(RECORDS);
     const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
     await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 3);
@@ -468,14 +475,14 @@ for (const broker of brokers()) {
   });
 
   test.serial(over('however a call ends, its signal keeps no listener'), async (t) => {
-    const { client, clock, taken, answer, passing } = await openRoute(t, broker);
+    const { client, clock, taken, answer, whileTimePasses } = await openRoute(t, broker);
     const { signal } = new AbortController();
     const calls = [1, 2, 3].map(() => client.call('list_machines', { signal }));
     await eventually('they are published', () => taken.length === 3);
     t.is(getEventListeners(signal, 'abort').length, 3);
     answer(1, []);
     answer(2, { errors: ['no'], code: 'forbidden' }, 'error');
-    await passing(Promise.allSettled(calls.slice(0, 2)), UNHURRIED_MS);
+    await whileTimePasses(Promise.allSettled(calls.slice(0, 2)), UNHURRIED_MS);
     clock.advance(40_000);
     await t.throwsAsync(async () => calls[2]);
     t.is(getEventListeners(signal, 'abort').length, 0);
@@ -487,7 +494,7 @@ for (const broker of brokers()) {
   });
 
   test.serial(over('one unexpected response to a poll changes nothing'), async (t) => {
-    const { client, manager, taken, answer, passing } = await openRoute(t, broker);
+    const { client, manager, taken, answer, whileTimePasses } = await openRoute(t, broker);
     manager.fail({
       status: 200,
       body: '<html>We are back soon</html>',
@@ -498,15 +505,15 @@ for (const broker of brokers()) {
     const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' } });
     await eventually('it is published', () => taken.length === 1);
     answer(taken[0]?.id ?? 0, 'done');
-    t.is(await passing(call, UNHURRIED_MS), 'done');
+    t.is(await whileTimePasses(call, UNHURRIED_MS), 'done');
   });
 
   test.serial(over('a request without a record is not sent, and can be tried again'), async (t) => {
-    const { client, manager, taken, passing } = await openRoute(t, broker);
+    const { client, manager, taken, whileTimePasses } = await openRoute(t, broker);
     manager.fail({ status: 400, path: RECORDS });
     const error = await failure(
       t,
-      passing(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
+      whileTimePasses(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
     );
     t.like(error, { code: 'service_unavailable', retryable: true });
     t.is(taken.length, 0);
@@ -551,11 +558,11 @@ test('when the connection is lost, the Manager is queried again for the address 
     },
   });
   t.teardown(() => client.close());
-  const { passing, until } = timePassing(clock);
+  const { whileTimePasses, until } = timePassing(clock);
   const call = client.call('list_units', { timeoutMs: LONG_MS });
   await eventually('it is published', () => taken.length === 1);
   manager.addRecord(1, { status: 'completed', responseBody: [] });
-  await passing(call, UNHURRIED_MS);
+  await whileTimePasses(call, UNHURRIED_MS);
   manager.addBroker(3, { connections: [{ host: 'second' }] });
   await made[0]?.close();
   await until('it is connected again', () => connected.length === 2, UNHURRIED_MS);
@@ -600,7 +607,7 @@ test('a request that is being published when the preferred broker is back is not
     },
   });
   t.teardown(() => client.close());
-  const { until, passing } = timePassing(clock);
+  const { until, whileTimePasses } = timePassing(clock);
   const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' }, timeoutMs: 100_000 });
   await until('it is published, but not confirmed', () => taken.length === 1 && confirm !== undefined);
   firstIsAway = false;
@@ -614,7 +621,7 @@ test('a request that is being published when the preferred broker is back is not
   t.truthy(confirm);
   confirm?.();
   for (const { id } of taken) manager.addRecord(id, { status: 'completed', responseBody: 'done' });
-  t.is(await passing(call), 'done');
-  await passing(other);
+  t.is(await whileTimePasses(call), 'done');
+  await whileTimePasses(other);
   await eventually('the second broker is left', () => closed);
 });

@@ -28,11 +28,11 @@ test('a read at its deadline is settled immediately, and its signal is aborted w
 });
 
 test('a signal that is first read after the deadline is aborted', async (t) => {
-  let goOn: () => void = () => {};
+  let finish: () => void = () => {};
   let seen: AbortSignal | undefined;
   const action = doing(
     async (request) => {
-      await new Promise<void>((resolve) => (goOn = resolve));
+      await new Promise<void>((resolve) => (finish = resolve));
       seen = request.signal;
       return seen.aborted ? Promise.reject(seen.reason) : {};
     },
@@ -41,7 +41,7 @@ test('a signal that is first read after the deadline is aborted', async (t) => {
   const { codeFor, clock } = openRunner([action]);
   const code = codeFor({ timeoutMs: 100 });
   clock.advance(100);
-  goOn();
+  finish();
   t.is(await code, 'timeout');
   t.true(seen?.aborted);
 });
@@ -194,7 +194,7 @@ test('a cluster that cannot be reached three times in a row is not tried for fiv
 test('a cluster that is down affects no other cluster, and no request without one', async (t) => {
   const { action, tried } = ending([...Array(3).fill('cluster_unreachable'), 'completed']);
   const { codeFor } = openRunner([action]);
-  for (let n = 0; n < 4; n++) await codeFor({ target: 'away' });
+  for (let n = 0; n < 4; n++) await codeFor({ target: 'down' });
   t.is(tried(), 3);
   t.is(await codeFor({ target: 'other' }), 'completed');
   t.is(await codeFor({ target: undefined }), 'completed');
@@ -208,23 +208,23 @@ test('requests without a cluster do not count for any cluster', async (t) => {
 });
 
 test('a cluster that is still down after the pause is paused again immediately; one that is back is not', async (t) => {
-  const away = 'cluster_unreachable';
-  const { action, tried } = ending([away, away, away, away, 'completed', away, away, 'completed']);
+  const down = 'cluster_unreachable';
+  const { action, tried } = ending([down, down, down, down, 'completed', down, down, 'completed']);
   const { codeFor, clock } = openRunner([action]);
   for (let n = 0; n < 3; n++) await codeFor();
   clock.advance(5_000);
-  t.is(await codeFor(), away);
-  t.is(await codeFor(), away);
+  t.is(await codeFor(), down);
+  t.is(await codeFor(), down);
   t.is(tried(), 4);
   clock.advance(5_000);
-  for (const code of ['completed', away, away, 'completed']) t.is(await codeFor(), code);
+  for (const code of ['completed', down, down, 'completed']) t.is(await codeFor(), code);
   t.is(tried(), 8);
 });
 
 for (const code of ['completed', 'unit_not_found', 'cluster_unhealthy']) {
   test(`a result with ${code} counts as having reached the cluster`, async (t) => {
-    const away = 'cluster_unreachable';
-    const { action, tried } = ending([away, away, code, away, away, 'completed']);
+    const down = 'cluster_unreachable';
+    const { action, tried } = ending([down, down, code, down, down, 'completed']);
     const { codeFor } = openRunner([action]);
     for (let n = 0; n < 6; n++) await codeFor();
     t.is(tried(), 6);
@@ -242,10 +242,10 @@ for (const code of [
   'internal',
 ]) {
   test(`a request that ends with ${code} does not count as reaching its cluster`, async (t) => {
-    const away = 'cluster_unreachable';
-    const { action, tried } = ending([away, away, code, away]);
+    const down = 'cluster_unreachable';
+    const { action, tried } = ending([down, down, code, down]);
     const { codeFor } = openRunner([action]);
-    for (const each of [away, away, code, away, away]) t.is(await codeFor(), each);
+    for (const each of [down, down, code, down, down]) t.is(await codeFor(), each);
     t.is(tried(), 4);
   });
 }
@@ -254,7 +254,7 @@ test('a request that is stopped at its deadline does not count as reaching its c
   let tried = 0;
   const action = doing(async ({ signal }) => {
     tried++;
-    if (tried !== 3) throw new ActionError('cluster_unreachable', 'away');
+    if (tried !== 3) throw new ActionError('cluster_unreachable', 'down');
     return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
   });
   const { codeFor, clock } = openRunner([action]);
@@ -273,7 +273,7 @@ test('the thousand clusters that failed last are remembered as unreachable', asy
   const action = doing(async ({ cluster }) => {
     const hash = cluster?.hash ?? '';
     tried.set(hash, (tried.get(hash) ?? 0) + 1);
-    throw new ActionError('cluster_unreachable', 'away');
+    throw new ActionError('cluster_unreachable', 'down');
   });
   const { codeFor } = openRunner([action]);
   const triedFor = async (target: string) => {

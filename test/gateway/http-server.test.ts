@@ -477,9 +477,9 @@ test('health is reported to everyone, and readiness with reasons', async (t) => 
   const { url, port } = await open(t, undefined, { token: TOKEN, notReady: () => reasons });
   t.deepEqual((await ask(`${url}/livez`)).body, { alive: true });
   t.is((await rawGet(port, '/livez', { host: 'node.example' })).status, 200);
-  const away = await ask(`${url}/readyz`);
-  t.is(away.status, 503);
-  t.deepEqual(away.body, { ready: false, reasons });
+  const notReady = await ask(`${url}/readyz`);
+  t.is(notReady.status, 503);
+  t.deepEqual(notReady.body, { ready: false, reasons });
   reasons = [];
   const ready = await ask(`${url}/readyz`);
   t.is(ready.status, 200);

@@ -9,11 +9,11 @@ import { type ConnectionPolicy, HostPolicy } from '../../src/network/connection-
 import { HttpFailure } from '../../src/network/bounded-call.js';
 import { HttpClient } from '../../src/network/http-client.js';
 import { eventually } from '../support/eventually.js';
-import { answering, serve } from './http-server.js';
+import { respondWith, serve } from './http-server.js';
 
 const MIB = 1024 * 1024;
 
-const calm = ({ json, timeoutMs = 60_000 }: { json?: unknown; timeoutMs?: number } = {}) => ({
+const notAborted = ({ json, timeoutMs = 60_000 }: { json?: unknown; timeoutMs?: number } = {}) => ({
   signal: new AbortController().signal,
   timeoutMs,
   body: JSON.stringify(json),
@@ -42,15 +42,15 @@ test('a response is its status and its JSON body', async (t) => {
     [200, '<html>', '<html>'],
     [200, '{"a": ', '{"a": '],
   ] as const) {
-    const server = await serve(t, answering(status, body, { 'content-type': 'text/plain' }));
-    const answer = await http.call('GET', server.url, calm());
+    const server = await serve(t, respondWith(status, body, { 'content-type': 'text/plain' }));
+    const answer = await http.call('GET', server.url, notAborted());
     t.is(answer.status, status);
     t.deepEqual(answer.body, expected);
     t.is(answer.text, body);
     t.is(answer.headers.get('content-type'), 'text/plain');
   }
-  const server = await serve(t, answering(204, ''));
-  const { status, body, text } = await http.call('DELETE', server.url, calm());
+  const server = await serve(t, respondWith(204, ''));
+  const { status, body, text } = await http.call('DELETE', server.url, notAborted());
   t.deepEqual({ status, body, text }, { status: 204, body: undefined, text: '' });
 });
 
@@ -60,7 +60,7 @@ test('a body is sent as JSON, with the one content type that fleet accepts', asy
     request.on('data', (chunk) => (received += chunk));
     request.on('end', () => response.writeHead(201).end());
   });
-  const { status } = await open(t).call('PUT', server.url, calm({ json: { name: 'é', options: [] } }));
+  const { status } = await open(t).call('PUT', server.url, notAborted({ json: { name: 'é', options: [] } }));
   t.is(status, 201);
   t.is(received, '{"name":"é","options":[]}');
   t.is(server.requests[0]?.method, 'PUT');
@@ -68,36 +68,36 @@ test('a body is sent as JSON, with the one content type that fleet accepts', asy
 });
 
 test('a call without a body sends no body and no content type', async (t) => {
-  const server = await serve(t, answering(200, '{}'));
-  await open(t).call('GET', server.url, calm());
+  const server = await serve(t, respondWith(200, '{}'));
+  await open(t).call('GET', server.url, notAborted());
   t.is(server.requests[0]?.headers['content-type'], undefined);
   t.is(server.requests[0]?.headers['content-length'], undefined);
 });
 
 test('connections are kept open from one call to the next', async (t) => {
-  const server = await serve(t, answering(200, '{}'));
+  const server = await serve(t, respondWith(200, '{}'));
   const http = open(t);
-  for (let times = 0; times < 20; times++) await http.call('GET', server.url, calm());
+  for (let times = 0; times < 20; times++) await http.call('GET', server.url, notAborted());
   // A second connection is made when a call arrives before the last connection is free.
   t.true(server.connections() <= 2, `${server.connections()} connections`);
 });
 
 test('a call on its own connection leaves no connection behind', async (t) => {
-  const server = await serve(t, answering(200, '{}'));
+  const server = await serve(t, respondWith(200, '{}'));
   const http = open(t);
   for (let times = 0; times < 3; times++)
-    await http.call('GET', server.url, { ...calm(), ownConnection: true });
+    await http.call('GET', server.url, { ...notAborted(), ownConnection: true });
   t.is(server.connections(), 3);
   await eventually('they are closed', () => server.open() === 0);
 });
 
 test('the headers of a client go with every call, and credentials only with their own call', async (t) => {
-  const server = await serve(t, answering(200, '{}'));
+  const server = await serve(t, respondWith(200, '{}'));
   const headers = { accept: 'application/json', 'content-type': 'application/json' };
   const http = new HttpClient({ headers });
   t.teardown(() => http.close());
-  await http.call('GET', server.url, { ...calm(), authorization: 'Bearer a' });
-  await http.call('POST', server.url, calm({ json: {} }));
+  await http.call('GET', server.url, { ...notAborted(), authorization: 'Bearer a' });
+  await http.call('POST', server.url, notAborted({ json: {} }));
   t.like(server.requests[0]?.headers, { ...headers, authorization: 'Bearer a' });
   t.like(server.requests[1]?.headers, { ...headers, authorization: undefined });
 });
@@ -109,7 +109,7 @@ test('no more calls are in progress than there may be connections', async (t) =>
   });
   const http = new HttpClient({ connections: 2 });
   t.teardown(() => http.close());
-  const calls = [1, 2, 3].map(async () => http.call('GET', server.url, calm()));
+  const calls = [1, 2, 3].map(async () => http.call('GET', server.url, notAborted()));
   await eventually('two are in progress', () => waiting.length === 2);
   t.is(server.connections(), 2);
   waiting.shift()?.();
@@ -122,7 +122,7 @@ test('no more calls are in progress than there may be connections', async (t) =>
 test('closing the client ends its connections and the calls that are in progress', async (t) => {
   const server = await serve(t, () => {});
   const http = new HttpClient();
-  const call = failure(t, http.call('GET', server.url, calm()));
+  const call = failure(t, http.call('GET', server.url, notAborted()));
   await eventually('the call is in progress', () => server.requests.length === 1);
   await http.close();
   t.is((await call).message, 'UND_ERR_DESTROYED');
@@ -135,11 +135,11 @@ test('calls do not wait for each other', async (t) => {
     response.end('{}');
   });
   const http = open(t);
-  await http.call('GET', server.url, calm());
+  await http.call('GET', server.url, notAborted());
   const caller = new AbortController();
   const slow = http.call('GET', new URL('/slow', server.url), { signal: caller.signal, timeoutMs: 60_000 });
   await eventually('the slow one is in progress', () => server.requests.length === 2);
-  t.is((await http.call('GET', server.url, calm())).status, 200);
+  t.is((await http.call('GET', server.url, notAborted())).status, 200);
   caller.abort(new Error('enough'));
   await t.throwsAsync(slow, { message: 'enough' });
 });
@@ -152,24 +152,24 @@ for (const method of ['GET', 'PUT', 'DELETE'] as const) {
     });
     const http = open(t);
     const fails = () =>
-      http.call(method, new URL('/fails', server.url), calm(method === 'PUT' ? { json: {} } : {}));
+      http.call(method, new URL('/fails', server.url), notAborted(method === 'PUT' ? { json: {} } : {}));
     t.false((await failure(t, fails())).notSent);
-    await http.call('GET', server.url, calm());
+    await http.call('GET', server.url, notAborted());
     t.false((await failure(t, fails())).notSent, 'nor on a connection that was used before');
     t.is(server.requests.filter(({ url }) => url === '/fails').length, 2);
   });
 
   test(`a ${method} with a response of 500 or 503 is not repeated`, async (t) => {
-    const server = await serve(t, answering(503, '', { 'retry-after': '0' }));
-    t.is((await open(t).call(method, server.url, calm())).status, 503);
+    const server = await serve(t, respondWith(503, '', { 'retry-after': '0' }));
+    t.is((await open(t).call(method, server.url, notAborted())).status, 503);
     t.is(server.requests.length, 1);
   });
 }
 
 test('a refused connection and an unknown name certainly received nothing', async (t) => {
-  const closed = await serve(t, answering(200));
+  const closed = await serve(t, respondWith(200));
   await closed.stop();
-  const refused = await failure(t, open(t).call('PUT', closed.url, calm({ json: {} })));
+  const refused = await failure(t, open(t).call('PUT', closed.url, notAborted({ json: {} })));
   t.is(refused.message, 'ECONNREFUSED');
   t.true(refused.notSent);
   const nobody = new HostPolicy(undefined, async () => {
@@ -177,7 +177,7 @@ test('a refused connection and an unknown name certainly received nothing', asyn
   });
   const unknown = await failure(
     t,
-    open(t, nobody).call('PUT', new URL('http://a.test/'), calm({ json: {} })),
+    open(t, nobody).call('PUT', new URL('http://a.test/'), notAborted({ json: {} })),
   );
   t.is(unknown.message, 'ENOTFOUND');
   t.true(unknown.notSent);
@@ -189,7 +189,10 @@ test('a host that does not accept the connection within three seconds received n
   // A connection that is being made keeps the process going, undici's timer for it does not.
   const going = setInterval(() => {}, 1_000);
   t.teardown(() => clearInterval(going));
-  const late = await failure(t, open(t, gone).call('PUT', new URL('http://a.test/'), calm({ json: {} })));
+  const late = await failure(
+    t,
+    open(t, gone).call('PUT', new URL('http://a.test/'), notAborted({ json: {} })),
+  );
   t.is(late.message, 'UND_ERR_CONNECT_TIMEOUT');
   t.true(late.notSent);
 });
@@ -202,7 +205,10 @@ test('a call ends at its time limit, before or during the response', async (t) =
   });
   const http = open(t);
   for (const path of ['/', '/stalls']) {
-    const late = await failure(t, http.call('GET', new URL(path, server.url), calm({ timeoutMs: 300 })));
+    const late = await failure(
+      t,
+      http.call('GET', new URL(path, server.url), notAborted({ timeoutMs: 300 })),
+    );
     t.is(late.message, 'no response within 300 ms');
     t.false(late.notSent);
   }
@@ -217,7 +223,7 @@ test('a call ends at its time limit during the response, also after a garbage co
     response.writeHead(200, { 'content-length': 100 });
     response.write('{"units": [');
   });
-  const call = failure(t, open(t).call('GET', server.url, calm({ timeoutMs: 500 })));
+  const call = failure(t, open(t).call('GET', server.url, notAborted({ timeoutMs: 500 })));
   let ended = false;
   void call.then(() => (ended = true));
   await eventually('it ends', () => {
@@ -243,7 +249,7 @@ test('aborting ends a call during the response, with the reason itself', async (
 });
 
 test('a call that is already aborted opens no connection', async (t) => {
-  const server = await serve(t, answering(200));
+  const server = await serve(t, respondWith(200));
   const reason = new Error('gone');
   const call = open(t).call('GET', server.url, { signal: AbortSignal.abort(reason), timeoutMs: 60_000 });
   t.is(await t.throwsAsync(call), reason);
@@ -251,12 +257,12 @@ test('a call that is already aborted opens no connection', async (t) => {
 });
 
 test('a redirect is an ordinary response, and its target is not contacted', async (t) => {
-  const target = await serve(t, answering(200, '{}'));
+  const target = await serve(t, respondWith(200, '{}'));
   const http = open(t);
   for (const status of [301, 302, 303, 307, 308]) {
-    const server = await serve(t, answering(status, '', { location: target.url.href }));
-    t.is((await http.call('GET', server.url, calm())).status, status);
-    t.is((await http.call('PUT', server.url, calm({ json: {} }))).status, status);
+    const server = await serve(t, respondWith(status, '', { location: target.url.href }));
+    t.is((await http.call('GET', server.url, notAborted())).status, status);
+    t.is((await http.call('PUT', server.url, notAborted({ json: {} }))).status, status);
   }
   t.is(target.connections(), 0);
 });
@@ -266,8 +272,8 @@ test('32 MiB are read, and one byte more is too large', async (t) => {
   const server = await serve(t, (request, response) => {
     response.end(Buffer.alloc(Number(request.url?.slice(1)), ' '));
   });
-  t.is((await http.call('GET', new URL(`/${32 * MIB}`, server.url), calm())).body, undefined);
-  const large = await failure(t, http.call('GET', new URL(`/${32 * MIB + 1}`, server.url), calm()));
+  t.is((await http.call('GET', new URL(`/${32 * MIB}`, server.url), notAborted())).body, undefined);
+  const large = await failure(t, http.call('GET', new URL(`/${32 * MIB + 1}`, server.url), notAborted()));
   t.true(large.tooLarge);
   t.false(large.notSent);
 });
@@ -281,7 +287,7 @@ test('an endless body is cut off', async (t) => {
     response.on('drain', more);
     more();
   });
-  t.true((await failure(t, open(t).call('GET', server.url, calm()))).tooLarge);
+  t.true((await failure(t, open(t).call('GET', server.url, notAborted()))).tooLarge);
   await eventually('the server sees the connection close', () => server.open() === 0);
 });
 
@@ -292,8 +298,8 @@ for (const [encoding, bomb] of [
 ] as const) {
   test(`a small ${encoding} body that inflates to a very large one is cut off`, async (t) => {
     t.true(bomb.length < MIB);
-    const server = await serve(t, answering(200, bomb, { 'content-encoding': encoding }));
-    t.true((await failure(t, open(t).call('GET', server.url, calm()))).tooLarge);
+    const server = await serve(t, respondWith(200, bomb, { 'content-encoding': encoding }));
+    t.true((await failure(t, open(t).call('GET', server.url, notAborted()))).tooLarge);
   });
 }
 
@@ -315,16 +321,18 @@ for (const [what, raw] of [
     await once(server, 'listening');
     t.teardown(() => server.close());
     const { port } = server.address() as AddressInfo;
-    t.false((await failure(t, open(t).call('GET', new URL(`http://127.0.0.1:${port}`), calm()))).notSent);
+    t.false(
+      (await failure(t, open(t).call('GET', new URL(`http://127.0.0.1:${port}`), notAborted()))).notSent,
+    );
   });
 }
 
 test('a URL with a password is refused without showing it', async (t) => {
-  const server = await serve(t, answering(200));
+  const server = await serve(t, respondWith(200));
   for (const user of ['user:pass-word', 'pass-word', ':pass-word']) {
     const error = await failure(
       t,
-      open(t).call('GET', new URL(`http://${user}@${server.url.host}/`), calm()),
+      open(t).call('GET', new URL(`http://${user}@${server.url.host}/`), notAborted()),
     );
     t.false(inspect(error, { depth: 20, showHidden: true }).includes('pass-word'));
     t.true(error.notSent);
@@ -343,45 +351,45 @@ for (const host of [
   'a.test',
 ]) {
   test(`no connection is made to ${host}, which means a forbidden address`, async (t) => {
-    const server = await serve(t, answering(200));
+    const server = await serve(t, respondWith(200));
     const lookup = async (name: string) => [{ address: name === 'localhost' ? '::1' : '127.0.0.1' }];
     for (const policy of [new HostPolicy(undefined, lookup), new HostPolicy(['10.0.0.0/8', '*'], lookup)]) {
       const url = new URL(`http://${host}:${server.port}/`);
-      await t.throwsAsync(open(t, policy).call('GET', url, calm()), { code: 'forbidden' });
+      await t.throwsAsync(open(t, policy).call('GET', url, notAborted()), { code: 'forbidden' });
     }
     t.is(server.connections(), 0);
   });
 }
 
 test('of the addresses of a name only an allowed one is connected to', async (t) => {
-  const allowed = await serve(t, answering(200));
-  const forbidden = await serve(t, answering(200), { host: '127.0.7.1', port: allowed.port });
+  const allowed = await serve(t, respondWith(200));
+  const forbidden = await serve(t, respondWith(200), { host: '127.0.7.1', port: allowed.port });
   const both = async () => [{ address: '127.0.7.1' }, { address: '127.0.0.1' }];
   const url = new URL(`http://a.test:${allowed.port}/`);
-  t.is((await open(t, new HostPolicy(['127.0.0.1'], both)).call('GET', url, calm())).status, 200);
+  t.is((await open(t, new HostPolicy(['127.0.0.1'], both)).call('GET', url, notAborted())).status, 200);
   t.is(allowed.requests[0]?.headers.host, `a.test:${allowed.port}`);
   t.is(forbidden.connections(), 0);
 });
 
 test('a name is looked up once for a connection, so a second response cannot lead elsewhere', async (t) => {
-  const allowed = await serve(t, answering(200, '{}', { connection: 'close' }));
-  const forbidden = await serve(t, answering(200), { host: '127.0.7.2', port: allowed.port });
+  const allowed = await serve(t, respondWith(200, '{}', { connection: 'close' }));
+  const forbidden = await serve(t, respondWith(200), { host: '127.0.7.2', port: allowed.port });
   let lookups = 0;
   const rebinding = async () => [{ address: lookups++ === 0 ? '127.0.0.1' : '127.0.7.2' }];
   const http = open(t, new HostPolicy(['127.0.0.1', 'a.test'], rebinding));
   const url = new URL(`http://a.test:${allowed.port}/`);
-  t.is((await http.call('GET', url, calm())).status, 200);
+  t.is((await http.call('GET', url, notAborted())).status, 200);
   t.is(lookups, 1);
   // The connection was closed, so the next call needs another one.
   await eventually('the connection is closed', () => allowed.open() === 0);
-  await t.throwsAsync(http.call('GET', url, calm()), { code: 'forbidden' });
+  await t.throwsAsync(http.call('GET', url, notAborted()), { code: 'forbidden' });
   t.is(lookups, 2);
   t.is(allowed.requests.length, 1);
   t.is(forbidden.connections(), 0);
 });
 
 test('a client without a policy may connect anywhere', async (t) => {
-  const server = await serve(t, answering(200));
-  t.is((await open(t).call('GET', server.url, calm())).status, 200);
-  t.is((await open(t).call('GET', new URL(`http://localhost:${server.port}`), calm())).status, 200);
+  const server = await serve(t, respondWith(200));
+  t.is((await open(t).call('GET', server.url, notAborted())).status, 200);
+  t.is((await open(t).call('GET', new URL(`http://localhost:${server.port}`), notAborted())).status, 200);
 });

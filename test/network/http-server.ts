@@ -58,7 +58,7 @@ export async function serve(
  * Gives every request this response.
  * @param body text or bytes as they are, anything else as JSON
  */
-export function answering(
+export function respondWith(
   status: number,
   body?: unknown,
   headers: Record<string, string> = {},

@@ -4,7 +4,7 @@ import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { eventually } from '../support/eventually.js';
 import type { StandInManager } from '../support/stand-in-manager.js';
-import { calm, openManager, withToken } from './open-manager.js';
+import { notAborted, openManager, withToken } from './open-manager.js';
 
 const ENVELOPE = { queue_name: '', id: null, status: 'not_started', request_body: {}, response_body: null };
 const ANSWER = { ...ENVELOPE, id: 5, status: 'completed', response_body: 'done' };
@@ -22,55 +22,55 @@ type Ask = (client: ManagerClient, options?: { signal: AbortSignal }) => Promise
 
 /** Every call of the API: how it is made, and its method and path. */
 const CALLS: readonly { name: string; ask: Ask; method: string; path: string; repeatable: boolean }[] = [
-  read('exchange', (client, options = calm()) => client.exchange(7, options), '/messaging/exchanges/7'),
+  read('exchange', (client, options = notAborted()) => client.exchange(7, options), '/messaging/exchanges/7'),
   read(
     'exchangeBrokers',
-    (client, options = calm()) => client.exchangeBrokers(7, options),
+    (client, options = notAborted()) => client.exchangeBrokers(7, options),
     '/messaging/exchanges/7/brokers',
   ),
-  read('broker', (client, options = calm()) => client.broker(3, options), '/messaging/brokers/3'),
+  read('broker', (client, options = notAborted()) => client.broker(3, options), '/messaging/brokers/3'),
   read(
     'brokerConnections',
-    (client, options = calm()) => client.brokerConnections(3, options),
+    (client, options = notAborted()) => client.brokerConnections(3, options),
     '/messaging/brokers/3/connections',
   ),
   read(
     'recordState',
-    (client, options = calm()) => client.recordState(5, options),
+    (client, options = notAborted()) => client.recordState(5, options),
     '/messaging/rpc_requests/5',
   ),
-  read('record', (client, options = calm()) => client.record(5, options), '/messaging/rpc_requests/5'),
+  read('record', (client, options = notAborted()) => client.record(5, options), '/messaging/rpc_requests/5'),
   {
     name: 'createRecord',
-    ask: (client, options = calm()) => client.createRecord(ENVELOPE, options),
+    ask: (client, options = notAborted()) => client.createRecord(ENVELOPE, options),
     method: 'POST',
     path: '/messaging/rpc_requests',
     repeatable: false,
   },
   {
     name: 'saveRecord',
-    ask: (client, options = calm()) => client.saveRecord(5, JSON.stringify(ANSWER), options),
+    ask: (client, options = notAborted()) => client.saveRecord(5, JSON.stringify(ANSWER), options),
     method: 'PUT',
     path: '/messaging/rpc_requests/5',
     repeatable: true,
   },
   {
     name: 'deleteRecord',
-    ask: (client, options = calm()) => client.deleteRecord(5, options),
+    ask: (client, options = notAborted()) => client.deleteRecord(5, options),
     method: 'DELETE',
     path: '/messaging/rpc_requests/5',
     repeatable: true,
   },
   {
     name: 'registerModule',
-    ask: (client, options = calm()) => client.registerModule(7, MODULE, options),
+    ask: (client, options = notAborted()) => client.registerModule(7, MODULE, options),
     method: 'POST',
     path: '/messaging/exchanges/7/modules',
     repeatable: true,
   },
   {
     name: 'sendSystemEvent',
-    ask: (client, options = calm()) => client.sendSystemEvent(EVENT, options),
+    ask: (client, options = notAborted()) => client.sendSystemEvent(EVENT, options),
     method: 'POST',
     path: '/system_events',
     repeatable: false,
@@ -102,24 +102,24 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
   });
 
   test(`${name} is tried again while the Manager refuses connections`, async (t) => {
-    const { manager, client, clock, passing } = await openManager(t);
+    const { manager, client, clock, whileTimePasses } = await openManager(t);
     furnish(manager);
-    await client.broker(3, calm());
+    await client.broker(3, notAborted());
     await manager.down();
     const asked = ask(client);
     await eventually('the first try has failed', () => clock.pending > 0);
     await manager.up();
-    await passing(asked);
+    await whileTimePasses(asked);
     t.pass();
   });
 
   test(`${name} is ${repeatable ? 'repeated' : 'not repeated'} when its outcome is unknown`, async (t) => {
-    const { manager, client, passing } = await openManager(t);
+    const { manager, client, whileTimePasses } = await openManager(t);
     furnish(manager);
     for (const fault of [{ status: 500 }, { status: 503 }, { status: 429 }, {}] as const) {
       const end = manager.fail({ ...fault, path: API, times: 2 });
       const before = manager.callsTo(API).length;
-      const asked = passing(ask(client));
+      const asked = whileTimePasses(ask(client));
       if (repeatable) await asked;
       else {
         const error = await t.throwsAsync(asked, { instanceOf: ManagerError });
@@ -179,12 +179,12 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
 
 test('no call waits forever for a Manager that does not respond', async (t) => {
   const opened = await openManager(t, { timeoutMs: 500 });
-  const { manager, client, passing } = opened;
+  const { manager, client, whileTimePasses } = opened;
   furnish(manager);
   await withToken(opened);
   t.teardown(manager.hold(API));
   const asked = CALLS.map(async ({ ask }) => t.throwsAsync(ask(client), { instanceOf: ManagerError }));
-  for (const error of await passing(Promise.all(asked))) {
+  for (const error of await whileTimePasses(Promise.all(asked))) {
     t.is(error?.kind, 'unreachable');
     t.regex(error?.message ?? '', /no response within 500 ms.*MANAGER_URL/);
   }
@@ -202,19 +202,19 @@ test('the responses are read as the API documents them', async (t) => {
     ],
   });
   manager.addRecord(5, { status: 'completed', requestBody: { action: 'a' }, responseBody: [1] });
-  t.deepEqual(await client.exchange(7, calm()), {
+  t.deepEqual(await client.exchange(7, notAborted()), {
     id: 7,
     failoverExchangeId: 8,
     routingKey: 'root.seven',
     rootExchangeName: 'root',
   });
-  t.deepEqual(await client.exchangeBrokers(7, calm()), [11, 12], 'brokers, not restrictions');
-  t.deepEqual(await client.broker(3, calm()), { id: 3, failoverBrokerId: 4 });
-  t.deepEqual(await client.brokerConnections(3, calm()), [
+  t.deepEqual(await client.exchangeBrokers(7, notAborted()), [11, 12], 'brokers, not restrictions');
+  t.deepEqual(await client.broker(3, notAborted()), { id: 3, failoverBrokerId: 4 });
+  t.deepEqual(await client.brokerConnections(3, notAborted()), [
     { username: 'u', password: 'p', host: 'h', port: 5673, virtualHost: 'v' },
     { username: 'guest', password: 'guest', host: 'broker3.example.com', port: null, virtualHost: null },
   ]);
-  t.deepEqual(await client.record(5, calm()), {
+  t.deepEqual(await client.record(5, notAborted()), {
     status: 'completed',
     requestBody: { action: 'a' },
     responseBody: [1],
@@ -224,19 +224,19 @@ test('the responses are read as the API documents them', async (t) => {
 test('a missing object of the Manager is `not_found`, or undefined where absence is a valid result', async (t) => {
   const { client } = await openManager(t);
   for (const lookup of [
-    client.exchange(7, calm()),
-    client.exchangeBrokers(7, calm()),
-    client.broker(3, calm()),
-    client.brokerConnections(3, calm()),
-    client.record(5, calm()),
-    client.registerModule(7, MODULE, calm()),
+    client.exchange(7, notAborted()),
+    client.exchangeBrokers(7, notAborted()),
+    client.broker(3, notAborted()),
+    client.brokerConnections(3, notAborted()),
+    client.record(5, notAborted()),
+    client.registerModule(7, MODULE, notAborted()),
   ]) {
     const error = await t.throwsAsync(lookup, { instanceOf: ManagerError });
     t.like(error, { kind: 'not_found', status: 404, temporary: false });
   }
-  t.is(await client.recordState(5, calm()), 'missing');
-  t.false(await client.saveRecord(5, JSON.stringify(ANSWER), calm()));
-  t.false(await client.deleteRecord(5, calm()));
+  t.is(await client.recordState(5, notAborted()), 'missing');
+  t.false(await client.saveRecord(5, JSON.stringify(ANSWER), notAborted()));
+  t.false(await client.deleteRecord(5, notAborted()));
 });
 
 test('a record waits for its reply until it is completed or failed, whatever else its caller wrote into it', async (t) => {
@@ -248,23 +248,23 @@ test('a record waits for its reply until it is completed or failed, whatever els
     ['error', 'answered'],
   ] as const) {
     manager.addRecord(5, { status });
-    t.is(await client.recordState(5, calm()), state);
+    t.is(await client.recordState(5, notAborted()), state);
   }
   manager.fail({
     status: 200,
     path: API,
     body: `{"status":"completed","request_body":${'1'.repeat(2_000)}}`,
   });
-  t.is(await client.recordState(5, calm()), 'open');
+  t.is(await client.recordState(5, notAborted()), 'open');
 });
 
 test('a call whose caller does its own retries is made once', async (t) => {
   const { manager, client, clock } = await openManager(t);
   manager.fail({ status: 503, path: API });
   for (const call of [
-    client.recordState(5, { ...calm(), tries: 1 }),
-    client.saveRecord(5, JSON.stringify(ANSWER), { ...calm(), tries: 1 }),
-    client.exchange(7, { ...calm(), tries: 1 }),
+    client.recordState(5, { ...notAborted(), tries: 1 }),
+    client.saveRecord(5, JSON.stringify(ANSWER), { ...notAborted(), tries: 1 }),
+    client.exchange(7, { ...notAborted(), tries: 1 }),
   ])
     await t.throwsAsync(call, { instanceOf: ManagerError });
   t.is(manager.callsTo(API).length, 3);
@@ -276,21 +276,21 @@ test('ids beyond the range of a number are sent and read without rounding', asyn
   manager.addExchange(BIG, { failoverExchangeId: BIG + 2n });
   manager.restrict(BIG, [BIG + 4n]);
   manager.addBroker(BIG, { failoverBrokerId: BIG + 6n });
-  t.like(await client.exchange(BIG, calm()), { id: BIG, failoverExchangeId: BIG + 2n });
-  t.deepEqual(await client.exchangeBrokers(BIG, calm()), [BIG + 4n]);
-  t.like(await client.broker(BIG, calm()), { failoverBrokerId: BIG + 6n });
+  t.like(await client.exchange(BIG, notAborted()), { id: BIG, failoverExchangeId: BIG + 2n });
+  t.deepEqual(await client.exchangeBrokers(BIG, notAborted()), [BIG + 4n]);
+  t.like(await client.broker(BIG, notAborted()), { failoverBrokerId: BIG + 6n });
   manager.nextRecordId = BIG;
-  t.is(await client.createRecord(ENVELOPE, calm()), BIG);
-  t.true(await client.saveRecord(BIG, stringifyExactly({ ...ANSWER, id: BIG }), calm()));
+  t.is(await client.createRecord(ENVELOPE, notAborted()), BIG);
+  t.true(await client.saveRecord(BIG, stringifyExactly({ ...ANSWER, id: BIG }), notAborted()));
   t.regex(manager.records.get(String(BIG))?.saved ?? '', /"id":9007199254740993,/);
 });
 
 test('the id of a new record is read from a path and from a whole URL', async (t) => {
   const { manager, client } = await openManager(t);
   manager.nextRecordId = 41;
-  t.is(await client.createRecord(ENVELOPE, calm()), 41);
+  t.is(await client.createRecord(ENVELOPE, notAborted()), 41);
   manager.absoluteLocations = true;
-  t.is(await client.createRecord(ENVELOPE, calm()), 42);
+  t.is(await client.createRecord(ENVELOPE, notAborted()), 42);
   t.deepEqual(manager.callsTo(API)[0]?.body, ENVELOPE);
 });
 
@@ -306,7 +306,9 @@ for (const location of [
     const { manager, client } = await openManager(t);
     const headers: Record<string, string> = location === undefined ? {} : { location };
     manager.fail({ status: 201, path: API, body: '', headers });
-    const error = await t.throwsAsync(client.createRecord(ENVELOPE, calm()), { instanceOf: ManagerError });
+    const error = await t.throwsAsync(client.createRecord(ENVELOPE, notAborted()), {
+      instanceOf: ManagerError,
+    });
     t.is(error?.kind, 'invalid_response');
   });
 }
@@ -315,7 +317,7 @@ test('a reply is saved whole', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addRecord(5);
   const json = stringifyExactly({ ...ANSWER, response_body: { count: 2n ** 64n } });
-  t.true(await client.saveRecord(5, json, calm()));
+  t.true(await client.saveRecord(5, json, notAborted()));
   t.like(manager.records.get('5'), { status: 'completed', saved: json });
 });
 
@@ -323,7 +325,7 @@ test('a reply counts as not saved when an unrelated page responds with 200', asy
   const { manager, client } = await openManager(t);
   manager.addRecord(5);
   manager.fail({ status: 200, method: 'PUT', body: '<html>We are back soon</html>' });
-  const error = await t.throwsAsync(client.saveRecord(5, JSON.stringify(ANSWER), calm()), {
+  const error = await t.throwsAsync(client.saveRecord(5, JSON.stringify(ANSWER), notAborted()), {
     instanceOf: ManagerError,
   });
   t.like(error, { kind: 'invalid_response', temporary: true });
@@ -331,8 +333,8 @@ test('a reply counts as not saved when an unrelated page responds with 200', asy
 
 test('an event that the Manager already knows is not an error', async (t) => {
   const { manager, client } = await openManager(t);
-  t.is(await client.sendSystemEvent(EVENT, calm()), 'created');
-  t.is(await client.sendSystemEvent(EVENT, calm()), 'known');
+  t.is(await client.sendSystemEvent(EVENT, notAborted()), 'created');
+  t.is(await client.sendSystemEvent(EVENT, notAborted()), 'known');
   t.is(manager.events.length, 1);
 });
 
@@ -340,7 +342,7 @@ const exchange = { id: 7, failover_exchange_id: null, routing_key: 'k', root_exc
 const connection = { username: 'u', password: 'p', host: 'h', port: null, virtual_host: '/' };
 const UNUSABLE: readonly (readonly [string, Ask, string])[] = [
   ...['', '<html>', 'null', '[]', '"text"', '{"id":7'].map(
-    (body) => ['exchange', (client: ManagerClient) => client.exchange(7, calm()), body] as const,
+    (body) => ['exchange', (client: ManagerClient) => client.exchange(7, notAborted()), body] as const,
   ),
   ...[
     { ...exchange, id: undefined },
@@ -351,14 +353,18 @@ const UNUSABLE: readonly (readonly [string, Ask, string])[] = [
     { ...exchange, root_exchange_name: 5 },
   ].map(
     (body) =>
-      ['exchange', (client: ManagerClient) => client.exchange(7, calm()), JSON.stringify(body)] as const,
+      [
+        'exchange',
+        (client: ManagerClient) => client.exchange(7, notAborted()),
+        JSON.stringify(body),
+      ] as const,
   ),
   ...['{}', '[5]', '[{"id":1}]'].map(
     (body) =>
-      ['exchangeBrokers', (client: ManagerClient) => client.exchangeBrokers(7, calm()), body] as const,
+      ['exchangeBrokers', (client: ManagerClient) => client.exchangeBrokers(7, notAborted()), body] as const,
   ),
   ...['{}', '{"id":3,"failover_broker_id":"4"}'].map(
-    (body) => ['broker', (client: ManagerClient) => client.broker(3, calm()), body] as const,
+    (body) => ['broker', (client: ManagerClient) => client.broker(3, notAborted()), body] as const,
   ),
   ...[
     {},
@@ -376,12 +382,12 @@ const UNUSABLE: readonly (readonly [string, Ask, string])[] = [
     (body) =>
       [
         'brokerConnections',
-        (client: ManagerClient) => client.brokerConnections(3, calm()),
+        (client: ManagerClient) => client.brokerConnections(3, notAborted()),
         JSON.stringify(body),
       ] as const,
   ),
   ...['[]', '{}', '{"status":5}'].map(
-    (body) => ['record', (client: ManagerClient) => client.record(5, calm()), body] as const,
+    (body) => ['record', (client: ManagerClient) => client.record(5, notAborted()), body] as const,
   ),
 ];
 
@@ -399,17 +405,21 @@ test('a response that does not match the API is refused', async (t) => {
 });
 
 test('a response that is far too long is not read', async (t) => {
-  const { manager, client, passing } = await openManager(t);
+  const { manager, client, whileTimePasses } = await openManager(t);
   manager.fail({ status: 200, path: API, body: `"${'x'.repeat(33 * 1024 * 1024)}"` });
-  const error = await t.throwsAsync(passing(client.record(5, calm())), { instanceOf: ManagerError });
+  const error = await t.throwsAsync(whileTimePasses(client.record(5, notAborted())), {
+    instanceOf: ManagerError,
+  });
   t.is(error?.kind, 'invalid_response');
 });
 
 test('a Manager that stays down is abandoned after three tries, and the message names its setting', async (t) => {
-  const { manager, client, passing } = await openManager(t);
-  await client.recordState(5, calm());
+  const { manager, client, whileTimePasses } = await openManager(t);
+  await client.recordState(5, notAborted());
   await manager.down();
-  const error = await t.throwsAsync(passing(client.broker(3, calm())), { instanceOf: ManagerError });
+  const error = await t.throwsAsync(whileTimePasses(client.broker(3, notAborted())), {
+    instanceOf: ManagerError,
+  });
   t.like(error, { kind: 'unreachable', temporary: true, notSent: true });
   t.regex(error?.message ?? '', /ECONNREFUSED.*MANAGER_URL/);
   t.true(error?.message.includes(manager.host));
@@ -420,10 +430,10 @@ for (const [name, header] of [
   ['a date', new Date(1_000_000 + 7_000).toUTCString()],
 ] as const) {
   test(`Retry-After in ${name} is honoured`, async (t) => {
-    const { manager, client, passing } = await openManager(t);
+    const { manager, client, whileTimePasses } = await openManager(t);
     furnish(manager);
     manager.fail({ status: 429, headers: { 'retry-after': header }, path: API, times: 1 });
-    await passing(client.broker(3, calm()), 100);
+    await whileTimePasses(client.broker(3, notAborted()), 100);
     const [first = 0, second = 0] = manager.callsTo(API).map(({ at }) => at);
     t.true(second >= Math.min(first + 7_000, 1_007_000), `${first} ${second}`);
     t.true(second <= first + 8_000);
@@ -431,11 +441,11 @@ for (const [name, header] of [
 }
 
 test('a Retry-After of a day waits half a minute, and an invalid one does not wait', async (t) => {
-  const { manager, client, passing } = await openManager(t);
+  const { manager, client, whileTimePasses } = await openManager(t);
   furnish(manager);
   manager.fail({ status: 503, headers: { 'retry-after': '86400' }, path: API, times: 1 });
   manager.fail({ status: 503, headers: { 'retry-after': 'soon' }, path: API, times: 1 });
-  await passing(client.broker(3, calm()));
+  await whileTimePasses(client.broker(3, notAborted()));
   const [first = 0, second = 0, third = 0] = manager.callsTo(API).map(({ at }) => at);
   t.true(second - first >= 30_000);
   t.true(third - second < 30_000);
@@ -455,11 +465,11 @@ test('a caller can leave while the call waits for its next try', async (t) => {
 test('closing ends calls in flight and later ones', async (t) => {
   const { manager, client } = await openManager(t);
   const release = manager.hold(API);
-  const asked = client.broker(3, calm());
+  const asked = client.broker(3, notAborted());
   await eventually('the Manager is asked', () => manager.callsTo(API).length > 0);
   await client.close();
   t.like(await t.throwsAsync(asked, { instanceOf: ManagerError }), { kind: 'unreachable', temporary: true });
-  t.like(await t.throwsAsync(client.broker(3, calm()), { instanceOf: ManagerError }), {
+  t.like(await t.throwsAsync(client.broker(3, notAborted()), { instanceOf: ManagerError }), {
     kind: 'unreachable',
   });
   release();
@@ -474,7 +484,7 @@ test('a Manager below a path is called there', async (t) => {
       clock,
     });
     t.teardown(() => client.close());
-    await t.throwsAsync(client.broker(3, calm()));
+    await t.throwsAsync(client.broker(3, notAborted()));
     t.is(manager.calls.at(-1)?.path, '/api/messaging/brokers/3');
   }
 });

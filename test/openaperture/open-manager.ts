@@ -12,9 +12,9 @@ export interface OpenManager {
   clock: ManualClock;
   logs: ReturnType<typeof logLines>;
   /** A signal that is not aborted. */
-  calm: { signal: AbortSignal };
+  notAborted: { signal: AbortSignal };
   /** Advances time in steps until a promise settles, so that every wait for a next try ends. */
-  passing: <T>(work: Promise<T>, stepMs?: number) => Promise<T>;
+  whileTimePasses: <T>(work: Promise<T>, stepMs?: number) => Promise<T>;
   /** Waits until a condition is true, while time passes. */
   until: (what: string, look: () => boolean, stepMs?: number) => Promise<void>;
 }
@@ -46,17 +46,17 @@ export async function openManager(t: ExecutionContext, options: Options = {}): P
     timeoutMs: options.timeoutMs,
   });
   t.teardown(() => client.close());
-  return { manager, client, clock, logs: logLines(), calm: calm(), ...timePassing(clock) };
+  return { manager, client, clock, logs: logLines(), notAborted: notAborted(), ...timePassing(clock) };
 }
 
 /**
  * Ensures that the client has a token. With a short time limit that may take several tries, because a busy machine
  * responds slowly too.
  */
-export async function withToken({ manager, client, passing }: OpenManager): Promise<void> {
+export async function withToken({ manager, client, whileTimePasses }: OpenManager): Promise<void> {
   manager.addRecord(0);
   for (let has = false; !has; ) {
-    has = await passing(client.recordState(0, calm())).then(
+    has = await whileTimePasses(client.recordState(0, notAborted())).then(
       () => true,
       (error: unknown) => {
         if (error instanceof ManagerError && error.kind === 'unreachable') return false;
@@ -66,12 +66,12 @@ export async function withToken({ manager, client, passing }: OpenManager): Prom
   }
 }
 
-export function calm(): { signal: AbortSignal } {
+export function notAborted(): { signal: AbortSignal } {
   return { signal: new AbortController().signal };
 }
 
 /** Functions that advance a manual clock. */
-export function timePassing(clock: ManualClock): Pick<OpenManager, 'passing' | 'until'> {
+export function timePassing(clock: ManualClock): Pick<OpenManager, 'whileTimePasses' | 'until'> {
   const until = async (what: string, look: () => boolean, stepMs = 500) => {
     const end = Date.now() + HUNG_MS;
     while (!look()) {
@@ -82,7 +82,7 @@ export function timePassing(clock: ManualClock): Pick<OpenManager, 'passing' | '
   };
   return {
     until,
-    passing: async (work, stepMs) => {
+    whileTimePasses: async (work, stepMs) => {
       let done = false;
       const ended = work.finally(() => {
         done = true;

@@ -133,7 +133,7 @@ test('a heartbeat shows the running requests and their number, the oldest first,
 });
 
 test("any workload fits the Manager's column, and a busy module stays in its list", async (t) => {
-  const { manager, client, calm } = await openOverseer(t);
+  const { manager, client, notAborted } = await openOverseer(t);
   const anyWork = fc.record({
     id: fc.oneof(fc.string({ unit: 'grapheme', maxLength: 128 }), fc.nat().map(String)),
     action: fc.stringMatching(/^[a-z][a-z_]{0,63}$/),
@@ -146,7 +146,7 @@ test("any workload fits the Manager's column, and a busy module stays in its lis
       const { workload } = new ErlangCodec().decode(beat) as { workload: { description: string }[] };
       // As the Overseer forwards it.
       const registration = { hostname: 'host-1', type: 'fleet_manager', status: 'active', workload } as const;
-      await client.registerModule(7, registration, { ...calm, tries: 1 } as never);
+      await client.registerModule(7, registration, { ...notAborted, tries: 1 } as never);
       t.deepEqual(manager.modules, [{ exchange: '7', ...registration }]);
       const [count, ...entries] = workload.map(({ description }) => description);
       t.is(count, work.length === 1 ? '1 request runs' : `${work.length} requests run`);
@@ -242,10 +242,10 @@ test('heartbeats that reach no queue are failures, logged once with what is miss
     running: () => [],
   });
   await until('three heartbeats were sent', () => beats === 3);
-  const told = () => logs.find(/^Overseer heartbeat failed$/);
-  await until('it is told', () => told().length > 0);
-  t.is(told().length, 1);
-  t.is(told()[0]?.reason, 'no queue is bound to root with the routing key root.seven.system_modules');
+  const logged = () => logs.find(/^Overseer heartbeat failed$/);
+  await until('it is logged', () => logged().length > 0);
+  t.is(logged().length, 1);
+  t.is(logged()[0]?.reason, 'no queue is bound to root with the routing key root.seven.system_modules');
   outcome = 'routed';
   await until('it is over', () => logs.find(/^Overseer heartbeat restored$/).length === 1);
   await installation.stop();

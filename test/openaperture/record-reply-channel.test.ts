@@ -115,7 +115,7 @@ test('a reply whose record is deleted is dropped without an error', async (t) =>
 });
 
 test('while the Manager is down for a minute, replies wait, the service pauses once, and this is logged once', async (t) => {
-  const { manager, send, reported, logs, clock, until, passing } = await openChannel(t);
+  const { manager, send, reported, logs, clock, until, whileTimePasses } = await openChannel(t);
   for (let id = 1; id <= 30; id++) manager.addRecord(id);
   await manager.down();
   const sent = Array.from({ length: 30 }, (_, index) => send(index + 1));
@@ -129,7 +129,7 @@ test('while the Manager is down for a minute, replies wait, the service pauses o
   t.like(logs.lines[0], { level: 'warn', message: 'record replies waiting for the Manager' });
   t.regex(String(logs.lines[0]?.reason), /OAUTH_LOGIN_URL|MANAGER_URL/);
   await manager.up();
-  await passing(Promise.all(sent));
+  await whileTimePasses(Promise.all(sent));
   t.true([...manager.records.values()].every(({ status }) => status === 'completed'));
   t.deepEqual(reported, ['pause', 'resume']);
   t.is(logs.lines.length, 2);
@@ -137,14 +137,14 @@ test('while the Manager is down for a minute, replies wait, the service pauses o
 });
 
 test('each outage is logged again', async (t) => {
-  const { manager, send, reported, until, passing } = await openChannel(t);
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   for (let outage = 1; outage <= 2; outage++) {
     const end = manager.fail({ status: 503 });
     const sent = send(5);
     await until('it pauses', () => reported.length === 2 * outage - 1);
     end();
-    await passing(sent);
+    await whileTimePasses(sent);
   }
   t.deepEqual(reported, ['pause', 'resume', 'pause', 'resume']);
 });
@@ -167,11 +167,11 @@ test('a saved reply is never overwritten', async (t) => {
 });
 
 test('a single failure of the Manager causes no pause', async (t) => {
-  const { manager, send, reported, logs, passing } = await openChannel(t);
+  const { manager, send, reported, logs, whileTimePasses } = await openChannel(t);
   for (const fault of [{ status: 500 }, { status: 503 }, {}]) {
     manager.addRecord(5);
     manager.fail({ ...fault, path: RECORD, times: 1 });
-    await passing(send(5));
+    await whileTimePasses(send(5));
     t.is(manager.records.get('5')?.status, 'completed');
   }
   t.deepEqual(reported, []);
@@ -179,7 +179,7 @@ test('a single failure of the Manager causes no pause', async (t) => {
 });
 
 test('a Manager that is down is noticed within two seconds, and immediately when it requests a wait', async (t) => {
-  const { manager, send, reported, clock, until, passing } = await openChannel(t);
+  const { manager, send, reported, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   await manager.down();
   let begun = clock.now();
@@ -187,14 +187,14 @@ test('a Manager that is down is noticed within two seconds, and immediately when
   await until('it pauses', () => reported.length === 1, 2);
   t.true(clock.now() - begun <= 2_000);
   await manager.up();
-  await passing(sent);
+  await whileTimePasses(sent);
   manager.addRecord(5);
   manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: RECORD, times: 1 });
   begun = clock.now();
   const again = send(5);
   await eventually('it pauses', () => reported.length === 3);
   t.is(clock.now(), begun);
-  await passing(again, 10);
+  await whileTimePasses(again, 10);
   t.true(clock.now() - begun >= 20_000 && clock.now() - begun < 21_000);
 });
 
@@ -214,7 +214,7 @@ const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
 
 for (const [what, fault] of OUTAGES) {
   test(`a reply is kept, and finally saved, while the Manager gives ${what}`, async (t) => {
-    const { manager, send, reported, logs, until, passing } = await openChannel(t);
+    const { manager, send, reported, logs, until, whileTimePasses } = await openChannel(t);
     manager.addRecord(5);
     const end = manager.fail(fault);
     const sent = send(5);
@@ -223,20 +223,20 @@ for (const [what, fault] of OUTAGES) {
     t.is(logs.lines.length, 1);
     t.not(manager.records.get('5')?.status, 'completed');
     end();
-    await passing(sent);
+    await whileTimePasses(sent);
     t.is(manager.records.get('5')?.status, 'completed');
     t.deepEqual(reported, ['pause', 'resume']);
   });
 }
 
 test('a reply is kept while the Manager hangs', async (t) => {
-  const { manager, send, reported, until, passing } = await openChannel(t, { timeoutMs: 300 });
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t, { timeoutMs: 300 });
   manager.addRecord(5);
   const release = manager.hold(RECORD);
   const sent = send(5);
   await until('it pauses', () => reported.length > 0);
   release();
-  await passing(sent);
+  await whileTimePasses(sent);
   t.is(manager.records.get('5')?.status, 'completed');
   t.deepEqual(reported, ['pause', 'resume']);
 });
@@ -279,10 +279,10 @@ test('a reply that the Manager refuses for good is replaced by an error, so that
 for (const oversize of ['answered', 'cut'] as const) {
   test(`a reply of more bytes than the Manager reads is replaced within seconds, without a pause, when its request is ${oversize}`, async (t) => {
     const opened = await openChannel(t, { oversize, maxRecordBytes: 100_000_000 });
-    const { manager, send, reported, logs, clock, passing } = opened;
+    const { manager, send, reported, logs, clock, whileTimePasses } = opened;
     manager.addRecord(5);
     const begun = clock.now();
-    await passing(send(5, replyOf('x'.repeat(8_000_000))), 100);
+    await whileTimePasses(send(5, replyOf('x'.repeat(8_000_000))), 100);
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
@@ -321,11 +321,11 @@ for (const [what, fault] of [
   ['a 504 of a proxy', { status: 504 }],
 ] as const) {
   test(`a large reply that fails with ${what}, while other calls work, is replaced within seconds without a pause`, async (t) => {
-    const { manager, send, reported, clock, passing } = await openChannel(t);
+    const { manager, send, reported, clock, whileTimePasses } = await openChannel(t);
     manager.addRecord(5);
     const end = manager.fail({ ...fault, path: RECORD, method: 'PUT', times: 2 });
     const begun = clock.now();
-    await passing(send(5, replyOf('x'.repeat(1_000_000))), 100);
+    await whileTimePasses(send(5, replyOf('x'.repeat(1_000_000))), 100);
     end();
     t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
     t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
@@ -334,7 +334,7 @@ for (const [what, fault] of [
 }
 
 test('a large reply that the Manager does not read to its end is replaced after two tries without a pause', async (t) => {
-  const { manager, send, reported, until, passing } = await openChannel(t, { timeoutMs: 5_000 });
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t, { timeoutMs: 5_000 });
   manager.addRecord(5);
   const release = manager.hold(RECORD, 'PUT');
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
@@ -342,11 +342,11 @@ test('a large reply that the Manager does not read to its end is replaced after 
   t.like(manager.callsTo(RECORD, 'PUT')[2]?.body, { response_body: { code: 'answer_too_large' } });
   t.deepEqual(reported, []);
   release();
-  await passing(sent);
+  await whileTimePasses(sent);
 });
 
 test('a large reply that fails while the Manager fails on other calls too is kept', async (t) => {
-  const { manager, send, reported, until, passing } = await openChannel(t);
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   const ends = [
     manager.fail({ status: 502, path: RECORD, method: 'PUT' }),
@@ -356,13 +356,13 @@ test('a large reply that fails while the Manager fails on other calls too is kep
   await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 5, 2_000);
   t.deepEqual(reported, ['pause']);
   for (const end of ends) end();
-  await passing(sent);
+  await whileTimePasses(sent);
   t.is(manager.records.get('5')?.status, 'completed');
   t.deepEqual(reported, ['pause', 'resume']);
 });
 
 test('after an outage, other replies do not wait for one that is too large', async (t) => {
-  const { manager, send, reported, until, passing } = await openChannel(t);
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   const outage = manager.fail({ status: 503 });
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
@@ -373,7 +373,7 @@ test('after an outage, other replies do not wait for one that is too large', asy
   await until('the service goes on', () => reported.length === 2, 1);
   t.deepEqual(reported, ['pause', 'resume']);
   t.is(manager.records.get('5')?.status, 'not_started');
-  await passing(sent);
+  await whileTimePasses(sent);
   refusal();
   t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
   t.deepEqual(reported, ['pause', 'resume']);
@@ -396,7 +396,7 @@ test('the result of a change is saved without the copy of its request, if that c
 });
 
 test('two cut connections count as too large only above 64 KiB, and only while saving', async (t) => {
-  const { manager, send, passing } = await openChannel(t);
+  const { manager, send, whileTimePasses } = await openChannel(t);
   const rest = JSON.stringify(replyEnvelope(envelopeOf(5), { status: 'completed', body: '' })).length;
   for (const [bytes, method, status] of [
     [65_537, 'PUT', 'error'],
@@ -405,14 +405,14 @@ test('two cut connections count as too large only above 64 KiB, and only while s
   ] as const) {
     manager.addRecord(5);
     const end = manager.fail({ path: RECORD, method, times: 2 });
-    await passing(send(5, replyOf('x'.repeat(bytes - rest))));
+    await whileTimePasses(send(5, replyOf('x'.repeat(bytes - rest))));
     t.is(manager.records.get('5')?.status, status, `${bytes} ${method}`);
     end();
   }
 });
 
 test('a large reply whose connection is cut is kept, unless it is cut again immediately', async (t) => {
-  const { manager, send, clock, until, passing } = await openChannel(t);
+  const { manager, send, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ path: RECORD, method: 'PUT', times: 1 });
   const sent = send(5, replyOf('x'.repeat(1_000_000)));
@@ -423,7 +423,7 @@ test('a large reply whose connection is cut is kept, unless it is cut again imme
   end();
   manager.fail({ path: RECORD, method: 'PUT', times: 1 });
   await manager.up();
-  await passing(sent);
+  await whileTimePasses(sent);
   t.is(manager.callsTo(RECORD, 'PUT').length, 3);
   t.is(manager.records.get('5')?.status, 'completed');
 });
@@ -455,7 +455,7 @@ for (const status of [400, 403, 422]) {
 }
 
 test('a single reply that the Manager fails on delays no other, is tried for ten minutes, then replaced by an error', async (t) => {
-  const { manager, send, reported, logs, clock, until, passing } = await openChannel(t);
+  const { manager, send, reported, logs, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   manager.addRecord(6);
   const begun = clock.now();
@@ -468,7 +468,7 @@ test('a single reply that the Manager fails on delays no other, is tried for ten
   await until('it is abandoned', () => logs.find(/^reply replaced/).length === 1, 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   end();
-  await passing(stuck);
+  await whileTimePasses(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
   t.is(logs.find(/^reply failed while the Manager works$/).length, 1);
   t.deepEqual(reported, []);
@@ -492,7 +492,7 @@ test('a reply that the Manager fails on, even as an error, is dropped after ten 
 });
 
 test('while the Manager fails on everything, nothing is abandoned', async (t) => {
-  const { manager, send, reported, clock, until, passing } = await openChannel(t);
+  const { manager, send, reported, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
   const end = manager.fail({ status: 500, path: /^\/messaging/ });
   const begun = clock.now();
@@ -500,7 +500,7 @@ test('while the Manager fails on everything, nothing is abandoned', async (t) =>
   await until('half an hour has passed', () => clock.now() - begun > 30 * 60_000, 5_000);
   t.deepEqual(reported, ['pause']);
   end();
-  await passing(sent);
+  await whileTimePasses(sent);
   t.is(manager.records.get('5')?.status, 'completed');
 });
 
@@ -517,7 +517,7 @@ test('a token that is revoked during a call loses no reply', async (t) => {
 });
 
 test('neither the token nor the etcd token is in the log, whatever fails', async (t) => {
-  const { manager, send, logs, until, passing } = await openChannel(t);
+  const { manager, send, logs, until, whileTimePasses } = await openChannel(t);
   const request = { ...REQUEST, etcd_token: 'sesame' };
   manager.addRecord(5);
   const end = manager.fail({ status: 500 });
@@ -525,7 +525,7 @@ test('neither the token nor the etcd token is in the log, whatever fails', async
   await until('it is logged', () => logs.lines.length > 0);
   end();
   manager.fail({ status: 400, method: 'PUT' });
-  await passing(sent);
+  await whileTimePasses(sent);
   const text = JSON.stringify(logs.lines);
   t.false(text.includes('sesame'));
   t.notRegex(text, /token-|secret-/);

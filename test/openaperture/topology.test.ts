@@ -3,7 +3,7 @@ import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { callerTopology, serviceTopology, type Topology } from '../../src/openaperture/topology.js';
-import { calm, openManager, type OpenManager } from './open-manager.js';
+import { notAborted, openManager, type OpenManager } from './open-manager.js';
 
 const MINUTE = 60_000;
 
@@ -29,7 +29,7 @@ async function openCaller(t: ExecutionContext, destinationExchangeId = 9) {
 
 /** The hosts in the order of the addresses; hosts of failover brokers are marked. */
 async function hostsOf(topology: Topology): Promise<string[]> {
-  const addresses = await topology.brokers(calm());
+  const addresses = await topology.brokers(notAborted());
   return addresses.map(
     ({ url, preferred }) =>
       `${new URL(url).hostname.replace('.example.com', '')}${preferred ? '' : ' (failover)'}`,
@@ -42,7 +42,7 @@ test('the service connects to the connections of its broker, then to those of th
   manager.addBroker(4, {
     connections: [{ host: '::1', username: 'a@b', password: 'p/w', virtualHost: 'v/h' }],
   });
-  const addresses = await topology.brokers(calm());
+  const addresses = await topology.brokers(notAborted());
   t.deepEqual(
     addresses.slice(0, 2).toSorted((a, b) => a.url.localeCompare(b.url)),
     [
@@ -57,12 +57,12 @@ test('messages for a queue go to the root exchange, by routing key and queue', a
   const { manager, topology } = await openTopology(t);
   manager.addExchange(7, { routingKey: 'root.seven', rootExchangeName: 'root', failoverExchangeId: 8 });
   manager.addExchange(8, { routingKey: 'spare.eight', rootExchangeName: 'spare' });
-  t.deepEqual(await topology.destination('system_modules', { preferred: true, ...calm() }), {
+  t.deepEqual(await topology.destination('system_modules', { preferred: true, ...notAborted() }), {
     exchange: 'root',
     routingKey: 'root.seven.system_modules',
   });
   t.deepEqual(
-    await topology.destination('system_modules', { preferred: false, ...calm() }),
+    await topology.destination('system_modules', { preferred: false, ...notAborted() }),
     { exchange: 'spare', routingKey: 'spare.eight.system_modules' },
     'on the failover broker',
   );
@@ -71,7 +71,7 @@ test('messages for a queue go to the root exchange, by routing key and queue', a
 test('without a failover exchange, the exchange itself is used on the failover broker', async (t) => {
   const { topology } = await openTopology(t);
   const [on, off] = await Promise.all(
-    [true, false].map((preferred) => topology.destination('queue', { preferred, ...calm() })),
+    [true, false].map((preferred) => topology.destination('queue', { preferred, ...notAborted() })),
   );
   t.deepEqual(on, off);
 });
@@ -108,12 +108,12 @@ test('concurrent look-ups share one request, and no caller can end it for the ot
 });
 
 test('while the Manager is down for a minute, its earlier response stays in use, and this is logged once', async (t) => {
-  const { manager, topology, clock, logs, passing } = await openTopology(t);
+  const { manager, topology, clock, logs, whileTimePasses } = await openTopology(t);
   await hostsOf(topology);
   await manager.down();
   for (let second = 0; second < 60; second += 5) {
     topology.refresh();
-    t.deepEqual(await passing(hostsOf(topology), 100), ['broker3']);
+    t.deepEqual(await whileTimePasses(hostsOf(topology), 100), ['broker3']);
     clock.advance(4_000);
   }
   t.is(logs.lines.length, 1);
@@ -125,22 +125,22 @@ test('while the Manager is down for a minute, its earlier response stays in use,
   await manager.up();
   manager.addBroker(3, { connections: [{ host: 'moved' }] });
   topology.refresh();
-  t.deepEqual(await passing(hostsOf(topology)), ['moved']);
+  t.deepEqual(await whileTimePasses(hostsOf(topology)), ['moved']);
   t.is(logs.find(/^Manager lookup restored$/).length, 1);
   t.is(logs.lines.length, 2);
 });
 
 test('a Manager that is down is not queried again immediately, unless a connection was lost', async (t) => {
-  const { manager, topology, clock, passing } = await openTopology(t);
+  const { manager, topology, clock, whileTimePasses } = await openTopology(t);
   await hostsOf(topology);
   clock.advance(5 * MINUTE);
   manager.fail({ status: 503 });
-  await passing(hostsOf(topology), 100);
+  await whileTimePasses(hostsOf(topology), 100);
   const asked = manager.calls.length;
   await hostsOf(topology);
   t.is(manager.calls.length, asked);
   topology.refresh();
-  await passing(hostsOf(topology), 100);
+  await whileTimePasses(hostsOf(topology), 100);
   t.true(manager.calls.length > asked);
 });
 
@@ -190,7 +190,10 @@ for (const [what, make, message] of MISSING) {
     make(manager);
     topology.refresh();
     for (let times = 0; times < 2; times++) {
-      const error = await t.throwsAsync(topology.brokers(calm()), { instanceOf: ManagerError, message });
+      const error = await t.throwsAsync(topology.brokers(notAborted()), {
+        instanceOf: ManagerError,
+        message,
+      });
       t.like(error, { kind: 'not_found', temporary: false });
     }
   });
@@ -198,16 +201,16 @@ for (const [what, make, message] of MISSING) {
   test(`when ${what}, a service reports so once in the log, and connects when it is fixed`, async (t) => {
     const { manager, topology, clock, logs, until } = await openTopology(t);
     make(manager);
-    let live = false;
+    let connected = false;
     const connections = new ConnectionManager({
       connect: new EmbeddedBroker().connect,
       brokers: async () => {
         topology.refresh();
-        return topology.brokers(calm());
+        return topology.brokers(notAborted());
       },
       name: 'test',
       onConnected: async () => {
-        live = true;
+        connected = true;
       },
       clock,
       log: logs.log,
@@ -221,20 +224,20 @@ for (const [what, make, message] of MISSING) {
     t.regex(String(reported[0]?.reason), message);
     manager.addExchange(7);
     manager.addBroker(3);
-    await until('it is connected', () => live);
+    await until('it is connected', () => connected);
     t.is(logs.find(/lost/).filter(({ level }) => level === 'warn').length, 1);
   });
 }
 
 test('a Manager that is down at the start is an error that names its setting, and is queried again', async (t) => {
-  const { manager, topology, passing } = await openTopology(t);
+  const { manager, topology, whileTimePasses } = await openTopology(t);
   await manager.down();
-  await t.throwsAsync(passing(topology.brokers(calm())), {
+  await t.throwsAsync(whileTimePasses(topology.brokers(notAborted())), {
     instanceOf: ManagerError,
     message: /OAUTH_LOGIN_URL/,
   });
   await manager.up();
-  t.deepEqual(await passing(hostsOf(topology)), ['broker3']);
+  t.deepEqual(await whileTimePasses(hostsOf(topology)), ['broker3']);
 });
 
 test('a failover that the Manager names but does not have is done without, and logged once', async (t) => {
@@ -266,7 +269,7 @@ test('a caller without restrictions uses its own broker, to the exchange that it
   const { manager, topology } = await openCaller(t);
   manager.addBroker(3, { failoverBrokerId: 4 });
   t.deepEqual(await hostsOf(topology), ['broker3', 'broker4 (failover)']);
-  t.deepEqual(await topology.destination('fleet_manager', { preferred: true, ...calm() }), {
+  t.deepEqual(await topology.destination('fleet_manager', { preferred: true, ...notAborted() }), {
     exchange: 'root',
     routingKey: 'root.nine.fleet_manager',
   });
@@ -309,7 +312,7 @@ test('a caller within one exchange needs that exchange only', async (t) => {
 test('a caller is reported what to check when an exchange is missing or no broker has connections', async (t) => {
   const { manager, topology } = await openCaller(t);
   const fails = async (message: RegExp) =>
-    t.throwsAsync(topology.brokers(calm()), { instanceOf: ManagerError, message });
+    t.throwsAsync(topology.brokers(notAborted()), { instanceOf: ManagerError, message });
   manager.restrict(9, [5, 6]);
   manager.addBroker(5, { connections: [] });
   manager.addBroker(6, { connections: [] });

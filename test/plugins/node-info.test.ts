@@ -58,7 +58,7 @@ async function infoOf(
 }
 
 /** A shell whose machines respond immediately, and the hosts that it connected to. */
-function answering(): { shell: RemoteShell; hosts: Set<string> } {
+function respondingShell(): { shell: RemoteShell; hosts: Set<string> } {
   const hosts = new Set<string>();
   const run: RemoteShell['run'] = async (host) => {
     hosts.add(host);
@@ -196,7 +196,7 @@ for (const { silent, left } of [
 }
 
 test('a node is read once and reported under its first spelling, however often it is named', async (t) => {
-  const { shell, hosts } = answering();
+  const { shell, hosts } = respondingShell();
   const nodes = [
     'Node1.example.com',
     '::ffff:10.0.0.1',
@@ -211,7 +211,7 @@ test('a node is read once and reported under its first spelling, however often i
 });
 
 test('a machine of the cluster is recognised in every spelling of its address, and any other gets its own failure', async (t) => {
-  const { shell, hosts } = answering();
+  const { shell, hosts } = respondingShell();
   const machines = [
     { id: 'a'.repeat(32), primaryIP: '10.0.0.1' },
     { id: 'b'.repeat(32), primaryIP: 'FD00::1' },
@@ -229,7 +229,7 @@ test('a machine of the cluster is recognised in every spelling of its address, a
 });
 
 test('an entry that is not an address gets its own failure, and the others are read', async (t) => {
-  const { shell, hosts } = answering();
+  const { shell, hosts } = respondingShell();
   const malformed: [entry: unknown, key: string][] = [
     ['', ''],
     ['x y', 'x y'],
@@ -259,7 +259,7 @@ test('an entry that is not an address gets its own failure, and the others are r
 });
 
 test('a machine that fleet lists no address of is reported under its id', async (t) => {
-  const { shell, hosts } = answering();
+  const { shell, hosts } = respondingShell();
   const machines = [
     { id: 'a'.repeat(32), primaryIP: null },
     { id: 'b'.repeat(32), primaryIP: '10.0.0.2' },

@@ -31,7 +31,7 @@ if (broker !== undefined) {
     await eventually('it runs', () => begun() === 1);
     link.swallow();
     finishRun();
-    t.is((await caller.answerTo(id)).answer.status, 'completed');
+    t.is((await caller.replyFor(id)).answer.status, 'completed');
     t.is(service.held, 1);
     link.refuse();
     const again = await caller.take('queue');
@@ -137,7 +137,7 @@ if (broker !== undefined) {
     await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
     t.is(service.held, 2);
     finishRun();
-    await caller.answerTo(running);
+    await caller.replyFor(running);
     t.false(await drained, 'not everything could be requeued');
     await service.close();
     const left = [await caller.take('queue'), await caller.take('queue')];
@@ -242,11 +242,11 @@ if (broker !== undefined) {
     await eventually('its messages are back', async () => (await caller.waiting()) === 2);
     finishRun();
     // By the next connection, which is built then.
-    t.is((await caller.answerTo(running)).answer.status, 'completed');
+    t.is((await caller.replyFor(running)).answer.status, 'completed');
     t.true(await drained);
     t.is(await caller.consumers(), 0);
     t.is(await caller.waiting(), 2);
-    t.is(caller.answersTo(late).length, 0);
+    t.is(caller.repliesFor(late).length, 0);
   });
 
   test('no more messages are taken than the limit of held ones', async (t) => {
@@ -261,7 +261,7 @@ if (broker !== undefined) {
     finishRun();
     await eventually('the others run', () => begun() === 10);
     finishRun();
-    for (const id of ids) t.is((await caller.answerTo(id)).answer.status, 'completed');
+    for (const id of ids) t.is((await caller.replyFor(id)).answer.status, 'completed');
   });
 
   test('nothing is taken while the broker is down, and it is reported that it is', async (t) => {
@@ -271,7 +271,7 @@ if (broker !== undefined) {
     const id = caller.send({ action: 'echo' });
     t.is(await caller.waiting(), 1);
     link.accept();
-    t.is((await caller.answerTo(id)).answer.status, 'completed');
+    t.is((await caller.replyFor(id)).answer.status, 'completed');
     t.deepEqual(service.notReady(), []);
   });
 }

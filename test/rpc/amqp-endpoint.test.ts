@@ -46,15 +46,15 @@ for (const broker of brokers()) {
       paused = true;
       server.pause('answers wait');
     };
-    const live = await connectTo(broker);
+    const connection = await connectTo(broker);
     t.teardown(async () => {
       await server.close();
       for (const name of [queue, `${queue}_error`])
-        await live.probe(async (channel) => channel.deleteQueue(name));
-      await live.close(systemClock);
+        await connection.probe(async (channel) => channel.deleteQueue(name));
+      await connection.close(systemClock);
     });
     const consumers = async () =>
-      live.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
+      connection.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
     server.start();
     await eventually('it is connected, and paused', () => paused && server.notReady()[0] === 'answers wait');
     await eventually('nothing is taken', async () => (await consumers()) === 0);

@@ -7,11 +7,11 @@ import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
   test(`${broker.name}: each message is routed or reported as unroutable separately`, async (t) => {
-    const live = await connectTo(broker);
-    t.teardown(async () => live.close(systemClock));
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
     const queue = `publisher_${randomUUID()}`;
-    await live.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
+    await connection.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
     const outcomes = await Promise.all(
       Array.from({ length: 20 }, (_, n) =>
         publisher.publish(
@@ -25,30 +25,30 @@ for (const broker of brokers()) {
       outcomes,
       outcomes.map((_, n) => (n % 2 === 0 ? 'routed' : 'unroutable')),
     );
-    await live.probe(async (channel) => channel.deleteQueue(queue));
+    await connection.probe(async (channel) => channel.deleteQueue(queue));
   });
 
   test(`${broker.name}: messages in flight fail when the connection is lost`, async (t) => {
-    const live = await connectTo(broker);
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(broker);
+    const publisher = await ConfirmChannel.open(connection);
     const published = publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {});
-    live.lose(new Error('cut'));
+    connection.lose(new Error('cut'));
     await t.throwsAsync(published, { message: 'cut' });
     await t.throwsAsync(publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {}), {
       message: 'cut',
     });
-    await live.close(systemClock);
+    await connection.close(systemClock);
   });
 }
 
 for (const broker of brokers()) {
   test(`${broker.name}: a message id that was returned once is routed when it is used again`, async (t) => {
-    const live = await connectTo(broker);
-    t.teardown(async () => live.close(systemClock));
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
     const queue = `publisher_${randomUUID()}`;
-    await live.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
-    t.teardown(async () => live.probe(async (channel) => channel.deleteQueue(queue)));
+    await connection.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
+    t.teardown(async () => connection.probe(async (channel) => channel.deleteQueue(queue)));
     const outcomes: string[] = [];
     for (const routingKey of ['no_such_queue', queue, 'no_such_queue', queue])
       outcomes.push(
@@ -58,45 +58,45 @@ for (const broker of brokers()) {
   });
 
   test(`${broker.name}: each of the messages in progress fails when the connection is lost`, async (t) => {
-    const live = await connectTo(broker);
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(broker);
+    const publisher = await ConfirmChannel.open(connection);
     const published = Array.from({ length: 5 }, () =>
       publisher.publish({ exchange: '', routingKey: 'q' }, Buffer.from('x'), {}),
     );
-    live.lose(new Error('cut'));
+    connection.lose(new Error('cut'));
     t.deepEqual(
       (await Promise.allSettled(published)).map(({ status }) => status),
       Array(5).fill('rejected'),
     );
-    await live.close(systemClock);
+    await connection.close(systemClock);
   });
 }
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('RabbitMQ: each message that a full queue does not accept is reported as refused', async (t) => {
-    const live = await connectTo(rabbit);
-    t.teardown(async () => live.close(systemClock));
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(rabbit);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
     const queue = `publisher_${randomUUID()}`;
     const full = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
-    await live.probe(async (channel) => channel.assertQueue(queue, full));
-    t.teardown(async () => live.probe(async (channel) => channel.deleteQueue(queue)));
+    await connection.probe(async (channel) => channel.assertQueue(queue, full));
+    t.teardown(async () => connection.probe(async (channel) => channel.deleteQueue(queue)));
     const publish = async (routingKey: string) =>
       publisher.publish({ exchange: '', routingKey }, Buffer.from('x'), { messageId: 'm' });
     t.is(await publish(queue), 'routed');
     t.is(await publish(queue), 'refused');
     t.is(await publish('no_such_queue'), 'unroutable');
     t.is(await publish(queue), 'refused');
-    await live.probe(async (channel) => channel.purgeQueue(queue));
+    await connection.probe(async (channel) => channel.purgeQueue(queue));
     t.is(await publish(queue), 'routed');
-    t.false(live.lost.aborted);
+    t.false(connection.lost.aborted);
   });
 
   test("RabbitMQ: a message that is refused by closing the channel fails with the broker's own reason", async (t) => {
-    const live = await connectTo(rabbit);
-    t.teardown(async () => live.close(systemClock));
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(rabbit);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
     const published = publisher.publish(
       { exchange: 'no_such_exchange', routingKey: 'q' },
       Buffer.from('x'),
@@ -104,13 +104,13 @@ if (rabbit !== undefined) {
     );
     const error = await t.throwsAsync(published);
     t.regex(error?.message ?? '', /NOT_FOUND - no exchange 'no_such_exchange'/);
-    t.is(live.lost.reason, error);
+    t.is(connection.lost.reason, error);
   });
 
   test('RabbitMQ: a message that AMQP cannot carry is reported, and the connection lives on', async (t) => {
-    const live = await connectTo(rabbit);
-    t.teardown(async () => live.close(systemClock));
-    const publisher = await ConfirmChannel.open(live);
+    const connection = await connectTo(rabbit);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
     const to = { exchange: '', routingKey: 'no_such_queue' };
     const tooLong = '\uFFFD'.repeat(100);
     for (const options of [
@@ -126,6 +126,6 @@ if (rabbit !== undefined) {
       instanceOf: UnpublishableError,
     });
     t.is(await publisher.publish(to, Buffer.from('x'), {}), 'unroutable');
-    t.false(live.lost.aborted);
+    t.false(connection.lost.aborted);
   });
 }

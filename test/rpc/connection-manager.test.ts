@@ -18,14 +18,14 @@ function world(
 ) {
   const clock = new LeapingClock();
   const logs = logLines();
-  const away = new Set<string>();
+  const down = new Set<string>();
   const asked: string[] = [];
   const embedded = new Map(addresses.map(({ url }) => [new URL(url).host, new EmbeddedBroker()]));
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
     asked.push(host);
     const broker = embedded.get(host);
-    if (broker === undefined || away.has(host)) throw new Error(`${host} is down`);
+    if (broker === undefined || down.has(host)) throw new Error(`${host} is down`);
     return broker.connect(url, options);
   };
   const built: BrokerConnection[] = [];
@@ -34,41 +34,41 @@ function world(
     connect,
     brokers: more.lookUp ?? (async () => addresses),
     name: 'test',
-    onConnected: async (live) => {
+    onConnected: async (connection) => {
       await more.onConnected?.();
-      built.push(live);
+      built.push(connection);
     },
-    onReplaced: async (live) => void retired.push(live),
+    onReplaced: async (connection) => void retired.push(connection),
     clock,
     log: logs.log,
   });
   t.teardown(async () => connections.close());
   const drop = (host: string) => embedded.get(host)?.dropConnections();
   const signal = new AbortController().signal;
-  return { connections, away, asked, built, retired, logs, drop, signal, clock };
+  return { connections, down, asked, built, retired, logs, drop, signal, clock };
 }
 
 const A = { url: 'amqp://user:secret@a:5672/vhost' };
 const B = { url: 'amqp://b:5672' };
 
 test('brokers are tried one after the other, and again after all have failed', async (t) => {
-  const { connections, away, asked, signal } = world(t, [A, B]);
-  away.add('a:5672').add('b:5672');
+  const { connections, down, asked, signal } = world(t, [A, B]);
+  down.add('a:5672').add('b:5672');
   connections.start();
   await eventually('both were tried twice', () => asked.length >= 4);
   t.deepEqual(asked.slice(0, 4), ['a:5672', 'b:5672', 'a:5672', 'b:5672']);
-  away.delete('b:5672');
+  down.delete('b:5672');
   await connections.whenConnected(signal);
   t.is(asked.at(-1), 'b:5672');
 });
 
 test('a broker that is down is logged once, without its password, and once when it is back', async (t) => {
-  const { connections, away, asked, signal, logs } = world(t, [A]);
-  away.add('a:5672');
+  const { connections, down, asked, signal, logs } = world(t, [A]);
+  down.add('a:5672');
   connections.start();
   await eventually('it was tried several times', () => asked.length >= 5);
   t.regex(connections.lastError, /a:5672 is down/);
-  away.clear();
+  down.clear();
   await connections.whenConnected(signal);
   t.deepEqual(
     logs.lines.map(({ level, message }) => [level, message]),
@@ -94,11 +94,11 @@ test('everything is built again on each connection', async (t) => {
 test('losing a channel means losing the connection', async (t) => {
   const { connections, signal } = world(t, [A]);
   connections.start();
-  const live = await connections.whenConnected(signal);
-  const channel = await live.channel();
+  const connection = await connections.whenConnected(signal);
+  const channel = await connection.channel();
   await channel.close();
-  t.true(live.lost.aborted);
-  t.not(await connections.whenConnected(signal), live);
+  t.true(connection.lost.aborted);
+  t.not(await connections.whenConnected(signal), connection);
 });
 
 test('a connection on which nothing can be built is abandoned', async (t) => {
@@ -115,11 +115,11 @@ test('a connection on which nothing can be built is abandoned', async (t) => {
 });
 
 test('a preferred broker that is back takes the place of the one that replaced it', async (t) => {
-  const { connections, away, drop, built, retired, signal, logs } = world(t, [A, { ...B, preferred: false }]);
+  const { connections, down, drop, built, retired, signal, logs } = world(t, [A, { ...B, preferred: false }]);
   connections.start();
   const first = await connections.whenConnected(signal);
   t.true(first.preferred);
-  away.add('a:5672');
+  down.add('a:5672');
   drop('a:5672');
   await eventually('the loss is seen', () => first.lost.aborted);
   const second = await connections.whenConnected(signal);
@@ -130,7 +130,7 @@ test('a preferred broker that is back takes the place of the one that replaced i
     broker: 'amqp://a:5672/vhost',
     connected_to: 'amqp://b:5672',
   });
-  away.clear();
+  down.clear();
   await eventually('it is back', () => connections.current?.preferred === true);
   t.is(built.length, 3);
   await eventually('the other connection is closed', () => second.lost.aborted);
@@ -139,16 +139,16 @@ test('a preferred broker that is back takes the place of the one that replaced i
 });
 
 test('while the preferred broker stays down the other one serves on, and nothing more is reported', async (t) => {
-  const { connections, away, asked, signal, logs } = world(t, [A, { ...B, preferred: false }]);
-  away.add('a:5672');
+  const { connections, down, asked, signal, logs } = world(t, [A, { ...B, preferred: false }]);
+  down.add('a:5672');
   connections.start();
-  const live = await connections.whenConnected(signal);
+  const connection = await connections.whenConnected(signal);
   const before = logs.lines.length;
   await eventually(
     'the preferred one was tried repeatedly',
     () => asked.filter((host) => host === 'a:5672').length > 5,
   );
-  t.is(connections.current, live);
+  t.is(connections.current, connection);
   t.is(logs.lines.length - before <= 1, true);
 });
 
@@ -158,8 +158,8 @@ test('while another broker serves, brokers that cannot be looked up are no broke
     if (++lookUps > 1) throw new Error('the Manager is down');
     return [A, { ...B, preferred: false }];
   };
-  const { connections, away, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
-  away.add('a:5672');
+  const { connections, down, signal, logs } = world(t, [A, { ...B, preferred: false }], { lookUp });
+  down.add('a:5672');
   connections.start();
   await connections.whenConnected(signal);
   await eventually('they were looked up repeatedly', () => lookUps > 5);
@@ -170,8 +170,8 @@ test('while another broker serves, brokers that cannot be looked up are no broke
 });
 
 test('a closed connections connects no more, and who waits for it is released by the signal', async (t) => {
-  const { connections, away } = world(t, [A]);
-  away.add('a:5672');
+  const { connections, down } = world(t, [A]);
+  down.add('a:5672');
   connections.start();
   const abort = new AbortController();
   const waiting = connections.whenConnected(abort.signal);

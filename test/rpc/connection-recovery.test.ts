@@ -29,30 +29,30 @@ function world(
         url,
         at: clock.now(),
         make: async () => {
-          const connection = await broker.connect(url, options);
-          connection.once('close', () => ended.add(connection));
-          resolve(connection);
-          return connection;
+          const model = await broker.connect(url, options);
+          model.once('close', () => ended.add(model));
+          resolve(model);
+          return model;
         },
         fail: () => reject(new Error('refused')),
       });
     });
-  const isClosed = (connection: ChannelModel) => ended.has(connection);
+  const isClosed = (model: ChannelModel) => ended.has(model);
   const built: BrokerConnection[] = [];
-  const session = new ConnectionManager({
+  const connections = new ConnectionManager({
     connect,
     brokers: async () => brokers,
     name: 'test',
-    onConnected: async (live) => {
+    onConnected: async (connection) => {
       await build();
-      built.push(live);
+      built.push(connection);
     },
     clock,
     log: logs.log,
   });
-  session.start();
+  connections.start();
   t.teardown(async () => {
-    const closed = session.close();
+    const closed = connections.close();
     attempts.forEach(({ fail }) => fail());
     await closed;
   });
@@ -65,65 +65,65 @@ function world(
       if (attempts[number - 1] === undefined) clock.leap();
       return attempts[number - 1];
     });
-  return { session, clock, attempts, attempt, nextAttempt, isClosed, built, logs };
+  return { connections, clock, attempts, attempt, nextAttempt, isClosed, built, logs };
 }
 
 test('a connection that is made after the time limit is closed', async (t) => {
-  const { session, clock, attempt, nextAttempt, isClosed, built } = world(t);
+  const { connections, clock, attempt, nextAttempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
   const second = await nextAttempt(2);
   const late = await first.make();
   await eventually('it is closed', () => isClosed(late));
-  t.is(session.current, undefined);
+  t.is(connections.current, undefined);
   t.deepEqual(built, []);
   await second.make();
-  const live = await session.whenConnected(new AbortController().signal);
-  t.deepEqual(built, [live]);
+  const connection = await connections.whenConnected(new AbortController().signal);
+  t.deepEqual(built, [connection]);
 });
 
 test('a connection that is made within the time limit stays open after it', async (t) => {
-  const { session, clock, attempt, isClosed, built } = world(t);
+  const { connections, clock, attempt, isClosed, built } = world(t);
   const first = await attempt(1);
   clock.advance(CONNECT_LIMIT_MS - 1);
-  const connection = await first.make();
-  const live = await session.whenConnected(new AbortController().signal);
+  const model = await first.make();
+  const connection = await connections.whenConnected(new AbortController().signal);
   clock.advance(CONNECT_LIMIT_MS * 10);
   await new Promise(setImmediate);
-  t.false(isClosed(connection));
-  t.is(session.current, live);
-  t.deepEqual(built, [live]);
+  t.false(isClosed(model));
+  t.is(connections.current, connection);
+  t.deepEqual(built, [connection]);
 });
 
 test('a connection that was made leaves no timer for its time limit', async (t) => {
-  const { session, clock, attempt } = world(t);
+  const { connections, clock, attempt } = world(t);
   await (await attempt(1)).make();
-  await session.whenConnected(new AbortController().signal);
+  await connections.whenConnected(new AbortController().signal);
   await eventually('no alarm is set', () => clock.pending === 0);
   t.pass();
 });
 
 test('a connection that lost a channel is closed, and another one is made', async (t) => {
-  const { session, attempt, nextAttempt, isClosed } = world(t);
+  const { connections, attempt, nextAttempt, isClosed } = world(t);
   const signal = new AbortController().signal;
-  const connection = await (await attempt(1)).make();
-  const live = await session.whenConnected(signal);
-  await (await live.channel()).close();
-  await eventually('it is closed', () => isClosed(connection));
-  t.is(session.current, undefined);
+  const model = await (await attempt(1)).make();
+  const connection = await connections.whenConnected(signal);
+  await (await connection.channel()).close();
+  await eventually('it is closed', () => isClosed(model));
+  t.is(connections.current, undefined);
   await (await nextAttempt(2)).make();
-  t.not(await session.whenConnected(signal), live);
+  t.not(await connections.whenConnected(signal), connection);
 });
 
 test('a connection on which nothing can be built is closed', async (t) => {
   const build = async () => {
     throw new Error('no permission');
   };
-  const { session, attempt, nextAttempt, isClosed } = world(t, { build });
+  const { connections, attempt, nextAttempt, isClosed } = world(t, { build });
   for (const number of [1, 2]) {
-    const connection = await (number === 1 ? await attempt(1) : await nextAttempt(2)).make();
-    await eventually('it is closed', () => isClosed(connection));
-    t.is(session.current, undefined);
+    const model = await (number === 1 ? await attempt(1) : await nextAttempt(2)).make();
+    await eventually('it is closed', () => isClosed(model));
+    t.is(connections.current, undefined);
   }
 });
 
@@ -135,43 +135,43 @@ test('that the broker accepts no messages by a connection is reported only when 
       building = true;
       built = resolve;
     });
-  const { session, attempt, logs } = world(t, { build });
+  const { connections, attempt, logs } = world(t, { build });
   t.teardown(() => built());
-  const connection = await (await attempt(1)).make();
+  const model = await (await attempt(1)).make();
   await eventually('it is being set up', () => building);
-  connection.emit('blocked', 'low on memory');
-  t.is(session.blockedReason, undefined);
+  model.emit('blocked', 'low on memory');
+  t.is(connections.blockedReason, undefined);
   t.is(logs.find(/^broker blocked$/).length, 0);
   built();
-  await session.whenConnected(new AbortController().signal);
-  t.is(session.blockedReason, 'low on memory');
+  await connections.whenConnected(new AbortController().signal);
+  t.is(connections.blockedReason, 'low on memory');
   t.is(logs.find(/^broker blocked$/).length, 1);
 });
 
 test('closing the manager is not a loss of a channel', async (t) => {
-  const { session, attempt, isClosed } = world(t);
-  const connection = await (await attempt(1)).make();
-  const live = await session.whenConnected(new AbortController().signal);
-  await live.channel();
-  await session.close();
-  t.true(isClosed(connection));
-  t.is(reasonOf(live.lost.reason), 'the connection was closed');
+  const { connections, attempt, isClosed } = world(t);
+  const model = await (await attempt(1)).make();
+  const connection = await connections.whenConnected(new AbortController().signal);
+  await connection.channel();
+  await connections.close();
+  t.true(isClosed(model));
+  t.is(reasonOf(connection.lost.reason), 'the connection was closed');
 });
 
 test('that a connection was not made in time is reported as the reason', async (t) => {
-  const { session, clock, attempt, logs } = world(t);
+  const { connections, clock, attempt, logs } = world(t);
   await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
   await eventually('it is logged', () => logs.find(/^broker connection lost$/).length === 1);
-  t.is(session.lastError, 'no connection within 10000 ms');
+  t.is(connections.lastError, 'no connection within 10000 ms');
 });
 
 test('waiting for a connection leaves no listener on the signal, connected or aborted', async (t) => {
-  const { session, attempt } = world(t);
+  const { connections, attempt } = world(t);
   const abort = new AbortController();
   const aborted = new AbortController();
-  const waiting = Array.from({ length: 3 }, async () => session.whenConnected(abort.signal));
-  const finishRun = t.throwsAsync(session.whenConnected(aborted.signal), { message: 'enough' });
+  const waiting = Array.from({ length: 3 }, async () => connections.whenConnected(abort.signal));
+  const finishRun = t.throwsAsync(connections.whenConnected(aborted.signal), { message: 'enough' });
   t.is(getEventListeners(abort.signal, 'abort').length, 3);
   aborted.abort(new Error('enough'));
   await finishRun;
@@ -183,8 +183,10 @@ test('waiting for a connection leaves no listener on the signal, connected or ab
 });
 
 test('waiting with an already aborted signal ends immediately', async (t) => {
-  const { session } = world(t);
-  await t.throwsAsync(session.whenConnected(AbortSignal.abort(new Error('enough'))), { message: 'enough' });
+  const { connections } = world(t);
+  await t.throwsAsync(connections.whenConnected(AbortSignal.abort(new Error('enough'))), {
+    message: 'enough',
+  });
 });
 
 test('the waits between attempts grow to a limit, with random jitter down to half of it', async (t) => {
@@ -200,14 +202,14 @@ test('the waits between attempts grow to a limit, with random jitter down to hal
 });
 
 test('after a connection that was a good one the waits begin again', async (t) => {
-  const { clock, nextAttempt, session } = world(t);
+  const { clock, nextAttempt, connections } = world(t);
   const signal = new AbortController().signal;
   for (let number = 1; number <= 10; number++) (await nextAttempt(number)).fail();
-  const connection = await (await nextAttempt(11)).make();
-  await session.whenConnected(signal);
+  const model = await (await nextAttempt(11)).make();
+  await connections.whenConnected(signal);
   clock.advance(31_000);
   const lost = clock.now();
-  await connection.close();
+  await model.close();
   const next = await nextAttempt(12);
   t.true(next.at - lost <= 200, `${next.at - lost} ms`);
   next.fail();
@@ -216,61 +218,61 @@ test('after a connection that was a good one the waits begin again', async (t) =
 });
 
 test('after connections that are lost soon the waits continue to grow', async (t) => {
-  const { clock, nextAttempt, session } = world(t);
+  const { clock, nextAttempt, connections } = world(t);
   const waits: number[] = [];
   for (let number = 1; number <= 10; number++) {
-    const connection = await (await nextAttempt(number)).make();
-    await session.whenConnected(new AbortController().signal);
+    const model = await (await nextAttempt(number)).make();
+    await connections.whenConnected(new AbortController().signal);
     clock.advance(1_000);
     const lost = clock.now();
-    await connection.close();
+    await model.close();
     waits.push((await nextAttempt(number + 1)).at - lost);
   }
   t.true((waits.at(-1) ?? 0) >= 15_000 / 2, waits.join(', '));
 });
 
 test('a manager that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
-  const { session, clock, attempt, attempts, isClosed } = world(t);
+  const { connections, clock, attempt, attempts, isClosed } = world(t);
   const first = await attempt(1);
-  const closed = session.close();
+  const closed = connections.close();
   const late = await first.make();
   await closed;
   await eventually('it is closed', () => isClosed(late));
   clock.advance(60_000);
   await new Promise(setImmediate);
   t.is(attempts.length, 1);
-  t.is(session.current, undefined);
+  t.is(connections.current, undefined);
 });
 
 test('a loss has the reason that the broker gave before it closed the connection', async (t) => {
-  const { session, attempt, logs } = world(t);
-  const connection = await (await attempt(1)).make();
-  const live = await session.whenConnected(new AbortController().signal);
+  const { connections, attempt, logs } = world(t);
+  const model = await (await attempt(1)).make();
+  const connection = await connections.whenConnected(new AbortController().signal);
   const reason = new Error('CONNECTION_FORCED');
-  connection.emit('error', reason);
-  connection.emit('close', new Error('closed'));
-  t.is(live.lost.reason.cause, reason);
+  model.emit('error', reason);
+  model.emit('close', new Error('closed'));
+  t.is(connection.lost.reason.cause, reason);
   await eventually('it is logged', () => logs.find(/^broker connection lost$/).length === 1);
-  t.is(session.lastError, 'CONNECTION_FORCED');
+  t.is(connections.lastError, 'CONNECTION_FORCED');
 });
 
 test('that the broker accepts no messages is reported, and when it does again', async (t) => {
-  const { session, attempt, logs, nextAttempt } = world(t);
+  const { connections, attempt, logs, nextAttempt } = world(t);
   const signal = new AbortController().signal;
-  const connection = await (await attempt(1)).make();
-  await session.whenConnected(signal);
-  t.is(session.blockedReason, undefined);
-  connection.emit('blocked', 'low on memory');
-  t.is(session.blockedReason, 'low on memory');
+  const model = await (await attempt(1)).make();
+  await connections.whenConnected(signal);
+  t.is(connections.blockedReason, undefined);
+  model.emit('blocked', 'low on memory');
+  t.is(connections.blockedReason, 'low on memory');
   t.is(logs.find(/^broker blocked$/)[0]?.reason, 'low on memory');
-  connection.emit('unblocked');
-  t.is(session.blockedReason, undefined);
+  model.emit('unblocked');
+  t.is(connections.blockedReason, undefined);
   t.is(logs.find(/^broker unblocked$/).length, 1);
-  connection.emit('blocked', 'low on disk');
-  await connection.close();
+  model.emit('blocked', 'low on disk');
+  await model.close();
   await (await nextAttempt(2)).make();
-  await session.whenConnected(signal);
-  t.is(session.blockedReason, undefined, 'the next connection is none of it');
+  await connections.whenConnected(signal);
+  t.is(connections.blockedReason, undefined, 'the next connection is none of it');
   await eventually('it is logged', () => logs.find(/^broker unblocked$/).length === 2);
 });
 

@@ -8,18 +8,18 @@ import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
   const world = async (t: ExecutionContext, { acknowledge = true } = {}) => {
-    const live = await connectTo(broker);
+    const connection = await connectTo(broker);
     const queue = `consumer_${randomUUID()}`;
-    await live.probe(async (channel) => channel.assertQueue(queue, { durable: true }));
+    await connection.probe(async (channel) => channel.assertQueue(queue, { durable: true }));
     const elsewhere = await connectTo(broker);
     t.teardown(async () => {
-      await live.close(systemClock);
+      await connection.close(systemClock);
       await elsewhere.probe(async (channel) => channel.deleteQueue(queue));
       await elsewhere.close(systemClock);
     });
     const taken: string[] = [];
     const held: Delivery[] = [];
-    const consumer = await Consumer.open(live, {
+    const consumer = await Consumer.open(connection, {
       queue,
       prefetch: 10,
       onDelivery: (delivery) => {
@@ -29,9 +29,9 @@ for (const broker of brokers()) {
       },
     });
     const consumers = async () =>
-      live.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
+      connection.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
     const send = async (text: string) =>
-      live.probe(async (channel) => channel.sendToQueue(queue, Buffer.from(text)));
+      connection.probe(async (channel) => channel.sendToQueue(queue, Buffer.from(text)));
     /** Seen, and sent, by another connection. */
     const deliver = async (text: string) =>
       elsewhere.probe(async (channel) => channel.sendToQueue(queue, Buffer.from(text)));
@@ -43,7 +43,7 @@ for (const broker of brokers()) {
           return message === false ? undefined : message.content.toString();
         }),
     };
-    return { live, consumer, taken, held, consumers, send, deliver, other };
+    return { connection, consumer, taken, held, consumers, send, deliver, other };
   };
 
   test(`${broker.name}: messages are taken only while consuming is wanted`, async (t) => {
@@ -73,30 +73,30 @@ for (const broker of brokers()) {
   });
 
   test(`${broker.name}: messages that arrive after the loss of the connection are not taken`, async (t) => {
-    const { live, consumer, taken, deliver, other } = await world(t);
+    const { connection, consumer, taken, deliver, other } = await world(t);
     await consumer.setConsuming(true);
     await deliver('1');
     await eventually('it is taken', () => taken.length === 1);
-    live.lose(new Error('lost'));
+    connection.lose(new Error('lost'));
     await deliver('2');
     // The embedded broker counts it as ready until it is acknowledged, and delivers immediately.
     if (broker.name === 'RabbitMQ')
       await eventually('it is delivered', async () => (await other.ready()) === 0);
-    await live.close(systemClock);
+    await connection.close(systemClock);
     await eventually('it is back', async () => (await other.ready()) === 1);
     t.deepEqual(taken, ['1']);
   });
 
   test(`${broker.name}: nothing is acknowledged after the loss of the connection`, async (t) => {
-    const { live, consumer, held, deliver, other } = await world(t, { acknowledge: false });
+    const { connection, consumer, held, deliver, other } = await world(t, { acknowledge: false });
     await consumer.setConsuming(true);
     await deliver('1');
     await deliver('2');
     await eventually('both are taken', () => held.length === 2);
     held[0]?.acknowledge();
-    live.lose(new Error('lost'));
+    connection.lose(new Error('lost'));
     held[1]?.acknowledge();
-    await live.close(systemClock);
+    await connection.close(systemClock);
     await eventually('one is back', async () => (await other.ready()) === 1);
     t.is(await other.take(), '2');
   });

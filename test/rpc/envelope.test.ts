@@ -21,7 +21,7 @@ async function world(
   });
   const caller = await RawCaller.open(t, broker, queue);
   const ask = async (envelope: object) => {
-    const { message } = await caller.answerTo(caller.sendRaw(JSON.stringify(envelope)));
+    const { message } = await caller.replyFor(caller.sendRaw(JSON.stringify(envelope)));
     return JSON.parse(message.content.toString()) as Record<string, unknown> & {
       response_body: { code?: string } | null;
     };
@@ -87,7 +87,7 @@ test('a reply has at most the allowed number of bytes, and may have exactly that
 test('a message may have exactly the allowed number of bytes, and no more', async (t) => {
   const { caller } = await world(t, [echo]);
   const body = JSON.stringify({ request_body });
-  const ask = async (bytes: number) => (await caller.answerTo(caller.sendRaw(body.padEnd(bytes)))).answer;
+  const ask = async (bytes: number) => (await caller.replyFor(caller.sendRaw(body.padEnd(bytes)))).answer;
   t.is((await ask(1_000)).status, 'completed');
   t.is((await ask(1_001)).response_body.code, 'invalid_request');
 });

@@ -27,8 +27,8 @@ async function world(t: ExecutionContext, broker: TestBroker) {
       connect: broker.connect,
       brokers: async () => [{ url: broker.url }],
       name: 'test',
-      onConnected: async (live) =>
-        ensureQueues(live, {
+      onConnected: async (opened) =>
+        ensureQueues(opened, {
           queue,
           bindings:
             boundTo === undefined

@@ -35,7 +35,7 @@ for (const broker of brokers()) {
     const sent = send(caller, other);
     await loseWorker(broker, queue, sent.length);
     await serveRequests(t, broker, [action], { queue, prefetch: 1 });
-    return Promise.all(sent.map(async ([each, id]) => (await each.answerTo(id)).answer.response_body));
+    return Promise.all(sent.map(async ([each, id]) => (await each.replyFor(id)).answer.response_body));
   };
 
   test(over('the same message is run once, and gets a reply each time it is delivered'), async (t) => {
@@ -105,7 +105,7 @@ for (const broker of brokers()) {
     const { queue } = await serveRequests(t, broker, [counting({ effect: 'change' })]);
     const caller = await RawCaller.open(t, broker, queue);
     for (const run of [1, 2]) {
-      const { answer } = await caller.answerTo(caller.sendRaw(request('a'), { messageId: 'm' }));
+      const { answer } = await caller.replyFor(caller.sendRaw(request('a'), { messageId: 'm' }));
       t.deepEqual(answer.response_body, { run });
     }
   });
@@ -122,10 +122,10 @@ for (const broker of brokers()) {
     await eventually('the loss is seen', () => service.notReady().length > 0);
     await eventually('both are delivered again', () => service.notReady().length === 0 && service.held === 3);
     finishRun();
-    t.deepEqual((await caller.answerTo(first)).answer.response_body, { run: 1 });
+    t.deepEqual((await caller.replyFor(first)).answer.response_body, { run: 1 });
     await eventually('the second one runs', () => begun() === 2);
     finishRun();
-    t.deepEqual((await caller.answerTo(second)).answer.response_body, { run: 2 });
+    t.deepEqual((await caller.replyFor(second)).answer.response_body, { run: 2 });
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 2);
   });
@@ -145,7 +145,7 @@ for (const broker of brokers()) {
       );
     }
     finishRun();
-    t.deepEqual((await caller.answerTo(id)).answer.response_body, { run: 1 });
+    t.deepEqual((await caller.replyFor(id)).answer.response_body, { run: 1 });
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 1);
     t.is(await caller.waiting(), 0);
@@ -185,7 +185,7 @@ if (rabbit !== undefined) {
     const answered = async (id: string) =>
       eventually('an answer', () => {
         finishRun();
-        return caller.answersTo(id)[0];
+        return caller.repliesFor(id)[0];
       });
     for (const id of [running, first, second]) {
       const { status } = JSON.parse((await answered(id)).content.toString());

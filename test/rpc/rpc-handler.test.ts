@@ -69,7 +69,7 @@ test('a reply that no channel could send is dropped', async (t) => {
 
 test('a reply that one of two channels could send is not dropped', async (t) => {
   const { caller, answered } = await open(t, { outcome: 'dropped' });
-  await caller.answerTo(caller.sendRaw(JSON.stringify({ id: 13, request_body })));
+  await caller.replyFor(caller.sendRaw(JSON.stringify({ id: 13, request_body })));
   await eventually('the event', () => answered.length === 1);
   t.like(answered[0], { reply: COMPLETED, dropped: false });
 });

@@ -113,7 +113,7 @@ for (const broker of brokers()) {
     const caller = await RawCaller.open(t, broker, queue);
     for (const id of ['13', '"13"', '0', '"0"', '9223372036854775807', '"9223372036854775807"']) {
       const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
-      const { message, answer } = await caller.answerTo(correlationId);
+      const { message, answer } = await caller.replyFor(correlationId);
       t.is(answer.status, 'completed', id);
       t.true(message.content.toString().includes(`"id":${id},`), message.content.toString());
       t.is(logs.find(/^request completed$/).at(-1)?.request, id.replaceAll('"', ''));
@@ -142,7 +142,7 @@ for (const broker of brokers()) {
     const others = ['5.5', '-1', '-0', 'true', '[]', '[49,51]', '{}', '1e30', '9223372036854775808'];
     for (const id of [...texts.map((text) => JSON.stringify(text)), ...others, '"9223372036854775808"']) {
       const correlationId = caller.sendRaw(`{"id":${id},"request_body":{"action":"echo"}}`);
-      const { answer } = await caller.answerTo(correlationId);
+      const { answer } = await caller.replyFor(correlationId);
       t.like(
         answer,
         { id: JSON.parse(JSON.stringify(JSON.parse(id))), request_body: { action: 'echo' }, status: 'error' },
@@ -166,7 +166,7 @@ for (const broker of brokers()) {
       ['{"status":"completed","request_body":{"action":"echo"}}', /status/],
       [tooLong, /bytes/],
     ] as const) {
-      const { message, answer } = await caller.answerTo(caller.sendRaw(body));
+      const { message, answer } = await caller.replyFor(caller.sendRaw(body));
       t.is(message.properties.contentType, 'application/json');
       t.like(answer, { id: null, status: 'error', response_body: { code: 'invalid_request' } });
       t.regex(String(answer.response_body.errors), reason);
@@ -187,7 +187,7 @@ for (const broker of brokers()) {
     };
     const { queue, service } = await serveRequests(t, broker, [echo], { channels: [slow] });
     const caller = await RawCaller.open(t, broker, queue);
-    await caller.answerTo(caller.sendRaw('{}'));
+    await caller.replyFor(caller.sendRaw('{}'));
     t.is(await caller.waiting('error queue'), 0);
     t.is(service.held, 1);
     confirm();
@@ -202,12 +202,12 @@ for (const broker of brokers()) {
       { id: '13', queue_name: long, request_body: { action: 'echo', action_parameters: { number: 7 } } },
       { id: '13', request_body: { action: 'echo', action_parameters: { number: 7 }, __struct__: long } },
     ]) {
-      const { message, answer } = await caller.answerTo(caller.sendRaw(JSON.stringify(request)));
+      const { message, answer } = await caller.replyFor(caller.sendRaw(JSON.stringify(request)));
       t.true(message.content.length <= 1_000);
       t.like(answer, { id: '13', status: 'completed', request_body: {}, response_body: { number: 7 } });
     }
     // The id of a refused message may be the large part.
-    const refused = await caller.answerTo(caller.sendRaw(JSON.stringify({ id: long, request_body: {} })));
+    const refused = await caller.replyFor(caller.sendRaw(JSON.stringify({ id: long, request_body: {} })));
     t.true(refused.message.content.length <= 1_000);
     t.like(refused.answer, { id: null, response_body: { code: 'invalid_request' } });
   });
@@ -346,7 +346,7 @@ for (const broker of brokers()) {
       await eventually('the loss is seen', () => service.notReady().length > 0);
       await eventually('it is connected again', () => service.notReady().length === 0);
       finishRun();
-      const { answer } = await caller.answerTo(id);
+      const { answer } = await caller.replyFor(id);
       t.deepEqual(answer.response_body, { run: 1 });
       await eventually('everything is acknowledged', () => service.held === 0);
       t.is(begun(), 1);
@@ -363,7 +363,7 @@ for (const broker of brokers()) {
     cut();
     finishRun();
     await eventually('the loss is seen', () => service.notReady().length > 0);
-    const { answer } = await caller.answerTo(id);
+    const { answer } = await caller.replyFor(id);
     t.is(answer.status, 'completed');
     await eventually('everything is acknowledged', () => service.held === 0);
     t.is(begun(), 1);
@@ -406,7 +406,7 @@ for (const broker of brokers()) {
       ],
       { queue, concurrency: 1 },
     );
-    const answers = await Promise.all(ids.map(async (id) => (await caller.answerTo(id)).answer));
+    const answers = await Promise.all(ids.map(async (id) => (await caller.replyFor(id)).answer));
     t.deepEqual(
       answers.map(({ response_body: { code } }) => code),
       [undefined, 'outcome_unknown', undefined],
@@ -432,7 +432,7 @@ for (const broker of brokers()) {
       await eventually('the waiting ones are requeued', () => service.held === 1);
       finishRun();
       t.true(await drained);
-      t.is((await caller.answerTo(running)).answer.status, 'completed');
+      t.is((await caller.replyFor(running)).answer.status, 'completed');
       t.is(begun(), 1);
       for (const id of waiting) {
         const message = await caller.take('queue');
@@ -456,7 +456,7 @@ for (const broker of brokers()) {
       finishRun();
       t.true(await drained);
       await service.close();
-      await caller.answerTo(id);
+      await caller.replyFor(id);
       t.is(await caller.waiting(), 0);
     },
   );
@@ -468,7 +468,7 @@ for (const broker of brokers()) {
     const id = caller.send({ action: 'act' });
     await eventually('it runs', () => begun() === 1);
     t.true(await service.drain(20));
-    t.is((await caller.answerTo(id)).answer.response_body.code, 'cancelled');
+    t.is((await caller.replyFor(id)).answer.response_body.code, 'cancelled');
   });
 
   test(over('a hundred concurrent requests each get their own reply'), async (t) => {

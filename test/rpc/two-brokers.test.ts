@@ -17,7 +17,7 @@ async function world(
 ) {
   const [wanted, other] = [new EmbeddedBroker(), new EmbeddedBroker()];
   const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
-  let away = true;
+  let down = true;
   let open = 0;
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
@@ -27,7 +27,7 @@ async function world(
       connection.once('close', () => open--);
       return connection;
     }
-    if (away) throw new Error('it is down');
+    if (down) throw new Error('it is down');
     return wanted.connect(url, options);
   };
   const brokerOf = (url: string, { connect: make }: EmbeddedBroker): TestBroker => ({
@@ -44,7 +44,7 @@ async function world(
     ...settings,
   });
   const back = async () => {
-    away = false;
+    down = false;
     await eventually('the service is on the preferred broker', () => served.service.onPreferred);
   };
   return {
@@ -67,7 +67,7 @@ test('a request gets its reply and acknowledgement on its own broker, also after
   await eventually('it runs', () => begun() === 1);
   await back();
   finishRun();
-  t.is((await callers.other.answerTo(id)).answer.status, 'completed');
+  t.is((await callers.other.replyFor(id)).answer.status, 'completed');
   await eventually('nothing is held', () => service.held === 0);
   t.is(await callers.other.waiting(), 0);
   t.is(begun(), 1);
@@ -86,11 +86,11 @@ test('messages from a broker that is left are still processed, and no more are t
     await eventually(`run ${run}`, () => begun() === run);
     finishRun();
   }
-  for (const id of taken) t.is((await callers.other.answerTo(id)).answer.status, 'completed');
-  t.is((await callers.wanted.answerTo(there)).answer.status, 'completed');
+  for (const id of taken) t.is((await callers.other.replyFor(id)).answer.status, 'completed');
+  t.is((await callers.wanted.replyFor(there)).answer.status, 'completed');
   await eventually('nothing is held', () => service.held === 0);
   t.is(await callers.other.waiting(), 1);
-  t.is(callers.other.answersTo(late).length, 0);
+  t.is(callers.other.repliesFor(late).length, 0);
 });
 
 test('a broker is disconnected when its messages are settled, even if those of the other one still run', async (t) => {
@@ -103,9 +103,9 @@ test('a broker is disconnected when its messages are settled, even if those of t
   await eventually('it runs', () => late.begun() === 1);
   t.true(isOnOther());
   early.finishRun();
-  await callers.other.answerTo(first);
+  await callers.other.replyFor(first);
   await eventually('the broker is left', () => !isOnOther());
-  t.is(callers.wanted.answersTo(second).length, 0);
+  t.is(callers.wanted.repliesFor(second).length, 0);
   late.finishRun();
-  await callers.wanted.answerTo(second);
+  await callers.wanted.replyFor(second);
 });

@@ -10,7 +10,7 @@ import ssh2, { type AnyAuthMethod, type Client, type ClientChannel, type ParsedK
 import type { SandboxOptions, SandboxSsh } from '../../src/sandbox/sandbox.js';
 import { remoteCommand } from '../../src/ssh/remote-command.js';
 import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
-import { anyAddress, calm, errorOf, keepingLog } from '../ssh/shell-for.js';
+import { anyAddress, notAborted, errorOf, keepingLog } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, openSandbox, TWO_MACHINES } from '../support/open-sandbox.js';
 
@@ -25,7 +25,7 @@ async function openSsh(t: ExecutionContext, options: SandboxOptions = {}) {
   const ssh = opened.sandbox.ssh;
   if (ssh === undefined) throw new Error('the sandbox has no SSH');
   const shell = await shellTo(t, ssh);
-  const run = async (host: string, ...argv: Argv) => (await shell.run(host, argv, calm())).stdout;
+  const run = async (host: string, ...argv: Argv) => (await shell.run(host, argv, notAborted())).stdout;
   return { ...opened, ssh, shell, run };
 }
 
@@ -126,7 +126,7 @@ test('another key, another user and a login without a key are refused', async (t
   const otherKey = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }).private;
   for (const options of [{ privateKey: otherKey }, { user: 'root' }, { privateKey: undefined }]) {
     const shell = await shellTo(t, ssh, options);
-    const error = await errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+    const error = await errorOf(shell.run(WEB, ['docker', 'version'], notAborted()));
     t.is(error.code, 'login_refused');
   }
   t.deepEqual(ssh.commands, []);
@@ -171,7 +171,7 @@ test('docker version has a client and a server; where the daemon is down it fail
   const version = await run(WEB, 'docker', 'version');
   t.regex(version, /^Client:\n Version: {6}1\.10\.3\n[^]+\n\nServer:\n Version: {6}1\.10\.3\n/);
 
-  const error = await errorOf(shell.run(WORKER, ['docker', 'version'], calm()));
+  const error = await errorOf(shell.run(WORKER, ['docker', 'version'], notAborted()));
   const stderr = 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?\n';
   t.is(error.code, 'command_failed');
   t.like(error.details, { exitStatus: 1, stderr });
@@ -203,7 +203,7 @@ test('the journal of a unit differs on each machine, is the same each time, and 
 
 test('the journal grows with time, and begins with the start of the unit', async (t) => {
   const { shell, clock } = await openSsh(t);
-  const options = { ...calm(), maxOutputBytes: 10_000_000 };
+  const options = { ...notAborted(), maxOutputBytes: 10_000_000 };
   const read = async () => (await shell.run(DATA, journal('redis.service'), options)).stdout;
   const before = await read();
   t.regex(
@@ -264,7 +264,7 @@ test('options that journalctl cannot read are refused with its reason', async (t
     [['--since=now', '--until=yesterday'], '--since= must be before --until=.\n'],
   ];
   for (const [options, stderr] of refusals) {
-    const error = await errorOf(shell.run(DATA, journal('postgres.service', ...options), calm()));
+    const error = await errorOf(shell.run(DATA, journal('postgres.service', ...options), notAborted()));
     t.like(error.details, { exitStatus: 1, stderr });
   }
 });
@@ -272,7 +272,7 @@ test('options that journalctl cannot read are refused with its reason', async (t
 test('commands are logged with their machine, as a vector, and whether they ran as root', async (t) => {
   const { ssh, run, shell } = await openSsh(t);
   await run(WEB, ...journal("it's.service"));
-  await shell.run(DATA, ['docker', 'version'], { ...calm(), sudo: true });
+  await shell.run(DATA, ['docker', 'version'], { ...notAborted(), sudo: true });
   t.deepEqual(ssh.commands, [
     { host: WEB, argv: journal("it's.service"), sudo: false },
     { host: DATA, argv: ['docker', 'version'], sudo: true },
@@ -293,7 +293,7 @@ test('an unknown command ends with status 127', async (t) => {
     journal('a.service', '--lines=1', '--lines=2'),
   ];
   for (const argv of unknown) {
-    const error = await errorOf(shell.run(WEB, argv, calm()));
+    const error = await errorOf(shell.run(WEB, argv, notAborted()));
     const stderr = `sandbox: a simulated machine does not know this command: ${argv.join(' ')}\n`;
     t.like(error.details, { exitStatus: 127, stderr });
   }
@@ -345,7 +345,7 @@ test('an output larger than the window of the channel arrives whole', async (t) 
   const { ssh, shell } = await openSsh(t);
   const stdout = 'x'.repeat(5_000_000);
   ssh.fail({ kind: 'exit', status: 0, stdout, stderr: 'e'.repeat(3_000_000) });
-  const output = await shell.run(WEB, ['docker', 'version'], { ...calm(), maxOutputBytes: 10_000_000 });
+  const output = await shell.run(WEB, ['docker', 'version'], { ...notAborted(), maxOutputBytes: 10_000_000 });
   t.is(output.stdout.length, 5_000_000);
   t.is(output.stderr.length, 3_000_000);
 });
@@ -376,7 +376,7 @@ test('hang: a cancelled command leaves the others, and a lost connection leaves 
   const { ssh, shell, run, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang', times: 2 });
   const stop = new AbortController();
-  const cancelled = errorOf(shell.run(WEB, ['docker', 'version'], { ...calm(), signal: stop.signal }));
+  const cancelled = errorOf(shell.run(WEB, ['docker', 'version'], { ...notAborted(), signal: stop.signal }));
   await eventually('the command is there', () => ssh.commands.length === 1);
   stop.abort();
   t.is((await cancelled).code, 'cancelled');
@@ -391,7 +391,7 @@ test('hang: a cancelled command leaves the others, and a lost connection leaves 
 test('drop: the connection is cut under the command, and the next command gets a new one', async (t) => {
   const { ssh, shell, run } = await openSsh(t);
   ssh.fail({ kind: 'drop', times: 1 });
-  const error = await errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+  const error = await errorOf(shell.run(WEB, ['docker', 'version'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connection_lost' });
   t.regex(await run(WEB, 'docker', 'version'), /^Client:/);
@@ -400,7 +400,9 @@ test('drop: the connection is cut under the command, and the next command gets a
 test('refuse: one machine, or all, cannot be reached until the fault ends', async (t) => {
   const { ssh, shell, run } = await openSsh(t);
   const refused = async (host: string) =>
-    t.like((await errorOf(shell.run(host, ['docker', 'version'], calm()))).details, { reason: 'refused' });
+    t.like((await errorOf(shell.run(host, ['docker', 'version'], notAborted()))).details, {
+      reason: 'refused',
+    });
   await run(WEB, 'docker', 'version');
   const endOne = ssh.fail({ kind: 'refuse', host: WEB });
   await refused(WEB);
@@ -416,7 +418,7 @@ test('refuse: one machine, or all, cannot be reached until the fault ends', asyn
 test('a fault affects only its machine and its command, until its number of times is reached or it is ended', async (t) => {
   const { ssh, shell } = await openSsh(t);
   const status = (host: string, ...argv: Argv) =>
-    shell.run(host, argv, calm()).then(
+    shell.run(host, argv, notAborted()).then(
       () => 0,
       (error: { details?: { exitStatus?: number } }) => error.details?.exitStatus,
     );
@@ -453,7 +455,7 @@ test('a sandbox whose machines have no address to listen on starts anyway', asyn
 test('stopping cuts connections, refuses new ones and removes the files', async (t) => {
   const { sandbox, ssh, shell, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang' });
-  const cut = errorOf(shell.run(WEB, ['docker', 'version'], calm()));
+  const cut = errorOf(shell.run(WEB, ['docker', 'version'], notAborted()));
   await eventually('the command is there', () => ssh.commands.length === 1);
   await sandbox.stop();
   t.like((await cut).details, { reason: 'connection_lost' });

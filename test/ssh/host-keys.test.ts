@@ -9,7 +9,7 @@ import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { makeKey, publicKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import {
   anyAddress,
-  calm,
+  notAborted,
   errorOf,
   keepingLog,
   knownHostLines,
@@ -41,7 +41,7 @@ testWithSshd('an unknown host is refused with its key, and nothing is run there'
   const sshd = await sharedSshd();
   const folder = await testFolder(t);
   const shell = await shellFor(t, [sshd], { knownHosts: '' });
-  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], notAborted()));
   t.is(error.code, 'host_key_refused');
   await writeFile(join(folder, 'host.pub'), `${sshd.hostKeys.ed25519}\n`);
   const { stdout } = await promisify(execFile)('ssh-keygen', ['-lf', join(folder, 'host.pub')]);
@@ -57,7 +57,7 @@ testWithSshd('an unknown host is refused with its key, and nothing is run there'
 testWithSshd('a host without a known_hosts file is unknown', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd], { knownHostsFile: join(await testFolder(t), 'none') });
-  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.like(error.details, { reason: 'unknown' });
 });
 
@@ -66,7 +66,7 @@ testWithSshd('a host with another key than the known one is refused, and nothing
   const folder = await testFolder(t);
   const knownHosts = `${name(sshd)} ${await strangeKey(folder)}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts });
-  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['touch', join(folder, 'canary')], notAborted()));
   t.is(error.code, 'host_key_refused');
   t.like(error.details, { reason: 'changed', knownKeyTypes: ['ssh-ed25519'] });
   await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
@@ -76,7 +76,7 @@ testWithSshd('a host that no longer has a key of the known type is refused with 
   const sshd = await ownSshd(t, { hostKeyTypes: ['ecdsa'] });
   const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts });
-  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.is(error.code, 'host_key_refused');
   t.deepEqual(error.details, {
     host: sshd.address,
@@ -89,7 +89,7 @@ testWithSshd('a host that signs only with SHA-1 is refused, and not as changed',
   const sshd = await ownSshd(t, { hostKeyTypes: ['rsa'], config: ['HostKeyAlgorithms ssh-rsa'] });
   for (const knownHosts of ['', knownHostLines(sshd)]) {
     const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'accept-new' });
-    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
     t.is(error.code, 'host_key_refused');
     t.like(error.details, { reason: 'no_accepted_type' });
   }
@@ -100,7 +100,7 @@ testWithSshd('a revoked key is refused, even where it is also known', async (t) 
   for (const known of ['', knownHostLines(sshd)]) {
     const knownHosts = `${known}@revoked * ${sshd.hostKeys.ed25519}\n`;
     const shell = await shellFor(t, [sshd], { knownHosts });
-    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
     t.is(error.code, 'host_key_refused');
     t.like(error.details, { reason: 'revoked' });
   }
@@ -113,21 +113,21 @@ testWithSshd('a host known by a hashed name is trusted', async (t) => {
   await promisify(execFile)('ssh-keygen', ['-q', '-H', '-f', knownHostsFile]);
   t.regex(await readFile(knownHostsFile, 'utf8'), /^\|1\|/);
   const shell = await shellFor(t, [sshd], { knownHostsFile });
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
 testWithSshd('a host known by another type of key than the preferred one is trusted', async (t) => {
   const sshd = await ownSshd(t, { hostKeyTypes: ['ed25519', 'ecdsa', 'rsa'] });
   for (const type of ['ed25519', 'ecdsa', 'rsa'] as const) {
     const shell = await shellFor(t, [sshd], { knownHosts: `${name(sshd)} ${sshd.hostKeys[type]}\n` });
-    t.is((await shell.run(sshd.address, ['echo', type], calm())).stdout, `${type}\n`);
+    t.is((await shell.run(sshd.address, ['echo', type], notAborted())).stdout, `${type}\n`);
   }
 });
 
 testWithSshd('a host on a port other than 22 is not known by its bare name', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd], { knownHosts: `${sshd.address} ${sshd.hostKeys.ed25519}\n` });
-  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.like(error.details, { reason: 'unknown' });
 });
 
@@ -136,8 +136,8 @@ testWithSshd('the known name is the one that the caller gave, not the address be
   const policy = { resolve: async () => [sshd.address] };
   const knownHosts = `[node1.example.com]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
   const shell = await shellFor(t, [sshd], { policy, knownHosts });
-  t.is((await shell.run('Node1.example.com', ['echo', 'hi'], calm())).stdout, 'hi\n');
-  const error = await errorOf(shell.run('node2.example.com', ['true'], calm()));
+  t.is((await shell.run('Node1.example.com', ['echo', 'hi'], notAborted())).stdout, 'hi\n');
+  const error = await errorOf(shell.run('node2.example.com', ['true'], notAborted()));
   t.like(error.details, { reason: 'unknown', host: 'node2.example.com' });
 });
 
@@ -146,13 +146,15 @@ testWithSshd('accept-new records the key of a new host, and from then on refuses
   const sshd = await ownSshd(t);
   const options = { knownHostsFile, hostKeys: 'accept-new' as const };
   const shell = await shellFor(t, [sshd], options);
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
   t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
   t.is((await stat(knownHostsFile)).mode & 0o777, 0o600);
 
   await sshd.stop();
   const impostor = await ownSshd(t, { port: sshd.port });
-  const error = await errorOf((await shellFor(t, [impostor], options)).run(sshd.address, ['true'], calm()));
+  const error = await errorOf(
+    (await shellFor(t, [impostor], options)).run(sshd.address, ['true'], notAborted()),
+  );
   t.is(error.code, 'host_key_refused');
   t.like(error.details, { reason: 'changed' });
   t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
@@ -165,7 +167,7 @@ testWithSshd('accept-new refuses another key under every spelling of the address
     for (const host of [sshd.address, '::ffff:127.0.0.1', '0:0:0:0:0:ffff:7f00:1']) {
       const knownHosts = `[${known}]:${sshd.port} ${strange}\n`;
       const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'accept-new' });
-      const error = await errorOf(shell.run(host, ['true'], calm()));
+      const error = await errorOf(shell.run(host, ['true'], notAborted()));
       t.like(error.details, { host, reason: 'changed' });
     }
   }
@@ -177,8 +179,8 @@ testWithSshd('accept-new keeps the contents of the file, including a last line w
   const before = `node1 ${sshd.hostKeys.ed25519}`;
   await writeFile(knownHostsFile, before);
   const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
-  await shell.run('::ffff:127.0.0.1', ['true'], calm());
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run('::ffff:127.0.0.1', ['true'], notAborted());
+  await shell.run(sshd.address, ['true'], notAborted());
   t.is(await readFile(knownHostsFile, 'utf8'), `${before}\n${knownHostLines(sshd)}`);
 });
 
@@ -189,7 +191,7 @@ testWithSshd('accept-new refuses a new host that it cannot record', async (t) =>
   // A dangling link, because permissions alone would not stop root.
   await symlink(join(folder, 'nowhere', 'known_hosts'), knownHostsFile);
   const shell = await shellFor(t, [sshd], { knownHostsFile, hostKeys: 'accept-new' });
-  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.is(error.code, 'host_key_refused');
   t.like(error.details, { reason: 'known_hosts_unusable' });
 });
@@ -198,16 +200,16 @@ testWithSshd('off accepts any key', async (t) => {
   const sshd = await sharedSshd();
   const knownHosts = `${name(sshd)} ${await strangeKey(await testFolder(t))}\n`;
   const shell = await shellFor(t, [sshd], { knownHosts, hostKeys: 'off' });
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
 testWithSshd('a change of the file applies from the next connection on', async (t) => {
   const sshd = await sharedSshd();
   const knownHostsFile = join(await testFolder(t), 'known_hosts');
   const shell = await shellFor(t, [sshd], { knownHostsFile });
-  t.like((await errorOf(shell.run(sshd.address, ['true'], calm()))).details, { reason: 'unknown' });
+  t.like((await errorOf(shell.run(sshd.address, ['true'], notAborted()))).details, { reason: 'unknown' });
   await writeFile(knownHostsFile, knownHostLines(sshd));
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
 testWithSshd('unusable lines are logged as a warning once', async (t) => {
@@ -215,8 +217,8 @@ testWithSshd('unusable lines are logged as a warning once', async (t) => {
   const log = keepingLog();
   const knownHosts = `nonsense\n${knownHostLines(sshd)}`;
   const shell = await shellFor(t, [sshd], { knownHosts, log, idleMs: 0 });
-  await shell.run(sshd.address, ['true'], calm());
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], notAborted());
+  await shell.run(sshd.address, ['true'], notAborted());
   const warnings = log.lines.filter(({ level }) => level === 'warn');
   t.is(warnings.length, 1);
   t.like(warnings[0]?.fields, { lines: [1] });

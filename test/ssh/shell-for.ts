@@ -77,7 +77,7 @@ export async function shellFor(
 }
 
 /** Options of a call with plenty of time. */
-export function calm(): { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number } {
+export function notAborted(): { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number } {
   return { signal: new AbortController().signal, timeoutMs: HUNG_MS, maxOutputBytes: 1_000_000 };
 }
 

@@ -9,7 +9,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Sshd, testWithSshd } from '../support/sshd.js';
 import {
-  calm,
+  notAborted,
   errorOf,
   ownSshd,
   ownSshds,
@@ -47,7 +47,7 @@ testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when i
   const shell = await shellFor(t, servers, { idleMs: 300 });
   const outputs = await Promise.all(
     Array.from({ length: 200 }, (_, n) =>
-      shell.run(MACHINES[n % MACHINES.length] ?? '', ['echo', String(n)], calm()),
+      shell.run(MACHINES[n % MACHINES.length] ?? '', ['echo', String(n)], notAborted()),
     ),
   );
   t.deepEqual(
@@ -65,7 +65,7 @@ testWithSshd('one host has one connection, in every spelling of its address', as
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   for (const host of ['::ffff:127.0.0.1', '127.0.0.1', '::FFFF:7f00:1', '0:0:0:0:0:ffff:127.0.0.1'])
-    t.is((await shell.run(host, ['echo', host], calm())).stdout, `${host}\n`);
+    t.is((await shell.run(host, ['echo', host], notAborted())).stdout, `${host}\n`);
   t.is(sshd.connections(), 1);
 });
 
@@ -77,7 +77,7 @@ if (hasIPv6) {
     const sshd = await ownSshd(t, { address: '::1' });
     const shell = await shellFor(t, [sshd]);
     for (const host of ['0:0:0:0:0:0:0:1', '::1'])
-      t.is((await shell.run(host, ['echo', 'hi'], calm())).stdout, 'hi\n');
+      t.is((await shell.run(host, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
     t.is(sshd.connections(), 1);
   });
 }
@@ -89,7 +89,7 @@ testWithSshd('at most four commands run on one host at the same time', async (t)
   await mkdir(folder);
   const script = 'touch "$0/$$" && ls "$0" | wc -l && sleep 0.1 && rm "$0/$$"';
   const outputs = await Promise.all(
-    Array.from({ length: 20 }, () => shell.run(sshd.address, ['sh', '-c', script, folder], calm())),
+    Array.from({ length: 20 }, () => shell.run(sshd.address, ['sh', '-c', script, folder], notAborted())),
   );
   t.is(Math.max(...outputs.map(({ stdout }) => Number(stdout))), 4);
 });
@@ -98,7 +98,9 @@ testWithSshd('a host that accepts fewer channels is retried until it accepts one
   const sshd = await ownSshd(t, { config: ['MaxSessions 1'] });
   const shell = await shellFor(t, [sshd]);
   const outputs = await Promise.all(
-    [1, 2, 3, 4, 5, 6].map((n) => shell.run(sshd.address, ['sh', '-c', `sleep 0.1; echo ${n}`], calm())),
+    [1, 2, 3, 4, 5, 6].map((n) =>
+      shell.run(sshd.address, ['sh', '-c', `sleep 0.1; echo ${n}`], notAborted()),
+    ),
   );
   t.is(outputs.map(({ stdout }) => stdout.trim()).join(''), '123456');
   t.is(sshd.connections(), 1);
@@ -107,7 +109,7 @@ testWithSshd('a host that accepts fewer channels is retried until it accepts one
 testWithSshd('a host that accepts no channel at all is finally unreachable', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 0'] });
   const shell = await shellFor(t, [sshd], { clock: new LeapingClock() });
-  const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'channel_refused' });
 });
@@ -116,11 +118,11 @@ testWithSshd('a connection is kept until the idle time is over, counted from its
   const sshd = await ownSshd(t);
   const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock, idleMs: 30_000 });
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], notAborted());
   clock.advance(29_000);
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], notAborted());
   clock.advance(29_000);
-  await shell.run(sshd.address, ['true'], calm());
+  await shell.run(sshd.address, ['true'], notAborted());
   t.is(sshd.connections(), 1);
   t.is((await sshd.sessionPids()).length, 1);
   clock.advance(30_000);
@@ -131,7 +133,7 @@ testWithSshd('a connection that broke while idle is replaced', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   for (let n = 1; n <= 3; n += 1) {
-    t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
     t.is(sshd.connections(), n);
     for (const pid of await sshd.sessionPids()) process.kill(pid, 'SIGKILL');
   }
@@ -154,9 +156,9 @@ testWithSshd(
       }
     }
     const shell = await shellFor(t, [sshd], { clock: new CuttingClock(), handshakeTimeoutMs });
-    await shell.run(sshd.address, ['true'], calm());
+    await shell.run(sshd.address, ['true'], notAborted());
     dying = true;
-    t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
     t.false(dying);
     t.is(sshd.connections(), 2);
   },
@@ -170,9 +172,11 @@ testWithSshd('a slow host does not delay the others', async (t) => {
   const caller = new AbortController();
   let slowIsOver = false;
   const slow = errorOf(
-    shell.run('127.0.0.2', ['true'], { ...calm(), signal: caller.signal }).finally(() => (slowIsOver = true)),
+    shell
+      .run('127.0.0.2', ['true'], { ...notAborted(), signal: caller.signal })
+      .finally(() => (slowIsOver = true)),
   );
-  await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(() => shell.run(sshd.address, ['true'], calm())));
+  await Promise.all([1, 2, 3, 4, 5, 6, 7, 8].map(() => shell.run(sshd.address, ['true'], notAborted())));
   t.false(slowIsOver);
   caller.abort();
   t.is((await slow).code, 'cancelled');
@@ -183,12 +187,12 @@ testWithSshd('long commands on one host do not delay another host', async (t) =>
   const shell = await shellFor(t, servers);
   const folder = await testFolder(t);
   const caller = new AbortController();
-  const options = { ...calm(), signal: caller.signal };
+  const options = { ...notAborted(), signal: caller.signal };
   const staying = Array.from({ length: 8 }, (_, n) =>
     errorOf(shell.run('127.0.0.1', stayingCommand(join(folder, String(n))), options)),
   );
   await pidIn(join(folder, '0'));
-  t.is((await shell.run('127.0.0.2', ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run('127.0.0.2', ['echo', 'hi'], notAborted())).stdout, 'hi\n');
   caller.abort();
   t.deepEqual(
     (await Promise.all(staying)).map(({ code }) => code),
@@ -202,10 +206,10 @@ testWithSshd(
     const servers = await ownSshds(t, MACHINES);
     const shell = await shellFor(t, servers, { maxHosts: 1, idleMs: 600_000 });
     for (const host of MACHINES) {
-      t.is((await shell.run(host, ['echo', host], calm())).stdout, `${host}\n`);
+      t.is((await shell.run(host, ['echo', host], notAborted())).stdout, `${host}\n`);
     }
     const outputs = await Promise.all(
-      [...MACHINES, ...MACHINES].map((host) => shell.run(host, ['echo', host], calm())),
+      [...MACHINES, ...MACHINES].map((host) => shell.run(host, ['echo', host], notAborted())),
     );
     t.is(outputs.map(({ stdout }) => stdout.trim()).join(' '), [...MACHINES, ...MACHINES].join(' '));
     const open = await Promise.all(servers.map((server) => server.sessionPids()));
@@ -221,12 +225,15 @@ testWithSshd('a caller that waits for a channel can leave without affecting the 
   const leave = new AbortController();
   const staying = [0, 1, 2, 3].map((n) =>
     errorOf(
-      shell.run(sshd.address, stayingCommand(join(folder, String(n))), { ...calm(), signal: stay.signal }),
+      shell.run(sshd.address, stayingCommand(join(folder, String(n))), {
+        ...notAborted(),
+        signal: stay.signal,
+      }),
     ),
   );
   await Promise.all([0, 1, 2, 3].map((n) => pidIn(join(folder, String(n)))));
-  const leaving = errorOf(shell.run(sshd.address, ['true'], { ...calm(), signal: leave.signal }));
-  const waiting = shell.run(sshd.address, ['echo', 'hi'], calm());
+  const leaving = errorOf(shell.run(sshd.address, ['true'], { ...notAborted(), signal: leave.signal }));
+  const waiting = shell.run(sshd.address, ['echo', 'hi'], notAborted());
   leave.abort();
   t.is((await leaving).code, 'cancelled');
   stay.abort();
@@ -238,11 +245,11 @@ testWithSshd('closing ends running commands, here and on the host, and leaves no
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
   const pidFile = join(await testFolder(t), 'pid');
-  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
+  const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), notAborted()));
   const pid = await pidIn(pidFile);
   await shell.close();
   t.is((await failed).code, 'cancelled');
   await processEnd(pid);
   await noSessions(sshd);
-  t.is((await errorOf(shell.run(sshd.address, ['true'], calm()))).code, 'cancelled');
+  t.is((await errorOf(shell.run(sshd.address, ['true'], notAborted()))).code, 'cancelled');
 });

@@ -13,7 +13,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
 import {
   anyAddress,
-  calm,
+  notAborted,
   errorOf,
   keepingLog,
   ownSshd,
@@ -95,7 +95,7 @@ function plainShell(
 testWithSshd('a command returns its output', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
-  const output = await shell.run(sshd.address, ['sh', '-c', 'echo out; echo err >&2'], calm());
+  const output = await shell.run(sshd.address, ['sh', '-c', 'echo out; echo err >&2'], notAborted());
   t.deepEqual(output, { stdout: 'out\n', stderr: 'err\n', truncated: false });
 });
 
@@ -118,7 +118,7 @@ testWithSshd('no shell reads the arguments', async (t) => {
     '\\',
     'é漢🙂',
   ];
-  const { stdout } = await shell.run(sshd.address, ['printf', '%s\\0', ...words], calm());
+  const { stdout } = await shell.run(sshd.address, ['printf', '%s\\0', ...words], notAborted());
   t.deepEqual(stdout.split('\0').slice(0, -1), words);
   await t.throwsAsync(stat(canary), { code: 'ENOENT' });
 });
@@ -126,7 +126,7 @@ testWithSshd('no shell reads the arguments', async (t) => {
 testWithSshd('an argument with a NUL is refused before anything is sent', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
-  t.is((await errorOf(shell.run(sshd.address, ['echo', 'a\0b'], calm()))).code, 'invalid_parameters');
+  t.is((await errorOf(shell.run(sshd.address, ['echo', 'a\0b'], notAborted()))).code, 'invalid_parameters');
   t.is(sshd.connections(), 0);
 });
 
@@ -134,7 +134,7 @@ testWithSshd('a command that fails reports its exit status and the end of its st
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
   const script = 'echo out; seq 100000 101000 >&2; echo the end >&2; exit 3';
-  const error = await errorOf(shell.run(sshd.address, ['sh', '-c', script], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['sh', '-c', script], notAborted()));
   t.is(error.code, 'command_failed');
   t.like(error.details, { host: sshd.address, exitStatus: 3, signal: null });
   const { stderr } = error.details as { stderr: string };
@@ -145,7 +145,7 @@ testWithSshd('a command that fails reports its exit status and the end of its st
 testWithSshd('a missing program is a failed command', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
-  const error = await errorOf(shell.run(sshd.address, ['no-such-program'], calm()));
+  const error = await errorOf(shell.run(sshd.address, ['no-such-program'], notAborted()));
   t.is(error.code, 'command_failed');
   t.like(error.details, { exitStatus: 127 });
 });
@@ -156,7 +156,7 @@ testWithSshd('output beyond the limit is cut, marked as cut, and ends the comman
   const pidFile = join(await testFolder(t), 'pid');
   for (const redirect of ['', '>&2']) {
     const script = `echo $$ > "$0"; exec yes é ${redirect}`;
-    const options = { ...calm(), maxOutputBytes: 10_000 };
+    const options = { ...notAborted(), maxOutputBytes: 10_000 };
     const output = await shell.run(sshd.address, ['sh', '-c', script, pidFile], options);
     t.true(output.truncated);
     // Three bytes a line, so that the limit falls between the two of an é.
@@ -168,14 +168,14 @@ testWithSshd('output beyond the limit is cut, marked as cut, and ends the comman
 testWithSshd('output of exactly the limit is whole', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
-  const output = await shell.run(sshd.address, ['printf', '12345'], { ...calm(), maxOutputBytes: 5 });
+  const output = await shell.run(sshd.address, ['printf', '12345'], { ...notAborted(), maxOutputBytes: 5 });
   t.deepEqual(output, { stdout: '12345', stderr: '', truncated: false });
 });
 
 testWithSshd('large output arrives whole', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd]);
-  const options = { ...calm(), maxOutputBytes: 20_000_000 };
+  const options = { ...notAborted(), maxOutputBytes: 20_000_000 };
   const { stdout } = await shell.run(sshd.address, ['head', '-c', '10000000', '/dev/zero'], options);
   t.is(stdout.length, 10_000_000);
 });
@@ -186,13 +186,13 @@ testWithSshd('cancelling ends the process on the host', async (t) => {
   const pidFile = join(await testFolder(t), 'pid');
   const caller = new AbortController();
   const failed = errorOf(
-    shell.run(sshd.address, stayingCommand(pidFile), { ...calm(), signal: caller.signal }),
+    shell.run(sshd.address, stayingCommand(pidFile), { ...notAborted(), signal: caller.signal }),
   );
   const pid = await pidIn(pidFile);
   caller.abort();
   t.is((await failed).code, 'cancelled');
   await processEnd(pid);
-  t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
+  t.is((await shell.run(sshd.address, ['echo', 'next'], notAborted())).stdout, 'next\n');
   t.is(sshd.connections(), 1);
 });
 
@@ -202,7 +202,7 @@ testWithSshd('the caller gets the reason of a cancelled signal', async (t) => {
   const pidFile = join(await testFolder(t), 'pid');
   const caller = new AbortController();
   const failed = errorOf(
-    shell.run(sshd.address, stayingCommand(pidFile), { ...calm(), signal: caller.signal }),
+    shell.run(sshd.address, stayingCommand(pidFile), { ...notAborted(), signal: caller.signal }),
   );
   const pid = await pidIn(pidFile);
   const reason = new ActionError('timeout', 'the deadline of the request passed');
@@ -216,7 +216,7 @@ testWithSshd('reaching the deadline ends the process on the host', async (t) => 
   const shell = await shellFor(t, [sshd]);
   const pidFile = join(await testFolder(t), 'pid');
   const deadline = new AbortController();
-  const options = { ...calm(), signal: deadline.signal };
+  const options = { ...notAborted(), signal: deadline.signal };
   const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
   const pid = await pidIn(pidFile);
   // Like AbortSignal.timeout.
@@ -230,7 +230,7 @@ testWithSshd('a command that exceeds its time limit is ended on the host', async
   const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock });
   const pidFile = join(await testFolder(t), 'pid');
-  const options = { ...calm(), timeoutMs: 20_000 };
+  const options = { ...notAborted(), timeoutMs: 20_000 };
   const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
   const pid = await pidIn(pidFile);
   clock.advance(20_000);
@@ -243,7 +243,7 @@ testWithSshd('a command that exceeds its time limit is ended on the host', async
 testWithSshd('a call that is already cancelled connects to nothing', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
-  const options = { ...calm(), signal: AbortSignal.abort() };
+  const options = { ...notAborted(), signal: AbortSignal.abort() };
   t.is((await errorOf(shell.run(sshd.address, ['true'], options))).code, 'cancelled');
   t.is(sshd.connections(), 0);
 });
@@ -254,14 +254,14 @@ testWithSshd(
     const sshd = await ownSshd(t);
     const shell = await shellFor(t, [sshd]);
     const pidFile = join(await testFolder(t), 'pid');
-    const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), calm()));
+    const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), notAborted()));
     const pid = await pidIn(pidFile);
     for (const session of await sshd.sessionPids()) process.kill(session, 'SIGKILL');
     const error = await failed;
     t.is(error.code, 'host_unreachable');
     t.like(error.details, { reason: 'connection_lost' });
     await processEnd(pid);
-    t.is((await shell.run(sshd.address, ['echo', 'next'], calm())).stdout, 'next\n');
+    t.is((await shell.run(sshd.address, ['echo', 'next'], notAborted())).stdout, 'next\n');
   },
 );
 
@@ -275,7 +275,7 @@ test('an exit status is not a success when the connection is lost before all out
     });
   });
   const shell = plainShell(t, { port });
-  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connection_lost' });
 });
@@ -293,18 +293,21 @@ test('garbage on an open connection breaks only that connection', async (t) => {
     });
   });
   const shell = plainShell(t, { port });
-  t.is((await errorOf(shell.run('127.0.0.1', ['true'], calm()))).code, 'host_unreachable');
-  t.is((await shell.run('127.0.0.1', ['true'], calm())).stdout, 'good');
+  t.is((await errorOf(shell.run('127.0.0.1', ['true'], notAborted()))).code, 'host_unreachable');
+  t.is((await shell.run('127.0.0.1', ['true'], notAborted())).stdout, 'good');
 });
 
 test('a command that the host refuses to run has failed', async (t) => {
   const { port } = await fakeHost(t, (session) => session.on('exec', (_accept, reject) => reject()));
-  t.is((await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()))).code, 'command_failed');
+  t.is(
+    (await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()))).code,
+    'command_failed',
+  );
 });
 
 test('a command that ends without an exit status has failed', async (t) => {
   const { port } = await fakeHost(t, (session) => session.on('exec', (accept) => accept().end('some')));
-  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'command_failed');
   t.like(error.details, { exitStatus: null, signal: null });
 });
@@ -317,7 +320,7 @@ test('a command that the host reports as ended by a signal has failed by it', as
       channel.end();
     }),
   );
-  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'command_failed');
   t.like(error.details, { exitStatus: null, signal: 'SIGKILL' });
 });
@@ -326,7 +329,7 @@ test('a host that does not respond to the start of a command is unreachable', as
   const clock = new ManualClock();
   const { port } = await fakeHost(t, (session) => session.on('exec', () => clock.advance(600_000)));
   const shell = plainShell(t, { port, clock, handshakeTimeoutMs: 600_000 });
-  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connection_lost' });
 });
@@ -335,7 +338,7 @@ test('cancelling does not wait for a host that does not respond', async (t) => {
   const caller = new AbortController();
   const { port } = await fakeHost(t, (session) => session.on('exec', () => caller.abort()));
   const shell = plainShell(t, { port, handshakeTimeoutMs: 600_000 });
-  const options = { ...calm(), signal: caller.signal };
+  const options = { ...notAborted(), signal: caller.signal };
   t.is((await errorOf(shell.run('127.0.0.1', ['true'], options))).code, 'cancelled');
 });
 
@@ -359,13 +362,13 @@ test('a command that cannot be ended costs its channel, not the connection', asy
     }),
   );
   const shell = plainShell(t, { port, clock });
-  const options = { ...calm(), signal: caller.signal };
+  const options = { ...notAborted(), signal: caller.signal };
   t.is((await errorOf(shell.run('127.0.0.1', ['stay'], options))).code, 'cancelled');
   await eventually('the input of the command ends', () => ends > 0);
   t.is(closes, 0);
   clock.advance(10_000);
   await eventually('the channel is closed', () => closes > 0);
-  t.is((await shell.run('127.0.0.1', ['next'], calm())).stdout, 'next');
+  t.is((await shell.run('127.0.0.1', ['next'], notAborted())).stdout, 'next');
   t.is(connections(), 1);
 });
 
@@ -376,7 +379,7 @@ testWithSshd('a key that the host does not accept is a refused login', async (t)
   for (const tries of [6, 1]) {
     const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`] });
     const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
-    const error = await errorOf(shell.run(sshd.address, ['true'], calm()));
+    const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
     t.is(error.code, 'login_refused');
     t.deepEqual(error.details, { host: sshd.address, user: sshd.user });
     await eventually('no session', async () => (await sshd.sessionPids()).length === 0);
@@ -390,7 +393,7 @@ testWithSshd('a key with a passphrase logs in', async (t) => {
   await writeFile(sshd.authorizedKeyFile, await readFile(`${file}.pub`));
   const privateKey = await readFile(file, 'utf8');
   const shell = await shellFor(t, [sshd], { privateKey, passphrase: 'open sesame' });
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
   for (const passphrase of [undefined, 'wrong secret']) {
     const error = await t.throwsAsync(shellFor(t, [sshd], { privateKey, passphrase }));
     t.regex(error.message, /the SSH private key cannot be used/);
@@ -410,7 +413,7 @@ testWithSshd('an ssh-agent logs in', async (t) => {
   });
   t.deepEqual(await once(add, 'exit'), [0, null]);
   const shell = await shellFor(t, [sshd], { privateKey: undefined, agentSocket });
-  t.is((await shell.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
 testWithSshd(
@@ -419,9 +422,9 @@ testWithSshd(
     const sshd = await sharedSshd();
     const agentSocket = join(await testFolder(t), 'agent');
     const without = await shellFor(t, [sshd], { privateKey: undefined, agentSocket });
-    t.is((await errorOf(without.run(sshd.address, ['true'], calm()))).code, 'login_refused');
+    t.is((await errorOf(without.run(sshd.address, ['true'], notAborted()))).code, 'login_refused');
     const withKey = await shellFor(t, [sshd], { agentSocket });
-    t.is((await withKey.run(sshd.address, ['echo', 'hi'], calm())).stdout, 'hi\n');
+    t.is((await withKey.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
   },
 );
 
@@ -432,12 +435,12 @@ testWithSshd('with sudo the command is run by sudo -n, and cancelling ends it', 
   await chmod(join(folder, 'sudo'), 0o755);
   const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
   const shell = await shellFor(t, [sshd], { sudo: true });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], calm()), { stdout: 'hi\n', stderr: '-n --\n' });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], { ...calm(), sudo: false }), { stderr: '' });
+  t.like(await shell.run(sshd.address, ['echo', 'hi'], notAborted()), { stdout: 'hi\n', stderr: '-n --\n' });
+  t.like(await shell.run(sshd.address, ['echo', 'hi'], { ...notAborted(), sudo: false }), { stderr: '' });
 
   const pidFile = join(folder, 'pid');
   const caller = new AbortController();
-  const options = { ...calm(), signal: caller.signal };
+  const options = { ...notAborted(), signal: caller.signal };
   const failed = errorOf(shell.run(sshd.address, stayingCommand(pidFile), options));
   const pid = await pidIn(pidFile);
   caller.abort();
@@ -450,7 +453,7 @@ testWithSshd('the next address is tried when one does not respond', async (t) =>
   const policy = { resolve: async () => ['127.0.0.9', sshd.address] };
   const knownHosts = `[node1]:${sshd.port} ${sshd.hostKeys.ed25519}\n`;
   const shell = await shellFor(t, [sshd], { policy, knownHosts });
-  t.is((await shell.run('node1', ['echo', 'hi'], calm())).stdout, 'hi\n');
+  t.is((await shell.run('node1', ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
 test('when policy forbids the address of a name, no connection is made', async (t) => {
@@ -461,7 +464,8 @@ test('when policy forbids the address of a name, no connection is made', async (
   });
   const codeUnder = async (allowed: string[] | undefined) => {
     const policy = new HostPolicy(allowed, async () => [{ address: '127.0.0.1' }]);
-    return (await errorOf(plainShell(t, { port, policy }).run('node1.example.com', ['true'], calm()))).code;
+    return (await errorOf(plainShell(t, { port, policy }).run('node1.example.com', ['true'], notAborted())))
+      .code;
   };
   for (const allowed of [undefined, [], ['*.example.com'], ['0.0.0.0/0', '::/0'], ['127.0.0.2']])
     t.is(await codeUnder(allowed), 'forbidden', String(allowed));
@@ -474,14 +478,14 @@ test('a name that policy gives in place of an address is not looked up', async (
   let connections = 0;
   const port = await listen(t, () => (connections += 1));
   const shell = plainShell(t, { port, policy: { resolve: async () => ['localhost'] } });
-  await t.throwsAsync(shell.run('node1', ['true'], calm()));
+  await t.throwsAsync(shell.run('node1', ['true'], notAborted()));
   t.is(connections, 0);
 });
 
 test('a text that is neither an address nor a host name is unreachable, and not looked up', async (t) => {
   const policy = { resolve: async () => t.fail('looked up') };
   for (const host of ['', 'a b', '-oProxyCommand=x', '10.0.0.1:22', '0177.0.0.1', 'fe80::1%eth0', '[::1]']) {
-    const error = await errorOf(plainShell(t, { policy }).run(host, ['true'], calm()));
+    const error = await errorOf(plainShell(t, { policy }).run(host, ['true'], notAborted()));
     t.is(error.code, 'host_unreachable');
     t.deepEqual(error.details, { host, reason: 'no_host' });
   }
@@ -493,7 +497,7 @@ test('a host whose name cannot be resolved is unreachable', async (t) => {
       throw Object.assign(new Error('getaddrinfo ENOTFOUND node1'), { code: 'ENOTFOUND' });
     },
   };
-  const error = await errorOf(plainShell(t, { policy }).run('node1', ['true'], calm()));
+  const error = await errorOf(plainShell(t, { policy }).run('node1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.deepEqual(error.details, { host: 'node1', reason: 'dns' });
 });
@@ -501,13 +505,13 @@ test('a host whose name cannot be resolved is unreachable', async (t) => {
 test('the wait for a name server that does not respond has a limit', async (t) => {
   const policy = { resolve: () => new Promise<string[]>(() => undefined) };
   const shell = plainShell(t, { policy, connectTimeoutMs: 100 });
-  t.like((await errorOf(shell.run('node1', ['true'], calm()))).details, { reason: 'dns' });
+  t.like((await errorOf(shell.run('node1', ['true'], notAborted()))).details, { reason: 'dns' });
 });
 
 test('a port where nothing listens is unreachable', async (t) => {
   const port = await listen(t, () => undefined);
   // The listener is on 127.0.0.1 only.
-  const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], calm()));
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.deepEqual(error.details, { host: '127.0.0.9', reason: 'refused' });
 });
@@ -524,7 +528,7 @@ test('a host that does not accept the connection is unreachable', async (t) => {
     t.teardown(() => filler.destroy());
   }
   const shell = plainShell(t, { port, connectTimeoutMs: 500 });
-  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connect_timeout' });
 });
@@ -533,7 +537,7 @@ test('a host that accepts the connection and sends nothing is unreachable', asyn
   let closed = false;
   const port = await listen(t, (socket) => socket.resume().on('close', () => (closed = true)));
   const shell = plainShell(t, { port, handshakeTimeoutMs: 200 });
-  const error = await errorOf(shell.run('127.0.0.1', ['true'], calm()));
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'handshake_timeout' });
   await eventually('the connection is closed', () => closed);
@@ -548,7 +552,7 @@ test('a host that does not speak SSH is unreachable', async (t) => {
   ];
   for (const talk of talks) {
     const port = await listen(t, (socket) => socket.end(talk, 'latin1'));
-    const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], calm()));
+    const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()));
     t.is(error.code, 'host_unreachable');
     t.like(error.details, { reason: 'handshake_failed' });
   }
@@ -561,7 +565,7 @@ test('cancelling while the connection is being made closes it', async (t) => {
     socket.resume().on('close', () => (closed = true));
     caller.abort();
   });
-  const options = { ...calm(), signal: caller.signal };
+  const options = { ...notAborted(), signal: caller.signal };
   const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
   t.is(error.code, 'cancelled');
   await eventually('the connection is closed', () => closed);

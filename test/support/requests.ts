@@ -169,7 +169,7 @@ export class RawCaller {
     options: Options.Publish = {},
   ): Promise<{ message: ConsumeMessage; answer: Answered }> {
     const correlationId = this.send(requestBody, options);
-    return this.answerTo(correlationId);
+    return this.replyFor(correlationId);
   }
 
   /** Publishes a request with a reply_to. @returns its correlation id */
@@ -184,12 +184,15 @@ export class RawCaller {
     return correlationId;
   }
 
-  async answerTo(correlationId: string): Promise<{ message: ConsumeMessage; answer: Answered }> {
-    const message = await eventually(`an answer to ${correlationId}`, () => this.answersTo(correlationId)[0]);
+  async replyFor(correlationId: string): Promise<{ message: ConsumeMessage; answer: Answered }> {
+    const message = await eventually(
+      `an answer to ${correlationId}`,
+      () => this.repliesFor(correlationId)[0],
+    );
     return { message, answer: JSON.parse(message.content.toString()) };
   }
 
-  answersTo(correlationId: string): ConsumeMessage[] {
+  repliesFor(correlationId: string): ConsumeMessage[] {
     return this.#replies.filter(({ properties }) => properties.correlationId === correlationId);
   }
 

@@ -41,7 +41,7 @@ test('a line in JSON is one object with time, level, message and fields', (t) =>
 
 test('a line for people begins with time, level and message', (t) => {
   const { log, last } = logged('text');
-  log.warn('broker away', {
+  log.warn('broker down', {
     broker: 'amqp://10.0.0.1:5672',
     times: 3,
     reason: 'it said "no"',
@@ -49,7 +49,7 @@ test('a line for people begins with time, level and message', (t) => {
   });
   t.regex(
     last(),
-    /^\d\d:\d\d:\d\d\.\d{3} warn {2}broker away broker=amqp:\/\/10\.0\.0\.1:5672 times=3 reason="it said \\"no\\"" list=\["a",1\]$/,
+    /^\d\d:\d\d:\d\d\.\d{3} warn {2}broker down broker=amqp:\/\/10\.0\.0\.1:5672 times=3 reason="it said \\"no\\"" list=\["a",1\]$/,
   );
 });
 

@@ -2,7 +2,7 @@ import test from 'ava';
 import type { FleetTransport } from '../../../src/plugin.js';
 import type { Cluster } from '../../../src/api/cluster.js';
 import { eventually } from '../../support/eventually.js';
-import { calm, openFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, THREE_HOSTS } from './open-fleet.js';
 
 const CHANGES = new Set(['setDesiredState', 'putUnit', 'destroyUnit']);
 const CALLS: [string, (fleet: FleetTransport, cluster: Cluster, signal: AbortSignal) => Promise<unknown>][] =
@@ -39,7 +39,7 @@ for (const [what, call] of CALLS) {
     t.is(sandbox.cluster.requests.length, 1);
     await end();
     await eventually('the server sees the connection close', async () => {
-      await fleet.machines(cluster, calm());
+      await fleet.machines(cluster, notAborted());
       return sandbox.cluster.requests.at(-1)?.concurrent === 1;
     });
   });
@@ -48,7 +48,7 @@ for (const [what, call] of CALLS) {
     const { fleet, cluster, sandbox } = await openFleet(t);
     const reason = new Error('gone');
     t.is(await t.throwsAsync(call(fleet, cluster, AbortSignal.abort(reason))), reason);
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     t.is(await t.throwsAsync(call(fleet, cluster, AbortSignal.abort(reason))), reason);
     t.is(sandbox.cluster.requests.length, 1);
     t.is(sandbox.discovery.requests.length, 1);
@@ -78,7 +78,7 @@ test('aborting ends every page that is in progress', async (t) => {
   await t.throwsAsync(answer, { message: 'the deadline passed' });
   await end();
   await eventually('the server sees all connections close', async () => {
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     return sandbox.cluster.requests.at(-1)?.concurrent === 1;
   });
 });
@@ -88,10 +88,10 @@ test('a page that fails ends the others that are in progress', async (t) => {
   sandbox.cluster.addUnits(1_000);
   sandbox.cluster.fail({ kind: 'garbage', path: /nextPageToken=ZAACAA/ });
   const end = sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken/ });
-  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   await end();
   await eventually('the server sees all connections close', async () => {
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     return sandbox.cluster.requests.at(-1)?.concurrent === 1;
   });
 });

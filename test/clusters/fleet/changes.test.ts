@@ -2,8 +2,8 @@ import test from 'ava';
 import type { DesiredState, FleetTransport, UnitOption } from '../../../src/plugin.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import type { Cluster } from '../../../src/api/cluster.js';
-import { answering, serve } from '../../network/http-server.js';
-import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+import { respondWith, serve } from '../../network/http-server.js';
+import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const OPTIONS: UnitOption[] = [
   { section: 'Unit', name: 'Description', value: 'A <b>"test"</b>, é' },
@@ -12,13 +12,16 @@ const OPTIONS: UnitOption[] = [
 ];
 
 const CHANGES: [string, (fleet: FleetTransport, cluster: Cluster) => Promise<unknown>][] = [
-  ['setDesiredState', (fleet, cluster) => fleet.setDesiredState(cluster, 'a.service', 'loaded', calm())],
+  [
+    'setDesiredState',
+    (fleet, cluster) => fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted()),
+  ],
   [
     'putUnit',
     (fleet, cluster) =>
-      fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: OPTIONS }, calm()),
+      fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: OPTIONS }, notAborted()),
   ],
-  ['destroyUnit', (fleet, cluster) => fleet.destroyUnit(cluster, 'a.service', calm())],
+  ['destroyUnit', (fleet, cluster) => fleet.destroyUnit(cluster, 'a.service', notAborted())],
 ];
 
 const changesSeen = ({ cluster }: Sandbox) =>
@@ -27,23 +30,34 @@ const changesSeen = ({ cluster }: Sandbox) =>
 test('a desired state is set and read back', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [{ name: 'a.service' }] });
   for (const state of ['loaded', 'inactive', 'launched'] as const) {
-    await fleet.setDesiredState(cluster, 'a.service', state, calm());
-    t.is((await fleet.unit(cluster, 'a.service', calm()))?.desiredState, state);
+    await fleet.setDesiredState(cluster, 'a.service', state, notAborted());
+    t.is((await fleet.unit(cluster, 'a.service', notAborted()))?.desiredState, state);
   }
 });
 
 test('a unit is created, replaced and destroyed', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [] });
-  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'launched', options: OPTIONS }, calm());
-  t.like(await fleet.unit(cluster, 'a.service', calm()), { desiredState: 'launched', options: OPTIONS });
+  await fleet.putUnit(
+    cluster,
+    { name: 'a.service', desiredState: 'launched', options: OPTIONS },
+    notAborted(),
+  );
+  t.like(await fleet.unit(cluster, 'a.service', notAborted()), {
+    desiredState: 'launched',
+    options: OPTIONS,
+  });
   const others = OPTIONS.slice(0, 1);
-  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: others }, calm());
-  t.like(await fleet.unit(cluster, 'a.service', calm()), { desiredState: 'loaded', options: others });
-  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'inactive', options: others }, calm());
-  t.is((await fleet.unit(cluster, 'a.service', calm()))?.desiredState, 'inactive');
-  t.true(await fleet.destroyUnit(cluster, 'a.service', calm()));
-  t.is(await fleet.unit(cluster, 'a.service', calm()), undefined);
-  t.false(await fleet.destroyUnit(cluster, 'a.service', calm()), 'it was not there');
+  await fleet.putUnit(cluster, { name: 'a.service', desiredState: 'loaded', options: others }, notAborted());
+  t.like(await fleet.unit(cluster, 'a.service', notAborted()), { desiredState: 'loaded', options: others });
+  await fleet.putUnit(
+    cluster,
+    { name: 'a.service', desiredState: 'inactive', options: others },
+    notAborted(),
+  );
+  t.is((await fleet.unit(cluster, 'a.service', notAborted()))?.desiredState, 'inactive');
+  t.true(await fleet.destroyUnit(cluster, 'a.service', notAborted()));
+  t.is(await fleet.unit(cluster, 'a.service', notAborted()), undefined);
+  t.false(await fleet.destroyUnit(cluster, 'a.service', notAborted()), 'it was not there');
 });
 
 for (const name of [
@@ -56,14 +70,14 @@ for (const name of [
 ]) {
   test(`the unit ${name} is written, read and destroyed by its name`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
-    await fleet.putUnit(cluster, { name, desiredState: 'inactive', options: OPTIONS }, calm());
+    await fleet.putUnit(cluster, { name, desiredState: 'inactive', options: OPTIONS }, notAborted());
     t.deepEqual(
       sandbox.cluster.units().map((unit) => unit.name),
       [name],
     );
-    t.is((await fleet.unit(cluster, name, calm()))?.name, name);
-    t.deepEqual(await fleet.unitStates(cluster, { unitName: name, ...calm() }), []);
-    t.true(await fleet.destroyUnit(cluster, name, calm()));
+    t.is((await fleet.unit(cluster, name, notAborted()))?.name, name);
+    t.deepEqual(await fleet.unitStates(cluster, { unitName: name, ...notAborted() }), []);
+    t.true(await fleet.destroyUnit(cluster, name, notAborted()));
   });
 }
 
@@ -81,11 +95,11 @@ for (const name of [
   test(`nothing is requested from a cluster for '${name}', which is not a unit name`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t);
     const code = { code: 'invalid_parameters' };
-    await t.throwsAsync(fleet.unit(cluster, name, calm()), code);
-    await t.throwsAsync(fleet.setDesiredState(cluster, name, 'loaded', calm()), code);
-    await t.throwsAsync(fleet.destroyUnit(cluster, name, calm()), code);
+    await t.throwsAsync(fleet.unit(cluster, name, notAborted()), code);
+    await t.throwsAsync(fleet.setDesiredState(cluster, name, 'loaded', notAborted()), code);
+    await t.throwsAsync(fleet.destroyUnit(cluster, name, notAborted()), code);
     await t.throwsAsync(
-      fleet.putUnit(cluster, { name, desiredState: 'loaded', options: OPTIONS }, calm()),
+      fleet.putUnit(cluster, { name, desiredState: 'loaded', options: OPTIONS }, notAborted()),
       code,
     );
     t.is(sandbox.cluster.requests.length, 0);
@@ -98,11 +112,11 @@ for (const poison of ['running', '', 'Launched', 'constructor', 'loaded ', null,
     // A plugin in JavaScript can send anything.
     const state: unknown = poison;
     const desiredState = state as DesiredState;
-    await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', desiredState, calm()), {
+    await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', desiredState, notAborted()), {
       instanceOf: TypeError,
     });
     await t.throwsAsync(
-      fleet.putUnit(cluster, { name: 'a.service', desiredState, options: OPTIONS }, calm()),
+      fleet.putUnit(cluster, { name: 'a.service', desiredState, options: OPTIONS }, notAborted()),
       {
         instanceOf: TypeError,
       },
@@ -113,7 +127,7 @@ for (const poison of ['running', '', 'Launched', 'constructor', 'loaded ', null,
 
 test('setting the state of a unit that does not exist is reported as such', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [] });
-  const error = await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', calm()), {
+  const error = await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted()), {
     code: 'unit_not_found',
   });
   t.true(error?.message.includes('a.service'));
@@ -124,14 +138,14 @@ test("fleet's reason for refusing a change is reported", async (t) => {
     units: [{ name: 'web@.service', desiredState: 'inactive' }],
   });
   t.like(
-    await t.throwsAsync(fleet.setDesiredState(cluster, 'web@.service', 'launched', calm()), {
+    await t.throwsAsync(fleet.setDesiredState(cluster, 'web@.service', 'launched', notAborted()), {
       code: 'cluster_refused',
       message: /HTTP status 400: cannot activate template "web@.service"/,
     }),
     { details: { status: 400 } },
   );
   await t.throwsAsync(
-    fleet.putUnit(cluster, { name: 'new.service', desiredState: 'loaded', options: [] }, calm()),
+    fleet.putUnit(cluster, { name: 'new.service', desiredState: 'loaded', options: [] }, notAborted()),
     {
       code: 'cluster_refused',
       message: /HTTP status 409: unit does not exist and options field empty/,
@@ -146,8 +160,8 @@ test('a poisoned unit shows as a failure of the cluster, and a change to it has 
     fleetHosts: THREE_HOSTS,
   });
   sandbox.cluster.setUnit('a.service', { desiredState: 'running' });
-  await t.throwsAsync(fleet.unit(cluster, 'a.service', calm()), { code: 'cluster_unhealthy' });
-  await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', calm()), {
+  await t.throwsAsync(fleet.unit(cluster, 'a.service', notAborted()), { code: 'cluster_unhealthy' });
+  await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted()), {
     code: 'outcome_unknown',
   });
   t.is(changesSeen(sandbox), 1);
@@ -192,7 +206,7 @@ for (const [what, change] of CHANGES) {
         units: [{ name: 'a.service' }],
         hanging: kind === 'hang' ? THREE_HOSTS : [],
       });
-      await fleet.units(cluster, calm());
+      await fleet.units(cluster, notAborted());
       sandbox.cluster.fail({ kind });
       await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
       t.is(changesSeen(sandbox), 1);
@@ -224,7 +238,7 @@ for (const [what, change] of CHANGES) {
 
   test(`${what}: a tunnel's own 502 or 504 leaves the outcome unknown`, async (t) => {
     for (const status of [502, 504]) {
-      const tunnel = await serve(t, answering(status, '<html>Bad Gateway'));
+      const tunnel = await serve(t, respondWith(status, '<html>Bad Gateway'));
       const { fleet, cluster } = openNamedFleet(t, [tunnel.url, tunnel.url]);
       await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
       t.is(tunnel.requests.length, 1);
@@ -232,7 +246,7 @@ for (const [what, change] of CHANGES) {
   });
 
   test(`${what}: a response that is far too long leaves the outcome unknown`, async (t) => {
-    const server = await serve(t, answering(200, Buffer.alloc(33 * 1024 * 1024, 'x')));
+    const server = await serve(t, respondWith(200, Buffer.alloc(33 * 1024 * 1024, 'x')));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
     await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
     t.is(server.requests.length, 1);

@@ -2,10 +2,10 @@ import type { IncomingMessage, RequestListener } from 'node:http';
 import test from 'ava';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
-import { answering, serve } from '../../network/http-server.js';
+import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
 import { MACHINE_A, MACHINE_B } from '../../support/open-sandbox.js';
-import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const pagesAsked = ({ cluster }: Sandbox) =>
   cluster.requests.map(({ path }) => new URL(path, 'http://fleet').searchParams.get('nextPageToken'));
@@ -17,7 +17,7 @@ test('machines have every documented key, null where fleet leaves one out', asyn
       { id: MACHINE_B, primaryIP: null, metadata: {} },
     ],
   });
-  t.deepEqual(await fleet.machines(cluster, calm()), [
+  t.deepEqual(await fleet.machines(cluster, notAborted()), [
     { id: MACHINE_A, primaryIP: '10.0.0.1', metadata: { region: 'north' } },
     { id: MACHINE_B, primaryIP: null, metadata: {} },
   ]);
@@ -59,16 +59,16 @@ test('units have every documented key, null where fleet leaves one out', async (
     currentState: 'inactive',
     machineID: null,
   };
-  t.deepEqual(await fleet.units(cluster, calm()), [a, b, c]);
-  t.deepEqual(await fleet.unit(cluster, 'a.service', calm()), a);
-  t.deepEqual(await fleet.unit(cluster, 'c.service', calm()), { ...c, currentState: null });
-  t.is(await fleet.unit(cluster, 'd.service', calm()), undefined);
+  t.deepEqual(await fleet.units(cluster, notAborted()), [a, b, c]);
+  t.deepEqual(await fleet.unit(cluster, 'a.service', notAborted()), a);
+  t.deepEqual(await fleet.unit(cluster, 'c.service', notAborted()), { ...c, currentState: null });
+  t.is(await fleet.unit(cluster, 'd.service', notAborted()), undefined);
 });
 
 test('a unit without options, or with nothing but a name, has every key', async (t) => {
-  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }] }));
+  const server = await serve(t, respondWith(200, { units: [{ name: 'a.service' }] }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  t.deepEqual(await fleet.units(cluster, calm()), [
+  t.deepEqual(await fleet.units(cluster, notAborted()), [
     { name: 'a.service', options: [], desiredState: null, currentState: null, machineID: null },
   ]);
 });
@@ -76,9 +76,9 @@ test('a unit without options, or with nothing but a name, has every key', async 
 test('unit states have every documented key, null where fleet leaves one out', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [{ name: 'a.service' }] });
   const [before] = sandbox.cluster.states();
-  t.deepEqual(await fleet.unitStates(cluster, calm()), before === undefined ? [] : [before]);
+  t.deepEqual(await fleet.unitStates(cluster, notAborted()), before === undefined ? [] : [before]);
   sandbox.cluster.setState('a.service', { hash: null, systemdSubState: null, machineID: null });
-  t.deepEqual(await fleet.unitStates(cluster, calm()), [
+  t.deepEqual(await fleet.unitStates(cluster, notAborted()), [
     {
       name: 'a.service',
       hash: null,
@@ -96,7 +96,7 @@ test('states are filtered by unit and machine, alone or together', async (t) => 
   const [machineID = ''] = sandbox.cluster.machines.map(({ id }) => id);
   const unitName = 'node-exporter.service';
   const by = (filters: { unitName?: string; machineID?: string }) =>
-    fleet.unitStates(cluster, { ...filters, ...calm() });
+    fleet.unitStates(cluster, { ...filters, ...notAborted() });
   t.deepEqual(await by({}), all);
   t.deepEqual(
     await by({ unitName }),
@@ -112,23 +112,23 @@ test('states are filtered by unit and machine, alone or together', async (t) => 
 
 test('an empty cluster has empty lists', async (t) => {
   const { fleet, cluster } = await openFleet(t, { machines: [], units: [] });
-  t.deepEqual(await fleet.machines(cluster, calm()), []);
-  t.deepEqual(await fleet.units(cluster, calm()), []);
-  t.deepEqual(await fleet.unitStates(cluster, calm()), []);
+  t.deepEqual(await fleet.machines(cluster, notAborted()), []);
+  t.deepEqual(await fleet.units(cluster, notAborted()), []);
+  t.deepEqual(await fleet.unitStates(cluster, notAborted()), []);
 });
 
 test('all of 261 units are read from three pages', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   const names = sandbox.cluster.addUnits(261);
   t.deepEqual(
-    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    (await fleet.units(cluster, notAborted())).map(({ name }) => name),
     names,
   );
   const asked = pagesAsked(sandbox);
   t.deepEqual(asked.slice(0, 3), [null, 'ZAACAA==', 'ZAADAA==']);
   t.is(new Set(asked).size, asked.length, 'no page is asked for twice');
   t.deepEqual(
-    (await fleet.unitStates(cluster, calm())).map(({ name }) => name),
+    (await fleet.unitStates(cluster, notAborted())).map(({ name }) => name),
     names,
   );
 });
@@ -138,7 +138,7 @@ for (const count of [99, 100, 101, 200, 500]) {
     const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
     const names = sandbox.cluster.addUnits(count);
     t.deepEqual(
-      (await fleet.units(cluster, calm())).map(({ name }) => name),
+      (await fleet.units(cluster, notAborted())).map(({ name }) => name),
       names,
     );
   });
@@ -148,10 +148,10 @@ test('the server decides the size of a page', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 7 });
   const names = sandbox.cluster.addUnits(50);
   t.deepEqual(
-    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    (await fleet.units(cluster, notAborted())).map(({ name }) => name),
     names,
   );
-  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
 });
 
 test('filters are sent with every page request', async (t) => {
@@ -160,7 +160,7 @@ test('filters are sent with every page request', async (t) => {
   const [{ id: machineID } = { id: '' }] = sandbox.cluster.machines;
   const mine = sandbox.cluster.states().filter((row) => row.machineID === machineID);
   t.true(mine.length > 20);
-  t.deepEqual(await fleet.unitStates(cluster, { machineID, ...calm() }), mine);
+  t.deepEqual(await fleet.unitStates(cluster, { machineID, ...notAborted() }), mine);
 });
 
 test('pages are read in parallel, at most four at a time, and all from one host', async (t) => {
@@ -171,7 +171,7 @@ test('pages are read in parallel, at most four at a time, and all from one host'
     delays: { answer: 20 },
   });
   const names = sandbox.cluster.addUnits(1_250);
-  t.is((await fleet.units(cluster, calm())).length, names.length);
+  t.is((await fleet.units(cluster, notAborted())).length, names.length);
   const most = Math.max(...sandbox.cluster.requests.map(({ concurrent }) => concurrent));
   t.true(most > 1 && most <= 4, `${most} at once`);
   t.is(new Set(sandbox.cluster.requests.map(({ host }) => host)).size, 1);
@@ -183,7 +183,7 @@ for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
     const names = sandbox.cluster.addUnits(261);
     sandbox.cluster.fail({ kind, path: /nextPageToken=ZAA[EF]AA/ });
     t.deepEqual(
-      (await fleet.units(cluster, calm())).map(({ name }) => name),
+      (await fleet.units(cluster, notAborted())).map(({ name }) => name),
       names,
     );
   });
@@ -193,9 +193,9 @@ test('once the last page is known, requests for later pages are abandoned', asyn
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(261);
   sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAAEAA/ });
-  t.is((await fleet.units(cluster, calm())).length, 261);
+  t.is((await fleet.units(cluster, notAborted())).length, 261);
   await eventually('the server sees that no client waits for the page', async () => {
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     return sandbox.cluster.requests.at(-1)?.concurrent === 1;
   });
 });
@@ -203,11 +203,11 @@ test('once the last page is known, requests for later pages are abandoned', asyn
 test('a single page that fails on one host is read from another', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
   const names = sandbox.cluster.addUnits(500);
-  await fleet.machines(cluster, calm());
+  await fleet.machines(cluster, notAborted());
   const host = sandbox.cluster.requests.at(-1)?.host;
   sandbox.cluster.fail({ kind: '500', host, path: /nextPageToken=ZAADAA/ });
   t.deepEqual(
-    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    (await fleet.units(cluster, notAborted())).map(({ name }) => name),
     names,
   );
 });
@@ -221,39 +221,39 @@ test('a page that fails on every host fails the list, which is never returned in
     ['garbage', 'cluster_answer_invalid'],
   ] as const) {
     const end = sandbox.cluster.fail({ kind, path: /nextPageToken=ZAADAA/ });
-    await t.throwsAsync(fleet.units(cluster, calm()), { code });
+    await t.throwsAsync(fleet.units(cluster, notAborted()), { code });
     await end();
   }
 });
 
 test('when page tokens are unfamiliar, the pages are read one after the other', async (t) => {
   const asked: (string | null)[] = [];
-  let underWay = 0;
+  let inFlight = 0;
   const server = await serve(t, (request, response) => {
-    t.is(++underWay, 1);
+    t.is(++inFlight, 1);
     const token = queryOf(request).get('nextPageToken');
     asked.push(token);
     const page = Number(token?.slice(1) ?? 1);
-    underWay--;
+    inFlight--;
     const nextPageToken = page < 5 ? `p${page + 1}` : undefined;
     response.end(JSON.stringify({ units: [{ name: `u${page}.service` }], nextPageToken }));
   });
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  t.is((await fleet.units(cluster, calm())).length, 5);
+  t.is((await fleet.units(cluster, notAborted())).length, 5);
   t.deepEqual(asked, [null, 'p2', 'p3', 'p4', 'p5']);
 });
 
 test('an empty token ends the pages like a missing one', async (t) => {
-  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }], nextPageToken: '' }));
+  const server = await serve(t, respondWith(200, { units: [{ name: 'a.service' }], nextPageToken: '' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  t.is((await fleet.units(cluster, calm())).length, 1);
+  t.is((await fleet.units(cluster, notAborted())).length, 1);
   t.is(server.requests.length, 1);
 });
 
 test('pages that never end are refused', async (t) => {
-  const server = await serve(t, answering(200, { units: [{ name: 'a.service' }], nextPageToken: 'again' }));
+  const server = await serve(t, respondWith(200, { units: [{ name: 'a.service' }], nextPageToken: 'again' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   t.is(server.requests.length, 2);
 });
 
@@ -280,15 +280,15 @@ test('a row that a change shifts into a second page is listed once', async (t) =
   );
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
   t.deepEqual(
-    (await fleet.machines(cluster, calm())).map(({ id }) => id),
+    (await fleet.machines(cluster, notAborted())).map(({ id }) => id),
     ['a', 'b', 'c'],
   );
   t.deepEqual(
-    (await fleet.units(cluster, calm())).map(({ name }) => name),
+    (await fleet.units(cluster, notAborted())).map(({ name }) => name),
     ['a.service', 'b.service', 'c.service'],
   );
   t.deepEqual(
-    (await fleet.unitStates(cluster, calm())).map(({ name, machineID }) => [name, machineID]),
+    (await fleet.unitStates(cluster, notAborted())).map(({ name, machineID }) => [name, machineID]),
     [
       ['a.service', 'm1'],
       ['a.service', 'm2'],

@@ -3,10 +3,10 @@ import type { ServerResponse } from 'node:http';
 import { inspect } from 'node:util';
 import test from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
-import { answering, serve } from '../../network/http-server.js';
+import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
 import { noteSkipped } from '../../support/note-skipped.js';
-import { calm, openFleet, openResolver } from './open-fleet.js';
+import { notAborted, openFleet, openResolver } from './open-fleet.js';
 
 const TOKEN = '6c007a14875d53d9bf0ef5a6fc0257c8';
 const MINUTE = 60_000;
@@ -22,7 +22,7 @@ test('a cluster is found by its token: hosts from discovery, the port from the c
       'node3=http://node3.example.com:2380',
     ],
   });
-  const endpoints = await resolver.endpoints(new Cluster(TOKEN), calm());
+  const endpoints = await resolver.endpoints(new Cluster(TOKEN), notAborted());
   t.deepEqual(endpoints.map(({ href }) => href).toSorted(), [
     `http://10.0.0.1:${sandbox.fleetPort}/`,
     `http://[2001:db8::1]:${sandbox.fleetPort}/`,
@@ -34,10 +34,10 @@ for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
   test(`with the discovery URL HOST${path} the token is requested directly below it`, async (t) => {
     const discovery = await serve(
       t,
-      answering(200, { node: { nodes: [{ value: 'a=http://10.0.0.1:2380' }] } }),
+      respondWith(200, { node: { nodes: [{ value: 'a=http://10.0.0.1:2380' }] } }),
     );
     const { resolver } = openResolver(t, { discoveryUrl: `${discovery.url.origin}${path}` });
-    await resolver.endpoints(new Cluster(TOKEN), calm());
+    await resolver.endpoints(new Cluster(TOKEN), notAborted());
     t.deepEqual(
       discovery.requests.map(({ url }) => url),
       [`${path.replace(/\/$/, '')}/${TOKEN}`],
@@ -48,7 +48,7 @@ for (const path of ['', '/', '/v2/keys/discovery', '/v2/keys/discovery/']) {
 test('an unknown token, an empty cluster, an unusable response and a discovery that is down are distinguished', async (t) => {
   const { resolver, sandbox } = await openFleet(t);
   const fails = (token: string, code: string) =>
-    t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code });
+    t.throwsAsync(resolver.endpoints(new Cluster(token), notAborted()), { code });
   await fails('unknown', 'cluster_not_found');
   await sandbox.addCluster('empty', { units: [], members: [] });
   await fails('empty', 'cluster_empty');
@@ -63,7 +63,7 @@ for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 're
   test.serial(`discovery counts as down when its response is: ${kind}`, async (t) => {
     const { resolver, sandbox } = await openFleet(t, { token: TOKEN, discoveryHangs: kind === 'hang' });
     sandbox.discovery.fail({ kind });
-    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
+    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
       code: 'discovery_unreachable',
     });
     t.false(inspect(error, { depth: 20, showHidden: true }).includes(TOKEN));
@@ -72,15 +72,17 @@ for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 're
 }
 
 test('a response from discovery that is far too long is not usable', async (t) => {
-  const discovery = await serve(t, answering(200, `{"node":"${'x'.repeat(33 * 1024 * 1024)}"}`));
+  const discovery = await serve(t, respondWith(200, `{"node":"${'x'.repeat(33 * 1024 * 1024)}"}`));
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
-  await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), { code: 'cluster_answer_invalid' });
+  await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
+    code: 'cluster_answer_invalid',
+  });
 });
 
 test('neither errors nor the log contain the token, whatever fails', async (t) => {
   const { resolver, sandbox, log } = await openFleet(t, { token: TOKEN });
   const check = async () => {
-    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()));
+    const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()));
     t.false(inspect(error, { depth: 20, showHidden: true }).includes(TOKEN), error?.message);
   };
   for (const kind of ['500', 'drop', 'truncate', 'redirect', 'garbage'] as const) {
@@ -98,7 +100,7 @@ test('neither errors nor the log contain the token, whatever fails', async (t) =
 
 test('an error never reports the password of the discovery URL', async (t) => {
   const { resolver, log } = openResolver(t, { discoveryUrl: 'http://user:pass-word@127.0.0.1:1' });
-  const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), calm()), {
+  const error = await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
     code: 'discovery_unreachable',
   });
   t.false(inspect(error, { depth: 20, showHidden: true }).includes('pass-word'));
@@ -107,14 +109,14 @@ test('an error never reports the password of the discovery URL', async (t) => {
 
 test('a response from discovery is used for a minute', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
-  const first = await resolver.endpoints(cluster, calm());
+  const first = await resolver.endpoints(cluster, notAborted());
   clock.advance(MINUTE - 1);
-  t.deepEqual(await resolver.endpoints(cluster, calm()), first);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), first);
   t.is(sandbox.discovery.requests.length, 1);
   sandbox.cluster.members = ['node1=http://10.0.0.7:2380'];
   clock.advance(1);
   t.deepEqual(
-    (await resolver.endpoints(cluster, calm())).map(({ hostname }) => hostname),
+    (await resolver.endpoints(cluster, notAborted())).map(({ hostname }) => hostname),
     ['10.0.0.7'],
   );
   t.is(sandbox.discovery.requests.length, 2);
@@ -127,11 +129,11 @@ test('a caller that changes its endpoints does not change those of other callers
     [resolver, cluster],
     [named.resolver, new Cluster('prod')],
   ] as const) {
-    const before = (await asked.endpoints(of, calm())).map(({ href }) => href);
-    for (const endpoint of await asked.endpoints(of, calm())) endpoint.port = '22';
-    (await asked.endpoints(of, calm())).pop();
+    const before = (await asked.endpoints(of, notAborted())).map(({ href }) => href);
+    for (const endpoint of await asked.endpoints(of, notAborted())) endpoint.port = '22';
+    (await asked.endpoints(of, notAborted())).pop();
     t.deepEqual(
-      (await asked.endpoints(of, calm())).map(({ href }) => href),
+      (await asked.endpoints(of, notAborted())).map(({ href }) => href),
       before,
     );
   }
@@ -140,22 +142,22 @@ test('a caller that changes its endpoints does not change those of other callers
 test('concurrent look-ups of one cluster share one request', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   const other = await sandbox.addCluster('other', { units: [], members: ['http://10.0.0.1:2380'] });
-  const same = Array.from({ length: 20 }, () => resolver.endpoints(new Cluster(sandbox.token), calm()));
-  const all = await Promise.all([...same, resolver.endpoints(new Cluster(other.token), calm())]);
+  const same = Array.from({ length: 20 }, () => resolver.endpoints(new Cluster(sandbox.token), notAborted()));
+  const all = await Promise.all([...same, resolver.endpoints(new Cluster(other.token), notAborted())]);
   t.is(sandbox.discovery.requests.length, 2);
   t.is(all.at(-1)?.[0]?.hostname, '10.0.0.1');
-  t.deepEqual(await resolver.endpoints(cluster, calm()), all[0]);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), all[0]);
 });
 
 test('a failed look-up fails all who share it, and the next one asks again', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
   sandbox.discovery.fail({ kind: '500', times: 1 });
   const both = await Promise.allSettled([
-    resolver.endpoints(cluster, calm()),
-    resolver.endpoints(cluster, calm()),
+    resolver.endpoints(cluster, notAborted()),
+    resolver.endpoints(cluster, notAborted()),
   ]);
   for (const each of both) t.like(each, { status: 'rejected', reason: { code: 'discovery_unreachable' } });
-  t.is((await resolver.endpoints(cluster, calm())).length, 1);
+  t.is((await resolver.endpoints(cluster, notAborted())).length, 1);
   t.is(sandbox.discovery.requests.length, 2);
 });
 
@@ -165,7 +167,7 @@ test('one caller can give up a shared look-up without affecting the others', asy
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
   const cluster = new Cluster(TOKEN);
   const caller = new AbortController();
-  const patient = resolver.endpoints(cluster, calm());
+  const patient = resolver.endpoints(cluster, notAborted());
   const hasty = resolver.endpoints(cluster, caller);
   await eventually('discovery is asked', () => discovery.requests.length === 1);
   const reason = new Error('gone');
@@ -178,33 +180,33 @@ test('one caller can give up a shared look-up without affecting the others', asy
 
 test('while discovery is down, what it said before is used for an hour', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
-  const known = await resolver.endpoints(cluster, calm());
+  const known = await resolver.endpoints(cluster, notAborted());
   const end = sandbox.discovery.fail({ kind: 'refuse' });
   clock.advance(MINUTE);
-  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
   clock.advance(HOUR - MINUTE - 1);
-  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
   clock.advance(1);
-  await t.throwsAsync(resolver.endpoints(cluster, calm()), { code: 'discovery_unreachable' });
+  await t.throwsAsync(resolver.endpoints(cluster, notAborted()), { code: 'discovery_unreachable' });
   await end();
-  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
 });
 
 test('the previous response from discovery is not used once discovery gives another one', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
-  await resolver.endpoints(cluster, calm());
+  await resolver.endpoints(cluster, notAborted());
   sandbox.cluster.members = [];
   clock.advance(MINUTE);
-  await t.throwsAsync(resolver.endpoints(cluster, calm()), { code: 'cluster_empty' });
+  await t.throwsAsync(resolver.endpoints(cluster, notAborted()), { code: 'cluster_empty' });
 });
 
 test('that discovery is down is logged once, and once when it is back', async (t) => {
   const { resolver, sandbox, cluster, clock, log } = await openFleet(t);
-  await resolver.endpoints(cluster, calm());
+  await resolver.endpoints(cluster, notAborted());
   const end = sandbox.discovery.fail({ kind: '503' });
   for (let times = 0; times < 3; times++) {
     clock.advance(MINUTE);
-    await resolver.endpoints(cluster, calm());
+    await resolver.endpoints(cluster, notAborted());
   }
   t.deepEqual(
     log.lines.map(({ level, message }) => [level, message]),
@@ -213,7 +215,7 @@ test('that discovery is down is logged once, and once when it is back', async (t
   t.regex(String(log.lines[0]?.reason), /503/);
   await end();
   clock.advance(MINUTE);
-  await resolver.endpoints(cluster, calm());
+  await resolver.endpoints(cluster, notAborted());
   t.like(log.lines[1], {
     level: 'info',
     message: 'discovery restored',
@@ -224,20 +226,23 @@ test('that discovery is down is logged once, and once when it is back', async (t
 
 test('an invalidated cluster is looked up again, and still known while discovery is down', async (t) => {
   const { resolver, sandbox, cluster } = await openFleet(t);
-  const known = await resolver.endpoints(cluster, calm());
+  const known = await resolver.endpoints(cluster, notAborted());
   resolver.forget(cluster);
-  await resolver.endpoints(cluster, calm());
+  await resolver.endpoints(cluster, notAborted());
   t.is(sandbox.discovery.requests.length, 2);
   sandbox.discovery.fail({ kind: 'refuse' });
   resolver.forget(cluster);
-  t.deepEqual(await resolver.endpoints(cluster, calm()), known);
+  t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
   t.notThrows(() => resolver.forget(new Cluster('never-asked-for')));
 });
 
 test('a thousand clusters are remembered, then the least recently looked up is evicted', async (t) => {
-  const discovery = await serve(t, answering(200, { node: { nodes: [{ value: 'http://10.0.0.1:2380' }] } }));
+  const discovery = await serve(
+    t,
+    respondWith(200, { node: { nodes: [{ value: 'http://10.0.0.1:2380' }] } }),
+  );
   const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
-  const ask = (index: number) => resolver.endpoints(new Cluster(`token-${index}`), calm());
+  const ask = (index: number) => resolver.endpoints(new Cluster(`token-${index}`), notAborted());
   for (let index = 0; index < 1_000; index++) await ask(index);
   await ask(0);
   t.is(discovery.requests.length, 1_000);
@@ -249,17 +254,19 @@ test('a thousand clusters are remembered, then the least recently looked up is e
 });
 
 test('a cluster that CLUSTERS_FILE names is not looked up in discovery', async (t) => {
-  const discovery = await serve(t, answering(500));
+  const discovery = await serve(t, respondWith(500));
   const { resolver } = openResolver(t, {
     discoveryUrl: discovery.url.href,
     namedClusters: new Map([['prod', [new URL('http://10.0.0.1:49153'), new URL('http://10.0.0.2:49153')]]]),
   });
   t.deepEqual(
-    (await resolver.endpoints(new Cluster('prod'), calm())).map(({ host }) => host),
+    (await resolver.endpoints(new Cluster('prod'), notAborted())).map(({ host }) => host),
     ['10.0.0.1:49153', '10.0.0.2:49153'],
   );
   t.is(discovery.connections(), 0);
-  await t.throwsAsync(resolver.endpoints(new Cluster('other'), calm()), { code: 'discovery_unreachable' });
+  await t.throwsAsync(resolver.endpoints(new Cluster('other'), notAborted()), {
+    code: 'discovery_unreachable',
+  });
 });
 
 const etcd = process.env.ETCD_URL ?? noteSkipped('the tests over etcd', 'ETCD_URL');
@@ -281,7 +288,7 @@ if (etcd !== undefined) {
     for (const discoveryUrl of [root, `${root}/`]) {
       const { resolver } = openResolver(t, { discoveryUrl, fleetPort: 7002 });
       t.deepEqual(
-        (await resolver.endpoints(new Cluster(token), calm())).map(({ href }) => href).toSorted(),
+        (await resolver.endpoints(new Cluster(token), notAborted())).map(({ href }) => href).toSorted(),
         [1, 2, 3, 4].map((last) => `http://10.0.0.${last}:7002/`),
       );
     }
@@ -289,18 +296,24 @@ if (etcd !== undefined) {
 
   test('a real etcd knows no cluster under an unknown token', async (t) => {
     const { resolver } = openResolver(t, { discoveryUrl: root });
-    await t.throwsAsync(resolver.endpoints(new Cluster(newToken()), calm()), { code: 'cluster_not_found' });
+    await t.throwsAsync(resolver.endpoints(new Cluster(newToken()), notAborted()), {
+      code: 'cluster_not_found',
+    });
   });
 
   test('a cluster of a real etcd without registered members is empty', async (t) => {
     const token = newToken();
     await put(`${token}/_config/size`, '3');
     const { resolver, clock } = openResolver(t, { discoveryUrl: root });
-    await t.throwsAsync(resolver.endpoints(new Cluster(token), calm()), { code: 'cluster_empty' });
+    await t.throwsAsync(resolver.endpoints(new Cluster(token), notAborted()), { code: 'cluster_empty' });
     await put(`${token}/member1`, 'node1=http://10.0.0.1:2380');
-    t.is((await resolver.endpoints(new Cluster(token), calm())).length, 1, 'that it was empty is not kept');
+    t.is(
+      (await resolver.endpoints(new Cluster(token), notAborted())).length,
+      1,
+      'that it was empty is not kept',
+    );
     await put(`${token}/member2`, 'node2=http://10.0.0.2:2380');
     clock.advance(60_000);
-    t.is((await resolver.endpoints(new Cluster(token), calm())).length, 2);
+    t.is((await resolver.endpoints(new Cluster(token), notAborted())).length, 2);
   });
 }

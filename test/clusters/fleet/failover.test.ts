@@ -1,8 +1,8 @@
 import test from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
-import { answering, serve } from '../../network/http-server.js';
+import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
-import { calm, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const MINUTE = 60_000;
 
@@ -13,7 +13,7 @@ for (const kind of ['refuse', 'hang', '500', '503', 'drop', 'drop-answer', 'trun
       const hanging = kind === 'hang' ? bad : [];
       const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, hanging });
       for (const host of bad) sandbox.cluster.fail({ kind, host });
-      t.is((await fleet.machines(cluster, calm())).length, 3);
+      t.is((await fleet.machines(cluster, notAborted())).length, 3);
       t.is(sandbox.cluster.requests.filter(({ host }) => host === good).length, 1);
     });
   }
@@ -22,7 +22,7 @@ for (const kind of ['refuse', 'hang', '500', '503', 'drop', 'drop-answer', 'trun
 test('a dead member that discovery still lists is ignored', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.cluster.members = ['dead=http://127.0.0.9:2380', 'alive=http://127.0.0.1:2380'];
-  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
 });
 
 test('the host that responded is used from then on, another one only when it fails', async (t) => {
@@ -32,7 +32,7 @@ test('the host that responded is used from then on, another one only when it fai
     // Each time discovery lists the hosts again, in random order.
     clock.advance(MINUTE);
     requests.length = 0;
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     return [...new Set(requests.map(({ host }) => host))];
   };
   const [first = ''] = await ask();
@@ -53,7 +53,7 @@ for (const change of [false, true]) {
   test(`after giving up on a silent host, ${what} is served by another when it is tried again`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     const [name = ''] = sandbox.cluster.addUnits(1);
-    await fleet.machines(cluster, calm());
+    await fleet.machines(cluster, notAborted());
     const silent = sandbox.cluster.requests[0]?.host;
     sandbox.cluster.fail({ kind: 'hang', host: silent });
     const call = async (signal: AbortSignal) =>
@@ -65,7 +65,7 @@ for (const change of [false, true]) {
     await eventually('the silent host has the request', () => sandbox.cluster.requests.length === 2);
     impatient.abort(new Error('no patience'));
     await first;
-    await call(calm().signal);
+    await call(notAborted().signal);
     t.is(sandbox.cluster.requests[1]?.host, silent);
     t.not(sandbox.cluster.requests[2]?.host, silent);
   });
@@ -77,7 +77,7 @@ test('reading many pages does not count against the host that serves them', asyn
   // Pages past the last, which are abandoned when that has been read.
   sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAA[EF]A/ });
   for (let times = 0; times < 5; times++) {
-    await fleet.units(cluster, calm());
+    await fleet.units(cluster, notAborted());
     // So that what becomes of the pages that were abandoned is known.
     for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
   }
@@ -87,16 +87,16 @@ test('reading many pages does not count against the host that serves them', asyn
 test('the preferred host is remembered for each cluster separately', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   const other = await sandbox.addCluster('other', { machines: [] });
-  t.is((await fleet.machines(cluster, calm())).length, 3);
-  t.is((await fleet.machines(new Cluster('other'), calm())).length, 0);
-  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
+  t.is((await fleet.machines(new Cluster('other'), notAborted())).length, 0);
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
   t.is(other.requests.length, 1);
 });
 
 test('when no host can be reached, the cluster is unreachable, and each host was tried once', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   sandbox.cluster.fail({ kind: 'drop' });
-  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  const error = await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_unreachable' });
   t.deepEqual(sandbox.cluster.requests.map(({ host }) => host).toSorted(), THREE_HOSTS);
   const { hosts } = (error as { details?: { hosts: { host: string; reason: string }[] } }).details ?? {
     hosts: [],
@@ -114,7 +114,7 @@ test('the error names for each host why it gave no response', async (t) => {
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
   sandbox.cluster.fail({ kind: 'hang', host: '127.0.0.2' });
   sandbox.cluster.fail({ kind: 'drop', host: '127.0.0.3' });
-  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  const error = await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_unreachable' });
   t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: ECONNREFUSED/);
   t.regex(error?.message ?? '', /127\.0\.0\.2:\d+: no response within 500 ms/);
   t.regex(error?.message ?? '', /127\.0\.0\.3:\d+: UND_ERR_SOCKET/);
@@ -124,7 +124,7 @@ for (const kind of ['500', '503'] as const) {
   test(`when every host responds with ${kind}, the cluster is unhealthy`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
     sandbox.cluster.fail({ kind });
-    const error = await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
+    const error = await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_unhealthy' });
     t.true(error?.message.includes(`HTTP ${kind}`));
     t.is(sandbox.cluster.requests.length, 3);
   });
@@ -135,34 +135,34 @@ test('a cluster in which one host responds with 500 and the others not at all is
   sandbox.cluster.fail({ kind: '500', host: '127.0.0.2' });
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.3' });
-  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unhealthy' });
+  await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_unhealthy' });
 });
 
 test('a 502 or 504 from a tunnel is not a response from fleet, so another host is tried', async (t) => {
   for (const status of [502, 504]) {
-    const tunnel = await serve(t, answering(status, '<html>Bad Gateway'));
-    const good = await serve(t, answering(200, { machines: [{ id: 'a'.repeat(32) }] }));
+    const tunnel = await serve(t, respondWith(status, '<html>Bad Gateway'));
+    const good = await serve(t, respondWith(200, { machines: [{ id: 'a'.repeat(32) }] }));
     const { fleet, cluster } = openNamedFleet(t, [tunnel.url, good.url]);
-    t.is((await fleet.machines(cluster, calm())).length, 1);
+    t.is((await fleet.machines(cluster, notAborted())).length, 1);
     const alone = openNamedFleet(t, [tunnel.url]);
-    await t.throwsAsync(alone.fleet.machines(alone.cluster, calm()), { code: 'cluster_unhealthy' });
+    await t.throwsAsync(alone.fleet.machines(alone.cluster, notAborted()), { code: 'cluster_unhealthy' });
   }
 });
 
 test('after a failure of all hosts discovery is queried again, so that a moved cluster is found immediately', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
-  t.is((await fleet.machines(cluster, calm())).length, 3);
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
   sandbox.cluster.members = ['node2=http://127.0.0.2:2380'];
-  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
-  t.is((await fleet.machines(cluster, calm())).length, 3);
+  await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_unreachable' });
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
 });
 
 test("discovery's error about a cluster reaches the caller", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.discovery.fail({ kind: 'refuse' });
-  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'discovery_unreachable' });
+  await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'discovery_unreachable' });
   t.is(sandbox.cluster.requests.length, 0);
 });
 
@@ -171,22 +171,22 @@ test('members that policy forbids are never contacted', async (t) => {
     fleetHosts: THREE_HOSTS,
     allowedHosts: ['127.0.0.2'],
   });
-  for (let times = 0; times < 5; times++) await fleet.machines(cluster, calm());
+  for (let times = 0; times < 5; times++) await fleet.machines(cluster, notAborted());
   t.deepEqual([...new Set(sandbox.cluster.requests.map(({ host }) => host))], ['127.0.0.2']);
   sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.2' });
-  const error = await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_unreachable' });
+  const error = await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_unreachable' });
   t.regex(error?.message ?? '', /127\.0\.0\.1:\d+: forbidden/);
 });
 
 test('a cluster whose members are all forbidden is forbidden', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, allowedHosts: 'unset' });
-  await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'forbidden' });
+  await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'forbidden' });
   t.is(sandbox.cluster.requests.length, 0);
 });
 
 test('an endpoint with a path has the API below that path', async (t) => {
-  const proxy = await serve(t, answering(200, {}));
+  const proxy = await serve(t, respondWith(200, {}));
   const { fleet, cluster } = openNamedFleet(t, [new URL('/clusters/a/', proxy.url)]);
-  await fleet.machines(cluster, calm());
+  await fleet.machines(cluster, notAborted());
   t.is(proxy.requests[0]?.url, '/clusters/a/fleet/v1/machines');
 });

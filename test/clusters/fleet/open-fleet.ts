@@ -11,7 +11,7 @@ import { ManualClock } from '../../support/manual-clock.js';
 export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 
 /** Options of a call that is not aborted. */
-export const calm = () => ({ signal: new AbortController().signal });
+export const notAborted = () => ({ signal: new AbortController().signal });
 
 interface ResolverParts {
   resolver: Discovery;

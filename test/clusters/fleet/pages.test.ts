@@ -11,15 +11,15 @@ function collection(
   { limit = 100, tokenOf = (page: number) => pageToken(limit, page) } = {},
 ) {
   const asked: (string | undefined)[] = [];
-  let underWay = 0;
+  let inFlight = 0;
   let most = 0;
   const pages = new Map<string | undefined, number>([[undefined, 1]]);
   for (let page = 2; page <= rows.length / limit + 10; page++) pages.set(tokenOf(page), page);
   const read = async (token: string | undefined): Promise<Page> => {
     asked.push(token);
-    most = Math.max(most, ++underWay);
+    most = Math.max(most, ++inFlight);
     await turn();
-    underWay--;
+    inFlight--;
     const page = pages.get(token);
     if (page === undefined) throw new Error(`there is no page ${token}`);
     // As in fleet: a full page has a next one, even if that one is empty.

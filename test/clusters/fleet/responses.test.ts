@@ -7,8 +7,8 @@ import {
   readUnit,
   readUnitState,
 } from '../../../src/clusters/fleet/fleet-responses.js';
-import { answering, serve } from '../../network/http-server.js';
-import { calm, openFleet, openNamedFleet } from './open-fleet.js';
+import { respondWith, serve } from '../../network/http-server.js';
+import { notAborted, openFleet, openNamedFleet } from './open-fleet.js';
 
 for (const [what, body] of [
   ['nothing', ''],
@@ -38,9 +38,9 @@ for (const [what, body] of [
   ['a token that is a list', '{"units": [], "nextPageToken": ["ZAACAA=="]}'],
 ] as const) {
   test(`a response of ${what} is not usable`, async (t) => {
-    const server = await serve(t, answering(200, body));
+    const server = await serve(t, respondWith(200, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
-    await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+    await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
     t.is(server.requests.length, 1, 'it is a response: no other host is asked');
   });
 }
@@ -54,21 +54,21 @@ for (const [what, machine] of [
   ['a piece of metadata that is null', { id: 'a', metadata: { region: null } }],
 ] as const) {
   test(`a response with a machine that has ${what} is not usable`, async (t) => {
-    const server = await serve(t, answering(200, { machines: [machine] }));
+    const server = await serve(t, respondWith(200, { machines: [machine] }));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
-    await t.throwsAsync(fleet.machines(cluster, calm()), { code: 'cluster_answer_invalid' });
+    await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   });
 }
 
 test('a single unit or a state that cannot be read is not usable', async (t) => {
   for (const body of ['', '<html>', '{}', '[]', '{"name": 5}']) {
-    const server = await serve(t, answering(200, body));
+    const server = await serve(t, respondWith(200, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
-    await t.throwsAsync(fleet.unit(cluster, 'a.service', calm()), { code: 'cluster_answer_invalid' });
+    await t.throwsAsync(fleet.unit(cluster, 'a.service', notAborted()), { code: 'cluster_answer_invalid' });
   }
-  const server = await serve(t, answering(200, { states: [{ name: 'a.service', hash: 5 }] }));
+  const server = await serve(t, respondWith(200, { states: [{ name: 'a.service', hash: 5 }] }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  await t.throwsAsync(fleet.unitStates(cluster, calm()), { code: 'cluster_answer_invalid' });
+  await t.throwsAsync(fleet.unitStates(cluster, notAborted()), { code: 'cluster_answer_invalid' });
 });
 
 test('any page is either read into rows with all their keys, or refused', (t) => {
@@ -158,9 +158,9 @@ for (const [what, body, encoding] of [
   ['is larger than 4 MiB once decompressed', gzipSync(Buffer.alloc(64 * 1024 * 1024, ' ')), 'gzip'],
 ] as const) {
   test(`a response that ${what} is not usable, and is requested once`, async (t) => {
-    const server = await serve(t, answering(200, body, { 'content-encoding': encoding }));
+    const server = await serve(t, respondWith(200, body, { 'content-encoding': encoding }));
     const { fleet, cluster } = openNamedFleet(t, [server.url, server.url]);
-    await t.throwsAsync(fleet.units(cluster, calm()), {
+    await t.throwsAsync(fleet.units(cluster, notAborted()), {
       code: 'cluster_answer_invalid',
       message: /more than 4194304 bytes/,
     });
@@ -173,43 +173,43 @@ test('pages that go on and on are abandoned before they fill the memory', async 
     name: 'a.service',
     options: [{ section: 'Service', name: 'X', value: 'x'.repeat(1024 * 1024) }],
   };
-  const server = await serve(t, answering(200, { units: [unit, unit, unit], nextPageToken: 'on and on' }));
+  const server = await serve(t, respondWith(200, { units: [unit, unit, unit], nextPageToken: 'on and on' }));
   let page = 0;
   const endless = await serve(t, (request, response) =>
-    answering(200, { units: [unit, unit, unit], nextPageToken: `page ${++page}` })(request, response),
+    respondWith(200, { units: [unit, unit, unit], nextPageToken: `page ${++page}` })(request, response),
   );
   for (const { url } of [server, endless]) {
     const { fleet, cluster } = openNamedFleet(t, [url]);
-    await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+    await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   }
   t.true(page > 5 && page < 15);
 });
 
 test('a compressed response of reasonable size is read', async (t) => {
   const body = gzipSync(JSON.stringify({ machines: [{ id: 'a' }] }));
-  const server = await serve(t, answering(200, body, { 'content-encoding': 'gzip' }));
+  const server = await serve(t, respondWith(200, body, { 'content-encoding': 'gzip' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  t.is((await fleet.machines(cluster, calm())).length, 1);
+  t.is((await fleet.machines(cluster, notAborted())).length, 1);
 });
 
 test('invalid and truncated responses of a sandbox are distinguished', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);
   sandbox.cluster.fail({ kind: 'garbage', times: 1 });
-  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_answer_invalid' });
+  await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   sandbox.cluster.fail({ kind: 'truncate', times: 1 });
-  await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_unreachable' });
+  await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_unreachable' });
 });
 
 test('a redirect is refused, and its target is never contacted', async (t) => {
-  const target = await serve(t, answering(200, { machines: [{ id: 'a' }] }));
+  const target = await serve(t, respondWith(200, { machines: [{ id: 'a' }] }));
   for (const status of [301, 302, 303, 307, 308]) {
-    const server = await serve(t, answering(status, '', { location: target.url.href }));
+    const server = await serve(t, respondWith(status, '', { location: target.url.href }));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
-    await t.throwsAsync(fleet.machines(cluster, calm()), {
+    await t.throwsAsync(fleet.machines(cluster, notAborted()), {
       code: 'cluster_refused',
       message: new RegExp(`${status}`),
     });
-    await t.throwsAsync(fleet.unit(cluster, 'a.service', calm()), { code: 'cluster_refused' });
+    await t.throwsAsync(fleet.unit(cluster, 'a.service', notAborted()), { code: 'cluster_refused' });
     t.is(server.requests.length, 2);
   }
   t.is(target.connections(), 0);
@@ -218,10 +218,10 @@ test('a redirect is refused, and its target is never contacted', async (t) => {
 test("fleet's refusal is reported with its status and reason, which is cut short", async (t) => {
   const server = await serve(
     t,
-    answering(400, { error: { code: 400, message: `bad token ${'x'.repeat(5_000)}` } }),
+    respondWith(400, { error: { code: 400, message: `bad token ${'x'.repeat(5_000)}` } }),
   );
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  const error = await t.throwsAsync(fleet.units(cluster, calm()), { code: 'cluster_refused' });
+  const error = await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_refused' });
   t.regex(error?.message ?? '', /HTTP status 400: bad token xxx/);
   t.true((error?.message.length ?? 0) < 500);
 });
@@ -236,9 +236,9 @@ for (const body of [
   '{"error": "x"}',
 ]) {
   test(`a refusal whose body is '${body}' is reported with its status`, async (t) => {
-    const server = await serve(t, answering(403, body));
+    const server = await serve(t, respondWith(403, body));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
-    await t.throwsAsync(fleet.units(cluster, calm()), {
+    await t.throwsAsync(fleet.units(cluster, notAborted()), {
       code: 'cluster_refused',
       message: /HTTP status 403$/,
     });
