@@ -25,7 +25,7 @@ export interface InstallationSettings {
   maxRecordBytes: number;
 }
 
-interface Parts {
+interface InstallationDependencies {
   hostname: string;
   clock: Clock;
   log: Logger;
@@ -45,19 +45,23 @@ export interface ServiceSide {
  */
 export class Installation {
   readonly #settings: InstallationSettings;
-  readonly #parts: Parts;
+  readonly #dependencies: InstallationDependencies;
   readonly #topology: Topology;
   readonly #events: SystemEvents;
   readonly manager: ManagerClient;
   #overseer: Overseer | undefined;
 
   /** @throws Error when a URL cannot be used */
-  constructor(settings: InstallationSettings, parts: Parts) {
+  constructor(settings: InstallationSettings, dependencies: InstallationDependencies) {
     this.#settings = settings;
-    this.#parts = parts;
-    this.manager = new ManagerClient({ url: settings.managerUrl, oauth: settings.oauth, clock: parts.clock });
+    this.#dependencies = dependencies;
+    this.manager = new ManagerClient({
+      url: settings.managerUrl,
+      oauth: settings.oauth,
+      clock: dependencies.clock,
+    });
     const { exchangeId, brokerId } = settings;
-    const { hostname, clock, log } = parts;
+    const { hostname, clock, log } = dependencies;
     this.#topology = serviceTopology({ manager: this.manager, exchangeId, brokerId, clock, log });
     this.#events = new SystemEvents({ manager: this.manager, exchangeId, hostname, clock, log });
   }
@@ -83,7 +87,7 @@ export class Installation {
 
   channels(flow: Flow): ReplyChannel[] {
     const { exchangeId, maxRecordBytes } = this.#settings;
-    const { clock, log } = this.#parts;
+    const { clock, log } = this.#dependencies;
     const { pause, resume } = flow;
     return [
       new RecordReplyChannel({
@@ -101,7 +105,7 @@ export class Installation {
   /** Registers with the Overseer and begins to send heartbeats. */
   start({ publish, onPreferred, running }: ServiceSide): void {
     const { exchangeId, moduleType } = this.#settings;
-    const { hostname, clock, log } = this.#parts;
+    const { hostname, clock, log } = this.#dependencies;
     this.#overseer = new Overseer({
       manager: this.manager,
       exchangeId,
