@@ -12,6 +12,9 @@
 %%
 %% REQUEST_BODY is an Erlang term. It ends with 0 when every answer had the form that the callers read.
 
+%% Longer than anything takes on a busy machine: only ends what hangs.
+-define(HUNG_MS, 480000).
+
 main(["call", Port, Exchange, RoutingKey, Manager, Login, Client, Secret, Source]) ->
     Api = login(Manager, Login, Client, Secret),
     Body = parse(Source),
@@ -22,7 +25,7 @@ main(["call", Port, Exchange, RoutingKey, Manager, Login, Client, Secret, Source
     Published = encode(Request#{id := Id}),
     {ok, Channel} = open(Port),
     publish(Channel, list_to_binary(Exchange), list_to_binary(RoutingKey), Published, undefined, undefined),
-    {Status, Response} = poll(Api, Id, 90),
+    {Status, Response} = poll(Api, Id, ?HUNG_MS div 1000),
     read(maps:get(action, Body), Status, Response),
     {204, _, _} = http(Api, delete, "/messaging/rpc_requests/" ++ binary_to_list(Id), none),
     Hex = binary:encode_hex(Published),
@@ -46,7 +49,7 @@ main(["reply", Port, Queue, Source]) ->
 main(["overseer", Port, Queue, Manager, Login, Client, Secret, ExchangeId]) ->
     Api = login(Manager, Login, Client, Secret),
     {ok, Channel} = open(Port),
-    #{event_type := status} = Beat = binary_to_term(get(Channel, list_to_binary(Queue), 100)),
+    #{event_type := status} = Beat = binary_to_term(get(Channel, list_to_binary(Queue), ?HUNG_MS div 200)),
     Module = maps:with([hostname, type, status, workload], Beat),
     {Status, _, _} = http(Api, post, "/messaging/exchanges/" ++ ExchangeId ++ "/modules", Module),
     print(#{status => Status}).
@@ -111,7 +114,7 @@ http({Base, Extra}, Method, Path, Body) ->
         %% A list of characters, as the original gives it to httpc: nothing beyond Latin-1 can be sent so.
         _ -> {Url, Headers, "application/json", unicode:characters_to_list(jsx:encode(plain(Body)))}
     end,
-    {ok, {{_, Status, _}, Answered, Text}} = httpc:request(Method, Request, [{timeout, 60000}], [{body_format, binary}]),
+    {ok, {{_, Status, _}, Answered, Text}} = httpc:request(Method, Request, [{timeout, ?HUNG_MS}], [{body_format, binary}]),
     {Status, Answered, Text}.
 
 %% Elixir's JSON has null for nil.
@@ -122,8 +125,10 @@ plain(Other) -> Other.
 
 %% Records of amqp_client, written out: an escript has no include path.
 open(Port) ->
-    Parameters = {amqp_params_network, <<"guest">>, <<"guest">>, <<"/">>, "127.0.0.1", list_to_integer(Port), 2047, 0, 10,
-                  60000, none, [fun amqp_auth_mechanisms:plain/3, fun amqp_auth_mechanisms:amqplain/3], [], []},
+    Parameters = {amqp_params_network, <<"guest">>, <<"guest">>, <<"/">>, "127.0.0.1", list_to_integer(Port), 2047, 0, 60,
+                  ?HUNG_MS, none, [fun amqp_auth_mechanisms:plain/3, fun amqp_auth_mechanisms:amqplain/3], [], []},
+    %% Above the time limit of the connection, or the client warns on stdout.
+    ok = application:set_env(amqp_client, gen_server_call_timeout, ?HUNG_MS + 120000),
     {ok, Connection} = amqp_connection:start(Parameters),
     amqp_connection:open_channel(Connection).
 
@@ -141,7 +146,7 @@ receive_answer(Id) ->
             Id = element(7, Properties),
             Payload;
         {'basic.consume_ok', _} -> receive_answer(Id)
-    after 60000 -> error(no_answer)
+    after ?HUNG_MS -> error(no_answer)
     end.
 
 get(_, _, 0) -> error(no_message);
