@@ -269,7 +269,10 @@ if (broker !== undefined) {
     link.refuse();
     await eventually('the loss is seen', isAway(service));
     const id = caller.send({ action: 'echo' });
-    t.is(await caller.waiting(), 1);
+    await eventually(
+      'it waits: the broker has seen the loss too',
+      async () => (await caller.waiting()) === 1,
+    );
     link.accept();
     t.is((await caller.replyFor(id)).answer.status, 'completed');
     t.deepEqual(service.notReady(), []);
