@@ -45,13 +45,13 @@ function program(done: (code: number) => void): Command {
       (value, earlier: string[] | undefined): string[] => [...(earlier ?? []), value],
     )
     .option('--params <json>', 'all parameters as a JSON object')
-    .option('--raw', 'print a reply that is a text unchanged, as on a terminal, not as JSON')
+    .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
     .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
     .addHelpText(
       'after',
-      '\nPrints the reply as JSON. A reply that is a text is printed unchanged when stdout is a terminal.\n' +
+      '\nPrints the reply as JSON. A reply that is a string is printed unchanged when stdout is a terminal.\n' +
         'Each value of --param is parsed by the type of its field. Over RabbitMQ an action may be unknown here:\n' +
-        'valid JSON is then parsed, and other values are texts.\n' +
+        'valid JSON is then parsed, and other values are strings.\n' +
         'Exit code 0: done; 1: the service or the cluster failed; 2: the call is invalid.\n' +
         "\nExamples:\n  fleet-manager call ACTION --cluster TOKEN --param 'name=web@*.service'" +
         '\n  fleet-manager call ACTION --cluster TOKEN --param unit_name=web@1.service --raw | less' +

@@ -31,7 +31,7 @@ import { Runner } from './core/runner.js';
 import { loadPlugins } from './core/plugin-loader.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
-import { WIRE_NAMES } from './rpc/field-names.js';
+import { FIELD_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
@@ -217,7 +217,7 @@ async function servedActions(
     directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
     readOnly: plugins.readOnly,
     only: plugins.only,
-    parametersName: WIRE_NAMES.parameters,
+    parametersName: FIELD_NAMES.parameters,
     checkResults: environment !== 'production',
     resolve,
     // The system clock even in tests: an import takes real time.
@@ -235,6 +235,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const container = root.createChildContainer();
   registerPorts(container, { clusters, ssh, log, clock });
+  // Before the plugins, so that a file that cannot be used is reported once, not for each plugin that needs it.
+  container.resolve(tokens.discovery);
+  container.resolve(tokens.ssh);
   const catalogue = await servedActions({ plugins, environment }, (token) =>
     resolveDependency(container, token),
   );
@@ -252,10 +255,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     events,
     // Add a middleware here.
     middlewares: [],
-    names: WIRE_NAMES,
+    names: FIELD_NAMES,
     clock,
     logFor,
-    prefetch: rpc.prefetch,
+    maxCalls: rpc.prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
   });

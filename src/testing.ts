@@ -16,7 +16,7 @@ import type { ActionDescription } from './core/action-description.js';
 import { strictSchema } from './core/parameters.js';
 import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
-import { WIRE_NAMES } from './rpc/field-names.js';
+import { FIELD_NAMES } from './rpc/field-names.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
 import { systemClock } from './lib/clock.js';
@@ -82,7 +82,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
   const logged: LoggedLine[] = [];
   try {
     const served = prepareAction(action, (token) => portOf(ports, token), {
-      parametersName: WIRE_NAMES.parameters,
+      parametersName: FIELD_NAMES.parameters,
     });
     const problemsOf = resultCheck(strictSchema(action.result));
     return {

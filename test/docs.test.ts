@@ -53,6 +53,28 @@ test('the table of error codes matches the codes that the service sends', async 
   );
 });
 
+test('docs/operating.md explains every log message', async (t) => {
+  const operating = await read('docs/operating.md');
+  const files = await Promise.all(
+    ['src', 'plugins'].map(async (folder) => readdir(new URL(folder, ROOT), { recursive: true })),
+  );
+  const sources = ['src', 'plugins'].flatMap((folder, at) =>
+    (files[at] ?? []).filter((file) => file.endsWith('.ts')).map((file) => `${folder}/${file}`),
+  );
+  const messages = new Set<string>();
+  for (const source of sources) {
+    const found = (await read(source)).matchAll(
+      /(?:log\.(?:info|warn|error)\(\s*|(?:began|ended): )'([^']+)'/g,
+    );
+    for (const [, message] of found) if (message !== undefined) messages.add(message);
+  }
+  t.true(messages.size > 40, `${messages.size}`);
+  t.deepEqual(
+    [...messages].filter((message) => !operating.includes(`\`${message}\``)),
+    [],
+  );
+});
+
 test('the action in CONTRIBUTING.md is served from its own folder', async (t) => {
   const { directory, name } = await contributingExample(t);
   const { stdout } = await promisify(execFile)(

@@ -179,7 +179,7 @@ async function infoOf(
     return unread(
       `timeout: it was not read within ${Math.ceil(timeMs / 1_000)} s, because of too many slow nodes; request fewer nodes`,
     );
-  const message = `${name} did not answer within ${Math.ceil(ms / 1_000)} s`;
+  const message = `${name} did not respond within ${Math.ceil(ms / 1_000)} s`;
   return withTimeLimit({ ms, message, clock, signal: context.signal }, (limited) =>
     readNode(host, { ...context, limited }),
   );
@@ -214,7 +214,7 @@ async function readNode(
       return parse(stdout);
     } catch (error) {
       signal.throwIfAborted();
-      errors.add(reasonOf(what, error));
+      errors.add(failureText(what, error));
       return null;
     }
   };
@@ -238,7 +238,7 @@ async function readNode(
   };
 }
 
-function reasonOf(what: string, error: unknown): string {
+function failureText(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
   // A connection error is the same for all commands of a node, so it is reported once.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;

@@ -22,9 +22,9 @@ function restartUnit() {
         .default(25)
         .meta({ description: 'The time limit for stopping and starting together, in seconds.' }),
     }),
-    result: string()
-      .defined()
-      .meta({ description: 'A text for people: the states before and after, and how long each step took.' }),
+    result: string().defined().meta({
+      description: 'A string for people: the states before and after, and how long each step took.',
+    }),
     inject: { fleet: FleetTransport, clock: Clock },
 
     handle({ parameters, cluster, signal, log }, { fleet, clock }) {

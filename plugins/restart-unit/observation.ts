@@ -23,7 +23,7 @@ export function hasFailed({ unit, state }: Observation): boolean {
   return unit?.currentState === 'launched' && state?.systemdActiveState === 'failed';
 }
 
-/** A text for people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
+/** A string for people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
 export function describeState({ unit, state }: Observation): string {
   if (unit === undefined) return 'not in the cluster';
   const systemd = state === undefined ? 'no state' : `${state.systemdActiveState}/${state.systemdSubState}`;

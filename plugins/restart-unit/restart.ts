@@ -43,7 +43,7 @@ const LAUNCH_MS = 15_000;
 /**
  * Restarts a unit through fleet: sets it to `loaded` and waits until it has really stopped, then sets it to `launched`
  * and waits until it is up and stays up. (fleetctl does not wait for the stop, so the unit may never stop.)
- * @returns a text for people with the observed states
+ * @returns a string for people with the observed states
  * @throws ActionError that says which states were observed, and whether the unit is now stopped
  */
 export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<string> {
@@ -119,7 +119,7 @@ async function requestStop(name: string, parts: RestartParts): Promise<ActionErr
       if (signal.aborted || clock.now() + POLL_MS + CALL_MS > end) {
         return new ActionError(
           'outcome_unknown',
-          `It is not known whether fleet stopped ${name} (${reasonOf(error)}); its desired state is launched again`,
+          `It is not known whether fleet stopped ${name} (${failureText(error)}); its desired state is launched again`,
           { cause: error },
         );
       }
@@ -154,7 +154,7 @@ async function requestLaunch(name: string, parts: RestartParts): Promise<void> {
       return await setState(name, 'launched', parts);
     } catch (error) {
       if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
-      const reason = reasonOf(error);
+      const reason = failureText(error);
       if (clock.now() + POLL_MS + CALL_MS > end) return checkLaunched(name, reason, parts);
       log.warn('unit launch failed', { unit: name, reason });
       await clock.sleep(POLL_MS);
@@ -274,7 +274,7 @@ async function observeIfPossible(name: string, parts: RestartParts): Promise<Obs
   const seen = await withTimeLimit(limitOf(parts.clock), async (signal) =>
     observe(name, { ...parts, signal }),
   ).catch((error: unknown) => {
-    parts.log.debug('unit state not available', { reason: reasonOf(error) });
+    parts.log.debug('unit state not available', { reason: failureText(error) });
     return undefined;
   });
   if (seen === undefined || seen.unit !== undefined) return seen;
@@ -285,10 +285,10 @@ async function observeIfPossible(name: string, parts: RestartParts): Promise<Obs
 }
 
 function limitOf(clock: Clock) {
-  return { ms: CALL_MS, message: `fleet did not answer within ${seconds(CALL_MS)}`, clock };
+  return { ms: CALL_MS, message: `fleet did not respond within ${seconds(CALL_MS)}`, clock };
 }
 
-function reasonOf(error: unknown): string {
+function failureText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 

@@ -59,7 +59,7 @@ export default defineAction({
     }
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id);
-      const message = `${host} did not answer within ${MACHINE_MS / 1_000} s`;
+      const message = `${host} did not respond within ${MACHINE_MS / 1_000} s`;
       return withTimeLimit({ ms: MACHINE_MS, message, clock, signal }, (limited) =>
         journalOf(host, parameters, { shell, signal: limited }),
       );
@@ -144,12 +144,12 @@ function combined(
   return parts
     .map(
       (part, index) =>
-        `==> ${ids[index]} <==\n${part.status === 'fulfilled' ? part.value : reasonOf(part.reason)}`,
+        `==> ${ids[index]} <==\n${part.status === 'fulfilled' ? part.value : failureText(part.reason)}`,
     )
     .join('\n');
 }
 
-function reasonOf(error: unknown): string {
+function failureText(error: unknown): string {
   if (error instanceof ActionError) return `[not read: ${error.code}: ${error.message}]\n`;
   throw error;
 }

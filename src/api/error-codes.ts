@@ -9,7 +9,7 @@ export interface ErrorCodeInfo {
 }
 
 /**
- * Every error code of this service. Codes are stable: callers may match codes, never messages.
+ * Every error code of this service. Codes are stable: callers match codes, not messages.
  * A test checks docs/errors.md against this table.
  */
 export const ERROR_CODES = {

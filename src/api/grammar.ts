@@ -81,7 +81,10 @@ export const stringMap = () =>
     .test('string-map', (value, { path, createError }) => {
       const wrong = Object.entries(value ?? {}).find(([, each]) => typeof each !== 'string');
       if (wrong === undefined) return true;
-      return createError({ path: `${path ? `${path}.` : ''}${wrong[0]}`, message: '${path} must be text' });
+      return createError({
+        path: `${path ? `${path}.` : ''}${wrong[0]}`,
+        message: '${path} must be a string',
+      });
     })
     .meta({ format: 'string-map' });
 

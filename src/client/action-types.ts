@@ -143,7 +143,7 @@ export interface KnownActions {
       /** The time limit for stopping and starting together, in seconds. */
       wait_seconds?: number;
     };
-    /** A text for people: the states before and after, and how long each step took. */
+    /** A string for people: the states before and after, and how long each step took. */
     result: string;
   };
 

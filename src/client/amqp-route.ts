@@ -180,7 +180,7 @@ export class AmqpRoute implements Route {
   }
 
   #notRouted(outcome: PublishOutcome | undefined): string {
-    return outcome === 'refused'
+    return outcome === 'nacked'
       ? `the queue ${this.#queue} is full`
       : `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`;
   }

@@ -44,7 +44,7 @@ const RECORD_MS = 3_000;
 const DELETE_MS = 3_000;
 
 /** One call and its state. */
-interface Call {
+interface PendingCall {
   action: string;
   options: CallOptions;
   /** The clock's time at which the service stops the action. */
@@ -116,12 +116,12 @@ export class ManagerRoute implements Route {
     const limit = {
       ms: timeoutMs + RECORD_MS,
       clock: this.#clock,
-      reason: () => this.#late(call, timeoutMs),
+      reason: () => this.#timedOut(call, timeoutMs),
       signal: [this.#closed.signal, ...(signal === undefined ? [] : [signal])],
     };
     try {
       const reply = runWithin(limit, (limited) => this.#callThroughRecord(call, limited));
-      return await during(this.#calls, reply);
+      return await tracked(this.#calls, reply);
     } catch (error) {
       if (this.#closed.signal.aborted && error === this.#closed.signal.reason)
         throw abandoned(call, closedError());
@@ -137,20 +137,20 @@ export class ManagerRoute implements Route {
     await this.#manager.close();
   }
 
-  async #callThroughRecord(call: Call, signal: AbortSignal): Promise<AnswerEnvelope> {
+  async #callThroughRecord(call: PendingCall, signal: AbortSignal): Promise<AnswerEnvelope> {
     // Before the record is created: a request that cannot be encoded must not leave a record behind.
     this.#encoded(0, call);
     const id = await this.#records.create(requestBodyOf(call.action, call.options), { signal });
     try {
-      await during(this.#publishing, this.#publish(this.#encoded(id, call), call, signal));
+      await tracked(this.#publishing, this.#publish(this.#encoded(id, call), call, signal));
       const { status, responseBody: body } = await this.#records.poll(id, { signal });
       return { id, status, response_body: body };
     } finally {
-      void during(this.#deleting, this.#delete(id));
+      void tracked(this.#deleting, this.#delete(id));
     }
   }
 
-  async #publish(content: Buffer, call: Call, signal: AbortSignal): Promise<void> {
+  async #publish(content: Buffer, call: PendingCall, signal: AbortSignal): Promise<void> {
     for (;;) {
       const connection = await this.#connections.whenConnected(signal);
       try {
@@ -163,7 +163,7 @@ export class ManagerRoute implements Route {
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         if (outcome === 'routed') return;
         throw unavailable(
-          outcome === 'refused'
+          outcome === 'nacked'
             ? `the queue ${this.#queue} is full`
             : `no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`,
         );
@@ -184,14 +184,14 @@ export class ManagerRoute implements Route {
   }
 
   /** @throws FleetManagerError `invalid_request` */
-  #encoded(id: ManagerId, { action, options }: Call): Buffer {
+  #encoded(id: ManagerId, { action, options }: PendingCall): Buffer {
     const body = requestBodyOf(action, options);
     if (this.#encoding === 'erlang') return encoded(() => requestTerm(id, body));
     const envelope = { queue_name: '', id, status: 'not_started', request_body: body, response_body: null };
     return encoded(() => jsonCodec.encode(envelope));
   }
 
-  #late(call: Call, timeoutMs: number): FleetManagerError {
+  #timedOut(call: PendingCall, timeoutMs: number): FleetManagerError {
     if (call.sent)
       return abandoned(call, new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`));
     if (this.#connections.current === undefined)
@@ -205,7 +205,7 @@ function unavailable(reason: string): FleetManagerError {
 }
 
 /** Adds a promise to a set until it settles. */
-async function during<T>(inFlight: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
+async function tracked<T>(inFlight: Set<Promise<unknown>>, work: Promise<T>): Promise<T> {
   inFlight.add(work);
   try {
     return await work;

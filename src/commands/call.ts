@@ -16,7 +16,7 @@ export interface CallArguments {
   cluster?: string;
   param?: string[];
   params?: string;
-  /** Print a reply that is a text unchanged, not as JSON. */
+  /** Print a reply that is a string unchanged, not as JSON. */
   raw?: boolean;
   /** Seconds. */
   timeout: number;
@@ -74,8 +74,8 @@ function failure(body: unknown): number {
 
 /** How to correct the command line; undefined: the message says enough. */
 function remedyOf(code: string, body: unknown): string | undefined {
-  const { fields, actions } = mapOf(mapOf(body).details);
-  const wrong = Array.isArray(fields) ? fields.map((each) => String(mapOf(each).field)) : [];
+  const { fields, actions } = objectOf(objectOf(body).details);
+  const wrong = Array.isArray(fields) ? fields.map((each) => String(objectOf(each).field)) : [];
   if (wrong.includes('request_body.etcd_token')) return 'give the etcd token of the cluster: --cluster TOKEN';
   if (code === 'invalid_parameters')
     return 'give one parameter as --param NAME=VALUE, or all parameters as --params JSON';
@@ -90,7 +90,7 @@ function errorOf(body: unknown): { code: string; message: string } {
   return { code, message: errors.length > 0 ? errors.join('; ') : 'the reply gives no reason' };
 }
 
-function mapOf(value: unknown): Record<string, unknown> {
+function objectOf(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 

@@ -134,7 +134,7 @@ async function publishRequest(
     if (outcome === 'routed') return opened;
     const at = opened.broker;
     await opened.close(clock);
-    throw outcome === 'refused'
+    throw outcome === 'nacked'
       ? new FailedStep(`${at}: the queue ${queue} is full`, 'check why no service consumes its messages')
       : new FailedStep(
           `${at}: no queue is bound to the exchange ${to.exchange} by ${to.routingKey}, so no request reaches the service`,

@@ -1,7 +1,7 @@
 import { stringifyExactly } from '../lib/exact-json.js';
 
 /**
- * Formats the body of a reply for printing. The format is JSON, so that programs can read it. A text is printed unchanged
+ * Formats the body of a reply for printing. The format is JSON, so that programs can read it. A string is printed unchanged
  * on a terminal or when `raw` is set.
  * @param terminal whether the output goes to a terminal
  */

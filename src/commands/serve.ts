@@ -14,6 +14,8 @@ export async function serve(source: ConfigurationSource): Promise<number> {
   const stopRequested = listenForStopSignals();
   const { level, format } = configuration.log;
   const log = Log.create({ level, format, batched: true });
+  // Before the start too: code of a plugin already runs while it is loaded.
+  const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = isSandbox(configuration)
     ? await startInSandbox(configuration, log)
     : await start(configuration, log);
@@ -22,10 +24,7 @@ export async function serve(source: ConfigurationSource): Promise<number> {
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
-  const failed = await Promise.race([
-    stopRequested().then(() => false),
-    untilUncaughtError(log).then(() => true),
-  ]);
+  const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   return (await stop()) && !failed ? 0 : 1;
 }
 

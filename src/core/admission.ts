@@ -2,21 +2,21 @@ import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
-import { MAX_TIMEOUT_MS, type ServedAction } from './prepare-action.js';
+import { MAX_TIMEOUT_MS, type PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
 
 export interface AdmissionOptions {
   catalogue: Catalogue;
   names: FieldNames;
   /** The maximum number of calls in the service, waiting and running. */
-  prefetch: number;
+  maxCalls: number;
   /** The number of calls of a cluster that wait or run, by the cluster's hash. */
   callsOf: (cluster: string) => number;
 }
 
 /** A call that has been checked. */
 export interface Admitted {
-  readonly action: ServedAction;
+  readonly action: PreparedAction;
   readonly cluster: Cluster | undefined;
   /** With defaults filled in. */
   readonly parameters: unknown;
@@ -24,7 +24,7 @@ export interface Admitted {
   readonly timeoutMs: number;
 }
 
-/** One cluster may use this share of `prefetch`; the rest stays free for other clusters. */
+/** One cluster may use this share of `maxCalls`; the rest stays free for other clusters. */
 const SHARE_OF_ONE_CLUSTER = 0.75;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
@@ -51,21 +51,21 @@ export class Admission {
     if (call.delivery === 'repeated' && redelivery === 'refuse') {
       throw new ActionError(
         'outcome_unknown',
-        `A worker was lost while it handled this request: ${name} may or may not have been done, and is not repeated`,
+        `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
     if (cluster !== undefined) this.#refuseBusy(cluster);
     return { action, cluster, parameters, timeoutMs };
   }
 
-  #actionOf(call: Call): ServedAction {
+  #actionOf(call: Call): PreparedAction {
     const { catalogue, names } = this.#options;
     const field = names.action;
     if (typeof call.action !== 'string' || call.action === '')
       throw invalidRequest({ field, message: `${field} must be the name of an action` });
     const action = catalogue.find(call.action);
     if (action !== undefined) return action;
-    // This text, including both spaces, is that of OpenAperture's FleetManager; callers may match it.
+    // The text of OpenAperture's FleetManager, with both spaces; its callers match this text.
     const message = `The following FleetManager action is not supported:  ${call.action.slice(0, 100)}`;
     const actions = catalogue.describe().map(({ name }) => name);
     throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });
@@ -79,7 +79,7 @@ export class Admission {
     throw invalidRequest({ field, message: `${field} must be a number of milliseconds, at least 1` });
   }
 
-  #clusterOf(call: Call, { description: { name, target } }: ServedAction): Cluster | undefined {
+  #clusterOf(call: Call, { description: { name, target } }: PreparedAction): Cluster | undefined {
     const token = call.target ?? undefined;
     const field = this.#options.names.target;
     if (token === undefined) {
@@ -94,8 +94,8 @@ export class Admission {
   }
 
   #refuseBusy({ hash }: Cluster): void {
-    const { callsOf, prefetch } = this.#options;
-    if (callsOf(hash) < prefetch * SHARE_OF_ONE_CLUSTER) return;
+    const { callsOf, maxCalls } = this.#options;
+    if (callsOf(hash) < maxCalls * SHARE_OF_ONE_CLUSTER) return;
     throw new ActionError(
       'cluster_busy',
       'Too many requests for this cluster are waiting; try again in a few seconds',

@@ -1,5 +1,5 @@
 import { ActionError } from '../api/action-error.js';
-import type { FieldProblem, Settled } from './call.js';
+import type { ErrorBody, FieldProblem, Settled } from './call.js';
 
 /** The error for an invalid field of a call. */
 export function invalidRequest({ field, message }: FieldProblem): ActionError {
@@ -8,10 +8,22 @@ export function invalidRequest({ field, message }: FieldProblem): ActionError {
 
 /** How a call settles after an error. The caller gets no details of an error that is not an `ActionError`. */
 export function settledWith(error: unknown, id: string): Extract<Settled, { status: 'error' }> {
-  if (error instanceof ActionError) {
-    const { code, message, details } = error;
-    return { status: 'error', body: { errors: [message], code, ...(details !== undefined && { details }) } };
-  }
+  const body = bodyOf(error);
+  if (body !== undefined) return { status: 'error', body };
   const message = `An unexpected failure; the service's log has the reason under the request id ${id}`;
   return { status: 'error', body: { errors: [message], code: 'internal' }, cause: error };
+}
+
+/** What a caller gets to know of a thrown value: undefined when it is no valid `ActionError`. Never throws. */
+export function bodyOf(error: unknown): ErrorBody | undefined {
+  try {
+    if (!(error instanceof ActionError)) return undefined;
+    const { code, message, details } = error;
+    // The fields may have been changed after the constructor checked them.
+    if (typeof code !== 'string' || typeof message !== 'string') return undefined;
+    return { errors: [message], code, ...(details !== undefined && { details }) };
+  } catch {
+    // A getter of the value throws, or it is a proxy.
+    return undefined;
+  }
 }

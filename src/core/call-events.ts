@@ -14,7 +14,7 @@ export interface CallEvents {
   /** The action starts to run. */
   began: { call: Call; at: number };
   settled: { call: Call; settled: Exclude<Settled, { status: 'released' }>; at: number };
-  /** It never began; its message is requeued, or the broker delivers it again. */
+  /** It never began; the transport gives it to any worker. */
   released: { call: Call; at: number };
   /**
    * The transport has finished the call. `reply` is the reply that was sent: the transport replaces a reply that it
@@ -23,7 +23,7 @@ export interface CallEvents {
   answered: { call: Call; reply: Reply; dropped: boolean; at: number };
   /** The service stopped before the reply could be sent; the broker delivers the request again. */
   unanswered: { call: Call; at: number };
-  /** A message is dead-lettered, usually an invalid one. `reason` is for people. */
+  /** The transport has dead-lettered a message, usually an invalid one. `reason` is for people. */
   deadLettered: { reason: string; at: number };
 }
 

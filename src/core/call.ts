@@ -13,7 +13,7 @@ export interface Call {
   readonly id: string;
   /** The name of the action. */
   readonly action: unknown;
-  /** The etcd token of the cluster; a secret. */
+  /** What the action runs against: the etcd token of a cluster; a secret. */
   readonly target: unknown;
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds; as sent. */

@@ -1,17 +1,17 @@
 import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
 import type { ActionDescription } from './action-description.js';
-import type { ServedAction } from './prepare-action.js';
+import type { PreparedAction } from './prepare-action.js';
 
 /** The actions that this service serves, by name. */
 export class Catalogue {
-  readonly #actions: ReadonlyMap<string, ServedAction>;
+  readonly #actions: ReadonlyMap<string, PreparedAction>;
 
-  constructor(actions: readonly ServedAction[]) {
+  constructor(actions: readonly PreparedAction[]) {
     this.#actions = new Map(actions.map((each) => [each.description.name, each]));
   }
 
-  find(name: string): ServedAction | undefined {
+  find(name: string): PreparedAction | undefined {
     return this.#actions.get(name);
   }
 
@@ -36,7 +36,7 @@ export class Catalogue {
    */
   async dispose(withinMs: number, clock: Clock): Promise<void> {
     const failures: Error[] = [];
-    const cleanUp = async ({ description: { name }, dispose }: ServedAction) => {
+    const cleanUp = async ({ description: { name }, dispose }: PreparedAction) => {
       const work = (async () => dispose())().catch((cause: unknown) => {
         failures.push(new Error(`the action ${name} failed to clean up`, { cause }));
       });

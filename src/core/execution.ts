@@ -6,7 +6,7 @@ import type { Logger } from '../lib/logger.js';
 import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
-import { settledWith } from './call-errors.js';
+import { bodyOf, settledWith } from './call-errors.js';
 
 export interface ExecutionOptions {
   clock: Clock;
@@ -16,7 +16,7 @@ export interface ExecutionOptions {
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
-const SETTLE_MS = 30_000;
+const OUTCOME_GRACE_MS = 30_000;
 
 /** Errors that do not show whether the cluster can be reached. */
 const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
@@ -81,7 +81,7 @@ export class Execution {
       this.#giveUp(
         new ActionError('outcome_unknown', 'The change was stopped and did not report its outcome'),
       );
-    this.#cancelSettling = this.#options.clock.after(SETTLE_MS, unknown);
+    this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
 
   #refuseUnreachable({ hash }: Cluster): void {
@@ -121,12 +121,13 @@ export class Execution {
         emit: IGNORE,
       });
     } catch (error) {
-      if (cluster !== undefined && error instanceof ActionError) {
-        if (error.code === 'cluster_unreachable') breaker.unreachable(cluster.hash);
-        else if (!NOT_ABOUT_REACHABILITY.has(error.code)) breaker.reached(cluster.hash);
+      const known = bodyOf(error);
+      if (cluster !== undefined && known !== undefined) {
+        if (known.code === 'cluster_unreachable') breaker.unreachable(cluster.hash);
+        else if (!NOT_ABOUT_REACHABILITY.has(known.code)) breaker.reached(cluster.hash);
       }
       // A handler may throw any error when its signal is aborted; the caller gets the abort reason.
-      throw abort.aborted && !(error instanceof ActionError) ? abort.reason : error;
+      throw abort.aborted && known === undefined ? abort.reason : error;
     }
   }
 }

@@ -3,10 +3,10 @@ import { settledWith } from './call-errors.js';
 
 /**
  * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result
- * instead. `next` never rejects. An error that a middleware throws becomes the call's error, like an error of an
+ * instead. `next` runs the rest and never rejects. An error that a middleware throws becomes the call's error, like an error of an
  * action.
  */
-export type Middleware = (call: Call, next: (call: Call) => Promise<Settled>) => Promise<Settled>;
+export type Middleware = (call: Call, next: () => Promise<Settled>) => Promise<Settled>;
 
 /** Wraps `run` in all the middlewares; the first is the outermost. */
 export function compose(
@@ -16,7 +16,7 @@ export function compose(
   return middlewares.reduceRight<(call: Call) => Promise<Settled>>(
     (next, middleware) => async (call) => {
       try {
-        return await middleware(call, next);
+        return await middleware(call, async () => next(call));
       } catch (error) {
         return settledWith(error, call.id);
       }

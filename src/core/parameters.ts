@@ -1,4 +1,5 @@
 import { ActionError } from '../api/action-error.js';
+import { copyPlain } from '../lib/copy-plain.js';
 import type { FieldProblem } from './call.js';
 import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 'yup';
 
@@ -101,8 +102,9 @@ function named(path: string): string {
  * Makes a function that checks the parameters of one action.
  * @param schema made by `strictSchema`
  * @param name the name that callers use for the parameters; the field of each problem begins with it
- * @returns a function that returns the parameters with defaults filled in, or throws `invalid_parameters` with the
- *   problems in `details.fields`
+ * @returns a function that returns a copy of the parameters with defaults filled in, or throws `invalid_parameters`
+ *   with the problems in `details.fields`. A copy, because a handler may change it, and the reply contains the request
+ *   as it was sent.
  */
 export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (sent: unknown) => unknown {
   const fillsDefaults = hasDefaults(schema.describe() as Description);
@@ -113,11 +115,14 @@ export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (
     try {
       schema.validateSync(value, { strict: true, abortEarly: false, disableStackTrace: true });
     } catch (error) {
-      if (!isValidationError(error)) throw error;
-      throw invalid(problemsOf(error, name));
+      if (isValidationError(error)) throw invalid(problemsOf(error, name));
+      // yup cannot print a bigint in the message of a problem.
+      const large = largeIntegers(value, name);
+      throw large.length === 0 ? error : invalid(large);
     }
+    const copy = copyPlain(value);
     // The value is valid, so a cast only fills in defaults.
-    return fillsDefaults ? schema.cast(value, { assert: false }) : value;
+    return fillsDefaults ? schema.cast(copy, { assert: false }) : copy;
   };
 }
 
@@ -140,6 +145,17 @@ export function sizeProblemOf(parameters: unknown, name: string): string | undef
     level = level.flatMap(valuesIn);
   }
   return undefined;
+}
+
+/** A problem for each whole number that is too large for a JavaScript number. */
+function largeIntegers(value: unknown, field: string): FieldProblem[] {
+  if (typeof value === 'bigint')
+    return [{ field, message: `${field} must not be beyond ±${Number.MAX_SAFE_INTEGER}` }];
+  if (typeof value !== 'object' || value === null) return [];
+  const path = (key: string) => (Array.isArray(value) ? `${field}[${key}]` : `${field}.${cut(key, 100)}`);
+  return Object.entries(value)
+    .flatMap(([key, each]) => largeIntegers(each, path(key)))
+    .slice(0, MAX_PROBLEMS);
 }
 
 function valuesIn(value: unknown): unknown[] {

@@ -7,9 +7,9 @@ import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { Catalogue } from './catalogue.js';
-import { failurePlace } from './failure-place.js';
+import { errorLocation } from './error-location.js';
 import { resolveForPlugins } from './plugin-resolution.js';
-import { prepareAction, type PrepareOptions, type ServedAction } from './prepare-action.js';
+import { prepareAction, type PrepareOptions, type PreparedAction } from './prepare-action.js';
 
 /**
  * Plugins that cannot be served. `cause` is the original error, or an AggregateError with one PluginError for each
@@ -95,7 +95,7 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
 interface LoadedPlugin {
   folder: string;
   action: Action;
-  served: ServedAction;
+  served: PreparedAction;
 }
 
 /** The failure of one plugin, or of one directory of plugins. */
@@ -183,10 +183,9 @@ async function loadFolder(folder: string, options: LoaderOptions): Promise<Loade
     throw failure(folder, 'its entry file has no default export: export the value that defineAction returns');
   }
   const action = module.default;
-  if (!isAction(action)) {
-    throw failure(folder, 'its default export was not made by defineAction of fleet-manager/plugin');
-  }
   try {
+    if (!isAction(action))
+      throw new Error('its default export was not made by defineAction of fleet-manager/plugin');
     return { folder, action, served: prepareAction(action, options.resolve, options) };
   } catch (cause) {
     throw failure(folder, reasonOf(cause), cause);
@@ -222,7 +221,7 @@ async function importWithin(
   const late = `its import did not finish within ${ms} ms: check for an await at the top level`;
   const load = async () =>
     import(pathToFileURL(entry).href).catch(async (cause: unknown) => {
-      const place = await failurePlace(await realpath(folder), cause);
+      const place = await errorLocation(await realpath(folder), cause);
       const where = place === undefined || reasonOf(cause).includes(place) ? '' : ` (${place})`;
       throw failure(folder, `its import failed: ${reasonOf(cause)}${where}`, cause);
     });

@@ -1,5 +1,5 @@
 import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
-import { nearest } from '../lib/nearest.js';
+import { closestMatch } from '../lib/closest-match.js';
 import type { ActionDescription } from './action-description.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
@@ -10,7 +10,7 @@ import { reasonOf } from '../lib/errors.js';
 export const MAX_TIMEOUT_MS = 5 * 60_000;
 
 /** An action that is ready to run: its definition is checked and its dependencies are resolved. */
-export interface ServedAction {
+export interface PreparedAction {
   readonly description: ActionDescription;
   /** The tokens that it injects. */
   readonly injects: ReadonlySet<symbol>;
@@ -38,7 +38,7 @@ export function prepareAction(
   action: Action,
   resolve: (token: symbol) => unknown,
   { parametersName = 'parameters', checkResults = false }: PrepareOptions = {},
-): ServedAction {
+): PreparedAction {
   checkContract(action);
   checkFields(action);
   const timeoutMs = action.timeoutMs ?? MAX_TIMEOUT_MS;
@@ -58,7 +58,7 @@ export function prepareAction(
   for (const [name, token] of Object.entries(action.inject ?? {})) {
     injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
-  const run: ServedAction['run'] = (request) => action.handle(request, injected);
+  const run: PreparedAction['run'] = (request) => action.handle(request, injected);
   return {
     description,
     injects: new Set(Object.values(action.inject ?? {})),
@@ -71,8 +71,8 @@ export function prepareAction(
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */
 function withResultCheck(
   check: (result: unknown) => string[],
-  run: ServedAction['run'],
-): ServedAction['run'] {
+  run: PreparedAction['run'],
+): PreparedAction['run'] {
   return async (request) => {
     const result = await run(request);
     const problems = check(result);
@@ -100,7 +100,7 @@ const FIELDS = Object.keys({
 /** Call this before `checkFields`: another contract version may have other fields. */
 function checkContract(action: Action): void {
   const { contract = CONTRACT_VERSION } = action;
-  must(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');
+  requireField(Number.isSafeInteger(contract) && contract > 0, 'contract', 'a whole number, at least 1');
   const version = contractVersionOf(action);
   if (version === CONTRACT_VERSION) return;
   const remedy =
@@ -115,53 +115,53 @@ function checkContract(action: Action): void {
 function checkFields(action: Action): void {
   const unknown = Object.keys(action).find((key) => !FIELDS.includes(key));
   if (unknown !== undefined) {
-    const meant = nearest(unknown, FIELDS);
+    const meant = closestMatch(unknown, FIELDS);
     throw new Error(
       `unknown field '${unknown}': ${meant === undefined ? `the fields are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
     );
   }
   const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
-  must(
+  requireField(
     typeof name === 'string' && name.length <= 64 && NAME.test(name),
     'name',
     'snake_case, at most 64 characters',
   );
-  must(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
-  must(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
-  must(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
-  must(
+  requireField(typeof summary === 'string' && summary.trim() !== '', 'summary', 'one sentence');
+  requireField(['cluster', 'optional', 'none'].includes(target), 'target', "'cluster', 'optional' or 'none'");
+  requireField(['read', 'change'].includes(effect), 'effect', "'read' or 'change'");
+  requireField(
     redelivery === undefined || ['run-again', 'refuse'].includes(redelivery),
     'redelivery',
     "'run-again' or 'refuse'",
   );
-  must(
+  requireField(
     timeoutMs === undefined ||
       (Number.isSafeInteger(timeoutMs) && timeoutMs > 0 && timeoutMs <= MAX_TIMEOUT_MS),
     'timeoutMs',
     `a whole number of milliseconds, at most ${MAX_TIMEOUT_MS}`,
   );
-  must(
+  requireField(
     isSchema(action.parameters) && action.parameters.type === 'object',
     'parameters',
     'a yup object schema',
   );
-  must(isSchema(action.result), 'result', 'a yup schema');
-  must(
+  requireField(isSchema(action.result), 'result', 'a yup schema');
+  requireField(
     inject === undefined || (typeof inject === 'object' && inject !== null),
     'inject',
     'a record of tokens',
   );
   for (const [key, token] of Object.entries(inject ?? {}))
-    must(
+    requireField(
       typeof token === 'symbol',
       `inject.${key}`,
       'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
     );
-  must(typeof action.handle === 'function', 'handle', 'a function');
-  must(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
+  requireField(typeof action.handle === 'function', 'handle', 'a function');
+  requireField(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
 }
 
-function must(condition: boolean, field: string, what: string): void {
+function requireField(condition: boolean, field: string, what: string): void {
   if (!condition) throw new Error(`its field '${field}' must be ${what}`);
 }
 

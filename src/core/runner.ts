@@ -31,7 +31,7 @@ export interface RunnerOptions {
   /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
   /** How many calls can be held at once; one cluster may fill three quarters of it. */
-  prefetch: number;
+  maxCalls: number;
   /** How many run at once in all, and against one cluster. */
   concurrency: number;
   clusterConcurrency: number;
@@ -70,11 +70,11 @@ export class Runner {
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
-    const { catalogue, names, prefetch, concurrency, clusterConcurrency, clock, logFor } = options;
+    const { catalogue, names, maxCalls, concurrency, clusterConcurrency, clock, logFor } = options;
     this.#options = options;
     this.#queue = new FairQueue({ total: concurrency, perLane: clusterConcurrency });
     const callsOf = (cluster: string) => this.#queue.count(cluster);
-    this.#admission = new Admission({ catalogue, names, prefetch, callsOf });
+    this.#admission = new Admission({ catalogue, names, maxCalls, callsOf });
     this.#execution = { clock, logFor, breaker: new CircuitBreaker(clock) };
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
@@ -141,7 +141,7 @@ export class Runner {
         admitted,
         lane: cluster?.hash ?? '',
         settle,
-        cancelDeadline: clock.after(timeoutMs, () => this.#late(job)),
+        cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
         beganAt: 0,
         execution: undefined,
         start: () => void this.#execute(job, now + timeoutMs),
@@ -168,8 +168,8 @@ export class Runner {
     if (this.#running.size === 0) this.#idle?.();
   }
 
-  #late(job: Job): void {
-    // The text is that of OpenAperture's FleetManager: callers may match it.
+  #timeOut(job: Job): void {
+    // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));
   }

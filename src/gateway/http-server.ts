@@ -23,10 +23,15 @@ export interface HttpServerOptions {
   notReady: () => string[];
   /** The largest message that the service reads. A body becomes part of a message, so its limit is a little lower. */
   maxBodyBytes: number;
+  /** How long a request may take to arrive, in milliseconds; 60 s by default. */
+  arrivalMs?: number;
   log: Logger;
 }
 
 const DEFAULT_TIMEOUT_MS = 30_000;
+const ARRIVAL_MS = 60_000;
+/** How often Node looks for requests that arrive too slowly. */
+const MAX_CHECK_MS = 10_000;
 /** An upper bound for the rest of a message: the envelope and the name of the action. */
 const ENVELOPE_BYTES = 512;
 /** The allowed methods of each path. */
@@ -46,9 +51,12 @@ export class HttpServer {
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
+    const { arrivalMs = ARRIVAL_MS } = options;
     this.#fastify = Fastify({
       bodyLimit: options.maxBodyBytes - ENVELOPE_BYTES,
       forceCloseConnections: 'idle',
+      requestTimeout: arrivalMs,
+      http: { connectionsCheckingInterval: Math.min(arrivalMs, MAX_CHECK_MS) },
       routerOptions: { maxParamLength: 100 },
       frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),
       clientErrorHandler: refuseUnparsed,
@@ -124,7 +132,7 @@ export class HttpServer {
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (this.#refusing)
-      return failed(reply, 503, 'service_unavailable', 'this instance is shutting down; call again');
+      return failed(reply, 503, 'service_unavailable', 'this worker is shutting down; call again');
     const problem = problemOf(request.body);
     if (problem !== undefined) return failed(reply, 400, 'invalid_request', problem);
     const { etcd_token: cluster, action_parameters: parameters } = request.body as {
@@ -241,7 +249,7 @@ function problemOf(body: unknown): string | undefined {
   if (unknown !== undefined)
     return `unknown key '${unknown.slice(0, 100)}' in the body; it may have etcd_token and action_parameters`;
   const { etcd_token: token = null, action_parameters: parameters = null } = map;
-  if (token !== null && typeof token !== 'string') return 'etcd_token must be text';
+  if (token !== null && typeof token !== 'string') return 'etcd_token must be a string';
   if (typeof parameters !== 'object' || Array.isArray(parameters))
     return 'action_parameters must be an object';
   return undefined;
@@ -254,7 +262,10 @@ function timeoutOf(header: string | string[] | undefined): number | undefined {
 }
 
 function isOwnName(host: string): boolean {
-  const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '');
+  const name = host
+    .replace(/:\d+$/, '')
+    .replace(/^\[|\]$/g, '')
+    .toLowerCase();
   return name === 'localhost' || isIP(name) !== 0;
 }
 

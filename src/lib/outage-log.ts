@@ -32,7 +32,7 @@ export class OutageLog {
   }
 
   /** Records a success; it ends an outage that has begun. */
-  works(): void {
+  succeeded(): void {
     if (this.#since === undefined) return;
     const lasted = this.#clock.now() - this.#since;
     this.#log.info(this.#phrases.ended, { lasted_ms: Math.round(lasted), failures: this.#failures });

@@ -8,7 +8,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
 /** The default maximum size of a response, in bytes. */
-const MAX_ANSWER_BYTES = 32 * 1024 * 1024;
+const MAX_RESPONSE_BYTES = 32 * 1024 * 1024;
 
 /** Error codes that occur before a request is sent: the server has certainly done nothing. */
 const NOT_SENT: ReadonlySet<string> = new Set([
@@ -46,7 +46,7 @@ export interface BoundedCall {
   signal: AbortSignal;
   timeoutMs: number;
   /** The maximum size of the decoded response, in bytes. */
-  maxAnswerBytes?: number;
+  maxResponseBytes?: number;
 }
 
 export interface BoundedResponse {
@@ -62,7 +62,7 @@ export interface BoundedResponse {
  * @throws the signal's reason when the signal is aborted
  */
 export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
-  const { method, url, headers, body, dispatcher, signal, timeoutMs, maxAnswerBytes } = call;
+  const { method, url, headers, body, dispatcher, signal, timeoutMs, maxResponseBytes } = call;
   signal.throwIfAborted();
   // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
   // fetch belong to another version of undici.
@@ -81,7 +81,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
   return runWithin({ ms: timeoutMs, clock: systemClock, reason, signal }, async (limited) => {
     try {
       const response = await ky(url, { ...init, signal: limited });
-      const text = await boundedText(response, limited, maxAnswerBytes ?? MAX_ANSWER_BYTES);
+      const text = await boundedText(response, limited, maxResponseBytes ?? MAX_RESPONSE_BYTES);
       return { status: response.status, headers: response.headers, text };
     } catch (error) {
       throw limited.aborted ? limited.reason : failureOf(error);

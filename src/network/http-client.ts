@@ -26,7 +26,7 @@ export interface HttpCallOptions {
   signal: AbortSignal;
   timeoutMs: number;
   /** The maximum size of the decoded response, in bytes; 32 MiB by default. */
-  maxAnswerBytes?: number;
+  maxResponseBytes?: number;
 }
 
 export class HttpResponse {
@@ -76,7 +76,7 @@ export class HttpClient {
   async call(
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     url: URL,
-    { authorization, body, ownConnection = false, signal, timeoutMs, maxAnswerBytes }: HttpCallOptions,
+    { authorization, body, ownConnection = false, signal, timeoutMs, maxResponseBytes }: HttpCallOptions,
   ): Promise<HttpResponse> {
     signal.throwIfAborted();
     // fetch refuses such a URL too, but its error contains the password.
@@ -94,7 +94,7 @@ export class HttpClient {
       dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
       signal,
       timeoutMs,
-      maxAnswerBytes,
+      maxResponseBytes,
     });
     return new HttpResponse(response);
   }

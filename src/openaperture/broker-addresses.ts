@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import type { BrokerAddress } from '../rpc/broker-address.js';
-import type { BrokerConnection } from './manager-responses.js';
+import type { BrokerLogin } from './manager-responses.js';
 
 /** An address of a broker, and whether it is preferred to other addresses. */
 export interface RankedBrokerAddress extends BrokerAddress {
@@ -10,8 +10,8 @@ export interface RankedBrokerAddress extends BrokerAddress {
 
 /** Addresses in the order to try them: the brokers' own in random order, then the failover brokers' in random order. */
 export function rankedAddresses(brokers: {
-  own: readonly BrokerConnection[];
-  failover: readonly BrokerConnection[];
+  own: readonly BrokerLogin[];
+  failover: readonly BrokerLogin[];
 }): RankedBrokerAddress[] {
   return [
     ...shuffled(brokers.own).map((each) => ({ url: amqpUrl(each), preferred: true })),
@@ -23,7 +23,7 @@ export function rankedAddresses(brokers: {
  * The URL of a connection (https://www.rabbitmq.com/docs/uri-spec). User, password and virtual host may contain any
  * characters. Limit: a URL cannot name a virtual host `.` or `..`.
  */
-export function amqpUrl({ username, password, host, port, virtualHost }: BrokerConnection): string {
+export function amqpUrl({ username, password, host, port, virtualHost }: BrokerLogin): string {
   const credentials = `${encodeURIComponent(username)}:${encodeURIComponent(password)}`;
   const address = isIPv6(host) ? `[${host}]` : host;
   const path = virtualHost === null ? '' : `/${encodeURIComponent(virtualHost)}`;

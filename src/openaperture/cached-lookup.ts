@@ -66,7 +66,7 @@ export class CachedLookup<T> {
         ? lookUp(new AbortController().signal)
         : runWithin({ ms: REFRESH_TIMEOUT_MS, clock, reason: noResponse }, lookUp));
       this.#cached = { value, refreshAt: clock.now() + FRESH_MS };
-      this.#outage.works();
+      this.#outage.succeeded();
       return value;
     } catch (error) {
       if (cached === undefined || !(error instanceof ManagerError) || !error.temporary) throw error;

@@ -5,7 +5,7 @@ import type { HttpResponse } from '../network/http-client.js';
  * `error_description` (RFC 6749, 5.2). Empty when the response has none.
  */
 export function errorTextOf({ text }: Pick<HttpResponse, 'text'>): string {
-  const body = mapOf(text);
+  const body = objectOf(text);
   const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
   const messages = errors.map((each) =>
     typeof each === 'object' && each !== null && 'message' in each ? each.message : undefined,
@@ -24,7 +24,7 @@ export function retryAfterMs(headers: Headers, now: number): number | undefined 
   return Number.isNaN(at) ? undefined : Math.max(0, at - now);
 }
 
-function mapOf(text: string): Record<string, unknown> {
+function objectOf(text: string): Record<string, unknown> {
   try {
     const body: unknown = JSON.parse(text);
     return typeof body === 'object' && body !== null ? { ...body } : {};

@@ -116,7 +116,7 @@ export class Installation {
       publish: async (queue, body, signal) => {
         const to = await this.#topology.destination(queue, { preferred: onPreferred(), signal });
         const outcome = await publish(to, body, { persistent: true }, { signal });
-        if (outcome === 'refused') throw new Error(`the queue ${queue} is full`);
+        if (outcome === 'nacked') throw new Error(`the queue ${queue} is full`);
         if (outcome === 'unroutable')
           throw new Error(`no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`);
       },

@@ -9,7 +9,7 @@ import { stringifyExactly } from '../lib/exact-json.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import {
   type Broker,
-  type BrokerConnection,
+  type BrokerLogin,
   type Exchange,
   idOfLocation,
   type ManagerId,
@@ -41,12 +41,12 @@ export interface ManagerClientOptions {
   timeoutMs?: number;
 }
 
-export interface Cancellable {
+export interface ManagerCallOptions {
   signal: AbortSignal;
 }
 
 /** For callers that retry on their own. */
-export interface RetryOptions extends Cancellable {
+export interface RetryOptions extends ManagerCallOptions {
   /** The total number of attempts; 3 by default. */
   tries?: number;
 }
@@ -69,7 +69,7 @@ export interface SystemEvent {
   data: Readonly<Record<string, unknown>>;
 }
 
-interface Call {
+interface ManagerCall {
   method: 'GET' | 'PUT' | 'POST' | 'DELETE';
   /** Relative to the base URL. */
   path: string;
@@ -117,15 +117,15 @@ export class ManagerClient {
   }
 
   /** The brokers that an exchange is restricted to; empty when it is not restricted. */
-  async exchangeBrokers(id: ManagerId, options: Cancellable): Promise<ManagerId[]> {
+  async exchangeBrokers(id: ManagerId, options: ManagerCallOptions): Promise<ManagerId[]> {
     return this.#read(`messaging/exchanges/${id}/brokers`, readRestrictions, options);
   }
 
-  async broker(id: ManagerId, options: Cancellable): Promise<Broker> {
+  async broker(id: ManagerId, options: ManagerCallOptions): Promise<Broker> {
     return this.#read(`messaging/brokers/${id}`, readBroker, options);
   }
 
-  async brokerConnections(id: ManagerId, options: Cancellable): Promise<BrokerConnection[]> {
+  async brokerConnections(id: ManagerId, options: ManagerCallOptions): Promise<BrokerLogin[]> {
     return this.#read(`messaging/brokers/${id}/connections`, readConnections, options);
   }
 
@@ -138,7 +138,7 @@ export class ManagerClient {
   }
 
   /** The record of a request; throws `not_found` when there is none. */
-  async record(id: ManagerId, options: Cancellable): Promise<RpcRecord> {
+  async record(id: ManagerId, options: ManagerCallOptions): Promise<RpcRecord> {
     return this.#read(recordPath(id), readRecord, options);
   }
 
@@ -146,8 +146,8 @@ export class ManagerClient {
    * Creates a record for a request.
    * @param envelope the envelope of the request, without an id
    */
-  async createRecord(envelope: object, options: Cancellable): Promise<ManagerId> {
-    const call: Call = {
+  async createRecord(envelope: object, options: ManagerCallOptions): Promise<ManagerId> {
+    const call: ManagerCall = {
       method: 'POST',
       path: 'messaging/rpc_requests',
       body: stringifyExactly(envelope),
@@ -163,7 +163,7 @@ export class ManagerClient {
    * @returns false: the record no longer exists
    */
   async saveRecord(id: ManagerId, envelope: string, options: RetryOptions): Promise<boolean> {
-    const call: Call = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
+    const call: ManagerCall = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
     const saved = this.#call(call, options).then(({ text }) => {
       this.#parsed(call, () => checkEmptyOrJson(text));
       return true;
@@ -172,7 +172,7 @@ export class ManagerClient {
   }
 
   /** @returns false: the record did not exist */
-  async deleteRecord(id: ManagerId, options: Cancellable): Promise<boolean> {
+  async deleteRecord(id: ManagerId, options: ManagerCallOptions): Promise<boolean> {
     const deleted = this.#call({ method: 'DELETE', path: recordPath(id), repeatable: true }, options);
     return (await undefinedIfMissing(deleted.then(() => true))) ?? false;
   }
@@ -181,7 +181,7 @@ export class ManagerClient {
   async registerModule(
     exchangeId: ManagerId,
     registration: ModuleRegistration,
-    options: Cancellable,
+    options: ManagerCallOptions,
   ): Promise<void> {
     const path = `messaging/exchanges/${exchangeId}/modules`;
     const body = stringifyExactly(registration);
@@ -189,7 +189,7 @@ export class ManagerClient {
   }
 
   /** @returns `known` when the Manager had the same event within the last hour */
-  async sendSystemEvent(event: SystemEvent, options: Cancellable): Promise<'created' | 'known'> {
+  async sendSystemEvent(event: SystemEvent, options: ManagerCallOptions): Promise<'created' | 'known'> {
     try {
       const body = stringifyExactly(event);
       await this.#call({ method: 'POST', path: 'system_events', body, repeatable: false }, options);
@@ -207,12 +207,12 @@ export class ManagerClient {
   }
 
   async #read<T>(path: string, read: (json: string) => T, options: RetryOptions): Promise<T> {
-    const call: Call = { method: 'GET', path, repeatable: true };
+    const call: ManagerCall = { method: 'GET', path, repeatable: true };
     const { text } = await this.#call(call, options);
     return this.#parsed(call, () => read(text));
   }
 
-  #parsed<T>({ method, path }: Call, read: () => T): T {
+  #parsed<T>({ method, path }: ManagerCall, read: () => T): T {
     try {
       return read();
     } catch (cause) {
@@ -225,7 +225,10 @@ export class ManagerClient {
     }
   }
 
-  async #call(call: Call, { signal: callerSignal, tries = TRIES }: RetryOptions): Promise<HttpResponse> {
+  async #call(
+    call: ManagerCall,
+    { signal: callerSignal, tries = TRIES }: RetryOptions,
+  ): Promise<HttpResponse> {
     const { signal, unlink } = linkSignals(callerSignal, this.#closed.signal);
     try {
       for (let attempt = 1; ; attempt++) {
@@ -242,7 +245,7 @@ export class ManagerClient {
     }
   }
 
-  async #attempt(call: Call, signal: AbortSignal): Promise<HttpResponse> {
+  async #attempt(call: ManagerCall, signal: AbortSignal): Promise<HttpResponse> {
     const token = await this.#token.get(signal);
     const first = await this.#send(call, token, signal);
     if (first.status !== 401) return this.#succeeded(call, first, token);
@@ -251,7 +254,7 @@ export class ManagerClient {
   }
 
   async #send(
-    { method, path, body, repeatable }: Call,
+    { method, path, body, repeatable }: ManagerCall,
     token: string,
     signal: AbortSignal,
   ): Promise<HttpResponse> {
@@ -275,12 +278,12 @@ export class ManagerClient {
     }
   }
 
-  #succeeded({ method, path }: Call, response: HttpResponse, token: string): HttpResponse {
+  #succeeded({ method, path }: ManagerCall, response: HttpResponse, token: string): HttpResponse {
     const { status, headers } = response;
     if (status >= 200 && status <= 299) return response;
     const errorText = errorTextOf(response).replaceAll(token, '***');
     const result = `HTTP status ${status}${errorText === '' ? '' : `: ${errorText}`}`;
-    const what = `The Manager at ${this.#host} answers ${method} ${path} with ${result}`;
+    const what = `The Manager at ${this.#host} responded to ${method} ${path} with ${result}`;
     if (status === 401 || status === 403) {
       const hint = 'check that OAUTH_CLIENT_ID may use it, and that its tokens come from OAUTH_LOGIN_URL';
       throw new ManagerError('refused', `${what}; ${hint}`, { status });

@@ -1,5 +1,5 @@
-import type { BrokerConnection, Exchange, ManagerId } from './manager-responses.js';
-import type { Cancellable, ManagerClient } from './manager-client.js';
+import type { BrokerLogin, Exchange, ManagerId } from './manager-responses.js';
+import type { ManagerCallOptions, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 
 type Manager = Pick<ManagerClient, 'exchange' | 'broker' | 'brokerConnections'>;
@@ -14,8 +14,8 @@ export interface FoundExchange {
 
 /** The connections of a broker, and those of its failover broker. */
 export interface FoundBroker {
-  own: BrokerConnection[];
-  failover: BrokerConnection[];
+  own: BrokerLogin[];
+  failover: BrokerLogin[];
   /** References to missing entries in the Manager, for the log. */
   gaps: string[];
 }
@@ -28,7 +28,7 @@ export async function findExchange(
   manager: Manager,
   id: ManagerId,
   check: string,
-  options: Cancellable,
+  options: ManagerCallOptions,
 ): Promise<FoundExchange> {
   const own = await orMissing(`exchange ${id}`, check, manager.exchange(id, options));
   if (own.failoverExchangeId === undefined) return { own, failover: undefined, gaps: [] };
@@ -45,7 +45,7 @@ export async function findBroker(
   manager: Manager,
   id: ManagerId,
   check: string,
-  options: Cancellable,
+  options: ManagerCallOptions,
 ): Promise<FoundBroker> {
   const [{ failoverBrokerId }, own] = await Promise.all([
     orMissing(`broker ${id}`, check, manager.broker(id, options)),

@@ -20,7 +20,7 @@ export interface Broker {
 }
 
 /** An address and login of a broker; a broker may have several. */
-export interface BrokerConnection {
+export interface BrokerLogin {
   username: string;
   password: string;
   host: string;
@@ -68,7 +68,7 @@ export function readBroker(json: string): Broker {
 }
 
 /** @throws UnreadableResponse */
-export function readConnections(json: string): BrokerConnection[] {
+export function readConnections(json: string): BrokerLogin[] {
   return asList(parsed(json)).map((each) => {
     const map = asMap(each);
     return {
@@ -148,7 +148,7 @@ function asList(value: unknown): unknown[] {
 function text(map: Record<string, unknown>, key: string): string {
   const value = map[key];
   if (typeof value === 'string') return value;
-  throw new UnreadableResponse(`'${key}' is not text`);
+  throw new UnreadableResponse(`'${key}' is not a string`);
 }
 
 function id(map: Record<string, unknown>, key: string): ManagerId {

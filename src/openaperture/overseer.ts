@@ -80,7 +80,7 @@ export class Overseer {
           'EXCHANGE_ID',
           registering.then(() => true),
         );
-        this.#registrationOutage.works();
+        this.#registrationOutage.succeeded();
         log.info('Overseer registration completed', { hostname });
         return;
       } catch (error) {
@@ -111,7 +111,7 @@ export class Overseer {
       await runWithin({ ms, clock, reason, signal }, (limited) =>
         untilAborted(publish(QUEUE, term, limited), limited),
       );
-      this.#heartbeatOutage.works();
+      this.#heartbeatOutage.succeeded();
     } catch (error) {
       if (!signal?.aborted) this.#heartbeatOutage.failed({ reason: reasonOf(error) });
     }

@@ -1,6 +1,6 @@
 import type { Clock } from '../lib/clock.js';
 import { isAnswered, type ManagerId, type RpcRecord } from './manager-responses.js';
-import type { Cancellable, ManagerClient } from './manager-client.js';
+import type { ManagerCallOptions, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 
 export interface RecordCallerOptions {
@@ -32,7 +32,7 @@ export class RecordCaller {
    * @returns the id that goes into the request's message
    * @throws ManagerError, or the signal's reason when that is aborted
    */
-  async create(requestBody: object, { signal }: Cancellable): Promise<ManagerId> {
+  async create(requestBody: object, { signal }: ManagerCallOptions): Promise<ManagerId> {
     const envelope = {
       queue_name: '',
       id: null,
@@ -48,7 +48,7 @@ export class RecordCaller {
    * @throws ManagerError that is not temporary, such as `not_found` when the record no longer exists
    * @throws the signal's reason when that is aborted
    */
-  async poll(id: ManagerId, { signal }: Cancellable): Promise<RecordedReply> {
+  async poll(id: ManagerId, { signal }: ManagerCallOptions): Promise<RecordedReply> {
     const { manager, clock } = this.#options;
     for (;;) {
       const record = await unlessTemporary(manager.record(id, { signal }));
@@ -61,7 +61,7 @@ export class RecordCaller {
    * Deletes the record; does nothing when it no longer exists.
    * @throws ManagerError, or the signal's reason when that is aborted
    */
-  async delete(id: ManagerId, { signal }: Cancellable): Promise<void> {
+  async delete(id: ManagerId, { signal }: ManagerCallOptions): Promise<void> {
     await this.#options.manager.deleteRecord(id, { signal });
   }
 }

@@ -124,7 +124,7 @@ export class RecordReplyChannel implements ReplyChannel {
         if (signal.aborted) throw signal.reason;
         if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
         const mayBeTooLarge = bytes > LARGE_BYTES && sending.saving && isSilentRefusal(error);
-        const refused = mayBeTooLarge && (await this.#works(signal));
+        const refused = mayBeTooLarge && (await this.#managerResponds(signal));
         if (refused && refusedBefore)
           return new TooLarge(`it has ${bytes} bytes, and the Manager failed on it twice: ${error.message}`);
         refusedBefore = refused;
@@ -162,7 +162,7 @@ export class RecordReplyChannel implements ReplyChannel {
    */
   async #isStuck(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#options;
-    if (error.status !== 500 || error.notSent || !(await this.#works(signal))) {
+    if (error.status !== 500 || error.notSent || !(await this.#managerResponds(signal))) {
       sending.stuckSince = undefined;
       this.#wait(sending, error);
       return false;
@@ -176,7 +176,7 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 
   /** Whether the Manager answers other calls. */
-  async #works(signal: AbortSignal): Promise<boolean> {
+  async #managerResponds(signal: AbortSignal): Promise<boolean> {
     const { manager, exchangeId } = this.#options;
     return manager.exchange(exchangeId, { signal, tries: 1 }).then(
       () => true,
@@ -193,7 +193,7 @@ export class RecordReplyChannel implements ReplyChannel {
 
   #stopWaiting(sending: Sending): void {
     if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
-    this.#outage.works();
+    this.#outage.succeeded();
     this.#options.resume();
   }
 }

@@ -33,7 +33,7 @@ export class SystemEvents {
   constructor(options: SystemEventsOptions) {
     this.#options = options;
     this.#outage = new OutageLog(options.log, options.clock, {
-      began: 'system event failed',
+      began: 'system events failed',
       ended: 'system events restored',
     });
   }
@@ -84,7 +84,7 @@ export class SystemEvents {
         },
         { signal },
       );
-      this.#outage.works();
+      this.#outage.succeeded();
     } catch (error) {
       if (signal.aborted) return;
       this.#outage.failed({ reason: reasonOf(error) });

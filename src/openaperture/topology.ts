@@ -5,7 +5,7 @@ import type { Logger } from '../lib/logger.js';
 import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';
 import { CachedLookup } from './cached-lookup.js';
 import type { Exchange, ManagerId } from './manager-responses.js';
-import type { Cancellable, ManagerClient } from './manager-client.js';
+import type { ManagerCallOptions, ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 import {
   findBroker,
@@ -23,7 +23,7 @@ interface Found {
   connections: Pick<FoundBroker, 'own' | 'failover'>;
 }
 
-interface Parts {
+interface TopologyDependencies {
   lookUp: (signal: AbortSignal, reportGaps: (gaps: readonly string[]) => void) => Promise<Found>;
   clock: Clock;
   log: Logger;
@@ -38,13 +38,13 @@ interface Parts {
 export class Topology {
   readonly #found: CachedLookup<Found>;
 
-  constructor({ lookUp, clock, log }: Parts) {
+  constructor({ lookUp, clock, log }: TopologyDependencies) {
     const incomplete = new OutageLog(log, clock, {
       began: 'Manager data incomplete',
       ended: 'Manager data complete',
     });
     const reportGaps = (gaps: readonly string[]) =>
-      gaps.length > 0 ? incomplete.failed({ missing: gaps.join('; ') }) : incomplete.works();
+      gaps.length > 0 ? incomplete.failed({ missing: gaps.join('; ') }) : incomplete.succeeded();
     this.#found = new CachedLookup({
       lookUp: async (signal) => lookUp(signal, reportGaps),
       what: 'exchange and broker',
@@ -54,7 +54,7 @@ export class Topology {
   }
 
   /** Where to connect: at least one address, in the order to try them. */
-  async brokers({ signal }: Cancellable): Promise<RankedBrokerAddress[]> {
+  async brokers({ signal }: ManagerCallOptions): Promise<RankedBrokerAddress[]> {
     const { connections } = await this.#found.get(signal);
     return rankedAddresses(connections);
   }
@@ -66,7 +66,7 @@ export class Topology {
    */
   async destination(
     queue: string,
-    { preferred, signal }: Cancellable & Pick<RankedBrokerAddress, 'preferred'>,
+    { preferred, signal }: ManagerCallOptions & Pick<RankedBrokerAddress, 'preferred'>,
   ): Promise<Destination> {
     const { exchange } = await this.#found.get(signal);
     return destinationOf((preferred ? undefined : exchange.failover) ?? exchange.own, queue);

@@ -15,7 +15,7 @@ export interface AmqpEndpointOptions {
   onDelivery: (delivery: Delivery) => void;
   /** Called when a connection is lost; the broker delivers its unacknowledged messages again. */
   onLost?: () => void;
-  /** Called when a better connection replaces this one; resolves when its messages are done. */
+  /** Called when a preferred connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
 

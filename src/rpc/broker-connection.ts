@@ -102,7 +102,7 @@ export class BrokerConnection {
   }
 
   /** Calls back whenever `blockedReason` changes. */
-  onBlocked(changed: () => void): void {
+  onBlockedChange(changed: () => void): void {
     this.#connection.on('blocked', (reason: string) => {
       this.#blockedReason = reason;
       changed();

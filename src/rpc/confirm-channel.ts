@@ -13,7 +13,7 @@ export interface Destination {
  * The outcome of publishing a message. `unroutable`: no queue receives it. `refused`: the queue is full (RabbitMQ,
  * "Queue Length Limit", `reject-publish`).
  */
-export type PublishOutcome = 'routed' | 'unroutable' | 'refused';
+export type PublishOutcome = 'routed' | 'unroutable' | 'nacked';
 
 /** Publishes with confirms on one channel of a connection. */
 export class ConfirmChannel {
@@ -62,7 +62,7 @@ export class ConfirmChannel {
         }
         this.#pending.delete(fail);
         const returned = this.#returned.delete(messageId);
-        resolve(error ? 'refused' : returned ? 'unroutable' : 'routed');
+        resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
       };
       this.#pending.add(fail);
       try {

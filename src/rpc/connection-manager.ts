@@ -2,6 +2,8 @@ import { backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
+import { untilAborted } from '../lib/until-aborted.js';
+import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type ConnectOptions, openConnection } from './open-connection.js';
@@ -54,7 +56,7 @@ export class ConnectionManager {
 
   /** Starts to connect; continues until `close`. */
   start(): void {
-    this.#ended = this.#keepConnected();
+    this.#ended = this.#reconnect();
   }
 
   /** The connection that is ready for use, if there is one now. */
@@ -91,27 +93,28 @@ export class ConnectionManager {
     });
   }
 
+  /** Closes the connection, or ends the attempt to make one. */
   async close(): Promise<void> {
     this.#closed.abort(new Error('the connection manager is closed'));
     await this.#current?.close(this.#options.clock);
     await this.#ended;
   }
 
-  async #keepConnected(): Promise<void> {
+  async #reconnect(): Promise<void> {
     const { clock } = this.#options;
     for (let failed = 1; !this.#closed.signal.aborted; failed++) {
       const since = clock.now();
       const first = await this.#connectToAny(await this.#brokers(this.#lostOutage), this.#lostOutage);
       if (first !== undefined) {
-        await this.#stayConnected(first);
+        await this.#useUntilLost(first);
         if (clock.now() - since > STABLE_MS) failed = 1;
       }
       await clock.sleep(backoffMs(failed, BACKOFF), { signal: this.#closed.signal }).catch(() => {});
     }
   }
 
-  /** Uses a connection and the better ones that replace it, until the last one is lost. */
-  async #stayConnected(first: BrokerConnection): Promise<void> {
+  /** Uses a connection and the preferred ones that replace it, until the last one is lost. */
+  async #useUntilLost(first: BrokerConnection): Promise<void> {
     const { clock, onReplaced } = this.#options;
     for (let connection: BrokerConnection | undefined = first; connection !== undefined; ) {
       this.#announce(connection);
@@ -132,7 +135,7 @@ export class ConnectionManager {
 
   /** Waits for a connection to a preferred broker, to replace this one; undefined when this one is lost first. */
   async #replacementFor(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
-    const lost = lossOf(connection);
+    const lost = whenAborted(connection.lost);
     while (!connection.preferred && !connection.lost.aborted) {
       await this.#options.clock.sleep(PREFERRED_RETRY_MS, { signal: connection.lost }).catch(() => {});
       if (connection.lost.aborted || this.#closed.signal.aborted) break;
@@ -146,7 +149,7 @@ export class ConnectionManager {
   }
 
   async #brokers(outage: OutageLog): Promise<readonly BrokerAddress[]> {
-    return this.#options.brokers().catch((error: unknown) => {
+    return untilAborted(this.#options.brokers(), this.#closed.signal).catch((error: unknown) => {
       this.#failed(outage, error);
       return [];
     });
@@ -156,18 +159,18 @@ export class ConnectionManager {
     brokers: readonly BrokerAddress[],
     outage: OutageLog,
   ): Promise<BrokerConnection | undefined> {
+    const { signal: closed } = this.#closed;
     for (const broker of brokers) {
-      if (this.#closed.signal.aborted) return undefined;
+      if (closed.aborted) return undefined;
       let connection: BrokerConnection | undefined;
       try {
-        connection = await openConnection(broker, this.#options);
+        connection = await openConnection(broker, this.#options, closed);
         this.#watchBlocked(connection);
         await Promise.race([
-          this.#options.onConnected(connection),
-          lossOf(connection).then((reason) => Promise.reject(reason)),
+          untilAborted(this.#options.onConnected(connection), closed),
+          whenAborted(connection.lost).then((reason) => Promise.reject(reason)),
         ]);
-        if (!this.#closed.signal.aborted) return connection;
-        await connection.close(this.#options.clock);
+        return connection;
       } catch (error) {
         this.#failed(outage, error, broker);
         void connection?.close(this.#options.clock);
@@ -178,8 +181,8 @@ export class ConnectionManager {
 
   #announce(connection: BrokerConnection): void {
     this.#current = connection;
-    this.#lostOutage.works();
-    if (connection.preferred) this.#preferredOutage.works();
+    this.#lostOutage.succeeded();
+    if (connection.preferred) this.#preferredOutage.succeeded();
     else this.#preferredOutage.failed({ ...this.#lastFailure, connected_to: connection.broker });
     this.#logBlocked(connection);
     const waiters = [...this.#waiters];
@@ -188,14 +191,14 @@ export class ConnectionManager {
   }
 
   #watchBlocked(connection: BrokerConnection): void {
-    connection.onBlocked(() => this.#logBlocked(connection));
+    connection.onBlockedChange(() => this.#logBlocked(connection));
   }
 
   /** Ignores a connection that has been replaced. */
   #logBlocked(connection: BrokerConnection): void {
     if (connection !== this.#current) return;
     const reason = connection.blockedReason;
-    if (reason === undefined) this.#blockedOutage.works();
+    if (reason === undefined) this.#blockedOutage.succeeded();
     else this.#blockedOutage.failed({ reason });
   }
 
@@ -206,11 +209,4 @@ export class ConnectionManager {
     };
     if (!this.#closed.signal.aborted) outage.failed(this.#lastFailure);
   }
-}
-
-function lossOf(connection: BrokerConnection): Promise<unknown> {
-  if (connection.lost.aborted) return Promise.resolve(connection.lost.reason);
-  return new Promise((resolve) =>
-    connection.lost.addEventListener('abort', () => resolve(connection.lost.reason), { once: true }),
-  );
 }

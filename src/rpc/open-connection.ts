@@ -24,10 +24,14 @@ export interface ConnectOptions {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Connects to a broker within 10 s. A connection that opens later is closed. */
+/**
+ * Connects to a broker within 10 s. A connection that opens later is closed.
+ * @param stop ends the attempt
+ */
 export async function openConnection(
   broker: BrokerAddress,
   options: ConnectOptions,
+  stop?: AbortSignal,
 ): Promise<BrokerConnection> {
   const { connect, clock, tls, name } = options;
   const connecting = connect(withHeartbeat(broker.url), {
@@ -39,7 +43,7 @@ export async function openConnection(
   });
   const reason = () => new Error(`no connection within ${CONNECT_TIMEOUT_MS} ms`);
   try {
-    const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason };
+    const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason, signal: stop };
     const connection = await runWithin(limit, async (signal) => untilAborted(connecting, signal));
     const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
     if (socket instanceof Socket) batchWrites(socket);

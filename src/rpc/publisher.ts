@@ -6,7 +6,7 @@ import { DirectReplies, isDirectReply } from './direct-replies.js';
 import { requireExchange } from './queues.js';
 
 /**
- * Publishes a message, and repeats it on a new connection after each loss, until a broker has confirmed it. Uses the
+ * Publishes a message, again on a new connection after each loss, until a broker has confirmed or refused it. Uses the
  * connection `by` until that is lost, because the service may meanwhile be connected to another broker; then the
  * current connection. Rejects with `UnpublishableError` when AMQP cannot encode the message, or with the signal's
  * reason.

@@ -39,9 +39,9 @@ export async function ensureQueues(
       await connection.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
     } catch (error) {
       if (!(error instanceof MissingExchange)) throw error;
-      log.warn('queue declared but not bound: create the exchange and bind the queue to it', {
+      log.warn('queue declared but not bound', {
         queue,
-        reason: error.message,
+        reason: `${error.message}; create it and bind the queue to it`,
         routing_key: routingKey,
       });
     }

@@ -27,7 +27,12 @@ export class ReplyEncoder {
   }
 
   encode(reply: Reply, { codec, envelope, log }: Encodable): EncodedReply {
-    const encode = (each: Reply, request: Envelope) => codec.encode(replyEnvelope(request, each));
+    const encode = (each: Reply, request: Envelope) => {
+      // JSON would leave the key out.
+      if (typeof each.body === 'function' || typeof each.body === 'symbol')
+        throw new TypeError(`the result is a ${typeof each.body}`);
+      return codec.encode(replyEnvelope(request, each));
+    };
     // When the request's copy in the reply makes it too large, the copy is left out, so that the outcome is not lost.
     const encoded = (each: Reply): EncodedReply => {
       const body = encode(each, envelope);

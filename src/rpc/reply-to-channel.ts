@@ -31,7 +31,7 @@ export class ReplyToChannel implements ReplyChannel {
       const outcome = await this.#publish(to, body, options, { signal, by: delivery.connection });
       // RabbitMQ returns every direct reply as unroutable, because it has no queue.
       if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
-      const problem = outcome === 'refused' ? 'is full' : 'does not exist';
+      const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
       log.warn('reply dropped', { reason: `the queue of its reply_to ${problem}` });
     } catch (error) {
       if (!(error instanceof UnpublishableError)) throw error;

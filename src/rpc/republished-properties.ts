@@ -33,17 +33,23 @@ export function republishedProperties(properties: MessageProperties): Options.Pu
 
 function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
   let bytes = 0;
-  // The deadline first, in case the headers exceed the limit.
+  // `timeout-ms` first, in case the headers exceed the limit.
   const inOrder = Object.entries(headers).toSorted(
     ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
   );
   const kept = inOrder.filter(([name, value]) => {
     if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
-    if (typeof value !== 'string' && typeof value !== 'number' && typeof value !== 'boolean') return false;
+    if (!isPlain(value)) return false;
     bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : 8) + 8;
     return bytes <= HEADER_BYTES;
   });
   return Object.fromEntries(kept);
+}
+
+function isPlain(value: unknown): boolean {
+  // amqplib reads every double, but writes none below the range of a long integer. RabbitMQ refuses all that are not finite.
+  if (typeof value === 'number') return Number.isFinite(value) && value >= -(2 ** 63);
+  return typeof value === 'string' || typeof value === 'boolean';
 }
 
 function isShortString(value: unknown): boolean {

@@ -59,18 +59,18 @@ export class Republisher {
     const publish = async () =>
       this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options, within);
     let outcome = await publish();
-    if (outcome === 'refused') {
+    if (outcome === 'nacked') {
       this.#waiting++;
       this.#full.failed({ queue });
       try {
-        while (outcome === 'refused') {
+        while (outcome === 'nacked') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
           // The broker has requeued the message and delivers it again.
           if (delivery.connection.lost.aborted) return;
           outcome = await publish();
         }
       } finally {
-        if (--this.#waiting === 0) this.#full.works();
+        if (--this.#waiting === 0) this.#full.succeeded();
       }
     }
     // A new connection declares the queue again, and the broker delivers the message again.

@@ -5,6 +5,7 @@ import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
@@ -104,8 +105,11 @@ export class RpcHandler {
         this.#log.error('message handling failed', { error });
         await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
       })
-      // Not acknowledged: the broker delivers it again, to this worker or another.
-      .catch((error: unknown) => this.#log.error('message dead-lettering failed', { error }))
+      .catch(async (error: unknown) => {
+        this.#log.error('message dead-lettering failed', { error });
+        // It stays unacknowledged, and so counts as held, until the broker delivers it again.
+        await whenAborted(delivery.connection.lost);
+      })
       .finally(() => this.#held.delete(work));
     this.#held.set(work, delivery.connection);
   }
@@ -206,19 +210,19 @@ export class RpcHandler {
 
   async #answer(request: Request, { outgoing, settled }: Outcome): Promise<void> {
     const { events, clock } = this.#options;
-    let outcomes: SendOutcome[] = [];
+    let sent: SendOutcome[] = [];
     try {
-      if (outgoing !== 'none') outcomes = await this.#send(outgoing, request, request.channels);
+      if (outgoing !== 'none') sent = await this.#send(outgoing, request, request.channels);
     } catch (error) {
       if (settled !== undefined) events.emit('unanswered', { call: settled.call, at: clock.now() });
       throw error;
     }
     if (settled === undefined) return;
-    const replacement = outcomes.find((each) => typeof each === 'object');
+    const replacement = sent.find((each) => typeof each === 'object');
     events.emit('answered', {
       call: settled.call,
       reply: replacement ?? settled.reply,
-      dropped: outcomes.every((each) => each === 'dropped'),
+      dropped: sent.every((each) => each === 'dropped'),
       at: clock.now(),
     });
   }
@@ -253,8 +257,8 @@ export class RpcHandler {
 
   async #deadLetter(delivery: Delivery, reason: string): Promise<void> {
     const { events, clock } = this.#options;
-    events.emit('deadLettered', { reason, at: clock.now() });
     await this.#republisher.deadLetter(delivery, reason);
+    events.emit('deadLettered', { reason, at: clock.now() });
   }
 }
 

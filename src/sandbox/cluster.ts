@@ -51,7 +51,7 @@ interface UnitRecord {
   readonly name: string;
   options: readonly UnitOption[];
   hash: string;
-  /** Any text. A text that fleet does not know poisons the unit: fleet can no longer read it. */
+  /** Any text. A string that fleet does not know poisons the unit: fleet can no longer read it. */
   desiredState: string;
   /** The ids of the machines that the unit is scheduled to. */
   placed: readonly string[];

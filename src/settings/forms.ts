@@ -6,7 +6,7 @@ import { reasonOf } from '../lib/errors.js';
 /** Any text that is not empty, without surrounding spaces. */
 export const text = () =>
   string()
-    .typeError('${path} must be text')
+    .typeError('${path} must be a string')
     // yup's own trim() fails on a value that is not a string.
     .transform((value: unknown) => (typeof value === 'string' ? value.trim() : value))
     .min(1, '${path} must not be empty');
@@ -27,7 +27,7 @@ export const flag = () => choice('true', 'false');
 export const httpUrl = () =>
   text()
     .test('http', '${path} must be an http:// or https:// URL', isHttpUrl)
-    .test('open', '${path} must not contain a user name or password', hasNoCredentials);
+    .test('no-credentials', '${path} must not contain a user name or password', hasNoCredentials);
 
 /** One or several URLs of brokers. */
 export const amqpUrls = () =>
@@ -37,11 +37,25 @@ export const amqpUrls = () =>
     (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
   );
 
+/** The name of its error queue is longer, and may have 255 bytes. */
+const MAX_QUEUE_BYTES = 200;
+
 export const queueName = () =>
-  text().matches(
-    /^(?!amq\.)[^\s]{1,200}$/,
-    '${path} must be the name of a queue, without spaces and not amq.*',
-  );
+  text()
+    .matches(/^(?!amq\.)[^\s]+$/, '${path} must be the name of a queue, without spaces and not amq.*')
+    .test('bytes', `\${path} must have at most ${MAX_QUEUE_BYTES} bytes`, hasAtMost(MAX_QUEUE_BYTES));
+
+/** The name is sent to the broker, with other data of at most 64 KiB. */
+const MAX_NAME_BYTES = 1_024;
+
+export const workerName = () =>
+  text().test('bytes', `\${path} must have at most ${MAX_NAME_BYTES} bytes`, hasAtMost(MAX_NAME_BYTES));
+
+/** A value for an HTTP header. */
+export const token = (least: number) =>
+  text()
+    .min(least, `\${path} must have at least ${least} characters`)
+    .matches(/^[\x20-\x7e]+$/, '${path} must be printable ASCII');
 
 /** Addresses, CIDR ranges and names of hosts. */
 export const hosts = () =>
@@ -61,6 +75,10 @@ export const actionNames = () =>
 /** A port to listen on, or `off`. `problemsBetween` checks that the port is not too large. */
 export const portOrOff = () =>
   string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off');
+
+function hasAtMost(bytes: number): (value: string | undefined) => boolean {
+  return (value) => value === undefined || Buffer.byteLength(value) <= bytes;
+}
 
 function protocolOf(url: string): string {
   return URL.canParse(url) ? new URL(url).protocol : '';

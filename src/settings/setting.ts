@@ -95,7 +95,7 @@ interface Conversion<Given, Value> {
   as: (given: Given) => Value;
 }
 
-/** A setting that is a text or a number. Its value is undefined when it is not set and has no default. */
+/** A setting that is a string or a number. Its value is undefined when it is not set and has no default. */
 export function setting<Name extends string, Given extends GivenValue, Value>(
   name: Name,
   form: Form<Given>,

@@ -11,6 +11,8 @@ import {
   portOrOff,
   queueName,
   text,
+  token,
+  workerName,
 } from './forms.js';
 import {
   type Described,
@@ -89,7 +91,7 @@ export const SETTINGS = {
     ),
     moduleType: setting('MODULE_TYPE', text(), {
       default: 'fleet_manager',
-      about: 'The module type that this instance registers with.',
+      about: 'The module type that this worker registers with.',
     }),
     maxRecordBytes: setting('MAX_RECORD_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 7_500_000,
@@ -203,7 +205,7 @@ export const SETTINGS = {
         about: 'The port of the HTTP gateway; `0` chooses a free port, `off` disables the gateway.',
       }),
     ),
-    token: setting('HTTP_TOKEN', text().min(16, '${path} must have at least 16 characters'), {
+    token: setting('HTTP_TOKEN', token(16), {
       secret: true,
       about: 'The token that callers of the gateway must send as `Authorization: Bearer`.',
     }),
@@ -223,9 +225,9 @@ export const SETTINGS = {
       about: '`json` or `text`. Unset: `json` in production.',
     }),
   },
-  hostname: setting('HOSTNAME', text(), {
+  hostname: setting('HOSTNAME', workerName(), {
     defaultIn: () => hostname(),
-    about: 'The name of this instance. Unset: the host name of the machine.',
+    about: 'The name of this worker. Unset: the host name of the machine.',
   }),
 } satisfies Section;
 

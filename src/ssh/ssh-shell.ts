@@ -84,7 +84,7 @@ export class SshShell implements RemoteShell {
       clock,
     });
     if (hostKeys === 'off') {
-      log.warn('SSH host keys are not checked: man-in-the-middle attacks are possible');
+      log.warn('SSH host keys are not checked');
     }
   }
 

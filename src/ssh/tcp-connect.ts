@@ -50,12 +50,12 @@ function connectTo(
     const cancelTimeout = clock.after(timeoutMs, () => fail(hostUnreachable(host, 'connect_timeout')));
     signal.addEventListener('abort', abort, { once: true });
     // This listener is never removed: a late error must not become an uncaught exception.
-    socket.on('error', (error) => fail(hostUnreachable(host, reasonOf(error), error)));
+    socket.on('error', (error) => fail(hostUnreachable(host, unreachableReasonOf(error), error)));
     socket.once('connect', () => settle(() => resolve(socket)));
   });
 }
 
-function reasonOf(error: NodeJS.ErrnoException): UnreachableReason {
+function unreachableReasonOf(error: NodeJS.ErrnoException): UnreachableReason {
   switch (error.code) {
     case 'ECONNREFUSED':
       return 'refused';

@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import winston from 'winston';
 import { batchWrites } from '../lib/batched-writes.js';
+import { UNREADABLE_TEXT } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
@@ -92,7 +93,18 @@ export class Log implements Logger {
 }
 
 function asJson(): winston.Logform.Format {
-  return winston.format.printf((line) => asText(line));
+  return winston.format.printf((line) => {
+    try {
+      return asText(line);
+    } catch {
+      // A failure to log must not make the request fail.
+      return JSON.stringify(
+        Object.fromEntries(
+          Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]),
+        ),
+      );
+    }
+  });
 }
 
 function asLines(): winston.Logform.Format {
@@ -103,7 +115,12 @@ function asLines(): winston.Logform.Format {
 }
 
 function fieldText(value: unknown): string {
-  return typeof value === 'string' && /^[\w.:/@-]+$/.test(value) ? value : escaped(asText(value));
+  if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
+  try {
+    return escaped(asText(value));
+  } catch {
+    return escaped(JSON.stringify(shown(value)));
+  }
 }
 
 /** Escapes line breaks and control characters (C0, DEL and C1 of ECMA-48), so that a caller cannot forge log lines. */
@@ -116,22 +133,25 @@ function escaped(text: string): string {
 /**
  * JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer,
  * which is faster.
+ * @throws for a value that refers to itself, or that throws when it is read
  */
 function asText(value: unknown): string {
   const plain =
     typeof value !== 'object' ||
     value === null ||
     (!(value instanceof Error) && Object.values(value).every(isPlain));
+  return (
+    (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
+    'undefined'
+  );
+}
+
+/** A value without a JSON form, as text. Never throws. */
+function shown(value: unknown): string {
   try {
-    return (
-      (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
-      'undefined'
-    );
+    return value instanceof Error ? stackOf(value) : inspect(value);
   } catch {
-    // The value is circular: a failure to log must not make the request fail.
-    return JSON.stringify(value, (key, each: unknown) =>
-      key === '' || isPlain(each) ? each : inspect(each),
-    );
+    return UNREADABLE_TEXT;
   }
 }
 

@@ -559,7 +559,7 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a substitute broker is left only when the calls that wait there have ended', async (t) => {
+test('a failover broker is left only when the calls that wait there have ended', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const taken: { [host in keyof typeof hosts]: ConsumeMessage[] } = { first: [], second: [] };
   const answers = new Map<string, (message: ConsumeMessage | undefined, body: unknown) => void>();

@@ -188,7 +188,7 @@ for (const [fail, code, shown] of [
   });
 }
 
-test('--raw prints a reply that is a text unchanged', async (t) => {
+test('--raw prints a reply that is a string unchanged', async (t) => {
   const args = ['unit_logs', '--cluster', 'sandbox', '--param', 'unit_name=web@1.service'];
   const [json, raw] = await Promise.all([call(t, ...args), call(t, ...args, '--raw')]);
   t.is(raw.code, 0, raw.stderr);

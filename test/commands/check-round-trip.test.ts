@@ -195,7 +195,12 @@ if (rabbitmqUrl !== undefined) {
     const { manager } = on;
     const ended = manager.fail({ status: 400, method: 'POST', path: /rpc_requests$/ });
     const create = await examine(on.env, SHORT_WAIT);
-    isFailure(t, create, 'round trip', /^The Manager at .* answers POST messaging\/rpc_requests with .*400/);
+    isFailure(
+      t,
+      create,
+      'round trip',
+      /^The Manager at .* responded to POST messaging\/rpc_requests with .*400/,
+    );
     t.notRegex(create.of('round trip').said, /accepted the request/);
     ended();
     const restore = manager.fail({ status: 403, method: 'GET', path: /rpc_requests\/\d+$/ });
@@ -204,7 +209,7 @@ if (rabbitmqUrl !== undefined) {
       await examine(on.env, SHORT_WAIT),
       'round trip',
       /accepted the request/,
-      /^The Manager at .* answers GET messaging\/rpc_requests\/1 with .*403.*\n->/m,
+      /^The Manager at .* responded to GET messaging\/rpc_requests\/1 with .*403.*\n->/m,
       /^the record is deleted$/m,
     );
     restore();
@@ -223,7 +228,7 @@ if (rabbitmqUrl !== undefined) {
       run,
       'round trip',
       /^reply received: completed/m,
-      /^The Manager at .* answers DELETE messaging\/rpc_requests\/2 with .*400.*\n->/m,
+      /^The Manager at .* responded to DELETE messaging\/rpc_requests\/2 with .*400.*\n->/m,
     );
   });
 

@@ -8,7 +8,7 @@ test('a reply of any type is JSON for programs', (t) => {
     t.deepEqual(JSON.parse(formatReply(body, { raw: false, terminal: false })), body);
 });
 
-test('a text is printed unchanged on a terminal and with --raw; other replies stay JSON', (t) => {
+test('a string is printed unchanged on a terminal and with --raw; other replies stay JSON', (t) => {
   for (const where of [
     { raw: true, terminal: false },
     { raw: false, terminal: true },
@@ -20,7 +20,7 @@ test('a text is printed unchanged on a terminal and with --raw; other replies st
   }
 });
 
-test('a text cannot control the terminal, and is written to a file unchanged', (t) => {
+test('a string cannot control the terminal, and is written to a file unchanged', (t) => {
   const text = 'grün \u001b[2J\u0007\u009b31m\r\n';
   t.is(formatReply(text, { raw: false, terminal: true }), 'grün \ufffd[2J\ufffd\ufffd31m\ufffd\n');
   t.is(formatReply(text, { raw: true, terminal: false }), text);

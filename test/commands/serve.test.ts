@@ -242,6 +242,13 @@ test('an unhandled rejection of an action does not stop the service', async (t) 
   t.is((await cli.ended).code, 0);
 });
 
+test('an unhandled rejection while a plugin is loaded does not stop the service', async (t) => {
+  const PLUGIN_PATHS = await plugin(t, "return 'done';", "...Promise.reject(new Error('while loading')),");
+  const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS });
+  t.is((await act(url, 'a_plugin')).status, 200);
+  await cli.printed(/unhandled rejection.*while loading/);
+});
+
 test('an uncaught exception stops the service after it has replied to its requests', async (t) => {
   const PLUGIN_PATHS = await plugin(
     t,

@@ -13,15 +13,15 @@ async function wrongField(t: ExecutionContext, settling: Promise<Settled>): Prom
   return fields?.[0]?.field;
 }
 
-for (const [prefetch, fits] of [
+for (const [maxCalls, fits] of [
   [8, 6],
   [10, 8],
   [1, 1],
   [200, 150],
 ] as const) {
-  test(`of ${prefetch} requests that can be held, ${fits} may be for one cluster, and further ones are refused`, async (t) => {
+  test(`of ${maxCalls} requests that can be held, ${fits} may be for one cluster, and further ones are refused`, async (t) => {
     const { action, begun, finishRun } = held();
-    const { codeFor } = openRunner([action], { prefetch, concurrency: 2, clusterConcurrency: 1 });
+    const { codeFor } = openRunner([action], { maxCalls, concurrency: 2, clusterConcurrency: 1 });
     const taken = Array.from({ length: fits }, () => codeFor({ target: 'busy' }));
     t.is(await codeFor({ target: 'busy' }), 'cluster_busy');
     const other = codeFor({ target: 'other' });
@@ -42,7 +42,7 @@ for (const [prefetch, fits] of [
 
 test('requests without a cluster are never refused by the limit of one cluster', async (t) => {
   const { action, finishRun } = held();
-  const { codeFor } = openRunner([action], { prefetch: 4, concurrency: 8, clusterConcurrency: 8 });
+  const { codeFor } = openRunner([action], { maxCalls: 4, concurrency: 8, clusterConcurrency: 8 });
   const all = Array.from({ length: 6 }, () => codeFor({ target: undefined }));
   await settle();
   finishRun();
@@ -70,7 +70,7 @@ test("a deadline is at most the action's own, and at most five minutes", async (
   }
 });
 
-test('a time limit is a number of milliseconds, also as a text of digits', async (t) => {
+test('a time limit is a number of milliseconds, also as a string of digits', async (t) => {
   for (const [timeoutMs, endsAfter] of [
     [1, 1],
     ['1', 1],

@@ -2,7 +2,7 @@ import test from 'ava';
 import { object, string } from 'yup';
 import { type Action, defineAction } from '../../src/plugin.js';
 import { Catalogue } from '../../src/core/catalogue.js';
-import { prepareAction, type ServedAction } from '../../src/core/prepare-action.js';
+import { prepareAction, type PreparedAction } from '../../src/core/prepare-action.js';
 import { doing } from '../support/actions.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -44,7 +44,7 @@ test('actions are found by their names, and described in the order of their name
 });
 
 /** An action that cleans up as the test says. */
-const cleaning = (name: string, dispose: () => void | Promise<void>): ServedAction =>
+const cleaning = (name: string, dispose: () => void | Promise<void>): PreparedAction =>
   prepared({ ...doing(async () => ({}), { name }), dispose });
 
 test('an action that fails to clean up, or takes too long, keeps no other from it, and is reported', async (t) => {

@@ -1,6 +1,7 @@
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
+import { hostileValues } from '../support/hostile-values.js';
 import { callOf, deaf, openRunner, settle, steered, watched } from '../support/open-runner.js';
 
 /** An action whose runs end with these codes in turn, including `completed`; the last one repeats. */
@@ -333,6 +334,21 @@ test('an unexpected failure is reported without the original error; the log has 
   t.is(unexpected.length, 3);
   t.false(JSON.stringify(unexpected).includes('secret'));
 });
+
+for (const [what, thrown] of hostileValues()) {
+  test(`a handler that throws ${what} ends its call only, with internal`, async (t) => {
+    const action = doing(async ({ id }) => {
+      if (id === 'throws') throw thrown;
+      return {};
+    });
+    const { codeFor, drain, logs } = openRunner([action], { concurrency: 1 });
+    t.is(await codeFor({ target: 'c', id: 'throws' }), 'internal');
+    t.is(await codeFor({ target: 'c' }), 'completed');
+    await drain(1_000);
+    t.is(logs.find(/^action failed unexpectedly$/).length, 1);
+    t.is(logs.find(/^request failed$/).length, 1);
+  });
+}
 
 test('a handler gets its deadline, its caller, and whether it may have begun before', async (t) => {
   const seen: unknown[] = [];

@@ -21,7 +21,7 @@ test('a full lane leaves room for the others', (t) => {
   t.is(queue.count('busy'), 10);
 });
 
-test('as many entries run as the limits allow, in total and per lane', (t) => {
+test('as many items run as the limits allow, in total and per lane', (t) => {
   for (let total = 1; total <= 4; total++) {
     for (let perLane = 1; perLane <= 4; perLane++) {
       const queue = new FairQueue({ total, perLane });
@@ -39,7 +39,7 @@ test('as many entries run as the limits allow, in total and per lane', (t) => {
   }
 });
 
-test('a lane whose entries were all withdrawn takes no turn, and its running entries still end', (t) => {
+test('a lane whose items were all withdrawn takes no turn, and its running items still end', (t) => {
   const queue = new FairQueue({ total: 2, perLane: 2 });
   const started: string[] = [];
   const item = (name: string) => ({ start: () => started.push(name) });
@@ -69,7 +69,7 @@ test('a lane in which nothing runs cannot be left', (t) => {
   t.is(started, 2);
 });
 
-test('withdrawing an entry from the middle keeps the order of the others', (t) => {
+test('withdrawing an item from the middle keeps the order of the others', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   const started: number[] = [];
   const items = [0, 1, 2, 3, 4].map((n) => ({ start: () => started.push(n) }));
@@ -79,7 +79,7 @@ test('withdrawing an entry from the middle keeps the order of the others', (t) =
   t.deepEqual(started, [0, 2, 4]);
 });
 
-test('a withdrawn entry never starts, and a started one cannot be withdrawn', (t) => {
+test('a withdrawn item never starts, and a started one cannot be withdrawn', (t) => {
   const queue = new FairQueue({ total: 1, perLane: 1 });
   const first = { start: () => {} };
   const second = { start: () => t.fail() };
@@ -107,7 +107,7 @@ const bounds = fc.record({
   perLane: fc.integer({ min: 1, max: 3 }),
 });
 
-test('in any sequence of operations, limits and order are kept, lanes take turns, and no entry is forgotten', (t) => {
+test('in any sequence of operations, limits and order are kept, lanes take turns, and no item is forgotten', (t) => {
   let metTotal = 0;
   let metLane = 0;
   const property = fc.property(

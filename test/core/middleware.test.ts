@@ -3,17 +3,17 @@ import type { Middleware } from '../../src/core/middleware.js';
 import { doing, held } from '../support/actions.js';
 import { callOf, codeOf, openRunner } from '../support/open-runner.js';
 
-test('middleware sees every call, refused and late ones too, and can settle a call itself', async (t) => {
+test('middleware sees every call, also refused and timed out ones, and can settle a call itself', async (t) => {
   const seen: string[] = [];
   const count: Middleware = async (each, next) => {
-    const settled = await next(each);
+    const settled = await next();
     seen.push(`${String(each.action)} ${codeOf(settled)}`);
     return settled;
   };
   const veto: Middleware = async (each, next) =>
     each.action === 'forbidden'
       ? { status: 'error', body: { errors: ['not for you'], code: 'forbidden' } }
-      : next(each);
+      : next();
   const { action } = held();
   const { runner, clock } = openRunner([action, doing(async () => t.fail(), { name: 'forbidden' })], {
     concurrency: 1,
@@ -34,7 +34,7 @@ test('a middleware that fails makes an internal error of its own call only', asy
   const defect = new Error('defect');
   const failing: Middleware = async (each, next) => {
     if (each.id === 'bad') throw defect;
-    return next(each);
+    return next();
   };
   const { runner } = openRunner([doing(async () => ({}))], { middlewares: [failing] });
   t.like(await runner.run(callOf({ id: 'bad' })), { body: { code: 'internal' }, cause: defect });

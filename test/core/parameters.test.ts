@@ -7,6 +7,7 @@ import {
   array,
   boolean,
   lazy,
+  mixed,
   number,
   object,
   type ObjectSchema,
@@ -133,7 +134,7 @@ test('the values of a map are strict like everything else', (t) => {
 test('a problem in a map is reported by its key, in plain words', (t) => {
   const check = checkOf(object({ metadata: stringMap() }));
   t.deepEqual(problems(t, check, { metadata: { region: 'eu', a: 1 } }), [
-    { field: 'action_parameters.metadata.a', message: 'metadata.a must be text' },
+    { field: 'action_parameters.metadata.a', message: 'metadata.a must be a string' },
   ]);
   t.deepEqual(problems(t, check, { metadata: 'region=eu' }), [
     { field: 'action_parameters.metadata', message: 'metadata must be a map from strings to strings' },
@@ -440,4 +441,32 @@ test('a schema from another copy of yup is checked too', (t) => {
     'action_parameters.list[0].zz',
     'action_parameters.n',
   ]);
+});
+
+test('a handler can change its parameters without changing what was sent', (t) => {
+  const anything = mixed().meta({ format: 'anything', description: 'Any value.' });
+  for (const schema of [object({ a: anything }), object({ a: anything, n: number().default(1) })]) {
+    const sent = JSON.parse('{"a": [{"b": 1, "__proto__": {"c": [2]}}]}');
+    const before = JSON.stringify(sent);
+    const given = checkOf(schema)(sent) as { a: [Record<string, unknown>] };
+    t.like(given, { a: [{ b: 1 }] });
+    t.deepEqual(Object.getOwnPropertyDescriptor(given.a[0], '__proto__')?.value, { c: [2] });
+    given.a[0].b = given;
+    Object.getOwnPropertyDescriptor(given.a[0], '__proto__')?.value.c.push(given);
+    t.is(JSON.stringify(sent), before);
+  }
+});
+
+test('a whole number beyond the numbers of JavaScript is a problem of its field', (t) => {
+  const check = checkOf(object({ name: string(), list: array(object({ n: number() })), any: mixed() }));
+  const large = 10n ** 20n;
+  t.deepEqual(problems(t, check, { name: large }), [
+    {
+      field: 'action_parameters.name',
+      message: 'action_parameters.name must not be beyond ±9007199254740991',
+    },
+  ]);
+  t.deepEqual(fieldsOf(t, check, { list: [{ n: 1 }, { n: large }] }), ['action_parameters.list[1].n']);
+  t.deepEqual(fieldsOf(t, check, large), ['action_parameters']);
+  t.deepEqual(check({ any: large }), { any: large });
 });

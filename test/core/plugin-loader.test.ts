@@ -334,6 +334,14 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': "import { startService } from 'fleet-manager/plugin';" },
     /its import failed: .*startService.*\/broken\/index\.js:1\b/,
   ],
+  'that throws a value that cannot be read': [
+    { 'index.js': 'throw Object.create(null);' },
+    /its import failed: \(a value that cannot be read\)/,
+  ],
+  'whose default export cannot be read': [
+    { 'index.js': 'const { proxy, revoke } = Proxy.revocable({}, {}); export default proxy; revoke();' },
+    /Cannot perform .* on a proxy that has been revoked/,
+  ],
   'with a field that is mistyped': [
     { 'index.js': entry({ paramters: 'object()' }) },
     /: unknown field 'paramters': did you mean 'parameters'\?$/,
@@ -355,7 +363,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ name: "'a'.repeat(65)" }) },
     /'name' must be .* at most 64/,
   ],
-  'with a name that is not a text': [{ 'index.js': entry({ name: '3' }) }, /its field 'name'/],
+  'with a name that is not a string': [{ 'index.js': entry({ name: '3' }) }, /its field 'name'/],
   'without a summary': [{ 'index.js': entry({ summary: '' }) }, /its field 'summary' must be one sentence/],
   'with an empty summary': [
     { 'index.js': entry({ summary: "' '" }) },

@@ -38,7 +38,7 @@ test('a deadline counts from arrival and includes the waiting time', async (t) =
 
 test('a request whose deadline passes while it waits is never run, and makes room', async (t) => {
   const { action, begun, finishRun } = held();
-  const { codeFor, clock } = openRunner([action], { prefetch: 4, concurrency: 1 });
+  const { codeFor, clock } = openRunner([action], { maxCalls: 4, concurrency: 1 });
   const running = codeFor();
   const waiting = [codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 10 })];
   t.is(await codeFor(), 'cluster_busy');

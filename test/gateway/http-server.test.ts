@@ -214,8 +214,8 @@ test('a body with other keys, or keys of other types, is refused', async (t) => 
   for (const [body, reason] of [
     [{ token: 'abc' }, /unknown key 'token'/],
     [{ ['k'.repeat(500)]: 1 }, /unknown key 'k{100}'/],
-    [{ etcd_token: 3 }, /etcd_token must be text/],
-    [{ etcd_token: ['abc'] }, /etcd_token must be text/],
+    [{ etcd_token: 3 }, /etcd_token must be a string/],
+    [{ etcd_token: ['abc'] }, /etcd_token must be a string/],
     [{ action_parameters: 'name=web' }, /action_parameters must be an object/],
     [{ action_parameters: [] }, /action_parameters must be an object/],
     ['{"__proto__": {"etcd_token": "abc"}}', /./],
@@ -406,9 +406,21 @@ test('many calls over one connection leave nothing behind on it', async (t) => {
   t.deepEqual(warnings, []);
 });
 
+test('a request that arrives too slowly is refused, and its connection closed', async (t) => {
+  const { port } = await open(t, undefined, { arrivalMs: 100 });
+  for (const sent of [
+    'GET /livez HTTP/1.1\r\nhost: loc',
+    'POST /v1/actions/look HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{',
+  ]) {
+    const socket = await socketTo(t, port);
+    socket.write(sent);
+    t.regex(await text(socket), /^HTTP\/1\.1 408 /);
+  }
+});
+
 test('without a token only the own addresses and localhost are accepted as host', async (t) => {
   const { port } = await open(t);
-  for (const host of ['localhost', '127.0.0.1', '[::1]', '10.0.0.1'])
+  for (const host of ['localhost', 'LocalHost', '127.0.0.1', '[::1]', '10.0.0.1'])
     for (const suffix of ['', `:${port}`])
       t.is((await rawGet(port, '/v1/actions', { host: host + suffix })).status, 200, host);
   for (const host of [
@@ -432,7 +444,7 @@ test('without a token only the own addresses and localhost are accepted as host'
 
 const TOKEN = '0123456789abcdef';
 
-test('with a token nothing is reported and nothing done without it', async (t) => {
+test('with HTTP_TOKEN set, a request without the token gets no information and runs nothing', async (t) => {
   const gateway = await open(t, undefined, { token: TOKEN });
   const { url } = gateway;
   for (const authorization of [

@@ -7,11 +7,11 @@ test('an outage is logged once when it begins and once when it ends', (t) => {
   const { log, lines } = logLines();
   const clock = new ManualClock();
   const outage = new OutageLog(log, clock, { began: 'discovery lost', ended: 'discovery restored' });
-  outage.works();
+  outage.succeeded();
   for (let i = 0; i < 5; i++) outage.failed({ reason: `try ${i}` });
   clock.advance(1_500);
-  outage.works();
-  outage.works();
+  outage.succeeded();
+  outage.succeeded();
   t.is(lines.length, 2);
   t.like(lines[0], { level: 'warn', message: 'discovery lost', reason: 'try 0' });
   t.like(lines[1], { level: 'info', message: 'discovery restored', lasted_ms: 1_500, failures: 5 });
@@ -24,9 +24,9 @@ test('a second outage is logged like the first', (t) => {
     ended: 'discovery restored',
   });
   outage.failed({});
-  outage.works();
+  outage.succeeded();
   outage.failed({ reason: 'again' });
-  outage.works();
+  outage.succeeded();
   t.deepEqual(
     lines.map(({ level }) => level),
     ['warn', 'info', 'warn', 'info'],

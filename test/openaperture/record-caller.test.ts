@@ -60,7 +60,7 @@ test('a record is polled once a second', async (t) => {
   t.is(clock.pending, 0);
 });
 
-test('polling goes on while the Manager is down', async (t) => {
+test('polling continues while the Manager is down', async (t) => {
   const { manager, caller, until, whileTimePasses } = await openCaller(t);
   manager.addRecord(5);
   await manager.down();

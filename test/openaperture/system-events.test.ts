@@ -54,7 +54,7 @@ test('the number of events in flight is limited; excess events are dropped, whic
   for (let number = 0; number < 20; number++) events.report({ action: `action_${number}`, message: 'x' });
   await eventually('they are in progress', () => manager.callsTo(EVENTS).length === 4);
   t.is(logs.lines.length, 1);
-  t.like(logs.lines[0], { level: 'warn', message: 'system event failed' });
+  t.like(logs.lines[0], { level: 'warn', message: 'system events failed' });
   release();
   await eventually('they are through', () => manager.events.length === 4);
   await eventually('this is logged', () => logs.find(/^system events restored$/).length === 1);

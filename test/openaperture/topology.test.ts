@@ -240,7 +240,7 @@ test('a Manager that is down at the start is an error that names its setting, an
   t.deepEqual(await whileTimePasses(hostsOf(topology)), ['broker3']);
 });
 
-test('a failover that the Manager names but does not have is done without, and logged once', async (t) => {
+test('a failover broker that the Manager names but does not have is left out, and logged once', async (t) => {
   const { manager, topology, logs } = await openTopology(t);
   manager.addExchange(7, { failoverExchangeId: 8 });
   manager.addBroker(3, { failoverBrokerId: 4 });

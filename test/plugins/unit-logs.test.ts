@@ -9,7 +9,7 @@ import unitLogs from '../../plugins/unit-logs/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '../../src/plugin.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { WIRE_NAMES } from '../../src/rpc/field-names.js';
+import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
 import { noteSkipped } from '../support/note-skipped.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -50,7 +50,7 @@ async function logs(
     [FleetTransport, fleet],
   ]);
   const action = prepareAction(unitLogs, (token) => parts.get(token), {
-    parametersName: WIRE_NAMES.parameters,
+    parametersName: FIELD_NAMES.parameters,
   });
   const answer = await action.run(
     actionRequest({
@@ -169,7 +169,7 @@ test('a machine that hangs loses only its own part of a global unit', async (t) 
   t.is(
     await answer,
     [
-      `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 did not answer within 20 s]\n`,
+      `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 did not respond within 20 s]\n`,
       `==> ${ID.two} <==\nMay 01 12:00:00 b web[1]: here\n`,
       `==> ${ID.three} <==\n[not read: host_unreachable: fleet lists no address of the machine ${ID.three}]\n`,
     ].join('\n'),
@@ -184,7 +184,7 @@ test('the only machine of a unit has no more time than one of several', async (t
   clock.advance(19_999);
   t.is(clock.pending, 1);
   clock.advance(1);
-  t.like(await failed, { code: 'timeout', message: '10.0.0.1 did not answer within 20 s' });
+  t.like(await failed, { code: 'timeout', message: '10.0.0.1 did not respond within 20 s' });
 });
 
 test('when the request ends there is no result, however many parts were read', async (t) => {

@@ -85,9 +85,9 @@ if (rabbit !== undefined) {
     const publish = async (routingKey: string) =>
       publisher.publish({ exchange: '', routingKey }, Buffer.from('x'), { messageId: 'm' });
     t.is(await publish(queue), 'routed');
-    t.is(await publish(queue), 'refused');
+    t.is(await publish(queue), 'nacked');
     t.is(await publish('no_such_queue'), 'unroutable');
-    t.is(await publish(queue), 'refused');
+    t.is(await publish(queue), 'nacked');
     await connection.probe(async (channel) => channel.purgeQueue(queue));
     t.is(await publish(queue), 'routed');
     t.false(connection.lost.aborted);

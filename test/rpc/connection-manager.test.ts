@@ -152,7 +152,7 @@ test('while the preferred broker stays down the other one serves on, and nothing
   t.is(logs.lines.length - before <= 1, true);
 });
 
-test('while another broker serves, brokers that cannot be looked up are no broker that is down', async (t) => {
+test('while another broker serves, a failed lookup of brokers is not logged as a lost broker', async (t) => {
   let lookUps = 0;
   const lookUp = async () => {
     if (++lookUps > 1) throw new Error('the Manager is down');
@@ -169,7 +169,7 @@ test('while another broker serves, brokers that cannot be looked up are no broke
   );
 });
 
-test('a closed connections connects no more, and who waits for it is released by the signal', async (t) => {
+test('a closed manager connects no more, and a wait for its connection ends with the signal', async (t) => {
   const { connections, down } = world(t, [A]);
   down.add('a:5672');
   connections.start();

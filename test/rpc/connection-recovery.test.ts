@@ -127,7 +127,7 @@ test('a connection on which nothing can be built is closed', async (t) => {
   }
 });
 
-test('that the broker accepts no messages by a connection is reported only when it is the one that counts', async (t) => {
+test('a blocked connection is logged only when it is the one in use', async (t) => {
   let built = () => {};
   let building = false;
   const build = async () =>
@@ -158,7 +158,7 @@ test('closing the manager is not a loss of a channel', async (t) => {
   t.is(reasonOf(connection.lost.reason), 'the connection was closed');
 });
 
-test('that a connection was not made in time is reported as the reason', async (t) => {
+test('a connection that is not made in time gives that as the reason of the loss', async (t) => {
   const { connections, clock, attempt, logs } = world(t);
   await attempt(1);
   clock.advance(CONNECT_LIMIT_MS);
@@ -201,7 +201,7 @@ test('the waits between attempts grow to a limit, with random jitter down to hal
   t.is(new Set(longest).size, longest.length, 'no two of the longest are alike');
 });
 
-test('after a connection that was a good one the waits begin again', async (t) => {
+test('after a connection that was stable the waits begin again with the shortest', async (t) => {
   const { clock, nextAttempt, connections } = world(t);
   const signal = new AbortController().signal;
   for (let number = 1; number <= 10; number++) (await nextAttempt(number)).fail();
@@ -244,6 +244,29 @@ test('a manager that is closed while it waits or connects tries no more, and lea
   t.is(connections.current, undefined);
 });
 
+test('a manager that is closed does not wait for a broker that is silent during the connection', async (t) => {
+  const { connections, attempt, isClosed } = world(t);
+  const first = await attempt(1);
+  await connections.close();
+  const late = await first.make();
+  await eventually('it is closed', () => isClosed(late));
+  t.is(connections.current, undefined);
+});
+
+test('a manager that is closed does not wait for a connection to be set up', async (t) => {
+  let building = false;
+  const build = async () => {
+    building = true;
+    await new Promise(() => {});
+  };
+  const { connections, attempt, isClosed } = world(t, { build });
+  const model = await (await attempt(1)).make();
+  await eventually('it is being set up', () => building);
+  await connections.close();
+  await eventually('it is closed', () => isClosed(model));
+  t.is(connections.current, undefined);
+});
+
 test('a loss has the reason that the broker gave before it closed the connection', async (t) => {
   const { connections, attempt, logs } = world(t);
   const model = await (await attempt(1)).make();
@@ -256,7 +279,7 @@ test('a loss has the reason that the broker gave before it closed the connection
   t.is(connections.lastError, 'CONNECTION_FORCED');
 });
 
-test('that the broker accepts no messages is reported, and when it does again', async (t) => {
+test('a broker that accepts no messages is logged, and its return', async (t) => {
   const { connections, attempt, logs, nextAttempt } = world(t);
   const signal = new AbortController().signal;
   const model = await (await attempt(1)).make();

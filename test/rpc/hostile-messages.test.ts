@@ -23,7 +23,7 @@ if (broker !== undefined) {
     ['nested too deeply to be read', nested(8_000)],
     ['of a type that amqplib does not know', headerField('x', 'L', Buffer.alloc(8))],
   ] as const) {
-    test(`a message with headers ${what} is dead-lettered, and costs nothing`, async (t) => {
+    test(`a message with headers ${what} is dead-lettered, and the connection stays`, async (t) => {
       const { queue, logs } = await serveRequests(t, broker, [echo]);
       const caller = await RawCaller.open(t, broker, queue);
       await publishRaw(broker, queue, REQUEST, { headers, messageId: text('poison') });

@@ -20,7 +20,7 @@ test('a finished reply is recalled until its time is up', async (t) => {
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
-test('a repeated delivery waits for the running request and gets its reply', async (t) => {
+test('a redelivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};
   memory.track('key', new Promise((resolve) => (finish = resolve)), bytes);

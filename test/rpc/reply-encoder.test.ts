@@ -66,3 +66,11 @@ test('what was thrown is never sent', (t) => {
   const { body } = encode({ ...settled, body: { ...settled.body, errors: [...settled.body.errors] } });
   t.false(body.toString().includes('secret'));
 });
+
+for (const body of [() => 'done', Symbol('done')]) {
+  test(`a result that is a ${typeof body} is an internal error`, (t) => {
+    const { sent, logs } = encode({ status: 'completed', body });
+    t.like(sent, { id: '13', status: 'error', response_body: { code: 'internal' } });
+    t.is(logs.find(/^reply encoding failed$/).length, 1);
+  });
+}

@@ -93,6 +93,19 @@ if (broker !== undefined) {
       t.is((await channel.checkQueue(queue)).messageCount, 1);
     });
 
+    test(`a message that is ${what} loses numbers that amqplib reads but cannot write`, async (t) => {
+      const double = (value: number) => ({ '!': 'double', value });
+      const written = { least: -(2 ** 63), large: 1e308, part: -1.5, tiny: 5e-324 };
+      const unwritten = { low: -1e19, lowest: -Number.MAX_VALUE };
+      const headers = Object.entries({ ...written, ...unwritten }).map(([name, value]) => [
+        name,
+        double(value),
+      ]);
+      const { properties } = await again(t, { headers: Object.fromEntries(headers) });
+      t.like(properties.headers, written);
+      for (const name of Object.keys(unwritten)) t.is(properties.headers?.[name], undefined, name);
+    });
+
     test(`a message that is ${what} loses headers that are not plain values`, async (t) => {
       const headers = { table: { a: 1 }, list: [1, 2], nothing: null, kept: 'yes' };
       const { properties } = await again(t, { headers });

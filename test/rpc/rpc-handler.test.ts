@@ -1,11 +1,18 @@
 import test, { type ExecutionContext } from 'ava';
 import type { Call, Reply } from '../../src/core/call.js';
-import type { CallEvents } from '../../src/core/call-events.js';
+import { CallEventBus, type CallEvents } from '../../src/core/call-events.js';
 import type { Action } from '../../src/plugin.js';
+import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import { Codecs } from '../../src/rpc/codec/codecs.js';
+import { jsonCodec } from '../../src/rpc/codec/json.js';
+import type { Delivery } from '../../src/rpc/consumer.js';
 import type { OutgoingReply, ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
+import { RpcHandler } from '../../src/rpc/rpc-handler.js';
 import { doing, echo } from '../support/actions.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 /** Serves actions over the embedded broker, with a further reply channel that gives this outcome. */
@@ -146,3 +153,36 @@ if (rabbit !== undefined) {
     ]);
   });
 }
+
+test('a message that cannot even be dead-lettered is held until its connection is lost, and never acknowledged', async (t) => {
+  const { log, find } = logLines();
+  const handler = new RpcHandler({
+    queue: 'q',
+    codecs: new Codecs([jsonCodec]),
+    runner: { run: async () => t.fail('it is no request') },
+    events: new CallEventBus(log),
+    channels: [],
+    publish: async () => {
+      throw new Error('it cannot be published');
+    },
+    maxMessageBytes: 1_000,
+    maxReplyBytes: 1_000,
+    clock: new ManualClock(),
+    logFor: () => log,
+  });
+  const lost = new AbortController();
+  const delivery: Partial<Delivery> = {
+    content: Buffer.from('garbage'),
+    properties: {} as Delivery['properties'],
+    isReadable: true,
+    redelivered: false,
+    connection: { lost: lost.signal } as BrokerConnection,
+    acknowledge: () => t.fail('it was not acknowledged'),
+  };
+  handler.receive(delivery as Delivery);
+  await eventually('it is logged', () => find(/^message dead-lettering failed$/).length === 1);
+  t.is(handler.held, 1);
+  lost.abort();
+  await handler.idle();
+  t.is(handler.held, 0);
+});

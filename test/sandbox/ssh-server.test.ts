@@ -299,7 +299,7 @@ test('an unknown command ends with status 127', async (t) => {
   }
 });
 
-test('a text that the remote shell does not send is neither run nor taken for a known command', async (t) => {
+test('a string that the remote shell does not send is neither run nor taken for a known command', async (t) => {
   const { ssh } = await openSsh(t);
   const client = await bareClient(t, ssh);
   const wrapped = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });

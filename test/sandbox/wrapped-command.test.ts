@@ -23,7 +23,7 @@ test('a command that the remote shell wraps is found again, word for word', (t) 
   );
 });
 
-test('a text that differs from a wrapped command means another command, or none', (t) => {
+test('a string that differs from a wrapped command means another command, or none', (t) => {
   const change = fc.record({ at: fc.nat(), cut: fc.nat(2), put: fc.string({ maxLength: 2 }) });
   fc.assert(
     fc.property(anyCommand, change, ({ argv, ...options }, { at, cut, put }) => {

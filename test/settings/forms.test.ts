@@ -27,7 +27,15 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
   ],
   'a queue name that is too long': [
     { QUEUE_NAME: 'a'.repeat(201) },
-    /^QUEUE_NAME must be the name of a queue/,
+    /^QUEUE_NAME must have at most 200 bytes$/,
+  ],
+  'a queue name with too many bytes': [
+    { QUEUE_NAME: 'é'.repeat(101) },
+    /^QUEUE_NAME must have at most 200 bytes$/,
+  ],
+  'a name of the worker that is too long': [
+    { HOSTNAME: 'é'.repeat(513) },
+    /^HOSTNAME must have at most 1024 bytes$/,
   ],
   'a count that is not a number': [{ PREFETCH: 'many' }, /^PREFETCH must be a whole number$/],
   'a count with a fraction': [{ CONCURRENCY: '1.5' }, /^CONCURRENCY must be a whole number$/],
@@ -52,6 +60,7 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     /^HTTP_PORT must be a port number, 0 for a free port, or off$/,
   ],
   'a token that is too short': [{ HTTP_TOKEN: 'secret' }, /^HTTP_TOKEN must have at least 16 characters$/],
+  'a token that is not ASCII': [{ HTTP_TOKEN: 'sécret-of-sixteen' }, /^HTTP_TOKEN must be printable ASCII$/],
   'a limit for requests that is too small': [
     { MAX_MESSAGE_BYTES: '10' },
     /^MAX_MESSAGE_BYTES must be at least 1024$/,

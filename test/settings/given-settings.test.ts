@@ -134,7 +134,7 @@ test('a list may be a JSON list in the file, if its items are texts without the 
   t.like(shownSetting({ env: {}, directory }, 'ACTIONS'), { value: 'a,b', from: 'file' });
   for (const ACTIONS of [['a', 3], ['a,b'], [['a']]]) {
     const wrong = await folder(t, { 'config/development.json': JSON.stringify({ ACTIONS }) });
-    t.regex(problemsOf(t, () => read({}, wrong)).join(), /^ACTIONS must be text/);
+    t.regex(problemsOf(t, () => read({}, wrong)).join(), /^ACTIONS must be a string/);
   }
 });
 

@@ -482,7 +482,7 @@ test('a name that policy gives in place of an address is not looked up', async (
   t.is(connections, 0);
 });
 
-test('a text that is neither an address nor a host name is unreachable, and not looked up', async (t) => {
+test('a string that is neither an address nor a host name is unreachable, and not looked up', async (t) => {
   const policy = { resolve: async () => t.fail('looked up') };
   for (const host of ['', 'a b', '-oProxyCommand=x', '10.0.0.1:22', '0177.0.0.1', 'fe80::1%eth0', '[::1]']) {
     const error = await errorOf(plainShell(t, { policy }).run(host, ['true'], notAborted()));

@@ -6,14 +6,14 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import type { Middleware } from '../../src/core/middleware.js';
 import { Runner } from '../../src/core/runner.js';
 import type { Action } from '../../src/plugin.js';
-import { WIRE_NAMES } from '../../src/rpc/field-names.js';
+import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { logRequests } from '../../src/telemetry/request-log.js';
 import { doing } from './actions.js';
 import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
 
 interface RunnerSettings {
-  prefetch?: number;
+  maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
   middlewares?: readonly Middleware[];
@@ -48,7 +48,7 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
   const logs = logLines();
   const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
   const catalogue = new Catalogue(
-    actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
+    actions.map((each) => prepareAction(each, () => undefined, { parametersName: FIELD_NAMES.parameters })),
   );
   const events = new CallEventBus(logs.log);
   logRequests(events, logFor);
@@ -61,10 +61,10 @@ export function openRunner(actions: readonly Action[], settings: RunnerSettings 
   const runner = new Runner({
     catalogue,
     events,
-    names: WIRE_NAMES,
+    names: FIELD_NAMES,
     clock,
     logFor,
-    prefetch: 200,
+    maxCalls: 200,
     concurrency: 50,
     clusterConcurrency: 20,
     ...settings,

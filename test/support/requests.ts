@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Channel, ConsumeMessage, GetMessage, Options } from 'amqplib';
 import type { ExecutionContext } from 'ava';
 import { CallEventBus } from '../../src/core/call-events.js';
-import { WIRE_NAMES } from '../../src/rpc/field-names.js';
+import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { logRequests } from '../../src/telemetry/request-log.js';
 import { Codecs } from '../../src/rpc/codec/codecs.js';
 import { jsonCodec } from '../../src/rpc/codec/json.js';
@@ -63,7 +63,7 @@ export async function serveRequests(
   const logs = logLines();
   const logFor = (fields: Record<string, unknown>) => logs.log.with(fields);
   const catalogue = new Catalogue(
-    actions.map((each) => prepareAction(each, () => undefined, { parametersName: WIRE_NAMES.parameters })),
+    actions.map((each) => prepareAction(each, () => undefined, { parametersName: FIELD_NAMES.parameters })),
   );
   const { connect, cut } = cuttable(broker);
   const events = new CallEventBus(logs.log);
@@ -72,10 +72,10 @@ export async function serveRequests(
   const runner = new Runner({
     catalogue,
     events,
-    names: WIRE_NAMES,
+    names: FIELD_NAMES,
     clock,
     logFor,
-    prefetch,
+    maxCalls: prefetch,
     concurrency,
     clusterConcurrency,
   });

@@ -2,6 +2,7 @@ import { Writable } from 'node:stream';
 import test from 'ava';
 import fc from 'fast-check';
 import { Cluster } from '../../src/api/cluster.js';
+import { hostileValues } from '../support/hostile-values.js';
 import { Log, type LogLevel } from '../../src/telemetry/log.js';
 
 /** A log, and what it has written so far. */
@@ -136,6 +137,19 @@ test('numbers beyond JSON and values that refer to themselves are written', (t) 
     if (format === 'json') t.is(fieldsOf(last()).message, 'said');
   }
 });
+
+for (const [what, value] of hostileValues()) {
+  test(`a line with ${what} is written`, (t) => {
+    for (const format of ['json', 'text'] as const) {
+      const { log, last } = logged(format);
+      for (const fields of [{ value }, { within: { value } }, { error: new Error('e', { cause: value }) }]) {
+        log.error('said', { ...fields, request: '7' });
+        t.regex(last(), format === 'json' ? /"message":"said"/ : / error said /);
+        t.regex(last(), /request"?[:=]"?7/);
+      }
+    }
+  });
+}
 
 test('any logged value stays on one line without terminal codes', (t) => {
   const hostile = fc.oneof(

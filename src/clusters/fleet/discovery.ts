@@ -9,7 +9,7 @@ import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
-import { memberHosts, invalidResponse } from './member-hosts.js';
+import { memberHosts, invalidDiscoveryResponse } from './member-hosts.js';
 
 export interface DiscoveryOptions {
   http: HttpClient;
@@ -88,7 +88,7 @@ export class Discovery implements EtcdResolver {
   async #lookUp(token: string, cached: Cached | undefined): Promise<URL[]> {
     try {
       const endpoints = await this.#ask(token);
-      this.#outage.works();
+      this.#outage.succeeded();
       this.#cached.delete(token);
       this.#cached.set(token, { endpoints, at: this.#options.clock.now() });
       const [oldest] = this.#cached.keys();
@@ -108,7 +108,7 @@ export class Discovery implements EtcdResolver {
     const { status, body } = await this.#options.http
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
       .catch((cause: unknown) => {
-        if (cause instanceof HttpFailure && cause.tooLarge) throw invalidResponse(cause.message);
+        if (cause instanceof HttpFailure && cause.tooLarge) throw invalidDiscoveryResponse(cause.message);
         // The URL contains the token, so the message has only the host.
         const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no response';
         throw new ActionError(

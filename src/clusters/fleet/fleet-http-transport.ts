@@ -13,7 +13,7 @@ import {
   readPage,
   readUnit,
   readUnitState,
-  invalidResponse,
+  invalidFleetResponse,
 } from './fleet-responses.js';
 import { readAllPages } from './pages.js';
 
@@ -140,7 +140,7 @@ export class FleetHttpTransport implements FleetTransport {
       if (status !== 200) throw refused(status, body);
       size += text.length;
       if (size > MAX_COLLECTION_SIZE)
-        throw invalidResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
+        throw invalidFleetResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
       const page = readPage(body, of);
       return { ...page, rows: page.rows.map(readRow) };
     };
@@ -167,7 +167,7 @@ export class FleetHttpTransport implements FleetTransport {
           body: call.body,
           signal: call.signal,
           timeoutMs: TIMEOUT_MS,
-          maxAnswerBytes: MAX_PAGE_BYTES,
+          maxResponseBytes: MAX_PAGE_BYTES,
         });
         // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
         if (response.status < 500) {
@@ -187,7 +187,7 @@ export class FleetHttpTransport implements FleetTransport {
         if (error instanceof HttpFailure) {
           failures.push({ host: endpoint.host, reason: error.message });
           if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
-          if (error.tooLarge) throw invalidResponse(error.message);
+          if (error.tooLarge) throw invalidFleetResponse(error.message);
         } else if (error instanceof ActionError && error.code === 'forbidden') {
           forbidden = error;
           failures.push({ host: endpoint.host, reason: 'forbidden' });

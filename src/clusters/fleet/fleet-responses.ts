@@ -16,7 +16,7 @@ export interface Page<Row = unknown> {
 export function readPage(body: unknown, collection: Collection): Page {
   const page = asMap(body, 'the response');
   const rows = page[collection] ?? [];
-  if (!Array.isArray(rows)) throw invalidResponse(`'${collection}' is not a list`);
+  if (!Array.isArray(rows)) throw invalidFleetResponse(`'${collection}' is not a list`);
   return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
 }
 
@@ -35,7 +35,7 @@ export function readMachine(row: unknown): Machine {
 export function readUnit(row: unknown): Unit {
   const unit = asMap(row, 'a unit');
   const options = unit.options ?? [];
-  if (!Array.isArray(options)) throw invalidResponse("a unit's options are not a list");
+  if (!Array.isArray(options)) throw invalidFleetResponse("a unit's options are not a list");
   return {
     name: text(unit, 'name'),
     options: options.map(readOption),
@@ -69,23 +69,23 @@ export function readUnitState(row: unknown): UnitState {
 
 function asMap(value: unknown, what: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-  throw invalidResponse(`${what} is not a map`);
+  throw invalidFleetResponse(`${what} is not a map`);
 }
 
 function text(map: Record<string, unknown>, key: string): string {
   const value = textOrNull(map, key);
-  if (value === null) throw invalidResponse(`'${key}' is missing`);
+  if (value === null) throw invalidFleetResponse(`'${key}' is missing`);
   return value;
 }
 
 function textOrNull(map: Record<string, unknown>, key: string): string | null {
   const value = map[key] ?? null;
-  if (value !== null && typeof value !== 'string') throw invalidResponse(`'${key}' is not text`);
+  if (value !== null && typeof value !== 'string') throw invalidFleetResponse(`'${key}' is not a string`);
   return value;
 }
 
 /** The error for an invalid response. */
-export function invalidResponse(reason: string): ActionError {
+export function invalidFleetResponse(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
     `The cluster's fleet API sent an invalid response: ${reason}`,

@@ -14,16 +14,16 @@ export function memberHosts(body: unknown): string[] {
   const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
   const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
   if (usable.length === 0 && members.length > 0)
-    throw invalidResponse('none of its members has a valid host');
+    throw invalidDiscoveryResponse('none of its members has a valid host');
   return usable;
 }
 
 function memberNodes(body: unknown): unknown[] {
   const node = field(body, 'node');
   if (typeof node !== 'object' || node === null || Array.isArray(node))
-    throw invalidResponse('it has no node');
+    throw invalidDiscoveryResponse('it has no node');
   const nodes = field(node, 'nodes') ?? [];
-  if (!Array.isArray(nodes)) throw invalidResponse('its nodes are not a list');
+  if (!Array.isArray(nodes)) throw invalidDiscoveryResponse('its nodes are not a list');
   return nodes;
 }
 
@@ -41,7 +41,7 @@ function field(value: unknown, key: string): unknown {
 }
 
 /** The error for an invalid response of the discovery service. */
-export function invalidResponse(reason: string): ActionError {
+export function invalidDiscoveryResponse(reason: string): ActionError {
   return new ActionError(
     'cluster_answer_invalid',
     `The discovery service sent an invalid response: ${reason}`,

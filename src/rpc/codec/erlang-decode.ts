@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { DecodeError } from './codec.js';
 import { ATOM_CHARACTERS, fitsAtom } from './erlang-atom.js';
 import { inflateTerm } from './erlang-inflate.js';
-import type { KnownTexts } from './erlang-known-texts.js';
+import type { StringCache } from './erlang-string-cache.js';
 import type { ErlangLimits } from './erlang-limits.js';
 import {
   ATOM_EXT,
@@ -42,9 +42,9 @@ export class TermReader {
   private bytes: Buffer;
   private at = 0;
   private readonly limits: Readonly<ErlangLimits>;
-  private readonly known: KnownTexts;
+  private readonly known: StringCache;
 
-  constructor(body: Uint8Array, limits: Readonly<ErlangLimits>, known: KnownTexts) {
+  constructor(body: Uint8Array, limits: Readonly<ErlangLimits>, known: StringCache) {
     this.bytes = Buffer.isBuffer(body) ? body : Buffer.from(body.buffer, body.byteOffset, body.byteLength);
     this.limits = limits;
     this.known = known;
@@ -135,7 +135,7 @@ export class TermReader {
   /** The text from `start` to here. */
   private utf8(start: number): string {
     const text = this.bytes.toString('utf8', start, this.at);
-    // Invalid bytes are decoded as U+FFFD, so only a text with U+FFFD needs the slower check.
+    // Invalid bytes are decoded as U+FFFD, so only a string with U+FFFD needs the slower check.
     if (text.includes('\uFFFD') && !isUtf8(this.bytes.subarray(start, this.at)))
       throw this.refusal('a binary or an atom is not UTF-8');
     return text;

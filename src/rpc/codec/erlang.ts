@@ -1,7 +1,7 @@
 import type { Codec } from './codec.js';
 import { TermReader } from './erlang-decode.js';
 import { encodeEnvelope } from './erlang-encode.js';
-import { KnownTexts } from './erlang-known-texts.js';
+import { StringCache } from './erlang-string-cache.js';
 import { type ErlangLimits, erlangLimits } from './erlang-limits.js';
 import { VERSION } from './erlang-tags.js';
 
@@ -22,7 +22,7 @@ export class ErlangCodec implements Codec {
   readonly name = 'erlang';
   readonly contentType = 'application/x-erlang-binary';
   private readonly limits: Readonly<ErlangLimits>;
-  private readonly known = new KnownTexts();
+  private readonly known = new StringCache();
 
   /** Omitted limits have the defaults of `erlangLimits`. */
   constructor(limits: Partial<ErlangLimits> = {}) {

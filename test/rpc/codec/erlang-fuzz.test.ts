@@ -9,7 +9,7 @@ import { ErlangCodec } from '../../../src/rpc/codec/erlang.js';
 import { atom, atomKeys } from '../../../src/rpc/codec/erlang-atom.js';
 import { TermReader } from '../../../src/rpc/codec/erlang-decode.js';
 import { encodeTerm } from '../../../src/rpc/codec/erlang-encode.js';
-import { KnownTexts } from '../../../src/rpc/codec/erlang-known-texts.js';
+import { StringCache } from '../../../src/rpc/codec/erlang-string-cache.js';
 import { erlangLimits } from '../../../src/rpc/codec/erlang-limits.js';
 
 const MEBIBYTE = 1024 * 1024;
@@ -125,7 +125,7 @@ function randomTerm(below: Below): Buffer {
 const LIMITS = erlangLimits({ elements: 10_000, inflatedBytes: 64 * 1024 });
 
 /** Reads an arbitrary body, and reports any problem. */
-function fault(body: Buffer, known: KnownTexts): string | undefined {
+function fault(body: Buffer, known: StringCache): string | undefined {
   const reader = new TermReader(body, LIMITS, known);
   let value: unknown;
   try {
@@ -174,7 +174,7 @@ test.serial(
     const below = generator(seed);
     const bodies = corpus();
     const first = Buffer.from([131, 106]);
-    const known = new KnownTexts();
+    const known = new StringCache();
     const collectGarbage = garbageCollector();
     const depthOfTrace = Error.stackTraceLimit;
     Error.stackTraceLimit = 0;

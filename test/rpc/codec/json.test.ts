@@ -50,7 +50,7 @@ test('brackets in texts do not count as nesting, also after escapes', (t) => {
   }
 });
 
-test('brackets after a text count as nesting, also when it ends with an escape', (t) => {
+test('brackets after a string count as nesting, also when it ends with an escape', (t) => {
   for (const text of ['', '"', '\\', '\\"', '"\\']) {
     const body = `[${JSON.stringify(text)},${'['.repeat(100)}${']'.repeat(100)}]`;
     t.throws(() => jsonCodec.decode(Buffer.from(body)), { message: /^nested/ }, text);

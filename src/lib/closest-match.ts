@@ -2,7 +2,7 @@
  * Finds the most similar of the known words, to suggest a correction for a mistyped one; undefined when none is
  * similar.
  */
-export function nearest(word: string, words: readonly string[]): string | undefined {
+export function closestMatch(word: string, words: readonly string[]): string | undefined {
   const [first] = words
     .map((each) => ({ each, changes: changesBetween(word, each) }))
     .toSorted((a, b) => a.changes - b.changes);

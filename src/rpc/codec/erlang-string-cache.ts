@@ -5,7 +5,7 @@ const SLOTS = 256;
  * A cache of short ASCII strings that occur in many messages, such as atoms and keys: comparing a cached string with
  * the bytes is much faster than decoding them. At most 256 strings of at most 32 characters.
  */
-export class KnownTexts {
+export class StringCache {
   private readonly slots: (string | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
 
   /** The string of these bytes; undefined when they are too long or not ASCII. */

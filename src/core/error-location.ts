@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
  * folder.
  * @param folder a real path, without symbolic links, because Node identifies modules by their real paths
  */
-export async function failurePlace(folder: string, error: unknown): Promise<string | undefined> {
+export async function errorLocation(folder: string, error: unknown): Promise<string | undefined> {
   if (!(error instanceof Error)) return undefined;
   return (
     placeInStack(folder, error.stack ?? '') ?? (error instanceof SyntaxError ? unparsed(folder) : undefined)
