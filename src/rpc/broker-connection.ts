@@ -76,7 +76,8 @@ export class BrokerConnection {
     try {
       return await ask(channel);
     } finally {
-      if (!closed) await channel.close().catch(() => {});
+      // Not awaited: amqplib's close() never settles when the connection is lost before the broker has confirmed it.
+      if (!closed) void channel.close().catch(() => {});
     }
   }
 
