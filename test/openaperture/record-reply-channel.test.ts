@@ -191,11 +191,13 @@ test('a Manager that is down is noticed within two seconds, and immediately when
   manager.addRecord(5);
   manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: RECORD, times: 1 });
   begun = clock.now();
+  const before = clock.slept;
   const again = send(5);
   await eventually('it pauses', () => reported.length === 3);
   t.is(clock.now(), begun);
   await whileTimePasses(again, 10);
-  t.true(clock.now() - begun >= 20_000 && clock.now() - begun < 21_000);
+  t.true(clock.now() - begun >= 20_000);
+  t.true(clock.slept - before < 21_000, String(clock.slept - before));
 });
 
 const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
@@ -281,9 +283,9 @@ for (const oversize of ['answered', 'cut'] as const) {
     const opened = await openChannel(t, { oversize, maxRecordBytes: 100_000_000 });
     const { manager, send, reported, logs, clock, whileTimePasses } = opened;
     manager.addRecord(5);
-    const begun = clock.now();
-    await whileTimePasses(send(5, replyOf('x'.repeat(8_000_000))), 100);
-    t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
+    // In small steps, so that the calls of a busy machine keep their time limit.
+    await whileTimePasses(send(5, replyOf('x'.repeat(8_000_000))), 10);
+    t.true(clock.slept < 5_000, String(clock.slept));
     t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'answer_too_large' } });
     t.deepEqual(manager.records.get('5')?.requestBody, REQUEST);
     t.deepEqual(reported, []);
@@ -324,10 +326,9 @@ for (const [what, fault] of [
     const { manager, send, reported, clock, whileTimePasses } = await openChannel(t);
     manager.addRecord(5);
     const end = manager.fail({ ...fault, path: RECORD, method: 'PUT', times: 2 });
-    const begun = clock.now();
-    await whileTimePasses(send(5, replyOf('x'.repeat(1_000_000))), 100);
+    await whileTimePasses(send(5, replyOf('x'.repeat(1_000_000))), 10);
     end();
-    t.true(clock.now() - begun < 5_000, String(clock.now() - begun));
+    t.true(clock.slept < 5_000, String(clock.slept));
     t.like(manager.records.get('5')?.responseBody, { code: 'answer_too_large' });
     t.deepEqual(reported, []);
   });

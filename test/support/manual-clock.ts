@@ -3,6 +3,8 @@ import type { Clock } from '../../src/plugin.js';
 /** A clock whose time the test advances. */
 export class ManualClock implements Clock {
   #now = 1_000_000;
+  /** The sum of all sleeps that were begun, in milliseconds: waits that the code decided on. */
+  slept = 0;
   readonly #alarms = new Set<{ at: number; ring: () => void }>();
 
   now(): number {
@@ -10,6 +12,7 @@ export class ManualClock implements Clock {
   }
 
   sleep(ms: number, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
+    this.slept += ms;
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
       const stop = () => {

@@ -117,6 +117,7 @@ export class StandInManager {
   readonly #clock: Clock;
   readonly #oversize: Oversize;
   #fastify: FastifyInstance | undefined;
+  readonly #address = ownAddress();
   #port = 0;
   #concurrent = 0;
   #delayMs = 0;
@@ -146,7 +147,7 @@ export class StandInManager {
 
   /** `MANAGER_URL` */
   get url(): string {
-    return `http://127.0.0.1:${this.#port}`;
+    return `http://${this.host}`;
   }
 
   /** `OAUTH_LOGIN_URL` */
@@ -155,14 +156,14 @@ export class StandInManager {
   }
 
   get host(): string {
-    return `127.0.0.1:${this.#port}`;
+    return `${this.#address}:${this.#port}`;
   }
 
-  /** Listens (again), on the same port as before. */
+  /** Listens (again), on the same address and port as before. */
   async up(): Promise<void> {
     if (this.#fastify !== undefined) return;
     const fastify = this.#server();
-    await fastify.listen({ host: '127.0.0.1', port: this.#port });
+    await fastify.listen({ host: this.#address, port: this.#port });
     this.#fastify = fastify;
   }
 
@@ -534,4 +535,13 @@ function isText(value: unknown): value is string {
 
 function fitsColumn(text: string): boolean {
   return Array.from(text).length <= COLUMN_CHARACTERS;
+}
+
+/**
+ * A loopback address of its own: on a shared one another server could take the port while this one is down. Only Linux
+ * has more than one (127.0.0.0/8).
+ */
+function ownAddress(): string {
+  if (process.platform !== 'linux') return '127.0.0.1';
+  return `127.${randomInt(1, 255)}.${randomInt(1, 255)}.${randomInt(1, 255)}`;
 }
