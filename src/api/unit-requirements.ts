@@ -1,12 +1,9 @@
-/** The parts of a unit that decide on which machines it may run. */
+import type { Machine, UnitOption } from './fleet-transport.js';
+
+/** What of a unit decides on which machines it may run. */
 interface UnitFile {
   name: string;
-  options: readonly { section: string; name: string; value: string }[];
-}
-
-interface Machine {
-  id: string;
-  metadata: Readonly<Record<string, string>>;
+  options: readonly UnitOption[];
 }
 
 /** The requirements for a machine in a unit's section `[X-Fleet]`, without `MachineOf` and `Conflicts`. */
@@ -41,7 +38,7 @@ export function requirementsOf(unit: UnitFile): UnitRequirements {
 
 /** Whether a machine meets all of these requirements (fleet, agent/state.go and machine/state.go). */
 export function meetsRequirements(
-  { id, metadata }: Machine,
+  { id, metadata }: Pick<Machine, 'id' | 'metadata'>,
   { machineID, metadata: required }: UnitRequirements,
 ): boolean {
   if (machineID !== undefined && machineID !== id && machineID !== id.slice(0, 8)) return false;

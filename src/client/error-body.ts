@@ -1,4 +1,5 @@
 import { stringifyExactly } from '../lib/exact-json.js';
+import { fieldsOf } from '../lib/fields-of.js';
 
 /** The `response_body` of an error reply. */
 export interface ReceivedError {
@@ -10,9 +11,12 @@ export interface ReceivedError {
 
 /** Reads the `response_body` of an error reply; never throws. */
 export function errorBodyOf(body: unknown): ReceivedError {
-  const map: Record<string, unknown> = typeof body === 'object' && body !== null ? { ...body } : {};
-  const errors = Array.isArray(map.errors) ? map.errors.map(textOf) : [];
-  return { errors, code: typeof map.code === 'string' ? map.code : undefined, details: map.details };
+  const { errors, code, details } = fieldsOf(body);
+  return {
+    errors: Array.isArray(errors) ? errors.map(textOf) : [],
+    code: typeof code === 'string' ? code : undefined,
+    details,
+  };
 }
 
 function textOf(value: unknown): string {

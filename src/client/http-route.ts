@@ -1,6 +1,7 @@
 import ky, { type KyInstance, type Options } from 'ky';
 import type { ActionDescription } from '../core/action-description.js';
 import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { errorBodyOf } from './error-body.js';
@@ -48,8 +49,7 @@ export class HttpRoute implements Route {
    */
   async describe(): Promise<ActionDescription[]> {
     const response = await this.#fetch('v1/actions', {});
-    const { actions, response_body: refusal }: Record<string, unknown> =
-      typeof response === 'object' && response !== null ? { ...response } : {};
+    const { actions, response_body: refusal } = fieldsOf(response);
     // The service guarantees this shape.
     if (Array.isArray(actions)) return actions as ActionDescription[];
     const { code = 'internal', errors } = errorBodyOf(refusal);

@@ -3,6 +3,7 @@ import { FleetManagerClient, FleetManagerError, type ManagerRouteOptions } from 
 import { errorBodyOf } from '../client/error-body.js';
 import { HttpRoute } from '../client/http-route.js';
 import type { Route } from '../client/route.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
@@ -74,8 +75,8 @@ function failure(body: unknown): number {
 
 /** How to correct the command line; undefined: the message says enough. */
 function remedyOf(code: string, body: unknown): string | undefined {
-  const { fields, actions } = objectOf(objectOf(body).details);
-  const wrong = Array.isArray(fields) ? fields.map((each) => String(objectOf(each).field)) : [];
+  const { fields, actions } = fieldsOf(fieldsOf(body).details);
+  const wrong = Array.isArray(fields) ? fields.map((each) => String(fieldsOf(each).field)) : [];
   if (wrong.includes('request_body.etcd_token')) return 'give the etcd token of the cluster: --cluster TOKEN';
   if (code === 'invalid_parameters')
     return 'give one parameter as --param NAME=VALUE, or all parameters as --params JSON';
@@ -88,10 +89,6 @@ function remedyOf(code: string, body: unknown): string | undefined {
 function errorOf(body: unknown): { code: string; message: string } {
   const { code = 'internal', errors } = errorBodyOf(body);
   return { code, message: errors.length > 0 ? errors.join('; ') : 'the reply gives no reason' };
-}
-
-function objectOf(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
 function overQueue({

@@ -1,5 +1,6 @@
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { UsageError } from './usage-error.js';
 
 /**
@@ -53,9 +54,9 @@ function split(option: string): [name: string, value: string] {
 }
 
 function fieldOf({ name: action, parameters }: ActionDescription, name: string): JsonSchema {
-  const fields = mapOf(parameters.properties);
+  const fields = fieldsOf(parameters.properties);
   const field = Object.hasOwn(fields, name) ? fields[name] : undefined;
-  if (field !== undefined) return mapOf(field);
+  if (field !== undefined) return fieldsOf(field);
   const known = Object.keys(fields);
   throw new UsageError(
     `${action} has no parameter '${name}'; its parameters: ${known.length === 0 ? 'none' : known.join(', ')}`,
@@ -80,12 +81,8 @@ function valueOf(name: string, text: string, schema: JsonSchema): unknown {
       return text === 'true';
     case 'array':
       if (text.trimStart().startsWith('[')) return jsonOf(`--param ${name}`, text);
-      return text.split(',').map((each) => valueOf(name, each, mapOf(schema.items)));
+      return text.split(',').map((each) => valueOf(name, each, fieldsOf(schema.items)));
     default:
       return jsonOf(`--param ${name}`, text);
   }
-}
-
-function mapOf(value: unknown): JsonSchema {
-  return typeof value === 'object' && value !== null ? { ...value } : {};
 }

@@ -1,11 +1,12 @@
 import type { HttpResponse } from '../network/http-client.js';
+import { fieldsOf } from '../lib/fields-of.js';
 
 /**
  * The error text of a response, to show to people: the Manager's `{"errors":[{"message"}]}`, or OAuth's `error` and
  * `error_description` (RFC 6749, 5.2). Empty when the response has none.
  */
 export function errorTextOf({ text }: Pick<HttpResponse, 'text'>): string {
-  const body = objectOf(text);
+  const body = parsedFields(text);
   const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
   const messages = errors.map((each) =>
     typeof each === 'object' && each !== null && 'message' in each ? each.message : undefined,
@@ -24,10 +25,9 @@ export function retryAfterMs(headers: Headers, now: number): number | undefined 
   return Number.isNaN(at) ? undefined : Math.max(0, at - now);
 }
 
-function objectOf(text: string): Record<string, unknown> {
+function parsedFields(text: string): Record<string, unknown> {
   try {
-    const body: unknown = JSON.parse(text);
-    return typeof body === 'object' && body !== null ? { ...body } : {};
+    return fieldsOf(JSON.parse(text));
   } catch {
     return {};
   }

@@ -7,6 +7,7 @@ import {
   type UnitState,
 } from '../api/fleet-transport.js';
 import { isGlobalUnit } from '../api/unit-requirements.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import type { ClusterState } from './cluster.js';
 import type { SandboxResponse, SandboxOutcome, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
@@ -204,10 +205,6 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function fieldsOf(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? { ...value } : {};
 }
 
 /** The rest of the path after the prefix, if it is a single segment. */
