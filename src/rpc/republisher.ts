@@ -46,12 +46,16 @@ export class Republisher {
     await this.#republish(delivery, this.#options.queue, { expiration });
   }
 
-  /** @param reason for people, in the header `x-reason` */
-  async deadLetter(delivery: Delivery, reason: string): Promise<void> {
-    await this.#republish(delivery, errorQueueOf(this.#options.queue), { headers: { 'x-reason': reason } });
+  /**
+   * @param reason for people, in the header `x-reason`
+   * @returns false when the broker delivers the message again instead
+   */
+  async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
+    return this.#republish(delivery, errorQueueOf(this.#options.queue), { headers: { 'x-reason': reason } });
   }
 
-  async #republish(delivery: Delivery, queue: string, more: Options.Publish): Promise<void> {
+  /** @returns whether the message was published and acknowledged */
+  async #republish(delivery: Delivery, queue: string, more: Options.Publish): Promise<boolean> {
     const kept = republishedProperties(delivery.properties);
     const headers = { ...kept.headers, ...more.headers };
     const options = { ...kept, ...more, headers, persistent: true };
@@ -66,7 +70,7 @@ export class Republisher {
         while (outcome === 'nacked') {
           await this.#options.clock.sleep(FULL_RETRY_MS, within);
           // The broker has requeued the message and delivers it again.
-          if (delivery.connection.lost.aborted) return;
+          if (delivery.connection.lost.aborted) return false;
           outcome = await publish();
         }
       } finally {
@@ -74,8 +78,11 @@ export class Republisher {
       }
     }
     // A new connection declares the queue again, and the broker delivers the message again.
-    if (outcome === 'unroutable')
-      return delivery.connection.lose(new Error(`the queue ${queue} does not exist`));
+    if (outcome === 'unroutable') {
+      delivery.connection.lose(new Error(`the queue ${queue} does not exist`));
+      return false;
+    }
     delivery.acknowledge();
+    return true;
   }
 }

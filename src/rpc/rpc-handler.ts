@@ -257,8 +257,8 @@ export class RpcHandler {
 
   async #deadLetter(delivery: Delivery, reason: string): Promise<void> {
     const { events, clock } = this.#options;
-    await this.#republisher.deadLetter(delivery, reason);
-    events.emit('deadLettered', { reason, at: clock.now() });
+    const done = await this.#republisher.deadLetter(delivery, reason);
+    if (done) events.emit('deadLettered', { reason, at: clock.now() });
   }
 }
 

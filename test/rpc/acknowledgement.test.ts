@@ -189,6 +189,7 @@ if (broker !== undefined) {
     t.is((await caller.take('error queue')).content.toString(), 'garbage');
     await eventually('nothing is held', () => service.held === 0);
     t.is(await caller.waiting('error queue'), 0);
+    t.is(logs.find(/^message dead-lettered$/).length, 1, 'only the second time it really was');
   });
 
   test('a message on which the service itself fails is dead-lettered', async (t) => {
