@@ -3,8 +3,8 @@ import { settledWith } from './call-errors.js';
 
 /**
  * Wraps the whole run of a call, including refusals and timeouts. Returns the result of `next`, or another result
- * instead. `next` runs the rest and never rejects. An error that a middleware throws becomes the call's error, like an error of an
- * action.
+ * instead. `next` runs the rest and never rejects. An error that a middleware throws becomes the call's error, like an
+ * error of an action.
  */
 export type Middleware = (call: Call, next: () => Promise<Settled>) => Promise<Settled>;
 

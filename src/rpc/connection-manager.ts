@@ -135,7 +135,6 @@ export class ConnectionManager {
 
   /** Waits for a connection to a preferred broker, to replace this one; undefined when this one is lost first. */
   async #replacementFor(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
-    const lost = whenAborted(connection.lost);
     while (!connection.preferred && !connection.lost.aborted) {
       await this.#options.clock.sleep(PREFERRED_RETRY_MS, { signal: connection.lost }).catch(() => {});
       if (connection.lost.aborted || this.#closed.signal.aborted) break;
@@ -144,7 +143,7 @@ export class ConnectionManager {
       const replacement = await this.#connectToAny(preferred, this.#preferredOutage);
       if (replacement !== undefined) return replacement;
     }
-    await lost;
+    await whenAborted(connection.lost);
     return undefined;
   }
 
@@ -166,10 +165,8 @@ export class ConnectionManager {
       try {
         connection = await openConnection(broker, this.#options, closed);
         this.#watchBlocked(connection);
-        await Promise.race([
-          untilAborted(this.#options.onConnected(connection), closed),
-          whenAborted(connection.lost).then((reason) => Promise.reject(reason)),
-        ]);
+        const setUp = untilAborted(this.#options.onConnected(connection), closed);
+        await untilAborted(setUp, connection.lost);
         return connection;
       } catch (error) {
         this.#failed(outage, error, broker);

@@ -39,14 +39,14 @@ function headersToKeep(headers: Record<string, unknown>): Record<string, unknown
   );
   const kept = inOrder.filter(([name, value]) => {
     if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
-    if (!isPlain(value)) return false;
+    if (!canBeWritten(value)) return false;
     bytes += Buffer.byteLength(name) + (typeof value === 'string' ? Buffer.byteLength(value) : 8) + 8;
     return bytes <= HEADER_BYTES;
   });
   return Object.fromEntries(kept);
 }
 
-function isPlain(value: unknown): boolean {
+function canBeWritten(value: unknown): boolean {
   // amqplib reads every double, but writes none below the range of a long integer. RabbitMQ refuses all that are not finite.
   if (typeof value === 'number') return Number.isFinite(value) && value >= -(2 ** 63);
   return typeof value === 'string' || typeof value === 'boolean';
