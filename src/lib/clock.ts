@@ -2,8 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** Time and timers; tests replace them. */
 export interface Clock {
-  /** Milliseconds since the epoch. */
+  /**
+   * Milliseconds since an arbitrary time, never set back or forward: for durations, ages, deadlines, caches and pauses.
+   */
   now(): number;
+  /** Milliseconds since the epoch; steps when the system's time is set. Only to show or to send. */
+  wallTime(): number;
   /** Resolves after `ms` milliseconds; rejects with the signal's reason when the signal is aborted first. */
   sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void>;
   /** Calls back after `ms` milliseconds. @returns cancels the callback */
@@ -12,7 +16,9 @@ export interface Clock {
 
 /** The system's clock. */
 export const systemClock: Clock = {
-  now: () => Date.now(),
+  // Whole milliseconds: they appear in logs and replies.
+  now: () => Math.floor(performance.now()),
+  wallTime: () => Date.now(),
   sleep: async (ms, { signal } = {}) => {
     try {
       await sleep(ms, undefined, { signal });

@@ -93,7 +93,11 @@ export class AccessToken {
     const { status, headers } = response;
     const errorText = this.#withoutSecret(errorTextOf(response));
     const what = `HTTP status ${status}${errorText === '' ? '' : `: ${errorText}`}`;
-    const details = { status, notSent: true, retryAfterMs: retryAfterMs(headers, this.#options.clock.now()) };
+    const details = {
+      status,
+      notSent: true,
+      retryAfterMs: retryAfterMs(headers, this.#options.clock.wallTime()),
+    };
     if ([400, 401, 403].includes(status)) {
       return new ManagerError(
         'refused',

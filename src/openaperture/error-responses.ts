@@ -17,7 +17,10 @@ export function errorTextOf({ text }: Pick<HttpResponse, 'text'>): string {
     .slice(0, 300);
 }
 
-/** The wait that the header `Retry-After` asks for (RFC 9110, 10.2.3), in milliseconds; undefined without a valid one. */
+/**
+ * The wait that the header `Retry-After` asks for (RFC 9110, 10.2.3), in milliseconds; undefined without a valid one.
+ * @param now the wall time: the header may have a date
+ */
 export function retryAfterMs(headers: Headers, now: number): number | undefined {
   const value = headers.get('retry-after')?.trim();
   if (value === undefined || value === '') return undefined;

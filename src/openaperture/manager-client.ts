@@ -292,7 +292,7 @@ export class ManagerClient {
     const hint = status < 400 ? '; check MANAGER_URL: redirects are not followed' : '';
     throw new ManagerError('failed', `${what}${hint}`, {
       status,
-      retryAfterMs: retryAfterMs(headers, this.#clock.now()),
+      retryAfterMs: retryAfterMs(headers, this.#clock.wallTime()),
     });
   }
 }

@@ -178,7 +178,7 @@ export class SshServer {
   #outputOf(host: string, argv: readonly string[]): CommandResult {
     const { cluster, clock } = this.#setup;
     const machine = this.#machines.get(host);
-    const result = machine && runCommand(argv, machine, { source: cluster, now: clock.now() });
+    const result = machine && runCommand(argv, machine, { source: cluster, now: clock.wallTime() });
     return result ?? unknownCommand(argv.join(' '));
   }
 
@@ -223,7 +223,7 @@ function machinesByAddress({ cluster, clock, conditions }: SshServerSetup): Map<
   const machines = new Map<string, SimulatedMachine>();
   for (const { id, primaryIP } of cluster.machines) {
     if (primaryIP === null || !isLoopback(primaryIP) || machines.has(primaryIP)) continue;
-    machines.set(primaryIP, simulatedMachine(id, clock.now(), conditions.get(id)));
+    machines.set(primaryIP, simulatedMachine(id, clock.wallTime(), conditions.get(id)));
   }
   return machines;
 }

@@ -231,7 +231,7 @@ test('a URL with a password is refused without showing it', (t) => {
     new ManagerClient({
       url,
       oauth: { url: oauthUrl, clientId: 'a', clientSecret: 'b' },
-      clock: { now: () => 0, sleep: async () => {}, after: () => () => {} },
+      clock: { now: () => 0, wallTime: () => 0, sleep: async () => {}, after: () => () => {} },
     });
   const good = 'http://127.0.0.1:1/';
   const bad = 'http://me:hunter2@127.0.0.1:1/';

@@ -4,6 +4,7 @@ import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
 import { eventually } from '../support/eventually.js';
 import type { StandInManager } from '../support/stand-in-manager.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { notAborted, openManager, withToken } from './open-manager.js';
 
 const ENVELOPE = { queue_name: '', id: null, status: 'not_started', request_body: {}, response_body: null };
@@ -427,7 +428,7 @@ test('a Manager that stays down is abandoned after three tries, and the message 
 
 for (const [name, header] of [
   ['seconds', '7'],
-  ['a date', new Date(1_000_000 + 7_000).toUTCString()],
+  ['a date', new Date(new ManualClock().wallTime() + 7_000).toUTCString()],
 ] as const) {
   test(`Retry-After in ${name} is honoured`, async (t) => {
     const { manager, client, whileTimePasses } = await openManager(t);

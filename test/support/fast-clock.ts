@@ -12,6 +12,10 @@ export class FastClock implements Clock {
     return this.#begun + (systemClock.now() - this.#begun) * 10;
   }
 
+  wallTime(): number {
+    return systemClock.wallTime();
+  }
+
   async sleep(ms: number, options?: { signal?: AbortSignal }): Promise<void> {
     return systemClock.sleep(ms / 10, options);
   }

@@ -3,12 +3,23 @@ import type { Clock } from '../../src/plugin.js';
 /** A clock whose time the test advances. */
 export class ManualClock implements Clock {
   #now = 1_000_000;
+  /** The wall time, apart from the time that passes: `stepWallTime` sets it. */
+  #wallOffset = Date.UTC(2026, 0, 1);
   /** The sum of all sleeps that were begun, in milliseconds: waits that the code decided on. */
   slept = 0;
   readonly #alarms = new Set<{ at: number; ring: () => void }>();
 
   now(): number {
     return this.#now;
+  }
+
+  wallTime(): number {
+    return this.#wallOffset + this.#now;
+  }
+
+  /** Sets the wall time forward or back, as an administrator or NTP does. */
+  stepWallTime(ms: number): void {
+    this.#wallOffset += ms;
   }
 
   sleep(ms: number, { signal }: { signal?: AbortSignal } = {}): Promise<void> {
