@@ -37,6 +37,8 @@ export interface OpenAction {
   readonly description: ActionDescription;
   /** The lines that the action has logged, oldest first. */
   readonly logged: readonly LoggedLine[];
+  /** The warnings for callers, oldest first. */
+  readonly warnings: readonly string[];
   /**
    * Runs the action on the first cluster of the sandbox, or on the cluster with the token `cluster`.
    * @param parameters its `action_parameters`, checked as in the service
@@ -80,6 +82,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
     [Clock, () => clock],
   ]);
   const logged: LoggedLine[] = [];
+  const warnings: string[] = [];
   try {
     const served = prepareAction(action, (token) => portOf(ports, token), {
       parametersName: FIELD_NAMES.parameters,
@@ -89,6 +92,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
       sandbox,
       description: served.description,
       logged,
+      warnings,
       stop,
       run: async (parameters, { cluster = sandbox.token, signal = new AbortController().signal } = {}) => {
         const result = await served.run({
@@ -100,6 +104,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
           id: 'test',
           caller: ANONYMOUS,
           repeated: false,
+          warn: (text) => warnings.push(text),
           authorize: () => true,
           emit: () => {},
         });

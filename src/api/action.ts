@@ -33,6 +33,8 @@ export interface ActionRequest<P, C> {
   caller: Caller;
   /** Whether another worker may have begun this request before. */
   repeated: boolean;
+  /** Adds a sentence for people to the reply, when the result is right but not the whole truth. */
+  warn: (text: string) => void;
   /** Whether the caller may see or change this unit. Call it for units that the parameters do not name. */
   authorize: (unit: string) => boolean;
   /** Sends a part of the result before the whole result, to a caller that accepts parts. No caller does yet. */

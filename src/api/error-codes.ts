@@ -15,6 +15,7 @@ export interface ErrorCodeInfo {
 export const ERROR_CODES = {
   invalid_request: caller('The request is malformed; `details` names the fields.'),
   invalid_parameters: caller('The action does not accept these parameters; `details` names the fields.'),
+  request_too_large: caller('The request is larger than the service or the broker accepts.'),
   unknown_action: caller('This service has no such action.'),
   cluster_not_found: caller('The discovery service has no cluster with this token.'),
   cluster_empty: caller('The token exists, but no machine has registered with it.'),
@@ -26,6 +27,10 @@ export const ERROR_CODES = {
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
   cluster_busy: service('Too many requests for this cluster are waiting; try again later.', true),
   cluster_unreachable: service('No fleet API of the cluster could be reached.', true),
+  cluster_incomplete: service(
+    'The cluster does not list all of its machines at the moment, and what was asked for may be on one of the others.',
+    true,
+  ),
   cluster_unhealthy: service("The cluster's fleet API responds, but reports an internal failure.", true),
   cluster_refused: service("The cluster's fleet API refused the request; the message says why."),
   cluster_answer_invalid: service('The fleet API or the discovery service sent an invalid response.'),

@@ -50,6 +50,8 @@ export interface UnitState {
  */
 export interface FleetTransport {
   machines(cluster: Cluster, options: Cancellable): Promise<Machine[]>;
+  /** Says what is missing when the cluster is known to list fewer machines than it has; undefined when it is not. */
+  incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined>;
   units(cluster: Cluster, options: Cancellable): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: Cancellable): Promise<Unit | undefined>;

@@ -52,6 +52,8 @@ export async function call(
       resend: description && description.effect === 'read',
     });
     const { response_body: body } = reply;
+    const details = reply.status === 'completed' ? reply.details : fieldsOf(body).details;
+    for (const warning of warningsOf(details)) process.stderr.write(`warning: ${warning}\n`);
     if (reply.status !== 'completed') {
       process.stdout.write(formatReply(body, { raw: false, terminal: false }));
       return failure(body);
@@ -64,6 +66,12 @@ export async function call(
   } finally {
     await route.close();
   }
+}
+
+/** The warnings in the details of a reply. */
+function warningsOf(details: unknown): string[] {
+  const { warnings } = fieldsOf(details);
+  return Array.isArray(warnings) ? warnings.map(String) : [];
 }
 
 function failure(body: unknown): number {

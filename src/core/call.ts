@@ -38,12 +38,20 @@ export interface ErrorBody {
   details?: unknown;
 }
 
-/** What a caller gets. */
-export type Reply = { status: 'completed'; body: unknown } | { status: 'error'; body: ErrorBody };
+/** What a caller should know besides the result. */
+export interface ReplyDetails {
+  /** Sentences for people, such as: the cluster does not list all of its machines. */
+  readonly warnings: readonly string[];
+}
+
+/** What a caller gets. The details of an error are in its body. */
+export type Reply =
+  | { status: 'completed'; body: unknown; details?: ReplyDetails }
+  | { status: 'error'; body: ErrorBody };
 
 /** How a call ends. `released`: it never began, so the transport can give it to any worker. */
 export type Settled =
-  | { readonly status: 'completed'; readonly body: unknown }
+  | { readonly status: 'completed'; readonly body: unknown; readonly details?: ReplyDetails }
   | {
       readonly status: 'error';
       readonly body: ErrorBody;

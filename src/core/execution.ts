@@ -7,6 +7,7 @@ import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
 import { bodyOf, settledWith } from './call-errors.js';
+import { Warnings } from './warnings.js';
 
 export interface ExecutionOptions {
   clock: Clock;
@@ -39,6 +40,7 @@ export class Execution {
   readonly #deadline: number;
   readonly #options: ExecutionOptions;
   readonly #abort = new LazyAbort();
+  readonly #warnings = new Warnings();
   #cancelSettling = IGNORE;
   #giveUp: (error: ActionError) => void = IGNORE;
 
@@ -61,9 +63,9 @@ export class Execution {
         this.#handle().then(resolve, reject);
       });
       if (cluster !== undefined) breaker.reached(cluster.hash);
-      return { status: 'completed', body };
+      return this.#warnings.addedTo({ status: 'completed', body });
     } catch (error) {
-      return settledWith(error, this.#call.id);
+      return this.#warnings.addedTo(settledWith(error, this.#call.id));
     } finally {
       this.#cancelSettling();
     }
@@ -117,6 +119,7 @@ export class Execution {
         id,
         caller,
         repeated: delivery === 'repeated',
+        warn: (text) => this.#warnings.add(text),
         authorize: ALLOW,
         emit: IGNORE,
       });

@@ -4,6 +4,7 @@ import type { ERROR_CODES } from '../api/error-codes.js';
 export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> = {
   invalid_request: 400,
   invalid_parameters: 400,
+  request_too_large: 413,
   unknown_action: 404,
   cluster_not_found: 404,
   cluster_empty: 404,
@@ -15,6 +16,7 @@ export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> =
   forbidden: 403,
   cluster_busy: 503,
   cluster_unreachable: 502,
+  cluster_incomplete: 503,
   cluster_unhealthy: 502,
   cluster_refused: 502,
   cluster_answer_invalid: 502,

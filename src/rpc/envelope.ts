@@ -90,6 +90,8 @@ export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, 
     status: reply.status,
     request_body: envelope.requestBody,
     response_body: reply.body ?? null,
+    // Beside the result: existing callers read only the other keys.
+    ...(reply.status === 'completed' && reply.details !== undefined && { details: reply.details }),
   };
 }
 

@@ -25,6 +25,12 @@ test('a reply carries the request back, with its id as it was sent', (t) => {
   });
 });
 
+test('warnings stand beside the result, where they change nothing for existing callers', (t) => {
+  const { sent } = encode({ status: 'completed', body: [1], details: { warnings: ['half of it'] } });
+  t.deepEqual(sent.response_body, [1]);
+  t.deepEqual(sent.details, { warnings: ['half of it'] });
+});
+
 test('a reply that fits is the reply that the caller gets', (t) => {
   const reply: Reply = { status: 'completed', body: 'x'.repeat(MAX_BYTES - 200) };
   t.is(encode(reply).reply, reply);

@@ -15,6 +15,7 @@ export function actionRequest<C extends Cluster | undefined>(
     id: 'test',
     caller: ANONYMOUS,
     repeated: false,
+    warn: () => {},
     authorize: () => true,
     emit: () => {},
     ...given,

@@ -53,6 +53,15 @@ export class FleetHttpTransport implements FleetTransport {
     return withoutDuplicates(machines, ({ id }) => id);
   }
 
+  async incompleteness(cluster: Cluster, options: { signal: AbortSignal }): Promise<string | undefined> {
+    const [hosts, machines] = await Promise.all([
+      this.#resolver.endpoints(cluster, options),
+      this.machines(cluster, options),
+    ]);
+    if (machines.length >= hosts.length) return undefined;
+    return `Discovery names ${hosts.length} hosts of this cluster, but fleet lists ${machines.length} machines: units of the others may be missing`;
+  }
+
   async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
     const units = await this.#all(cluster, { path: 'units', of: 'units', signal }, readUnit);
     return withoutDuplicates(units, ({ name }) => name);

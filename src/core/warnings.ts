@@ -1,0 +1,28 @@
+import { fieldsOf } from '../lib/fields-of.js';
+import type { Settled } from './call.js';
+
+const MAX_WARNINGS = 20;
+const MAX_CHARACTERS = 1_000;
+
+/** The warnings of one call, for its caller. */
+export class Warnings {
+  #texts: Set<string> | undefined;
+
+  /**
+   * Ignores repetitions, and what exceeds the limits: a handler may warn in a loop.
+   * @param text a plugin in JavaScript may pass any value
+   */
+  add(text: unknown): void {
+    this.#texts ??= new Set();
+    if (this.#texts.size < MAX_WARNINGS) this.#texts.add(String(text).slice(0, MAX_CHARACTERS));
+  }
+
+  /** Adds the warnings to a reply: beside a result, and in the details of an error. */
+  addedTo(settled: Settled): Settled {
+    if (this.#texts === undefined || settled.status === 'released') return settled;
+    const warnings = [...this.#texts];
+    if (settled.status === 'completed') return { ...settled, details: { warnings } };
+    const details = { ...fieldsOf(settled.body.details), warnings };
+    return { ...settled, body: { ...settled.body, details } };
+  }
+}

@@ -1,0 +1,49 @@
+import test from 'ava';
+import { ActionError, type ActionRequest } from '../../src/plugin.js';
+import { doing } from '../support/actions.js';
+import { openRunner } from '../support/open-runner.js';
+
+type Warn = ActionRequest<unknown, unknown>['warn'];
+
+/** Runs a call of an action with this handler. */
+async function settledBy(handle: (warn: Warn) => object) {
+  return openRunner([doing(async ({ warn }) => handle(warn))]).ask();
+}
+
+test('the warnings of a handler stand beside its result, each once', async (t) => {
+  const settled = await settledBy((warn) => {
+    warn('one host is missing');
+    warn('one host is missing');
+    warn('rows are missing');
+    return ['a'];
+  });
+  t.deepEqual(settled, {
+    status: 'completed',
+    body: ['a'],
+    details: { warnings: ['one host is missing', 'rows are missing'] },
+  });
+});
+
+test('a reply without warnings has no details', async (t) => {
+  t.deepEqual(await settledBy(() => ({ done: true })), { status: 'completed', body: { done: true } });
+});
+
+test('an error has the warnings in its details, beside the ones of the handler', async (t) => {
+  const failing = (details?: object) =>
+    settledBy((warn) => {
+      warn('one host is missing');
+      throw new ActionError('unit_failed', 'it failed', { details });
+    });
+  const warnings = ['one host is missing'];
+  t.like(await failing({ unit: 'a.service' }), { body: { details: { unit: 'a.service', warnings } } });
+  t.like(await failing(), { body: { details: { warnings } } });
+});
+
+test('a handler that warns in a loop gets a reply of limited size', async (t) => {
+  const settled = await settledBy((warn) => {
+    for (let n = 0; n < 10_000; n++) warn(`${n}${'x'.repeat(10_000)}`);
+    return { done: true };
+  });
+  t.like(settled, { status: 'completed', body: { done: true } });
+  t.true(JSON.stringify(settled).length < 30_000);
+});
