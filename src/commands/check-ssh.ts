@@ -87,6 +87,11 @@ export async function checkKnownHosts(
 ): Promise<Finding> {
   if (hostKeys === 'off')
     return failed('SSH_HOST_KEYS is off: anyone can impersonate a machine', 'set it to strict or accept-new');
+  if (file === undefined)
+    return failed(
+      'this user has no home folder, so there is no known_hosts file',
+      'set SSH_KNOWN_HOSTS to a file that this user can read',
+    );
   let text: string | undefined;
   try {
     text = await readIfExists(file);

@@ -20,6 +20,7 @@ import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { failed, type Finding, formatFinding, ok, runCheck, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
+import { print as printOut } from './output.js';
 import { UsageError } from './usage-error.js';
 
 export interface DoctorOptions {
@@ -46,7 +47,7 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<Do
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
   const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000 } = options;
-  const { print = (text) => process.stdout.write(text) } = options;
+  const { print = printOut } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
     throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
   }

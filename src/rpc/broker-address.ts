@@ -1,4 +1,5 @@
 import { unescape } from 'node:querystring';
+import { maskedUrl } from '../lib/masked-url.js';
 import { credentials } from './patched-amqplib.js';
 
 /** A broker to connect to. */
@@ -30,9 +31,7 @@ export function withHeartbeat(url: string): string {
   return parsed.href;
 }
 
-/** A broker's address without credentials, for logs. */
+/** A broker's address for logs, without anything that may be a secret; it need not be a valid URL. */
 export function withoutCredentials(url: string): string {
-  if (!URL.canParse(url)) return '(not a URL)';
-  const parsed = new URL(url);
-  return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
+  return maskedUrl(url).replace('***@', '').replace('?***', '');
 }

@@ -40,20 +40,20 @@ const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
 /** The host keys in a known_hosts file. The file is read for each connection. */
 export class HostKeys {
   readonly #mode: HostKeyMode;
-  readonly #file: string;
+  readonly #file: string | undefined;
   readonly #log: Logger;
   #read: { text: string; entries: KnownHost[] } = { text: '', entries: [] };
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(options: { mode: HostKeyMode; file: string; log: Logger }) {
+  constructor(options: { mode: HostKeyMode; file: string | undefined; log: Logger }) {
     this.#mode = options.mode;
     this.#file = options.file;
     this.#log = options.log;
   }
 
   /**
-   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read. A missing file counts as
-   * empty.
+   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read, and `no_known_hosts` when there
+   * is no path of one. A missing file counts as empty.
    */
   async check(host: string, port: number): Promise<HostKeyCheck> {
     if (this.#mode === 'off') {
@@ -82,9 +82,10 @@ export class HostKeys {
   }
 
   async #readFile(host: string): Promise<KnownHost[]> {
+    const file = this.#fileFor(host);
     let text: string;
     try {
-      text = await readFile(this.#file, 'utf8');
+      text = await readFile(file, 'utf8');
     } catch (cause) {
       if (isMissing(cause)) return [];
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
@@ -94,10 +95,15 @@ export class HostKeys {
       const { entries, malformed } = parseKnownHosts(text);
       this.#read = { text, entries };
       if (malformed.length > 0) {
-        this.#log.warn('known_hosts has malformed lines', { file: this.#file, lines: malformed });
+        this.#log.warn('known_hosts has malformed lines', { file, lines: malformed });
       }
     }
     return this.#read.entries;
+  }
+
+  #fileFor(host: string): string {
+    if (this.#file === undefined) throw hostKeyRefused(host, 'no_known_hosts');
+    return this.#file;
   }
 
   /** Writes one entry at a time, because two connections may add the same new host. */
@@ -114,7 +120,7 @@ export class HostKeys {
     if (known.length > 0) return;
     const line = `${knownHostName(host, port)} ${keyTypeOf(key)} ${key.toString('base64')}\n`;
     try {
-      await appendLine(this.#file, line);
+      await appendLine(this.#fileFor(host), line);
     } catch (cause) {
       // Refused, because an unsaved host would be accepted with any key the next time.
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);

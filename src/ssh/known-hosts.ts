@@ -1,6 +1,8 @@
 import { createHmac } from 'node:crypto';
 import { canonicalHost, globMatcher } from '../api/grammar.js';
 
+const BYTE_ORDER_MARK = /^\ufeff/;
+
 /** One valid line of a known_hosts file (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). */
 export interface KnownHost {
   /** True for a line with `@revoked`: this key must not be accepted for these hosts. */
@@ -20,7 +22,7 @@ export interface KnownHost {
 export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed: number[] } {
   const entries: KnownHost[] = [];
   const malformed: number[] = [];
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
+  for (const [index, line] of text.replace(BYTE_ORDER_MARK, '').split(/\r?\n/).entries()) {
     const fields = line.split(/[ \t]+/).filter((field) => field !== '');
     if (fields.length === 0 || fields[0]?.startsWith('#') || fields[0] === '@cert-authority') continue;
     const entry = parseFields(fields);

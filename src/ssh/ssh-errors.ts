@@ -14,7 +14,13 @@ export type UnreachableReason =
   | 'connection_lost';
 
 /** Why a host's key was refused, in `details.reason` of `host_key_refused`. */
-export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'no_accepted_type' | 'known_hosts_unusable';
+export type HostKeyReason =
+  | 'unknown'
+  | 'changed'
+  | 'revoked'
+  | 'no_accepted_type'
+  | 'no_known_hosts'
+  | 'known_hosts_unusable';
 
 const UNREACHABLE: Record<UnreachableReason, string> = {
   no_host: 'this is not an IP address or a host name',
@@ -34,6 +40,8 @@ const KEY_REFUSED: Record<HostKeyReason, string> = {
   changed: 'its host key has changed',
   revoked: 'its host key is revoked',
   no_accepted_type: 'it has no host key of an accepted type',
+  no_known_hosts:
+    'the user of the service has no home folder for a known_hosts file: SSH_KNOWN_HOSTS must name one',
   known_hosts_unusable: 'the known_hosts file could not be read or written',
 };
 

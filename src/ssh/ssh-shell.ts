@@ -36,7 +36,8 @@ export interface SshShellOptions {
   passphrase?: string;
   /** The path of an ssh-agent's socket. */
   agentSocket?: string;
-  knownHostsFile: string;
+  /** Undefined: there is none, so every host is refused unless `hostKeys` is `off`. */
+  knownHostsFile: string | undefined;
   hostKeys: HostKeyMode;
   /** Whether commands run as root with `sudo -n`, unless the option `sudo` of a call overrides it. */
   sudo: boolean;

@@ -22,6 +22,6 @@ test('a string is printed unchanged on a terminal and with --raw; other replies 
 
 test('a string cannot control the terminal, and is written to a file unchanged', (t) => {
   const text = 'grün \u001b[2J\u0007\u009b31m\r\n';
-  t.is(formatReply(text, { raw: false, terminal: true }), 'grün \ufffd[2J\ufffd\ufffd31m\ufffd\n');
+  t.is(formatReply(text, { raw: false, terminal: true }), 'grün \\u001b[2J\\u0007\\u009b31m\\u000d\n');
   t.is(formatReply(text, { raw: true, terminal: false }), text);
 });
