@@ -14,7 +14,8 @@ export function maskedUrl(url: string): string {
   const [, scheme, credentials, authority = '', path = '', rest = ''] = URL_PARTS.exec(url) ?? [];
   if (scheme === undefined) return '***';
   const [, host, port] = HOST_AND_PORT.exec(authority) ?? [];
-  if (host === undefined) return `${scheme}***`;
+  // What follows the @ may be the rest of a query.
+  if (host === undefined || (credentials !== undefined && /[?#]/.test(credentials))) return `${scheme}***`;
   const isBroker = /^amqps?:/i.test(scheme);
   // In `amqp://user:12345` the host was forgotten, and what looks like the port is the password.
   const mayBeLogin = isBroker && credentials === undefined && !BROKER_PORTS.has(port) && !isSurelyHost(host);
