@@ -91,7 +91,7 @@ test('invalid settings stop every command, and all are reported', async (t) => {
   for (const args of [['serve'], ['call', 'list_units']]) {
     const refused = await runCli(t, args, { env });
     isRefused(t, refused, [2, /^fleet-manager: the configuration is invalid:\n {2}- /]);
-    t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number$/m);
+    t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number; it is "many"$/m);
     t.regex(refused.stderr, /^ {2}- HTTP_PORT must be a port/m);
   }
 });
@@ -226,7 +226,7 @@ test('config masks secrets, in text and in JSON, and prints the problems', async
   for (const { code, stdout, stderr } of [shown, json]) {
     t.is(code, 2);
     t.false(`${stdout}${stderr}`.includes('Zq'));
-    t.is(stderr, 'the configuration is invalid:\n  - PREFETCH must be a whole number\n\n');
+    t.is(stderr, 'the configuration is invalid:\n  - PREFETCH must be a whole number; it is "many"\n\n');
   }
   t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
   t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);
