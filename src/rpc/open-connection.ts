@@ -4,8 +4,9 @@ import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
+import { type BrokerAddress, withHeartbeat } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
+import { logIn } from './log-in.js';
 
 /** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
@@ -34,9 +35,8 @@ export async function openConnection(
   stop?: AbortSignal,
 ): Promise<BrokerConnection> {
   const { connect, clock, tls, name } = options;
-  const connecting = connect(withHeartbeat(broker.url), {
+  const connecting = logIn(connect, withHeartbeat(broker.url), {
     ...tls,
-    ...brokerLogin(broker.url),
     timeout: CONNECT_TIMEOUT_MS,
     noDelay: true,
     clientProperties: { connection_name: name },
