@@ -134,6 +134,29 @@ test('the package contains what it needs and nothing else', async (t) => {
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
 });
 
+test('npm builds the package when it installs it from a git URL', async (t) => {
+  t.timeout(20 * 60_000);
+  const source = join(root, 'source');
+  for (const name of SOURCES) await cp(join(REPOSITORY, name), join(source, name), { recursive: true });
+  const description = JSON.parse(await readFile(join(source, 'package.json'), 'utf8'));
+  // Only what the build needs: npm installs them all.
+  const { typescript, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
+  description.devDependencies = { typescript, '@types/node': node, '@types/ssh2': ssh2 };
+  await writeFile(join(source, 'package.json'), JSON.stringify(description));
+  const git = async (...args: string[]) => {
+    const { code, stderr } = await run(t, ['git', ...args], source);
+    t.is(code, 0, stderr);
+  };
+  await git('init', '--quiet');
+  await git('add', '.');
+  await git('-c', 'user.name=test', '-c', 'user.email=test@example.org', 'commit', '--quiet', '-m', 'All');
+  const app = await folder({});
+  await npm(app, 'install', '--prefer-offline', '--no-audit', '--no-fund', `git+file://${source}`);
+  const { code, stdout } = await run(t, [join(app, 'node_modules/.bin/fleet-manager'), '--version']);
+  t.is(stdout, `${description.version}\n`);
+  t.is(code, 0);
+});
+
 test('no installed dependency needs another version of Node.js than the package', (t) => {
   t.notRegex(said, /EBADENGINE/);
 });

@@ -18,6 +18,7 @@ import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
+import { checkClock, checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
 import { print as printOut } from './output.js';
@@ -73,6 +74,8 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
     yield* checkSandbox(configuration, options);
     return;
   }
+  const environment = checkEnvironment(source.env);
+  if (environment !== undefined) yield ['environment', environment];
   const { clusters, ssh, openaperture, hostname } = configuration;
   const log = Log.create({ level: 'error', format: 'text' });
   const components = componentsOf({ clusters, ssh, openaperture, hostname, log });
@@ -125,6 +128,12 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
+  const server = openaperture?.managerUrl ?? clusters.discoveryUrl;
+  const clock = await checkClock(server, {
+    limitMs: options.limitMs,
+    wallTime: () => systemClock.wallTime(),
+  });
+  if (clock !== undefined) yield ['clock', clock];
   const machines = yield* checkClusters(clusters, { resolver, fleet: components.fleet }, options);
   yield* checkSsh(ssh, { catalogue, shell: components.shell, machines }, options);
 }
@@ -252,4 +261,7 @@ async function* checkSsh(
     checkLogin({ privateKey, passphrase, agentSocket }, { actions, useKey }, signal);
   yield ['SSH key', await runCheck(limitMs, () => 'check SSH_AUTH_SOCK', login)];
   yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
+  const disk =
+    hostKeys === 'accept-new' && knownHostsFile !== undefined ? await checkDisk(knownHostsFile) : undefined;
+  if (disk !== undefined) yield ['disk', disk];
 }
