@@ -25,8 +25,8 @@ interface Frame {
 type OnFrame = (error: unknown, frame?: Frame) => void;
 type OnOpen = (error: unknown, ok?: unknown) => void;
 interface OpeningConnection {
-  step(next: OnFrame): void;
-  open(fields: { mechanism: string }, done: OnOpen): void;
+  step: (next: OnFrame) => void;
+  open: (fields: { mechanism: string }, done: OnOpen) => void;
 }
 
 /**

@@ -28,7 +28,7 @@ export async function checkRequest(
   request: Pick<ReplyContext, 'envelope' | 'log'>,
   { channels, timeoutMs, signals, clock }: RequestCheckOptions,
 ): Promise<CheckedRequest> {
-  if (channels.every(({ refusal }) => refusal === undefined)) return { state: 'accepted', waitedMs: 0 };
+  if (channels.every((channel) => channel.refusal === undefined)) return { state: 'accepted', waitedMs: 0 };
   const begun = clock.now();
   const waitedMs = () => Math.round(clock.now() - begun);
   const late = new Error('the time of the request has passed');

@@ -223,20 +223,15 @@ export class RpcHandler {
       signals,
       clock: this.#options.clock,
     });
-    switch (checked.state) {
-      case 'accepted':
-        return this.#run(request, { ...call, timeoutMs: remainingTimeout(timeoutMs, checked.waitedMs) });
-      case 'refused':
-        return { refused: checked.reason, channels: checked.channels };
-      case 'late': {
-        const reason = 'The time of the request passed before its record could be read in the Manager';
-        log.info('request failed', { took_ms: 0, waited_ms: checked.waitedMs, code: 'timeout', reason });
-        const late: Reply = { status: 'error', body: { errors: [reason], code: 'timeout' } };
-        return { outgoing: this.#encoded(late, request).outgoing, settled: undefined };
-      }
-      case 'released':
-        return 'released';
-    }
+    if (checked.state === 'released') return 'released';
+    if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
+    const { waitedMs } = checked;
+    if (checked.state === 'accepted')
+      return this.#run(request, { ...call, timeoutMs: remainingTimeout(timeoutMs, waitedMs) });
+    const reason = 'The time of the request passed before its record could be read in the Manager';
+    log.info('request failed', { took_ms: 0, waited_ms: waitedMs, code: 'timeout', reason });
+    const late: Reply = { status: 'error', body: { errors: [reason], code: 'timeout' } };
+    return { outgoing: this.#encoded(late, request).outgoing, settled: undefined };
   }
 
   async #run(request: Request, call: Call): Promise<Outcome | 'released'> {

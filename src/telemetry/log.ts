@@ -90,8 +90,8 @@ function asJson(): winston.Logform.Format {
       return printable(asText(line));
     } catch {
       // A failure to log must not make the request fail.
-      const readable = Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]);
-      return printable(JSON.stringify(Object.fromEntries(readable)));
+      const fields = Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]);
+      return printable(JSON.stringify(Object.fromEntries(fields)));
     }
   });
 }

@@ -57,7 +57,7 @@ class Captured {
   constructor(name: string, stream: NodeJS.WriteStream) {
     this.#name = name;
     this.#stream = stream;
-    this.#write = stream.write;
+    this.#write = stream.write.bind(stream);
   }
 
   captureTo(log: Logger): void {
@@ -71,7 +71,7 @@ class Captured {
   }
 
   write(text: string): void {
-    Reflect.apply(this.#write, this.#stream, [text]);
+    this.#write(text);
   }
 
   release(): void {

@@ -167,20 +167,20 @@ if (rabbit !== undefined) {
 
   test('a client certificate is the login where the broker offers EXTERNAL, and the URL has no password or PLAIN is not offered', async (t) => {
     const { folder, ca, client } = await certificates(t);
-    const tls = { ca, ...client };
-    const { tlsPort, port } = await brokerWithCertificates(t, { folder, ...tls });
+    const own = { ca, ...client };
+    const { tlsPort, port } = await brokerWithCertificates(t, { folder, ...own });
     const open = async (url: string, tls?: { ca: Buffer; cert?: Buffer; key?: Buffer }) => {
       const connection = await openConnection({ url }, { connect, tls, name: 'test', clock: systemClock });
       await connection.close(systemClock);
     };
-    await t.notThrowsAsync(open(`amqps://127.0.0.1:${tlsPort}`, tls));
-    await t.notThrowsAsync(open(`amqps://user:secret@127.0.0.1:${tlsPort}`, tls));
+    await t.notThrowsAsync(open(`amqps://127.0.0.1:${tlsPort}`, own));
+    await t.notThrowsAsync(open(`amqps://user:secret@127.0.0.1:${tlsPort}`, own));
     await t.throwsAsync(open(`amqps://127.0.0.1:${tlsPort}`, { ca }), {
       message:
         'no login mechanism is shared: the broker offers EXTERNAL, AMQPLAIN, and this side can use PLAIN',
     });
     // A certificate is of no use without TLS.
-    await t.throwsAsync(open(`amqp://127.0.0.1:${port}`, tls), {
+    await t.throwsAsync(open(`amqp://127.0.0.1:${port}`, own), {
       message: /^no login mechanism is shared: the broker offers .*AMQPLAIN, and this side can use PLAIN$/,
     });
     const { lines, result } = await checkBrokers([{ url: `amqp://user:secret@127.0.0.1:${port}` }], {
