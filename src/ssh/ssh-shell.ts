@@ -1,4 +1,4 @@
-import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
+import type { AnyAuthMethod, ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import { isHostAddress } from '../api/grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
@@ -7,6 +7,7 @@ import type { RemoteShell } from '../api/remote-shell.js';
 import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
+import { parsePrivateKey } from './private-key.js';
 import { remoteCommand } from './remote-command.js';
 import { type CommandOutput, followRun, type RemoteRunOptions, stopRun } from './remote-run.js';
 import { CommandNotSent, SshConnection } from './ssh-connection.js';
@@ -31,7 +32,7 @@ export interface SshShellOptions {
   /** The user name for the login on all hosts. */
   user: string;
   port: number;
-  /** The content of a private key file in OpenSSH or PEM format; tried before the agent. */
+  /** The content of a private key file in OpenSSH's format or a PEM format, PKCS#8 too; tried before the agent. */
   privateKey?: Buffer | string;
   passphrase?: string;
   /** The path of an ssh-agent's socket. */
@@ -70,7 +71,7 @@ export class SshShell implements RemoteShell {
   readonly #running = new Set<AbortController>();
   #closed = false;
 
-  /** @throws Error when the private key cannot be read: not a key, or the passphrase is missing or wrong */
+  /** @throws PrivateKeyProblem when the private key cannot be used */
   constructor(options: SshShellOptions) {
     const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 256 } = options;
     this.#options = options;
@@ -215,10 +216,7 @@ function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOpt
   const methods: AnyAuthMethod[] = [];
   if (privateKey !== undefined) {
     // Parsed once for all connections: decrypting a key with a passphrase takes a tenth of a second.
-    const key = ssh2.utils.parseKey(privateKey, passphrase);
-    if (key instanceof Error) throw new Error(`the SSH private key cannot be used: ${key.message}`);
-    if (!key.isPrivateKey()) throw new Error('the SSH private key cannot be used: it is a public key');
-    methods.push({ type: 'publickey', username: user, key });
+    methods.push({ type: 'publickey', username: user, key: parsePrivateKey(privateKey, passphrase) });
   }
   if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
   // Few servers accept `none`, but then the server refuses the login with a proper error.
