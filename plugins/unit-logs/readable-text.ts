@@ -1,5 +1,18 @@
-/** What a terminal does not print: colours and other control sequences, titles, character sets (ECMA-48, 5.4 and 8.3.89). */
-const CONTROL_SEQUENCE = /\u001b(?:\[[0-?]*[ -/]*[@-~]|\][^\u0007\u001b\n]*(?:\u0007|\u001b\\)|[ -/]+[0-~])/g;
+const ESC = '\u001b';
+const BEL = '\u0007';
+
+/** What a terminal does not print (ECMA-48). */
+const CONTROL_SEQUENCE = new RegExp(
+  [
+    // Colours, positions and the like.
+    `${ESC}\\[[0-?]*[ -/]*[@-~]`,
+    // Titles and links.
+    `${ESC}\\][^${BEL}${ESC}\\n]*(?:${BEL}|${ESC}\\\\)`,
+    // Character sets.
+    `${ESC}[ -/]+[0-~]`,
+  ].join('|'),
+  'g',
+);
 const CARRIAGE_RETURN_AT_END = /\r+(?=\n|$)/g;
 const C0_OR_DEL = /[^\P{Cc}\n\u0080-\u009f]/gu;
 /** C1, controls of the direction of text, and Unicode's line breaks. */
