@@ -189,7 +189,7 @@ export class SshConnection {
     if (error.message === 'No response from server') return new CommandNotSent('closed', error);
     if (!this.#open) return connectionLost(host);
     return new ActionError('command_failed', `${host} refused to run a command`, {
-      details: { host, exitStatus: null, signal: null, stderr: '' },
+      details: { host, begun: false, exitStatus: null, signal: null, stderr: '' },
       cause: error,
     });
   }
