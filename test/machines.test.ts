@@ -154,6 +154,30 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
   });
 
+  test('unit_logs of a global unit that no machine can read says why for each of them', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    await machines.install('journalctl', 'echo "journalctl: command not found" >&2; exit 127');
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    await machines.servers[1]?.stop();
+    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
+    const error = failure(await t.throwsAsync(client.call('unit_logs', call)));
+    t.is(error?.code, 'command_failed');
+    const { machines: failures } = error?.details as { machines: Record<string, string>[] };
+    t.deepEqual(
+      failures.map(({ machine }) => machine),
+      sandbox.cluster.machines.map(({ id }) => id).toSorted(),
+    );
+    t.deepEqual(failures.map(({ code }) => code).toSorted(), [
+      'command_failed',
+      'command_failed',
+      'host_unreachable',
+    ]);
+    for (const { code, message } of failures.filter((each) => each.code === 'command_failed'))
+      t.regex(String(message), /failed with exit status 127: journalctl: command not found$/, code);
+    t.is(error?.message.match(/exit status 127: journalctl: command not found/g)?.length, 2);
+  });
+
   test('unit_logs distinguishes an unknown unit from one that is nowhere', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
@@ -233,7 +257,10 @@ if (rabbitmqUrl !== undefined && hasServers) {
       'docker',
       "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",
     );
-    t.regex(String((await info())['127.0.0.1']?.errors), /Cannot connect to the Docker daemon/);
+    const daemonDown = (await info())['127.0.0.1'];
+    t.regex(String(daemonDown?.errors), /Cannot connect to the Docker daemon/);
+    t.deepEqual(daemonDown?.docker, { client_version: '1.10.3', server_version: null });
+    t.regex(String(daemonDown?.docker_version), /^Client:/);
     await machines.install(
       'docker',
       "printf 'Client:\\n Version:      1.10.3\\n\\nServer:\\n Version:      1.10.4\\n'",
