@@ -163,16 +163,12 @@ if (rabbitmqUrl !== undefined && hasServers) {
     const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
     const error = failure(await t.throwsAsync(client.call('unit_logs', call)));
     t.is(error?.code, 'command_failed');
-    const { machines: failures } = error?.details as { machines: Record<string, string>[] };
+    const { machines: failures } = (error?.details ?? {}) as { machines: Record<string, string>[] };
     t.deepEqual(
       failures.map(({ machine }) => machine),
       sandbox.cluster.machines.map(({ id }) => id).toSorted(),
     );
-    t.deepEqual(failures.map(({ code }) => code).toSorted(), [
-      'command_failed',
-      'command_failed',
-      'host_unreachable',
-    ]);
+    t.deepEqual(new Set(failures.map(({ code }) => code)), new Set(['command_failed', 'host_unreachable']));
     for (const { code, message } of failures.filter((each) => each.code === 'command_failed'))
       t.regex(String(message), /failed with exit status 127: journalctl: command not found$/, code);
     t.is(error?.message.match(/exit status 127: journalctl: command not found/g)?.length, 2);
