@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { connect as openTcp, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -152,6 +152,20 @@ if (rabbitmqUrl !== undefined && hasServers) {
     );
     t.is(text.match(/hello/g)?.length, 2);
     t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
+  });
+
+  test('a greeting of the login shell is in no result', async (t) => {
+    const bashrc = 'echo "Welcome to $(hostname)"; printf "0.01 0.02 0.03 " >&2; printf "ID=greeting\\n"';
+    const machines = await startMachines(t, ADDRESSES, JOURNAL, { bashrc });
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const parameters = { unit_name: 'web.service', lines: 1 };
+    const text = await client.call('unit_logs', { cluster: sandbox.token, parameters });
+    t.regex(text, /^\S+ \d+ [\d:]+ core-1 web\[1\]: web\.service says 19\n$/);
+    const { '127.0.0.1': node } = await client.call('node_info', { parameters: { nodes: ['127.0.0.1'] } });
+    t.is(node?.coreos_version, await readFile('/etc/os-release', 'utf8'));
+    t.is(node?.load?.length, 3);
+    t.notRegex(JSON.stringify(node), /Welcome|greeting/);
   });
 
   test('unit_logs of a global unit that no machine can read says why for each of them', async (t) => {
