@@ -178,17 +178,38 @@ test('after a pause one call tries the cluster, and the others are told when to 
   t.is(tried, 4);
 });
 
-test('a call that is refused while it would try a cluster lets the next one try', async (t) => {
-  const { codeFor, clock } = openRunner([
-    doing(async () => {
-      throw new ActionError('cluster_unreachable', 'down');
-    }),
-    doing(async () => ({}), { name: 'works' }),
-  ]);
+test('a call that tried a cluster and showed nothing lets the next one try', async (t) => {
+  const codes = [
+    'cluster_unreachable',
+    'cluster_unreachable',
+    'cluster_unreachable',
+    'forbidden',
+    'unit_failed',
+  ];
+  const action = doing(async () => {
+    throw new ActionError(codes.shift() ?? '', 'so');
+  });
+  const { codeFor, clock } = openRunner([action]);
   for (let n = 0; n < 3; n++) await codeFor();
   clock.advance(5_000);
   t.is(await codeFor({ parameters: { unknown: 1 } }), 'invalid_parameters');
-  t.is(await codeFor({ action: 'works' }), 'completed');
+  t.is(await codeFor(), 'forbidden');
+  t.is(await codeFor(), 'unit_failed');
+});
+
+test('a cluster that responded during a call which took too long can be reached', async (t) => {
+  const action = doing(async ({ cluster, signal }) => {
+    setImmediate(() => cluster && noteResponse(cluster));
+    return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  });
+  const { codeFor, clock } = openRunner([action]);
+  for (let n = 0; n < 5; n++) {
+    const late = codeFor({ timeoutMs: 4_000 });
+    clock.advance(500);
+    await settle();
+    clock.advance(3_500);
+    t.is(await late, 'timeout');
+  }
 });
 
 test('the transport is told how many calls wait for clusters that do not respond', async (t) => {
@@ -208,7 +229,7 @@ test('the transport is told how many calls wait for clusters that do not respond
 
 test('calls without a cluster are not taken for calls to one that hangs', async (t) => {
   const { clock, codeFor, ask, ended, runs } = openClusters();
-  const calls = Array.from({ length: 30 }, () => watched(codeFor({ target: undefined, timeoutMs: 10_000 })));
+  const calls = Array.from({ length: 100 }, () => watched(codeFor({ target: undefined, timeoutMs: 10_000 })));
   t.is(runs.current, 20);
   clock.advance(9_000);
   await settle();
