@@ -1,6 +1,6 @@
 import type { ChannelModel, SocketOptions } from 'amqplib';
 import { reasonOf } from '../lib/errors.js';
-import { brokerLogins } from './broker-address.js';
+import { brokerLogins, withHeartbeat } from './broker-address.js';
 import type { Connect } from './open-connection.js';
 import { MechanismNotOffered } from './patched-amqplib.js';
 
@@ -18,7 +18,7 @@ export async function logIn(
   let refused: unknown;
   for (const credentials of [first, ...others]) {
     try {
-      return await connect(url, { ...options, credentials });
+      return await connect(withHeartbeat(url), { ...options, credentials });
     } catch (error) {
       if (!(error instanceof MechanismNotOffered)) throw error;
       refused = error;

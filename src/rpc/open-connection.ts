@@ -4,7 +4,7 @@ import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { type BrokerAddress, withHeartbeat } from './broker-address.js';
+import type { BrokerAddress } from './broker-address.js';
 import { BrokerConnection } from './broker-connection.js';
 import { logIn } from './log-in.js';
 
@@ -35,7 +35,7 @@ export async function openConnection(
   stop?: AbortSignal,
 ): Promise<BrokerConnection> {
   const { connect, clock, tls, name } = options;
-  const connecting = logIn(connect, withHeartbeat(broker.url), {
+  const connecting = logIn(connect, broker.url, {
     ...tls,
     timeout: CONNECT_TIMEOUT_MS,
     noDelay: true,

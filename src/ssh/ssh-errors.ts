@@ -16,6 +16,7 @@ export type UnreachableReason =
 /** Why a host's key was refused, in `details.reason` of `host_key_refused`. */
 export type HostKeyReason =
   | 'unknown'
+  | 'only_certificate_authority'
   | 'changed'
   | 'revoked'
   | 'no_accepted_type'
@@ -37,6 +38,8 @@ const UNREACHABLE: Record<UnreachableReason, string> = {
 
 const KEY_REFUSED: Record<HostKeyReason, string> = {
   unknown: 'its host key is unknown',
+  only_certificate_authority:
+    'its host key is unknown; known_hosts has only @cert-authority lines for it, and host certificates are not supported',
   changed: 'its host key has changed',
   revoked: 'its host key is revoked',
   no_accepted_type: 'it has no host key of an accepted type',
