@@ -27,6 +27,11 @@ test('a healthy cluster has no findings', async (t) => {
   t.deepEqual(await run(), []);
 });
 
+test('the units of the example, some of which fail or are not scheduled, are no findings', async (t) => {
+  const { run } = await openAction(t, checkCluster);
+  t.deepEqual(await run(), []);
+});
+
 test('after an outage, what fleet does not list is found until it is listed', async (t) => {
   const clock = new ManualClock();
   const { run, sandbox } = await openAction(t, checkCluster, { ...WORLD, clock });

@@ -94,6 +94,25 @@ test('a host that was silent is tried again when the others fail, without waitin
   t.is(sandbox.cluster.requests.at(-1)?.host, silent);
 });
 
+test('when the host that served fails, one that failed before is asked rather than one that was silent', async (t) => {
+  const states = { y: 500, x: 200 };
+  const answering = (name: 'x' | 'y') =>
+    serve(t, (_request, response) => {
+      response.statusCode = states[name];
+      response.end(JSON.stringify({ name: 'a.service' }));
+    });
+  const [y, x] = [await answering('y'), await answering('x')];
+  const silent = await serve(t, () => {});
+  const { fleet, cluster, clock } = openNamedFleet(t, [y.url, silent.url, x.url]);
+  const first = fleet.unit(cluster, 'a.service', notAborted());
+  await eventually('the silent host is asked', () => silent.requests.length === 1);
+  clock.advance(HEDGE_MS);
+  await first;
+  Object.assign(states, { y: 200, x: 500 });
+  t.is((await fleet.unit(cluster, 'a.service', notAborted()))?.name, 'a.service');
+  t.is(silent.requests.length, 1);
+});
+
 test('a change is never sent to a second host while the first one may have it', async (t) => {
   const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   const [name = ''] = sandbox.cluster.addUnits(1);
