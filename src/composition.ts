@@ -109,7 +109,13 @@ function registerPorts(container: DependencyContainer, { clusters, ssh, log, clo
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
   registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
   registerOnce(FleetTransport, () => {
-    return new FleetHttpTransport(container.resolve(tokens.clusterHttp), container.resolve(tokens.discovery));
+    return new FleetHttpTransport({
+      http: container.resolve(tokens.clusterHttp),
+      resolver: container.resolve(tokens.discovery),
+      policy: container.resolve(tokens.policy),
+      clock,
+      log,
+    });
   });
 }
 

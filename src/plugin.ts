@@ -17,9 +17,11 @@ export { Clock } from './api/clock.js';
 export type { Cluster } from './api/cluster.js';
 export { EtcdResolver } from './api/etcd-resolver.js';
 export {
+  type ClusterHostsReport,
   DESIRED_STATES,
   type DesiredState,
   FleetTransport,
+  type ListOptions,
   type Machine,
   type Unit,
   type UnitOption,
@@ -36,6 +38,7 @@ export {
   stringMap,
   unitName,
 } from './api/grammar.js';
+export { unitsWithoutState } from './api/missing-states.js';
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';

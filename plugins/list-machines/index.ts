@@ -22,9 +22,11 @@ export default defineAction({
   ).required(),
   inject: { fleet: FleetTransport },
 
-  async handle({ parameters, cluster, signal }, { fleet }) {
+  async handle({ parameters, cluster, signal, warn }, { fleet }) {
     const wanted = Object.entries(parameters.metadata ?? {});
-    const machines = await fleet.machines(cluster, { signal });
+    const machines = await fleet.machines(cluster, { signal, warn });
+    const missing = await fleet.incompleteness(cluster, { signal });
+    if (missing !== undefined) warn(missing);
     return machines.filter(({ metadata }) => wanted.every(([key, value]) => metadata[key] === value));
   },
 });

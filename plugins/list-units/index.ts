@@ -47,10 +47,14 @@ export default defineAction({
   ).required(),
   inject: { fleet: FleetTransport },
 
-  async handle({ parameters, cluster, signal }, { fleet }) {
+  async handle({ parameters, cluster, signal, warn }, { fleet }) {
     const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
-    const units = await fleet.units(cluster, { signal });
+    const [units, missing] = await Promise.all([
+      fleet.units(cluster, { signal, warn }),
+      fleet.incompleteness(cluster, { signal }),
+    ]);
+    if (missing !== undefined) warn(missing);
     return units.filter(
       (unit) =>
         named(unit.name) &&

@@ -58,10 +58,10 @@ export default defineAction({
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
-  async handle({ parameters, cluster, signal, deadline }, { fleet, shell, clock }) {
+  async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const timeMs = timeForAll(deadline - clock.now());
     const endsAt = clock.now() + timeMs;
-    const nodes = await nodesOf(parameters.nodes, cluster, fleet, signal);
+    const nodes = await nodesOf(parameters.nodes, cluster, { fleet, signal, warn });
     const info = new Map<string, NodeInfo>();
     const remaining = nodes.values();
     const share = Math.floor(OUTPUT_BYTES_OF_ALL_NODES / nodes.length);
@@ -90,8 +90,7 @@ function timeForAll(leftMs: number): number {
 async function nodesOf(
   asked: unknown[] | undefined,
   cluster: Cluster | undefined,
-  fleet: FleetTransport,
-  signal: AbortSignal,
+  { fleet, signal, warn }: { fleet: FleetTransport; signal: AbortSignal; warn: (text: string) => void },
 ): Promise<Node[]> {
   const nodes = asked?.map(nodeOf);
   if (cluster === undefined) {
@@ -99,18 +98,19 @@ async function nodesOf(
       throw wrongNodes("An invalid 'nodes' parameter was provided! Name nodes, or give an etcd_token");
     return eachOnce(nodes);
   }
-  const machines = await fleet.machines(cluster, { signal });
-  if (nodes === undefined) return eachOnce(machines.map(nodeOfMachine));
+  const machines = await fleet.machines(cluster, { signal, warn });
   const own = new Set(
     machines.flatMap(({ primaryIP }) => (primaryIP === null ? [] : [canonicalHost(primaryIP)])),
   );
-  return eachOnce(
-    nodes.map(({ name, host }) =>
-      typeof host !== 'string' || own.has(canonicalHost(host))
-        ? { name, host }
-        : { name, host: NOT_OF_CLUSTER },
-    ),
-  );
+  const isOwn = ({ host }: Node) => typeof host !== 'string' || own.has(canonicalHost(host));
+  if (nodes?.every(isOwn)) return eachOnce(nodes);
+  const missing = await fleet.incompleteness(cluster, { signal });
+  if (nodes === undefined) {
+    if (missing !== undefined) warn(missing);
+    return eachOnce(machines.map(nodeOfMachine));
+  }
+  const host = missing === undefined ? NOT_OF_CLUSTER : { problem: `cluster_incomplete: ${missing}` };
+  return eachOnce(nodes.map((node) => (isOwn(node) ? node : { name: node.name, host })));
 }
 
 const NOT_OF_CLUSTER = {

@@ -63,8 +63,10 @@ export default defineAction({
       });
     }
     const maxBytes = bytesForEach(wanted.length);
+    const unlisted = wanted.some((id) => machines.every((machine) => machine.id !== id));
+    const incompleteness = unlisted ? await fleet.incompleteness(cluster, { signal }) : undefined;
     const read = async (id: string): Promise<string> => {
-      const host = addressOf(machines, id);
+      const host = addressOf(machines, id, incompleteness);
       const message = `${host} did not respond within ${MACHINE_MS / 1_000} s`;
       return withTimeLimit({ ms: MACHINE_MS, message, clock, signal }, (limited) =>
         journalOf(host, { ...parameters, maxBytes }, { shell, signal: limited }),
@@ -104,8 +106,11 @@ async function machinesOf(
   return [...new Set(states.map(({ machineID }) => machineID).filter((id) => id !== null))].toSorted();
 }
 
-function addressOf(machines: readonly Machine[], id: string): string {
+/** @param incompleteness what is known to be missing among the machines */
+function addressOf(machines: readonly Machine[], id: string, incompleteness: string | undefined): string {
   const machine = machines.find((each) => each.id === id);
+  if (machine === undefined && incompleteness !== undefined)
+    throw new ActionError('cluster_incomplete', `The machine ${id} is not listed. ${incompleteness}`);
   if (machine === undefined)
     throw new ActionError('machine_not_found', `The machine ${id} is no longer in the cluster`);
   if (machine.primaryIP !== null) return machine.primaryIP;

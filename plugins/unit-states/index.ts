@@ -1,5 +1,21 @@
 import { array, object, string } from 'yup';
-import { defineAction, FleetTransport, machineId, unitName } from '../../src/plugin.js';
+import {
+  ActionError,
+  Clock,
+  type Cluster,
+  defineAction,
+  FleetTransport,
+  machineId,
+  type Unit,
+  unitName,
+  unitsWithoutState,
+  withTimeLimit,
+} from '../../src/plugin.js';
+
+/** States are compared with units only in lists that are not longer: reading units costs more than reading states. */
+const MOST_COMPARED = 1_000;
+/** How long that may take, in milliseconds. */
+const COMPARE_MS = 5_000;
 
 export default defineAction({
   name: 'list_unit_states',
@@ -25,13 +41,54 @@ export default defineAction({
       systemdSubState: string().nullable().defined().meta({ description: 'Such as running, dead, exited.' }),
     }),
   ).required(),
-  inject: { fleet: FleetTransport },
+  inject: { fleet: FleetTransport, clock: Clock },
 
-  async handle({ parameters, cluster, signal }, { fleet }) {
-    return fleet.unitStates(cluster, {
-      unitName: parameters.unit_name,
-      machineID: parameters.machine_id,
-      signal,
-    });
+  async handle({ parameters, cluster, signal, warn }, { fleet, clock }) {
+    const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
+    const [states, missing] = await Promise.all([
+      fleet.unitStates(cluster, { ...filter, signal, warn }),
+      fleet.incompleteness(cluster, { signal }),
+    ]);
+    if (missing !== undefined) warn(missing);
+    if (states.length < MOST_COMPARED) {
+      const units = await unitsOf(cluster, filter, { fleet, clock, signal, warn });
+      warnOfMissing(unitsWithoutState(units, states), warn);
+    }
+    return states;
   },
 });
+
+interface UnitFilter {
+  unitName: string | undefined;
+  machineID: string | undefined;
+}
+
+/** The units whose states were asked for; none when they cannot be read in time. */
+async function unitsOf(
+  cluster: Cluster,
+  { unitName: name, machineID: machine }: UnitFilter,
+  tools: { fleet: FleetTransport; clock: Clock; signal: AbortSignal; warn: (text: string) => void },
+): Promise<Unit[]> {
+  const { fleet, clock, signal, warn } = tools;
+  const message = 'The units could not be read in time, so it is not known whether states are missing';
+  const read = async (limited: AbortSignal) => {
+    if (name === undefined) return fleet.units(cluster, { signal: limited });
+    const unit = await fleet.unit(cluster, name, { signal: limited });
+    return unit === undefined ? [] : [unit];
+  };
+  try {
+    const units = await withTimeLimit({ ms: COMPARE_MS, message, clock, signal }, read);
+    return machine === undefined ? units : units.filter(({ machineID }) => machineID === machine);
+  } catch (error) {
+    if (!(error instanceof ActionError) || error.message !== message) throw error;
+    warn(message);
+    return [];
+  }
+}
+
+function warnOfMissing(names: readonly string[], warn: (text: string) => void): void {
+  if (names.length === 0) return;
+  const shown = names.length > 3 ? `such as ${names.slice(0, 3).join(', ')}` : names.join(', ');
+  const units = names.length === 1 ? '1 launched unit has' : `${names.length} launched units have`;
+  warn(`${units} no state at the moment (${shown}): just launched, or not reported by the machine`);
+}

@@ -43,22 +43,45 @@ export interface UnitState {
   systemdSubState: string | null;
 }
 
+/** Options of a list. */
+export interface ListOptions extends Cancellable {
+  /** Called with a sentence for people when the list may lack something. */
+  warn?: (text: string) => void;
+}
+
+/** What can be said about the hosts of a cluster. */
+export interface ClusterHostsReport {
+  /** Every host, and why its fleet API does not answer; `failure` is undefined when it does. */
+  hosts: { host: string; failure: string | undefined }[];
+  /** The hosts of discovery that fleet does not list as machines. */
+  unlisted: string[];
+  /** The members of discovery that are not used, because they have no valid host. */
+  ignored: string[];
+}
+
 /**
  * The fleet API of a cluster. Every method finds the cluster's hosts and tries another host when one does not respond.
  * Every method may throw an `ActionError` with `cluster_not_found`, `cluster_empty`, `discovery_unreachable`,
- * `cluster_unreachable`, `cluster_answer_invalid` or `forbidden`.
+ * `cluster_unreachable`, `cluster_unhealthy`, `cluster_refused`, `cluster_answer_invalid` or `forbidden`.
+ *
+ * A list has every row that exists during the whole call. What is created or removed meanwhile may be in it or not.
  */
 export interface FleetTransport {
-  machines(cluster: Cluster, options: Cancellable): Promise<Machine[]>;
-  /** Says what is missing when the cluster is known to list fewer machines than it has; undefined when it is not. */
+  machines(cluster: Cluster, options: ListOptions): Promise<Machine[]>;
+  /**
+   * Says what is missing when the cluster is known to list fewer machines than it has; undefined when nothing is known to
+   * be missing, also because the machines cannot be read. Cheap: it uses a list of machines that was read a moment ago.
+   */
   incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined>;
-  units(cluster: Cluster, options: Cancellable): Promise<Unit[]>;
+  /** Asks each host for itself. */
+  hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport>;
+  units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: Cancellable): Promise<Unit | undefined>;
   /** The filters match exactly; a state must match all of them. */
   unitStates(
     cluster: Cluster,
-    options: Cancellable & { unitName?: string; machineID?: string },
+    options: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
   /** Throws `unit_not_found`; `outcome_unknown` when the connection was lost during the call. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;

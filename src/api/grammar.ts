@@ -5,7 +5,7 @@ const TEMPLATE_TYPES = new Set(['path', 'service', 'socket', 'target', 'timer'])
 const UNIT_NAME =
   /^([0-9A-Za-z:\-_.\\@]+)\.(automount|busname|device|mount|path|scope|service|slice|snapshot|socket|swap|target|timer)$/;
 const HOST_NAME =
-  /^(?=.{1,253}$)[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z-]{0,61}[0-9A-Za-z])?)*$/;
+  /^(?=.{1,253}\.?$)[0-9A-Za-z]([0-9A-Za-z_-]{0,61}[0-9A-Za-z])?(\.[0-9A-Za-z]([0-9A-Za-z_-]{0,61}[0-9A-Za-z])?)*\.?$/;
 
 /** Whether fleet accepts this as a unit name: it matches fleet's grammar and has at most 256 bytes (all ASCII). */
 export function isUnitName(text: string): boolean {
@@ -17,22 +17,23 @@ export function isUnitName(text: string): boolean {
 }
 
 /**
- * Whether this is an IPv4 or IPv6 address or a host name (RFC 1123). A name whose last label is all digits is
- * refused: resolvers read such names (`127.1`, `0177.0.0.1`) as abbreviated or octal IPv4 addresses.
+ * Whether this is an IPv4 or IPv6 address or a host name (RFC 1123), as resolvers accept it: also with underscores within
+ * (`node_1.lan`), and with a dot at the end, which makes it absolute (`db.example.org.`). A name whose last label is all
+ * digits is refused: resolvers read such names (`127.1`, `0177.0.0.1`) as abbreviated or octal IPv4 addresses.
  */
 export function isHostAddress(text: string): boolean {
   if (isIP(text) !== 0) return !text.includes('%');
-  return HOST_NAME.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)$/i.test(text);
+  return HOST_NAME.test(text) && !/(^|\.)(\d+|0x[0-9a-f]*)\.?$/i.test(text);
 }
 
 /**
- * The canonical form of a host, for comparisons: names in lower case, IPv6 addresses in the form of RFC 5952, and an
+ * The canonical form of a host, for comparisons: names in lower case and without the dot at the end, IPv6 addresses in the form of RFC 5952, and an
  * IPv4 address embedded in IPv6 as plain IPv4. Embedded forms are `::ffff:a.b.c.d` and `::a.b.c.d` (RFC 4291, 2.5.5),
  * `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
  * @param host valid for `isHostAddress`
  */
 export function canonicalHost(host: string): string {
-  if (isIP(host) !== 6 || host.includes('%')) return host.toLowerCase();
+  if (isIP(host) !== 6 || host.includes('%')) return host.toLowerCase().replace(/\.$/, '');
   // The URL parser writes IPv6 addresses in the form of RFC 5952, except that it writes embedded IPv4 in hexadecimal.
   const text = new URL(`http://[${host}]`).hostname.slice(1, -1);
   const embedded = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(text);
@@ -55,7 +56,7 @@ export const unitName = () =>
 /** An IPv4 or IPv6 address, or a host name. */
 export const hostAddress = () =>
   string()
-    .max(253)
+    .max(254)
     .test(
       'host-address',
       '${path} is not an IP address or a host name',
@@ -122,13 +123,17 @@ function isMap(value: unknown): boolean {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** The length of the longest text that a pattern matches: names of units and hosts are shorter. */
+const LONGEST_MATCH = 1_024;
+
 /**
- * Compiles a `glob()` pattern. Matching takes at most pattern length times text length steps. (A regular expression
- * made from `*a*a*a*b` could need exponentially many.)
+ * Compiles a `glob()` pattern. It matches no text of more than 1,024 characters, and matching takes at most pattern
+ * length times text length steps. (A regular expression made from `*a*a*a*b` could need exponentially many.)
  */
 export function globMatcher(pattern: string): (text: string) => boolean {
   if (!/[*?]/.test(pattern)) return (text) => text === pattern;
   return (text) => {
+    if (text.length > LONGEST_MATCH) return false;
     let p = 0;
     let star = -1;
     let resume = 0;

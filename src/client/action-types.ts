@@ -2,6 +2,24 @@
 
 /** The parameters and results of the actions that come with the service. */
 export interface KnownActions {
+  /** Checks a cluster and lists what is wrong; a healthy cluster has no findings. */
+  check_cluster: {
+    parameters: Record<string, never>;
+    /** The findings, the hosts first. */
+    result: {
+      /** error: something does not work; warning: something may be wrong. */
+      severity: 'error' | 'warning';
+      /** host_not_answering, machine_not_listed, member_invalid, state_missing, or list_incomplete. */
+      kind: string;
+      /** The host, member or unit, or the list. */
+      subject: string;
+      /** What is wrong. */
+      message: string;
+      /** What to do about it. */
+      advice: string;
+    }[];
+  };
+
   /** Lists the machines of a cluster. */
   list_machines: {
     parameters: {
@@ -168,6 +186,7 @@ export interface KnownActions {
 
 /** The names of the actions that do not change the cluster. */
 export const KNOWN_READS: ReadonlySet<string> = new Set<keyof KnownActions>([
+  'check_cluster',
   'list_machines',
   'list_unit_states',
   'list_units',

@@ -14,13 +14,16 @@ export class OutageLog {
   readonly #log: Logger;
   readonly #clock: Clock;
   readonly #phrases: OutagePhrases;
+  readonly #fields: Record<string, unknown>;
   #since: number | undefined;
   #failures = 0;
 
-  constructor(log: Logger, clock: Clock, phrases: OutagePhrases) {
+  /** @param fields of both lines: what the outage concerns */
+  constructor(log: Logger, clock: Clock, phrases: OutagePhrases, fields: Record<string, unknown> = {}) {
     this.#log = log;
     this.#clock = clock;
     this.#phrases = phrases;
+    this.#fields = fields;
   }
 
   /** Records a failure; the first one begins the outage. */
@@ -28,14 +31,18 @@ export class OutageLog {
     this.#failures++;
     if (this.#since !== undefined) return;
     this.#since = this.#clock.now();
-    this.#log.warn(this.#phrases.began, fields);
+    this.#log.warn(this.#phrases.began, { ...this.#fields, ...fields });
   }
 
   /** Records a success; it ends an outage that has begun. */
   succeeded(): void {
     if (this.#since === undefined) return;
     const lasted = this.#clock.now() - this.#since;
-    this.#log.info(this.#phrases.ended, { lasted_ms: Math.round(lasted), failures: this.#failures });
+    this.#log.info(this.#phrases.ended, {
+      ...this.#fields,
+      lasted_ms: Math.round(lasted),
+      failures: this.#failures,
+    });
     this.#since = undefined;
     this.#failures = 0;
   }

@@ -74,16 +74,18 @@ export class HostPolicy implements ConnectionPolicy {
     const listed = this.#ranges.filter((range) => contains(range, plain));
     if (isSpecial(plain)) return listed.some(isSpecial);
     if (this.#everything || listed.length > 0) return true;
-    return isIP(host) === 0 && this.#names.some((name) => name.test(host));
+    return isIP(host) === 0 && this.#names.some((name) => name.test(canonicalHost(host)));
   }
 
   #allow(entry: string): void {
     const range = rangeOrUndefined(entry);
     if (range !== undefined) {
       this.#ranges.push(range);
-    } else if (isHostAddress(entry.replaceAll('*', 'x')) && !/^[\d.*]*\d[\d.*]*$/.test(entry)) {
-      const labels = entry.split('.').map((label) => label.replaceAll('*', '[0-9a-z-]+(\\.[0-9a-z-]+)*'));
-      this.#names.push(new RegExp(`^${labels.join('\\.')}$`, 'i'));
+    } else if (isHostAddress(entry.replaceAll('*', 'x')) && !/^[\d.*]*\d[\d.*]*$|\.$/.test(entry)) {
+      const labels = canonicalHost(entry)
+        .split('.')
+        .map((label) => label.replaceAll('*', '[0-9a-z_-]+(\\.[0-9a-z_-]+)*'));
+      this.#names.push(new RegExp(`^${labels.join('\\.')}$`));
     } else {
       throw new Error(
         `'${entry}' is not an address, a range such as 10.0.0.0/8, or a host name such as *.example.com`,

@@ -36,6 +36,13 @@ export interface ClusterContents {
   units: readonly SandboxUnit[];
 }
 
+/** What fleet lists of the cluster for some time after an outage of etcd. */
+interface OutageAftermath {
+  machines: number;
+  states: number;
+  until: number;
+}
+
 /** What the cluster shows of a unit, from a point in time on. */
 interface Snapshot {
   from: number;
@@ -77,6 +84,7 @@ export class ClusterState {
   readonly #load = new Map<string, number>();
   #machines: readonly Machine[];
   #generated = 0;
+  #aftermath: OutageAftermath = { machines: Infinity, states: Infinity, until: 0 };
 
   constructor({ clock, delays, machines, units }: ClusterContents) {
     this.#clock = clock;
@@ -88,6 +96,34 @@ export class ClusterState {
   /** Sorted by id, as fleet lists them. */
   get machines(): Machine[] {
     return structuredClone([...this.#machines]);
+  }
+
+  /**
+   * Shows the cluster as fleet does for some time after an outage of etcd: only the first machines and the first states.
+   * A launched unit without a state is shown as inactive, although it runs.
+   * @param aftermath how many machines and states fleet lists, and for how many milliseconds
+   */
+  recover({ machines, states, lasts }: { machines: number; states: number; lasts: number }): void {
+    this.#aftermath = { machines, states, until: this.#clock.now() + lasts };
+  }
+
+  /** The machines that fleet lists now. */
+  listedMachines(): Machine[] {
+    return this.#recovering() ? this.machines.slice(0, this.#aftermath.machines) : this.machines;
+  }
+
+  /** The units as fleet lists them now. */
+  listedUnits(): Unit[] {
+    if (!this.#recovering()) return this.units();
+    const reported = new Set(this.listedStates().map(({ name }) => name));
+    return this.units().map((unit) =>
+      reported.has(unit.name) ? unit : { ...unit, currentState: 'inactive' as const },
+    );
+  }
+
+  /** The state rows that fleet lists now. */
+  listedStates(): UnitState[] {
+    return this.#recovering() ? this.states().slice(0, this.#aftermath.states) : this.states();
   }
 
   /** Replaces the machines; units move away from machines that are removed. */
@@ -211,6 +247,10 @@ export class ClusterState {
     if (record === undefined) return false;
     this.#settle(record);
     return record.current.flaps;
+  }
+
+  #recovering(): boolean {
+    return this.#clock.now() < this.#aftermath.until;
   }
 
   #generatedUnits(count: number): SandboxUnit[] {

@@ -61,35 +61,42 @@ export function failure(status: number, message = ''): SandboxResponse {
   return json({ error: { code: status, message } }, status);
 }
 
-function listMachines(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
+function listMachines(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxOutcome {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
-  const { items, nextPageToken } = pageOf(cluster.machines, token);
-  return json(present({ machines: items.map(machineOnWire), nextPageToken }));
+  return listed('machines', pageOf(cluster.listedMachines(), token), machineOnWire);
 }
 
-function listUnits(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
+function listUnits(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxOutcome {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
-  const { items, nextPageToken } = pageOf(cluster.units(), token);
-  return json(present({ units: items.map(unitOnWire), nextPageToken }));
+  return listed('units', pageOf(cluster.listedUnits(), token), unitOnWire);
 }
 
-function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxResponse {
+function listStates(cluster: ClusterState, { query }: SandboxRequest, pageSize: number): SandboxOutcome {
   const token = readPageToken(query.getAll('nextPageToken'), pageSize);
   if (typeof token === 'string') return failure(400, token);
   const machineID = query.get('machineID') ?? '';
   const unitName = query.get('unitName') ?? '';
   const rows = cluster
-    .states()
+    .listedStates()
     .filter((row) => machineID === '' || row.machineID === machineID)
     .filter((row) => unitName === '' || row.name === unitName);
-  const { items, nextPageToken } = pageOf(rows, token);
-  return json(present({ states: items.map(stateOnWire), nextPageToken }));
+  return listed('states', pageOf(rows, token), stateOnWire);
+}
+
+function listed<T>(
+  collection: string,
+  page: ReturnType<typeof pageOf<T>>,
+  onWire: (item: T) => unknown,
+): SandboxOutcome {
+  // Go's HTTP server then closes the connection.
+  if (page === 'panic') return 'drop';
+  return json(present({ [collection]: page.items.map(onWire), nextPageToken: page.nextPageToken }));
 }
 
 function getState(cluster: ClusterState, name: string): SandboxOutcome {
-  const row = cluster.states().find((each) => each.name === name);
+  const row = cluster.listedStates().find((each) => each.name === name);
   // fleetd's handler panics when there is no row, and Go's HTTP server then closes the connection.
   return row === undefined ? 'drop' : json(stateOnWire(row));
 }

@@ -27,16 +27,18 @@ export function readPageToken(values: readonly string[], pageSize: number): Page
 
 /**
  * One page, and the token of the next. As in fleet, a full last page still has a next token, and offsets are uint16, so
- * that they overflow and start again at a low offset.
+ * that they overflow and start again at a low offset. `panic`: the page's end overflows but not its beginning, and fleet's
+ * handler panics.
  */
 export function pageOf<T>(
   all: readonly T[],
   { limit, page }: PageToken,
-): { items: readonly T[]; nextPageToken: string } {
+): { items: readonly T[]; nextPageToken: string } | 'panic' {
   const start = ((page - 1) * limit) % UINT16_VALUES;
   const stop = (page * limit) % UINT16_VALUES;
   if (start >= all.length) return { items: [], nextPageToken: '' };
   if (stop > all.length) return { items: all.slice(start), nextPageToken: '' };
+  if (stop < start) return 'panic';
   return {
     items: all.slice(start, stop),
     nextPageToken: encode({ limit, page: (page + 1) % UINT16_VALUES }),

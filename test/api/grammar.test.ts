@@ -71,6 +71,10 @@ test('host addresses are IP addresses and host names', (t) => {
     'node-1.example.org',
     'a',
     '1a.b',
+    'node_1.lan',
+    'srv.a_b',
+    'db.example.org.',
+    `${'a.'.repeat(126)}a.`,
   ])
     t.true(isHostAddress(host), host);
   for (const host of [
@@ -89,8 +93,12 @@ test('host addresses are IP addresses and host names', (t) => {
     '-a.org',
     'a-.org',
     'a..b',
-    'a.b.',
-    'a_b',
+    '_a',
+    'a.b..',
+    '.',
+    '127.1.',
+    '0x7f.',
+    'a.0x1.',
     'a b',
     'http://a',
     'a/b',
@@ -105,7 +113,7 @@ test('host addresses are IP addresses and host names', (t) => {
 
 test('a host has one canonical form, however it is written', (t) => {
   for (const spellings of [
-    ['node1.example.com', 'Node1.Example.COM'],
+    ['node1.example.com', 'Node1.Example.COM', 'node1.example.com.'],
     [
       '10.0.0.1',
       '::ffff:10.0.0.1',
@@ -202,6 +210,12 @@ test('a pattern matches the same texts as the equivalent regular expression', (t
     return globMatcher(each)(name) === expected.test(name);
   });
   t.notThrows(() => fc.assert(property, { numRuns: 2_000 }));
+});
+
+test('a pattern matches no text that is longer than any name', (t) => {
+  t.true(globMatcher('*')('x'.repeat(1_024)));
+  t.false(globMatcher('*')('x'.repeat(1_025)));
+  t.false(globMatcher(`*${'?'.repeat(250)}b`)('x'.repeat(3_900_000)));
 });
 
 test('a pattern that is built to be slow is matched quickly', (t) => {

@@ -60,7 +60,15 @@ const PROMISED = `
     memory: { total_kb: number; available_kb: number | null } | null;
     uptime_seconds: number | null;
   }
+  interface Finding {
+    severity: 'error' | 'warning';
+    kind: string;
+    subject: string;
+    message: string;
+    advice: string;
+  }
   interface Promised {
+    check_cluster: { parameters: Record<string, never>; result: Finding[] };
     list_machines: { parameters: { metadata?: Record<string, string> }; result: Machine[] };
     list_units: {
       parameters: { name?: string; desired_state?: State; current_state?: State; machine_id?: string };

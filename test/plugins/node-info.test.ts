@@ -40,17 +40,18 @@ interface InfoOptions {
   deadline?: number;
   /** The machines of the request's cluster. Default: the request names no cluster. */
   machines?: { id: string; primaryIP: string | null }[];
+  /** What is known to be missing in that cluster. */
+  missing?: string;
+  warnings?: string[];
 }
 
-async function infoOf(
-  shell: RemoteShell,
-  parameters: unknown,
-  { signal = new AbortController().signal, clock = systemClock, deadline, machines }: InfoOptions = {},
-): Promise<Info> {
+async function infoOf(shell: RemoteShell, parameters: unknown, options: InfoOptions = {}): Promise<Info> {
+  const { signal = new AbortController().signal, clock = systemClock } = options;
+  const { deadline, machines, missing, warnings = [] } = options;
   const parts = new Map<symbol, unknown>([
     [RemoteShell, shell],
     [Clock, clock],
-    [FleetTransport, { machines: async () => machines }],
+    [FleetTransport, { machines: async () => machines, incompleteness: async () => missing }],
   ]);
   const action = prepareAction(nodeInfo, (token) => parts.get(token));
   const cluster = machines && new Cluster('token');
@@ -59,6 +60,7 @@ async function infoOf(
     cluster,
     signal,
     deadline: deadline ?? Number.POSITIVE_INFINITY,
+    warn: (text: string) => warnings.push(text),
   });
   const result = await action.run(request);
   const problems = problemsOf(result);
@@ -234,6 +236,24 @@ test('a machine of the cluster is recognised in every spelling of its address, a
     t,
     info['10.0.0.2'],
     'invalid_parameters: not a machine of this cluster; give an address that list_machines shows',
+  );
+});
+
+test('while the cluster is known to be incomplete, a node that is not listed is not the mistake of the caller', async (t) => {
+  const { shell } = respondingShell();
+  const machines = [{ id: 'a'.repeat(32), primaryIP: '10.0.0.1' }];
+  const missing = 'Discovery names 2 hosts of this cluster, but fleet lists 1 machine';
+  const warnings: string[] = [];
+  const nodes = ['10.0.0.1', '10.0.0.2'];
+  const info = await infoOf(shell, { nodes }, { machines, missing, warnings });
+  t.is(info['10.0.0.1']?.coreos_version, 'ID=coreos\n');
+  isUnread(t, info['10.0.0.2'], `cluster_incomplete: ${missing}`);
+  t.deepEqual(warnings, []);
+  await infoOf(shell, {}, { machines, missing, warnings });
+  t.deepEqual(
+    warnings,
+    [missing],
+    'without nodes, those of machines that are not listed are not in the result',
   );
 });
 

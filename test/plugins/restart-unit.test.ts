@@ -24,7 +24,8 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
   const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
   t.teardown(async () => sandbox.stop());
   sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
-  const http = [new HttpClient(), new HttpClient({ policy: new HostPolicy(['127.0.0.0/8']) })] as const;
+  const policy = new HostPolicy(['127.0.0.0/8']);
+  const http = [new HttpClient(), new HttpClient({ policy })] as const;
   t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
   const { log, find } = logLines();
   const { discoveryUrl, fleetPort } = sandbox;
@@ -37,7 +38,7 @@ async function world(t: ExecutionContext, fleetOptions: Record<string, string> =
     log,
   });
   const parts = new Map<symbol, unknown>([
-    [FleetTransport, new FleetHttpTransport(http[1], resolver)],
+    [FleetTransport, new FleetHttpTransport({ http: http[1], resolver, policy, clock, log })],
     [Clock, clock],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));

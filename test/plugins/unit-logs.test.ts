@@ -36,6 +36,8 @@ interface World {
   signal?: AbortSignal;
   /** Collects the warnings for the caller. */
   warnings?: string[];
+  /** What is known to be missing in the cluster. */
+  missing?: string;
 }
 
 /** The result of unit_logs for web.service in a cluster of three machines, the last of which has no address. */
@@ -47,10 +49,12 @@ async function logs(
     clock = new ManualClock(),
     signal = new AbortController().signal,
     warnings = [],
+    missing,
   }: World,
 ): Promise<string> {
   const fleet = {
     machines: async () => MACHINES,
+    incompleteness: async () => missing,
     unit: async () => ({ machineID: on.length === 1 ? on[0] : null }),
     unitStates: async () => on.map((machineID) => ({ machineID })),
   };
@@ -236,6 +240,15 @@ test('a unit whose machine has left the cluster is reported as that', async (t) 
   const error = await errorOf(logs({}, { run: printing(''), on: [gone] }));
   t.is(error.code, 'machine_not_found');
   t.true(error.message.includes(gone));
+});
+
+test('while the cluster is known to be incomplete, a machine that is not listed is not the mistake of the caller', async (t) => {
+  const gone = 'f'.repeat(32);
+  const missing = 'Discovery names 4 hosts of this cluster, but fleet lists 3 machines';
+  const error = await errorOf(logs({}, { run: printing(''), on: [gone], missing }));
+  t.is(error.code, 'cluster_incomplete');
+  t.true(error.message.includes(missing));
+  t.is(await logs({}, { run: printing('here'), missing }), await logs({}, { run: printing('here') }));
 });
 
 test('when no machine is read, the error has the failures of all, and the code of one that the caller can fix', async (t) => {

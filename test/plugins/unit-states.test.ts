@@ -2,6 +2,8 @@ import test from 'ava';
 import listUnitStates from '../../plugins/unit-states/index.js';
 import type { SandboxOptions } from '../../src/sandbox/sandbox.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { openAction } from './open-action.js';
 
 const on = (machine: string) => service('/bin/sleep 1d', { MachineID: machine });
@@ -84,9 +86,11 @@ for (const [parameters, expected] of [
 test('list_unit_states never requests the state of one unit by its path, which would end the connection', async (t) => {
   const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
   await run({ unit_name: 'web@1.service' });
+  const paths = sandbox.cluster.requests.map(({ path }) => path);
+  t.true(paths.includes('/fleet/v1/state?unitName=web%401.service'));
   t.deepEqual(
-    sandbox.cluster.requests.map(({ path }) => path),
-    ['/fleet/v1/state?unitName=web%401.service'],
+    paths.filter((path) => path.startsWith('/fleet/v1/state/')),
+    [],
   );
 });
 
@@ -106,6 +110,44 @@ for (const parameters of [
     t.is(sandbox.cluster.requests.length, 0);
   });
 }
+
+test('list_unit_states warns of launched units without a state, and of machines that are not listed', async (t) => {
+  const fleetHosts = ['127.0.0.1', '127.0.0.2'];
+  const clock = new ManualClock();
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, { ...WORLD, fleetHosts, clock });
+  await run();
+  t.deepEqual(warnings, []);
+  clock.advance(2_000);
+  sandbox.cluster.recover({ machines: 1, states: 1, lasts: 24_000 });
+  t.is((await rows(run())).length, 1);
+  t.regex(
+    warnings.join(),
+    /2 launched units have no state at the moment \(failed\.service, web@1\.service\)/,
+  );
+  t.regex(warnings.join(), /fleet lists 1 machine, without 127\.0\.0\.2/);
+});
+
+test('list_unit_states with a filter warns only of the units that were asked for', async (t) => {
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, WORLD);
+  sandbox.cluster.recover({ machines: 2, states: 1, lasts: 24_000 });
+  await run({ machine_id: MACHINE_B });
+  t.deepEqual(warnings, []);
+  await run({ unit_name: 'web@1.service' });
+  t.regex(warnings.join(), /^1 launched unit has no state at the moment \(web@1\.service\)/);
+});
+
+test('list_unit_states warns when the units cannot be read in time, and lists the states all the same', async (t) => {
+  const clock = new ManualClock();
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, { ...WORLD, clock });
+  sandbox.cluster.fail({ kind: 'hang', path: '/fleet/v1/units' });
+  const states = run();
+  await eventually('the units are asked for', () =>
+    sandbox.cluster.requests.some(({ path }) => path === '/fleet/v1/units'),
+  );
+  clock.advance(5_000);
+  t.deepEqual(await states, sandbox.cluster.states());
+  t.regex(warnings.join(), /could not be read in time/);
+});
 
 test('list_unit_states passes on the error of a cluster that cannot be queried', async (t) => {
   const { run, sandbox } = await openAction(t, listUnitStates, WORLD);

@@ -485,3 +485,46 @@ function tokenOf(limit: number, page: number): string {
   bytes.writeUInt16LE(page, 2);
   return bytes.toString('base64').replaceAll('+', '-').replaceAll('/', '_');
 }
+
+test('after an outage fleet lists only some machines and states, and units without a state as inactive, for a time', async (t) => {
+  const { fleet, sandbox, clock } = await openSandbox(t, {
+    machines: TWO_MACHINES,
+    units: [{ name: 'a.service' }, { name: 'b.service' }],
+  });
+  const lists = async () => {
+    const [machines, states, units] = await Promise.all(
+      ['/machines', '/state', '/units'].map(async (path) => (await fleet(path)).body),
+    );
+    return {
+      machines: (machines as { machines?: unknown[] }).machines?.length,
+      states: (states as { states?: unknown[] }).states?.length,
+      units: (units as { units?: { currentState: string }[] }).units?.map(({ currentState }) => currentState),
+    };
+  };
+  const whole = { machines: 2, states: 2, units: ['launched', 'launched'] };
+  t.deepEqual(await lists(), whole);
+  sandbox.cluster.recover({ machines: 1, states: 1, lasts: 24_000 });
+  t.deepEqual(await lists(), { machines: 1, states: 1, units: ['launched', 'inactive'] });
+  clock.advance(24_000);
+  t.deepEqual(await lists(), whole);
+});
+
+test('a page begins at any offset that 16 bits can express', async (t) => {
+  const { fleet, sandbox } = await openSandbox(t, { units: [] });
+  const names = sandbox.cluster.addUnits(200);
+  const page = (number: number) => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt16LE(100, 0);
+    bytes.writeUInt16LE(number, 2);
+    return fleet(`/units?nextPageToken=${encodeURIComponent(bytes.toString('base64'))}`);
+  };
+  // The number whose offset, calculated with 16 bits, is 92.
+  const number = Array.from({ length: 65_535 }, (_, index) => index + 1).find(
+    (each) => each > 1 && ((each - 1) * 100) % 65_536 === 92,
+  );
+  const { units = [] } = (await page(number ?? 0)).body as Page;
+  t.deepEqual(
+    units.map(({ name }) => name),
+    names.slice(92, 192),
+  );
+});

@@ -1,6 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
-import { type Cluster, tokenOf } from '../../api/cluster.js';
+import { Cluster, tokenOf } from '../../api/cluster.js';
 import { OutageLog } from '../../lib/outage-log.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
@@ -25,8 +25,18 @@ export interface DiscoveryOptions {
   log: Logger;
 }
 
+/** The hosts of a cluster. */
+export interface ClusterHosts {
+  /** The base URLs of their fleet APIs. */
+  endpoints: readonly URL[];
+  /** The members of discovery that are not used, because they have no valid host. */
+  ignored: readonly string[];
+  /** Whether discovery names the hosts. `CLUSTERS_FILE` may name proxies instead of hosts. */
+  fromDiscovery: boolean;
+}
+
 interface Cached {
-  endpoints: URL[];
+  hosts: ClusterHosts;
   at: number;
 }
 
@@ -44,7 +54,7 @@ export class Discovery implements EtcdResolver {
   readonly #options: DiscoveryOptions;
   readonly #outage: OutageLog;
   readonly #cached = new Map<string, Cached>();
-  readonly #pending = new Map<string, Promise<URL[]>>();
+  readonly #pending = new Map<string, Promise<ClusterHosts>>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
@@ -55,18 +65,23 @@ export class Discovery implements EtcdResolver {
   }
 
   /** @throws ActionError `cluster_not_found`, `cluster_empty`, `discovery_unreachable`, `cluster_answer_invalid` */
-  async endpoints(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<URL[]> {
-    signal.throwIfAborted();
-    const endpoints = await this.#find(tokenOf(cluster), signal);
-    // Copies, because URLs are mutable and these are shared.
-    return endpoints.map((url) => new URL(url));
+  async endpoints(cluster: Cluster, options: { signal: AbortSignal }): Promise<URL[]> {
+    return [...(await this.hosts(cluster, options)).endpoints];
   }
 
-  async #find(token: string, signal: AbortSignal): Promise<readonly URL[]> {
+  /** As `endpoints`, with what else is known about the hosts. */
+  async hosts(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<ClusterHosts> {
+    signal.throwIfAborted();
+    const hosts = await this.#find(tokenOf(cluster), signal);
+    // Copies, because URLs are mutable and these are shared.
+    return { ...hosts, endpoints: hosts.endpoints.map((url) => new URL(url)) };
+  }
+
+  async #find(token: string, signal: AbortSignal): Promise<ClusterHosts> {
     const named = this.#options.namedClusters.get(token);
-    if (named !== undefined) return named;
+    if (named !== undefined) return { endpoints: named, ignored: [], fromDiscovery: false };
     const cached = this.#cached.get(token);
-    if (cached !== undefined && this.#age(cached) < FRESH_MS) return cached.endpoints;
+    if (cached !== undefined && this.#age(cached) < FRESH_MS) return cached.hosts;
     return untilAborted(this.#shared(token, cached), signal);
   }
 
@@ -77,7 +92,7 @@ export class Discovery implements EtcdResolver {
   }
 
   /** Concurrent calls for the same token share one lookup; only its timeout ends it, not the signal of a caller. */
-  #shared(token: string, cached: Cached | undefined): Promise<URL[]> {
+  #shared(token: string, cached: Cached | undefined): Promise<ClusterHosts> {
     const pending = this.#pending.get(token);
     if (pending !== undefined) return pending;
     const lookup = this.#lookUp(token, cached).finally(() => this.#pending.delete(token));
@@ -85,24 +100,25 @@ export class Discovery implements EtcdResolver {
     return lookup;
   }
 
-  async #lookUp(token: string, cached: Cached | undefined): Promise<URL[]> {
+  async #lookUp(token: string, cached: Cached | undefined): Promise<ClusterHosts> {
     try {
-      const endpoints = await this.#ask(token);
+      const hosts = await this.#ask(token);
       this.#outage.succeeded();
+      this.#logIgnored(token, hosts.ignored, cached?.hosts.ignored ?? []);
       this.#cached.delete(token);
-      this.#cached.set(token, { endpoints, at: this.#options.clock.now() });
+      this.#cached.set(token, { hosts, at: this.#options.clock.now() });
       const [oldest] = this.#cached.keys();
       if (this.#cached.size > MAX_CACHED && oldest !== undefined) this.#cached.delete(oldest);
-      return endpoints;
+      return hosts;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
       this.#outage.failed({ reason: error.message });
-      if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.endpoints;
+      if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.hosts;
       throw error;
     }
   }
 
-  async #ask(token: string): Promise<URL[]> {
+  async #ask(token: string): Promise<ClusterHosts> {
     const url = new URL(`${this.#options.discoveryUrl.replace(/\/+$/, '')}/${token}`);
     const signal = new AbortController().signal;
     const { status, body } = await this.#options.http
@@ -124,16 +140,36 @@ export class Discovery implements EtcdResolver {
         `The discovery service at ${url.host} responded with HTTP status ${status}`,
       );
     }
-    const hosts = memberHosts(body);
+    const { hosts, ignored } = readMembers(body, token);
     if (hosts.length === 0) {
       throw new ActionError('cluster_empty', 'The etcd_token exists, but no machine has registered with it');
     }
-    return hosts.map(
+    const endpoints = hosts.map(
       (host) => new URL(`http://${isIPv6(host) ? `[${host}]` : host}:${this.#options.fleetPort}`),
     );
+    return { endpoints, ignored, fromDiscovery: true };
+  }
+
+  /** Logs ignored members once, not at each look-up. */
+  #logIgnored(token: string, ignored: readonly string[], before: readonly string[]): void {
+    if (ignored.length === 0 || ignored.join() === before.join()) return;
+    const cluster = new Cluster(token).hash;
+    this.#options.log.warn('discovery members ignored', { cluster, members: ignored.slice(0, 20) });
   }
 
   #age({ at }: Cached): number {
     return this.#options.clock.now() - at;
+  }
+}
+
+/** The hosts in a response; neither its members nor an error contain the token. */
+function readMembers(body: unknown, token: string): ReturnType<typeof memberHosts> {
+  const hide = (text: string) => text.replaceAll(token, '***');
+  try {
+    const { hosts, ignored } = memberHosts(body);
+    return { hosts, ignored: ignored.map(hide) };
+  } catch (error) {
+    if (error instanceof ActionError) throw new ActionError(error.code, hide(error.message));
+    throw error;
   }
 }

@@ -1,13 +1,26 @@
 import { ActionError } from '../../api/action-error.js';
-import { type Cluster, noteResponse } from '../../api/cluster.js';
+import type { Cancellable } from '../../api/cancellable.js';
+import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
-import { HttpFailure } from '../../network/bounded-call.js';
-import type { HttpResponse, HttpClient } from '../../network/http-client.js';
-import { DESIRED_STATES, type DesiredState, type FleetTransport } from '../../api/fleet-transport.js';
-import type { EtcdResolver } from '../../api/etcd-resolver.js';
+import type { Clock } from '../../lib/clock.js';
+import { linkSignals } from '../../lib/linked-signal.js';
+import type { Logger } from '../../lib/logger.js';
+import type { ConnectionPolicy } from '../../network/connection-policy.js';
+import type { HttpClient, HttpResponse } from '../../network/http-client.js';
+import {
+  type ClusterHostsReport,
+  DESIRED_STATES,
+  type DesiredState,
+  type FleetTransport,
+  type ListOptions,
+} from '../../api/fleet-transport.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
+import { ClusterHttp, type FleetChange, type FleetRead, NOT_NEEDED } from './cluster-http.js';
+import { Completeness } from './completeness.js';
+import type { Discovery } from './discovery.js';
 import {
   type Collection,
+  errorMessageOf,
   type Page,
   readMachine,
   readPage,
@@ -15,60 +28,106 @@ import {
   readUnitState,
   invalidFleetResponse,
 } from './fleet-responses.js';
-import { readAllPages } from './pages.js';
+import { RecentMachines } from './recent-machines.js';
+import { readWholeList } from './whole-list.js';
 
-/** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
-const TIMEOUT_MS = 20_000;
-/** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
-const MAX_PAGE_BYTES = 4 * 1024 * 1024;
 const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
-const MAX_REMEMBERED = 1_000;
-/** The abort reason for requests for pages after the last one. */
-const NO_MORE_PAGES = new Error('all pages have been read');
+/** A read of one unit takes a millisecond, and up to 700 ms in a cluster under load. */
+const HEDGE_MS = 500;
+/** A page of a cluster of 5,000 units takes up to 800 ms: the server reads the whole collection for it. */
+const PAGE_HEDGE_MS = 1_000;
+/** Pages that are read at the same time are slower than the first one. */
+const PAGE_SLOWDOWN = 4;
+/** How long each host has to answer, when every host is asked. */
+const PROBE_MS = 3_000;
 
-interface FleetCall {
-  method: 'GET' | 'PUT' | 'DELETE';
-  /** Below `/fleet/v1/`. */
+interface FleetHttpTransportOptions {
+  http: HttpClient;
+  resolver: Pick<Discovery, 'hosts' | 'forget'>;
+  policy: ConnectionPolicy;
+  clock: Clock;
+  log: Logger;
+}
+
+/** How to read a collection. */
+interface ListRequest<Row> {
   path: string;
+  of: Collection;
   query?: Record<string, string | undefined>;
-  /** JSON. */
-  body?: string;
-  signal: AbortSignal;
+  readRow: (row: unknown) => Row;
+  /** The text by which fleet sorts the rows. */
+  keyOf: (row: Row) => string;
 }
 
 /** fleet's HTTP API v1 (https://github.com/coreos/fleet/blob/master/Documentation/api-v1.md). */
 export class FleetHttpTransport implements FleetTransport {
-  readonly #http: HttpClient;
-  readonly #resolver: EtcdResolver & { forget(cluster: Cluster): void };
-  /** The host to try first for each cluster: the last one that responded, or the one after the last that failed. */
-  readonly #first = new Map<string, string>();
+  readonly #http: ClusterHttp;
+  readonly #resolver: Pick<Discovery, 'hosts' | 'forget'>;
+  readonly #completeness: Completeness;
+  readonly #recent: RecentMachines;
+  readonly #clock: Clock;
 
-  constructor(http: HttpClient, resolver: EtcdResolver & { forget(cluster: Cluster): void }) {
-    this.#http = http;
+  constructor({ http, resolver, policy, clock, log }: FleetHttpTransportOptions) {
+    this.#http = new ClusterHttp(http, clock);
     this.#resolver = resolver;
+    this.#completeness = new Completeness({ policy, clock, log });
+    this.#recent = new RecentMachines(clock);
+    this.#clock = clock;
   }
 
-  async machines(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Machine[]> {
-    const machines = await this.#all(cluster, { path: 'machines', of: 'machines', signal }, readMachine);
-    return withoutDuplicates(machines, ({ id }) => id);
+  async machines(cluster: Cluster, options: ListOptions): Promise<Machine[]> {
+    const machines = await this.#all(cluster, options, {
+      path: 'machines',
+      of: 'machines',
+      readRow: readMachine,
+      keyOf: ({ id }) => id,
+    });
+    this.#recent.add(cluster, machines);
+    return machines;
   }
 
-  async incompleteness(cluster: Cluster, options: { signal: AbortSignal }): Promise<string | undefined> {
-    const [hosts, machines] = await Promise.all([
-      this.#resolver.endpoints(cluster, options),
-      this.machines(cluster, options),
-    ]);
-    if (machines.length >= hosts.length) return undefined;
-    return `Discovery names ${hosts.length} hosts of this cluster, but fleet lists ${machines.length} machines: units of the others may be missing`;
+  async incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined> {
+    try {
+      const known = await this.#incompleteness(cluster, options);
+      return known?.sentence;
+    } catch (error) {
+      options.signal.throwIfAborted();
+      // What cannot be read is not known; a caller that needs it fails by its own read.
+      if (error instanceof ActionError) return undefined;
+      throw error;
+    }
   }
 
-  async units(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<Unit[]> {
-    const units = await this.#all(cluster, { path: 'units', of: 'units', signal }, readUnit);
-    return withoutDuplicates(units, ({ name }) => name);
+  async hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport> {
+    const { endpoints, ignored } = await this.#resolver.hosts(cluster, options);
+    const probe = { path: 'machines', timeoutMs: PROBE_MS, ...options };
+    const hosts = await Promise.all(
+      endpoints.map(async (endpoint) => ({
+        host: endpoint.host,
+        failure: await this.#http.problemOf(endpoint, probe),
+      })),
+    );
+    const answers = hosts.some(({ failure }) => failure === undefined);
+    const known = answers ? await this.#incompleteness(cluster, options) : undefined;
+    return { hosts, unlisted: [...(known?.unlisted ?? [])], ignored: [...ignored] };
+  }
+
+  async units(cluster: Cluster, options: ListOptions): Promise<Unit[]> {
+    const units = await this.#all(cluster, options, {
+      path: 'units',
+      of: 'units',
+      readRow: readUnit,
+      keyOf: ({ name }) => name,
+    });
+    return withValidNames(units, options);
   }
 
   async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
-    const { status, body } = await this.#call(cluster, { method: 'GET', path: unitPath(name), signal });
+    const { status, body } = await this.#read(cluster, {
+      path: unitPath(name),
+      hedgeMs: HEDGE_MS,
+      signal,
+    });
     if (status === 404) return undefined;
     if (status !== 200) throw refused(status, body);
     return readUnit(body);
@@ -76,11 +135,17 @@ export class FleetHttpTransport implements FleetTransport {
 
   async unitStates(
     cluster: Cluster,
-    { unitName, machineID, signal }: { unitName?: string; machineID?: string; signal: AbortSignal },
+    { unitName, machineID, ...options }: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]> {
-    const query = { unitName, machineID };
-    const states = await this.#all(cluster, { path: 'state', of: 'states', query, signal }, readUnitState);
-    return withoutDuplicates(states, (state) => JSON.stringify([state.name, state.machineID]));
+    const states = await this.#all(cluster, options, {
+      path: 'state',
+      of: 'states',
+      query: { unitName, machineID },
+      readRow: readUnitState,
+      // As fleet compares the two fields; no name contains the separator.
+      keyOf: (state) => `${state.name}\0${state.machineID ?? ''}`,
+    });
+    return withValidNames(states, options);
   }
 
   async setDesiredState(
@@ -102,7 +167,7 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async destroyUnit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
-    const { status, body } = await this.#call(cluster, { method: 'DELETE', path: unitPath(name), signal });
+    const { status, body } = await this.#change(cluster, { method: 'DELETE', path: unitPath(name), signal });
     if (status === 404) return false;
     if (status !== 204) throw refused(status, body);
     return true;
@@ -113,7 +178,7 @@ export class FleetHttpTransport implements FleetTransport {
     unit: { name: string; desiredState: DesiredState; options?: UnitOption[] },
     signal: AbortSignal,
   ): Promise<void> {
-    const { status, body } = await this.#call(cluster, {
+    const { status, body } = await this.#change(cluster, {
       method: 'PUT',
       path: unitPath(unit.name),
       body: JSON.stringify(unit),
@@ -127,26 +192,35 @@ export class FleetHttpTransport implements FleetTransport {
       : refused(status, body);
   }
 
+  async #incompleteness(cluster: Cluster, options: Cancellable) {
+    const [hosts, machines] = await Promise.all([
+      this.#resolver.hosts(cluster, options),
+      this.#recent.of(cluster) ?? this.machines(cluster, options),
+    ]);
+    return this.#completeness.check(cluster, hosts, machines);
+  }
+
   /** Reads and checks all rows of a collection. */
   async #all<Row>(
     cluster: Cluster,
-    request: {
-      path: string;
-      of: Collection;
-      query?: Record<string, string | undefined>;
-      signal: AbortSignal;
-    },
-    readRow: (row: unknown) => Row,
+    { signal, warn }: ListOptions,
+    { path, of, query, readRow, keyOf }: ListRequest<Row>,
   ): Promise<Row[]> {
-    const { path, of, query, signal } = request;
     // Ends the requests for the other pages when one page fails, or after the last page.
-    const pages = new AbortController();
-    const either = AbortSignal.any([signal, pages.signal]);
+    const pages = linkSignals(signal);
     let size = 0;
+    let hedgeMs = PAGE_HEDGE_MS;
     const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
-      const call: FleetCall = { method: 'GET', path, query: { ...query, nextPageToken }, signal: either };
-      const { status, body, text } = await this.#call(cluster, call);
+      const begun = this.#clock.now();
+      const { status, body, text } = await this.#read(cluster, {
+        path,
+        query: { ...query, nextPageToken },
+        hedgeMs,
+        signal: pages.signal,
+      });
       if (status !== 200) throw refused(status, body);
+      if (nextPageToken === undefined)
+        hedgeMs = Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
       size += text.length;
       if (size > MAX_COLLECTION_SIZE)
         throw invalidFleetResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
@@ -154,87 +228,38 @@ export class FleetHttpTransport implements FleetTransport {
       return { ...page, rows: page.rows.map(readRow) };
     };
     try {
-      return await readAllPages(read);
+      const { rows, complete } = await readWholeList({ read, keyOf });
+      if (!complete)
+        warn?.(`The list of ${of} changed so fast while it was read that it may lack some of them`);
+      return rows;
     } finally {
-      pages.abort(NO_MORE_PAGES);
+      pages.abort(NOT_NEEDED);
+      pages.unlink();
     }
   }
 
-  /**
-   * Calls the cluster's hosts in turn until one responds. A change is sent to another host only when it is certain that
-   * the previous host did not receive it.
-   */
-  async #call(cluster: Cluster, call: FleetCall): Promise<HttpResponse> {
-    const endpoints = this.#inOrder(cluster, await this.#resolver.endpoints(cluster, call));
-    const failures: { host: string; reason: string }[] = [];
-    let forbidden: ActionError | undefined;
-    let responded = false;
-    for (const [index, endpoint] of endpoints.entries()) {
-      call.signal.throwIfAborted();
-      try {
-        const response = await this.#http.call(call.method, urlOf(endpoint, call), {
-          body: call.body,
-          signal: call.signal,
-          timeoutMs: TIMEOUT_MS,
-          maxResponseBytes: MAX_PAGE_BYTES,
-        });
-        noteResponse(cluster);
-        // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
-        if (response.status < 500) {
-          this.#startWith(cluster, endpoint);
-          return response;
-        }
-        responded = true;
-        failures.push({
-          host: endpoint.host,
-          reason: `HTTP ${response.status} ${messageOf(response.body)}`.trim(),
-        });
-        if (call.method !== 'GET') throw outcomeUnknown(failures);
-      } catch (error) {
-        if (error === NO_MORE_PAGES) throw error;
-        // Also after an abort: the next attempt must not wait for the same unresponsive host.
-        this.#startWith(cluster, endpoints[index + 1] ?? endpoints[0]);
-        if (error instanceof HttpFailure) {
-          failures.push({ host: endpoint.host, reason: error.message });
-          if (call.method !== 'GET' && !error.notSent) throw outcomeUnknown(failures);
-          if (error.tooLarge) throw invalidFleetResponse(error.message);
-        } else if (error instanceof ActionError && error.code === 'forbidden') {
-          forbidden = error;
-          failures.push({ host: endpoint.host, reason: 'forbidden' });
-        } else if (call.method !== 'GET' && call.signal.aborted) {
-          throw outcomeUnknown([...failures, { host: endpoint.host, reason: 'the call was aborted' }]);
-        } else {
-          throw error;
-        }
-      }
+  async #read(cluster: Cluster, call: FleetRead): Promise<HttpResponse> {
+    const { endpoints } = await this.#resolver.hosts(cluster, call);
+    return this.#forgetting(cluster, this.#http.read(cluster, endpoints, call));
+  }
+
+  async #change(cluster: Cluster, call: FleetChange): Promise<HttpResponse> {
+    const { endpoints } = await this.#resolver.hosts(cluster, call);
+    return this.#forgetting(cluster, this.#http.change(cluster, endpoints, call));
+  }
+
+  /** After a failure of all hosts the cluster may have moved, so discovery is asked again. */
+  async #forgetting(cluster: Cluster, response: Promise<HttpResponse>): Promise<HttpResponse> {
+    try {
+      return await response;
+    } catch (error) {
+      if (error instanceof ActionError && ALL_FAILED.has(error.code)) this.#resolver.forget(cluster);
+      throw error;
     }
-    this.#resolver.forget(cluster);
-    if (forbidden !== undefined && failures.every(({ reason }) => reason === 'forbidden')) throw forbidden;
-    throw noUsableResponse(failures, responded);
-  }
-
-  #inOrder(cluster: Cluster, endpoints: URL[]): URL[] {
-    const first = this.#first.get(cluster.hash);
-    const start = Math.max(
-      0,
-      endpoints.findIndex(({ href }) => href === first),
-    );
-    return [...endpoints.slice(start), ...endpoints.slice(0, start)];
-  }
-
-  #startWith(cluster: Cluster, endpoint: URL | undefined): void {
-    if (endpoint === undefined || this.#first.get(cluster.hash) === endpoint.href) return;
-    this.#first.set(cluster.hash, endpoint.href);
-    const [oldest] = this.#first.keys();
-    if (this.#first.size > MAX_REMEMBERED && oldest !== undefined) this.#first.delete(oldest);
   }
 }
 
-function urlOf(endpoint: URL, { path, query = {} }: FleetCall): URL {
-  const url = new URL(`${endpoint.href.replace(/\/+$/, '')}/fleet/v1/${path}`);
-  for (const [key, value] of Object.entries(query)) if (value !== undefined) url.searchParams.set(key, value);
-  return url;
-}
+const ALL_FAILED = new Set(['cluster_unreachable', 'cluster_unhealthy', 'forbidden']);
 
 function unitPath(name: string): string {
   // An invalid name could address another path of the API.
@@ -249,21 +274,22 @@ function checkedState(state: DesiredState): DesiredState {
   throw new TypeError(`a desired state must be one of ${DESIRED_STATES.join(', ')}`);
 }
 
-function withoutDuplicates<T>(rows: T[], keyOf: (row: T) => string): T[] {
-  // Pages are not a snapshot: when a row is inserted meanwhile, the next page may repeat the last row of the previous
-  // one.
-  return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
-}
-
-function messageOf(body: unknown): string {
-  if (typeof body !== 'object' || body === null || !('error' in body)) return '';
-  const { error } = body;
-  const message = typeof error === 'object' && error !== null && 'message' in error ? error.message : '';
-  return typeof message === 'string' ? message.slice(0, 200) : '';
+/** fleet accepts only valid names, but others may have been written into its etcd: they do not spoil the list. */
+function withValidNames<Row extends { name: string }>(rows: readonly Row[], { warn }: ListOptions): Row[] {
+  const valid = rows.filter(({ name }) => isUnitName(name));
+  const invalid = [...new Set(rows.map(({ name }) => name).filter((name) => !isUnitName(name)))];
+  if (invalid.length > 0) {
+    const shown = invalid.slice(0, 3).map((name) => JSON.stringify(name.slice(0, 60)));
+    const more = invalid.length > 3 ? ', ...' : '';
+    warn?.(
+      `The cluster lists ${invalid.length} invalid unit ${invalid.length === 1 ? 'name' : 'names'}, which were left out: ${shown.join(', ')}${more}`,
+    );
+  }
+  return valid;
 }
 
 function refused(status: number, body: unknown): ActionError {
-  const message = messageOf(body);
+  const message = errorMessageOf(body);
   return new ActionError(
     'cluster_refused',
     `The cluster's fleet API refused the request with HTTP status ${status}${message && `: ${message}`}`,
@@ -271,26 +297,4 @@ function refused(status: number, body: unknown): ActionError {
       details: { status },
     },
   );
-}
-
-function outcomeUnknown(failures: { host: string; reason: string }[]): ActionError {
-  const last = failures.at(-1);
-  return new ActionError(
-    'outcome_unknown',
-    `The fleet API at ${last?.host} failed during the change: ${last?.reason}`,
-    {
-      details: { hosts: failures },
-    },
-  );
-}
-
-function noUsableResponse(failures: { host: string; reason: string }[], responded: boolean): ActionError {
-  const shown = failures.slice(0, 5).map(({ host, reason }) => `${host}: ${reason}`);
-  const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
-  const [code, what] = responded
-    ? ['cluster_unhealthy', "The cluster's fleet API reports an internal failure"]
-    : ['cluster_unreachable', 'No fleet API of the cluster can be reached'];
-  return new ActionError(code, `${what} (${shown.join(', ')}${more})`, {
-    details: { hosts: failures.slice(0, 20) },
-  });
 }

@@ -1,4 +1,5 @@
 import { ActionError } from '../../api/action-error.js';
+import { fieldsOf } from '../../lib/fields-of.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 
 export type Collection = 'machines' | 'units' | 'states';
@@ -82,6 +83,12 @@ function textOrNull(map: Record<string, unknown>, key: string): string | null {
   const value = map[key] ?? null;
   if (value !== null && typeof value !== 'string') throw invalidFleetResponse(`'${key}' is not a string`);
   return value;
+}
+
+/** The message in an error of fleet, at most 200 characters; empty when it has none. */
+export function errorMessageOf(body: unknown): string {
+  const { message } = fieldsOf(fieldsOf(body).error);
+  return typeof message === 'string' ? message.slice(0, 200) : '';
 }
 
 /** The error for an invalid response. */

@@ -3,19 +3,31 @@ import { isHostAddress } from '../../api/grammar.js';
 
 const MAX_MEMBERS = 256;
 
+export interface MemberHosts {
+  /** Each once. */
+  hosts: string[];
+  /** The values of members that have no valid host, or that exceed the limit; without passwords. */
+  ignored: string[];
+}
+
 /**
- * The hosts of the members in a discovery response, without duplicates. A member's value is `NAME=URL`, a URL alone, or
- * several of these separated by commas. The URL is etcd's peer URL; only its host is used.
+ * The hosts of the members in a discovery response. A member's value is `NAME=URL`, a URL alone, or several of these
+ * separated by commas. The URL is etcd's peer URL; only its host is used.
  * @throws ActionError `cluster_answer_invalid`
  */
-export function memberHosts(body: unknown): string[] {
-  const members = memberNodes(body);
-  const values = members.map((member) => field(member, 'value')).filter((value) => typeof value === 'string');
-  const hosts = values.flatMap((value) => value.split(',')).map(hostOf);
-  const usable = [...new Set(hosts.filter((host) => host !== undefined))].slice(0, MAX_MEMBERS);
-  if (usable.length === 0 && members.length > 0)
-    throw invalidDiscoveryResponse('none of its members has a valid host');
-  return usable;
+export function memberHosts(body: unknown): MemberHosts {
+  const urls = memberNodes(body).flatMap((member) => {
+    const value = field(member, 'value');
+    return typeof value === 'string' ? value.split(',').map(urlOf) : [undefined];
+  });
+  const found = urls.map((url) => ({ url, host: hostOf(url) }));
+  const all = [...new Set(found.flatMap(({ host }) => host ?? []))];
+  const hosts = all.slice(0, MAX_MEMBERS);
+  const invalid = found.filter(({ host }) => host === undefined).map(({ url }) => shown(url));
+  const ignored = [...new Set([...invalid, ...all.slice(MAX_MEMBERS)])];
+  if (hosts.length === 0 && ignored.length > 0)
+    throw invalidDiscoveryResponse(`none of its members has a valid host: ${ignored.slice(0, 5).join(', ')}`);
+  return { hosts, ignored };
 }
 
 function memberNodes(body: unknown): unknown[] {
@@ -27,11 +39,22 @@ function memberNodes(body: unknown): unknown[] {
   return nodes;
 }
 
-function hostOf(member: string): string | undefined {
-  const url = /^[a-z]+:\/\//i.test(member) ? member : member.slice(member.indexOf('=') + 1);
-  if (!URL.canParse(url)) return undefined;
+/** The URL of `NAME=URL`, or of a URL alone. */
+function urlOf(member: string): string {
+  return /^[a-z]+:\/\//i.test(member.trimStart()) ? member : member.slice(member.indexOf('=') + 1);
+}
+
+function hostOf(url: string | undefined): string | undefined {
+  if (url === undefined || !URL.canParse(url)) return undefined;
   const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
   return isHostAddress(host) ? host : undefined;
+}
+
+/** An ignored member, for people: its beginning in quotes, without a password, and harmless on a terminal. */
+function shown(url: string | undefined): string {
+  if (url === undefined) return 'a value that is not text';
+  const harmless = url.replace(/\/\/[^/]*@/, '//').replace(/[^ -~]/g, '?');
+  return `'${harmless.slice(0, 100)}'`;
 }
 
 function field(value: unknown, key: string): unknown {

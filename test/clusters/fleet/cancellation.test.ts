@@ -2,7 +2,7 @@ import test from 'ava';
 import type { FleetTransport } from '../../../src/plugin.js';
 import type { Cluster } from '../../../src/api/cluster.js';
 import { eventually } from '../../support/eventually.js';
-import { notAborted, openFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, pagesAt, THREE_HOSTS } from './open-fleet.js';
 
 const CHANGES = new Set(['setDesiredState', 'putUnit', 'destroyUnit']);
 const CALLS: [string, (fleet: FleetTransport, cluster: Cluster, signal: AbortSignal) => Promise<unknown>][] =
@@ -86,7 +86,7 @@ test('aborting ends every page that is in progress', async (t) => {
 test('a page that fails ends the others that are in progress', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(1_000);
-  sandbox.cluster.fail({ kind: 'garbage', path: /nextPageToken=ZAACAA/ });
+  sandbox.cluster.fail({ kind: 'garbage', path: pagesAt(92) });
   const end = sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken/ });
   await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   await end();

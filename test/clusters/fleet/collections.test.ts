@@ -1,11 +1,12 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import test from 'ava';
+import { Windows } from '../../../src/clusters/fleet/page-token.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
 import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
 import { MACHINE_A, MACHINE_B } from '../../support/open-sandbox.js';
-import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, openNamedFleet, pagesAt, THREE_HOSTS } from './open-fleet.js';
 
 const pagesAsked = ({ cluster }: Sandbox) =>
   cluster.requests.map(({ path }) => new URL(path, 'http://fleet').searchParams.get('nextPageToken'));
@@ -125,7 +126,8 @@ test('all of 261 units are read from three pages', async (t) => {
     names,
   );
   const asked = pagesAsked(sandbox);
-  t.deepEqual(asked.slice(0, 3), [null, 'ZAACAA==', 'ZAADAA==']);
+  const windows = new Windows(100);
+  t.deepEqual(asked.slice(0, 3), [null, windows.tokenAt(92), windows.tokenAt(184)]);
   t.is(new Set(asked).size, asked.length, 'no page is asked for twice');
   t.deepEqual(
     (await fleet.unitStates(cluster, notAborted())).map(({ name }) => name),
@@ -181,7 +183,7 @@ for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
   test(`a page past the last that ends in ${kind} loses no rows`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
     const names = sandbox.cluster.addUnits(261);
-    sandbox.cluster.fail({ kind, path: /nextPageToken=ZAA[EF]AA/ });
+    sandbox.cluster.fail({ kind, path: pagesAt(276, 368) });
     t.deepEqual(
       (await fleet.units(cluster, notAborted())).map(({ name }) => name),
       names,
@@ -192,7 +194,7 @@ for (const kind of ['500', 'drop', 'garbage', 'hang', 'truncate'] as const) {
 test('once the last page is known, requests for later pages are abandoned', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
   sandbox.cluster.addUnits(261);
-  sandbox.cluster.fail({ kind: 'hang', path: /nextPageToken=ZAAEAA/ });
+  sandbox.cluster.fail({ kind: 'hang', path: pagesAt(276) });
   t.is((await fleet.units(cluster, notAborted())).length, 261);
   await eventually('the server sees that no client waits for the page', async () => {
     await fleet.machines(cluster, notAborted());
@@ -205,7 +207,7 @@ test('a single page that fails on one host is read from another', async (t) => {
   const names = sandbox.cluster.addUnits(500);
   await fleet.machines(cluster, notAborted());
   const host = sandbox.cluster.requests.at(-1)?.host;
-  sandbox.cluster.fail({ kind: '500', host, path: /nextPageToken=ZAADAA/ });
+  sandbox.cluster.fail({ kind: '500', host, path: pagesAt(184) });
   t.deepEqual(
     (await fleet.units(cluster, notAborted())).map(({ name }) => name),
     names,
@@ -220,13 +222,13 @@ test('a page that fails on every host fails the list, which is never returned in
     ['drop', 'cluster_unreachable'],
     ['garbage', 'cluster_answer_invalid'],
   ] as const) {
-    const end = sandbox.cluster.fail({ kind, path: /nextPageToken=ZAADAA/ });
+    const end = sandbox.cluster.fail({ kind, path: pagesAt(184) });
     await t.throwsAsync(fleet.units(cluster, notAborted()), { code });
     await end();
   }
 });
 
-test('when page tokens are unfamiliar, the pages are read one after the other', async (t) => {
+test('when page tokens are unfamiliar, the pages are read one after the other, and once more backwards', async (t) => {
   const asked: (string | null)[] = [];
   let inFlight = 0;
   const server = await serve(t, (request, response) => {
@@ -240,7 +242,85 @@ test('when page tokens are unfamiliar, the pages are read one after the other', 
   });
   const { fleet, cluster } = openNamedFleet(t, [server.url]);
   t.is((await fleet.units(cluster, notAborted())).length, 5);
-  t.deepEqual(asked, [null, 'p2', 'p3', 'p4', 'p5']);
+  t.deepEqual(asked, [null, 'p2', 'p3', 'p4', 'p5', 'p5', 'p4', 'p3', 'p2', null]);
+});
+
+for (const [what, limit] of [
+  ['', 100],
+  [', of one page', 1_000],
+] as const) {
+  test(`units that stay are listed while one is removed before each page is read${what}`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: limit });
+    const names = sandbox.cluster.addUnits(900);
+    const removed = names.filter((_, index) => index % 7 === 0).values();
+    const list = sandbox.cluster.listedUnits.bind(sandbox.cluster);
+    sandbox.cluster.listedUnits = () => {
+      for (let times = 0; times < 4; times++) {
+        const { value } = removed.next();
+        if (value !== undefined) sandbox.cluster.removeUnit(value);
+      }
+      return list();
+    };
+    const warnings: string[] = [];
+    const warn = (text: string) => warnings.push(text);
+    const listed = new Set((await fleet.units(cluster, { warn, ...notAborted() })).map(({ name }) => name));
+    t.deepEqual(
+      sandbox.cluster.units().filter(({ name }) => !listed.has(name)),
+      [],
+    );
+    t.deepEqual(warnings, []);
+  });
+}
+
+test('states that stay are listed while others come and go', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  const stay = sandbox.cluster.addUnits(900).filter((_, index) => index % 3 !== 0);
+  const list = sandbox.cluster.listedStates.bind(sandbox.cluster);
+  let reads = 0;
+  sandbox.cluster.listedStates = () => {
+    // In turns the first third, or all.
+    reads++;
+    const staying = new Set(stay);
+    return list().filter(({ name }, index) => staying.has(name) || index % 5 !== reads % 5);
+  };
+  const listed = new Set((await fleet.unitStates(cluster, notAborted())).map(({ name }) => name));
+  t.deepEqual(
+    stay.filter((name) => !listed.has(name)),
+    [],
+  );
+});
+
+test('a list that changes faster than it can be read has a warning', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [], pageSize: 10 });
+  const removed = sandbox.cluster.addUnits(4_000).values();
+  const list = sandbox.cluster.listedUnits.bind(sandbox.cluster);
+  sandbox.cluster.listedUnits = () => {
+    for (let times = 0; times < 15; times++) sandbox.cluster.removeUnit(removed.next().value ?? '');
+    return list();
+  };
+  const warnings: string[] = [];
+  await fleet.units(cluster, { warn: (text) => warnings.push(text), ...notAborted() });
+  t.regex(warnings.join(), /list of units changed so fast/);
+});
+
+test('units and states with invalid names are left out, with a warning that is harmless to show', async (t) => {
+  const invalid = ['web', `${'x'.repeat(3_900_000)}.service`, '\u001b]0;x\u0007.service'];
+  const server = await serve(t, (request, response) => {
+    const rows = [...invalid, 'a.service'].map((name) => ({ name }));
+    response.end(JSON.stringify(request.url?.endsWith('/units') ? { units: rows } : { states: rows }));
+  });
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  for (const list of ['units', 'unitStates'] as const) {
+    const warnings: string[] = [];
+    const rows = await fleet[list](cluster, { warn: (text) => warnings.push(text), ...notAborted() });
+    t.deepEqual(
+      rows.map(({ name }) => name),
+      ['a.service'],
+    );
+    t.regex(warnings.join(), /3 invalid unit names, which were left out: "web"/);
+    t.false(warnings.join().includes('\u001b'));
+    t.true(warnings.join().length < 500);
+  }
 });
 
 test('an empty token ends the pages like a missing one', async (t) => {

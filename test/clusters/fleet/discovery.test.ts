@@ -122,6 +122,47 @@ test('a response from discovery is used for a minute', async (t) => {
   t.is(sandbox.discovery.requests.length, 2);
 });
 
+test('new members are seen within the minute, also when the system time is put back a day', async (t) => {
+  const { resolver, sandbox, cluster, clock } = await openFleet(t);
+  await resolver.endpoints(cluster, notAborted());
+  sandbox.cluster.members = ['node1=http://10.0.0.7:2380'];
+  clock.stepWallTime(-24 * HOUR);
+  clock.advance(MINUTE);
+  t.deepEqual(
+    (await resolver.endpoints(cluster, notAborted())).map(({ hostname }) => hostname),
+    ['10.0.0.7'],
+  );
+});
+
+test('members that are not used are logged once, and again when they change', async (t) => {
+  const { resolver, sandbox, cluster, clock, log } = await openFleet(t, { token: TOKEN });
+  const lookUp = async (members: string[]) => {
+    sandbox.cluster.members = members;
+    clock.advance(MINUTE);
+    await resolver.endpoints(cluster, notAborted());
+  };
+  const good = 'node1=http://10.0.0.1:2380';
+  await lookUp([good, `node2=http://${TOKEN}..lan`]);
+  await lookUp([good, `node2=http://${TOKEN}..lan`]);
+  await lookUp([good]);
+  await lookUp([good, 'node3=nonsense']);
+  t.deepEqual(
+    log.lines.map(({ message, cluster: of, members }) => [message, of, members]),
+    [
+      ['discovery members ignored', cluster.hash, ["'http://***..lan'"]],
+      ['discovery members ignored', cluster.hash, ["'nonsense'"]],
+    ],
+  );
+});
+
+test('hosts with underscores or a dot at the end are used as discovery names them', async (t) => {
+  const { resolver, sandbox, cluster, log } = await openFleet(t);
+  sandbox.cluster.members = ['a=http://node_1.lan:2380', 'b=http://db.example.org.:2380'];
+  const hosts = (await resolver.endpoints(cluster, notAborted())).map(({ hostname }) => hostname);
+  t.deepEqual(hosts.toSorted(), ['db.example.org.', 'node_1.lan']);
+  t.deepEqual(log.lines, []);
+});
+
 test('a caller that changes its endpoints does not change those of other callers', async (t) => {
   const { resolver, cluster } = await openFleet(t);
   const named = openResolver(t, { namedClusters: new Map([['prod', [new URL('http://10.0.0.1:49153')]]]) });

@@ -28,9 +28,11 @@ for (const [value, hosts] of [
   // An address in any form is checked in the form that is connected to.
   ['node1=http://0x7f.1:2380', ['127.0.0.1']],
   ['node1=http://user:password@10.0.0.1:2380', ['10.0.0.1']],
+  ['node1=http://node_1.lan:2380', ['node_1.lan']],
+  ['node1=http://db.example.org.:2380', ['db.example.org.']],
 ] as const) {
   test(`the member ${value} is at ${hosts.join(' and ')}`, (t) => {
-    t.deepEqual(memberHosts(discoveryAnswer([value])), [...hosts]);
+    t.deepEqual(memberHosts(discoveryAnswer([value])), { hosts: [...hosts], ignored: [] });
   });
 }
 
@@ -56,32 +58,54 @@ test('hosts are found in every form of value, each once, in any mixture', (t) =>
   fc.assert(
     fc.property(fc.array(fc.array(peer, { minLength: 1, maxLength: 3 }), { minLength: 1 }), (members) => {
       const expected = new Set(members.flat().map((each) => plainHost(each.host)));
-      t.deepEqual(memberHosts(discoveryAnswer(members.map(valueOf))), [...expected]);
+      t.deepEqual(memberHosts(discoveryAnswer(members.map(valueOf))), { hosts: [...expected], ignored: [] });
     }),
   );
 });
 
-test('a member without a usable address is ignored', (t) => {
+test('a member without a usable address is ignored, and named', (t) => {
   const values = [
     'nonsense',
-    '',
     'node=',
-    'node=http://',
-    'http://a_b.example',
+    'node2=http://user:password@a..b:2380',
+    'node3=http://\u009bm',
     'node1=http://10.0.0.1:2380',
+    `node4=${'x'.repeat(1_000)}`,
     7,
   ];
-  t.deepEqual(memberHosts(discoveryAnswer(values)), ['10.0.0.1']);
+  t.deepEqual(memberHosts(discoveryAnswer(values)), {
+    hosts: ['10.0.0.1'],
+    ignored: [
+      "'nonsense'",
+      "''",
+      "'http://a..b:2380'",
+      "'http://?m'",
+      `'${'x'.repeat(100)}'`,
+      'a value that is not text',
+    ],
+  });
 });
 
-test('at most 256 members are taken from one response', (t) => {
+test('when no member has a usable address, the error names them', (t) => {
+  t.throws(() => memberHosts(discoveryAnswer(['node1=http://a..b', 'nonsense'])), {
+    message: /none of its members has a valid host: 'http:\/\/a\.\.b', 'nonsense'/,
+  });
+});
+
+test('at most 256 members are taken from one response, and the others are named', (t) => {
   const values = Array.from({ length: 1_000 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:2380`);
-  t.is(memberHosts(discoveryAnswer(values)).length, 256);
+  const { hosts, ignored } = memberHosts(discoveryAnswer(values));
+  t.is(hosts.length, 256);
+  t.deepEqual(ignored.slice(0, 2), ['10.0.1.0', '10.0.1.1']);
+  t.is(ignored.length, 744);
 });
 
 test('a cluster without registered members has no hosts', (t) => {
-  t.deepEqual(memberHosts(discoveryAnswer([])), []);
-  t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), []);
+  t.deepEqual(memberHosts(discoveryAnswer([])), { hosts: [], ignored: [] });
+  t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), {
+    hosts: [],
+    ignored: [],
+  });
 });
 
 for (const [what, body] of [
@@ -108,7 +132,7 @@ test('any response from discovery is either read or refused', (t) => {
   fc.assert(
     fc.property(fc.oneof(fc.jsonValue(), fc.array(fc.anything()).map(discoveryAnswer)), (body) => {
       try {
-        for (const host of memberHosts(body))
+        for (const host of memberHosts(body).hosts)
           t.notThrows(() => new URL(`http://${host.includes(':') ? `[${host}]` : host}`));
       } catch (error) {
         t.like(error, { code: 'cluster_answer_invalid' });

@@ -2,6 +2,7 @@ import type { ExecutionContext } from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
 import { Discovery } from '../../../src/clusters/fleet/discovery.js';
 import { FleetHttpTransport } from '../../../src/clusters/fleet/fleet-http-transport.js';
+import { Windows } from '../../../src/clusters/fleet/page-token.js';
 import { HostPolicy } from '../../../src/network/connection-policy.js';
 import { HttpClient } from '../../../src/network/http-client.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/sandbox.js';
@@ -12,6 +13,14 @@ export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 
 /** Options of a call that is not aborted. */
 export const notAborted = () => ({ signal: new AbortController().signal });
+
+/** Matches requests for the pages of 100 rows that begin at these rows, other than the first page. */
+export function pagesAt(...offsets: readonly number[]): RegExp {
+  const windows = new Windows(100);
+  // Without the padding, which is sent percent-encoded.
+  const tokens = offsets.map((offset) => windows.tokenAt(offset).slice(0, 6));
+  return new RegExp(`nextPageToken=(${tokens.join('|')})`);
+}
 
 interface ResolverParts {
   resolver: Discovery;
@@ -45,7 +54,7 @@ export async function openFleet(t: ExecutionContext, options: OpenFleetOptions =
   const parts = openResolver(t, { discoveryUrl, fleetPort, clock, hangs: discoveryHangs });
   const policy = new HostPolicy(allowedHosts === 'unset' ? undefined : allowedHosts);
   const http = openHttp(t, policy, ({ hostname }) => hanging.includes(hostname));
-  const fleet = new FleetHttpTransport(http, parts.resolver);
+  const fleet = new FleetHttpTransport({ ...parts, http, policy, log: parts.log.log });
   return { ...parts, sandbox, cluster: new Cluster(token), fleet };
 }
 
@@ -53,10 +62,11 @@ export async function openFleet(t: ExecutionContext, options: OpenFleetOptions =
 export function openNamedFleet(
   t: ExecutionContext,
   endpoints: readonly URL[],
-): Pick<OpenFleet, 'fleet' | 'cluster'> {
-  const { resolver } = openResolver(t, { namedClusters: new Map([['named', endpoints]]) });
-  const http = openHttp(t, new HostPolicy(['127.0.0.0/8']));
-  return { fleet: new FleetHttpTransport(http, resolver), cluster: new Cluster('named') };
+): Pick<OpenFleet, 'fleet' | 'cluster' | 'clock'> {
+  const parts = openResolver(t, { namedClusters: new Map([['named', endpoints]]) });
+  const policy = new HostPolicy(['127.0.0.0/8']);
+  const fleet = new FleetHttpTransport({ ...parts, http: openHttp(t, policy), policy, log: parts.log.log });
+  return { fleet, cluster: new Cluster('named'), clock: parts.clock };
 }
 
 interface OpenResolverOptions {

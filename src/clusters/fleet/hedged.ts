@@ -1,0 +1,69 @@
+import type { Clock } from '../../lib/clock.js';
+import { linkSignals } from '../../lib/linked-signal.js';
+
+/** The number of hosts that are asked at the same time. */
+const MAX_IN_FLIGHT = 3;
+/** The abort reason of requests that another host has answered already. */
+export const ANSWERED_ELSEWHERE = new Error('another host has answered');
+
+export interface HedgedRead<Host, Response> {
+  /** In the order in which to ask them. */
+  hosts: readonly Host[];
+  /** Asks one host; resolves with undefined when its response cannot be used. A rejection ends the read. */
+  ask: (host: Host, signal: AbortSignal) => Promise<Response | undefined>;
+  /** How long to wait, in milliseconds, before another host is asked too. */
+  hedgeMs: number;
+  clock: Clock;
+  signal: AbortSignal;
+  /** Called for each host that had not responded when one that was asked later did. */
+  onSlower: (host: Host) => void;
+}
+
+/**
+ * A hedged read: asks one host, and another one when it fails or takes long. The first usable response wins, and the
+ * other requests are aborted.
+ * @returns undefined when no host has a usable response
+ */
+export async function hedged<Host, Response>(
+  read: HedgedRead<Host, Response>,
+): Promise<Response | undefined> {
+  const { ask, hedgeMs, clock, onSlower } = read;
+  const link = linkSignals(read.signal);
+  const remaining = [...read.hosts];
+  /** By host, the one asked first first. */
+  const pending = new Map<Host, Promise<{ host: Host; response: Response | undefined }>>();
+  let cancelTimer = () => {};
+  try {
+    for (;;) {
+      link.signal.throwIfAborted();
+      const next = remaining.shift();
+      if (next !== undefined) {
+        const answer = ask(next, link.signal);
+        pending.set(
+          next,
+          answer.then((response) => ({ host: next, response })),
+        );
+      }
+      if (pending.size === 0) return undefined;
+      const mayHedge = remaining.length > 0 && pending.size < MAX_IN_FLIGHT;
+      const late = new Promise<'late'>((resolve) => {
+        if (mayHedge) cancelTimer = clock.after(hedgeMs, () => resolve('late'));
+      });
+      const first = await Promise.race([...pending.values(), late]);
+      cancelTimer();
+      if (first === 'late') continue;
+      if (first.response !== undefined) {
+        for (const host of pending.keys()) {
+          if (host === first.host) break;
+          onSlower(host);
+        }
+        return first.response;
+      }
+      pending.delete(first.host);
+    }
+  } finally {
+    cancelTimer();
+    link.abort(ANSWERED_ELSEWHERE);
+    link.unlink();
+  }
+}

@@ -1,0 +1,54 @@
+import type { Cluster } from '../../api/cluster.js';
+import type { Clock } from '../../lib/clock.js';
+
+/** How long a host that failed, or was slower than another, is asked only after the others. */
+const AVOIDED_MS = 30_000;
+const MAX_REMEMBERED = 1_000;
+
+/** Which hosts of a cluster to ask first. */
+export class HostHealth {
+  readonly #clock: Clock;
+  /** The host that responded last, by cluster. */
+  readonly #preferred = new Map<string, string>();
+  /** The time until which a host is avoided. */
+  readonly #avoided = new Map<string, number>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The hosts in the order in which to ask them: the one that responded last, the others, those to avoid. */
+  inOrder(cluster: Cluster, hosts: readonly URL[]): URL[] {
+    const preferred = this.#preferred.get(cluster.hash);
+    const start = Math.max(
+      0,
+      hosts.findIndex(({ href }) => href === preferred),
+    );
+    const rotated = [...hosts.slice(start), ...hosts.slice(0, start)];
+    // Stable: hosts that are not avoided keep their order, and of the others the one that failed first is tried first.
+    return rotated.toSorted((a, b) => this.#avoidedUntil(a) - this.#avoidedUntil(b));
+  }
+
+  responded(cluster: Cluster, host: URL): void {
+    remember(this.#preferred, cluster.hash, host.href);
+    this.#avoided.delete(host.href);
+  }
+
+  /** The host failed, did not respond, or was so slow that another one was faster. */
+  failed(host: URL): void {
+    remember(this.#avoided, host.href, this.#clock.now() + AVOIDED_MS);
+  }
+
+  /** 0 for a host that is not avoided. */
+  #avoidedUntil({ href }: URL): number {
+    const until = this.#avoided.get(href) ?? 0;
+    return until > this.#clock.now() ? until : 0;
+  }
+}
+
+function remember<V>(map: Map<string, V>, key: string, value: V): void {
+  map.delete(key);
+  map.set(key, value);
+  const [oldest] = map.keys();
+  if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest);
+}

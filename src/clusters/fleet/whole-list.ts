@@ -1,0 +1,215 @@
+import { ActionError } from '../../api/action-error.js';
+import type { Page } from './fleet-responses.js';
+import { type KeyGap, KeyCoverage, type KeyRange } from './key-coverage.js';
+import { limitOf, Windows } from './page-token.js';
+
+/** Number of concurrent page requests. Kept low, because for each page the server reads the whole collection. */
+const CONCURRENT_PAGES = 4;
+/** The largest offset and the largest page number: both have 16 bits. */
+const MAX_OFFSET = 65_535;
+
+interface WholeList<Row> {
+  /** Each key once. */
+  rows: Row[];
+  /** Whether every row that existed during the whole time is in `rows`; false when the list changed too fast. */
+  complete: boolean;
+}
+
+export interface ListReader<Row> {
+  /** Reads the page with this token; undefined for the first page. */
+  read: (token: string | undefined) => Promise<Page<Row>>;
+  /** The text by which the server sorts the rows. */
+  keyOf: (row: Row) => string;
+}
+
+/**
+ * Reads a list of fleet's API that may change meanwhile: every row that exists during the whole time is in the result.
+ *
+ * fleet's pages are no snapshot: a row that is removed shifts all later rows, and the first row of a later page moves to
+ * a page that may have been read already. But fleet sorts its lists, and one page is a snapshot. So a page shows all rows
+ * between its first and its last key, and a list is complete when these ranges leave no gap. For that the pages overlap;
+ * where neighbours have no row in common, because rows between them were removed, the rows around the gap are read again.
+ * At most about three times as many pages are read as the list has.
+ *
+ * Requests for pages after the last one may still be pending at the end.
+ * @throws ActionError `cluster_answer_invalid` when the pages do not end
+ */
+export async function readWholeList<Row>({ read, keyOf }: ListReader<Row>): Promise<WholeList<Row>> {
+  const first = await read(undefined);
+  if (first.nextPageToken === undefined) return { rows: unique(first.rows, keyOf), complete: true };
+  const limit = limitOf(first.nextPageToken);
+  const windows = limit === undefined ? undefined : new Windows(limit);
+  if (windows !== undefined && windows.stride > 0) {
+    const covered = await new OverlappingRead(windows, { read, keyOf }).rows(first);
+    if (covered !== undefined) return covered;
+  }
+  return readTwice({ first, second: first.nextPageToken, limit }, { read, keyOf });
+}
+
+/** One window, as it was read. */
+interface ReadWindow {
+  offset: number;
+  rows: number;
+  /** The keys of which it shows all rows; undefined when it is after the end of the list. */
+  range: KeyRange | undefined;
+}
+
+/** The server does not sort its rows, or does not calculate offsets as fleet does. */
+class NotAsInFleet extends Error {
+  override readonly name = 'NotAsInFleet';
+}
+
+class OverlappingRead<Row> {
+  readonly #windows: Windows;
+  readonly #reader: ListReader<Row>;
+  readonly #coverage = new KeyCoverage();
+  readonly #rows = new Map<string, Row>();
+  /** The latest last. */
+  readonly #read: ReadWindow[] = [];
+  #repairsLeft = 0;
+
+  constructor(windows: Windows, reader: ListReader<Row>) {
+    this.#windows = windows;
+    this.#reader = reader;
+  }
+
+  /** @returns undefined when the server does not behave as fleet does */
+  async rows(first: Page<Row>): Promise<WholeList<Row> | undefined> {
+    try {
+      this.#add(0, first);
+      const offsetOf = (index: number) => (index + 1) * this.#windows.stride;
+      const pages = await readAhead((index) => this.#pageAt(offsetOf(index)));
+      if (pages[0]?.rows.length === 0) await this.#checkShrunk();
+      for (const [index, page] of pages.entries()) this.#add(offsetOf(index), page);
+      this.#repairsLeft = 16 + 2 * pages.length;
+      await this.#closeGaps();
+    } catch (error) {
+      if (error instanceof NotAsInFleet) return undefined;
+      throw error;
+    }
+    const rows = [...this.#rows].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+    return { rows, complete: this.#coverage.gaps().length === 0 };
+  }
+
+  /** A window that overlaps a full first page is empty only when the list has become shorter than a page since. */
+  async #checkShrunk(): Promise<void> {
+    const first = await this.#reader.read(undefined);
+    if (first.nextPageToken !== undefined) throw new NotAsInFleet();
+    this.#add(0, first);
+  }
+
+  async #closeGaps(): Promise<void> {
+    const gaps = this.#coverage.gaps().values();
+    const closer = async () => {
+      for (const gap of gaps) await this.#close(gap);
+    };
+    await Promise.all(Array.from({ length: CONCURRENT_PAGES }, closer));
+  }
+
+  /** Reads windows around a gap until it is closed, or too many have been read. */
+  async #close(gap: KeyGap): Promise<void> {
+    let nearest = this.#read.findLast(
+      ({ range }) => range !== undefined && (range.to === gap.after || range.from === gap.before),
+    );
+    for (;;) {
+      const open = this.#coverage.gaps().find((each) => isWithin(each, gap));
+      if (open === undefined || nearest === undefined || this.#repairsLeft-- <= 0) return;
+      // With the estimated position of the gap in its middle, the window meets it also when rows have moved.
+      const offset = this.#windows.align(positionOf(open, nearest) - this.#windows.limit / 2);
+      nearest = this.#add(offset, await this.#pageAt(offset));
+    }
+  }
+
+  async #pageAt(offset: number): Promise<Page<Row>> {
+    if (!this.#windows.reaches(offset)) throw tooManyPages();
+    const page = await this.#reader.read(this.#windows.tokenAt(offset));
+    const { nextPageToken } = page;
+    if (nextPageToken !== undefined && nextPageToken !== this.#windows.tokenAfter(offset))
+      throw new NotAsInFleet();
+    return page;
+  }
+
+  #add(offset: number, { rows, nextPageToken }: Page<Row>): ReadWindow {
+    const keys = rows.map((row) => this.#reader.keyOf(row));
+    if (keys.some((key, index) => index > 0 && key < (keys[index - 1] ?? ''))) throw new NotAsInFleet();
+    for (const [index, row] of rows.entries()) this.#rows.set(keys[index] ?? '', row);
+    const isLast = nextPageToken === undefined;
+    const from = offset === 0 ? '' : keys[0];
+    const range = from === undefined ? undefined : { from, to: isLast ? undefined : keys.at(-1) };
+    if (range !== undefined) this.#coverage.add(range);
+    const window = { offset, rows: rows.length, range };
+    this.#read.push(window);
+    return window;
+  }
+}
+
+function isWithin(inner: KeyGap, outer: KeyGap): boolean {
+  if (inner.after < outer.after) return false;
+  return outer.before === undefined || (inner.before !== undefined && inner.before <= outer.before);
+}
+
+/** The offset at which the side of the gap that is next to this window was: the window's beginning, or its end. */
+function positionOf(gap: KeyGap, { offset, rows, range }: ReadWindow): number {
+  const isAfterGap = range === undefined || (gap.before !== undefined && range.from >= gap.before);
+  return isAfterGap ? offset : offset + rows;
+}
+
+/**
+ * Reads pages until the first one without a token for the next, several at a time.
+ * @param read reads the page with this index; also called for some pages after the last
+ */
+async function readAhead<Row>(read: (index: number) => Promise<Page<Row>>): Promise<Page<Row>[]> {
+  const pages: Page<Row>[] = [];
+  const requested: Promise<Page<Row>>[] = [];
+  const request = (index: number): Promise<Page<Row>> => (requested[index] ??= read(index));
+  for (let index = 0; ; index++) {
+    // Errors are handled when the page is awaited; those of pages after the last one are ignored.
+    for (let ahead = index; ahead < index + CONCURRENT_PAGES; ahead++) request(ahead).catch(() => {});
+    // In order, so that pages after the last one, or after a failed one, are not awaited.
+    const page = await request(index);
+    pages.push(page);
+    if (page.nextPageToken === undefined) return pages;
+  }
+}
+
+/**
+ * Reads a list whose pages cannot overlap, because their size is a power of two or the server is not fleet: the pages in
+ * order, and once more from the last to the first. A row that a removal shifted to an earlier page is on a page that is
+ * read later, and an insertion shifts rows to pages that the first pass reads later. Only where both happened can a row
+ * be lost; then the passes differ.
+ */
+async function readTwice<Row>(
+  { first, second, limit = 1 }: { first: Page<Row>; second: string; limit: number | undefined },
+  { read, keyOf }: ListReader<Row>,
+): Promise<WholeList<Row>> {
+  const tokens = new Set<string>();
+  const forward = [...first.rows];
+  for (let token: string | undefined = second; token !== undefined; ) {
+    tokens.add(token);
+    const page: Page<Row> = await read(token);
+    forward.push(...page.rows);
+    token = page.nextPageToken;
+    // fleet cannot answer a page whose end overflows, and the pages after it would start again with the first.
+    if (token !== undefined && (tokens.has(token) || limit * (tokens.size + 2) > MAX_OFFSET))
+      throw tooManyPages();
+  }
+  const backward: Row[] = [];
+  for (const token of [undefined, ...tokens].toReversed()) backward.push(...(await read(token)).rows);
+  const [before, after] = [new Set(forward.map(keyOf)), new Set(backward.map(keyOf))];
+  return { rows: unique([...forward, ...backward], keyOf), complete: isSame(before, after) };
+}
+
+function unique<Row>(rows: readonly Row[], keyOf: (row: Row) => string): Row[] {
+  return [...new Map(rows.map((row) => [keyOf(row), row])).values()];
+}
+
+function isSame(a: ReadonlySet<string>, b: ReadonlySet<string>): boolean {
+  return a.size === b.size && [...a].every((key) => b.has(key));
+}
+
+function tooManyPages(): ActionError {
+  return new ActionError(
+    'cluster_answer_invalid',
+    "The cluster's list is too long for fleet's pages, whose offsets have 16 bits",
+  );
+}

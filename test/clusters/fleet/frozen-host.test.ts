@@ -1,0 +1,138 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import test, { type ExecutionContext } from 'ava';
+import { respondWith, serve } from '../../network/http-server.js';
+import { eventually } from '../../support/eventually.js';
+import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+
+const HEDGE_MS = 500;
+const PAGE_HEDGE_MS = 1_000;
+const MACHINE = { id: 'a'.repeat(32) };
+
+/** The URL of a fleet API in a process of its own that is frozen: the system accepts connections, nothing answers. */
+async function frozenProcess(t: ExecutionContext): Promise<URL> {
+  const source = `
+    const server = require('node:http').createServer((request, response) => response.end('{}'));
+    server.listen(0, '127.0.0.1', () => process.stdout.write(String(server.address().port)));`;
+  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  const [port] = (await once(child.stdout, 'data')) as [Buffer];
+  child.kill('SIGSTOP');
+  return new URL(`http://127.0.0.1:${port.toString()}`);
+}
+
+test('a frozen fleetd costs a read half a second, and the next one nothing', async (t) => {
+  const good = await serve(t, respondWith(200, { name: 'a.service' }));
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), good.url]);
+  const first = fleet.unit(cluster, 'a.service', notAborted());
+  await eventually('the frozen host is asked', () => clock.pending === 1);
+  clock.advance(HEDGE_MS - 1);
+  t.is(good.requests.length, 0);
+  clock.advance(1);
+  t.is((await first)?.name, 'a.service');
+  t.is((await fleet.unit(cluster, 'a.service', notAborted()))?.name, 'a.service');
+  t.is(clock.pending, 0);
+  t.is(good.requests.length, 2);
+});
+
+test('a change goes to a host that is not known to be frozen', async (t) => {
+  const good = await serve(t, respondWith(200, { name: 'a.service' }));
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), good.url]);
+  const read = fleet.unit(cluster, 'a.service', notAborted());
+  await eventually('the frozen host is asked', () => clock.pending === 1);
+  clock.advance(HEDGE_MS);
+  await read;
+  t.true(await fleet.destroyUnit(cluster, 'a.service', notAborted()).catch(() => true));
+  t.deepEqual(
+    good.requests.map(({ method }) => method),
+    ['GET', 'DELETE'],
+  );
+});
+
+test('a page that a host does not answer is read from another one, and the later pages too', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+  sandbox.cluster.addUnits(500);
+  await fleet.machines(cluster, notAborted());
+  const silent = sandbox.cluster.requests[0]?.host;
+  sandbox.cluster.fail({ kind: 'hang', host: silent });
+  sandbox.cluster.requests.length = 0;
+  const units = fleet.units(cluster, notAborted());
+  await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 1);
+  clock.advance(PAGE_HEDGE_MS);
+  t.is((await units).length, 500);
+  t.is(sandbox.cluster.requests.filter(({ host }) => host === silent).length, 1);
+});
+
+test('a cancelled request is ended down to its connection', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  await fleet.machines(cluster, notAborted());
+  const silent = sandbox.cluster.requests[0]?.host;
+  const end = sandbox.cluster.fail({ kind: 'hang', host: silent });
+  const machines = fleet.machines(cluster, notAborted());
+  await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 2);
+  clock.advance(PAGE_HEDGE_MS);
+  t.is((await machines).length, 3);
+  await end();
+  await eventually('no request is in progress but the new one', async () => {
+    await fleet.machines(cluster, notAborted());
+    return sandbox.cluster.requests.at(-1)?.concurrent === 1;
+  });
+});
+
+test('a host that was silent is tried again when the others fail, without waiting for its time', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  await fleet.machines(cluster, notAborted());
+  const silent = sandbox.cluster.requests[0]?.host;
+  const end = sandbox.cluster.fail({ kind: 'hang', host: silent });
+  const machines = fleet.machines(cluster, notAborted());
+  await eventually('the silent host is asked', () => sandbox.cluster.requests.length === 2);
+  clock.advance(PAGE_HEDGE_MS);
+  await machines;
+  await end();
+  for (const host of THREE_HOSTS) if (host !== silent) sandbox.cluster.fail({ kind: '500', host });
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
+  t.is(sandbox.cluster.requests.at(-1)?.host, silent);
+});
+
+test('when the host that served fails, one that failed before is asked rather than one that was silent', async (t) => {
+  const states = { y: 500, x: 200 };
+  const answering = (name: 'x' | 'y') =>
+    serve(t, (_request, response) => {
+      response.statusCode = states[name];
+      response.end(JSON.stringify({ name: 'a.service' }));
+    });
+  const [y, x] = [await answering('y'), await answering('x')];
+  const silent = await serve(t, () => {});
+  const { fleet, cluster, clock } = openNamedFleet(t, [y.url, silent.url, x.url]);
+  const first = fleet.unit(cluster, 'a.service', notAborted());
+  await eventually('the silent host is asked', () => silent.requests.length === 1);
+  clock.advance(HEDGE_MS);
+  await first;
+  Object.assign(states, { y: 200, x: 500 });
+  t.is((await fleet.unit(cluster, 'a.service', notAborted()))?.name, 'a.service');
+  t.is(silent.requests.length, 1);
+});
+
+test('a change is never sent to a second host while the first one may have it', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  const [name = ''] = sandbox.cluster.addUnits(1);
+  sandbox.cluster.fail({ kind: 'hang', method: 'PUT' });
+  const caller = new AbortController();
+  const change = fleet.setDesiredState(cluster, name, 'loaded', caller);
+  await eventually('a host has it', () => sandbox.cluster.requests.length === 1);
+  clock.advance(60_000);
+  for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+  t.is(sandbox.cluster.requests.length, 1);
+  caller.abort(new Error('gone'));
+  await t.throwsAsync(change, { code: 'outcome_unknown' });
+});
+
+test('a frozen host and one that refuses cost no more than the frozen one alone', async (t) => {
+  const good = await serve(t, respondWith(200, { machines: [MACHINE] }));
+  const refusing = new URL('http://127.0.0.1:1');
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), refusing, good.url]);
+  const machines = fleet.machines(cluster, notAborted());
+  await eventually('the frozen host is asked', () => clock.pending === 1);
+  clock.advance(PAGE_HEDGE_MS);
+  t.is((await machines).length, 1);
+});

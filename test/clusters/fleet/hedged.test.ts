@@ -1,0 +1,151 @@
+import test from 'ava';
+import { ANSWERED_ELSEWHERE, hedged } from '../../../src/clusters/fleet/hedged.js';
+import { ManualClock } from '../../support/manual-clock.js';
+
+const HEDGE_MS = 500;
+
+/** A read of hosts whose answers the test gives. */
+function open(hosts: readonly string[]) {
+  const clock = new ManualClock();
+  const caller = new AbortController();
+  const asked: string[] = [];
+  const slower: string[] = [];
+  const aborted: string[] = [];
+  const answers = new Map<
+    string,
+    { resolve: (answer: string | undefined) => void; reject: (e: Error) => void }
+  >();
+  const read = hedged<string, string>({
+    hosts,
+    hedgeMs: HEDGE_MS,
+    clock,
+    signal: caller.signal,
+    onSlower: (host) => slower.push(host),
+    ask: (host, signal) =>
+      new Promise((resolve, reject) => {
+        asked.push(host);
+        answers.set(host, { resolve, reject });
+        signal.addEventListener('abort', () => {
+          aborted.push(host);
+          reject(signal.reason);
+        });
+      }),
+  });
+  const settle = async () => {
+    for (let turns = 0; turns < 5; turns++) await new Promise(setImmediate);
+  };
+  return {
+    clock,
+    caller,
+    asked,
+    slower,
+    aborted,
+    read,
+    /** Advances the time, and lets follow what follows. */
+    pass: async (ms: number) => {
+      clock.advance(ms);
+      await settle();
+    },
+    answer: async (host: string, answer: string | undefined) => {
+      answers.get(host)?.resolve(answer);
+      await settle();
+    },
+    fail: (host: string, error: Error) => answers.get(host)?.reject(error),
+  };
+}
+
+test('a host that answers in time is the only one that is asked', async (t) => {
+  const { pass, answer, read, asked, clock } = open(['a', 'b']);
+  await pass(HEDGE_MS - 1);
+  await answer('a', 'yes');
+  t.is(await read, 'yes');
+  t.deepEqual(asked, ['a']);
+  t.is(clock.pending, 0, 'no timer is left');
+});
+
+test('when a host takes long, another one is asked, and the first answer wins', async (t) => {
+  const { pass, answer, read, asked, aborted, slower } = open(['a', 'b', 'c']);
+  await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'of b');
+  t.is(await read, 'of b');
+  t.deepEqual(aborted, ['a', 'b'], 'the request to the slow host is aborted');
+  t.deepEqual(slower, ['a']);
+});
+
+test('a host that was asked later is not slower when the first one answers', async (t) => {
+  const { pass, answer, read, slower } = open(['a', 'b']);
+  await pass(HEDGE_MS);
+  await answer('a', 'of a');
+  t.is(await read, 'of a');
+  t.deepEqual(slower, []);
+});
+
+test('at most three hosts are asked at the same time', async (t) => {
+  const { pass, answer, read, asked } = open(['a', 'b', 'c', 'd']);
+  for (let times = 0; times < 10; times++) await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a', 'b', 'c']);
+  await answer('b', undefined);
+  t.deepEqual(asked, ['a', 'b', 'c', 'd'], 'one that fails is replaced at once');
+  await answer('d', 'of d');
+  t.is(await read, 'of d');
+});
+
+test('an answer that cannot be used is not waited with: the next host is asked at once', async (t) => {
+  const { answer, read, asked } = open(['a', 'b']);
+  await answer('a', undefined);
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'of b');
+  t.is(await read, 'of b');
+});
+
+test('when no host has a usable answer, there is none', async (t) => {
+  const { pass, answer, read } = open(['a', 'b']);
+  await pass(HEDGE_MS);
+  await answer('a', undefined);
+  await answer('b', undefined);
+  t.is(await read, undefined);
+  t.is(await open([]).read, undefined);
+});
+
+test('a host that throws ends the read, and the requests to the others', async (t) => {
+  const { pass, fail, read, aborted } = open(['a', 'b']);
+  await pass(HEDGE_MS);
+  fail('a', new Error('not usable at all'));
+  await t.throwsAsync(read, { message: 'not usable at all' });
+  t.true(aborted.includes('b'));
+});
+
+test('when the caller gives up, every request is aborted with its reason', async (t) => {
+  const { pass, caller, read, aborted, clock } = open(['a', 'b', 'c']);
+  await pass(HEDGE_MS);
+  const reason = new Error('the deadline passed');
+  caller.abort(reason);
+  t.is(await t.throwsAsync(read), reason);
+  t.deepEqual(aborted, ['a', 'b']);
+  t.is(clock.pending, 0);
+});
+
+test('a request that is aborted because of another answer has that as its reason', async (t) => {
+  const clock = new ManualClock();
+  let reason: unknown;
+  const answer = await hedged<string, string>({
+    hosts: ['slow', 'quick'],
+    hedgeMs: HEDGE_MS,
+    clock,
+    signal: new AbortController().signal,
+    onSlower: () => {},
+    ask: async (host, signal) => {
+      if (host === 'quick') return 'yes';
+      setImmediate(() => clock.advance(HEDGE_MS));
+      return new Promise((_resolve, reject) => {
+        signal.addEventListener('abort', () => {
+          reason = signal.reason;
+          reject(signal.reason);
+        });
+      });
+    },
+  });
+  t.is(answer, 'yes');
+  t.is(reason, ANSWERED_ELSEWHERE);
+});

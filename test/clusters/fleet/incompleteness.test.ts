@@ -1,0 +1,95 @@
+import test from 'ava';
+import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+
+const LASTS = 24_000;
+
+test('a cluster that lists fewer machines than discovery names hosts is known to be incomplete, until it lists all', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
+  clock.advance(2_000);
+  sandbox.cluster.recover({ machines: 1, states: 0, lasts: LASTS });
+  const missing = await fleet.incompleteness(cluster, notAborted());
+  t.regex(
+    missing ?? '',
+    /Discovery names 3 hosts .* fleet lists 1 machine, without 127\.0\.0\.\d, 127\.0\.0\.\d/,
+  );
+  clock.advance(LASTS);
+  t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
+});
+
+test('incompleteness is logged once when it begins and once when it ends', async (t) => {
+  const { fleet, cluster, sandbox, clock, log } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.recover({ machines: 2, states: 0, lasts: LASTS });
+  for (let times = 0; times < 3; times++) {
+    await fleet.incompleteness(cluster, notAborted());
+    clock.advance(LASTS / 3);
+  }
+  await fleet.incompleteness(cluster, notAborted());
+  t.deepEqual(
+    log.lines.map(({ level, message }) => [level, message]),
+    [
+      ['warn', 'cluster incomplete'],
+      ['info', 'cluster complete'],
+    ],
+  );
+  t.like(log.lines[0], { cluster: cluster.hash });
+  t.like(log.lines[1], { cluster: cluster.hash, lasted_ms: LASTS, failures: 3 });
+});
+
+test('machines that were read a moment ago are not read again', async (t) => {
+  const { fleet, cluster, sandbox, clock } = await openFleet(t);
+  await fleet.machines(cluster, notAborted());
+  await fleet.incompleteness(cluster, notAborted());
+  t.is(sandbox.cluster.requests.length, 1);
+  clock.advance(2_000);
+  await fleet.incompleteness(cluster, notAborted());
+  t.is(sandbox.cluster.requests.length, 2);
+});
+
+test('a member that is named by name is compared by its address', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  sandbox.cluster.members = ['a=http://127.0.0.1:2380', 'b=http://localhost:2380'];
+  t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
+});
+
+test('nothing is known of endpoints of CLUSTERS_FILE, which may be those of a proxy', async (t) => {
+  const { sandbox } = await openFleet(t, { machines: [] });
+  const endpoints = [1, 2].map(() => new URL(`http://127.0.0.1:${sandbox.fleetPort}`));
+  const { fleet, cluster } = openNamedFleet(t, endpoints);
+  t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
+});
+
+test('nothing is known of a cluster whose machines cannot be read, and aborting ends the question', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  sandbox.cluster.fail({ kind: '503' });
+  t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
+  const reason = new Error('gone');
+  t.is(await t.throwsAsync(fleet.incompleteness(cluster, { signal: AbortSignal.abort(reason) })), reason);
+});
+
+test('every host is asked for itself, and each that does not answer, is not listed or is not valid is reported', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.members = [...sandbox.cluster.members, 'odd=nonsense'];
+  sandbox.cluster.fail({ kind: '503', host: '127.0.0.2' });
+  sandbox.cluster.recover({ machines: 2, states: 0, lasts: LASTS });
+  const report = await fleet.hosts(cluster, notAborted());
+  t.deepEqual(
+    report.hosts.toSorted((a, b) => (a.host < b.host ? -1 : 1)),
+    THREE_HOSTS.map((host) => ({
+      host: `${host}:${sandbox.fleetPort}`,
+      failure: host === '127.0.0.2' ? 'HTTP 503 fleet server unable to communicate with etcd' : undefined,
+    })),
+  );
+  t.deepEqual(report.unlisted, ['127.0.0.3']);
+  t.deepEqual(report.ignored, ["'nonsense'"]);
+});
+
+test('a host that policy forbids is reported as forbidden', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { fleetHosts: THREE_HOSTS, allowedHosts: ['127.0.0.2'] });
+  const { hosts } = await fleet.hosts(cluster, notAborted());
+  t.deepEqual(hosts.map(({ failure }) => failure ?? 'answers').toSorted(), [
+    'answers',
+    'forbidden',
+    'forbidden',
+  ]);
+});
