@@ -12,7 +12,7 @@ import type { ClusterState } from './cluster.js';
 import type { SandboxResponse, SandboxOutcome, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
 import { optionProblem, isTemplate } from './scheduling.js';
-import { unitFileHash } from './unit-file.js';
+import { unitFileHash } from '../api/unit-file.js';
 
 const ROOT = '/fleet/v1';
 const METADATA_PATH = /^\/([^/]+)\/metadata\/([A-Za-z0-9_.-]+)$/;
