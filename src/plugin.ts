@@ -31,6 +31,7 @@ export {
   globMatcher,
   hostAddress,
   isHostAddress,
+  isTemplateName,
   machineId,
   mapOf,
   stringMap,
@@ -39,4 +40,5 @@ export {
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
+export { unitFileHash } from './api/unit-file.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { isUnitName } from '../api/grammar.js';
+import { isTemplateName, isUnitName } from '../api/grammar.js';
 import type { Clock } from '../lib/clock.js';
 import { DESIRED_STATES, type DesiredState, type Machine } from '../api/fleet-transport.js';
 import { isGlobalUnit } from '../api/unit-requirements.js';
@@ -7,7 +7,6 @@ import type { Unit, UnitOption, UnitState } from '../api/fleet-transport.js';
 import { unitFileHash } from '../api/unit-file.js';
 import { EventQueue } from './event-queue.js';
 import { FleetAgent, type Order } from './fleet-agent.js';
-import { isTemplate } from './scheduling.js';
 import type { UnitBehaviour } from './unit-behaviour.js';
 import { type UnitEvent, UnitHistory } from './unit-history.js';
 import { UnitPlacement } from './unit-placement.js';
@@ -340,7 +339,7 @@ export class ClusterState {
 
   #machinesFor(record: UnitRecord): string[] {
     const wanted = record.desiredState === 'loaded' || record.desiredState === 'launched';
-    if (!wanted || isTemplate(record.name)) return [];
+    if (!wanted || isTemplateName(record.name)) return [];
     if (this.#behaviours.get(record.name) === 'never-scheduled') return [];
     return this.#placement.choose(record, record.placed, this.#listed());
   }
