@@ -146,7 +146,7 @@ export class RestartReport {
     const { at, seen } = this.#stopEnd;
     const stopped = stop.wasStopped ? 'it was not running' : `after ${seconds(at - this.#startedAt)}`;
     return [
-      `${name} was ${this.#deed()}${outcome === 'up' ? '' : ', and ended without a failure'}.`,
+      `${name} was ${this.#deed()}${outcome === 'up' ? '' : ', and ended without a failure'}${stop.wasStopped ? '; it was not running before' : ''}.`,
       `before:  ${describeState(before)}`,
       `stopped: ${describeState(seen)} (${stopped})`,
       `started: ${describeState(started)} (after ${seconds(this.#now - at)})`,
@@ -168,7 +168,7 @@ export class RestartReport {
   #deed(): string {
     const { watch, stop } = this.#given;
     if (stop.leftMachines.length > 0) return `started on machine ${watch.last.unit.machineID}`;
-    return stop.wasStopped ? 'started; it was not running before' : 'restarted';
+    return stop.wasStopped ? 'started' : 'restarted';
   }
 
   /** What is proven of the stop, as the beginning of a sentence. */

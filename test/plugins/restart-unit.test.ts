@@ -7,7 +7,7 @@ import restartUnit from '../../plugins/restart-unit/index.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
-import { MACHINE_A, TWO_MACHINES } from '../support/open-sandbox.js';
+import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
 import { codeOf, puts, UNIT, world } from './restart-world.js';
 
@@ -150,6 +150,158 @@ test('a global unit and an unknown unit are refused, and nothing is changed', as
   t.is(codeOf(await t.throwsAsync(async () => run())), 'unit_is_global');
   t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'no-such.service' }))), 'unit_not_found');
   t.is(puts(sandbox), 0);
+});
+
+test('a request that ends before the unit is touched says that nothing was changed, and can be sent again', async (t) => {
+  for (const code of ['timeout', 'cancelled']) {
+    const { sandbox, run } = await world(t);
+    const abort = new AbortController();
+    // While the starting point is read.
+    sandbox.cluster.fail({ kind: 'hang' });
+    const outcome = t.throwsAsync(async () => run({}, abort.signal), {
+      message: 'web.service was not changed: enough',
+    });
+    await eventually('fleet is asked', () => sandbox.cluster.requests.length > 0);
+    abort.abort(new ActionError(code, 'enough'));
+    t.is(codeOf(await outcome), code);
+    t.is(puts(sandbox), 0);
+  }
+});
+
+test('a request that ends while another restart of the unit runs says that nothing was changed', async (t) => {
+  const { sandbox, run } = await world(t);
+  const abort = new AbortController();
+  const first = run();
+  const second = t.throwsAsync(async () => run({}, abort.signal), {
+    message: 'web.service was not changed: enough',
+  });
+  abort.abort(new ActionError('timeout', 'enough'));
+  t.is(codeOf(await second), 'timeout');
+  await first;
+  t.is(puts(sandbox), 2);
+});
+
+test('a request that is cancelled while the unit is stopped still launches it, and is no longer called retryable', async (t) => {
+  for (const code of ['timeout', 'cancelled']) {
+    const { sandbox, run } = await world(t);
+    const abort = new AbortController();
+    const outcome = t.throwsAsync(async () => run({}, abort.signal));
+    while (puts(sandbox) === 0) await new Promise(setImmediate);
+    abort.abort(new ActionError(code, 'enough'));
+    const error = await outcome;
+    t.is(codeOf(error), 'unit_not_started');
+    t.regex(error?.message ?? '', /was stopped, and set to launched, .*; the request ended: enough\./);
+    t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+  }
+});
+
+test('after an abort launching is tried for as long as the service waits for a change', async (t) => {
+  const { sandbox, run, clock } = await world(t);
+  const abort = new AbortController();
+  const outcome = t.throwsAsync(async () => run({}, abort.signal));
+  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  sandbox.cluster.fail({ kind: '503', method: 'PUT' });
+  abort.abort(new ActionError('timeout', 'enough'));
+  const abortedAt = clock.now();
+  t.is(codeOf(await outcome), 'unit_stopped');
+  const took = clock.now() - abortedAt;
+  t.true(took > 15_000 && took < 30_000, `${took} ms`);
+});
+
+test('a template is refused at once', async (t) => {
+  const { sandbox, run } = await world(t);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'web@.service' }));
+  t.is(codeOf(error), 'invalid_parameters');
+  t.regex(error?.message ?? '', /is a template: only its instances run/);
+  t.deepEqual(sandbox.cluster.requests, []);
+});
+
+test('a unit that was on no machine is not said to have been stopped', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.addUnits([{ name: 'waits.service', behaviour: 'never-scheduled' }]);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'waits.service', wait_seconds: 10 }));
+  t.is(codeOf(error), 'unit_not_scheduled');
+  t.regex(
+    error?.message ?? '',
+    /^waits\.service was not running before, and set to launched; fleet has found no machine for it yet/,
+  );
+  t.notRegex(error?.message ?? '', /stopped/i);
+});
+
+test('a unit that was on no machine is started when fleet finds one', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.addUnits([{ name: 'waits.service', desiredState: 'inactive' }]);
+  t.regex(
+    String(await run({ unit_name: 'waits.service' })),
+    /^waits\.service was started; it was not running before\.$/m,
+  );
+  t.is(puts(sandbox), 1);
+});
+
+test('when fleet lists fewer machines than there are, a unit without a machine is not blamed on the caller', async (t) => {
+  const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
+  const { sandbox, run } = await world(t, { MachineMetadata: 'gpu=true' }, hosts);
+  const refused = await t.throwsAsync(async () => run());
+  t.is(codeOf(refused), 'cluster_incomplete');
+  t.regex(
+    refused?.message ?? '',
+    /web\.service was not changed .*MachineMetadata=gpu=true\. Discovery names 3 hosts/,
+  );
+  t.is(puts(sandbox), 0);
+  sandbox.cluster.addUnits([{ name: 'waits.service', behaviour: 'never-scheduled' }]);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'waits.service', wait_seconds: 5 }));
+  t.is(codeOf(error), 'unit_not_started');
+  t.regex(error?.message ?? '', /fleet has found no machine for it yet.*Discovery names 3 hosts/);
+});
+
+test('a oneshot unit is done when it has run and ended well', async (t) => {
+  const { sandbox, run } = await world(t);
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  const kept = [...options, { section: 'Service', name: 'RemainAfterExit', value: 'yes' }];
+  sandbox.cluster.addUnits([
+    { name: 'job.service', options },
+    { name: 'kept.service', options: kept },
+  ]);
+  const text = String(await run({ unit_name: 'job.service' }));
+  t.regex(text, /^job\.service was started, and ended without a failure; it was not running before\.$/m);
+  t.regex(text, /^started: launched, inactive\/dead/m);
+  t.is(sandbox.cluster.starts('job.service'), 1);
+  t.regex(
+    String(await run({ unit_name: 'kept.service' })),
+    /was restarted\.[^]*started: launched, active\/exited/,
+  );
+});
+
+test('a oneshot unit that fails is reported as failed', async (t) => {
+  const { sandbox, run } = await world(t);
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  sandbox.cluster.addUnits([{ name: 'job.service', options, behaviour: 'fails-at-start' }]);
+  t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'job.service' }))), 'unit_failed');
+});
+
+test('a rerun says that it is one, and starts a unit that an earlier attempt has stopped', async (t) => {
+  const { sandbox, run, clock, warnings } = await world(t);
+  sandbox.cluster.setUnit(UNIT, { desiredState: 'loaded' });
+  await clock.sleep(5_000);
+  const text = String(await run({}, new AbortController().signal, { repeated: true }));
+  t.regex(text, /^web\.service was started; it was not running before\.$/m);
+  t.regex(text, /^before: {2}loaded, inactive\/dead/m);
+  const note = "another worker may have begun this request: 'before' is what this run has found";
+  t.true(text.includes(`note:    ${note}\n`), text);
+  t.deepEqual(warnings, [`web.service: ${note}`]);
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched', currentState: 'launched' });
+});
+
+test('a step of the system time changes nothing', async (t) => {
+  const { sandbox, run, clock } = await world(t);
+  const starts = sandbox.cluster.starts(UNIT);
+  const outcome = run();
+  for (const count of [1, 2]) {
+    while (puts(sandbox) < count) await new Promise(setImmediate);
+    clock.stepWallTime(count === 1 ? 3_600_000 : -7_200_000);
+  }
+  t.regex(String(await outcome), /was restarted/);
+  t.is(sandbox.cluster.starts(UNIT), starts + 1);
 });
 
 test('launching is tried again while the fleet API is down, and is reported when it stays down', async (t) => {
