@@ -6,7 +6,7 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitOption } from '../../src/plugin.js';
 import { actionRequest } from '../support/action-request.js';
 import { LeapingClock } from '../support/leaping-clock.js';
-import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { codeOf, UNIT } from './restart-world.js';
 
 interface Scene {
@@ -22,6 +22,12 @@ interface Show {
   /** systemd's active state; undefined: no row. */
   active: string | undefined;
   hash?: string;
+  /** The machine of the row; A by default. */
+  on?: string;
+  /** The ids of the listed machines; A and B by default. */
+  listed?: string[];
+  /** Whether fleet cannot be asked. */
+  fails?: boolean;
 }
 
 /** A restart on a fleet that shows what the test says: what a real one shows late, or of an earlier unit. */
@@ -46,7 +52,10 @@ async function restartSeeing(
     FleetTransport,
     'machines' | 'incompleteness' | 'unit' | 'unitStates' | 'setDesiredState'
   > = {
-    machines: async () => TWO_MACHINES,
+    machines: async () => {
+      const { listed = [MACHINE_A, MACHINE_B] } = shown();
+      return TWO_MACHINES.filter(({ id }) => listed.includes(id));
+    },
     incompleteness: async () => undefined,
     unit: async (_cluster, name) => ({
       name,
@@ -57,10 +66,11 @@ async function restartSeeing(
       ...shown().unit,
     }),
     unitStates: async () => {
-      const { active, hash = unitFileHash(options) } = shown();
+      const { active, hash = unitFileHash(options), on = MACHINE_A, fails = false } = shown();
+      if (fails) throw new ActionError('cluster_unhealthy', 'HTTP 503');
       if (active === undefined) return [];
       const systemd = { systemdLoadState: 'loaded', systemdActiveState: active, systemdSubState: 'any' };
-      return [{ name: UNIT, hash, machineID: MACHINE_A, ...systemd }];
+      return [{ name: UNIT, hash, machineID: on, ...systemd }];
     },
     setDesiredState: async (_cluster, _name, wanted) => {
       desiredState = wanted;
@@ -183,4 +193,45 @@ test('a oneshot unit whose failure fleet shows late is reported as failed', asyn
     { options },
   );
   t.is(code, 'unit_failed');
+});
+
+test('time in which fleet could not be asked is no time in which the unit was up', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState, launchedMs }) => ({
+    active: running(desiredState),
+    fails: launchedMs > 3_000 && launchedMs < 9_000,
+  }));
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /started: .* \(after 1\d\.\d s\)$/m);
+  t.regex(text ?? '', /^note: {4}fleet could not be asked for [67]\.\d s$/m);
+});
+
+test('a machine that is not listed proves nothing while fleet still has the unit on it', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState }) =>
+    desiredState === 'loaded'
+      ? { active: undefined, listed: [MACHINE_B] }
+      : { active: running(desiredState) },
+  );
+  t.is(code, 'outcome_unknown', text);
+});
+
+test('a unit that fleet moved from a lost machine must stop on its new one as well', async (t) => {
+  const { code, text, launchedAtMs } = await restartSeeing(({ ms, desiredState, launchedMs }) => {
+    if (launchedMs < 0 && desiredState === 'launched') return { active: 'active' };
+    const isUp = launchedMs >= 0 || ms < 8_000;
+    const moved = { on: MACHINE_B, listed: [MACHINE_B] };
+    const currentState = isUp ? 'launched' : 'loaded';
+    return { ...moved, active: isUp ? 'active' : 'inactive', unit: { machineID: MACHINE_B, currentState } };
+  });
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /was started on machine b+\./);
+  t.true(launchedAtMs >= 8_000, `${launchedAtMs}`);
+});
+
+test('an operator who stops the unit in the moment in which it has stopped is not worked against', async (t) => {
+  const { code, text, orders } = await restartSeeing(({ ms, desiredState }) => ({
+    active: ms < 3_000 ? 'active' : running(desiredState),
+    unit: { desiredState: ms < 3_000 ? desiredState : 'inactive' },
+  }));
+  t.is(code, 'unit_changed_meanwhile', text);
+  t.deepEqual(orders, ['loaded']);
 });

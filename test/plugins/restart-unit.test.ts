@@ -323,6 +323,20 @@ test('launching is tried again while the fleet API is down, and is reported when
   t.is(await failing(undefined), 'unit_stopped');
 });
 
+test('a unit that did not stop, and cannot be launched again, is not reported as stopped', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'never-stops');
+  const outcome = t.throwsAsync(async () => run({ wait_seconds: 5 }));
+  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  sandbox.cluster.fail({ kind: '503', method: 'PUT' });
+  const error = await outcome;
+  t.is(codeOf(error), 'outcome_unknown');
+  t.regex(
+    error?.message ?? '',
+    /MAY NOW BE STOPPED: fleet did not confirm that it starts it again: .*active\/running/,
+  );
+});
+
 test('a change whose outcome is unknown is followed by launching anyway', async (t) => {
   const { sandbox, run, find } = await world(t);
   // For as long as stopping is tried to be reported.
