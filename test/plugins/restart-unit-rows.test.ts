@@ -212,6 +212,7 @@ test('a machine that is not listed proves nothing while fleet still has the unit
       : { active: running(desiredState) },
   );
   t.is(code, 'outcome_unknown', text);
+  t.regex(text ?? '', /fleet showed nothing that proves it for machine a+;/);
 });
 
 test('a unit that fleet moved from a lost machine must stop on its new one as well', async (t) => {
