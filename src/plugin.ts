@@ -33,6 +33,7 @@ export {
   globMatcher,
   hostAddress,
   isHostAddress,
+  isTemplateName,
   machineId,
   mapOf,
   stringMap,
@@ -42,4 +43,5 @@ export { unitsWithoutState } from './api/missing-states.js';
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
+export { unitFileHash } from './api/unit-file.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

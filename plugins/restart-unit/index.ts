@@ -1,5 +1,12 @@
 import { number, object, string } from 'yup';
-import { Clock, defineAction, FleetTransport, unitName } from '../../src/plugin.js';
+import {
+  ActionError,
+  Clock,
+  defineAction,
+  FleetTransport,
+  isTemplateName,
+  unitName,
+} from '../../src/plugin.js';
 import { restart } from './restart.js';
 import { KeyedMutex } from './keyed-mutex.js';
 
@@ -14,7 +21,14 @@ function restartUnit() {
     // If the worker is lost, the unit may be stopped: restarting it twice is better than leaving it so.
     redelivery: 'run-again',
     parameters: object({
-      unit_name: unitName().required().meta({ description: 'The unit; not a global one.' }),
+      unit_name: unitName()
+        .required()
+        .test(
+          'no-template',
+          '${path} is a template: only its instances run, such as web@1.service',
+          (value) => value === undefined || !isTemplateName(value),
+        )
+        .meta({ description: 'The unit; not a global one, and not a template.' }),
       wait_seconds: number()
         .integer()
         .min(1)
@@ -27,13 +41,25 @@ function restartUnit() {
     }),
     inject: { fleet: FleetTransport, clock: Clock },
 
-    handle({ parameters, cluster, signal, log }, { fleet, clock }) {
+    async handle({ parameters, cluster, signal, log, repeated, warn }, { fleet, clock }) {
       const { unit_name: unit, wait_seconds: wait } = parameters;
-      return mutex.runExclusive(`${cluster.hash} ${unit}`, signal, () =>
-        restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log }),
-      );
+      const parts = { fleet, clock, cluster, signal, log, repeated, warn };
+      try {
+        return await mutex.runExclusive(`${cluster.hash} ${unit}`, signal, () =>
+          restart(unit, wait * 1_000, parts),
+        );
+      } catch (error) {
+        throw signal.aborted && error === signal.reason ? notChanged(unit, error) : error;
+      }
     },
   });
+}
+
+/** The error of a request that ended before it changed anything: it can be sent again. */
+function notChanged(unit: string, reason: unknown): ActionError {
+  const [code, why] =
+    reason instanceof ActionError ? [reason.code, reason.message] : ['cancelled', String(reason)];
+  return new ActionError(code, `${unit} was not changed: ${why}`, { cause: reason });
 }
 
 export default restartUnit();

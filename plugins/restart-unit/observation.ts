@@ -1,33 +1,76 @@
-import type { Unit, UnitState } from '../../src/plugin.js';
+import { type Unit, type UnitState, unitFileHash } from '../../src/plugin.js';
 
-/** The states of a unit in fleet and systemd at one time. */
+/** What fleet shows of a unit at one time. */
 export interface Observation {
-  unit: Unit | undefined;
-  /** A unit that is not global has at most one, apart from old ones that remain for a few seconds. */
-  state: UnitState | undefined;
+  unit: Unit;
+  /** The unit's state rows, of every machine, including old ones that remain for a few seconds. */
+  rows: readonly UnitState[];
 }
 
-/** Certainly stopped: in fleet it is loaded or inactive, and in systemd inactive, failed or unknown. */
-export function isStopped({ unit, state }: Observation): boolean {
-  if (unit?.currentState !== 'loaded' && unit?.currentState !== 'inactive') return false;
-  const active = state?.systemdActiveState ?? 'inactive';
-  return active === 'inactive' || active === 'failed';
+/** The row of the unit as it is now on one machine; not one of an earlier unit of this name, or of its earlier file. */
+export function rowOn({ unit, rows }: Observation, machineID: string): UnitState | undefined {
+  return rows.find((row) => row.machineID === machineID && isOfFile(row, unit));
+}
+
+/** The row of the machine that the unit is scheduled to. */
+export function ownRow(seen: Observation): UnitState | undefined {
+  return seen.unit.machineID === null ? undefined : rowOn(seen, seen.unit.machineID);
+}
+
+/** The ids of the machines on which the unit may run: its own, or without one those of its rows that do not say stopped. */
+export function machinesOf(seen: Observation): string[] {
+  const { unit, rows } = seen;
+  if (unit.machineID !== null) return [unit.machineID];
+  return rows
+    .filter((row) => isOfFile(row, unit) && !saysStopped(row))
+    .flatMap(({ machineID }) => machineID ?? []);
+}
+
+function isOfFile(row: UnitState, { options }: Unit): boolean {
+  // Bytes that are no UTF-8 do not survive fleet's JSON, so the hash cannot be computed.
+  const isExact = options.every(({ value }) => !value.includes('\uFFFD'));
+  return isExact ? row.hash === unitFileHash(options) : row.hash !== null;
+}
+
+export function saysStopped({ systemdActiveState }: UnitState): boolean {
+  return systemdActiveState === 'inactive' || systemdActiveState === 'failed';
+}
+
+export function saysRunning({ systemdActiveState }: UnitState): boolean {
+  return ['active', 'activating', 'deactivating', 'reloading'].includes(systemdActiveState ?? '');
 }
 
 /** fleet's `launched` alone is not enough: it only says that fleet tried to start the unit. */
-export function isUp({ unit, state }: Observation): boolean {
-  return unit?.currentState === 'launched' && state?.systemdActiveState === 'active';
+export function isUp(seen: Observation): boolean {
+  return seen.unit.currentState === 'launched' && ownRow(seen)?.systemdActiveState === 'active';
 }
 
-export function hasFailed({ unit, state }: Observation): boolean {
-  return unit?.currentState === 'launched' && state?.systemdActiveState === 'failed';
+export function hasFailed(seen: Observation): boolean {
+  return seen.unit.currentState === 'launched' && ownRow(seen)?.systemdActiveState === 'failed';
 }
 
-/** A string for people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`. */
-export function describeState({ unit, state }: Observation): string {
-  if (unit === undefined) return 'not in the cluster';
-  const systemd = state === undefined ? 'no state' : `${state.systemdActiveState}/${state.systemdSubState}`;
-  const hash = (state?.hash ?? null) === null ? '' : `, hash ${state?.hash}`;
+/** Whether the unit does its work once and then is inactive: `Type=oneshot` without `RemainAfterExit`. */
+export function endsByItself({ options }: Unit): boolean {
+  const setting = (name: string) =>
+    options.findLast((option) => option.section === 'Service' && option.name === name)?.value.toLowerCase();
+  return (
+    setting('Type') === 'oneshot' && !['yes', 'true', 'on', '1'].includes(setting('RemainAfterExit') ?? '')
+  );
+}
+
+/** For people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`, and rows of other machines. */
+export function describeState(seen: Observation): string {
+  const { unit, rows } = seen;
+  const own = ownRow(seen);
+  const systemd = own === undefined ? 'no state' : systemdState(own);
+  const hash = own === undefined ? '' : `, hash ${own.hash}`;
   const machine = unit.machineID === null ? ', on no machine' : ` on machine ${unit.machineID}`;
-  return `${unit.currentState ?? 'unknown'}, ${systemd}${hash}${machine}`;
+  const others = rows
+    .filter((row) => row !== own)
+    .map((row) => `; an old state: ${systemdState(row)} on machine ${row.machineID ?? 'unknown'}`);
+  return `${unit.currentState ?? 'unknown'}, ${systemd}${hash}${machine}${others.join('')}`;
+}
+
+function systemdState({ systemdActiveState, systemdSubState }: UnitState): string {
+  return `${systemdActiveState ?? 'unknown'}/${systemdSubState ?? 'unknown'}`;
 }

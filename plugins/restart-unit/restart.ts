@@ -1,188 +1,169 @@
-import {
-  ActionError,
-  type Clock,
-  type Cluster,
-  type FleetTransport,
-  isGlobalUnit,
-  type RequestLog,
-  withTimeLimit,
-} from '../../src/plugin.js';
-import { hasFailed, isStopped, isUp, type Observation, describeState } from './observation.js';
-import { unmetRequirements, writtenRequirements } from './scheduling.js';
+import { ActionError, type DesiredState } from '../../src/plugin.js';
+import { DesiredStateWatch } from './desired-state.js';
+import type { Observation } from './observation.js';
+import { RestartReport } from './restart-report.js';
+import { RestartTime } from './restart-time.js';
+import { StartEvidence, type StartOutcome } from './start-evidence.js';
+import { startingPoint } from './starting-point.js';
+import { StopEvidence } from './stop-evidence.js';
+import { failureText, POLL_MS, removed, UnitWatch, type WatchParts } from './unit-watch.js';
 
-export interface RestartParts {
-  fleet: FleetTransport;
-  clock: Clock;
-  cluster: Cluster;
+export interface RestartParts extends WatchParts {
   /** The signal of the request. Before the unit is changed it ends the restart, after that only the waiting. */
   signal: AbortSignal;
-  log: RequestLog;
+  /** Whether another worker may have begun the same request. */
+  repeated: boolean;
+  /** Adds a sentence for people to the reply. */
+  warn: (text: string) => void;
 }
 
-const POLL_MS = 500;
-/** The time limit for one call; a retry then uses another host of the cluster. */
-const CALL_MS = 3_000;
-/** A unit counts as started when it has been active for this long: fleet shows a change, or a crash, after up to 7 s. */
-const STEADY_MS = 7_000;
-/** The same after `wait_seconds` are over; not shorter, since a flapping unit is briefly active. */
-const MIN_STEADY_MS = 2_000;
-/** fleet shows a change after up to 7 s: until then, a failure may be from before the restart. */
-const STALE_MS = 8_000;
-/** The minimum wait for the start, when stopping has used up the time. */
-const MIN_START_MS = 3_000;
-/** How long sending `loaded` is retried. */
-const STOP_MS = 7_000;
-/** How long to wait for the stop after the request was aborted. */
-const ABORTED_STOP_MS = 3_000;
 /**
- * How long sending `launched` is retried. Together with a call and `ABORTED_STOP_MS` it stays below the 30 s that the
- * service waits for an aborted change.
- */
-const LAUNCH_MS = 15_000;
-
-/**
- * Restarts a unit through fleet: sets it to `loaded` and waits until it has really stopped, then sets it to `launched`
- * and waits until it is up and stays up. (fleetctl does not wait for the stop, so the unit may never stop.)
+ * Restarts a unit through fleet: sets it to `loaded` and waits until it has certainly stopped, then sets it to
+ * `launched` and waits until it is up and stays up. (fleetctl does not wait for the stop, so the unit may never stop.)
  * @returns a string for people with the observed states
+ * @throws the signal's reason only when nothing was changed
  * @throws ActionError that says which states were observed, and whether the unit is now stopped
  */
 export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<string> {
-  const { clock, signal } = parts;
   const before = await startingPoint(name, parts);
-  const startedAt = clock.now();
-  const end = startedAt + waitMs;
-  signal.throwIfAborted();
-  // From here on the unit may be stopped, so `launched` is sent even after an abort.
-  const unsure = await requestStop(name, parts);
-  const stopped = unsure === undefined ? await untilStopped(name, end, parts) : undefined;
-  const stoppedAt = clock.now();
-  await requestLaunch(name, parts);
-  if (unsure !== undefined) throw unsure;
-  if (stopped === undefined || !isStopped(stopped)) {
-    throw new ActionError(
-      'unit_did_not_stop',
-      `${name} did not stop within ${seconds(stoppedAt - startedAt)}, so it was not restarted; its desired state is launched again. Last state: ${describeState(stopped ?? before)}`,
-    );
-  }
-  const up = await untilUp(name, end, stopped, parts);
-  return [
-    `${name} was restarted.`,
-    `before:  ${describeState(before)}`,
-    `stopped: ${describeState(stopped)} (after ${seconds(stoppedAt - startedAt)})`,
-    `started: ${describeState(up)} (after ${seconds(clock.now() - stoppedAt)})`,
-    '',
-  ].join('\n');
+  parts.signal.throwIfAborted();
+  return new Restart(name, before, waitMs, parts).run();
 }
 
-/** Reads the state before the restart. A unit that could not start again must not be stopped. */
-async function startingPoint(name: string, { fleet, cluster, signal }: RestartParts): Promise<Observation> {
-  const [seen, machines] = await Promise.all([
-    observe(name, { fleet, cluster, signal }),
-    fleet.machines(cluster, { signal }),
-  ]);
-  if (seen.unit === undefined)
-    throw new ActionError('unit_not_found', `Unable to load unit ${name}: the cluster has no such unit`);
-  if (isGlobalUnit(seen.unit)) {
-    throw new ActionError(
-      'unit_is_global',
-      `${name} is a global unit: it would stop on all machines at the same time, and fleet does not report when it is up again`,
-    );
-  }
-  const unmet = unmetRequirements(seen.unit, machines);
-  if (unmet.length > 0) {
-    throw new ActionError(
-      'unit_not_schedulable',
-      `${name} was not changed (${describeState(seen)}), because it could not be started again: no machine meets ${unmet.join(', ')}`,
-      { details: { requirements: unmet } },
-    );
-  }
-  return seen;
-}
+/** One restart, from its first order on. An abort shortens only its waits: the unit must not be left stopped. */
+class Restart {
+  readonly #name: string;
+  readonly #parts: RestartParts;
+  readonly #time: RestartTime;
+  readonly #watch: UnitWatch;
+  readonly #stop: StopEvidence;
+  readonly #report: RestartReport;
+  /** The desired state before `launched` is ordered. */
+  #desiredBefore: string | null;
+  /** An order to stop that got no answer may still be carried out. */
+  #mayStopLate = false;
 
-/**
- * Sends `loaded` until fleet has confirmed it; the call is idempotent.
- * @returns the error when it is not known whether fleet applied it
- * @throws ActionError when fleet certainly did not apply it
- */
-async function requestStop(name: string, parts: RestartParts): Promise<ActionError | undefined> {
-  const { clock, signal } = parts;
-  const end = clock.now() + STOP_MS;
-  // After one attempt with an unknown outcome, a later failure does not show that the unit is unchanged.
-  let unsure = false;
-  for (;;) {
-    try {
-      // Without the request's signal: after an abort it would not be known whether the unit must be launched again.
-      return await setState(name, 'loaded', parts);
-    } catch (error) {
-      unsure ||= isUnsure(error);
-      if (!unsure || (error instanceof ActionError && error.code === 'unit_not_found')) throw error;
-      if (signal.aborted || clock.now() + POLL_MS + CALL_MS > end) {
-        return new ActionError(
-          'outcome_unknown',
-          `It is not known whether fleet stopped ${name} (${failureText(error)}); its desired state is launched again`,
-          { cause: error },
-        );
+  constructor(name: string, before: Observation, waitMs: number, parts: RestartParts) {
+    this.#name = name;
+    this.#parts = parts;
+    this.#time = new RestartTime(parts.clock, parts.signal, waitMs);
+    this.#watch = new UnitWatch(name, before, parts);
+    this.#stop = new StopEvidence(before);
+    this.#report = new RestartReport({ name, before, watch: this.#watch, stop: this.#stop, parts });
+    this.#desiredBefore = before.unit.desiredState;
+  }
+
+  async run(): Promise<string> {
+    const report = this.#report;
+    if (this.#parts.repeated) report.rerun();
+    const unsure = this.#stop.isComplete ? undefined : await this.#orderStop();
+    if (unsure === undefined && !this.#stop.isComplete) await this.#untilStopped();
+    report.stopEnded();
+    await this.#launch();
+    if (unsure !== undefined) throw report.stopUnknown(unsure);
+    if (!this.#stop.isComplete) throw report.notStopped();
+    const outcome = await this.#untilStarted();
+    return report.done(outcome);
+  }
+
+  /**
+   * Sends `loaded` until fleet has confirmed it; the call is idempotent.
+   * @returns the failure when it is not known whether fleet applied it
+   * @throws ActionError when fleet certainly did not apply it
+   */
+  async #orderStop(): Promise<unknown> {
+    for (;;) {
+      try {
+        // Without the request's signal: after an abort it would not be known whether the unit must be launched again.
+        await this.#setDesiredState('loaded');
+        break;
+      } catch (error) {
+        // After one attempt with an unknown outcome, a later failure does not show that the unit is unchanged.
+        this.#mayStopLate ||= isUnsure(error);
+        if (!this.#mayStopLate || isUnitNotFound(error)) throw error;
+        const seen = (await this.#watch.look())?.seen;
+        if (seen?.unit.desiredState === 'loaded') break;
+        if (!this.#time.leavesStopOrder()) return error;
+      }
+      await this.#pause();
+    }
+    this.#stop.ordered(this.#parts.clock.now());
+    return undefined;
+  }
+
+  /** Waits until it is proven that the unit has stopped, or the time for that is over. */
+  async #untilStopped(): Promise<void> {
+    const desired = new DesiredStateWatch('loaded', this.#desiredBefore);
+    this.#desiredBefore = 'loaded';
+    while (!this.#stop.isComplete && this.#time.leavesStop()) {
+      const look = await this.#watch.look({ withMachines: this.#stop.lacksRow(this.#watch.last) });
+      if (look !== undefined) {
+        this.#stop.add(look.seen, this.#parts.clock.now(), look.listed);
+        const other = desired.changedTo(look.seen.unit);
+        if (other !== undefined) throw this.#report.changedMeanwhile(other);
+      }
+      if (!this.#stop.isComplete) await this.#pause();
+    }
+  }
+
+  /** Sends `launched` until fleet has confirmed it. */
+  async #launch(): Promise<void> {
+    const { clock, log } = this.#parts;
+    const from = clock.now();
+    for (;;) {
+      try {
+        return await this.#setDesiredState('launched');
+      } catch (error) {
+        if (isUnitNotFound(error)) throw removed(this.#name);
+        const reason = failureText(error);
+        if (!this.#time.leavesLaunch(from)) {
+          // It may have been applied all the same.
+          const seen = (await this.#watch.look())?.seen;
+          if (seen?.unit.desiredState === 'launched') return;
+          throw this.#report.notLaunched(seen, reason);
+        }
+        log.warn('unit launch failed', { unit: this.#name, reason });
+        await this.#pause();
       }
     }
-    await clock.sleep(POLL_MS);
   }
-}
 
-async function untilStopped(
-  name: string,
-  end: number,
-  parts: RestartParts,
-): Promise<Observation | undefined> {
-  const { clock, signal } = parts;
-  let abortedEnd = Number.POSITIVE_INFINITY;
-  let last: Observation | undefined;
-  while (clock.now() < Math.min(end, abortedEnd)) {
-    last = (await observeIfPossible(name, parts)) ?? last;
-    if (last !== undefined && isStopped(last)) return last;
-    if (signal.aborted) abortedEnd = Math.min(abortedEnd, clock.now() + ABORTED_STOP_MS);
-    await clock.sleep(POLL_MS);
-  }
-  return last;
-}
-
-/** Sends `launched` until fleet has confirmed it. */
-async function requestLaunch(name: string, parts: RestartParts): Promise<void> {
-  const { clock, log } = parts;
-  const end = clock.now() + LAUNCH_MS;
-  for (;;) {
-    try {
-      return await setState(name, 'launched', parts);
-    } catch (error) {
-      if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
-      const reason = failureText(error);
-      if (clock.now() + POLL_MS + CALL_MS > end) return checkLaunched(name, reason, parts);
-      log.warn('unit launch failed', { unit: name, reason });
-      await clock.sleep(POLL_MS);
+  /** Waits until the unit is up and stays up, or has done its work. */
+  async #untilStarted(): Promise<StartOutcome> {
+    const { clock } = this.#parts;
+    const launchedAt = clock.now();
+    const start = new StartEvidence(this.#watch.last, launchedAt);
+    let desired = new DesiredStateWatch('launched', this.#desiredBefore);
+    for (;;) {
+      const inTime = this.#time.leavesStart(launchedAt);
+      const seen = (await this.#watch.look())?.seen;
+      if (seen === undefined) {
+        start.addNothing();
+      } else {
+        const other = desired.changedTo(seen.unit);
+        if (other === 'loaded' && this.#mayStopLate) {
+          await this.#launch();
+          desired = new DesiredStateWatch('launched', 'loaded');
+        } else if (other !== undefined) {
+          throw this.#report.changedMeanwhile(other);
+        }
+        const outcome = start.add(seen, clock.now(), inTime);
+        if (outcome !== undefined) return outcome;
+      }
+      if (start.hasFailed || this.#time.isAborted || !(inTime || start.isSettling)) break;
+      await this.#pause();
     }
+    throw await this.#report.notStarted(start, launchedAt);
   }
-}
 
-/** Without a confirmation of `launched`: checks whether fleet applied it. */
-async function checkLaunched(name: string, reason: string, parts: RestartParts): Promise<void> {
-  const seen = await observeIfPossible(name, parts);
-  if (seen?.unit?.desiredState === 'launched') return;
-  const [code, state] =
-    seen === undefined
-      ? ['outcome_unknown', 'MAY NOW BE STOPPED: fleet did not confirm that it starts it again']
-      : ['unit_stopped', 'IS NOW STOPPED: fleet could not be asked to start it again'];
-  throw new ActionError(code, `${name} ${state}: ${reason}`, {
-    details: { unit: name, state: seen?.state },
-  });
-}
+  async #setDesiredState(state: DesiredState): Promise<void> {
+    const { fleet, cluster } = this.#parts;
+    await this.#watch.ask(async (options) => fleet.setDesiredState(cluster, this.#name, state, options));
+  }
 
-async function setState(
-  name: string,
-  state: 'loaded' | 'launched',
-  { fleet, cluster, clock }: RestartParts,
-): Promise<undefined> {
-  await withTimeLimit(limitOf(clock), async (signal) =>
-    fleet.setDesiredState(cluster, name, state, { signal }),
-  );
+  async #pause(): Promise<void> {
+    await this.#parts.clock.sleep(POLL_MS);
+  }
 }
 
 /** Whether it is unknown if fleet applied the change. */
@@ -190,108 +171,6 @@ function isUnsure(error: unknown): boolean {
   return error instanceof ActionError && ['outcome_unknown', 'timeout'].includes(error.code);
 }
 
-async function untilUp(
-  name: string,
-  end: number,
-  stopped: Observation,
-  parts: RestartParts,
-): Promise<Observation> {
-  const { clock, signal } = parts;
-  const launchedAt = clock.now();
-  const latest = Math.max(end, launchedAt + MIN_START_MS);
-  // A failed state from before the restart remains visible for a while; a new one counts immediately.
-  const failureCountsAt = stopped.state?.systemdActiveState === 'failed' ? launchedAt + STALE_MS : launchedAt;
-  let upSince: number | undefined;
-  let failures = 0;
-  let last = stopped;
-  while (clock.now() < latest || upSince !== undefined) {
-    last = (await observeIfPossible(name, parts)) ?? last;
-    if (isUp(last)) {
-      upSince ??= clock.now();
-      const steadyMs = clock.now() < latest ? STEADY_MS : MIN_STEADY_MS;
-      if (clock.now() - upSince >= steadyMs) return last;
-    } else {
-      if (upSince !== undefined) failures++;
-      upSince = undefined;
-      if (hasFailed(last) && clock.now() >= failureCountsAt)
-        throw notStarted('unit_failed', `${name} failed when it was started`, last);
-    }
-    if (signal.aborted) break;
-    await clock.sleep(POLL_MS);
-  }
-  if (failures > 0)
-    throw notStarted(
-      'unit_flaps',
-      `${name} started ${failures + (upSince === undefined ? 0 : 1)} times and did not stay up`,
-      last,
-    );
-  if (signal.aborted) {
-    const [code, why] =
-      signal.reason instanceof ActionError ? [signal.reason.code, signal.reason.message] : [];
-    throw notStarted(
-      code ?? 'timeout',
-      `${name} was stopped and set to launched, but the request ended before it was up again: ${why ?? 'the time was up'}`,
-      last,
-    );
-  }
-  if (last.unit?.machineID === null) {
-    const requirements = writtenRequirements(last.unit);
-    const why = requirements.length === 0 ? '' : `; it requires ${requirements.join(', ')}`;
-    throw notStarted(
-      'unit_not_scheduled',
-      `${name} IS NOW STOPPED: fleet has found no machine for it yet${why}`,
-      last,
-    );
-  }
-  const waited = seconds(clock.now() - launchedAt);
-  throw notStarted('unit_not_started', `${name} was stopped, and is not active again after ${waited}`, last);
-}
-
-function notStarted(code: string, what: string, last: Observation): ActionError {
-  return new ActionError(code, `${what}. Last state: ${describeState(last)}`, {
-    details: { unit: last.unit?.name, state: last.state },
-  });
-}
-
-async function observe(
-  name: string,
-  { fleet, cluster, signal }: Pick<RestartParts, 'fleet' | 'cluster' | 'signal'>,
-): Promise<Observation> {
-  const [unit, states] = await Promise.all([
-    fleet.unit(cluster, name, { signal }),
-    fleet.unitStates(cluster, { unitName: name, signal }),
-  ]);
-  // The row of a machine that the unit has left remains for a few seconds. For a unit without a machine, that row is used.
-  const own = states.find(({ machineID }) => machineID === unit?.machineID);
-  return { unit, state: unit?.machineID === null ? states[0] : own };
-}
-
-/**
- * The states of the unit; undefined when fleet could not be reached.
- * @throws ActionError `unit_not_found` when the unit was removed
- */
-async function observeIfPossible(name: string, parts: RestartParts): Promise<Observation | undefined> {
-  const seen = await withTimeLimit(limitOf(parts.clock), async (signal) =>
-    observe(name, { ...parts, signal }),
-  ).catch((error: unknown) => {
-    parts.log.debug('unit state not available', { reason: failureText(error) });
-    return undefined;
-  });
-  if (seen === undefined || seen.unit !== undefined) return seen;
-  throw new ActionError(
-    'unit_not_found',
-    `${name} was removed from the cluster while it was being restarted`,
-  );
-}
-
-function limitOf(clock: Clock) {
-  return { ms: CALL_MS, message: `fleet did not respond within ${seconds(CALL_MS)}`, clock };
-}
-
-function failureText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1_000).toFixed(1)} s`;
+function isUnitNotFound(error: unknown): boolean {
+  return error instanceof ActionError && error.code === 'unit_not_found';
 }

@@ -35,8 +35,11 @@ export const ERROR_CODES = {
   cluster_refused: service("The cluster's fleet API refused the request; the message says why."),
   cluster_answer_invalid: service('The fleet API or the discovery service sent an invalid response.'),
   unit_did_not_stop: service('The unit did not stop in time; fleet was asked to launch it again.'),
-  unit_stopped: service('The unit was stopped, and the request to start it again failed: it is stopped now.'),
-  unit_not_started: service('The unit was stopped and did not start again in time.'),
+  unit_stopped: service('The unit is stopped now: fleet could not be asked to start it.'),
+  unit_not_started: service('The unit was stopped and launched, and was not seen to be up in time.'),
+  unit_changed_meanwhile: service(
+    'Somebody else changed the desired state of the unit during the change; it was left as they set it.',
+  ),
   unit_failed: service('The unit failed when it was started.'),
   unit_flaps: service('The unit restarts repeatedly and does not keep running.'),
   host_unreachable: service('A machine cannot be reached by SSH.', true),
@@ -48,10 +51,13 @@ export const ERROR_CODES = {
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service('No service accepts requests: no broker, or no queue.', true),
   timeout: service(
-    'The deadline passed: a read was stopped, a change was stopped before it was complete, or it had not begun.',
+    'The deadline passed: a read was stopped, or a change had not begun and nothing was changed.',
     true,
   ),
-  cancelled: service('The request was stopped before it was complete, usually by a shutdown.', true),
+  cancelled: service(
+    'The request was stopped, usually by a shutdown: a read, or a change that had not begun and changed nothing.',
+    true,
+  ),
   outcome_unknown: service('A change may or may not have been made; check before trying again.'),
   answer_too_large: service(
     'The reply is larger than this service sends, or than the Manager stores; request less data.',

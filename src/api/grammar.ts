@@ -42,6 +42,11 @@ export function canonicalHost(host: string): string {
   return `${high >> 8}.${high & 255}.${low >> 8}.${low & 255}`;
 }
 
+/** Whether a name is that of a template, such as `web@.service`: only its instances run. */
+export function isTemplateName(name: string): boolean {
+  return /^[^@]+@\.[^.]+$/.test(name);
+}
+
 /** A unit name that fleet accepts: `web@1.service`, `-.mount`. */
 export const unitName = () =>
   string()

@@ -156,7 +156,7 @@ export interface KnownActions {
   /** Restarts a unit, and checks that it really stopped and is up again. */
   restart_unit: {
     parameters: {
-      /** The unit; not a global one. */
+      /** The unit; not a global one, and not a template. */
       unit_name: string;
       /** The time limit for stopping and starting together, in seconds. */
       wait_seconds?: number;

@@ -23,6 +23,7 @@ export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> =
   unit_did_not_stop: 500,
   unit_stopped: 500,
   unit_not_started: 500,
+  unit_changed_meanwhile: 500,
   unit_failed: 500,
   unit_flaps: 500,
   host_unreachable: 502,

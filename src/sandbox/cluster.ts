@@ -1,13 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
-import { isUnitName } from '../api/grammar.js';
+import { isTemplateName, isUnitName } from '../api/grammar.js';
 import type { Clock } from '../lib/clock.js';
 import { DESIRED_STATES, type DesiredState, type Machine } from '../api/fleet-transport.js';
-import { isGlobalUnit, meetsRequirements, requirementsOf } from '../api/unit-requirements.js';
+import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { Unit, UnitOption, UnitState } from '../api/fleet-transport.js';
-import { isTemplate } from './scheduling.js';
-import { launchedState, RESTARTING, STARTING, STOPPED, STOPPING } from './unit-behaviour.js';
-import type { SystemdState, UnitBehaviour } from './unit-behaviour.js';
-import { unitFileHash } from './unit-file.js';
+import { unitFileHash } from '../api/unit-file.js';
+import { EventQueue } from './event-queue.js';
+import { FleetAgent, type Order } from './fleet-agent.js';
+import type { UnitBehaviour } from './unit-behaviour.js';
+import { type UnitEvent, UnitHistory } from './unit-history.js';
+import { UnitPlacement } from './unit-placement.js';
 
 /** An initial unit: it is in its desired state from the start. */
 export interface SandboxUnit {
@@ -43,17 +45,7 @@ interface OutageAftermath {
   until: number;
 }
 
-/** What the cluster shows of a unit, from a point in time on. */
-interface Snapshot {
-  from: number;
-  currentState: DesiredState;
-  machineID: string | null;
-  rows: readonly UnitState[];
-  /** systemd begins to start the unit at this time. */
-  starts: boolean;
-  flaps: boolean;
-}
-
+/** A unit in etcd. */
 interface UnitRecord {
   readonly name: string;
   options: readonly UnitOption[];
@@ -62,40 +54,36 @@ interface UnitRecord {
   desiredState: string;
   /** The ids of the machines that the unit is scheduled to. */
   placed: readonly string[];
-  current: Snapshot;
-  /** Later snapshots, the earliest first. */
-  upcoming: readonly Snapshot[];
-  starts: number;
 }
 
 /**
- * The machines, units and unit states of a simulated fleet cluster, and how they change.
- *
- * It uses no timers: a change stores snapshots with their times, and every read compares those with the clock.
+ * A simulated fleet cluster: the units in etcd, the engine that schedules them, and the agents of the machines, which
+ * run them and write down their states. It uses no timers: every read first runs what is due by then.
  */
 export class ClusterState {
-  readonly #clock: Pick<Clock, 'now'>;
   readonly #delays: ClusterDelays;
+  readonly #events: EventQueue;
+  readonly #history = new UnitHistory();
+  readonly #placement = new UnitPlacement();
   readonly #units = new Map<string, UnitRecord>();
   readonly #behaviours = new Map<string, UnitBehaviour>();
-  /** The state rows of deleted units. */
-  readonly #lingering = new Map<string, { rows: readonly UnitState[]; until: number }>();
-  /** The number of units scheduled to each machine. */
-  readonly #load = new Map<string, number>();
-  #machines: readonly Machine[];
+  /** By the id of their machine, in the order of those. */
+  #agents: ReadonlyMap<string, FleetAgent> = new Map();
+  #etcdOutages = 0;
   #generated = 0;
   #aftermath: OutageAftermath = { machines: Infinity, states: Infinity, until: 0 };
 
   constructor({ clock, delays, machines, units }: ClusterContents) {
-    this.#clock = clock;
     this.#delays = delays;
-    this.#machines = sortedById(machines);
+    this.#events = new EventQueue(clock);
+    this.#agents = this.#agentsFor(machines);
     this.addUnits(units);
   }
 
-  /** Sorted by id, as fleet lists them. */
+  /** The machines that fleet lists, sorted by id. */
   get machines(): Machine[] {
-    return structuredClone([...this.#machines]);
+    this.#events.runDue();
+    return structuredClone(this.#listed());
   }
 
   /**
@@ -104,7 +92,7 @@ export class ClusterState {
    * @param aftermath how many machines and states fleet lists, and for how many milliseconds
    */
   recover({ machines, states, lasts }: { machines: number; states: number; lasts: number }): void {
-    this.#aftermath = { machines, states, until: this.#clock.now() + lasts };
+    this.#aftermath = { machines, states, until: this.#events.now + lasts };
   }
 
   /** The machines that fleet lists now. */
@@ -128,25 +116,74 @@ export class ClusterState {
 
   /** Replaces the machines; units move away from machines that are removed. */
   setMachines(machines: readonly Machine[]): void {
-    this.#machines = sortedById(machines);
-    for (const record of this.#units.values()) {
-      this.#settle(record);
-      if (!isDeepStrictEqual(this.#place(record), record.placed)) this.#follow(record);
-    }
+    this.#events.runDue();
+    for (const [id, agent] of this.#agents)
+      if (!machines.some((machine) => machine.id === id)) agent.powerOff();
+    this.#agents = this.#agentsFor(machines);
+    this.#events.after(this.#delays.change, () => this.#reschedule());
   }
 
   /** Sets one metadata value of a machine; null removes it. Does nothing when there is no such machine. */
   setMetadata(machineID: string, key: string, value: string | null): void {
-    const machines = this.machines;
-    const machine = machines.find(({ id }) => id === machineID);
-    if (machine === undefined) return;
-    const others = Object.entries(machine.metadata).filter(([name]) => name !== key);
-    machine.metadata = Object.fromEntries(value === null ? others : [...others, [key, value]]);
-    this.setMachines(machines);
+    this.#events.runDue();
+    const agent = this.#agents.get(machineID);
+    if (agent === undefined) return;
+    const others = Object.entries(agent.machine.metadata).filter(([name]) => name !== key);
+    const metadata = Object.fromEntries(value === null ? others : [...others, [key, value]]);
+    agent.machine = { ...agent.machine, metadata };
+    this.#events.after(this.#delays.change, () => this.#reschedule());
+  }
+
+  /**
+   * Simulates that a machine's agent is frozen, killed or cut off, which look the same to fleet: it carries out no
+   * change, its state rows expire after 30 s, and after 26 s fleet lists the machine no longer and schedules its units
+   * elsewhere. They run on all the same.
+   * @returns a function that ends it: the agent writes its states, and does what it has missed
+   */
+  silenceAgent(machineID: string): () => void {
+    const agent = this.#agentOf(machineID);
+    agent.hinder('silent');
+    this.#events.after(agent.untilUnlisted, () => this.#rescheduleSoon());
+    return () => {
+      this.#events.runDue();
+      agent.unhinder('silent');
+      this.#resume();
+    };
+  }
+
+  /** Switches a machine off for good: its units stop, but fleet notices that only when their rows have expired. */
+  powerOff(machineID: string): void {
+    this.silenceAgent(machineID);
+    this.#agentOf(machineID).powerOff();
+  }
+
+  /**
+   * Simulates that etcd is away: fleet's API fails, and nothing changes. State rows expire meanwhile, and are there
+   * again when their agent writes them the next time, up to 24 s later.
+   * @returns a function that ends it
+   */
+  loseEtcd(): () => void {
+    this.#events.runDue();
+    this.#etcdOutages++;
+    for (const agent of this.#agents.values()) agent.hinder('no etcd');
+    return () => {
+      this.#events.runDue();
+      if (--this.#etcdOutages > 0) return;
+      for (const agent of this.#agents.values()) {
+        agent.unhinder('no etcd');
+        this.#events.after(agent.untilPresent, () => this.#rescheduleSoon());
+      }
+      this.#resume();
+    };
+  }
+
+  get etcdIsAway(): boolean {
+    return this.#etcdOutages > 0;
   }
 
   /** All units, sorted by name. Poisoned units are missing: fleet logs that it cannot read them, and continues. */
   units(): Unit[] {
+    this.#events.runDue();
     return [...this.#units.values()]
       .filter((record) => !isPoisoned(record))
       .map((record) => this.#unitOf(record))
@@ -155,6 +192,7 @@ export class ClusterState {
 
   /** One unit; `poisoned` when fleet cannot read its desired state. */
   unit(name: string): Unit | 'poisoned' | undefined {
+    this.#events.runDue();
     const record = this.#units.get(name);
     if (record === undefined) return undefined;
     return isPoisoned(record) ? 'poisoned' : this.#unitOf(record);
@@ -162,12 +200,10 @@ export class ClusterState {
 
   /** All state rows, sorted by unit name and machine id, including the rows of deleted units that still remain. */
   states(): UnitState[] {
-    const now = this.#clock.now();
-    for (const [name, { until }] of this.#lingering) if (until <= now) this.#lingering.delete(name);
-    return [
-      ...[...this.#units.values()].flatMap((record) => this.#rowsOf(record)),
-      ...[...this.#lingering.values()].flatMap(({ rows }) => rows),
-    ].toSorted((a, b) => compareText(a.name, b.name) || compareText(a.machineID ?? '', b.machineID ?? ''));
+    this.#events.runDue();
+    return [...this.#agents.values()]
+      .flatMap((agent) => agent.unitNames.flatMap((name) => agent.row(name) ?? []))
+      .toSorted((a, b) => compareText(a.name, b.name) || compareText(a.machineID ?? '', b.machineID ?? ''));
   }
 
   /**
@@ -176,13 +212,14 @@ export class ClusterState {
    * @returns their names
    */
   addUnits(units: number | readonly SandboxUnit[]): string[] {
+    this.#events.runDue();
     const list = typeof units === 'number' ? this.#generatedUnits(units) : units;
     for (const { name, options = SLEEP, desiredState = 'launched', behaviour } of list) {
       if (!isUnitName(name) || this.#units.has(name)) throw new TypeError(`cannot add the unit '${name}'`);
       if (behaviour !== undefined) this.behave(name, behaviour);
       const record = this.#newRecord(name, options, desiredState);
-      this.#reschedule(record);
-      record.current = this.#target(record, this.#clock.now());
+      this.#place(record);
+      for (const id of record.placed) this.#agents.get(id)?.adopt(this.#orderOf(record));
     }
     return list.map(({ name }) => name);
   }
@@ -193,38 +230,35 @@ export class ClusterState {
    * @param changes.desiredState any text; one that fleet does not know poisons the unit
    */
   setUnit(name: string, changes: { options?: readonly UnitOption[]; desiredState?: string }): void {
-    const known = this.#units.get(name);
-    const record = known ?? this.#newRecord(name, changes.options ?? SLEEP, 'inactive');
+    this.#events.runDue();
+    const record = this.#units.get(name) ?? this.#newRecord(name, changes.options ?? SLEEP, 'inactive');
     const { options = record.options, desiredState = record.desiredState } = changes;
-    const hash = unitFileHash(options);
-    if (known !== undefined && hash === record.hash && desiredState === record.desiredState) return;
-    this.#settle(record);
-    Object.assign(record, { options: structuredClone(options), hash, desiredState });
-    this.#follow(record);
+    Object.assign(record, { options: structuredClone(options), hash: unitFileHash(options), desiredState });
+    const delay = isPoisoned(record) ? this.#delays.linger : this.#delays.change;
+    this.#events.after(delay, () => this.#follow(record));
   }
 
   /** Overwrites the systemd state of a unit, for example to let it fail; on one machine, or on all that run it. */
   setState(name: string, state: Partial<Omit<UnitState, 'name'>>, machineID?: string): void {
-    const record = this.#units.get(name);
-    if (record === undefined) throw new TypeError(`there is no unit '${name}'`);
-    this.#settle(record);
-    const rows = record.current.rows.map((row) =>
-      machineID === undefined || row.machineID === machineID ? { ...row, ...state } : row,
-    );
-    record.current = { ...record.current, rows, flaps: false };
-    record.upcoming = [];
+    this.#events.runDue();
+    if (!this.#units.has(name)) throw new TypeError(`there is no unit '${name}'`);
+    for (const [id, agent] of this.#agents)
+      if (machineID === undefined || machineID === id) agent.overwrite(name, state);
   }
 
   /** Deletes a unit, also a poisoned one; its state rows remain for the delay `linger`. @returns false: no such unit */
   removeUnit(name: string): boolean {
+    this.#events.runDue();
     const record = this.#units.get(name);
     if (record === undefined) return false;
-    this.#lingering.set(name, {
-      rows: this.#rowsOf(record),
-      until: this.#clock.now() + this.#delays.linger,
+    this.#units.delete(name);
+    this.#placement.moved(record.placed, []);
+    this.#events.after(this.#delays.linger, () => {
+      // A unit that was created again keeps the rows of the deleted one until it has its own.
+      if (this.#units.has(name)) return;
+      for (const agent of this.#agents.values()) agent.remove(name);
     });
-    this.#count(record.placed, -1);
-    return this.#units.delete(name);
+    return true;
   }
 
   /** Sets how the unit with this name reacts to changes from now on; the unit need not exist yet. */
@@ -233,24 +267,25 @@ export class ClusterState {
     else this.#behaviours.set(name, behaviour);
   }
 
-  /** How often systemd has begun to start the unit since it was added. */
+  /** What really happened to the unit, oldest first, whatever fleet shows. Units that are added running have no start. */
+  history(name: string): UnitEvent[] {
+    this.#events.runDue();
+    return this.#history.of(name);
+  }
+
+  /** How often systemd has begun to start a unit of this name. */
   starts(name: string): number {
-    const record = this.#units.get(name);
-    if (record === undefined) return 0;
-    this.#settle(record);
-    return record.starts;
+    return this.history(name).filter(({ what }) => what === 'started').length;
   }
 
   /** Whether the unit keeps starting and failing while it is launched. */
   flaps(name: string): boolean {
-    const record = this.#units.get(name);
-    if (record === undefined) return false;
-    this.#settle(record);
-    return record.current.flaps;
+    this.#events.runDue();
+    return [...this.#agents.values()].some((agent) => agent.flaps(name));
   }
 
   #recovering(): boolean {
-    return this.#clock.now() < this.#aftermath.until;
+    return this.#events.now < this.#aftermath.until;
   }
 
   #generatedUnits(count: number): SandboxUnit[] {
@@ -260,122 +295,111 @@ export class ClusterState {
   }
 
   #newRecord(name: string, options: readonly UnitOption[], desiredState: string): UnitRecord {
-    const now = this.#clock.now();
-    const lingering = this.#lingering.get(name);
-    this.#lingering.delete(name);
-    // A unit that is created again shows the rows of the deleted one until it has its own.
-    const rows = lingering !== undefined && lingering.until > now ? lingering.rows : [];
     const record: UnitRecord = {
       name,
       options: structuredClone(options),
       hash: unitFileHash(options),
       desiredState,
       placed: [],
-      current: { ...NOWHERE, from: now, rows },
-      upcoming: [],
-      starts: 0,
     };
     this.#units.set(name, record);
     return record;
   }
 
-  /** Plans the snapshots from the current one to the desired state. */
+  #agentsFor(machines: readonly Machine[]): Map<string, FleetAgent> {
+    const parts = { events: this.#events, history: this.#history, delays: this.#delays };
+    return new Map(
+      structuredClone([...machines])
+        .toSorted((a, b) => compareText(a.id, b.id))
+        .map((machine) => {
+          const agent = this.#agents.get(machine.id) ?? new FleetAgent(machine, parts);
+          agent.machine = machine;
+          return [machine.id, agent];
+        }),
+    );
+  }
+
+  #agentOf(machineID: string): FleetAgent {
+    this.#events.runDue();
+    const agent = this.#agents.get(machineID);
+    if (agent === undefined) throw new TypeError(`there is no machine '${machineID}'`);
+    return agent;
+  }
+
+  #listed(): Machine[] {
+    return [...this.#agents.values()].filter(({ isListed }) => isListed).map(({ machine }) => machine);
+  }
+
+  /** The engine schedules a unit, and the agents do what that means for them. */
   #follow(record: UnitRecord): void {
-    const now = this.#clock.now();
-    const before = record.current;
+    if (this.etcdIsAway || this.#units.get(record.name) !== record) return;
+    const { name } = record;
     if (isPoisoned(record)) {
-      this.#reschedule(record);
-      record.upcoming = [{ ...NOWHERE, from: now + this.#delays.linger }];
-    } else if (
-      this.#behaviours.get(record.name) === 'never-stops' &&
-      record.desiredState !== 'launched' &&
-      before.rows.some(isUp)
-    ) {
-      record.upcoming = [];
-    } else {
-      this.#reschedule(record);
-      record.upcoming = transition(before, this.#target(record, now), this.#delays);
+      this.#move(record, []);
+      for (const agent of this.#agents.values()) agent.remove(name);
+      return;
+    }
+    const holdsOn = this.#behaviours.get(name) === 'never-stops' && record.desiredState !== 'launched';
+    if (holdsOn && [...this.#agents.values()].some((agent) => agent.isUp(name))) return;
+    this.#place(record);
+    for (const [id, agent] of this.#agents) {
+      const placed = record.placed.includes(id);
+      if (placed || agent.knows(name)) agent.carryOut(name, placed ? this.#orderOf(record) : undefined);
     }
   }
 
-  #reschedule(record: UnitRecord): void {
-    const placed = this.#place(record);
-    this.#count(record.placed, -1);
-    this.#count(placed, 1);
+  /** The engine schedules the units whose machines have changed. */
+  #reschedule(): void {
+    if (this.etcdIsAway) return;
+    for (const record of this.#units.values())
+      if (!isDeepStrictEqual(this.#machinesFor(record), record.placed)) this.#follow(record);
+  }
+
+  #rescheduleSoon(): void {
+    this.#events.after(this.#delays.change, () => this.#reschedule());
+  }
+
+  /** After an interruption: the engine and the agents do what they have missed. */
+  #resume(): void {
+    this.#events.after(this.#delays.change, () => {
+      for (const record of this.#units.values()) this.#follow(record);
+      for (const agent of this.#agents.values())
+        for (const name of agent.unitNames) if (!this.#units.has(name)) agent.carryOut(name, undefined);
+    });
+  }
+
+  #place(record: UnitRecord): void {
+    this.#move(record, this.#machinesFor(record));
+  }
+
+  #move(record: UnitRecord, placed: readonly string[]): void {
+    this.#placement.moved(record.placed, placed);
     record.placed = placed;
   }
 
-  #count(machineIDs: readonly string[], change: 1 | -1): void {
-    for (const id of machineIDs) this.#load.set(id, (this.#load.get(id) ?? 0) + change);
-  }
-
-  #place(record: UnitRecord): string[] {
+  #machinesFor(record: UnitRecord): string[] {
     const wanted = record.desiredState === 'loaded' || record.desiredState === 'launched';
-    if (!wanted || isTemplate(record.name)) return [];
+    if (!wanted || isTemplateName(record.name)) return [];
     if (this.#behaviours.get(record.name) === 'never-scheduled') return [];
-    const requirements = requirementsOf(record);
-    const able = this.#machines
-      .filter((machine) => meetsRequirements(machine, requirements))
-      .map(({ id }) => id);
-    if (isGlobalUnit(record)) return able;
-    const kept = record.placed.find((id) => able.includes(id));
-    if (kept !== undefined) return [kept];
-    const leastLoadedFirst = able.toSorted((a, b) => (this.#load.get(a) ?? 0) - (this.#load.get(b) ?? 0));
-    return leastLoadedFirst.slice(0, 1);
+    return this.#placement.choose(record, record.placed, this.#listed());
   }
 
-  /** The last snapshot of the change. */
-  #target(record: UnitRecord, from: number): Snapshot {
-    const { name, hash, desiredState, placed } = record;
-    const [first] = placed;
-    if (first === undefined) return { ...NOWHERE, from };
+  #orderOf({ name, options, hash, desiredState }: UnitRecord): Order {
     const behaviour = this.#behaviours.get(name);
-    const launched = desiredState === 'launched';
-    const [active, sub] = launched ? launchedState(name, behaviour) : STOPPED;
-    const global = isGlobalUnit(record);
-    return {
-      from,
-      currentState: global ? 'inactive' : launched ? 'launched' : 'loaded',
-      machineID: global ? null : first,
-      rows: placed.map((machineID) => ({
-        name,
-        hash,
-        machineID,
-        systemdLoadState: 'loaded',
-        systemdActiveState: active,
-        systemdSubState: sub,
-      })),
-      starts: false,
-      flaps: launched && behaviour === 'flaps',
-    };
-  }
-
-  #settle(record: UnitRecord): void {
-    const now = this.#clock.now();
-    const due = record.upcoming.filter(({ from }) => from <= now);
-    record.upcoming = record.upcoming.slice(due.length);
-    record.current = due.at(-1) ?? record.current;
-    record.starts += due.filter(({ starts }) => starts).length;
+    return { name, options, hash, launched: desiredState === 'launched', behaviour };
   }
 
   #unitOf(record: UnitRecord): Unit {
-    this.#settle(record);
-    const { name, desiredState, current } = record;
+    const { name, desiredState, placed } = record;
+    const machineID = isGlobalUnit(record) ? null : (placed[0] ?? null);
     return {
       name,
       options: record.options.map((option) => ({ ...option })),
       desiredState,
-      currentState: current.currentState,
-      machineID: current.machineID,
+      currentState:
+        machineID === null ? 'inactive' : (this.#agents.get(machineID)?.currentState(name) ?? 'inactive'),
+      machineID,
     };
-  }
-
-  #rowsOf(record: UnitRecord): readonly UnitState[] {
-    this.#settle(record);
-    const { rows, flaps, from } = record.current;
-    if (!flaps) return rows;
-    const turn = Math.floor((this.#clock.now() - from) / Math.max(1, this.#delays.change));
-    return turn % 2 === 0 ? rows : rows.map((row) => withState(row, RESTARTING));
   }
 }
 
@@ -384,43 +408,8 @@ const SLEEP: readonly UnitOption[] = [
   { section: 'Service', name: 'ExecStart', value: '/usr/bin/sleep infinity' },
 ];
 
-const NOWHERE = { currentState: 'inactive', machineID: null, rows: [], starts: false, flaps: false } as const;
-
-/** The two steps of a change: systemd is starting or stopping the unit, then it has done so. */
-function transition(before: Snapshot, after: Snapshot, { change, report }: ClusterDelays): Snapshot[] {
-  const starting = after.rows.filter(
-    (row) => row.systemdActiveState !== 'inactive' && !among(before.rows, row),
-  );
-  const goingUp = after.rows.map((row) => (starting.includes(row) ? withState(row, STARTING) : row));
-  const goingDown = before.rows.map((row) =>
-    isUp(row) && !among(after.rows, row) ? withState(row, STOPPING) : row,
-  );
-  const rows = starting.length > 0 || goingDown.length === 0 ? goingUp : goingDown;
-  const changed = after.from + change;
-  return [
-    { ...after, from: changed, rows, flaps: false, starts: starting.length > 0 },
-    { ...after, from: changed + report },
-  ];
-}
-
-function among(rows: readonly UnitState[], row: UnitState): boolean {
-  return rows.some((each) => isDeepStrictEqual(each, row));
-}
-
-function isUp(row: UnitState): boolean {
-  return row.systemdActiveState === 'active' || row.systemdActiveState === 'activating';
-}
-
-function withState(row: UnitState, [active, sub]: SystemdState): UnitState {
-  return { ...row, systemdActiveState: active, systemdSubState: sub };
-}
-
 function isPoisoned({ desiredState }: UnitRecord): boolean {
   return !DESIRED_STATES.some((state) => state === desiredState);
-}
-
-function sortedById(machines: readonly Machine[]): Machine[] {
-  return structuredClone([...machines]).toSorted((a, b) => compareText(a.id, b.id));
 }
 
 /** Ordered by code unit, as Go's string comparison orders ASCII. */

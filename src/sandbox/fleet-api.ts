@@ -1,4 +1,4 @@
-import { isUnitName } from '../api/grammar.js';
+import { isTemplateName, isUnitName } from '../api/grammar.js';
 import {
   DESIRED_STATES,
   type Machine,
@@ -11,8 +11,8 @@ import { fieldsOf } from '../lib/fields-of.js';
 import type { ClusterState } from './cluster.js';
 import type { SandboxResponse, SandboxOutcome, SandboxRequest } from './loopback-service.js';
 import { pageOf, readPageToken } from './paging.js';
-import { optionProblem, isTemplate } from './scheduling.js';
-import { unitFileHash } from './unit-file.js';
+import { optionProblem } from './scheduling.js';
+import { unitFileHash } from '../api/unit-file.js';
 
 const ROOT = '/fleet/v1';
 const METADATA_PATH = /^\/([^/]+)\/metadata\/([A-Za-z0-9_.-]+)$/;
@@ -139,7 +139,7 @@ function putUnit(
   if (options.length > 0 && differs) return createUnit(cluster, name, options, desiredState);
 
   if (desiredState === '') return failure(409, 'must provide DesiredState to update existing unit');
-  if (isTemplate(name) && desiredState !== 'inactive')
+  if (isTemplateName(name) && desiredState !== 'inactive')
     return failure(400, `cannot activate template "${name}"`);
   // fleet stores the state without a check: an unknown one poisons the unit.
   cluster.setUnit(name, { desiredState });

@@ -2,7 +2,7 @@ import type { Clock } from '../lib/clock.js';
 import { type ClusterContents, ClusterState } from './cluster.js';
 import type { Fault } from './faults.js';
 import { respondAsFleet, failure } from './fleet-api.js';
-import { LoopbackService, type ReceivedRequest } from './loopback-service.js';
+import { LoopbackService, type ReceivedRequest, type SandboxResponse } from './loopback-service.js';
 
 interface SandboxClusterSetup extends ClusterContents {
   clock: Clock;
@@ -29,8 +29,8 @@ export class SandboxCluster extends ClusterState {
     this.hosts = hosts;
     this.members = members;
     this.#service = new LoopbackService({
-      reply: (request) => respondAsFleet(this, request, pageSize),
-      failure: (status) => failure(status, FAILURE_MESSAGES[status]),
+      reply: (request) => (this.etcdIsAway ? failed(503) : respondAsFleet(this, request, pageSize)),
+      failure: failed,
       clock: contents.clock,
       responseDelay,
     });
@@ -58,6 +58,10 @@ export class SandboxCluster extends ClusterState {
   stop(): void {
     this.#service.stop();
   }
+}
+
+function failed(status: number): SandboxResponse {
+  return failure(status, FAILURE_MESSAGES[status]);
 }
 
 const FAILURE_MESSAGES: Readonly<Record<number, string>> = {

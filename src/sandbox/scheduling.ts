@@ -1,11 +1,6 @@
 import { isGlobalUnit } from '../api/unit-requirements.js';
 import type { UnitOption } from '../api/fleet-transport.js';
 
-/** Whether a name is that of a template (`web@.service`): only instances of a template run. */
-export function isTemplate(name: string): boolean {
-  return /^[^@]+@\.[^.]+$/.test(name);
-}
-
 /** Why fleet refuses to create a unit with these options; undefined when it accepts them (fleet, api/units.go). */
 export function optionProblem(unit: { name: string; options: readonly UnitOption[] }): string | undefined {
   const has = (name: string) =>

@@ -1,3 +1,5 @@
+import type { UnitOption } from '../api/fleet-transport.js';
+
 /**
  * How a unit reacts to a change of its desired state, if it does not simply follow it:
  * - `never-stops`: once up it stays up, in any desired state
@@ -29,8 +31,20 @@ const UP_BY_TYPE: Readonly<Record<string, SystemdState>> = {
 };
 
 /** The final state of a launched unit; the sub state of a unit that is up depends on its type. */
-export function launchedState(name: string, behaviour: UnitBehaviour | undefined): SystemdState {
+export function launchedState(
+  { name, options }: { name: string; options: readonly UnitOption[] },
+  behaviour: UnitBehaviour | undefined,
+): SystemdState {
   if (behaviour === 'fails-at-start') return ['failed', 'failed'];
   if (behaviour === 'never-starts') return STARTING;
+  const setting = (key: string) =>
+    options.findLast((option) => option.section === 'Service' && option.name === key)?.value;
+  if (setting('Type') === 'oneshot')
+    return setting('RemainAfterExit') === 'yes' ? ['active', 'exited'] : STOPPED;
   return UP_BY_TYPE[name.slice(name.lastIndexOf('.') + 1)] ?? ['active', 'active'];
+}
+
+/** Whether some process of the unit runs, or its mount or socket exists. */
+export function isUp([active]: SystemdState): boolean {
+  return active === 'active' || active === 'activating' || active === 'deactivating';
 }

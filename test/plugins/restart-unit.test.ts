@@ -1,70 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
-import { Discovery } from '../../src/clusters/fleet/discovery.js';
-import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
-import { HostPolicy } from '../../src/network/connection-policy.js';
-import { HttpClient } from '../../src/network/http-client.js';
+import { unitFileHash } from '../../src/api/unit-file.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
-import { logLines } from '../support/log-lines.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
-
-const UNIT = 'web.service';
-
-/** A cluster of two machines with one unit, and the action on it. */
-async function world(t: ExecutionContext, fleetOptions: Record<string, string> = {}, fleetHosts?: string[]) {
-  const clock = new LeapingClock();
-  const delays = { change: 1_500, report: 500, linger: 1_000 };
-  const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
-  t.teardown(async () => sandbox.stop());
-  sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
-  const policy = new HostPolicy(['127.0.0.0/8']);
-  const http = [new HttpClient(), new HttpClient({ policy })] as const;
-  t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
-  const { log, find } = logLines();
-  const { discoveryUrl, fleetPort } = sandbox;
-  const resolver = new Discovery({
-    http: http[0],
-    discoveryUrl,
-    fleetPort,
-    namedClusters: new Map(),
-    clock,
-    log,
-  });
-  const parts = new Map<symbol, unknown>([
-    [FleetTransport, new FleetHttpTransport({ http: http[1], resolver, policy, clock, log })],
-    [Clock, clock],
-  ]);
-  const action = prepareAction(restartUnit, (token) => parts.get(token));
-  const run = async (parameters: Record<string, unknown> = {}, signal = new AbortController().signal) =>
-    action.run(
-      actionRequest({
-        parameters: action.check({ unit_name: UNIT, ...parameters }),
-        cluster: new Cluster(sandbox.token),
-        signal,
-        log,
-      }),
-    );
-  return { sandbox, run, clock, find };
-}
-
-function puts({ cluster }: Sandbox): number {
-  return cluster.requests.filter(({ method }) => method === 'PUT').length;
-}
+import { codeOf, puts, UNIT, world } from './restart-world.js';
 
 /** Advances the clock even without sleepers: ten seconds per second. */
 function letTimePass(t: ExecutionContext, clock: LeapingClock): void {
   const timer = setInterval(() => void clock.sleep(100), 10);
   t.teardown(() => clearInterval(timer));
 }
-
-const codeOf = (error: unknown) => (error instanceof ActionError ? error.code : String(error));
 
 test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
@@ -116,7 +67,10 @@ test('a unit that never comes up is reported after the wait', async (t) => {
   sandbox.cluster.behave(UNIT, 'never-starts');
   const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
   t.is(codeOf(error), 'unit_not_started');
-  t.regex(error?.message ?? '', /was stopped, and is not active again.*activating\/start/);
+  t.regex(
+    error?.message ?? '',
+    /was stopped, and set to launched, and is not shown as active after \d.*activating\/start/,
+  );
 });
 
 test('a unit that flaps is not reported as restarted', async (t) => {
@@ -126,20 +80,12 @@ test('a unit that flaps is not reported as restarted', async (t) => {
   t.is(codeOf(error), 'unit_flaps');
 });
 
-test('a unit that no machine accepts any more is now stopped, and that is reported', async (t) => {
-  const { sandbox, run } = await world(t);
-  sandbox.cluster.behave(UNIT, 'never-scheduled');
-  const error = await t.throwsAsync(async () => run({ wait_seconds: 10 }));
-  t.is(codeOf(error), 'unit_not_scheduled');
-  t.regex(error?.message ?? '', /IS NOW STOPPED: fleet has found no machine for it yet/);
-});
-
 test('a unit whose requirements no machine meets is left unchanged', async (t) => {
   const { sandbox, run } = await world(t, { MachineMetadata: '"role=web" "role=other"' });
   sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle');
   const error = await t.throwsAsync(async () => run());
   t.is(codeOf(error), 'unit_not_schedulable');
-  t.regex(error?.message ?? '', /no machine meets MachineMetadata=role=web or role=other$/);
+  t.regex(error?.message ?? '', /no machine that fleet lists meets MachineMetadata=role=web or role=other$/);
   t.is(puts(sandbox), 0);
 });
 
@@ -148,7 +94,10 @@ test('requirements that no machine meets together are reported together', async 
   sandbox.cluster.setMetadata(MACHINE_A, 'region', 'south');
   const error = await t.throwsAsync(async () => run());
   t.is(codeOf(error), 'unit_not_schedulable');
-  t.regex(error?.message ?? '', /no machine meets MachineMetadata=role=web, MachineMetadata=region=north$/);
+  t.regex(
+    error?.message ?? '',
+    /no machine that fleet lists meets MachineMetadata=role=web, MachineMetadata=region=north$/,
+  );
   t.is(puts(sandbox), 0);
 });
 
@@ -203,24 +152,156 @@ test('a global unit and an unknown unit are refused, and nothing is changed', as
   t.is(puts(sandbox), 0);
 });
 
-test('a request that is cancelled before the unit is touched changes nothing', async (t) => {
-  const { sandbox, run } = await world(t);
-  const abort = new AbortController();
-  abort.abort(new ActionError('cancelled', 'gone'));
-  t.is(codeOf(await t.throwsAsync(async () => run({}, abort.signal))), 'cancelled');
-  t.is(puts(sandbox), 0);
+test('a request that ends before the unit is touched says that nothing was changed, and can be sent again', async (t) => {
+  for (const code of ['timeout', 'cancelled']) {
+    const { sandbox, run } = await world(t);
+    const abort = new AbortController();
+    // While the starting point is read.
+    sandbox.cluster.fail({ kind: 'hang' });
+    const outcome = t.throwsAsync(async () => run({}, abort.signal), {
+      message: 'web.service was not changed: enough',
+    });
+    await eventually('fleet is asked', () => sandbox.cluster.requests.length > 0);
+    abort.abort(new ActionError(code, 'enough'));
+    t.is(codeOf(await outcome), code);
+    t.is(puts(sandbox), 0);
+  }
 });
 
-test('a request that is cancelled while the unit is stopped still launches it', async (t) => {
+test('a request that ends while another restart of the unit runs says that nothing was changed', async (t) => {
   const { sandbox, run } = await world(t);
+  const abort = new AbortController();
+  const first = run();
+  const second = t.throwsAsync(async () => run({}, abort.signal), {
+    message: 'web.service was not changed: enough',
+  });
+  abort.abort(new ActionError('timeout', 'enough'));
+  t.is(codeOf(await second), 'timeout');
+  await first;
+  t.is(puts(sandbox), 2);
+});
+
+test('a request that is cancelled while the unit is stopped still launches it, and is no longer called retryable', async (t) => {
+  for (const code of ['timeout', 'cancelled']) {
+    const { sandbox, run } = await world(t);
+    const abort = new AbortController();
+    const outcome = t.throwsAsync(async () => run({}, abort.signal));
+    while (puts(sandbox) === 0) await new Promise(setImmediate);
+    abort.abort(new ActionError(code, 'enough'));
+    const error = await outcome;
+    t.is(codeOf(error), 'unit_not_started');
+    t.regex(error?.message ?? '', /was stopped, and set to launched, .*; the request ended: enough\./);
+    t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+  }
+});
+
+test('after an abort launching is tried for as long as the service waits for a change', async (t) => {
+  const { sandbox, run, clock } = await world(t);
   const abort = new AbortController();
   const outcome = t.throwsAsync(async () => run({}, abort.signal));
   while (puts(sandbox) === 0) await new Promise(setImmediate);
-  abort.abort(new ActionError('cancelled', 'gone'));
-  const error = await outcome;
-  t.is(codeOf(error), 'cancelled');
-  t.regex(error?.message ?? '', /was stopped and set to launched, but the request ended .*: gone/);
-  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
+  sandbox.cluster.fail({ kind: '503', method: 'PUT' });
+  abort.abort(new ActionError('timeout', 'enough'));
+  const abortedAt = clock.now();
+  t.is(codeOf(await outcome), 'unit_stopped');
+  const took = clock.now() - abortedAt;
+  t.true(took > 15_000 && took < 30_000, `${took} ms`);
+});
+
+test('a template is refused at once', async (t) => {
+  const { sandbox, run } = await world(t);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'web@.service' }));
+  t.is(codeOf(error), 'invalid_parameters');
+  t.regex(error?.message ?? '', /is a template: only its instances run/);
+  t.deepEqual(sandbox.cluster.requests, []);
+});
+
+test('a unit that was on no machine is not said to have been stopped', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.addUnits([{ name: 'waits.service', behaviour: 'never-scheduled' }]);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'waits.service', wait_seconds: 10 }));
+  t.is(codeOf(error), 'unit_not_scheduled');
+  t.regex(
+    error?.message ?? '',
+    /^waits\.service was not running before, and set to launched; fleet has found no machine for it yet/,
+  );
+  t.notRegex(error?.message ?? '', /stopped/i);
+});
+
+test('a unit that was on no machine is started when fleet finds one', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.addUnits([{ name: 'waits.service', desiredState: 'inactive' }]);
+  t.regex(
+    String(await run({ unit_name: 'waits.service' })),
+    /^waits\.service was started; it was not running before\.$/m,
+  );
+  t.is(puts(sandbox), 1);
+});
+
+test('when fleet lists fewer machines than there are, a unit without a machine is not blamed on the caller', async (t) => {
+  const hosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
+  const { sandbox, run } = await world(t, { MachineMetadata: 'gpu=true' }, hosts);
+  const refused = await t.throwsAsync(async () => run());
+  t.is(codeOf(refused), 'cluster_incomplete');
+  t.regex(
+    refused?.message ?? '',
+    /web\.service was not changed .*MachineMetadata=gpu=true\. Discovery names 3 hosts/,
+  );
+  t.is(puts(sandbox), 0);
+  sandbox.cluster.addUnits([{ name: 'waits.service', behaviour: 'never-scheduled' }]);
+  const error = await t.throwsAsync(async () => run({ unit_name: 'waits.service', wait_seconds: 5 }));
+  t.is(codeOf(error), 'unit_not_started');
+  t.regex(error?.message ?? '', /fleet has found no machine for it yet.*Discovery names 3 hosts/);
+});
+
+test('a oneshot unit is done when it has run and ended well', async (t) => {
+  const { sandbox, run } = await world(t);
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  const kept = [...options, { section: 'Service', name: 'RemainAfterExit', value: 'yes' }];
+  sandbox.cluster.addUnits([
+    { name: 'job.service', options },
+    { name: 'kept.service', options: kept },
+  ]);
+  const text = String(await run({ unit_name: 'job.service' }));
+  t.regex(text, /^job\.service was started, and ended without a failure; it was not running before\.$/m);
+  t.regex(text, /^started: launched, inactive\/dead/m);
+  t.is(sandbox.cluster.starts('job.service'), 1);
+  t.regex(
+    String(await run({ unit_name: 'kept.service' })),
+    /was restarted\.[^]*started: launched, active\/exited/,
+  );
+});
+
+test('a oneshot unit that fails is reported as failed', async (t) => {
+  const { sandbox, run } = await world(t);
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  sandbox.cluster.addUnits([{ name: 'job.service', options, behaviour: 'fails-at-start' }]);
+  t.is(codeOf(await t.throwsAsync(async () => run({ unit_name: 'job.service' }))), 'unit_failed');
+});
+
+test('a rerun says that it is one, and starts a unit that an earlier attempt has stopped', async (t) => {
+  const { sandbox, run, clock, warnings } = await world(t);
+  sandbox.cluster.setUnit(UNIT, { desiredState: 'loaded' });
+  await clock.sleep(5_000);
+  const text = String(await run({}, new AbortController().signal, { repeated: true }));
+  t.regex(text, /^web\.service was started; it was not running before\.$/m);
+  t.regex(text, /^before: {2}loaded, inactive\/dead/m);
+  const note = "another worker may have begun this request: 'before' is what this run has found";
+  t.true(text.includes(`note:    ${note}\n`), text);
+  t.deepEqual(warnings, [`web.service: ${note}`]);
+  t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched', currentState: 'launched' });
+});
+
+test('a step of the system time changes nothing', async (t) => {
+  const { sandbox, run, clock } = await world(t);
+  const starts = sandbox.cluster.starts(UNIT);
+  const outcome = run();
+  for (const count of [1, 2]) {
+    while (puts(sandbox) < count) await new Promise(setImmediate);
+    clock.stepWallTime(count === 1 ? 3_600_000 : -7_200_000);
+  }
+  t.regex(String(await outcome), /was restarted/);
+  t.is(sandbox.cluster.starts(UNIT), starts + 1);
 });
 
 test('launching is tried again while the fleet API is down, and is reported when it stays down', async (t) => {
@@ -240,6 +321,20 @@ test('launching is tried again while the fleet API is down, and is reported when
   };
   t.is(await failing(3), 'restarted');
   t.is(await failing(undefined), 'unit_stopped');
+});
+
+test('a unit that did not stop, and cannot be launched again, is not reported as stopped', async (t) => {
+  const { sandbox, run } = await world(t);
+  sandbox.cluster.behave(UNIT, 'never-stops');
+  const outcome = t.throwsAsync(async () => run({ wait_seconds: 5 }));
+  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  sandbox.cluster.fail({ kind: '503', method: 'PUT' });
+  const error = await outcome;
+  t.is(codeOf(error), 'outcome_unknown');
+  t.regex(
+    error?.message ?? '',
+    /MAY NOW BE STOPPED: fleet did not confirm that it starts it again: .*active\/running/,
+  );
 });
 
 test('a change whose outcome is unknown is followed by launching anyway', async (t) => {
@@ -277,7 +372,7 @@ test('an order to stop that may have been accepted is followed by launching, wha
   });
   const state = (): UnitState => ({
     name: UNIT,
-    hash: null,
+    hash: unitFileHash([]),
     machineID: MACHINE_A,
     systemdLoadState: 'loaded',
     systemdActiveState: desiredState === 'launched' ? 'active' : 'inactive',
@@ -285,7 +380,11 @@ test('an order to stop that may have been accepted is followed by launching, wha
   });
   const fleet: Pick<FleetTransport, 'machines' | 'unit' | 'unitStates' | 'setDesiredState'> = {
     machines: async () => TWO_MACHINES,
-    unit: async () => unit(),
+    unit: async () => {
+      if (sent.length > 0 && sent.at(-1) === 'loaded')
+        throw new ActionError('cluster_unreachable', 'fleetd starts again');
+      return unit();
+    },
     unitStates: async () => [state()],
     setDesiredState: async (_cluster, _name, wanted) => {
       sent.push(wanted);
@@ -338,7 +437,7 @@ function scripted(
     unitStates: async (_cluster, { unitName = UNIT }) => [
       {
         name: unitName,
-        hash: null,
+        hash: unitFileHash([]),
         machineID: MACHINE_A,
         systemdLoadState: 'loaded',
         systemdActiveState: stateOf(unitName) === 'launched' ? 'active' : 'inactive',
@@ -442,7 +541,7 @@ test('a restart that fails lets the next one start', async (t) => {
   const second = run();
   t.is(codeOf(await first), 'unit_failed');
   fails = false;
-  t.regex(String(await second), /was restarted/);
+  t.regex(String(await second), /was started; it was not running before/);
   t.deepEqual(orders, [...RESTART, ...RESTART]);
 });
 

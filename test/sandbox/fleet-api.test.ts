@@ -1,7 +1,7 @@
 import { request } from 'node:http';
 import test from 'ava';
 import * as fc from 'fast-check';
-import { unitFileHash } from '../../src/sandbox/unit-file.js';
+import { unitFileHash } from '../../src/api/unit-file.js';
 import { MACHINE_A, MACHINE_B, openSandbox, service, TWO_MACHINES } from '../support/open-sandbox.js';
 
 interface Page {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { UnitOption } from '../api/fleet-transport.js';
+import type { UnitOption } from './fleet-transport.js';
 
 /**
  * The unit file that fleet writes for a unit's options: grouped by section, in the order in which the sections first

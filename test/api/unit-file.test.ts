@@ -1,5 +1,5 @@
 import test from 'ava';
-import { unitFileHash, unitFileText } from '../../src/sandbox/unit-file.js';
+import { unitFileHash, unitFileText } from '../../src/api/unit-file.js';
 
 test("a unit file's hash is the one that fleet's own tests expect", (t) => {
   const options = [{ section: 'Service', name: 'ExecStart', value: '/bin/sleep 100' }];

@@ -1,0 +1,202 @@
+import { ActionError, type Clock, type Cluster, type FleetTransport } from '../../src/plugin.js';
+import { describeState, type Observation, ownRow, saysStopped } from './observation.js';
+import { writtenRequirements } from './scheduling.js';
+import type { StartEvidence, StartOutcome } from './start-evidence.js';
+import { STALE_MS, type StopEvidence } from './stop-evidence.js';
+import { BLIND_MS, failureText, seconds, type UnitWatch } from './unit-watch.js';
+
+interface ReportParts {
+  name: string;
+  before: Observation;
+  watch: UnitWatch;
+  stop: StopEvidence;
+  parts: {
+    fleet: FleetTransport;
+    cluster: Cluster;
+    clock: Clock;
+    signal: AbortSignal;
+    warn: (text: string) => void;
+  };
+}
+
+const UNSEEN_RUN =
+  'fleet did not show it running: it ran for less than the 7 s that fleet takes to show a change, or a condition in its file kept it from running';
+
+/** Says what came of a restart, to people: never more than fleet has shown. */
+export class RestartReport {
+  readonly #given: ReportParts;
+  readonly #notes: string[] = [];
+  readonly #startedAt: number;
+  /** When the wait for the stop ended, what was seen then, and how long fleet could not be asked until then. */
+  #stopEnd: { at: number; seen: Observation; blindMs: number };
+
+  constructor(given: ReportParts) {
+    this.#given = given;
+    this.#startedAt = this.#now;
+    this.#stopEnd = { at: this.#startedAt, seen: given.before, blindMs: 0 };
+  }
+
+  /** Another worker may have begun the same request. */
+  rerun(): void {
+    this.#note("another worker may have begun this request: 'before' is what this run has found");
+  }
+
+  /** The wait for the stop has ended. */
+  stopEnded(): void {
+    const { watch } = this.#given;
+    this.#stopEnd = { at: this.#now, seen: watch.last, blindMs: watch.blindMs };
+  }
+
+  /** fleet has not confirmed the order to stop, and has confirmed that it launches the unit again. */
+  stopUnknown(reason: unknown): ActionError {
+    const { name, watch } = this.#given;
+    return this.#error(
+      'outcome_unknown',
+      `It is not known whether fleet stopped ${name} (${failureText(reason)}); its desired state is launched again${watch.blindness}`,
+    );
+  }
+
+  /** There is no proof that the unit has stopped, and fleet has confirmed that it launches it again. */
+  notStopped(): ActionError {
+    const { name, watch, stop } = this.#given;
+    const { at, seen, blindMs } = this.#stopEnd;
+    const isShown = stop.showsRunning(seen) && (blindMs < BLIND_MS || watch.seesMs >= STALE_MS);
+    if (isShown) {
+      return this.#error(
+        'unit_did_not_stop',
+        `${name} did not stop within ${seconds(at - this.#startedAt - blindMs)}; its desired state is launched again${watch.blindness}`,
+      );
+    }
+    return this.#error(
+      'outcome_unknown',
+      `It is not known whether ${name} stopped: fleet showed nothing that proves it for machine ${stop.openMachines.join(', ')}; its desired state is launched again${watch.blindness}`,
+    );
+  }
+
+  changedMeanwhile(state: string): ActionError {
+    const { name, stop } = this.#given;
+    const stopped = stop.isComplete ? this.#stopped() : `${name} was told to stop`;
+    return this.#error(
+      'unit_changed_meanwhile',
+      `${stopped}, but then somebody else set its desired state to ${state}, and it was left so`,
+    );
+  }
+
+  /** fleet has not confirmed that it launches the unit. @param seen undefined when it could not be asked after that */
+  notLaunched(seen: Observation | undefined, reason: string): ActionError {
+    const { name, watch, stop } = this.#given;
+    const row = seen && ownRow(seen);
+    if (stop.isComplete && row !== undefined && saysStopped(row)) {
+      return this.#error(
+        'unit_stopped',
+        `${name} IS NOW STOPPED: fleet could not be asked to start it: ${reason}${watch.blindness}`,
+      );
+    }
+    return this.#error(
+      'outcome_unknown',
+      `${name} MAY NOW BE STOPPED: fleet did not confirm that it starts it again: ${reason}${watch.blindness}`,
+    );
+  }
+
+  /** The unit was launched, and fleet has not shown that it is up. */
+  async notStarted(start: StartEvidence, launchedAt: number): Promise<ActionError> {
+    const { watch, parts } = this.#given;
+    const { last } = watch;
+    const { aborted } = parts.signal;
+    const blindMs = watch.blindMs - this.#stopEnd.blindMs;
+    const why = `${watch.blindness}${aborted ? `; the request ended: ${failureText(parts.signal.reason)}` : ''}`;
+    if (start.hasFailed)
+      return this.#error('unit_failed', `${this.#given.name} failed when it was started${why}`);
+    if (start.timesFallen > 0) {
+      const times = start.timesFallen + (start.isSettling ? 1 : 0);
+      return this.#error(
+        'unit_flaps',
+        `${this.#given.name} started ${times} times and did not stay up${why}`,
+      );
+    }
+    const launched = `${this.#stopped()}, and set to launched`;
+    if (blindMs >= BLIND_MS && watch.seesMs < STALE_MS)
+      return this.#error('outcome_unknown', `${launched}; it is not known whether it is up${why}`);
+    if (last.unit.machineID === null) return this.#notScheduled(launched, why);
+    if (ownRow(last) === undefined && !aborted)
+      return this.#error('outcome_unknown', `${launched}; its machine shows no state of it${why}`);
+    const waited = seconds(this.#now - launchedAt - blindMs);
+    return this.#error('unit_not_started', `${launched}, and is not shown as active after ${waited}${why}`);
+  }
+
+  /** The result. @throws ActionError `outcome_unknown` when the unit is up and may not have been restarted */
+  done(outcome: StartOutcome): string {
+    const { name, before, watch, stop } = this.#given;
+    const started = watch.last;
+    const { machineID } = started.unit;
+    const left = stop.leftMachines;
+    if (machineID !== null && left.includes(machineID)) {
+      throw this.#error(
+        'outcome_unknown',
+        `${name} is up, but it is not known whether it was restarted: its machine had left the cluster, and came back${watch.blindness}`,
+      );
+    }
+    const hash = ownRow(before)?.hash;
+    if (left.length > 0)
+      this.#note(`machine ${left.join(', ')} left the cluster: the unit may still run there`);
+    if (hash !== undefined && ownRow(started)?.hash !== hash)
+      this.#note('somebody else replaced its unit file during the restart');
+    if (watch.wasBlind) this.#note(`fleet could not be asked for ${seconds(watch.blindMs)}`);
+    if (outcome === 'ended unseen') this.#note(UNSEEN_RUN);
+    const { at, seen } = this.#stopEnd;
+    const stopped = stop.wasStopped ? 'it was not running' : `after ${seconds(at - this.#startedAt)}`;
+    return [
+      `${name} was ${this.#deed()}${outcome === 'up' ? '' : ', and ended without a failure'}${stop.wasStopped ? '; it was not running before' : ''}.`,
+      `before:  ${describeState(before)}`,
+      `stopped: ${describeState(seen)} (${stopped})`,
+      `started: ${describeState(started)} (after ${seconds(this.#now - at)})`,
+      ...this.#notes.map((note) => `note:    ${note}`),
+      '',
+    ].join('\n');
+  }
+
+  get #now(): number {
+    return this.#given.parts.clock.now();
+  }
+
+  /** For the result and the reply's warnings. */
+  #note(text: string): void {
+    this.#notes.push(text);
+    this.#given.parts.warn(`${this.#given.name}: ${text}`);
+  }
+
+  #deed(): string {
+    const { watch, stop } = this.#given;
+    if (stop.leftMachines.length > 0) return `started on machine ${watch.last.unit.machineID}`;
+    return stop.wasStopped ? 'started' : 'restarted';
+  }
+
+  /** What is proven of the stop, as the beginning of a sentence. */
+  #stopped(): string {
+    const { name, stop } = this.#given;
+    if (stop.wasStopped) return `${name} was not running before`;
+    if (stop.leftMachines.length === 0) return `${name} was stopped`;
+    return `${name} lost its machine ${stop.leftMachines.join(', ')}, where it may still run`;
+  }
+
+  async #notScheduled(launched: string, why: string): Promise<ActionError> {
+    const { watch, parts } = this.#given;
+    const requirements = writtenRequirements(watch.last.unit);
+    const needs = requirements.length === 0 ? '' : `; it requires ${requirements.join(', ')}`;
+    const text = `${launched}; fleet has found no machine for it yet${needs}${why}`;
+    const missing = await watch
+      .ask(async (options) => parts.fleet.incompleteness(parts.cluster, options))
+      .catch((error: unknown) => `It is not known whether fleet lists all machines: ${failureText(error)}`);
+    if (missing === undefined) return this.#error('unit_not_scheduled', text);
+    // The machine may be one of those that fleet does not list, so this is not the caller's fault.
+    return this.#error('unit_not_started', `${text}. ${missing}`);
+  }
+
+  /** An error with the last observed state. */
+  #error(code: string, text: string): ActionError {
+    const { name, watch } = this.#given;
+    return new ActionError(code, `${text}. Last state: ${describeState(watch.last)}`, {
+      details: { unit: name, state: ownRow(watch.last) },
+    });
+  }
+}

@@ -1,0 +1,150 @@
+import {
+  ActionError,
+  type Clock,
+  type Cluster,
+  type FleetTransport,
+  type RequestLog,
+  withTimeLimit,
+} from '../../src/plugin.js';
+import type { Observation } from './observation.js';
+
+/** The time limit for one call; a retry then uses another host of the cluster. */
+export const CALL_MS = 3_000;
+/** How long to wait between two calls, in milliseconds. */
+export const POLL_MS = 500;
+/** A failed call or two do not matter; blindness for longer does. In milliseconds. */
+export const BLIND_MS = 1_500;
+
+export interface WatchParts {
+  fleet: FleetTransport;
+  clock: Clock;
+  cluster: Cluster;
+  log: RequestLog;
+}
+
+/**
+ * Asks fleet about a unit, each time within `CALL_MS`, and counts the time in which fleet could not be asked: from one
+ * answer to the next when a call failed between them. That time is evidence of nothing.
+ */
+export class UnitWatch {
+  readonly #name: string;
+  readonly #parts: WatchParts;
+  /** The latest observation. */
+  last: Observation;
+  #answeredAt: number;
+  /** When the present time without a failure began. */
+  #seesSince: number;
+  #failed = false;
+  #blindMs = 0;
+
+  constructor(name: string, before: Observation, parts: WatchParts) {
+    this.#name = name;
+    this.#parts = parts;
+    this.last = before;
+    this.#answeredAt = parts.clock.now();
+    this.#seesSince = this.#answeredAt;
+  }
+
+  /** How long fleet could not be asked, in milliseconds, since the watch began. */
+  get blindMs(): number {
+    const { clock } = this.#parts;
+    return this.#blindMs + (this.#failed ? clock.now() - this.#answeredAt : 0);
+  }
+
+  /** How long fleet has been answering without a failure; 0 while it does not answer. */
+  get seesMs(): number {
+    return this.#failed ? 0 : this.#parts.clock.now() - this.#seesSince;
+  }
+
+  /** `; fleet could not be asked for 20.1 s`, or nothing when it could be asked. */
+  get blindness(): string {
+    return this.wasBlind ? `; fleet could not be asked for ${seconds(this.blindMs)}` : '';
+  }
+
+  get wasBlind(): boolean {
+    return this.blindMs >= BLIND_MS;
+  }
+
+  /** Runs a call to fleet, which it counts. */
+  async ask<T>(call: (options: { signal: AbortSignal }) => Promise<T>): Promise<T> {
+    const { clock } = this.#parts;
+    const limit = { ms: CALL_MS, message: `fleet did not respond within ${seconds(CALL_MS)}`, clock };
+    try {
+      const answer = await withTimeLimit(limit, async (signal) => call({ signal }));
+      this.#answered();
+      return answer;
+    } catch (error) {
+      if (error instanceof ActionError && ANSWERS.has(error.code)) this.#answered();
+      else this.#failed = true;
+      throw error;
+    }
+  }
+
+  /**
+   * @param withMachines whether to ask for the list of machines too
+   * @returns undefined when fleet could not be asked
+   * @throws ActionError `unit_not_found` when the unit was removed
+   */
+  async look({
+    withMachines = false,
+  } = {}): Promise<{ seen: Observation; listed: ReadonlySet<string> | undefined } | undefined> {
+    const { fleet, cluster, log } = this.#parts;
+    try {
+      const [seen, machines] = await this.ask(async (options) =>
+        Promise.all([
+          observe(this.#name, fleet, cluster, options),
+          withMachines ? fleet.machines(cluster, options) : undefined,
+        ]),
+      );
+      if (seen === undefined) throw removed(this.#name);
+      this.last = seen;
+      return { seen, listed: machines && new Set(machines.map(({ id }) => id)) };
+    } catch (error) {
+      if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
+      log.debug('unit state not available', { reason: failureText(error) });
+      return undefined;
+    }
+  }
+
+  #answered(): void {
+    const now = this.#parts.clock.now();
+    if (this.#failed) {
+      this.#blindMs += now - this.#answeredAt;
+      this.#seesSince = now;
+    }
+    this.#failed = false;
+    this.#answeredAt = now;
+  }
+}
+
+/** Errors that are an answer of fleet. */
+const ANSWERS: ReadonlySet<string> = new Set(['unit_not_found', 'cluster_refused']);
+
+/** @returns undefined when the cluster has no such unit */
+export async function observe(
+  name: string,
+  fleet: FleetTransport,
+  cluster: Cluster,
+  options: { signal: AbortSignal },
+): Promise<Observation | undefined> {
+  const [unit, rows] = await Promise.all([
+    fleet.unit(cluster, name, options),
+    fleet.unitStates(cluster, { unitName: name, ...options }),
+  ]);
+  return unit && { unit, rows };
+}
+
+export function removed(name: string): ActionError {
+  return new ActionError(
+    'unit_not_found',
+    `${name} was removed from the cluster while it was being restarted`,
+  );
+}
+
+export function failureText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+export function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1)} s`;
+}

@@ -1,0 +1,238 @@
+import test from 'ava';
+import restartUnit from '../../plugins/restart-unit/index.js';
+import { Cluster } from '../../src/api/cluster.js';
+import { unitFileHash } from '../../src/api/unit-file.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
+import { ActionError, Clock, FleetTransport, type Unit, type UnitOption } from '../../src/plugin.js';
+import { actionRequest } from '../support/action-request.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { codeOf, UNIT } from './restart-world.js';
+
+interface Scene {
+  /** Since the restart began. */
+  ms: number;
+  /** Since `launched` was ordered last; -1 before that. */
+  launchedMs: number;
+  desiredState: string;
+}
+
+interface Show {
+  unit?: Partial<Unit>;
+  /** systemd's active state; undefined: no row. */
+  active: string | undefined;
+  hash?: string;
+  /** The machine of the row; A by default. */
+  on?: string;
+  /** The ids of the listed machines; A and B by default. */
+  listed?: string[];
+  /** Whether fleet cannot be asked. */
+  fails?: boolean;
+}
+
+/** A restart on a fleet that shows what the test says: what a real one shows late, or of an earlier unit. */
+async function restartSeeing(
+  show: (scene: Scene) => Show,
+  {
+    options = service('/bin/web'),
+    order = () => {},
+    wait = 25,
+  }: { options?: UnitOption[]; order?: (count: number) => void; wait?: number } = {},
+) {
+  const clock = new LeapingClock();
+  const begin = clock.now();
+  const orders: { state: string; ms: number }[] = [];
+  let desiredState = 'launched';
+  const shown = () => {
+    const launchedAt = orders.findLast(({ state }) => state === 'launched')?.ms;
+    const ms = clock.now() - begin;
+    return show({ ms, desiredState, launchedMs: launchedAt === undefined ? -1 : ms - launchedAt });
+  };
+  const fleet: Pick<
+    FleetTransport,
+    'machines' | 'incompleteness' | 'unit' | 'unitStates' | 'setDesiredState'
+  > = {
+    machines: async () => {
+      const { listed = [MACHINE_A, MACHINE_B] } = shown();
+      return TWO_MACHINES.filter(({ id }) => listed.includes(id));
+    },
+    incompleteness: async () => undefined,
+    unit: async (_cluster, name) => ({
+      name,
+      options,
+      desiredState,
+      currentState: desiredState,
+      machineID: MACHINE_A,
+      ...shown().unit,
+    }),
+    unitStates: async () => {
+      const { active, hash = unitFileHash(options), on = MACHINE_A, fails = false } = shown();
+      if (fails) throw new ActionError('cluster_unhealthy', 'HTTP 503');
+      if (active === undefined) return [];
+      const systemd = { systemdLoadState: 'loaded', systemdActiveState: active, systemdSubState: 'any' };
+      return [{ name: UNIT, hash, machineID: on, ...systemd }];
+    },
+    setDesiredState: async (_cluster, _name, wanted) => {
+      desiredState = wanted;
+      orders.push({ state: wanted, ms: clock.now() - begin });
+      order(orders.length);
+    },
+  };
+  const parts = new Map<symbol, unknown>([
+    [FleetTransport, fleet],
+    [Clock, clock],
+  ]);
+  const action = prepareAction(restartUnit, (token) => parts.get(token));
+  const warnings: string[] = [];
+  const parameters = action.check({ unit_name: UNIT, wait_seconds: wait });
+  const [code, text] = await action
+    .run(
+      actionRequest({ parameters, cluster: new Cluster('token'), warn: (warning) => warnings.push(warning) }),
+    )
+    .then(
+      (result) => ['done', String(result)],
+      (error: unknown) => [codeOf(error), error instanceof Error ? error.message : ''],
+    );
+  const launched = orders.find(({ state }) => state === 'launched');
+  return { code, text, warnings, orders: orders.map(({ state }) => state), launchedAtMs: launched?.ms ?? -1 };
+}
+
+const running = (desiredState: string) => (desiredState === 'launched' ? 'active' : 'inactive');
+
+test('a unit that somebody launched just before, and that fleet still shows as stopped, is really stopped', async (t) => {
+  // The launch from before shows after 5 s, and the order to stop after 7 s.
+  const { code, text, launchedAtMs } = await restartSeeing(({ ms, launchedMs }) => {
+    const isUp = launchedMs >= 0 || (ms >= 5_000 && ms < 7_000);
+    return { active: isUp ? 'active' : 'inactive', unit: { currentState: isUp ? 'launched' : 'loaded' } };
+  });
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /was restarted\./);
+  t.true(launchedAtMs >= 7_000, `${launchedAtMs}`);
+});
+
+test('a row that says failed proves nothing while fleet shows that the order to stop was not carried out', async (t) => {
+  const { code, text } = await restartSeeing(() => ({
+    active: 'failed',
+    unit: { currentState: 'launched' },
+  }));
+  t.is(code, 'outcome_unknown', text);
+});
+
+test('a row without a state proves nothing', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState }) => ({
+    active: desiredState === 'launched' ? 'active' : '',
+  }));
+  t.is(code, 'outcome_unknown', text);
+});
+
+test('a row with the hash of another file proves neither a stop nor a start', async (t) => {
+  const old = unitFileHash(service('/bin/old'));
+  const stop = await restartSeeing(({ desiredState }) => ({ active: running(desiredState), hash: old }));
+  t.is(stop.code, 'outcome_unknown', stop.text);
+  t.regex(stop.text ?? '', /fleet showed nothing that proves it/);
+  const start = await restartSeeing(({ desiredState, launchedMs }) => ({
+    active: running(desiredState),
+    ...(launchedMs >= 0 ? { hash: old } : {}),
+  }));
+  t.is(start.code, 'outcome_unknown', start.text);
+  t.regex(start.text ?? '', /set to launched; its machine shows no state of it/);
+});
+
+test('the hash of a file that is not UTF-8 cannot be computed, and any hash is accepted', async (t) => {
+  const options = service('/bin/caf\uFFFD');
+  const { code, text } = await restartSeeing(
+    ({ desiredState }) => ({ active: running(desiredState), hash: 'a'.repeat(40) }),
+    { options },
+  );
+  t.is(code, 'done', text);
+});
+
+test('a row that disappears after the start is not counted as a fall, nor as time in which the unit was up', async (t) => {
+  const { code, text, warnings } = await restartSeeing(({ desiredState, launchedMs }) => ({
+    active: launchedMs > 3_000 && launchedMs < 9_000 ? undefined : running(desiredState),
+  }));
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /started: .* \(after 1\d\.\d s\)$/m);
+  t.deepEqual(warnings, []);
+});
+
+test('an order to stop that fleet carries out late is followed by another launch', async (t) => {
+  let isLate = false;
+  const { code, text, orders } = await restartSeeing(
+    ({ desiredState, launchedMs }) => {
+      if (launchedMs > 3_000 && !isLate)
+        return { active: 'inactive', unit: { desiredState: 'loaded', currentState: 'loaded' } };
+      return { active: running(desiredState) };
+    },
+    {
+      order: (count) => {
+        if (count === 1) throw new ActionError('outcome_unknown', 'the answer was lost');
+        isLate = count === 3;
+      },
+    },
+  );
+  t.is(code, 'done', text);
+  t.deepEqual(orders, ['loaded', 'launched', 'launched']);
+});
+
+test('a oneshot unit that runs for less than fleet takes to show it is done, and that is noted', async (t) => {
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  const { code, text, warnings } = await restartSeeing(() => ({ active: 'inactive' }), { options });
+  t.is(code, 'done', text);
+  t.regex(
+    text ?? '',
+    /ended without a failure.*\n[^]*\(after 8\.\d s\)\nnote: {4}fleet did not show it running/,
+  );
+  t.is(warnings.length, 1);
+});
+
+test('a oneshot unit whose failure fleet shows late is reported as failed', async (t) => {
+  const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
+  const { code } = await restartSeeing(
+    ({ launchedMs }) => ({ active: launchedMs > 7_000 ? 'failed' : 'inactive' }),
+    { options },
+  );
+  t.is(code, 'unit_failed');
+});
+
+test('time in which fleet could not be asked is no time in which the unit was up', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState, launchedMs }) => ({
+    active: running(desiredState),
+    fails: launchedMs > 3_000 && launchedMs < 9_000,
+  }));
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /started: .* \(after 1\d\.\d s\)$/m);
+  t.regex(text ?? '', /^note: {4}fleet could not be asked for [67]\.\d s$/m);
+});
+
+test('a machine that is not listed proves nothing while fleet still has the unit on it', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState }) =>
+    desiredState === 'loaded'
+      ? { active: undefined, listed: [MACHINE_B] }
+      : { active: running(desiredState) },
+  );
+  t.is(code, 'outcome_unknown', text);
+  t.regex(text ?? '', /fleet showed nothing that proves it for machine a+;/);
+});
+
+test('a unit that fleet moved from a lost machine must stop on its new one as well', async (t) => {
+  const { code, text, launchedAtMs } = await restartSeeing(({ ms, desiredState, launchedMs }) => {
+    if (launchedMs < 0 && desiredState === 'launched') return { active: 'active' };
+    const isUp = launchedMs >= 0 || ms < 8_000;
+    const moved = { on: MACHINE_B, listed: [MACHINE_B] };
+    const currentState = isUp ? 'launched' : 'loaded';
+    return { ...moved, active: isUp ? 'active' : 'inactive', unit: { machineID: MACHINE_B, currentState } };
+  });
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /was started on machine b+\./);
+  t.true(launchedAtMs >= 8_000, `${launchedAtMs}`);
+});
+
+test('an operator who stops the unit in the moment in which it has stopped is not worked against', async (t) => {
+  const { code, text, orders } = await restartSeeing(({ ms, desiredState }) => ({
+    active: ms < 3_000 ? 'active' : running(desiredState),
+    unit: { desiredState: ms < 3_000 ? desiredState : 'inactive' },
+  }));
+  t.is(code, 'unit_changed_meanwhile', text);
+  t.deepEqual(orders, ['loaded']);
+});

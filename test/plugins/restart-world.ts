@@ -1,0 +1,70 @@
+import type { ExecutionContext } from 'ava';
+import restartUnit from '../../plugins/restart-unit/index.js';
+import { Cluster } from '../../src/api/cluster.js';
+import { Discovery } from '../../src/clusters/fleet/discovery.js';
+import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
+import { HostPolicy } from '../../src/network/connection-policy.js';
+import { HttpClient } from '../../src/network/http-client.js';
+import { ActionError, type ActionRequest, Clock, FleetTransport } from '../../src/plugin.js';
+import { type Sandbox, startSandbox } from '../../src/sandbox/sandbox.js';
+import { actionRequest } from '../support/action-request.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { logLines } from '../support/log-lines.js';
+import { service, TWO_MACHINES } from '../support/open-sandbox.js';
+
+export const UNIT = 'web.service';
+
+/** A cluster of two machines with one unit, and the action on it, with a clock that leaps over every wait. */
+export async function world(
+  t: ExecutionContext,
+  fleetOptions: Record<string, string> = {},
+  fleetHosts?: string[],
+) {
+  const clock = new LeapingClock();
+  const delays = { change: 1_500, report: 500, linger: 1_000 };
+  const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
+  t.teardown(async () => sandbox.stop());
+  sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
+  const policy = new HostPolicy(['127.0.0.0/8']);
+  const http = [new HttpClient(), new HttpClient({ policy })] as const;
+  t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
+  const { log, find } = logLines();
+  const { discoveryUrl, fleetPort } = sandbox;
+  const resolver = new Discovery({
+    http: http[0],
+    discoveryUrl,
+    fleetPort,
+    namedClusters: new Map(),
+    clock,
+    log,
+  });
+  const parts = new Map<symbol, unknown>([
+    [FleetTransport, new FleetHttpTransport({ http: http[1], resolver, policy, clock, log })],
+    [Clock, clock],
+  ]);
+  const action = prepareAction(restartUnit, (token) => parts.get(token));
+  const warnings: string[] = [];
+  const run = async (
+    parameters: Record<string, unknown> = {},
+    signal = new AbortController().signal,
+    request: Partial<ActionRequest<unknown, Cluster>> = {},
+  ) =>
+    action.run(
+      actionRequest({
+        parameters: action.check({ unit_name: UNIT, ...parameters }),
+        cluster: new Cluster(sandbox.token),
+        signal,
+        log,
+        warn: (text) => warnings.push(text),
+        ...request,
+      }),
+    );
+  return { sandbox, run, clock, find, warnings };
+}
+
+export function puts({ cluster }: Sandbox): number {
+  return cluster.requests.filter(({ method }) => method === 'PUT').length;
+}
+
+export const codeOf = (error: unknown) => (error instanceof ActionError ? error.code : String(error));
