@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
-import { ConfirmChannel, type PublishOutcome } from '../rpc/confirm-channel.js';
+import { ConfirmChannel } from '../rpc/confirm-channel.js';
+import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import { linkSignals } from '../lib/linked-signal.js';

@@ -1,4 +1,4 @@
-import type { Destination } from '../rpc/confirm-channel.js';
+import type { Destination } from '../rpc/publish-channel.js';
 import type { ReplyChannel } from '../rpc/reply-channel.js';
 import type { PublishConfirmed } from '../rpc/publisher.js';
 import type { BrokerAddress } from '../rpc/broker-address.js';

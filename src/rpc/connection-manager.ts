@@ -1,11 +1,11 @@
 import { backoffMs } from '../lib/backoff.js';
-import { reasonOf } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
+import { brokerReason } from './broker-refusal.js';
 import { type ConnectOptions, openConnection } from './open-connection.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
@@ -201,7 +201,7 @@ export class ConnectionManager {
 
   #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress): void {
     this.#lastFailure = {
-      reason: reasonOf(error),
+      reason: brokerReason(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
     };
     if (!this.#closed.signal.aborted) outage.failed(this.#lastFailure);

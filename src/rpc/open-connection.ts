@@ -1,11 +1,10 @@
-import { Socket } from 'node:net';
 import type { ChannelModel, SocketOptions } from 'amqplib';
 import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
-import { BrokerConnection } from './broker-connection.js';
+import { BrokerConnection, socketOf } from './broker-connection.js';
 
 /** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
@@ -45,8 +44,8 @@ export async function openConnection(
   try {
     const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason, signal: stop };
     const connection = await runWithin(limit, async (signal) => untilAborted(connecting, signal));
-    const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
-    if (socket instanceof Socket) batchWrites(socket);
+    const socket = socketOf(connection);
+    if (socket !== undefined) batchWrites(socket);
     return new BrokerConnection(connection, broker, async () => openConnection(broker, options));
   } catch (error) {
     connecting.then((connection) => connection.close()).catch(() => {});

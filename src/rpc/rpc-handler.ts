@@ -7,7 +7,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { type Codec, DecodeError } from './codec/codec.js';
+import { DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
@@ -37,7 +37,6 @@ export interface RpcHandlerOptions {
 
 /** A decoded and valid request message. */
 interface Request extends ReplyContext {
-  codec: Codec;
   id: string;
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
-import { ConfirmChannel, UnpublishableError } from '../../src/rpc/confirm-channel.js';
+import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
+import { UnpublishableError } from '../../src/rpc/publish-errors.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
