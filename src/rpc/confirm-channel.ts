@@ -16,6 +16,8 @@ export type Sharing = 'again' | 'once' | 'alone';
 
 /** How many messages may have a channel of their own at the same time. RabbitMQ allows 2047 channels on a connection. */
 const MAX_ALONE = 64;
+/** How many channels are kept for the next messages that need one of their own. */
+const MAX_SPARE = 4;
 
 /**
  * Publishes with confirms on one connection. The broker refuses a message by closing its channel, and then all that the
@@ -25,6 +27,8 @@ const MAX_ALONE = 64;
 export class ConfirmChannel {
   readonly #connection: BrokerConnection;
   readonly #alone = new Semaphore(MAX_ALONE);
+  /** Open channels that carry nothing. */
+  readonly #spare: PublishChannel[];
   readonly #prefix = randomUUID();
   #sent = 0;
   #shared: PublishChannel;
@@ -35,12 +39,14 @@ export class ConfirmChannel {
   #maxBytes = Infinity;
 
   static async open(connection: BrokerConnection): Promise<ConfirmChannel> {
-    return new ConfirmChannel(connection, await PublishChannel.open(connection));
+    const [shared, spare] = [await PublishChannel.open(connection), await PublishChannel.open(connection)];
+    return new ConfirmChannel(connection, shared, spare);
   }
 
-  private constructor(connection: BrokerConnection, shared: PublishChannel) {
+  private constructor(connection: BrokerConnection, shared: PublishChannel, spare: PublishChannel) {
     this.#connection = connection;
     this.#shared = shared;
+    this.#spare = [spare];
   }
 
   /**
@@ -97,7 +103,7 @@ export class ConfirmChannel {
 
   /** @param accepted is called when the broker has accepted the message; it may not have confirmed it yet */
   async #onOwnChannel(message: Message, accepted: () => void): Promise<PublishOutcome> {
-    const channel = await this.#open();
+    const channel = this.#spare.pop() ?? (await this.#open());
     try {
       const published = channel.publish(message);
       await Promise.race([published, channel.accepted().catch(async () => published)]);
@@ -106,9 +112,15 @@ export class ConfirmChannel {
     } catch (error) {
       throw error instanceof PublishRefused ? this.#refused(error) : error;
     } finally {
-      // Not awaited: amqplib's close() never settles when the connection is lost meanwhile.
-      channel.close().catch(() => {});
+      this.#giveBack(channel);
     }
+  }
+
+  #giveBack(channel: PublishChannel): void {
+    if (!channel.isOpen) return;
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(channel);
+    // Not awaited: amqplib's close() never settles when the connection is lost meanwhile.
+    else channel.close().catch(() => {});
   }
 
   #refused(error: PublishRefused): PublishRefused {
