@@ -1,6 +1,7 @@
 import type { ChannelModel, SocketOptions } from 'amqplib';
 import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
+import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
@@ -19,6 +20,12 @@ export interface ConnectOptions {
   /** The connection's name in the broker's list of connections. */
   name: string;
   clock: Clock;
+}
+
+/** Whether a broker answered an attempt to connect, and refused it: the login, or the virtual host. */
+export function isLoginRefused(error: unknown): boolean {
+  // amqplib reports the second when the broker refuses to open the virtual host.
+  return /^Handshake terminated by server|ConnectionOpenOk/.test(reasonOf(error));
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
