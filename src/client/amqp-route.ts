@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
+import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
@@ -17,6 +18,7 @@ import {
   encoded,
   FleetManagerError,
   abandoned,
+  refused,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -165,17 +167,21 @@ export class AmqpRoute implements Route {
         headers: { 'timeout-ms': remainingMs },
       };
       const pending = this.#pending.get(id);
-      if (pending !== undefined) pending.sent = true;
+      if (pending === undefined) return;
+      const sharing = pending.mayRunTwice ? 'again' : 'once';
       try {
         const outcome = await this.#publishers
           .get(connection)
-          ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
+          ?.publish({ exchange: '', routingKey: this.#queue }, content, message, { sharing, sending: () => (pending.sent = true) });
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {
+        // The service may have it: then its reply will arrive.
+        if (error instanceof MayHaveArrived) return;
+        if (error instanceof PublishRefused) throw refused(error);
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will arrive in the reply queue.
-        if (pending?.mayRunTwice !== true) return;
+        if (pending.sent && !pending.mayRunTwice) return;
       }
     }
   }

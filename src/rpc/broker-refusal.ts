@@ -30,7 +30,7 @@ export function refusalOf(error: unknown): BrokerRefusal | undefined {
     const { code, classId, methodId } = fieldsOf(each);
     if (typeof code !== 'number') continue;
     // amqplib puts its own words around the text.
-    const text = / with message "(.*)"$/s.exec(each.message)?.[1] ?? each.message;
+    const text = / with message "(.*?)"?$/s.exec(each.message)?.[1] ?? each.message;
     return { code, text, permission: permissionOf(code, text, `${String(classId)}.${String(methodId)}`) };
   }
   return undefined;

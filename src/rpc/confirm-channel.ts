@@ -51,6 +51,7 @@ export class ConfirmChannel {
 
   /**
    * Resolves when the broker has confirmed the message.
+   * @param how `sending` is called immediately before the message is written, each time
    * @throws UnpublishableError when AMQP cannot encode the message
    * @throws PublishRefused when the broker does not accept it, or has said before that it accepts none of this size
    * @throws MayHaveArrived only with `once`
@@ -60,12 +61,12 @@ export class ConfirmChannel {
     to: Destination,
     content: Buffer,
     options: Options.Publish,
-    sharing: Sharing = 'again',
+    { sharing = 'again', sending }: { sharing?: Sharing; sending?: () => void } = {},
   ): Promise<PublishOutcome> {
     if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
     // A returned message has no delivery tag, so it is identified by its message id.
     const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
-    const message: Message = { to, content, options: { ...options, messageId } };
+    const message: Message = { to, content, options: { ...options, messageId }, sending };
     if (!this.#mayShare(message, sharing)) return this.#publishAlone(message, sharing);
     try {
       return await this.#shared.publish(message);
@@ -86,11 +87,11 @@ export class ConfirmChannel {
   async #publishAlone(message: Message, sharing: Sharing): Promise<PublishOutcome> {
     const release = await this.#alone.acquire(this.#connection.lost);
     try {
-      const { to, content, options } = message;
+      const { to, content, options, sending } = message;
       if (this.#mayShare(message, sharing) || content.length > this.#maxBytes) {
         // The broker has accepted or refused a message like this one meanwhile.
         release();
-        return await this.publish(to, content, options, sharing);
+        return await this.publish(to, content, options, { sharing, sending });
       }
       return await this.#onOwnChannel(message, () => {
         this.#acceptedExchanges.add(to.exchange);

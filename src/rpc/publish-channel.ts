@@ -21,6 +21,8 @@ export interface Message {
   to: Destination;
   content: Buffer;
   options: Options.Publish & { messageId: string };
+  /** Called immediately before it is written: until then, the broker cannot have it. */
+  sending: (() => void) | undefined;
 }
 
 /**
@@ -67,7 +69,7 @@ export class PublishChannel {
    * @throws MayHaveArrived when the broker closed the channel while it carried other messages too
    * @throws ConnectionLost: the message may or may not have arrived
    */
-  publish({ to, content, options }: Message): Promise<PublishOutcome> {
+  publish({ to, content, options, sending }: Message): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#reason(false));
       const { messageId } = options;
@@ -86,6 +88,7 @@ export class PublishChannel {
         resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
       };
       this.#pending.add(fail);
+      sending?.();
       try {
         this.#channel.publish(to.exchange, to.routingKey, content, { ...options, mandatory: true }, confirmed);
       } catch (error) {

@@ -86,7 +86,7 @@ export class Publisher {
       try {
         if (isDirectReply(to))
           return await this.#directReplies.publish(connection, to, content, options, signal);
-        return await channel.publish(to, content, options, alone ? 'alone' : 'again');
+        return await channel.publish(to, content, options, { sharing: alone ? 'alone' : 'again' });
       } catch (error) {
         signal.throwIfAborted();
         if (connection.lost.aborted) continue;

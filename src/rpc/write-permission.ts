@@ -80,7 +80,7 @@ export class WritePermission {
   async #try(): Promise<PublishRefused | undefined> {
     const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
     try {
-      await this.#channel.publish(nobody, Buffer.alloc(0), {}, 'alone');
+      await this.#channel.publish(nobody, Buffer.alloc(0), {}, { sharing: 'alone' });
       return undefined;
     } catch (error) {
       if (isAccessRefused(error)) return error;
