@@ -35,7 +35,7 @@ interface Pending {
 /** Time for the service's own `timeout` reply to arrive after the deadline. */
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
-const CLOSE_MS = 2_000;
+const CLOSE_MS = 1_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 

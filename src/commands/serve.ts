@@ -25,7 +25,9 @@ export async function serve(source: ConfigurationSource): Promise<number> {
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
-  return (await stop()) && !failed ? 0 : 1;
+  await stop();
+  // Requests that could not be answered are in the queue again, so nothing is lost.
+  return failed ? 1 : 0;
 }
 
 interface Running {

@@ -40,7 +40,7 @@ const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long connections that are still sending may take at shutdown. */
-const CLOSE_TIMEOUT_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 500;
 
 /** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
 export class HttpServer {

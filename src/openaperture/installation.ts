@@ -127,8 +127,7 @@ export class Installation {
 
   /** Sends the last heartbeat and closes; call it while the broker is still connected. */
   async stop(): Promise<void> {
-    await this.#overseer?.stop();
-    await this.#events.close();
+    await Promise.all([this.#overseer?.stop(), this.#events.close()]);
     await this.manager.close();
   }
 }

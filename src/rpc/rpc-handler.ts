@@ -1,4 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
 import type { Call, Reply } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
@@ -74,6 +75,8 @@ export class RpcHandler {
   constructor(options: RpcHandlerOptions) {
     const { queue, publish, clock, logFor, maxReplyBytes } = options;
     this.#options = options;
+    // Node warns of a leak at the eleventh listener, but any number of messages may wait.
+    setMaxListeners(0, this.#stopped.signal);
     this.#log = logFor({});
     this.#memory = new RedeliveryMemory(clock);
     this.#encoder = new ReplyEncoder(maxReplyBytes);
