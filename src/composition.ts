@@ -319,7 +319,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       const clean = await requests.drain(configuration.shutdownGraceMs);
       // At the same time: each may take its full time while the broker does not respond.
       await Promise.all([
-        gateway?.stop(graceEnds + GATEWAY_MS - clock.now()),
+        gateway?.stop(Math.max(0, graceEnds - clock.now())),
         (async () => {
           await installation?.stop();
           await requests.close();
@@ -353,8 +353,6 @@ function installationOf(
 
 /** The time limit for the actions to clean up, in milliseconds. */
 const DISPOSE_MS = 3_000;
-/** How long after the grace time the gateway may wait for replies, in milliseconds. */
-const GATEWAY_MS = 2_000;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

@@ -35,9 +35,8 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
 const STOP_MS = 1_000;
 /** How long replies may take to be confirmed at shutdown, in milliseconds. */
 const REPLIES_MS = 5_000;
-/** The same after the grace time; a supervisor may kill the process soon after that. */
-const LATE_REPLIES_MS = 1_500;
-const MIN_REPLIES_MS = 500;
+/** The same when the grace time is over: a supervisor may kill the process soon. */
+const LATE_REPLIES_MS = 1_000;
 
 /** Consumes requests from the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
@@ -117,7 +116,7 @@ export class RpcServer {
     // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, clock, this.#endpoint.stopConsuming());
     await this.#runner.drain(Math.max(0, graceEnds - clock.now()));
-    const left = Math.max(MIN_REPLIES_MS, graceEnds + LATE_REPLIES_MS - clock.now());
+    const left = Math.max(0, graceEnds - clock.now()) + LATE_REPLIES_MS;
     const settled = await settledWithin(Math.min(REPLIES_MS, left), clock, this.#handler.idle());
     this.#handler.stop();
     return settled;
