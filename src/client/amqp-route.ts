@@ -32,6 +32,8 @@ interface Pending {
   mayRunTwice: boolean;
 }
 
+/** How the name of each reply queue begins. */
+export const REPLY_QUEUE = 'fleet_manager.reply.';
 /** Time for the service's own `timeout` reply to arrive after the deadline. */
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
@@ -44,7 +46,7 @@ export class AmqpRoute implements Route {
   readonly #queue: string;
   readonly #clock: Clock;
   readonly #connections: ConnectionManager;
-  readonly #replyQueue = `fleet_manager.reply.${randomUUID()}`;
+  readonly #replyQueue = `${REPLY_QUEUE}${randomUUID()}`;
   readonly #codecs = new Codecs([jsonCodec]);
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();

@@ -73,7 +73,8 @@ export class BrokerConnection {
     };
     // Not only on close: this error has the broker's reason, later errors of the channel do not.
     channel.on('error', lose);
-    channel.on('close', () => lose(new Error('a channel was closed')));
+    // A lost connection closes its channels before it says why.
+    channel.on('close', () => queueMicrotask(() => lose(new Error('a channel was closed'))));
     return channel;
   }
 

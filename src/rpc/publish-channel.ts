@@ -115,12 +115,17 @@ export class PublishChannel {
     this.#closed = true;
     this.#connection.lost.removeEventListener('abort', this.#end);
     const sole = this.#pending.size === 1;
-    for (const fail of [...this.#pending]) fail(this.#reason(sole));
+    const failAll = () => {
+      for (const fail of [...this.#pending]) fail(this.#reason(sole));
+    };
+    // A lost connection closes its channels before it says why.
+    if (this.#refusal === undefined) queueMicrotask(failAll);
+    else failAll();
   };
 
   #reason(sole: boolean): unknown {
     if (this.#refusal === undefined) {
-      // Not refused, so the connection ends. What ended it is known better there.
+      // Not refused, so the connection is lost.
       this.#connection.lose(new Error('a channel was closed'));
       return this.#connection.lost.reason;
     }

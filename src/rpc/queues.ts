@@ -48,7 +48,8 @@ export async function ensureQueues(
   }
 }
 
-async function hasQueue(connection: BrokerConnection, queue: string): Promise<boolean> {
+/** Whether the queue exists; this needs no permission. */
+export async function hasQueue(connection: BrokerConnection, queue: string): Promise<boolean> {
   return connection
     .probe(async (channel) => channel.checkQueue(queue))
     .then(

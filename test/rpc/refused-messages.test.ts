@@ -155,7 +155,7 @@ if (rabbitmq() !== undefined) {
     const served = await serveRequests(t, { ...login, open: broker.open }, actions, { waits: false });
     return { ...served, name, set: async (to: typeof permissions) => void (await broker.user(name, to)) };
   };
-  const isReady = ({ notReady }: { notReady: () => string[] }) => notReady().length === 0;
+  const isReady = (service: { notReady: () => string[] }) => service.notReady().length === 0;
 
   test('without the permission to reply it takes no requests and says so, and goes on when the permission is there', async (t) => {
     const { action, begun, finishRun } = held();
