@@ -78,7 +78,7 @@ if (rabbitmq() !== undefined) {
     const limit = (of: string) => broker.ctl('set_vm_memory_high_watermark', of);
     await limit('0.000001');
     t.teardown(async () => limit('0.4'));
-    await eventually('the alarm is on', async () => (await broker.ctl('status')).includes('memory resource'));
+    await eventually('the alarm is on', async () => (await broker.ctl('status')).includes('Memory alarm'));
     const result = await examine({ AMQP_URL: broker.url, FLEET_API_PORT: '4001', HTTP_PORT: 'off' });
     isFailure(t, result, 'broker', /the broker accepts no messages: low on memory/);
   });
