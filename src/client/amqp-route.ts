@@ -174,7 +174,10 @@ export class AmqpRoute implements Route {
       try {
         const outcome = await this.#publishers
           .get(connection)
-          ?.publish({ exchange: '', routingKey: this.#queue }, content, message, { sharing, sending: () => (pending.sent = true) });
+          ?.publish({ exchange: '', routingKey: this.#queue }, content, message, {
+            sharing,
+            sending: () => (pending.sent = true),
+          });
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {

@@ -41,7 +41,7 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<Do
 
 /**
  * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing,
- * publishes nothing and logs in to no machine. Only the round trip makes one request.
+ * publishes nothing that reaches anybody, and logs in to no machine. Only the round trip makes one request.
  * @returns the exit code: 0 when no check has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
@@ -119,7 +119,11 @@ async function* checkService(
   const { finding, catalogue } = await checkPlugins({ plugins, environment });
   yield ['plugins', finding];
   const gateway = http !== undefined;
-  const brokers = yield* checkManagerAndBrokers({ openaperture, amqp, queue, gateway }, installation, options);
+  const brokers = yield* checkManagerAndBrokers(
+    { openaperture, amqp, queue, gateway },
+    installation,
+    options,
+  );
   if (options.roundTrip)
     yield [
       'round trip',

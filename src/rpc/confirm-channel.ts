@@ -73,7 +73,7 @@ export class ConfirmChannel {
     } catch (error) {
       if (error instanceof PublishRefused) throw this.#refused(error);
       if (!(error instanceof MayHaveArrived)) throw error;
-      this.#replaceShared().catch(() => {});
+      void this.#replaceShared();
       if (sharing === 'once') throw error;
       return this.#publishAlone(message, 'alone');
     }
@@ -126,17 +126,21 @@ export class ConfirmChannel {
 
   #refused(error: PublishRefused): PublishRefused {
     if (error.maxBytes !== undefined) this.#maxBytes = error.maxBytes;
-    // It fails only with the connection.
-    this.#replaceShared().catch(() => {});
+    void this.#replaceShared();
     return error;
   }
 
-  /** Opens the shared channel again if the broker has closed it. Meanwhile each message has a channel of its own. */
+  /**
+   * Opens the shared channel again if the broker has closed it. Meanwhile each message has a channel of its own.
+   * Never rejects.
+   */
   async #replaceShared(): Promise<void> {
     if (this.#shared.isOpen || this.#replacing || this.#connection.lost.aborted) return;
     this.#replacing = true;
     try {
       this.#shared = await this.#open();
+    } catch {
+      // The connection is lost, and has the reason.
     } finally {
       this.#replacing = false;
     }

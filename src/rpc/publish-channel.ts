@@ -90,7 +90,13 @@ export class PublishChannel {
       this.#pending.add(fail);
       sending?.();
       try {
-        this.#channel.publish(to.exchange, to.routingKey, content, { ...options, mandatory: true }, confirmed);
+        this.#channel.publish(
+          to.exchange,
+          to.routingKey,
+          content,
+          { ...options, mandatory: true },
+          confirmed,
+        );
       } catch (error) {
         fail(this.#closed ? this.#reason(false) : new UnpublishableError(String(error), { cause: error }));
       }
@@ -116,7 +122,7 @@ export class PublishChannel {
     this.#connection.lost.removeEventListener('abort', this.#end);
     const sole = this.#pending.size === 1;
     const failAll = () => {
-      for (const fail of [...this.#pending]) fail(this.#reason(sole));
+      for (const fail of this.#pending) fail(this.#reason(sole));
     };
     // A lost connection closes its channels before it says why.
     if (this.#refusal === undefined) queueMicrotask(failAll);

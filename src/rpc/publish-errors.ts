@@ -25,7 +25,8 @@ export class PublishRefused extends Error {
   constructor({ code, text }: Pick<BrokerRefusal, 'code' | 'text'>, options?: ErrorOptions) {
     super(text, options);
     this.code = code;
-    const limit = code === 406 ? /message size \d+ is larger than .*?\bmax size (\d+)/.exec(text)?.[1] : undefined;
+    const limit =
+      code === 406 ? /message size \d+ is larger than .*?\bmax size (\d+)/.exec(text)?.[1] : undefined;
     this.maxBytes = limit === undefined ? undefined : Number(limit);
   }
 }

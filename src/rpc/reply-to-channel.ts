@@ -30,11 +30,7 @@ export class ReplyToChannel implements ReplyChannel {
     }
   }
 
-  async #sendFitting(
-    reply: OutgoingReply,
-    request: ReplyContext,
-    signal: AbortSignal,
-  ): Promise<SendOutcome> {
+  async #sendFitting(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
     try {
       return await this.#sendOnce(reply, request, signal);
     } catch (error) {

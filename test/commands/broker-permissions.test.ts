@@ -38,7 +38,12 @@ if (rabbitmq() !== undefined) {
     test(`doctor names a missing ${permission} permission and how to grant it`, async (t) => {
       const result = await examineAs(t, { [permission]: '^$' });
       const text = `ACCESS_REFUSED - access to ${refused} '.*' in vhost '/' refused for user '.*' \\(it lacks the ${permission} permission\\)`;
-      isFailure(t, result, 'broker', new RegExp(`${text}[^]*-> grant it: rabbitmqctl set_permissions -p / user_`));
+      isFailure(
+        t,
+        result,
+        'broker',
+        new RegExp(`${text}[^]*-> grant it: rabbitmqctl set_permissions -p / user_`),
+      );
     });
   }
 

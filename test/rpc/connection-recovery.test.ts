@@ -22,7 +22,12 @@ function world(
   const logs = logLines();
   const broker = new EmbeddedBroker();
   const ended = new Set<ChannelModel>();
-  const attempts: { url: string; at: number; make: () => Promise<ChannelModel>; fail: (error?: Error) => void }[] = [];
+  const attempts: {
+    url: string;
+    at: number;
+    make: () => Promise<ChannelModel>;
+    fail: (error?: Error) => void;
+  }[] = [];
   const connect: Connect = async (url, options) =>
     new Promise((resolve, reject) => {
       attempts.push({

@@ -152,7 +152,9 @@ if (rabbitmq() !== undefined) {
     const { broker } = t.context;
     const name = `user_${randomUUID()}`;
     const login: TestBroker = await broker.user(name, permissions);
-    const served = await serveRequests(t, { ...login, open: broker.open }, actions, { waits: false });
+    const served = await serveRequests(t, { ...login, open: async () => broker.open() }, actions, {
+      waits: false,
+    });
     return { ...served, name, set: async (to: typeof permissions) => void (await broker.user(name, to)) };
   };
   const isReady = (service: { notReady: () => string[] }) => service.notReady().length === 0;
