@@ -110,8 +110,8 @@ function program({ done, onUsageError, warnings }: ProgramOptions): Command {
     )
     .addHelpText(
       'after',
-      '\nNothing is changed or sent without --round-trip. The request of --round-trip changes nothing. Without --cluster it\n' +
-        'names a cluster that does not exist. When no service consumes it within 30 s, it expires, and RabbitMQ moves it\n' +
+      '\nNothing is changed, and no request is sent without --round-trip. The request of --round-trip changes nothing.\n' +
+        'Without --cluster it names a cluster that does not exist. When no service consumes it within 30 s, it expires, and RabbitMQ moves it\n' +
         'to the error queue.\n' +
         'The time limit is 10 s for each check, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )

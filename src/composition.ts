@@ -336,13 +336,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     stop: async () => {
       log.info('shutting down', { held: requests.held });
       gateway?.refuse();
+      const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
-      await gateway?.stop();
-      await installation?.stop();
-      await requests.close();
-      await catalogue
-        .dispose(DISPOSE_MS, clock)
-        .catch((error: unknown) => log.error('actions failed to clean up', { error }));
+      // At the same time: each may take its full time while the broker does not respond.
+      await Promise.all([
+        gateway?.stop(Math.max(0, graceEnds - clock.now())),
+        (async () => {
+          await installation?.stop();
+          await requests.close();
+        })(),
+        catalogue
+          .dispose(DISPOSE_MS, clock)
+          .catch((error: unknown) => log.error('actions failed to clean up', { error })),
+      ]);
       await container.resolve(tokens.ssh).close();
       await Promise.all(
         [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
@@ -366,8 +372,8 @@ function installationOf(
   );
 }
 
-/** The time limit for the actions to clean up. */
-const DISPOSE_MS = 5_000;
+/** The time limit for the actions to clean up, in milliseconds. */
+const DISPOSE_MS = 3_000;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

@@ -60,7 +60,7 @@ export const ERROR_CODES = {
   ),
   outcome_unknown: service('A change may or may not have been made; check before trying again.'),
   answer_too_large: service(
-    'The reply is larger than this service sends, or than the Manager stores; request less data.',
+    'The reply is larger than this service sends, the broker accepts or the Manager stores; request less data.',
   ),
   internal: service('An unexpected failure; the log of the service has the reason under the request id.'),
 } as const satisfies Record<string, ErrorCodeInfo>;

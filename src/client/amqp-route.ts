@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
-import { ConfirmChannel, type PublishOutcome } from '../rpc/confirm-channel.js';
+import { ConfirmChannel } from '../rpc/confirm-channel.js';
+import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
+import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import { linkSignals } from '../lib/linked-signal.js';
@@ -16,6 +18,7 @@ import {
   encoded,
   FleetManagerError,
   abandoned,
+  refused,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -29,10 +32,12 @@ interface Pending {
   mayRunTwice: boolean;
 }
 
+/** How the name of each reply queue begins. */
+export const REPLY_QUEUE = 'fleet_manager.reply.';
 /** Time for the service's own `timeout` reply to arrive after the deadline. */
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
-const CLOSE_MS = 2_000;
+const CLOSE_MS = 1_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
@@ -41,7 +46,7 @@ export class AmqpRoute implements Route {
   readonly #queue: string;
   readonly #clock: Clock;
   readonly #connections: ConnectionManager;
-  readonly #replyQueue = `fleet_manager.reply.${randomUUID()}`;
+  readonly #replyQueue = `${REPLY_QUEUE}${randomUUID()}`;
   readonly #codecs = new Codecs([jsonCodec]);
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
@@ -164,17 +169,24 @@ export class AmqpRoute implements Route {
         headers: { 'timeout-ms': remainingMs },
       };
       const pending = this.#pending.get(id);
-      if (pending !== undefined) pending.sent = true;
+      if (pending === undefined) return;
+      const sharing = pending.mayRunTwice ? 'again' : 'once';
       try {
         const outcome = await this.#publishers
           .get(connection)
-          ?.publish({ exchange: '', routingKey: this.#queue }, content, message);
+          ?.publish({ exchange: '', routingKey: this.#queue }, content, message, {
+            sharing,
+            sending: () => (pending.sent = true),
+          });
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {
+        // The service may have it: then its reply will arrive.
+        if (error instanceof MayHaveArrived) return;
+        if (error instanceof PublishRefused) throw refused(error);
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will arrive in the reply queue.
-        if (pending?.mayRunTwice !== true) return;
+        if (pending.sent && !pending.mayRunTwice) return;
       }
     }
   }

@@ -1,6 +1,6 @@
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { jsonCodec } from '../rpc/codec/json.js';
-import { MissingExchange, requireExchange } from '../rpc/queues.js';
+import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import type { ManagerId } from '../openaperture/manager-responses.js';
@@ -20,6 +20,7 @@ import {
   encoded,
   FleetManagerError,
   abandoned,
+  refused,
   mayRunTwice,
   requestBodyOf,
   type Route,
@@ -155,11 +156,12 @@ export class ManagerRoute implements Route {
       const connection = await this.#connections.whenConnected(signal);
       try {
         const to = await this.#topology.destination(this.#queue, { preferred: connection.preferred, signal });
-        await untilAborted(requireExchange(connection, to.exchange), signal);
         const remainingMs = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
         const message = { persistent: true, headers: { 'timeout-ms': remainingMs } };
-        call.sent = true;
-        const publishing = this.#publishers.get(connection)?.publish(to, content, message);
+        const publishing = this.#publishers.get(connection)?.publish(to, content, message, {
+          sharing: call.mayRunTwice ? 'again' : 'once',
+          sending: () => (call.sent = true),
+        });
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         if (outcome === 'routed') return;
         throw unavailable(
@@ -168,7 +170,9 @@ export class ManagerRoute implements Route {
             : `no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`,
         );
       } catch (error) {
-        if (error instanceof MissingExchange) throw unavailable(error.message);
+        // The service may have it: then its reply will be saved in the record.
+        if (error instanceof MayHaveArrived) return;
+        if (error instanceof PublishRefused) throw refused(error);
         if (!connection.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will be saved in the record.
         if (call.sent && !call.mayRunTwice) return;

@@ -1,5 +1,6 @@
 import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
 import type { RequestBody } from '../openaperture/request-term.js';
+import type { PublishRefused } from '../rpc/publish-errors.js';
 import { KNOWN_READS } from './action-types.js';
 import { reasonOf } from '../lib/errors.js';
 
@@ -67,6 +68,17 @@ export function abandoned(
     'outcome_unknown',
     `${error.message}; the request was sent, so the action may or may not have run`,
   );
+}
+
+/**
+ * The error of a request that the broker does not accept. A broker that refuses it for another reason than its size would
+ * refuse every request, so the caller did nothing wrong.
+ */
+export function refused({ message, maxBytes }: PublishRefused): FleetManagerError {
+  if (maxBytes === undefined)
+    return new FleetManagerError('service_unavailable', `the broker refuses requests: ${message}`);
+  const text = `the broker accepts at most ${maxBytes} bytes: ${message}`;
+  return new FleetManagerError('request_too_large', text, { limit: maxBytes });
 }
 
 /** Whether a request may run twice. */

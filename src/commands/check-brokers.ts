@@ -1,10 +1,12 @@
 import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
+import { unescape } from 'node:querystring';
 import { logIn } from '../rpc/log-in.js';
 import type { Connect } from '../rpc/open-connection.js';
 import { BrokerConnection } from '../rpc/broker-connection.js';
 import { withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import { isNotFound } from '../rpc/queues.js';
+import { blockedReason, missingPermissions } from './broker-permissions.js';
 import { systemClock } from '../lib/clock.js';
 import { counted, failed, type Finding, ok, runCheck } from './finding.js';
 
@@ -20,6 +22,8 @@ export interface BrokerCheckOptions {
   queue: string;
   /** Certificates for amqps, PEM. */
   tls: { ca?: Buffer; cert?: Buffer; key?: Buffer } | undefined;
+  /** Whether the service's HTTP gateway is on: then the same user needs the permissions of a client too. */
+  gateway: boolean;
   /** Names the setting that contains the addresses and credentials, for the remedy. */
   settings: string;
   /** The time limit for each broker, in milliseconds. */
@@ -28,7 +32,10 @@ export interface BrokerCheckOptions {
 
 const connect: Connect = amqpConnect;
 
-/** Checks whether each broker accepts a login, and whether its exchange and its queue exist. Nothing is declared or published. */
+/**
+ * Checks whether each broker accepts a login, whether its exchange and its queue exist, and whether the user has the
+ * permissions that the service needs. Nothing is declared, and what is published reaches nobody.
+ */
 export async function checkBrokers(
   brokers: readonly BrokerToCheck[],
   options: BrokerCheckOptions,
@@ -48,6 +55,10 @@ async function checkBroker(broker: BrokerToCheck, options: BrokerCheckOptions): 
     async (signal) => {
       const connection = await openBroker(broker, options, signal);
       try {
+        const blocked = await blockedReason(connection);
+        if (blocked !== undefined) return failed(...blockedFinding(blocked));
+        const refusals = await missingPermissions(connection, options);
+        if (refusals.length > 0) return failed(refusals.join('\n'), grantRemedy(broker, options));
         return await checkExchangeAndQueue(connection, broker, options);
       } catch (error) {
         // An operation on a lost connection fails without the reason of the loss.
@@ -108,6 +119,27 @@ async function checkExchangeAndQueue(
     );
   }
   return ok(...lines);
+}
+
+function blockedFinding(reason: string): [reason: string, remedy: string] {
+  return [
+    `the broker accepts no messages: ${reason}`,
+    'free memory or disk space on the broker (`rabbitmqctl status` has its limits), and see its log',
+  ];
+}
+
+/** How to grant the permissions that docs/operating.md lists. */
+function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: BrokerCheckOptions): string {
+  const { username, pathname } = new URL(url);
+  const user = unescape(username) || 'guest';
+  const virtualHost = unescape(pathname.slice(1)) || '/';
+  const name = queue.replace(/[^\w-]/g, '\\$&');
+  const [configure, read] = gateway
+    ? [`^(${name}(_error)?|fleet_manager\\.reply\\..*)$`, `^(${name}|fleet_manager\\.reply\\..*)$`]
+    : [`^${name}(_error)?$`, `^${name}$`];
+  const write = exchange === undefined ? '^amq\\.default$' : `^(amq\\.default|${exchange.rootExchangeName})$`;
+  const patterns = [configure, write, read].map((each) => `'${each}'`).join(' ');
+  return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${user} ${patterns} (or more)`;
 }
 
 /** Waits for the check of an exchange or a queue; undefined when it does not exist. */

@@ -43,7 +43,7 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<Do
 
 /**
  * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing,
- * publishes nothing and logs in to no machine. Only the round trip makes one request.
+ * publishes nothing that reaches anybody, and logs in to no machine. Only the round trip makes one request.
  * @returns the exit code: 0 when no check has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
@@ -104,7 +104,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, openaperture, amqp, rpc, clusters, ssh } = configuration;
+  const { environment, plugins, openaperture, amqp, rpc, clusters, ssh, http } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = <T>(create: () => T): T | undefined => {
@@ -122,7 +122,12 @@ async function* checkService(
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
   const { finding, catalogue } = await checkPlugins({ plugins, environment });
   yield ['plugins', finding];
-  const brokers = yield* checkManagerAndBrokers({ openaperture, amqp, queue }, installation, options);
+  const gateway = http !== undefined;
+  const brokers = yield* checkManagerAndBrokers(
+    { openaperture, amqp, queue, gateway },
+    installation,
+    options,
+  );
   if (options.roundTrip)
     yield [
       'round trip',
@@ -138,18 +143,18 @@ async function* checkService(
   yield* checkSsh(ssh, { catalogue, shell: components.shell, machines }, options);
 }
 
-type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string };
+type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, queue }: BrokerSettings,
+  { openaperture, amqp, queue, gateway }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, tls: amqp?.tls, limitMs };
+  const options = { queue, gateway, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];

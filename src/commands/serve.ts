@@ -44,7 +44,9 @@ async function run(configuration: Configuration, log: Log, output: ProcessOutput
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
-  return (await stop()) && !failed ? 0 : 1;
+  await stop();
+  // Requests that could not be answered are in the queue again, so nothing is lost.
+  return failed ? 1 : 0;
 }
 
 interface Running {

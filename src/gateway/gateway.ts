@@ -12,8 +12,9 @@ export interface GatewayOptions
   clientLog: Logger;
 }
 
-/** Time for replies that were already sent to arrive through the broker. */
+/** Time for replies that were already sent to arrive through the broker, in milliseconds. */
 const REPLIES_MS = 3_000;
+const MIN_REPLIES_MS = 500;
 
 /** The HTTP API of the service. Like any other caller it has its own client, and its calls go through the queue. */
 export class Gateway {
@@ -52,9 +53,13 @@ export class Gateway {
     this.#server.refuse();
   }
 
-  /** Waits up to 3 s for the replies to calls in flight, fails the calls that have none, and closes. */
-  async stop(): Promise<void> {
-    await settledWithin(REPLIES_MS, this.#clock, this.#server.answered());
+  /**
+   * Waits for the replies to calls in flight, fails the calls that have none, and closes.
+   * @param withinMs how long it may wait for replies, in milliseconds; it waits from 0.5 s to 3 s
+   */
+  async stop(withinMs = REPLIES_MS): Promise<void> {
+    const limit = Math.max(MIN_REPLIES_MS, Math.min(REPLIES_MS, withinMs));
+    await settledWithin(limit, this.#clock, this.#server.answered());
     // Before the server: it stops only when every call has an HTTP response.
     await this.#client.close();
     await this.#server.stop();

@@ -40,7 +40,7 @@ const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long connections that are still sending may take at shutdown. */
-const CLOSE_TIMEOUT_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 500;
 
 /** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
 export class HttpServer {
@@ -179,7 +179,7 @@ export class HttpServer {
 
   #unexpected(error: unknown, reply: FastifyReply): FastifyReply {
     if (error instanceof FleetManagerError)
-      return failed(reply, httpStatusOf(error.code), error.code, error.message);
+      return failed(reply, httpStatusOf(error.code), error.code, error.message, error.details);
     const status = error instanceof Error && 'statusCode' in error ? Number(error.statusCode) : 500;
     if (status === 413) return this.#tooLarge(reply);
     if (status === 415) return failed(reply, 415, 'invalid_request', 'send content-type: application/json');
@@ -191,7 +191,8 @@ export class HttpServer {
 
   #tooLarge(reply: FastifyReply): FastifyReply {
     const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
-    return failed(reply, 413, 'invalid_request', `the request is too large: the limit is ${most} bytes`);
+    const message = `the request is too large: the limit is ${most} bytes`;
+    return failed(reply, 413, 'request_too_large', message, { limit: most });
   }
 }
 
@@ -227,12 +228,19 @@ const UNPARSED: ReadonlyMap<string, [status: number, reason: string]> = new Map(
   ['ERR_HTTP_REQUEST_TIMEOUT', [408, 'the request took too long to arrive']],
 ]);
 
-function errorEnvelope(code: string, message: string): object {
-  return { status: 'error', response_body: { errors: [message], code } };
+function errorEnvelope(code: string, message: string, details?: unknown): object {
+  const body = { errors: [message], code, ...(details !== undefined && { details }) };
+  return { status: 'error', response_body: body };
 }
 
-function failed(reply: FastifyReply, status: number, code: string, message: string): FastifyReply {
-  return reply.code(status).send(errorEnvelope(code, message));
+function failed(
+  reply: FastifyReply,
+  status: number,
+  code: string,
+  message: string,
+  details?: unknown,
+): FastifyReply {
+  return reply.code(status).send(errorEnvelope(code, message, details));
 }
 
 function statusOf(status: string, body: unknown): number {

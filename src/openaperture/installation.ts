@@ -1,4 +1,4 @@
-import type { Destination } from '../rpc/confirm-channel.js';
+import type { Destination } from '../rpc/publish-channel.js';
 import type { ReplyChannel } from '../rpc/reply-channel.js';
 import type { PublishConfirmed } from '../rpc/publisher.js';
 import type { BrokerAddress } from '../rpc/broker-address.js';
@@ -127,8 +127,7 @@ export class Installation {
 
   /** Sends the last heartbeat and closes; call it while the broker is still connected. */
   async stop(): Promise<void> {
-    await this.#overseer?.stop();
-    await this.#events.close();
+    await Promise.all([this.#overseer?.stop(), this.#events.close()]);
     await this.manager.close();
   }
 }

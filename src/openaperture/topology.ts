@@ -1,5 +1,5 @@
 import { OutageLog } from '../lib/outage-log.js';
-import type { Destination } from '../rpc/confirm-channel.js';
+import type { Destination } from '../rpc/publish-channel.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { rankedAddresses, type RankedBrokerAddress } from './broker-addresses.js';

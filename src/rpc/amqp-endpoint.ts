@@ -43,7 +43,9 @@ export class AmqpEndpoint {
     });
     this.#publisher = new Publisher({
       whenConnected: (signal) => this.#connections.whenConnected(signal),
+      permissionChanged: () => this.#apply(),
       clock: options.connection.clock,
+      log: this.#log,
     });
   }
 
@@ -61,7 +63,11 @@ export class AmqpEndpoint {
     if (this.#pauseReason !== undefined) return [this.#pauseReason];
     const { current, lastError, blockedReason } = this.#connections;
     if (current === undefined) return [`no connection to a broker: ${lastError}`];
-    return blockedReason === undefined ? [] : [`the broker accepts no messages: ${blockedReason}`];
+    const refusal = this.#publisher.refusalOn(current);
+    return [
+      ...(refusal === undefined ? [] : [`the broker refuses replies: ${refusal}`]),
+      ...(blockedReason === undefined ? [] : [`the broker accepts no messages: ${blockedReason}`]),
+    ];
   }
 
   /** Whether the service is connected to a preferred broker. */
@@ -103,20 +109,22 @@ export class AmqpEndpoint {
     await ensureQueues(connection, { queue, bindings, log: this.#log });
     await this.#publisher.open(connection);
     this.#consumers.set(connection, await Consumer.open(connection, { queue, prefetch, onDelivery }));
-    // Repeated when the endpoint is stopped, paused or resumed meanwhile: `#apply` does not know this connection yet.
+    // Repeated when it should no longer consume, or should again, meanwhile: `#apply` does not know this connection yet.
     let consume: boolean;
     do {
-      consume = this.#shouldConsume;
+      consume = this.#shouldConsumeOn(connection);
       await this.#consumeOn(connection, consume);
-    } while (!connection.lost.aborted && consume !== this.#shouldConsume);
+    } while (!connection.lost.aborted && consume !== this.#shouldConsumeOn(connection));
   }
 
-  get #shouldConsume(): boolean {
-    return !this.#stopped && this.#pauseReason === undefined;
+  #shouldConsumeOn(connection: BrokerConnection): boolean {
+    if (this.#stopped || this.#pauseReason !== undefined) return false;
+    // A request whose reply is refused would only be held.
+    return this.#publisher.refusalOn(connection) === undefined;
   }
 
   /** Starts or stops consuming on this connection. */
-  async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsume): Promise<void> {
+  async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsumeOn(connection)): Promise<void> {
     try {
       const consuming = await this.#consumers.get(connection)?.setConsuming(consume);
       if (consuming) this.#log.info('accepting requests', { queue: this.#options.queue });

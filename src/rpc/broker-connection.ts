@@ -1,15 +1,17 @@
+import { setMaxListeners } from 'node:events';
+import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel } from 'amqplib';
 import { ConnectionLost } from '../core/call.js';
 import type { Clock } from '../lib/clock.js';
-import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
+import { brokerReason } from './broker-refusal.js';
 
-const CLOSE_TIMEOUT_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 
 /**
- * One connection to a broker. The loss of any of its channels counts as the loss of the connection, so that there is
- * only one way to recover: to set up a new connection.
+ * One connection to a broker. The loss of a channel that consumes counts as the loss of the connection, because the broker
+ * then delivers its messages again. A channel that publishes can be lost alone.
  */
 export class BrokerConnection {
   readonly #connection: ChannelModel;
@@ -34,6 +36,8 @@ export class BrokerConnection {
     this.#open = open;
     this.preferred = preferred;
     this.broker = withoutCredentials(url);
+    // Node warns of a leak at the eleventh listener, but any number of messages may wait.
+    setMaxListeners(0, this.#lost.signal);
     connection.on('error', (error: unknown) => (this.#cause = error));
     connection.on('close', (error?: unknown) =>
       this.lose(this.#cause ?? error ?? new Error('the connection was closed')),
@@ -46,7 +50,7 @@ export class BrokerConnection {
     return this.#open();
   }
 
-  /** Aborted with `ConnectionLost` when the connection or any of its channels is lost. */
+  /** Aborted with `ConnectionLost` when the connection is lost. */
   get lost(): AbortSignal {
     return this.#lost.signal;
   }
@@ -54,17 +58,32 @@ export class BrokerConnection {
   /** Treats the connection as lost. */
   lose(cause: unknown): void {
     if (this.#lost.signal.aborted) return;
+    // What ends a connection also ends its channels, without the broker's text.
+    const known = this.#cause ?? cause;
     this.#lost.abort(
-      cause instanceof ConnectionLost ? cause : new ConnectionLost(reasonOf(cause), { cause }),
+      known instanceof ConnectionLost ? known : new ConnectionLost(brokerReason(known), { cause: known }),
     );
   }
 
+  /** A channel to consume on: its loss is the loss of the connection. */
   async channel(): Promise<Channel> {
-    return this.#watched(await this.#connection.createChannel());
+    const channel = this.#listed(await this.#connection.createChannel());
+    const lose = (cause: unknown) => {
+      if (!this.#closing) this.lose(cause);
+    };
+    // Not only on close: this error has the broker's reason, later errors of the channel do not.
+    channel.on('error', lose);
+    // A lost connection closes its channels before it says why.
+    channel.on('close', () => queueMicrotask(() => lose(new Error('a channel was closed'))));
+    return channel;
   }
 
+  /** A channel to publish on: the broker closes it over a message that it refuses. */
   async confirmChannel(): Promise<ConfirmChannel> {
-    return this.#watched(await this.#connection.createConfirmChannel());
+    const channel = this.#listed(await this.#connection.createConfirmChannel());
+    // amqplib closes the whole connection over the error of a channel without a listener.
+    channel.on('error', () => {});
+    return channel;
   }
 
   /** Runs an operation on a separate channel, which the broker may close without loss of the connection. */
@@ -83,8 +102,8 @@ export class BrokerConnection {
 
   async close(clock: Clock): Promise<void> {
     this.#closing = true;
-    // On a broken network connection close() may never settle.
-    await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close());
+    // On a broken network connection, and while the broker is blocked, close() does not settle.
+    if (!(await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close()))) socketOf(this.#connection)?.destroy();
     this.lose(new Error('the connection was closed'));
   }
 
@@ -114,14 +133,14 @@ export class BrokerConnection {
     });
   }
 
-  #watched<C extends Channel>(channel: C): C {
+  #listed<C extends Channel>(channel: C): C {
     this.#channels.add(channel);
-    const lose = (cause: unknown) => {
-      if (!this.#closing) this.lose(cause);
-    };
-    // Not only on close: this error has the broker's reason, later errors of the channel do not.
-    channel.on('error', lose);
-    channel.on('close', () => lose(this.#cause ?? new Error('a channel was closed')));
+    channel.on('close', () => this.#channels.delete(channel));
     return channel;
   }
+}
+
+/** The socket of a connection; the embedded broker has none. */
+export function socketOf({ connection }: ChannelModel): Socket | undefined {
+  return 'stream' in connection && connection.stream instanceof Socket ? connection.stream : undefined;
 }

@@ -1,94 +1,159 @@
 import { randomUUID } from 'node:crypto';
-import type { ConfirmChannel as AmqpConfirmChannel, Options } from 'amqplib';
+import type { Options } from 'amqplib';
+import { Semaphore } from '../lib/semaphore.js';
 import type { BrokerConnection } from './broker-connection.js';
-
-/** Where a message goes. */
-export interface Destination {
-  /** `''` is the default exchange, which routes to the queue with the name of the routing key. */
-  exchange: string;
-  routingKey: string;
-}
+import { type Destination, type Message, PublishChannel, type PublishOutcome } from './publish-channel.js';
+import { MayHaveArrived, PublishRefused } from './publish-errors.js';
 
 /**
- * The outcome of publishing a message. `unroutable`: no queue receives it. `refused`: the queue is full (RabbitMQ,
- * "Queue Length Limit", `reject-publish`).
+ * How a message may be published. Each one that nothing vouches for goes on a channel of its own, see `ConfirmChannel`.
+ * The others share a channel, which the broker may close over one of them:
+ * - `again`: the message is then published again on a channel of its own, so it may arrive twice;
+ * - `once`: it then fails with `MayHaveArrived`;
+ * - `alone`: it always has a channel of its own, so its outcome is certain and it never arrives twice.
  */
-export type PublishOutcome = 'routed' | 'unroutable' | 'nacked';
+export type Sharing = 'again' | 'once' | 'alone';
 
-/** Publishes with confirms on one channel of a connection. */
+/** How many messages may have a channel of their own at the same time. RabbitMQ allows 2047 channels on a connection. */
+const MAX_ALONE = 64;
+/** How many channels are kept for the next messages that need one of their own. */
+const MAX_SPARE = 4;
+
+/**
+ * Publishes with confirms on one connection. The broker refuses a message by closing its channel, and then all that the
+ * channel still carries is lost or of unknown fate. So a message shares a channel with others only when the broker has
+ * accepted one that was as large, to the same exchange, on this connection. Any other message has a channel of its own.
+ */
 export class ConfirmChannel {
-  readonly #channel: AmqpConfirmChannel;
   readonly #connection: BrokerConnection;
-  /** The unconfirmed messages; they fail when the connection is lost. */
-  readonly #pending = new Set<(error: unknown) => void>();
-  readonly #returned = new Set<string>();
+  readonly #alone = new Semaphore(MAX_ALONE);
+  /** Open channels that carry nothing. */
+  readonly #spare: PublishChannel[];
   readonly #prefix = randomUUID();
   #sent = 0;
+  #shared: PublishChannel;
+  #replacing = false;
+  readonly #acceptedExchanges = new Set<string>();
+  #acceptedBytes = 0;
+  /** The largest body that the broker accepts, in bytes. Nothing but a refusal says it. */
+  #maxBytes = Infinity;
 
   static async open(connection: BrokerConnection): Promise<ConfirmChannel> {
-    return new ConfirmChannel(connection, await connection.confirmChannel());
+    const [shared, spare] = [await PublishChannel.open(connection), await PublishChannel.open(connection)];
+    return new ConfirmChannel(connection, shared, spare);
   }
 
-  private constructor(connection: BrokerConnection, channel: AmqpConfirmChannel) {
+  private constructor(connection: BrokerConnection, shared: PublishChannel, spare: PublishChannel) {
     this.#connection = connection;
-    this.#channel = channel;
-    // The broker returns an unroutable message before it confirms it (RabbitMQ, "Publisher confirms").
-    channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
-    connection.lost.addEventListener('abort', () => {
-      for (const fail of this.#pending) fail(connection.lost.reason);
-      this.#pending.clear();
-    });
+    this.#shared = shared;
+    this.#spare = [spare];
   }
 
   /**
-   * Resolves when the broker has confirmed or refused the message. Rejects with `UnpublishableError` when AMQP cannot
-   * encode the message. Any other error means that the connection was lost and the message may or may not have arrived.
+   * Resolves when the broker has confirmed the message.
+   * @param how `sending` is called immediately before the message is written, each time
+   * @throws UnpublishableError when AMQP cannot encode the message
+   * @throws PublishRefused when the broker does not accept it, or has said before that it accepts none of this size
+   * @throws MayHaveArrived only with `once`
+   * @throws ConnectionLost: the message may or may not have arrived
    */
-  publish(to: Destination, content: Buffer, options: Options.Publish): Promise<PublishOutcome> {
-    return new Promise((resolve, reject) => {
-      if (this.#connection.lost.aborted) return reject(this.#connection.lost.reason);
-      // A returned message has no delivery tag, so it is identified by its message id.
-      const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
-      const fail = (error: unknown) => {
-        this.#pending.delete(fail);
-        this.#returned.delete(messageId);
-        reject(error);
-      };
-      const confirmed = (error: unknown) => {
-        if (error && !isNack(error)) {
-          // The channel is closing, so the connection counts as lost.
-          this.#connection.lose(error);
-          return fail(error);
-        }
-        this.#pending.delete(fail);
-        const returned = this.#returned.delete(messageId);
-        resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
-      };
-      this.#pending.add(fail);
-      try {
-        this.#channel.publish(
-          to.exchange,
-          to.routingKey,
-          content,
-          { ...options, messageId, mandatory: true },
-          confirmed,
-        );
-      } catch (error) {
-        fail(this.#connection.lost.aborted ? error : new UnpublishableError(String(error), { cause: error }));
-      }
-    });
+  async publish(
+    to: Destination,
+    content: Buffer,
+    options: Options.Publish,
+    { sharing = 'again', sending }: { sharing?: Sharing; sending?: () => void } = {},
+  ): Promise<PublishOutcome> {
+    if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
+    // A returned message has no delivery tag, so it is identified by its message id.
+    const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
+    const message: Message = { to, content, options: { ...options, messageId }, sending };
+    if (!this.#mayShare(message, sharing)) return this.#publishAlone(message, sharing);
+    try {
+      return await this.#shared.publish(message);
+    } catch (error) {
+      if (error instanceof PublishRefused) throw this.#refused(error);
+      if (!(error instanceof MayHaveArrived)) throw error;
+      void this.#replaceShared();
+      if (sharing === 'once') throw error;
+      return this.#publishAlone(message, 'alone');
+    }
   }
-}
 
-/** amqplib also reports an error when the channel closes before the confirm; only the text distinguishes the two. */
-function isNack(error: unknown): boolean {
-  return error instanceof Error && error.message === 'message nacked';
-}
+  #mayShare({ to, content }: Message, sharing: Sharing): boolean {
+    if (sharing === 'alone' || content.length > this.#acceptedBytes) return false;
+    return this.#shared.isOpen && this.#acceptedExchanges.has(to.exchange);
+  }
 
-/**
- * AMQP cannot encode this message (a name is too long, or a header has no encoding), or the broker closes the
- * connection over it.
- */
-export class UnpublishableError extends Error {
-  override readonly name = 'UnpublishableError';
+  async #publishAlone(message: Message, sharing: Sharing): Promise<PublishOutcome> {
+    const release = await this.#alone.acquire(this.#connection.lost);
+    try {
+      const { to, content, options, sending } = message;
+      if (this.#mayShare(message, sharing) || content.length > this.#maxBytes) {
+        // The broker has accepted or refused a message like this one meanwhile.
+        release();
+        return await this.publish(to, content, options, { sharing, sending });
+      }
+      return await this.#onOwnChannel(message, () => {
+        this.#acceptedExchanges.add(to.exchange);
+        this.#acceptedBytes = Math.max(this.#acceptedBytes, content.length);
+      });
+    } finally {
+      release();
+    }
+  }
+
+  /** @param accepted is called when the broker has accepted the message; it may not have confirmed it yet */
+  async #onOwnChannel(message: Message, accepted: () => void): Promise<PublishOutcome> {
+    const channel = this.#spare.pop() ?? (await this.#open());
+    try {
+      const published = channel.publish(message);
+      await Promise.race([published, channel.accepted().catch(async () => published)]);
+      accepted();
+      return await published;
+    } catch (error) {
+      throw error instanceof PublishRefused ? this.#refused(error) : error;
+    } finally {
+      this.#giveBack(channel);
+    }
+  }
+
+  #giveBack(channel: PublishChannel): void {
+    if (!channel.isOpen) return;
+    if (this.#spare.length < MAX_SPARE) this.#spare.push(channel);
+    // Not awaited: amqplib's close() never settles when the connection is lost meanwhile.
+    else channel.close().catch(() => {});
+  }
+
+  #refused(error: PublishRefused): PublishRefused {
+    if (error.maxBytes !== undefined) this.#maxBytes = error.maxBytes;
+    void this.#replaceShared();
+    return error;
+  }
+
+  /**
+   * Opens the shared channel again if the broker has closed it. Meanwhile each message has a channel of its own.
+   * Never rejects.
+   */
+  async #replaceShared(): Promise<void> {
+    if (this.#shared.isOpen || this.#replacing || this.#connection.lost.aborted) return;
+    this.#replacing = true;
+    try {
+      this.#shared = await this.#open();
+    } catch {
+      // The connection is lost, and has the reason.
+    } finally {
+      this.#replacing = false;
+    }
+  }
+
+  /** @throws ConnectionLost */
+  async #open(): Promise<PublishChannel> {
+    const { lost } = this.#connection;
+    try {
+      return await PublishChannel.open(this.#connection);
+    } catch (error) {
+      this.#connection.lose(error);
+      throw lost.reason;
+    }
+  }
 }

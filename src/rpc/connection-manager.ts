@@ -1,12 +1,13 @@
-import { backoffMs } from '../lib/backoff.js';
-import { reasonOf } from '../lib/errors.js';
+import { setMaxListeners } from 'node:events';
+import { type Backoff, backoffMs } from '../lib/backoff.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { type ConnectOptions, openConnection } from './open-connection.js';
+import { brokerReason } from './broker-refusal.js';
+import { type ConnectOptions, isLoginRefused, openConnection } from './open-connection.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
   /** Returns the brokers to try, in this order; called before each round of attempts. */
@@ -18,11 +19,14 @@ export interface ConnectionManagerOptions extends ConnectOptions {
   log: Logger;
 }
 
-const BACKOFF = { firstMs: 200, maxMs: 15_000 };
+/** Short waits: an attempt costs a broker that is down nothing, and requests wait for the broker's return. */
+const BACKOFF: Backoff = { firstMs: 100, maxMs: 1_000 };
+/** An attempt that is refused costs a login, and a line in the broker's log. */
+const REFUSED_BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 };
 /** How often the preferred brokers are tried while another broker is used. */
 const PREFERRED_RETRY_MS = 10_000;
-/** When a connection has lasted this long, the backoff starts again with the shortest wait. */
-const STABLE_MS = 30_000;
+/** When a connection has lasted this long, the waits begin again with the shortest. */
+const GOOD_MS = 1_000;
 
 /**
  * Keeps a connection to one of several brokers: it connects again after each loss, with growing waits, until it is
@@ -35,6 +39,8 @@ export class ConnectionManager {
   readonly #preferredOutage: OutageLog;
   readonly #blockedOutage: OutageLog;
   #current: BrokerConnection | undefined;
+  /** Whether the latest failure was a refusal: the broker, or the Manager that knows its address, could be reached. */
+  #refused = false;
   /** The latest failure, as it is logged. */
   #lastFailure: { reason: string; broker?: string } | undefined;
   readonly #waiters = new Set<(connection: BrokerConnection) => void>();
@@ -78,6 +84,8 @@ export class ConnectionManager {
   whenConnected(signal: AbortSignal): Promise<BrokerConnection> {
     const { current } = this;
     if (current !== undefined) return Promise.resolve(current);
+    // Node warns of a leak at the eleventh listener, but any number of messages may wait.
+    setMaxListeners(0, signal);
     return new Promise((resolve, reject) => {
       const done = (connection: BrokerConnection) => {
         signal.removeEventListener('abort', stop);
@@ -103,13 +111,15 @@ export class ConnectionManager {
   async #reconnect(): Promise<void> {
     const { clock } = this.#options;
     for (let failed = 1; !this.#closed.signal.aborted; failed++) {
-      const since = clock.now();
       const first = await this.#connectToAny(await this.#brokers(this.#lostOutage), this.#lostOutage);
       if (first !== undefined) {
+        const since = clock.now();
         await this.#useUntilLost(first);
-        if (clock.now() - since > STABLE_MS) failed = 1;
+        this.#refused = false;
+        if (clock.now() - since >= GOOD_MS) failed = 1;
       }
-      await clock.sleep(backoffMs(failed, BACKOFF), { signal: this.#closed.signal }).catch(() => {});
+      const wait = backoffMs(failed, this.#refused ? REFUSED_BACKOFF : BACKOFF);
+      await clock.sleep(wait, { signal: this.#closed.signal }).catch(() => {});
     }
   }
 
@@ -149,6 +159,7 @@ export class ConnectionManager {
 
   async #brokers(outage: OutageLog): Promise<readonly BrokerAddress[]> {
     return untilAborted(this.#options.brokers(), this.#closed.signal).catch((error: unknown) => {
+      this.#refused = true;
       this.#failed(outage, error);
       return [];
     });
@@ -169,6 +180,7 @@ export class ConnectionManager {
         await untilAborted(setUp, connection.lost);
         return connection;
       } catch (error) {
+        this.#refused = connection !== undefined || isLoginRefused(error);
         this.#failed(outage, error, broker);
         void connection?.close(this.#options.clock);
       }
@@ -201,7 +213,7 @@ export class ConnectionManager {
 
   #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress): void {
     this.#lastFailure = {
-      reason: reasonOf(error),
+      reason: brokerReason(error),
       ...(broker && { broker: withoutCredentials(broker.url) }),
     };
     if (!this.#closed.signal.aborted) outage.failed(this.#lastFailure);

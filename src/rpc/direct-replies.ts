@@ -1,22 +1,25 @@
 import type { Options } from 'amqplib';
 import type { Clock } from '../lib/clock.js';
 import type { BrokerConnection } from './broker-connection.js';
-import {
-  ConfirmChannel,
-  type Destination,
-  type PublishOutcome,
-  UnpublishableError,
-} from './confirm-channel.js';
+import { refusalOf } from './broker-refusal.js';
+import { ConfirmChannel } from './confirm-channel.js';
+import type { Destination, PublishOutcome } from './publish-channel.js';
+import { PublishRefused, UnpublishableError } from './publish-errors.js';
 
 /** Whether the destination is a caller that uses RabbitMQ's direct reply-to, which has no queue. */
 export function isDirectReply({ exchange, routingKey }: Destination): boolean {
   return exchange === '' && routingKey.startsWith('amq.rabbitmq.reply-to.');
 }
 
+/** AMQP's reply code INTERNAL_ERROR. */
+const INTERNAL_ERROR = 541;
+/** The wait after a connection for one reply failed for another reason than the reply, in milliseconds. */
+const RETRY_MS = 500;
+
 /**
  * Publishes direct replies on separate connections: RabbitMQ 3.10 closes the connection when the reply address is
- * invalid (541 INTERNAL_ERROR). The first attempt uses a connection that all direct replies share. The second attempt
- * uses a connection for this reply only, so that one invalid address cannot make other replies fail twice.
+ * invalid (541 INTERNAL_ERROR). The first attempt uses a connection that all direct replies share. Every further attempt
+ * uses a connection for this reply only, so that one invalid address cannot make other replies fail again.
  */
 export class DirectReplies {
   readonly #clock: Clock;
@@ -27,27 +30,39 @@ export class DirectReplies {
     this.#clock = clock;
   }
 
-  /** @throws UnpublishableError when the broker closes both connections */
+  /**
+   * @throws PublishRefused when the broker does not accept it
+   * @throws UnpublishableError when AMQP cannot encode it
+   * @throws the signal's reason
+   * @throws any other error when `connection` is lost
+   */
   async publish(
     connection: BrokerConnection,
     to: Destination,
     content: Buffer,
     options: Options.Publish,
+    signal: AbortSignal,
   ): Promise<PublishOutcome> {
     try {
       return await (await this.#channelFor(connection)).publish(to, content, options);
     } catch (error) {
-      if (error instanceof UnpublishableError || connection.lost.aborted) throw error;
+      if (isFinal(error) || connection.lost.aborted) throw error;
     }
-    let own: BrokerConnection | undefined;
-    try {
-      own = await connection.sibling();
-      return await (await ConfirmChannel.open(own)).publish(to, content, options);
-    } catch (error) {
-      if (connection.lost.aborted) throw error;
-      throw new UnpublishableError(`the broker does not accept it: ${String(error)}`, { cause: error });
-    } finally {
-      void own?.close(this.#clock);
+    for (;;) {
+      let own: BrokerConnection | undefined;
+      try {
+        own = await connection.sibling();
+        return await (await ConfirmChannel.open(own)).publish(to, content, options);
+      } catch (error) {
+        if (isFinal(error) || connection.lost.aborted) throw error;
+        const refusal = refusalOf(error);
+        if (refusal?.code === INTERNAL_ERROR) throw new PublishRefused(refusal, { cause: error });
+      } finally {
+        void own?.close(this.#clock);
+      }
+      // The broker closed it, or could not be reached: `connection` is probably lost too, and will know it soon.
+      await this.#clock.sleep(RETRY_MS, { signal });
+      connection.lost.throwIfAborted();
     }
   }
 
@@ -70,4 +85,9 @@ export class DirectReplies {
     opening.catch(() => this.#shared.delete(connection));
     return opening;
   }
+}
+
+/** Whether another attempt would fail in the same way. */
+function isFinal(error: unknown): boolean {
+  return error instanceof UnpublishableError || error instanceof PublishRefused;
 }

@@ -84,15 +84,25 @@ function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undef
 
 /** The envelope of a reply. */
 export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, unknown> {
+  const { queue_name, id, request_body } = requestFields(envelope);
   return {
-    queue_name: envelope.queueName ?? '',
-    id: envelope.id,
+    queue_name,
+    id,
     status: reply.status,
-    request_body: envelope.requestBody,
+    request_body,
     response_body: reply.body ?? null,
     // Beside the result: existing callers read only the other keys.
     ...(reply.status === 'completed' && reply.details !== undefined && { details: reply.details }),
   };
+}
+
+/** The part of a reply's envelope that is a copy of its request's envelope. */
+export function requestFields({ queueName, id, requestBody }: Envelope): {
+  queue_name: unknown;
+  id: unknown;
+  request_body: Record<string, unknown>;
+} {
+  return { queue_name: queueName ?? '', id, request_body: requestBody };
 }
 
 /** The envelope without the parts that can be large. */

@@ -1,12 +1,13 @@
-import { Socket } from 'node:net';
 import type { ChannelModel, SocketOptions } from 'amqplib';
 import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
+import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerAddress } from './broker-address.js';
-import { BrokerConnection } from './broker-connection.js';
+import { BrokerConnection, socketOf } from './broker-connection.js';
 import { logIn } from './log-in.js';
+import { MechanismNotOffered } from './patched-amqplib.js';
 
 /** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
@@ -21,6 +22,16 @@ export interface ConnectOptions {
   /** The connection's name in the broker's list of connections. */
   name: string;
   clock: Clock;
+}
+
+/** Whether a broker answered an attempt to connect, and refused it: the login, its mechanism, or the virtual host. */
+export function isLoginRefused(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  if (cause instanceof MechanismNotOffered) return true;
+  // amqplib reports the second when the broker refuses to open the virtual host; its reason replaces that text.
+  return [error, cause].some((each) =>
+    /^Handshake terminated by server|ConnectionOpenOk/.test(reasonOf(each)),
+  );
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -45,8 +56,8 @@ export async function openConnection(
   try {
     const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason, signal: stop };
     const connection = await runWithin(limit, async (signal) => untilAborted(connecting, signal));
-    const socket = 'stream' in connection.connection ? connection.connection.stream : undefined;
-    if (socket instanceof Socket) batchWrites(socket);
+    const socket = socketOf(connection);
+    if (socket !== undefined) batchWrites(socket);
     return new BrokerConnection(connection, broker, async () => openConnection(broker, options));
   } catch (error) {
     connecting.then((connection) => connection.close()).catch(() => {});

@@ -1,55 +1,97 @@
 import type { Options } from 'amqplib';
 import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { OutageLog } from '../lib/outage-log.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { ConfirmChannel, type Destination, type PublishOutcome } from './confirm-channel.js';
+import { ConfirmChannel } from './confirm-channel.js';
 import { DirectReplies, isDirectReply } from './direct-replies.js';
-import { requireExchange } from './queues.js';
+import type { Destination, PublishOutcome } from './publish-channel.js';
+import { isAccessRefused, WritePermission } from './write-permission.js';
+
+/** How a message is published until it is settled. */
+export interface PublishWithin {
+  signal: AbortSignal;
+  /** The connection to use until that is lost, because the service may meanwhile be connected to another broker. */
+  by?: BrokerConnection;
+  /** Whether it has a channel of its own, so that the refusal of another message cannot make it arrive twice. */
+  alone?: boolean;
+}
 
 /**
- * Publishes a message, again on a new connection after each loss, until a broker has confirmed or refused it. Uses the
- * connection `by` until that is lost, because the service may meanwhile be connected to another broker; then the
- * current connection. Rejects with `UnpublishableError` when AMQP cannot encode the message, or with the signal's
- * reason.
+ * Publishes a message, again on a new connection after each loss, until a broker has confirmed or refused it. A message to
+ * the default exchange waits while the broker refuses all of these for lack of permission.
+ * Rejects with `UnpublishableError` when AMQP cannot encode the message, with `PublishRefused` when the broker does not
+ * accept it, or with the signal's reason.
  */
 export type PublishConfirmed = (
   to: Destination,
   content: Buffer,
   options: Options.Publish,
-  within: { signal: AbortSignal; by?: BrokerConnection },
+  within: PublishWithin,
 ) => Promise<PublishOutcome>;
 
 export interface PublisherOptions {
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
   whenConnected: (signal: AbortSignal) => Promise<BrokerConnection>;
+  /** Called when `refusalOn` of a connection changes. */
+  permissionChanged: () => void;
   clock: Clock;
+  log: Logger;
+}
+
+interface Outlet {
+  channel: ConfirmChannel;
+  permission: WritePermission;
 }
 
 /** Publishes on the service's connections. */
 export class Publisher {
   readonly #options: PublisherOptions;
-  readonly #channels = new WeakMap<BrokerConnection, ConfirmChannel>();
+  readonly #outlets = new WeakMap<BrokerConnection, Outlet>();
   readonly #directReplies: DirectReplies;
+  readonly #outage: OutageLog;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
     this.#directReplies = new DirectReplies(options.clock);
+    this.#outage = new OutageLog(options.log, options.clock, {
+      began: 'replies refused',
+      ended: 'replies no longer refused',
+    });
   }
 
-  /** Prepares a new connection for publishing. */
+  /** Prepares a new connection for publishing, and checks the permission for replies. */
   async open(connection: BrokerConnection): Promise<void> {
-    this.#channels.set(connection, await ConfirmChannel.open(connection));
+    const channel = await ConfirmChannel.open(connection);
+    const { clock, permissionChanged: changed } = this.#options;
+    const permission = new WritePermission(connection, channel, { clock, outage: this.#outage, changed });
+    this.#outlets.set(connection, { channel, permission });
+    await permission.check();
   }
 
-  readonly publish: PublishConfirmed = async (to, content, options, { signal, by }) => {
+  /** Why the broker refuses replies on this connection; undefined when it accepts them. */
+  refusalOn(connection: BrokerConnection): string | undefined {
+    return this.#outlets.get(connection)?.permission.refusal;
+  }
+
+  readonly publish: PublishConfirmed = async (to, content, options, { signal, by, alone }) => {
     for (;;) {
       const connection = by?.lost.aborted === false ? by : await this.#options.whenConnected(signal);
+      const outlet = this.#outlets.get(connection);
+      if (outlet === undefined) throw new Error('the connection is not prepared for publishing');
+      const { channel, permission } = outlet;
+      const isReply = to.exchange === '';
+      if (isReply && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
       try {
-        if (isDirectReply(to)) return await this.#directReplies.publish(connection, to, content, options);
-        if (to.exchange !== '') await requireExchange(connection, to.exchange);
-        const channel = this.#channels.get(connection);
-        if (channel !== undefined) return await channel.publish(to, content, options);
+        if (isDirectReply(to))
+          return await this.#directReplies.publish(connection, to, content, options, signal);
+        return await channel.publish(to, content, options, { sharing: alone ? 'alone' : 'again' });
       } catch (error) {
-        if (!connection.lost.aborted) throw error;
+        signal.throwIfAborted();
+        if (connection.lost.aborted) continue;
+        if (!isReply || !isAccessRefused(error)) throw error;
+        permission.missing(error);
       }
     }
   };

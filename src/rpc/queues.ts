@@ -1,6 +1,6 @@
 import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
-import type { Destination } from './confirm-channel.js';
+import type { Destination } from './publish-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
 
 /** The name of the queue for dead-lettered messages. */
@@ -48,7 +48,8 @@ export async function ensureQueues(
   }
 }
 
-async function hasQueue(connection: BrokerConnection, queue: string): Promise<boolean> {
+/** Whether the queue exists; this needs no permission. */
+export async function hasQueue(connection: BrokerConnection, queue: string): Promise<boolean> {
   return connection
     .probe(async (channel) => channel.checkQueue(queue))
     .then(

@@ -1,5 +1,6 @@
 import type { Reply } from '../core/call.js';
 import type { Logger } from '../lib/logger.js';
+import type { Codec } from './codec/codec.js';
 import type { Delivery } from './consumer.js';
 import type { Envelope } from './envelope.js';
 
@@ -14,6 +15,7 @@ export interface OutgoingReply {
 
 /** The parts of a request that are needed to send its reply. */
 export interface ReplyContext {
+  codec: Codec;
   envelope: Envelope;
   delivery: Delivery;
   log: Logger;

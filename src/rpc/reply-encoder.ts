@@ -1,7 +1,8 @@
 import type { Reply } from '../core/call.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
-import { type Envelope, replyEnvelope, withoutRequest } from './envelope.js';
+import { type Envelope, replyEnvelope, requestFields, withoutRequest } from './envelope.js';
 
 /** The parts of a request that are needed to encode its reply. */
 interface Encodable {
@@ -39,18 +40,39 @@ export class ReplyEncoder {
       const fits = body.length <= this.#maxBytes;
       return { reply: each, body: fits ? body : encode(each, withoutRequest(envelope)) };
     };
-    const replacement = (code: string, message: string): EncodedReply =>
-      encoded({ status: 'error', body: { errors: [message], code } });
     try {
       const found = encoded(reply);
       if (found.body.length <= this.#maxBytes) return found;
-      return replacement(
-        'answer_too_large',
-        `The reply has ${found.body.length} bytes, and the limit is ${this.#maxBytes}; request less data`,
-      );
+      return encoded(tooLarge(found.body.length, this.#maxBytes, 'the limit'));
     } catch (error) {
       log.error('reply encoding failed', { error });
-      return replacement('internal', "The reply cannot be encoded; the service's log has the reason");
+      const message = "The reply cannot be encoded; the service's log has the reason";
+      return encoded({ status: 'error', body: { errors: [message], code: 'internal' } });
     }
   }
+}
+
+/**
+ * Makes an encoded reply fit the limit of the broker, which is known only after the broker has refused the reply: without
+ * the copy of the request if that is enough, or else replaced by an error that says so.
+ * @returns `replacement` is the error that replaces it; undefined when it is the same reply without the copy
+ */
+export function shrunk(
+  body: Buffer,
+  { codec, envelope }: Pick<Encodable, 'codec' | 'envelope'>,
+  maxBytes: number,
+): { body: Buffer; replacement: Reply | undefined } {
+  const request = withoutRequest(envelope);
+  const bare = codec.encode({ ...fieldsOf(codec.decode(body)), ...requestFields(request) });
+  if (bare.length <= maxBytes) return { body: bare, replacement: undefined };
+  const replacement = tooLarge(body.length, maxBytes, 'the limit of the broker');
+  return { body: codec.encode(replyEnvelope(request, replacement)), replacement };
+}
+
+function tooLarge(bytes: number, maxBytes: number, limit: string): Reply {
+  const message = `The reply has ${bytes} bytes, and ${limit} is ${maxBytes}; request less data`;
+  return {
+    status: 'error',
+    body: { errors: [message], code: 'answer_too_large', details: { bytes, limit: maxBytes } },
+  };
 }

@@ -1,9 +1,10 @@
-import { UnpublishableError } from './confirm-channel.js';
 import type { Delivery } from './consumer.js';
 import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
+import { PublishRefused, UnpublishableError } from './publish-errors.js';
 import type { PublishConfirmed } from './publisher.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
+import { shrunk } from './reply-encoder.js';
 
 /** Replies to the queue that the request's `reply_to` names, with its `correlation_id`. */
 export class ReplyToChannel implements ReplyChannel {
@@ -18,27 +19,49 @@ export class ReplyToChannel implements ReplyChannel {
     return typeof properties.replyTo === 'string' && properties.replyTo !== '';
   }
 
-  async send(
+  async send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
+    try {
+      return await this.#sendFitting(reply, request, signal);
+    } catch (error) {
+      if (error instanceof UnpublishableError)
+        return dropped(request, `its reply_to or correlation_id cannot be used: ${error.message}`);
+      if (error instanceof PublishRefused) return dropped(request, `the broker refuses it: ${error.message}`);
+      throw error;
+    }
+  }
+
+  async #sendFitting(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
+    try {
+      return await this.#sendOnce(reply, request, signal);
+    } catch (error) {
+      if (!(error instanceof PublishRefused) || error.maxBytes === undefined) throw error;
+      const { body, replacement } = shrunk(reply.body, request, error.maxBytes);
+      const outcome = await this.#sendOnce({ ...reply, body }, request, signal);
+      if (replacement === undefined || outcome !== 'sent') return outcome;
+      request.log.warn('reply replaced', { reason: error.message });
+      return replacement;
+    }
+  }
+
+  async #sendOnce(
     { body, contentType }: OutgoingReply,
-    { delivery, log }: Pick<ReplyContext, 'delivery' | 'log'>,
+    request: ReplyContext,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
-    const { replyTo, correlationId, deliveryMode } = delivery.properties;
+    const { connection, properties } = request.delivery;
+    const { replyTo, correlationId, deliveryMode } = properties;
     // A reply is persistent when its request is.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     const to = { exchange: '', routingKey: String(replyTo) };
-    try {
-      const outcome = await this.#publish(to, body, options, { signal, by: delivery.connection });
-      // RabbitMQ returns every direct reply as unroutable, because it has no queue.
-      if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
-      const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
-      log.warn('reply dropped', { reason: `the queue of its reply_to ${problem}` });
-    } catch (error) {
-      if (!(error instanceof UnpublishableError)) throw error;
-      log.warn('reply dropped', {
-        reason: `its reply_to or correlation_id cannot be used: ${error.message}`,
-      });
-    }
-    return 'dropped';
+    const outcome = await this.#publish(to, body, options, { signal, by: connection });
+    // RabbitMQ returns every direct reply as unroutable, because it has no queue.
+    if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
+    const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
+    return dropped(request, `the queue of its reply_to ${problem}`);
   }
+}
+
+function dropped({ log }: ReplyContext, reason: string): SendOutcome {
+  log.warn('reply dropped', { reason });
+  return 'dropped';
 }

@@ -59,7 +59,8 @@ export class Republisher {
     const kept = republishedProperties(delivery.properties);
     const headers = { ...kept.headers, ...more.headers };
     const options = { ...kept, ...more, headers, persistent: true };
-    const within = { signal: this.#options.stopped, by: delivery.connection };
+    // Alone: a request that is published twice may run twice.
+    const within = { signal: this.#options.stopped, by: delivery.connection, alone: true };
     const publish = async () =>
       this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options, within);
     let outcome = await publish();

@@ -1,4 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
 import type { Call, Reply } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
@@ -7,7 +8,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { type Codec, DecodeError } from './codec/codec.js';
+import { DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
@@ -38,7 +39,6 @@ export interface RpcHandlerOptions {
 
 /** A decoded and valid request message. */
 interface Request extends ReplyContext {
-  codec: Codec;
   id: string;
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
@@ -84,6 +84,8 @@ export class RpcHandler {
   constructor(options: RpcHandlerOptions) {
     const { queue, publish, clock, logFor, maxReplyBytes } = options;
     this.#options = options;
+    // Node warns of a leak at the eleventh listener, but any number of messages may wait.
+    setMaxListeners(0, this.#stopped.signal);
     this.#log = logFor({});
     this.#memory = new RedeliveryMemory(clock);
     this.#encoder = new ReplyEncoder(maxReplyBytes);
@@ -290,7 +292,7 @@ export class RpcHandler {
 
   async #sendRefusal(
     reason: string,
-    request: ReplyContext & { codec: Codec },
+    request: ReplyContext,
     channels: readonly ReplyChannel[],
   ): Promise<void> {
     if (channels.length === 0) return;

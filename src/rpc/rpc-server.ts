@@ -31,10 +31,12 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** How long the broker may take to cancel the consumer at shutdown. */
-const STOP_MS = 5_000;
-/** How long replies may take to be confirmed at shutdown. */
+/** How long the broker may take to cancel the consumer at shutdown, in milliseconds. */
+const STOP_MS = 1_000;
+/** How long replies may take to be confirmed at shutdown, in milliseconds. */
 const REPLIES_MS = 5_000;
+/** The same when the grace time is over: a supervisor may kill the process soon. */
+const LATE_REPLIES_MS = 1_000;
 
 /** Consumes requests from the queue, runs them, and ensures that each is answered and acknowledged. */
 export class RpcServer {
@@ -109,10 +111,13 @@ export class RpcServer {
    * @returns whether every request was answered and acknowledged
    */
   async drain(graceMs: number): Promise<boolean> {
+    const clock = this.#clock;
+    const graceEnds = clock.now() + graceMs;
     // With a time limit: a broker that blocks the connection does not confirm the cancellation.
-    await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
-    await this.#runner.drain(graceMs);
-    const settled = await settledWithin(REPLIES_MS, this.#clock, this.#handler.idle());
+    await settledWithin(STOP_MS, clock, this.#endpoint.stopConsuming());
+    await this.#runner.drain(Math.max(0, graceEnds - clock.now()));
+    const left = Math.max(0, graceEnds - clock.now()) + LATE_REPLIES_MS;
+    const settled = await settledWithin(Math.min(REPLIES_MS, left), clock, this.#handler.idle());
     this.#handler.stop();
     return settled;
   }

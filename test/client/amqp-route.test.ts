@@ -474,10 +474,12 @@ for (const broker of brokers()) {
     await take();
     const client = clientOf(t, broker, { queue });
     const request = client.request('act', { timeoutMs: UNHURRIED_MS });
-    const calls = Array.from({ length: 3 }, async () =>
-      failure(t, ask(client, 'act', { timeoutMs: UNHURRIED_MS })),
-    );
-    await arrived(4);
+    await arrived(1);
+    const calls: Promise<FleetManagerError>[] = [];
+    for (const number of [2, 3, 4]) {
+      calls.push(failure(t, ask(client, 'act', { timeoutMs: UNHURRIED_MS })));
+      await arrived(number);
+    }
     const body = { errors: ['one', { two: 2 }], code: 'unit_not_found', details: { unit: 'x' } };
     answer(0, body, 'error');
     t.deepEqual(await request, { status: 'error', response_body: body });

@@ -237,13 +237,13 @@ test('a body that would make a too large message is refused', async (t) => {
     const bare = { action_parameters: { a: '' } };
     return { action_parameters: { a: 'x'.repeat(bytes - JSON.stringify(bare).length) } };
   };
-  isError(t, await post(gateway, body(4_097)), [413, 'invalid_request', /too large/]);
-  isError(t, await post(gateway, body(4_000)), [413, 'invalid_request', /too large/]);
+  isError(t, await post(gateway, body(4_097)), [413, 'request_too_large', /too large/]);
+  isError(t, await post(gateway, body(4_000)), [413, 'request_too_large', /too large/]);
   t.is((await post(gateway, body(3_500))).status, 200);
   t.is(gateway.asked.length, 1);
   // Encoded, each of these has 21 digits.
   const numbers = `{"action_parameters": {"a": [${Array(300).fill('1e20').join()}]}}`;
-  isError(t, await post(gateway, numbers), [413, 'invalid_request', /too large: the limit is 3584 bytes/]);
+  isError(t, await post(gateway, numbers), [413, 'request_too_large', /too large: the limit is 3584 bytes/]);
   t.is(gateway.asked.length, 1);
 });
 

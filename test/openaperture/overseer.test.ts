@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
-import type { PublishOutcome } from '../../src/rpc/confirm-channel.js';
+import type { PublishOutcome } from '../../src/rpc/publish-channel.js';
 import { Installation } from '../../src/openaperture/installation.js';
 import { heartbeatTerm, type Work } from '../../src/openaperture/heartbeat.js';
 import { Overseer } from '../../src/openaperture/overseer.js';

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
-import { ConfirmChannel, UnpublishableError } from '../../src/rpc/confirm-channel.js';
+import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
+import { PublishRefused, UnpublishableError } from '../../src/rpc/publish-errors.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
@@ -102,9 +103,9 @@ if (rabbit !== undefined) {
       Buffer.from('x'),
       {},
     );
-    const error = await t.throwsAsync(published);
-    t.regex(error?.message ?? '', /NOT_FOUND - no exchange 'no_such_exchange'/);
-    t.is(connection.lost.reason, error);
+    const error = await t.throwsAsync(published, { instanceOf: PublishRefused });
+    t.like(error, { code: 404, message: "NOT_FOUND - no exchange 'no_such_exchange' in vhost '/'" });
+    t.false(connection.lost.aborted);
   });
 
   test('RabbitMQ: a message that AMQP cannot carry is reported, and the connection lives on', async (t) => {

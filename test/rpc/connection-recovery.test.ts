@@ -22,7 +22,12 @@ function world(
   const logs = logLines();
   const broker = new EmbeddedBroker();
   const ended = new Set<ChannelModel>();
-  const attempts: { url: string; at: number; make: () => Promise<ChannelModel>; fail: () => void }[] = [];
+  const attempts: {
+    url: string;
+    at: number;
+    make: () => Promise<ChannelModel>;
+    fail: (error?: Error) => void;
+  }[] = [];
   const connect: Connect = async (url, options) =>
     new Promise((resolve, reject) => {
       attempts.push({
@@ -34,7 +39,7 @@ function world(
           resolve(model);
           return model;
         },
-        fail: () => reject(new Error('refused')),
+        fail: (error = new Error('unreachable')) => reject(error),
       });
     });
   const isClosed = (model: ChannelModel) => ended.has(model);
@@ -194,27 +199,45 @@ test('the waits between attempts grow to a limit, with random jitter down to hal
   for (let number = 1; number <= 20; number++) (await nextAttempt(number)).fail();
   const waits = attempts.slice(1).map(({ at }, index) => at - (attempts[index]?.at ?? 0));
   for (const [index, wait] of waits.entries()) {
-    const most = Math.min(15_000, 200 * 2 ** index);
+    const most = Math.min(1_000, 100 * 2 ** index);
     t.true(wait >= most / 2 && wait <= most, `wait ${index + 1}: ${wait} of ${most} ms`);
   }
   const longest = waits.slice(-10);
   t.is(new Set(longest).size, longest.length, 'no two of the longest are alike');
 });
 
-test('after a connection that was stable the waits begin again with the shortest', async (t) => {
+test('a broker that refuses the login is tried less often, but at least every 5 s', async (t) => {
+  const { attempts, nextAttempt } = world(t);
+  const refusal = new Error('Handshake terminated by server: 403 (ACCESS-REFUSED) with message "..."');
+  for (let number = 1; number <= 15; number++) (await nextAttempt(number)).fail(refusal);
+  const last = attempts.slice(-5).map(({ at }, index, all) => at - (all[index - 1]?.at ?? at));
+  for (const wait of last.slice(1)) t.true(wait >= 2_500 && wait <= 5_000, `${wait} ms`);
+});
+
+test('a broker that refuses the setup is tried less often, but at least every 5 s', async (t) => {
+  const build = async () => {
+    throw new Error('no permission');
+  };
+  const { attempts, nextAttempt } = world(t, { build });
+  for (let number = 1; number <= 15; number++) await (await nextAttempt(number)).make();
+  const last = attempts.slice(-5).map(({ at }, index, all) => at - (all[index - 1]?.at ?? at));
+  for (const wait of last.slice(1)) t.true(wait >= 2_500 && wait <= 5_000, `${wait} ms`);
+});
+
+test('after a connection that was good for a second the waits begin again with the shortest', async (t) => {
   const { clock, nextAttempt, connections } = world(t);
   const signal = new AbortController().signal;
   for (let number = 1; number <= 10; number++) (await nextAttempt(number)).fail();
   const model = await (await nextAttempt(11)).make();
   await connections.whenConnected(signal);
-  clock.advance(31_000);
+  clock.advance(1_000);
   const lost = clock.now();
   await model.close();
   const next = await nextAttempt(12);
-  t.true(next.at - lost <= 200, `${next.at - lost} ms`);
+  t.true(next.at - lost <= 100, `${next.at - lost} ms`);
   next.fail();
   const after = await nextAttempt(13);
-  t.true(after.at - next.at > 200 / 2 && after.at - next.at <= 400, `${after.at - next.at} ms`);
+  t.true(after.at - next.at >= 200 / 2 && after.at - next.at <= 200, `${after.at - next.at} ms`);
 });
 
 test('after connections that are lost soon the waits continue to grow', async (t) => {
@@ -223,12 +246,12 @@ test('after connections that are lost soon the waits continue to grow', async (t
   for (let number = 1; number <= 10; number++) {
     const model = await (await nextAttempt(number)).make();
     await connections.whenConnected(new AbortController().signal);
-    clock.advance(1_000);
+    clock.advance(999);
     const lost = clock.now();
     await model.close();
     waits.push((await nextAttempt(number + 1)).at - lost);
   }
-  t.true((waits.at(-1) ?? 0) >= 15_000 / 2, waits.join(', '));
+  t.true((waits.at(-1) ?? 0) >= 1_000 / 2, waits.join(', '));
 });
 
 test('a manager that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {

@@ -186,6 +186,7 @@ if (rabbit !== undefined) {
     const { lines, result } = await checkBrokers([{ url: `amqp://user:secret@127.0.0.1:${port}` }], {
       queue: 'fleet_manager',
       tls: undefined,
+      gateway: false,
       settings: 'AMQP_URL',
       limitMs: 60_000,
     });

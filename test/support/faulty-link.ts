@@ -13,7 +13,7 @@ export interface FaultyLink {
   cut(): void;
   /** The next message is refused, as by a full queue, and then every connection is cut. */
   refuseAndCut(): void;
-  /** Cuts every connection when the next channel without confirmations is opened. */
+  /** Cuts every connection when the next channel is opened. */
   cutAtNextChannel(): void;
   /** How many connections were requested, were made, and are open. */
   counts: { asked: number; made: number; open: number };
@@ -33,8 +33,14 @@ export function faultyLink(broker: TestBroker): FaultyLink {
     counts.made++;
     counts.open++;
     connection.once('close', () => counts.open--);
+    const cutOnce = () => {
+      if (!cutsAtChannel) return;
+      cutsAtChannel = false;
+      cut();
+    };
     const createConfirmChannel = connection.createConfirmChannel.bind(connection);
     connection.createConfirmChannel = async () => {
+      cutOnce();
       const channel = await createConfirmChannel();
       const publish = channel.publish.bind(channel);
       channel.publish = (exchange, routingKey, content, given, confirmed) => {
@@ -53,10 +59,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
     };
     const createChannel = connection.createChannel.bind(connection);
     connection.createChannel = async () => {
-      if (cutsAtChannel) {
-        cutsAtChannel = false;
-        cut();
-      }
+      cutOnce();
       return createChannel();
     };
     return connection;

@@ -1,35 +1,53 @@
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { connect } from 'amqplib';
 import type { ExecutionContext } from 'ava';
+import { connect } from '../../src/rpc/patched-amqplib.js';
+import type { TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
 
-/** A separate RabbitMQ for one test, which can stop and start it. */
-export interface OwnBroker {
-  url: string;
+/** A separate RabbitMQ, which a test can stop, start and manage. */
+export interface OwnBroker extends TestBroker {
   port: number;
   /** Starts it (again); resolves when it serves. Durable objects are kept. */
   start(): Promise<void>;
   stop(): Promise<void>;
+  /** Runs `rabbitmqctl`. @returns its output */
+  ctl(...args: string[]): Promise<string>;
+  /** Adds or changes a user with these permissions, as regular expressions. @returns the broker, with its login */
+  user(name: string, permissions: { configure?: string; write?: string; read?: string }): Promise<TestBroker>;
 }
 
+const run = promisify(execFile);
 const SCRIPTS = new URL('../../scripts/', import.meta.url).pathname;
 
 /** Starts one that goes with the test. */
-export async function ownBroker(t: ExecutionContext): Promise<OwnBroker> {
+export async function ownBroker(t: ExecutionContext, settings: readonly string[] = []): Promise<OwnBroker> {
+  const { broker, remove } = await startOwnBroker(settings);
+  t.teardown(remove);
+  return broker;
+}
+
+/** Starts one for several tests. @param settings lines of `rabbitmq.conf` */
+export async function startOwnBroker(
+  settings: readonly string[] = [],
+): Promise<{ broker: OwnBroker; remove: () => Promise<void> }> {
   const directory = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
-  const { stdout } = await promisify(execFile)(join(SCRIPTS, 'free-port'));
+  await mkdir(join(directory, 'conf.d'));
+  await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
+  const { stdout } = await run(join(SCRIPTS, 'free-port'));
   const port = Number(stdout);
-  const url = `amqp://guest:guest@127.0.0.1:${port}`;
-  let stop = async () => {};
-  t.teardown(async () => {
-    await stop();
-    await rm(directory, { recursive: true, force: true });
+  const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
+  const brokerOf = (name: string, url: string): TestBroker => ({
+    name,
+    url,
+    connect,
+    open: async () => connect(url, { noDelay: true }),
   });
+  let stop = async () => {};
   const start = async () => {
     const rabbitmq = spawn(join(SCRIPTS, 'rabbitmq'), [directory, String(port)], { stdio: 'ignore' });
     const exited = once(rabbitmq, 'exit');
@@ -41,10 +59,32 @@ export async function ownBroker(t: ExecutionContext): Promise<OwnBroker> {
       throw new Error('RabbitMQ ended instead of starting');
     });
     ended.catch(() => {});
-    await Promise.race([ended, eventually('RabbitMQ serves', () => serves(url))]);
+    await Promise.race([ended, eventually('RabbitMQ serves', () => serves(urlOf('guest:guest')))]);
+  };
+  const ctl = async (...args: string[]) =>
+    (await run(join(SCRIPTS, 'rabbitmqctl'), [directory, ...args])).stdout;
+  const user: OwnBroker['user'] = async (name, { configure = '.*', write = '.*', read = '.*' }) => {
+    const users = await ctl('list_users');
+    if (!new RegExp(`^${name}\\s`, 'm').test(users)) await ctl('add_user', name, 'secret');
+    await ctl('set_permissions', name, configure, write, read);
+    return brokerOf(name, urlOf(`${name}:secret`));
+  };
+  const broker = {
+    ...brokerOf('own RabbitMQ', urlOf('guest:guest')),
+    port,
+    start,
+    stop: () => stop(),
+    ctl,
+    user,
   };
   await start();
-  return { url, port, start, stop: () => stop() };
+  return {
+    broker,
+    remove: async () => {
+      await stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
 }
 
 async function serves(url: string): Promise<boolean> {

@@ -39,6 +39,8 @@ interface Settings {
   /** The brokers to try, instead of the given one. */
   addresses: readonly BrokerAddress[];
   clock: Clock;
+  /** Whether to wait until it accepts requests; true by default. */
+  waits: boolean;
 }
 
 /** Serves these actions on a separate queue. */
@@ -58,6 +60,7 @@ export async function serveRequests(
     channels: [],
     addresses: [{ url: broker.url }],
     clock: systemClock,
+    waits: true,
     ...settings,
   };
   const logs = logLines();
@@ -107,7 +110,7 @@ export async function serveRequests(
     await channel.deleteQueue(`${options.queue}_error`).catch(() => {});
     await connection.close();
   });
-  await eventually('the service accepts requests', () => service.notReady().length === 0);
+  if (options.waits) await eventually('the service accepts requests', () => service.notReady().length === 0);
   return { queue: options.queue, service, logs, events, cut };
 }
 

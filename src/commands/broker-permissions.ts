@@ -1,0 +1,76 @@
+import { randomUUID } from 'node:crypto';
+import type { Channel } from 'amqplib';
+import { REPLY_QUEUE } from '../client/amqp-route.js';
+import type { BrokerConnection } from '../rpc/broker-connection.js';
+import { brokerReason, refusalOf } from '../rpc/broker-refusal.js';
+import { ConfirmChannel } from '../rpc/confirm-channel.js';
+import { PublishRefused } from '../rpc/publish-errors.js';
+import { errorQueueOf, hasQueue } from '../rpc/queues.js';
+
+/** An argument that RabbitMQ refuses (406), after it has checked the permission. So nothing is declared or consumed. */
+const INVALID = 'invalid';
+
+/** Publishes a message that reaches nobody. @returns why the broker accepts no messages; undefined when it accepts them */
+export async function blockedReason(connection: BrokerConnection): Promise<string | undefined> {
+  const blocked = new Promise<string | undefined>((resolve) =>
+    connection.onBlockedChange(() => resolve(connection.blockedReason)),
+  );
+  // RabbitMQ says that a connection is blocked when something is published on it.
+  return Promise.race([blocked, refusalOfReplies(connection).then(() => undefined)]);
+}
+
+/**
+ * Tries what the service needs permissions for.
+ * @returns the broker's text for each missing permission
+ */
+export async function missingPermissions(
+  connection: BrokerConnection,
+  { queue, gateway }: { queue: string; gateway: boolean },
+): Promise<string[]> {
+  const replyQueue = `${REPLY_QUEUE}${randomUUID()}`;
+  const missing = [await refusalOfReplies(connection)];
+  // Existing queues are used as they are, so they need no permission to declare them.
+  for (const name of [queue, errorQueueOf(queue)])
+    if (!(await hasQueue(connection, name))) missing.push(await refusalOf403(connection, declare(name)));
+  missing.push(await refusalOf403(connection, consume(queue)));
+  if (gateway) {
+    missing.push(await refusalOf403(connection, declare(replyQueue)));
+    missing.push(await refusalOf403(connection, consume(replyQueue)));
+  }
+  return [...new Set(missing.filter((each) => each !== undefined))];
+}
+
+function declare(queue: string): (channel: Channel) => Promise<unknown> {
+  return async (channel) =>
+    channel.assertQueue(queue, { durable: true, arguments: { 'x-expires': INVALID } });
+}
+
+function consume(queue: string): (channel: Channel) => Promise<unknown> {
+  return async (channel) => channel.consume(queue, () => {}, { arguments: { 'x-priority': INVALID } });
+}
+
+async function refusalOfReplies(connection: BrokerConnection): Promise<string | undefined> {
+  const channel = await ConfirmChannel.open(connection);
+  const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
+  try {
+    await channel.publish(nobody, Buffer.alloc(0), {});
+    return undefined;
+  } catch (error) {
+    if (error instanceof PublishRefused) return `${error.message} (it lacks the write permission)`;
+    throw error;
+  }
+}
+
+/** Tries an operation that cannot succeed. @returns the broker's text when it lacks a permission */
+async function refusalOf403(
+  connection: BrokerConnection,
+  operation: (channel: Channel) => Promise<unknown>,
+): Promise<string | undefined> {
+  try {
+    await connection.probe(operation);
+    return undefined;
+  } catch (error) {
+    if (refusalOf(error) === undefined) throw error;
+    return refusalOf(error)?.permission === undefined ? undefined : brokerReason(error);
+  }
+}

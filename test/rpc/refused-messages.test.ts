@@ -1,0 +1,276 @@
+import { randomUUID } from 'node:crypto';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
+import { MayHaveArrived, PublishRefused } from '../../src/rpc/publish-errors.js';
+import { doing, echo, held } from '../support/actions.js';
+import { rabbitmq, type TestBroker } from '../support/brokers.js';
+import { connectTo } from '../support/connect-to.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
+import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+
+const LIMIT = 65_536;
+const TOO_LARGE = new RegExp(`message size \\d+ is larger than configured max size ${LIMIT}`);
+
+const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
+
+// What a broker refuses by closing the channel, on a RabbitMQ with a small limit and users without permissions.
+if (rabbitmq() !== undefined) {
+  test.before(async (t) => {
+    t.context = await startOwnBroker([`max_message_size = ${LIMIT}`]);
+  });
+  test.after.always(async (t) => t.context.remove?.());
+
+  /** A connection with a queue of its own, and a publisher on it. */
+  const publisher = async (t: ExecutionContext<{ broker: OwnBroker }>) => {
+    const connection = await connectTo(t.context.broker);
+    t.teardown(async () => connection.close(systemClock));
+    const channel = await ConfirmChannel.open(connection);
+    const queue = `refused_${randomUUID()}`;
+    await connection.probe(async (probe) => probe.assertQueue(queue));
+    const waiting = async () =>
+      (await connection.probe(async (probe) => probe.checkQueue(queue))).messageCount;
+    const to = { exchange: '', routingKey: queue };
+    return { connection, channel, queue, to, waiting };
+  };
+
+  test('a message that is too large fails with the limit, and the others arrive once', async (t) => {
+    const { connection, channel, to, waiting } = await publisher(t);
+    const small = Array.from({ length: 20 }, async (_, n) =>
+      channel.publish(to, Buffer.alloc(n < 10 ? 10 : 1_000), {}),
+    );
+    const large = channel.publish(to, Buffer.alloc(LIMIT + 1), {});
+    const more = Array.from({ length: 20 }, async () => channel.publish(to, Buffer.alloc(500), {}));
+    const error = await t.throwsAsync(large, { instanceOf: PublishRefused, message: TOO_LARGE });
+    t.like(error, { code: 406, maxBytes: LIMIT });
+    t.deepEqual(new Set(await Promise.all([...small, ...more])), new Set(['routed']));
+    t.is(await waiting(), 40);
+    t.is(await channel.publish(to, Buffer.alloc(LIMIT), {}), 'routed');
+    t.false(connection.lost.aborted);
+  });
+
+  test('when the limit is known, a message above it is not sent', async (t) => {
+    const { channel, to } = await publisher(t);
+    let sent = 0;
+    const sending = () => sent++;
+    for (let times = 0; times < 3; times++) {
+      const large = channel.publish(to, Buffer.alloc(LIMIT + 1), {}, { sending });
+      await t.throwsAsync(large, { instanceOf: PublishRefused, message: TOO_LARGE });
+    }
+    t.is(sent, 1);
+  });
+
+  /** An exchange that accepted a message, and was then deleted: its messages share a channel with others. */
+  const deletedExchange = async (t: ExecutionContext<{ broker: OwnBroker }>) => {
+    const opened = await publisher(t);
+    const { connection, channel, to } = opened;
+    const exchange = `exchange_${randomUUID()}`;
+    await connection.probe(async (probe) => probe.assertExchange(exchange, 'topic', { durable: false }));
+    const gone = { exchange, routingKey: 'x' };
+    await channel.publish(gone, Buffer.alloc(100), {});
+    await channel.publish(to, Buffer.alloc(100), {});
+    await connection.probe(async (probe) => probe.deleteExchange(exchange));
+    return { ...opened, gone };
+  };
+
+  test('a message that is refused on a shared channel costs no other message', async (t) => {
+    const { connection, channel, to, gone, waiting } = await deletedExchange(t);
+    const before = Array.from({ length: 5 }, async () => channel.publish(to, Buffer.alloc(9), {}));
+    const refused = channel.publish(gone, Buffer.alloc(9), {});
+    const after = Array.from({ length: 5 }, async () => channel.publish(to, Buffer.alloc(9), {}));
+    await t.throwsAsync(refused, { instanceOf: PublishRefused, message: /NOT_FOUND - no exchange/ });
+    t.deepEqual(new Set(await Promise.all([...before, ...after])), new Set(['routed']));
+    t.true((await waiting()) >= 11);
+    t.is(await channel.publish(to, Buffer.alloc(9), {}), 'routed');
+    t.false(connection.lost.aborted);
+  });
+
+  test('a message that may arrive only once is not published again after the refusal of another', async (t) => {
+    const { channel, to, gone, waiting } = await deletedExchange(t);
+    let sent = 0;
+    const once = { sharing: 'once', sending: () => sent++ } as const;
+    const refused = channel.publish(gone, Buffer.alloc(9), {});
+    const others = Array.from({ length: 5 }, async () => channel.publish(to, Buffer.alloc(9), {}, once));
+    await t.throwsAsync(refused, { instanceOf: PublishRefused });
+    const outcomes = await Promise.allSettled(others);
+    t.is(sent, 5);
+    for (const outcome of outcomes)
+      if (outcome.status === 'rejected') t.true(outcome.reason instanceof MayHaveArrived);
+    t.true((await waiting()) <= 6);
+  });
+
+  const large = doing(async () => ({ text: 'x'.repeat(90_000) }), { name: 'large' });
+
+  test('a reply that is too large for the broker is replaced for its caller, and nobody else notices', async (t) => {
+    const { broker } = t.context;
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const served = await serveRequests(t, broker, [large, action, echo], { maxAnswerBytes: 1_000_000 });
+    const { queue, service, logs } = served;
+    const caller = await RawCaller.open(t, broker, queue);
+    const change = caller.send({ action: 'act' }, { messageId: 'change' });
+    await eventually('the change runs', () => begun() === 1);
+    for (let times = 0; times < 2; times++) {
+      const small = Array.from({ length: 10 }, async () => caller.ask({ action: 'echo' }));
+      const { answer } = await caller.ask({ action: 'large' }, { messageId: `large ${times}` });
+      t.like(answer.response_body, { code: 'answer_too_large', details: { limit: LIMIT } });
+      t.regex(answer.response_body.errors?.[0] ?? '', /the limit of the broker is 65536/);
+      for (const each of await Promise.all(small)) t.is(each.answer.status, 'completed');
+    }
+    finishRun();
+    t.is((await caller.replyFor(change)).answer.status, 'completed');
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 1);
+    t.is(await caller.waiting(), 0);
+    t.is(logs.find(/^broker connection lost$/).length, 0);
+    t.is(logs.find(/^reply replaced$/).length, 2);
+    t.is(logs.find(/^request failed$/).filter(({ code }) => code === 'answer_too_large').length, 2);
+  });
+
+  test('a reply that is too large only with the copy of its request is sent without the copy', async (t) => {
+    const { broker } = t.context;
+    const action = doing(async () => ({ text: 'y'.repeat(30_000) }));
+    const settings = { maxAnswerBytes: 1_000_000, maxMessageBytes: 1_000_000 };
+    const { queue } = await serveRequests(t, broker, [action], settings);
+    const caller = await RawCaller.open(t, broker, queue);
+    const parameters = { text: 'x'.repeat(40_000) };
+    const { answer } = await caller.ask({ action: 'act', action_parameters: parameters });
+    t.is(answer.status, 'completed');
+    t.deepEqual(answer.response_body, { text: 'y'.repeat(30_000) });
+    t.deepEqual(answer.request_body, {});
+  });
+
+  const READ_ONLY = { configure: '.*', write: '^$', read: '.*' };
+
+  /** Serves as a user with these permissions; the caller has all. */
+  const serveAs = async (
+    t: ExecutionContext<{ broker: OwnBroker }>,
+    permissions: { configure?: string; write?: string; read?: string },
+    actions: Parameters<typeof serveRequests>[2],
+  ) => {
+    const { broker } = t.context;
+    const name = `user_${randomUUID()}`;
+    const login: TestBroker = await broker.user(name, permissions);
+    const served = await serveRequests(t, { ...login, open: async () => broker.open() }, actions, {
+      waits: false,
+    });
+    return { ...served, name, set: async (to: typeof permissions) => void (await broker.user(name, to)) };
+  };
+  const isReady = (service: { notReady: () => string[] }) => service.notReady().length === 0;
+
+  test('without the permission to reply it takes no requests and says so, and goes on when the permission is there', async (t) => {
+    const { action, begun, finishRun } = held();
+    const { service, queue, logs, name, set } = await serveAs(t, READ_ONLY, [action]);
+    const [reason] = await eventually('it is connected', () => {
+      const reasons = service.notReady();
+      return reasons[0]?.startsWith('the broker refuses replies') ? reasons : undefined;
+    });
+    t.is(
+      reason,
+      `the broker refuses replies: ACCESS_REFUSED - access to exchange 'amq.default' in vhost '/' refused for user '${name}' (it lacks the write permission)`,
+    );
+    const caller = await RawCaller.open(t, t.context.broker, queue);
+    const id = caller.send({ action: 'act' });
+    await eventually('it waits in the queue', async () => (await caller.waiting()) === 1);
+    t.is(await caller.consumers(), 0);
+    await set({});
+    await eventually('it runs', () => begun() === 1);
+    finishRun();
+    t.is((await caller.replyFor(id)).answer.status, 'completed');
+    t.deepEqual(service.notReady(), []);
+    t.is(logs.find(/^replies refused$/).length, 1);
+    t.is(logs.find(/^replies no longer refused$/).length, 1);
+    t.is(logs.find(/^broker connection lost$/).length, 0);
+  });
+
+  test('a reply that is refused for lack of permission waits for it, and its request runs once', async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const { service, queue, set } = await serveAs(t, {}, [action, echo]);
+    await eventually('it is ready', () => isReady(service));
+    const caller = await RawCaller.open(t, t.context.broker, queue);
+    const ids = [1, 2, 3].map(() => caller.send({ action: 'act' }));
+    await eventually('they run', () => begun() === 3);
+    await set(READ_ONLY);
+    finishRun();
+    await eventually('it is not ready', () => !isReady(service));
+    await eventually('it takes no more', async () => (await caller.consumers()) === 0);
+    const later = caller.send({ action: 'echo' });
+    await eventually('it waits in the queue', async () => (await caller.waiting()) === 1);
+    t.is(service.held, 3);
+    await set({});
+    for (const id of [...ids, later]) t.is((await caller.replyFor(id)).answer.status, 'completed');
+    await eventually('nothing is held', () => service.held === 0);
+    t.true(isReady(service));
+    t.is(begun(), 3);
+  });
+
+  test('a message whose dead-lettering is refused is neither lost nor published twice', async (t) => {
+    const { service, queue, set } = await serveAs(t, {}, [echo]);
+    await eventually('it is ready', () => isReady(service));
+    const caller = await RawCaller.open(t, t.context.broker, queue);
+    await set(READ_ONLY);
+    caller.publish('garbage');
+    await eventually('it is not ready', () => !isReady(service));
+    t.is(service.held, 1);
+    await set({});
+    t.is((await caller.take('error queue')).content.toString(), 'garbage');
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(await caller.waiting('error queue'), 0);
+  });
+
+  for (const [permission, resource] of [
+    ['configure', 'queue'],
+    ['read', 'queue'],
+  ] as const) {
+    test(`without the ${permission} permission it is not ready, says why, and goes on when the permission is there`, async (t) => {
+      const { service, name, set } = await serveAs(t, { [permission]: '^$' }, [echo]);
+      const said = new RegExp(
+        `ACCESS_REFUSED - access to ${resource} '.*' in vhost '/' refused for user '${name}' \\(it lacks the ${permission} permission\\)$`,
+      );
+      await eventually('it says so', () => said.test(service.notReady()[0] ?? ''));
+      await set({});
+      await eventually('it is ready', () => isReady(service));
+      t.pass();
+    });
+  }
+
+  const clientOf = (t: ExecutionContext<{ broker: OwnBroker }>, { url }: TestBroker, queue: string) => {
+    const client = new FleetManagerClient({ urls: [url], queue });
+    t.teardown(async () => client.close());
+    return client;
+  };
+
+  test('a request that is too large for the broker fails at once, and other calls get their results', async (t) => {
+    const { broker } = t.context;
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const { queue } = await serveRequests(t, broker, [action, echo], { maxMessageBytes: 1_000_000 });
+    const client = clientOf(t, broker, queue);
+    const change = client.call('act', { timeoutMs: HUNG_MS });
+    await eventually('it runs', () => begun() === 1);
+    const others = Array.from({ length: 10 }, async () => client.call('echo', { timeoutMs: HUNG_MS }));
+    const parameters = { text: 'x'.repeat(80_000) };
+    const error = await t.throwsAsync(client.call('act', { parameters, timeoutMs: HUNG_MS }), {
+      instanceOf: FleetManagerError,
+    });
+    t.like(error, { code: 'request_too_large', fault: 'caller', details: { limit: LIMIT } });
+    t.regex(error?.message ?? '', TOO_LARGE);
+    for (const result of await Promise.all(others)) t.deepEqual(result, { number: 0 });
+    finishRun();
+    t.deepEqual(await change, { run: 1 });
+    t.is(begun(), 1);
+  });
+
+  test("a client without the permission to publish fails at once with the broker's reason", async (t) => {
+    const { broker } = t.context;
+    const { queue } = await serveRequests(t, broker, [echo]);
+    const name = `user_${randomUUID()}`;
+    const client = clientOf(t, await broker.user(name, READ_ONLY), queue);
+    const calls = Array.from({ length: 5 }, async () => client.call('restart_unit', { timeoutMs: HUNG_MS }));
+    for (const call of calls) {
+      const error = await t.throwsAsync(call, { instanceOf: FleetManagerError });
+      t.is(error?.code, 'service_unavailable');
+      t.regex(error?.message ?? '', /ACCESS_REFUSED - access to exchange 'amq.default'/);
+    }
+  });
+}

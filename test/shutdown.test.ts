@@ -1,0 +1,99 @@
+import { randomUUID } from 'node:crypto';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { type Service, startService } from '../src/composition.js';
+import { Log } from '../src/telemetry/log.js';
+import { rabbitmq, type TestBroker } from './support/brokers.js';
+import { DecidedClock } from './support/decided-clock.js';
+import { eventually } from './support/eventually.js';
+import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
+import { type Proxy, startProxy } from './support/proxy.js';
+import { RawCaller } from './support/requests.js';
+import { serving } from './support/settings.js';
+import { warningsDuring } from './support/warnings.js';
+
+const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
+const GRACE_MS = 1_000;
+
+// The whole service, which must end within five seconds of its grace time, whatever the broker does.
+if (rabbitmq() !== undefined) {
+  test.before(async (t) => {
+    t.context = await startOwnBroker();
+  });
+  test.after.always(async (t) => t.context.remove?.());
+
+  /** A service with its gateway over a link that can fail, a caller, and how long its stop waited in all. */
+  const serve = async (t: ExecutionContext<{ broker: OwnBroker }>, login: TestBroker) => {
+    const { broker } = t.context;
+    const link = await startProxy(t, { port: broker.port });
+    const url = new URL(login.url);
+    url.port = String(link.port);
+    const queue = `queue_${randomUUID()}`;
+    const clock = new DecidedClock();
+    const configuration = serving({
+      AMQP_URL: url.href,
+      QUEUE_NAME: queue,
+      FLEET_API_PORT: '4001',
+      SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
+      HTTP_PORT: '0',
+      SHUTDOWN_GRACE_SECONDS: String(GRACE_MS / 1_000),
+    });
+    const service = await startService({
+      configuration,
+      log: Log.create({ level: 'error', format: 'json' }),
+      clock,
+    });
+    await eventually('it is ready', () => service.notReady().length === 0);
+    return { service, link, queue, clock, caller: await RawCaller.open(t, broker, queue) };
+  };
+
+  /** Stops the service. @returns how long it waited, in milliseconds */
+  const stopped = async ({ service, clock }: { service: Service; clock: DecidedClock }): Promise<number> => {
+    const begun = clock.now();
+    await service.stop();
+    return clock.now() - begun;
+  };
+  const inTime = (t: ExecutionContext, ms: number) => t.true(ms < GRACE_MS + 5_000, `${ms} ms`);
+  const request = { action: 'list_machines', etcd_token: 'nobody' };
+
+  test('it stops in time while nothing is wrong', async (t) => {
+    const served = await serve(t, t.context.broker);
+    t.true((await stopped(served)) < 1_000);
+  });
+
+  for (const [what, fail] of [
+    ['silent', (link: Proxy) => link.swallow()],
+    ['away', (link: Proxy) => link.refuse()],
+  ] as const) {
+    test(`it stops in time while the broker is ${what} and replies wait, without a warning`, async (t) => {
+      const served = await serve(t, t.context.broker);
+      for (let times = 0; times < 20; times++) served.caller.send(request);
+      fail(served.link);
+      const warned = await warningsDuring(async () => inTime(t, await stopped(served)));
+      t.deepEqual(warned, []);
+    });
+  }
+
+  test('it stops in time while its replies are refused, and the requests are in the queue again', async (t) => {
+    const { broker } = t.context;
+    const name = `user_${randomUUID()}`;
+    const served = await serve(t, await broker.user(name, {}));
+    await broker.user(name, { write: '^$' });
+    const id = served.caller.send(request);
+    await eventually('it is not ready', () => served.service.notReady().length > 0);
+    inTime(t, await stopped(served));
+    t.is((await served.caller.take('queue')).properties.correlationId, id);
+  });
+
+  test.serial('it stops in time while the broker is blocked', async (t) => {
+    const { broker } = t.context;
+    const served = await serve(t, broker);
+    await broker.ctl('set_vm_memory_high_watermark', '0.000001');
+    t.teardown(async () => broker.ctl('set_vm_memory_high_watermark', '0.4'));
+    await fetch(`${served.service.httpUrl}/v1/actions/list_machines`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', 'timeout-ms': '1' },
+      body: '{}',
+    });
+    inTime(t, await stopped(served));
+  });
+}
