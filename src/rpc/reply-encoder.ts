@@ -2,6 +2,7 @@ import type { Reply } from '../core/call.js';
 import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
 import { type Envelope, replyEnvelope, withoutRequest } from './envelope.js';
+import { longIntegerIn } from './long-integer.js';
 
 /** The parts of a request that are needed to encode its reply. */
 interface Encodable {
@@ -49,8 +50,13 @@ export class ReplyEncoder {
         `The reply has ${found.body.length} bytes, and the limit is ${this.#maxBytes}; request less data`,
       );
     } catch (error) {
-      log.error('reply encoding failed', { error });
-      return replacement('internal', "The reply cannot be encoded; the service's log has the reason");
+      const path = longIntegerIn(reply.body);
+      log.error('reply encoding failed', { error, ...(path !== undefined && { path }) });
+      const reason =
+        path === undefined
+          ? "the service's log has the reason"
+          : `response_body${path} is an integer that is too long`;
+      return replacement('internal', `The reply cannot be encoded; ${reason}`);
     }
   }
 }
