@@ -21,8 +21,10 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
   codecs: Codecs;
-  /** The maximum size of a request, in bytes. */
+  /** The maximum size of a request, also when it is inflated, in bytes. */
   maxMessageBytes: number;
+  /** The maximum memory of all requests in progress and of the remembered replies, in bytes. */
+  memoryBudgetBytes: number;
   /** The maximum size of a reply, in bytes. */
   maxReplyBytes: number;
   /** Additional reply channels, besides `reply_to`. */
@@ -45,7 +47,7 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     const { connection, queue, bindings, prefetch, onLost, runner, events, codecs } = options;
-    const { maxMessageBytes, maxReplyBytes, logFor } = options;
+    const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, logFor } = options;
     const { clock } = connection;
     this.#clock = clock;
     this.#runner = runner;
@@ -71,6 +73,7 @@ export class RpcServer {
       channels: [new ReplyToChannel(publish), ...(options.channels?.(flow) ?? [])],
       publish,
       maxMessageBytes,
+      memoryBudgetBytes,
       maxReplyBytes,
       clock,
       logFor,
@@ -111,6 +114,7 @@ export class RpcServer {
   async drain(graceMs: number): Promise<boolean> {
     // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, this.#clock, this.#endpoint.stopConsuming());
+    this.#handler.drain();
     await this.#runner.drain(graceMs);
     const settled = await settledWithin(REPLIES_MS, this.#clock, this.#handler.idle());
     this.#handler.stop();
