@@ -47,6 +47,8 @@ interface Request extends ReplyContext {
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
+  /** Whether it takes long to decode it, and to encode its copy in the reply. */
+  isLarge: boolean;
 }
 
 /** The outcome of a call. */
@@ -61,7 +63,7 @@ interface Outcome {
 const PLAIN_REPLY_FACTOR = 2;
 /** The share of the memory budget that remembered replies may take; they give way to messages. */
 const REMEMBERED_SHARE = 0.25;
-/** Larger messages are decoded one in each turn of the event loop. */
+/** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
 const LARGE_BYTES = 64 * 1024;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
@@ -203,8 +205,7 @@ export class RpcHandler {
 
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
   async #mayDecode({ content, connection }: Delivery, codec: Codec, memory: Share): Promise<boolean> {
-    const plainBytes = codec.plainSize(content);
-    const needed = memoryToDecode(plainBytes);
+    const needed = memoryToDecode(codec.plainSize(content));
     if (!this.#budget.tryGrow(memory, needed)) {
       const { signal, unlink } = linkSignals(connection.lost, this.#draining.signal);
       try {
@@ -216,11 +217,11 @@ export class RpcHandler {
         unlink();
       }
     }
-    if (plainBytes > LARGE_BYTES) await this.#ownTurn();
+    if (isLarge(codec, content)) await this.#ownTurn();
     return true;
   }
 
-  /** Waits for a turn of the event loop in which no other large message is decoded, so that timers and sockets get theirs. */
+  /** Waits for a turn of the event loop that no other large message uses, so that timers and sockets get theirs. */
   async #ownTurn(): Promise<void> {
     this.#lastTurn = this.#lastTurn.then(async () => new Promise((resolve) => setImmediate(resolve)));
     return this.#lastTurn;
@@ -240,6 +241,7 @@ export class RpcHandler {
       id,
       key: name === undefined ? undefined : keyOf(name, replyTo, content),
       channels: this.#channelsTo(envelope, delivery),
+      isLarge: isLarge(codec, content),
       log: this.#options.logFor({ request: id }),
     };
   }
@@ -280,6 +282,7 @@ export class RpcHandler {
     if (settled.status === 'released') return 'released';
     const { codec, channels } = request;
     if (channels.length === 0) return { outgoing: 'none', settled: { call, reply: settled } };
+    if (request.isLarge) await this.#ownTurn();
     const { reply, body } = this.#encoder.encode(settled, request);
     const plain = channels.some((each) => each.needsPlainReply) ? reply : undefined;
     return { outgoing: { body, contentType: codec.contentType, plain }, settled: { call, reply } };
@@ -365,6 +368,10 @@ function callerOf(userId: unknown): Caller {
 function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
   if (typeof traceparent !== 'string') return NO_CONTEXT;
   return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
+}
+
+function isLarge(codec: Codec, content: Buffer): boolean {
+  return codec.plainSize(content) > LARGE_BYTES;
 }
 
 function sizeOf(reply: OutgoingReply | 'none'): number {
