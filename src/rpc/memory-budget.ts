@@ -101,10 +101,15 @@ export class MemoryBudget {
     });
   }
 
+  /** Counts only this many bytes for a message from now on, and does not let others wait for its end. */
+  giveRoomBack(share: Share, bytes: number): void {
+    this.#withRoom.delete(share);
+    this.resize(share, bytes);
+  }
+
   /** Stops counting a message. */
   release(share: Share): void {
-    this.#withRoom.delete(share);
-    this.resize(share, 0);
+    this.giveRoomBack(share, 0);
   }
 
   #grant(share: Share, more: number): void {

@@ -166,7 +166,7 @@ export class RpcHandler {
       request = this.#read(delivery, codec);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
-      this.#budget.resize(memory, length);
+      this.#budget.giveRoomBack(memory, length);
       await this.#refuse(delivery, error);
       return this.#deadLetter(delivery, error.message);
     }

@@ -72,6 +72,18 @@ test('the first message gets room in any case, so that there is always progress'
   t.is(budget.used, 0);
 });
 
+test('a message that only waits to be dead-lettered holds up no other', async (t) => {
+  const { budget, order, message } = open();
+  const invalid = message('invalid', 10, { body: LIMIT });
+  message('other', 10);
+  await settled();
+  t.deepEqual(order, ['invalid']);
+  budget.giveRoomBack(invalid, LIMIT);
+  await settled();
+  t.deepEqual(order, ['invalid', 'other']);
+  t.is(budget.used, LIMIT + 10);
+});
+
 test('a message that turns out smaller makes room at once', async (t) => {
   const { budget, order, message } = open();
   const first = message('first', 90);
