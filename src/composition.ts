@@ -14,7 +14,7 @@ import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
-import { jsonCodec } from './rpc/codec/json.js';
+import { jsonRequestCodec } from './rpc/codec/json.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -267,6 +267,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
+  const prefetch = prefetchWithin(rpc, log);
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
   logRequests(events, logFor);
@@ -279,7 +280,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     names: FIELD_NAMES,
     clock,
     logFor,
-    maxCalls: rpc.prefetch,
+    maxCalls: prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
   });
@@ -294,12 +295,13 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     },
     queue: rpc.queue,
     bindings: installation?.bindings,
-    prefetch: rpc.prefetch,
+    prefetch,
     onLost: installation?.refresh,
     runner,
     events,
-    codecs: new Codecs([jsonCodec, new ErlangCodec()]),
+    codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
     maxMessageBytes: rpc.maxMessageBytes,
+    memoryBudgetBytes: rpc.memoryBudgetBytes,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
@@ -357,6 +359,23 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       return clean;
     },
   };
+}
+
+/**
+ * `PREFETCH`, or less: the bodies of the messages that the broker may deliver at once must fit into the memory budget, as
+ * there is no way to refuse a message before its body has arrived.
+ */
+function prefetchWithin(
+  { prefetch, memoryBudgetBytes, maxMessageBytes }: Configuration['rpc'],
+  log: Log,
+): number {
+  const most = Math.max(1, Math.floor(memoryBudgetBytes / maxMessageBytes));
+  if (prefetch <= most) return prefetch;
+  log.warn('prefetch lowered', {
+    prefetch: most,
+    reason: `PREFETCH is ${prefetch}, but MEMORY_BUDGET_BYTES has room for ${most} messages of MAX_MESSAGE_BYTES`,
+  });
+  return most;
 }
 
 /** The OpenAperture installation; undefined when none is configured. */

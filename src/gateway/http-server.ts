@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import { isIP, type Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
+import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
@@ -101,6 +102,12 @@ export class HttpServer {
     const fastify = this.#fastify;
     // A web page can send text/plain across origins, but JSON only after a CORS preflight, which this server refuses.
     fastify.removeContentTypeParser('text/plain');
+    // Fastify's own parser rounds large integers, and has no limits but the size.
+    fastify.addContentTypeParser(
+      'application/json',
+      { parseAs: 'buffer' },
+      async (_request: FastifyRequest, body: Buffer) => parsedBody(body),
+    );
     // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
@@ -143,7 +150,7 @@ export class HttpServer {
     const sizeProblem = sizeProblemOf(parameters, 'action_parameters');
     if (sizeProblem !== undefined) return failed(reply, 400, 'invalid_parameters', sizeProblem);
     // The size as it will be sent: a number such as 1e20 gets longer.
-    const bytes = Buffer.byteLength(JSON.stringify(request.body));
+    const bytes = Buffer.byteLength(stringifyExactly(request.body));
     if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
     if (timeoutMs === undefined)
@@ -193,6 +200,21 @@ export class HttpServer {
     const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
     const message = `the request is too large: the limit is ${most} bytes`;
     return failed(reply, 413, 'request_too_large', message, { limit: most });
+  }
+}
+
+/** A body that cannot be read; the message says why. */
+class InvalidBody extends Error {
+  override readonly name = 'InvalidBody';
+  readonly statusCode = 400;
+}
+
+/** @throws InvalidBody */
+function parsedBody(body: Buffer): unknown {
+  try {
+    return parseBounded(body, { maxElements: MAX_ELEMENTS });
+  } catch (cause) {
+    throw new InvalidBody(`the body cannot be read: ${reasonOf(cause)}`, { cause });
   }
 }
 

@@ -1,7 +1,11 @@
 import { randomUUID } from 'node:crypto';
 
-/** Longer numbers are refused: parsing them is slow, and no request needs them. */
-const MAX_DIGITS = 1_000;
+/**
+ * The maximum digits of an integer: as many as one of 64 bytes has. The time to read or write an integer grows faster than
+ * its digits.
+ */
+export const MAX_DIGITS = 155;
+const TOO_LARGE = 10n ** BigInt(MAX_DIGITS);
 const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const LONG_INTEGER = /^-?[1-9]\d{15,}$/;
 
@@ -22,6 +26,7 @@ export function parseExactly(json: string): unknown {
 
 /**
  * Serialises to JSON; a bigint becomes an integer with all its digits.
+ * @throws RangeError for an integer of more than `MAX_DIGITS` digits
  * @param indent number of spaces for each level; by default everything is on one line
  */
 export function stringifyExactly(value: unknown, indent = 0): string {
@@ -31,6 +36,8 @@ export function stringifyExactly(value: unknown, indent = 0): string {
     value,
     (_key, each: unknown) => {
       if (typeof each !== 'bigint') return each;
+      if (each >= TOO_LARGE || each <= -TOO_LARGE)
+        throw new RangeError(`an integer has more than ${MAX_DIGITS} digits`);
       marks++;
       return `${marker}${each}`;
     },
@@ -46,9 +53,10 @@ export function exactInteger(digits: string): number | bigint {
 }
 
 function isRounded(number: string): boolean {
-  if (!LONG_INTEGER.test(number) || Number.isSafeInteger(Number(number))) return false;
-  if (number.length > MAX_DIGITS) throw new SyntaxError(`a number has more than ${MAX_DIGITS} digits`);
-  return true;
+  if (!LONG_INTEGER.test(number)) return false;
+  if (number.replace('-', '').length > MAX_DIGITS)
+    throw new SyntaxError(`a number has more than ${MAX_DIGITS} digits`);
+  return !Number.isSafeInteger(Number(number));
 }
 
 /** Replaces the pieces of JSON between its strings. */

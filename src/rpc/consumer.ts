@@ -9,7 +9,10 @@ export class Delivery {
   readonly connection: BrokerConnection;
 
   constructor(message: ConsumeMessage, channel: Channel, connection: BrokerConnection) {
-    this.#message = message;
+    const { content } = message;
+    // amqplib cuts small bodies out of what it has read at once: without a copy, each would keep all of that in memory.
+    this.#message =
+      content.buffer.byteLength > content.length ? { ...message, content: Buffer.from(content) } : message;
     this.#channel = channel;
     this.connection = connection;
   }

@@ -14,6 +14,9 @@ interface Entry<R> {
   at: number;
 }
 
+/** The memory of an entry without its reply, in bytes: its key, and some objects. */
+const ENTRY_BYTES = 512;
+
 /**
  * Remembers requests by key. A request that RabbitMQ delivers again after a lost connection gets its first reply and
  * does not run twice. The memory is limited in bytes, entries and time; a new process starts with an empty one.
@@ -31,12 +34,25 @@ export class RedeliveryMemory<R> {
   #younger = new Map<string, Entry<R>>();
   #older = new Map<string, Entry<R>>();
   #youngerBytes = 0;
+  #olderBytes = 0;
 
   constructor(clock: Clock, options: { maxBytes?: number; maxEntries?: number; keepMs?: number } = {}) {
     this.#clock = clock;
     this.#maxBytes = options.maxBytes ?? 64 * 1024 * 1024;
     this.#maxEntries = options.maxEntries ?? 20_000;
     this.#keepMs = options.keepMs ?? 10 * 60_000;
+  }
+
+  /** How much memory the settled requests take. */
+  get bytes(): number {
+    const entries = this.#younger.size + this.#older.size;
+    return this.#youngerBytes + this.#olderBytes + entries * ENTRY_BYTES;
+  }
+
+  /** Forgets the older generation, and the younger one too when that is not enough to free this many bytes. */
+  evict(bytes: number): void {
+    const left = this.bytes - bytes;
+    for (let generations = 2; generations > 0 && this.bytes > left; generations--) this.#dropOlder();
   }
 
   /** Looks up a request that is delivered again. */
@@ -66,11 +82,17 @@ export class RedeliveryMemory<R> {
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
-      this.#older = this.#younger;
-      this.#younger = new Map();
-      this.#youngerBytes = 0;
+      this.#dropOlder();
     }
     this.#younger.set(key, { reply, at: this.#clock.now() });
     this.#youngerBytes += size;
+  }
+
+  /** Drops the older generation; the younger one takes its place. */
+  #dropOlder(): void {
+    this.#older = this.#younger;
+    this.#olderBytes = this.#youngerBytes;
+    this.#younger = new Map();
+    this.#youngerBytes = 0;
   }
 }

@@ -6,12 +6,15 @@ import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { DecodeError } from './codec/codec.js';
+import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
+import { memoryOf, memoryToDecode } from './decoded-memory.js';
 import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
+import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
 import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
@@ -28,8 +31,10 @@ export interface RpcHandlerOptions {
   /** The reply channels; a reply is sent by every one that reaches its caller. */
   channels: readonly ReplyChannel[];
   publish: PublishConfirmed;
-  /** The maximum size of a request. */
+  /** The maximum size of a request, also when it is inflated. */
   maxMessageBytes: number;
+  /** The maximum memory of all messages in progress and of the remembered replies, in bytes. */
+  memoryBudgetBytes: number;
   /** The maximum size of a reply. */
   maxReplyBytes: number;
   clock: Clock;
@@ -43,6 +48,8 @@ interface Request extends ReplyContext {
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
+  /** Whether it takes long to decode it, and to encode its copy in the reply. */
+  isLarge: boolean;
 }
 
 /** The outcome of a call. */
@@ -63,6 +70,10 @@ type Handled = Outcome | Refused | 'released';
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
+/** The share of the memory budget that remembered replies may take; they give way to messages. */
+const REMEMBERED_SHARE = 0.25;
+/** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
+const LARGE_BYTES = 64 * 1024;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 const NO_CONTEXT: Call['context'] = Object.freeze({});
@@ -75,19 +86,23 @@ export class RpcHandler {
   readonly #options: RpcHandlerOptions;
   readonly #log: Logger;
   readonly #stopped = new AbortController();
+  readonly #draining = new AbortController();
   readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
+  readonly #budget: MemoryBudget;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
   /** The messages in progress, each with its connection. */
   readonly #held = new Map<Promise<void>, BrokerConnection>();
+  #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: RpcHandlerOptions) {
-    const { queue, publish, clock, logFor, maxReplyBytes } = options;
+    const { queue, publish, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
     this.#options = options;
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#stopped.signal);
     this.#log = logFor({});
-    this.#memory = new RedeliveryMemory(clock);
+    this.#memory = new RedeliveryMemory(clock, { maxBytes: limit * REMEMBERED_SHARE });
+    this.#budget = new MemoryBudget({ limit, reclaimable: this.#memory, clock, log: this.#log });
     this.#encoder = new ReplyEncoder(maxReplyBytes);
     this.#republisher = new Republisher({
       queue,
@@ -134,40 +149,103 @@ export class RpcHandler {
     }
   }
 
+  /** Requeues the messages that wait for memory, also those that arrive later. */
+  drain(): void {
+    this.#draining.abort(new Error('the service is shutting down'));
+  }
+
   /** Stops sending replies; requests whose replies are not confirmed stay unacknowledged. */
   stop(): void {
     this.#stopped.abort(new Error('the service has stopped'));
   }
 
   async #handle(delivery: Delivery): Promise<void> {
+    const memory = this.#budget.take(delivery.content.length);
+    try {
+      await this.#handleWithin(delivery, memory);
+    } finally {
+      this.#budget.release(memory);
+    }
+  }
+
+  async #handleWithin(delivery: Delivery, memory: Share): Promise<void> {
+    const { length } = delivery.content;
     let request: Request;
     try {
-      request = this.#read(delivery);
+      const codec = this.#codecOf(delivery);
+      if (!(await this.#mayDecode(delivery, codec, memory))) return this.#republisher.requeue(delivery);
+      request = this.#read(delivery, codec);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
+      this.#budget.giveRoomBack(memory, length);
       await this.#refuse(delivery, error);
       return this.#deadLetter(delivery, error.message);
     }
+    const { id, queueName, requestBody } = request.envelope;
+    this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
     if (outcome === 'released') return this.#republisher.requeue(delivery);
     if ('refused' in outcome) {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
       return this.#deadLetter(delivery, outcome.refused);
     }
+    this.#budget.resize(memory, memory.bytes + sizeOf(outcome.outgoing));
     await this.#answer(request, outcome);
     delivery.acknowledge();
   }
 
-  /** @throws InvalidMessage, DecodeError */
-  #read(delivery: Delivery): Request {
-    const { codecs, maxMessageBytes, logFor } = this.#options;
-    const { content, properties } = delivery;
+  /**
+   * The codec of a message that may be decoded as far as its size and properties tell.
+   * @throws InvalidMessage, DecodeError
+   */
+  #codecOf({ content, properties, isReadable }: Delivery): Codec {
+    const { codecs, maxMessageBytes } = this.#options;
+    const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
-      throw new InvalidMessage(`it has ${content.length} bytes, and MAX_MESSAGE_BYTES is ${maxMessageBytes}`);
-    if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read');
-    const replyTo: unknown = properties.replyTo;
-    if (this.#isOwnQueue(replyTo)) throw new InvalidMessage('its reply_to names a queue of this service');
+      throw new InvalidMessage(`it has ${content.length} bytes, and ${limit}`);
+    if (!isReadable) throw new InvalidMessage('its headers cannot be read');
+    if (this.#isOwnQueue(properties.replyTo))
+      throw new InvalidMessage('its reply_to names a queue of this service');
     const codec = codecs.of(content, properties.contentType);
+    const plainBytes = codec.plainSize(content);
+    if (plainBytes > maxMessageBytes)
+      throw new InvalidMessage(`it has ${plainBytes} bytes when it is decompressed, and ${limit}`);
+    const needed = content.length + memoryToDecode(plainBytes);
+    if (needed > this.#budget.limit)
+      throw new InvalidMessage(
+        `it can take ${needed} bytes of memory, and MEMORY_BUDGET_BYTES is ${this.#budget.limit}`,
+      );
+    return codec;
+  }
+
+  /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
+  async #mayDecode({ content, connection }: Delivery, codec: Codec, memory: Share): Promise<boolean> {
+    const needed = memoryToDecode(codec.plainSize(content));
+    if (!this.#budget.tryGrow(memory, needed)) {
+      const { signal, unlink } = linkSignals(connection.lost, this.#draining.signal);
+      try {
+        await this.#budget.grow(memory, needed, signal);
+      } catch (error) {
+        if (signal.aborted) return false;
+        throw error;
+      } finally {
+        unlink();
+      }
+    }
+    if (isLarge(codec, content)) await this.#ownTurn();
+    return true;
+  }
+
+  /** Waits for a turn of the event loop that no other large message uses, so that timers and sockets get theirs. */
+  async #ownTurn(): Promise<void> {
+    this.#lastTurn = this.#lastTurn.then(async () => new Promise((resolve) => setImmediate(resolve)));
+    return this.#lastTurn;
+  }
+
+  /** @throws InvalidMessage, DecodeError */
+  #read(delivery: Delivery, codec: Codec): Request {
+    const { content, properties } = delivery;
+    const replyTo: unknown = properties.replyTo;
     const envelope = readEnvelope(codec.decode(content));
     const name = envelope.recordId ?? properties.messageId;
     const id = String(name ?? randomUUID()).slice(0, 128);
@@ -178,7 +256,8 @@ export class RpcHandler {
       id,
       key: name === undefined ? undefined : keyOf(name, replyTo, content),
       channels: this.#channelsTo(envelope, delivery),
-      log: logFor({ request: id }),
+      isLarge: isLarge(codec, content),
+      log: this.#options.logFor({ request: id }),
     };
   }
 
@@ -240,6 +319,7 @@ export class RpcHandler {
     const settled = await this.#options.runner.run(call);
     if (settled.status === 'released') return 'released';
     if (request.channels.length === 0) return { outgoing: 'none', settled: { call, reply: settled } };
+    if (request.isLarge) await this.#ownTurn();
     const { outgoing, reply } = this.#encoded(settled, request);
     return { outgoing, settled: { call, reply } };
   }
@@ -336,6 +416,10 @@ function callerOf(userId: unknown): Caller {
 function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
   if (typeof traceparent !== 'string') return NO_CONTEXT;
   return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
+}
+
+function isLarge(codec: Codec, content: Buffer): boolean {
+  return codec.plainSize(content) > LARGE_BYTES;
 }
 
 function sizeOf(reply: OutgoingReply | 'none'): number {

@@ -21,8 +21,10 @@ export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery'
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
   codecs: Codecs;
-  /** The maximum size of a request, in bytes. */
+  /** The maximum size of a request, also when it is inflated, in bytes. */
   maxMessageBytes: number;
+  /** The maximum memory of all requests in progress and of the remembered replies, in bytes. */
+  memoryBudgetBytes: number;
   /** The maximum size of a reply, in bytes. */
   maxReplyBytes: number;
   /** Additional reply channels, besides `reply_to`. */
@@ -47,7 +49,7 @@ export class RpcServer {
 
   constructor(options: RpcServerOptions) {
     const { connection, queue, bindings, prefetch, onLost, runner, events, codecs } = options;
-    const { maxMessageBytes, maxReplyBytes, logFor } = options;
+    const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, logFor } = options;
     const { clock } = connection;
     this.#clock = clock;
     this.#runner = runner;
@@ -73,6 +75,7 @@ export class RpcServer {
       channels: [new ReplyToChannel(publish), ...(options.channels?.(flow) ?? [])],
       publish,
       maxMessageBytes,
+      memoryBudgetBytes,
       maxReplyBytes,
       clock,
       logFor,
@@ -115,6 +118,7 @@ export class RpcServer {
     const graceEnds = clock.now() + graceMs;
     // With a time limit: a broker that blocks the connection does not confirm the cancellation.
     await settledWithin(STOP_MS, clock, this.#endpoint.stopConsuming());
+    this.#handler.drain();
     await this.#runner.drain(Math.max(0, graceEnds - clock.now()));
     const left = Math.max(0, graceEnds - clock.now()) + LATE_REPLIES_MS;
     const settled = await settledWithin(Math.min(REPLIES_MS, left), clock, this.#handler.idle());

@@ -110,7 +110,8 @@ export const SETTINGS = {
     }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
-      about: 'The maximum number of requests that one worker holds at the same time, running or waiting.',
+      about:
+        'The maximum number of requests that one worker holds at the same time, running or waiting; at most `MEMORY_BUDGET_BYTES` / `MAX_MESSAGE_BYTES`.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,
@@ -122,7 +123,12 @@ export const SETTINGS = {
     }),
     maxMessageBytes: setting('MAX_MESSAGE_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: MEBIBYTE,
-      about: 'The largest request that is accepted, in bytes.',
+      about: 'The largest request that is accepted, in bytes; a compressed one counts as it is inflated.',
+    }),
+    memoryBudgetBytes: setting('MEMORY_BUDGET_BYTES', count(32 * MEBIBYTE, 65_536 * MEBIBYTE), {
+      default: 256 * MEBIBYTE,
+      about:
+        'The memory for requests and replies in progress and for remembered replies, in bytes. When it is used up, requests wait before they are decoded.',
     }),
     maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 16 * MEBIBYTE,

@@ -226,8 +226,9 @@ test('a body with other keys, or keys of other types, is refused', async (t) => 
 
 test('parameters that are nested too deep are refused before they are sent', async (t) => {
   const gateway = await open(t, undefined, { maxBodyBytes: 100_000 });
-  const deep = `{"action_parameters": {"a": ${'['.repeat(9_000)}${']'.repeat(9_000)}}}`;
-  isError(t, await post(gateway, deep), [400, 'invalid_parameters', /nested more than 32 levels/]);
+  const deep = (levels: number) => `{"action_parameters": {"a": ${'['.repeat(levels)}${']'.repeat(levels)}}}`;
+  isError(t, await post(gateway, deep(40)), [400, 'invalid_parameters', /nested more than 32 levels/]);
+  isError(t, await post(gateway, deep(9_000)), [400, 'invalid_request', /nested more than 100 levels/]);
   t.is(gateway.asked.length, 0);
 });
 
@@ -245,6 +246,26 @@ test('a body that would make a too large message is refused', async (t) => {
   const numbers = `{"action_parameters": {"a": [${Array(300).fill('1e20').join()}]}}`;
   isError(t, await post(gateway, numbers), [413, 'request_too_large', /too large: the limit is 3584 bytes/]);
   t.is(gateway.asked.length, 1);
+});
+
+test('a whole number reaches the action with all its digits, and one that cannot is refused', async (t) => {
+  const gateway = await open(t);
+  t.is((await post(gateway, '{"action_parameters": {"n": 12345678901234567890}}')).status, 200);
+  t.deepEqual(gateway.asked[0]?.[1].parameters, { n: 12345678901234567890n });
+  for (const [number, reason] of [
+    ['1e999', /beyond the range/],
+    ['1'.repeat(156), /more than 155 digits/],
+  ] as const) {
+    const body = `{"action_parameters": {"n": ${number}}}`;
+    isError(t, await post(gateway, body), [400, 'invalid_request', reason]);
+  }
+  t.is(gateway.asked.length, 1);
+});
+
+test('a body of too many values is refused before anything is built of it', async (t) => {
+  const gateway = await open(t, undefined, { maxBodyBytes: 1_000_000 });
+  const body = `{"action_parameters": {"list": [${'1,'.repeat(100_000)}1]}}`;
+  isError(t, await post(gateway, body), [400, 'invalid_request', /more than 100000 values and keys/]);
 });
 
 test('only JSON is accepted, which a web page cannot send without permission', async (t) => {

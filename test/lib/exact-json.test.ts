@@ -43,6 +43,21 @@ test('invalid JSON is refused, and so is a number that is absurdly long', (t) =>
     t.throws(() => parseExactly(text), { instanceOf: SyntaxError }, text.slice(0, 30));
 });
 
+test('an integer has at most 155 digits, both ways', (t) => {
+  const largest = 10n ** 155n - 1n;
+  for (const sign of [1n, -1n]) {
+    t.is(parseExactly(stringifyExactly(sign * largest)), sign * largest);
+    t.throws(() => stringifyExactly({ n: sign * 10n ** 155n }), {
+      instanceOf: RangeError,
+      message: /155 digits/,
+    });
+    t.throws(() => parseExactly(`[${sign * 10n ** 155n}]`), {
+      instanceOf: SyntaxError,
+      message: /155 digits/,
+    });
+  }
+});
+
 test('__proto__ is an ordinary key', (t) => {
   const value = parseExactly('{"__proto__":{"id":12345678901234567890}}');
   t.deepEqual(Object.keys(value as object), ['__proto__']);

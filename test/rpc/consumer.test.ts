@@ -72,6 +72,15 @@ for (const broker of brokers()) {
     t.is(await consumers(), 1);
   });
 
+  test(`${broker.name}: a small message that is held does not keep others in memory`, async (t) => {
+    const { consumer, held, deliver } = await world(t, { acknowledge: false });
+    for (let n = 0; n < 10; n++) await deliver(`${n}`.padEnd(n % 2 === 0 ? 10 : 10_000));
+    await consumer.setConsuming(true);
+    await eventually('all are taken', () => held.length === 10);
+    for (const { content } of held)
+      t.true(content.buffer.byteLength <= Math.max(content.length, Buffer.poolSize));
+  });
+
   test(`${broker.name}: messages that arrive after the loss of the connection are not taken`, async (t) => {
     const { connection, consumer, taken, deliver, other } = await world(t);
     await consumer.setConsuming(true);

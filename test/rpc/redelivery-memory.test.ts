@@ -180,6 +180,23 @@ test('a released request counts as an entry, and takes no bytes', async (t) => {
   t.like(memory.recall('first'), { state: 'unknown' });
 });
 
+test('replies are evicted as far as bytes are needed, the older generation first', async (t) => {
+  const kept = async (needed: number) => {
+    const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });
+    for (const key of ['1', '2', '3']) memory.track(key, Promise.resolve('x'.repeat(10_000)), bytes);
+    await settled();
+    t.true(memory.bytes >= 30_000);
+    memory.evict(needed);
+    const found = ['1', '2', '3'].filter((key) => memory.recall(key).state === 'settled');
+    t.true(memory.bytes >= found.length * 10_000 && memory.bytes < (found.length + 1) * 10_000);
+    return found;
+  };
+  t.deepEqual(await kept(0), ['1', '2', '3']);
+  t.deepEqual(await kept(20_000), ['3']);
+  t.deepEqual(await kept(25_000), []);
+  t.deepEqual(await kept(1e9), []);
+});
+
 /** Fills a memory with the given capacity, so that its previous entries are in its older half. */
 async function age(memory: RedeliveryMemory<string>, entries: number): Promise<void> {
   for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes);

@@ -249,6 +249,7 @@ test('a message that cannot even be dead-lettered is held until its connection i
       throw new Error('it cannot be published');
     },
     maxMessageBytes: 1_000,
+    memoryBudgetBytes: 1_000_000,
     maxReplyBytes: 1_000,
     clock: new ManualClock(),
     logFor: () => log,

@@ -15,6 +15,7 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
       concurrency: 50,
       clusterConcurrency: 20,
       maxMessageBytes: 1_048_576,
+      memoryBudgetBytes: 268_435_456,
       maxReplyBytes: 16_777_216,
     },
     clusters: {
@@ -78,6 +79,7 @@ test('every setting is read', async (t) => {
     HTTP_PORT: '0',
     HTTP_TOKEN: '0123456789abcdef',
     MAX_MESSAGE_BYTES: '2048',
+    MEMORY_BUDGET_BYTES: '33554432',
     MAX_ANSWER_BYTES: '4096',
     SHUTDOWN_GRACE_SECONDS: '0',
     LOG_LEVEL: 'debug',
@@ -97,6 +99,7 @@ test('every setting is read', async (t) => {
       concurrency: 10,
       clusterConcurrency: 5,
       maxMessageBytes: 2048,
+      memoryBudgetBytes: 33_554_432,
       maxReplyBytes: 4096,
     },
     clusters: {

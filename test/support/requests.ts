@@ -5,7 +5,8 @@ import { CallEventBus } from '../../src/core/call-events.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { logRequests } from '../../src/telemetry/request-log.js';
 import { Codecs } from '../../src/rpc/codec/codecs.js';
-import { jsonCodec } from '../../src/rpc/codec/json.js';
+import type { Codec } from '../../src/rpc/codec/codec.js';
+import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { RpcServer } from '../../src/rpc/rpc-server.js';
 import type { Action, Clock } from '../../src/plugin.js';
@@ -33,6 +34,8 @@ interface Settings {
   concurrency: number;
   clusterConcurrency: number;
   maxMessageBytes: number;
+  memoryBudgetBytes: number;
+  codecs: readonly Codec[];
   maxAnswerBytes: number;
   /** Further reply channels. */
   channels: readonly ReplyChannel[];
@@ -56,6 +59,8 @@ export async function serveRequests(
     concurrency: 50,
     clusterConcurrency: 20,
     maxMessageBytes: 64 * 1024,
+    memoryBudgetBytes: 256 * 1024 * 1024,
+    codecs: [jsonRequestCodec],
     maxAnswerBytes: 64 * 1024,
     channels: [],
     addresses: [{ url: broker.url }],
@@ -94,8 +99,9 @@ export async function serveRequests(
     prefetch,
     runner,
     events,
-    codecs: new Codecs([jsonCodec]),
+    codecs: new Codecs(options.codecs),
     maxMessageBytes: options.maxMessageBytes,
+    memoryBudgetBytes: options.memoryBudgetBytes,
     maxReplyBytes: options.maxAnswerBytes,
     channels: () => options.channels,
     logFor,

@@ -8,6 +8,8 @@ export interface Codec {
   readonly contentType: string;
   /** Whether a body without a content type seems to be in this encoding, judged by its first bytes. */
   recognises(body: Uint8Array): boolean;
+  /** The size of the body without its compression, in bytes, as it declares it; nothing is inflated. */
+  plainSize(body: Uint8Array): number;
   /** Throws `DecodeError` for a body that it cannot read; work and memory are bounded by the size of `body`. */
   decode(body: Uint8Array): unknown;
   encode(value: unknown): Buffer;

@@ -69,7 +69,10 @@ class TermWriter {
   }
 
   finish(): Buffer {
-    return this.bytes.subarray(0, this.at);
+    const written = this.bytes.subarray(0, this.at);
+    // A copy where much is unused: replies are kept for a while, and a part keeps the whole in memory.
+    const isWasteful = this.bytes.length > FIRST_BYTES && this.bytes.length - this.at > this.at / 4;
+    return isWasteful ? Buffer.from(written) : written;
   }
 
   envelope(envelope: Record<string, unknown>): void {
@@ -215,10 +218,12 @@ class TermWriter {
   }
 
   private big(value: bigint): void {
-    const hex = (value < 0n ? -value : value).toString(16);
-    const magnitude = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex').toReversed();
-    if (magnitude.length > this.limits.integerBytes)
+    const absolute = value < 0n ? -value : value;
+    // Before it is converted: the time for that grows faster than the size.
+    if (BigInt.asUintN(this.limits.integerBytes * 8, absolute) !== absolute)
       throw new RangeError(`an integer has more than ${this.limits.integerBytes} bytes`);
+    const hex = absolute.toString(16);
+    const magnitude = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex').toReversed();
     this.reserve(6 + magnitude.length);
     if (magnitude.length < 256) {
       this.byte(SMALL_BIG_EXT);

@@ -1,5 +1,14 @@
 import { inflateSync } from 'node:zlib';
 import { DecodeError } from './codec.js';
+import { COMPRESSED } from './erlang-tags.js';
+
+const SIZE_AT = 2;
+
+/** The size that a compressed body declares for its term, in bytes; undefined when the body is not compressed. */
+export function inflatedSize(body: Uint8Array): number | undefined {
+  if (body[1] !== COMPRESSED || body.length < SIZE_AT + 4) return undefined;
+  return new DataView(body.buffer, body.byteOffset, body.byteLength).getUint32(SIZE_AT);
+}
 
 /**
  * Inflates the part after the tag of a compressed term: the inflated size (uint32) and a zlib stream. Throws

@@ -1,3 +1,5 @@
+import { MAX_ELEMENTS } from '../../lib/bounded-json.js';
+
 /** Limits for reading or writing one term. A term beyond a limit is refused with a reason. */
 export interface ErlangLimits {
   /** Nesting depth of containers (lists, tuples, maps); at most 1,000, because reading and writing are recursive. */
@@ -9,7 +11,7 @@ export interface ErlangLimits {
   elements: number;
   /** Inflated bytes of a compressed body. */
   inflatedBytes: number;
-  /** Bytes of one integer's magnitude. */
+  /** Bytes of one integer's magnitude. The time to read or write an integer grows faster than its size. */
   integerBytes: number;
   /** Bytes of an encoded term; the default is the largest message that RabbitMQ 3.8 to 3.13 accept. */
   encodedBytes: number;
@@ -17,13 +19,13 @@ export interface ErlangLimits {
 
 const DEFAULTS: Readonly<ErlangLimits> = {
   depth: 100,
-  elements: 100_000,
+  elements: MAX_ELEMENTS,
   inflatedBytes: 16 * 1024 * 1024,
-  integerBytes: 1024,
+  integerBytes: 64,
   encodedBytes: 128 * 1024 * 1024,
 };
 
-/** Fills in the defaults: depth 100, 100,000 elements, 16 MiB inflated, integers of 1 KiB, 128 MiB encoded. */
+/** Fills in the defaults: depth 100, 100,000 elements, 16 MiB inflated, integers of 64 bytes, 128 MiB encoded. */
 export function erlangLimits(given: Partial<ErlangLimits> = {}): Readonly<ErlangLimits> {
   const limits = { ...DEFAULTS, ...given };
   for (const [name, limit] of Object.entries(limits)) {

@@ -1,6 +1,7 @@
 import type { Codec } from './codec.js';
 import { TermReader } from './erlang-decode.js';
 import { encodeEnvelope } from './erlang-encode.js';
+import { inflatedSize } from './erlang-inflate.js';
 import { StringCache } from './erlang-string-cache.js';
 import { type ErlangLimits, erlangLimits } from './erlang-limits.js';
 import { VERSION } from './erlang-tags.js';
@@ -31,6 +32,10 @@ export class ErlangCodec implements Codec {
 
   recognises(body: Uint8Array): boolean {
     return body[0] === VERSION;
+  }
+
+  plainSize(body: Uint8Array): number {
+    return inflatedSize(body) ?? body.length;
   }
 
   decode(body: Uint8Array): unknown {

@@ -12,7 +12,7 @@ const integers = fc.oneof(fc.maxSafeInteger(), fc.integer(), fc.integer({ min: -
 const bigints = fc
   .oneof(
     fc.bigInt({ min: -(2n ** 64n), max: 2n ** 64n }),
-    fc.bigInt({ min: -(2n ** 3000n), max: 2n ** 3000n }),
+    fc.bigInt({ min: 1n - 2n ** 512n, max: 2n ** 512n - 1n }),
   )
   .filter((value) => value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER);
 // + 0, since -0 is written as 0.
@@ -190,7 +190,7 @@ const MESSAGES: [string, Buffer, string][] = [
           -(2 ** 31),
           2 ** 53 - 1,
           2n ** 64n,
-          -(2n ** 4000n),
+          -(2n ** 511n),
           0.1,
           -2.5e-9,
         ],
@@ -200,7 +200,7 @@ const MESSAGES: [string, Buffer, string][] = [
     }),
     `#{status => completed, id => nil, response_body =>
        #{<<"percent">> => [0, 73, 255, 256, -1, 2147483648, -2147483648, 9007199254740991, 18446744073709551616,
-                           -(1 bsl 4000), 0.1, -2.5e-9],
+                           -(1 bsl 511), 0.1, -2.5e-9],
          <<"ok">> => [true, false], <<"none">> => []}}`,
   ],
   [
@@ -281,20 +281,23 @@ withErlang(
   },
 );
 
-withErlang('reads integers of any size as Erlang shows them, and none is rounded', async (t, erlang) => {
-  const body = await erlang.evaluate(
-    `term_to_binary([{integer_to_binary(I), I} ||
-       Bits <- lists:seq(0, 200) ++ [2040, 2047, 2048, 8191], Near <- [-2, -1, 0, 1, 2], Sign <- [-1, 1],
+withErlang(
+  'reads integers of up to 64 bytes as Erlang shows them, and none is rounded',
+  async (t, erlang) => {
+    const body = await erlang.evaluate(
+      `term_to_binary([{integer_to_binary(I), I} ||
+       Bits <- lists:seq(0, 256) ++ [505, 510, 511], Near <- [-2, -1, 0, 1, 2], Sign <- [-1, 1],
        I <- [Sign * ((1 bsl Bits) + Near)]])`,
-  );
-  const pairs = pairsOf(codec.decode(body));
-  t.true(pairs.length > 2000);
-  for (const [text, value] of pairs) {
-    const exact = BigInt(text);
-    const expected: unknown = Number.isSafeInteger(Number(exact)) ? Number(exact) : exact;
-    t.is(value, expected);
-  }
-});
+    );
+    const pairs = pairsOf(codec.decode(body));
+    t.true(pairs.length > 2000);
+    for (const [text, value] of pairs) {
+      const exact = BigInt(text);
+      const expected: unknown = Number.isSafeInteger(Number(exact)) ? Number(exact) : exact;
+      t.is(value, expected);
+    }
+  },
+);
 
 withErlang('reads floats of any size exactly, in both their forms', async (t, erlang) => {
   for (const version of [0, 1]) {

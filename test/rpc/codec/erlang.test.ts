@@ -41,7 +41,8 @@ const READ: [string, Buffer, unknown][] = [
   ['SMALL_BIG_EXT without bytes', body('6e 00 01'), 0],
   ['SMALL_BIG_EXT -0', body('6e 01 01 00'), 0],
   ['SMALL_BIG_EXT with leading zeros', body('6e 0a 01 05', '00'.repeat(9)), -5],
-  ['LARGE_BIG_EXT', body('6f 00000100 00', '00'.repeat(255), '01'), 2n ** 2040n],
+  ['SMALL_BIG_EXT of 64 bytes', body('6e 40 00', 'ff'.repeat(64)), 2n ** 512n - 1n],
+  ['LARGE_BIG_EXT', body('6f 00000008 00', '00'.repeat(7), '01'), 2n ** 56n],
   ['NEW_FLOAT_EXT', body('46 3ff8000000000000'), 1.5],
   ['NEW_FLOAT_EXT -0.0', body('46 8000000000000000'), -0],
   ['FLOAT_EXT', body('63', "'-1.50000000000000000000e-03", '00000000'), -0.0015],
@@ -114,7 +115,7 @@ const REFUSED: [string, Buffer, RegExp][] = [
   ['an endless list of endless binaries', bytes('836c7fffffff6dfffffffb'), /cut short/],
   ['a huge tuple', body('69 ffffffff'), /cut short/],
   ['a huge map', body('74 ffffffff'), /cut short/],
-  ['a huge integer', body('6f ffffffff 00'), /integer has more than 1024 bytes/],
+  ['a huge integer', body('6f ffffffff 00'), /integer has more than 64 bytes/],
   [
     'a compressed term within a compressed term',
     compressed(compressed(bytes('6a')).subarray(1)),
@@ -205,6 +206,15 @@ test('the number of elements is limited, including those of strings of integers 
   t.throws(() => codec.decode(body('69', length, million)), { message: /more than 100000 elements/ });
 });
 
+test('the plain size of a body is what it declares, and nothing is inflated for it', (t) => {
+  t.is(codec.plainSize(body('61 01')), 3);
+  t.is(codec.plainSize(compressed(bytes('61 01'))), 2);
+  t.is(codec.plainSize(compressed(bytes('61 01'), 2 ** 32 - 1)), 2 ** 32 - 1);
+  for (const cut of ['', '83', '8350', '8350000000']) t.is(codec.plainSize(bytes(cut)), cut.length / 2, cut);
+  const within = Buffer.concat([bytes('ffff'), compressed(bytes('61 01'))]).subarray(2);
+  t.is(codec.plainSize(within), 2);
+});
+
 test('a compressed term may inflate up to the limit', (t) => {
   const small = new ErlangCodec({ inflatedBytes: 6 });
   t.deepEqual(small.decode(compressed(bytes('6b 0003 000000'))), [0, 0, 0]);
@@ -226,7 +236,9 @@ test('writes each value in its smallest form', (t) => {
   t.is(hex(-(2 ** 31) - 1), '836e040101000080');
   t.is(hex(7n), '836107');
   t.is(hex(-(2n ** 64n)), '836e0901000000000000000001');
-  t.is(hex(2n ** 2040n), `836f0000010000${'00'.repeat(255)}01`);
+  t.is(hex(2n ** 512n - 1n), `836e4000${'ff'.repeat(64)}`);
+  const wide = erlangLimits({ integerBytes: 256 });
+  t.is(encodeTerm(2n ** 2040n, wide).toString('hex'), `836f0000010000${'00'.repeat(255)}01`);
   t.is(hex(1.5), '83463ff8000000000000');
   t.is(hex(2 ** 53), '83464340000000000000', 'a number beyond 2^53 is no exact integer');
   t.is(hex(null), '8377036e696c');
@@ -248,8 +260,10 @@ test('follows JSON for undefined and toJSON', (t) => {
 test('refuses to write values that have no form as a term', (t) => {
   for (const value of [Number.NaN, Infinity, () => 1, Symbol('s'), { a: [-Infinity] }, { '\ud800': 1 }])
     t.throws(() => encodeTerm(value), { instanceOf: TypeError });
-  t.throws(() => encodeTerm(2n ** 8192n), { instanceOf: RangeError, message: /integer/ });
-  t.notThrows(() => encodeTerm(2n ** 8192n - 1n));
+  for (const sign of [1n, -1n]) {
+    t.throws(() => encodeTerm(sign * 2n ** 512n), { instanceOf: RangeError, message: /more than 64 bytes/ });
+    t.notThrows(() => encodeTerm(sign * (2n ** 512n - 1n)));
+  }
   t.throws(() => encodeTerm('x'.repeat(2000), erlangLimits({ encodedBytes: 2000 })), {
     instanceOf: RangeError,
   });
