@@ -228,7 +228,7 @@ async function* checkClusters(
 
 /** @param found the catalogue is undefined when the plugins cannot be served */
 async function* checkSsh(
-  { privateKey, passphrase, agentSocket, hostKeys, knownHostsFile, port }: Configuration['ssh'],
+  { privateKey, agentSocket, hostKeys, knownHostsFile, port }: Configuration['ssh'],
   found: {
     catalogue: Catalogue | undefined;
     shell: Components['shell'];
@@ -248,7 +248,7 @@ async function* checkSsh(
   }
   const useKey = async () => shell().close();
   const login = async (signal: AbortSignal) =>
-    checkLogin({ privateKey, passphrase, agentSocket }, { actions, useKey }, signal);
+    checkLogin({ privateKey, agentSocket }, { actions, useKey }, signal);
   yield ['SSH key', await runCheck(limitMs, () => 'check SSH_AUTH_SOCK', login)];
   yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
 }

@@ -289,6 +289,9 @@ test('with strict, known_hosts must contain every machine of the cluster', async
   }
   t.is((await check('one')).result, 'ok');
   t.regex(await said('one'), /one has 1 host key\ninvalid lines: 2$/);
+  await writeFile(at('authority'), `@cert-authority *.lan ${HOST_KEY}\n`);
+  t.is((await check('authority')).result, 'FAILED');
+  t.regex(await said('authority'), /\n1 @cert-authority line not used: host certificates are not supported/);
   t.is((await check('one', ['10.0.0.1'])).result, 'ok');
   t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
   t.regex(

@@ -8,6 +8,7 @@ import ssh2 from 'ssh2';
 import { ActionError } from '../../src/api/action-error.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
+import { readWrappedCommand } from '../../src/sandbox/wrapped-command.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
@@ -69,6 +70,13 @@ async function fakeHost(
     server.injectSocket(socket);
   });
   return { port, connections: () => connections };
+}
+
+/** Ends a command of `fakeHost` as the wrapped command does, with this output and exit status 0. */
+function succeed(channel: ssh2.ServerChannel, command: string, stdout: string): void {
+  const mark = readWrappedCommand(command)?.mark ?? '';
+  channel.exit(0);
+  channel.end(`${mark}${stdout}${mark}0\n`);
 }
 
 /** A shell that trusts every host and has no key, for hosts where no login happens. */
@@ -267,9 +275,9 @@ testWithSshd(
 
 test('an exit status is not a success when the connection is lost before all output arrived', async (t) => {
   const { port } = await fakeHost(t, (session, socket) => {
-    session.on('exec', (accept) => {
+    session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
-      channel.write('half of it');
+      channel.write(`${readWrappedCommand(command)?.mark}half of it`);
       channel.exit(0);
       socket.end();
     });
@@ -282,14 +290,13 @@ test('an exit status is not a success when the connection is lost before all out
 
 test('garbage on an open connection breaks only that connection', async (t) => {
   const { port } = await fakeHost(t, (session, socket, connection) => {
-    session.on('exec', (accept) => {
+    session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
       if (connection === 1) {
         socket.write(Buffer.alloc(1_000, 0xff));
         return;
       }
-      channel.exit(0);
-      channel.end('good');
+      succeed(channel, command, 'good');
     });
   });
   const shell = plainShell(t, { port });
@@ -353,12 +360,11 @@ test('a command that cannot be ended costs its channel, not the connection', asy
       channel.resume();
       channel.on('end', () => (ends += 1));
       channel.on('close', () => (closes += 1));
-      if (command.includes('stay')) {
+      if (readWrappedCommand(command)?.argv[0] === 'stay') {
         caller.abort();
         return;
       }
-      channel.exit(0);
-      channel.end('next');
+      succeed(channel, command, 'next');
     }),
   );
   const shell = plainShell(t, { port, clock });
@@ -430,13 +436,15 @@ testWithSshd(
 
 testWithSshd('with sudo the command is run by sudo -n, and cancelling ends it', async (t) => {
   const folder = await testFolder(t);
-  const sudo = '#!/bin/sh\necho "$1 $2" >&2\nshift 2\nexec "$@"\n';
+  const asked = join(folder, 'asked');
+  const sudo = `#!/bin/sh\necho "$1 $2" >> '${asked}'\nshift 2\nexec "$@"\n`;
   await writeFile(join(folder, 'sudo'), sudo);
   await chmod(join(folder, 'sudo'), 0o755);
   const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
   const shell = await shellFor(t, [sshd], { sudo: true });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], notAborted()), { stdout: 'hi\n', stderr: '-n --\n' });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], { ...notAborted(), sudo: false }), { stderr: '' });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], { ...notAborted(), sudo: false })).stdout, 'hi\n');
+  t.is(await readFile(asked, 'utf8'), '-n --\n');
 
   const pidFile = join(folder, 'pid');
   const caller = new AbortController();
