@@ -23,7 +23,7 @@ export interface SystemdMachine {
   /** Makes this happen to it; after `boot` it accepts connections. */
   control(event: Event): Promise<void>;
   /**
-   * Runs a script with `sh` as root.
+   * Runs a script of bash as root.
    * @returns its standard output
    */
   run(script: string): Promise<string>;
@@ -117,11 +117,24 @@ function newMachine(
   { name, address, id }: Booted['machines'][number],
   { key, knownHosts, control }: Pick<Booted, 'key' | 'knownHosts'> & { control: Control },
 ): SystemdMachine {
-  const options = ['-F', 'none', '-i', key, '-o', `UserKnownHostsFile=${knownHosts}`, '-o', 'BatchMode=yes'];
+  const options = [
+    '-n',
+    '-F',
+    'none',
+    '-i',
+    key,
+    '-o',
+    `UserKnownHostsFile=${knownHosts}`,
+    '-o',
+    'BatchMode=yes',
+  ];
   const run = async (script: string) => {
-    const ssh = promisify(execFile)('ssh', [...options, `root@${address}`, 'sh', '-eu']);
-    ssh.child.stdin?.end(script);
-    return (await ssh).stdout;
+    const { stdout } = await promisify(execFile)('ssh', [
+      ...options,
+      `root@${address}`,
+      `set -eu\n${script}`,
+    ]);
+    return stdout;
   };
   const bootId = async () => run('cat /proc/sys/kernel/random/boot_id');
   return {
