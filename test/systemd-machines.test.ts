@@ -70,9 +70,9 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     more: Record<string, string> = {},
   ): Promise<FleetManagerClient> => {
     const queue = `systemd_machines_${randomUUID()}`;
-    const client = new FleetManagerClient({ urls: [rabbitmqUrl], queue });
+    const own = new FleetManagerClient({ urls: [rabbitmqUrl], queue });
     t.teardown(async () => {
-      await client.close();
+      await own.close();
       const connection = await connect(rabbitmqUrl);
       const channel = await connection.createChannel();
       for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
@@ -87,7 +87,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
       ALLOWED_HOSTS: '127.0.0.0/8,10.64.0.0/10',
       ...more,
     });
-    return client;
+    return own;
   };
 
   const logsOf = async (

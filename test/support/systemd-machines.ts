@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
+import { Semaphore } from '../../src/lib/semaphore.js';
 import type { Machine } from '../../src/plugin.js';
 import { eventually } from './eventually.js';
 import { noteImpossible } from './note-skipped.js';
@@ -39,7 +40,7 @@ export interface SystemdMachines {
   machines: readonly SystemdMachine[];
   /** The settings with which the service logs in to them as `core`. */
   env: { SSH_USER: string; SSH_PORT: string; SSH_KEY_FILE: string; SSH_KNOWN_HOSTS: string };
-  stop(): Promise<void>;
+  stop: () => Promise<void>;
 }
 
 /**
@@ -101,15 +102,16 @@ type Control = (line: string) => Promise<void>;
 
 /** Sends one control line at a time, because the answers come in the order of the lines. */
 function controlLines(script: ChildProcess, nextAnswer: () => Promise<string>): Control {
-  let last: Promise<void> = Promise.resolve();
+  const turn = new Semaphore(1);
   return async (line) => {
-    const answered = last.then(async () => {
+    const release = await turn.acquire(new AbortController().signal);
+    try {
       script.stdin?.write(`${line}\n`);
       const answer = await nextAnswer();
       if (answer !== `done ${line}`) throw new Error(`scripts/machines: ${answer}`);
-    });
-    last = answered.catch(() => undefined);
-    return answered;
+    } finally {
+      release();
+    }
   };
 }
 
