@@ -1,3 +1,4 @@
+import type { ActionError } from './action-error.js';
 import type { Cancellable } from './cancellable.js';
 import type { Token } from './token.js';
 
@@ -30,7 +31,7 @@ export interface RemoteRunOptions extends Cancellable {
   sudo?: boolean;
   /** Whether the program may change something; `read` by default. */
   effect?: 'read' | 'change';
-  /** Whether an exit status other than 0 is not a failure, so that the output can be used; false by default. */
+  /** Whether to resolve also for an exit status other than 0, so that the output can be used; false by default. */
   anyExitStatus?: boolean;
 }
 
@@ -40,8 +41,8 @@ export interface RemoteOutput {
   stderr: string;
   /** Whether the program was stopped because it wrote too much. */
   truncated: boolean;
-  /** Only with `anyExitStatus`, and only when it is not 0; 128 + N when signal N ended the program. */
-  exitStatus?: number;
+  /** Only with `anyExitStatus`: the `command_failed` when the exit status is not 0. */
+  failure?: ActionError;
 }
 
 export const RemoteShell: Token<RemoteShell> = Symbol.for('fleet-manager:RemoteShell');

@@ -95,8 +95,11 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
       else if (exitStatus === undefined)
         rejectUnknown(commandFailed(options, withoutSuccess(exit), stderr.text()));
       else if (exitStatus === 0) resolve(output());
-      else if (options.anyExitStatus) resolve({ ...output(), exitStatus });
-      else reject(commandFailed(options, { status: exitStatus, signalName: undefined }, stderr.text()));
+      else {
+        const failure = commandFailed(options, { status: exitStatus, signalName: undefined }, stderr.text());
+        if (options.anyExitStatus) resolve({ ...output(), failure });
+        else reject(failure);
+      }
     };
     void ending.closed.then(finish);
   });

@@ -47,6 +47,8 @@ export interface SshShellOptions {
   connectTimeoutMs: number;
   /** The time limit from the connected socket to the login, and for opening a channel. */
   handshakeTimeoutMs: number;
+  /** The keepalive interval of a connection, in milliseconds; 3 s by default. */
+  keepaliveMs?: number;
   /** How long an unused connection is kept; 30 s by default. */
   idleMs?: number;
   /** The maximum number of hosts with a connection; 256 by default. Further hosts wait. */
@@ -190,7 +192,7 @@ export class SshShell implements RemoteShell {
   }
 
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
-    const { port, user, connectTimeoutMs, handshakeTimeoutMs, log } = this.#options;
+    const { port, user, connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
     const clock = this.#clock;
     signal.throwIfAborted();
     const addresses = await this.#addresses(host, signal);
@@ -203,6 +205,7 @@ export class SshShell implements RemoteShell {
       login: this.#login,
       hostKey,
       handshakeTimeoutMs,
+      keepaliveMs,
       clock,
       signal,
     });

@@ -138,11 +138,9 @@ testWithSshd(
 testWithSshd('the output of a program that fails can be used', async (t) => {
   const { sshd, shell } = await hostWith(t, GREETING);
   const options = { ...notAborted(), anyExitStatus: true };
-  t.deepEqual(await shell.run(sshd.address, ['sh', '-c', 'echo some; echo why >&2; exit 1'], options), {
-    stdout: 'some\n',
-    stderr: 'why\n',
-    truncated: false,
-    exitStatus: 1,
-  });
-  t.is((await shell.run(sshd.address, ['true'], options)).exitStatus, undefined);
+  const output = await shell.run(sshd.address, ['sh', '-c', 'echo some; echo why >&2; exit 1'], options);
+  t.like(output, { stdout: 'some\n', stderr: 'why\n', truncated: false });
+  t.is(output.failure?.message, `sh on ${sshd.address} failed with exit status 1: why`);
+  t.like(output.failure?.details, { exitStatus: 1 });
+  t.is((await shell.run(sshd.address, ['true'], options)).failure, undefined);
 });

@@ -304,12 +304,30 @@ test('garbage on an open connection breaks only that connection', async (t) => {
   t.is((await shell.run('127.0.0.1', ['true'], notAborted())).stdout, 'good');
 });
 
-test('a command that the host refuses to run has failed', async (t) => {
+test('a command that the host refuses to run has failed, and has not begun', async (t) => {
   const { port } = await fakeHost(t, (session) => session.on('exec', (_accept, reject) => reject()));
-  t.is(
-    (await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()))).code,
-    'command_failed',
+  for (const effect of ['read', 'change'] as const) {
+    const shell = plainShell(t, { port });
+    const error = await errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), effect }));
+    t.is(error.code, 'command_failed');
+    t.like(error.details, { begun: false, exitStatus: null });
+  }
+});
+
+test('a command that ends without its last mark has failed; as a change it may run on', async (t) => {
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => {
+      const channel = accept();
+      channel.exit(0);
+      channel.end(`${readWrappedCommand(command)?.mark}some`);
+    }),
   );
+  const failed = (effect: 'read' | 'change') =>
+    errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], { ...notAborted(), effect }));
+  const error = await failed('read');
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { begun: true, exitStatus: null });
+  t.is((await failed('change')).code, 'outcome_unknown');
 });
 
 test('a command that ends without an exit status has failed', async (t) => {
@@ -339,6 +357,8 @@ test('a host that does not respond to the start of a command is unreachable', as
   const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connection_lost' });
+  const change = await errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), effect: 'change' }));
+  t.is(change.code, 'outcome_unknown');
 });
 
 test('cancelling does not wait for a host that does not respond', async (t) => {

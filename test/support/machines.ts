@@ -18,14 +18,15 @@ export interface Machines {
 /** One line in the journal. */
 export interface JournalEntry {
   unit: string;
-  message: string;
+  /** Bytes for a message that is not UTF-8, or has several lines. */
+  message: string | Buffer;
   /** Seconds since the epoch. */
   at: number;
   /** Default: all in one boot. */
   boot?: string;
 }
 
-const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
+export const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
 
 /**
  * Real SSH servers on loopback addresses, one for each machine. They run the real journalctl, df and cat of this
@@ -65,9 +66,9 @@ export async function startMachines(
 }
 
 /** Makes a journal file from the journal export format (systemd's "Journal Export Formats"). */
-async function writeJournal(file: string, entries: readonly JournalEntry[]): Promise<void> {
-  const text = entries.map(({ unit, message, at, boot = '0123456789abcdef0123456789abcdef' }, index) =>
-    [
+export async function writeJournal(file: string, entries: readonly JournalEntry[]): Promise<void> {
+  const written = entries.map(({ unit, message, at, boot = '0123456789abcdef0123456789abcdef' }, index) => {
+    const fields = [
       `__REALTIME_TIMESTAMP=${at * 1_000_000}`,
       `__MONOTONIC_TIMESTAMP=${1_000_000 + index}`,
       `_BOOT_ID=${boot}`,
@@ -77,13 +78,19 @@ async function writeJournal(file: string, entries: readonly JournalEntry[]): Pro
       '_UID=0',
       `_SYSTEMD_UNIT=${unit}`,
       'SYSLOG_IDENTIFIER=web',
-      `MESSAGE=${message}`,
-      '',
-      '',
-    ].join('\n'),
-  );
+    ];
+    return Buffer.concat([Buffer.from(fields.map((field) => `${field}\n`).join('')), messageField(message)]);
+  });
   const child = spawn(JOURNAL_REMOTE, [`--output=${file}`, '-'], { stdio: ['pipe', 'ignore', 'pipe'] });
-  child.stdin.end(text.join(''));
+  child.stdin.end(Buffer.concat(written));
   const [code] = await once(child, 'exit');
   if (code !== 0) throw new Error(`systemd-journal-remote ended with ${code}`);
+}
+
+/** The last field of an entry, in the form for any bytes. */
+function messageField(message: string | Buffer): Buffer {
+  const content = Buffer.from(message);
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(content.length));
+  return Buffer.concat([Buffer.from('MESSAGE\n'), size, content, Buffer.from('\n\n')]);
 }
