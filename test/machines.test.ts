@@ -136,24 +136,6 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.regex(rebooted, /^[^\n]* says 0\n[^\n]* says 1\n$/);
   });
 
-  test('unit_logs of a global unit has a part for every machine, or the reason where one failed', async (t) => {
-    const machines = await startMachines(t, ADDRESSES, [
-      { unit: 'node-exporter.service', message: 'hello', at: NOON },
-    ]);
-    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    await machines.servers[1]?.stop();
-    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
-    const text = await client.call('unit_logs', call);
-    const ids = sandbox.cluster.machines.map(({ id }) => id).toSorted();
-    t.deepEqual(
-      [...text.matchAll(/^==> (\w+) <==$/gm)].map(([, id]) => id),
-      ids,
-    );
-    t.is(text.match(/hello/g)?.length, 2);
-    t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
-  });
-
   test('unit_logs distinguishes an unknown unit from one that is nowhere', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
@@ -211,37 +193,6 @@ if (rabbitmqUrl !== undefined && hasServers) {
       }
     }
     t.false(existsSync(canary));
-  });
-
-  test('node_info reports the machine itself, and what could not be read with the reason', async (t) => {
-    const machines = await startMachines(t, ADDRESSES);
-    const { env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    await machines.servers[2]?.stop();
-    const info = async () => client.call('node_info', { parameters: { nodes: [...ADDRESSES, '127.0.0.1'] } });
-    const first = await info();
-    t.deepEqual(Object.keys(first), ADDRESSES);
-    const { '127.0.0.1': node, '127.0.0.3': down } = first;
-    t.is(typeof node?.docker_disk_space_percent, 'number');
-    t.regex(String(node?.coreos_version), /^ID=/m);
-    t.is(node?.docker_version, null);
-    t.regex(String(node?.errors), /docker: .*not found|docker: .*127/);
-    t.true(Number(node?.memory?.total_kb) > 1_000);
-    t.like(down, { docker_disk_space_percent: null, coreos_version: null, docker_version: null });
-    t.regex(String(down?.errors), /^host_unreachable: /);
-    await machines.install(
-      'docker',
-      "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",
-    );
-    t.regex(String((await info())['127.0.0.1']?.errors), /Cannot connect to the Docker daemon/);
-    await machines.install(
-      'docker',
-      "printf 'Client:\\n Version:      1.10.3\\n\\nServer:\\n Version:      1.10.4\\n'",
-    );
-    t.like((await info())['127.0.0.1'], {
-      docker: { client_version: '1.10.3', server_version: '1.10.4' },
-      errors: [],
-    });
   });
 
   test('node_info on a cluster accepts its machines, and no others', async (t) => {

@@ -32,7 +32,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(14);
+    const booted = await bootMachines(16);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -123,24 +123,47 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   test('unit_logs has what the unit and systemd wrote, in the format of journalctl', async (t) => {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
-    await machine.logAs('unit1.service', ['one', '  two', 'thrée']);
+    await machine.logAs('unit1.service', 'one\n  two\nthrée\n');
     const logs = await logsOf(cluster, 'unit1.service');
     t.deepEqual(saidIn(logs), ['one', '  two', 'thrée']);
-    t.regex(logs, /^\w{3} \d\d \d\d:\d\d:\d\d m\d+ systemd\[1\]: Start\w+ unit1\.service/m);
+    t.regex(logs, /^\w{3} \d\d \d\d:\d\d:\d\d m\d+ systemd\[1\]: Started unit1\.service/m);
     const printed = await machine.run('journalctl --unit=unit1.service --no-pager --output=short --quiet');
     t.is(logs.trimEnd(), printed.trimEnd());
     t.deepEqual(saidIn(await logsOf(cluster, 'everywhere.service')), []);
   });
 
-  test('node_info has the facts of a machine, and says that Docker is missing where it is', async (t) => {
-    const [docked, bare] = [takeMachine(), takeMachine()];
+  test('lines with bytes that are not UTF-8, or with control characters, are shown', async (t) => {
+    const machine = takeMachine();
+    const cluster = await clusterOf(machine);
+    await machine.logAs(
+      'unit1.service',
+      Buffer.from('caf\xe9\n\x1b[31mred\x1b[0m alert\x07\nplain\n', 'latin1'),
+    );
+    const logs = await logsOf(cluster, 'unit1.service');
+    const said = saidIn(logs);
+    t.is(said.length, 3, logs);
+    t.is(said[0], 'caf\u{fffd}');
+    t.regex(String(said[1]), /red.* alert/);
+    t.is(said[2], 'plain');
+    // oxlint-disable-next-line no-control-regex
+    t.notRegex(logs, /blob data|[\x00-\x09\x0b-\x1f]/);
+  });
+
+  test('node_info has the facts of a machine, and says that Docker is missing or down where it is', async (t) => {
+    const [docked, bare, down] = [takeMachine(), takeMachine(), takeMachine()];
     await docked.installCommand('docker', DOCKER);
-    const [withDocker, without] = await infoOf(docked, bare);
+    await down.installCommand(
+      'docker',
+      "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon.' >&2; exit 1",
+    );
+    const [withDocker, without, withoutDaemon] = await infoOf(docked, bare, down);
     t.like(withDocker, { errors: [], docker: { client_version: '1.10.3', server_version: '1.10.4' } });
     t.like(without, { docker: null, docker_version: null });
     t.is(without?.errors.length, 1, String(without?.errors));
     t.regex(String(without?.errors), /^docker: .*not found|^docker: .*No such file/);
-    for (const info of [withDocker, without]) {
+    t.like(withoutDaemon, { docker: { client_version: '1.10.3', server_version: null } });
+    t.regex(String(withoutDaemon?.errors), /^docker: .*Cannot connect to the Docker daemon/);
+    for (const info of [withDocker, without, withoutDaemon]) {
       t.is(info?.coreos_version, await docked.run('cat /etc/os-release'));
       t.is(typeof info?.disk?.used_percent, 'number');
       t.is(info?.load?.length, 3);
@@ -152,7 +175,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
     await machine.installCommand('docker', DOCKER);
-    await machine.logAs('unit1.service', ['one']);
+    await machine.logAs('unit1.service', 'one\n');
     await machine.run("printf 'echo GREETING\necho GREETING >&2\n' >/home/core/.bashrc");
     const logs = await logsOf(cluster, 'unit1.service');
     t.deepEqual(saidIn(logs), ['one']);
@@ -166,7 +189,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   test('a journal that the user must not read is reported as such, not as an empty log', async (t) => {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
-    await machine.logAs('unit1.service', ['one']);
+    await machine.logAs('unit1.service', 'one\n');
     await machine.run('gpasswd --delete core systemd-journal');
     // Not an error when journalctl succeeds: its hint is then in the text.
     const answer = async () => logsOf(cluster, 'unit1.service').catch(textOf);
@@ -184,7 +207,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     const bySudo = await startService(t, { SSH_SUDO: 'true' });
     const logs = async () =>
       bySudo.call('unit_logs', { cluster, parameters: { unit_name: 'unit1.service' } });
-    await machine.logAs('unit1.service', ['one']);
+    await machine.logAs('unit1.service', 'one\n');
     t.deepEqual(saidIn(await logs()), ['one']);
     await machine.run('rm /etc/sudoers.d/core');
     t.regex(textOf(await failureOf(t, logs())), /a password is required/);
@@ -195,7 +218,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   test('a frozen machine and one that is cut off cost only their own part', async (t) => {
     const [frozen, cutOff, well] = [takeMachine(), takeMachine(), takeMachine()];
     const cluster = await clusterOf(frozen, cutOff, well);
-    for (const machine of [frozen, cutOff, well]) await machine.logAs('everywhere.service', ['hello']);
+    for (const machine of [frozen, cutOff, well]) await machine.logAs('everywhere.service', 'hello\n');
     // So that they have pooled connections.
     t.is(saidIn(await logsOf(cluster, 'everywhere.service')).length, 3);
     await Promise.all([frozen.control('freeze'), cutOff.control('cut')]);
@@ -220,7 +243,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   test('a machine that loses power while it is read is an error, and is read again after it was turned on', async (t) => {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
-    await machine.logAs('unit1.service', ['one']);
+    await machine.logAs('unit1.service', 'one\n');
     // systemd runs the command too, when the machine boots.
     await machine.installCommand(
       'journalctl',
@@ -238,10 +261,10 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   test('after a reboot unit_logs has the lines of both boots, and nothing about the reboot', async (t) => {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
-    await machine.logAs('unit1.service', ['before']);
+    await machine.logAs('unit1.service', 'before\n');
     t.deepEqual(saidIn(await logsOf(cluster, 'unit1.service')), ['before']);
     await machine.reboot();
-    await machine.logAs('unit1.service', ['after']);
+    await machine.logAs('unit1.service', 'after\n');
     const logs = await logsOf(cluster, 'unit1.service');
     t.deepEqual(saidIn(logs), ['before', 'after']);
     t.notRegex(logs, /^-- /m);

@@ -1,6 +1,8 @@
+import type { ActionError } from '../api/action-error.js';
 import type { RemoteShell } from '../api/remote-shell.js';
 import { withTimeLimit } from '../api/time-limit.js';
 import type { Clock } from '../lib/clock.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { clockDifference } from './clock-offset.js';
 import { counted, type Finding, ok, warned } from './finding.js';
 import { loginProblem } from './login-problem.js';
@@ -71,8 +73,8 @@ async function problemsOf(
     return await withTimeLimit({ ms: limitMs, message, clock }, async (signal) => {
       const run = async (argv: readonly [string, ...string[]]): Promise<Ran> => {
         const options = { signal, timeoutMs: limitMs, maxOutputBytes: MAX_OUTPUT_BYTES, anyExitStatus: true };
-        const { stdout, stderr, exitStatus = 0 } = await shell.run(address, argv, options);
-        return { status: exitStatus, stdout, stderr };
+        const { stdout, stderr, failure } = await shell.run(address, argv, options);
+        return { status: exitStatusOf(failure), stdout, stderr };
       };
       // Alone, because it opens the connection: the clock and the other commands then take no time for that.
       const [first, ...others] = ABILITIES;
@@ -84,6 +86,11 @@ async function problemsOf(
   } catch (error) {
     return [loginProblem(error, settings)];
   }
+}
+
+function exitStatusOf(failure: ActionError | undefined): number | undefined {
+  const { exitStatus } = fieldsOf(failure?.details);
+  return failure === undefined ? 0 : typeof exitStatus === 'number' ? exitStatus : undefined;
 }
 
 async function clockProblem(

@@ -3,9 +3,9 @@ import { failure, type LoginSettings, type MachineProblem, warning } from './mac
 /** The use of a disk from which on it is reported, in percent. */
 const NEARLY_FULL = 90;
 
-/** What a command on a machine has printed, and its exit status. */
+/** What a command on a machine has printed, and its exit status; undefined when a signal ended it. */
 export interface Ran {
-  status: number;
+  status: number | undefined;
   stdout: string;
   stderr: string;
 }

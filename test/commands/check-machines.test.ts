@@ -57,7 +57,8 @@ test('doctor logs in to each machine of the cluster and runs what the actions ne
   });
   for (const host of ['127.0.0.1', '127.0.0.2']) {
     const programs = ssh.commands.filter((each) => each.host === host).map(({ argv }) => argv[0]);
-    t.deepEqual([...new Set(programs)].toSorted(), ['cat', 'date', 'df', 'docker', 'journalctl']);
+    for (const program of ['cat', 'date', 'df', 'docker', 'journalctl'])
+      t.true(programs.includes(program), program);
   }
 });
 

@@ -11,8 +11,6 @@ export interface Machines {
   knownHostsFile: string;
   /** What the service is reported about them. */
   env: Record<string, string>;
-  /** Replaces a command of the machines. */
-  install(command: string, script: string): Promise<void>;
 }
 
 /** One line in the journal. */
@@ -30,8 +28,7 @@ export const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
 
 /**
  * Real SSH servers on loopback addresses, one for each machine. They run the real journalctl, df and cat of this
- * machine; only the journal that journalctl reads, and the file system that df reports, belong to the test. There is no
- * Docker unless the test installs one.
+ * machine; only the journal that journalctl reads, and the file system that df reports, belong to the test.
  */
 export async function startMachines(
   t: ExecutionContext,
@@ -62,7 +59,7 @@ export async function startMachines(
     SSH_KEY_FILE: first.privateKeyFile,
     SSH_KNOWN_HOSTS: knownHostsFile,
   };
-  return { servers, knownHostsFile, env, install };
+  return { servers, knownHostsFile, env };
 }
 
 /** Makes a journal file from the journal export format (systemd's "Journal Export Formats"). */

@@ -30,8 +30,8 @@ export interface SystemdMachine {
   run(script: string): Promise<string>;
   /** Installs a shell script as a command, before the system's command of this name in the search path. */
   installCommand(name: string, script: string): Promise<void>;
-  /** Installs a service that writes these lines to the journal, and waits until it has. */
-  logAs(unit: string, lines: readonly string[]): Promise<void>;
+  /** Runs a service of this name that writes this text to the journal; each line gets the identifier `unit`. */
+  logAs(unit: string, text: string | Uint8Array): Promise<void>;
   /** Reboots it; it accepts connections afterwards. */
   reboot(): Promise<void>;
 }
@@ -148,13 +148,12 @@ function newMachine(
       const file = `/usr/local/bin/${command}`;
       await run(`cat >${file} <<'END OF COMMAND'\n#!/bin/sh\n${text}\nEND OF COMMAND\nchmod 755 ${file}`);
     },
-    logAs: async (unit, lines) => {
-      const file = `/etc/systemd/system/${unit}`;
-      const text = lines.join('\n');
+    logAs: async (unit, text) => {
+      const lines = Buffer.from(text).toString('base64');
       await run(
-        `cat >/root/lines <<'END OF LINES'\n${text}\nEND OF LINES\n` +
-          `printf '[Service]\\nType=oneshot\\nSyslogIdentifier=unit\\nExecStart=/bin/cat /root/lines\\n' >${file}\n` +
-          `systemctl daemon-reload; systemctl start ${unit}; journalctl --sync`,
+        `printf %s '${lines}' | base64 -d >/root/lines\n` +
+          `systemd-run --quiet --wait --unit=${unit} --property=SyslogIdentifier=unit cat /root/lines\n` +
+          'journalctl --sync',
       );
     },
     reboot: async () => {
