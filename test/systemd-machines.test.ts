@@ -32,7 +32,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(16);
+    const booted = await bootMachines(17);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -270,13 +270,24 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     t.notRegex(logs, /^-- /m);
   });
 
-  test('without journalctl the error says that it was not found, on every machine', async (t) => {
-    const [first, second] = [takeMachine(), takeMachine()];
-    const cluster = await clusterOf(first, second);
+  test('unit_logs says for each machine why it could not be read, when none could', async (t) => {
+    const [first, second, off] = [takeMachine(), takeMachine(), takeMachine()];
+    const cluster = await clusterOf(first, second, off);
     for (const machine of [first, second]) await machine.run('rm /usr/bin/journalctl');
-    t.regex(textOf(await failureOf(t, logsOf(cluster, 'unit1.service'))), /not found|No such file/);
-    const all = textOf(await failureOf(t, logsOf(cluster, 'everywhere.service')));
-    for (const { machine } of [first, second]) t.true(all.includes(machine.id), all);
-    t.regex(all, /not found|No such file/);
+    await off.control('poweroff');
+    const missing = /journalctl.*(not found|No such file)/;
+    t.regex(textOf(await failureOf(t, logsOf(cluster, 'unit1.service'))), missing);
+    const { code, message, details } = await failureOf(t, logsOf(cluster, 'everywhere.service'));
+    t.is(code, 'command_failed');
+    const failures = new Map<string, unknown>(
+      (details as { machines: { machine: string }[] }).machines.map((each) => [each.machine, each]),
+    );
+    t.is(failures.size, 3);
+    for (const { machine } of [first, second]) {
+      t.like(failures.get(machine.id), { code: 'command_failed' });
+      t.regex(JSON.stringify(failures.get(machine.id)), missing);
+    }
+    t.like(failures.get(off.machine.id), { code: 'host_unreachable' });
+    for (const { machine } of [first, second, off]) t.true(message.includes(machine.id), message);
   });
 }
