@@ -219,6 +219,21 @@ test('a machine whose clock is more than a second off is a warning', async (t) =
   t.regex((await clock(0, () => 'today\n')).said, /the time of its clock is not known/);
 });
 
+test('machines that fleet does not list, or without an address, are a warning; the others are checked', async (t) => {
+  const [first, second] = TWO_MACHINES;
+  if (first === undefined || second === undefined) throw new Error('no machines');
+  const { check } = await world(t, {
+    machines: [first, { ...second, primaryIP: null }],
+    fleetHosts: ['127.0.0.1', '127.0.0.2', '127.0.0.3'],
+  });
+  const run = await check();
+  const { result, said } = run.of('fleet');
+  t.is(result, 'warning');
+  t.regex(said, /the cluster has 2 machines\nDiscovery names 3 hosts .*fleet lists 2 machines/);
+  t.regex(said, new RegExp(`^fleet lists no address of the machine ${second.id}, .*\\n-> .*fleet`, 'm'));
+  t.is(run.of('machines').said, 'the actions can work on 1 machine: 127.0.0.1');
+});
+
 test('with --json the findings are one array', async (t) => {
   const { env } = await world(t);
   let text = '';

@@ -296,7 +296,16 @@ test('with strict, known_hosts must contain every machine of the cluster', async
   t.regex(await said('one'), /one has 1 host key\ninvalid lines: 2$/);
   await writeFile(at('authority'), `@cert-authority *.lan ${HOST_KEY}\n`);
   t.is((await check('authority')).result, 'FAILED');
-  t.regex(await said('authority'), /\n1 @cert-authority line not used: host certificates are not supported/);
+  t.regex(
+    await said('authority'),
+    /authority has only @cert-authority lines: host certificates are not supported, .*\n.*\n-> ssh-keyscan/,
+  );
+  await writeFile(at('both'), `@cert-authority *.lan ${HOST_KEY}\n10.0.0.1 ${HOST_KEY}\n`);
+  t.is((await check('both')).result, 'ok');
+  t.regex(
+    await said('both'),
+    /has 1 host key\n1 @cert-authority line not used: host certificates are not supported/,
+  );
   t.is((await check('one', ['10.0.0.1'])).result, 'ok');
   t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
   t.regex(
