@@ -30,8 +30,8 @@ export class PrivateKeyProblem extends Error {
 }
 
 /**
- * Reads a private key file: OpenSSH's format, the PEM formats, PKCS#8 (`BEGIN PRIVATE KEY`, `BEGIN ENCRYPTED PRIVATE KEY`)
- * and PuTTY's format.
+ * Reads a private key file: OpenSSH's format, the PEM formats of RSA and ECDSA keys, and PKCS#8 (`BEGIN PRIVATE KEY`,
+ * `BEGIN ENCRYPTED PRIVATE KEY`).
  * @throws PrivateKeyProblem when the key cannot be used
  */
 export function parsePrivateKey(file: Buffer | string, passphrase: string | undefined): ParsedKey {

@@ -106,7 +106,8 @@ testWithSshd('a change that is stopped has an unknown outcome', async (t) => {
   caller.abort();
   const tooMuch = errorOf(shell.run(sshd.address, ['yes'], { ...change(), maxOutputBytes: 1_000 }));
   for (const [failed, reason] of [
-    [timedOut, /took longer than 20 s$/],
+    // The host may not have told yet that it began.
+    [timedOut, / 20 s$/],
     [aborted, /the work was cancelled$/],
     [tooMuch, /it wrote more than 1000 bytes$/],
   ] as const) {
