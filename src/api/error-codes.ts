@@ -48,10 +48,13 @@ export const ERROR_CODES = {
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service('No service accepts requests: no broker, or no queue.', true),
   timeout: service(
-    'The deadline passed: a read was stopped, a change was stopped before it was complete, or it had not begun.',
+    'The deadline passed: a read was stopped, or a change had not begun and nothing was changed.',
     true,
   ),
-  cancelled: service('The request was stopped before it was complete, usually by a shutdown.', true),
+  cancelled: service(
+    'The request was stopped, usually by a shutdown: a read, or a change that had not begun and changed nothing.',
+    true,
+  ),
   outcome_unknown: service('A change may or may not have been made; check before trying again.'),
   answer_too_large: service(
     'The reply is larger than this service sends, or than the Manager stores; request less data.',
