@@ -58,7 +58,9 @@ for (const broker of brokers()) {
     await eventually('the first one runs', () => begun() > 0);
     const running = begun();
     const drained = service.drain(600_000);
-    await eventually('the others are in the queue', async () => (await caller.waiting()) === 30 - running);
+    await eventually('the others are held no more', () => service.held === running);
+    // The embedded broker counts unacknowledged messages too.
+    t.true((await caller.waiting()) >= 30 - running);
     finishRun();
     t.true(await drained);
     t.is(begun(), running);
