@@ -278,7 +278,8 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     const missing = /journalctl.*(not found|No such file)/;
     t.regex(textOf(await failureOf(t, logsOf(cluster, 'unit1.service'))), missing);
     const { code, message, details } = await failureOf(t, logsOf(cluster, 'everywhere.service'));
-    t.is(code, 'command_failed');
+    // That of the first machine by its id, which is random.
+    t.true(['command_failed', 'host_unreachable'].includes(code), code);
     const failures = new Map<string, unknown>(
       (details as { machines: { machine: string }[] }).machines.map((each) => [each.machine, each]),
     );
