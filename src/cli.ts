@@ -103,17 +103,21 @@ function program({ done, onUsageError, warnings }: ProgramOptions): Command {
     .description(
       'check configuration, plugins, Manager, broker, discovery and SSH, and show how to fix each failure',
     )
-    .option('--cluster <token>', 'also check this cluster, its fleet API and the host keys of its machines')
+    .option(
+      '--cluster <token>',
+      'also check this cluster: its fleet API, and by a login to each of its machines what the actions need there',
+    )
     .option(
       '--round-trip',
       'also make one request through the Manager of an OpenAperture installation: create a record, send a request that only reads, wait for the reply, delete the record',
     )
+    .option('--json', 'as JSON')
     .addHelpText(
       'after',
       '\nNothing is changed, and no request is sent without --round-trip. The request of --round-trip changes nothing.\n' +
         'Without --cluster it names a cluster that does not exist. When no service consumes it within 30 s, it expires, and RabbitMQ moves it\n' +
         'to the error queue.\n' +
-        'The time limit is 10 s for each check, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
+        'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
     .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
   return command;

@@ -267,7 +267,6 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
-  const prefetch = prefetchWithin(rpc, log);
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
   logRequests(events, logFor);
@@ -280,7 +279,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     names: FIELD_NAMES,
     clock,
     logFor,
-    maxCalls: prefetch,
+    maxCalls: rpc.prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
   });
@@ -295,7 +294,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     },
     queue: rpc.queue,
     bindings: installation?.bindings,
-    prefetch,
+    prefetch: rpc.prefetch,
     onLost: installation?.refresh,
     runner,
     events,
@@ -359,23 +358,6 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       return clean;
     },
   };
-}
-
-/**
- * `PREFETCH`, or less: the bodies of the messages that the broker may deliver at once must fit into the memory budget, as
- * there is no way to refuse a message before its body has arrived.
- */
-function prefetchWithin(
-  { prefetch, memoryBudgetBytes, maxMessageBytes }: Configuration['rpc'],
-  log: Log,
-): number {
-  const most = Math.max(1, Math.floor(memoryBudgetBytes / maxMessageBytes));
-  if (prefetch <= most) return prefetch;
-  log.warn('prefetch lowered', {
-    prefetch: most,
-    reason: `PREFETCH is ${prefetch}, but MEMORY_BUDGET_BYTES has room for ${most} messages of MAX_MESSAGE_BYTES`,
-  });
-  return most;
 }
 
 /** The OpenAperture installation; undefined when none is configured. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { connect as openTcp, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -136,58 +136,6 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.regex(rebooted, /^[^\n]* says 0\n[^\n]* says 1\n$/);
   });
 
-  test('unit_logs of a global unit has a part for every machine, or the reason where one failed', async (t) => {
-    const machines = await startMachines(t, ADDRESSES, [
-      { unit: 'node-exporter.service', message: 'hello', at: NOON },
-    ]);
-    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    await machines.servers[1]?.stop();
-    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
-    const text = await client.call('unit_logs', call);
-    const ids = sandbox.cluster.machines.map(({ id }) => id).toSorted();
-    t.deepEqual(
-      [...text.matchAll(/^==> (\w+) <==$/gm)].map(([, id]) => id),
-      ids,
-    );
-    t.is(text.match(/hello/g)?.length, 2);
-    t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
-  });
-
-  test('a greeting of the login shell is in no result', async (t) => {
-    const bashrc = 'echo "Welcome to $(hostname)"; printf "0.01 0.02 0.03 " >&2; printf "ID=greeting\\n"';
-    const machines = await startMachines(t, ADDRESSES, JOURNAL, { bashrc });
-    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    const parameters = { unit_name: 'web.service', lines: 1 };
-    const text = await client.call('unit_logs', { cluster: sandbox.token, parameters });
-    t.regex(text, /^\S+ \d+ [\d:]+ core-1 web\[1\]: web\.service says 19\n$/);
-    const { '127.0.0.1': node } = await client.call('node_info', { parameters: { nodes: ['127.0.0.1'] } });
-    t.is(node?.coreos_version, await readFile('/etc/os-release', 'utf8'));
-    t.is(node?.load?.length, 3);
-    t.notRegex(JSON.stringify(node), /Welcome|greeting/);
-  });
-
-  test('unit_logs of a global unit that no machine can read says why for each of them', async (t) => {
-    const machines = await startMachines(t, ADDRESSES);
-    await machines.install('journalctl', 'echo "journalctl: command not found" >&2; exit 127');
-    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    await machines.servers[1]?.stop();
-    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
-    const error = failure(await t.throwsAsync(client.call('unit_logs', call)));
-    t.is(error?.code, 'command_failed');
-    const { machines: failures } = (error?.details ?? {}) as { machines: Record<string, string>[] };
-    t.deepEqual(
-      failures.map(({ machine }) => machine),
-      sandbox.cluster.machines.map(({ id }) => id).toSorted(),
-    );
-    t.deepEqual(new Set(failures.map(({ code }) => code)), new Set(['command_failed', 'host_unreachable']));
-    for (const { code, message } of failures.filter((each) => each.code === 'command_failed'))
-      t.regex(String(message), /failed with exit status 127: journalctl: command not found$/, code);
-    t.is(error?.message.match(/exit status 127: journalctl: command not found/g)?.length, 2);
-  });
-
   test('unit_logs distinguishes an unknown unit from one that is nowhere', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
@@ -245,40 +193,6 @@ if (rabbitmqUrl !== undefined && hasServers) {
       }
     }
     t.false(existsSync(canary));
-  });
-
-  test('node_info reports the machine itself, and what could not be read with the reason', async (t) => {
-    const machines = await startMachines(t, ADDRESSES);
-    const { env, client } = await world(t, rabbitmqUrl, machines.env);
-    await startWorker(t, env);
-    await machines.servers[2]?.stop();
-    const info = async () => client.call('node_info', { parameters: { nodes: [...ADDRESSES, '127.0.0.1'] } });
-    const first = await info();
-    t.deepEqual(Object.keys(first), ADDRESSES);
-    const { '127.0.0.1': node, '127.0.0.3': down } = first;
-    t.is(typeof node?.docker_disk_space_percent, 'number');
-    t.regex(String(node?.coreos_version), /^ID=/m);
-    t.is(node?.docker_version, null);
-    t.regex(String(node?.errors), /docker: .*not found|docker: .*127/);
-    t.true(Number(node?.memory?.total_kb) > 1_000);
-    t.like(down, { docker_disk_space_percent: null, coreos_version: null, docker_version: null });
-    t.regex(String(down?.errors), /^host_unreachable: /);
-    await machines.install(
-      'docker',
-      "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",
-    );
-    const daemonDown = (await info())['127.0.0.1'];
-    t.regex(String(daemonDown?.errors), /Cannot connect to the Docker daemon/);
-    t.deepEqual(daemonDown?.docker, { client_version: '1.10.3', server_version: null });
-    t.regex(String(daemonDown?.docker_version), /^Client:/);
-    await machines.install(
-      'docker',
-      "printf 'Client:\\n Version:      1.10.3\\n\\nServer:\\n Version:      1.10.4\\n'",
-    );
-    t.like((await info())['127.0.0.1'], {
-      docker: { client_version: '1.10.3', server_version: '1.10.4' },
-      errors: [],
-    });
   });
 
   test('node_info on a cluster accepts its machines, and no others', async (t) => {

@@ -121,8 +121,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
 
   test('workers that are stopped under load leave no request without a reply, and reply to none twice', async (t) => {
     const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl, 50);
-    // Room for 450 messages of the largest size; with less memory the service would lower PREFETCH.
-    const settings = { ...env, PREFETCH: '450', MEMORY_BUDGET_BYTES: String(512 * 1024 * 1024) };
+    const settings = { ...env, PREFETCH: '450' };
     const first = await startWorker(t, { ...settings, CONCURRENCY: '2' });
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());

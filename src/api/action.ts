@@ -25,7 +25,10 @@ export interface ActionRequest<P, C> {
   cluster: C;
   /** Aborted at the deadline, and when the grace time of a shutdown ends. Pass it to everything that takes a signal. */
   signal: AbortSignal;
-  /** The latest time at which the signal is aborted, in milliseconds; compare it with `now()` of the token `Clock`. */
+  /**
+   * The latest time at which the signal is aborted, in monotonic milliseconds: it means something only in comparison with
+   * `now()` of the token `Clock`.
+   */
   deadline: number;
   log: RequestLog;
   /** The request's id, as in the logs. */

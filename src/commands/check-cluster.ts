@@ -1,8 +1,8 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster } from '../api/cluster.js';
 import type { EtcdResolver } from '../api/etcd-resolver.js';
-import type { FleetTransport } from '../api/fleet-transport.js';
-import { counted, type Finding, listed, ok, runCheck } from './finding.js';
+import type { FleetTransport, Machine } from '../api/fleet-transport.js';
+import { counted, type Finding, listed, ok, runCheck, warned } from './finding.js';
 
 /** A valid etcd token that no cluster has. */
 const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
@@ -49,12 +49,28 @@ export async function checkFleet(
     limitMs,
     (error) => fleetRemedy(error, fleetPort),
     async (signal) => {
-      const machines = await transport().machines(new Cluster(token), { signal });
+      const target = new Cluster(token);
+      const machines = await transport().machines(target, { signal });
       addresses = [...new Set(machines.flatMap(({ primaryIP }) => primaryIP ?? []))];
-      return ok(`the fleet API responds: the cluster has ${counted(machines.length, 'machine')}`);
+      const problems = [
+        await transport().incompleteness(target, { signal }),
+        ...machines.filter(({ primaryIP }) => primaryIP === null).map(noAddress),
+      ].filter((problem) => problem !== undefined);
+      const responds = `the fleet API responds: the cluster has ${counted(machines.length, 'machine')}`;
+      return problems.length === 0
+        ? ok(responds)
+        : warned([
+            responds,
+            ...problems,
+            '-> check that fleet runs on all machines of the cluster (systemctl status fleet), and has a public_ip',
+          ]);
     },
   );
   return { finding, machines: addresses };
+}
+
+function noAddress({ id }: Machine): string {
+  return `fleet lists no address of the machine ${id}, so no action can log in to it`;
 }
 
 function discoveryRemedy(error: unknown, discoveryUrl: string): string {

@@ -113,12 +113,11 @@ export async function checkKnownHosts(
   const unknown = (machines ?? []).filter(
     (address) => !trusted.some((entry) => entry.matches(knownHostName(address, port))),
   );
-  const summary = `${file} ${text === undefined ? 'does not exist yet' : `has ${counted(trusted.length, 'host key')}`}`;
-  const lines = [summary];
-  if (authorities.length > 0)
-    lines.push(
-      `${counted(authorities.length, '@cert-authority line')} not used: host certificates are not supported, so it needs the host keys themselves`,
-    );
+  const lines = [
+    summaryOf(file, { isThere: text !== undefined, keys: trusted.length, authorities: authorities.length }),
+  ];
+  if (trusted.length > 0 && authorities.length > 0)
+    lines.push(`${counted(authorities.length, '@cert-authority line')} not used: ${NO_CERTIFICATES}`);
   if (malformed.length > 0) lines.push(`invalid lines: ${listed(malformed)}`);
   if (unknown.length > 0)
     lines.push(
@@ -143,6 +142,18 @@ export async function checkKnownHosts(
       `-> ssh-keyscan -p ${port} ${hosts} >> ${file}, and check the keys; or set SSH_KNOWN_HOSTS`,
     ],
   };
+}
+
+const NO_CERTIFICATES = 'host certificates are not supported, so it needs the host keys themselves';
+
+function summaryOf(
+  file: string,
+  { isThere, keys, authorities }: { isThere: boolean; keys: number; authorities: number },
+): string {
+  if (!isThere) return `${file} does not exist yet`;
+  return keys === 0 && authorities > 0
+    ? `${file} has only @cert-authority lines: ${NO_CERTIFICATES}`
+    : `${file} has ${counted(keys, 'host key')}`;
 }
 
 async function readIfExists(file: string): Promise<string | undefined> {

@@ -65,44 +65,6 @@ function notesOfProxies(names: readonly string[]): string[] {
   return [`${proxies.join(', ')} set, but the service uses no proxy: it must reach its servers directly`];
 }
 
-/** Certificates and the times of logs bear less than this. */
-const MAX_OFFSET_MS = 30_000;
-
-/**
- * Compares the clock of this machine with that of a server.
- * @param url of any HTTP server
- * @param wallTime the milliseconds since the epoch
- * @returns undefined: they agree, or the server does not say its time
- */
-export async function checkClock(
-  url: string,
-  { limitMs, wallTime }: { limitMs: number; wallTime: () => number },
-): Promise<Finding | undefined> {
-  const theirs = await timeOf(url, limitMs);
-  if (theirs === undefined) return undefined;
-  const offset = wallTime() - theirs;
-  if (Math.abs(offset) <= MAX_OFFSET_MS) return undefined;
-  return failed(
-    `the clock of this machine is ${Math.round(Math.abs(offset) / 1_000)} s ${offset > 0 ? 'ahead of' : 'behind'} that of ${new URL(url).host}`,
-    'set the clock that is wrong, such as with `timedatectl set-ntp true`: certificates and the times in logs depend on it',
-  );
-}
-
-async function timeOf(url: string, limitMs: number): Promise<number | undefined> {
-  try {
-    const response = await fetch(url, {
-      method: 'HEAD',
-      redirect: 'manual',
-      signal: AbortSignal.timeout(limitMs),
-    });
-    const time = Date.parse(response.headers.get('date') ?? '');
-    return Number.isNaN(time) ? undefined : time;
-  } catch {
-    // Another check reports a server that cannot be reached.
-    return undefined;
-  }
-}
-
 const LEAST_FREE_BYTES = 1024 * 1024;
 
 /**

@@ -13,16 +13,19 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkClock, type TimeServer } from './check-clock.js';
 import { checkDiscovery, checkFleet } from './check-cluster.js';
+import { checkMachines } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
-import { checkClock, checkDisk, checkEnvironment } from './check-surroundings.js';
+import { checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
 import { print as printOut } from './output.js';
 import { UsageError } from './usage-error.js';
+import { withoutNewHosts } from './without-new-hosts.js';
 
 export interface DoctorOptions {
   /** An etcd token, or a cluster's name in `CLUSTERS_FILE`. */
@@ -33,30 +36,36 @@ export interface DoctorOptions {
   limitMs?: number;
   /** The time limit for the reply of the round trip, in milliseconds; 30 s by default, as OpenAperture's callers use. */
   replyMs?: number;
+  /** Whether to print one JSON array of `{ check, result, lines }` instead, at the end. */
+  json?: boolean;
   /** Standard output by default. */
   print?: (text: string) => void;
 }
 
 type NamedFinding = [name: string, finding: Finding];
 
-type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<DoctorOptions, 'cluster'>;
+type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'json' | 'print'>> &
+  Pick<DoctorOptions, 'cluster'>;
 
 /**
- * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing,
- * publishes nothing that reaches anybody, and logs in to no machine. Only the round trip makes one request.
+ * Checks everything that the service needs, in order, and prints what is wrong and how to fix it. It changes nothing and
+ * publishes nothing that reaches anybody; it logs in to the machines of a named cluster. Only the round trip makes one request.
  * @returns the exit code: 0 when no check has failed, else 1
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
-  const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000 } = options;
+  const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000, json = false } = options;
   const { print = printOut } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
     throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
   }
   let code = 0;
-  for await (const [name, finding] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
-    print(formatFinding(name, finding));
+  const findings: (Finding & { check: string })[] = [];
+  for await (const [check, finding] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
+    if (json) findings.push({ check, ...finding });
+    else print(formatFinding(check, finding));
     if (finding.result === 'FAILED') code = 1;
   }
+  if (json) print(`${JSON.stringify(findings, null, 2)}\n`);
   return code;
 }
 
@@ -104,7 +113,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, openaperture, amqp, rpc, clusters, ssh, http } = configuration;
+  const { environment, plugins, openaperture, amqp, rpc, clusters, http } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = <T>(create: () => T): T | undefined => {
@@ -133,14 +142,19 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
-  const server = openaperture?.managerUrl ?? clusters.discoveryUrl;
-  const clock = await checkClock(server, {
-    limitMs: options.limitMs,
-    wallTime: () => systemClock.wallTime(),
-  });
-  if (clock !== undefined) yield ['clock', clock];
-  const machines = yield* checkClusters(clusters, { resolver, fleet: components.fleet }, options);
-  yield* checkSsh(ssh, { catalogue, shell: components.shell, machines }, options);
+  const { discovery, machines } = yield* checkClusters(
+    clusters,
+    { resolver, fleet: components.fleet },
+    options,
+  );
+  yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
+  const servers: TimeServer[] = [
+    ...(discovery === 'ok' ? [{ name: 'the discovery service', url: clusters.discoveryUrl }] : []),
+    ...(brokers.length > 0 && openaperture !== undefined
+      ? [{ name: 'the Manager', url: openaperture.managerUrl }]
+      : []),
+  ];
+  yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
 }
 
 type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
@@ -219,38 +233,40 @@ async function roundTripFinding(
 
 /**
  * @param components the resolver is undefined when CLUSTERS_FILE is invalid
- * @returns the addresses of the cluster's machines; undefined: they are not known
+ * @returns how the check of discovery ended, and the addresses of the cluster's machines; undefined: they are not known
  */
 async function* checkClusters(
   { discoveryUrl, fleetPort }: Configuration['clusters'],
   { resolver, fleet }: { resolver: EtcdResolver | undefined; fleet: Components['fleet'] },
   { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
-): AsyncGenerator<NamedFinding, readonly string[] | undefined> {
+): AsyncGenerator<NamedFinding, { discovery: Finding['result']; machines: readonly string[] | undefined }> {
   const discovery =
     resolver === undefined
       ? skipped('not checked: CLUSTERS_FILE cannot be used')
       : await checkDiscovery(resolver, cluster, { discoveryUrl, limitMs });
   yield ['discovery', discovery];
-  if (cluster === undefined) return undefined;
+  const unknown = { discovery: discovery.result, machines: undefined };
+  if (cluster === undefined) return unknown;
   if (discovery.result !== 'ok') {
     yield ['fleet', skipped('not checked: the hosts of the cluster are not known')];
-    return undefined;
+    return unknown;
   }
   const { finding, machines } = await checkFleet(fleet, cluster, { fleetPort, limitMs });
   yield ['fleet', finding];
-  return machines;
+  return { discovery: discovery.result, machines };
 }
 
 /** @param found the catalogue is undefined when the plugins cannot be served */
 async function* checkSsh(
-  { privateKey, agentSocket, hostKeys, knownHostsFile, port }: Configuration['ssh'],
+  configuration: Configuration,
   found: {
     catalogue: Catalogue | undefined;
     shell: Components['shell'];
     machines: readonly string[] | undefined;
   },
-  { limitMs }: Pick<CheckOptions, 'limitMs'>,
+  { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
 ): AsyncGenerator<NamedFinding> {
+  const { privateKey, agentSocket, hostKeys, knownHostsFile, port } = configuration.ssh;
   const { catalogue, shell, machines } = found;
   const actions = catalogue?.injecting(RemoteShell) ?? [];
   if (actions.length === 0 && privateKey === undefined && agentSocket === undefined) {
@@ -262,11 +278,37 @@ async function* checkSsh(
     return;
   }
   const useKey = async () => shell().close();
-  const login = async (signal: AbortSignal) =>
-    checkLogin({ privateKey, agentSocket }, { actions, useKey }, signal);
-  yield ['SSH key', await runCheck(limitMs, () => 'check SSH_AUTH_SOCK', login)];
+  const key = await runCheck(
+    limitMs,
+    () => 'check SSH_AUTH_SOCK',
+    async (signal) => checkLogin({ privateKey, agentSocket }, { actions, useKey }, signal),
+  );
+  yield ['SSH key', key];
   yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
   const disk =
     hostKeys === 'accept-new' && knownHostsFile !== undefined ? await checkDisk(knownHostsFile) : undefined;
   if (disk !== undefined) yield ['disk', disk];
+  if (cluster === undefined) return;
+  yield ['machines', await machinesFinding(configuration, { key, machines }, limitMs)];
+}
+
+async function machinesFinding(
+  { clusters, ssh, hostname }: Configuration,
+  { key, machines }: { key: Finding; machines: readonly string[] | undefined },
+  limitMs: number,
+): Promise<Finding> {
+  if (key.result !== 'ok') return skipped('not checked: there is no usable SSH key');
+  if (machines === undefined) return skipped('not checked: the machines of the cluster are not known');
+  if (machines.length === 0) return skipped('not checked: fleet lists no machine with an address');
+  const log = Log.create({ level: 'error', format: 'text' });
+  return withoutNewHosts(ssh, async (unchanged) => {
+    const components = componentsOf({ clusters, ssh: unchanged, hostname, log });
+    const shell = components.shell();
+    try {
+      return await checkMachines(machines, { shell, settings: ssh, clock: systemClock, limitMs });
+    } finally {
+      await shell.close();
+      await components.close();
+    }
+  });
 }

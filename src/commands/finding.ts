@@ -8,8 +8,11 @@ const MAX_SHOWN = 10;
 
 /** The result of one check of `doctor`. */
 export interface Finding {
-  /** `skipped`: it could not be checked, or there is nothing to check. This is not a failure. */
-  result: 'ok' | 'FAILED' | 'skipped';
+  /**
+   * `warning`: it works, but it needs attention. `skipped`: it could not be checked, or there is nothing to check. Neither is
+   * a failure.
+   */
+  result: 'ok' | 'warning' | 'FAILED' | 'skipped';
   /** Sentences for people, one per line. */
   lines: readonly string[];
 }
@@ -21,6 +24,10 @@ export function ok(...lines: string[]): Finding {
 /** @param remedy how to fix it; undefined: the reason already says so */
 export function failed(reason: string, remedy?: string): Finding {
   return { result: 'FAILED', lines: remedy === undefined ? [reason] : [reason, `-> ${remedy}`] };
+}
+
+export function warned(lines: readonly string[]): Finding {
+  return { result: 'warning', lines };
 }
 
 export function skipped(reason: string): Finding {

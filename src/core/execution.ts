@@ -6,6 +6,7 @@ import type { Logger } from '../lib/logger.js';
 import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
 import { bodyOf, settledWith } from './call-errors.js';
+import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
 export interface ExecutionOptions {
@@ -62,6 +63,8 @@ export class Execution {
         this.#handle().then(resolve, reject);
       });
       if (cluster !== undefined) this.#options.onReached(cluster);
+      const problem = unsendableIn(body, 'result');
+      if (problem !== undefined) throw new TypeError(problem);
       return this.#warnings.addedTo({ status: 'completed', body });
     } catch (error) {
       return this.#warnings.addedTo(settledWith(error, this.#call.id));
@@ -78,10 +81,7 @@ export class Execution {
     if (this.#abort.aborted) return;
     this.#abort.abort(reason);
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
-    const unknown = () =>
-      this.#giveUp(
-        new ActionError('outcome_unknown', 'The change was stopped and did not report its outcome'),
-      );
+    const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
 
@@ -118,8 +118,20 @@ export class Execution {
         if (known.code === 'cluster_unreachable') onUnreachable(cluster);
         else if (!NOT_ABOUT_REACHABILITY.has(known.code)) onReached(cluster);
       }
-      // A handler may throw any error when its signal is aborted; the caller gets the abort reason.
-      throw abort.aborted && known === undefined ? abort.reason : error;
+      // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
+      const isReport = known !== undefined && error !== abort.reason;
+      if (!abort.aborted || isReport) throw error;
+      throw action.description.effect === 'read' ? abort.reason : outcomeUnknown(abort.reason, error);
     }
   }
+}
+
+/** The error of a change that began, was stopped, and did not report what it has done. */
+function outcomeUnknown(reason: unknown, cause?: unknown): ActionError {
+  const known = bodyOf(reason);
+  return new ActionError(
+    'outcome_unknown',
+    `The change was stopped and did not report its outcome: ${known?.errors.join() ?? String(reason)}`,
+    { cause, ...(known && { details: { stopped_by: known.code } }) },
+  );
 }

@@ -121,8 +121,14 @@ function failureOf(error: unknown): Error {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
-    if (typeof code === 'string') return new HttpFailure(code, { notSent: NOT_SENT.has(code), cause: error });
+    if (typeof code === 'string')
+      return new HttpFailure(code, { notSent: NOT_SENT.has(code) && !wasConnected(inner), cause: error });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });
+}
+
+/** An open connection can fail with the codes of a failed connect too, such as EHOSTUNREACH. */
+function wasConnected(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error && ['read', 'write'].includes(String(error.syscall));
 }

@@ -10,7 +10,7 @@ export interface AmqpEndpointOptions {
   connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>;
   queue: string;
   bindings?: QueueOptions['bindings'];
-  /** The maximum number of unacknowledged messages. */
+  /** The maximum number of unacknowledged messages on a new connection; `setPrefetch` changes it. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
   /** Called when a connection is lost; the broker delivers its unacknowledged messages again. */
@@ -82,6 +82,17 @@ export class AmqpEndpoint {
     if (current !== undefined) await this.#consumeOn(current);
   }
 
+  /** The maximum number of unacknowledged messages on the current connection. */
+  get prefetch(): number {
+    return this.#consumer?.prefetch ?? this.#options.prefetch;
+  }
+
+  /** Changes the maximum number of unacknowledged messages until the connection is lost. */
+  setPrefetch(prefetch: number): void {
+    const { current } = this.#connections;
+    this.#consumer?.setPrefetch(prefetch).catch((error: unknown) => current?.lose(error));
+  }
+
   /** Stops consuming until `resume`. */
   pause(reason: string): void {
     this.#pauseReason = reason;
@@ -96,6 +107,11 @@ export class AmqpEndpoint {
   async close(): Promise<void> {
     this.#stopped = true;
     await this.#connections.close();
+  }
+
+  get #consumer(): Consumer | undefined {
+    const { current } = this.#connections;
+    return current === undefined ? undefined : this.#consumers.get(current);
   }
 
   #apply(): void {

@@ -59,26 +59,46 @@ export interface ConsumerOptions {
   onDelivery: (delivery: Delivery) => void;
 }
 
-/** Consumes messages from a queue on one connection; `setConsuming` starts and stops it. */
+/** A consumer on the broker, with a prefetch of its own. */
+interface Part {
+  tag: string;
+  prefetch: number;
+}
+
+/**
+ * Consumes messages from a queue on one connection; `setConsuming` starts and stops it. Its prefetch can be changed while it
+ * consumes: as a consumer on the broker keeps the prefetch with which it was made, others are added to the first one.
+ */
 export class Consumer {
   readonly #channel: Channel;
   readonly #connection: BrokerConnection;
   readonly #options: ConsumerOptions;
   #shouldConsume = false;
-  /** The consumer tag; set while it consumes. */
-  #tag: string | undefined;
+  #prefetch: number;
+  /** The consumers on the broker; none while it does not consume. */
+  readonly #parts: Part[] = [];
   #changes: Promise<void> = Promise.resolve();
 
   static async open(connection: BrokerConnection, options: ConsumerOptions): Promise<Consumer> {
-    const channel = await connection.channel();
-    await channel.prefetch(options.prefetch);
-    return new Consumer(channel, connection, options);
+    return new Consumer(await connection.channel(), connection, options);
   }
 
   private constructor(channel: Channel, connection: BrokerConnection, options: ConsumerOptions) {
     this.#channel = channel;
     this.#connection = connection;
     this.#options = options;
+    this.#prefetch = options.prefetch;
+  }
+
+  /** The maximum number of unacknowledged messages. */
+  get prefetch(): number {
+    return this.#prefetch;
+  }
+
+  /** Changes the maximum number of unacknowledged messages, at least roughly. */
+  async setPrefetch(prefetch: number): Promise<void> {
+    this.#prefetch = prefetch;
+    await this.#change();
   }
 
   /**
@@ -88,28 +108,40 @@ export class Consumer {
    */
   async setConsuming(consume: boolean): Promise<boolean> {
     this.#shouldConsume = consume;
-    // One change at a time: a consumer has no tag to cancel until the broker has confirmed it.
+    await this.#change();
+    return this.#parts.length > 0;
+  }
+
+  /** One change at a time: a consumer has no tag to cancel until the broker has confirmed it. */
+  async #change(): Promise<void> {
     const change = this.#changes.then(async () => this.#apply());
     this.#changes = change.catch(() => {});
     await change;
-    return this.#tag !== undefined;
   }
 
   async #apply(): Promise<void> {
-    const tag = this.#tag;
-    if (this.#shouldConsume === (tag !== undefined)) return;
-    if (tag !== undefined) {
-      this.#tag = undefined;
-      await this.#channel.cancel(tag);
-      return;
+    const wanted = this.#shouldConsume ? this.#prefetch : 0;
+    let open = this.#parts.reduce((sum, { prefetch }) => sum + prefetch, 0);
+    for (let last = this.#parts.at(-1); last !== undefined; last = this.#parts.at(-1)) {
+      // The first one stays, although the others together may be too large without it.
+      if (wanted > 0 && (this.#parts.length === 1 || open - last.prefetch < wanted)) break;
+      this.#parts.pop();
+      open -= last.prefetch;
+      await this.#channel.cancel(last.tag);
     }
+    if (open < wanted) this.#parts.push(await this.#consume(wanted - open));
+  }
+
+  async #consume(prefetch: number): Promise<Part> {
     const { queue, onDelivery } = this.#options;
+    // For the consumers that are made after it.
+    await this.#channel.prefetch(prefetch);
     const { consumerTag } = await this.#channel.consume(queue, (message) => {
       // The queue was deleted; a new connection declares it again.
       if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
       // The broker delivers the messages of a lost connection again.
       if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#connection));
     });
-    this.#tag = consumerTag;
+    return { tag: consumerTag, prefetch };
   }
 }

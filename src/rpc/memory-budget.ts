@@ -59,6 +59,11 @@ export class MemoryBudget {
     return this.#taken + this.#reclaimable.bytes;
   }
 
+  /** The bytes that messages may still take. */
+  get free(): number {
+    return this.limit - this.#taken;
+  }
+
   /** Starts to count a message. It may exceed the limit: its bytes are in memory already. */
   take(bytes: number): Share {
     const share: Share = { bytes: 0 };

@@ -123,6 +123,11 @@ export class RpcHandler {
     return this.#held.size;
   }
 
+  /** The bytes of the memory budget that are free; negative when it is exceeded. Remembered replies can give way. */
+  get freeMemory(): number {
+    return this.#budget.free;
+  }
+
   /** Starts to handle a delivery; never throws. */
   receive(delivery: Delivery): void {
     const work = this.#handle(delivery)

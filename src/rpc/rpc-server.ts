@@ -7,6 +7,7 @@ import { AmqpEndpoint, type AmqpEndpointOptions } from './amqp-endpoint.js';
 import type { Codecs } from './codec/codecs.js';
 import type { PublishConfirmed } from './publisher.js';
 import type { ReplyChannel } from './reply-channel.js';
+import { DeliveryWindow } from './delivery-window.js';
 import { ReplyToChannel } from './reply-to-channel.js';
 import { RpcHandler } from './rpc-handler.js';
 
@@ -17,7 +18,10 @@ export interface Flow {
   resume: () => void;
 }
 
-export interface RpcServerOptions extends Omit<AmqpEndpointOptions, 'onDelivery' | 'onReplaced'> {
+export interface RpcServerOptions
+  extends Omit<AmqpEndpointOptions, 'prefetch' | 'onDelivery' | 'onReplaced'> {
+  /** The maximum number of unacknowledged messages, without those for clusters that do not respond. */
+  prefetch: number;
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
   codecs: Codecs;
@@ -53,13 +57,31 @@ export class RpcServer {
     const { clock } = connection;
     this.#clock = clock;
     this.#runner = runner;
+    const window = new DeliveryWindow({
+      prefetch,
+      fits: Math.floor(memoryBudgetBytes / maxMessageBytes),
+      room: () => this.#handler.freeMemory / maxMessageBytes,
+      held: () => this.#handler.held,
+    });
+    const adjustWindow = () => {
+      const { prefetch: size } = this.#endpoint;
+      const next = window.next(size);
+      if (next !== size) this.#endpoint.setPrefetch(next);
+    };
+    events.on('stuck', ({ calls }) => {
+      window.setStuck(calls);
+      adjustWindow();
+    });
     this.#endpoint = new AmqpEndpoint({
       connection,
       queue,
       bindings,
-      prefetch,
+      prefetch: window.initial,
       onLost,
-      onDelivery: (delivery) => this.#handler.receive(delivery),
+      onDelivery: (delivery) => {
+        this.#handler.receive(delivery);
+        adjustWindow();
+      },
       onReplaced: async (replaced) => this.#handler.idle(replaced),
     });
     const { publish } = this.#endpoint;

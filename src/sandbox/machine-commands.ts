@@ -15,6 +15,7 @@ export function runCommand(
   const line = args.join(' ');
   if (program === 'journalctl') return runJournalctl(args, machine, context);
   if (program === 'cat') return runCat(args, machine, context.now);
+  if (program === 'date' && line === '+%s.%N') return dateText(context.now);
   if (program === 'df' && line === '-P -m /var/lib/docker') return { status: 0, stdout: diskText(machine) };
   if (program === 'docker' && line === 'version') return dockerVersion(machine);
   return undefined;
@@ -24,6 +25,11 @@ function runCat(paths: readonly string[], machine: SimulatedMachine, now: number
   const texts = paths.map((path) => FILES.get(path)?.(machine, now));
   if (texts.length === 0 || texts.includes(undefined)) return undefined;
   return { status: 0, stdout: texts.join('') };
+}
+
+function dateText(now: number): CommandResult {
+  const milliseconds = String(now % 1_000).padStart(3, '0');
+  return { status: 0, stdout: `${Math.floor(now / 1_000)}.${milliseconds}000000\n` };
 }
 
 const FILES: ReadonlyMap<string, (machine: SimulatedMachine, now: number) => string> = new Map([

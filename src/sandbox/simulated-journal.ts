@@ -108,6 +108,10 @@ function* newestFirst(
   source: JournalSource,
   now: number,
 ): Generator<Entry> {
+  if (name === 'systemd-journald.service') {
+    yield { at: machine.bootedAt, from: 'systemd-journald[18]', text: 'Journal started' };
+    return;
+  }
   const row = source.states().find((state) => state.name === name && state.machineID === machine.id);
   if (row === undefined) return;
   const { first, work, workUntil, last } = historyOf(name, row, machine, { source, now });

@@ -110,8 +110,7 @@ export const SETTINGS = {
     }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
-      about:
-        'The maximum number of requests that one worker holds at the same time, running or waiting; at most `MEMORY_BUDGET_BYTES` / `MAX_MESSAGE_BYTES`.',
+      about: 'The maximum number of requests that one worker holds at the same time, running or waiting.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,

@@ -1,8 +1,5 @@
-import { createServer } from 'node:http';
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
 import test from 'ava';
-import { checkClock, checkDisk, checkEnvironment } from '../../src/commands/check-surroundings.js';
+import { checkDisk, checkEnvironment } from '../../src/commands/check-surroundings.js';
 
 test('variables that are settings, or that do not concern the service, are not mentioned', (t) => {
   const env = {
@@ -33,27 +30,6 @@ test('certificates that are not checked, or that cannot be read, are failures', 
   const missing = checkEnvironment({ NODE_EXTRA_CA_CERTS: '/nonexistent/ca' });
   t.is(missing?.result, 'FAILED');
   t.regex(missing?.lines.join('\n') ?? '', /ENOENT.*\n-> set it to a file/);
-});
-
-test('a clock that is wrong is a failure, in both directions, and one that is right is not mentioned', async (t) => {
-  const now = Date.UTC(2026, 0, 1);
-  const server = createServer((_request, response) => {
-    response.setHeader('date', new Date(now).toUTCString());
-    response.end();
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.teardown(() => server.close());
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
-  const check = async (offset: number) => checkClock(url, { limitMs: 60_000, wallTime: () => now + offset });
-  t.is(await check(0), undefined);
-  t.is(await check(-20_000), undefined);
-  t.regex(
-    (await check(3_600_000))?.lines.join('\n') ?? '',
-    /is 3600 s ahead of that of 127.*\n-> set the clock/,
-  );
-  t.regex((await check(-60_000))?.lines.join('\n') ?? '', /is 60 s behind that of 127/);
-  t.is(await checkClock('http://127.0.0.1:1/', { limitMs: 1_000, wallTime: () => 0 }), undefined);
 });
 
 test('a disk with room is not mentioned, and a full one is a failure', async (t) => {

@@ -12,6 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import ssh2, { type ParsedKey } from 'ssh2';
 import { checkKnownHosts, checkLogin } from '../../src/commands/check-ssh.js';
 import { formatFinding } from '../../src/commands/finding.js';
+import { systemClock } from '../../src/lib/clock.js';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
 import { parsePrivateKey } from '../../src/ssh/private-key.js';
 import { rabbitmq } from '../support/brokers.js';
@@ -28,7 +29,7 @@ async function folder(t: ExecutionContext): Promise<(name: string) => string> {
 
 /** A sandbox, and the settings to reach its clusters. */
 async function clusters(t: ExecutionContext): Promise<{ sandbox: Sandbox; env: Environment }> {
-  const { sandbox } = await openSandbox(t, { ssh: true });
+  const { sandbox } = await openSandbox(t, { ssh: true, clock: systemClock });
   const { ssh } = sandbox;
   if (ssh === undefined) throw new Error('the sandbox has no SSH');
   const env = {
@@ -101,6 +102,8 @@ test('every failure is reported with its remedy, in order, without secrets', asy
     'fleet',
     'SSH key',
     'known_hosts',
+    'machines',
+    'clock',
   ]);
   t.is(run.of('configuration').result, 'ok');
   isFailure(
@@ -114,6 +117,8 @@ test('every failure is reported with its remedy, in order, without secrets', asy
   t.is(run.of('fleet').result, 'skipped');
   isFailure(t, run, 'SSH key', /^SSH_KEY_FILE cannot be used: .*\n-> set SSH_PASSPHRASE/);
   isFailure(t, run, 'known_hosts', /cannot be used: EISDIR.*\n-> set SSH_KNOWN_HOSTS/);
+  t.is(run.of('machines').said, 'not checked: there is no usable SSH key');
+  t.is(run.of('clock').said, 'not checked: no server tells its time');
   t.is(ended.stderr, '');
   t.false(ended.stdout.includes('Zq'));
 });
@@ -316,7 +321,16 @@ test('with strict, known_hosts must contain every machine of the cluster', async
   t.regex(await said('one'), /one has 1 host key\ninvalid lines: 2$/);
   await writeFile(at('authority'), `@cert-authority *.lan ${HOST_KEY}\n`);
   t.is((await check('authority')).result, 'FAILED');
-  t.regex(await said('authority'), /\n1 @cert-authority line not used: host certificates are not supported/);
+  t.regex(
+    await said('authority'),
+    /authority has only @cert-authority lines: host certificates are not supported, .*\n.*\n-> ssh-keyscan/,
+  );
+  await writeFile(at('both'), `@cert-authority *.lan ${HOST_KEY}\n10.0.0.1 ${HOST_KEY}\n`);
+  t.is((await check('both')).result, 'ok');
+  t.regex(
+    await said('both'),
+    /has 1 host key\n1 @cert-authority line not used: host certificates are not supported/,
+  );
   t.is((await check('one', ['10.0.0.1'])).result, 'ok');
   t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
   t.regex(
@@ -394,7 +408,7 @@ test('a Manager that is down is reported once; its brokers are skipped, the othe
     result: 'skipped',
     said: 'not checked: the Manager gives no brokers',
   });
-  t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts']);
+  t.deepEqual(run.names.slice(4), ['discovery', 'SSH key', 'known_hosts', 'clock']);
 });
 
 test('a refused login, an unknown exchange or an unknown broker names the setting to check', async (t) => {
@@ -469,8 +483,11 @@ if (rabbit !== undefined) {
       'fleet',
       'SSH key',
       'known_hosts',
+      'machines',
+      'clock',
     ]);
-    for (const name of run.names) t.is(run.of(name).result, 'ok');
+    // One of the example's machines has no Docker daemon, another a disk that is nearly full.
+    for (const name of run.names) t.is(run.of(name).result, name === 'machines' ? 'warning' : 'ok');
     t.is(
       run.of('broker').said,
       `amqp://127.0.0.1:${port}: the queue ${queue} has 0 messages and 0 consumers`,
@@ -497,6 +514,7 @@ if (rabbit !== undefined) {
       'discovery',
       'SSH key',
       'known_hosts',
+      'clock',
     ]);
     t.regex(
       run.of('Manager').said,
@@ -613,7 +631,7 @@ if (rabbit !== undefined) {
     const host = await startWatchedBroker(t, (data, reset) => data.includes('the_queue') && reset());
     const run = await examine({ AMQP_URL: `amqp://${host}`, QUEUE_NAME: 'the_queue' });
     isFailure(t, run, 'broker', /ECONNRESET\n-> check that a broker runs at that address/);
-    t.is(run.names.at(-1), 'known_hosts');
+    t.is(run.names.at(-1), 'clock');
   });
 
   test('over RabbitMQ a user and a password with non-ASCII characters are sent unchanged', async (t) => {

@@ -43,7 +43,7 @@ test('a signal that is first read after the deadline is aborted', async (t) => {
   const code = codeFor({ timeoutMs: 100 });
   clock.advance(100);
   finish();
-  t.is(await code, 'timeout');
+  t.is(await code, 'outcome_unknown');
   t.true(seen?.aborted);
 });
 
@@ -101,15 +101,78 @@ test('a change that meets its deadline is not stopped', async (t) => {
   t.false(runs[0]?.signal.aborted);
 });
 
-test('a handler that throws because its signal was aborted reports the abort reason', async (t) => {
-  const { action, runs } = steered({ effect: 'change' });
-  const { codeFor, clock, unexpected } = openRunner([action]);
-  const code = codeFor({ timeoutMs: 100 });
+test('a read that throws because its signal was aborted reports the abort reason', async (t) => {
+  const { action, runs } = steered();
+  const { ask, clock } = openRunner([action]);
+  const reply = ask({ timeoutMs: 100 });
   clock.advance(100);
   runs[0]?.reject(new Error('the socket was closed'));
+  t.like(await reply, { status: 'error', body: { code: 'timeout' } });
+});
+
+for (const [what, thrown] of [
+  ['the abort reason', (reason: unknown) => reason],
+  ['an unexpected error', () => new Error('the socket was closed')],
+] as const) {
+  test(`a change that was stopped and throws ${what} has an unknown outcome, and the reply says why`, async (t) => {
+    const { action, runs } = steered({ effect: 'change' });
+    const { ask, clock } = openRunner([action]);
+    const reply = ask({ timeoutMs: 100 });
+    clock.advance(100);
+    runs[0]?.reject(thrown(runs[0].signal.reason));
+    t.deepEqual(await reply, {
+      status: 'error',
+      body: {
+        errors: [
+          'The change was stopped and did not report its outcome: Request has timed out during execution! (after 100 ms)',
+        ],
+        code: 'outcome_unknown',
+        details: { stopped_by: 'timeout' },
+      },
+    });
+  });
+}
+
+test('a change that waits for its turn at its deadline has not begun: timeout', async (t) => {
+  const { codeFor, clock } = openRunner([deaf({ effect: 'change' })], { concurrency: 1 });
+  void codeFor();
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
   t.is(await code, 'timeout');
-  t.deepEqual(unexpected.length, 1);
-  t.like(unexpected[0], { action: 'act', code: 'timeout' });
+});
+
+test('a stopped change that says that nothing was changed keeps its own code', async (t) => {
+  const { action, runs } = steered({ effect: 'change' });
+  const { codeFor, clock } = openRunner([action]);
+  const code = codeFor({ timeoutMs: 100 });
+  clock.advance(100);
+  runs[0]?.reject(new ActionError('timeout', 'nothing was changed'));
+  t.is(await code, 'timeout');
+});
+
+test('a result that cannot be sent is an internal error, and the log names the place', async (t) => {
+  const { ask, logs } = openRunner([doing(async () => ({ units: [{}, { states: new Map() }] }))]);
+  t.like(await ask(), { status: 'error', body: { code: 'internal' } });
+  const [line] = logs.find(/^action failed unexpectedly$/);
+  t.regex(String(line?.error), /result\.units\[1\]\.states is an instance of Map/);
+});
+
+test('a pause of a cluster lasts as long when the time of the system is set back or forward', async (t) => {
+  const { action, tried } = ending([
+    'cluster_unreachable',
+    'cluster_unreachable',
+    'cluster_unreachable',
+    'completed',
+  ]);
+  const { ask, codeFor, clock } = openRunner([action]);
+  for (let n = 0; n < 3; n++) await codeFor();
+  clock.stepWallTime(-3_600_000);
+  t.like(await ask(), { body: { code: 'cluster_unreachable', details: { retry_after_ms: 5_000 } } });
+  clock.stepWallTime(7_200_000);
+  t.is(await codeFor(), 'cluster_unreachable');
+  t.is(tried(), 3);
+  clock.advance(5_000);
+  t.is(await codeFor(), 'completed');
 });
 
 test('the reply to a stopped change is the outcome that it reports', async (t) => {
@@ -130,7 +193,7 @@ test('a change that is past its deadline is not asked to stop again at shutdown'
   clock.advance(900);
   t.like(runs[0]?.signal.reason, { code: 'timeout' });
   runs[0]?.reject(new Error('it stops'));
-  t.is(await code, 'timeout');
+  t.is(await code, 'outcome_unknown');
   await drained;
   t.is(clock.pending, 0);
 });
@@ -144,7 +207,7 @@ test('a change that is stopped at shutdown is not stopped again at its deadline'
   clock.advance(900);
   t.like(runs[0]?.signal.reason, { code: 'cancelled' });
   runs[0]?.reject(new Error('it stops'));
-  t.is(await code, 'cancelled');
+  t.is(await code, 'outcome_unknown');
   await drained;
   t.is(clock.pending, 0);
 });

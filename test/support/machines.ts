@@ -11,8 +11,6 @@ export interface Machines {
   knownHostsFile: string;
   /** What the service is reported about them. */
   env: Record<string, string>;
-  /** Replaces a command of the machines. */
-  install(command: string, script: string): Promise<void>;
 }
 
 /** One line in the journal. */
@@ -30,15 +28,12 @@ export const JOURNAL_REMOTE = '/lib/systemd/systemd-journal-remote';
 
 /**
  * Real SSH servers on loopback addresses, one for each machine. They run the real journalctl, df and cat of this
- * machine; only the journal that journalctl reads, and the file system that df reports, belong to the test. There is no
- * Docker unless the test installs one.
- * @param options.bashrc the text of `~/.bashrc` on the machines
+ * machine; only the journal that journalctl reads, and the file system that df reports, belong to the test.
  */
 export async function startMachines(
   t: ExecutionContext,
   addresses: readonly string[],
   journal: readonly JournalEntry[] = [],
-  { bashrc = '' }: { bashrc?: string } = {},
 ): Promise<Machines> {
   const folder = await mkdtemp(join(tmpdir(), 'machines-'));
   t.teardown(async () => rm(folder, { recursive: true, force: true }));
@@ -51,10 +46,7 @@ export async function startMachines(
   await install('journalctl', `exec /usr/bin/journalctl --directory='${folder}/journal' "$@"`);
   await install('df', '[ "$3" = /var/lib/docker ] && exec /bin/df "$1" "$2" /');
   if (journal.length > 0) await writeJournal(join(folder, 'journal', 'test.journal'), journal);
-  // bash reads it when sshd starts it, as the login shell of the user who runs the tests.
-  await writeFile(join(folder, '.bashrc'), bashrc);
-  const environment = { PATH: `${bin}:/usr/bin:/bin`, HOME: folder };
-  const servers = await startSshds(addresses, { environment });
+  const servers = await startSshds(addresses, { environment: { PATH: `${bin}:/usr/bin:/bin` } });
   for (const server of servers) t.teardown(async () => server.stop());
   const knownHostsFile = join(folder, 'known_hosts');
   const lines = servers.map(({ address, port, hostKeys }) => `[${address}]:${port} ${hostKeys.ed25519}\n`);
@@ -67,7 +59,7 @@ export async function startMachines(
     SSH_KEY_FILE: first.privateKeyFile,
     SSH_KNOWN_HOSTS: knownHostsFile,
   };
-  return { servers, knownHostsFile, env, install };
+  return { servers, knownHostsFile, env };
 }
 
 /** Makes a journal file from the journal export format (systemd's "Journal Export Formats"). */

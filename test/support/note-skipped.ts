@@ -7,3 +7,12 @@ export function noteSkipped(what: string, variable: string): undefined {
   process.stderr.write(`skipped: ${what} (${variable} is not set; see scripts/install-services)\n`);
   return undefined;
 }
+
+/**
+ * Reports tests that this machine cannot run whatever is installed, such as those that need root rights. It is no failure,
+ * not even with REQUIRE_SERVICES=1.
+ * @param why a sentence without a full stop
+ */
+export function noteImpossible(what: string, why: string): void {
+  process.stderr.write(`skipped: ${what} (${why})\n`);
+}

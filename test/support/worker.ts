@@ -14,7 +14,10 @@ export interface Worker {
 const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
 
 /** Runs the service as a separate process until the test ends; resolves when it accepts requests. */
-export async function startWorker(t: ExecutionContext, env: Record<string, string>): Promise<Worker> {
+export async function startWorker(
+  t: Pick<ExecutionContext, 'teardown'>,
+  env: Record<string, string>,
+): Promise<Worker> {
   const worker = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
     env: { PATH: process.env.PATH, HTTP_PORT: 'off', LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],

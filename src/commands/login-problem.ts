@@ -1,0 +1,58 @@
+import { ActionError } from '../api/action-error.js';
+import { fieldsOf } from '../lib/fields-of.js';
+import { failure, type LoginSettings, type MachineProblem } from './machine-problem.js';
+
+/**
+ * The problem with a machine that runs no command.
+ * @throws `error` itself, when the shell did not throw it
+ */
+export function loginProblem(error: unknown, settings: LoginSettings): MachineProblem {
+  if (!(error instanceof ActionError)) throw error;
+  return failure(reasonOf(error), remedyFor(error, settings));
+}
+
+function reasonOf({ message, details }: ActionError): string {
+  const { keyType, fingerprint } = fieldsOf(details);
+  return typeof fingerprint === 'string' ? `${message} (${String(keyType)} ${fingerprint})` : message;
+}
+
+function remedyFor({ code, message, details }: ActionError, settings: LoginSettings): string {
+  const { user, port, sudo } = settings;
+  const login = `ssh -p ${port} ${user}@HOST`;
+  switch (code) {
+    case 'forbidden':
+      return 'add HOST to ALLOWED_HOSTS';
+    case 'login_refused':
+      return `check SSH_USER (${user}) and the key: its public part has to be in ~${user}/.ssh/authorized_keys there; try \`${login}\``;
+    case 'host_key_refused':
+      return hostKeyRemedy(fieldsOf(details).reason, settings);
+    case 'host_unreachable':
+      return `check that the machine is up, that its SSH server listens on SSH_PORT (${port}), and that no firewall is between`;
+    case 'command_failed':
+      return sudo && message.includes('sudo')
+        ? `allow ${user} to use sudo there without a password (NOPASSWD in sudoers), or set SSH_SUDO=false`
+        : `\`${login} true\` has to work; check the login shell of ${user} and its start files there`;
+    default:
+      return `find out where \`${login} true\` hangs`;
+  }
+}
+
+function hostKeyRemedy(reason: unknown, { port, knownHostsFile: file }: LoginSettings): string {
+  const scan = `ssh-keyscan -p ${port} HOST >> ${file}`;
+  const compare =
+    'compare the fingerprint with that on the machine: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub';
+  switch (reason) {
+    case 'changed': {
+      const name = port === 22 ? 'HOST' : `'[HOST]:${port}'`;
+      return `another machine may answer there; if it was installed anew: ssh-keygen -R ${name} -f ${file}; ${scan}; and ${compare}`;
+    }
+    case 'revoked':
+      return `a key marked @revoked in ${file} must not be used: make a new host key on the machine`;
+    case 'no_accepted_type':
+      return `the machine has none of the key types in ${file}: ${scan}; and ${compare}`;
+    case 'known_hosts_unusable':
+      return 'see known_hosts above';
+    default:
+      return `${scan}; and ${compare}`;
+  }
+}

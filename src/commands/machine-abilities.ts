@@ -1,0 +1,105 @@
+import { failure, type LoginSettings, type MachineProblem, warning } from './machine-problem.js';
+
+/** The use of a disk from which on it is reported, in percent. */
+const NEARLY_FULL = 90;
+
+/** What a command on a machine has printed, and its exit status; undefined when a signal ended it. */
+export interface Ran {
+  status: number | undefined;
+  stdout: string;
+  stderr: string;
+}
+
+/** A command that actions need on machines, and what its result says. */
+export interface Ability {
+  argv: readonly [string, ...string[]];
+  problem: (ran: Ran, settings: LoginSettings) => MachineProblem | undefined;
+}
+
+/** The first one also shows whether commands run at all. */
+export const ABILITIES: readonly [Ability, ...Ability[]] = [
+  { argv: ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'], problem: procProblem },
+  // journald writes entries of its own: there is always one to read.
+  {
+    argv: ['journalctl', '--unit=systemd-journald.service', '--no-pager', '--lines=1', '--output=short'],
+    problem: journalProblem,
+  },
+  { argv: ['df', '-P', '-m', '/var/lib/docker'], problem: diskProblem },
+  { argv: ['cat', '/etc/os-release'], problem: osProblem },
+  { argv: ['docker', 'version'], problem: dockerProblem },
+];
+
+function procProblem({ status, stderr }: Ran): MachineProblem | undefined {
+  return status === 0
+    ? undefined
+    : failure(`/proc cannot be read: ${lastLine(stderr)}`, 'check that HOST is a Linux machine with /proc');
+}
+
+function journalProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {
+  if (isMissing(ran)) return failure('journalctl is not installed', 'install systemd there');
+  const { status, stdout, stderr } = ran;
+  // Without rights on the system's journal, journalctl may succeed with the entries of the user alone.
+  if (/insufficient permissions|not seeing messages from other users/.test(stderr))
+    return failure(
+      `${user} may not read the journal`,
+      `add ${user} to a group that may: sudo usermod -aG systemd-journal ${user}${sudo ? '' : '; or set SSH_SUDO=true'}`,
+    );
+  if (status !== 0)
+    return failure(
+      `the journal cannot be read: ${lastLine(stderr)}`,
+      'try `journalctl --lines=1` on the machine',
+    );
+  const entries = stdout.split('\n').filter((line) => line !== '' && !line.startsWith('-- '));
+  return entries.length > 0
+    ? undefined
+    : warning(
+        'the journal has no entry of journald, so it may have none of units either',
+        'check Storage= in journald.conf there, and `journalctl --lines=1`',
+      );
+}
+
+/** Reads the output of `df -P`: a header, then one line with the columns that POSIX defines. */
+function diskProblem({ status, stdout, stderr }: Ran): MachineProblem | undefined {
+  if (status !== 0)
+    return warning(
+      `the disk of /var/lib/docker is not known: ${lastLine(stderr)}`,
+      'without Docker this folder does not exist; its disk use is then not shown',
+    );
+  const [, percent, mount] = /\s(\d+)%\s+(\S+)\s*$/.exec(stdout) ?? [];
+  return Number(percent ?? 0) < NEARLY_FULL
+    ? undefined
+    : warning(
+        `the disk ${mount}, which holds /var/lib/docker, is ${percent}% full`,
+        'remove unused images and containers (docker system df), or old journal files (journalctl --vacuum-size=)',
+      );
+}
+
+function osProblem({ status, stderr }: Ran): MachineProblem | undefined {
+  return status === 0
+    ? undefined
+    : warning(
+        `the operating system is not known: ${lastLine(stderr)}`,
+        'link /etc/os-release to /usr/lib/os-release there',
+      );
+}
+
+function dockerProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {
+  if (ran.status === 0) return undefined;
+  if (isMissing(ran)) return warning('docker is not installed', 'without it no version of Docker is shown');
+  const reason = lastLine(ran.stderr);
+  if (/permission denied/i.test(ran.stderr))
+    return warning(
+      `${user} may not use docker: ${reason}`,
+      `add ${user} to the group docker: sudo usermod -aG docker ${user}${sudo ? '' : '; or set SSH_SUDO=true'}`,
+    );
+  return warning(`docker does not work: ${reason}`, 'check its daemon: systemctl status docker');
+}
+
+/** env(1), timeout(1) and shells end with 127 when there is no such program. */
+function isMissing({ status }: Ran): boolean {
+  return status === 127;
+}
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) ?? '';
+}

@@ -1,0 +1,49 @@
+export interface DeliveryWindowOptions {
+  /** `PREFETCH`: how many messages may be unacknowledged. */
+  prefetch: number;
+  /** How many messages of the largest size the memory budget has room for, when it is empty. */
+  fits: number;
+  /** The same now; negative when it is used up. */
+  room: () => number;
+  /** The number of unacknowledged messages. */
+  held: () => number;
+}
+
+/** How many messages the window grows by at once. */
+const STEP = 100;
+/** Requests for clusters that do not respond may enlarge the window by this many times `PREFETCH`. */
+const MAX_EXTRA = 4;
+
+/**
+ * Decides how many messages the broker may deliver before some are acknowledged. A message cannot be refused before its body
+ * has arrived, so the window begins with as many as memory has room for at their largest, and grows in steps while there is
+ * room. What waits for clusters that do not respond is not counted, so that it keeps out no requests for other clusters.
+ */
+export class DeliveryWindow {
+  readonly #options: DeliveryWindowOptions;
+  /** The size on a new connection. */
+  readonly initial: number;
+  #stuck = 0;
+
+  constructor(options: DeliveryWindowOptions) {
+    this.#options = options;
+    this.initial = Math.max(1, Math.min(options.prefetch, options.fits));
+  }
+
+  /** @param calls how many wait for clusters that do not respond */
+  setStuck(calls: number): void {
+    this.#stuck = calls;
+  }
+
+  /** The size that a window of this size should have now. */
+  next(size: number): number {
+    const { prefetch, room, held } = this.#options;
+    const most = prefetch + Math.min(this.#stuck, prefetch * MAX_EXTRA);
+    const free = room();
+    if (free <= 0) return Math.min(size, this.initial);
+    // Only when it is far too large: each change takes the broker a moment.
+    if (size >= most + STEP) return Math.max(most, this.initial);
+    if (held() < size) return size;
+    return Math.max(size, Math.min(most, size + STEP, size + Math.floor(free)));
+  }
+}

@@ -1,0 +1,64 @@
+import { Readable } from 'node:stream';
+import test from 'ava';
+import { unsendableIn } from '../../src/core/unsendable.js';
+
+class Row {
+  name = 'web';
+}
+
+const shared = { name: 'web' };
+const circular: Record<string, unknown> = {};
+circular.self = { again: circular };
+const revoked = Proxy.revocable({}, {});
+revoked.revoke();
+const throwing = {
+  get name() {
+    throw new Error('it was read');
+  },
+};
+let deep: object = {};
+for (let n = 0; n < 200; n++) deep = [deep];
+
+for (const [what, value, problem] of [
+  ['a stream', { units: [1, { log: Readable.from([]) }] }, 'result.units[1].log is a stream'],
+  ['a web stream', { log: new ReadableStream() }, 'result.log is a stream'],
+  ['a promise', [Promise.resolve()], 'result[0] is a promise'],
+  ['a map', new Map(), 'result is an instance of Map'],
+  ['a set', { units: new Set() }, 'result.units is an instance of Set'],
+  ['an instance of a class', [new Row()], 'result[0] is an instance of Row'],
+  ['an error', { error: new Error('e') }, 'result.error is an instance of Error'],
+  ['a function', { handle: () => {} }, 'result.handle is a function'],
+  ['a symbol', [Symbol('s')], 'result[0] is a symbol'],
+  ['no number', { load: Number.NaN }, 'result.load is NaN'],
+  ['an infinite number', { load: [-Infinity] }, 'result.load[0] is -Infinity'],
+  ['itself', circular, 'result.self.again contains itself'],
+  ['a getter that throws', { unit: throwing }, 'result.unit.name cannot be read'],
+  ['a revoked proxy', { unit: revoked.proxy }, 'result.unit cannot be read'],
+  ['a revoked proxy only', revoked.proxy, 'result cannot be read'],
+  [
+    'a toJSON that returns a map',
+    { a: { toJSON: () => ({ b: new Map() }) } },
+    'result.a.b is an instance of Map',
+  ],
+] as const) {
+  test(`the place of what cannot be sent is named: ${what}`, (t) => {
+    t.is(unsendableIn(value, 'result'), problem);
+  });
+}
+
+test('what is nested too deep cannot be sent', (t) => {
+  t.regex(unsendableIn(deep, 'result') ?? '', /^result(\[0\])+ is nested more than 90 levels deep$/);
+});
+
+for (const [what, value] of [
+  ['nothing', undefined],
+  ['null', null],
+  ['plain data', { a: [1, 'b', true, null, undefined, { c: 2n ** 64n }], d: undefined }],
+  ['an object without a prototype', Object.assign(Object.create(null), { a: 1 })],
+  ['a date', { at: new Date(0) }],
+  ['the same object twice', [shared, shared]],
+] as const) {
+  test(`${what} can be sent`, (t) => {
+    t.is(unsendableIn(value, 'result'), undefined);
+  });
+}
