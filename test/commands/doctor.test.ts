@@ -642,12 +642,14 @@ if (rabbit !== undefined) {
   });
 }
 
-test('the round trip calls the first served action that only reads and requires no parameters', async (t) => {
+test('the round trip calls the first served action that only reads and requires no parameters, preferably a list', async (t) => {
   const { manager, env } = await installation(t);
   const options = { roundTrip: true, replyMs: 1_000 };
   for (const [ACTIONS, action] of [
     ['unit_logs,list_units,restart_unit', 'list_units'],
     ['list_units,list_machines', 'list_machines'],
+    ['check_cluster,list_units', 'list_units'],
+    ['check_cluster', 'check_cluster'],
   ] as const) {
     const run = await examine({ ...env, ACTIONS }, options);
     isFailure(t, run, 'round trip', /ECONNREFUSED/, /^the record is deleted$/m);
@@ -664,5 +666,5 @@ test('the round trip calls the first served action that only reads and requires 
     t.is(result, 'skipped');
     t.regex(said, reason);
   }
-  t.is(manager.callsTo(/rpc_requests$/, 'POST').length, 2);
+  t.is(manager.callsTo(/rpc_requests$/, 'POST').length, 4);
 });

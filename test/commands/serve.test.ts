@@ -106,11 +106,20 @@ test('every action works in the sandbox, also over SSH', async (t) => {
   t.like(await answer('node_info', { nodes: ['127.0.0.1'] }), {
     '127.0.0.1': { docker_disk_space_percent: 47, os: { id: 'coreos' }, errors: [] },
   });
+  t.deepEqual(await answer('check_cluster'), []);
   t.regex(String(await answer('restart_unit', { unit_name })), /was restarted/);
   const { actions } = (await (await fetch(`${url}/v1/actions`)).json()) as { actions: { name: string }[] };
   t.deepEqual(
     actions.map(({ name }) => name),
-    ['list_machines', 'list_unit_states', 'list_units', 'node_info', 'restart_unit', 'unit_logs'],
+    [
+      'check_cluster',
+      'list_machines',
+      'list_unit_states',
+      'list_units',
+      'node_info',
+      'restart_unit',
+      'unit_logs',
+    ],
     'no action is called here',
   );
 });
