@@ -2,10 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ConfigurationError } from './settings/configuration-error.js';
+import { NodeWarnings } from './commands/node-warnings.js';
+import { print, printError } from './commands/output.js';
 import { UsageError } from './commands/usage-error.js';
 import { PluginError, UnknownActionError } from './core/plugin-loader.js';
 
-const source = { env: process.env, directory: process.cwd() };
+const source = { env: process.env, directory: workingDirectory() };
 
 function seconds(text: string): number {
   const value = Number(text);
@@ -17,7 +19,25 @@ function seconds(text: string): number {
 const EXIT_CODES =
   'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
 
-function program(done: (code: number) => void): Command {
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    // It has been deleted. Without it there is no configuration file.
+    return '/';
+  }
+}
+
+interface ProgramOptions {
+  /** Gets the exit code of the command. */
+  done: (code: number) => void;
+  /** Gets the text about an invalid command line. */
+  onUsageError: (text: string) => void;
+  /** Undefined: the command is not `serve`, and Node.js writes its warnings itself. */
+  warnings: NodeWarnings | undefined;
+}
+
+function program({ done, onUsageError, warnings }: ProgramOptions): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
     .version(version())
@@ -26,12 +46,13 @@ function program(done: (code: number) => void): Command {
       'after',
       `\n${EXIT_CODES}\nSettings are environment variables; \`fleet-manager config\` shows them.`,
     )
-    .exitOverride();
+    .exitOverride()
+    .configureOutput({ writeOut: print, writeErr: onUsageError });
   // Each command is imported only when it runs.
   command
     .command('serve')
     .description('serve requests until SIGTERM; without a configured broker, run a sandbox')
-    .action(async () => done(await (await import('./commands/serve.js')).serve(source)));
+    .action(async () => done(await (await import('./commands/serve.js')).serve(source, warnings)));
   command
     .command('call <action>')
     .description(
@@ -108,19 +129,31 @@ function version(): string {
   return 'unknown';
 }
 
-/** Prints the message of an expected error, and the stack of an unexpected one. */
-function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  if (!(error instanceof Error)) {
-    process.stderr.write(`fleet-manager: ${String(error)}\n`);
-    return 1;
-  }
+interface Failure {
+  code: number;
+  /** Empty: there is nothing to say. */
+  text: string;
+}
+
+/** The message of an expected error, and the stack of an unexpected one. */
+function failureOf(error: unknown, usageError: string): Failure {
+  if (error instanceof CommanderError) return { code: error.exitCode === 0 ? 0 : 2, text: usageError };
+  if (!(error instanceof Error)) return { code: 1, text: `fleet-manager: ${String(error)}\n` };
   const isCallerError = [ConfigurationError, UsageError, UnknownActionError].some(
     (kind) => error instanceof kind,
   );
-  const isExpected = isCallerError || error instanceof PluginError || error.cause !== undefined;
-  process.stderr.write(`fleet-manager: ${isExpected ? error.message : error.stack}\n`);
-  return isCallerError ? 2 : 1;
+  // An error of the system, such as a folder that cannot be written, is no defect.
+  const isExpected =
+    isCallerError || error instanceof PluginError || error.cause !== undefined || 'syscall' in error;
+  const text = `fleet-manager: ${isExpected ? error.message : error.stack}\n`;
+  return { code: isCallerError ? 2 : 1, text };
+}
+
+async function report({ code, text }: Failure): Promise<number> {
+  if (text === '') return code;
+  const logged = isServing && (await import('./commands/start-failure.js')).logStartFailure(text, source);
+  if (!logged) printError(text);
+  return code;
 }
 
 // The reader of the output may have closed the pipe (`| head`). The rest of the output is then dropped.
@@ -129,11 +162,20 @@ for (const stream of [process.stdout, process.stderr]) {
     if (error.code !== 'EPIPE') throw error;
   });
 }
+const isServing = process.argv[2] === 'serve';
+// Before anything else is imported.
+const warnings = isServing ? new NodeWarnings() : undefined;
 let code = 0;
+let usageError = '';
 try {
-  await program((result) => (code = result)).parseAsync();
+  const command = program({
+    done: (result) => (code = result),
+    onUsageError: (text) => (usageError += text),
+    warnings,
+  });
+  await command.parseAsync();
 } catch (error) {
-  code = exitCodeOf(error);
+  code = await report(failureOf(error, usageError));
 }
 // The explicit exit is needed: resources that a plugin leaves open would keep the process alive. The output is flushed
 // first, because process.exit() would cut it.

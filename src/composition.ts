@@ -6,6 +6,7 @@ import {
   type InjectionToken,
   instanceCachingFactory,
 } from 'tsyringe';
+import { ConfigurationError } from './settings/configuration-error.js';
 import type { Configuration } from './settings/settings.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
@@ -209,6 +210,18 @@ export async function describeActions({ plugins, environment }: ServedSettings):
   return servedActions({ plugins, environment }, () => undefined);
 }
 
+/** Why these settings contradict each other; undefined: every action that `ACTIONS` names is served. */
+export function problemOfServed(
+  catalogue: Catalogue,
+  { only = [] }: Configuration['plugins'],
+): string | undefined {
+  // The plugin loader has refused unknown names, so that only READ_ONLY leaves out any of the others.
+  const hidden = only.filter((name) => catalogue.find(name) === undefined);
+  if (hidden.length === 0) return undefined;
+  const nothing = hidden.length === only.length ? ', so that nothing would be served' : '';
+  return `ACTIONS names ${hidden.join(', ')}, which READ_ONLY=true does not serve${nothing}: remove what changes something from ACTIONS, or unset READ_ONLY`;
+}
+
 async function servedActions(
   { plugins, environment }: ServedSettings,
   resolve: (token: symbol) => unknown,
@@ -227,7 +240,7 @@ async function servedActions(
 
 /**
  * Starts the service. Plugins are loaded first, so that an invalid plugin stops the start before any request is accepted.
- * @throws PluginError, or an Error that names the invalid setting
+ * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, clock = systemClock } = options;
@@ -241,6 +254,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const catalogue = await servedActions({ plugins, environment }, (token) =>
     resolveDependency(container, token),
   );
+  const contradiction = problemOfServed(catalogue, plugins);
+  if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
   const installation = installationOf(openaperture, { hostname, clock, log });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),

@@ -129,6 +129,42 @@ if (rabbitmqUrl !== undefined) {
     await eventually('it is acknowledged', async () => (await channel.checkQueue(queue)).messageCount === 0);
   });
 
+  test("a change with the id of another caller's open record is not run, and that record is not written", async (t) => {
+    const { manager, sandbox, env, queue } = await openInstallation(t, [rabbitmqUrl]);
+    const worker = await startWorker(t, env);
+    const ofAnother = { action: 'list_machines', etcd_token: sandbox.token, action_parameters: null };
+    manager.addRecord(77, { requestBody: ofAnother });
+    const connection = await connect(rabbitmqUrl);
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const request = {
+      id: 77,
+      status: 'not_started',
+      request_body: {
+        action: 'restart_unit',
+        etcd_token: sandbox.token,
+        action_parameters: { unit_name: 'web@1.service' },
+      },
+    };
+    channel.sendToQueue(queue, Buffer.from(JSON.stringify(request)));
+    const dead = await eventually('it is dead-lettered', async () => {
+      const message = await channel.get(`${queue}_error`, { noAck: true });
+      return message === false ? undefined : message;
+    });
+    t.regex(
+      String(dead.properties.headers?.['x-reason']),
+      /^its id is that of another request: the record 77/,
+    );
+    await eventually('it is logged', () =>
+      worker.lines.some(({ message }) => message === 'message dead-lettered'),
+    );
+    t.deepEqual(
+      sandbox.cluster.requests.filter(({ method }) => method !== 'GET'),
+      [],
+    );
+    t.like(manager.records.get('77'), { status: 'not_started', requestBody: ofAnother, responseBody: null });
+  });
+
   test('the Overseer learns of the module and of the requests that run', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
     t.teardown(sandbox.cluster.fail({ kind: 'hang' }));

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { connect as openTcp, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -154,6 +154,40 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(text.match(/\[not read: host_unreachable: /g)?.length, 1);
   });
 
+  test('a greeting of the login shell is in no result', async (t) => {
+    const bashrc = 'echo "Welcome to $(hostname)"; printf "0.01 0.02 0.03 " >&2; printf "ID=greeting\\n"';
+    const machines = await startMachines(t, ADDRESSES, JOURNAL, { bashrc });
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    const parameters = { unit_name: 'web.service', lines: 1 };
+    const text = await client.call('unit_logs', { cluster: sandbox.token, parameters });
+    t.regex(text, /^\S+ \d+ [\d:]+ core-1 web\[1\]: web\.service says 19\n$/);
+    const { '127.0.0.1': node } = await client.call('node_info', { parameters: { nodes: ['127.0.0.1'] } });
+    t.is(node?.coreos_version, await readFile('/etc/os-release', 'utf8'));
+    t.is(node?.load?.length, 3);
+    t.notRegex(JSON.stringify(node), /Welcome|greeting/);
+  });
+
+  test('unit_logs of a global unit that no machine can read says why for each of them', async (t) => {
+    const machines = await startMachines(t, ADDRESSES);
+    await machines.install('journalctl', 'echo "journalctl: command not found" >&2; exit 127');
+    const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
+    await startWorker(t, env);
+    await machines.servers[1]?.stop();
+    const call = { cluster: sandbox.token, parameters: { unit_name: 'node-exporter.service' } };
+    const error = failure(await t.throwsAsync(client.call('unit_logs', call)));
+    t.is(error?.code, 'command_failed');
+    const { machines: failures } = (error?.details ?? {}) as { machines: Record<string, string>[] };
+    t.deepEqual(
+      failures.map(({ machine }) => machine),
+      sandbox.cluster.machines.map(({ id }) => id).toSorted(),
+    );
+    t.deepEqual(new Set(failures.map(({ code }) => code)), new Set(['command_failed', 'host_unreachable']));
+    for (const { code, message } of failures.filter((each) => each.code === 'command_failed'))
+      t.regex(String(message), /failed with exit status 127: journalctl: command not found$/, code);
+    t.is(error?.message.match(/exit status 127: journalctl: command not found/g)?.length, 2);
+  });
+
   test('unit_logs distinguishes an unknown unit from one that is nowhere', async (t) => {
     const machines = await startMachines(t, ADDRESSES);
     const { sandbox, env, client } = await world(t, rabbitmqUrl, machines.env);
@@ -233,7 +267,10 @@ if (rabbitmqUrl !== undefined && hasServers) {
       'docker',
       "printf 'Client:\\n Version:      1.10.3\\n'; echo 'Cannot connect to the Docker daemon. Is the docker daemon running on this host?' >&2; exit 1",
     );
-    t.regex(String((await info())['127.0.0.1']?.errors), /Cannot connect to the Docker daemon/);
+    const daemonDown = (await info())['127.0.0.1'];
+    t.regex(String(daemonDown?.errors), /Cannot connect to the Docker daemon/);
+    t.deepEqual(daemonDown?.docker, { client_version: '1.10.3', server_version: null });
+    t.regex(String(daemonDown?.docker_version), /^Client:/);
     await machines.install(
       'docker',
       "printf 'Client:\\n Version:      1.10.3\\n\\nServer:\\n Version:      1.10.4\\n'",

@@ -1,4 +1,4 @@
-import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -132,6 +132,53 @@ test('the package contains what it needs and nothing else', async (t) => {
   );
   const plugins = await readdir(join(REPOSITORY, 'plugins'));
   for (const name of plugins) t.true(packed.includes(`dist/plugins/${name}/index.js`), name);
+});
+
+test('every command runs for a user without a passwd entry and without a home, in a folder that it cannot write', async (t) => {
+  const nobody = '12345';
+  const readOnly = await folder({});
+  for (const each of [root, installed]) await chmod(each, 0o755);
+  const runAs = async (args: string[], env: Record<string, string> = {}) => {
+    const program = join(installed, 'node_modules/fleet-manager/dist/src/cli.js');
+    const user = ['--reuid', nobody, '--regid', nobody, '--clear-groups'];
+    const command: [string, ...string[]] = ['setpriv', ...user, process.execPath, program, ...args];
+    return startProgram(t, command, { env, directory: readOnly }).ended;
+  };
+  const failed = { AMQP_URL: 'amqp://127.0.0.1:1', ETCD_DISCOVERY_URL: 'http://127.0.0.1:1' };
+  for (const [args, code, printed] of [
+    [['actions'], 0, /^list_units /m],
+    [['config'], 0, /^SSH_KNOWN_HOSTS +- +unset$/m],
+    [['doctor'], 1, /known_hosts +this user has no home folder.*\n +-> set SSH_KNOWN_HOSTS/],
+    [['call', 'list_units', '--timeout', '1'], 2, /etcd_token|--cluster|service_unavailable/],
+  ] as const) {
+    const ended = await runAs([...args], failed);
+    t.notRegex(`${ended.stdout}${ended.stderr}`, /^ +at |uv_os_homedir/m);
+    t.regex(`${ended.stdout}${ended.stderr}`, printed);
+    t.true(ended.code === code || args[0] === 'call', `${args.join(' ')}: ${ended.stderr}`);
+  }
+});
+
+test('npm builds the package when it installs it from a git URL', async (t) => {
+  t.timeout(20 * 60_000);
+  const source = join(root, 'source');
+  for (const name of SOURCES) await cp(join(REPOSITORY, name), join(source, name), { recursive: true });
+  const description = JSON.parse(await readFile(join(source, 'package.json'), 'utf8'));
+  // Only what the build needs: npm installs them all.
+  const { typescript, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
+  description.devDependencies = { typescript, '@types/node': node, '@types/ssh2': ssh2 };
+  await writeFile(join(source, 'package.json'), JSON.stringify(description));
+  const git = async (...args: string[]) => {
+    const { code, stderr } = await run(t, ['git', ...args], source);
+    t.is(code, 0, stderr);
+  };
+  await git('init', '--quiet');
+  await git('add', '.');
+  await git('-c', 'user.name=test', '-c', 'user.email=test@example.org', 'commit', '--quiet', '-m', 'All');
+  const app = await folder({});
+  await npm(app, 'install', '--prefer-offline', '--no-audit', '--no-fund', `git+file://${source}`);
+  const { code, stdout } = await run(t, [join(app, 'node_modules/.bin/fleet-manager'), '--version']);
+  t.is(stdout, `${description.version}\n`);
+  t.is(code, 0);
 });
 
 test('no installed dependency needs another version of Node.js than the package', (t) => {

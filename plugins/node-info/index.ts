@@ -12,7 +12,7 @@ import {
   RemoteShell,
   withTimeLimit,
 } from '../../src/plugin.js';
-import { readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
+import { type Reading, readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
 /** The number of nodes read at the same time. Below the shell's connection limit, so that no node waits in its queue. */
@@ -191,62 +191,83 @@ function unread(reason: string): NodeInfo {
 }
 
 /** Reads one node with concurrent commands. */
-async function readNode(
-  host: string,
-  {
-    shell,
-    signal,
-    limited,
-    maxOutputBytes,
-  }: Omit<ReadContext, 'clock' | 'timeMs' | 'endsAt'> & { limited: AbortSignal },
-): Promise<NodeInfo> {
+async function readNode(host: string, context: NodeContext): Promise<NodeInfo> {
   const errors = new Set<string>();
   const read = async <T>(
     what: string,
-    argv: [string, ...string[]],
-    parse: (text: string) => T,
-  ): Promise<T | null> => {
+    commands: readonly Argv[],
+    parse: (text: string) => Reading<T>,
+  ): Promise<{ text: string; facts: T } | null> => {
+    let failure: ActionError | undefined;
     try {
-      const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes };
-      const { stdout, truncated } = await shell.run(host, argv, options);
-      // Truncated output could be misread: half a number is also a number.
-      if (truncated) throw unreadable(argv[0], `: it has more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
-      return parse(stdout);
+      const output = await firstOutput(host, commands, context);
+      ({ failure } = output);
+      const { facts, problem } = parse(output.text);
+      // Why a command has failed says more than what is missing in its output.
+      const reason = failure?.message ?? problem;
+      if (reason !== undefined) errors.add(`${what}: ${reason}`);
+      return { text: output.text, facts };
     } catch (error) {
-      signal.throwIfAborted();
-      errors.add(failureText(what, error));
+      context.signal.throwIfAborted();
+      errors.add(failureText(what, error instanceof ActionError ? (failure ?? error) : error));
       return null;
     }
   };
   const [disk, os, docker, machine] = await Promise.all([
-    read('disk', ['df', '-P', '-m', '/var/lib/docker'], readDisk),
-    read('os', ['cat', '/etc/os-release'], readOs),
-    read('docker', ['docker', 'version'], readDocker),
-    read('machine', ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'], readMachine),
+    read('disk', [['df', '-P', '-m', '/var/lib/docker']], readDisk),
+    // The second is for systems that have no link to it in /etc (os-release(5)).
+    read(
+      'os',
+      [
+        ['cat', '/etc/os-release'],
+        ['cat', '/usr/lib/os-release'],
+      ],
+      readOs,
+    ),
+    read('docker', [['docker', 'version']], readDocker),
+    read('machine', [['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime']], readMachine),
   ]);
   return {
-    docker_disk_space_percent: disk?.used_percent ?? null,
+    docker_disk_space_percent: disk?.facts.used_percent ?? null,
     coreos_version: os?.text ?? null,
     docker_version: docker?.text ?? null,
     errors: [...errors],
-    disk,
+    disk: disk?.facts ?? null,
     os: os?.facts ?? null,
     docker: docker?.facts ?? null,
-    load: machine?.load ?? null,
-    memory: machine?.memory ?? null,
-    uptime_seconds: machine?.uptime_seconds ?? null,
+    load: machine?.facts.load ?? null,
+    memory: machine?.facts.memory ?? null,
+    uptime_seconds: machine?.facts.uptime_seconds ?? null,
   };
+}
+
+type Argv = [string, ...string[]];
+type NodeContext = Pick<ReadContext, 'shell' | 'signal' | 'maxOutputBytes'> & { limited: AbortSignal };
+
+/**
+ * The output of the first command that prints anything, with its failure, if it has failed; rejects with the failure of the
+ * first command when none prints anything.
+ */
+async function firstOutput(
+  host: string,
+  commands: readonly Argv[],
+  { shell, limited, maxOutputBytes }: NodeContext,
+): Promise<{ text: string; failure?: ActionError }> {
+  const options = { signal: limited, timeoutMs: COMMAND_MS, maxOutputBytes, anyExitStatus: true };
+  const failures: ActionError[] = [];
+  for (const argv of commands) {
+    const { stdout, truncated, failure } = await shell.run(host, argv, options);
+    // Truncated output could be misread: half a number is also a number.
+    if (truncated) throw unreadable(argv[0], `: it has more than ${Math.floor(maxOutputBytes / 1024)} KiB`);
+    if (failure === undefined || stdout !== '') return { text: stdout, failure };
+    failures.push(failure);
+  }
+  throw failures[0];
 }
 
 function failureText(what: string, error: unknown): string {
   if (!(error instanceof ActionError)) throw error;
   // A connection error is the same for all commands of a node, so it is reported once.
   if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
-  return [`${what}: ${error.message}`, ...lastLine(error.details)].join(': ');
-}
-
-/** The last line that a failed command wrote to stderr. */
-function lastLine(details: unknown): string[] {
-  if (typeof details !== 'object' || details === null || !('stderr' in details)) return [];
-  return String(details.stderr).trim().split('\n').slice(-1);
+  return `${what}: ${error.message}`;
 }

@@ -3,15 +3,17 @@ import { array, type InferType, number, object, string } from 'yup';
 const textOrNull = () => string().nullable().defined();
 const whole = () => number().integer();
 
+const wholeOrNull = () => whole().nullable().defined();
+
 const disk = object({
-  size_mb: whole().required().meta({ description: 'Its size, in MiB.' }),
-  used_mb: whole().required().meta({ description: 'The used space, in MiB.' }),
-  available_mb: whole().required().meta({ description: 'The available space, in MiB.' }),
-  used_percent: whole().required().meta({ description: 'The use% that df shows.' }),
+  size_mb: wholeOrNull().meta({ description: 'Its size, in MiB.' }),
+  used_mb: wholeOrNull().meta({ description: 'The used space, in MiB.' }),
+  available_mb: wholeOrNull().meta({ description: 'The available space, in MiB.' }),
+  used_percent: wholeOrNull().meta({ description: 'The use% that df shows; null where it shows none.' }),
 });
 
 const os = object({
-  id: textOrNull().meta({ description: 'Its ID, such as coreos.' }),
+  id: textOrNull().meta({ description: 'Its ID, such as coreos; linux when it has none.' }),
   version: textOrNull().meta({ description: 'Its VERSION_ID, or else its VERSION.' }),
   name: textOrNull().meta({ description: 'Its PRETTY_NAME.' }),
 });
@@ -23,14 +25,14 @@ const docker = object({
 
 const memory = object({
   total_kb: whole().required().meta({ description: 'The total, in KiB.' }),
-  available_kb: whole().nullable().defined().meta({
+  available_kb: wholeOrNull().meta({
     description: 'The memory available to programs, in KiB; null: the kernel does not report it.',
   }),
 });
 
 /** The information of a node. Existing callers read the first three fields. */
 export const nodeInfo = object({
-  docker_disk_space_percent: whole().nullable().defined().meta({
+  docker_disk_space_percent: wholeOrNull().meta({
     description: 'The use% of the file system that holds /var/lib/docker.',
   }),
   coreos_version: textOrNull().meta({ description: 'The text of /etc/os-release.' }),
@@ -46,7 +48,7 @@ export const nodeInfo = object({
     .defined()
     .meta({ description: 'The load of the last 1, 5 and 15 minutes.' }),
   memory: memory.nullable().defined().meta({ description: 'The memory of the machine.' }),
-  uptime_seconds: whole().nullable().defined().meta({ description: 'How long the machine has been up.' }),
+  uptime_seconds: wholeOrNull().meta({ description: 'How long the machine has been up.' }),
 });
 
 /** The information of a node; a value that could not be read is null, with the reason in `errors`. */

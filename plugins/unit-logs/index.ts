@@ -11,11 +11,16 @@ import {
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
-import { oldestFirst } from './journal-text.js';
+import { stderrOf } from './failed-command.js';
+import { isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
+import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
 
 const MOST_LINES = 10_000;
-const MOST_BYTES = 1024 * 1024;
+/** The limit for one machine, in bytes. */
+const MOST_BYTES = { min: 16 * 1024, max: 1024 * 1024 };
+/** The limit for all machines together, so that the reply can be sent. It is divided equally between them. */
+const MOST_BYTES_OF_ALL = 8 * 1024 * 1024;
 /** The time limit for one machine: a caller times out after 30 s, and one slow machine must not cause that. */
 const MACHINE_MS = 20_000;
 
@@ -44,7 +49,7 @@ export default defineAction({
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
-  async handle({ parameters, cluster, signal }, { fleet, shell, clock }) {
+  async handle({ parameters, cluster, signal, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
@@ -57,18 +62,31 @@ export default defineAction({
         details: { machines: ids },
       });
     }
+    const maxBytes = bytesForEach(wanted.length);
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id);
       const message = `${host} did not respond within ${MACHINE_MS / 1_000} s`;
       return withTimeLimit({ ms: MACHINE_MS, message, clock, signal }, (limited) =>
-        journalOf(host, parameters, { shell, signal: limited }),
+        journalOf(host, { ...parameters, maxBytes }, { shell, signal: limited }),
       );
     };
     const [first, ...others] = wanted;
     if (first !== undefined && others.length === 0) return read(first);
-    return combined(wanted, await Promise.allSettled(wanted.map(read)), signal);
+    const parts = await Promise.allSettled(wanted.map(read));
+    signal.throwIfAborted();
+    const [failure, ...failures] = failuresOf(wanted, parts);
+    if (failure !== undefined) {
+      const all = [failure, ...failures] as const;
+      if (all.length === parts.length) throw noMachineRead([...all]);
+      warn(someNotRead(all, parts.length));
+    }
+    return combined(wanted, parts);
   },
 });
+
+function bytesForEach(machines: number): number {
+  return Math.max(MOST_BYTES.min, Math.min(MOST_BYTES.max, Math.floor(MOST_BYTES_OF_ALL / machines)));
+}
 
 /** The ids of the machines that a unit runs on; for a global unit, all machines that have a state of it. */
 async function machinesOf(
@@ -101,6 +119,7 @@ interface JournalQuery {
   lines: number;
   since?: string;
   until?: string;
+  maxBytes: number;
 }
 
 async function journalOf(
@@ -108,12 +127,23 @@ async function journalOf(
   query: JournalQuery,
   { shell, signal }: { shell: RemoteShell; signal: AbortSignal },
 ): Promise<string> {
-  const options = { signal, timeoutMs: MACHINE_MS, maxOutputBytes: MOST_BYTES };
+  const options = { signal, timeoutMs: MACHINE_MS, maxOutputBytes: query.maxBytes };
   try {
-    return oldestFirst({ ...(await shell.run(host, journalctl(query), options)), maxBytes: MOST_BYTES });
+    const printed = await shell.run(host, journalctl(query), options);
+    if (isForbidden(printed)) throw journalForbidden(host);
+    return oldestFirst(printed, query.maxBytes);
   } catch (error) {
+    if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
     throw refusedTime(error, query) ?? error;
   }
+}
+
+function journalForbidden(host: string, cause?: unknown): ActionError {
+  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, or set SSH_SUDO=true`;
+  return new ActionError('command_failed', message, {
+    details: { host, reason: 'journal_forbidden' },
+    cause,
+  });
 }
 
 function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [string, ...string[]] {
@@ -124,6 +154,8 @@ function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [st
     '--no-pager',
     `--lines=${lines}`,
     '--output=short',
+    // Else a message with a character that is not printable is shown as `[19B blob data]`.
+    '--all',
     // Without --reverse, journalctl prints the first lines after `since`, and none when the last lines are after `until`.
     // If the output is truncated, the newest lines would be lost.
     '--reverse',
@@ -132,28 +164,27 @@ function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [st
   ];
 }
 
-function combined(
+function failuresOf(
   ids: readonly string[],
   parts: readonly PromiseSettledResult<string>[],
-  signal: AbortSignal,
-): string {
-  signal.throwIfAborted();
-  const failures = parts.flatMap((part) => (part.status === 'rejected' ? [part.reason as unknown] : []));
-  // No machine could be read: the action fails, preferably with an error that the caller can fix.
-  if (failures.length === parts.length) throw failures.find(isCallersFault) ?? failures[0];
+): MachineFailure[] {
+  return parts.flatMap((part, index) => {
+    if (part.status === 'fulfilled') return [];
+    const error: unknown = part.reason;
+    if (!(error instanceof ActionError)) throw error;
+    return [{ machine: ids[index] ?? '', error }];
+  });
+}
+
+function combined(ids: readonly string[], parts: readonly PromiseSettledResult<string>[]): string {
   return parts
-    .map(
-      (part, index) =>
-        `==> ${ids[index]} <==\n${part.status === 'fulfilled' ? part.value : failureText(part.reason)}`,
-    )
+    .map((part, index) => {
+      const text = part.status === 'fulfilled' ? part.value : failureText(part.reason);
+      return `==> ${ids[index]} <==\n${text}`;
+    })
     .join('\n');
 }
 
-function failureText(error: unknown): string {
-  if (error instanceof ActionError) return `[not read: ${error.code}: ${error.message}]\n`;
-  throw error;
-}
-
-function isCallersFault(error: unknown): boolean {
-  return error instanceof ActionError && error.code === 'invalid_parameters';
+function failureText({ code, message }: ActionError): string {
+  return `[not read: ${code}: ${message}]\n`;
 }

@@ -1,38 +1,73 @@
+import { readable } from './readable-text.js';
+
 /** journalctl's own lines between entries: `-- Boot ID --` (formerly `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
+/** What journalctl writes to stderr when the user may not read the system's journal, with exit status 0 or 1. */
+const NO_PERMISSION =
+  /^(?:Hint: You are currently not seeing messages from other users and the system|No journal files were opened due to insufficient permissions)/m;
 /** The limits for lines from stderr in the result. */
 const MAX_NOTES = 3;
 const MAX_NOTE_CHARACTERS = 200;
 
-/**
- * Puts the entries of `journalctl --reverse --output=short` in order, oldest first. journalctl's own lines are left out,
- * since their position has no meaning in this order. Without entries, the text is those lines and the first lines of
- * stderr, which may say that the login user may not read the journal.
- *
- * In truncated output the oldest entries are missing, and the first line of the text says so. The last entry in the
- * output is dropped, since it may be incomplete.
- */
-export function oldestFirst(printed: {
+/** What journalctl printed. */
+export interface PrintedJournal {
   stdout: string;
   stderr: string;
   truncated: boolean;
-  maxBytes: number;
-}): string {
-  const { stdout, stderr, truncated, maxBytes } = printed;
+}
+
+/**
+ * Puts the entries of `journalctl --reverse --output=short --all` in order, oldest first, as `readable` text. journalctl's
+ * own lines are left out, since their position has no meaning in this order. Without entries, the text is those lines and
+ * the first lines of stderr.
+ *
+ * When not all entries fit, the oldest are left out, and the first line of the text says so. The last entry in truncated
+ * output is left out too, since it may be incomplete; only a single entry is shown as far as it goes.
+ */
+export function oldestFirst({ stdout, stderr, truncated }: PrintedJournal, maxBytes: number): string {
+  const entries = entriesOf(stdout);
+  if (entries.length === 0) return `${readable(stdout)}${notes(stderr)}`;
+  const complete = truncated && entries.length > 1 ? entries.slice(0, -1) : entries;
+  const fitting = newestThatFit(complete, maxBytes);
+  const isWhole = !truncated && fitting.length === complete.length;
+  const mark = isWhole ? [] : [`[older lines are left out: there are more than ${maxBytes} bytes]`];
+  return [...mark, ...fitting.toReversed()].map((entry) => `${entry}\n`).join('');
+}
+
+/** Whether there are no entries because the user may not read them. */
+export function isForbidden({ stdout, stderr }: Pick<PrintedJournal, 'stdout' | 'stderr'>): boolean {
+  return NO_PERMISSION.test(stderr) && entriesOf(stdout).length === 0;
+}
+
+function entriesOf(stdout: string): string[] {
   // Continuation lines of an entry are indented.
-  const all = stdout.replace(/\n$/, '').split(/\n(?=\S)/);
-  const entries = (truncated ? all.slice(0, -1) : all).filter(
-    (entry) => entry !== '' && !OWN_LINE.test(entry),
-  );
-  if (entries.length === 0 && !truncated) return `${stdout}${notes(stderr)}`;
-  const mark = truncated ? [`[older lines are left out: there are more than ${maxBytes} bytes]`] : [];
-  return [...mark, ...entries.toReversed()].map((entry) => `${entry}\n`).join('');
+  const parts = stdout.replace(/\n$/, '').split(/\n(?=\S)/);
+  return parts.filter((entry) => entry !== '' && !OWN_LINE.test(entry));
+}
+
+/** The first entries, as far as they fit, as readable text; of the very first one at least its beginning. */
+function newestThatFit(entries: readonly string[], maxBytes: number): string[] {
+  const fitting: string[] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    const text = readable(entry);
+    bytes += Buffer.byteLength(text) + 1;
+    if (bytes > maxBytes) return fitting.length === 0 ? [beginningOf(text, maxBytes)] : fitting;
+    fitting.push(text);
+  }
+  return fitting;
+}
+
+function beginningOf(text: string, maxBytes: number): string {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  // With `stream`, an incomplete character at the end is left out.
+  return decoder.decode(Buffer.from(text).subarray(0, maxBytes), { stream: true });
 }
 
 function notes(stderr: string): string {
   const lines = stderr
     .split('\n')
-    .map((line) => line.trim().slice(0, MAX_NOTE_CHARACTERS))
+    .map((line) => readable(line).trim().slice(0, MAX_NOTE_CHARACTERS))
     .filter((line) => line !== '');
   return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MAX_NOTES).join(' ')}]\n`;
 }

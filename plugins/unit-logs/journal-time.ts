@@ -1,5 +1,6 @@
 import { string } from 'yup';
 import { ActionError } from '../../src/plugin.js';
+import { stderrOf } from './failed-command.js';
 
 const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|months?|y|years?';
 const SPAN = `\\d{1,5} ?(${UNITS})( ?\\d{1,5} ?(${UNITS})){0,3}`;
@@ -40,9 +41,7 @@ export function refusedTime(
   times: { since?: string; until?: string },
 ): ActionError | undefined {
   if (!(failure instanceof ActionError) || failure.code !== 'command_failed') return undefined;
-  const { details } = failure;
-  const said =
-    typeof details === 'object' && details !== null && 'stderr' in details ? String(details.stderr) : '';
+  const said = stderrOf(failure);
   const unread = /^Failed to parse timestamp: (.*)$/m.exec(said)?.[1];
   const wrong = BOUNDS.filter(
     (name) =>

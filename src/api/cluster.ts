@@ -8,20 +8,32 @@ export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 export let tokenOf: (cluster: Cluster) => string;
 
 /**
+ * For transports: call it when a machine of the cluster has responded to anything. The service gives a cluster that does
+ * not respond less room, so that its requests do not delay those of others.
+ */
+export let noteResponse: (cluster: Cluster) => void;
+
+/**
  * A cluster, identified by its etcd token. The token is a secret and therefore private: when a cluster is printed,
  * logged or serialised, it appears as a short hash.
  */
 export class Cluster {
   static {
     tokenOf = (cluster) => cluster.#token;
+    noteResponse = (cluster) => cluster.#onResponse(cluster);
   }
 
   readonly #token: string;
+  readonly #onResponse: (cluster: Cluster) => void;
   readonly hash: string;
 
-  /** @param token an etcd token that matches `CLUSTER_TOKEN` */
-  constructor(token: string) {
+  /**
+   * @param token an etcd token that matches `CLUSTER_TOKEN`
+   * @param onResponse called by `noteResponse`
+   */
+  constructor(token: string, onResponse: (cluster: Cluster) => void = () => {}) {
     this.#token = token;
+    this.#onResponse = onResponse;
     this.hash = hash('sha256', token).slice(0, 10);
   }
 

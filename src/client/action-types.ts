@@ -96,17 +96,17 @@ export interface KnownActions {
         /** The file system that holds /var/lib/docker. */
         disk: {
           /** Its size, in MiB. */
-          size_mb: number;
+          size_mb: number | null;
           /** The used space, in MiB. */
-          used_mb: number;
+          used_mb: number | null;
           /** The available space, in MiB. */
-          available_mb: number;
-          /** The use% that df shows. */
-          used_percent: number;
+          available_mb: number | null;
+          /** The use% that df shows; null where it shows none. */
+          used_percent: number | null;
         } | null;
         /** The values of /etc/os-release. */
         os: {
-          /** Its ID, such as coreos. */
+          /** Its ID, such as coreos; linux when it has none. */
           id: string | null;
           /** Its VERSION_ID, or else its VERSION. */
           version: string | null;

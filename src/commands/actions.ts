@@ -3,6 +3,7 @@ import type { ConfigurationSource } from '../settings/given-settings.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
+import { print } from './output.js';
 import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
@@ -21,14 +22,10 @@ export async function actions(
     );
   }
   const [first] = chosen;
-  if (json) print(JSON.stringify(name === undefined ? chosen : first, null, 2));
-  else if (name !== undefined && first !== undefined) print(detailsOf(first));
-  else print(chosen.map(summaryLine).join('\n'));
+  if (json) print(`${JSON.stringify(name === undefined ? chosen : first, null, 2)}\n`);
+  else if (name !== undefined && first !== undefined) print(`${detailsOf(first)}\n`);
+  else print(`${chosen.map(summaryLine).join('\n')}\n`);
   return 0;
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }
 
 function summaryLine({ name, effect, summary }: ActionDescription): string {

@@ -11,6 +11,7 @@ import type { Configuration } from '../settings/settings.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { parametersOf } from './parameter-values.js';
 import { formatReply } from './format-reply.js';
+import { printError } from './output.js';
 import { UsageError } from './usage-error.js';
 
 export interface CallArguments {
@@ -53,7 +54,7 @@ export async function call(
     });
     const { response_body: body } = reply;
     const details = reply.status === 'completed' ? reply.details : fieldsOf(body).details;
-    for (const warning of warningsOf(details)) process.stderr.write(`warning: ${warning}\n`);
+    for (const warning of warningsOf(details)) printError(`warning: ${warning}\n`);
     if (reply.status !== 'completed') {
       process.stdout.write(formatReply(body, { raw: false, terminal: false }));
       return failure(body);
@@ -77,7 +78,7 @@ function warningsOf(details: unknown): string[] {
 function failure(body: unknown): number {
   const { code, message } = errorOf(body);
   const remedy = remedyOf(code, body);
-  process.stderr.write(`${code}: ${message}\n${remedy === undefined ? '' : `-> ${remedy}\n`}`);
+  printError(`${code}: ${message}\n${remedy === undefined ? '' : `-> ${remedy}\n`}`);
   return errorCodeInfo(code).fault === 'caller' ? EXIT.caller : EXIT.service;
 }
 

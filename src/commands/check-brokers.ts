@@ -1,6 +1,6 @@
 import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
 import { unescape } from 'node:querystring';
-import { brokerLogin } from '../rpc/broker-address.js';
+import { logIn } from '../rpc/log-in.js';
 import type { Connect } from '../rpc/open-connection.js';
 import { BrokerConnection } from '../rpc/broker-connection.js';
 import { withoutCredentials } from '../rpc/broker-address.js';
@@ -77,8 +77,8 @@ export async function openBroker(
   { tls }: Pick<BrokerCheckOptions, 'tls'>,
   signal: AbortSignal,
 ): Promise<BrokerConnection> {
-  const login = { ...tls, ...brokerLogin(broker.url), noDelay: true, signal };
-  return new BrokerConnection(await connect(broker.url, login), broker);
+  const opened = logIn(connect, broker.url, { ...tls, noDelay: true, signal });
+  return new BrokerConnection(await opened, broker);
 }
 
 async function checkExchangeAndQueue(
@@ -155,11 +155,14 @@ export function brokerRemedy(error: unknown, settings: string): string {
   const reason = reasonOf(error);
   if (/RESOURCE[_-]LOCKED/.test(reason))
     return 'another connection uses that queue exclusively: check QUEUE_NAME';
+  if (/no login mechanism is shared/.test(reason))
+    return `give the broker another mechanism (auth_mechanisms), or this side what it needs: for PLAIN a user and a password in ${settings}, for EXTERNAL an amqps:// address with AMQP_CERT_FILE and AMQP_KEY_FILE`;
+  if (/ACCESS[_-]REFUSED.*EXTERNAL/is.test(reason))
+    return 'check that the broker has a user with the name in the certificate of AMQP_CERT_FILE (see ssl_cert_login_from)';
   if (/ACCESS[_-]REFUSED.*login/is.test(reason)) return `check the user and the password in ${settings}`;
   if (/ACCESS[_-]REFUSED/.test(reason))
     return `check the permissions of the user on the broker, and ${settings}`;
-  // amqplib reports this when the broker refuses to open the virtual host.
-  if (/ConnectionOpenOk/.test(reason))
+  if (/\bvhost\b/.test(reason))
     return `check the virtual host in ${settings}, and whether the user may use it`;
   if (/certificate|SSL routines|TLS connection/i.test(reason))
     return 'check that the port accepts amqps, and check AMQP_CA_FILE (and AMQP_CERT_FILE if the broker requires it)';

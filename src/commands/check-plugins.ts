@@ -1,4 +1,4 @@
-import { describeActions } from '../composition.js';
+import { describeActions, problemOfServed } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { UnknownActionError } from '../core/plugin-loader.js';
 import { reasonOf } from '../lib/errors.js';
@@ -18,6 +18,8 @@ export async function checkPlugins({
 }> {
   try {
     const catalogue = await describeActions({ plugins, environment });
+    const contradiction = problemOfServed(catalogue, plugins);
+    if (contradiction !== undefined) return { finding: failed(contradiction), catalogue: undefined };
     const actions = catalogue.describe().map(({ name }) => name);
     return { finding: ok(`${counted(actions.length, 'action')}: ${listed(actions)}`), catalogue };
   } catch (error) {

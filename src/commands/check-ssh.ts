@@ -5,6 +5,7 @@ import ssh2 from 'ssh2';
 import type { Configuration } from '../settings/settings.js';
 import { reasonOf } from '../lib/errors.js';
 import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
+import { PrivateKeyProblem, type PrivateKeyReason } from '../ssh/private-key.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 
 type SshSettings = Configuration['ssh'];
@@ -15,7 +16,7 @@ type SshSettings = Configuration['ssh'];
  * @param useKey throws when the private key cannot be used
  */
 export async function checkLogin(
-  { privateKey, passphrase, agentSocket }: Pick<SshSettings, 'privateKey' | 'passphrase' | 'agentSocket'>,
+  { privateKey, agentSocket }: Pick<SshSettings, 'privateKey' | 'agentSocket'>,
   { actions, useKey }: { actions: readonly string[]; useKey: () => Promise<void> },
   signal: AbortSignal,
 ): Promise<Finding> {
@@ -29,7 +30,7 @@ export async function checkLogin(
     try {
       await useKey();
     } catch (error) {
-      return failed(reasonOf(error), keyRemedy(reasonOf(error), passphrase));
+      return failed(reasonOf(error), keyRemedy(error));
     }
   }
   const key = privateKey === undefined ? [] : ['the private key can be used'];
@@ -40,12 +41,17 @@ export async function checkLogin(
   return ok(...key, ...agent.lines);
 }
 
-function keyRemedy(reason: string, passphrase: string | undefined): string {
-  if (!/passphrase|integrity|decrypt/i.test(reason))
-    return "set SSH_KEY_FILE to a private key in OpenSSH's or a PEM format";
-  return passphrase === undefined
-    ? 'set SSH_PASSPHRASE to the passphrase of the key'
-    : 'check SSH_PASSPHRASE';
+const KEY_REMEDIES: Readonly<Record<PrivateKeyReason, string>> = {
+  passphrase_missing: 'set SSH_PASSPHRASE to the passphrase of the key',
+  passphrase_wrong: 'check SSH_PASSPHRASE; spaces at its ends belong to it',
+  public_key: 'set SSH_KEY_FILE to the private key, usually the same file name without .pub',
+  unsupported_type: 'set SSH_KEY_FILE to an Ed25519, RSA or ECDSA key',
+  not_a_key: "set SSH_KEY_FILE to a private key in OpenSSH's format, a PEM format or PKCS#8",
+};
+
+function keyRemedy(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return KEY_REMEDIES[cause instanceof PrivateKeyProblem ? cause.reason : 'not_a_key'];
 }
 
 async function checkAgent(socket: string, signal: AbortSignal): Promise<Finding> {
@@ -87,6 +93,11 @@ export async function checkKnownHosts(
 ): Promise<Finding> {
   if (hostKeys === 'off')
     return failed('SSH_HOST_KEYS is off: anyone can impersonate a machine', 'set it to strict or accept-new');
+  if (file === undefined)
+    return failed(
+      'this user has no home folder, so there is no known_hosts file',
+      'set SSH_KNOWN_HOSTS to a file that this user can read',
+    );
   let text: string | undefined;
   try {
     text = await readIfExists(file);
@@ -97,13 +108,17 @@ export async function checkKnownHosts(
       `set SSH_KNOWN_HOSTS to a file that this user can read${hostKeys === 'strict' ? '' : ' and write'}`,
     );
   }
-  const { entries, malformed } = parseKnownHosts(text ?? '');
+  const { entries, authorities, malformed } = parseKnownHosts(text ?? '');
   const trusted = entries.filter(({ revoked }) => !revoked);
   const unknown = (machines ?? []).filter(
     (address) => !trusted.some((entry) => entry.matches(knownHostName(address, port))),
   );
   const summary = `${file} ${text === undefined ? 'does not exist yet' : `has ${counted(trusted.length, 'host key')}`}`;
   const lines = [summary];
+  if (authorities.length > 0)
+    lines.push(
+      `${counted(authorities.length, '@cert-authority line')} not used: host certificates are not supported, so it needs the host keys themselves`,
+    );
   if (malformed.length > 0) lines.push(`invalid lines: ${listed(malformed)}`);
   if (unknown.length > 0)
     lines.push(

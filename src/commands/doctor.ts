@@ -18,8 +18,10 @@ import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
+import { checkClock, checkDisk, checkEnvironment } from './check-surroundings.js';
 import { failed, type Finding, formatFinding, ok, runCheck, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
+import { print as printOut } from './output.js';
 import { UsageError } from './usage-error.js';
 
 export interface DoctorOptions {
@@ -46,7 +48,7 @@ type CheckOptions = Required<Omit<DoctorOptions, 'cluster' | 'print'>> & Pick<Do
  */
 export async function doctor(options: DoctorOptions, source: ConfigurationSource): Promise<number> {
   const { cluster, roundTrip = false, limitMs = 10_000, replyMs = 30_000 } = options;
-  const { print = (text) => process.stdout.write(text) } = options;
+  const { print = printOut } = options;
   if (cluster !== undefined && !CLUSTER_TOKEN.test(cluster)) {
     throw new UsageError('--cluster must be an etcd token: 1 to 128 of the characters A-Z a-z 0-9 _ -');
   }
@@ -72,6 +74,8 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
     yield* checkSandbox(configuration, options);
     return;
   }
+  const environment = checkEnvironment(source.env);
+  if (environment !== undefined) yield ['environment', environment];
   const { clusters, ssh, openaperture, hostname } = configuration;
   const log = Log.create({ level: 'error', format: 'text' });
   const components = componentsOf({ clusters, ssh, openaperture, hostname, log });
@@ -129,6 +133,12 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
+  const server = openaperture?.managerUrl ?? clusters.discoveryUrl;
+  const clock = await checkClock(server, {
+    limitMs: options.limitMs,
+    wallTime: () => systemClock.wallTime(),
+  });
+  if (clock !== undefined) yield ['clock', clock];
   const machines = yield* checkClusters(clusters, { resolver, fleet: components.fleet }, options);
   yield* checkSsh(ssh, { catalogue, shell: components.shell, machines }, options);
 }
@@ -233,7 +243,7 @@ async function* checkClusters(
 
 /** @param found the catalogue is undefined when the plugins cannot be served */
 async function* checkSsh(
-  { privateKey, passphrase, agentSocket, hostKeys, knownHostsFile, port }: Configuration['ssh'],
+  { privateKey, agentSocket, hostKeys, knownHostsFile, port }: Configuration['ssh'],
   found: {
     catalogue: Catalogue | undefined;
     shell: Components['shell'];
@@ -253,7 +263,10 @@ async function* checkSsh(
   }
   const useKey = async () => shell().close();
   const login = async (signal: AbortSignal) =>
-    checkLogin({ privateKey, passphrase, agentSocket }, { actions, useKey }, signal);
+    checkLogin({ privateKey, agentSocket }, { actions, useKey }, signal);
   yield ['SSH key', await runCheck(limitMs, () => 'check SSH_AUTH_SOCK', login)];
   yield ['known_hosts', await checkKnownHosts({ hostKeys, knownHostsFile, port }, machines)];
+  const disk =
+    hostKeys === 'accept-new' && knownHostsFile !== undefined ? await checkDisk(knownHostsFile) : undefined;
+  if (disk !== undefined) yield ['disk', disk];
 }

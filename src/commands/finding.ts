@@ -1,4 +1,5 @@
 import { reasonOf } from '../lib/errors.js';
+import { printable } from '../lib/printable.js';
 import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
@@ -52,10 +53,8 @@ export async function runCheck(
 /** Formats a finding for printing: the first line beside the name of the check, the others below. */
 export function formatFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
-  // The lines may quote a server. Line breaks are kept, control characters are replaced.
-  const plain = lines
-    .flatMap((line) => line.trim().split(/\s*\n/))
-    .map((line) => line.replace(/\p{Cc}/gu, ' '));
+  // The lines may quote a server. Line breaks are kept.
+  const plain = lines.flatMap((line) => line.trim().split(/\s*\n/)).map(printable);
   return plain.map((line, index) => `${index === 0 ? margin : ' '.repeat(margin.length)}${line}\n`).join('');
 }
 

@@ -4,20 +4,39 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { type Service, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
+import { ProcessOutput } from '../telemetry/process-output.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { firstRead } from './first-read.js';
+import type { NodeWarnings } from './node-warnings.js';
 
-/** Runs the service until SIGTERM or SIGINT. @returns the exit code */
-export async function serve(source: ConfigurationSource): Promise<number> {
+/**
+ * Runs the service until SIGTERM or SIGINT.
+ * @param warnings logged from now on
+ * @returns the exit code
+ */
+export async function serve(
+  source: ConfigurationSource,
+  warnings: NodeWarnings | undefined,
+): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
+  const output = new ProcessOutput();
+  const log = Log.create({ ...configuration.log, stream: output.logStream });
+  warnings?.reportTo((warning) => log.warn('Node.js warning', { warning }));
+  // Code of a plugin already runs while it is loaded.
+  output.captureTo(log);
+  try {
+    return await run(configuration, log, output);
+  } finally {
+    output.release();
+  }
+}
+
+async function run(configuration: Configuration, log: Log, output: ProcessOutput): Promise<number> {
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
   const stopRequested = listenForStopSignals();
-  const { level, format } = configuration.log;
-  const log = Log.create({ level, format, batched: true });
-  // Before the start too: code of a plugin already runs while it is loaded.
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(configuration, log)
+    ? await startInSandbox(configuration, log, output)
     : await start(configuration, log);
   log.info('service started', {
     environment: configuration.environment,
@@ -41,7 +60,11 @@ async function start(configuration: Configuration, log: Log): Promise<Running> {
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */
-async function startInSandbox(configuration: Configuration, log: Log): Promise<Running> {
+async function startInSandbox(
+  configuration: Configuration,
+  log: Log,
+  output: ProcessOutput,
+): Promise<Running> {
   // Imported only here: a configured service does not need the sandbox.
   const [{ startSandbox }, { clusterSettings, sshSettings }, { EmbeddedBroker }] = await Promise.all([
     import('../sandbox/sandbox.js'),
@@ -62,15 +85,15 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
       log,
       broker,
     });
-    process.stdout.write(
-      introduction(service, {
-        discoveryUrl,
-        fleetPort,
-        token,
-        machines: sandbox.ssh?.hosts ?? [],
-        secured: configuration.http?.token !== undefined,
-      }),
-    );
+    const { httpUrl, catalogue } = service;
+    // A sandbox always has a gateway; the check of the settings refuses one without.
+    if (httpUrl !== undefined) {
+      const secured = configuration.http?.token !== undefined;
+      const machines = sandbox.ssh?.hosts ?? [];
+      const call = firstCall(httpUrl, catalogue, { token, secured });
+      if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });
+      else output.print(introduction(service, { discoveryUrl, fleetPort, token, machines, httpUrl, call }));
+    }
     const stop = async () => {
       const clean = await service.stop();
       await sandbox.stop();
@@ -84,21 +107,16 @@ async function startInSandbox(configuration: Configuration, log: Log): Promise<R
 }
 
 function introduction(
-  { httpUrl, catalogue }: Service,
+  { catalogue }: Service,
   sandbox: {
     discoveryUrl: string;
     fleetPort: number;
     token: string;
     machines: readonly string[];
-    secured: boolean;
+    httpUrl: string;
+    call: string;
   },
 ): string {
-  const call =
-    httpUrl === undefined
-      ? [
-          'The HTTP gateway is disabled (HTTP_PORT=off), so nothing can call the service: its broker is inside this process.',
-        ]
-      : ['Make a first call, from another terminal:', '', `  ${firstCall(httpUrl, catalogue, sandbox)}`];
   return [
     '',
     'SANDBOX: no broker is configured, so this is a simulated cluster with a broker inside this process.',
@@ -111,9 +129,11 @@ function introduction(
     `  cluster     etcd_token "${sandbox.token}", fleet API at http://127.0.0.1:${sandbox.fleetPort}`,
     `  machines    ${sandbox.machines.join(', ')}, reachable by SSH`,
     `  discovery   ${sandbox.discoveryUrl}`,
-    `  gateway     ${httpUrl ?? 'off'}`,
+    `  gateway     ${sandbox.httpUrl}`,
     '',
-    ...call,
+    'Make a first call, from another terminal:',
+    '',
+    `  ${sandbox.call}`,
     '',
     '',
   ].join('\n');

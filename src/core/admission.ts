@@ -2,6 +2,8 @@ import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
+import type { CircuitBreaker } from './circuit-breaker.js';
+import type { FairQueue } from './fair-queue.js';
 import { MAX_TIMEOUT_MS, type PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
 
@@ -10,8 +12,11 @@ export interface AdmissionOptions {
   names: FieldNames;
   /** The maximum number of calls in the service, waiting and running. */
   maxCalls: number;
-  /** The number of calls of a cluster that wait or run, by the cluster's hash. */
-  callsOf: (cluster: string) => number;
+  /** The calls that wait and run, in one lane for each cluster, by its hash. */
+  lanes: Pick<FairQueue, 'count' | 'isSilent' | 'stuck'>;
+  breaker: Pick<CircuitBreaker, 'pauseLeft'>;
+  /** Called when a cluster has responded to a call. */
+  onResponse: (cluster: Cluster) => void;
 }
 
 /** A call that has been checked. */
@@ -26,6 +31,10 @@ export interface Admitted {
 
 /** One cluster may use this share of `maxCalls`; the rest stays free for other clusters. */
 const SHARE_OF_ONE_CLUSTER = 0.75;
+/** All clusters that do not respond may use this share together. */
+const SHARE_OF_SILENT_CLUSTERS = 0.25;
+/** When to try again after `cluster_busy`, in milliseconds. */
+const BUSY_MS = 1_000;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
 export class Admission {
@@ -54,8 +63,15 @@ export class Admission {
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
-    if (cluster !== undefined) this.#refuseBusy(cluster);
+    if (cluster !== undefined) this.#requireRoom(cluster);
     return { action, cluster, parameters, timeoutMs };
+  }
+
+  /** How many calls of a cluster may be held, waiting and running. */
+  roomOf(cluster: string): number {
+    const { lanes, maxCalls } = this.#options;
+    if (!lanes.isSilent(cluster)) return maxCalls * SHARE_OF_ONE_CLUSTER;
+    return Math.max(1, Math.floor((maxCalls * SHARE_OF_SILENT_CLUSTERS) / lanes.stuck.lanes));
   }
 
   #actionOf(call: Call): PreparedAction {
@@ -90,15 +106,31 @@ export class Admission {
       throw invalidRequest({ field, message: `${field} must be left out: ${name} uses no cluster` });
     if (typeof token !== 'string' || !CLUSTER_TOKEN.test(token))
       throw invalidRequest({ field, message: `${field} must be 1 to 128 of the characters A-Z a-z 0-9 _ -` });
-    return new Cluster(token);
+    return new Cluster(token, this.#options.onResponse);
   }
 
-  #refuseBusy({ hash }: Cluster): void {
-    const { callsOf, maxCalls } = this.#options;
-    if (callsOf(hash) < maxCalls * SHARE_OF_ONE_CLUSTER) return;
-    throw new ActionError(
-      'cluster_busy',
-      'Too many requests for this cluster are waiting; try again in a few seconds',
-    );
+  #requireRoom({ hash }: Cluster): void {
+    const { lanes, breaker } = this.#options;
+    const pauseMs = breaker.pauseLeft(hash);
+    if (pauseMs > 0) throw unreachable(pauseMs);
+    if (lanes.count(hash) >= this.roomOf(hash)) throw busy();
   }
+}
+
+/** The error of a call for a cluster that is not tried at the moment. */
+export function unreachable(pauseMs: number): ActionError {
+  return new ActionError(
+    'cluster_unreachable',
+    `This cluster could not be reached several times in a row; the next attempt is possible in ${Math.ceil(pauseMs / 1_000)} s`,
+    { details: { retry_after_ms: pauseMs } },
+  );
+}
+
+/** The error of a call for a cluster that has no more room. */
+export function busy(): ActionError {
+  return new ActionError(
+    'cluster_busy',
+    'Too many requests for this cluster are waiting; try again in a few seconds',
+    { details: { retry_after_ms: BUSY_MS } },
+  );
 }

@@ -1,41 +1,82 @@
 import type { Clock } from '../lib/clock.js';
 
-const MAX_CLUSTERS = 1000;
+interface Failures {
+  consecutive: number;
+  /** The end of the pause. */
+  until: number;
+  /** Whether a call tries the cluster after a pause. */
+  probing: boolean;
+}
+
+const MAX_CLUSTERS = 1_000;
+/** How long calls are refused while another one tries the cluster, before they are told to try again. */
+const PROBE_MS = 1_000;
 
 /**
  * A circuit breaker for each cluster: after several consecutive failures to reach it, its requests fail immediately for
- * a few seconds, instead of waiting for the same timeouts.
+ * a few seconds, instead of waiting for the same timeouts. Then a single request tries it; each failure doubles the next
+ * pause.
  */
 export class CircuitBreaker {
   readonly #clock: Clock;
   readonly #threshold: number;
   readonly #pauseMs: number;
-  readonly #failures = new Map<string, { consecutive: number; until: number }>();
+  readonly #maxPauseMs: number;
+  readonly #failures = new Map<string, Failures>();
 
-  constructor(clock: Clock, options: { threshold?: number; pauseMs?: number } = {}) {
+  constructor(clock: Clock, options: { threshold?: number; pauseMs?: number; maxPauseMs?: number } = {}) {
     this.#clock = clock;
     this.#threshold = options.threshold ?? 3;
     this.#pauseMs = options.pauseMs ?? 5_000;
+    this.#maxPauseMs = options.maxPauseMs ?? 30_000;
   }
 
   /** Milliseconds until the cluster may be tried again; 0: now. */
   pauseLeft(cluster: string): number {
     const failed = this.#failures.get(cluster);
     if (failed === undefined || failed.consecutive < this.#threshold) return 0;
-    return Math.max(0, failed.until - this.#clock.now());
+    const left = Math.max(0, failed.until - this.#clock.now());
+    return failed.probing ? Math.max(left, PROBE_MS) : left;
+  }
+
+  /**
+   * Call this when a request for the cluster is admitted, after `pauseLeft` was 0.
+   * @returns whether it is the one that tries the cluster after a pause; then call `probed` when it has ended
+   */
+  admitted(cluster: string): boolean {
+    const failed = this.#failures.get(cluster);
+    if (failed === undefined || failed.consecutive < this.#threshold) return false;
+    failed.probing = true;
+    return true;
+  }
+
+  /** The request that tried the cluster has ended, whether or not it has shown something. */
+  probed(cluster: string): void {
+    const failed = this.#failures.get(cluster);
+    if (failed !== undefined) failed.probing = false;
   }
 
   reached(cluster: string): void {
     this.#failures.delete(cluster);
   }
 
-  unreachable(cluster: string): void {
-    const consecutive = (this.#failures.get(cluster)?.consecutive ?? 0) + 1;
+  /** @returns whether a pause has begun */
+  unreachable(cluster: string): boolean {
+    const { consecutive = 0, probing = false } = this.#failures.get(cluster) ?? {};
+    // Requests that were sent before the pause show nothing new.
+    if (!probing && this.pauseLeft(cluster) > 0) return true;
+    const pauses = Math.max(0, consecutive + 1 - this.#threshold);
+    const pauseMs = Math.min(this.#pauseMs * 2 ** Math.min(pauses, 20), this.#maxPauseMs);
     this.#failures.delete(cluster);
-    this.#failures.set(cluster, { consecutive, until: this.#clock.now() + this.#pauseMs });
+    this.#failures.set(cluster, {
+      consecutive: consecutive + 1,
+      until: this.#clock.now() + pauseMs,
+      probing,
+    });
     if (this.#failures.size > MAX_CLUSTERS) {
       const [oldest] = this.#failures.keys();
       if (oldest !== undefined) this.#failures.delete(oldest);
     }
+    return consecutive + 1 >= this.#threshold;
   }
 }

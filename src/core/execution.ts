@@ -5,13 +5,14 @@ import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
-import type { CircuitBreaker } from './circuit-breaker.js';
 import { bodyOf, settledWith } from './call-errors.js';
 import { Warnings } from './warnings.js';
 
 export interface ExecutionOptions {
   clock: Clock;
-  breaker: CircuitBreaker;
+  /** Called when a run shows that its cluster can be reached, or that it cannot. */
+  onReached: (cluster: Cluster) => void;
+  onUnreachable: (cluster: Cluster) => void;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
@@ -55,14 +56,12 @@ export class Execution {
   /** Runs the handler. Never rejects. */
   async run(): Promise<Settled> {
     const { cluster } = this.#admitted;
-    const { breaker } = this.#options;
     try {
-      if (cluster !== undefined) this.#refuseUnreachable(cluster);
       const body = await new Promise((resolve, reject) => {
         this.#giveUp = reject;
         this.#handle().then(resolve, reject);
       });
-      if (cluster !== undefined) breaker.reached(cluster.hash);
+      if (cluster !== undefined) this.#options.onReached(cluster);
       return this.#warnings.addedTo({ status: 'completed', body });
     } catch (error) {
       return this.#warnings.addedTo(settledWith(error, this.#call.id));
@@ -86,20 +85,10 @@ export class Execution {
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
 
-  #refuseUnreachable({ hash }: Cluster): void {
-    const pause = this.#options.breaker.pauseLeft(hash);
-    if (pause === 0) return;
-    throw new ActionError(
-      'cluster_unreachable',
-      `This cluster could not be reached several times in a row; the next attempt is possible in ${Math.ceil(pause / 1000)} s`,
-      { details: { retry_after_ms: pause } },
-    );
-  }
-
   async #handle(): Promise<unknown> {
     const { action, parameters, cluster } = this.#admitted;
     const { id, caller, delivery } = this.#call;
-    const { logFor, breaker } = this.#options;
+    const { logFor, onReached, onUnreachable } = this.#options;
     const abort = this.#abort;
     const fields = {
       request: id,
@@ -126,8 +115,8 @@ export class Execution {
     } catch (error) {
       const known = bodyOf(error);
       if (cluster !== undefined && known !== undefined) {
-        if (known.code === 'cluster_unreachable') breaker.unreachable(cluster.hash);
-        else if (!NOT_ABOUT_REACHABILITY.has(known.code)) breaker.reached(cluster.hash);
+        if (known.code === 'cluster_unreachable') onUnreachable(cluster);
+        else if (!NOT_ABOUT_REACHABILITY.has(known.code)) onReached(cluster);
       }
       // A handler may throw any error when its signal is aborted; the caller gets the abort reason.
       throw abort.aborted && known === undefined ? abort.reason : error;

@@ -1,28 +1,69 @@
+import type { Clock } from '../lib/clock.js';
+
 /** An item that waits for its turn; `start` is called when it may run. */
 export interface Waiting {
   start(): void;
 }
 
-interface Lane {
-  waiting: Set<Waiting>;
-  running: number;
+export interface FairQueueOptions {
+  /** How many items run at the same time, in total and per lane. */
+  total: number;
+  perLane: number;
+  clock: Clock;
+  /** Called when a lane with waiting items becomes silent. */
+  onSilent?: (lane: string) => void;
 }
+
+interface Lane {
+  readonly name: string;
+  readonly waiting: Set<Waiting>;
+  running: number;
+  /** Since when it has run without a response. */
+  quietSince: number;
+  /** Its running items are not counted in the total. */
+  silent: boolean;
+}
+
+/** The lane of items without a cluster: it is never silent. */
+export const NO_CLUSTER = '';
+/** A lane that runs, but has had no response for this long, is silent. */
+const SILENT_MS = 1_000;
+/** How often lanes with waiting items are checked for silence. */
+const CHECK_MS = 250;
+/** How many items run in a lane that has had no response yet. */
+const UNPROVEN_LANE = 4;
+/** The share of the total that lanes without a response may use together. */
+const UNPROVEN_SHARE = 0.5;
+/** The share of the total that is left to lanes in which few items run. */
+const RESERVED_SHARE = 0.2;
+const MAX_REMEMBERED = 1_000;
 
 /**
  * Limits how many items run at the same time, in total and per lane. Lanes take turns, so that a full lane delays only
- * itself; a lane is first in, first out. Every operation takes constant time.
+ * itself; a lane is first in, first out.
+ *
+ * A lane that gets no responses cannot use up the total either. It begins with few items, and gets more with its first
+ * response. What runs in a lane without a response for a second is no longer counted: it waits and does no work.
  */
 export class FairQueue {
-  readonly #total: number;
-  readonly #perLane: number;
+  readonly #options: FairQueueOptions;
+  readonly #reserved: number;
+  readonly #unprovenTotal: number;
   readonly #lanes = new Map<string, Lane>();
+  /** The lanes whose latest items had responses; the oldest is forgotten when there are too many. */
+  readonly #proven = new Set<string>();
   /** The lanes with a waiting item and free capacity, in the order of their turns. */
   readonly #turns = new Set<string>();
+  #waiting = 0;
+  /** The running items that are counted, of all lanes and of those without a response. */
   #running = 0;
+  #unproven = 0;
+  #cancelCheck: (() => void) | undefined;
 
-  constructor(options: { total: number; perLane: number }) {
-    this.#total = options.total;
-    this.#perLane = options.perLane;
+  constructor(options: FairQueueOptions) {
+    this.#options = options;
+    this.#reserved = Math.floor(options.total * RESERVED_SHARE);
+    this.#unprovenTotal = Math.max(UNPROVEN_LANE, Math.ceil(options.total * UNPROVEN_SHARE));
   }
 
   /** The number of items in a lane, waiting and running. */
@@ -31,12 +72,31 @@ export class FairQueue {
     return found === undefined ? 0 : found.waiting.size + found.running;
   }
 
+  /** Whether items of the lane run and have had no response for a second. */
+  isSilent(lane: string): boolean {
+    const found = this.#lanes.get(lane);
+    return found !== undefined && this.#isQuiet(found);
+  }
+
+  /** How long items of the lane have run without a response, in milliseconds. */
+  quietMs(lane: string): number {
+    const found = this.#lanes.get(lane);
+    if (found === undefined || found.running === 0) return 0;
+    return this.#options.clock.now() - found.quietSince;
+  }
+
+  /** The lanes without a response, and how many items wait in them. */
+  get stuck(): { lanes: number; waiting: number } {
+    const lanes = [...this.#lanes.values()].filter((lane) => !this.#isProven(lane) || this.#isQuiet(lane));
+    return { lanes: lanes.length, waiting: lanes.reduce((sum, { waiting }) => sum + waiting.size, 0) };
+  }
+
   /** Adds an item; starts it immediately or when its turn comes. */
   enter(lane: string, item: Waiting): void {
-    const found = this.#lanes.get(lane) ?? { waiting: new Set(), running: 0 };
-    this.#lanes.set(lane, found);
+    const found = this.#laneOf(lane);
     found.waiting.add(item);
-    if (found.running < this.#perLane) this.#turns.add(lane);
+    this.#waiting++;
+    if (found.running < this.#limitOf(found)) this.#turns.add(lane);
     this.#startNext();
   }
 
@@ -44,7 +104,9 @@ export class FairQueue {
   withdraw(lane: string, item: Waiting): boolean {
     const found = this.#lanes.get(lane);
     if (found === undefined || !found.waiting.delete(item)) return false;
-    this.#tidy(lane, found);
+    this.#waiting--;
+    this.#tidy(found);
+    this.#scheduleCheck();
     return true;
   }
 
@@ -53,32 +115,120 @@ export class FairQueue {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) throw new Error('nothing runs in this lane');
     found.running--;
-    this.#running--;
-    if (found.waiting.size > 0) this.#turns.add(lane);
-    this.#tidy(lane, found);
+    if (!found.silent) this.#count(found, -1);
+    if (found.running === 0) found.silent = false;
+    if (found.waiting.size > 0 && found.running < this.#limitOf(found)) this.#turns.add(lane);
+    this.#tidy(found);
     this.#startNext();
   }
 
+  /** Call this when an item of the lane has had a response. */
+  responded(lane: string): void {
+    if (lane === NO_CLUSTER) return;
+    const found = this.#lanes.get(lane);
+    if (found === undefined) return this.#remember(lane);
+    found.quietSince = this.#options.clock.now();
+    if (this.#isProven(found) && !found.silent) return;
+    if (!found.silent) this.#count(found, -found.running);
+    found.silent = false;
+    this.#remember(lane);
+    this.#count(found, found.running);
+    if (found.waiting.size > 0) this.#turns.add(lane);
+    this.#startNext();
+  }
+
+  #laneOf(name: string): Lane {
+    const found = this.#lanes.get(name);
+    if (found !== undefined) return found;
+    const lane: Lane = { name, waiting: new Set(), running: 0, quietSince: 0, silent: false };
+    this.#lanes.set(name, lane);
+    return lane;
+  }
+
+  #isProven({ name }: Lane): boolean {
+    return name === NO_CLUSTER || this.#proven.has(name);
+  }
+
+  #isQuiet({ name, running, quietSince }: Lane): boolean {
+    return name !== NO_CLUSTER && running > 0 && this.#options.clock.now() - quietSince >= SILENT_MS;
+  }
+
+  #limitOf(lane: Lane): number {
+    const { perLane } = this.#options;
+    return this.#isProven(lane) ? perLane : Math.min(perLane, UNPROVEN_LANE);
+  }
+
+  /** Adds to the running items that are counted. */
+  #count(lane: Lane, items: number): void {
+    this.#running += items;
+    if (!this.#isProven(lane)) this.#unproven += items;
+  }
+
+  /** Remembers that a lane had a response. Of the idle lanes, the one that was added first is forgotten. */
+  #remember(lane: string): void {
+    this.#proven.add(lane);
+    if (this.#proven.size <= MAX_REMEMBERED) return;
+    for (const name of this.#proven) if (!this.#lanes.has(name)) return void this.#proven.delete(name);
+  }
+
+  /** Whether another item of the lane can start now. */
+  #hasRoom(lane: Lane): boolean {
+    const { total } = this.#options;
+    if (!this.#isProven(lane) && this.#unproven >= this.#unprovenTotal) return false;
+    return this.#running < (lane.running < UNPROVEN_LANE ? total : total - this.#reserved);
+  }
+
   #startNext(): void {
-    while (this.#running < this.#total) {
-      const [lane] = this.#turns;
-      if (lane === undefined) return;
-      this.#turns.delete(lane);
-      const found = this.#lanes.get(lane);
-      const [item] = found?.waiting ?? [];
-      if (found === undefined || item === undefined) continue;
-      found.waiting.delete(item);
-      found.running++;
-      this.#running++;
+    // Each lane that has no room now is passed over once.
+    for (const name of this.#turns) {
+      const lane = this.#lanes.get(name);
+      const [item] = lane?.waiting ?? [];
+      if (lane === undefined || item === undefined) {
+        this.#turns.delete(name);
+        continue;
+      }
+      if (!this.#hasRoom(lane)) {
+        if (this.#running >= this.#options.total) break;
+        continue;
+      }
+      this.#turns.delete(name);
+      lane.waiting.delete(item);
+      this.#waiting--;
+      if (lane.running === 0) lane.quietSince = this.#options.clock.now();
+      lane.running++;
+      if (!lane.silent) this.#count(lane, 1);
       // The lane goes to the end of the turns.
-      if (found.waiting.size > 0 && found.running < this.#perLane) this.#turns.add(lane);
+      if (lane.waiting.size > 0 && lane.running < this.#limitOf(lane)) this.#turns.add(name);
       item.start();
+    }
+    this.#scheduleCheck();
+  }
+
+  /** Only while something waits: then a silent lane may hold its place. */
+  #scheduleCheck(): void {
+    if (this.#waiting > 0) {
+      this.#cancelCheck ??= this.#options.clock.after(CHECK_MS, () => this.#check());
+    } else {
+      this.#cancelCheck?.();
+      this.#cancelCheck = undefined;
     }
   }
 
-  #tidy(lane: string, found: Lane): void {
-    if (found.waiting.size > 0) return;
-    this.#turns.delete(lane);
-    if (found.running === 0) this.#lanes.delete(lane);
+  #check(): void {
+    this.#cancelCheck = undefined;
+    for (const lane of this.#lanes.values()) {
+      if (lane.silent || !this.#isQuiet(lane)) continue;
+      this.#count(lane, -lane.running);
+      this.#proven.delete(lane.name);
+      lane.silent = true;
+      if (lane.waiting.size > 0) this.#options.onSilent?.(lane.name);
+    }
+    this.#startNext();
+  }
+
+  #tidy(lane: Lane): void {
+    if (lane.waiting.size > 0) return;
+    this.#turns.delete(lane.name);
+    if (lane.running === 0) this.#lanes.delete(lane.name);
   }
 }

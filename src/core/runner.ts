@@ -3,14 +3,14 @@ import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission } from './admission.js';
+import { type Admitted, Admission, busy, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions } from './execution.js';
-import { FairQueue } from './fair-queue.js';
+import { FairQueue, NO_CLUSTER } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
 /** A call whose action runs. */
@@ -45,12 +45,16 @@ interface Job {
   readonly lane: string;
   readonly settle: (settled: Settled) => void;
   cancelDeadline: () => void;
+  /** Whether it tries a cluster that could not be reached. */
+  readonly isProbe: boolean;
   beganAt: number;
   /** Undefined while it waits. */
   execution: Execution | undefined;
   start(): void;
 }
 
+/** A call that got no response from its cluster for this long shows that the cluster cannot be reached. */
+const HUNG_MS = 3_000;
 const RELEASED: Settled = { status: 'released' };
 
 /**
@@ -61,21 +65,41 @@ export class Runner {
   readonly #options: RunnerOptions;
   readonly #admission: Admission;
   readonly #queue: FairQueue;
+  readonly #breaker: CircuitBreaker;
   readonly #execution: ExecutionOptions;
   readonly #chain: (call: Call) => Promise<Settled>;
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
   readonly #bySignal = new AbortGroups<Job>((job, reason) => this.#interrupt(job, reason));
+  /** The number of calls that wait for clusters without a response, as it was last told. */
+  #stuck = 0;
   #draining = false;
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
     const { catalogue, names, maxCalls, concurrency, clusterConcurrency, clock, logFor } = options;
     this.#options = options;
-    this.#queue = new FairQueue({ total: concurrency, perLane: clusterConcurrency });
-    const callsOf = (cluster: string) => this.#queue.count(cluster);
-    this.#admission = new Admission({ catalogue, names, maxCalls, callsOf });
-    this.#execution = { clock, logFor, breaker: new CircuitBreaker(clock) };
+    this.#queue = new FairQueue({
+      total: concurrency,
+      perLane: clusterConcurrency,
+      clock,
+      onSilent: (lane) => this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane)),
+    });
+    this.#breaker = new CircuitBreaker(clock);
+    this.#admission = new Admission({
+      catalogue,
+      names,
+      maxCalls,
+      lanes: this.#queue,
+      breaker: this.#breaker,
+      onResponse: ({ hash }) => this.#queue.responded(hash),
+    });
+    this.#execution = {
+      clock,
+      logFor,
+      onReached: ({ hash }) => this.#reached(hash),
+      onUnreachable: ({ hash }) => this.#unreachable(hash),
+    };
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
 
@@ -139,9 +163,10 @@ export class Runner {
       const job: Job = {
         call,
         admitted,
-        lane: cluster?.hash ?? '',
+        lane: cluster?.hash ?? NO_CLUSTER,
         settle,
         cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
+        isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
         beganAt: 0,
         execution: undefined,
         start: () => void this.#execute(job, now + timeoutMs),
@@ -149,6 +174,7 @@ export class Runner {
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
       this.#queue.enter(job.lane, job);
+      if (job.execution === undefined) this.#tellStuck();
     });
   }
 
@@ -165,13 +191,47 @@ export class Runner {
     this.#running.delete(job);
     this.#end(job, settled);
     this.#queue.leave(job.lane);
+    if (this.#stuck > 0) this.#tellStuck();
     if (this.#running.size === 0) this.#idle?.();
   }
 
+  #reached(lane: string): void {
+    this.#breaker.reached(lane);
+    this.#queue.responded(lane);
+  }
+
+  #unreachable(lane: string): void {
+    if (this.#breaker.unreachable(lane))
+      this.#refuseWaiting(lane, unreachable(this.#breaker.pauseLeft(lane)), 0);
+  }
+
+  /** Refuses the latest of the waiting calls of a lane, until it has no more calls than this. */
+  #refuseWaiting(lane: string, error: ActionError, most: number): void {
+    const waiting = [...this.#waiting].filter((job) => job.lane === lane);
+    const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
+    for (const job of waiting.slice(waiting.length - excess))
+      this.#withdraw(job, settledWith(error, job.call.id));
+  }
+
+  /** Tells the transport, which then lets more calls in: those that wait for such clusters keep none of others out. */
+  #tellStuck(): void {
+    const { waiting } = this.#queue.stuck;
+    if (waiting === this.#stuck) return;
+    this.#stuck = waiting;
+    this.#options.events.emit('stuck', { calls: waiting, at: this.#options.clock.now() });
+  }
+
   #timeOut(job: Job): void {
+    if (job.execution !== undefined && this.#isHung(job)) this.#unreachable(job.lane);
     // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));
+  }
+
+  /** Whether the cluster has not responded since the call began, a while ago. */
+  #isHung({ lane, beganAt }: Job): boolean {
+    const ranMs = this.#options.clock.now() - beganAt;
+    return ranMs >= HUNG_MS && this.#queue.quietMs(lane) >= ranMs;
   }
 
   /** @param reason of the aborted signal of the call, or a shutdown */
@@ -195,11 +255,13 @@ export class Runner {
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
     this.#queue.withdraw(job.lane, job);
+    if (this.#stuck > 0) this.#tellStuck();
     this.#end(job, settled);
   }
 
   #end(job: Job, settled: Settled): void {
     job.cancelDeadline();
+    if (job.isProbe) this.#breaker.probed(job.lane);
     this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }

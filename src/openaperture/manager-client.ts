@@ -13,13 +13,14 @@ import {
   type Exchange,
   idOfLocation,
   type ManagerId,
-  readIsAnswered,
   readBroker,
   readConnections,
   readExchange,
   checkEmptyOrJson,
   readRecord,
+  readRecordState,
   readRestrictions,
+  type RecordState,
   type RpcRecord,
   UnreadableResponse,
 } from './manager-responses.js';
@@ -129,12 +130,10 @@ export class ManagerClient {
     return this.#read(`messaging/brokers/${id}/connections`, readConnections, options);
   }
 
-  /** `open`: the record exists and has no reply yet. */
-  async recordState(id: ManagerId, options: RetryOptions): Promise<'missing' | 'open' | 'answered'> {
+  /** Undefined: there is no such record. */
+  async recordState(id: ManagerId, options: RetryOptions): Promise<RecordState | undefined> {
     const response = this.#call({ method: 'GET', path: recordPath(id), repeatable: true }, options);
-    const answered = await undefinedIfMissing(response.then(({ text }) => readIsAnswered(text)));
-    if (answered === undefined) return 'missing';
-    return answered ? 'answered' : 'open';
+    return undefinedIfMissing(response.then(({ text }) => readRecordState(text)));
   }
 
   /** The record of a request; throws `not_found` when there is none. */

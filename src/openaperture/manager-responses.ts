@@ -96,15 +96,20 @@ export function isAnswered<R extends RpcRecord>(record: R): record is R & { stat
   return record.status === 'completed' || record.status === 'error';
 }
 
-/**
- * Whether a record contains the reply to its request. Callers write the other fields; a record that cannot be read
- * counts as one without a reply.
- */
-export function readIsAnswered(json: string): boolean {
+/** What matters of a record before its reply is saved. */
+export interface RecordState {
+  state: 'open' | 'answered';
+  /** As its caller wrote it; null when there is none. */
+  requestBody: unknown;
+}
+
+/** Callers write the fields of a record; one that cannot be read counts as one without a reply and without a request. */
+export function readRecordState(json: string): RecordState {
   try {
-    return isAnswered(readRecord(json));
+    const record = readRecord(json);
+    return { state: isAnswered(record) ? 'answered' : 'open', requestBody: record.requestBody };
   } catch {
-    return false;
+    return { state: 'open', requestBody: null };
   }
 }
 

@@ -6,9 +6,11 @@ import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
-import type { ManagerId } from './manager-responses.js';
+import { reasonOf } from '../lib/errors.js';
+import type { ManagerId, RecordState } from './manager-responses.js';
 import type { ManagerClient } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
+import { isSameRequest } from './same-request.js';
 
 export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
@@ -38,13 +40,14 @@ class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
-/** A reply that is being saved. */
+/** A reply that is being saved, or a request whose record is being checked. */
 interface Sending {
   id: ManagerId;
   log: Logger;
+  requestBody: Envelope['requestBody'];
   /** Whether the latest attempt reached the write: the Manager returned the record just before. */
   saving: boolean;
-  /** Since when the Manager has failed on this reply only. */
+  /** Since when the Manager has failed on this record only. */
   stuckSince: number | undefined;
 }
 
@@ -52,6 +55,9 @@ interface Sending {
  * Saves replies in the Manager. Callers create a record for each request and poll it. While the Manager cannot be
  * reached, replies wait and the service accepts no more requests. When the Manager fails on one reply only, the others
  * are not delayed; after ten minutes that reply is replaced by an error.
+ *
+ * Anyone can put any id into a request, so the record is compared with the request before that runs, and again before its
+ * reply is saved. The record of another request is never written.
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
@@ -73,14 +79,28 @@ export class RecordReplyChannel implements ReplyChannel {
     return recordId !== undefined;
   }
 
+  async refusal(
+    { envelope, log }: Pick<ReplyContext, 'envelope' | 'log'>,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    const { recordId: id, requestBody } = envelope;
+    if (id === undefined) return undefined;
+    const sending: Sending = { id, log, requestBody, saving: false, stuckSince: undefined };
+    try {
+      return await this.#refusal(sending, signal);
+    } finally {
+      this.#stopWaiting(sending);
+    }
+  }
+
   async send(
     { plain }: Pick<OutgoingReply, 'plain'>,
     { envelope, log }: Pick<ReplyContext, 'envelope' | 'log'>,
     signal: AbortSignal,
   ): Promise<SendOutcome> {
-    const { recordId: id } = envelope;
+    const { recordId: id, requestBody } = envelope;
     if (id === undefined || plain === undefined) return 'dropped';
-    const sending: Sending = { id, log, saving: false, stuckSince: undefined };
+    const sending: Sending = { id, log, requestBody, saving: false, stuckSince: undefined };
     const deliver = async (reply: Reply, request: Envelope) =>
       this.#deliver(sending, replyEnvelope(request, reply), signal);
     try {
@@ -145,15 +165,39 @@ export class RecordReplyChannel implements ReplyChannel {
     sending.saving = false;
     // One attempt only: #deliver retries, and notices an outage immediately.
     const once = { signal, tries: 1 };
-    const state = await manager.recordState(id, once);
-    if (state === 'answered') {
+    const record = await manager.recordState(id, once);
+    if (record?.state === 'answered') {
       log.info('reply dropped', { reason: 'the record of its request already has a reply' });
       return 'dropped';
     }
+    if (isOfAnother(record, sending)) {
+      log.warn('reply dropped', { reason: anotherRequest(sending) });
+      return 'dropped';
+    }
     sending.saving = true;
-    if (state === 'open' && (await manager.saveRecord(id, json, once))) return 'sent';
+    if (record !== undefined && (await manager.saveRecord(id, json, once))) return 'sent';
     log.info('reply dropped', { reason: 'the record of its request no longer exists' });
     return 'dropped';
+  }
+
+  /** Tries until the Manager has shown the record, or will never show it. */
+  async #refusal(sending: Sending, signal: AbortSignal): Promise<string | undefined> {
+    const { manager, clock } = this.#options;
+    for (let failed = 1; ; failed++) {
+      try {
+        // A record that is gone or answered is no reason: then the reply is dropped.
+        const record = await manager.recordState(sending.id, { signal, tries: 1 });
+        return record?.state === 'open' && isOfAnother(record, sending) ? anotherRequest(sending) : undefined;
+      } catch (error) {
+        if (signal.aborted) throw signal.reason;
+        const unknown = `the record ${sending.id} of its id cannot be read: ${reasonOf(error)}`;
+        if (!(error instanceof ManagerError) || !error.temporary) return unknown;
+        // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
+        const persists = failed > 1 || error.retryAfterMs > 0;
+        if (persists && (await this.#isStuck(sending, error, signal))) return unknown;
+        await clock.sleep(Math.max(error.retryAfterMs, backoffMs(failed, BACKOFF)), { signal });
+      }
+    }
   }
 
   /**
@@ -196,6 +240,14 @@ export class RecordReplyChannel implements ReplyChannel {
     this.#outage.succeeded();
     this.#options.resume();
   }
+}
+
+function isOfAnother(record: RecordState | undefined, { requestBody }: Sending): boolean {
+  return record !== undefined && !isSameRequest(record.requestBody, requestBody);
+}
+
+function anotherRequest({ id }: Sending): string {
+  return `its id is that of another request: the record ${id} has another action, etcd_token or action_parameters`;
 }
 
 /** What the caller gets instead of a reply that the Manager does not accept. */

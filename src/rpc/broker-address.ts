@@ -1,4 +1,5 @@
 import { unescape } from 'node:querystring';
+import { maskedUrl } from '../lib/masked-url.js';
 import { credentials } from './patched-amqplib.js';
 
 /** A broker to connect to. */
@@ -11,16 +12,25 @@ export interface BrokerAddress {
 
 const HEARTBEAT_SECONDS = 20;
 
+/** A SASL mechanism with its credentials, for amqplib. */
+export type Login = ReturnType<typeof credentials.plain> | ReturnType<typeof credentials.external>;
+
 /**
- * The amqplib options for a login with the user name and password of a broker's URL. amqplib's own parsing decodes them
- * as Latin-1 instead of UTF-8, and ignores empty ones.
- * @returns no options when the URL has neither; amqplib then logs in as `guest`
+ * The logins to try at a broker, in this order: PLAIN with the user name and password of its URL, and EXTERNAL, by which
+ * the broker takes the user name from the client's certificate. Without credentials in the URL, EXTERNAL is first, and PLAIN
+ * is that of `guest`.
+ * @param hasCertificate whether a client certificate is configured; it is used for amqps only
  */
-export function brokerLogin(url: string): { credentials?: ReturnType<typeof credentials.plain> } {
-  const { username, password } = new URL(url);
+export function brokerLogins(url: string, hasCertificate: boolean): [Login, ...Login[]] {
+  const { protocol, username, password } = new URL(url);
+  const external = hasCertificate && protocol === 'amqps:' ? [credentials.external()] : [];
   // The parsed URL does not distinguish empty credentials from missing ones.
   const has = username !== '' || password !== '' || /^\w+:\/\/[^/?#]*@/.test(url);
-  return has ? { credentials: credentials.plain(unescape(username), unescape(password)) } : {};
+  // amqplib's own parsing decodes them as Latin-1 instead of UTF-8, and ignores empty ones.
+  if (has) return [credentials.plain(unescape(username), unescape(password)), ...external];
+  const guest = credentials.plain('guest', 'guest');
+  const [first] = external;
+  return first === undefined ? [guest] : [first, guest];
 }
 
 /** The URL with a heartbeat interval, unless it has one. */
@@ -30,9 +40,7 @@ export function withHeartbeat(url: string): string {
   return parsed.href;
 }
 
-/** A broker's address without credentials, for logs. */
+/** A broker's address for logs, without anything that may be a secret; it need not be a valid URL. */
 export function withoutCredentials(url: string): string {
-  if (!URL.canParse(url)) return '(not a URL)';
-  const parsed = new URL(url);
-  return `${parsed.protocol}//${parsed.host}${parsed.pathname}`;
+  return maskedUrl(url).replace('***@', '').replace('?***', '');
 }

@@ -4,8 +4,9 @@ import type { Clock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { type BrokerAddress, brokerLogin, withHeartbeat } from './broker-address.js';
+import type { BrokerAddress } from './broker-address.js';
 import { BrokerConnection, socketOf } from './broker-connection.js';
+import { logIn } from './log-in.js';
 
 /** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
@@ -25,7 +26,7 @@ export interface ConnectOptions {
 /** Whether a broker answered an attempt to connect, and refused it: the login, or the virtual host. */
 export function isLoginRefused(error: unknown): boolean {
   // amqplib reports the second when the broker refuses to open the virtual host.
-  return /^Handshake terminated by server|ConnectionOpenOk/.test(reasonOf(error));
+  return /^Handshake terminated by server|ConnectionOpenOk|^no login mechanism/.test(reasonOf(error));
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -40,9 +41,8 @@ export async function openConnection(
   stop?: AbortSignal,
 ): Promise<BrokerConnection> {
   const { connect, clock, tls, name } = options;
-  const connecting = connect(withHeartbeat(broker.url), {
+  const connecting = logIn(connect, broker.url, {
     ...tls,
-    ...brokerLogin(broker.url),
     timeout: CONNECT_TIMEOUT_MS,
     noDelay: true,
     clientProperties: { connection_name: name },

@@ -31,6 +31,13 @@ export interface ReplyChannel {
   /** Whether the reply to this request is sent by this channel. */
   reaches(envelope: Envelope, delivery: Delivery): boolean;
   /**
+   * Checks, before a request runs, that this channel reaches the caller who sent it: an id in a request may be that of
+   * another one. Waits while this cannot be known. Without this method, every caller can be reached.
+   * @returns why the request must not run, for people; undefined: it may run
+   * Rejects only when the signal is aborted.
+   */
+  refusal?(request: Pick<ReplyContext, 'envelope' | 'log'>, signal: AbortSignal): Promise<string | undefined>;
+  /**
    * Resolves when the reply is stored safely for the caller, or when the caller can no longer be reached.
    * Rejects only when the signal is aborted.
    */

@@ -17,6 +17,7 @@ import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
+import { checkRequest, remainingTimeout } from './request-check.js';
 import { Republisher } from './republisher.js';
 
 export interface RpcHandlerOptions {
@@ -51,6 +52,14 @@ interface Outcome {
   /** The call that ran for this delivery, for the event `answered`; undefined when the reply was remembered. */
   settled: { call: Call; reply: Reply } | undefined;
 }
+
+/** The request must not run; `channels` reach its caller all the same. */
+interface Refused {
+  refused: string;
+  channels: readonly ReplyChannel[];
+}
+
+type Handled = Outcome | Refused | 'released';
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
@@ -141,6 +150,10 @@ export class RpcHandler {
     }
     const outcome = await this.#outcome(request);
     if (outcome === 'released') return this.#republisher.requeue(delivery);
+    if ('refused' in outcome) {
+      await this.#sendRefusal(outcome.refused, request, outcome.channels);
+      return this.#deadLetter(delivery, outcome.refused);
+    }
     await this.#answer(request, outcome);
     delivery.acknowledge();
   }
@@ -179,7 +192,7 @@ export class RpcHandler {
   }
 
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
-  async #outcome(request: Request): Promise<Outcome | 'released'> {
+  async #outcome(request: Request): Promise<Handled> {
     const { delivery, key, log } = request;
     let mayHaveBegun = delivery.redelivered;
     if (delivery.redelivered && key !== undefined) {
@@ -192,22 +205,50 @@ export class RpcHandler {
       }
       mayHaveBegun = known.state === 'unknown';
     }
-    const outcome = this.#run(request, callOf(request, mayHaveBegun));
+    const outcome = this.#checkAndRun(request, callOf(request, mayHaveBegun));
     if (key !== undefined) {
-      const reply = outcome.then((each) => (each === 'released' ? undefined : each.outgoing));
+      const reply = outcome.then((each) =>
+        each === 'released' || 'refused' in each ? undefined : each.outgoing,
+      );
       this.#memory.track(key, reply, sizeOf);
     }
     return outcome;
   }
 
+  async #checkAndRun(request: Request, call: Call): Promise<Handled> {
+    const { channels, log } = request;
+    const { timeoutMs } = call;
+    const signals = [this.#stopped.signal, request.delivery.connection.lost];
+    const checked = await checkRequest(request, {
+      channels,
+      timeoutMs,
+      signals,
+      clock: this.#options.clock,
+    });
+    if (checked.state === 'released') return 'released';
+    if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
+    const { waitedMs } = checked;
+    if (checked.state === 'accepted')
+      return this.#run(request, { ...call, timeoutMs: remainingTimeout(timeoutMs, waitedMs) });
+    const reason = 'The time of the request passed before its record could be read in the Manager';
+    log.info('request failed', { took_ms: 0, waited_ms: waitedMs, code: 'timeout', reason });
+    const late: Reply = { status: 'error', body: { errors: [reason], code: 'timeout' } };
+    return { outgoing: this.#encoded(late, request).outgoing, settled: undefined };
+  }
+
   async #run(request: Request, call: Call): Promise<Outcome | 'released'> {
     const settled = await this.#options.runner.run(call);
     if (settled.status === 'released') return 'released';
+    if (request.channels.length === 0) return { outgoing: 'none', settled: { call, reply: settled } };
+    const { outgoing, reply } = this.#encoded(settled, request);
+    return { outgoing, settled: { call, reply } };
+  }
+
+  #encoded(settled: Reply, request: Request): { outgoing: OutgoingReply; reply: Reply } {
     const { codec, channels } = request;
-    if (channels.length === 0) return { outgoing: 'none', settled: { call, reply: settled } };
     const { reply, body } = this.#encoder.encode(settled, request);
     const plain = channels.some((each) => each.needsPlainReply) ? reply : undefined;
-    return { outgoing: { body, contentType: codec.contentType, plain }, settled: { call, reply } };
+    return { outgoing: { body, contentType: codec.contentType, plain }, reply };
   }
 
   async #answer(request: Request, { outgoing, settled }: Outcome): Promise<void> {
@@ -246,15 +287,20 @@ export class RpcHandler {
     if (channels.length === 0) return;
     // Only the first bytes: the message may be too large to read.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
-    const request = { delivery, codec, envelope, log: this.#log };
+    await this.#sendRefusal(reason.message, { delivery, codec, envelope, log: this.#log }, channels);
+  }
+
+  async #sendRefusal(
+    reason: string,
+    request: ReplyContext,
+    channels: readonly ReplyChannel[],
+  ): Promise<void> {
+    if (channels.length === 0) return;
     const { reply, body } = this.#encoder.encode(
-      {
-        status: 'error',
-        body: { errors: [`Invalid message: ${reason.message}`], code: 'invalid_request' },
-      },
+      { status: 'error', body: { errors: [`Invalid message: ${reason}`], code: 'invalid_request' } },
       request,
     );
-    await this.#send({ body, contentType: codec.contentType, plain: reply }, request, channels);
+    await this.#send({ body, contentType: request.codec.contentType, plain: reply }, request, channels);
   }
 
   async #deadLetter(delivery: Delivery, reason: string): Promise<void> {

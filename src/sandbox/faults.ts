@@ -28,11 +28,12 @@ export type Fault =
  * - `hang`: the command starts and runs until its stdin is closed or its time limit is reached
  * - `drop`: the connection is closed when the command has been received
  * - `exit`: the command ends immediately, with this status and output
+ * - `not-run`: the login shell ends with this status and output, without running the command
  */
 export type SshFault =
   | { kind: 'refuse'; host?: string }
   | ({ kind: 'hang' | 'drop' } & CommandAim)
-  | ({ kind: 'exit'; status: number; stdout?: string; stderr?: string } & CommandAim);
+  | ({ kind: 'exit' | 'not-run'; status: number; stdout?: string; stderr?: string } & CommandAim);
 
 interface CommandAim {
   /** Only commands on this address. */

@@ -21,8 +21,8 @@ const HOUR = 3_600_000;
 const SYSTEMD = 'systemd[1]';
 
 /**
- * Simulates journalctl of systemd 252, for the options `--unit=`, `--no-pager`, `--lines=`, `--output=short`, `--since=`,
- * `--until=` and `--reverse`. Undefined for other options, or without a unit.
+ * Simulates journalctl of systemd 252, for the options `--unit=`, `--no-pager`, `--lines=`, `--output=short`, `--all`,
+ * `--since=`, `--until=` and `--reverse`. Undefined for other options, or without a unit.
  *
  * As in systemd, `--lines` counts forwards from `since`. Without `since` it counts backwards from the end, and `until`
  * then removes entries from those. With `--reverse` it counts backwards from `until`.
@@ -73,7 +73,7 @@ function readOptions(args: readonly string[]): Map<string, string> | undefined {
   return options;
 }
 
-const FLAGS: readonly string[] = ['--no-pager', '--reverse', '--output=short'];
+const FLAGS: readonly string[] = ['--no-pager', '--reverse', '--output=short', '--all'];
 
 function refused(reason: string): CommandResult {
   return { status: 1, stderr: `${reason}\n` };

@@ -164,15 +164,16 @@ export class SshServer {
       finish(channel, unknownCommand(line));
       return;
     }
-    const { argv, sudo, limitSeconds } = wrapped;
+    const { argv, mark, sudo, limitSeconds } = wrapped;
     this.commands.push({ host, argv, sudo });
     if (this.commands.length > MAX_LOGGED) this.commands.shift();
 
     const fault = this.#faults.next((each) => matchesCommand(each, { host, argv }));
-    if (fault === undefined) finish(channel, this.#outputOf(host, argv));
-    else if (fault.kind === 'exit') finish(channel, fault);
+    if (fault === undefined) finish(channel, marked(mark, this.#outputOf(host, argv)));
+    else if (fault.kind === 'exit') finish(channel, marked(mark, fault));
+    else if (fault.kind === 'not-run') finish(channel, fault);
     else if (fault.kind === 'drop') socket.destroy();
-    else this.#hang(channel, limitSeconds);
+    else this.#hang(channel, { mark, limitSeconds });
   }
 
   #outputOf(host: string, argv: readonly string[]): CommandResult {
@@ -183,16 +184,18 @@ export class SshServer {
   }
 
   /** Simulates the wrapped command while its program does not end. */
-  #hang(channel: ServerChannel, limitSeconds: number): void {
+  #hang(channel: ServerChannel, { mark, limitSeconds }: { mark: string; limitSeconds: number }): void {
     const end = (status: number) => {
       cancelLimit();
       channel.off('end', terminate);
-      finish(channel, { status });
+      finish(channel, { status, stdout: `${mark}${status}\n` });
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
     // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
+    channel.write(mark);
+    channel.stderr.write(mark);
   }
 }
 
@@ -246,6 +249,11 @@ function isProven(
 function unknownCommand(text: string): CommandResult {
   const shown = text.length > 200 ? `${text.slice(0, 200)}...` : text;
   return { status: NOT_FOUND, stderr: `sandbox: a simulated machine does not know this command: ${shown}\n` };
+}
+
+/** What the wrapped command prints when its program prints this. */
+function marked(mark: string, { status, stdout = '', stderr = '' }: CommandResult): CommandResult {
+  return { status, stdout: `${mark}${stdout}${mark}${status}\n`, stderr: `${mark}${stderr}` };
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {

@@ -1,8 +1,11 @@
-import { remoteCommand } from '../ssh/remote-command.js';
+import { remoteCommand, SCRIPT, SUDO } from '../ssh/remote-command.js';
+import { scriptInShellLine } from '../ssh/shell-line.js';
 
 /** The command that `remoteCommand` wrapped. */
 export interface WrappedCommand {
   argv: readonly [string, ...string[]];
+  /** To be printed before and after the output of the command. */
+  mark: string;
   sudo: boolean;
   /** The time limit, in seconds, after which the host ends the command. */
   limitSeconds: number;
@@ -13,12 +16,16 @@ export interface WrappedCommand {
  * result again must give exactly the same line.
  */
 export function readWrappedCommand(line: string): WrappedCommand | undefined {
-  const words = [...line.matchAll(SINGLE_QUOTED)].map(([word]) => word.slice(1, -1).replaceAll(`'\\''`, `'`));
-  const sudo = words[0] === 'sudo';
-  // sudo -n -- sh -c SCRIPT sh SECONDS PROGRAM ...
-  const [seconds = '', program, ...args] = words.slice(sudo ? 7 : 4);
+  const sudo = line.startsWith("exec 'sudo'");
+  const script = scriptInShellLine(sudo ? SUDO : [], line);
+  if (script === undefined || !script.endsWith(`\n${SCRIPT}`)) return undefined;
+  const parameters = script.slice(0, -SCRIPT.length);
+  const words = [...parameters.matchAll(SINGLE_QUOTED)].map(([word]) =>
+    word.slice(1, -1).replaceAll(`'\\''`, `'`),
+  );
+  const [mark = '', seconds = '', program, ...args] = words;
   if (program === undefined || !/^\d+$/.test(seconds)) return undefined;
-  const found: WrappedCommand = { argv: [program, ...args], sudo, limitSeconds: Number(seconds) };
+  const found: WrappedCommand = { argv: [program, ...args], mark, sudo, limitSeconds: Number(seconds) };
   return isMadeFrom(line, found) ? found : undefined;
 }
 

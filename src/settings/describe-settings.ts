@@ -1,4 +1,6 @@
-import { type ConfigurationSource, givenSettings } from './given-settings.js';
+import { type ConfigurationSource, givenSettings, secretFileOf } from './given-settings.js';
+import { maskedUrl } from '../lib/masked-url.js';
+import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 
 /** One setting as `fleet-manager config` shows it. */
@@ -16,11 +18,12 @@ export interface ShownSetting {
 export function describeSettings(source: ConfigurationSource): ShownSetting[] {
   const { env } = source;
   const { values, environment, inFile } = givenSettings(source, []);
-  return ALL_SETTINGS.map(({ name, about, secret, default: constant, defaultIn }) => {
+  return ALL_SETTINGS.map((setting) => {
+    const { name, about, secret, default: constant, defaultIn } = setting;
     const given = values[name];
     const whenUnset = optionalText(defaultIn(environment));
     // An empty variable counts as unset.
-    const fromEnvironment = Boolean(env[name] || (secret && env[`${name}_FILE`]));
+    const fromEnvironment = Boolean(env[name]?.trim() || (secret && secretFileOf(source, name)));
     const from = fromEnvironment
       ? 'environment'
       : inFile.has(name)
@@ -28,8 +31,7 @@ export function describeSettings(source: ConfigurationSource): ShownSetting[] {
         : whenUnset === undefined
           ? 'unset'
           : 'default';
-    const value =
-      given === undefined ? whenUnset : secret ? masked(asText(given)) : withoutCredentials(asText(given));
+    const value = given === undefined ? whenUnset : shownValue(given, setting);
     return { name, value, from, default: optionalText(constant), about };
   });
 }
@@ -42,15 +44,12 @@ function asText(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-/** Hides a user name and password. No URL but that of a broker may contain them. */
-function withoutCredentials(value: string): string {
-  return value.replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/).*@/i, '$1***@');
-}
-
-function masked(value: string): string {
+/** The value of a setting as it may be shown: without secrets, also when its form is wrong. */
+export function shownValue(value: unknown, { name, secret }: Pick<Setting, 'name' | 'secret'>): string {
+  const text = asText(value);
+  const isUrl = name.endsWith('_URL') || text.includes('://');
+  if (!secret) return isUrl ? maskedUrl(text) : text;
   // The address of a broker is shown without its user and password. Anything that may not be an address is masked whole.
-  const urls = value.split(',').map((each) => /^\s*(amqps?:\/\/)(.*@)?([^@]*)$/.exec(each));
-  return urls.includes(null)
-    ? '***'
-    : urls.map((url) => `${url?.[1]}${url?.[2] === undefined ? '' : '***@'}${url?.[3]}`).join(',');
+  const urls = text.split(',');
+  return urls.every((url) => /^\s*amqps?:\/\//.test(url)) ? urls.map(maskedUrl).join(',') : '***';
 }

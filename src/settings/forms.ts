@@ -3,16 +3,15 @@ import { HostPolicy } from '../network/connection-policy.js';
 import { separated } from './setting.js';
 import { reasonOf } from '../lib/errors.js';
 
-/** Any text that is not empty, without surrounding spaces. */
-export const text = () =>
-  string()
-    .typeError('${path} must be a string')
-    // yup's own trim() fails on a value that is not a string.
-    .transform((value: unknown) => (typeof value === 'string' ? value.trim() : value))
-    .min(1, '${path} must not be empty');
+/** Any text that is not empty. */
+export const text = () => string().typeError('${path} must be a string').min(1, '${path} must not be empty');
 
 export const count = (least: number, most: number) =>
   number()
+    // yup would read `4 0` as 40.
+    .transform((value: unknown, original: unknown) =>
+      typeof original === 'string' && /\s/.test(original) ? Number.NaN : value,
+    )
     .typeError('${path} must be a whole number')
     .integer('${path} must be a whole number')
     .min(least, '${path} must be at least ${min}')
@@ -33,7 +32,7 @@ export const httpUrl = () =>
 export const amqpUrls = () =>
   text().test(
     'amqp',
-    '${path} must be one or more amqp:// or amqps:// URLs, separated by commas; in a password, write , / @ as %2C %2F %40',
+    '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a password, write , / @ as %2C %2F %40',
     (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
   );
 

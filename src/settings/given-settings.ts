@@ -1,7 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 import { reasonOf } from '../lib/errors.js';
+
+const DEFAULT_ENVIRONMENT = 'development';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -22,53 +25,91 @@ export interface GivenSettings {
   unread: ReadonlySet<string>;
 }
 
-/** Collects the settings. Environment variables override the configuration file. A secret can come from its own file. */
+/**
+ * Collects the settings. Environment variables override the configuration file. A secret can come from its own file.
+ * Spaces and line breaks around a value do not belong to it, and a value without anything else counts as unset.
+ */
 export function givenSettings(source: ConfigurationSource, problems: string[]): GivenSettings {
   const { env } = source;
   const fromFile = settingsOfFile(source, problems);
   const values: Record<string, unknown> = { ...fromFile };
   const unread = new Set<string>();
-  for (const { name, secret } of ALL_SETTINGS) {
+  for (const setting of ALL_SETTINGS) {
+    const { name, secret } = setting;
+    const ofVariable = withoutSurroundings(env[name], setting);
     // Many tools pass an unset variable as an empty one.
-    if (env[name] !== undefined && env[name] !== '') values[name] = env[name];
-    const file = env[`${name}_FILE`];
-    if (!secret || file === undefined || file === '') continue;
-    if (env[name]) {
+    if (ofVariable) values[name] = ofVariable;
+    const file = secret ? secretFileOf(source, name) : undefined;
+    if (file === undefined) continue;
+    if (ofVariable) {
       problems.push(`${name} and ${name}_FILE are both set: set one of them`);
       continue;
     }
-    values[name] = contentOf(`${name}_FILE`, file, problems)?.toString('utf8').trim();
-    if (values[name] === undefined) unread.add(name);
+    const content = contentOf(`${name}_FILE`, file, problems)?.toString('utf8');
+    values[name] = withoutSurroundings(content, setting);
+    if (content === undefined) unread.add(name);
   }
-  const environment = typeof values.NODE_ENV === 'string' ? values.NODE_ENV.trim() : 'development';
+  const environment = typeof values.NODE_ENV === 'string' ? values.NODE_ENV : DEFAULT_ENVIRONMENT;
   return { values, environment, inFile: new Set(Object.keys(fromFile)), unread };
 }
 
-/** The content of the file that a setting names. When it cannot be read: undefined, and a problem is added. */
+/** The file that contains a secret, from the variable `NAME_FILE`; undefined: none is set. */
+export function secretFileOf({ env }: Pick<ConfigurationSource, 'env'>, name: string): string | undefined {
+  return env[`${name}_FILE`]?.trim() || undefined;
+}
+
+/** A line of an env file may end in CRLF, and a file in a line break. */
+function withoutSurroundings<Value>(value: Value, { verbatim }: Pick<Setting, 'verbatim'>): Value | string {
+  if (typeof value !== 'string') return value;
+  return verbatim && value.trim() !== '' ? value.replace(/(?:\r\n|\n|\r)$/, '') : value.trim();
+}
+
+/**
+ * The content of the file that a setting names, without a byte order mark. When it cannot be read: undefined, and a problem
+ * is added.
+ */
 export function contentOf(name: string, path: string, problems: string[]): Buffer | undefined {
   try {
-    return readFileSync(path);
+    return contentOfTextFile(path);
   } catch (error) {
     problems.push(`${name} names a file that cannot be read: ${readProblem(error)}`);
     return undefined;
   }
 }
 
+const UTF8_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
+const UTF16_MARKS = [Buffer.from([0xff, 0xfe]), Buffer.from([0xfe, 0xff])];
+
+/** Editors on Windows write a byte order mark. No parser of ours expects one. */
+function contentOfTextFile(path: string): Buffer {
+  const content = readFileSync(path);
+  if (UTF16_MARKS.some((mark) => content.subarray(0, mark.length).equals(mark)))
+    throw new Error('it is in UTF-16: save it as UTF-8');
+  return content.subarray(0, UTF8_MARK.length).equals(UTF8_MARK)
+    ? content.subarray(UTF8_MARK.length)
+    : content;
+}
+
 function settingsOfFile(
   { env, directory }: ConfigurationSource,
   problems: string[],
 ): Record<string, unknown> {
-  const file = join(directory, 'config', `${env.NODE_ENV || 'development'}.json`);
+  const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
   if (!existsSync(file)) return {};
   try {
-    const content: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    const content: unknown = JSON.parse(contentOfTextFile(file).toString('utf8'));
     if (typeof content !== 'object' || content === null || Array.isArray(content))
       throw new Error('it is not a JSON object');
-    const separators = new Map(ALL_SETTINGS.map(({ name, separator }) => [name, separator]));
-    for (const name of Object.keys(content))
-      if (!separators.has(name)) problems.push(`${file}: there is no setting ${name}`);
-    const known = Object.entries(content).filter(([name]) => separators.has(name));
-    return Object.fromEntries(known.map(([name, value]) => [name, joined(value, separators.get(name))]));
+    const settings = new Map(ALL_SETTINGS.map((each) => [each.name, each]));
+    return Object.fromEntries(
+      Object.entries(content).flatMap(([name, value]: [string, unknown]) => {
+        const setting = settings.get(name);
+        if (setting === undefined) problems.push(`${file}: there is no setting ${name}`);
+        return setting === undefined
+          ? []
+          : [[name, withoutSurroundings(joined(value, setting.separator), setting)]];
+      }),
+    );
   } catch (error) {
     problems.push(`${file} cannot be read: ${readProblem(error)}`);
     return {};

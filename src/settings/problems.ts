@@ -42,7 +42,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
 
 /** Problems that matter to `serve`, but not to `call`. */
 export function problemsOfServing(settings: CheckedSettings): string[] {
-  return [...problemsOfSandbox(settings), ...problemsOfGateway(settings)];
+  return [...problemsOfSandbox(settings), ...problemsOfBrokers(settings), ...problemsOfGateway(settings)];
 }
 
 function problemsOfInstallation({ values, invalid }: CheckedSettings): string[] {
@@ -66,10 +66,15 @@ function problemsOfInstallation({ values, invalid }: CheckedSettings): string[] 
 
 function problemsOfCertificates({ values }: CheckedSettings): string[] {
   const problems: string[] = [];
-  const unused = TLS_SETTINGS.filter((name) => values.get(name) !== undefined);
-  if (values.get('MANAGER_URL') !== undefined && unused.length > 0)
+  const given = TLS_SETTINGS.filter((name) => values.get(name) !== undefined);
+  if (values.get('MANAGER_URL') !== undefined && given.length > 0)
     problems.push(
-      `${unused.join(', ')} set, but with MANAGER_URL the brokers come from the Manager, which has no amqps addresses: unset ${unused.length === 1 ? 'it' : 'them'}`,
+      `${given.join(', ')} set, but with MANAGER_URL the brokers come from the Manager, which has no amqps addresses: unset ${given.length === 1 ? 'it' : 'them'}`,
+    );
+  const urls = values.get('AMQP_URL');
+  if (urls !== undefined && given.length > 0 && !/(?:^|,)\s*amqps:/.test(String(urls)))
+    problems.push(
+      `${given.join(', ')} set, but AMQP_URL has no amqps:// address, and certificates are used for no other: use amqps://, or unset ${given.length === 1 ? 'it' : 'them'}`,
     );
   if ((values.get('AMQP_CERT_FILE') === undefined) !== (values.get('AMQP_KEY_FILE') === undefined))
     problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE require each other: set both or none');
@@ -85,6 +90,10 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
     return [
       `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${environment} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
     ];
+  if (values.get('HTTP_PORT') === 'off')
+    return [
+      'HTTP_PORT is off and AMQP_URL is not set, so nothing could call the service: set AMQP_URL, to serve real clusters; or HTTP_PORT, to call the sandbox',
+    ];
   const defaults = new Map(ALL_SETTINGS.map((each) => [each.name, each.default]));
   const ignored = REAL_CLUSTER_SETTINGS.filter((name) => values.get(name) !== defaults.get(name));
   if (ignored.length === 0) return [];
@@ -92,6 +101,15 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   return [
     `${ignored.join(' and ')} ${are} set, which a sandbox would ignore: set AMQP_URL too, to serve real clusters; or unset ${them}, to run the sandbox`,
   ];
+}
+
+/** With a Manager, its brokers are used; the setting would be ignored. */
+function problemsOfBrokers({ values }: CheckedSettings): string[] {
+  return values.get('MANAGER_URL') !== undefined && values.get('AMQP_URL') !== undefined
+    ? [
+        'AMQP_URL and MANAGER_URL are both set, but with MANAGER_URL the brokers come from the Manager: unset one of them',
+      ]
+    : [];
 }
 
 function problemsOfGateway(settings: CheckedSettings): string[] {

@@ -2,6 +2,7 @@ import { ValidationError } from 'yup';
 import { ConfigurationError } from './configuration-error.js';
 import { type ConfigurationSource, contentOf, givenSettings } from './given-settings.js';
 import { problemsBetween, problemsOfServing } from './problems.js';
+import { explained, problemOfQuotes } from './refused-value.js';
 import {
   type GivenValue,
   isOptional,
@@ -50,11 +51,17 @@ function readSetting(
   raw: unknown,
   context: ReadingContext,
 ): { given: GivenValue | undefined; value: unknown; problems: readonly string[] } {
+  const refused = (problems: readonly string[]) => ({
+    ...setting.read(undefined, context),
+    problems: explained(problems, raw, setting),
+  });
   try {
-    return { ...setting.read(raw, context), problems: [] };
+    const read = setting.read(raw, context);
+    const problem = problemOfQuotes(raw, setting);
+    return problem === undefined ? { ...read, problems: [] } : refused([problem]);
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;
-    return { ...setting.read(undefined, context), problems: error.errors };
+    return refused(error.errors);
   }
 }
 

@@ -30,6 +30,8 @@ export interface Setting<
   readonly about: string;
   /** Whether its value must not be shown. It can then also come from a file that `NAME_FILE` names. */
   readonly secret: boolean;
+  /** Whether spaces around its value belong to it. Only a line break at its end does not. */
+  readonly verbatim: boolean;
   /** What separates the items of a list; undefined: it is not a list. */
   readonly separator: string | undefined;
   /** The default that is the same in every environment; undefined: it has none. */
@@ -85,6 +87,7 @@ interface About {
   /** Its purpose, for the help and the README. */
   about: string;
   secret?: boolean;
+  verbatim?: boolean;
 }
 
 /** A default that is the same in every environment, or one that depends on the environment or the machine. */
@@ -114,7 +117,7 @@ export function setting<Name extends string, Given extends GivenValue, Value>(
 export function setting<Name extends string, Given extends GivenValue>(
   name: Name,
   form: Form<Given>,
-  options: About,
+  options: About & { defaultIn?: (environment: string) => NoInfer<Given> | undefined },
 ): Setting<Name, Given | undefined, Given | undefined>;
 export function setting<Name extends string, Given extends GivenValue, Value>(
   name: Name,
@@ -168,7 +171,7 @@ export function fileSetting<Name extends string, Value>(
 
 interface LeafDefaults<Given> {
   default?: Given;
-  defaultIn?: (environment: string) => Given;
+  defaultIn?: (environment: string) => Given | undefined;
 }
 
 function leaf<Name extends string, Given extends GivenValue, Value>(
@@ -180,7 +183,7 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
       convert: (given: Given | undefined, context: ReadingContext) => Value;
     },
 ): Setting<Name, Given | undefined, Value> {
-  const { about, secret = false, separator, convert } = options;
+  const { about, secret = false, verbatim = false, separator, convert } = options;
   const { default: constant, defaultIn = () => constant } = options;
   const named = form.label(name);
   return {
@@ -188,6 +191,7 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
     name,
     about,
     secret,
+    verbatim,
     separator,
     default: constant,
     defaultIn,

@@ -76,7 +76,11 @@ export const SETTINGS = {
         setting('OAUTH_CLIENT_ID', text(), { about: 'The OAuth client ID of this service.' }),
       ),
       clientSecret: required(
-        setting('OAUTH_CLIENT_SECRET', text(), { secret: true, about: 'The OAuth client secret.' }),
+        setting('OAUTH_CLIENT_SECRET', text(), {
+          secret: true,
+          verbatim: true,
+          about: 'The OAuth client secret.',
+        }),
       ),
     },
     exchangeId: required(
@@ -158,11 +162,12 @@ export const SETTINGS = {
     }),
     passphrase: setting('SSH_PASSPHRASE', text(), {
       secret: true,
+      verbatim: true,
       about: 'The passphrase of the private key.',
     }),
     agentSocket: setting('SSH_AUTH_SOCK', text(), { about: 'The socket of an ssh-agent.' }),
     knownHostsFile: setting('SSH_KNOWN_HOSTS', text(), {
-      defaultIn: () => join(homedir(), '.ssh', 'known_hosts'),
+      defaultIn: () => knownHostsAtHome(),
       about: 'The file of known host keys. Unset: `~/.ssh/known_hosts`.',
     }),
     hostKeys: setting('SSH_HOST_KEYS', choice('strict', 'accept-new', 'off'), {
@@ -239,6 +244,16 @@ export type SettingName = NamesIn<typeof SETTINGS>;
 
 /** Every setting, in the order of the table. */
 export const ALL_SETTINGS = settingsIn(SETTINGS);
+
+/** Undefined: the user has no home folder, such as one without an entry in /etc/passwd. */
+function knownHostsAtHome(): string | undefined {
+  try {
+    const home = homedir();
+    return home === '' ? undefined : join(home, '.ssh', 'known_hosts');
+  } catch {
+    return undefined;
+  }
+}
 
 function isTrue(value: 'true' | 'false'): boolean {
   return value === 'true';

@@ -3,7 +3,7 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ServerHostKeyAlgorithm } from 'ssh2';
 import type { Logger } from '../lib/logger.js';
-import { type KnownHost, keyTypeOf, knownHostName, parseKnownHosts } from './known-hosts.js';
+import { type KnownHost, type KnownHosts, keyTypeOf, knownHostName, parseKnownHosts } from './known-hosts.js';
 import { type HostKeyReason, hostKeyRefused } from './ssh-errors.js';
 
 /**
@@ -40,20 +40,20 @@ const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
 /** The host keys in a known_hosts file. The file is read for each connection. */
 export class HostKeys {
   readonly #mode: HostKeyMode;
-  readonly #file: string;
+  readonly #file: string | undefined;
   readonly #log: Logger;
-  #read: { text: string; entries: KnownHost[] } = { text: '', entries: [] };
+  #read: { text: string; hosts: KnownHosts } = { text: '', hosts: parseKnownHosts('') };
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(options: { mode: HostKeyMode; file: string; log: Logger }) {
+  constructor(options: { mode: HostKeyMode; file: string | undefined; log: Logger }) {
     this.#mode = options.mode;
     this.#file = options.file;
     this.#log = options.log;
   }
 
   /**
-   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read. A missing file counts as
-   * empty.
+   * Throws `host_key_refused`, reason `known_hosts_unusable`, when the file cannot be read, and `no_known_hosts` when there
+   * is no path of one. A missing file counts as empty.
    */
   async check(host: string, port: number): Promise<HostKeyCheck> {
     if (this.#mode === 'off') {
@@ -61,43 +61,52 @@ export class HostKeys {
       const refusal = (reason: HostKeyReason) => hostKeyRefused(host, reason);
       return { algorithms, problemWith: () => undefined, refusal, remember: async () => undefined };
     }
-    const { known, revoked } = await this.#entries(host, port);
+    const entries = await this.#entries(host, port);
+    const { known } = entries;
     const types = [...new Set(known.map((each) => each.keyType))];
     const offered = types.length === 0 ? Object.keys(ALGORITHMS) : preferredFirst(types);
     return {
       algorithms: offered.flatMap((type) => ALGORITHMS[type] ?? []),
-      problemWith: (key) => problemWith(key, known, revoked, this.#mode === 'accept-new'),
+      problemWith: (key) => problemWith(key, entries, this.#mode === 'accept-new'),
       refusal: (reason, key) => hostKeyRefused(host, reason, facts(types, key)),
       remember: (key) => (types.length === 0 ? this.#remember(host, port, key) : Promise.resolve()),
     };
   }
 
-  async #entries(host: string, port: number): Promise<{ known: KnownHost[]; revoked: KnownHost[] }> {
+  async #entries(host: string, port: number): Promise<EntriesOfHost> {
     const name = knownHostName(host, port);
-    const entries = (await this.#readFile(host)).filter((entry) => entry.matches(name));
+    const { entries, authorities } = await this.#readFile(host);
+    const own = entries.filter((entry) => entry.matches(name));
     return {
-      known: entries.filter((entry) => !entry.revoked),
-      revoked: entries.filter((entry) => entry.revoked),
+      known: own.filter((entry) => !entry.revoked),
+      revoked: own.filter((entry) => entry.revoked),
+      hasAuthority: authorities.some((authority) => authority.matches(name)),
     };
   }
 
-  async #readFile(host: string): Promise<KnownHost[]> {
+  async #readFile(host: string): Promise<KnownHosts> {
+    const file = this.#fileFor(host);
     let text: string;
     try {
-      text = await readFile(this.#file, 'utf8');
+      text = await readFile(file, 'utf8');
     } catch (cause) {
-      if (isMissing(cause)) return [];
+      if (isMissing(cause)) return parseKnownHosts('');
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
     }
     // The file is parsed, and its malformed lines are logged, only after a change.
     if (text !== this.#read.text) {
-      const { entries, malformed } = parseKnownHosts(text);
-      this.#read = { text, entries };
-      if (malformed.length > 0) {
-        this.#log.warn('known_hosts has malformed lines', { file: this.#file, lines: malformed });
+      const hosts = parseKnownHosts(text);
+      this.#read = { text, hosts };
+      if (hosts.malformed.length > 0) {
+        this.#log.warn('known_hosts has malformed lines', { file, lines: hosts.malformed });
       }
     }
-    return this.#read.entries;
+    return this.#read.hosts;
+  }
+
+  #fileFor(host: string): string {
+    if (this.#file === undefined) throw hostKeyRefused(host, 'no_known_hosts');
+    return this.#file;
   }
 
   /** Writes one entry at a time, because two connections may add the same new host. */
@@ -108,13 +117,13 @@ export class HostKeys {
   }
 
   async #write(host: string, port: number, key: Buffer): Promise<void> {
-    const { known, revoked } = await this.#entries(host, port);
-    const reason = problemWith(key, known, revoked, true);
+    const entries = await this.#entries(host, port);
+    const reason = problemWith(key, entries, true);
     if (reason !== undefined) throw hostKeyRefused(host, reason, facts([], key));
-    if (known.length > 0) return;
+    if (entries.known.length > 0) return;
     const line = `${knownHostName(host, port)} ${keyTypeOf(key)} ${key.toString('base64')}\n`;
     try {
-      await appendLine(this.#file, line);
+      await appendLine(this.#fileFor(host), line);
     } catch (cause) {
       // Refused, because an unsaved host would be accepted with any key the next time.
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);
@@ -123,17 +132,25 @@ export class HostKeys {
   }
 }
 
+/** What known_hosts contains for one host. */
+interface EntriesOfHost {
+  known: readonly KnownHost[];
+  revoked: readonly KnownHost[];
+  /** Whether there is a `@cert-authority` line. */
+  hasAuthority: boolean;
+}
+
 function problemWith(
   key: Buffer,
-  known: readonly KnownHost[],
-  revoked: readonly KnownHost[],
+  { known, revoked, hasAuthority }: EntriesOfHost,
   acceptNew: boolean,
 ): HostKeyReason | undefined {
   const isKey = (entry: KnownHost) => entry.key.equals(key);
   if (revoked.some(isKey)) return 'revoked';
   if (known.some(isKey)) return undefined;
   if (known.length > 0) return 'changed';
-  return acceptNew ? undefined : 'unknown';
+  if (acceptNew) return undefined;
+  return hasAuthority ? 'only_certificate_authority' : 'unknown';
 }
 
 function preferredFirst(types: readonly string[]): string[] {

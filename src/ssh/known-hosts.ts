@@ -13,21 +13,33 @@ export interface KnownHost {
   key: Buffer;
 }
 
-/**
- * Parses a known_hosts file. Blank lines, comments and `@cert-authority` lines are ignored.
- * @returns the valid lines, and the numbers of the malformed lines, counted from 1
- */
-export function parseKnownHosts(text: string): { entries: KnownHost[]; malformed: number[] } {
+/** What a known_hosts file contains. */
+export interface KnownHosts {
+  /** The valid lines with a host key. */
+  entries: KnownHost[];
+  /** The valid `@cert-authority` lines. They make no host known, because ssh2 does not support host certificates. */
+  authorities: KnownHost[];
+  /** The numbers of the malformed lines, counted from 1. */
+  malformed: number[];
+}
+
+/** Parses a known_hosts file. Blank lines and comments are ignored. */
+export function parseKnownHosts(text: string): KnownHosts {
   const entries: KnownHost[] = [];
+  const authorities: KnownHost[] = [];
   const malformed: number[] = [];
-  for (const [index, line] of text.split(/\r?\n/).entries()) {
+  for (const [index, line] of text
+    .replace(/^\u{feff}/u, '')
+    .split(/\r?\n/)
+    .entries()) {
     const fields = line.split(/[ \t]+/).filter((field) => field !== '');
-    if (fields.length === 0 || fields[0]?.startsWith('#') || fields[0] === '@cert-authority') continue;
-    const entry = parseFields(fields);
+    if (fields.length === 0 || fields[0]?.startsWith('#')) continue;
+    const isAuthority = fields[0] === '@cert-authority';
+    const entry = parseFields(isAuthority ? fields.slice(1) : fields);
     if (entry === undefined) malformed.push(index + 1);
-    else entries.push(entry);
+    else (isAuthority ? authorities : entries).push(entry);
   }
-  return { entries, malformed };
+  return { entries, authorities, malformed };
 }
 
 /**

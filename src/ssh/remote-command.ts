@@ -1,5 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import { quoteArgv } from './quoting.js';
+import { shellLine } from './shell-line.js';
 
 /** The time between SIGTERM and SIGKILL when a command is stopped, in seconds. */
 export const TERM_TO_KILL_SECONDS = 2;
@@ -17,40 +18,58 @@ const MAX_COMMAND_BYTES = 120 * 1024;
  * TERM when fd 3 is closed. `timeout` runs the command in a new process group: it forwards TERM to the whole group, and
  * sends KILL later. It also stops the command at the limit when the end of stdin never arrives.
  *
- * - Only the command gets stdout and stderr, saved as fd 4 and 5. So the channel closes when the command ends, and bash
- *   cannot write its own report of a killed job to stderr.
+ * - Only the command gets stdout and stderr, saved as fd 4 and 5, so bash cannot write its own report of a killed job to
+ *   stderr.
+ * - The mark separates what the command writes from what a login shell or a forced command writes before and after it.
+ *   The exit status follows the last mark, because the status of the login shell may be another one.
  * - Processes that the command has left in its group are killed, because they would keep the channel open.
  */
-const SCRIPT = `exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
+export const SCRIPT = `mark=$1
+shift
+exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
+printf %s "$mark" >&4
+printf %s "$mark" >&5
 timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
 command=$!
 ( while read -r line <&3; do :; done; kill -s TERM "$command" ) 4>&- 5>&- &
 watcher=$!
-exec 3<&- 4>&- 5>&-
+exec 3<&- 5>&-
 wait "$command"
 status=$?
 kill -s KILL -- "-$command"
 kill "$watcher"
+printf '%s%s\\n' "$mark" "$status" >&4
 exit "$status"`;
+
+/** How `remoteCommand` runs a program. */
+export interface RemoteCommandOptions {
+  /** Printed by the host before and after the output of the program: random letters and digits. */
+  mark: string;
+  /** The time after which the host stops the program, in whole seconds. */
+  limitSeconds: number;
+  /** Runs the whole script as root, because the login user cannot signal root's processes. */
+  sudo: boolean;
+}
 
 /**
  * The command line that runs one program with its arguments on a host. Keep its stdin open while the program runs:
- * closing it stops the program (TERM, and KILL two seconds later, to its process group). The exit status is that of the
- * program, or 128 + N when signal N ended it.
+ * closing it stops the program (TERM, and KILL two seconds later, to its process group).
  *
- * @param options.limitSeconds the time after which the host stops the program, in whole seconds
- * @param options.sudo runs the whole script as root, because the login user cannot signal root's processes
+ * It prints the mark on stdout and stderr when it begins the program, and at the end the mark, the exit status and a
+ * newline on stdout; `MarkedOutput` reads that. The exit status is that of the program, or 128 + N when signal N ended it.
+ *
  * @throws ActionError `invalid_parameters` when an argument cannot be sent
  */
 export function remoteCommand(
   argv: readonly [string, ...string[]],
-  options: { limitSeconds: number; sudo: boolean },
+  { mark, limitSeconds, sudo }: RemoteCommandOptions,
 ): string {
-  const sudo = options.sudo ? ['sudo', '-n', '--'] : [];
-  const words = [...sudo, 'sh', '-c', SCRIPT, 'sh', String(options.limitSeconds), ...argv];
-  const command = `exec ${quoteArgv(words)}`;
+  const parameters = quoteArgv([mark, String(limitSeconds), ...argv]);
+  const command = shellLine(sudo ? SUDO : [], `set -- ${parameters}\n${SCRIPT}`);
   if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) {
     throw new ActionError('invalid_parameters', 'the arguments of a command are too long');
   }
   return command;
 }
+
+export const SUDO: readonly string[] = ['sudo', '-n', '--'];

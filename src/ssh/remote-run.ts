@@ -1,8 +1,16 @@
 import type { ClientChannel } from 'ssh2';
-import { ActionError } from '../api/action-error.js';
+import type { RemoteOutput } from '../api/remote-shell.js';
 import type { Clock } from '../lib/clock.js';
-import { CutOutput } from './cut-output.js';
+import { MarkedOutput } from './marked-output.js';
 import { TERM_TO_KILL_SECONDS } from './remote-command.js';
+import {
+  commandFailed,
+  commandNotRun,
+  commandTimedOut,
+  type Exit,
+  outcomeUnknown,
+  type RanCommand,
+} from './run-errors.js';
 import type { SshConnection } from './ssh-connection.js';
 import { connectionLost } from './ssh-errors.js';
 
@@ -12,63 +20,66 @@ const END_MS = TERM_TO_KILL_SECONDS * 1_000 + 2_000;
 /** How long the server has to confirm the closing of a channel before the connection is destroyed, in milliseconds. */
 const CLOSE_MS = 2_000;
 
-const MAX_STDERR_CHARACTERS = 2_000;
-
-export interface RemoteRunOptions {
-  host: string;
-  /** For error messages. */
-  program: string;
+export interface RunOptions extends RanCommand {
+  /** The mark in the command line. */
+  mark: string;
   timeoutMs: number;
   /** For each of stdout and stderr. */
   maxOutputBytes: number;
+  effect: 'read' | 'change';
+  /** Whether an exit status other than 0 is a success. */
+  anyExitStatus: boolean;
   clock: Clock;
   /** Its reason is an `ActionError`. */
   signal: AbortSignal;
-}
-
-export interface CommandOutput {
-  stdout: string;
-  stderr: string;
-  truncated: boolean;
 }
 
 /** A command that runs on a channel. */
 export interface RemoteRun {
   /**
    * Its output, when it has succeeded or has exceeded the output limit. Rejects with `command_failed`,
-   * `host_unreachable`, `timeout`, or the signal's reason. When the command is stopped, this settles before the command
-   * has ended.
+   * `host_unreachable`, `timeout`, or the signal's reason; for a change that may have begun and has not ended, with
+   * `outcome_unknown`. When the command is stopped, this settles before the command has ended.
    */
-  outcome: Promise<CommandOutput>;
+  outcome: Promise<RemoteOutput>;
   /** Resolves when the channel is closed; never rejects. */
   ended: Promise<void>;
 }
 
 /** Collects the output of a command made by `remoteCommand`; stops the command on timeout, abort or too much output. */
-export function followRun(
-  connection: SshConnection,
-  channel: ClientChannel,
-  options: RemoteRunOptions,
-): RemoteRun {
-  const { host, program, clock, signal } = options;
-  const stdout = new CutOutput(options.maxOutputBytes);
-  const stderr = new CutOutput(options.maxOutputBytes);
-  const output = (truncated: boolean) => ({ stdout: stdout.text(), stderr: stderr.text(), truncated });
+export function followRun(connection: SshConnection, channel: ClientChannel, options: RunOptions): RemoteRun {
+  const { clock, signal, mark, maxOutputBytes } = options;
+  const stdout = new MarkedOutput(mark, maxOutputBytes);
+  const stderr = new MarkedOutput(mark, maxOutputBytes);
+  const begun = () => stdout.begun || stderr.begun;
+  const printed = () => (stderr.greeting().trim() === '' ? stdout : stderr).greeting();
+  const output = () => ({ stdout: stdout.text(), stderr: stderr.text(), truncated: false });
   const ending = endOfChannel(connection, channel, clock);
 
-  const outcome = new Promise<CommandOutput>((resolve, reject) => {
+  const outcome = new Promise<RemoteOutput>((resolve, reject) => {
     const stop = (act: () => void) => {
       act();
       ending.begin();
     };
-    const abort = () => stop(() => reject(signal.reason));
-    const cancelTimeout = clock.after(options.timeoutMs, () => stop(() => reject(timedOut(options))));
+    /** Rejects when it is not known whether the command has run to its end. */
+    const rejectUnknown = (error: unknown) =>
+      reject(options.effect === 'change' ? outcomeUnknown(options, error) : error);
+    const abort = () => stop(() => rejectUnknown(signal.reason));
+    const cancelTimeout = clock.after(options.timeoutMs, () =>
+      stop(() => rejectUnknown(commandTimedOut(options, options.timeoutMs, begun()))),
+    );
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
 
+    const cut = () => {
+      if (options.effect === 'change') rejectUnknown(new Error(`it wrote more than ${maxOutputBytes} bytes`));
+      else resolve({ ...output(), truncated: true });
+    };
     // Both streams are read to their end even when the command was stopped: the channel does not close before.
-    const collect = (into: CutOutput) => (chunk: Buffer) => {
-      if (!into.add(chunk)) stop(() => resolve(output(true)));
+    const collect = (into: MarkedOutput) => (chunk: Buffer) => {
+      const state = into.add(chunk);
+      if (state === 'cut') stop(cut);
+      else if (state === 'endless') stop(() => reject(commandNotRun(options, UNKNOWN_EXIT, printed())));
     };
     channel.on('data', collect(stdout));
     channel.stderr.on('data', collect(stderr));
@@ -76,14 +87,30 @@ export function followRun(
     const finish = (exit: Exit) => {
       cancelTimeout();
       signal.removeEventListener('abort', abort);
+      const { exitStatus } = stdout;
       // Even with an exit status, because output may be missing.
-      if (!connection.open) reject(connectionLost(host));
-      else if (exit.status === 0) resolve(output(false));
-      else reject(commandFailed(host, program, exit, stderr.text()));
+      if (!connection.open) rejectUnknown(connectionLost(options.host));
+      else if (!begun()) reject(commandNotRun(options, exit, printed()));
+      // Whoever runs the login shell may report another status than that of the command.
+      else if (exitStatus === undefined)
+        rejectUnknown(commandFailed(options, withoutSuccess(exit), stderr.text()));
+      else if (exitStatus === 0) resolve(output());
+      else {
+        const failure = commandFailed(options, { status: exitStatus, signalName: undefined }, stderr.text());
+        if (options.anyExitStatus) resolve({ ...output(), failure });
+        else reject(failure);
+      }
     };
     void ending.closed.then(finish);
   });
   return { outcome, ended: ending.closed.then(() => undefined) };
+}
+
+const UNKNOWN_EXIT: Exit = { status: undefined, signalName: undefined };
+
+/** A status of 0 says nothing when the host has not told the status of the command. */
+function withoutSuccess(exit: Exit): Exit {
+  return exit.status === 0 ? UNKNOWN_EXIT : exit;
 }
 
 /** Stops a command whose caller no longer waits. Resolves when the channel is closed. */
@@ -97,11 +124,6 @@ export async function stopRun(
   const ending = endOfChannel(connection, channel, clock);
   ending.begin();
   await ending.closed;
-}
-
-interface Exit {
-  status: number | undefined;
-  signalName: string | undefined;
 }
 
 /**
@@ -126,7 +148,7 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
       }),
     );
     // Not with the promise `connection.closed`, which would reference every channel until the connection is closed.
-    const forgetConnection = connection.onClosed(() => finish({ status: undefined, signalName: undefined }));
+    const forgetConnection = connection.onClosed(() => finish(UNKNOWN_EXIT));
   });
   channel.on('error', () => undefined);
   channel.stderr.on('error', () => undefined);
@@ -141,36 +163,4 @@ function endOfChannel(connection: SshConnection, channel: ClientChannel, clock: 
     });
   };
   return { closed, begin };
-}
-
-function timedOut({ host, program, timeoutMs }: RemoteRunOptions): ActionError {
-  return new ActionError('timeout', `${program} on ${host} took longer than ${timeoutMs / 1_000} s`, {
-    details: { host, timeoutMs },
-  });
-}
-
-/**
- * `command_failed`, details `{ host, exitStatus, signal, stderr }`: the exit status or the signal, and the end of
- * stderr.
- */
-function commandFailed(
-  host: string,
-  program: string,
-  { status, signalName }: Exit,
-  stderr: string,
-): ActionError {
-  const how =
-    status !== undefined
-      ? `failed with exit status ${status}`
-      : signalName !== undefined
-        ? `was ended by ${signalName}`
-        : 'ended without an exit status';
-  return new ActionError('command_failed', `${program} on ${host} ${how}`, {
-    details: {
-      host,
-      exitStatus: status ?? null,
-      signal: signalName ?? null,
-      stderr: stderr.slice(-MAX_STDERR_CHARACTERS),
-    },
-  });
 }

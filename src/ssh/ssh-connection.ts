@@ -8,8 +8,17 @@ import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';
 /** How long a server may take to close the connection after our disconnect message, in milliseconds. */
 const DISCONNECT_MS = 2_000;
 
-/** The keepalive interval, in milliseconds. An unresponsive host is detected after four intervals. */
-const KEEPALIVE_MS = 10_000;
+/** The host is asked for a sign of life this often, in milliseconds. */
+const KEEPALIVE_MS = 3_000;
+
+/** After more intervals than this without any data from the host, the connection is lost: 12 s by default. */
+const SILENT_INTERVALS = 3;
+
+/** A connection that was not used for so long may be broken without a sign of it, in milliseconds. */
+const UNCERTAIN_AFTER_MS = 1_000;
+
+/** How long a host may take to answer on such a connection, in milliseconds. A new connection takes little longer. */
+const ANSWER_MS = 2_000;
 
 /** The command was not sent: no channel was opened. */
 export class CommandNotSent extends Error {
@@ -31,6 +40,8 @@ export interface HandshakeOptions {
   hostKey: HostKeyCheck;
   /** The time limit from the connected socket to the login, and for opening a channel, in milliseconds. */
   handshakeTimeoutMs: number;
+  /** The keepalive interval, in milliseconds; 3 s by default. It is real time, as it depends on the network. */
+  keepaliveMs?: number;
   clock: Clock;
   signal: AbortSignal;
 }
@@ -43,11 +54,16 @@ export class SshConnection {
   readonly #socket: Socket;
   readonly #options: HandshakeOptions;
   #open = true;
+  /** The number of channels that are open or being opened. */
+  #channels = 0;
+  /** When a channel was last closed, by the clock. */
+  #unusedSince: number;
 
   private constructor(client: Client, socket: Socket, options: HandshakeOptions) {
     this.#client = client;
     this.#socket = socket;
     this.#options = options;
+    this.#unusedSince = options.clock.now();
     this.closed = new Promise((resolve) => {
       client.once('close', () => {
         this.#open = false;
@@ -65,6 +81,7 @@ export class SshConnection {
     const connection = new SshConnection(client, socket, options);
     try {
       await logIn(client, socket, options);
+      connection.#watch();
       return connection;
     } catch (error) {
       socket.destroy();
@@ -88,16 +105,31 @@ export class SshConnection {
         return;
       }
       const cancelTimeout = clock.after(handshakeTimeoutMs, () => this.destroy());
+      const cancelAnswer = this.#requireAnswer();
+      this.#channels += 1;
+      const closed = () => {
+        this.#channels -= 1;
+        this.#unusedSince = clock.now();
+      };
+      const settle = (act: () => void) => {
+        cancelTimeout();
+        cancelAnswer();
+        act();
+      };
+      const fail = (error: unknown) =>
+        settle(() => {
+          closed();
+          reject(error);
+        });
       try {
         this.#client.exec(command, (error, channel) => {
-          cancelTimeout();
-          if (error === undefined) resolve(channel);
-          else reject(this.#execFailure(host, error));
+          if (error !== undefined) return fail(this.#execFailure(host, error));
+          channel.once('close', closed);
+          settle(() => resolve(channel));
         });
       } catch (cause) {
-        cancelTimeout();
         this.destroy();
-        reject(new CommandNotSent('closed', cause));
+        fail(new CommandNotSent('closed', cause));
       }
     });
   }
@@ -121,13 +153,43 @@ export class SshConnection {
     this.#socket.destroy();
   }
 
+  /**
+   * Closes the connection when it was not used for a while and the host does not send anything soon: the host may have been
+   * restarted, or a router may have forgotten the connection. No command is lost by that, as there is none.
+   * @returns cancels it
+   */
+  #requireAnswer(): () => void {
+    const { clock } = this.#options;
+    const isUncertain = this.#channels === 0 && clock.now() - this.#unusedSince >= UNCERTAIN_AFTER_MS;
+    if (!isUncertain) return () => undefined;
+    const received = this.#socket.bytesRead;
+    return clock.after(ANSWER_MS, () => {
+      if (this.#socket.bytesRead === received) this.destroy();
+    });
+  }
+
+  /**
+   * Closes the connection when the host sends nothing, not even answers to keepalives. Not by ssh2's own limit: that one
+   * ends a slow connection in the middle of a large output, since the answer comes after the output.
+   */
+  #watch(): void {
+    let received = this.#socket.bytesRead;
+    let silent = 0;
+    const timer = setInterval(() => {
+      silent = this.#socket.bytesRead === received ? silent + 1 : 0;
+      received = this.#socket.bytesRead;
+      if (silent > SILENT_INTERVALS) this.destroy();
+    }, this.#options.keepaliveMs ?? KEEPALIVE_MS);
+    void this.closed.then(() => clearInterval(timer));
+  }
+
   /** The error for the step in which ssh2's exec failed (ssh2 1.17, lib/client.js: openChannel, reqExec). */
   #execFailure(host: string, error: Error): Error {
     if ('reason' in error) return new CommandNotSent('refused', error);
     if (error.message === 'No response from server') return new CommandNotSent('closed', error);
     if (!this.#open) return connectionLost(host);
     return new ActionError('command_failed', `${host} refused to run a command`, {
-      details: { host, exitStatus: null, signal: null, stderr: '' },
+      details: { host, begun: false, exitStatus: null, signal: null, stderr: '' },
       cause: error,
     });
   }
@@ -198,7 +260,8 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
           verify(reason === undefined);
         },
         readyTimeout: options.handshakeTimeoutMs,
-        keepaliveInterval: KEEPALIVE_MS,
+        keepaliveInterval: options.keepaliveMs ?? KEEPALIVE_MS,
+        keepaliveCountMax: Number.POSITIVE_INFINITY,
       });
     } catch (error) {
       fail(hostUnreachable(host, 'handshake_failed', error));

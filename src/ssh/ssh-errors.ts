@@ -14,7 +14,14 @@ export type UnreachableReason =
   | 'connection_lost';
 
 /** Why a host's key was refused, in `details.reason` of `host_key_refused`. */
-export type HostKeyReason = 'unknown' | 'changed' | 'revoked' | 'no_accepted_type' | 'known_hosts_unusable';
+export type HostKeyReason =
+  | 'unknown'
+  | 'only_certificate_authority'
+  | 'changed'
+  | 'revoked'
+  | 'no_accepted_type'
+  | 'no_known_hosts'
+  | 'known_hosts_unusable';
 
 const UNREACHABLE: Record<UnreachableReason, string> = {
   no_host: 'this is not an IP address or a host name',
@@ -31,9 +38,13 @@ const UNREACHABLE: Record<UnreachableReason, string> = {
 
 const KEY_REFUSED: Record<HostKeyReason, string> = {
   unknown: 'its host key is unknown',
+  only_certificate_authority:
+    'its host key is unknown; known_hosts has only @cert-authority lines for it, and host certificates are not supported',
   changed: 'its host key has changed',
   revoked: 'its host key is revoked',
   no_accepted_type: 'it has no host key of an accepted type',
+  no_known_hosts:
+    'the user of the service has no home folder for a known_hosts file: SSH_KNOWN_HOSTS must name one',
   known_hosts_unusable: 'the known_hosts file could not be read or written',
 };
 

@@ -1,14 +1,17 @@
-import ssh2, { type AnyAuthMethod, type ClientChannel } from 'ssh2';
+import { randomBytes } from 'node:crypto';
+import type { AnyAuthMethod, ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import { isHostAddress } from '../api/grammar.js';
 import type { ConnectionPolicy } from '../network/connection-policy.js';
 import type { Clock } from '../lib/clock.js';
-import type { RemoteShell } from '../api/remote-shell.js';
+import type { RemoteOutput, RemoteRunOptions, RemoteShell } from '../api/remote-shell.js';
 import type { Logger } from '../lib/logger.js';
 import { systemClock } from '../lib/clock.js';
 import { type HostKeyMode, HostKeys } from './host-keys.js';
 import { remoteCommand } from './remote-command.js';
-import { type CommandOutput, followRun, type RemoteRunOptions, stopRun } from './remote-run.js';
+import { parsePrivateKey } from './private-key.js';
+import { followRun, type RunOptions, stopRun } from './remote-run.js';
+import { outcomeUnknown } from './run-errors.js';
 import { CommandNotSent, SshConnection } from './ssh-connection.js';
 import { hostUnreachable, stopError } from './ssh-errors.js';
 import { type Lease, SshSessions } from './ssh-sessions.js';
@@ -31,12 +34,13 @@ export interface SshShellOptions {
   /** The user name for the login on all hosts. */
   user: string;
   port: number;
-  /** The content of a private key file in OpenSSH or PEM format; tried before the agent. */
+  /** The content of a private key file in OpenSSH's format or a PEM format, PKCS#8 too; tried before the agent. */
   privateKey?: Buffer | string;
   passphrase?: string;
   /** The path of an ssh-agent's socket. */
   agentSocket?: string;
-  knownHostsFile: string;
+  /** Undefined: there is none, so every host is refused unless `hostKeys` is `off`. */
+  knownHostsFile: string | undefined;
   hostKeys: HostKeyMode;
   /** Whether commands run as root with `sudo -n`, unless the option `sudo` of a call overrides it. */
   sudo: boolean;
@@ -44,6 +48,8 @@ export interface SshShellOptions {
   connectTimeoutMs: number;
   /** The time limit from the connected socket to the login, and for opening a channel. */
   handshakeTimeoutMs: number;
+  /** The keepalive interval of a connection, in milliseconds; 3 s by default. */
+  keepaliveMs?: number;
   /** How long an unused connection is kept; 30 s by default. */
   idleMs?: number;
   /** The maximum number of hosts with a connection; 256 by default. Further hosts wait. */
@@ -54,11 +60,11 @@ export interface SshShellOptions {
 }
 
 /**
- * Runs commands on machines by SSH, on pooled connections. The user's login shell on the machine must be a POSIX shell
- * (sh, bash, dash, zsh; not fish or csh), because it parses the quoted command.
+ * Runs commands on machines by SSH, on pooled connections. The user's login shell on the machine may be any that reads the
+ * line of `shellLine`; `sh` and `timeout` must be there.
  *
- * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `timeout`,
- * `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
+ * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `outcome_unknown`,
+ * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
  * and a channel has separate time limits, and ends when the signal is aborted.
  */
 export class SshShell implements RemoteShell {
@@ -70,7 +76,7 @@ export class SshShell implements RemoteShell {
   readonly #running = new Set<AbortController>();
   #closed = false;
 
-  /** @throws Error when the private key cannot be read: not a key, or the passphrase is missing or wrong */
+  /** @throws PrivateKeyProblem when the private key cannot be used */
   constructor(options: SshShellOptions) {
     const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 256 } = options;
     this.#options = options;
@@ -91,13 +97,15 @@ export class SshShell implements RemoteShell {
   async run(
     host: string,
     argv: readonly [string, ...string[]],
-    options: { signal: AbortSignal; timeoutMs: number; maxOutputBytes: number; sudo?: boolean },
-  ): Promise<CommandOutput> {
+    options: RemoteRunOptions,
+  ): Promise<RemoteOutput> {
     if (options.signal.aborted) throw stopError(options.signal);
     if (this.#closed) throw stopping();
     // Not `invalid_parameters`: the host may be a machine address from fleet, not from the caller.
     if (!isHostAddress(host)) throw hostUnreachable(host, 'no_host');
+    const mark = randomBytes(16).toString('hex');
     const command = remoteCommand(argv, {
+      mark,
       limitSeconds: Math.ceil(options.timeoutMs / 1_000) + HOST_LIMIT_MARGIN_SECONDS,
       sudo: options.sudo ?? this.#options.sudo,
     });
@@ -107,9 +115,13 @@ export class SshShell implements RemoteShell {
     this.#running.add(own);
     try {
       return await this.#run(command, {
+        effect: 'read',
+        anyExitStatus: false,
         ...options,
         host,
+        user: this.#options.user,
         program: argv[0],
+        mark,
         clock: this.#clock,
         signal: own.signal,
       });
@@ -126,11 +138,11 @@ export class SshShell implements RemoteShell {
     await this.#sessions.close();
   }
 
-  async #run(command: string, options: RemoteRunOptions): Promise<CommandOutput> {
+  async #run(command: string, options: RunOptions): Promise<RemoteOutput> {
     for (let replacements = 0; ; replacements += 1) {
       const lease = await this.#sessions.lease(options.host, options.signal);
       try {
-        const channel = await this.#start(lease, command, options.signal);
+        const channel = await this.#start(lease, command, options);
         const run = followRun(lease.connection, channel, options);
         void run.ended.then(() => lease.release());
         return await run.outcome;
@@ -145,8 +157,10 @@ export class SshShell implements RemoteShell {
   }
 
   /** Starts the command on a channel of the leased connection; releases the lease on failure. */
-  async #start(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
-    const starting = this.#openChannel(lease, command, signal);
+  async #start(lease: Lease, command: string, options: RunOptions): Promise<ClientChannel> {
+    const { signal, effect } = options;
+    const sent = { maybe: false };
+    const starting = this.#openChannel(lease, command, { signal, sent });
     try {
       return await untilAborted(starting, signal);
     } catch (error) {
@@ -155,24 +169,31 @@ export class SshShell implements RemoteShell {
         .then((channel) => stopRun(lease.connection, channel, this.#clock))
         .catch(() => undefined)
         .finally(() => lease.release());
-      throw error;
+      throw effect === 'change' && sent.maybe ? outcomeUnknown(options, error) : error;
     }
   }
 
-  async #openChannel(lease: Lease, command: string, signal: AbortSignal): Promise<ClientChannel> {
-    for (const wait of CHANNEL_RETRY_MS) {
+  /** @param sent whether the host may have got the command; it is kept up to date */
+  async #openChannel(
+    lease: Lease,
+    command: string,
+    { signal, sent }: { signal: AbortSignal; sent: { maybe: boolean } },
+  ): Promise<ClientChannel> {
+    for (let attempt = 0; ; attempt += 1) {
       try {
+        sent.maybe = true;
         return await lease.connection.exec(command);
       } catch (error) {
-        if (!(error instanceof CommandNotSent) || error.why !== 'refused') throw error;
+        sent.maybe = !isNotSent(error);
+        const wait = CHANNEL_RETRY_MS[attempt];
+        if (!(error instanceof CommandNotSent) || error.why !== 'refused' || wait === undefined) throw error;
         await this.#clock.sleep(wait, { signal });
       }
     }
-    return lease.connection.exec(command);
   }
 
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
-    const { port, user, connectTimeoutMs, handshakeTimeoutMs, log } = this.#options;
+    const { port, user, connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
     const clock = this.#clock;
     signal.throwIfAborted();
     const addresses = await this.#addresses(host, signal);
@@ -185,6 +206,7 @@ export class SshShell implements RemoteShell {
       login: this.#login,
       hostKey,
       handshakeTimeoutMs,
+      keepaliveMs,
       clock,
       signal,
     });
@@ -207,6 +229,11 @@ export class SshShell implements RemoteShell {
   }
 }
 
+/** Whether the host has certainly not got the command: no channel was opened, or the command was refused. */
+function isNotSent(error: unknown): boolean {
+  return error instanceof CommandNotSent || (error instanceof ActionError && error.code === 'command_failed');
+}
+
 function stopping(): ActionError {
   return new ActionError('cancelled', 'the service is stopping');
 }
@@ -215,10 +242,7 @@ function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOpt
   const methods: AnyAuthMethod[] = [];
   if (privateKey !== undefined) {
     // Parsed once for all connections: decrypting a key with a passphrase takes a tenth of a second.
-    const key = ssh2.utils.parseKey(privateKey, passphrase);
-    if (key instanceof Error) throw new Error(`the SSH private key cannot be used: ${key.message}`);
-    if (!key.isPrivateKey()) throw new Error('the SSH private key cannot be used: it is a public key');
-    methods.push({ type: 'publickey', username: user, key });
+    methods.push({ type: 'publickey', username: user, key: parsePrivateKey(privateKey, passphrase) });
   }
   if (agentSocket !== undefined) methods.push({ type: 'agent', username: user, agent: agentSocket });
   // Few servers accept `none`, but then the server refuses the login with a proper error.

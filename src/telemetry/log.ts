@@ -1,9 +1,8 @@
-import { Socket } from 'node:net';
 import { inspect } from 'node:util';
 import winston from 'winston';
-import { batchWrites } from '../lib/batched-writes.js';
 import { UNREADABLE_TEXT } from '../lib/errors.js';
 import type { Logger } from '../lib/logger.js';
+import { printable } from '../lib/printable.js';
 
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
 
@@ -13,8 +12,6 @@ export interface LogOptions {
   format: 'json' | 'text';
   /** The output; by default standard error, because commands print their results to standard output. */
   stream?: NodeJS.WritableStream;
-  /** Writes all lines of one turn of the event loop with one system call; only for the main log of a process. */
-  batched?: boolean;
 }
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
@@ -38,12 +35,7 @@ export class Log implements Logger {
     this.#outer = outer;
   }
 
-  static create({ level, format, stream = process.stderr, batched = false }: LogOptions): Log {
-    if (batched && stream instanceof Socket) {
-      batchWrites(stream);
-      // Writes the buffered lines.
-      process.once('exit', () => stream.uncork());
-    }
+  static create({ level, format, stream = process.stderr }: LogOptions): Log {
     const transports = [new winston.transports.Stream({ stream, eol: '\n' })];
     const logger = winston.createLogger({
       level,
@@ -95,39 +87,30 @@ export class Log implements Logger {
 function asJson(): winston.Logform.Format {
   return winston.format.printf((line) => {
     try {
-      return asText(line);
+      return printable(asText(line));
     } catch {
       // A failure to log must not make the request fail.
-      return JSON.stringify(
-        Object.fromEntries(
-          Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]),
-        ),
-      );
+      const fields = Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]);
+      return printable(JSON.stringify(Object.fromEntries(fields)));
     }
   });
 }
 
+/** Line breaks are escaped too, so that a caller cannot forge log lines. */
 function asLines(): winston.Logform.Format {
   return winston.format.printf(({ time, level, message, ...fields }) => {
-    const rest = Object.entries(fields).map(([key, value]) => ` ${escaped(key)}=${fieldText(value)}`);
-    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${escaped(String(message))}${rest.join('')}`;
+    const rest = Object.entries(fields).map(([key, value]) => ` ${printable(key)}=${fieldText(value)}`);
+    return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${printable(String(message))}${rest.join('')}`;
   });
 }
 
 function fieldText(value: unknown): string {
   if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
   try {
-    return escaped(asText(value));
+    return printable(asText(value));
   } catch {
-    return escaped(JSON.stringify(shown(value)));
+    return printable(JSON.stringify(shown(value)));
   }
-}
-
-/** Escapes line breaks and control characters (C0, DEL and C1 of ECMA-48), so that a caller cannot forge log lines. */
-function escaped(text: string): string {
-  return text.replace(/\p{Cc}|\p{Zl}|\p{Zp}/gu, (sign) => {
-    return `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`;
-  });
 }
 
 /**

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { UNSAFE } from '../support/unsafe-characters.js';
 import { type Ended, runCli, startCli } from './cli-process.js';
 
 /** A folder with these files, removed when the test ends. */
@@ -91,7 +92,7 @@ test('invalid settings stop every command, and all are reported', async (t) => {
   for (const args of [['serve'], ['call', 'list_units']]) {
     const refused = await runCli(t, args, { env });
     isRefused(t, refused, [2, /^fleet-manager: the configuration is invalid:\n {2}- /]);
-    t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number$/m);
+    t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number; it is "many"$/m);
     t.regex(refused.stderr, /^ {2}- HTTP_PORT must be a port/m);
   }
 });
@@ -198,6 +199,34 @@ test('actions lists none where READ_ONLY and ACTIONS leave none', async (t) => {
   t.is(stdout.trim(), '');
 });
 
+test('no command prints a character that could control the terminal, whatever its arguments and settings contain', async (t) => {
+  const hostile = UNSAFE.filter((each) => each !== '\0').join('x');
+  const broken = await folder(t, { 'bad/index.js': `throw new Error(${JSON.stringify(hostile)});` });
+  const runs = await Promise.all([
+    runCli(t, [hostile]),
+    runCli(t, ['call', 'list_units', '--timeout', hostile]),
+    runCli(t, ['call', 'list_units', '--param', hostile], { env: { HTTP_PORT: '1' } }),
+    runCli(t, ['actions', hostile]),
+    runCli(t, ['actions'], { env: { PLUGIN_PATHS: broken } }),
+    runCli(t, ['config'], { env: { SSH_USER: hostile, LOG_LEVEL: hostile } }),
+    runCli(t, ['config', '--json'], { env: { SSH_USER: hostile, ETCD_DISCOVERY_URL: hostile } }),
+    runCli(t, ['doctor'], { env: { SSH_USER: hostile, LOG_LEVEL: hostile } }),
+    runCli(t, ['doctor'], { env: { PLUGIN_PATHS: broken } }),
+    runCli(t, ['serve'], { env: { LOG_LEVEL: hostile } }),
+    runCli(t, ['serve'], { env: { PLUGIN_PATHS: broken, LOG_FORMAT: 'json' } }),
+  ]);
+  for (const [at, { stdout, stderr }] of runs.entries()) {
+    const output = `${stdout}${stderr}`;
+    t.not(output, '', String(at));
+    const found = UNSAFE.filter((each) => !'\n\t'.includes(each) && output.includes(each));
+    t.deepEqual(
+      found.map((each) => JSON.stringify(each)),
+      [],
+      `${at}: ${JSON.stringify(output)}`,
+    );
+  }
+});
+
 test('config shows every setting with its value and its source', async (t) => {
   const directory = await folder(t, { 'config/development.json': '{"PREFETCH": 40}' });
   const { code, stdout, stderr } = await runCli(t, ['config'], { directory, env: { CONCURRENCY: '10' } });
@@ -226,7 +255,7 @@ test('config masks secrets, in text and in JSON, and prints the problems', async
   for (const { code, stdout, stderr } of [shown, json]) {
     t.is(code, 2);
     t.false(`${stdout}${stderr}`.includes('Zq'));
-    t.is(stderr, 'the configuration is invalid:\n  - PREFETCH must be a whole number\n\n');
+    t.is(stderr, 'the configuration is invalid:\n  - PREFETCH must be a whole number; it is "many"\n\n');
   }
   t.regex(shown.stdout, /^AMQP_URL +amqp:\/\/\*\*\*@one:5672\/v,amqps:\/\/\*\*\*@two +environment$/m);
   t.regex(shown.stdout, /^HTTP_TOKEN +\*\*\* +environment$/m);

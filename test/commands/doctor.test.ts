@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect as connectTcp, createServer, type Server, type Socket } from 'node:net';
@@ -10,9 +10,10 @@ import { promisify } from 'node:util';
 import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import ssh2, { type ParsedKey } from 'ssh2';
-import { checkKnownHosts } from '../../src/commands/check-ssh.js';
+import { checkKnownHosts, checkLogin } from '../../src/commands/check-ssh.js';
 import { formatFinding } from '../../src/commands/finding.js';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
+import { parsePrivateKey } from '../../src/ssh/private-key.js';
 import { rabbitmq } from '../support/brokers.js';
 import { openSandbox } from '../support/open-sandbox.js';
 import { StandInManager } from '../support/stand-in-manager.js';
@@ -276,6 +277,30 @@ test('the keys of an ssh-agent are counted', async (t) => {
 
 const HOST_KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILEjoYiN5pcUFJbpK8lYPYF8lGtpXPQl1bgAOcmbxIJq';
 
+test('a private key that cannot be used comes with the advice that fits', async (t) => {
+  const advice = async (privateKey: string, passphrase?: string) => {
+    const useKey = async () => {
+      try {
+        parsePrivateKey(privateKey, passphrase);
+      } catch (cause) {
+        throw new Error('SSH_KEY_FILE cannot be used', { cause });
+      }
+    };
+    const options = { actions: ['unit_logs'], useKey };
+    const login = { privateKey: Buffer.from(privateKey), agentSocket: undefined };
+    return (await checkLogin(login, options, new AbortController().signal)).lines.join('\n');
+  };
+  const pair = generateKeyPairSync('rsa', { modulusLength: 2_048 });
+  const encryption = { cipher: 'aes-256-cbc', passphrase: ' secret ' };
+  const privateKey = pair.privateKey.export({ type: 'pkcs8', format: 'pem', ...encryption }).toString();
+  const publicKey = `ssh-rsa ${parsePrivateKey(privateKey, ' secret ').getPublicSSH().toString('base64')}`;
+  t.is(await advice(privateKey, ' secret '), 'the private key can be used');
+  t.regex(await advice(privateKey), /-> set SSH_PASSPHRASE to the passphrase of the key$/);
+  t.regex(await advice(privateKey, 'secret'), /-> check SSH_PASSPHRASE; spaces at its ends belong to it$/);
+  t.regex(await advice(publicKey), /-> set SSH_KEY_FILE to the private key/);
+  t.regex(await advice('nonsense'), /-> set SSH_KEY_FILE to a private key in OpenSSH's format/);
+});
+
 test('with strict, known_hosts must contain every machine of the cluster', async (t) => {
   const at = await folder(t);
   await writeFile(at('empty'), '# no keys yet\n');
@@ -289,6 +314,9 @@ test('with strict, known_hosts must contain every machine of the cluster', async
   }
   t.is((await check('one')).result, 'ok');
   t.regex(await said('one'), /one has 1 host key\ninvalid lines: 2$/);
+  await writeFile(at('authority'), `@cert-authority *.lan ${HOST_KEY}\n`);
+  t.is((await check('authority')).result, 'FAILED');
+  t.regex(await said('authority'), /\n1 @cert-authority line not used: host certificates are not supported/);
   t.is((await check('one', ['10.0.0.1'])).result, 'ok');
   t.is((await check('one', ['10.0.0.1', '10.0.0.2', '10.0.0.3'])).result, 'FAILED');
   t.regex(
@@ -324,7 +352,7 @@ test('with accept-new, known_hosts must be writable or creatable; off is a failu
 test('every line of a finding is indented beside the name of its check, without control characters', (t) => {
   t.is(
     formatFinding('broker', { result: 'FAILED', lines: ['one\r\n  two\n', '-> three\x1b[31m'] }),
-    'FAILED  broker        one\n                        two\n                      -> three [31m\n',
+    'FAILED  broker        one\n                        two\n                      -> three\\u001b[31m\n',
   );
 });
 
@@ -527,7 +555,7 @@ if (rabbit !== undefined) {
       t,
       await run(one((url) => (url.pathname = '/no'))),
       'broker',
-      /-> check the virtual host in AMQP_URL/,
+      /vhost .*\n-> check the virtual host in AMQP_URL/,
     );
     isFailure(t, await run(one((url) => (url.protocol = 'amqps'))), 'broker', /-> .*port.*amqps/);
   });

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { formatReply } from '../../src/commands/format-reply.js';
+import { UNSAFE } from '../support/unsafe-characters.js';
 
 const LOGS = 'one "line"\n\tanother\n';
 
@@ -22,6 +23,16 @@ test('a string is printed unchanged on a terminal and with --raw; other replies 
 
 test('a string cannot control the terminal, and is written to a file unchanged', (t) => {
   const text = 'grün \u001b[2J\u0007\u009b31m\r\n';
-  t.is(formatReply(text, { raw: false, terminal: true }), 'grün \ufffd[2J\ufffd\ufffd31m\ufffd\n');
+  t.is(formatReply(text, { raw: false, terminal: true }), 'grün \\u001b[2J\\u0007\\u009b31m\\u000d\n');
   t.is(formatReply(text, { raw: true, terminal: false }), text);
+});
+
+test('JSON keeps its value, and nothing in it can control a terminal', (t) => {
+  const body = { error: `fleet said ${UNSAFE.join('x')}`, [UNSAFE.join('y')]: 1 };
+  const text = formatReply(body, { raw: false, terminal: true });
+  t.deepEqual(JSON.parse(text), body);
+  t.deepEqual(
+    UNSAFE.filter((each) => each !== '\n' && text.includes(each)),
+    [],
+  );
 });

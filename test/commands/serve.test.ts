@@ -21,7 +21,8 @@ interface Served {
 /** Starts a service in the sandbox on a free port, and waits until it accepts requests. */
 async function serveSandbox(t: ExecutionContext, env: Record<string, string> = {}): Promise<Served> {
   const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', ...env } });
-  const [, url = ''] = await cli.printed(/^ {2}gateway +(http:\S+)$/m);
+  const [, printed, logged] = await cli.printed(/^ {2}gateway +(http:\S+)$|"http":"([^"]+)"/m);
+  const url = printed ?? logged ?? '';
   await cli.printed(/accepting requests/);
   return { cli, url };
 }
@@ -128,14 +129,6 @@ test('the printed first call works with a token, and with a plugin whose name so
   t.is((await cli.ended).code, 0);
 });
 
-test('without a gateway serve prints that nothing can call it', async (t) => {
-  const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: 'off' } });
-  await cli.printed(/The HTTP gateway is disabled \(HTTP_PORT=off\), so nothing can call the service/);
-  await cli.printed(/accepting requests/);
-  cli.kill('SIGTERM');
-  t.is((await cli.ended).code, 0);
-});
-
 test('with LOG_FORMAT=json lines are JSON, and those of a request contain its id, action and cluster', async (t) => {
   const { cli, url } = await serveSandbox(t, { LOG_FORMAT: 'json' });
   await fetch(`${url}/v1/actions/list_machines`, {
@@ -145,17 +138,93 @@ test('with LOG_FORMAT=json lines are JSON, and those of a request contain its id
   });
   await cli.printed(/request completed/);
   cli.kill('SIGTERM');
-  const { stderr } = await cli.ended;
-  const lines = stderr
-    .trimEnd()
-    .split('\n')
-    .map((line): Record<string, unknown> => JSON.parse(line));
+  const { stdout, stderr } = await cli.ended;
+  t.is(stdout, '');
+  const lines = jsonLines(stderr);
   const ofRequest = lines.filter(({ message }) => message === 'request completed');
   t.is(ofRequest.length, 1);
   t.like(ofRequest[0], { level: 'info', action: 'list_machines' });
   t.regex(String(ofRequest[0]?.cluster), /^[0-9a-f]{10}$/);
   t.true(typeof ofRequest[0]?.request === 'string' && typeof ofRequest[0]?.took_ms === 'number');
-  t.false(stderr.includes('sandbox"'));
+  const [{ first_call } = {}] = lines.filter(({ message }) => message === 'sandbox started');
+  t.regex(String(first_call), /^curl -s http:\/\/127\.0\.0\.1:\d+\/v1\/actions\/list_machines /);
+});
+
+/** @throws when a line is not a JSON object */
+function jsonLines(output: string): Record<string, unknown>[] {
+  return output
+    .trimEnd()
+    .split('\n')
+    .map((line): Record<string, unknown> => ({ ...JSON.parse(line) }));
+}
+
+const NOISY = `
+  console.log('a line\\nand another');
+  console.error('to stderr');
+  process.stdout.write('\\u001b[2Jraw');
+  process.stderr.write(Buffer.from('bytes\\n'));
+  process.emitWarning('it is old', 'DeprecationWarning', 'DEP1234');
+  setTimeout(() => { throw new Error('thrown by a timer'); });
+  await new Promise((done) => setTimeout(done, 50));
+  return 'done';`;
+
+test('with LOG_FORMAT=json all that a plugin, a warning or an uncaught error writes are lines of JSON', async (t) => {
+  const PLUGIN_PATHS = await plugin(t, NOISY, "...console.log('while loading'),");
+  const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS, LOG_FORMAT: 'json' });
+  t.is((await act(url, 'a_plugin')).status, 200);
+  const { code, stdout, stderr } = await cli.ended;
+  t.is(code, 1);
+  t.is(stdout, '');
+  const lines = jsonLines(stderr);
+  t.deepEqual(
+    lines.filter(({ message }) => message === 'output written').map(({ stream, text }) => [stream, text]),
+    [
+      ['stdout', 'while loading'],
+      ['stdout', 'a line\nand another'],
+      ['stderr', 'to stderr'],
+      ['stdout', '\u001b[2Jraw'],
+      ['stderr', 'bytes'],
+    ],
+  );
+  const [warned] = lines.filter(({ message }) => message === 'Node.js warning');
+  t.like(warned, { level: 'warn' });
+  t.regex(String(warned?.warning), /it is old/);
+  t.true(lines.some(({ message }) => message === 'uncaught exception'));
+});
+
+test('with LOG_FORMAT=json the reason why the service cannot start is a line of JSON, whatever it is', async (t) => {
+  const failing = await plugin(t, "return '';", "...(() => { throw new Error('no licence'); })(),");
+  for (const [args, env, code, reason] of [
+    [[], { PREFETCH: 'many' }, 2, /PREFETCH must be a whole number/],
+    [[], { PREFETCH: 'many', LOG_LEVEL: 'loud' }, 2, /LOG_LEVEL must be/],
+    [[], { ACTIONS: 'none_such' }, 2, /ACTIONS names 'none_such'/],
+    [[], { PLUGIN_PATHS: failing }, 1, /no licence/],
+    [[], { TMPDIR: '/nonexistent' }, 1, /ENOENT/],
+    [['--bogus'], {}, 2, /unknown option '--bogus'/],
+  ] as const) {
+    const cli = await startCli(t, ['serve', ...args], {
+      env: { HTTP_PORT: '0', LOG_FORMAT: ' json\r', ...env },
+    });
+    const ended = await cli.ended;
+    t.is(ended.code, code, ended.stderr);
+    t.is(ended.stdout, '');
+    const lines = jsonLines(ended.stderr);
+    t.like(lines.at(-1), { level: 'error', message: 'service start failed' });
+    t.regex(String(lines.at(-1)?.reason), reason);
+  }
+});
+
+test('actions that READ_ONLY leaves out, though ACTIONS names them, stop the start', async (t) => {
+  for (const [ACTIONS, reason] of [
+    ['restart_unit', /ACTIONS names restart_unit, which READ_ONLY=true does not serve, so that nothing/],
+    ['restart_unit,list_units', /ACTIONS names restart_unit, which READ_ONLY=true does not serve: remove/],
+  ] as const) {
+    const cli = await startCli(t, ['serve'], { env: { HTTP_PORT: '0', READ_ONLY: 'true', ACTIONS } });
+    const { code, stderr } = await cli.ended;
+    t.is(code, 2);
+    t.regex(stderr, reason);
+    t.notRegex(stderr, /^ +at /m);
+  }
 });
 
 test('after SIGTERM a running request ends, and its caller gets the reply', async (t) => {

@@ -20,16 +20,51 @@ test('a cluster that could not be reached three times in a row is not tried for 
   t.is(breaker.pauseLeft('a'), 0);
 });
 
-test('a failure after the pause starts another pause, and a success resets the count', (t) => {
+test('a single request tries the cluster after a pause; the others are refused until it has ended', (t) => {
   const { breaker, clock } = open();
+  t.false(breaker.admitted('a'));
   for (let failed = 0; failed < 3; failed++) breaker.unreachable('a');
   clock.advance(5_000);
-  breaker.unreachable('a');
-  t.is(breaker.pauseLeft('a'), 5_000);
+  t.is(breaker.pauseLeft('a'), 0);
+  t.true(breaker.admitted('a'));
+  t.is(breaker.pauseLeft('a'), 1_000);
+  // It ended without having shown anything.
+  breaker.probed('a');
+  t.is(breaker.pauseLeft('a'), 0);
+});
+
+test('each failure after a pause doubles the next one up to a maximum, and a success resets it', (t) => {
+  const { breaker, clock } = open();
+  for (let failed = 0; failed < 2; failed++) t.false(breaker.unreachable('a'));
+  for (const pause of [5_000, 10_000, 20_000, 30_000, 30_000]) {
+    t.true(breaker.unreachable('a'));
+    breaker.probed('a');
+    t.is(breaker.pauseLeft('a'), pause);
+    clock.advance(pause);
+    t.is(breaker.pauseLeft('a'), 0);
+    breaker.admitted('a');
+  }
   breaker.reached('a');
   t.is(breaker.pauseLeft('a'), 0);
-  breaker.unreachable('a');
-  breaker.unreachable('a');
+  t.false(breaker.unreachable('a'));
+  t.false(breaker.unreachable('a'));
+  t.is(breaker.pauseLeft('a'), 0);
+});
+
+test('requests that were sent before a pause do not lengthen it when they fail too', (t) => {
+  const { breaker, clock } = open();
+  for (let failed = 0; failed < 3; failed++) breaker.unreachable('a');
+  clock.advance(1_000);
+  for (let failed = 0; failed < 20; failed++) t.true(breaker.unreachable('a'));
+  t.is(breaker.pauseLeft('a'), 4_000);
+});
+
+test('the system time does not matter for a pause', (t) => {
+  const { breaker, clock } = open();
+  for (let failed = 0; failed < 3; failed++) breaker.unreachable('a');
+  clock.stepWallTime(-3_600_000);
+  t.is(breaker.pauseLeft('a'), 5_000);
+  clock.advance(5_000);
   t.is(breaker.pauseLeft('a'), 0);
 });
 

@@ -1,9 +1,17 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { FairQueue } from '../../src/core/fair-queue.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+/** A queue whose lanes have had responses. */
+function openQueue(limits: { total: number; perLane: number }): FairQueue {
+  const queue = new FairQueue({ ...limits, clock: new ManualClock() });
+  for (const lane of ['a', 'b', 'c', 'd', 'e', 'busy', 'quiet']) queue.responded(lane);
+  return queue;
+}
 
 test('lanes take turns, and each keeps its order', (t) => {
-  const queue = new FairQueue({ total: 1, perLane: 1 });
+  const queue = openQueue({ total: 1, perLane: 1 });
   const started: string[] = [];
   for (const name of ['a1', 'a2', 'a3', 'b1', 'b2', 'c1']) {
     queue.enter(name.slice(0, 1), { start: () => started.push(name) });
@@ -13,7 +21,7 @@ test('lanes take turns, and each keeps its order', (t) => {
 });
 
 test('a full lane leaves room for the others', (t) => {
-  const queue = new FairQueue({ total: 3, perLane: 2 });
+  const queue = openQueue({ total: 3, perLane: 2 });
   const started: string[] = [];
   for (let n = 0; n < 10; n++) queue.enter('busy', { start: () => started.push('busy') });
   queue.enter('quiet', { start: () => started.push('quiet') });
@@ -24,7 +32,7 @@ test('a full lane leaves room for the others', (t) => {
 test('as many items run as the limits allow, in total and per lane', (t) => {
   for (let total = 1; total <= 4; total++) {
     for (let perLane = 1; perLane <= 4; perLane++) {
-      const queue = new FairQueue({ total, perLane });
+      const queue = openQueue({ total, perLane });
       const running: string[] = [];
       const most = Math.min(total, perLane);
       const enter = (lane: string) => queue.enter(lane, { start: () => running.push(lane) });
@@ -40,7 +48,7 @@ test('as many items run as the limits allow, in total and per lane', (t) => {
 });
 
 test('a lane whose items were all withdrawn takes no turn, and its running items still end', (t) => {
-  const queue = new FairQueue({ total: 2, perLane: 2 });
+  const queue = openQueue({ total: 2, perLane: 2 });
   const started: string[] = [];
   const item = (name: string) => ({ start: () => started.push(name) });
   const gone = item('a3');
@@ -60,7 +68,7 @@ test('a lane whose items were all withdrawn takes no turn, and its running items
 });
 
 test('a lane in which nothing runs cannot be left', (t) => {
-  const queue = new FairQueue({ total: 1, perLane: 1 });
+  const queue = openQueue({ total: 1, perLane: 1 });
   let started = 0;
   for (const lane of ['a', 'b']) queue.enter(lane, { start: () => started++ });
   t.throws(() => queue.leave('b'), { message: /nothing runs/ });
@@ -70,7 +78,7 @@ test('a lane in which nothing runs cannot be left', (t) => {
 });
 
 test('withdrawing an item from the middle keeps the order of the others', (t) => {
-  const queue = new FairQueue({ total: 1, perLane: 1 });
+  const queue = openQueue({ total: 1, perLane: 1 });
   const started: number[] = [];
   const items = [0, 1, 2, 3, 4].map((n) => ({ start: () => started.push(n) }));
   for (const each of items) queue.enter('a', each);
@@ -80,7 +88,7 @@ test('withdrawing an item from the middle keeps the order of the others', (t) =>
 });
 
 test('a withdrawn item never starts, and a started one cannot be withdrawn', (t) => {
-  const queue = new FairQueue({ total: 1, perLane: 1 });
+  const queue = openQueue({ total: 1, perLane: 1 });
   const first = { start: () => {} };
   const second = { start: () => t.fail() };
   queue.enter('a', first);
@@ -114,7 +122,7 @@ test('in any sequence of operations, limits and order are kept, lanes take turns
     bounds,
     fc.array(step, { minLength: 20, maxLength: 80 }),
     ({ total, perLane }, steps) => {
-      const queue = new FairQueue({ total, perLane });
+      const queue = openQueue({ total, perLane });
       interface Item {
         lane: string;
         n: number;

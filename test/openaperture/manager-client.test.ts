@@ -235,7 +235,7 @@ test('a missing object of the Manager is `not_found`, or undefined where absence
     const error = await t.throwsAsync(lookup, { instanceOf: ManagerError });
     t.like(error, { kind: 'not_found', status: 404, temporary: false });
   }
-  t.is(await client.recordState(5, notAborted()), 'missing');
+  t.is(await client.recordState(5, notAborted()), undefined);
   t.false(await client.saveRecord(5, JSON.stringify(ANSWER), notAborted()));
   t.false(await client.deleteRecord(5, notAborted()));
 });
@@ -248,15 +248,15 @@ test('a record waits for its reply until it is completed or failed, whatever els
     ['completed', 'answered'],
     ['error', 'answered'],
   ] as const) {
-    manager.addRecord(5, { status });
-    t.is(await client.recordState(5, notAborted()), state);
+    manager.addRecord(5, { status, requestBody: { action: 'list_units' } });
+    t.deepEqual(await client.recordState(5, notAborted()), { state, requestBody: { action: 'list_units' } });
   }
   manager.fail({
     status: 200,
     path: API,
     body: `{"status":"completed","request_body":${'1'.repeat(2_000)}}`,
   });
-  t.is(await client.recordState(5, notAborted()), 'open');
+  t.deepEqual(await client.recordState(5, notAborted()), { state: 'open', requestBody: null });
 });
 
 test('a call whose caller does its own retries is made once', async (t) => {

@@ -57,8 +57,12 @@ async function openChannel(
       { envelope: { ...envelopeOf(id), ...changes }, log: logs.log.with({ request: String(id) }) },
       stop.signal,
     );
-  return { ...opened, channel, reported, send, stop };
+  const refusal = async (id: number) =>
+    channel.refusal({ envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) }, stop.signal);
+  return { ...opened, channel, reported, send, refusal, stop };
 }
+
+const ANOTHER = { ...REQUEST, action: 'restart_unit' };
 
 test('a request with the id of a record gets its reply through the Manager', async (t) => {
   const { channel } = await openChannel(t);
@@ -164,6 +168,71 @@ test('a saved reply is never overwritten', async (t) => {
     [1, 2].map(() => ['reply dropped', 'the record of its request already has a reply']),
   );
   t.deepEqual(reported, []);
+});
+
+test('the reply of a request is never saved into the open record of another one', async (t) => {
+  const { manager, send, logs, reported } = await openChannel(t);
+  manager.addRecord(77, { requestBody: ANOTHER });
+  t.is(await send(77), 'dropped');
+  t.like(manager.records.get('77'), { status: 'not_started', requestBody: ANOTHER, responseBody: null });
+  t.is(manager.callsTo(RECORD, 'PUT').length, 0);
+  t.like(logs.lines[0], { level: 'warn', message: 'reply dropped', request: '77' });
+  t.regex(String(logs.lines[0]?.reason), /^its id is that of another request: the record 77/);
+  t.deepEqual(reported, []);
+});
+
+test('a request with the id of the open record of another one is refused before it runs', async (t) => {
+  const { manager, refusal } = await openChannel(t);
+  manager.addRecord(77, { requestBody: ANOTHER });
+  t.regex(String(await refusal(77)), /^its id is that of another request: the record 77/);
+  manager.addRecord(77, { requestBody: { ...REQUEST, more: 'ignored' } });
+  t.is(await refusal(77), undefined);
+  manager.addRecord(77, { requestBody: null });
+  t.is(await refusal(77), undefined, 'a record without a request proves nothing');
+  t.is(await refusal(78), undefined, 'there is no such record');
+  manager.addRecord(77, { requestBody: ANOTHER, status: 'completed' });
+  t.is(await refusal(77), undefined, 'it has its reply already, and will not be written');
+});
+
+test('while the Manager is down, it is not known whether a request may run, and the service takes no more', async (t) => {
+  const { manager, refusal, reported, logs, until, whileTimePasses } = await openChannel(t);
+  manager.addRecord(5, { requestBody: REQUEST });
+  manager.addRecord(77, { requestBody: ANOTHER });
+  await manager.down();
+  const checks = [refusal(5), refusal(77)];
+  await until('it pauses', () => reported.length > 0);
+  await manager.up();
+  const [own, another] = await whileTimePasses(Promise.all(checks));
+  t.is(own, undefined);
+  t.regex(String(another), /another request/);
+  t.deepEqual(reported, ['pause', 'resume']);
+  t.is(logs.find(/^record replies waiting for the Manager$/).length, 1);
+});
+
+test('a request whose record the Manager will not show is refused: at once when that is final, else after ten minutes', async (t) => {
+  const { manager, refusal, reported, clock, until } = await openChannel(t);
+  manager.addRecord(5, { requestBody: REQUEST });
+  const end = manager.fail({ status: 403, path: RECORD, body: '' });
+  t.regex(String(await refusal(5)), /^the record 5 of its id cannot be read: .*403/);
+  end();
+  manager.fail({ status: 500, path: RECORD, body: '' });
+  const begun = clock.now();
+  let refused: string | undefined;
+  void refusal(5).then((reason) => (refused = reason));
+  await until('it is abandoned', () => refused !== undefined, 5_000);
+  t.true(clock.now() - begun >= 10 * 60_000);
+  t.regex(String(refused), /^the record 5 of its id cannot be read: .*500/);
+  t.deepEqual(reported, []);
+});
+
+test('a check that waits for the Manager ends with the reason when the service stops, and leaves nothing paused', async (t) => {
+  const { manager, refusal, reported, until, stop } = await openChannel(t);
+  manager.fail({ status: 503 });
+  const check = refusal(5);
+  await until('it pauses', () => reported.length > 0);
+  stop.abort(new Error('the service stops'));
+  await t.throwsAsync(check, { message: 'the service stops' });
+  t.deepEqual(reported, ['pause', 'resume']);
 });
 
 test('a single failure of the Manager causes no pause', async (t) => {

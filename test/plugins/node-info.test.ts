@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
@@ -19,7 +20,15 @@ import { actionRequest } from '../support/action-request.js';
 
 type Info = Record<
   string,
-  { docker_disk_space_percent: number | null; coreos_version: string | null; errors: string[] }
+  {
+    docker_disk_space_percent: number | null;
+    coreos_version: string | null;
+    docker_version: string | null;
+    docker: object | null;
+    os: object | null;
+    uptime_seconds: number | null;
+    errors: string[];
+  }
 >;
 
 const problemsOf = resultCheck(strictSchema(nodeInfo.result));
@@ -283,6 +292,75 @@ test('output that was cut is reported as unreadable, and not read', async (t) =>
   t.is(info?.errors[0], 'disk: the output of df cannot be read: it has more than 64 KiB');
 });
 
+const DF = 'Filesystem 1048576-blocks Used Available Capacity Mounted on\n/dev/sda9 100 60 40 60% /\n';
+const PROC = '0.12 0.34 1.56 1/234 5678\nMemTotal: 1024 kB\nMemAvailable: 512 kB\n12345.67 23456.78\n';
+
+/** The output of each command of a healthy node, by its command line. */
+const HEALTHY: Readonly<Record<string, string>> = {
+  'df -P -m /var/lib/docker': DF,
+  'cat /etc/os-release': 'ID=coreos\n',
+  'docker version': 'Client:\n Version: 1.10.3\n\nServer:\n Version: 1.10.4\n',
+  'cat /proc/loadavg /proc/meminfo /proc/uptime': PROC,
+};
+
+/** A healthy node, but for these commands: what they print before they fail. */
+function ailingShell(failing: Readonly<Record<string, { stdout: string; message: string }>>): RemoteShell {
+  return {
+    run: async (_host, argv, { anyExitStatus }) => {
+      const line = argv.join(' ');
+      const failed = failing[line];
+      if (failed === undefined) return { stdout: HEALTHY[line] ?? '', stderr: '', truncated: false };
+      const failure = new ActionError('command_failed', failed.message);
+      if (anyExitStatus !== true) throw failure;
+      return { stdout: failed.stdout, stderr: '', truncated: false, failure };
+    },
+  };
+}
+
+test('what a command prints before it fails is kept, with the reason of the failure', async (t) => {
+  const message = 'docker on 10.0.0.1 failed with exit status 1: Cannot connect to the Docker daemon';
+  const stdout = 'Client:\n Version: 1.10.3\n';
+  const shell = ailingShell({ 'docker version': { stdout, message } });
+  const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
+  t.like(info, {
+    docker: { client_version: '1.10.3', server_version: null },
+    docker_version: stdout,
+    docker_disk_space_percent: 60,
+    uptime_seconds: 12_345,
+    errors: [`docker: ${message}`],
+  });
+});
+
+test('a command that prints nothing that can be read is reported with the reason of its failure', async (t) => {
+  const shell = ailingShell({ 'docker version': { stdout: 'panic\n', message: 'docker failed' } });
+  const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
+  t.like(info, { docker: null, docker_version: null, errors: ['docker: docker failed'] });
+});
+
+test('os-release is read from /usr/lib where there is none in /etc', async (t) => {
+  const missing = { stdout: '', message: 'cat: /etc/os-release: No such file or directory' };
+  const usual = ailingShell({ 'cat /etc/os-release': missing });
+  const elsewhere: RemoteShell = {
+    run: async (host, argv, options) =>
+      argv.join(' ') === 'cat /usr/lib/os-release'
+        ? { stdout: 'ID=elsewhere\n', stderr: '', truncated: false }
+        : usual.run(host, argv, options),
+  };
+  t.like((await infoOf(elsewhere, { nodes: ['10.0.0.1'] }))['10.0.0.1'], {
+    os: { id: 'elsewhere' },
+    coreos_version: 'ID=elsewhere\n',
+    errors: [],
+  });
+  const nowhere = ailingShell({
+    'cat /etc/os-release': missing,
+    'cat /usr/lib/os-release': { stdout: '', message: 'the second one' },
+  });
+  t.like((await infoOf(nowhere, { nodes: ['10.0.0.1'] }))['10.0.0.1'], {
+    os: null,
+    errors: [`os: ${missing.message}`],
+  });
+});
+
 test('a node that does not respond has every key, and the reason once', async (t) => {
   const shell: RemoteShell = {
     run: async (host) => {
@@ -362,26 +440,91 @@ test('an invalid list of nodes is refused', async (t) => {
 test('df, os-release, docker version and /proc are read in their real formats', (t) => {
   const df =
     'Filesystem     1048576-blocks  Used Available Capacity Mounted on\n/dev/sda9              12345  6789      4321      62% /\n';
-  t.deepEqual(readDisk(df), { size_mb: 12_345, used_mb: 6_789, available_mb: 4_321, used_percent: 62 });
+  t.deepEqual(readDisk(df), {
+    facts: { size_mb: 12_345, used_mb: 6_789, available_mb: 4_321, used_percent: 62 },
+  });
   const os =
     'NAME=CoreOS\nID=coreos\nVERSION=1068.8.0\nVERSION_ID=1068.8.0\nPRETTY_NAME="CoreOS 1068.8.0 (MoreOS)"\n';
-  t.deepEqual(readOs(os), {
-    text: os,
-    facts: { id: 'coreos', version: '1068.8.0', name: 'CoreOS 1068.8.0 (MoreOS)' },
+  t.deepEqual(readOs(os).facts, { id: 'coreos', version: '1068.8.0', name: 'CoreOS 1068.8.0 (MoreOS)' });
+  t.deepEqual(readDocker('Client version: 1.6.2\nServer version: 1.6.1\n').facts, {
+    client_version: '1.6.2',
+    server_version: '1.6.1',
   });
-  t.like(readDocker('Client version: 1.6.2\nServer version: 1.6.1\n'), {
-    facts: { client_version: '1.6.2', server_version: '1.6.1' },
-  });
-  t.like(readDocker('Client:\n Version:      1.10.3\n\nServer:\n Version:      1.10.4\n'), {
-    facts: { client_version: '1.10.3', server_version: '1.10.4' },
+  t.deepEqual(readDocker('Client:\n Version:      1.10.3\n\nServer:\n Version:      1.10.4\n').facts, {
+    client_version: '1.10.3',
+    server_version: '1.10.4',
   });
   const proc =
     '0.12 0.34 1.56 1/234 5678\nMemTotal:        1024 kB\nMemFree: 5 kB\nMemAvailable:    512 kB\n12345.67 23456.78\n';
   t.deepEqual(readMachine(proc), {
-    load: [0.12, 0.34, 1.56],
-    memory: { total_kb: 1024, available_kb: 512 },
-    uptime_seconds: 12_345,
+    facts: {
+      load: [0.12, 0.34, 1.56],
+      memory: { total_kb: 1024, available_kb: 512 },
+      uptime_seconds: 12_345,
+    },
   });
+});
+
+test('one value that is missing in an output costs only that value', (t) => {
+  const df = (row: string) => `Filesystem 1048576-blocks Used Available Capacity Mounted on\n${row}\n`;
+  t.deepEqual(readDisk(df('overlay 0 0 0 - /var/lib/docker')), {
+    facts: { size_mb: 0, used_mb: 0, available_mb: 0, used_percent: null },
+    problem: "df shows '-' for some values",
+  });
+  t.like(readDisk(df('//nas/a b 100 60 - 60% /mnt')).facts, {
+    size_mb: 100,
+    available_mb: null,
+    used_percent: 60,
+  });
+  t.deepEqual(readDocker('Client:\n Version:      1.10.3\n'), {
+    facts: { client_version: '1.10.3', server_version: null },
+    problem: 'docker version shows no server_version',
+  });
+  t.deepEqual(readMachine('0.12 0.34 1.56 1/234 5678\nMemTotal: 1024 kB\n'), {
+    facts: { load: [0.12, 0.34, 1.56], memory: { total_kb: 1024, available_kb: null }, uptime_seconds: null },
+    problem: '/proc shows no uptime_seconds',
+  });
+  t.like(readMachine('MemTotal: 1024 kB\n12.5 30.0\n').facts, { load: null, uptime_seconds: 12 });
+});
+
+/** Each is read with the same result by a shell. */
+const OS_RELEASES = [
+  'ID="acme "\n',
+  "ID=acme\nVERSION_ID='7' # seven\n",
+  'PRETTY_NAME="A \\"B\\" \\\\ C"\n',
+  'ID=first\nID=last\n',
+  'VERSION=1\n',
+  '# ID=x\n\n  ID=y # z\n',
+  'ID=a#b\n',
+  'ID="a"b\'c\'\\d\n',
+  'ID=a VERSION_ID=2\n',
+  'ID=a;VERSION_ID=2\n',
+  'ID=a true\nVERSION_ID=2\n',
+  'PRETTY_NAME="two\nlines"\nID=a\n',
+  'ID="a\\\nb"\nVERSION_ID=a\\\nb\n',
+  'ID="\\n\\q\\$\\`"\n',
+  'ID=\\"x\\"\n',
+  "ID='a'\\''b'\n",
+  'ID=\nVERSION_ID=3',
+];
+
+test('os-release is read as a shell reads it', (t) => {
+  for (const text of OS_RELEASES) {
+    const script = 'eval "$1"; printf "%s\\0" "$ID" "$VERSION_ID" "$VERSION" "$PRETTY_NAME"';
+    const { stdout } = spawnSync('sh', ['-c', script, 'sh', text], {
+      encoding: 'utf8',
+      env: { PATH: '/bin' },
+    });
+    const [id, versionId, version, name] = stdout.split('\0').map((value) => value || null);
+    t.deepEqual(readOs(text).facts, { id: id ?? 'linux', version: versionId ?? version ?? null, name }, text);
+  }
+});
+
+test('os-release is never executed, and may have a byte order mark and the line breaks of Windows', (t) => {
+  const facts = readOs('\u{feff}ID=acme\r\nVERSION_ID="$(id)`id`$HOME"\r\nPRETTY_NAME="no end\r\n').facts;
+  t.deepEqual(facts, { id: 'acme', version: '$(id)`id`$HOME', name: null });
+  t.is(readOs('').facts.id, 'linux');
+  t.throws(() => readOs('<html>not found</html>\n'), { instanceOf: ActionError });
 });
 
 test('whatever a machine prints, it is read or reported as unreadable', (t) => {

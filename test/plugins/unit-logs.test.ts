@@ -11,6 +11,7 @@ import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '.
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
+import { JOURNAL_REMOTE, writeJournal } from '../support/machines.js';
 import { noteSkipped } from '../support/note-skipped.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { actionRequest } from '../support/action-request.js';
@@ -22,6 +23,7 @@ const MACHINES: Machine[] = [
   { id: ID.three, primaryIP: null, metadata: {} },
 ];
 const JOURNALCTL = '/usr/bin/journalctl';
+const NOON = Date.UTC(2024, 4, 1, 12) / 1_000;
 
 type Run = RemoteShell['run'];
 
@@ -32,12 +34,20 @@ interface World {
   on?: string[];
   clock?: ManualClock;
   signal?: AbortSignal;
+  /** Collects the warnings for the caller. */
+  warnings?: string[];
 }
 
 /** The result of unit_logs for web.service in a cluster of three machines, the last of which has no address. */
 async function logs(
   parameters: object,
-  { run, on = [ID.one], clock = new ManualClock(), signal = new AbortController().signal }: World,
+  {
+    run,
+    on = [ID.one],
+    clock = new ManualClock(),
+    signal = new AbortController().signal,
+    warnings = [],
+  }: World,
 ): Promise<string> {
   const fleet = {
     machines: async () => MACHINES,
@@ -57,6 +67,7 @@ async function logs(
       parameters: action.check({ unit_name: 'web.service', ...parameters }),
       cluster: new Cluster('token'),
       signal,
+      warn: (text) => warnings.push(text),
     }),
   );
   return String(answer);
@@ -140,18 +151,37 @@ test("journalctl's lines about reboots, which would be in the wrong place, are l
 });
 
 test('where there are no entries, what journalctl says of it is reported, as far as it goes', async (t) => {
-  const hint =
-    'Hint: You are currently not seeing messages from other users and the system.\n      Users in groups';
+  const said = 'No journal files were found.\n      At all';
   const none = '-- No entries --\n';
   t.is(await logs({}, { run: printing(none) }), none);
   t.is(
-    await logs({}, { run: printing(none, { stderr: `${hint}\n` }) }),
-    `${none}[journalctl: Hint: You are currently not seeing messages from other users and the system. Users in groups]\n`,
+    await logs({}, { run: printing(none, { stderr: `${said}\n` }) }),
+    `${none}[journalctl: No journal files were found. At all]\n`,
   );
   const much = await logs({}, { run: printing(none, { stderr: `${'x'.repeat(5_000)}\n`.repeat(100) }) });
   t.true(much.length < 700);
   const entry = 'May 01 12:00:00 a web[1]: one\n';
-  t.is(await logs({}, { run: printing(entry, { stderr: hint }) }), entry);
+  t.is(await logs({}, { run: printing(entry, { stderr: said }) }), entry);
+});
+
+test('an entry that is too large alone is shown as far as it goes', async (t) => {
+  const text = await logs(
+    {},
+    { run: printing(`May 01 12:00:00 a web[1]: ${'é'.repeat(99)}`, { truncated: true }) },
+  );
+  t.regex(text, /^\[older lines are left out: .*\]\nMay 01 12:00:00 a web\[1\]: é{99}\n$/);
+});
+
+test('text that becomes larger when it is made readable stays within the limit, with the newest lines', async (t) => {
+  const lines = Array.from(
+    { length: 9 },
+    (_, n) => `May 01 12:00:0${9 - n} a web[1]: ${'\t'.repeat(30_000)}${n}\n`,
+  );
+  const text = await logs({}, { run: printing(lines.join('')) });
+  t.true(Buffer.byteLength(text) < 1_100_000);
+  const numbers = [...text.matchAll(/(\d)$/gm)].map(([, n]) => Number(n));
+  t.deepEqual(numbers, [3, 2, 1, 0]);
+  t.regex(text, /^\[older lines are left out/);
 });
 
 test('a machine that hangs loses only its own part of a global unit', async (t) => {
@@ -208,14 +238,90 @@ test('a unit whose machine has left the cluster is reported as that', async (t) 
   t.true(error.message.includes(gone));
 });
 
-test('when no machine is read, the failure of one is reported, preferably one that the caller can fix', async (t) => {
-  const on = [ID.one, ID.two];
-  t.is((await errorOf(logs({}, { run: failing('login_refused'), on }))).code, 'login_refused');
+test('when no machine is read, the error has the failures of all, and the code of one that the caller can fix', async (t) => {
+  const on = [ID.one, ID.two, ID.three];
+  const missing: Run = async (host) => {
+    throw new ActionError('command_failed', `journalctl on ${host} failed with exit status 127: not found`, {
+      details: { host, exitStatus: 127 },
+    });
+  };
+  const error = await errorOf(logs({}, { run: missing, on }));
+  const failures = [
+    [ID.one, 'command_failed', 'journalctl on 10.0.0.1 failed with exit status 127: not found'],
+    [ID.two, 'command_failed', 'journalctl on 10.0.0.2 failed with exit status 127: not found'],
+    [ID.three, 'host_unreachable', `fleet lists no address of the machine ${ID.three}`],
+  ] as const;
+  t.is(error.code, 'command_failed');
+  t.is(error.message, `no machine could be read: ${failures.map((each) => each.join(': ')).join('; ')}`);
+  t.like(error.details, {
+    exitStatus: 127,
+    machines: failures.map(([machine, code, message]) => ({ machine, code, message })),
+  });
+
   const run: Run = (host, ...rest) =>
     host === '10.0.0.1'
       ? failing('host_unreachable')(host, ...rest)
       : failing('command_failed', { stderr: 'Failed to parse timestamp: -99999y\n' })(host, ...rest);
-  t.is((await errorOf(logs({ since: '-99999y' }, { run, on }))).code, 'invalid_parameters');
+  const callers = await errorOf(logs({ since: '-99999y' }, { run, on }));
+  t.is(callers.code, 'invalid_parameters');
+  t.like(callers.details, { fields: [{ field: 'action_parameters.since' }] });
+});
+
+test('when some machines are not read, the reply warns of them; when all are read, it does not', async (t) => {
+  const warnings: string[] = [];
+  const run: Run = (host, ...rest) =>
+    host === '10.0.0.1' ? failing('login_refused')(host, ...rest) : printing('')(host, ...rest);
+  await logs({}, { run, on: [ID.one, ID.two], warnings });
+  t.deepEqual(warnings, [
+    `1 of 2 machines could not be read: ${ID.one}: login_refused: 10.0.0.1: login_refused`,
+  ]);
+  warnings.length = 0;
+  await logs({}, { run: printing(''), on: [ID.one, ID.two], warnings });
+  t.deepEqual(warnings, []);
+});
+
+test('a defect is not taken for a machine that could not be read', async (t) => {
+  const run: Run = async (host) => {
+    if (host === '10.0.0.1') throw new TypeError('defect');
+    return { stdout: '', stderr: '', truncated: false };
+  };
+  await t.throwsAsync(logs({}, { run, on: [ID.one, ID.two] }), { instanceOf: TypeError });
+});
+
+test('a journal that the login user may not read is a failure, not an empty log', async (t) => {
+  const hint = 'Hint: You are currently not seeing messages from other users and the system.\n';
+  const refusals: Run[] = [
+    printing('-- No entries --\n', { stderr: hint }),
+    printing('', { stderr: hint }),
+    failing('command_failed', {
+      exitStatus: 1,
+      stderr: 'No journal files were opened due to insufficient permissions.\n',
+    }),
+  ];
+  for (const run of refusals) {
+    const error = await errorOf(logs({}, { run }));
+    t.is(error.code, 'command_failed');
+    t.regex(
+      error.message,
+      /may not read the journal of 10\.0\.0\.1: add the user to the group systemd-journal/,
+    );
+    t.like(error.details, { reason: 'journal_forbidden' });
+  }
+  const entry = 'May 01 12:00:00 a web[1]: one\n';
+  t.is(await logs({}, { run: printing(entry, { stderr: hint }) }), entry);
+});
+
+test('the machines of a global unit share the room in the reply', async (t) => {
+  const limits: number[] = [];
+  const run: Run = async (_host, _argv, { maxOutputBytes }) => {
+    limits.push(maxOutputBytes);
+    return { stdout: '', stderr: '', truncated: false };
+  };
+  await logs({}, { run });
+  const gone = (count: number) => Array.from({ length: count }, (_, n) => String(n).padStart(32, 'f'));
+  await logs({}, { run, on: [ID.one, ...gone(63)] });
+  await logs({}, { run, on: [ID.one, ...gone(9_999)] });
+  t.deepEqual(limits, [1_048_576, 131_072, 16_384]);
 });
 
 test('times that journalctl refuses are an error of the caller, and reported by their field', async (t) => {
@@ -293,7 +399,23 @@ test('times outside the grammar are refused before any machine is contacted', as
   }
 });
 
-if (existsSync(JOURNALCTL)) {
+/** Messages as programs write them, and how they are shown. */
+const MESSAGES: readonly (readonly [written: string | Buffer, shown: string])[] = [
+  ['plain, é漢🙂  ', 'plain, é漢🙂  '],
+  ['tab\there', 'tab        here'],
+  ['two\nlines', `two\n${' '.repeat(31)}lines`],
+  [Buffer.from('latin \xe9\xe8', 'latin1'), 'latin \u{fffd}\u{fffd}'],
+  ['\u001b[1;31mred\u001b[0m text', 'red text'],
+  ['\u001b]0;title\u0007text\u001b[2K\u001b(B', 'text'],
+  ['\u001b]0;no end', '␛]0;no end'],
+  ['crlf\r\nlines\r', `crlf\n${' '.repeat(31)}lines`],
+  ['10%\r20%\r', '10%␍20%'],
+  ['bell\u0007 backspace\b delete\u007f', 'bell␇ backspace␈ delete␡'],
+  ['c1 \u009b31m, bidi \u202e, line \u2028', 'c1 \u{fffd}31m, bidi \u{fffd}, line \u{fffd}'],
+  [`${'x'.repeat(70_000)}\u0007`, `${'x'.repeat(70_000)}␇`],
+];
+
+if (existsSync(JOURNALCTL) && existsSync(JOURNAL_REMOTE)) {
   test('journalctl accepts every form of time in the grammar', async (t) => {
     const empty = await mkdtemp(join(tmpdir(), 'unit-logs-'));
     t.teardown(async () => rm(empty, { recursive: true }));
@@ -304,6 +426,43 @@ if (existsSync(JOURNALCTL)) {
     };
     for (const time of TAKEN) t.regex(await logs({ since: time }, { run }), /^-- No entries --$/m, time);
   });
+
+  test('every message that a program can write is shown, and lines that were whole are as journalctl prints them', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unit-logs-'));
+    t.teardown(async () => rm(folder, { recursive: true }));
+    await writeJournal(
+      join(folder, 'test.journal'),
+      MESSAGES.map(([message], second) => ({ unit: 'web.service', message, at: NOON + second })),
+    );
+    const journalctl = async (...args: string[]) => {
+      const options = {
+        env: { ...process.env, TZ: 'UTC' },
+        encoding: 'buffer',
+        maxBuffer: 10_000_000,
+      } as const;
+      return promisify(execFile)(JOURNALCTL, [`--directory=${folder}`, ...args], options);
+    };
+    const run: Run = async (_host, [, ...args]) => {
+      const { stdout, stderr } = await journalctl(...args);
+      return { stdout: stdout.toString('utf8'), stderr: stderr.toString('utf8'), truncated: false };
+    };
+    const shown = await logs({ lines: 100 }, { run });
+    const expected = MESSAGES.map(([, text], second) => {
+      const seconds = String(second).padStart(2, '0');
+      return `May 01 12:00:${seconds} core-1 web[1]: ${text}\n`;
+    });
+    t.is(shown, expected.join(''));
+
+    // Without --all journalctl replaces a message that it cannot print.
+    const { stdout } = await journalctl('--unit=web.service', '--output=short', '--no-pager');
+    const whole = stdout
+      .toString('utf8')
+      .trimEnd()
+      .split(/\n(?=\S)/)
+      .filter((line) => !line.endsWith(' blob data]'));
+    t.true(whole.length >= 5);
+    for (const line of whole) t.true(shown.includes(line.trimEnd()), line.slice(0, 80));
+  });
 } else {
-  noteSkipped('the forms of time against journalctl', 'journalctl');
+  noteSkipped('unit_logs with the real journalctl', 'journalctl and systemd-journal-remote');
 }

@@ -183,7 +183,9 @@ test('a closed manager connects no more, and a wait for its connection ends with
 
 test('an address is shown without its credentials', (t) => {
   t.is(withoutCredentials('amqps://user:p%40ss@host:5671/vhost?heartbeat=5'), 'amqps://host:5671/vhost');
-  t.is(withoutCredentials('nonsense with secrets'), '(not a URL)');
+  t.is(withoutCredentials('nonsense with secrets'), '***');
+  t.is(withoutCredentials('amqp://user:12/Zq@host'), 'amqp://host');
+  t.is(withoutCredentials('amqp://svc:s3cretPassw0rd'), 'amqp://***');
 });
 
 test('the manager logs in as the URL says, in any alphabet, and as guest by default', async (t) => {

@@ -112,6 +112,89 @@ test('a reply that cannot be sent before the service stops leaves its call unans
   t.is(logs.find(/^request unanswered$/).length, 1);
 });
 
+/** Serves `echo` with a reply channel for records that gives this result of its check. */
+async function openChecked(
+  t: ExecutionContext,
+  refusal: NonNullable<ReplyChannel['refusal']>,
+  clock?: ManualClock,
+) {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const sent: string[] = [];
+  const ofRecords: ReplyChannel = {
+    needsPlainReply: false,
+    reaches: ({ recordId }) => recordId !== undefined,
+    refusal,
+    send: async ({ body }) => {
+      sent.push(String(body));
+      return 'sent';
+    },
+  };
+  const served = await serveRequests(t, broker, [echo], { channels: [ofRecords], ...(clock && { clock }) });
+  const received: Call[] = [];
+  served.events.on('received', ({ call }) => received.push(call));
+  const caller = await RawCaller.open(t, broker, served.queue);
+  return { ...served, caller, sent, received };
+}
+
+test('a request that a reply channel refuses is not run: it is dead-lettered with the reason, and answered by the other channels', async (t) => {
+  const { caller, sent, received, logs } = await openChecked(
+    t,
+    async () => 'its id is that of another request',
+  );
+  const id = caller.sendRaw(JSON.stringify({ id: 77, request_body }));
+  t.like((await caller.replyFor(id)).answer, {
+    status: 'error',
+    response_body: {
+      code: 'invalid_request',
+      errors: ['Invalid message: its id is that of another request'],
+    },
+  });
+  const dead = await caller.take('error queue');
+  t.is(dead.properties.headers?.['x-reason'], 'its id is that of another request');
+  t.deepEqual(received, []);
+  t.deepEqual(sent, []);
+  t.like(logs.find(/^message dead-lettered$/)[0], { reason: 'its id is that of another request' });
+});
+
+test('a request waits while a reply channel cannot know whether it may run, and has less time then', async (t) => {
+  const clock = new ManualClock();
+  let allow: (() => void) | undefined;
+  const { caller, received } = await openChecked(
+    t,
+    async () => new Promise((resolve) => (allow = () => resolve(undefined))),
+    clock,
+  );
+  caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': 20_000 } });
+  await eventually('it is checked', () => allow !== undefined);
+  t.deepEqual(received, []);
+  clock.advance(15_000);
+  allow?.();
+  await eventually('it runs', () => received.length === 1);
+  t.is(received[0]?.timeoutMs, 5_000);
+});
+
+test('a request whose time passes while a reply channel cannot know whether it may run is not run, and answered `timeout`', async (t) => {
+  const clock = new ManualClock();
+  let checked = false;
+  const { caller, sent, received, logs } = await openChecked(
+    t,
+    async (_request, signal) =>
+      new Promise((_resolve, reject) => {
+        checked = true;
+        signal.addEventListener('abort', () => reject(signal.reason));
+      }),
+    clock,
+  );
+  caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': 20_000 } });
+  await eventually('it is checked', () => checked);
+  clock.advance(20_000);
+  await eventually('the reply', () => sent.length === 1);
+  t.like(JSON.parse(sent[0] ?? ''), { id: 5, status: 'error', response_body: { code: 'timeout' } });
+  t.deepEqual(received, []);
+  t.like(logs.find(/^request failed$/)[0], { request: '5', code: 'timeout', waited_ms: 20_000 });
+});
+
 test('an invalid message is reported as dead-lettered, and does not become a call', async (t) => {
   const { caller, events, publish } = await open(t);
   const seen: string[] = [];

@@ -19,6 +19,9 @@ const [WEB, WORKER, DATA] = MACHINES;
 
 type Argv = [string, ...string[]];
 
+/** Printed before and after the output of a command. */
+const MARK = '0123456789abcdef';
+
 /** A sandbox with SSH, and a function that returns the output of a command on one of its machines. */
 async function openSsh(t: ExecutionContext, options: SandboxOptions = {}) {
   const opened = await openSandbox(t, { ...options, ssh: true });
@@ -90,6 +93,8 @@ function eventsOf(channel: ClientChannel): Promise<string[]> {
   channel.on('end', () => seen.push('end'));
   return new Promise((resolve) => channel.on('close', () => resolve([...seen, 'close'])));
 }
+
+const isNotOutput = (event: string) => !event.startsWith('std');
 
 function journal(unit: string, ...options: string[]): Argv {
   return ['journalctl', `--unit=${unit}`, '--no-pager', '--output=short', ...options];
@@ -302,13 +307,14 @@ test('an unknown command ends with status 127', async (t) => {
 test('a string that the remote shell does not send is neither run nor taken for a known command', async (t) => {
   const { ssh } = await openSsh(t);
   const client = await bareClient(t, ssh);
-  const wrapped = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  const wrapped = remoteCommand(['docker', 'version'], { mark: MARK, limitSeconds: 9, sudo: false });
   for (const command of [
     'docker version',
     '',
     `${wrapped} `,
     `${wrapped}; true`,
     wrapped.replace('TERM', 'HUP'),
+    wrapped.replace(' %b ', ' %s '),
   ]) {
     const seen = await (await start(client, command)).seen;
     t.regex(seen.join('\n'), /^stderr sandbox: a simulated machine does not know this command/m);
@@ -333,9 +339,15 @@ test('a command reports its output, its status, the end of the output and the en
   ssh.fail({ kind: 'exit', status: 3, stdout: 'out', stderr: 'err' });
   const inbound: string[] = [];
   const client = await bareClient(t, ssh, (line) => inbound.push(line));
-  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: true });
+  const command = remoteCommand(['docker', 'version'], { mark: MARK, limitSeconds: 9, sudo: true });
   const seen = await (await start(client, command)).seen;
-  t.deepEqual(seen.toSorted(), ['close', 'end', 'exit 3', 'stderr err', 'stdout out']);
+  t.deepEqual(seen.toSorted(), [
+    'close',
+    'end',
+    'exit 3',
+    `stderr ${MARK}err`,
+    `stdout ${MARK}out${MARK}3\n`,
+  ]);
   const messages = inbound.flatMap((line) => /^Inbound: CHANNEL_(\w+) \(r:/.exec(line)?.[1] ?? []);
   const sent = messages.slice(messages.indexOf('EXTENDED_DATA'));
   t.deepEqual(sent, ['EXTENDED_DATA', 'DATA', 'REQUEST', 'EOF', 'CLOSE']);
@@ -354,10 +366,10 @@ test('hang: the command ends when its stdin is closed', async (t) => {
   const { ssh, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang' });
   const client = await bareClient(t, ssh);
-  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  const command = remoteCommand(['docker', 'version'], { mark: MARK, limitSeconds: 9, sudo: false });
   const { channel, seen } = await start(client, command);
   channel.end();
-  t.deepEqual(await seen, ['exit 143', 'end', 'close']);
+  t.deepEqual((await seen).filter(isNotOutput), ['exit 143', 'end', 'close']);
   t.is(clock.pending, 0);
 });
 
@@ -365,11 +377,11 @@ test('hang: the host ends the command when its limit is over', async (t) => {
   const { ssh, clock } = await openSsh(t);
   ssh.fail({ kind: 'hang' });
   const client = await bareClient(t, ssh);
-  const command = remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false });
+  const command = remoteCommand(['docker', 'version'], { mark: MARK, limitSeconds: 9, sudo: false });
   const { seen } = await start(client, command);
   await eventually('it hangs', () => clock.pending === 1);
   clock.advance(9_000);
-  t.deepEqual(await seen, ['exit 124', 'end', 'close']);
+  t.deepEqual((await seen).filter(isNotOutput), ['exit 124', 'end', 'close']);
 });
 
 test('hang: a cancelled command leaves the others, and a lost connection leaves nothing', async (t) => {
@@ -382,10 +394,18 @@ test('hang: a cancelled command leaves the others, and a lost connection leaves 
   t.is((await cancelled).code, 'cancelled');
 
   const client = await bareClient(t, ssh);
-  await start(client, remoteCommand(['docker', 'version'], { limitSeconds: 9, sudo: false }));
+  await start(client, remoteCommand(['docker', 'version'], { mark: MARK, limitSeconds: 9, sudo: false }));
   client.destroy();
   await eventually('it has ended', () => clock.pending === 0);
   t.regex(await run(WEB, 'docker', 'version'), /^Client:/);
+});
+
+test('not-run: the login shell ends with this output, without running the command', async (t) => {
+  const { ssh, shell } = await openSsh(t);
+  ssh.fail({ kind: 'not-run', status: 1, stdout: 'This account is closed.\n' });
+  const error = await errorOf(shell.run(WEB, ['docker', 'version'], notAborted()));
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { begun: false, exitStatus: 1, stderr: 'This account is closed.\n' });
 });
 
 test('drop: the connection is cut under the command, and the next command gets a new one', async (t) => {
@@ -480,7 +500,7 @@ test('nothing keeps the process alive once the sandbox has stopped', async (t) =
     const client = new ssh2.Client();
     client.connect({ host: '127.0.0.1', port, username, privateKey: readFileSync(privateKeyFile) });
     await new Promise((ready) => client.once('ready', ready));
-    client.exec(remoteCommand(['docker', 'version'], { limitSeconds: 600, sudo: false }), () => undefined);
+    client.exec(remoteCommand(['docker', 'version'], { mark: 'x', limitSeconds: 600, sudo: false }), () => undefined);
     client.on('close', () => console.log('cut'));
     while (commands.length < 1) await new Promise((done) => setImmediate(done));
     await sandbox.stop();

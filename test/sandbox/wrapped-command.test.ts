@@ -11,6 +11,7 @@ const anyCommand = fc.record({
   argv: fc
     .tuple(anyWord, fc.array(anyWord))
     .map(([program, args]): [string, ...string[]] => [program, ...args]),
+  mark: fc.string({ minLength: 1, unit: fc.constantFrom('a', 'f', '0', '9') }),
   sudo: fc.boolean(),
   limitSeconds: fc.nat(100_000),
 });
@@ -37,18 +38,22 @@ test('a string that differs from a wrapped command means another command, or non
   );
 });
 
+/** A word in the script, as it is in the line. */
+const quoted = (word: string) => `\\0047${word}\\0047`;
+
 test('other texts are not taken for a wrapped command', (t) => {
-  const line = remoteCommand(['docker', 'version'], { limitSeconds: 5, sudo: false });
+  const line = remoteCommand(['docker', 'version'], { mark: 'abc', limitSeconds: 5, sudo: false });
   const others = [
     '',
     'docker version',
     "exec 'docker' 'version'",
-    line.slice(0, line.indexOf("'5'")),
-    line.replace("'5'", "'05'"),
-    line.replace("'5'", "'-5'"),
-    line.replace(" 'docker' 'version'", ''),
-    line.replace("'docker'", 'docker'),
-    line.replace("'docker' ", "'docker'  "),
+    line.slice(0, line.indexOf(quoted('5'))),
+    line.replace(quoted('5'), quoted('05')),
+    line.replace(quoted('5'), quoted('-5')),
+    line.replace(` ${quoted('docker')} ${quoted('version')}`, ''),
+    line.replace(quoted('docker'), 'docker'),
+    line.replace(quoted('docker'), `${quoted('docker')} `),
+    line.replace('docker', '\\0144ocker'),
     line.replace("exec 'sh'", "'sh'"),
     line.replace("exec 'sh'", "exec 'bash'"),
     line.replace("exec 'sh'", "exec 'sudo' 'sh'"),

@@ -73,6 +73,11 @@ test('the address of a broker is shown, its credentials are not', (t) => {
   t.is(shown('amqp://user:12/secret@host'), 'amqp://***@host');
   t.is(shown('amqp://user:12,secret@host'), '***');
   t.is(shown('user:secret'), '***');
+  t.is(shown('amqp://svc:s3cretPassw0rd'), 'amqp://***');
+  t.is(shown('amqp://svc:12345'), 'amqp://svc:***', 'the host was forgotten, and 12345 is the password');
+  t.is(shown('amqp://svc:12/Zq'), 'amqp://svc:***');
+  t.is(shown('amqp://10.0.0.1:12345/v,amqp://broker:5672'), 'amqp://10.0.0.1:12345/v,amqp://broker:5672');
+  t.is(shown('amqps://host/v?password=Zq'), 'amqps://host/v?***');
   t.is(shown('http://user:secret@host'), '***');
 });
 
@@ -85,9 +90,17 @@ test('a secret is never shown, in any form', (t) => {
       `amqp://user:${secret}@host`,
       `amqp://user:${encodeURIComponent(secret)}@host`,
       `amqp://user:${secret}@one,amqp://user:${secret}@two`,
+      // What follows an @ cannot be told from a host.
+      `amqp://user:x${secret.replaceAll('@', '')}`,
+      `amqps://host?password=${secret}`,
       secret,
     ]) {
-      const env = { AMQP_URL, HTTP_TOKEN: secret };
+      const env = {
+        AMQP_URL,
+        HTTP_TOKEN: secret,
+        ETCD_DISCOVERY_URL: AMQP_URL.replace('amqp', 'http'),
+        MANAGER_URL: AMQP_URL,
+      };
       const texts = [JSON.stringify(describeSettings({ env, directory: NOWHERE }))];
       try {
         serving({ ...env, FLEET_API_PORT: 'x' });
@@ -99,6 +112,12 @@ test('a secret is never shown, in any form', (t) => {
     return true;
   });
   t.notThrows(() => fc.assert(property, { numRuns: 1_000 }));
+});
+
+test('a whole discovery URL is shown without its token', (t) => {
+  const ETCD_DISCOVERY_URL = 'https://discovery.etcd.io/3e86b59982e49066c5d813af1c2e2579';
+  const shown = shownSetting({ env: { ETCD_DISCOVERY_URL }, directory: NOWHERE }, 'ETCD_DISCOVERY_URL');
+  t.is(shown?.value, 'https://discovery.etcd.io/***');
 });
 
 test('a token that looks like a URL is not shown', (t) => {

@@ -27,20 +27,27 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
   ],
   'a queue name that is too long': [
     { QUEUE_NAME: 'a'.repeat(201) },
-    /^QUEUE_NAME must have at most 200 bytes$/,
+    /^QUEUE_NAME must have at most 200 bytes; it is "/,
   ],
   'a queue name with too many bytes': [
     { QUEUE_NAME: 'é'.repeat(101) },
-    /^QUEUE_NAME must have at most 200 bytes$/,
+    /^QUEUE_NAME must have at most 200 bytes; it is "/,
   ],
   'a name of the worker that is too long': [
     { HOSTNAME: 'é'.repeat(513) },
-    /^HOSTNAME must have at most 1024 bytes$/,
+    /^HOSTNAME must have at most 1024 bytes; it is "/,
   ],
-  'a count that is not a number': [{ PREFETCH: 'many' }, /^PREFETCH must be a whole number$/],
-  'a count with a fraction': [{ CONCURRENCY: '1.5' }, /^CONCURRENCY must be a whole number$/],
-  'a count that is too small': [{ CLUSTER_CONCURRENCY: '0' }, /^CLUSTER_CONCURRENCY must be at least 1$/],
-  'a count that is too large': [{ FLEET_API_PORT: '65536' }, /^FLEET_API_PORT must be at most 65535$/],
+  'a count that is not a number': [{ PREFETCH: 'many' }, /^PREFETCH must be a whole number; it is "/],
+  'a count with a space in it': [{ PREFETCH: '4 0' }, /^PREFETCH must be a whole number; it is "4 0"$/],
+  'a count with a fraction': [{ CONCURRENCY: '1.5' }, /^CONCURRENCY must be a whole number; it is "/],
+  'a count that is too small': [
+    { CLUSTER_CONCURRENCY: '0' },
+    /^CLUSTER_CONCURRENCY must be at least 1; it is "/,
+  ],
+  'a count that is too large': [
+    { FLEET_API_PORT: '65536' },
+    /^FLEET_API_PORT must be at most 65535; it is "/,
+  ],
   'a discovery service that is not an HTTP URL': [
     { ETCD_DISCOVERY_URL: 'etcd:2379' },
     /^ETCD_DISCOVERY_URL must be an http/,
@@ -53,24 +60,30 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { ALLOWED_HOSTS: '10.0.0.0/99' },
     /^ALLOWED_HOSTS: .*10\.0\.0\.0\/99/,
   ],
-  'a flag that is neither true nor false': [{ READ_ONLY: 'yes' }, /^READ_ONLY must be true or false$/],
+  'a flag that is neither true nor false': [
+    { READ_ONLY: 'yes' },
+    /^READ_ONLY must be true or false; it is "/,
+  ],
   'an empty list of actions': [{ ACTIONS: ',' }, /^ACTIONS must name actions/],
   'a port that is not a number': [
     { HTTP_PORT: 'http' },
-    /^HTTP_PORT must be a port number, 0 for a free port, or off$/,
+    /^HTTP_PORT must be a port number, 0 for a free port, or off; it is "/,
   ],
   'a token that is too short': [{ HTTP_TOKEN: 'secret' }, /^HTTP_TOKEN must have at least 16 characters$/],
   'a token that is not ASCII': [{ HTTP_TOKEN: 'sécret-of-sixteen' }, /^HTTP_TOKEN must be printable ASCII$/],
   'a limit for requests that is too small': [
     { MAX_MESSAGE_BYTES: '10' },
-    /^MAX_MESSAGE_BYTES must be at least 1024$/,
+    /^MAX_MESSAGE_BYTES must be at least 1024; it is "/,
   ],
   'a limit for replies that is too large': [
     { MAX_ANSWER_BYTES: '1e12' },
     /^MAX_ANSWER_BYTES must be at most/,
   ],
-  'an unknown log level': [{ LOG_LEVEL: 'verbose' }, /^LOG_LEVEL must be error, warn, info or debug$/],
-  'an unknown log format': [{ LOG_FORMAT: 'xml' }, /^LOG_FORMAT must be json or text$/],
+  'an unknown log level': [
+    { LOG_LEVEL: 'verbose' },
+    /^LOG_LEVEL must be error, warn, info or debug; it is "/,
+  ],
+  'an unknown log format': [{ LOG_FORMAT: 'xml' }, /^LOG_FORMAT must be json or text; it is "/],
 };
 
 for (const [what, [env, problem]] of Object.entries(REFUSED)) {
@@ -81,12 +94,57 @@ for (const [what, [env, problem]] of Object.entries(REFUSED)) {
   });
 }
 
+test('a refused value is shown, cut and without control characters; a secret is not', (t) => {
+  const problemOf = (env: Env) => problemsOf(t, () => read(env)).join('\n');
+  t.is(
+    problemOf({ LOG_LEVEL: 'in\u001b]0;x\u0007fo' }),
+    'LOG_LEVEL must be error, warn, info or debug; it is "in\\u001b]0;x\\u0007fo"',
+  );
+  t.true(problemOf({ PREFETCH: 'x'.repeat(100_000) }).length < 250);
+  for (const HTTP_TOKEN of ['Zqsecret', '"Zqsecret"']) t.false(problemOf({ HTTP_TOKEN }).includes('Zq'));
+  t.false(problemOf({ AMQP_URL: 'amqp://svc:Zqsecret' }).includes('Zq'));
+  t.false(problemOf({ HTTP_HOST: 'http://svc:Zqsecret@host', HTTP_PORT: 'x' }).includes('Zq'));
+});
+
+test('quotes around a value are refused, and named as what docker --env-file keeps; those of a passphrase belong to it', (t) => {
+  for (const [name, value] of Object.entries({
+    SSH_USER: 'core',
+    READ_ONLY: 'true',
+    HTTP_PORT: '8080',
+    HTTP_TOKEN: '0123456789abcdef',
+    AMQP_URL: 'amqp://localhost',
+  }))
+    for (const quote of ['"', "'"]) {
+      const problems = problemsOf(t, () => read({ [name]: `${quote}${value}${quote}` }));
+      t.is(problems.length, 1);
+      t.regex(problems[0] ?? '', new RegExp(`^${name} must .*; remove the quotes .*docker run --env-file`));
+    }
+  t.is(read({ SSH_PASSPHRASE: '"open sesame"' }).ssh.passphrase, '"open sesame"');
+});
+
+test('the address of a service link of Kubernetes is refused as a port, with the cause and the cure', (t) => {
+  for (const [name, service] of [
+    ['FLEET_API_PORT', 'fleet-api'],
+    ['HTTP_PORT', 'http'],
+    ['SSH_PORT', 'ssh'],
+  ]) {
+    const problems = problemsOf(t, () => read({ [name ?? '']: 'tcp://10.1.2.3:4001' }));
+    t.is(problems.length, 1);
+    t.regex(
+      problems[0] ?? '',
+      new RegExp(
+        `^${name} must be .*; it is "tcp://10\\.1\\.2\\.3:4001"; Kubernetes sets it for a service with the name ${service}: set enableServiceLinks: false`,
+      ),
+    );
+  }
+});
+
 test('a user name or password is refused in a URL that must not have one, and is not repeated', (t) => {
   for (const name of ['MANAGER_URL', 'OAUTH_LOGIN_URL', 'ETCD_DISCOVERY_URL'])
     for (const login of ['user:Zqsecret', 'Zqsecret', ':Zqsecret'])
       t.deepEqual(
         problemsOf(t, () => read({ ...INSTALLATION, [name]: `https://${login}@host.example.com` })),
-        [`${name} must not contain a user name or password`],
+        [`${name} must not contain a user name or password; it is "https://***@host.example.com"`],
       );
 });
 

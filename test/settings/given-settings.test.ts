@@ -1,7 +1,16 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { describeSettings } from '../../src/settings/describe-settings.js';
-import { folder, NOWHERE, problemsOf, read, serving, shownSetting } from '../support/settings.js';
+import {
+  folder,
+  INSTALLATION,
+  NOWHERE,
+  problemsOf,
+  read,
+  serving,
+  shownSetting,
+} from '../support/settings.js';
 
 test('an empty variable counts as unset', (t) => {
   const names = describeSettings({ env: {}, directory: NOWHERE }).map(({ name }) => name);
@@ -136,6 +145,83 @@ test('a list may be a JSON list in the file, if its items are texts without the 
     const wrong = await folder(t, { 'config/development.json': JSON.stringify({ ACTIONS }) });
     t.regex(problemsOf(t, () => read({}, wrong)).join(), /^ACTIONS must be a string/);
   }
+});
+
+test('spaces and line breaks around a value do not belong to it, as in an env file with CRLF; nothing else counts as unset', async (t) => {
+  const names = describeSettings({ env: {}, directory: NOWHERE }).map(({ name }) => name);
+  const directory = await folder(t, { token: '0123456789abcdef' });
+  const env: Record<string, string> = {
+    NODE_ENV: 'test',
+    AMQP_URL: 'amqp://host',
+    QUEUE_NAME: 'requests',
+    PREFETCH: '40',
+    READ_ONLY: 'true',
+    ACTIONS: 'list_units',
+    HTTP_PORT: '0',
+    HTTP_TOKEN_FILE: join(directory, 'token'),
+    SSH_HOST_KEYS: 'accept-new',
+    LOG_LEVEL: 'debug',
+    LOG_FORMAT: 'json',
+  };
+  for (const [before, after] of [
+    ['', '\r'],
+    [' \t', ' \r\n'],
+  ]) {
+    const inFile = Object.entries(env).map(([name, value]) => [name, `${before}${value}${after}`]);
+    const empty = names
+      .filter((name) => !(name in env) && name !== 'HTTP_TOKEN')
+      .map((name) => [name, after]);
+    t.deepEqual(serving(Object.fromEntries([...inFile, ...empty])), serving(env));
+  }
+  t.is(shownSetting({ env: { LOG_LEVEL: 'debug\r' }, directory }, 'LOG_LEVEL')?.value, 'debug');
+});
+
+test('the spaces of a passphrase and of a client secret belong to them, a line break at the end does not', async (t) => {
+  for (const end of ['', '\r', '\n', '\r\n']) {
+    const directory = await folder(t, { secret: ` open sesame ${end}` });
+    const SSH_PASSPHRASE_FILE = join(directory, 'secret');
+    t.is(read({ SSH_PASSPHRASE: ` open sesame ${end}` }).ssh.passphrase, ' open sesame ');
+    t.is(read({ SSH_PASSPHRASE_FILE }).ssh.passphrase, ' open sesame ');
+    const { OAUTH_CLIENT_SECRET: _replaced, ...others } = INSTALLATION;
+    const env = { ...others, OAUTH_CLIENT_SECRET_FILE: join(directory, 'secret') };
+    t.is(read(env).openaperture?.oauth.clientSecret, ' open sesame ');
+  }
+});
+
+test('a byte order mark at the beginning of a file is skipped', async (t) => {
+  const directory = await folder(t, {
+    'config/test.json': '\ufeff{"PREFETCH": 40}',
+    clusters: '\ufeff{"a": []}',
+    pem: '\ufeffPEM',
+    secret: '\ufeff0123456789abcdef',
+  });
+  const file = (name: string) => join(directory, name);
+  const configuration = read(
+    {
+      NODE_ENV: 'test',
+      CLUSTERS_FILE: file('clusters'),
+      SSH_KEY_FILE: file('pem'),
+      HTTP_TOKEN_FILE: file('secret'),
+      AMQP_URL: 'amqps://host',
+      AMQP_CA_FILE: file('pem'),
+    },
+    directory,
+  );
+  t.is(configuration.rpc.prefetch, 40);
+  t.is(configuration.clusters.file, '{"a": []}');
+  t.is(String(configuration.ssh.privateKey), 'PEM');
+  t.is(String(configuration.amqp?.tls.ca), 'PEM');
+  t.is(configuration.http?.token, '0123456789abcdef');
+});
+
+test('a file in UTF-16 is refused, and the problem says so', async (t) => {
+  const directory = await folder(t);
+  const clusters = join(directory, 'clusters');
+  await writeFile(clusters, '\ufeff{"a": []}', 'utf16le');
+  t.deepEqual(
+    problemsOf(t, () => read({ CLUSTERS_FILE: clusters })),
+    ['CLUSTERS_FILE names a file that cannot be read: it is in UTF-16: save it as UTF-8'],
+  );
 });
 
 test('a secret that is given twice, or whose file cannot be read or is empty, is refused', async (t) => {

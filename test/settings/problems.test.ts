@@ -81,6 +81,39 @@ test('certificates for amqps are refused with an installation, whose brokers hav
   }
 });
 
+test('certificates are refused without an amqps address, as nothing would use them', async (t) => {
+  const directory = await folder(t, { ca: 'PEM' });
+  const AMQP_CA_FILE = join(directory, 'ca');
+  t.deepEqual(
+    problemsOf(t, () => read({ AMQP_URL: 'amqp://one,amqp://two', AMQP_CA_FILE })),
+    [
+      'AMQP_CA_FILE set, but AMQP_URL has no amqps:// address, and certificates are used for no other: use amqps://, or unset it',
+    ],
+  );
+  t.notThrows(() => read({ AMQP_URL: 'amqp://one, amqps://two', AMQP_CA_FILE }));
+});
+
+test('brokers of AMQP_URL and of a Manager contradict each other', (t) => {
+  const both = { ...INSTALLATION, AMQP_URL: 'amqp://localhost' };
+  t.deepEqual(
+    problemsOf(t, () => serving(both)),
+    [
+      'AMQP_URL and MANAGER_URL are both set, but with MANAGER_URL the brokers come from the Manager: unset one of them',
+    ],
+  );
+  t.notThrows(() => read(both), 'a caller uses the Manager');
+});
+
+test('a sandbox without its gateway is refused, as nothing could call it', (t) => {
+  t.deepEqual(
+    problemsOf(t, () => serving({ HTTP_PORT: 'off' })),
+    [
+      'HTTP_PORT is off and AMQP_URL is not set, so nothing could call the service: set AMQP_URL, to serve real clusters; or HTTP_PORT, to call the sandbox',
+    ],
+  );
+  t.notThrows(() => serving({ HTTP_PORT: 'off', AMQP_URL: 'amqp://localhost' }));
+});
+
 test('settings of real clusters are refused without a broker: the sandbox would ignore them', (t) => {
   for (const [name, value] of [
     ['CLUSTERS_FILE', '/dev/null'],
@@ -95,7 +128,7 @@ test('settings of real clusters are refused without a broker: the sandbox would 
         `${name} is set, which a sandbox would ignore: set AMQP_URL too, to serve real clusters; or unset it, to run the sandbox`,
       ],
     );
-    t.notThrows(() => serving({ [name]: value, AMQP_URL: 'amqp://localhost' }));
+    t.notThrows(() => serving({ [name]: value, AMQP_URL: 'amqps://localhost' }));
     t.notThrows(() => read({ [name]: value }));
   }
   t.deepEqual(
@@ -115,7 +148,7 @@ test('a gateway that other machines can reach needs a token', (t) => {
       ],
     );
     t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
-    t.notThrows(() => serving({ HTTP_HOST, HTTP_PORT: 'off' }));
+    t.notThrows(() => serving({ AMQP_URL: 'amqp://localhost', HTTP_HOST, HTTP_PORT: 'off' }));
     t.notThrows(() => read({ HTTP_HOST }), '`call` uses it as the address of the gateway');
   }
   for (const HTTP_HOST of ['127.0.0.1', '127.1.2.3', '::1', 'localhost'])

@@ -124,7 +124,7 @@ test('every setting is read', async (t) => {
 });
 
 test('HTTP_PORT=off disables the gateway', (t) => {
-  t.is(serving({ HTTP_PORT: 'off', HTTP_HOST: '0.0.0.0' }).http, undefined);
+  t.is(serving({ AMQP_URL: 'amqp://host', HTTP_PORT: 'off', HTTP_HOST: '0.0.0.0' }).http, undefined);
 });
 
 test('the log is JSON in production, unless LOG_FORMAT says otherwise', (t) => {

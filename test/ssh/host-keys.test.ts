@@ -54,6 +54,26 @@ testWithSshd('an unknown host is refused with its key, and nothing is run there'
   await t.throwsAsync(stat(join(folder, 'canary')), { code: 'ENOENT' });
 });
 
+testWithSshd(
+  'a host of which known_hosts has only a certificate authority is refused with that reason',
+  async (t) => {
+    const sshd = await sharedSshd();
+    const key = await strangeKey(await testFolder(t));
+    const authority = `@cert-authority * ${key}\n`;
+    const echoWith = async (knownHosts: string, hostKeys: 'strict' | 'accept-new' = 'strict') => {
+      const shell = await shellFor(t, [sshd], { knownHosts, hostKeys });
+      return shell.run(sshd.address, ['echo', 'hi'], notAborted());
+    };
+    const error = await errorOf(echoWith(authority));
+    t.is(error.code, 'host_key_refused');
+    t.like(error.details, { reason: 'only_certificate_authority' });
+    t.regex(error.message, /known_hosts has only @cert-authority lines for it/);
+    t.like((await errorOf(echoWith(`@cert-authority other.lan ${key}\n`))).details, { reason: 'unknown' });
+    t.is((await echoWith(`${authority}${knownHostLines(sshd)}`)).stdout, 'hi\n');
+    t.is((await echoWith(authority, 'accept-new')).stdout, 'hi\n');
+  },
+);
+
 testWithSshd('a host without a known_hosts file is unknown', async (t) => {
   const sshd = await sharedSshd();
   const shell = await shellFor(t, [sshd], { knownHostsFile: join(await testFolder(t), 'none') });

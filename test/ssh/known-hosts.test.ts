@@ -89,11 +89,18 @@ testWithSshd('names that ssh-keygen hashed are known', async (t) => {
   t.false(knows(text, 'node2'));
 });
 
-test('revoked keys are marked, certificate authorities are ignored', (t) => {
-  const { entries, malformed } = parseKnownHosts(`@revoked node1 ${KEY}\n@cert-authority * ${KEY}\n`);
+test('revoked keys are marked, and certificate authorities are apart from the host keys', (t) => {
+  const { entries, authorities, malformed } = parseKnownHosts(
+    `@revoked node1 ${KEY}\n@cert-authority *.lan,!db.lan ${KEY}\n`,
+  );
   t.deepEqual(
     entries.map(({ revoked, keyType }) => ({ revoked, keyType })),
     [{ revoked: true, keyType: 'ssh-ed25519' }],
+  );
+  t.is(authorities.length, 1);
+  t.deepEqual(
+    ['web.lan', 'db.lan', 'web'].map((host) => authorities[0]?.matches(host)),
+    [true, false, false],
   );
   t.deepEqual(malformed, []);
 });
@@ -109,13 +116,14 @@ test('lines that cannot be used are reported by their numbers, the others still 
     `node5 ssh-rsa ${wireKey('ssh-ed25519')}`,
     `@unheard-of node6 ${KEY}`,
     '@revoked node7',
+    '@cert-authority *',
     `|1|nonsense ${KEY}`,
     `|2|AAAA|AAAA ${KEY}`,
     'node8 1024 35 15992…',
     `node9 ${KEY}`,
   ];
   const { entries, malformed } = parseKnownHosts(lines.join('\r\n'));
-  t.deepEqual(malformed, [4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  t.deepEqual(malformed, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
   t.true(knows(lines.join('\n'), 'node1'));
   t.true(knows(lines.join('\n'), 'node9'));
   t.is(entries.length, 2);

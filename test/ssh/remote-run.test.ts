@@ -40,9 +40,15 @@ async function openConnection(t: ExecutionContext): Promise<SshConnection> {
   });
 }
 
+const MARK = 'abcdef';
+
 const options = {
   host: 'node1',
+  user: 'core',
   program: 'true',
+  mark: MARK,
+  effect: 'read' as const,
+  anyExitStatus: false,
   timeoutMs: 600_000,
   maxOutputBytes: 1_000,
   clock: systemClock,
@@ -66,7 +72,7 @@ test('a command that succeeds on an open connection has succeeded', async (t) =>
   const connection = await openConnection(t);
   const channel = await connection.exec('true');
   const { outcome } = followRun(connection, channel, options);
-  channel.emit('data', Buffer.from('all of it'));
+  channel.emit('data', Buffer.from(`${MARK}all of it${MARK}0\n`));
   channel.emit('close', 0);
   t.deepEqual(await outcome, { stdout: 'all of it', stderr: '', truncated: false });
 });

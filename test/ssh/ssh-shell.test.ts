@@ -8,6 +8,7 @@ import ssh2 from 'ssh2';
 import { ActionError } from '../../src/api/action-error.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { SshShell } from '../../src/ssh/ssh-shell.js';
+import { readWrappedCommand } from '../../src/sandbox/wrapped-command.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
@@ -69,6 +70,13 @@ async function fakeHost(
     server.injectSocket(socket);
   });
   return { port, connections: () => connections };
+}
+
+/** Ends a command of `fakeHost` as the wrapped command does, with this output and exit status 0. */
+function succeed(channel: ssh2.ServerChannel, command: string, stdout: string): void {
+  const mark = readWrappedCommand(command)?.mark ?? '';
+  channel.exit(0);
+  channel.end(`${mark}${stdout}${mark}0\n`);
 }
 
 /** A shell that trusts every host and has no key, for hosts where no login happens. */
@@ -267,9 +275,9 @@ testWithSshd(
 
 test('an exit status is not a success when the connection is lost before all output arrived', async (t) => {
   const { port } = await fakeHost(t, (session, socket) => {
-    session.on('exec', (accept) => {
+    session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
-      channel.write('half of it');
+      channel.write(`${readWrappedCommand(command)?.mark}half of it`);
       channel.exit(0);
       socket.end();
     });
@@ -282,14 +290,13 @@ test('an exit status is not a success when the connection is lost before all out
 
 test('garbage on an open connection breaks only that connection', async (t) => {
   const { port } = await fakeHost(t, (session, socket, connection) => {
-    session.on('exec', (accept) => {
+    session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
       if (connection === 1) {
         socket.write(Buffer.alloc(1_000, 0xff));
         return;
       }
-      channel.exit(0);
-      channel.end('good');
+      succeed(channel, command, 'good');
     });
   });
   const shell = plainShell(t, { port });
@@ -297,12 +304,30 @@ test('garbage on an open connection breaks only that connection', async (t) => {
   t.is((await shell.run('127.0.0.1', ['true'], notAborted())).stdout, 'good');
 });
 
-test('a command that the host refuses to run has failed', async (t) => {
+test('a command that the host refuses to run has failed, and has not begun', async (t) => {
   const { port } = await fakeHost(t, (session) => session.on('exec', (_accept, reject) => reject()));
-  t.is(
-    (await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()))).code,
-    'command_failed',
+  for (const effect of ['read', 'change'] as const) {
+    const shell = plainShell(t, { port });
+    const error = await errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), effect }));
+    t.is(error.code, 'command_failed');
+    t.like(error.details, { begun: false, exitStatus: null });
+  }
+});
+
+test('a command that ends without its last mark has failed; as a change it may run on', async (t) => {
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => {
+      const channel = accept();
+      channel.exit(0);
+      channel.end(`${readWrappedCommand(command)?.mark}some`);
+    }),
   );
+  const failed = (effect: 'read' | 'change') =>
+    errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], { ...notAborted(), effect }));
+  const error = await failed('read');
+  t.is(error.code, 'command_failed');
+  t.like(error.details, { begun: true, exitStatus: null });
+  t.is((await failed('change')).code, 'outcome_unknown');
 });
 
 test('a command that ends without an exit status has failed', async (t) => {
@@ -332,6 +357,8 @@ test('a host that does not respond to the start of a command is unreachable', as
   const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'connection_lost' });
+  const change = await errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), effect: 'change' }));
+  t.is(change.code, 'outcome_unknown');
 });
 
 test('cancelling does not wait for a host that does not respond', async (t) => {
@@ -353,12 +380,11 @@ test('a command that cannot be ended costs its channel, not the connection', asy
       channel.resume();
       channel.on('end', () => (ends += 1));
       channel.on('close', () => (closes += 1));
-      if (command.includes('stay')) {
+      if (readWrappedCommand(command)?.argv[0] === 'stay') {
         caller.abort();
         return;
       }
-      channel.exit(0);
-      channel.end('next');
+      succeed(channel, command, 'next');
     }),
   );
   const shell = plainShell(t, { port, clock });
@@ -430,13 +456,15 @@ testWithSshd(
 
 testWithSshd('with sudo the command is run by sudo -n, and cancelling ends it', async (t) => {
   const folder = await testFolder(t);
-  const sudo = '#!/bin/sh\necho "$1 $2" >&2\nshift 2\nexec "$@"\n';
+  const asked = join(folder, 'asked');
+  const sudo = `#!/bin/sh\necho "$1 $2" >> '${asked}'\nshift 2\nexec "$@"\n`;
   await writeFile(join(folder, 'sudo'), sudo);
   await chmod(join(folder, 'sudo'), 0o755);
   const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
   const shell = await shellFor(t, [sshd], { sudo: true });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], notAborted()), { stdout: 'hi\n', stderr: '-n --\n' });
-  t.like(await shell.run(sshd.address, ['echo', 'hi'], { ...notAborted(), sudo: false }), { stderr: '' });
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], { ...notAborted(), sudo: false })).stdout, 'hi\n');
+  t.is(await readFile(asked, 'utf8'), '-n --\n');
 
   const pidFile = join(folder, 'pid');
   const caller = new AbortController();

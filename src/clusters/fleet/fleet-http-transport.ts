@@ -1,5 +1,5 @@
 import { ActionError } from '../../api/action-error.js';
-import type { Cluster } from '../../api/cluster.js';
+import { type Cluster, noteResponse } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpResponse, HttpClient } from '../../network/http-client.js';
@@ -178,6 +178,7 @@ export class FleetHttpTransport implements FleetTransport {
           timeoutMs: TIMEOUT_MS,
           maxResponseBytes: MAX_PAGE_BYTES,
         });
+        noteResponse(cluster);
         // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
         if (response.status < 500) {
           this.#startWith(cluster, endpoint);

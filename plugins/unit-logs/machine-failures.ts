@@ -1,0 +1,44 @@
+import { ActionError } from '../../src/plugin.js';
+
+/** A machine that could not be read. */
+export interface MachineFailure {
+  /** The id of the machine. */
+  machine: string;
+  error: ActionError;
+}
+
+/** How many machines a message names. */
+const MAX_NAMED = 10;
+
+/**
+ * The error when none of several machines could be read: the code of one that the caller can fix, or else of the first one,
+ * and in the details `machines`, `[{ machine, code, message }]`.
+ */
+export function noMachineRead(failures: readonly [MachineFailure, ...MachineFailure[]]): ActionError {
+  const { error } = failures.find(isCallersFault) ?? failures[0];
+  const details = {
+    ...(typeof error.details === 'object' ? error.details : undefined),
+    machines: failures.map(({ machine, error: { code, message } }) => ({ machine, code, message })),
+  };
+  return new ActionError(error.code, `no machine could be read: ${listed(failures)}`, {
+    details,
+    cause: error,
+  });
+}
+
+/** The warning when some of several machines could not be read. */
+export function someNotRead(failures: readonly MachineFailure[], of: number): string {
+  return `${failures.length} of ${of} machines could not be read: ${listed(failures)}`;
+}
+
+function listed(failures: readonly MachineFailure[]): string {
+  const named = failures
+    .slice(0, MAX_NAMED)
+    .map(({ machine, error: { code, message } }) => `${machine}: ${code}: ${message}`);
+  const more = failures.length - named.length;
+  return [...named, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+}
+
+function isCallersFault({ error }: MachineFailure): boolean {
+  return error.code === 'invalid_parameters';
+}

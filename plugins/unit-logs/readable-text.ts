@@ -1,0 +1,42 @@
+const ESC = '\u001b';
+const BEL = '\u0007';
+
+/** What a terminal does not print (ECMA-48). */
+const CONTROL_SEQUENCE = new RegExp(
+  [
+    // Colours, positions and the like.
+    `${ESC}\\[[0-?]*[ -/]*[@-~]`,
+    // Titles and links.
+    `${ESC}\\][^${BEL}${ESC}\\n]*(?:${BEL}|${ESC}\\\\)`,
+    // Character sets.
+    `${ESC}[ -/]+[0-~]`,
+  ].join('|'),
+  'g',
+);
+const CARRIAGE_RETURN_AT_END = /\r+(?=\n|$)/g;
+const C0_OR_DEL = /[^\P{Cc}\n\u0080-\u009f]/gu;
+/** C1, controls of the direction of text, and Unicode's line breaks. */
+const OTHER_CONTROL = /[\u0080-\u009f\u2028-\u202e\u2066-\u2069]/gu;
+
+const TAB = ' '.repeat(8);
+/** The first of the symbols for the control characters, which are in the same order. */
+const FIRST_SYMBOL = 0x2400;
+const SYMBOL_OF_DELETE = '\u2421';
+
+/**
+ * Text that controls nothing on a terminal. As journalctl does, it leaves out colours and a carriage return at the end of a
+ * line, and writes a tab as eight spaces. Other control characters become their symbols, such as `␇`, or U+FFFD.
+ */
+export function readable(text: string): string {
+  return text
+    .replace(CONTROL_SEQUENCE, '')
+    .replace(CARRIAGE_RETURN_AT_END, '')
+    .replace(C0_OR_DEL, symbolOf)
+    .replace(OTHER_CONTROL, '\u{fffd}');
+}
+
+function symbolOf(character: string): string {
+  if (character === '\t') return TAB;
+  if (character === '\u007f') return SYMBOL_OF_DELETE;
+  return String.fromCharCode(FIRST_SYMBOL + character.charCodeAt(0));
+}

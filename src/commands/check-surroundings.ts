@@ -1,0 +1,125 @@
+import { accessSync, constants } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { closestMatch } from '../lib/closest-match.js';
+import { reasonOf } from '../lib/errors.js';
+import { ALL_SETTINGS } from '../settings/settings.js';
+import { failed, type Finding } from './finding.js';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Checks the variables that are no settings, but concern the service: mistyped settings, and what changes how Node.js
+ * connects.
+ * @returns undefined: there is nothing to say
+ */
+export function checkEnvironment(env: Environment): Finding | undefined {
+  const names = Object.keys(env).filter((name) => (env[name]?.trim() ?? '') !== '');
+  const problems = problemsOfNode(env);
+  const notes = [...names.flatMap(noteOn), ...notesOfProxies(names)];
+  if (problems.length === 0 && notes.length === 0) return undefined;
+  return { result: problems.length > 0 ? 'FAILED' : 'ok', lines: [...problems, ...notes] };
+}
+
+function problemsOfNode({
+  NODE_TLS_REJECT_UNAUTHORIZED: tls,
+  NODE_EXTRA_CA_CERTS: file,
+}: Environment): string[] {
+  const problems: string[] = [];
+  if (tls?.trim() === '0')
+    problems.push(
+      'NODE_TLS_REJECT_UNAUTHORIZED is 0: no certificate is checked, so anyone on the network can impersonate a server',
+      '-> unset it; set AMQP_CA_FILE, or NODE_EXTRA_CA_CERTS, to the certificate of the authority',
+    );
+  if (file) {
+    try {
+      accessSync(file, constants.R_OK);
+    } catch (error) {
+      problems.push(
+        `NODE_EXTRA_CA_CERTS cannot be used: ${reasonOf(error)}`,
+        '-> set it to a file that this user can read, or unset it',
+      );
+    }
+  }
+  return problems;
+}
+
+const SETTINGS = ALL_SETTINGS.map(({ name }) => name);
+/** The variables that the service reads. */
+const READ = new Set(ALL_SETTINGS.flatMap(({ name, secret }) => (secret ? [name, `${name}_FILE`] : [name])));
+
+function noteOn(name: string): string[] {
+  if (READ.has(name)) return [];
+  const setting = name.endsWith('_FILE') ? name.slice(0, -'_FILE'.length) : undefined;
+  if (setting !== undefined && SETTINGS.includes(setting))
+    return [`${name} is set, but only a secret is read from a file: set ${setting}`];
+  const meant = closestMatch(name.toUpperCase(), SETTINGS);
+  return meant === undefined
+    ? []
+    : [`${name} is set, but there is no such setting: if you mean ${meant}, rename it`];
+}
+
+function notesOfProxies(names: readonly string[]): string[] {
+  const proxies = names.filter((name) => /^(?:https?|all)_proxy$/i.test(name));
+  if (proxies.length === 0) return [];
+  return [`${proxies.join(', ')} set, but the service uses no proxy: it must reach its servers directly`];
+}
+
+/** Certificates and the times of logs bear less than this. */
+const MAX_OFFSET_MS = 30_000;
+
+/**
+ * Compares the clock of this machine with that of a server.
+ * @param url of any HTTP server
+ * @param wallTime the milliseconds since the epoch
+ * @returns undefined: they agree, or the server does not say its time
+ */
+export async function checkClock(
+  url: string,
+  { limitMs, wallTime }: { limitMs: number; wallTime: () => number },
+): Promise<Finding | undefined> {
+  const theirs = await timeOf(url, limitMs);
+  if (theirs === undefined) return undefined;
+  const offset = wallTime() - theirs;
+  if (Math.abs(offset) <= MAX_OFFSET_MS) return undefined;
+  return failed(
+    `the clock of this machine is ${Math.round(Math.abs(offset) / 1_000)} s ${offset > 0 ? 'ahead of' : 'behind'} that of ${new URL(url).host}`,
+    'set the clock that is wrong, such as with `timedatectl set-ntp true`: certificates and the times in logs depend on it',
+  );
+}
+
+async function timeOf(url: string, limitMs: number): Promise<number | undefined> {
+  try {
+    const response = await fetch(url, {
+      method: 'HEAD',
+      redirect: 'manual',
+      signal: AbortSignal.timeout(limitMs),
+    });
+    const time = Date.parse(response.headers.get('date') ?? '');
+    return Number.isNaN(time) ? undefined : time;
+  } catch {
+    // Another check reports a server that cannot be reached.
+    return undefined;
+  }
+}
+
+const LEAST_FREE_BYTES = 1024 * 1024;
+
+/**
+ * Checks whether a host key can be added to the known_hosts file: the only file that the service writes.
+ * @returns undefined: there is room, or this cannot be known
+ */
+export async function checkDisk(knownHostsFile: string): Promise<Finding | undefined> {
+  const folder = dirname(knownHostsFile);
+  try {
+    const { bavail, bsize } = await statfs(folder);
+    if (bavail * bsize >= LEAST_FREE_BYTES) return undefined;
+  } catch {
+    // The check of known_hosts reports a folder that cannot be used.
+    return undefined;
+  }
+  return failed(
+    `the disk of ${folder} is full, so no host key can be saved: new machines are refused`,
+    'free some space, or set SSH_KNOWN_HOSTS to a file on another disk',
+  );
+}

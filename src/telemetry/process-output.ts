@@ -1,0 +1,80 @@
+import { Socket } from 'node:net';
+import { Writable } from 'node:stream';
+import { batchWrites } from '../lib/batched-writes.js';
+import type { Logger } from '../lib/logger.js';
+
+/**
+ * The output of the process while it serves: standard error is the log, and whatever else writes to standard output or
+ * standard error, such as a plugin, becomes lines of that log. So each line of a log in JSON is JSON.
+ */
+export class ProcessOutput {
+  /** Standard error, for the log only. All lines of one turn of the event loop are written with one system call. */
+  readonly logStream: Writable;
+  readonly #stdout: Captured;
+  readonly #stderr: Captured;
+
+  constructor() {
+    const { stdout, stderr } = process;
+    if (stderr instanceof Socket) {
+      batchWrites(stderr);
+      // Writes the buffered lines.
+      process.once('exit', () => stderr.uncork());
+    }
+    const write: (text: string) => unknown = stderr.write.bind(stderr);
+    this.logStream = new Writable({
+      decodeStrings: false,
+      write: (text: string, _encoding, done) => {
+        write(text);
+        done();
+      },
+    });
+    this.#stdout = new Captured('stdout', stdout);
+    this.#stderr = new Captured('stderr', stderr);
+  }
+
+  /** Writes what others write to the log from now on, until `release`. */
+  captureTo(log: Logger): void {
+    this.#stdout.captureTo(log);
+    this.#stderr.captureTo(log);
+  }
+
+  release(): void {
+    this.#stdout.release();
+    this.#stderr.release();
+  }
+
+  /** Writes text for people to standard output, also while that is captured. */
+  print(text: string): void {
+    this.#stdout.write(text);
+  }
+}
+
+class Captured {
+  readonly #name: string;
+  readonly #stream: NodeJS.WriteStream;
+  readonly #write: NodeJS.WriteStream['write'];
+
+  constructor(name: string, stream: NodeJS.WriteStream) {
+    this.#name = name;
+    this.#stream = stream;
+    this.#write = stream.write.bind(stream);
+  }
+
+  captureTo(log: Logger): void {
+    this.#stream.write = (chunk: Uint8Array | string, ...more: unknown[]): boolean => {
+      const text = (typeof chunk === 'string' ? chunk : Buffer.from(chunk).toString('utf8')).trimEnd();
+      if (text !== '') log.info('output written', { stream: this.#name, text });
+      const done = more.at(-1);
+      if (typeof done === 'function') process.nextTick(done);
+      return true;
+    };
+  }
+
+  write(text: string): void {
+    this.#write(text);
+  }
+
+  release(): void {
+    this.#stream.write = this.#write;
+  }
+}
