@@ -31,8 +31,6 @@ export interface Admitted {
 
 /** One cluster may use this share of `maxCalls`; the rest stays free for other clusters. */
 const SHARE_OF_ONE_CLUSTER = 0.75;
-/** All clusters that do not respond may use this share together. */
-const SHARE_OF_SILENT_CLUSTERS = 0.25;
 /** When to try again after `cluster_busy`, in milliseconds. */
 const BUSY_MS = 1_000;
 
@@ -70,8 +68,10 @@ export class Admission {
   /** How many calls of a cluster may be held, waiting and running. */
   roomOf(cluster: string): number {
     const { lanes, maxCalls } = this.#options;
-    if (!lanes.isSilent(cluster)) return maxCalls * SHARE_OF_ONE_CLUSTER;
-    return Math.max(1, Math.floor((maxCalls * SHARE_OF_SILENT_CLUSTERS) / lanes.stuck.lanes));
+    const most = maxCalls * SHARE_OF_ONE_CLUSTER;
+    if (!lanes.isSilent(cluster)) return most;
+    // Together as many as `maxCalls`: the transport lets in that many more for the other clusters.
+    return Math.min(most, Math.max(1, Math.floor(maxCalls / lanes.stuck.lanes)));
   }
 
   #actionOf(call: Call): PreparedAction {

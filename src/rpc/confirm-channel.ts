@@ -10,7 +10,8 @@ import { MayHaveArrived, PublishRefused } from './publish-errors.js';
  * The others share a channel, which the broker may close over one of them:
  * - `again`: the message is then published again on a channel of its own, so it may arrive twice;
  * - `once`: it then fails with `MayHaveArrived`;
- * - `alone`: it always has a channel of its own, so its outcome is certain and it never arrives twice.
+ * - `alone`: it always has a channel of its own, so its outcome is certain and it never arrives twice. Such messages arrive
+ *   in the order in which they were published.
  */
 export type Sharing = 'again' | 'once' | 'alone';
 
@@ -27,6 +28,8 @@ const MAX_SPARE = 4;
 export class ConfirmChannel {
   readonly #connection: BrokerConnection;
   readonly #alone = new Semaphore(MAX_ALONE);
+  /** Held until the broker has accepted a message, so that messages on different channels arrive in order. */
+  readonly #inOrder = new Semaphore(1);
   /** Open channels that carry nothing. */
   readonly #spare: PublishChannel[];
   readonly #prefix = randomUUID();
@@ -85,8 +88,11 @@ export class ConfirmChannel {
   }
 
   async #publishAlone(message: Message, sharing: Sharing): Promise<PublishOutcome> {
-    const release = await this.#alone.acquire(this.#connection.lost);
+    const { lost } = this.#connection;
+    const release = await this.#alone.acquire(lost);
+    let next = () => {};
     try {
+      if (sharing === 'alone') next = await this.#inOrder.acquire(lost);
       const { to, content, options, sending } = message;
       if (this.#mayShare(message, sharing) || content.length > this.#maxBytes) {
         // The broker has accepted or refused a message like this one meanwhile.
@@ -96,8 +102,10 @@ export class ConfirmChannel {
       return await this.#onOwnChannel(message, () => {
         this.#acceptedExchanges.add(to.exchange);
         this.#acceptedBytes = Math.max(this.#acceptedBytes, content.length);
+        next();
       });
     } finally {
+      next();
       release();
     }
   }

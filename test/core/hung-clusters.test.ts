@@ -97,26 +97,27 @@ test('clusters that responded before they hang keep the others waiting for a sec
 test('what waits too long for a cluster that does not respond is refused, the latest first', async (t) => {
   const { clock, ask, ended, runs } = openClusters();
   const calls = ask('hung', 120);
+  ask('hung2', 120);
   await settle();
   t.deepEqual(ended(calls), []);
-  t.is(runs.current, 4);
+  t.is(runs.current, 8);
   clock.advance(1_000);
   await settle();
-  t.deepEqual(ended(calls), Array(70).fill('cluster_busy'));
-  t.is(ended(calls.slice(0, 50)).length, 0);
+  t.deepEqual(ended(calls), Array(20).fill('cluster_busy'));
+  t.is(ended(calls.slice(0, 100)).length, 0);
   const further = ask('hung', 3);
   await settle();
   t.deepEqual(ended(further), Array(3).fill('cluster_busy'));
 });
 
-test('clusters that do not respond share a quarter of what can be held', async (t) => {
+test('clusters that do not respond share what can be held', async (t) => {
   const { clock, ask, ended } = openClusters();
-  const all = Array.from({ length: 5 }, (_, n) => ask(`hung${n}`, 40));
+  const all = Array.from({ length: 5 }, (_, n) => ask(`hung${n}`, 60));
   clock.advance(1_000);
   await settle();
   t.deepEqual(
     all.map((calls) => calls.length - ended(calls).length),
-    Array(5).fill(10),
+    Array(5).fill(40),
   );
 });
 
