@@ -274,9 +274,9 @@ if (rabbitmqUrl !== undefined && hasServers) {
       if (signal === 'SIGKILL') {
         t.is(state(), 'loaded');
         await startWorker(t, env);
-        t.regex(String(await call), /was restarted/);
+        t.regex(String(await call), /was started/);
       } else {
-        t.is(await call, 'cancelled');
+        t.is(await call, 'unit_not_started');
       }
       t.is(state(), 'launched');
     });

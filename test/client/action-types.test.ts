@@ -53,7 +53,12 @@ const PROMISED = `
     coreos_version: string | null;
     docker_version: string | null;
     errors: string[];
-    disk: { size_mb: number; used_mb: number; available_mb: number; used_percent: number } | null;
+    disk: {
+      size_mb: number | null;
+      used_mb: number | null;
+      available_mb: number | null;
+      used_percent: number | null;
+    } | null;
     os: { id: string | null; version: string | null; name: string | null } | null;
     docker: { client_version: string | null; server_version: string | null } | null;
     load: number[] | null;

@@ -185,7 +185,6 @@ if (rabbit !== undefined) {
     });
     const { lines, result } = await checkBrokers([{ url: `amqp://user:secret@127.0.0.1:${port}` }], {
       queue: 'fleet_manager',
-      gateway: false,
       tls: undefined,
       gateway: false,
       settings: 'AMQP_URL',
