@@ -208,7 +208,12 @@ test('with LOG_FORMAT=json the reason why the service cannot start is a line of 
     [[], { PREFETCH: 'many', LOG_LEVEL: 'loud' }, 2, /LOG_LEVEL must be/],
     [[], { ACTIONS: 'none_such' }, 2, /ACTIONS names 'none_such'/],
     [[], { PLUGIN_PATHS: failing }, 1, /no licence/],
-    [[], { TMPDIR: '/nonexistent' }, 1, /ENOENT/],
+    [
+      [],
+      { HTTP_HOST: '203.0.113.1', HTTP_TOKEN: 'x'.repeat(16) },
+      1,
+      /HTTP_HOST and HTTP_PORT cannot be used/,
+    ],
     [['--bogus'], {}, 2, /unknown option '--bogus'/],
   ] as const) {
     const cli = await startCli(t, ['serve', ...args], {
