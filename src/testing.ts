@@ -16,6 +16,7 @@ import type { ActionDescription } from './core/action-description.js';
 import { strictSchema } from './core/parameters.js';
 import { prepareAction } from './core/prepare-action.js';
 import { resultCheck } from './core/result-check.js';
+import { unsendableIn } from './core/unsendable.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { clusterSettings, sshSettings } from './sandbox/sandbox-settings.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from './sandbox/sandbox.js';
@@ -108,6 +109,8 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
           authorize: () => true,
           emit: () => {},
         });
+        const unsendable = unsendableIn(result, 'result');
+        if (unsendable !== undefined) throw new Error(`the result cannot be sent: ${unsendable}`);
         const problems = problemsOf(result);
         if (problems.length === 0) return result;
         throw new Error(`the result does not match the declared schema: ${problems.join('; ')}`);

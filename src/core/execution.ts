@@ -67,7 +67,7 @@ export class Execution {
       if (problem !== undefined) throw new TypeError(problem);
       return this.#warnings.addedTo({ status: 'completed', body });
     } catch (error) {
-      return this.#warnings.addedTo(settledWith(error, this.#call.id));
+      return this.#warnings.addedTo(this.#withoutUnsendable(settledWith(error, this.#call.id)));
     } finally {
       this.#cancelSettling();
     }
@@ -83,6 +83,15 @@ export class Execution {
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
     const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
+  }
+
+  /** The code of an error must not be lost because of its details. */
+  #withoutUnsendable<S extends Extract<Settled, { status: 'error' }>>(settled: S): S {
+    const { details, ...body } = settled.body;
+    const problem = unsendableIn(details, 'details');
+    if (problem === undefined) return settled;
+    this.#options.logFor({ request: this.#call.id }).error('error details left out', { reason: problem });
+    return { ...settled, body };
   }
 
   async #handle(): Promise<unknown> {

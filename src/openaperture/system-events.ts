@@ -1,8 +1,10 @@
 import { reasonOf } from '../lib/errors.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { settledWithin } from '../lib/settled-within.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import type { ErrorBody } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { ManagerId } from './manager-responses.js';
 import type { ManagerClient } from './manager-client.js';
@@ -38,10 +40,13 @@ export class SystemEvents {
     });
   }
 
-  /** Reports the calls whose callers got an error that no action raised on purpose: `internal` or `timeout`. */
+  /**
+   * Reports the calls whose callers got an error that no action raised on purpose: `internal` or `timeout`, or a change
+   * that was stopped at its deadline and did not report its outcome.
+   */
   watch(events: CallEventBus): void {
     events.on('answered', ({ call, reply }) => {
-      if (reply.status === 'completed' || !UNEXPECTED.has(reply.body.code)) return;
+      if (reply.status === 'completed' || !isUnexpected(reply.body)) return;
       this.report({ action: String(call.action), message: reply.body.errors.join('; ') });
     });
   }
@@ -90,4 +95,8 @@ export class SystemEvents {
       this.#outage.failed({ reason: reasonOf(error) });
     }
   }
+}
+
+function isUnexpected({ code, details }: ErrorBody): boolean {
+  return UNEXPECTED.has(code) || (code === 'outcome_unknown' && fieldsOf(details).stopped_by === 'timeout');
 }

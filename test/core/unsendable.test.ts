@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream';
 import test from 'ava';
+import { ActionError } from '../../src/plugin.js';
 import { unsendableIn } from '../../src/core/unsendable.js';
+import { doing } from '../support/actions.js';
+import { openRunner } from '../support/open-runner.js';
 
 class Row {
   name = 'web';
@@ -62,3 +65,16 @@ for (const [what, value] of [
     t.is(unsendableIn(value, 'result'), undefined);
   });
 }
+
+test('an error whose details cannot be sent keeps its code and its message, and the log says why', async (t) => {
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  for (const details of [circular, { units: new Map() }, { size: NaN }]) {
+    const action = doing(async () => {
+      throw new ActionError('unit_failed', 'it failed', { details });
+    });
+    const { ask, logs } = openRunner([action]);
+    t.deepEqual(await ask(), { status: 'error', body: { errors: ['it failed'], code: 'unit_failed' } });
+    t.is(logs.find(/^error details left out$/).length, 1);
+  }
+});

@@ -1,6 +1,9 @@
 import test, { type ExecutionContext } from 'ava';
+import type { ErrorBody } from '../../src/core/call.js';
+import { CallEventBus } from '../../src/core/call-events.js';
 import { SystemEvents } from '../../src/openaperture/system-events.js';
 import { eventually } from '../support/eventually.js';
+import { callOf } from '../support/open-runner.js';
 import { openManager } from './open-manager.js';
 
 const EVENTS = /^\/system_events$/;
@@ -35,6 +38,27 @@ test('an unexpected failure becomes a system event', async (t) => {
       fleet_request_action: 'unit_logs',
     },
   });
+});
+
+test("the callers' errors that no action raised on purpose are reported, and no others", async (t) => {
+  const { manager, events, logs, clock } = await openEvents(t);
+  const bus = new CallEventBus(logs.log);
+  events.watch(bus);
+  const bodies: ErrorBody[] = [
+    { errors: ['a defect'], code: 'internal' },
+    { errors: ['too late'], code: 'timeout' },
+    { errors: ['stopped'], code: 'outcome_unknown', details: { stopped_by: 'timeout' } },
+    { errors: ['shut down'], code: 'outcome_unknown', details: { stopped_by: 'cancelled' } },
+    { errors: ['delivered again'], code: 'outcome_unknown' },
+    { errors: ['unknown'], code: 'unit_not_found' },
+  ];
+  for (const body of bodies) {
+    // The Manager keeps one event for each action.
+    const call = callOf({ action: body.errors[0] });
+    bus.emit('answered', { call, reply: { status: 'error', body }, dropped: false, at: clock.now() });
+  }
+  await events.close();
+  t.deepEqual(manager.events.map(({ message }) => message).toSorted(), ['a defect', 'stopped', 'too late']);
 });
 
 test('an event that the Manager got within the last hour is not an error', async (t) => {
