@@ -23,7 +23,7 @@ export interface CallEvents {
   answered: { call: Call; reply: Reply; dropped: boolean; at: number };
   /** The service stopped before the reply could be sent; the broker delivers the request again. */
   unanswered: { call: Call; at: number };
-  /** The number of calls that wait for clusters which do not respond has changed. */
+  /** The number of calls for clusters that do not respond, waiting and running, has changed. */
   stuck: { calls: number; at: number };
   /** The transport has dead-lettered a message, usually an invalid one. `reason` is for people. */
   deadLettered: { reason: string; at: number };

@@ -10,7 +10,7 @@ export interface FairQueueOptions {
   total: number;
   perLane: number;
   clock: Clock;
-  /** Called when a lane with waiting items becomes silent. */
+  /** Called when a lane becomes silent. */
   onSilent?: (lane: string) => void;
 }
 
@@ -28,7 +28,7 @@ interface Lane {
 export const NO_CLUSTER = '';
 /** A lane that runs, but has had no response for this long, is silent. */
 const SILENT_MS = 1_000;
-/** How often lanes with waiting items are checked for silence. */
+/** How often lanes are checked for silence. */
 const CHECK_MS = 250;
 /** How many items run in a lane that has had no response yet. */
 const UNPROVEN_LANE = 4;
@@ -54,7 +54,6 @@ export class FairQueue {
   readonly #proven = new Set<string>();
   /** The lanes with a waiting item and free capacity, in the order of their turns. */
   readonly #turns = new Set<string>();
-  #waiting = 0;
   /** The running items that are counted, of all lanes and of those without a response. */
   #running = 0;
   #unproven = 0;
@@ -85,17 +84,26 @@ export class FairQueue {
     return this.#options.clock.now() - found.quietSince;
   }
 
-  /** The lanes without a response, and how many items wait in them. */
-  get stuck(): { lanes: number; waiting: number } {
-    const lanes = [...this.#lanes.values()].filter((lane) => !this.#isProven(lane) || this.#isQuiet(lane));
-    return { lanes: lanes.length, waiting: lanes.reduce((sum, { waiting }) => sum + waiting.size, 0) };
+  /** The lanes without a response, and how many items they have, waiting and running. */
+  get stuck(): { lanes: number; items: number } {
+    let [lanes, items] = [0, 0];
+    for (const lane of this.#lanes.values()) {
+      if (this.isProven(lane.name) && !this.#isQuiet(lane)) continue;
+      lanes++;
+      items += lane.waiting.size + lane.running;
+    }
+    return { lanes, items };
+  }
+
+  /** Whether the lane has had a response, as far as it is remembered. */
+  isProven(lane: string): boolean {
+    return lane === NO_CLUSTER || this.#proven.has(lane);
   }
 
   /** Adds an item; starts it immediately or when its turn comes. */
   enter(lane: string, item: Waiting): void {
     const found = this.#laneOf(lane);
     found.waiting.add(item);
-    this.#waiting++;
     if (found.running < this.#limitOf(found)) this.#turns.add(lane);
     this.#startNext();
   }
@@ -104,7 +112,6 @@ export class FairQueue {
   withdraw(lane: string, item: Waiting): boolean {
     const found = this.#lanes.get(lane);
     if (found === undefined || !found.waiting.delete(item)) return false;
-    this.#waiting--;
     this.#tidy(found);
     this.#scheduleCheck();
     return true;
@@ -128,7 +135,7 @@ export class FairQueue {
     const found = this.#lanes.get(lane);
     if (found === undefined) return this.#remember(lane);
     found.quietSince = this.#options.clock.now();
-    if (this.#isProven(found) && !found.silent) return;
+    if (this.isProven(lane) && !found.silent) return;
     if (!found.silent) this.#count(found, -found.running);
     found.silent = false;
     this.#remember(lane);
@@ -145,23 +152,19 @@ export class FairQueue {
     return lane;
   }
 
-  #isProven({ name }: Lane): boolean {
-    return name === NO_CLUSTER || this.#proven.has(name);
-  }
-
   #isQuiet({ name, running, quietSince }: Lane): boolean {
     return name !== NO_CLUSTER && running > 0 && this.#options.clock.now() - quietSince >= SILENT_MS;
   }
 
   #limitOf(lane: Lane): number {
     const { perLane } = this.#options;
-    return this.#isProven(lane) ? perLane : Math.min(perLane, UNPROVEN_LANE);
+    return this.isProven(lane.name) ? perLane : Math.min(perLane, UNPROVEN_LANE);
   }
 
   /** Adds to the running items that are counted. */
   #count(lane: Lane, items: number): void {
     this.#running += items;
-    if (!this.#isProven(lane)) this.#unproven += items;
+    if (!this.isProven(lane.name)) this.#unproven += items;
   }
 
   /** Remembers that a lane had a response. Of the idle lanes, the one that was added first is forgotten. */
@@ -174,7 +177,7 @@ export class FairQueue {
   /** Whether another item of the lane can start now. */
   #hasRoom(lane: Lane): boolean {
     const { total } = this.#options;
-    if (!this.#isProven(lane) && this.#unproven >= this.#unprovenTotal) return false;
+    if (!this.isProven(lane.name) && this.#unproven >= this.#unprovenTotal) return false;
     return this.#running < (lane.running < UNPROVEN_LANE ? total : total - this.#reserved);
   }
 
@@ -193,7 +196,6 @@ export class FairQueue {
       }
       this.#turns.delete(name);
       lane.waiting.delete(item);
-      this.#waiting--;
       if (lane.running === 0) lane.quietSince = this.#options.clock.now();
       lane.running++;
       if (!lane.silent) this.#count(lane, 1);
@@ -204,9 +206,8 @@ export class FairQueue {
     this.#scheduleCheck();
   }
 
-  /** Only while something waits: then a silent lane may hold its place. */
   #scheduleCheck(): void {
-    if (this.#waiting > 0) {
+    if (this.#lanes.size > 0) {
       this.#cancelCheck ??= this.#options.clock.after(CHECK_MS, () => this.#check());
     } else {
       this.#cancelCheck?.();
@@ -221,7 +222,7 @@ export class FairQueue {
       this.#count(lane, -lane.running);
       this.#proven.delete(lane.name);
       lane.silent = true;
-      if (lane.waiting.size > 0) this.#options.onSilent?.(lane.name);
+      this.#options.onSilent?.(lane.name);
     }
     this.#startNext();
   }

@@ -71,7 +71,7 @@ export class Runner {
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
   readonly #bySignal = new AbortGroups<Job>((job, reason) => this.#interrupt(job, reason));
-  /** The number of calls that wait for clusters without a response, as it was last told. */
+  /** The number of calls for clusters without a response, as it was last told. */
   #stuck = 0;
   #draining = false;
   #idle: (() => void) | undefined;
@@ -83,7 +83,10 @@ export class Runner {
       total: concurrency,
       perLane: clusterConcurrency,
       clock,
-      onSilent: (lane) => this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane)),
+      onSilent: (lane) => {
+        this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane));
+        this.#tellStuck();
+      },
     });
     this.#breaker = new CircuitBreaker(clock);
     this.#admission = new Admission({
@@ -174,7 +177,7 @@ export class Runner {
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
       this.#queue.enter(job.lane, job);
-      if (job.execution === undefined) this.#tellStuck();
+      if (!this.#queue.isProven(job.lane)) this.#tellStuck();
     });
   }
 
@@ -213,12 +216,12 @@ export class Runner {
       this.#withdraw(job, settledWith(error, job.call.id));
   }
 
-  /** Tells the transport, which then lets more calls in: those that wait for such clusters keep none of others out. */
+  /** Tells the transport, which then lets more calls in: those for such clusters keep none of others out. */
   #tellStuck(): void {
-    const { waiting } = this.#queue.stuck;
-    if (waiting === this.#stuck) return;
-    this.#stuck = waiting;
-    this.#options.events.emit('stuck', { calls: waiting, at: this.#options.clock.now() });
+    const { items } = this.#queue.stuck;
+    if (items === this.#stuck) return;
+    this.#stuck = items;
+    this.#options.events.emit('stuck', { calls: items, at: this.#options.clock.now() });
   }
 
   #timeOut(job: Job): void {

@@ -30,7 +30,7 @@ export class DeliveryWindow {
     this.initial = Math.max(1, Math.min(options.prefetch, options.fits));
   }
 
-  /** @param calls how many wait for clusters that do not respond */
+  /** @param calls how many are held for clusters that do not respond */
   setStuck(calls: number): void {
     this.#stuck = calls;
   }

@@ -213,19 +213,29 @@ test('a cluster that responded during a call which took too long can be reached'
   }
 });
 
-test('the transport is told how many calls wait for clusters that do not respond', async (t) => {
+test('the transport is told how many calls are held for clusters that do not respond', async (t) => {
   const { clock, ask, stuck } = openClusters();
   ask('hung', 30, 2_000);
-  t.is(stuck(), 26);
+  t.is(stuck(), 30);
   clock.advance(1_000);
   await settle();
-  t.is(stuck(), 26);
+  t.is(stuck(), 30);
   clock.advance(1_000);
   await settle();
   t.is(stuck(), 0);
   ask(HEALTHY, 30);
   await settle();
   t.is(stuck(), 0);
+});
+
+test('the transport is told of clusters that responded before they hang, also when nothing waits', async (t) => {
+  const { clock, ask, stuck } = openClusters();
+  ask('was-1', 8);
+  await settle();
+  t.is(stuck(), 0);
+  clock.advance(1_000);
+  await settle();
+  t.is(stuck(), 8);
 });
 
 test('calls without a cluster are not taken for calls to one that hangs', async (t) => {
