@@ -247,6 +247,17 @@ test('a body that would make a too large message is refused', async (t) => {
   t.is(gateway.asked.length, 1);
 });
 
+test('a request that the broker refuses for its size gets 413 with the limit of the broker', async (t) => {
+  const gateway = await open(t, () => {
+    throw new FleetManagerError('request_too_large', 'the broker accepts at most 65536 bytes', {
+      limit: 65_536,
+    });
+  });
+  const refused = await post(gateway, { action_parameters: { a: 'x' } });
+  isError(t, refused, [413, 'request_too_large', /65536/]);
+  t.like(refused.body.response_body, { details: { limit: 65_536 } });
+});
+
 test('only JSON is accepted, which a web page cannot send without permission', async (t) => {
   const gateway = await open(t);
   const url = `${gateway.url}/v1/actions/look`;

@@ -62,6 +62,20 @@ if (rabbitmq() !== undefined) {
     t.is(sent, 1);
   });
 
+  test('messages that each have a channel of their own arrive in order', async (t) => {
+    const { connection, channel, to, queue } = await publisher(t);
+    const numbers = Array.from({ length: 50 }, (_, n) => n);
+    // The first ones are the longest to transmit.
+    const bytes = (n: number) => Buffer.alloc(60_000 - n * 1_000, n);
+    await Promise.all(numbers.map(async (n) => channel.publish(to, bytes(n), {}, { sharing: 'alone' })));
+    const arrived = await connection.probe(async (probe) => {
+      const messages = [];
+      for (const _ of numbers) messages.push(await probe.get(queue, { noAck: true }));
+      return messages.map((message) => (typeof message === 'boolean' ? undefined : message.content[0]));
+    });
+    t.deepEqual(arrived, numbers);
+  });
+
   /** An exchange that accepted a message, and was then deleted: its messages share a channel with others. */
   const deletedExchange = async (t: ExecutionContext<{ broker: OwnBroker }>) => {
     const opened = await publisher(t);
