@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
 import { REPLY_QUEUE } from '../client/amqp-route.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
-import { brokerReason, refusalOf } from '../rpc/broker-refusal.js';
+import { refusalOf } from '../rpc/broker-refusal.js';
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { PublishRefused } from '../rpc/publish-errors.js';
 import { errorQueueOf, hasQueue } from '../rpc/queues.js';
@@ -31,11 +31,12 @@ export async function missingPermissions(
   const missing = [await refusalOfReplies(connection)];
   // Existing queues are used as they are, so they need no permission to declare them.
   for (const name of [queue, errorQueueOf(queue)])
-    if (!(await hasQueue(connection, name))) missing.push(await refusalOf403(connection, declare(name)));
-  missing.push(await refusalOf403(connection, consume(queue)));
+    if (!(await hasQueue(connection, name)))
+      missing.push(await refusalOfQueue(connection, 'configure', declare(name)));
+  missing.push(await refusalOfQueue(connection, 'read', consume(queue)));
   if (gateway) {
-    missing.push(await refusalOf403(connection, declare(replyQueue)));
-    missing.push(await refusalOf403(connection, consume(replyQueue)));
+    missing.push(await refusalOfQueue(connection, 'configure', declare(replyQueue)));
+    missing.push(await refusalOfQueue(connection, 'read', consume(replyQueue)));
   }
   return [...new Set(missing.filter((each) => each !== undefined))];
 }
@@ -61,16 +62,19 @@ async function refusalOfReplies(connection: BrokerConnection): Promise<string | 
   }
 }
 
-/** Tries an operation that cannot succeed. @returns the broker's text when it lacks a permission */
-async function refusalOf403(
+/** Tries an operation that cannot succeed. @returns the broker's text when it lacks the permission for it */
+async function refusalOfQueue(
   connection: BrokerConnection,
+  permission: 'configure' | 'read',
   operation: (channel: Channel) => Promise<unknown>,
 ): Promise<string | undefined> {
   try {
     await connection.probe(operation);
     return undefined;
   } catch (error) {
-    if (refusalOf(error) === undefined) throw error;
-    return refusalOf(error)?.permission === undefined ? undefined : brokerReason(error);
+    const refusal = refusalOf(error);
+    if (refusal === undefined) throw error;
+    if (refusal.permission === undefined) return undefined;
+    return `${refusal.text} (it lacks the ${permission} permission)`;
   }
 }

@@ -1,8 +1,8 @@
 import { fieldsOf } from '../lib/fields-of.js';
 import { reasonOf } from '../lib/errors.js';
 
-/** A permission of RabbitMQ (its "Access Control" guide). */
-export type Permission = 'configure' | 'write' | 'read';
+/** A permission of RabbitMQ (its "Access Control" guide); the broker does not always say which one it misses. */
+type Permission = 'configure' | 'write' | 'read' | 'configure or read';
 
 /** The broker has closed a channel, or refused a login, and said why. */
 export interface BrokerRefusal {
@@ -16,8 +16,8 @@ export interface BrokerRefusal {
 
 /** The AMQP methods that need a permission, as `class.method`, with the permission on a queue and on an exchange. */
 const PERMISSIONS: ReadonlyMap<string, Readonly<{ queue: Permission; exchange: Permission }>> = new Map([
-  // The exchange is that for dead letters.
-  ['50.10', { queue: 'configure', exchange: 'write' }],
+  // With a dead-letter exchange it also needs read on the queue, and write on that exchange.
+  ['50.10', { queue: 'configure or read', exchange: 'write' }],
   ['50.20', { queue: 'write', exchange: 'read' }],
   ['50.40', { queue: 'configure', exchange: 'write' }],
   ['60.20', { queue: 'read', exchange: 'read' }],

@@ -266,6 +266,18 @@ test('a body of too many values is refused before anything is built of it', asyn
   const gateway = await open(t, undefined, { maxBodyBytes: 1_000_000 });
   const body = `{"action_parameters": {"list": [${'1,'.repeat(100_000)}1]}}`;
   isError(t, await post(gateway, body), [400, 'invalid_request', /more than 100000 values and keys/]);
+  t.is(gateway.asked.length, 0);
+});
+
+test('a request that the broker refuses for its size gets 413 with the limit of the broker', async (t) => {
+  const gateway = await open(t, () => {
+    throw new FleetManagerError('request_too_large', 'the broker accepts at most 65536 bytes', {
+      limit: 65_536,
+    });
+  });
+  const refused = await post(gateway, { action_parameters: { a: 'x' } });
+  isError(t, refused, [413, 'request_too_large', /65536/]);
+  t.like(refused.body.response_body, { details: { limit: 65_536 } });
 });
 
 test('only JSON is accepted, which a web page cannot send without permission', async (t) => {

@@ -9,7 +9,7 @@ import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
-import { RawCaller, serveRequests } from '../support/requests.js';
+import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 const LIMIT = 65_536;
 const TOO_LARGE = new RegExp(`message size \\d+ is larger than configured max size ${LIMIT}`);
@@ -60,6 +60,20 @@ if (rabbitmq() !== undefined) {
       await t.throwsAsync(large, { instanceOf: PublishRefused, message: TOO_LARGE });
     }
     t.is(sent, 1);
+  });
+
+  test('messages that each have a channel of their own arrive in order', async (t) => {
+    const { connection, channel, to, queue } = await publisher(t);
+    const numbers = Array.from({ length: 50 }, (_, n) => n);
+    // The first ones are the longest to transmit.
+    const bytes = (n: number) => Buffer.alloc(60_000 - n * 1_000, n);
+    await Promise.all(numbers.map(async (n) => channel.publish(to, bytes(n), {}, { sharing: 'alone' })));
+    const arrived = await connection.probe(async (probe) => {
+      const messages = [];
+      for (const _ of numbers) messages.push(await probe.get(queue, { noAck: true }));
+      return messages.map((message) => (typeof message === 'boolean' ? undefined : message.content[0]));
+    });
+    t.deepEqual(arrived, numbers);
   });
 
   /** An exchange that accepted a message, and was then deleted: its messages share a channel with others. */
@@ -148,11 +162,16 @@ if (rabbitmq() !== undefined) {
     t: ExecutionContext<{ broker: OwnBroker }>,
     permissions: { configure?: string; write?: string; read?: string },
     actions: Parameters<typeof serveRequests>[2],
+    { queuesExist = true } = {},
   ) => {
     const { broker } = t.context;
     const name = `user_${randomUUID()}`;
+    const queue = `queue_${randomUUID()}`;
+    // A queue that exists needs no permission for its declaration.
+    if (queuesExist) for (const each of [queue, `${queue}_error`]) await makeQueue(broker, each);
     const login: TestBroker = await broker.user(name, permissions);
     const served = await serveRequests(t, { ...login, open: async () => broker.open() }, actions, {
+      queue,
       waits: false,
     });
     return { ...served, name, set: async (to: typeof permissions) => void (await broker.user(name, to)) };
@@ -219,16 +238,15 @@ if (rabbitmq() !== undefined) {
     t.is(await caller.waiting('error queue'), 0);
   });
 
-  for (const [permission, resource] of [
-    ['configure', 'queue'],
-    ['read', 'queue'],
+  for (const [permission, said, queuesExist] of [
+    ['configure', "access to queue '.*' .* \\(it lacks the configure or read permission\\)", false],
+    ['write', "access to exchange 'amq.default' .* \\(it lacks the write permission\\)", false],
+    ['read', "access to queue '.*' .* \\(it lacks the read permission\\)", true],
   ] as const) {
-    test(`without the ${permission} permission it is not ready, says why, and goes on when the permission is there`, async (t) => {
-      const { service, name, set } = await serveAs(t, { [permission]: '^$' }, [echo]);
-      const said = new RegExp(
-        `ACCESS_REFUSED - access to ${resource} '.*' in vhost '/' refused for user '${name}' \\(it lacks the ${permission} permission\\)$`,
-      );
-      await eventually('it says so', () => said.test(service.notReady()[0] ?? ''));
+    test(`without the ${permission} permission for its ${queuesExist ? '' : 'new '}queue it is not ready, says why, and goes on when the permission is there`, async (t) => {
+      const { service, set } = await serveAs(t, { [permission]: '^$' }, [echo], { queuesExist });
+      const text = new RegExp(`ACCESS_REFUSED - ${said}$`);
+      await eventually('it says so', () => text.test(service.notReady()[0] ?? ''));
       await set({});
       await eventually('it is ready', () => isReady(service));
       t.pass();
