@@ -94,8 +94,9 @@ for (const broker of brokers()) {
     const client = clientOf(t, broker, { queue, clock: new ManualClock() });
     const calls = [
       ask(client, 'list_units', { cluster: 'token', parameters: { name: 'a*' }, timeoutMs: 1_500 }),
-      ask(client, 'act'),
     ];
+    await arrived(1);
+    calls.push(ask(client, 'act'));
     await arrived(2);
     const envelope = { queue_name: '', id: null, status: 'not_started', response_body: null };
     t.deepEqual(bodyOf(taken[0]), {
@@ -279,9 +280,13 @@ for (const broker of brokers()) {
     const leaves = new AbortController();
     const listeners = () => getEventListeners(stays.signal, 'abort').length;
     const call = async (signal: AbortSignal) => ask(client, 'act', { signal });
-    const ends = [call(stays.signal), call(stays.signal), call(stays.signal), call(leaves.signal)];
-    const late = call(stays.signal);
-    await arrived(5);
+    const calls: Promise<unknown>[] = [];
+    // One after the other: requests that are sent at the same time may arrive in another order.
+    for (const signal of [stays.signal, stays.signal, stays.signal, leaves.signal, stays.signal]) {
+      calls.push(call(signal));
+      await arrived(calls.length);
+    }
+    const [late, ...ends] = calls.toReversed();
     t.is(listeners(), 4);
     answer(0, 'done');
     answer(1, { errors: ['no'], code: 'forbidden' }, 'error');
@@ -509,6 +514,7 @@ if (rabbit !== undefined) {
     await first;
     proxy.swallow();
     const change = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
+    await arrived(2);
     const read = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
     await arrived(3);
     // This one is lost too: it was not acknowledged, so it arrives over the next connection.

@@ -177,10 +177,14 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
 
   test('the Overseer passes on the heartbeat of a module with 20 requests in progress, and it stays in the list', async (t) => {
     const { manager, sandbox, env, client, queue } = await openInstallation(t, [rabbitmqUrl]);
-    t.teardown(sandbox.cluster.fail({ kind: 'hang' }));
-    await startFast(t, { ...env, SHUTDOWN_GRACE_SECONDS: '0' });
-    const call = { cluster: sandbox.token, timeoutMs: 300_000 };
-    const calls = Array.from({ length: 20 }, async () => client.call('list_machines', call).catch(() => {}));
+    // Of a cluster that has not responded yet, four requests run.
+    const tokens = ['one', 'two', 'three', 'four', 'five'];
+    for (const token of tokens) t.teardown((await sandbox.addCluster(token)).fail({ kind: 'hang' }));
+    await startFast(t, { ...env, ALLOWED_HOSTS: '127.0.0.0/8', SHUTDOWN_GRACE_SECONDS: '0' });
+    const calls = Array.from({ length: 20 }, async (_, n) => {
+      const call = { cluster: tokens[n % tokens.length], timeoutMs: 300_000 };
+      return client.call('list_machines', call).catch(() => {});
+    });
     await eventually('it has registered', () => manager.modules.length === 1);
     const connection = await connect(rabbitmqUrl);
     t.teardown(async () => connection.close());
