@@ -103,7 +103,9 @@ export class BrokerConnection {
   async close(clock: Clock): Promise<void> {
     this.#closing = true;
     // On a broken network connection, and while the broker is blocked, close() does not settle.
-    if (!(await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close()))) socketOf(this.#connection)?.destroy();
+    const closed = await settledWithin(CLOSE_TIMEOUT_MS, clock, this.#close());
+    // With an error: amqplib notices nothing else, and would keep the heartbeat's timers.
+    if (!closed) socketOf(this.#connection)?.destroy(new Error('the connection was not closed in time'));
     this.lose(new Error('the connection was closed'));
   }
 
