@@ -1,7 +1,7 @@
 import type { Reply } from '../core/call.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import type { Logger } from '../lib/logger.js';
-import type { Codec } from './codec/codec.js';
+import { type Codec, DecodeError } from './codec/codec.js';
 import { type Envelope, replyEnvelope, requestFields, withoutRequest } from './envelope.js';
 import { longIntegerIn } from './long-integer.js';
 
@@ -69,10 +69,20 @@ export function shrunk(
   maxBytes: number,
 ): { body: Buffer; replacement: Reply | undefined } {
   const request = withoutRequest(envelope);
-  const bare = codec.encode({ ...fieldsOf(codec.decode(body)), ...requestFields(request) });
-  if (bare.length <= maxBytes) return { body: bare, replacement: undefined };
+  const bare = withFields(body, requestFields(request), codec);
+  if (bare !== undefined && bare.length <= maxBytes) return { body: bare, replacement: undefined };
   const replacement = tooLarge(body.length, maxBytes, 'the limit of the broker');
   return { body: codec.encode(replyEnvelope(request, replacement)), replacement };
+}
+
+/** Replaces fields of an encoded reply; undefined when it has more values than the codec decodes. */
+function withFields(body: Buffer, fields: object, codec: Codec): Buffer | undefined {
+  try {
+    return codec.encode({ ...fieldsOf(codec.decode(body)), ...fields });
+  } catch (error) {
+    if (error instanceof DecodeError) return undefined;
+    throw error;
+  }
 }
 
 function tooLarge(bytes: number, maxBytes: number, limit: string): Reply {

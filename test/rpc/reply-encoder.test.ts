@@ -1,8 +1,10 @@
 import test from 'ava';
 import type { Reply } from '../../src/core/call.js';
-import { jsonCodec } from '../../src/rpc/codec/json.js';
-import { readEnvelope } from '../../src/rpc/envelope.js';
-import { ReplyEncoder } from '../../src/rpc/reply-encoder.js';
+import { DecodeError } from '../../src/rpc/codec/codec.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
+import { jsonCodec, jsonRequestCodec } from '../../src/rpc/codec/json.js';
+import { readEnvelope, replyEnvelope } from '../../src/rpc/envelope.js';
+import { ReplyEncoder, shrunk } from '../../src/rpc/reply-encoder.js';
 import { logLines } from '../support/log-lines.js';
 
 const MAX_BYTES = 1_000;
@@ -96,3 +98,26 @@ for (const body of [() => 'done', Symbol('done')]) {
     t.is(logs.find(/^reply encoding failed$/).length, 1);
   });
 }
+
+test('a reply that the broker refuses is sent without the copy of the request, in both encodings, or replaced', (t) => {
+  const parameters = { a: 'x'.repeat(2_000) };
+  const envelope = readEnvelope({ id: '13', request_body: { action: 'act', action_parameters: parameters } });
+  for (const codec of [jsonCodec, new ErlangCodec()]) {
+    const body = codec.encode(replyEnvelope(envelope, { status: 'completed', body: { list: [1, 'two'] } }));
+    const bare = shrunk(body, { codec, envelope }, 1_000);
+    t.is(bare.replacement, undefined);
+    const kept = { id: '13', status: 'completed', request_body: {}, response_body: { list: [1, 'two'] } };
+    t.like(codec.decode(bare.body), kept);
+    const small = shrunk(body, { codec, envelope }, 50);
+    t.like(small.replacement?.body, { code: 'answer_too_large', details: { bytes: body.length, limit: 50 } });
+  }
+});
+
+test('a reply with more values than can be decoded is replaced when the broker refuses it', (t) => {
+  const envelope = readEnvelope({ request_body: { action: 'act' } });
+  const reply: Reply = { status: 'completed', body: Array.from({ length: 200_000 }, () => 1) };
+  const body = jsonRequestCodec.encode(replyEnvelope(envelope, reply));
+  t.throws(() => jsonRequestCodec.decode(body), { instanceOf: DecodeError });
+  const { replacement } = shrunk(body, { codec: jsonRequestCodec, envelope }, 300_000);
+  t.like(replacement?.body, { code: 'answer_too_large' });
+});
