@@ -17,7 +17,11 @@ export interface OwnBroker extends TestBroker {
   stop(): Promise<void>;
   /** Runs `rabbitmqctl`. @returns its output */
   ctl(...args: string[]): Promise<string>;
-  /** Adds or changes a user with these permissions, as regular expressions. @returns the broker, with its login */
+  /**
+   * Adds or changes a user with these permissions, as regular expressions; resolves when they are in effect: RabbitMQ's
+   * channels remember the earlier ones until they are idle.
+   * @returns the broker, with its login
+   */
   user(name: string, permissions: { configure?: string; write?: string; read?: string }): Promise<TestBroker>;
 }
 
@@ -47,12 +51,12 @@ export async function startOwnBroker(
     connect,
     open: async () => connect(url, { noDelay: true }),
   });
-  let stop = async () => {};
+  let end = async (_signal: 'SIGTERM' | 'SIGKILL') => {};
   const start = async () => {
     const rabbitmq = spawn(join(SCRIPTS, 'rabbitmq'), [directory, String(port)], { stdio: 'ignore' });
     const exited = once(rabbitmq, 'exit');
-    stop = async () => {
-      rabbitmq.kill('SIGTERM');
+    end = async (signal) => {
+      rabbitmq.kill(signal);
       await exited;
     };
     const ended = exited.then(() => {
@@ -67,13 +71,15 @@ export async function startOwnBroker(
     const users = await ctl('list_users');
     if (!new RegExp(`^${name}\\s`, 'm').test(users)) await ctl('add_user', name, 'secret');
     await ctl('set_permissions', name, configure, write, read);
+    const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= <<"${name}">> orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created)).`;
+    await eventually('its channels are idle', async () => (await ctl('eval', forgotten)).trim() === 'true');
     return brokerOf(name, urlOf(`${name}:secret`));
   };
   const broker = {
     ...brokerOf('own RabbitMQ', urlOf('guest:guest')),
     port,
     start,
-    stop: () => stop(),
+    stop: () => end('SIGTERM'),
     ctl,
     user,
   };
@@ -81,7 +87,8 @@ export async function startOwnBroker(
   return {
     broker,
     remove: async () => {
-      await stop();
+      // Killed: its data is removed anyway.
+      await end('SIGKILL');
       await rm(directory, { recursive: true, force: true });
     },
   };
