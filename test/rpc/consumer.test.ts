@@ -72,23 +72,24 @@ for (const broker of brokers()) {
     t.is(await consumers(), 1);
   });
 
-  // The embedded broker does not add up the prefetch of several consumers, so its window grows by less.
-  const isReal = broker.name === 'RabbitMQ';
-  test(`${broker.name}: the prefetch can be changed while messages are held`, async (t) => {
-    const { consumer, held, consumers, deliver } = await world(t, { acknowledge: false });
-    for (let n = 0; n < 40; n++) await deliver(String(n));
-    await consumer.setConsuming(true);
-    await eventually('the first ones are taken', () => held.length === 10);
-    await consumer.setPrefetch(25);
-    await eventually('more are taken', () => held.length === (isReal ? 25 : 15));
-    t.is(await consumers(), 2);
-    await consumer.setPrefetch(10);
-    t.is(await consumers(), 1);
-    for (const delivery of held.splice(0)) delivery.acknowledge();
-    await eventually('as many as at first are taken', () => held.length === 10);
-    t.false(await consumer.setConsuming(false));
-    t.is(await consumers(), 0);
-  });
+  // On the embedded broker the prefetch that was set last counts for the whole channel, and is never made smaller.
+  if (broker.name === 'RabbitMQ') {
+    test(`${broker.name}: the prefetch can be changed while messages are held`, async (t) => {
+      const { consumer, held, consumers, deliver } = await world(t, { acknowledge: false });
+      for (let n = 0; n < 40; n++) await deliver(String(n));
+      await consumer.setConsuming(true);
+      await eventually('the first ones are taken', () => held.length === 10);
+      await consumer.setPrefetch(25);
+      await eventually('more are taken', () => held.length === 25);
+      t.is(await consumers(), 2);
+      await consumer.setPrefetch(10);
+      t.is(await consumers(), 1);
+      for (const delivery of held.splice(0)) delivery.acknowledge();
+      await eventually('as many as at first are taken', () => held.length === 10);
+      t.false(await consumer.setConsuming(false));
+      t.is(await consumers(), 0);
+    });
+  }
 
   test(`${broker.name}: a small message that is held does not keep others in memory`, async (t) => {
     const { consumer, held, deliver } = await world(t, { acknowledge: false });
