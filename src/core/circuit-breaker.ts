@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.js';
+import { remember } from '../lib/remember.js';
 
 interface Failures {
   consecutive: number;
@@ -67,16 +68,8 @@ export class CircuitBreaker {
     if (!probing && this.pauseLeft(cluster) > 0) return true;
     const pauses = Math.max(0, consecutive + 1 - this.#threshold);
     const pauseMs = Math.min(this.#pauseMs * 2 ** Math.min(pauses, 20), this.#maxPauseMs);
-    this.#failures.delete(cluster);
-    this.#failures.set(cluster, {
-      consecutive: consecutive + 1,
-      until: this.#clock.now() + pauseMs,
-      probing,
-    });
-    if (this.#failures.size > MAX_CLUSTERS) {
-      const [oldest] = this.#failures.keys();
-      if (oldest !== undefined) this.#failures.delete(oldest);
-    }
+    const failures = { consecutive: consecutive + 1, until: this.#clock.now() + pauseMs, probing };
+    remember(this.#failures, cluster, failures, MAX_CLUSTERS);
     return consecutive + 1 >= this.#threshold;
   }
 }

@@ -4,6 +4,7 @@ import type { Machine } from '../../api/fleet-transport.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { OutageLog } from '../../lib/outage-log.js';
+import { remember } from '../../lib/remember.js';
 import { settledWithin } from '../../lib/settled-within.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
 import type { ClusterHosts } from './discovery.js';
@@ -74,9 +75,7 @@ export class Completeness {
       { began: 'cluster incomplete', ended: 'cluster complete' },
       { cluster: cluster.hash },
     );
-    this.#outages.set(cluster.hash, outage);
-    const [oldest] = this.#outages.keys();
-    if (this.#outages.size > MAX_REMEMBERED && oldest !== undefined) this.#outages.delete(oldest);
+    remember(this.#outages, cluster.hash, outage, MAX_REMEMBERED);
     return outage;
   }
 }

@@ -2,6 +2,7 @@ import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { Cluster, tokenOf } from '../../api/cluster.js';
 import { OutageLog } from '../../lib/outage-log.js';
+import { remember } from '../../lib/remember.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
 import type { Clock } from '../../lib/clock.js';
@@ -105,10 +106,7 @@ export class Discovery implements EtcdResolver {
       const hosts = await this.#ask(token);
       this.#outage.succeeded();
       this.#logIgnored(token, hosts.ignored, cached?.hosts.ignored ?? []);
-      this.#cached.delete(token);
-      this.#cached.set(token, { hosts, at: this.#options.clock.now() });
-      const [oldest] = this.#cached.keys();
-      if (this.#cached.size > MAX_CACHED && oldest !== undefined) this.#cached.delete(oldest);
+      remember(this.#cached, token, { hosts, at: this.#options.clock.now() }, MAX_CACHED);
       return hosts;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;

@@ -1,5 +1,6 @@
 import type { Cluster } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
+import { remember } from '../../lib/remember.js';
 
 /** How long a host that failed, or was slower than another, is asked only after the others. */
 const AVOIDED_MS = 30_000;
@@ -30,13 +31,13 @@ export class HostHealth {
   }
 
   responded(cluster: Cluster, host: URL): void {
-    remember(this.#preferred, cluster.hash, host.href);
+    remember(this.#preferred, cluster.hash, host.href, MAX_REMEMBERED);
     this.#avoided.delete(host.href);
   }
 
   /** The host failed, did not respond, or was so slow that another one was faster. */
   failed(host: URL): void {
-    remember(this.#avoided, host.href, this.#clock.now() + AVOIDED_MS);
+    remember(this.#avoided, host.href, this.#clock.now() + AVOIDED_MS, MAX_REMEMBERED);
   }
 
   /** 0 for a host that is not avoided. */
@@ -44,11 +45,4 @@ export class HostHealth {
     const until = this.#avoided.get(href) ?? 0;
     return until > this.#clock.now() ? until : 0;
   }
-}
-
-function remember<V>(map: Map<string, V>, key: string, value: V): void {
-  map.delete(key);
-  map.set(key, value);
-  const [oldest] = map.keys();
-  if (map.size > MAX_REMEMBERED && oldest !== undefined) map.delete(oldest);
 }

@@ -1,6 +1,7 @@
 import type { Cluster } from '../../api/cluster.js';
 import type { Machine } from '../../api/fleet-transport.js';
 import type { Clock } from '../../lib/clock.js';
+import { remember } from '../../lib/remember.js';
 
 const RECENT_MS = 2_000;
 const MAX_REMEMBERED = 1_000;
@@ -15,10 +16,7 @@ export class RecentMachines {
   }
 
   add(cluster: Cluster, machines: readonly Machine[]): void {
-    this.#read.delete(cluster.hash);
-    this.#read.set(cluster.hash, { machines, at: this.#clock.now() });
-    const [oldest] = this.#read.keys();
-    if (this.#read.size > MAX_REMEMBERED && oldest !== undefined) this.#read.delete(oldest);
+    remember(this.#read, cluster.hash, { machines, at: this.#clock.now() }, MAX_REMEMBERED);
   }
 
   /** undefined when they were not read recently. */
