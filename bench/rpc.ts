@@ -8,11 +8,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type Channel, connect } from 'amqplib';
+import { brokerUrl, Caller, load, median, percentile, startService } from './support.js';
 
 const [seconds = 3, rounds = 5] = process.argv.slice(2).map(Number);
-const url = process.env.RABBITMQ_URL;
-if (url === undefined) throw new Error('RABBITMQ_URL is not set: run it with scripts/with-services');
+const url = brokerUrl();
 
 interface Server {
   name: string;
@@ -28,18 +27,22 @@ interface Figures {
 }
 
 const TICKS_PER_SECOND = 100;
+const PLUGIN_PATHS = new URL('plugins', import.meta.url).pathname;
 
-const connection = await connect(url, { noDelay: true });
-const channel = await connection.createChannel();
-const { queue: replyQueue } = await channel.assertQueue('', { exclusive: true });
-const waiting = new Map<string, () => void>();
-await channel.consume(replyQueue, (message) => waiting.get(String(message?.properties.correlationId))?.(), {
-  noAck: true,
-});
-
-const servers = [startBare('bench_bare', url), startService('bench_service', url)];
+const caller = await Caller.open(url);
+const servers: Server[] = [
+  { name: 'amqplib alone', queue: 'bench_bare', process: startBare('bench_bare') },
+  {
+    name: 'fleet-manager',
+    queue: 'bench_service',
+    process: startService('bench_service', url, { PLUGIN_PATHS }),
+  },
+];
 try {
-  for (const server of servers) await warmUp(server);
+  for (const { queue } of servers) {
+    await caller.declared(queue);
+    await load(16, 1, () => ping(queue));
+  }
   const results = new Map<string, Figures[]>();
   for (let round = 0; round < rounds; round++) {
     for (const inFlight of [1, 64]) {
@@ -52,105 +55,34 @@ try {
   print(results);
 } finally {
   for (const server of servers) server.process.kill('SIGTERM');
-  for (const server of servers) await channel.deleteQueue(server.queue);
-  await connection.close();
+  for (const server of servers) await caller.channel.deleteQueue(server.queue);
+  await caller.close();
 }
 
-function startBare(queue: string, broker: string): Server {
+function startBare(queue: string): ChildProcess {
   const file = new URL('bare-server.ts', import.meta.url).pathname;
-  const process = spawn('node', ['--import=tsx', file, broker, queue], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  return { name: 'amqplib alone', queue, process };
-}
-
-function startService(queue: string, broker: string): Server {
-  const env = {
-    PATH: process.env.PATH,
-    AMQP_URL: broker,
-    QUEUE_NAME: queue,
-    HTTP_PORT: 'off',
-    PLUGIN_PATHS: new URL('plugins', import.meta.url).pathname,
-    // Writing the log is part of the measured work; reading it is not.
-    LOG_FORMAT: 'json',
-  };
-  // The built service, as it runs in production.
-  const cli = new URL('../dist/src/cli.js', import.meta.url).pathname;
-  const child = spawn('node', [cli, 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
-  child.stderr.resume();
-  return { name: 'fleet-manager', queue, process: child };
-}
-
-async function warmUp(server: Server): Promise<void> {
-  for (let left = 100; !(await exists(server.queue)); left--) {
-    if (left === 0) throw new Error(`${server.name} did not start`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-  await load(server, 16, 1);
-}
-
-async function exists(queue: string): Promise<boolean> {
-  const probe: Channel = await connection.createChannel();
-  probe.on('error', () => {});
-  return probe.checkQueue(queue).then(
-    async () => probe.close().then(() => true),
-    () => false,
-  );
-}
-
-function median(values: number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+  return spawn('node', ['--import=tsx', file, url, queue], { stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
 async function measure(server: Server, inFlight: number): Promise<Figures> {
   const cpuBefore = cpuSeconds(server);
-  const latencies = await load(server, inFlight, seconds);
+  const latencies = await load(inFlight, seconds, () => ping(server.queue));
   const cpu = cpuSeconds(server) - cpuBefore;
-  const sorted = latencies.toSorted((a, b) => a - b);
-  const at = (share: number) => sorted[Math.floor(sorted.length * share)] ?? Number.NaN;
   return {
-    perSecond: sorted.length / seconds,
-    p50: at(0.5),
-    p99: at(0.99),
-    cpuMicros: (cpu / sorted.length) * 1e6,
+    perSecond: latencies.length / seconds,
+    p50: percentile(latencies, 0.5),
+    p99: percentile(latencies, 0.99),
+    cpuMicros: (cpu / latencies.length) * 1e6,
   };
 }
 
-/** Keeps `inFlight` requests in flight for `duration` seconds. @returns the latency of each, in milliseconds */
-async function load(server: Server, inFlight: number, duration: number): Promise<number[]> {
-  const latencies: number[] = [];
-  const end = performance.now() + duration * 1_000;
-  const caller = async () => {
-    while (performance.now() < end) {
-      const start = performance.now();
-      await request(server.queue);
-      latencies.push(performance.now() - start);
-    }
+async function ping(queue: string): Promise<void> {
+  const body = {
+    etcd_token: `c${randomUUID().slice(0, 1)}`,
+    action: 'ping',
+    action_parameters: { number: 42 },
   };
-  await Promise.all(Array.from({ length: inFlight }, caller));
-  return latencies;
-}
-
-async function request(queue: string): Promise<void> {
-  const id = randomUUID();
-  const body = { etcd_token: `c${id.slice(0, 1)}`, action: 'ping', action_parameters: { number: 42 } };
-  const envelope = {
-    queue_name: '',
-    id: null,
-    status: 'not_started',
-    request_body: body,
-    response_body: null,
-  };
-  const answered = new Promise<void>((resolve) => waiting.set(id, resolve));
-  channel.publish('', queue, Buffer.from(JSON.stringify(envelope)), {
-    contentType: 'application/json',
-    messageId: id,
-    correlationId: id,
-    replyTo: replyQueue,
-    persistent: true,
-  });
-  await answered;
-  waiting.delete(id);
+  await caller.request(queue, body, { persistent: true });
 }
 
 function cpuSeconds({ process: { pid } }: Server): number {

@@ -13,7 +13,7 @@ export interface AdmissionOptions {
   /** The maximum number of calls in the service, waiting and running. */
   maxCalls: number;
   /** The calls that wait and run, in one lane for each cluster, by its hash. */
-  lanes: Pick<FairQueue, 'count' | 'isSilent' | 'stuck'>;
+  lanes: Pick<FairQueue, 'count' | 'isUnresponsive' | 'withoutResponse'>;
   breaker: Pick<CircuitBreaker, 'pauseLeft'>;
   /** Called when a cluster has responded to a call. */
   onResponse: (cluster: Cluster) => void;
@@ -69,9 +69,9 @@ export class Admission {
   roomOf(cluster: string): number {
     const { lanes, maxCalls } = this.#options;
     const most = maxCalls * SHARE_OF_ONE_CLUSTER;
-    if (!lanes.isSilent(cluster)) return most;
+    if (!lanes.isUnresponsive(cluster)) return most;
     // Together as many as `maxCalls`: the transport lets in that many more for the other clusters.
-    return Math.min(most, Math.max(1, Math.floor(maxCalls / lanes.stuck.lanes)));
+    return Math.min(most, Math.max(1, Math.floor(maxCalls / lanes.withoutResponse.lanes)));
   }
 
   #actionOf(call: Call): PreparedAction {

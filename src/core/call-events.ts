@@ -24,7 +24,7 @@ export interface CallEvents {
   /** The service stopped before the reply could be sent; the broker delivers the request again. */
   unanswered: { call: Call; at: number };
   /** The number of calls for clusters that do not respond, waiting and running, has changed. */
-  stuck: { calls: number; at: number };
+  withoutResponse: { calls: number; at: number };
   /** The transport has dead-lettered a message, usually an invalid one. `reason` is for people. */
   deadLettered: { reason: string; at: number };
 }
@@ -46,7 +46,7 @@ export class CallEventBus {
     released: [],
     answered: [],
     unanswered: [],
-    stuck: [],
+    withoutResponse: [],
     deadLettered: [],
   };
 

@@ -10,8 +10,8 @@ export interface FairQueueOptions {
   total: number;
   perLane: number;
   clock: Clock;
-  /** Called when a lane becomes silent. */
-  onSilent?: (lane: string) => void;
+  /** Called when a lane becomes unresponsive. */
+  onUnresponsive?: (lane: string) => void;
 }
 
 interface Lane {
@@ -19,21 +19,21 @@ interface Lane {
   readonly waiting: Set<Waiting>;
   running: number;
   /** Since when it has run without a response. */
-  quietSince: number;
+  noResponseSince: number;
   /** Its running items are not counted in the total. */
-  silent: boolean;
+  uncounted: boolean;
 }
 
-/** The lane of items without a cluster: it is never silent. */
+/** The lane of items without a cluster: it is never unresponsive. */
 export const NO_CLUSTER = '';
-/** A lane that runs, but has had no response for this long, is silent. */
-const SILENT_MS = 1_000;
-/** How often lanes are checked for silence. */
+/** A lane that runs, but has had no response for this long, is unresponsive. */
+const UNRESPONSIVE_MS = 1_000;
+/** How often lanes are checked for responses. */
 const CHECK_MS = 250;
 /** How many items run in a lane that has had no response yet. */
-const UNPROVEN_LANE = 4;
+const NEW_LANE_ITEMS = 4;
 /** The share of the total that lanes without a response may use together. */
-const UNPROVEN_SHARE = 0.5;
+const NEW_LANES_SHARE = 0.5;
 /** The share of the total that is left to lanes in which few items run. */
 const RESERVED_SHARE = 0.2;
 const MAX_REMEMBERED = 1_000;
@@ -48,21 +48,21 @@ const MAX_REMEMBERED = 1_000;
 export class FairQueue {
   readonly #options: FairQueueOptions;
   readonly #reserved: number;
-  readonly #unprovenTotal: number;
+  readonly #newTotal: number;
   readonly #lanes = new Map<string, Lane>();
   /** The lanes whose latest items had responses; the oldest is forgotten when there are too many. */
-  readonly #proven = new Set<string>();
+  readonly #responded = new Set<string>();
   /** The lanes with a waiting item and free capacity, in the order of their turns. */
   readonly #turns = new Set<string>();
   /** The running items that are counted, of all lanes and of those without a response. */
   #running = 0;
-  #unproven = 0;
+  #runningNew = 0;
   #cancelCheck: (() => void) | undefined;
 
   constructor(options: FairQueueOptions) {
     this.#options = options;
     this.#reserved = Math.floor(options.total * RESERVED_SHARE);
-    this.#unprovenTotal = Math.max(UNPROVEN_LANE, Math.ceil(options.total * UNPROVEN_SHARE));
+    this.#newTotal = Math.max(NEW_LANE_ITEMS, Math.ceil(options.total * NEW_LANES_SHARE));
   }
 
   /** The number of items in a lane, waiting and running. */
@@ -72,23 +72,23 @@ export class FairQueue {
   }
 
   /** Whether items of the lane run and have had no response for a second. */
-  isSilent(lane: string): boolean {
+  isUnresponsive(lane: string): boolean {
     const found = this.#lanes.get(lane);
-    return found !== undefined && this.#isQuiet(found);
+    return found !== undefined && this.#isUnresponsive(found);
   }
 
   /** How long items of the lane have run without a response, in milliseconds. */
-  quietMs(lane: string): number {
+  noResponseMs(lane: string): number {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) return 0;
-    return this.#options.clock.now() - found.quietSince;
+    return this.#options.clock.now() - found.noResponseSince;
   }
 
   /** The lanes without a response, and how many items they have, waiting and running. */
-  get stuck(): { lanes: number; items: number } {
+  get withoutResponse(): { lanes: number; items: number } {
     let [lanes, items] = [0, 0];
     for (const lane of this.#lanes.values()) {
-      if (this.isProven(lane.name) && !this.#isQuiet(lane)) continue;
+      if (this.hasResponded(lane.name) && !this.#isUnresponsive(lane)) continue;
       lanes++;
       items += lane.waiting.size + lane.running;
     }
@@ -96,8 +96,8 @@ export class FairQueue {
   }
 
   /** Whether the lane has had a response, as far as it is remembered. */
-  isProven(lane: string): boolean {
-    return lane === NO_CLUSTER || this.#proven.has(lane);
+  hasResponded(lane: string): boolean {
+    return lane === NO_CLUSTER || this.#responded.has(lane);
   }
 
   /** Adds an item; starts it immediately or when its turn comes. */
@@ -122,8 +122,8 @@ export class FairQueue {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) throw new Error('nothing runs in this lane');
     found.running--;
-    if (!found.silent) this.#count(found, -1);
-    if (found.running === 0) found.silent = false;
+    if (!found.uncounted) this.#count(found, -1);
+    if (found.running === 0) found.uncounted = false;
     if (found.waiting.size > 0 && found.running < this.#limitOf(found)) this.#turns.add(lane);
     this.#tidy(found);
     this.#startNext();
@@ -134,10 +134,10 @@ export class FairQueue {
     if (lane === NO_CLUSTER) return;
     const found = this.#lanes.get(lane);
     if (found === undefined) return this.#remember(lane);
-    found.quietSince = this.#options.clock.now();
-    if (this.isProven(lane) && !found.silent) return;
-    if (!found.silent) this.#count(found, -found.running);
-    found.silent = false;
+    found.noResponseSince = this.#options.clock.now();
+    if (this.hasResponded(lane) && !found.uncounted) return;
+    if (!found.uncounted) this.#count(found, -found.running);
+    found.uncounted = false;
     this.#remember(lane);
     this.#count(found, found.running);
     if (found.waiting.size > 0) this.#turns.add(lane);
@@ -147,38 +147,40 @@ export class FairQueue {
   #laneOf(name: string): Lane {
     const found = this.#lanes.get(name);
     if (found !== undefined) return found;
-    const lane: Lane = { name, waiting: new Set(), running: 0, quietSince: 0, silent: false };
+    const lane: Lane = { name, waiting: new Set(), running: 0, noResponseSince: 0, uncounted: false };
     this.#lanes.set(name, lane);
     return lane;
   }
 
-  #isQuiet({ name, running, quietSince }: Lane): boolean {
-    return name !== NO_CLUSTER && running > 0 && this.#options.clock.now() - quietSince >= SILENT_MS;
+  #isUnresponsive({ name, running, noResponseSince }: Lane): boolean {
+    return (
+      name !== NO_CLUSTER && running > 0 && this.#options.clock.now() - noResponseSince >= UNRESPONSIVE_MS
+    );
   }
 
   #limitOf(lane: Lane): number {
     const { perLane } = this.#options;
-    return this.isProven(lane.name) ? perLane : Math.min(perLane, UNPROVEN_LANE);
+    return this.hasResponded(lane.name) ? perLane : Math.min(perLane, NEW_LANE_ITEMS);
   }
 
   /** Adds to the running items that are counted. */
   #count(lane: Lane, items: number): void {
     this.#running += items;
-    if (!this.isProven(lane.name)) this.#unproven += items;
+    if (!this.hasResponded(lane.name)) this.#runningNew += items;
   }
 
   /** Remembers that a lane had a response. Of the idle lanes, the one that was added first is forgotten. */
   #remember(lane: string): void {
-    this.#proven.add(lane);
-    if (this.#proven.size <= MAX_REMEMBERED) return;
-    for (const name of this.#proven) if (!this.#lanes.has(name)) return void this.#proven.delete(name);
+    this.#responded.add(lane);
+    if (this.#responded.size <= MAX_REMEMBERED) return;
+    for (const name of this.#responded) if (!this.#lanes.has(name)) return void this.#responded.delete(name);
   }
 
   /** Whether another item of the lane can start now. */
   #hasRoom(lane: Lane): boolean {
     const { total } = this.#options;
-    if (!this.isProven(lane.name) && this.#unproven >= this.#unprovenTotal) return false;
-    return this.#running < (lane.running < UNPROVEN_LANE ? total : total - this.#reserved);
+    if (!this.hasResponded(lane.name) && this.#runningNew >= this.#newTotal) return false;
+    return this.#running < (lane.running < NEW_LANE_ITEMS ? total : total - this.#reserved);
   }
 
   #startNext(): void {
@@ -196,9 +198,9 @@ export class FairQueue {
       }
       this.#turns.delete(name);
       lane.waiting.delete(item);
-      if (lane.running === 0) lane.quietSince = this.#options.clock.now();
+      if (lane.running === 0) lane.noResponseSince = this.#options.clock.now();
       lane.running++;
-      if (!lane.silent) this.#count(lane, 1);
+      if (!lane.uncounted) this.#count(lane, 1);
       // The lane goes to the end of the turns.
       if (lane.waiting.size > 0 && lane.running < this.#limitOf(lane)) this.#turns.add(name);
       item.start();
@@ -218,11 +220,11 @@ export class FairQueue {
   #check(): void {
     this.#cancelCheck = undefined;
     for (const lane of this.#lanes.values()) {
-      if (lane.silent || !this.#isQuiet(lane)) continue;
+      if (lane.uncounted || !this.#isUnresponsive(lane)) continue;
       this.#count(lane, -lane.running);
-      this.#proven.delete(lane.name);
-      lane.silent = true;
-      this.#options.onSilent?.(lane.name);
+      this.#responded.delete(lane.name);
+      lane.uncounted = true;
+      this.#options.onUnresponsive?.(lane.name);
     }
     this.#startNext();
   }

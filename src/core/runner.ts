@@ -72,7 +72,7 @@ export class Runner {
   readonly #running = new Set<Job>();
   readonly #bySignal = new AbortGroups<Job>((job, reason) => this.#interrupt(job, reason));
   /** The number of calls for clusters without a response, as it was last told. */
-  #stuck = 0;
+  #withoutResponse = 0;
   #draining = false;
   #idle: (() => void) | undefined;
 
@@ -83,9 +83,9 @@ export class Runner {
       total: concurrency,
       perLane: clusterConcurrency,
       clock,
-      onSilent: (lane) => {
+      onUnresponsive: (lane) => {
         this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane));
-        this.#tellStuck();
+        this.#tellWithoutResponse();
       },
     });
     this.#breaker = new CircuitBreaker(clock);
@@ -177,7 +177,7 @@ export class Runner {
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
       this.#queue.enter(job.lane, job);
-      if (!this.#queue.isProven(job.lane)) this.#tellStuck();
+      if (!this.#queue.hasResponded(job.lane)) this.#tellWithoutResponse();
     });
   }
 
@@ -194,7 +194,7 @@ export class Runner {
     this.#running.delete(job);
     this.#end(job, settled);
     this.#queue.leave(job.lane);
-    if (this.#stuck > 0) this.#tellStuck();
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     if (this.#running.size === 0) this.#idle?.();
   }
 
@@ -217,11 +217,11 @@ export class Runner {
   }
 
   /** Tells the transport, which then lets more calls in: those for such clusters keep none of others out. */
-  #tellStuck(): void {
-    const { items } = this.#queue.stuck;
-    if (items === this.#stuck) return;
-    this.#stuck = items;
-    this.#options.events.emit('stuck', { calls: items, at: this.#options.clock.now() });
+  #tellWithoutResponse(): void {
+    const { items } = this.#queue.withoutResponse;
+    if (items === this.#withoutResponse) return;
+    this.#withoutResponse = items;
+    this.#options.events.emit('withoutResponse', { calls: items, at: this.#options.clock.now() });
   }
 
   #timeOut(job: Job): void {
@@ -234,7 +234,7 @@ export class Runner {
   /** Whether the cluster has not responded since the call began, a while ago. */
   #isHung({ lane, beganAt }: Job): boolean {
     const ranMs = this.#options.clock.now() - beganAt;
-    return ranMs >= HUNG_MS && this.#queue.quietMs(lane) >= ranMs;
+    return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }
 
   /** @param reason of the aborted signal of the call, or a shutdown */
@@ -258,7 +258,7 @@ export class Runner {
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
     this.#queue.withdraw(job.lane, job);
-    if (this.#stuck > 0) this.#tellStuck();
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }
 

@@ -23,7 +23,7 @@ export class DeliveryWindow {
   readonly #options: DeliveryWindowOptions;
   /** The size on a new connection. */
   readonly initial: number;
-  #stuck = 0;
+  #withoutResponse = 0;
 
   constructor(options: DeliveryWindowOptions) {
     this.#options = options;
@@ -31,14 +31,14 @@ export class DeliveryWindow {
   }
 
   /** @param calls how many are held for clusters that do not respond */
-  setStuck(calls: number): void {
-    this.#stuck = calls;
+  setWithoutResponse(calls: number): void {
+    this.#withoutResponse = calls;
   }
 
   /** The size that a window of this size should have now. */
   next(size: number): number {
     const { prefetch, room, held } = this.#options;
-    const most = prefetch + Math.min(this.#stuck, prefetch * MAX_EXTRA);
+    const most = prefetch + Math.min(this.#withoutResponse, prefetch * MAX_EXTRA);
     const free = room();
     if (free <= 0) return Math.min(size, this.initial);
     // Only when it is far too large: each change takes the broker a moment.

@@ -68,8 +68,8 @@ export class RpcServer {
       const next = window.next(size);
       if (next !== size) this.#endpoint.setPrefetch(next);
     };
-    events.on('stuck', ({ calls }) => {
-      window.setStuck(calls);
+    events.on('withoutResponse', ({ calls }) => {
+      window.setWithoutResponse(calls);
       adjustWindow();
     });
     this.#endpoint = new AmqpEndpoint({

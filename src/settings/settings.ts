@@ -110,7 +110,8 @@ export const SETTINGS = {
     }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
-      about: 'The maximum number of requests that one worker holds at the same time, running or waiting.',
+      about:
+        'The maximum number of requests that one worker holds at the same time, running or waiting; one cluster may hold three quarters of it.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,

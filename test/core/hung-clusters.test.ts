@@ -31,8 +31,8 @@ function openClusters(responds: (token: string) => boolean = (token) => token ==
     }
   });
   const { codeFor, clock, runner, events } = openRunner([action]);
-  let stuck = 0;
-  events.on('stuck', ({ calls }) => (stuck = calls));
+  let withoutResponse = 0;
+  events.on('withoutResponse', ({ calls }) => (withoutResponse = calls));
   events.on('admitted', ({ call, cluster }) => tokens.set(cluster?.hash ?? '', String(call.target)));
   const ask = (target: string, count: number, timeoutMs = 30_000) =>
     Array.from({ length: count }, () => watched(codeFor({ target, timeoutMs })));
@@ -42,7 +42,7 @@ function openClusters(responds: (token: string) => boolean = (token) => token ==
     runner,
     runs,
     ask,
-    stuck: () => stuck,
+    withoutResponse: () => withoutResponse,
     /** The codes of the calls that have ended. */
     ended: (calls: readonly (() => string | undefined)[]) => calls.map((each) => each()).filter(Boolean),
     /** The cluster responds, and its running calls end. */
@@ -214,28 +214,28 @@ test('a cluster that responded during a call which took too long can be reached'
 });
 
 test('the transport is told how many calls are held for clusters that do not respond', async (t) => {
-  const { clock, ask, stuck } = openClusters();
+  const { clock, ask, withoutResponse } = openClusters();
   ask('hung', 30, 2_000);
-  t.is(stuck(), 30);
+  t.is(withoutResponse(), 30);
   clock.advance(1_000);
   await settle();
-  t.is(stuck(), 30);
+  t.is(withoutResponse(), 30);
   clock.advance(1_000);
   await settle();
-  t.is(stuck(), 0);
+  t.is(withoutResponse(), 0);
   ask(HEALTHY, 30);
   await settle();
-  t.is(stuck(), 0);
+  t.is(withoutResponse(), 0);
 });
 
 test('the transport is told of clusters that responded before they hang, also when nothing waits', async (t) => {
-  const { clock, ask, stuck } = openClusters();
+  const { clock, ask, withoutResponse } = openClusters();
   ask('was-1', 8);
   await settle();
-  t.is(stuck(), 0);
+  t.is(withoutResponse(), 0);
   clock.advance(1_000);
   await settle();
-  t.is(stuck(), 8);
+  t.is(withoutResponse(), 8);
 });
 
 test('calls without a cluster are not taken for calls to one that hangs', async (t) => {

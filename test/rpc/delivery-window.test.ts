@@ -48,11 +48,11 @@ test('requests that wait for clusters that do not respond enlarge the window, up
   const { window, state } = open();
   state.held = 200;
   t.is(window.next(200), 200);
-  window.setStuck(150);
+  window.setWithoutResponse(150);
   t.is(window.next(200), 300);
   state.held = 300;
   t.is(window.next(300), 350);
-  window.setStuck(100_000);
+  window.setWithoutResponse(100_000);
   state.held = 950;
   t.is(window.next(950), 1_000);
   state.held = 1_000;
@@ -61,10 +61,10 @@ test('requests that wait for clusters that do not respond enlarge the window, up
 
 test('the window gets its size back when no request waits for such clusters any more', (t) => {
   const { window, state } = open();
-  window.setStuck(300);
+  window.setWithoutResponse(300);
   state.held = 500;
   t.is(window.next(500), 500);
-  window.setStuck(0);
+  window.setWithoutResponse(0);
   t.is(window.next(500), 200);
   t.is(window.next(200), 200);
 });
