@@ -1,6 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster } from '../api/cluster.js';
 import type { FleetTransport, Machine } from '../api/fleet-transport.js';
+import { isHostAddress } from '../api/grammar.js';
 import { counted, type Finding, listed, ok, runCheck, warned } from './finding.js';
 
 /** A valid etcd token that no cluster has. */
@@ -66,10 +67,10 @@ export async function checkFleet(
     async (signal) => {
       const target = new Cluster(token);
       const machines = await transport().machines(target, { signal });
-      addresses = [...new Set(machines.flatMap(({ primaryIP }) => primaryIP ?? []))];
+      addresses = [...new Set(machines.flatMap((machine) => addressOf(machine) ?? []))];
       const problems = [
         await transport().incompleteness(target, { signal }),
-        ...machines.filter(({ primaryIP }) => primaryIP === null).map(noAddress),
+        ...machines.filter((machine) => addressOf(machine) === undefined).map(noAddress),
       ].filter((problem) => problem !== undefined);
       const responds = `the fleet API responds: the cluster has ${counted(machines.length, 'machine')}`;
       return problems.length === 0
@@ -84,8 +85,13 @@ export async function checkFleet(
   return { finding, machines: addresses };
 }
 
+/** The remedies of later checks contain the address in command lines, so it must be one. */
+function addressOf({ primaryIP }: Machine): string | undefined {
+  return primaryIP !== null && isHostAddress(primaryIP) ? primaryIP : undefined;
+}
+
 function noAddress({ id }: Machine): string {
-  return `fleet lists no address of the machine ${id}, so no action can log in to it`;
+  return `fleet lists no valid address of the machine ${id}, so no action can log in to it`;
 }
 
 function discoveryRemedy(error: unknown, discoveryUrl: string): string {
