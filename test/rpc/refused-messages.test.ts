@@ -304,10 +304,10 @@ if (rabbitmq() !== undefined) {
       clientLog: log,
     });
     t.teardown(async () => gateway.stop());
-    const post = async (action: string, parameters?: object) => {
+    const post = async (name: string, parameters?: object) => {
       const headers = { 'content-type': 'application/json', 'timeout-ms': String(HUNG_MS) };
       const body = JSON.stringify({ action_parameters: parameters });
-      const response = await fetch(`${gateway.url}/v1/actions/${action}`, { method: 'POST', headers, body });
+      const response = await fetch(`${gateway.url}/v1/actions/${name}`, { method: 'POST', headers, body });
       return { status: response.status, text: await response.text() };
     };
     const change = post('act');
