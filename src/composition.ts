@@ -164,7 +164,7 @@ export interface Components {
   /** @throws Error that names the invalid setting of the Manager */
   installation: () => Installation | undefined;
   /** @throws Error when the clusters file cannot be used */
-  resolver: () => EtcdResolver;
+  resolver: () => Discovery;
   /** @throws Error when the clusters file cannot be used */
   fleet: () => FleetTransport;
   /** @throws Error when the private key cannot be used */

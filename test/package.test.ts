@@ -138,11 +138,11 @@ test('every command runs for a user without a passwd entry and without a home, i
   const nobody = '12345';
   const readOnly = await folder({});
   for (const each of [root, installed]) await chmod(each, 0o755);
-  const runAs = async (args: string[], env: Record<string, string> = {}) => {
+  const startAs = (args: string[], env: Record<string, string> = {}) => {
     const program = join(installed, 'node_modules/fleet-manager/dist/src/cli.js');
     const user = ['--reuid', nobody, '--regid', nobody, '--clear-groups'];
     const command: [string, ...string[]] = ['setpriv', ...user, process.execPath, program, ...args];
-    return startProgram(t, command, { env, directory: readOnly }).ended;
+    return startProgram(t, command, { env, directory: readOnly });
   };
   const failed = { AMQP_URL: 'amqp://127.0.0.1:1', ETCD_DISCOVERY_URL: 'http://127.0.0.1:1' };
   for (const [args, code, printed] of [
@@ -151,11 +151,15 @@ test('every command runs for a user without a passwd entry and without a home, i
     [['doctor'], 1, /known_hosts +this user has no home folder.*\n +-> set SSH_KNOWN_HOSTS/],
     [['call', 'list_units', '--timeout', '1'], 2, /etcd_token|--cluster|service_unavailable/],
   ] as const) {
-    const ended = await runAs([...args], failed);
+    const ended = await startAs([...args], failed).ended;
     t.notRegex(`${ended.stdout}${ended.stderr}`, /^ +at |uv_os_homedir/m);
     t.regex(`${ended.stdout}${ended.stderr}`, printed);
     t.true(ended.code === code || args[0] === 'call', `${args.join(' ')}: ${ended.stderr}`);
   }
+  const service = startAs(['serve'], { ...failed, HTTP_PORT: '0' });
+  await service.printed(/service started/);
+  service.kill('SIGTERM');
+  t.is((await service.ended).code, 0);
 });
 
 test('npm builds the package when it installs it from a git URL', async (t) => {

@@ -3,6 +3,7 @@ import type { ActionDescription } from '../core/action-description.js';
 import { parseExactly, stringifyExactly } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { isNotSent } from '../lib/not-sent.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { errorBodyOf } from './error-body.js';
 import {
@@ -48,7 +49,9 @@ export class HttpRoute implements Route {
    * @throws FleetManagerError with the gateway's code; `service_unavailable` when no gateway responds
    */
   async describe(): Promise<ActionDescription[]> {
-    const response = await this.#fetch('v1/actions', {});
+    const response = await this.#fetch('v1/actions', {}).catch((error: unknown) => {
+      throw this.#noResponse(error);
+    });
     const { actions, response_body: refusal } = fieldsOf(response);
     // The service guarantees this shape.
     if (Array.isArray(actions)) return actions as ActionDescription[];
@@ -78,8 +81,10 @@ export class HttpRoute implements Route {
       });
       return (await untilAborted(reply, link.signal)) as AnswerEnvelope;
     } catch (error) {
-      if (!this.#closed.signal.aborted) throw error;
-      throw abandoned({ sent: true, mayRunTwice: mayRunTwice(action, options) }, closedError());
+      signal?.throwIfAborted();
+      const sent = !(error instanceof Error && isNotSent(error.cause));
+      const reason = this.#closed.signal.aborted ? closedError() : this.#noResponse(error);
+      throw abandoned({ sent, mayRunTwice: mayRunTwice(action, options) }, reason);
     } finally {
       link.unlink();
     }
@@ -89,16 +94,16 @@ export class HttpRoute implements Route {
     this.#closed.abort(closedError());
   }
 
-  /** @throws FleetManagerError `service_unavailable` when no gateway responds */
+  /** @throws the error of `fetch`; SyntaxError for a response that is not JSON */
   async #fetch(path: string, options: Options): Promise<unknown> {
-    try {
-      return parseExactly(await (await this.#gateway(path, options)).text());
-    } catch (error) {
-      throw new FleetManagerError(
-        'service_unavailable',
-        `no gateway responds at ${this.#url}: is fleet-manager running there? ` +
-          `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
-      );
-    }
+    return parseExactly(await (await this.#gateway(path, options)).text());
+  }
+
+  #noResponse(error: unknown): FleetManagerError {
+    return new FleetManagerError(
+      'service_unavailable',
+      `no gateway responds at ${this.#url}: is fleet-manager running there? ` +
+        `Set HTTP_HOST and HTTP_PORT to where it listens, or AMQP_URL to call over RabbitMQ (${String(error)})`,
+    );
   }
 }

@@ -1,18 +1,26 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster } from '../api/cluster.js';
-import type { EtcdResolver } from '../api/etcd-resolver.js';
 import type { FleetTransport, Machine } from '../api/fleet-transport.js';
+import { isHostAddress } from '../api/grammar.js';
 import { counted, type Finding, listed, ok, runCheck, warned } from './finding.js';
 
 /** A valid etcd token that no cluster has. */
 const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
+
+/** Finds the hosts of a cluster; `ignored` are the members of discovery that are not used, because they have no valid host. */
+export interface HostLookup {
+  hosts(
+    cluster: Cluster,
+    options: { signal: AbortSignal },
+  ): Promise<{ endpoints: readonly URL[]; ignored: readonly string[] }>;
+}
 
 /**
  * Checks the discovery service.
  * @param token the cluster to find; undefined: it is enough that the discovery service responds
  */
 export async function checkDiscovery(
-  resolver: EtcdResolver,
+  resolver: HostLookup,
   token: string | undefined,
   { discoveryUrl, limitMs }: { discoveryUrl: string; limitMs: number },
 ): Promise<Finding> {
@@ -21,10 +29,11 @@ export async function checkDiscovery(
     (error) => discoveryRemedy(error, discoveryUrl),
     async (signal) => {
       try {
-        const endpoints = await resolver.endpoints(new Cluster(token ?? UNKNOWN_CLUSTER), { signal });
-        return ok(
-          `the cluster has ${counted(endpoints.length, 'host')}: ${listed(endpoints.map(({ host }) => host))}`,
-        );
+        const { endpoints, ignored } = await resolver.hosts(new Cluster(token ?? UNKNOWN_CLUSTER), {
+          signal,
+        });
+        const hosts = `the cluster has ${counted(endpoints.length, 'host')}: ${listed(endpoints.map(({ host }) => host))}`;
+        return ignored.length === 0 ? ok(hosts) : warned([hosts, ...ignoredLines(ignored)]);
       } catch (error) {
         // The service works when it reports that the token is unknown.
         const works = token === undefined && codeOf(error) === 'cluster_not_found';
@@ -33,6 +42,13 @@ export async function checkDiscovery(
       }
     },
   );
+}
+
+function ignoredLines(members: readonly string[]): string[] {
+  return [
+    `discovery has ${counted(members.length, 'member')} without a valid host, not used: ${listed(members)}`,
+    '-> correct the address with which that machine registers (the peer URL of its etcd)',
+  ];
 }
 
 /**
@@ -51,10 +67,10 @@ export async function checkFleet(
     async (signal) => {
       const target = new Cluster(token);
       const machines = await transport().machines(target, { signal });
-      addresses = [...new Set(machines.flatMap(({ primaryIP }) => primaryIP ?? []))];
+      addresses = [...new Set(machines.flatMap((machine) => addressOf(machine) ?? []))];
       const problems = [
         await transport().incompleteness(target, { signal }),
-        ...machines.filter(({ primaryIP }) => primaryIP === null).map(noAddress),
+        ...machines.filter((machine) => addressOf(machine) === undefined).map(noAddress),
       ].filter((problem) => problem !== undefined);
       const responds = `the fleet API responds: the cluster has ${counted(machines.length, 'machine')}`;
       return problems.length === 0
@@ -69,8 +85,13 @@ export async function checkFleet(
   return { finding, machines: addresses };
 }
 
+/** The remedies of later checks contain the address in command lines, so it must be one. */
+function addressOf({ primaryIP }: Machine): string | undefined {
+  return primaryIP !== null && isHostAddress(primaryIP) ? primaryIP : undefined;
+}
+
 function noAddress({ id }: Machine): string {
-  return `fleet lists no address of the machine ${id}, so no action can log in to it`;
+  return `fleet lists no valid address of the machine ${id}, so no action can log in to it`;
 }
 
 function discoveryRemedy(error: unknown, discoveryUrl: string): string {
@@ -80,6 +101,8 @@ function discoveryRemedy(error: unknown, discoveryUrl: string): string {
       return `check the token, and that it was created at ETCD_DISCOVERY_URL (${host}); or add the cluster to CLUSTERS_FILE`;
     case 'cluster_empty':
       return 'check the token, and that the machines use it; or add the cluster to CLUSTERS_FILE';
+    case 'cluster_answer_invalid':
+      return `check that ETCD_DISCOVERY_URL (${host}) is a discovery service, and the members that it has for the token`;
     default:
       return `check ETCD_DISCOVERY_URL (${host}), and that it can be reached from here`;
   }

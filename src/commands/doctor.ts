@@ -1,5 +1,4 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
-import type { EtcdResolver } from '../api/etcd-resolver.js';
 import { RemoteShell } from '../api/remote-shell.js';
 import { type Components, componentsOf } from '../composition.js';
 import type { Catalogue } from '../core/catalogue.js';
@@ -14,7 +13,7 @@ import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkClock, type TimeServer } from './check-clock.js';
-import { checkDiscovery, checkFleet } from './check-cluster.js';
+import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
 import { checkMachines } from './check-machines.js';
 import { checkManager } from './check-manager.js';
 import { checkPlugins } from './check-plugins.js';
@@ -142,14 +141,14 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
-  const { discovery, machines } = yield* checkClusters(
+  const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },
     options,
   );
   yield* checkSsh(configuration, { catalogue, shell: components.shell, machines }, options);
   const servers: TimeServer[] = [
-    ...(discovery === 'ok' ? [{ name: 'the discovery service', url: clusters.discoveryUrl }] : []),
+    ...(responds ? [{ name: 'the discovery service', url: clusters.discoveryUrl }] : []),
     ...(brokers.length > 0 && openaperture !== undefined
       ? [{ name: 'the Manager', url: openaperture.managerUrl }]
       : []),
@@ -233,27 +232,27 @@ async function roundTripFinding(
 
 /**
  * @param components the resolver is undefined when CLUSTERS_FILE is invalid
- * @returns how the check of discovery ended, and the addresses of the cluster's machines; undefined: they are not known
+ * @returns whether discovery responds, and the addresses of the cluster's machines; undefined: they are not known
  */
 async function* checkClusters(
   { discoveryUrl, fleetPort }: Configuration['clusters'],
-  { resolver, fleet }: { resolver: EtcdResolver | undefined; fleet: Components['fleet'] },
+  { resolver, fleet }: { resolver: HostLookup | undefined; fleet: Components['fleet'] },
   { cluster, limitMs }: Pick<CheckOptions, 'cluster' | 'limitMs'>,
-): AsyncGenerator<NamedFinding, { discovery: Finding['result']; machines: readonly string[] | undefined }> {
+): AsyncGenerator<NamedFinding, { responds: boolean; machines: readonly string[] | undefined }> {
   const discovery =
     resolver === undefined
       ? skipped('not checked: CLUSTERS_FILE cannot be used')
       : await checkDiscovery(resolver, cluster, { discoveryUrl, limitMs });
   yield ['discovery', discovery];
-  const unknown = { discovery: discovery.result, machines: undefined };
-  if (cluster === undefined) return unknown;
-  if (discovery.result !== 'ok') {
+  const responds = discovery.result === 'ok' || discovery.result === 'warning';
+  if (cluster === undefined) return { responds, machines: undefined };
+  if (!responds) {
     yield ['fleet', skipped('not checked: the hosts of the cluster are not known')];
-    return unknown;
+    return { responds, machines: undefined };
   }
   const { finding, machines } = await checkFleet(fleet, cluster, { fleetPort, limitMs });
   yield ['fleet', finding];
-  return { discovery: discovery.result, machines };
+  return { responds, machines };
 }
 
 /** @param found the catalogue is undefined when the plugins cannot be served */

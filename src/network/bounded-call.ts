@@ -2,6 +2,7 @@ import ky, { type Options } from 'ky';
 import type { Dispatcher } from 'undici';
 import { ActionError } from '../api/action-error.js';
 import { systemClock } from '../lib/clock.js';
+import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
@@ -9,17 +10,6 @@ import { untilAborted } from '../lib/until-aborted.js';
 export const CONNECT_TIMEOUT_MS = 3_000;
 /** The default maximum size of a response, in bytes. */
 const MAX_RESPONSE_BYTES = 32 * 1024 * 1024;
-
-/** Error codes that occur before a request is sent: the server has certainly done nothing. */
-const NOT_SENT: ReadonlySet<string> = new Set([
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'EADDRNOTAVAIL',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'UND_ERR_CONNECT_TIMEOUT',
-]);
 
 /** An HTTP call without a usable response. */
 export class HttpFailure extends Error {
@@ -121,14 +111,8 @@ function failureOf(error: unknown): Error {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
-    if (typeof code === 'string')
-      return new HttpFailure(code, { notSent: NOT_SENT.has(code) && !wasConnected(inner), cause: error });
+    if (typeof code === 'string') return new HttpFailure(code, { notSent: isNotSent(inner), cause: error });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });
-}
-
-/** An open connection can fail with the codes of a failed connect too, such as EHOSTUNREACH. */
-function wasConnected(error: unknown): boolean {
-  return error instanceof Error && 'syscall' in error && ['read', 'write'].includes(String(error.syscall));
 }

@@ -3,6 +3,7 @@ import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../
 import { HttpRoute } from '../../src/client/http-route.js';
 import { HttpServer } from '../../src/gateway/http-server.js';
 import { eventually } from '../support/eventually.js';
+import { respondWith, serve } from '../network/http-server.js';
 import { logLines } from '../support/log-lines.js';
 
 const TOKEN = '0123456789abcdef';
@@ -72,6 +73,25 @@ test('closing the route fails pending calls: a change as unknown, a read as canc
   t.is(codeOf(await t.throwsAsync(route.request('look', {}))), 'cancelled');
 });
 
+test('a change whose gateway is lost, or answers nonsense, has an unknown outcome, and a read can be sent again', async (t) => {
+  for (const answer of [respondWith(502, '<html>'), respondWith(200, '{"status": "comp')]) {
+    const { port } = await serve(t, answer);
+    const route = new HttpRoute({ host: '127.0.0.1', port, token: undefined });
+    const codes = [false, true].map(async (resend) =>
+      codeOf(await t.throwsAsync(route.request('look', { resend }))),
+    );
+    t.deepEqual(await Promise.all(codes), ['outcome_unknown', 'service_unavailable']);
+  }
+  const server = await serve(t, () => {});
+  const route = new HttpRoute({ host: '127.0.0.1', port: server.port, token: undefined });
+  const lost = [false, true].map(async (resend) =>
+    codeOf(await t.throwsAsync(route.request('look', { resend }))),
+  );
+  await eventually('both wait', () => server.requests.length === 2);
+  await server.stop();
+  t.deepEqual(await Promise.all(lost), ['outcome_unknown', 'service_unavailable']);
+});
+
 test('an unencodable request, a wrong token and an unreachable gateway each have their own code', async (t) => {
   const circle: Record<string, unknown> = {};
   circle.circle = circle;
@@ -79,8 +99,12 @@ test('an unencodable request, a wrong token and an unreachable gateway each have
   const encoding = (await open(t, done)).request('look', { parameters: circle });
   t.is(codeOf(await t.throwsAsync(encoding)), 'invalid_request');
   t.is(codeOf(await t.throwsAsync((await open(t, done, { token: 'another' })).describe())), 'forbidden');
+  const gone = await serve(t, respondWith(200));
+  await gone.stop();
+  const stopped = new HttpRoute({ host: '127.0.0.1', port: gone.port, token: undefined });
+  t.is(codeOf(await t.throwsAsync(stopped.request('look', { resend: false }))), 'service_unavailable');
   const nowhere = new HttpRoute({ host: '::1', port: 1, token: undefined });
-  const error = await t.throwsAsync(nowhere.request('look', {}));
+  const error = await t.throwsAsync(nowhere.describe());
   t.is(codeOf(error), 'service_unavailable');
   t.regex(error?.message ?? '', /^no gateway responds at http:\/\/\[::1\]:1: /);
 });

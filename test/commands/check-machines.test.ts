@@ -219,18 +219,24 @@ test('a machine whose clock is more than a second off is a warning', async (t) =
   t.regex((await clock(0, () => 'today\n')).said, /the time of its clock is not known/);
 });
 
-test('machines that fleet does not list, or without an address, are a warning; the others are checked', async (t) => {
+test('machines that fleet does not list, or without a valid address, are a warning; the others are checked', async (t) => {
   const [first, second] = TWO_MACHINES;
   if (first === undefined || second === undefined) throw new Error('no machines');
   const { check } = await world(t, {
-    machines: [first, { ...second, primaryIP: null }],
-    fleetHosts: ['127.0.0.1', '127.0.0.2', '127.0.0.3'],
+    machines: [
+      first,
+      { ...second, primaryIP: null },
+      { ...second, id: 'd'.repeat(32), primaryIP: '1;reboot' },
+    ],
+    fleetHosts: ['127.0.0.1', '127.0.0.2', '127.0.0.3', '127.0.0.4'],
   });
   const run = await check();
   const { result, said } = run.of('fleet');
   t.is(result, 'warning');
-  t.regex(said, /the cluster has 2 machines\nDiscovery names 3 hosts .*fleet lists 2 machines/);
-  t.regex(said, new RegExp(`^fleet lists no address of the machine ${second.id}, .*\\n-> .*fleet`, 'm'));
+  t.regex(said, /the cluster has 3 machines\nDiscovery names 4 hosts .*fleet lists 3 machines/);
+  for (const id of [second.id, 'd'.repeat(32)])
+    t.regex(said, new RegExp(`^fleet lists no valid address of the machine ${id}, `, 'm'));
+  t.false(run.text.includes('reboot'), run.text);
   t.is(run.of('machines').said, 'the actions can work on 1 machine: 127.0.0.1');
 });
 

@@ -156,6 +156,27 @@ test('an unknown cluster, an empty cluster and a missing fleet API are reported 
   isFailure(t, forbidden, 'fleet', /not allowed.*\n-> .*ALLOWED_HOSTS/);
 });
 
+test('members of discovery that have no valid host are named, and the rest of the cluster is checked', async (t) => {
+  const { sandbox, env } = await clusters(t);
+  const all = { ...env, AMQP_URL: NOWHERE };
+  sandbox.cluster.members = [...sandbox.cluster.members, 'odd=http://a..b:2380'];
+  const run = await examine(all, { cluster: 'sandbox' });
+  t.is(run.of('discovery').result, 'warning', run.text);
+  t.regex(
+    run.of('discovery').said,
+    /^the cluster has 1 host: .*\ndiscovery has 1 member without a valid host, not used: 'http:\/\/a\.\.b:2380'\n-> /,
+  );
+  t.is(run.of('fleet').result, 'ok');
+  t.is(run.of('clock').result, 'ok');
+  sandbox.cluster.members = ['odd=http://a..b:2380'];
+  isFailure(
+    t,
+    await examine(all, { cluster: 'sandbox' }),
+    'discovery',
+    /'http:\/\/a\.\.b:2380'\n-> .*members/,
+  );
+});
+
 test('plugins that cannot be served are reported with the error of serve, in a sandbox too', async (t) => {
   const at = await folder(t);
   await mkdir(at('plugins/bad'), { recursive: true });

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
+import { Gateway } from '../../src/gateway/gateway.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
 import { MayHaveArrived, PublishRefused } from '../../src/rpc/publish-errors.js';
@@ -8,6 +9,7 @@ import { doing, echo, held } from '../support/actions.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
@@ -138,7 +140,9 @@ if (rabbitmq() !== undefined) {
     t.is(begun(), 1);
     t.is(await caller.waiting(), 0);
     t.is(logs.find(/^broker connection lost$/).length, 0);
-    t.is(logs.find(/^reply replaced$/).length, 2);
+    const replaced = logs.find(/^reply replaced$/);
+    t.is(replaced.length, 2);
+    for (const { reason } of replaced) t.regex(String(reason), TOO_LARGE);
     t.is(logs.find(/^request failed$/).filter(({ code }) => code === 'answer_too_large').length, 2);
   });
 
@@ -198,7 +202,9 @@ if (rabbitmq() !== undefined) {
     finishRun();
     t.is((await caller.replyFor(id)).answer.status, 'completed');
     t.deepEqual(service.notReady(), []);
-    t.is(logs.find(/^replies refused$/).length, 1);
+    const refused = logs.find(/^replies refused$/);
+    t.is(refused.length, 1);
+    t.regex(String(refused[0]?.reason), /ACCESS_REFUSED - access to exchange 'amq\.default'/);
     t.is(logs.find(/^replies no longer refused$/).length, 1);
     t.is(logs.find(/^broker connection lost$/).length, 0);
   });
@@ -276,6 +282,43 @@ if (rabbitmq() !== undefined) {
     for (const result of await Promise.all(others)) t.deepEqual(result, { number: 0 });
     finishRun();
     t.deepEqual(await change, { run: 1 });
+    t.is(begun(), 1);
+  });
+
+  test('over the gateway a request that is too large for the broker gets 413 at once, and other calls get their results', async (t) => {
+    const { broker } = t.context;
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const { queue } = await serveRequests(t, broker, [action, echo], { maxMessageBytes: 1_000_000 });
+    const { log } = logLines();
+    const gateway = await Gateway.start({
+      host: '127.0.0.1',
+      port: 0,
+      token: undefined,
+      maxBodyBytes: 1_000_000,
+      describe: () => [],
+      notReady: () => [],
+      brokers: async () => [{ url: broker.url }],
+      queue,
+      clock: systemClock,
+      log,
+      clientLog: log,
+    });
+    t.teardown(async () => gateway.stop());
+    const post = async (name: string, parameters?: object) => {
+      const headers = { 'content-type': 'application/json', 'timeout-ms': String(HUNG_MS) };
+      const body = JSON.stringify({ action_parameters: parameters });
+      const response = await fetch(`${gateway.url}/v1/actions/${name}`, { method: 'POST', headers, body });
+      return { status: response.status, text: await response.text() };
+    };
+    const change = post('act');
+    await eventually('it runs', () => begun() === 1);
+    const others = Array.from({ length: 10 }, async () => post('echo'));
+    const { status, text } = await post('echo', { text: 'x'.repeat(80_000) });
+    t.is(status, 413);
+    t.regex(text, TOO_LARGE);
+    for (const other of await Promise.all(others)) t.is(other.status, 200);
+    finishRun();
+    t.is((await change).status, 200);
     t.is(begun(), 1);
   });
 

@@ -81,6 +81,23 @@ testWithSshd('a host without a known_hosts file is unknown', async (t) => {
   t.like(error.details, { reason: 'unknown' });
 });
 
+testWithSshd(
+  'without a place for a known_hosts file only calls that need it ask for SSH_KNOWN_HOSTS',
+  async (t) => {
+    const sshd = await sharedSshd();
+    const echo = async (hostKeys: 'strict' | 'accept-new' | 'off') => {
+      const shell = await shellFor(t, [sshd], { knownHostsFile: undefined, hostKeys });
+      return shell.run(sshd.address, ['echo', 'hi'], notAborted());
+    };
+    for (const hostKeys of ['strict', 'accept-new'] as const) {
+      const error = await errorOf(echo(hostKeys));
+      t.like(error.details, { reason: 'no_known_hosts' });
+      t.regex(error.message, /no home folder .*SSH_KNOWN_HOSTS must name one/);
+    }
+    t.is((await echo('off')).stdout, 'hi\n');
+  },
+);
+
 testWithSshd('a host with another key than the known one is refused, and nothing is run there', async (t) => {
   const sshd = await sharedSshd();
   const folder = await testFolder(t);
