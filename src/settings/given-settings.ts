@@ -21,7 +21,7 @@ export interface GivenSettings {
   environment: string;
   /** The names of the settings in the configuration file. */
   inFile: ReadonlySet<string>;
-  /** The names of the settings whose file could not be read; the problems contain the reason. */
+  /** The names of the settings that may be in a file that could not be read; the problems contain the reason. */
   unread: ReadonlySet<string>;
 }
 
@@ -33,12 +33,15 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
   const { env } = source;
   const fromFile = settingsOfFile(source, problems);
   const values: Record<string, unknown> = { ...fromFile };
-  const unread = new Set<string>();
+  const unread = new Set(fromFile === undefined ? ALL_SETTINGS.map(({ name }) => name) : []);
   for (const setting of ALL_SETTINGS) {
     const { name, secret } = setting;
     const ofVariable = withoutSurroundings(env[name], setting);
     // Many tools pass an unset variable as an empty one.
-    if (ofVariable) values[name] = ofVariable;
+    if (ofVariable) {
+      values[name] = ofVariable;
+      unread.delete(name);
+    }
     const file = secret ? secretFileOf(source, name) : undefined;
     if (file === undefined) continue;
     if (ofVariable) {
@@ -48,9 +51,10 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
     const content = contentOf(`${name}_FILE`, file, problems)?.toString('utf8');
     values[name] = withoutSurroundings(content, setting);
     if (content === undefined) unread.add(name);
+    else unread.delete(name);
   }
   const environment = typeof values.NODE_ENV === 'string' ? values.NODE_ENV : DEFAULT_ENVIRONMENT;
-  return { values, environment, inFile: new Set(Object.keys(fromFile)), unread };
+  return { values, environment, inFile: new Set(Object.keys(fromFile ?? {})), unread };
 }
 
 /** The file that contains a secret, from the variable `NAME_FILE`; undefined: none is set. */
@@ -90,10 +94,11 @@ function contentOfTextFile(path: string): Buffer {
     : content;
 }
 
+/** Undefined when the file cannot be read; then a problem is added. */
 function settingsOfFile(
   { env, directory }: ConfigurationSource,
   problems: string[],
-): Record<string, unknown> {
+): Record<string, unknown> | undefined {
   const file = join(directory, 'config', `${env.NODE_ENV?.trim() || DEFAULT_ENVIRONMENT}.json`);
   if (!existsSync(file)) return {};
   try {
@@ -112,7 +117,7 @@ function settingsOfFile(
     );
   } catch (error) {
     problems.push(`${file} cannot be read: ${readProblem(error)}`);
-    return {};
+    return undefined;
   }
 }
 

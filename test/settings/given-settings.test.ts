@@ -81,6 +81,15 @@ test('an invalid file is refused, and the problem does not quote it', async (t) 
   }
 });
 
+test('settings that may be in an unreadable file are not also reported as missing', async (t) => {
+  const directory = await folder(t, { 'config/production.json': '{"AMQP_URL": ' });
+  for (const env of [{}, { HTTP_HOST: '0.0.0.0' }, { MANAGER_URL: 'http://manager' }]) {
+    const problems = problemsOf(t, () => serving({ ...env, NODE_ENV: 'production' }, directory));
+    t.is(problems.length, 1, problems.join('\n'));
+    t.regex(problems[0] ?? '', /config\/production\.json cannot be read/);
+  }
+});
+
 test('values of the file other than text, numbers and booleans are refused', async (t) => {
   const directory = await folder(t, {
     'config/development.json': JSON.stringify({
