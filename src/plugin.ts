@@ -43,5 +43,6 @@ export { unitsWithoutState } from './api/missing-states.js';
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
+export { systemdBoolean } from './api/unit-booleans.js';
 export { unitFileHash } from './api/unit-file.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

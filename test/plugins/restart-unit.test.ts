@@ -272,6 +272,19 @@ test('a oneshot unit is done when it has run and ended well', async (t) => {
   );
 });
 
+test('a oneshot unit that remains after its exit, in any spelling of systemd, is up when it is active', async (t) => {
+  for (const value of ['y', 'TRUE', 't', '1', 'On']) {
+    const { sandbox, run } = await world(t);
+    const options = [
+      ...service('/bin/job'),
+      { section: 'Service', name: 'Type', value: 'oneshot' },
+      { section: 'Service', name: 'RemainAfterExit', value },
+    ];
+    sandbox.cluster.addUnits([{ name: 'kept.service', options }]);
+    t.regex(String(await run({ unit_name: 'kept.service' })), /was restarted\.[^]*active\/exited/, value);
+  }
+});
+
 test('a oneshot unit that fails is reported as failed', async (t) => {
   const { sandbox, run } = await world(t);
   const options = [...service('/bin/job'), { section: 'Service', name: 'Type', value: 'oneshot' }];
