@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
 import { unitFileHash } from '../../src/api/unit-file.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
@@ -9,13 +9,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
-import { codeOf, puts, UNIT, world } from './restart-world.js';
-
-/** Advances the clock even without sleepers: ten seconds per second. */
-function letTimePass(t: ExecutionContext, clock: LeapingClock): void {
-  const timer = setInterval(() => void clock.sleep(100), 10);
-  t.teardown(() => clearInterval(timer));
-}
+import { codeOf, letTimePass, puts, UNIT, world } from './restart-world.js';
 
 test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
