@@ -68,7 +68,7 @@ export class RestartReport {
     if (isShown) {
       return this.#error(
         'unit_did_not_stop',
-        `${name} did not stop within ${seconds(at - this.#startedAt - unreachableMs)}; its desired state is launched again${watch.unreachableNote}`,
+        `${name} did not stop within ${seconds(at - this.#startedAt - unreachableMs)} as far as fleet shows; its desired state is launched again${watch.unreachableNote}`,
       );
     }
     return this.#error(
@@ -112,11 +112,9 @@ export class RestartReport {
     if (start.hasFailed)
       return this.#error('unit_failed', `${this.#given.name} failed when it was started${why}`);
     if (start.timesFallen > 0) {
-      const times = start.timesFallen + (start.isSettling ? 1 : 0);
-      return this.#error(
-        'unit_flaps',
-        `${this.#given.name} started ${times} times and did not stay up${why}`,
-      );
+      const count = start.timesFallen + (start.isSettling ? 1 : 0);
+      const times = count === 1 ? 'once' : `${count} times`;
+      return this.#error('unit_flaps', `${this.#given.name} started ${times} and did not stay up${why}`);
     }
     const launched = `${this.#stopped()}, and set to launched`;
     if (unreachableMs >= UNREACHABLE_MS && watch.reachableMs < STALE_MS)
