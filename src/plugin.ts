@@ -40,7 +40,7 @@ export {
   unitName,
 } from './api/grammar.js';
 export { unitsWithoutState } from './api/missing-states.js';
-export { pendingHost } from './api/pending-change.js';
+export { pendingHosts } from './api/pending-change.js';
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';

@@ -1,4 +1,4 @@
-import { pendingHost } from '../../src/plugin.js';
+import { pendingHosts } from '../../src/plugin.js';
 
 const MAY_HAPPEN: Readonly<Record<'loaded' | 'launched', string>> = {
   loaded: 'the unit then stops',
@@ -11,8 +11,7 @@ export class PendingOrders {
 
   /** The order to set this state has failed. */
   failed(state: 'loaded' | 'launched', error: unknown): void {
-    const host = pendingHost(error);
-    if (host !== undefined) this.#hosts[state].add(host);
+    for (const host of pendingHosts(error)) this.#hosts[state].add(host);
   }
 
   /** fleet shows that an order without an answer was carried out. With several hosts it is not known by which. */

@@ -88,9 +88,11 @@ class Restart {
         break;
       } catch (error) {
         // After one attempt with an unknown outcome, a later failure does not show that the unit is unchanged.
-        this.#mayStopLate ||= !isWithoutEffect(error);
-        if (!this.#mayStopLate) throw error;
+        if (!this.#mayStopLate && hasCodeOf(error, WITHOUT_EFFECT)) throw error;
         const seen = await this.#seen();
+        const isUnchanged = seen?.unit.desiredState === this.#desiredBefore;
+        if (!this.#mayStopLate && hasCodeOf(error, REFUSED) && isUnchanged) throw error;
+        this.#mayStopLate = true;
         if (seen?.unit.desiredState === 'loaded') {
           if (attempts === 1 && this.#desiredBefore !== 'loaded') this.#pending.carriedOut('loaded');
           break;
@@ -194,27 +196,22 @@ class Restart {
   }
 }
 
-/** The errors with which a change has certainly not reached fleet. */
-const NOT_SENT: ReadonlySet<string> = new Set([
+/** The errors of a change that has certainly not been made. */
+const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   'cluster_not_found',
   'cluster_empty',
   'cluster_unreachable',
   'discovery_unreachable',
   'forbidden',
   'invalid_parameters',
+  'unit_not_found',
 ]);
 
-/** Whether it is certain that fleet has not applied the change, and will not. */
-function isWithoutEffect(error: unknown): boolean {
-  if (!(error instanceof ActionError)) return false;
-  return NOT_SENT.has(error.code) || isUnitNotFound(error) || isClientError(error);
-}
+/** The errors of a change that somebody has refused: fleet, or a proxy, which may have sent it to fleet before. */
+const REFUSED: ReadonlySet<string> = new Set(['cluster_refused', 'cluster_answer_invalid']);
 
-/** A refusal with a status of 4xx. With any other one, such as that of a proxy, fleet may have got the request. */
-function isClientError({ code, details }: ActionError): boolean {
-  const isRefusal = code === 'cluster_refused' && typeof details === 'object' && details !== null;
-  if (!isRefusal || !('status' in details)) return false;
-  return typeof details.status === 'number' && details.status >= 400 && details.status < 500;
+function hasCodeOf(error: unknown, codes: ReadonlySet<string>): boolean {
+  return error instanceof ActionError && codes.has(error.code);
 }
 
 function isUnitNotFound(error: unknown): boolean {

@@ -12,7 +12,7 @@ import type { Observation } from './observation.js';
 export const CALL_MS = 3_000;
 /** How long to wait between two calls, in milliseconds. */
 export const POLL_MS = 500;
-/** A failed call or two do not matter; unreachableNote for longer does. In milliseconds. */
+/** A failed call or two do not matter; a longer time in which fleet could not be asked does. In milliseconds. */
 export const UNREACHABLE_MS = 1_500;
 
 export interface WatchParts {

@@ -84,8 +84,8 @@ export interface FleetTransport {
     options: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
   /**
-   * Throws `unit_not_found`; `outcome_unknown` when it is not known whether fleet has applied the change. `pendingHost` then
-   * says which host may still do so.
+   * Throws `unit_not_found`; `outcome_unknown` when it is not known whether fleet has applied the change. `pendingHosts` then
+   * says which hosts may still do so.
    */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */

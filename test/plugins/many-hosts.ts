@@ -90,23 +90,25 @@ export class ManyHosts implements Transport {
       this.applied.push({ state, at: this.#clock.now() });
       return true;
     };
-    const unknown = (pending: string | null) => {
+    const unknown = (pending: string[]) => {
       host.avoidedUntil = this.#clock.now() + AVOIDED_MS;
-      return new ActionError('outcome_unknown', `${host.name} failed`, { details: { pending } });
+      return new ActionError('outcome_unknown', `${host.name} failed`, {
+        details: { mayChangeLater: pending },
+      });
     };
     if (host.freezes > 0) {
-      let done: boolean | undefined;
-      host.held.push(() => (done = apply()));
-      while (done === undefined && !signal.aborted) await this.#clock.sleep(250);
-      if (done === undefined) throw unknown(host.name);
-      if (!done) throw unknown(null);
+      const answers: boolean[] = [];
+      host.held.push(() => answers.push(apply()));
+      while (answers.length === 0 && !signal.aborted) await this.#clock.sleep(250);
+      if (answers.length === 0) throw unknown([host.name]);
+      if (answers[0] === false) throw unknown([]);
       return;
     }
     const fault = this.#faultOf();
-    if (fault !== 'order lost' && !apply()) throw unknown(null);
+    if (fault !== 'order lost' && !apply()) throw unknown([]);
     if (fault === 'redirected')
       throw new ActionError('cluster_refused', 'HTTP 302', { details: { status: 302 } });
-    if (fault !== undefined) throw unknown(host.name);
+    if (fault !== undefined) throw unknown([host.name]);
   }
 
   #read<T>(value: () => T): T {

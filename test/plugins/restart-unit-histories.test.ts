@@ -133,7 +133,7 @@ async function randomRestart(seed: number): Promise<Told> {
   const later = hosts.applied.filter(({ at }) => at > end).map(({ state }) => state);
   for (const state of later)
     claim(text.includes(`has not answered the order to set it to ${state}`), `no later ${state}`);
-  if (hosts.orders > 0 && outcome.desiredState !== 'launched')
+  if (hosts.orders > 0 && !['launched', desired].includes(outcome.desiredState ?? ''))
     claim(/NOW (BE )?STOPPED|the order to set it to loaded/.test(text), `it is left ${outcome.desiredState}`);
   story.push(`${code}: ${text}`, `ran on ${ranOn.map((id) => id[0]).join()}; in truth ${truth}`);
   story.push(JSON.stringify(hosts.applied.map(({ state, at }) => `${state} ${at - begin}`)));

@@ -187,7 +187,7 @@ class Failures {
     return new ActionError(
       'outcome_unknown',
       `The fleet API at ${last?.host} failed during the change: ${last?.reason}`,
-      { details: { hosts: this.#failures, pending: answered ? null : last?.host } },
+      { details: { hosts: this.#failures, mayChangeLater: answered ? [] : [last?.host] } },
     );
   }
 

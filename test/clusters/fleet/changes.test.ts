@@ -1,5 +1,10 @@
 import test from 'ava';
-import { type DesiredState, type FleetTransport, pendingHost, type UnitOption } from '../../../src/plugin.js';
+import {
+  type DesiredState,
+  type FleetTransport,
+  pendingHosts,
+  type UnitOption,
+} from '../../../src/plugin.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import type { Cluster } from '../../../src/api/cluster.js';
 import { respondWith, serve } from '../../network/http-server.js';
@@ -198,7 +203,7 @@ for (const [what, change] of CHANGES) {
           'it names the host to look at',
         );
         const answered = kind === '500' || kind === '503';
-        t.is(pendingHost(error) === undefined, answered, 'what fleet has answered does not come later');
+        t.is(pendingHosts(error).length === 0, answered, 'what fleet has answered does not come later');
       },
     );
 
@@ -243,7 +248,7 @@ for (const [what, change] of CHANGES) {
       const tunnel = await serve(t, respondWith(status, '<html>Bad Gateway'));
       const { fleet, cluster } = openNamedFleet(t, [tunnel.url, tunnel.url]);
       const error = await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
-      t.is(pendingHost(error), tunnel.url.host, 'fleet has not answered the tunnel');
+      t.deepEqual(pendingHosts(error), [tunnel.url.host], 'fleet has not answered the tunnel');
       t.is(tunnel.requests.length, 1);
     }
   });
