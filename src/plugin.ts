@@ -40,8 +40,10 @@ export {
   unitName,
 } from './api/grammar.js';
 export { unitsWithoutState } from './api/missing-states.js';
+export { pendingHosts } from './api/pending-change.js';
 export { RemoteShell } from './api/remote-shell.js';
 export { withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
+export { systemdBoolean } from './api/unit-booleans.js';
 export { unitFileHash } from './api/unit-file.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

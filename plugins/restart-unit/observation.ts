@@ -1,4 +1,4 @@
-import { type Unit, type UnitState, unitFileHash } from '../../src/plugin.js';
+import { systemdBoolean, type Unit, type UnitState, unitFileHash } from '../../src/plugin.js';
 
 /** What fleet shows of a unit at one time. */
 export interface Observation {
@@ -51,11 +51,10 @@ export function hasFailed(seen: Observation): boolean {
 
 /** Whether the unit does its work once and then is inactive: `Type=oneshot` without `RemainAfterExit`. */
 export function endsByItself({ options }: Unit): boolean {
-  const setting = (name: string) =>
-    options.findLast((option) => option.section === 'Service' && option.name === name)?.value.toLowerCase();
-  return (
-    setting('Type') === 'oneshot' && !['yes', 'true', 'on', '1'].includes(setting('RemainAfterExit') ?? '')
-  );
+  const type = options
+    .findLast(({ section, name }) => section === 'Service' && name === 'Type')
+    ?.value.trim();
+  return type === 'oneshot' && !systemdBoolean(options, 'Service', 'RemainAfterExit');
 }
 
 /** For people: `launched, active/running, hash 0a1b2c3d on machine 4f8b02ce`, and rows of other machines. */

@@ -1,15 +1,18 @@
 import { ActionError, type Clock, type Cluster, type FleetTransport } from '../../src/plugin.js';
 import { describeState, type Observation, ownRow, saysStopped } from './observation.js';
+import type { PendingOrders } from './pending-orders.js';
 import { writtenRequirements } from './scheduling.js';
 import type { StartEvidence, StartOutcome } from './start-evidence.js';
+import type { StartingPoint } from './starting-point.js';
 import { STALE_MS, type StopEvidence } from './stop-evidence.js';
-import { BLIND_MS, failureText, seconds, type UnitWatch } from './unit-watch.js';
+import { UNREACHABLE_MS, failureText, seconds, type UnitWatch } from './unit-watch.js';
 
 interface ReportParts {
   name: string;
-  before: Observation;
+  start: StartingPoint;
   watch: UnitWatch;
   stop: StopEvidence;
+  pending: PendingOrders;
   parts: {
     fleet: FleetTransport;
     cluster: Cluster;
@@ -28,12 +31,12 @@ export class RestartReport {
   readonly #notes: string[] = [];
   readonly #startedAt: number;
   /** When the wait for the stop ended, what was seen then, and how long fleet could not be asked until then. */
-  #stopEnd: { at: number; seen: Observation; blindMs: number };
+  #stopEnd: { at: number; seen: Observation; unreachableMs: number };
 
   constructor(given: ReportParts) {
     this.#given = given;
     this.#startedAt = this.#now;
-    this.#stopEnd = { at: this.#startedAt, seen: given.before, blindMs: 0 };
+    this.#stopEnd = { at: this.#startedAt, seen: given.start.seen, unreachableMs: 0 };
   }
 
   /** Another worker may have begun the same request. */
@@ -44,7 +47,7 @@ export class RestartReport {
   /** The wait for the stop has ended. */
   stopEnded(): void {
     const { watch } = this.#given;
-    this.#stopEnd = { at: this.#now, seen: watch.last, blindMs: watch.blindMs };
+    this.#stopEnd = { at: this.#now, seen: watch.last, unreachableMs: watch.unreachableMs };
   }
 
   /** fleet has not confirmed the order to stop, and has confirmed that it launches the unit again. */
@@ -52,24 +55,25 @@ export class RestartReport {
     const { name, watch } = this.#given;
     return this.#error(
       'outcome_unknown',
-      `It is not known whether fleet stopped ${name} (${failureText(reason)}); its desired state is launched again${watch.blindness}`,
+      `It is not known whether fleet stopped ${name} (${failureText(reason)}); its desired state is launched again${watch.unreachableNote}`,
     );
   }
 
   /** There is no proof that the unit has stopped, and fleet has confirmed that it launches it again. */
   notStopped(): ActionError {
     const { name, watch, stop } = this.#given;
-    const { at, seen, blindMs } = this.#stopEnd;
-    const isShown = stop.showsRunning(seen) && (blindMs < BLIND_MS || watch.seesMs >= STALE_MS);
+    const { at, seen, unreachableMs } = this.#stopEnd;
+    const isShown =
+      stop.showsRunning(seen) && (unreachableMs < UNREACHABLE_MS || watch.reachableMs >= STALE_MS);
     if (isShown) {
       return this.#error(
         'unit_did_not_stop',
-        `${name} did not stop within ${seconds(at - this.#startedAt - blindMs)}; its desired state is launched again${watch.blindness}`,
+        `${name} did not stop within ${seconds(at - this.#startedAt - unreachableMs)} as far as fleet shows; its desired state is launched again${watch.unreachableNote}`,
       );
     }
     return this.#error(
       'outcome_unknown',
-      `It is not known whether ${name} stopped: fleet showed nothing that proves it for machine ${stop.openMachines.join(', ')}; its desired state is launched again${watch.blindness}`,
+      `It is not known whether ${name} stopped: fleet showed nothing that proves it for machine ${stop.openMachines.join(', ')}; its desired state is launched again${watch.unreachableNote}`,
     );
   }
 
@@ -89,12 +93,12 @@ export class RestartReport {
     if (stop.isComplete && row !== undefined && saysStopped(row)) {
       return this.#error(
         'unit_stopped',
-        `${name} IS NOW STOPPED: fleet could not be asked to start it: ${reason}${watch.blindness}`,
+        `${name} IS NOW STOPPED: fleet could not be asked to start it: ${reason}${watch.unreachableNote}`,
       );
     }
     return this.#error(
       'outcome_unknown',
-      `${name} MAY NOW BE STOPPED: fleet did not confirm that it starts it again: ${reason}${watch.blindness}`,
+      `${name} MAY NOW BE STOPPED: fleet did not confirm that it starts it again: ${reason}${watch.unreachableNote}`,
     );
   }
 
@@ -103,52 +107,58 @@ export class RestartReport {
     const { watch, parts } = this.#given;
     const { last } = watch;
     const { aborted } = parts.signal;
-    const blindMs = watch.blindMs - this.#stopEnd.blindMs;
-    const why = `${watch.blindness}${aborted ? `; the request ended: ${failureText(parts.signal.reason)}` : ''}`;
+    const unreachableMs = watch.unreachableMs - this.#stopEnd.unreachableMs;
+    const why = `${watch.unreachableNote}${aborted ? `; the request ended: ${failureText(parts.signal.reason)}` : ''}`;
     if (start.hasFailed)
       return this.#error('unit_failed', `${this.#given.name} failed when it was started${why}`);
     if (start.timesFallen > 0) {
-      const times = start.timesFallen + (start.isSettling ? 1 : 0);
-      return this.#error(
-        'unit_flaps',
-        `${this.#given.name} started ${times} times and did not stay up${why}`,
-      );
+      const count = start.timesFallen + (start.isSettling ? 1 : 0);
+      const times = count === 1 ? 'once' : `${count} times`;
+      return this.#error('unit_flaps', `${this.#given.name} started ${times} and did not stay up${why}`);
     }
     const launched = `${this.#stopped()}, and set to launched`;
-    if (blindMs >= BLIND_MS && watch.seesMs < STALE_MS)
+    if (unreachableMs >= UNREACHABLE_MS && watch.reachableMs < STALE_MS)
       return this.#error('outcome_unknown', `${launched}; it is not known whether it is up${why}`);
     if (last.unit.machineID === null) return this.#notScheduled(launched, why);
     if (ownRow(last) === undefined && !aborted)
       return this.#error('outcome_unknown', `${launched}; its machine shows no state of it${why}`);
-    const waited = seconds(this.#now - launchedAt - blindMs);
+    const waited = seconds(this.#now - launchedAt - unreachableMs);
     return this.#error('unit_not_started', `${launched}, and is not shown as active after ${waited}${why}`);
   }
 
   /** The result. @throws ActionError `outcome_unknown` when the unit is up and may not have been restarted */
   done(outcome: StartOutcome): string {
-    const { name, before, watch, stop } = this.#given;
+    const { name, start, watch, stop, pending } = this.#given;
+    const before = start.seen;
     const started = watch.last;
     const { machineID } = started.unit;
     const left = stop.leftMachines;
-    if (machineID !== null && left.includes(machineID)) {
+    if (machineID !== null && stop.mayHaveRunOn(machineID)) {
       throw this.#error(
         'outcome_unknown',
-        `${name} is up, but it is not known whether it was restarted: its machine had left the cluster, and came back${watch.blindness}`,
+        `${name} is up, but it is not known whether it was restarted: fleet did not list its machine for a while, and it may have run there${watch.unreachableNote}`,
       );
     }
     const hash = ownRow(before)?.hash;
     if (left.length > 0)
       this.#note(`machine ${left.join(', ')} left the cluster: the unit may still run there`);
+    else if (stop.before === 'unknown' && start.missing !== undefined) this.#note(start.missing);
     if (hash !== undefined && ownRow(started)?.hash !== hash)
       this.#note('somebody else replaced its unit file during the restart');
-    if (watch.wasBlind) this.#note(`fleet could not be asked for ${seconds(watch.blindMs)}`);
+    if (watch.wasUnreachable) this.#note(`fleet could not be asked for ${seconds(watch.unreachableMs)}`);
     if (outcome === 'ended unseen') this.#note(UNSEEN_RUN);
+    for (const warning of pending.warnings) this.#note(warning);
     const { at, seen } = this.#stopEnd;
-    const stopped = stop.wasStopped ? 'it was not running' : `after ${seconds(at - this.#startedAt)}`;
+    const stopped = {
+      ran: `after ${seconds(at - this.#startedAt)}`,
+      stopped: 'it was not running',
+      unknown: 'it was not shown running',
+    };
+    const end = outcome === 'up' ? '' : ', and ended without a failure';
     return [
-      `${name} was ${this.#deed()}${outcome === 'up' ? '' : ', and ended without a failure'}${stop.wasStopped ? '; it was not running before' : ''}.`,
+      `${name} was ${this.#deed()}${end}${this.#wasRunning()}.`,
       `before:  ${describeState(before)}`,
-      `stopped: ${describeState(seen)} (${stopped})`,
+      `stopped: ${describeState(seen)} (${stopped[stop.before]})`,
       `started: ${describeState(started)} (after ${seconds(this.#now - at)})`,
       ...this.#notes.map((note) => `note:    ${note}`),
       '',
@@ -168,15 +178,24 @@ export class RestartReport {
   #deed(): string {
     const { watch, stop } = this.#given;
     if (stop.leftMachines.length > 0) return `started on machine ${watch.last.unit.machineID}`;
-    return stop.wasStopped ? 'started' : 'restarted';
+    return stop.before === 'ran' ? 'restarted' : 'started';
+  }
+
+  /** The end of the sentence that says what was done. */
+  #wasRunning(): string {
+    const { stop } = this.#given;
+    if (stop.before === 'stopped') return '; it was not running before';
+    if (stop.before === 'ran' || stop.leftMachines.length > 0) return '';
+    return '; whether it was running before is not known';
   }
 
   /** What is proven of the stop, as the beginning of a sentence. */
   #stopped(): string {
     const { name, stop } = this.#given;
-    if (stop.wasStopped) return `${name} was not running before`;
-    if (stop.leftMachines.length === 0) return `${name} was stopped`;
-    return `${name} lost its machine ${stop.leftMachines.join(', ')}, where it may still run`;
+    if (stop.before === 'stopped') return `${name} was not running before`;
+    if (stop.leftMachines.length > 0)
+      return `${name} lost its machine ${stop.leftMachines.join(', ')}, where it may still run`;
+    return stop.before === 'ran' ? `${name} was stopped` : `${name} was not shown running before`;
   }
 
   async #notScheduled(launched: string, why: string): Promise<ActionError> {
@@ -194,8 +213,9 @@ export class RestartReport {
 
   /** An error with the last observed state. */
   #error(code: string, text: string): ActionError {
-    const { name, watch } = this.#given;
-    return new ActionError(code, `${text}. Last state: ${describeState(watch.last)}`, {
+    const { name, watch, pending } = this.#given;
+    const sentences = [text, ...pending.warnings, `Last state: ${describeState(watch.last)}`];
+    return new ActionError(code, sentences.join('. '), {
       details: { unit: name, state: ownRow(watch.last) },
     });
   }

@@ -1,12 +1,13 @@
-import { ActionError, type DesiredState } from '../../src/plugin.js';
+import { ActionError } from '../../src/plugin.js';
 import { DesiredStateWatch } from './desired-state.js';
 import type { Observation } from './observation.js';
+import { PendingOrders } from './pending-orders.js';
 import { RestartReport } from './restart-report.js';
 import { RestartTime } from './restart-time.js';
 import { StartEvidence, type StartOutcome } from './start-evidence.js';
-import { startingPoint } from './starting-point.js';
+import { type StartingPoint, startingPoint } from './starting-point.js';
 import { StopEvidence } from './stop-evidence.js';
-import { failureText, POLL_MS, removed, UnitWatch, type WatchParts } from './unit-watch.js';
+import { failureText, POLL_MS, UnitWatch, type WatchParts } from './unit-watch.js';
 
 export interface RestartParts extends WatchParts {
   /** The signal of the request. Before the unit is changed it ends the restart, after that only the waiting. */
@@ -25,9 +26,9 @@ export interface RestartParts extends WatchParts {
  * @throws ActionError that says which states were observed, and whether the unit is now stopped
  */
 export async function restart(name: string, waitMs: number, parts: RestartParts): Promise<string> {
-  const before = await startingPoint(name, parts);
+  const start = await startingPoint(name, parts);
   parts.signal.throwIfAborted();
-  return new Restart(name, before, waitMs, parts).run();
+  return new Restart(name, start, waitMs, parts).run();
 }
 
 /** One restart, from its first order on. An abort shortens only its waits: the unit must not be left stopped. */
@@ -37,20 +38,28 @@ class Restart {
   readonly #time: RestartTime;
   readonly #watch: UnitWatch;
   readonly #stop: StopEvidence;
+  readonly #pending = new PendingOrders();
   readonly #report: RestartReport;
   /** The desired state before `launched` is ordered. */
   #desiredBefore: string | null;
-  /** An order to stop that got no answer may still be carried out. */
+  /** An order to stop was sent whose outcome is unknown. */
   #mayStopLate = false;
 
-  constructor(name: string, before: Observation, waitMs: number, parts: RestartParts) {
+  constructor(name: string, start: StartingPoint, waitMs: number, parts: RestartParts) {
     this.#name = name;
     this.#parts = parts;
     this.#time = new RestartTime(parts.clock, parts.signal, waitMs);
-    this.#watch = new UnitWatch(name, before, parts);
-    this.#stop = new StopEvidence(before);
-    this.#report = new RestartReport({ name, before, watch: this.#watch, stop: this.#stop, parts });
-    this.#desiredBefore = before.unit.desiredState;
+    this.#watch = new UnitWatch(name, start.seen, parts);
+    this.#stop = new StopEvidence(start);
+    this.#report = new RestartReport({
+      name,
+      start,
+      watch: this.#watch,
+      stop: this.#stop,
+      pending: this.#pending,
+      parts,
+    });
+    this.#desiredBefore = start.seen.unit.desiredState;
   }
 
   async run(): Promise<string> {
@@ -72,17 +81,22 @@ class Restart {
    * @throws ActionError when fleet certainly did not apply it
    */
   async #orderStop(): Promise<unknown> {
-    for (;;) {
+    for (let attempts = 1; ; attempts++) {
       try {
         // Without the request's signal: after an abort it would not be known whether the unit must be launched again.
         await this.#setDesiredState('loaded');
         break;
       } catch (error) {
         // After one attempt with an unknown outcome, a later failure does not show that the unit is unchanged.
-        this.#mayStopLate ||= isUnsure(error);
-        if (!this.#mayStopLate || isUnitNotFound(error)) throw error;
-        const seen = (await this.#watch.look())?.seen;
-        if (seen?.unit.desiredState === 'loaded') break;
+        if (!this.#mayStopLate && hasCodeOf(error, WITHOUT_EFFECT)) throw error;
+        const seen = await this.#seen();
+        const isUnchanged = seen?.unit.desiredState === this.#desiredBefore;
+        if (!this.#mayStopLate && hasCodeOf(error, REFUSED) && isUnchanged) throw error;
+        this.#mayStopLate = true;
+        if (seen?.unit.desiredState === 'loaded') {
+          if (attempts === 1 && this.#desiredBefore !== 'loaded') this.#pending.carriedOut('loaded');
+          break;
+        }
         if (!this.#time.leavesStopOrder()) return error;
       }
       await this.#pause();
@@ -97,6 +111,8 @@ class Restart {
     this.#desiredBefore = 'loaded';
     while (!this.#stop.isComplete && this.#time.leavesStop()) {
       const look = await this.#watch.look({ withMachines: this.#stop.lacksRow(this.#watch.last) });
+      // If that is wrong, the unit must be launched again; if not, launching says so.
+      if (look === 'removed') return;
       if (look !== undefined) {
         this.#stop.add(look.seen, this.#parts.clock.now(), look.listed);
         const other = desired.changedTo(look.seen.unit);
@@ -114,11 +130,12 @@ class Restart {
       try {
         return await this.#setDesiredState('launched');
       } catch (error) {
-        if (isUnitNotFound(error)) throw removed(this.#name);
+        // A proxy may have answered for fleet.
+        if (isUnitNotFound(error)) await this.#seen();
         const reason = failureText(error);
         if (!this.#time.leavesLaunch(from)) {
           // It may have been applied all the same.
-          const seen = (await this.#watch.look())?.seen;
+          const seen = await this.#seen();
           if (seen?.unit.desiredState === 'launched') return;
           throw this.#report.notLaunched(seen, reason);
         }
@@ -136,12 +153,13 @@ class Restart {
     let desired = new DesiredStateWatch('launched', this.#desiredBefore);
     for (;;) {
       const inTime = this.#time.leavesStart(launchedAt);
-      const seen = (await this.#watch.look())?.seen;
+      const seen = await this.#seen();
       if (seen === undefined) {
         start.addNothing();
       } else {
         const other = desired.changedTo(seen.unit);
         if (other === 'loaded' && this.#mayStopLate) {
+          this.#pending.carriedOut('loaded');
           await this.#launch();
           desired = new DesiredStateWatch('launched', 'loaded');
         } else if (other !== undefined) {
@@ -156,9 +174,21 @@ class Restart {
     throw await this.#report.notStarted(start, launchedAt);
   }
 
-  async #setDesiredState(state: DesiredState): Promise<void> {
+  /** What fleet shows now; undefined when it could not be asked. @throws ActionError `unit_not_found` */
+  async #seen(): Promise<Observation | undefined> {
+    const look = await this.#watch.look();
+    if (look === 'removed') throw removed(this.#name);
+    return look?.seen;
+  }
+
+  async #setDesiredState(state: 'loaded' | 'launched'): Promise<void> {
     const { fleet, cluster } = this.#parts;
-    await this.#watch.ask(async (options) => fleet.setDesiredState(cluster, this.#name, state, options));
+    try {
+      await this.#watch.ask(async (options) => fleet.setDesiredState(cluster, this.#name, state, options));
+    } catch (error) {
+      this.#pending.failed(state, error);
+      throw error;
+    }
   }
 
   async #pause(): Promise<void> {
@@ -166,11 +196,31 @@ class Restart {
   }
 }
 
-/** Whether it is unknown if fleet applied the change. */
-function isUnsure(error: unknown): boolean {
-  return error instanceof ActionError && ['outcome_unknown', 'timeout'].includes(error.code);
+/** The errors of a change that has certainly not been made. */
+const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
+  'cluster_not_found',
+  'cluster_empty',
+  'cluster_unreachable',
+  'discovery_unreachable',
+  'forbidden',
+  'invalid_parameters',
+  'unit_not_found',
+]);
+
+/** The errors of a change that somebody has refused: fleet, or a proxy, which may have sent it to fleet before. */
+const REFUSED: ReadonlySet<string> = new Set(['cluster_refused', 'cluster_answer_invalid']);
+
+function hasCodeOf(error: unknown, codes: ReadonlySet<string>): boolean {
+  return error instanceof ActionError && codes.has(error.code);
 }
 
 function isUnitNotFound(error: unknown): boolean {
   return error instanceof ActionError && error.code === 'unit_not_found';
+}
+
+function removed(name: string): ActionError {
+  return new ActionError(
+    'unit_not_found',
+    `${name} was removed from the cluster while it was being restarted`,
+  );
 }

@@ -3,6 +3,15 @@ import { describeState, type Observation } from './observation.js';
 import { unmetRequirements } from './scheduling.js';
 import { observe } from './unit-watch.js';
 
+/** The state before a restart. */
+export interface StartingPoint {
+  seen: Observation;
+  /** The ids of the machines that fleet lists. */
+  listed: ReadonlySet<string>;
+  /** What is missing when fleet is known to list fewer machines than there are; not asked when it lists the unit's own. */
+  missing: string | undefined;
+}
+
 /**
  * Reads the state before a restart.
  * @throws ActionError when the unit must not be restarted: it could not start again
@@ -10,7 +19,7 @@ import { observe } from './unit-watch.js';
 export async function startingPoint(
   name: string,
   { fleet, cluster, signal }: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal },
-): Promise<Observation> {
+): Promise<StartingPoint> {
   const [seen, machines] = await Promise.all([
     observe(name, fleet, cluster, { signal }),
     fleet.machines(cluster, { signal }),
@@ -23,11 +32,26 @@ export async function startingPoint(
       `${name} is a global unit: it would stop on all machines at the same time, and fleet does not report when it is up again`,
     );
   }
+  const { machineID } = seen.unit;
+  const listed = new Set(machines.map(({ id }) => id));
   const unmet = unmetRequirements(seen.unit, machines);
-  if (unmet.length === 0) return seen;
-  const missing = await fleet.incompleteness(cluster, { signal });
-  const why = `${name} was not changed (${describeState(seen)}), because it could not be started again: no machine that fleet lists meets ${unmet.join(', ')}`;
-  const details = { requirements: unmet };
-  if (missing === undefined) throw new ActionError('unit_not_schedulable', why, { details });
-  throw new ActionError('cluster_incomplete', `${why}. ${missing}`, { details });
+  const isListed = machineID !== null && listed.has(machineID);
+  const missing =
+    isListed && unmet.length === 0 ? undefined : await fleet.incompleteness(cluster, { signal });
+  const refuse = (code: string, why: string) => {
+    const text = `${name} was not changed (${describeState(seen)}), because ${why}`;
+    const details = unmet.length === 0 ? undefined : { requirements: unmet };
+    return new ActionError(code, missing === undefined ? text : `${text}. ${missing}`, { details });
+  };
+  if (machines.length === 0)
+    throw refuse('cluster_incomplete', 'it could not be started again: fleet lists no machine');
+  if (unmet.length > 0) {
+    throw refuse(
+      missing === undefined ? 'unit_not_schedulable' : 'cluster_incomplete',
+      `it could not be started again: no machine that fleet lists meets ${unmet.join(', ')}`,
+    );
+  }
+  if (missing !== undefined && machineID !== null && !isListed)
+    throw refuse('cluster_incomplete', 'fleet does not list its machine');
+  return { seen, listed, missing };
 }

@@ -1,4 +1,5 @@
 import { machinesOf, type Observation, ownRow, rowOn, saysRunning, saysStopped } from './observation.js';
+import type { StartingPoint } from './starting-point.js';
 
 /** fleet shows a change after up to 7 s: what it shows for longer is not from before. In milliseconds. */
 export const STALE_MS = 8_000;
@@ -11,7 +12,7 @@ export const STALE_MS = 8_000;
  * - fleet no longer lists the machine, and has the unit on another one or on none
  */
 export class StopEvidence {
-  readonly #before: Observation;
+  readonly #start: StartingPoint;
   #orderedAt: number | undefined;
   /** The machines on which the unit may still run. */
   readonly #open: Set<string>;
@@ -20,12 +21,12 @@ export class StopEvidence {
   readonly #left = new Set<string>();
   #ran: boolean;
 
-  /** @param before from before the stop was ordered */
-  constructor(before: Observation) {
-    this.#before = before;
-    this.#open = new Set(machinesOf(before));
+  /** @param start from before the stop was ordered */
+  constructor(start: StartingPoint) {
+    this.#start = start;
+    this.#open = new Set(machinesOf(start.seen));
     this.#known = new Set(this.#open);
-    this.#ran = this.showsRunning(before);
+    this.#ran = this.showsRunning(start.seen);
   }
 
   /** Whether the unit runs on none of its machines any more. */
@@ -33,20 +34,22 @@ export class StopEvidence {
     return this.#open.size === 0;
   }
 
-  /** Whether fleet has shown that it ran. */
-  get ran(): boolean {
-    return this.#ran;
+  /** What fleet has shown of the time before the stop. A machine that it did not list may have run the unit. */
+  get before(): 'ran' | 'stopped' | 'unknown' {
+    if (this.#ran) return 'ran';
+    const { seen, missing } = this.#start;
+    const row = ownRow(seen);
+    if (row !== undefined && saysStopped(row)) return 'stopped';
+    return this.#known.size === 0 && missing === undefined ? 'stopped' : 'unknown';
   }
 
-  /** Whether fleet has shown before the restart that it did not run. */
-  get wasStopped(): boolean {
-    if (this.#ran) return false;
-    const row = ownRow(this.#before);
-    return (
-      this.#known.size === 0 ||
-      this.#before.unit.machineID === null ||
-      (row !== undefined && saysStopped(row))
-    );
+  /**
+   * Whether the unit, which is up on this machine, may have run there all the time: fleet did not list the machine when the
+   * restart began, or no longer when the unit had to stop.
+   */
+  mayHaveRunOn(machineID: string): boolean {
+    if (this.#left.has(machineID)) return true;
+    return !this.#known.has(machineID) && !this.#start.listed.has(machineID);
   }
 
   /** The machines on which the unit was when they left the cluster. Whether it still runs there cannot be seen. */
@@ -100,9 +103,10 @@ export class StopEvidence {
   #isNew({ unit }: Observation, machineID: string, now: number): boolean {
     // The agent has not carried out the order.
     if (unit.machineID === machineID && unit.currentState === 'launched') return false;
-    const earlier = rowOn(this.#before, machineID);
+    const before = this.#start.seen;
+    const earlier = rowOn(before, machineID);
     if (earlier === undefined || !saysStopped(earlier) || this.#ran) return true;
-    const { desiredState, currentState } = this.#before.unit;
+    const { desiredState, currentState } = before.unit;
     return (
       desiredState !== 'launched' || currentState === 'launched' || now - (this.#orderedAt ?? now) >= STALE_MS
     );

@@ -12,8 +12,8 @@ import type { Observation } from './observation.js';
 export const CALL_MS = 3_000;
 /** How long to wait between two calls, in milliseconds. */
 export const POLL_MS = 500;
-/** A failed call or two do not matter; blindness for longer does. In milliseconds. */
-export const BLIND_MS = 1_500;
+/** A failed call or two do not matter; a longer time in which fleet could not be asked does. In milliseconds. */
+export const UNREACHABLE_MS = 1_500;
 
 export interface WatchParts {
   fleet: FleetTransport;
@@ -33,36 +33,36 @@ export class UnitWatch {
   last: Observation;
   #answeredAt: number;
   /** When the present time without a failure began. */
-  #seesSince: number;
+  #reachableSince: number;
   #failed = false;
-  #blindMs = 0;
+  #unreachableMs = 0;
 
   constructor(name: string, before: Observation, parts: WatchParts) {
     this.#name = name;
     this.#parts = parts;
     this.last = before;
     this.#answeredAt = parts.clock.now();
-    this.#seesSince = this.#answeredAt;
+    this.#reachableSince = this.#answeredAt;
   }
 
   /** How long fleet could not be asked, in milliseconds, since the watch began. */
-  get blindMs(): number {
+  get unreachableMs(): number {
     const { clock } = this.#parts;
-    return this.#blindMs + (this.#failed ? clock.now() - this.#answeredAt : 0);
+    return this.#unreachableMs + (this.#failed ? clock.now() - this.#answeredAt : 0);
   }
 
   /** How long fleet has been answering without a failure; 0 while it does not answer. */
-  get seesMs(): number {
-    return this.#failed ? 0 : this.#parts.clock.now() - this.#seesSince;
+  get reachableMs(): number {
+    return this.#failed ? 0 : this.#parts.clock.now() - this.#reachableSince;
   }
 
   /** `; fleet could not be asked for 20.1 s`, or nothing when it could be asked. */
-  get blindness(): string {
-    return this.wasBlind ? `; fleet could not be asked for ${seconds(this.blindMs)}` : '';
+  get unreachableNote(): string {
+    return this.wasUnreachable ? `; fleet could not be asked for ${seconds(this.unreachableMs)}` : '';
   }
 
-  get wasBlind(): boolean {
-    return this.blindMs >= BLIND_MS;
+  get wasUnreachable(): boolean {
+    return this.unreachableMs >= UNREACHABLE_MS;
   }
 
   /** Runs a call to fleet, which it counts. */
@@ -82,12 +82,11 @@ export class UnitWatch {
 
   /**
    * @param withMachines whether to ask for the list of machines too
-   * @returns undefined when fleet could not be asked
-   * @throws ActionError `unit_not_found` when the unit was removed
+   * @returns `removed` when fleet has no such unit any more; undefined when fleet could not be asked
    */
   async look({
     withMachines = false,
-  } = {}): Promise<{ seen: Observation; listed: ReadonlySet<string> | undefined } | undefined> {
+  } = {}): Promise<{ seen: Observation; listed: ReadonlySet<string> | undefined } | 'removed' | undefined> {
     const { fleet, cluster, log } = this.#parts;
     try {
       const [seen, machines] = await this.ask(async (options) =>
@@ -96,11 +95,10 @@ export class UnitWatch {
           withMachines ? fleet.machines(cluster, options) : undefined,
         ]),
       );
-      if (seen === undefined) throw removed(this.#name);
+      if (seen === undefined) return 'removed';
       this.last = seen;
       return { seen, listed: machines && new Set(machines.map(({ id }) => id)) };
     } catch (error) {
-      if (error instanceof ActionError && error.code === 'unit_not_found') throw error;
       log.debug('unit state not available', { reason: failureText(error) });
       return undefined;
     }
@@ -109,8 +107,8 @@ export class UnitWatch {
   #answered(): void {
     const now = this.#parts.clock.now();
     if (this.#failed) {
-      this.#blindMs += now - this.#answeredAt;
-      this.#seesSince = now;
+      this.#unreachableMs += now - this.#answeredAt;
+      this.#reachableSince = now;
     }
     this.#failed = false;
     this.#answeredAt = now;
@@ -132,13 +130,6 @@ export async function observe(
     fleet.unitStates(cluster, { unitName: name, ...options }),
   ]);
   return unit && { unit, rows };
-}
-
-export function removed(name: string): ActionError {
-  return new ActionError(
-    'unit_not_found',
-    `${name} was removed from the cluster while it was being restarted`,
-  );
 }
 
 export function failureText(error: unknown): string {

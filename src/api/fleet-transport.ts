@@ -83,7 +83,10 @@ export interface FleetTransport {
     cluster: Cluster,
     options: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
-  /** Throws `unit_not_found`; `outcome_unknown` when the connection was lost during the call. */
+  /**
+   * Throws `unit_not_found`; `outcome_unknown` when it is not known whether fleet has applied the change. `pendingHosts` then
+   * says which hosts may still do so.
+   */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */
   putUnit(

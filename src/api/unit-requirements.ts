@@ -1,4 +1,5 @@
 import type { Machine, UnitOption } from './fleet-transport.js';
+import { isTrueForFleet } from './unit-booleans.js';
 
 /** What of a unit decides on which machines it may run. */
 interface UnitFile {
@@ -16,7 +17,7 @@ export interface UnitRequirements {
 
 /** Whether fleet runs the unit on every machine that meets its requirements, not only on one. */
 export function isGlobalUnit(unit: UnitFile): boolean {
-  return ['true', 'yes', '1', 'on', 't'].includes(valuesOf(unit, 'Global').at(-1)?.toLowerCase() ?? '');
+  return isTrueForFleet(valuesOf(unit, 'Global').at(-1) ?? '');
 }
 
 /** Reads a unit's requirements as fleet v1.0 does, including the older option names (fleet, job/job.go). */

@@ -1,6 +1,8 @@
 /**
  * A simulated failure of an HTTP service:
  * - `refuse`: the service does not listen, open connections are closed
+ * - `freeze`: as a process that is stopped and goes on later: connections and requests are accepted, and processed when the
+ *   fault ends, also those whose client has gone
  * - `hang`: the request is accepted and never answered
  * - `500`, `503`: this status with a real server's body; the request is not processed
  * - `drop`: the connection is closed without a response; the request is not processed
@@ -11,6 +13,7 @@
  */
 export type Fault =
   | { kind: 'refuse'; host?: string }
+  | { kind: 'freeze'; host?: string }
   | {
       kind: ResponseFaultKind;
       /** Only requests to this address. */
@@ -56,7 +59,7 @@ export type ResponseFaultKind =
   | 'garbage'
   | 'redirect';
 
-export type ResponseFault = Exclude<Fault, { kind: 'refuse' }>;
+export type ResponseFault = Exclude<Fault, { kind: 'refuse' | 'freeze' }>;
 
 interface Target {
   host: string;

@@ -80,9 +80,9 @@ export class FleetAgent {
     return this.#presence.expiresAt(this.#now) > this.#now;
   }
 
-  /** How long until fleet lists the machine no longer, if its agent stays hindered. */
+  /** How long until fleet lists the machine no longer, if its agent stays hindered; 0 when it does not list it. */
   get untilUnlisted(): number {
-    return this.#presence.expiresAt(this.#now) - this.#now;
+    return Math.max(0, this.#presence.expiresAt(this.#now) - this.#now);
   }
 
   /** How long until the agent writes its presence again. */

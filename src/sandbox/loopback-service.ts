@@ -51,6 +51,13 @@ interface ServiceLogic {
 const MAX_BODY_BYTES = 1024 * 1024;
 const MAX_LOGGED = 10_000;
 
+/** A time in which the service, or one address of it, is frozen. */
+interface Freeze {
+  host: string | undefined;
+  /** Processes what was received meanwhile. */
+  goOn: (() => void)[];
+}
+
 /** One HTTP service on one or more loopback addresses, with a log of its requests and simulated faults. */
 export class LoopbackService {
   /** The latest 10,000 requests, oldest first. */
@@ -60,6 +67,7 @@ export class LoopbackService {
   readonly #endpoints = new Endpoints(() =>
     createServer((request, response) => this.#receive(request, response)),
   );
+  readonly #freezes = new Set<Freeze>();
   readonly #delayed = new Set<() => void>();
   #inFlight = 0;
 
@@ -82,6 +90,7 @@ export class LoopbackService {
    */
   fail(fault: Fault): () => Promise<void> {
     if (fault.kind === 'refuse') return this.#endpoints.refuse(fault.host);
+    if (fault.kind === 'freeze') return this.#freeze(fault.host);
     const end = this.#faults.add(fault);
     return async () => end();
   }
@@ -89,8 +98,17 @@ export class LoopbackService {
   /** Stops listening and closes every connection, also those with requests in flight. */
   stop(): void {
     this.#endpoints.stop();
+    this.#freezes.clear();
     for (const cancel of this.#delayed) cancel();
     this.#delayed.clear();
+  }
+
+  #freeze(host: string | undefined): () => Promise<void> {
+    const freeze: Freeze = { host, goOn: [] };
+    this.#freezes.add(freeze);
+    return async () => {
+      if (this.#freezes.delete(freeze)) for (const goOn of freeze.goOn) goOn();
+    };
   }
 
   #receive(request: IncomingMessage, response: ServerResponse): void {
@@ -104,6 +122,15 @@ export class LoopbackService {
     this.requests.push({ method, path, host, concurrent: this.#inFlight });
     if (this.requests.length > MAX_LOGGED) this.requests.shift();
 
+    const freeze = [...this.#freezes].find((each) => each.host === undefined || each.host === host);
+    if (freeze !== undefined) {
+      // Read now: when the client closes the connection, Node forgets what has arrived; the kernel does not.
+      readBody(request, (body) => {
+        const reply = () => this.#reply(request, body, undefined);
+        freeze.goOn.push(() => this.#later(() => this.#send(request, response, reply())));
+      });
+      return;
+    }
     const fault = this.#faults.next((each) => matchesRequest(each, { host, method, path }))?.kind;
     if (fault === 'hang') return;
     if (fault === 'drop') {
@@ -113,10 +140,14 @@ export class LoopbackService {
     readBody(request, (body) => {
       this.#later(() => {
         const reply = this.#reply(request, body, fault);
-        if (reply === 'drop' || fault === 'drop-answer') request.socket.destroy();
-        else send(response, reply, { cut: fault === 'truncate' });
+        this.#send(request, response, fault === 'drop-answer' ? 'drop' : reply, fault === 'truncate');
       });
     });
+  }
+
+  #send(request: IncomingMessage, response: ServerResponse, reply: SandboxOutcome, cut = false): void {
+    if (reply === 'drop') request.socket.destroy();
+    else send(response, reply, { cut });
   }
 
   #reply(

@@ -1,4 +1,5 @@
 import type { UnitOption } from '../api/fleet-transport.js';
+import { systemdBoolean } from '../api/unit-booleans.js';
 
 /**
  * How a unit reacts to a change of its desired state, if it does not simply follow it:
@@ -37,10 +38,9 @@ export function launchedState(
 ): SystemdState {
   if (behaviour === 'fails-at-start') return ['failed', 'failed'];
   if (behaviour === 'never-starts') return STARTING;
-  const setting = (key: string) =>
-    options.findLast((option) => option.section === 'Service' && option.name === key)?.value;
-  if (setting('Type') === 'oneshot')
-    return setting('RemainAfterExit') === 'yes' ? ['active', 'exited'] : STOPPED;
+  const type = options.findLast((option) => option.section === 'Service' && option.name === 'Type')?.value;
+  if (type === 'oneshot')
+    return systemdBoolean(options, 'Service', 'RemainAfterExit') ? ['active', 'exited'] : STOPPED;
   return UP_BY_TYPE[name.slice(name.lastIndexOf('.') + 1)] ?? ['active', 'active'];
 }
 

@@ -10,6 +10,8 @@ export interface Outcome {
   tookMs: number;
   happened: UnitEvent[];
   desiredState: string | null;
+  /** The machine that it is scheduled to. */
+  machine: string | null;
 }
 
 /** @param begin when the restart began */
@@ -30,6 +32,7 @@ export async function outcomeOf(
     tookMs: clock.now() - begin,
     happened: cluster.history(UNIT).filter(({ at }) => at >= begin),
     desiredState: typeof unit === 'object' ? unit.desiredState : null,
+    machine: typeof unit === 'object' ? unit.machineID : null,
   };
 }
 

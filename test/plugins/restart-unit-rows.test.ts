@@ -228,6 +228,14 @@ test('a unit that fleet moved from a lost machine must stop on its new one as we
   t.true(launchedAtMs >= 8_000, `${launchedAtMs}`);
 });
 
+test('a unit that fleet never showed running is started, and is not said to have been restarted', async (t) => {
+  const { code, text } = await restartSeeing(({ desiredState, launchedMs }) => ({
+    active: desiredState === 'launched' ? (launchedMs >= 0 ? 'active' : undefined) : 'inactive',
+  }));
+  t.is(code, 'done', text);
+  t.regex(text ?? '', /^web\.service was started; whether it was running before is not known\.$/m);
+});
+
 test('an operator who stops the unit in the moment in which it has stopped is not worked against', async (t) => {
   const { code, text, orders } = await restartSeeing(({ ms, desiredState }) => ({
     active: ms < 3_000 ? 'active' : running(desiredState),

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
 import { unitFileHash } from '../../src/api/unit-file.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
@@ -9,13 +9,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
-import { codeOf, puts, UNIT, world } from './restart-world.js';
-
-/** Advances the clock even without sleepers: ten seconds per second. */
-function letTimePass(t: ExecutionContext, clock: LeapingClock): void {
-  const timer = setInterval(() => void clock.sleep(100), 10);
-  t.teardown(() => clearInterval(timer));
-}
+import { codeOf, letTimePass, puts, UNIT, world } from './restart-world.js';
 
 test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
@@ -270,6 +264,19 @@ test('a oneshot unit is done when it has run and ended well', async (t) => {
     String(await run({ unit_name: 'kept.service' })),
     /was restarted\.[^]*started: launched, active\/exited/,
   );
+});
+
+test('a oneshot unit that remains after its exit, in any spelling of systemd, is up when it is active', async (t) => {
+  for (const value of ['y', 'TRUE', 't', '1', 'On']) {
+    const { sandbox, run } = await world(t);
+    const options = [
+      ...service('/bin/job'),
+      { section: 'Service', name: 'Type', value: 'oneshot' },
+      { section: 'Service', name: 'RemainAfterExit', value },
+    ];
+    sandbox.cluster.addUnits([{ name: 'kept.service', options }]);
+    t.regex(String(await run({ unit_name: 'kept.service' })), /was restarted\.[^]*active\/exited/, value);
+  }
 });
 
 test('a oneshot unit that fails is reported as failed', async (t) => {

@@ -20,6 +20,8 @@ export async function world(
   t: ExecutionContext,
   fleetOptions: Record<string, string> = {},
   fleetHosts?: string[],
+  /** Returns the URL of a proxy for fleet's API. */
+  proxy?: (fleet: URL) => Promise<URL>,
 ) {
   const clock = new LeapingClock();
   const delays = { change: 1_500, report: 500, linger: 1_000 };
@@ -31,11 +33,12 @@ export async function world(
   t.teardown(async () => Promise.all(http.map(async (each) => each.close())));
   const { log, find } = logLines();
   const { discoveryUrl, fleetPort } = sandbox;
+  const proxied = await proxy?.(new URL(`http://127.0.0.1:${fleetPort}`));
   const resolver = new Discovery({
     http: http[0],
     discoveryUrl,
     fleetPort,
-    namedClusters: new Map(),
+    namedClusters: new Map(proxied && [[sandbox.token, [proxied]]]),
     clock,
     log,
   });
@@ -65,6 +68,14 @@ export async function world(
 
 export function puts({ cluster }: Sandbox): number {
   return cluster.requests.filter(({ method }) => method === 'PUT').length;
+}
+
+/** Advances the clock also while the action waits for fleet, ten seconds per second. @returns a function that ends it */
+export function letTimePass(t: ExecutionContext, clock: LeapingClock): () => void {
+  const timer = setInterval(() => void clock.sleep(100), 10);
+  const end = () => clearInterval(timer);
+  t.teardown(end);
+  return end;
 }
 
 export const codeOf = (error: unknown) => (error instanceof ActionError ? error.code : String(error));

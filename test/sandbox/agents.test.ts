@@ -153,3 +153,16 @@ test('a oneshot unit ends inactive, or stays active with RemainAfterExit, and is
   t.like(cluster.unit('job.service'), { currentState: 'launched' });
   t.is(cluster.starts('job.service'), 1);
 });
+
+test('a machine that is silent once more while it is not listed changes nothing that has happened', async (t) => {
+  const { cluster, clock, put } = await withRunningUnit(t);
+  await put(UNIT, { desiredState: 'inactive' });
+  cluster.powerOff(MACHINE_A);
+  clock.advance(60_000);
+  const from = clock.now();
+  await put(UNIT, { desiredState: 'launched' });
+  cluster.silenceAgent(MACHINE_A);
+  clock.advance(5_000);
+  const started = cluster.history(UNIT).find(({ what }) => what === 'started');
+  t.deepEqual(started, { at: from + 2_000, machineID: MACHINE_B, what: 'started' });
+});

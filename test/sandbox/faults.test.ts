@@ -58,6 +58,27 @@ test('hang: the request is accepted and gets no response', async (t) => {
   await t.throwsAsync(hung);
 });
 
+test('freeze: what one host has received is processed when it goes on, also when its client has gone', async (t) => {
+  const { sandbox } = await openSandbox(t, { units: [{ name: 'a.service' }], fleetHosts: TWO_HOSTS });
+  const unit = (host: string) => `http://${host}:${sandbox.fleetPort}/fleet/v1/units/a.service`;
+  const goOn = sandbox.cluster.fail({ kind: 'freeze', host: '127.0.0.2' });
+  const client = new AbortController();
+  const gone = ask(unit('127.0.0.2'), {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'a.service', desiredState: 'loaded' }),
+    signal: client.signal,
+  });
+  const waiting = ask(unit('127.0.0.2'));
+  await eventually('both have arrived', () => sandbox.cluster.requests.length === 2);
+  client.abort(new Error('gone'));
+  await t.throwsAsync(gone);
+  t.like((await ask(unit('127.0.0.1'))).body, { desiredState: 'launched' });
+  await goOn();
+  t.is((await waiting).status, 200);
+  t.like((await ask(unit('127.0.0.1'))).body, { desiredState: 'loaded' });
+});
+
 test('500 and 503 respond as fleet does without etcd, and do nothing', async (t) => {
   const { sandbox, fleet, put } = await openSandbox(t, { units: [] });
   sandbox.cluster.fail({ kind: '500', times: 1 });

@@ -11,6 +11,8 @@ import { HostHealth } from './host-health.js';
 const TIMEOUT_MS = 20_000;
 /** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024;
+/** The statuses of fleet's own failures. With another 5xx a proxy reports that fleet has not answered it. */
+const FLEET_FAILURES: ReadonlySet<number> = new Set([500, 503]);
 
 /** A call of fleet's HTTP API. */
 export interface FleetCall {
@@ -77,6 +79,7 @@ export class ClusterHttp {
     const failures = new Failures();
     for (const host of this.#health.inOrder(cluster, hosts)) {
       call.signal.throwIfAborted();
+      let answered = false;
       try {
         const response = await this.#send(call.method, host, call);
         noteResponse(cluster);
@@ -85,15 +88,16 @@ export class ClusterHttp {
           return response;
         }
         failures.status(host, response);
+        answered = FLEET_FAILURES.has(response.status);
       } catch (error) {
         if (error === call.signal.reason) failures.add(host, 'the call was aborted');
         else failures.error(host, error);
         this.#health.failed(host);
         if (isNotSent(error)) continue;
-        throw failures.outcomeUnknown();
+        throw failures.outcomeUnknown({ answered });
       }
       this.#health.failed(host);
-      throw failures.outcomeUnknown();
+      throw failures.outcomeUnknown({ answered });
     }
     throw failures.noUsableResponse();
   }
@@ -177,12 +181,13 @@ class Failures {
     return this.add(host, 'forbidden');
   }
 
-  outcomeUnknown(): ActionError {
+  /** @param answered whether the last host has ended the change, so that it cannot carry it out later */
+  outcomeUnknown({ answered }: { answered: boolean }): ActionError {
     const last = this.#failures.at(-1);
     return new ActionError(
       'outcome_unknown',
       `The fleet API at ${last?.host} failed during the change: ${last?.reason}`,
-      { details: { hosts: this.#failures } },
+      { details: { hosts: this.#failures, mayChangeLater: answered ? [] : [last?.host] } },
     );
   }
 

@@ -1,5 +1,10 @@
 import test from 'ava';
-import type { DesiredState, FleetTransport, UnitOption } from '../../../src/plugin.js';
+import {
+  type DesiredState,
+  type FleetTransport,
+  pendingHosts,
+  type UnitOption,
+} from '../../../src/plugin.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import type { Cluster } from '../../../src/api/cluster.js';
 import { respondWith, serve } from '../../network/http-server.js';
@@ -197,6 +202,8 @@ for (const [what, change] of CHANGES) {
           error?.message.includes(sandbox.cluster.requests[0]?.host ?? '?'),
           'it names the host to look at',
         );
+        const answered = kind === '500' || kind === '503';
+        t.is(pendingHosts(error).length === 0, answered, 'what fleet has answered does not come later');
       },
     );
 
@@ -240,7 +247,8 @@ for (const [what, change] of CHANGES) {
     for (const status of [502, 504]) {
       const tunnel = await serve(t, respondWith(status, '<html>Bad Gateway'));
       const { fleet, cluster } = openNamedFleet(t, [tunnel.url, tunnel.url]);
-      await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+      const error = await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
+      t.deepEqual(pendingHosts(error), [tunnel.url.host], 'fleet has not answered the tunnel');
       t.is(tunnel.requests.length, 1);
     }
   });
