@@ -32,7 +32,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(17);
+    const booted = await bootMachines(18);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -184,6 +184,29 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     t.deepEqual(info?.errors, []);
     t.false(JSON.stringify(info).includes('GREETING'));
     t.is(info?.coreos_version, await machine.run('cat /etc/os-release'));
+  });
+
+  test('times are in UTC, whatever the time zone and the environment of the login are', async (t) => {
+    const machine = takeMachine();
+    const cluster = await clusterOf(machine);
+    await machine.logAs('unit1.service', 'one\n');
+    const printed = await machine.run('journalctl --unit=unit1.service --output=short --quiet');
+    const settings = ['TZ=Asia/Tokyo', 'LC_ALL=C.UTF-8', 'SYSTEMD_COLORS=1', 'SYSTEMD_LOG_LEVEL=debug'];
+    await machine.run(
+      'ln -sf /usr/share/zoneinfo/America/New_York /etc/localtime\n' +
+        'echo PermitUserEnvironment yes >>/etc/ssh/sshd_config; systemctl reload ssh.service\n' +
+        settings
+          .map(
+            (each) =>
+              `echo ${each} >>/etc/environment; echo ${each} >>/home/core/.ssh/environment\n` +
+              `echo export ${each} >>/home/core/.bashrc; echo export ${each} >>/home/core/.profile\n`,
+          )
+          .join(''),
+    );
+    const hoursFromNow = (hours: number) =>
+      new Date(Date.now() + hours * 3_600_000).toISOString().slice(0, 19).replace('T', ' ');
+    const bounds = { since: hoursFromNow(-1), until: hoursFromNow(1) };
+    t.is(await logsOf(cluster, 'unit1.service', bounds), printed);
   });
 
   test('a journal that the user must not read is reported as such, not as an empty log', async (t) => {

@@ -424,6 +424,7 @@ const MESSAGES: readonly (readonly [written: string | Buffer, shown: string])[] 
   ['crlf\r\nlines\r', `crlf\n${' '.repeat(31)}lines`],
   ['10%\r20%\r', '10%␍20%'],
   ['bell\u0007 backspace\b delete\u007f', 'bell␇ backspace␈ delete␡'],
+  ['before NUL\0after\nnext line', `before NUL\n${' '.repeat(31)}next line`],
   ['c1 \u009b31m, bidi \u202e, line \u2028', 'c1 \u{fffd}31m, bidi \u{fffd}, line \u{fffd}'],
   [`${'x'.repeat(70_000)}\u0007`, `${'x'.repeat(70_000)}␇`],
 ];
