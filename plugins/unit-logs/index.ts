@@ -144,7 +144,7 @@ async function journalOf(
 }
 
 function journalForbidden(host: string, cause?: unknown): ActionError {
-  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, or set SSH_SUDO=true`;
+  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, which takes effect within 30 s, or set SSH_SUDO=true`;
   return new ActionError('command_failed', message, {
     details: { host, reason: 'journal_forbidden' },
     cause,

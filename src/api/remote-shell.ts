@@ -6,7 +6,8 @@ import type { Token } from './token.js';
 export interface RemoteShell {
   /**
    * Runs one program with its arguments; no shell interprets them. Its environment is `PATH`, `HOME`, `USER` and `LOGNAME` of
-   * the login, `TZ=UTC` and `LC_ALL=C`. Rejects with an `ActionError` on failure.
+   * the login, `TZ=UTC` and `LC_ALL=C`. A login is used for 30 s, so changes of the user's groups take effect within that
+   * time. Rejects with an `ActionError` on failure.
    *
    * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when the login shell on
    * the machine, or `sudo`, did not run the program.

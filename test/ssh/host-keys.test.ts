@@ -236,7 +236,7 @@ testWithSshd('unusable lines are logged as a warning once', async (t) => {
   const sshd = await sharedSshd();
   const log = keepingLog();
   const knownHosts = `nonsense\n${knownHostLines(sshd)}`;
-  const shell = await shellFor(t, [sshd], { knownHosts, log, idleMs: 0 });
+  const shell = await shellFor(t, [sshd], { knownHosts, log, maxAgeMs: 0 });
   await shell.run(sshd.address, ['true'], notAborted());
   await shell.run(sshd.address, ['true'], notAborted());
   const warnings = log.lines.filter(({ level }) => level === 'warn');
