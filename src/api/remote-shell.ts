@@ -10,7 +10,8 @@ export interface RemoteShell {
    * time. Rejects with an `ActionError` on failure.
    *
    * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when the login shell on
-   * the machine, or `sudo`, did not run the program.
+   * the machine, or `sudo`, did not run the program. `timeout` has the details `{ host, timeoutMs, begun }` when `timeoutMs` has
+   * passed.
    *
    * Whether the program may have changed something after a failure:
    * - With `effect: 'change'` the error is `outcome_unknown` when the program may have begun and it is not known how it
