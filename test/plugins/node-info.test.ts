@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import nodeInfo from '../../plugins/node-info/index.js';
@@ -12,7 +14,7 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
-import { ownSshd, shellFor } from '../ssh/shell-for.js';
+import { notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { testWithSshd } from '../support/sshd.js';
@@ -355,6 +357,54 @@ test('a command that prints nothing that can be read is reported with the reason
   const shell = ailingShell({ 'docker version': { stdout: 'panic\n', message: 'docker failed' } });
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, { docker: null, docker_version: null, errors: ['docker: docker failed'] });
+});
+
+testWithSshd('a command that hangs is named, and costs only its own value', async (t) => {
+  const folder = await testFolder(t);
+  const began = join(folder, 'began');
+  const script = `echo $$ >'${began}.new'; mv '${began}.new' '${began}'; exec sleep 600`;
+  await writeFile(join(folder, 'docker'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  let read = 0;
+  const counting: RemoteShell = { run: (...call) => shell.run(...call).finally(() => (read += 1)) };
+  const answer = infoOf(counting, { nodes: [sshd.address] }, { clock });
+  await pidIn(began);
+  await eventually('the others are read', () => read === 3);
+  // What the host told before is here after one more command.
+  await shell.run(sshd.address, ['true'], notAborted());
+  clock.advance(10_000);
+  const info = (await answer)[sshd.address];
+  t.is(info?.docker, null);
+  t.true(
+    info?.errors.includes(`docker: docker on ${sshd.address} took longer than 10 s`),
+    String(info?.errors),
+  );
+  t.regex(String(info?.coreos_version), /^ID=/m);
+  t.is(typeof info?.uptime_seconds, 'number');
+});
+
+test('a command that hangs until the time limit of the node is named too', async (t) => {
+  const clock = new ManualClock();
+  let read = 0;
+  const shell: RemoteShell = {
+    run: async (_host, argv, { signal }) => {
+      if (argv[0] === 'docker')
+        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+      read += 1;
+      return { stdout: HEALTHY[argv.join(' ')] ?? '', stderr: '', truncated: false };
+    },
+  };
+  const answer = infoOf(shell, { nodes: ['10.0.0.1'] }, { clock });
+  await eventually('the others are read', () => read === 3);
+  clock.advance(12_000);
+  t.like((await answer)['10.0.0.1'], {
+    docker: null,
+    docker_disk_space_percent: 60,
+    uptime_seconds: 12_345,
+    errors: ['docker: 10.0.0.1 did not respond within 12 s'],
+  });
 });
 
 test('os-release is read from /usr/lib where there is none in /etc', async (t) => {
