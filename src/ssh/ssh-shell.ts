@@ -61,7 +61,7 @@ export interface SshShellOptions {
 
 /**
  * Runs commands on machines by SSH, on pooled connections. The user's login shell on the machine may be any that reads the
- * line of `shellLine`; `sh` and `timeout` must be there.
+ * line of `shellLine`; `sh`, `env` and `timeout` must be there.
  *
  * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `outcome_unknown`,
  * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection

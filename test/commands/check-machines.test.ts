@@ -8,7 +8,7 @@ import { doctor } from '../../src/commands/doctor.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { RemoteShell } from '../../src/plugin.js';
 import type { SandboxOptions, SandboxSsh } from '../../src/sandbox/sandbox.js';
-import { notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
+import { installHanging, notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { openSandbox, TWO_MACHINES } from '../support/open-sandbox.js';
@@ -206,10 +206,8 @@ test('a machine that refuses connections, and a command that hangs, cost only th
 
 testWithSshd('a login shell that hangs is the problem of the login, not of a command', async (t) => {
   const folder = await testFolder(t);
-  await writeFile(
-    join(folder, '.bashrc'),
-    `echo $$ >'${folder}/new'; mv '${folder}/new' '${folder}/pid'; exec sleep 600`,
-  );
+  const began = await installHanging(folder, 'hang');
+  await writeFile(join(folder, '.bashrc'), `exec '${folder}/hang'\n`);
   const sshd = await ownSshd(t, { environment: { HOME: folder } });
   const manual = new ManualClock();
   const finding = checkMachines([sshd.address], {
@@ -218,7 +216,7 @@ testWithSshd('a login shell that hangs is the problem of the login, not of a com
     clock: systemClock,
     limitMs: 10_000,
   });
-  await pidIn(join(folder, 'pid'));
+  await pidIn(began);
   manual.advance(10_000);
   t.deepEqual((await finding).lines.slice(1), [
     `the login shell of ${sshd.user} on 127.0.0.1 did not run cat within 10 s`,
@@ -230,17 +228,9 @@ testWithSshd(
   'commands that hang are named with what works without them, and all other results are kept',
   async (t) => {
     const folder = await testFolder(t);
-    const install = async (command: string, script: string) =>
-      writeFile(join(folder, command), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    for (const command of ['docker', 'df'])
-      await install(
-        command,
-        `echo $$ >'${folder}/${command}.new'; mv '${folder}/${command}.new' '${folder}/${command}.pid'; exec sleep 600`,
-      );
-    await install(
-      'journalctl',
-      'echo No journal files were opened due to insufficient permissions. >&2; exit 1',
-    );
+    const began = [await installHanging(folder, 'docker'), await installHanging(folder, 'df')];
+    const denied = 'echo No journal files were opened due to insufficient permissions. >&2; exit 1';
+    await writeFile(join(folder, 'journalctl'), `#!/bin/sh\n${denied}\n`, { mode: 0o755 });
     const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
     const manual = new ManualClock();
     const shell = await shellFor(t, [sshd], { clock: manual });
@@ -260,7 +250,7 @@ testWithSshd(
     });
     await eventually('only the two still run', () => sent.length === 6 && ended.length === 4);
     t.deepEqual(ended.toSorted(), ['cat', 'cat', 'date', 'journalctl']);
-    for (const command of ['docker', 'df']) await pidIn(join(folder, `${command}.pid`));
+    for (const file of began) await pidIn(file);
     // What the host told before is here after one more command.
     await shell.run(sshd.address, ['true'], notAborted());
     manual.advance(10_000);

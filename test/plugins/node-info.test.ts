@@ -1,8 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
-import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import nodeInfo from '../../plugins/node-info/index.js';
@@ -14,10 +10,11 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
-import { notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
+import { installHanging, notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { testWithSshd } from '../support/sshd.js';
+import { startTcpServer } from '../support/tcp-server.js';
 import { actionRequest } from '../support/action-request.js';
 
 type Info = Record<
@@ -108,13 +105,7 @@ interface SlowWorld {
 /** Nodes on one SSH server, and others that hang, read with the real limits of the service. */
 async function slowWorld(t: ExecutionContext, counts: { well: number; silent: number }): Promise<SlowWorld> {
   const sshd = await ownSshd(t, { address: '127.0.0.1' });
-  const hanging = new Set<Socket>();
-  const server = createServer((socket) => hanging.add(socket.resume().on('error', () => undefined)));
-  await once(server.listen(sshd.port, '127.0.0.2'), 'listening');
-  t.teardown(() => {
-    for (const socket of hanging) socket.destroy();
-    server.close();
-  });
+  await startTcpServer(t, (socket) => socket.resume(), { address: '127.0.0.2', port: sshd.port });
   const nodes = (prefix: string, count: number) =>
     Array.from({ length: count }, (_, n) => `${prefix}-${n + 1}.example.com`);
   const [well, silent] = [nodes('well', counts.well), nodes('silent', counts.silent)];
@@ -361,9 +352,7 @@ test('a command that prints nothing that can be read is reported with the reason
 
 testWithSshd('a command that hangs is named, and costs only its own value', async (t) => {
   const folder = await testFolder(t);
-  const began = join(folder, 'began');
-  const script = `echo $$ >'${began}.new'; mv '${began}.new' '${began}'; exec sleep 600`;
-  await writeFile(join(folder, 'docker'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const began = await installHanging(folder, 'docker');
   const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
   const clock = new ManualClock();
   const shell = await shellFor(t, [sshd], { clock });

@@ -1,13 +1,11 @@
-import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Sshd, testWithSshd } from '../support/sshd.js';
+import { startTcpServer } from '../support/tcp-server.js';
 import {
   notAborted,
   errorOf,
@@ -21,20 +19,6 @@ import {
 } from './shell-for.js';
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
-
-/** Accepts connections and never sends anything. */
-async function silentHost(t: ExecutionContext, address: string, port: number): Promise<void> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket.resume());
-    socket.on('error', () => undefined);
-  });
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  await once(server.listen(port, address), 'listening');
-}
 
 async function noSessions(...servers: readonly Sshd[]): Promise<void> {
   for (const server of servers) {
@@ -205,7 +189,8 @@ testWithSshd(
 testWithSshd('a slow host does not delay the others', async (t) => {
   const [sshd] = await ownSshds(t, ['127.0.0.1']);
   if (sshd === undefined) throw new Error('no server');
-  await silentHost(t, '127.0.0.2', sshd.port);
+  const silent = { address: '127.0.0.2', port: sshd.port };
+  await startTcpServer(t, (socket) => socket.resume(), silent);
   const shell = await shellFor(t, [sshd], { handshakeTimeoutMs: 60_000 });
   const caller = new AbortController();
   let slowIsOver = false;
