@@ -41,7 +41,7 @@ export {
 } from './api/grammar.js';
 export { unitsWithoutState } from './api/missing-states.js';
 export { RemoteShell } from './api/remote-shell.js';
-export { withTimeLimit } from './api/time-limit.js';
+export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
 export { unitFileHash } from './api/unit-file.js';
 export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

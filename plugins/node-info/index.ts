@@ -10,6 +10,7 @@ import {
   type Machine,
   mapOf,
   RemoteShell,
+  timeForParts,
   withTimeLimit,
 } from '../../src/plugin.js';
 import { type Reading, readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
@@ -21,8 +22,6 @@ const CONCURRENCY = 50;
 const NODE_MS = 12_000;
 /** The time limit for all nodes: many slow nodes must not cause that either. */
 const ALL_NODES_MS = 25_000;
-/** The time reserved before the deadline of the request, so that the reply arrives in time. */
-const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
 /** The output limit of one command on one node; the minimum is enough for any healthy node. */
 const OUTPUT_BYTES = { min: 8 * 1024, max: 64 * 1024 };
@@ -59,7 +58,7 @@ export default defineAction({
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
-    const timeMs = timeForAll(deadline - clock.now());
+    const timeMs = Math.min(ALL_NODES_MS, timeForParts(deadline - clock.now()));
     const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, { fleet, signal, warn });
     const info = new Map<string, NodeInfo>();
@@ -80,11 +79,6 @@ export default defineAction({
     );
   },
 });
-
-/** The time limit for all nodes, from the time until the deadline. */
-function timeForAll(leftMs: number): number {
-  return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
-}
 
 /** The nodes to read, without duplicates; each has the first name that the caller gave for it. */
 async function nodesOf(
