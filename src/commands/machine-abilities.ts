@@ -5,7 +5,7 @@ import { failure, type LoginSettings, type MachineProblem, warning } from './mac
 const NEARLY_FULL = 90;
 
 /** What a command on a machine has printed, and its exit status; undefined when a signal ended it. */
-export interface Ran {
+interface Ran {
   status: number | undefined;
   stdout: string;
   stderr: string;

@@ -97,9 +97,15 @@ testWithSshd(
         'GlobalKnownHostsFile=/dev/null',
       ];
       const ssh = promisify(execFile)('ssh', [
-        ...['-F', 'none', '-i', sshd.privateKeyFile, '-p', String(sshd.port)],
+        '-F',
+        'none',
+        '-i',
+        sshd.privateKeyFile,
+        '-p',
+        String(sshd.port),
         ...options.flatMap((option) => ['-o', option]),
-        ...[`${sshd.user}@${host}`, 'true'],
+        `${sshd.user}@${host}`,
+        'true',
       ]);
       t.is(
         await ssh.then(
