@@ -115,6 +115,15 @@ test('a machine with another host key than the known one is a failure', async (t
   );
 });
 
+test('a machine on another port whose key is known without the port is a known one', async (t) => {
+  const { ssh, check } = await world(t);
+  const withoutPort = (await readFile(ssh.knownHostsFile, 'utf8')).replaceAll(/^\[(.*)\]:\d+ /gm, '$1 ');
+  const run = await check({ SSH_KNOWN_HOSTS: await temporaryFile(t, withoutPort) });
+  t.is(run.of('known_hosts').result, 'ok', run.text);
+  t.regex(run.of('known_hosts').said, /the host keys of all the cluster's machines are known/);
+  t.is(run.of('machines').result, 'ok', run.text);
+});
+
 test('a machine with an unknown host key is a failure, or with accept-new none; known_hosts is not changed', async (t) => {
   const { check } = await world(t);
   const SSH_KNOWN_HOSTS = await temporaryFile(t);
