@@ -42,7 +42,7 @@ export {
 export { unitsWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
 export { RemoteShell } from './api/remote-shell.js';
-export { withTimeLimit } from './api/time-limit.js';
+export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
 export { systemdBoolean } from './api/unit-booleans.js';
 export { unitFileHash } from './api/unit-file.js';

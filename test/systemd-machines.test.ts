@@ -1,9 +1,12 @@
 import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient, FleetManagerError, type KnownActions } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { notAborted, shellFor } from './ssh/shell-for.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
+import { ManualClock } from './support/manual-clock.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { service } from './support/open-sandbox.js';
 import { bootMachines, machinesCanRun, type SystemdMachine } from './support/systemd-machines.js';
@@ -32,7 +35,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(17);
+    const booted = await bootMachines(19);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -186,6 +189,29 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     t.is(info?.coreos_version, await machine.run('cat /etc/os-release'));
   });
 
+  test('times are in UTC, whatever the time zone and the environment of the login are', async (t) => {
+    const machine = takeMachine();
+    const cluster = await clusterOf(machine);
+    await machine.logAs('unit1.service', 'one\n');
+    const printed = await machine.run('journalctl --unit=unit1.service --output=short --quiet');
+    const settings = ['TZ=Asia/Tokyo', 'LC_ALL=C.UTF-8', 'SYSTEMD_COLORS=1', 'SYSTEMD_LOG_LEVEL=debug'];
+    await machine.run(
+      'ln -sf /usr/share/zoneinfo/America/New_York /etc/localtime\n' +
+        'echo PermitUserEnvironment yes >>/etc/ssh/sshd_config; systemctl reload ssh.service\n' +
+        settings
+          .map(
+            (each) =>
+              `echo ${each} >>/etc/environment; echo ${each} >>/home/core/.ssh/environment\n` +
+              `echo export ${each} >>/home/core/.bashrc; echo export ${each} >>/home/core/.profile\n`,
+          )
+          .join(''),
+    );
+    const hoursFromNow = (hours: number) =>
+      new Date(Date.now() + hours * 3_600_000).toISOString().slice(0, 19).replace('T', ' ');
+    const bounds = { since: hoursFromNow(-1), until: hoursFromNow(1) };
+    t.is(await logsOf(cluster, 'unit1.service', bounds), printed);
+  });
+
   test('a journal that the user must not read is reported as such, not as an empty log', async (t) => {
     const machine = takeMachine();
     const cluster = await clusterOf(machine);
@@ -199,6 +225,26 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
       'setpriv --reuid core --regid core --clear-groups logger hello; journalctl --sync; journalctl --flush',
     );
     t.regex(await answer(), /insufficient permissions|systemd-journal/);
+  });
+
+  test('after half a minute a command has the groups that the user was given meanwhile', async (t) => {
+    const machine = takeMachine();
+    const clock = new ManualClock();
+    const shell = await shellFor(t, [], {
+      user: env.SSH_USER,
+      port: Number(env.SSH_PORT),
+      privateKey: await readFile(String(env.SSH_KEY_FILE)),
+      knownHosts: await readFile(String(env.SSH_KNOWN_HOSTS), 'utf8'),
+      clock,
+    });
+    const groups = async () => (await shell.run(machine.address, ['id', '-nG'], notAborted())).stdout;
+    await machine.run('gpasswd --delete core systemd-journal');
+    t.notRegex(await groups(), /systemd-journal/);
+    await machine.run('usermod -aG systemd-journal core');
+    clock.advance(15_000);
+    await groups();
+    clock.advance(15_000);
+    t.regex(await groups(), /systemd-journal/);
   });
 
   test('without the right to use sudo, the error has the words of sudo', async (t) => {

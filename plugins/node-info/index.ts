@@ -10,6 +10,7 @@ import {
   type Machine,
   mapOf,
   RemoteShell,
+  timeForParts,
   withTimeLimit,
 } from '../../src/plugin.js';
 import { type Reading, readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
@@ -21,8 +22,6 @@ const CONCURRENCY = 50;
 const NODE_MS = 12_000;
 /** The time limit for all nodes: many slow nodes must not cause that either. */
 const ALL_NODES_MS = 25_000;
-/** The time reserved before the deadline of the request, so that the reply arrives in time. */
-const MARGIN_MS = 1_000;
 const COMMAND_MS = 10_000;
 /** The output limit of one command on one node; the minimum is enough for any healthy node. */
 const OUTPUT_BYTES = { min: 8 * 1024, max: 64 * 1024 };
@@ -59,7 +58,7 @@ export default defineAction({
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
-    const timeMs = timeForAll(deadline - clock.now());
+    const timeMs = Math.min(ALL_NODES_MS, timeForParts(deadline - clock.now()));
     const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, { fleet, signal, warn });
     const info = new Map<string, NodeInfo>();
@@ -80,11 +79,6 @@ export default defineAction({
     );
   },
 });
-
-/** The time limit for all nodes, from the time until the deadline. */
-function timeForAll(leftMs: number): number {
-  return Math.min(ALL_NODES_MS, leftMs - Math.min(MARGIN_MS, leftMs / 2));
-}
 
 /** The nodes to read, without duplicates; each has the first name that the caller gave for it. */
 async function nodesOf(
@@ -192,7 +186,7 @@ function unread(reason: string): NodeInfo {
 
 /** Reads one node with concurrent commands. */
 async function readNode(host: string, context: NodeContext): Promise<NodeInfo> {
-  const errors = new Set<string>();
+  const failures: Failure[] = [];
   const read = async <T>(
     what: string,
     commands: readonly Argv[],
@@ -205,11 +199,11 @@ async function readNode(host: string, context: NodeContext): Promise<NodeInfo> {
       const { facts, problem } = parse(output.text);
       // Why a command has failed says more than what is missing in its output.
       const reason = failure?.message ?? problem;
-      if (reason !== undefined) errors.add(`${what}: ${reason}`);
+      if (reason !== undefined) failures.push({ what, reason });
       return { text: output.text, facts };
     } catch (error) {
       context.signal.throwIfAborted();
-      errors.add(failureText(what, error instanceof ActionError ? (failure ?? error) : error));
+      failures.push(failureOf(what, error instanceof ActionError ? (failure ?? error) : error));
       return null;
     }
   };
@@ -227,11 +221,12 @@ async function readNode(host: string, context: NodeContext): Promise<NodeInfo> {
     read('docker', [['docker', 'version']], readDocker),
     read('machine', [['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime']], readMachine),
   ]);
+  const isRead = [disk, os, docker, machine].some((part) => part !== null);
   return {
     docker_disk_space_percent: disk?.facts.used_percent ?? null,
     coreos_version: os?.text ?? null,
     docker_version: docker?.text ?? null,
-    errors: [...errors],
+    errors: failureTexts(failures, isRead),
     disk: disk?.facts ?? null,
     os: os?.facts ?? null,
     docker: docker?.facts ?? null,
@@ -265,9 +260,28 @@ async function firstOutput(
   throw failures[0];
 }
 
-function failureText(what: string, error: unknown): string {
+/** Why a part of a node could not be read. */
+interface Failure {
+  what: string;
+  reason: string;
+  /** The code of an error of the connection; undefined when the command has failed, or its output cannot be read. */
+  code?: string;
+}
+
+function failureOf(what: string, error: unknown): Failure {
   if (!(error instanceof ActionError)) throw error;
-  // A connection error is the same for all commands of a node, so it is reported once.
-  if (error.code !== 'command_failed' && error.code !== UNREADABLE) return `${error.code}: ${error.message}`;
-  return `${what}: ${error.message}`;
+  const { code, message } = error;
+  return code === 'command_failed' || code === UNREADABLE
+    ? { what, reason: message }
+    : { what, reason: message, code };
+}
+
+/**
+ * An error of the connection is the same for all commands of a node that runs none, so it is then reported once. When the node
+ * has run some, each of the others has its own reason: a command that hangs, for example.
+ */
+function failureTexts(failures: readonly Failure[], isRead: boolean): string[] {
+  const ranSome = isRead || failures.some(({ code }) => code === undefined);
+  const texts = failures.map(({ what, reason, code }) => `${ranSome ? what : code}: ${reason}`);
+  return [...new Set(texts)];
 }

@@ -8,6 +8,7 @@ import {
   type Machine,
   machineId,
   RemoteShell,
+  timeForParts,
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
@@ -49,7 +50,7 @@ export default defineAction({
   }),
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
-  async handle({ parameters, cluster, signal, warn }, { fleet, shell, clock }) {
+  async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
@@ -65,10 +66,11 @@ export default defineAction({
     const maxBytes = bytesForEach(wanted.length);
     const unlisted = wanted.some((id) => machines.every((machine) => machine.id !== id));
     const incompleteness = unlisted ? await fleet.incompleteness(cluster, { signal }) : undefined;
+    const ms = Math.min(MACHINE_MS, timeForParts(deadline - clock.now()));
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id, incompleteness);
-      const message = `${host} did not respond within ${MACHINE_MS / 1_000} s`;
-      return withTimeLimit({ ms: MACHINE_MS, message, clock, signal }, (limited) =>
+      const message = `${host} did not respond within ${Math.ceil(ms / 1_000)} s`;
+      return withTimeLimit({ ms, message, clock, signal }, (limited) =>
         journalOf(host, { ...parameters, maxBytes }, { shell, signal: limited }),
       );
     };
@@ -144,7 +146,7 @@ async function journalOf(
 }
 
 function journalForbidden(host: string, cause?: unknown): ActionError {
-  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, or set SSH_SUDO=true`;
+  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, which takes effect within 30 s, or set SSH_SUDO=true`;
   return new ActionError('command_failed', message, {
     details: { host, reason: 'journal_forbidden' },
     cause,

@@ -34,7 +34,7 @@ const BOUNDS = ['since', 'until'] as const;
 
 /**
  * The error for times in a valid format that journalctl refuses: `99999y ago` is before 1970, and `since` may be after
- * `until`, which depends on the machine's time zone. Undefined for any other failure.
+ * `until`, which depends on the machine's clock. Undefined for any other failure.
  */
 export function refusedTime(
   failure: unknown,

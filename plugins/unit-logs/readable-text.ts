@@ -25,7 +25,8 @@ const SYMBOL_OF_DELETE = '\u2421';
 
 /**
  * Text that controls nothing on a terminal. As journalctl does, it leaves out colours and a carriage return at the end of a
- * line, and writes a tab as eight spaces. Other control characters become their symbols, such as `␇`, or U+FFFD.
+ * line, and writes a tab as eight spaces. Other control characters become their symbols, such as `␇`, or U+FFFD. No other
+ * text of the service is shown like this: a log line should look as in journalctl.
  */
 export function readable(text: string): string {
   return text

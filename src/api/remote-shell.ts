@@ -5,10 +5,13 @@ import type { Token } from './token.js';
 /** Runs commands on machines. */
 export interface RemoteShell {
   /**
-   * Runs one program with its arguments; no shell interprets them. Rejects with an `ActionError` on failure.
+   * Runs one program with its arguments; no shell interprets them. Its environment is `PATH`, `HOME`, `USER` and `LOGNAME` of
+   * the login, `TZ=UTC` and `LC_ALL=C`. A login is used for 30 s, so changes of the user's groups take effect within that
+   * time. Rejects with an `ActionError` on failure.
    *
    * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when the login shell on
-   * the machine, or `sudo`, did not run the program.
+   * the machine, or `sudo`, did not run the program. `timeout` has the details `{ host, timeoutMs, begun }` when `timeoutMs` has
+   * passed.
    *
    * Whether the program may have changed something after a failure:
    * - With `effect: 'change'` the error is `outcome_unknown` when the program may have begun and it is not known how it

@@ -18,3 +18,14 @@ export async function withTimeLimit<T>(
 ): Promise<T> {
   return runWithin({ ms, clock, reason: () => new ActionError('timeout', message), signal }, work);
 }
+
+/** The time that is reserved for the reply, in milliseconds. */
+const REPLY_MS = 1_000;
+
+/**
+ * How long the parts of a request may take when its deadline is in `leftMs` milliseconds, so that a part that hangs costs only
+ * itself: a second less, for the reply, or half of less than two seconds.
+ */
+export function timeForParts(leftMs: number): number {
+  return leftMs - Math.min(REPLY_MS, leftMs / 2);
+}

@@ -1,13 +1,11 @@
-import type { ActionError } from '../api/action-error.js';
+import { ActionError } from '../api/action-error.js';
 import type { RemoteShell } from '../api/remote-shell.js';
-import { withTimeLimit } from '../api/time-limit.js';
 import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
-import { clockDifference } from './clock-offset.js';
 import { counted, type Finding, ok, warned } from './finding.js';
 import { loginProblem } from './login-problem.js';
-import { ABILITIES, type Ran } from './machine-abilities.js';
-import { type LoginSettings, type MachineProblem, warning } from './machine-problem.js';
+import { ABILITIES, type Ability } from './machine-abilities.js';
+import type { LoginSettings, MachineProblem } from './machine-problem.js';
 
 /** The number of machines that are checked at the same time. */
 const CONCURRENCY = 16;
@@ -16,8 +14,8 @@ const MAX_OUTPUT_BYTES = 64 * 1024;
 export interface MachineCheckOptions {
   shell: RemoteShell;
   settings: LoginSettings;
-  clock: Clock;
-  /** The time limit for each machine, in milliseconds. */
+  clock: Pick<Clock, 'wallTime'>;
+  /** The time limit for each command, in milliseconds. */
   limitMs: number;
 }
 
@@ -64,53 +62,51 @@ function findingOf(machines: readonly CheckedMachine[]): Finding {
   return hasFailed ? { result: 'FAILED', lines: [summary, ...lines] } : warned([summary, ...lines]);
 }
 
-async function problemsOf(
-  address: string,
-  { shell, settings, clock, limitMs }: MachineCheckOptions,
-): Promise<readonly MachineProblem[]> {
-  const message = `${address}: the commands took longer than ${limitMs / 1_000} s`;
+/** The problems of one machine. Each command has its own time limit, and one that hangs costs only its own result. */
+async function problemsOf(address: string, options: MachineCheckOptions): Promise<readonly MachineProblem[]> {
+  const check = async (ability: Ability) => problemOf(address, ability, options);
+  const checkOnItsOwn = async (ability: Ability) =>
+    check(ability).catch((error: unknown) => loginProblem(error, options.settings));
+  const [first, second, ...others] = ABILITIES;
+  let found: (MachineProblem | undefined)[];
   try {
-    return await withTimeLimit({ ms: limitMs, message, clock }, async (signal) => {
-      const run = async (argv: readonly [string, ...string[]]): Promise<Ran> => {
-        const options = { signal, timeoutMs: limitMs, maxOutputBytes: MAX_OUTPUT_BYTES, anyExitStatus: true };
-        const { stdout, stderr, failure } = await shell.run(address, argv, options);
-        return { status: exitStatusOf(failure), stdout, stderr };
-      };
-      // Alone, because it opens the connection: the clock and the other commands then take no time for that.
-      const [first, ...others] = ABILITIES;
-      const found = [first.problem(await run(first.argv), settings), await clockProblem(run, clock)];
-      const more = others.map(async ({ argv, problem }) => problem(await run(argv), settings));
-      const all = [...found, ...(await Promise.all(more))].filter((problem) => problem !== undefined);
-      return all.map((problem) => ({ ...problem, reason: `${address}: ${problem.reason}` }));
-    });
+    found = [await check(first)];
   } catch (error) {
-    return [loginProblem(error, settings)];
+    return [loginProblem(error, options.settings)];
   }
+  found.push(await checkOnItsOwn(second));
+  found.push(...(await Promise.all(others.map(checkOnItsOwn))));
+  // A connection that is lost is the problem of each command.
+  const byReason = new Map(found.flatMap((each) => (each === undefined ? [] : [[each.reason, each]])));
+  return [...byReason.values()];
+}
+
+/** Rejects when the machine has not run the command. */
+async function problemOf(
+  address: string,
+  { argv, problem, hung }: Ability,
+  { shell, settings, clock, limitMs }: MachineCheckOptions,
+): Promise<MachineProblem | undefined> {
+  const named = (found: MachineProblem | undefined) =>
+    found && { ...found, reason: `${address}: ${found.reason}` };
+  const { signal } = new AbortController();
+  const askedAt = clock.wallTime();
+  try {
+    const options = { signal, timeoutMs: limitMs, maxOutputBytes: MAX_OUTPUT_BYTES, anyExitStatus: true };
+    const { stdout, stderr, failure } = await shell.run(address, argv, options);
+    const answeredAt = clock.wallTime();
+    return named(problem({ status: exitStatusOf(failure), stdout, stderr, askedAt, answeredAt }, settings));
+  } catch (error) {
+    if (!isHung(error)) throw error;
+    return named(hung(`\`${argv.join(' ')}\` did not end within ${limitMs / 1_000} s`));
+  }
+}
+
+function isHung(error: unknown): boolean {
+  return error instanceof ActionError && error.code === 'timeout' && fieldsOf(error.details).begun === true;
 }
 
 function exitStatusOf(failure: ActionError | undefined): number | undefined {
   const { exitStatus } = fieldsOf(failure?.details);
   return failure === undefined ? 0 : typeof exitStatus === 'number' ? exitStatus : undefined;
-}
-
-async function clockProblem(
-  run: (argv: readonly [string, ...string[]]) => Promise<Ran>,
-  clock: Pick<Clock, 'wallTime'>,
-): Promise<MachineProblem | undefined> {
-  const askedAt = clock.wallTime();
-  const { stdout } = await run(['date', '+%s.%N']);
-  const answeredAt = clock.wallTime();
-  // busybox prints `%N` as it is.
-  const [, whole, fraction] = /^(\d+)(?:\.(\d{3})\d*)?/.exec(stdout) ?? [];
-  if (whole === undefined)
-    return warning('the time of its clock is not known', 'check that `date +%s.%N` works there');
-  const time = Number(whole) * 1_000 + Number(fraction ?? 0);
-  const precisionMs = fraction === undefined ? 1_000 : 1;
-  const difference = clockDifference({ time, precisionMs, askedAt, answeredAt });
-  return difference === undefined
-    ? undefined
-    : warning(
-        `its clock is ${difference}`,
-        'synchronize both clocks by NTP (timedatectl status); first find out which one is wrong',
-      );
 }

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Configuration } from '../settings/settings.js';
 import { reasonOf } from '../lib/errors.js';
-import { knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
+import { DEFAULT_PORT, knownHostName, parseKnownHosts } from '../ssh/known-hosts.js';
 import { PrivateKeyProblem, type PrivateKeyReason } from '../ssh/private-key.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 
@@ -111,7 +111,10 @@ export async function checkKnownHosts(
   const { entries, authorities, malformed } = parseKnownHosts(text ?? '');
   const trusted = entries.filter(({ revoked }) => !revoked);
   const unknown = (machines ?? []).filter(
-    (address) => !trusted.some((entry) => entry.matches(knownHostName(address, port))),
+    (address) =>
+      !trusted.some((entry) =>
+        [port, DEFAULT_PORT].some((each) => entry.matches(knownHostName(address, each))),
+      ),
   );
   const lines = [
     summaryOf(file, { isThere: text !== undefined, keys: trusted.length, authorities: authorities.length }),

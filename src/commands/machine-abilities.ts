@@ -1,38 +1,102 @@
+import { clockDifference } from './clock-offset.js';
 import { failure, type LoginSettings, type MachineProblem, warning } from './machine-problem.js';
 
 /** The use of a disk from which on it is reported, in percent. */
 const NEARLY_FULL = 90;
 
 /** What a command on a machine has printed, and its exit status; undefined when a signal ended it. */
-export interface Ran {
+interface Ran {
   status: number | undefined;
   stdout: string;
   stderr: string;
+  /** When it was sent and when its result was there, in milliseconds since the epoch. */
+  askedAt: number;
+  answeredAt: number;
 }
 
 /** A command that actions need on machines, and what its result says. */
 export interface Ability {
   argv: readonly [string, ...string[]];
   problem: (ran: Ran, settings: LoginSettings) => MachineProblem | undefined;
+  /** The problem when it does not end in time: its remedy also says what works without it. */
+  hung: (reason: string) => MachineProblem;
 }
 
-/** The first one also shows whether commands run at all. */
-export const ABILITIES: readonly [Ability, ...Ability[]] = [
-  { argv: ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'], problem: procProblem },
+/**
+ * The first one also shows whether commands run at all. The second one, for the clock, is to run alone on an open connection,
+ * so that it takes no time to wait for others.
+ */
+export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
+  {
+    argv: ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'],
+    problem: procProblem,
+    hung: (reason) =>
+      failure(
+        reason,
+        'look for hung processes on HOST (ps -eo pid,stat,wchan:32,args), or restart the machine',
+      ),
+  },
+  {
+    argv: ['date', '+%s.%N'],
+    problem: clockProblem,
+    hung: (reason) => warning(reason, 'check `date` on HOST; the actions do not need it'),
+  },
   // journald writes entries of its own: there is always one to read.
   {
     argv: ['journalctl', '--unit=systemd-journald.service', '--no-pager', '--lines=1', '--output=short'],
     problem: journalProblem,
+    hung: (reason) =>
+      failure(
+        reason,
+        'check the disk of the journal on HOST, and its size (journalctl --disk-usage, --vacuum-size=); until then unit_logs cannot read this machine',
+      ),
   },
-  { argv: ['df', '-P', '-m', '/var/lib/docker'], problem: diskProblem },
-  { argv: ['cat', '/etc/os-release'], problem: osProblem },
-  { argv: ['docker', 'version'], problem: dockerProblem },
+  {
+    argv: ['df', '-P', '-m', '/var/lib/docker'],
+    problem: diskProblem,
+    hung: (reason) =>
+      warning(
+        reason,
+        'check the file system of /var/lib/docker on HOST, as a network or a disk that does not respond makes df wait; node_info shows all but the use of this disk',
+      ),
+  },
+  {
+    argv: ['cat', '/etc/os-release'],
+    problem: osProblem,
+    hung: (reason) =>
+      warning(reason, 'check the file system of /etc on HOST; node_info shows all but the operating system'),
+  },
+  {
+    argv: ['docker', 'version'],
+    problem: dockerProblem,
+    hung: (reason) =>
+      warning(
+        reason,
+        'check the daemon of Docker on HOST: systemctl status docker; node_info shows all but the versions of Docker',
+      ),
+  },
 ];
 
 function procProblem({ status, stderr }: Ran): MachineProblem | undefined {
   return status === 0
     ? undefined
     : failure(`/proc cannot be read: ${lastLine(stderr)}`, 'check that HOST is a Linux machine with /proc');
+}
+
+function clockProblem({ stdout, askedAt, answeredAt }: Ran): MachineProblem | undefined {
+  // busybox prints `%N` as it is.
+  const [, whole, fraction] = /^(\d+)(?:\.(\d{3})\d*)?/.exec(stdout) ?? [];
+  if (whole === undefined)
+    return warning('the time of its clock is not known', 'check that `date +%s.%N` works there');
+  const time = Number(whole) * 1_000 + Number(fraction ?? 0);
+  const precisionMs = fraction === undefined ? 1_000 : 1;
+  const difference = clockDifference({ time, precisionMs, askedAt, answeredAt });
+  return difference === undefined
+    ? undefined
+    : warning(
+        `its clock is ${difference}`,
+        'synchronize both clocks by NTP (timedatectl status); first find out which one is wrong',
+      );
 }
 
 function journalProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {

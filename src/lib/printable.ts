@@ -6,8 +6,8 @@ const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 const UNSAFE_BUT_LAYOUT = /[^\P{Cc}\n\t]|[\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
 
 /**
- * One line of text that is safe to show: every unsafe character is written as `\uXXXX`. JSON stays JSON of the same value,
- * as unsafe characters occur only within its strings.
+ * One line of text that is safe to show, for terminals and the log. It loses nothing: every unsafe character is written as
+ * `\uXXXX`. JSON stays JSON of the same value, as unsafe characters occur only within its strings.
  */
 export function printable(text: string): string {
   return text.replace(UNSAFE, escaped);

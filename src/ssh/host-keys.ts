@@ -3,7 +3,14 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ServerHostKeyAlgorithm } from 'ssh2';
 import type { Logger } from '../lib/logger.js';
-import { type KnownHost, type KnownHosts, keyTypeOf, knownHostName, parseKnownHosts } from './known-hosts.js';
+import {
+  DEFAULT_PORT,
+  type KnownHost,
+  type KnownHosts,
+  keyTypeOf,
+  knownHostName,
+  parseKnownHosts,
+} from './known-hosts.js';
 import { type HostKeyReason, hostKeyRefused } from './ssh-errors.js';
 
 /**
@@ -64,7 +71,7 @@ export class HostKeys {
     const entries = await this.#entries(host, port);
     const { known } = entries;
     const types = [...new Set(known.map((each) => each.keyType))];
-    const offered = types.length === 0 ? Object.keys(ALGORITHMS) : preferredFirst(types);
+    const offered = types.length === 0 ? allTypes(entries.withoutPort) : preferredFirst(types);
     return {
       algorithms: offered.flatMap((type) => ALGORITHMS[type] ?? []),
       problemWith: (key) => problemWith(key, entries, this.#mode === 'accept-new'),
@@ -77,9 +84,13 @@ export class HostKeys {
     const name = knownHostName(host, port);
     const { entries, authorities } = await this.#readFile(host);
     const own = entries.filter((entry) => entry.matches(name));
+    const known = own.filter((entry) => !entry.revoked);
+    const nameWithoutPort = knownHostName(host, DEFAULT_PORT);
+    const others = known.length > 0 ? [] : entries.filter((entry) => entry.matches(nameWithoutPort));
     return {
-      known: own.filter((entry) => !entry.revoked),
-      revoked: own.filter((entry) => entry.revoked),
+      known,
+      withoutPort: others.filter((entry) => !entry.revoked),
+      revoked: [...own, ...others].filter((entry) => entry.revoked),
       hasAuthority: authorities.some((authority) => authority.matches(name)),
     };
   }
@@ -120,7 +131,7 @@ export class HostKeys {
     const entries = await this.#entries(host, port);
     const reason = problemWith(key, entries, true);
     if (reason !== undefined) throw hostKeyRefused(host, reason, facts([], key));
-    if (entries.known.length > 0) return;
+    if (entries.known.length > 0 || hasKey(entries.withoutPort, key)) return;
     const line = `${knownHostName(host, port)} ${keyTypeOf(key)} ${key.toString('base64')}\n`;
     try {
       await appendLine(this.#fileFor(host), line);
@@ -135,6 +146,11 @@ export class HostKeys {
 /** What known_hosts contains for one host. */
 interface EntriesOfHost {
   known: readonly KnownHost[];
+  /**
+   * The keys of its name without the port, when its own name has none: as in OpenSSH (sshconnect.c, `check_host_key`) these are
+   * accepted too, and another key is unknown, not changed.
+   */
+  withoutPort: readonly KnownHost[];
   revoked: readonly KnownHost[];
   /** Whether there is a `@cert-authority` line. */
   hasAuthority: boolean;
@@ -142,15 +158,24 @@ interface EntriesOfHost {
 
 function problemWith(
   key: Buffer,
-  { known, revoked, hasAuthority }: EntriesOfHost,
+  { known, withoutPort, revoked, hasAuthority }: EntriesOfHost,
   acceptNew: boolean,
 ): HostKeyReason | undefined {
-  const isKey = (entry: KnownHost) => entry.key.equals(key);
-  if (revoked.some(isKey)) return 'revoked';
-  if (known.some(isKey)) return undefined;
+  if (hasKey(revoked, key)) return 'revoked';
+  if (hasKey(known, key) || hasKey(withoutPort, key)) return undefined;
   if (known.length > 0) return 'changed';
   if (acceptNew) return undefined;
   return hasAuthority ? 'only_certificate_authority' : 'unknown';
+}
+
+function hasKey(entries: readonly KnownHost[], key: Buffer): boolean {
+  return entries.some((entry) => entry.key.equals(key));
+}
+
+/** All types; first those of these keys, so that the server shows one that may be accepted. */
+function allTypes(entries: readonly KnownHost[]): string[] {
+  const first = preferredFirst(entries.map(({ keyType }) => keyType));
+  return [...first, ...Object.keys(ALGORITHMS).filter((type) => !first.includes(type))];
 }
 
 function preferredFirst(types: readonly string[]): string[] {

@@ -42,13 +42,16 @@ export function parseKnownHosts(text: string): KnownHosts {
   return { entries, authorities, malformed };
 }
 
+/** The port whose hosts have a name without a port. */
+export const DEFAULT_PORT = 22;
+
 /**
  * The name of a host in known_hosts: `host`, or `[host]:port` when the port is not 22. The host is in its canonical
  * form, so that a known host in another spelling is not accepted as a new one.
  */
 export function knownHostName(host: string, port: number): string {
   const name = canonicalHost(host);
-  return port === 22 ? name : `[${name}]:${port}`;
+  return port === DEFAULT_PORT ? name : `[${name}]:${port}`;
 }
 
 /** The key type in a public key in wire format; undefined when the format is invalid. */

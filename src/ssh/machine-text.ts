@@ -7,7 +7,10 @@ const MAX_TEXT_CHARACTERS = 2_000;
  */
 const CONTROL = /[^\P{Cc}\n\t]|[\p{Cs}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu;
 
-/** The end of what a machine printed, at most 2,000 characters, with U+FFFD for what could control a terminal. */
+/**
+ * The end of what a machine printed, at most 2,000 characters, with U+FFFD for what could control a terminal. Not the escapes of
+ * `printable`, which are six times as long: here one character stays one, so that the limits hold.
+ */
 export function endOfText(text: string): string {
   return text.slice(-MAX_TEXT_CHARACTERS).replaceAll('\r\n', '\n').replace(CONTROL, '\u{fffd}');
 }

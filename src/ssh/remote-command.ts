@@ -22,6 +22,8 @@ const MAX_COMMAND_BYTES = 120 * 1024;
  *   stderr.
  * - The mark separates what the command writes from what a login shell or a forced command writes before and after it.
  *   The exit status follows the last mark, because the status of the login shell may be another one.
+ * - The environment of the command is always the same, whatever the login sets (`TZ`, `LANG`, `SYSTEMD_COLORS`, `DOCKER_HOST`,
+ *   ...): times are in UTC, texts in English, and a command tells of the machine that it runs on.
  * - Processes that the command has left in its group are killed, because they would keep the channel open.
  */
 export const SCRIPT = `mark=$1
@@ -29,6 +31,7 @@ shift
 exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
 printf %s "$mark" >&4
 printf %s "$mark" >&5
+env -i PATH="$PATH" HOME="$HOME" USER="$USER" LOGNAME="$LOGNAME" TZ=UTC LC_ALL=C \\
 timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
 command=$!
 ( while read -r line <&3; do :; done; kill -s TERM "$command" ) 4>&- 5>&- &

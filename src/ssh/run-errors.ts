@@ -43,7 +43,7 @@ export function commandNotRun({ host, user, program }: RanCommand, exit: Exit, p
   return new ActionError('command_failed', message, { details: details(host, false, exit, printed) });
 }
 
-/** The time limit has passed: `timeout`, details `{ host, timeoutMs }`. */
+/** The time limit has passed: `timeout`, details `{ host, timeoutMs, begun }`; `begun`: whether the program was run. */
 export function commandTimedOut(
   { host, user, program }: RanCommand,
   timeoutMs: number,
@@ -53,7 +53,7 @@ export function commandTimedOut(
   const message = begun
     ? `${program} on ${host} took longer than ${limit}`
     : `the login shell of ${user} on ${host} did not run ${program} within ${limit}`;
-  return new ActionError('timeout', message, { details: { host, timeoutMs } });
+  return new ActionError('timeout', message, { details: { host, timeoutMs, begun } });
 }
 
 /** A change may have begun, and it is not known how it ended: `outcome_unknown`, details `{ host }`. */

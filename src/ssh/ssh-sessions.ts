@@ -20,8 +20,11 @@ export interface Lease {
 export interface SessionsOptions {
   /** Opens a connection; the signal is aborted when no caller waits for the connection any more. */
   connect(host: string, signal: AbortSignal): Promise<SshConnection>;
-  /** How long an unused connection is kept open, in milliseconds. */
-  idleMs: number;
+  /**
+   * How long a connection gets new callers, in milliseconds from its login. The machine gives a login the groups and the
+   * environment of that time: changes count from the next login on.
+   */
+  maxAgeMs: number;
   /** The maximum number of hosts with a connection. */
   maxHosts: number;
   clock: Clock;
@@ -38,16 +41,16 @@ interface Session {
   connection: Promise<SshConnection>;
   /** Set when the connection is open. */
   opened?: SshConnection;
-  cancelIdle?: () => void;
+  cancelMaxAge?: () => void;
 }
 
-/** A pool of connections: one for each host, shared by its callers, closed when idle. */
+/** A pool of connections: one for each host, shared by its callers, for a limited time. */
 export class SshSessions {
   readonly #options: SessionsOptions;
   readonly #hosts: Semaphore;
   /** Ordered by last use, the least recently used first. */
   readonly #sessions = new Map<string, Session>();
-  /** All connections that are not closed yet, including those of retired sessions. */
+  /** All connections that are not closed yet, including those that get no new callers. */
   readonly #connections = new Set<SshConnection>();
   #closing = false;
 
@@ -64,7 +67,6 @@ export class SshSessions {
     if (this.#closing) throw new ActionError('cancelled', 'the service is stopping');
     const session = this.#sessions.get(canonicalHost(host)) ?? this.#start(host);
     session.users += 1;
-    session.cancelIdle?.();
     let releaseChannel: (() => void) | undefined;
     try {
       releaseChannel = await session.channels.acquire(signal);
@@ -86,6 +88,7 @@ export class SshSessions {
     const sessions = [...this.#sessions.values()];
     for (const session of sessions) this.#retire(session);
     await Promise.allSettled(sessions.map((session) => session.connection));
+    for (const connection of this.#connections) connection.end();
     await Promise.all([...this.#connections].map((connection) => connection.closed));
   }
 
@@ -108,6 +111,10 @@ export class SshSessions {
 
   #opened(session: Session, connection: SshConnection): void {
     session.opened = connection;
+    session.cancelMaxAge = this.#options.clock.after(this.#options.maxAgeMs, () => {
+      this.#leavePool(session);
+      if (session.users === 0) this.#retire(session);
+    });
     void connection.closed.then(() => this.#retire(session));
   }
 
@@ -130,14 +137,10 @@ export class SshSessions {
   #release(session: Session, releaseChannel: (() => void) | undefined): void {
     releaseChannel?.();
     session.users -= 1;
-    if (session.users > 0 || this.#sessions.get(session.key) !== session) return;
-    if (session.opened === undefined || this.#hosts.waiting > 0) {
-      this.#retire(session);
-      return;
-    }
-    this.#sessions.delete(session.key);
-    this.#sessions.set(session.key, session);
-    session.cancelIdle = this.#options.clock.after(this.#options.idleMs, () => this.#retire(session));
+    if (session.users > 0) return;
+    const isPooled = this.#leavePool(session);
+    if (!isPooled || session.opened === undefined || this.#hosts.waiting > 0) this.#retire(session);
+    else this.#sessions.set(session.key, session);
   }
 
   #retireLongestIdle(): void {
@@ -145,10 +148,15 @@ export class SshSessions {
     if (idle !== undefined) this.#retire(idle);
   }
 
+  /** @returns whether it was in the pool */
+  #leavePool(session: Session): boolean {
+    return this.#sessions.get(session.key) === session && this.#sessions.delete(session.key);
+  }
+
   /** Removes the session from the pool; closes its connection, or stops opening it. */
   #retire(session: Session): void {
-    if (this.#sessions.get(session.key) === session) this.#sessions.delete(session.key);
-    session.cancelIdle?.();
+    this.#leavePool(session);
+    session.cancelMaxAge?.();
     session.opening.abort(new ActionError('cancelled', 'no caller waits for the connection any more'));
     session.opened?.end();
   }

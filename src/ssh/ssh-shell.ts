@@ -50,8 +50,8 @@ export interface SshShellOptions {
   handshakeTimeoutMs: number;
   /** The keepalive interval of a connection, in milliseconds; 3 s by default. */
   keepaliveMs?: number;
-  /** How long an unused connection is kept; 30 s by default. */
-  idleMs?: number;
+  /** How long a connection is used for new commands, in milliseconds from its login; 30 s by default. */
+  maxAgeMs?: number;
   /** The maximum number of hosts with a connection; 256 by default. Further hosts wait. */
   maxHosts?: number;
   policy: ConnectionPolicy;
@@ -61,7 +61,7 @@ export interface SshShellOptions {
 
 /**
  * Runs commands on machines by SSH, on pooled connections. The user's login shell on the machine may be any that reads the
- * line of `shellLine`; `sh` and `timeout` must be there.
+ * line of `shellLine`; `sh`, `env` and `timeout` must be there.
  *
  * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `outcome_unknown`,
  * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
@@ -78,14 +78,14 @@ export class SshShell implements RemoteShell {
 
   /** @throws PrivateKeyProblem when the private key cannot be used */
   constructor(options: SshShellOptions) {
-    const { hostKeys, knownHostsFile, log, clock = systemClock, idleMs = 30_000, maxHosts = 256 } = options;
+    const { hostKeys, knownHostsFile, log, clock = systemClock, maxAgeMs = 30_000, maxHosts = 256 } = options;
     this.#options = options;
     this.#clock = clock;
     this.#hostKeys = new HostKeys({ mode: hostKeys, file: knownHostsFile, log });
     this.#login = loginMethods(options);
     this.#sessions = new SshSessions({
       connect: (host, signal) => this.#connect(host, signal),
-      idleMs,
+      maxAgeMs,
       maxHosts,
       clock,
     });

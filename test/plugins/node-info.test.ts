@@ -1,6 +1,4 @@
 import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { createServer, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import nodeInfo from '../../plugins/node-info/index.js';
@@ -12,10 +10,11 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
 import { systemClock } from '../../src/lib/clock.js';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
-import { ownSshd, shellFor } from '../ssh/shell-for.js';
+import { installHanging, notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { testWithSshd } from '../support/sshd.js';
+import { startTcpServer } from '../support/tcp-server.js';
 import { actionRequest } from '../support/action-request.js';
 
 type Info = Record<
@@ -106,13 +105,7 @@ interface SlowWorld {
 /** Nodes on one SSH server, and others that hang, read with the real limits of the service. */
 async function slowWorld(t: ExecutionContext, counts: { well: number; silent: number }): Promise<SlowWorld> {
   const sshd = await ownSshd(t, { address: '127.0.0.1' });
-  const hanging = new Set<Socket>();
-  const server = createServer((socket) => hanging.add(socket.resume().on('error', () => undefined)));
-  await once(server.listen(sshd.port, '127.0.0.2'), 'listening');
-  t.teardown(() => {
-    for (const socket of hanging) socket.destroy();
-    server.close();
-  });
+  await startTcpServer(t, (socket) => socket.resume(), { address: '127.0.0.2', port: sshd.port });
   const nodes = (prefix: string, count: number) =>
     Array.from({ length: count }, (_, n) => `${prefix}-${n + 1}.example.com`);
   const [well, silent] = [nodes('well', counts.well), nodes('silent', counts.silent)];
@@ -355,6 +348,52 @@ test('a command that prints nothing that can be read is reported with the reason
   const shell = ailingShell({ 'docker version': { stdout: 'panic\n', message: 'docker failed' } });
   const { '10.0.0.1': info } = await infoOf(shell, { nodes: ['10.0.0.1'] });
   t.like(info, { docker: null, docker_version: null, errors: ['docker: docker failed'] });
+});
+
+testWithSshd('a command that hangs is named, and costs only its own value', async (t) => {
+  const folder = await testFolder(t);
+  const began = await installHanging(folder, 'docker');
+  const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  let read = 0;
+  const counting: RemoteShell = { run: (...call) => shell.run(...call).finally(() => (read += 1)) };
+  const answer = infoOf(counting, { nodes: [sshd.address] }, { clock });
+  await pidIn(began);
+  await eventually('the others are read', () => read === 3);
+  // What the host told before is here after one more command.
+  await shell.run(sshd.address, ['true'], notAborted());
+  clock.advance(10_000);
+  const info = (await answer)[sshd.address];
+  t.is(info?.docker, null);
+  t.true(
+    info?.errors.includes(`docker: docker on ${sshd.address} took longer than 10 s`),
+    String(info?.errors),
+  );
+  t.regex(String(info?.coreos_version), /^ID=/m);
+  t.is(typeof info?.uptime_seconds, 'number');
+});
+
+test('a command that hangs until the time limit of the node is named too', async (t) => {
+  const clock = new ManualClock();
+  let read = 0;
+  const shell: RemoteShell = {
+    run: async (_host, argv, { signal }) => {
+      if (argv[0] === 'docker')
+        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+      read += 1;
+      return { stdout: HEALTHY[argv.join(' ')] ?? '', stderr: '', truncated: false };
+    },
+  };
+  const answer = infoOf(shell, { nodes: ['10.0.0.1'] }, { clock });
+  await eventually('the others are read', () => read === 3);
+  clock.advance(12_000);
+  t.like((await answer)['10.0.0.1'], {
+    docker: null,
+    docker_disk_space_percent: 60,
+    uptime_seconds: 12_345,
+    errors: ['docker: 10.0.0.1 did not respond within 12 s'],
+  });
 });
 
 test('os-release is read from /usr/lib where there is none in /etc', async (t) => {

@@ -33,6 +33,8 @@ interface World {
   /** Where the unit runs. With several machines it is global. */
   on?: string[];
   clock?: ManualClock;
+  /** How long the request has, in milliseconds; without end by default. */
+  leftMs?: number;
   signal?: AbortSignal;
   /** Collects the warnings for the caller. */
   warnings?: string[];
@@ -47,6 +49,7 @@ async function logs(
     run,
     on = [ID.one],
     clock = new ManualClock(),
+    leftMs = Number.POSITIVE_INFINITY,
     signal = new AbortController().signal,
     warnings = [],
     missing,
@@ -71,6 +74,7 @@ async function logs(
       parameters: action.check({ unit_name: 'web.service', ...parameters }),
       cluster: new Cluster('token'),
       signal,
+      deadline: clock.now() + leftMs,
       warn: (text) => warnings.push(text),
     }),
   );
@@ -209,6 +213,29 @@ test('a machine that hangs loses only its own part of a global unit', async (t) 
     ].join('\n'),
   );
   t.is(clock.pending, 0);
+});
+
+test('a machine that hangs until the deadline of the request costs the parts of the others nothing', async (t) => {
+  for (const [leftMs, ms] of [
+    [10_000, 9_000],
+    [1_000, 500],
+  ] as const) {
+    const clock = new ManualClock();
+    const run: Run = (host, ...rest) =>
+      host === '10.0.0.1'
+        ? hanging(host, ...rest)
+        : printing('May 01 12:00:00 b web[1]: here\n')(host, ...rest);
+    const answer = logs({}, { run, clock, on: [ID.one, ID.two], leftMs });
+    await eventually('one is read and the other hangs', () => clock.pending === 1);
+    clock.advance(ms);
+    t.is(
+      await answer,
+      [
+        `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 did not respond within ${Math.ceil(ms / 1_000)} s]\n`,
+        `==> ${ID.two} <==\nMay 01 12:00:00 b web[1]: here\n`,
+      ].join('\n'),
+    );
+  }
 });
 
 test('the only machine of a unit has no more time than one of several', async (t) => {
@@ -424,6 +451,7 @@ const MESSAGES: readonly (readonly [written: string | Buffer, shown: string])[] 
   ['crlf\r\nlines\r', `crlf\n${' '.repeat(31)}lines`],
   ['10%\r20%\r', '10%␍20%'],
   ['bell\u0007 backspace\b delete\u007f', 'bell␇ backspace␈ delete␡'],
+  ['before NUL\0after\nnext line', `before NUL\n${' '.repeat(31)}next line`],
   ['c1 \u009b31m, bidi \u202e, line \u2028', 'c1 \u{fffd}31m, bidi \u{fffd}, line \u{fffd}'],
   [`${'x'.repeat(70_000)}\u0007`, `${'x'.repeat(70_000)}␇`],
 ];

@@ -83,7 +83,8 @@ test('an invalid file is refused, and the problem does not quote it', async (t) 
 
 test('settings that may be in an unreadable file are not also reported as missing', async (t) => {
   const directory = await folder(t, { 'config/production.json': '{"AMQP_URL": ' });
-  for (const env of [{}, { HTTP_HOST: '0.0.0.0' }, { MANAGER_URL: 'http://manager' }]) {
+  const given: Record<string, string>[] = [{}, { HTTP_HOST: '0.0.0.0' }, { MANAGER_URL: 'http://manager' }];
+  for (const env of given) {
     const problems = problemsOf(t, () => serving({ ...env, NODE_ENV: 'production' }, directory));
     t.is(problems.length, 1, problems.join('\n'));
     t.regex(problems[0] ?? '', /config\/production\.json cannot be read/);

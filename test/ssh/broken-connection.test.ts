@@ -31,8 +31,8 @@ testWithSshd('an unused connection that broke without a sign is replaced after t
   clock.advance(5_000);
   link.swallow();
   const next = Promise.all([1, 2, 3].map((n) => shell.run(sshd.address, ['echo', String(n)], notAborted())));
-  // For each command the limit for opening a channel, and for the first one the limit for an answer.
-  await eventually('the commands are sent', () => clock.pending === 4);
+  // For each command the limit for opening a channel, for the first one the limit for an answer, and the connection's age.
+  await eventually('the commands are sent', () => clock.pending === 5);
   clock.advance(2_000);
   t.deepEqual(
     (await next).map(({ stdout }) => stdout),

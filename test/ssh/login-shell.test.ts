@@ -144,3 +144,29 @@ testWithSshd('the output of a program that fails can be used', async (t) => {
   t.like(output.failure?.details, { exitStatus: 1 });
   t.is((await shell.run(sshd.address, ['true'], options)).failure, undefined);
 });
+
+testWithSshd('whatever the login sets, a command has the same environment', async (t) => {
+  const set = {
+    TZ: 'Asia/Tokyo',
+    LANG: 'de_DE.UTF-8',
+    LC_TIME: 'de_DE.UTF-8',
+    SYSTEMD_COLORS: '1',
+    SYSTEMD_LOG_LEVEL: 'debug',
+    PAGER: 'cat',
+    BLOCK_SIZE: '1',
+    POSIXLY_CORRECT: '1',
+    DOCKER_HOST: 'tcp://10.9.9.9:2375',
+  };
+  const environment = { USER: 'me', LOGNAME: 'me', ...set };
+  const bashrc = Object.entries(set).map(([name, value]) => `export ${name}=${value}\n`);
+  const { sshd, shell, folder } = await hostWith(t, bashrc.join(''), { environment });
+  const { stdout } = await shell.run(sshd.address, ['env'], notAborted());
+  t.deepEqual(stdout.trim().split('\n').toSorted(), [
+    `HOME=${folder}`,
+    'LC_ALL=C',
+    'LOGNAME=me',
+    `PATH=${folder}:/usr/bin:/bin`,
+    'TZ=UTC',
+    'USER=me',
+  ]);
+});

@@ -59,6 +59,15 @@ for (const login of SHELLS) {
     t.deepEqual(stdout.split('\0').slice(0, -1), words);
   });
 
+  test(`${login} as login shell does not pass its environment on, except for the search path and the user`, async (t) => {
+    const { stdout } = await ended(start({ login, sh: 'sh' }, ['env']));
+    const names = stdout
+      .trim()
+      .split('\n')
+      .map((line) => line.replace(/=.*/, ''));
+    t.deepEqual(names.toSorted(), ['HOME', 'LC_ALL', 'LOGNAME', 'PATH', 'TZ', 'USER']);
+  });
+
   test(`${login} as login shell passes the exit status and both outputs on`, async (t) => {
     const child = start({ login, sh: 'sh' }, ['sh', '-c', 'echo out; echo err >&2; exit 7']);
     t.deepEqual(await ended(child), { stdout: 'out\n', stderr: 'err\n', status: 7, told: 7 });

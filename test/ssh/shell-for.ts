@@ -97,6 +97,17 @@ export function stayingCommand(pidFile: string): [string, ...string[]] {
   return ['sh', '-c', 'echo $$ > "$0.new" && mv "$0.new" "$0" && exec sleep 600', pidFile];
 }
 
+/**
+ * Installs a command that hangs.
+ * @returns the file in which it writes its process id
+ */
+export async function installHanging(folder: string, command: string): Promise<string> {
+  const file = join(folder, `${command}.pid`);
+  const script = `echo $$ >'${file}.new'; mv '${file}.new' '${file}'; exec sleep 600`;
+  await writeFile(join(folder, command), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return file;
+}
+
 /** Waits for the process id in a file. */
 export async function pidIn(file: string): Promise<number> {
   const read = async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined;

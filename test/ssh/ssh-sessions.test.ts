@@ -1,13 +1,11 @@
-import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
-import { createServer, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Sshd, testWithSshd } from '../support/sshd.js';
+import { startTcpServer } from '../support/tcp-server.js';
 import {
   notAborted,
   errorOf,
@@ -22,29 +20,16 @@ import {
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
 
-/** Accepts connections and never sends anything. */
-async function silentHost(t: ExecutionContext, address: string, port: number): Promise<void> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket.resume());
-    socket.on('error', () => undefined);
-  });
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  await once(server.listen(port, address), 'listening');
-}
-
 async function noSessions(...servers: readonly Sshd[]): Promise<void> {
   for (const server of servers) {
     await eventually('no session', async () => (await server.sessionPids()).length === 0);
   }
 }
 
-testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when idle', async (t) => {
+testWithSshd('200 commands on 3 hosts use 3 connections, and none is left half a minute later', async (t) => {
   const servers = await ownSshds(t, MACHINES);
-  const shell = await shellFor(t, servers, { idleMs: 300 });
+  const clock = new ManualClock();
+  const shell = await shellFor(t, servers, { clock });
   const outputs = await Promise.all(
     Array.from({ length: 200 }, (_, n) =>
       shell.run(MACHINES[n % MACHINES.length] ?? '', ['echo', String(n)], notAborted()),
@@ -58,6 +43,7 @@ testWithSshd('200 commands on 3 hosts use 3 connections, and none is left when i
     servers.map((server) => server.connections()),
     [1, 1, 1],
   );
+  clock.advance(30_000);
   await noSessions(...servers);
 });
 
@@ -114,18 +100,54 @@ testWithSshd('a host that accepts no channel at all is finally unreachable', asy
   t.like(error.details, { reason: 'channel_refused' });
 });
 
-testWithSshd('a connection is kept until the idle time is over, counted from its last use', async (t) => {
+testWithSshd('a command that is sent 30 s after the login, or later, gets a new login', async (t) => {
   const sshd = await ownSshd(t);
   const clock = new ManualClock();
-  const shell = await shellFor(t, [sshd], { clock, idleMs: 30_000 });
+  const shell = await shellFor(t, [sshd], { clock });
   await shell.run(sshd.address, ['true'], notAborted());
-  clock.advance(29_000);
-  await shell.run(sshd.address, ['true'], notAborted());
-  clock.advance(29_000);
+  clock.advance(29_999);
   await shell.run(sshd.address, ['true'], notAborted());
   t.is(sshd.connections(), 1);
-  t.is((await sshd.sessionPids()).length, 1);
+  clock.advance(1);
+  await shell.run(sshd.address, ['true'], notAborted());
+  t.is(sshd.connections(), 2);
+});
+
+testWithSshd(
+  'a command that runs longer than its login is used ends on it, and the others get a new one',
+  async (t) => {
+    const sshd = await ownSshd(t);
+    const clock = new ManualClock();
+    const shell = await shellFor(t, [sshd], { clock });
+    const folder = await testFolder(t);
+    const [began, end] = [join(folder, 'began'), join(folder, 'end')];
+    const script = 'echo $$ > "$0.new"; mv "$0.new" "$0"; until [ -e "$1" ]; do sleep 0.05; done; echo whole';
+    const long = shell.run(sshd.address, ['sh', '-c', script, began, end], {
+      ...notAborted(),
+      timeoutMs: 60_000,
+    });
+    await pidIn(began);
+    clock.advance(30_000);
+    await shell.run(sshd.address, ['touch', end], notAborted());
+    t.is(sshd.connections(), 2);
+    t.is((await long).stdout, 'whole\n');
+    await eventually('the first connection is closed', async () => (await sshd.sessionPids()).length === 1);
+  },
+);
+
+testWithSshd('closing ends also the commands on connections that get no new ones', async (t) => {
+  const sshd = await ownSshd(t);
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  const pidFile = join(await testFolder(t), 'pid');
+  const failed = errorOf(
+    shell.run(sshd.address, stayingCommand(pidFile), { ...notAborted(), timeoutMs: 60_000 }),
+  );
+  const pid = await pidIn(pidFile);
   clock.advance(30_000);
+  await shell.close();
+  t.is((await failed).code, 'cancelled');
+  await processEnd(pid);
   await noSessions(sshd);
 });
 
@@ -167,7 +189,8 @@ testWithSshd(
 testWithSshd('a slow host does not delay the others', async (t) => {
   const [sshd] = await ownSshds(t, ['127.0.0.1']);
   if (sshd === undefined) throw new Error('no server');
-  await silentHost(t, '127.0.0.2', sshd.port);
+  const silent = { address: '127.0.0.2', port: sshd.port };
+  await startTcpServer(t, (socket) => socket.resume(), silent);
   const shell = await shellFor(t, [sshd], { handshakeTimeoutMs: 60_000 });
   const caller = new AbortController();
   let slowIsOver = false;
@@ -204,7 +227,7 @@ testWithSshd(
   'at the limit of hosts, an idle connection is closed for the next host, and others wait',
   async (t) => {
     const servers = await ownSshds(t, MACHINES);
-    const shell = await shellFor(t, servers, { maxHosts: 1, idleMs: 600_000 });
+    const shell = await shellFor(t, servers, { maxHosts: 1 });
     for (const host of MACHINES) {
       t.is((await shell.run(host, ['echo', host], notAborted())).stdout, `${host}\n`);
     }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
-import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import ssh2 from 'ssh2';
@@ -11,7 +11,9 @@ import { SshShell } from '../../src/ssh/ssh-shell.js';
 import { readWrappedCommand } from '../../src/sandbox/wrapped-command.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { startFrozenServer } from '../support/frozen-server.js';
 import { makeKey, type Sshd, startSshd, testWithSshd } from '../support/sshd.js';
+import { startTcpServer } from '../support/tcp-server.js';
 import {
   anyAddress,
   notAborted,
@@ -35,22 +37,6 @@ function sharedSshd(): Promise<Sshd> {
 
 test.after.always(async () => (await starting)?.stop());
 
-/** A server on loopback that does with each connection what the test says; it goes with the test. */
-async function listen(t: ExecutionContext, serve: (socket: Socket) => void): Promise<number> {
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined);
-    serve(socket);
-  });
-  t.teardown(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  return (server.address() as AddressInfo).port;
-}
-
 /** An SSH server that takes every login, and does with each command what the test says; it goes with the test. */
 async function fakeHost(
   t: ExecutionContext,
@@ -59,7 +45,7 @@ async function fakeHost(
   // Not ed25519: ssh2 cannot read back one in 256 of the ed25519 keys that it generates.
   const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
   let connections = 0;
-  const port = await listen(t, (socket) => {
+  const port = await startTcpServer(t, (socket) => {
     connections += 1;
     const connection = connections;
     const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
@@ -486,7 +472,7 @@ testWithSshd('the next address is tried when one does not respond', async (t) =>
 
 test('when policy forbids the address of a name, no connection is made', async (t) => {
   let connections = 0;
-  const port = await listen(t, (socket) => {
+  const port = await startTcpServer(t, (socket) => {
     connections += 1;
     socket.destroy();
   });
@@ -504,7 +490,7 @@ test('when policy forbids the address of a name, no connection is made', async (
 
 test('a name that policy gives in place of an address is not looked up', async (t) => {
   let connections = 0;
-  const port = await listen(t, () => (connections += 1));
+  const port = await startTcpServer(t, () => (connections += 1));
   const shell = plainShell(t, { port, policy: { resolve: async () => ['localhost'] } });
   await t.throwsAsync(shell.run('node1', ['true'], notAborted()));
   t.is(connections, 0);
@@ -537,7 +523,7 @@ test('the wait for a name server that does not respond has a limit', async (t) =
 });
 
 test('a port where nothing listens is unreachable', async (t) => {
-  const port = await listen(t, () => undefined);
+  const port = await startTcpServer(t, () => undefined);
   // The listener is on 127.0.0.1 only.
   const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
@@ -545,12 +531,7 @@ test('a port where nothing listens is unreachable', async (t) => {
 });
 
 test('a host that does not accept the connection is unreachable', async (t) => {
-  // Linux queues one connection more than the backlog, and drops further ones.
-  const script = `const s = require('net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 },
-    () => { process.stdout.write(String(s.address().port)); process.kill(process.pid, 'SIGSTOP'); })`;
-  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'ignore'] });
-  t.teardown(() => child.kill('SIGKILL'));
-  const port = Number(String((await once(child.stdout, 'data'))[0]));
+  const port = await startFrozenServer(t, 1);
   for (let i = 0; i < 4; i += 1) {
     const filler = connect(port, '127.0.0.1').on('error', () => undefined);
     t.teardown(() => filler.destroy());
@@ -563,7 +544,7 @@ test('a host that does not accept the connection is unreachable', async (t) => {
 
 test('a host that accepts the connection and sends nothing is unreachable', async (t) => {
   let closed = false;
-  const port = await listen(t, (socket) => socket.resume().on('close', () => (closed = true)));
+  const port = await startTcpServer(t, (socket) => socket.resume().on('close', () => (closed = true)));
   const shell = plainShell(t, { port, handshakeTimeoutMs: 200 });
   const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
@@ -579,7 +560,7 @@ test('a host that does not speak SSH is unreachable', async (t) => {
     `SSH-2.0-x\r\n${'\xff'.repeat(100)}`,
   ];
   for (const talk of talks) {
-    const port = await listen(t, (socket) => socket.end(talk, 'latin1'));
+    const port = await startTcpServer(t, (socket) => socket.end(talk, 'latin1'));
     const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()));
     t.is(error.code, 'host_unreachable');
     t.like(error.details, { reason: 'handshake_failed' });
@@ -589,7 +570,7 @@ test('a host that does not speak SSH is unreachable', async (t) => {
 test('cancelling while the connection is being made closes it', async (t) => {
   const caller = new AbortController();
   let closed = false;
-  const port = await listen(t, (socket) => {
+  const port = await startTcpServer(t, (socket) => {
     socket.resume().on('close', () => (closed = true));
     caller.abort();
   });

@@ -1,29 +1,21 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
+import { startFrozenServer } from '../../support/frozen-server.js';
 import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const HEDGE_MS = 500;
 const PAGE_HEDGE_MS = 1_000;
 const MACHINE = { id: 'a'.repeat(32) };
 
-/** The URL of a fleet API in a process of its own that is frozen: the system accepts connections, nothing answers. */
-async function frozenProcess(t: ExecutionContext): Promise<URL> {
-  const source = `
-    const server = require('node:http').createServer((request, response) => response.end('{}'));
-    server.listen(0, '127.0.0.1', () => process.stdout.write(String(server.address().port)));`;
-  const child = spawn(process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
-  t.teardown(() => child.kill('SIGKILL'));
-  const [port] = (await once(child.stdout, 'data')) as [Buffer];
-  child.kill('SIGSTOP');
-  return new URL(`http://127.0.0.1:${port.toString()}`);
+/** The URL of a fleet API that is frozen. */
+async function frozenFleet(t: ExecutionContext): Promise<URL> {
+  return new URL(`http://127.0.0.1:${await startFrozenServer(t)}`);
 }
 
 test('a frozen fleetd costs a read half a second, and the next one nothing', async (t) => {
   const good = await serve(t, respondWith(200, { name: 'a.service' }));
-  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), good.url]);
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenFleet(t), good.url]);
   const first = fleet.unit(cluster, 'a.service', notAborted());
   await eventually('the frozen host is asked', () => clock.pending === 1);
   clock.advance(HEDGE_MS - 1);
@@ -37,7 +29,7 @@ test('a frozen fleetd costs a read half a second, and the next one nothing', asy
 
 test('a change goes to a host that is not known to be frozen', async (t) => {
   const good = await serve(t, respondWith(200, { name: 'a.service' }));
-  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), good.url]);
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenFleet(t), good.url]);
   const read = fleet.unit(cluster, 'a.service', notAborted());
   await eventually('the frozen host is asked', () => clock.pending === 1);
   clock.advance(HEDGE_MS);
@@ -130,7 +122,7 @@ test('a change is never sent to a second host while the first one may have it', 
 test('a frozen host and one that refuses cost no more than the frozen one alone', async (t) => {
   const good = await serve(t, respondWith(200, { machines: [MACHINE] }));
   const refusing = new URL('http://127.0.0.1:1');
-  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenProcess(t), refusing, good.url]);
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenFleet(t), refusing, good.url]);
   const machines = fleet.machines(cluster, notAborted());
   await eventually('the frozen host is asked', () => clock.pending === 1);
   clock.advance(PAGE_HEDGE_MS);
