@@ -207,12 +207,11 @@ export class RpcHandler {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  #codecOf({ content, properties, isReadable }: Delivery): Codec {
+  #codecOf({ content, properties }: Delivery): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
       throw new InvalidMessage(`it has ${content.length} bytes, and ${limit}`);
-    if (!isReadable) throw new InvalidMessage('its headers cannot be read');
     if (this.#isOwnQueue(properties.replyTo))
       throw new InvalidMessage('its reply_to names a queue of this service');
     const codec = codecs.of(content, properties.contentType);
@@ -256,6 +255,8 @@ export class RpcHandler {
     const { content, properties } = delivery;
     const replyTo: unknown = properties.replyTo;
     const envelope = readEnvelope(codec.decode(content));
+    // After its envelope, which may name the record in which its caller waits for a reply.
+    if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     const name = envelope.recordId ?? properties.messageId;
     const id = String(name ?? randomUUID()).slice(0, 128);
     return {
