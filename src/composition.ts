@@ -55,7 +55,7 @@ export interface Service {
   readonly catalogue: Catalogue;
   /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
-  /** The reasons why it accepts no requests now; empty when it accepts them. */
+  /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
@@ -333,7 +333,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     catalogue,
     httpUrl: gateway?.url,
-    notReady: () => requests.notReady(),
+    notReady: () => (gateway ?? requests).notReady(),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
       gateway?.refuse();

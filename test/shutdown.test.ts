@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { type Service, startService } from '../src/composition.js';
 import { Log } from '../src/telemetry/log.js';
@@ -8,8 +10,10 @@ import { eventually } from './support/eventually.js';
 import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
 import { type Proxy, startProxy } from './support/proxy.js';
 import { RawCaller } from './support/requests.js';
-import { serving } from './support/settings.js';
+import { folder, serving } from './support/settings.js';
 import { warningsDuring } from './support/warnings.js';
+import { startWorker } from './support/worker.js';
+import { openInstallation } from './openaperture/open-installation.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
 const GRACE_MS = 1_000;
@@ -22,7 +26,11 @@ if (rabbitmq() !== undefined) {
   test.after.always(async (t) => t.context.remove?.());
 
   /** A service with its gateway over a link that can fail, a caller, and how long its stop waited in all. */
-  const serve = async (t: ExecutionContext<{ broker: OwnBroker }>, login: TestBroker) => {
+  const serve = async (
+    t: ExecutionContext<{ broker: OwnBroker }>,
+    login: TestBroker,
+    env: Record<string, string> = {},
+  ) => {
     const { broker } = t.context;
     const link = await startProxy(t, { port: broker.port });
     const url = new URL(login.url);
@@ -36,6 +44,7 @@ if (rabbitmq() !== undefined) {
       SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
       HTTP_PORT: '0',
       SHUTDOWN_GRACE_SECONDS: String(GRACE_MS / 1_000),
+      ...env,
     });
     const service = await startService({
       configuration,
@@ -95,5 +104,79 @@ if (rabbitmq() !== undefined) {
       body: '{}',
     });
     inTime(t, await stopped(served));
+  });
+
+  /** A folder of plugins with a change that never ends, whatever it is told. */
+  const endless = async (t: ExecutionContext) => {
+    const root = await folder(t);
+    const directory = join(root, 'plugins', 'endless');
+    await mkdir(directory, { recursive: true });
+    await writeFile(
+      join(directory, 'index.js'),
+      `import { defineAction } from 'fleet-manager/plugin';
+       import { object, string } from 'yup';
+       export default defineAction({
+         name: 'endless', summary: 'Never ends.', target: 'none', effect: 'change',
+         parameters: object({}),
+         result: string().defined().meta({ description: 'Nothing.' }),
+         handle: async ({ log }) => { log.error('begun'); return new Promise(() => {}); },
+       });`,
+    );
+    return { PLUGIN_PATHS: join(root, 'plugins') };
+  };
+
+  test('it stops in time while a change does not end, and its caller learns that the outcome is unknown', async (t) => {
+    const served = await serve(t, t.context.broker, await endless(t));
+    const id = served.caller.send({ action: 'endless' });
+    await eventually('it is taken', async () => (await served.caller.waiting()) === 0);
+    inTime(t, await stopped(served));
+    const { answer } = await served.caller.replyFor(id);
+    t.is(answer.response_body.code, 'outcome_unknown');
+  });
+
+  test('SIGTERM ends a worker whose change does not end, after its caller got a reply', async (t) => {
+    const { broker } = t.context;
+    const queue = `queue_${randomUUID()}`;
+    const worker = await startWorker(t, {
+      NODE_ENV: 'test',
+      AMQP_URL: broker.url,
+      QUEUE_NAME: queue,
+      FLEET_API_PORT: '4001',
+      SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
+      SHUTDOWN_GRACE_SECONDS: '1',
+      ...(await endless(t)),
+    });
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.send({ action: 'endless' });
+    await eventually('it runs', () => worker.lines.some(({ message }) => message === 'begun'));
+    const begun = Date.now();
+    worker.process.kill('SIGTERM');
+    t.is(await worker.ended, 0);
+    // Much less than the 30 s that a stopped change has otherwise, also on a busy machine.
+    t.true(Date.now() - begun < 25_000, `${Date.now() - begun} ms`);
+    t.is((await caller.replyFor(id)).answer.response_body.code, 'outcome_unknown');
+  });
+
+  test('it stops at once while the record of a request is checked at a Manager that never responds, and the request is in the queue again', async (t) => {
+    const { broker } = t.context;
+    const { env, manager, queue } = await openInstallation(t, [broker.url]);
+    t.teardown(manager.hold(/rpc_requests/));
+    const clock = new DecidedClock();
+    const service = await startService({
+      configuration: serving({
+        ...env,
+        SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
+        HTTP_PORT: 'off',
+      }),
+      log: Log.create({ level: 'error', format: 'json' }),
+      clock,
+    });
+    await eventually('it is ready', () => service.notReady().length === 0);
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.publish('{"id":13,"request_body":{"action":"list_machines","etcd_token":"nobody"}}');
+    await eventually('its record is checked', () => manager.callsTo(/rpc_requests/).length > 0);
+    const ms = await stopped({ service, clock });
+    t.true(ms < 3_000, `${ms} ms`);
+    t.regex(String((await caller.take('queue')).content), /"id":13/);
   });
 }

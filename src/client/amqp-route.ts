@@ -7,7 +7,9 @@ import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
+import { OutageLog } from '../lib/outage-log.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
@@ -21,7 +23,7 @@ import {
   refused,
   mayRunTwice,
   requestBodyOf,
-  type Route,
+  type BrokerRoute,
 } from './route.js';
 
 interface Pending {
@@ -30,6 +32,12 @@ interface Pending {
   /** Whether the service may have the request. */
   sent: boolean;
   mayRunTwice: boolean;
+}
+
+/** How requests are published on a connection. */
+interface Outlet {
+  publisher: ConfirmChannel;
+  permission: WritePermission;
 }
 
 /** How the name of each reply queue begins. */
@@ -42,7 +50,7 @@ const CLOSE_MS = 1_000;
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
 /** Requests with `reply_to`. The reply queue survives a lost connection, so replies that arrive in between are kept. */
-export class AmqpRoute implements Route {
+export class AmqpRoute implements BrokerRoute {
   readonly #queue: string;
   readonly #clock: Clock;
   readonly #connections: ConnectionManager;
@@ -50,13 +58,20 @@ export class AmqpRoute implements Route {
   readonly #codecs = new Codecs([jsonCodec]);
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
-  readonly #publishers = new WeakMap<BrokerConnection, ConfirmChannel>();
+  readonly #outlets = new WeakMap<BrokerConnection, Outlet>();
+  readonly #refused: OutageLog;
+  /** Whether the permission to send requests was ever missing; then each new connection is checked for it. */
+  #hasBeenRefused = false;
   readonly #closed = new AbortController();
 
   /** Connects in the background; requests wait for the connection. */
   constructor(queue: string, options: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>) {
     this.#queue = queue;
     this.#clock = options.clock;
+    this.#refused = new OutageLog(options.log, options.clock, {
+      began: 'requests refused',
+      ended: 'requests no longer refused',
+    });
     this.#connections = new ConnectionManager({
       ...options,
       onConnected: async (connection) => this.#listen(connection),
@@ -93,6 +108,13 @@ export class AmqpRoute implements Route {
     }
   }
 
+  get problem(): string | undefined {
+    const { current, lastError } = this.#connections;
+    if (current === undefined) return `no connection to a broker: ${lastError}`;
+    const refusal = this.#outlets.get(current)?.permission.refusal;
+    return refusal === undefined ? undefined : `the broker refuses requests: ${refusal}`;
+  }
+
   /** Also removes the reply queue. */
   async close(): Promise<void> {
     if (this.#closed.signal.aborted) return;
@@ -112,7 +134,13 @@ export class AmqpRoute implements Route {
   }
 
   async #listen(connection: BrokerConnection): Promise<void> {
-    this.#publishers.set(connection, await ConfirmChannel.open(connection));
+    const publisher = await ConfirmChannel.open(connection);
+    const permission = new WritePermission(connection, publisher, {
+      clock: this.#clock,
+      outage: this.#refused,
+    });
+    this.#outlets.set(connection, { publisher, permission });
+    if (this.#hasBeenRefused) await permission.check();
     const channel = await connection.channel();
     await channel.assertQueue(this.#replyQueue, { durable: true, expires: REPLY_QUEUE_EXPIRES_MS });
     await channel.consume(this.#replyQueue, (message) => {
@@ -170,19 +198,27 @@ export class AmqpRoute implements Route {
       };
       const pending = this.#pending.get(id);
       if (pending === undefined) return;
+      const outlet = this.#outlets.get(connection);
       const sharing = pending.mayRunTwice ? 'again' : 'once';
       try {
-        const outcome = await this.#publishers
-          .get(connection)
-          ?.publish({ exchange: '', routingKey: this.#queue }, content, message, {
+        const outcome = await outlet?.publisher.publish(
+          { exchange: '', routingKey: this.#queue },
+          content,
+          message,
+          {
             sharing,
             sending: () => (pending.sent = true),
-          });
+          },
+        );
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {
         // The service may have it: then its reply will arrive.
         if (error instanceof MayHaveArrived) return;
+        if (isAccessRefused(error)) {
+          this.#hasBeenRefused = true;
+          outlet?.permission.missing(error);
+        }
         if (error instanceof PublishRefused) throw refused(error);
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will arrive in the reply queue.

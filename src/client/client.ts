@@ -8,7 +8,7 @@ import { AmqpRoute } from './amqp-route.js';
 import { errorBodyOf } from './error-body.js';
 import type { KnownActions } from './action-types.js';
 import { ManagerRoute, type ManagerRouteOptions } from './manager-route.js';
-import { type AnswerEnvelope, type CallOptions, FleetManagerError, type Route } from './route.js';
+import { type AnswerEnvelope, type CallOptions, FleetManagerError, type BrokerRoute } from './route.js';
 
 export {
   type AnswerEnvelope,
@@ -50,7 +50,7 @@ const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
  * make any number of calls at the same time.
  */
 export class FleetManagerClient {
-  readonly #route: Route;
+  readonly #route: BrokerRoute;
 
   /**
    * Connects in the background; calls wait for the connection.
@@ -92,6 +92,11 @@ export class FleetManagerClient {
     if (timeoutMs !== undefined && !(timeoutMs >= 1 && timeoutMs <= DAY_MS))
       throw new RangeError(`timeoutMs must be a number from 1 to ${DAY_MS}, not ${timeoutMs}`);
     return this.#route.request(action, options);
+  }
+
+  /** Why no request can be sent now, with the broker's own text; undefined when it can. */
+  get problem(): string | undefined {
+    return this.#route.problem;
   }
 
   /** Fails the calls in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */

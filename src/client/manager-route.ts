@@ -23,7 +23,7 @@ import {
   refused,
   mayRunTwice,
   requestBodyOf,
-  type Route,
+  type BrokerRoute,
 } from './route.js';
 
 /** How to call a fleet-manager that is a module of an OpenAperture installation. */
@@ -59,7 +59,7 @@ interface PendingCall {
  * Requests whose replies come through the Manager: creates a record, publishes the request with the record's id, polls
  * until the record contains the reply, deletes the record.
  */
-export class ManagerRoute implements Route {
+export class ManagerRoute implements BrokerRoute {
   readonly #queue: string;
   readonly #encoding: 'erlang' | 'json';
   readonly #clock: Clock;
@@ -130,6 +130,11 @@ export class ManagerRoute implements Route {
     }
   }
 
+  get problem(): string | undefined {
+    const { current, lastError } = this.#connections;
+    return current === undefined ? `no connection to a broker: ${lastError}` : undefined;
+  }
+
   async close(): Promise<void> {
     this.#closed.abort(closedError());
     await Promise.allSettled(this.#calls);
@@ -198,8 +203,8 @@ export class ManagerRoute implements Route {
   #timedOut(call: PendingCall, timeoutMs: number): FleetManagerError {
     if (call.sent)
       return abandoned(call, new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`));
-    if (this.#connections.current === undefined)
-      return unavailable(`no connection to a broker: ${this.#connections.lastError}`);
+    const { problem } = this;
+    if (problem !== undefined) return unavailable(problem);
     return new FleetManagerError('timeout', `the request could not be sent within ${timeoutMs} ms`);
   }
 }

@@ -51,6 +51,12 @@ export interface Route {
   close(): Promise<void>;
 }
 
+/** A route over a connection to a broker. */
+export interface BrokerRoute extends Route {
+  /** Why no request can be sent now, with the broker's own text; undefined when it can. */
+  readonly problem: string | undefined;
+}
+
 /** The timeout of a call without `timeoutMs`, in milliseconds. */
 export const DEFAULT_TIMEOUT_MS = 30_000;
 

@@ -1,4 +1,5 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
+import { maskedUrl } from '../lib/masked-url.js';
 
 /** Clusters that need no discovery: name or token -> the base URLs of their fleet APIs. */
 export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
@@ -37,13 +38,14 @@ function parsed(text: string): unknown {
 function endpointOf(value: unknown, fleetPort: number): URL {
   const text = typeof value === 'string' ? value : '';
   const full = text.includes('://') ? text : `http://${text}`;
+  // Not only before a `/`: with a `/` in a password, its rest is read as the path.
+  if (text.includes('@'))
+    throw new Error(
+      `the endpoint ${maskedUrl(full)} has a user name or password, which fleet's API does not support`,
+    );
   if (text === '' || !URL.canParse(full))
     throw new Error(`${JSON.stringify(value)} is not an endpoint such as http://10.0.0.1:49153`);
   const url = new URL(full);
-  if (url.username !== '' || url.password !== '')
-    throw new Error(
-      `the endpoint at ${url.host} has a user name or password, which fleet's API does not support`,
-    );
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw new Error(`${text} is neither http nor https`);
   if (url.search !== '' || url.hash !== '')

@@ -4,7 +4,8 @@ import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
 import type { FairQueue } from './fair-queue.js';
-import { MAX_TIMEOUT_MS, type PreparedAction } from './prepare-action.js';
+import { callerTimeout } from './caller-timeout.js';
+import type { PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
 
 export interface AdmissionOptions {
@@ -52,7 +53,7 @@ export class Admission {
         `The request asks for no reply, and ${name} changes nothing: it is not run`,
       );
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
-    const timeoutMs = Math.min(this.#timeoutOf(call) ?? MAX_TIMEOUT_MS, longest);
+    const timeoutMs = Math.min(this.#timeoutOf(call), longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = action.check(call.parameters);
     if (call.delivery === 'repeated' && redelivery === 'refuse') {
@@ -87,10 +88,9 @@ export class Admission {
     throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });
   }
 
-  #timeoutOf({ timeoutMs: sent }: Call): number | undefined {
-    if (sent === undefined || sent === null) return undefined;
-    const value = typeof sent === 'string' && /^\d{1,15}$/.test(sent) ? Number(sent) : sent;
-    if (typeof value === 'number' && Number.isFinite(value) && value >= 1) return value;
+  #timeoutOf({ timeoutMs: sent }: Call): number {
+    const timeoutMs = callerTimeout(sent);
+    if (timeoutMs !== undefined) return timeoutMs;
     const field = this.#options.names.timeout;
     throw invalidRequest({ field, message: `${field} must be a number of milliseconds, at least 1` });
   }

@@ -19,7 +19,7 @@ export interface ExecutionOptions {
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
-const OUTCOME_GRACE_MS = 30_000;
+export const OUTCOME_GRACE_MS = 30_000;
 
 /** Errors that do not show whether the cluster can be reached. */
 const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
@@ -83,6 +83,12 @@ export class Execution {
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
     const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
+  }
+
+  /** Stops it and does not wait: a change that has not reported its outcome by now has an unknown one. */
+  end(reason: ActionError): void {
+    this.stop(reason);
+    this.#giveUp(outcomeUnknown(this.#abort.reason));
   }
 
   /** The code of an error must not be lost because of its details. */

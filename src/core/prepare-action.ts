@@ -1,13 +1,11 @@
 import { type Action, CONTRACT_VERSION, contractVersionOf } from '../api/action.js';
 import { closestMatch } from '../lib/closest-match.js';
 import type { ActionDescription } from './action-description.js';
+import { MAX_TIMEOUT_MS } from './caller-timeout.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import { resultCheck } from './result-check.js';
 import { reasonOf } from '../lib/errors.js';
-
-/** The maximum run time of a request, in milliseconds. */
-export const MAX_TIMEOUT_MS = 5 * 60_000;
 
 /** An action that is ready to run: its definition is checked and its dependencies are resolved. */
 export interface PreparedAction {

@@ -9,7 +9,7 @@ import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
-import { Execution, type ExecutionOptions } from './execution.js';
+import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
 import { FairQueue, NO_CLUSTER } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
@@ -128,21 +128,29 @@ export class Runner {
   }
 
   /**
-   * Starts nothing more, releases what waits, gives running calls this many milliseconds to end, then stops them.
+   * Starts nothing more, releases what waits, gives running calls this many milliseconds to end, then ends them. Changes are
+   * stopped earlier, so that they can still reach a state that they can report: for the last 30 s, at most half of the time.
    * Resolves when nothing runs any more.
    */
   async drain(graceMs: number): Promise<void> {
-    const shutdown = new Shutdown('the service is shutting down');
     this.#draining = true;
-    for (const job of this.#waiting) this.#interrupt(job, shutdown);
+    for (const job of this.#waiting) this.#withdraw(job, RELEASED);
     if (this.#running.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#idle = resolve;
     });
-    const cancel = this.#options.clock.after(graceMs, () => {
-      for (const job of this.#running) this.#interrupt(job, shutdown);
-    });
-    await idle.finally(cancel);
+    const { clock } = this.#options;
+    const reason = shuttingDown();
+    const cancels = [
+      clock.after(graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2), () => {
+        for (const { admitted, execution } of this.#running)
+          if (admitted.action.description.effect === 'change') execution?.stop(reason);
+      }),
+      clock.after(graceMs, () => {
+        for (const { execution } of this.#running) execution?.end(reason);
+      }),
+    ];
+    await idle.finally(() => cancels.forEach((cancel) => cancel()));
   }
 
   /** Never rejects. */
@@ -242,11 +250,7 @@ export class Runner {
     if (!releases(reason)) return this.#stop(job, cancelled());
     if (job.execution === undefined) return this.#withdraw(job, RELEASED);
     // After a lost connection a running call continues.
-    if (reason instanceof Shutdown) {
-      job.execution.stop(
-        new ActionError('cancelled', 'The service is shutting down and had to stop this request'),
-      );
-    }
+    if (reason instanceof Shutdown) job.execution.stop(shuttingDown());
   }
 
   #stop(job: Job, reason: ActionError): void {
@@ -273,6 +277,10 @@ export class Runner {
 /** Whether a waiting call is released, and not refused. */
 function releases(reason: unknown): boolean {
   return reason instanceof ConnectionLost || reason instanceof Shutdown;
+}
+
+function shuttingDown(): ActionError {
+  return new ActionError('cancelled', 'The service is shutting down and had to stop this request');
 }
 
 function cancelled(): ActionError {

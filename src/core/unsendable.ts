@@ -1,6 +1,8 @@
 /** The encodings of replies are read to a depth of 100, with what surrounds the result. */
 const MAX_DEPTH = 90;
 const MAX_PATH = 300;
+/** The smallest integer of more than 64 bytes, which no encoding accepts. */
+const TOO_LONG = 2n ** 512n;
 
 /** Thrown from inside a value; the keys are added on the way out, the innermost first. */
 class Unsendable {
@@ -14,8 +16,8 @@ class Unsendable {
 
 /**
  * Finds a value that no encoding can carry: JSON would write a map as `{}` and `NaN` as null, and leave out a function,
- * without an error. Allowed are null, undefined, booleans, finite numbers, bigints, strings, lists, plain objects, and
- * objects with `toJSON`. Never throws.
+ * without an error. Allowed are null, undefined, booleans, finite numbers, bigints of at most 64 bytes, strings, lists, plain
+ * objects, and objects with `toJSON` that are no buffers. Never throws.
  * @param name the name of the value, the beginning of the path
  * @returns the first one found, such as `result.units[3].log is a stream`
  */
@@ -35,6 +37,9 @@ function check(value: unknown, outer: object[]): void {
     case 'number':
       if (!Number.isFinite(value)) throw new Unsendable(`is ${value}`);
       return;
+    case 'bigint':
+      if (value >= TOO_LONG || value <= -TOO_LONG) throw new Unsendable('is an integer that is too long');
+      return;
     case 'function':
     case 'symbol':
       throw new Unsendable(`is a ${typeof value}`);
@@ -47,7 +52,10 @@ function checkObject(value: object, outer: object[]): void {
   if (outer.includes(value)) throw new Unsendable('contains itself');
   if (outer.length >= MAX_DEPTH) throw new Unsendable(`is nested more than ${MAX_DEPTH} levels deep`);
   outer.push(value);
-  if (Array.isArray(value)) {
+  if (ArrayBuffer.isView(value)) {
+    // A buffer has `toJSON`, but no caller expects a list of its bytes.
+    throw new Unsendable(`is ${kindOf(value)}`);
+  } else if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) checkItem(value, i, outer);
   } else if ('toJSON' in value && typeof value.toJSON === 'function') {
     check(value.toJSON(), outer);

@@ -22,9 +22,19 @@ export class Gateway {
   readonly #server: HttpServer;
   readonly #client: FleetManagerClient;
   readonly #clock: Clock;
+  readonly #notReady: () => string[];
 
-  private constructor(url: string, server: HttpServer, client: FleetManagerClient, clock: Clock) {
+  private constructor(
+    url: string,
+    {
+      server,
+      client,
+      notReady,
+      clock,
+    }: { server: HttpServer; client: FleetManagerClient; notReady: () => string[]; clock: Clock },
+  ) {
     this.url = url;
+    this.#notReady = notReady;
     this.#server = server;
     this.#client = client;
     this.#clock = clock;
@@ -37,15 +47,24 @@ export class Gateway {
   static async start(options: GatewayOptions): Promise<Gateway> {
     const { brokers, connect, queue, tls, clock, clientLog } = options;
     const client = new FleetManagerClient({ brokers, connect, queue, tls, clock, log: clientLog });
-    const { host, port, token, maxBodyBytes, describe, notReady, log } = options;
+    const { host, port, token, maxBodyBytes, describe, log } = options;
+    const notReady = () => {
+      const { problem } = client;
+      return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
+    };
     const server = new HttpServer({ host, port, token, maxBodyBytes, describe, notReady, log, client });
     try {
-      return new Gateway(await server.start(), server, client, clock);
+      return new Gateway(await server.start(), { server, client, notReady, clock });
     } catch (error) {
       await client.close();
       await server.stop();
       throw error;
     }
+  }
+
+  /** The reasons why the service accepts no requests, or the gateway can send none; empty when it can. */
+  notReady(): string[] {
+    return this.#notReady();
   }
 
   /** Refuses new calls; those in flight can still be answered. */

@@ -8,7 +8,7 @@ import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
-import { MAX_TIMEOUT_MS } from '../core/prepare-action.js';
+import { callerTimeout } from '../core/caller-timeout.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 
@@ -286,9 +286,7 @@ function problemOf(body: unknown): string | undefined {
 }
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {
-  if (header === undefined) return DEFAULT_TIMEOUT_MS;
-  const value = Number(header);
-  return Number.isFinite(value) && value >= 1 ? Math.min(value, MAX_TIMEOUT_MS) : undefined;
+  return header === undefined ? DEFAULT_TIMEOUT_MS : callerTimeout(header);
 }
 
 function isOwnName(host: string): boolean {

@@ -6,8 +6,8 @@ import { type Destination, type Message, PublishChannel, type PublishOutcome } f
 import { MayHaveArrived, PublishRefused } from './publish-errors.js';
 
 /**
- * How a message may be published. Each one that nothing vouches for goes on a channel of its own, see `ConfirmChannel`.
- * The others share a channel, which the broker may close over one of them:
+ * How a message may be published. A message that the broker may refuse has a channel of its own, see `ConfirmChannel`. The
+ * others share a channel, which the broker may close over one of them:
  * - `again`: the message is then published again on a channel of its own, so it may arrive twice;
  * - `once`: it then fails with `MayHaveArrived`;
  * - `alone`: it always has a channel of its own, so its outcome is certain and it never arrives twice. Such messages arrive

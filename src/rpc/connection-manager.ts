@@ -7,6 +7,7 @@ import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { brokerReason } from './broker-refusal.js';
+import { ConnectionAttempts } from './connection-attempts.js';
 import { type ConnectOptions, isLoginRefused, openConnection } from './open-connection.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
@@ -35,6 +36,7 @@ const GOOD_MS = 1_000;
 export class ConnectionManager {
   readonly #options: ConnectionManagerOptions;
   readonly #closed = new AbortController();
+  readonly #attempts: ConnectionAttempts;
   readonly #lostOutage: OutageLog;
   readonly #preferredOutage: OutageLog;
   readonly #blockedOutage: OutageLog;
@@ -49,6 +51,10 @@ export class ConnectionManager {
   constructor(options: ConnectionManagerOptions) {
     const { log, clock } = options;
     this.#options = options;
+    this.#attempts = new ConnectionAttempts(
+      async (broker, stop) => openConnection(broker, options, stop),
+      clock,
+    );
     this.#lostOutage = new OutageLog(log, clock, {
       began: 'broker connection lost',
       ended: 'broker connection restored',
@@ -104,6 +110,7 @@ export class ConnectionManager {
   /** Closes the connection, or ends the attempt to make one. */
   async close(): Promise<void> {
     this.#closed.abort(new Error('the connection manager is closed'));
+    this.#attempts.stop();
     await this.#current?.close(this.#options.clock);
     await this.#ended;
   }
@@ -150,7 +157,7 @@ export class ConnectionManager {
       if (connection.lost.aborted || this.#closed.signal.aborted) break;
       const all = await this.#brokers(this.#preferredOutage);
       const preferred = all.filter((each) => each.preferred !== false);
-      const replacement = await this.#connectToAny(preferred, this.#preferredOutage);
+      const replacement = await this.#connectToAny(preferred, this.#preferredOutage, true);
       if (replacement !== undefined) return replacement;
     }
     await whenAborted(connection.lost);
@@ -165,19 +172,23 @@ export class ConnectionManager {
     });
   }
 
+  /** @param hasOthers whether it may leave an attempt that takes long to the next call */
   async #connectToAny(
     brokers: readonly BrokerAddress[],
     outage: OutageLog,
+    hasOthers = brokers.length > 1,
   ): Promise<BrokerConnection | undefined> {
     const { signal: closed } = this.#closed;
     for (const broker of brokers) {
       if (closed.aborted) return undefined;
       let connection: BrokerConnection | undefined;
       try {
-        connection = await openConnection(broker, this.#options, closed);
+        connection = await this.#attempts.connect(broker, hasOthers);
+        if (connection === undefined) throw new Error('no response within a second');
         this.#watchBlocked(connection);
         const setUp = untilAborted(this.#options.onConnected(connection), closed);
         await untilAborted(setUp, connection.lost);
+        this.#attempts.stop();
         return connection;
       } catch (error) {
         this.#refused = connection !== undefined || isLoginRefused(error);

@@ -43,9 +43,18 @@ export class Delivery {
    * on another channel the same delivery tag is another message.
    */
   acknowledge(): void {
+    this.#settle(() => this.#channel.ack(this.#message));
+  }
+
+  /** Puts the message back into the queue; it then counts as delivered before. */
+  giveBack(): void {
+    this.#settle(() => this.#channel.nack(this.#message, false, true));
+  }
+
+  #settle(send: () => void): void {
     if (this.connection.lost.aborted) return;
     try {
-      this.#channel.ack(this.#message);
+      send();
     } catch (error) {
       this.connection.lose(error);
     }

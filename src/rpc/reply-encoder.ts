@@ -3,7 +3,6 @@ import { fieldsOf } from '../lib/fields-of.js';
 import type { Logger } from '../lib/logger.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import { type Envelope, replyEnvelope, requestFields, withoutRequest } from './envelope.js';
-import { longIntegerIn } from './long-integer.js';
 
 /** The parts of a request that are needed to encode its reply. */
 interface Encodable {
@@ -46,13 +45,8 @@ export class ReplyEncoder {
       if (found.body.length <= this.#maxBytes) return found;
       return encoded(tooLarge(found.body.length, this.#maxBytes, 'the limit'));
     } catch (error) {
-      const path = longIntegerIn(reply.body);
-      log.error('reply encoding failed', { error, ...(path !== undefined && { path }) });
-      const reason =
-        path === undefined
-          ? "the service's log has the reason"
-          : `response_body${path} is an integer that is too long`;
-      const message = `The reply cannot be encoded; ${reason}`;
+      log.error('reply encoding failed', { error });
+      const message = "The reply cannot be encoded; the service's log has the reason";
       return encoded({ status: 'error', body: { errors: [message], code: 'internal' } });
     }
   }

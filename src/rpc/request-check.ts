@@ -1,4 +1,4 @@
-import { MAX_TIMEOUT_MS } from '../core/prepare-action.js';
+import { callerTimeout, MAX_TIMEOUT_MS } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
@@ -32,7 +32,12 @@ export async function checkRequest(
   const begun = clock.now();
   const waitedMs = () => Math.round(clock.now() - begun);
   const late = new Error('the time of the request has passed');
-  const limit = { ms: timeLimitOf(timeoutMs), clock, reason: () => late, signal: signals };
+  const limit = {
+    ms: callerTimeout(timeoutMs) ?? MAX_TIMEOUT_MS,
+    clock,
+    reason: () => late,
+    signal: signals,
+  };
   try {
     const refusals = await runWithin(limit, async (signal) =>
       Promise.all(channels.map(async (channel) => channel.refusal?.(request, signal))),
@@ -55,16 +60,9 @@ export async function checkRequest(
 const UNNOTICED_MS = 1_000;
 
 /** The caller's time limit for the rest of the call. */
-export function remainingTimeout(timeoutMs: unknown, waitedMs: number): unknown {
-  const isGiven = timeoutMs !== undefined && timeoutMs !== null;
-  if (waitedMs < UNNOTICED_MS || (isGiven && !isTimeLimit(timeoutMs))) return timeoutMs;
-  return Math.max(1, timeLimitOf(timeoutMs) - waitedMs);
-}
-
-function timeLimitOf(timeoutMs: unknown): number {
-  return isTimeLimit(timeoutMs) ? Math.min(timeoutMs, MAX_TIMEOUT_MS) : MAX_TIMEOUT_MS;
-}
-
-function isTimeLimit(value: unknown): value is number {
-  return typeof value === 'number' && value >= 1;
+export function remainingTimeout(sent: unknown, waitedMs: number): unknown {
+  const timeoutMs = callerTimeout(sent);
+  // Admission refuses what is not a time limit.
+  if (waitedMs < UNNOTICED_MS || timeoutMs === undefined) return sent;
+  return Math.max(1, timeoutMs - waitedMs);
 }

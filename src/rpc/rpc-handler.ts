@@ -66,7 +66,8 @@ interface Refused {
   channels: readonly ReplyChannel[];
 }
 
-type Handled = Outcome | Refused | 'released';
+/** `returned`: released, and another worker may have begun it before. */
+type Handled = Outcome | Refused | 'released' | 'returned';
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
@@ -154,7 +155,7 @@ export class RpcHandler {
     }
   }
 
-  /** Requeues the messages that wait for memory, also those that arrive later. */
+  /** Requeues the messages that wait for memory or for the check of a reply channel, also those that arrive later. */
   drain(): void {
     this.#draining.abort(new Error('the service is shutting down'));
   }
@@ -178,7 +179,8 @@ export class RpcHandler {
     let request: Request;
     try {
       const codec = this.#codecOf(delivery);
-      if (!(await this.#mayDecode(delivery, codec, memory))) return this.#republisher.requeue(delivery);
+      if (!(await this.#mayDecode(delivery, codec, memory)))
+        return delivery.redelivered ? delivery.giveBack() : await this.#republisher.requeue(delivery);
       request = this.#read(delivery, codec);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
@@ -190,6 +192,8 @@ export class RpcHandler {
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
     if (outcome === 'released') return this.#republisher.requeue(delivery);
+    // Not published anew: the next worker must know that it was delivered before.
+    if (outcome === 'returned') return delivery.giveBack();
     if ('refused' in outcome) {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
       return this.#deadLetter(delivery, outcome.refused);
@@ -203,12 +207,11 @@ export class RpcHandler {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  #codecOf({ content, properties, isReadable }: Delivery): Codec {
+  #codecOf({ content, properties }: Delivery): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
       throw new InvalidMessage(`it has ${content.length} bytes, and ${limit}`);
-    if (!isReadable) throw new InvalidMessage('its headers cannot be read');
     if (this.#isOwnQueue(properties.replyTo))
       throw new InvalidMessage('its reply_to names a queue of this service');
     const codec = codecs.of(content, properties.contentType);
@@ -252,6 +255,8 @@ export class RpcHandler {
     const { content, properties } = delivery;
     const replyTo: unknown = properties.replyTo;
     const envelope = readEnvelope(codec.decode(content));
+    // After its envelope, which may name the record in which its caller waits for a reply.
+    if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     const name = envelope.recordId ?? properties.messageId;
     const id = String(name ?? randomUUID()).slice(0, 128);
     return {
@@ -292,17 +297,17 @@ export class RpcHandler {
     const outcome = this.#checkAndRun(request, callOf(request, mayHaveBegun));
     if (key !== undefined) {
       const reply = outcome.then((each) =>
-        each === 'released' || 'refused' in each ? undefined : each.outgoing,
+        typeof each === 'string' || 'refused' in each ? undefined : each.outgoing,
       );
       this.#memory.track(key, reply, sizeOf);
     }
-    return outcome;
+    return mayHaveBegun && (await outcome) === 'released' ? 'returned' : outcome;
   }
 
-  async #checkAndRun(request: Request, call: Call): Promise<Handled> {
+  async #checkAndRun(request: Request, call: Call): Promise<Exclude<Handled, 'returned'>> {
     const { channels, log } = request;
     const { timeoutMs } = call;
-    const signals = [this.#stopped.signal, request.delivery.connection.lost];
+    const signals = [this.#stopped.signal, this.#draining.signal, request.delivery.connection.lost];
     const checked = await checkRequest(request, {
       channels,
       timeoutMs,

@@ -10,7 +10,7 @@ export interface WritePermissionOptions {
   clock: Clock;
   outage: OutageLog;
   /** Called when the permission is found to be missing, and when it is back. */
-  changed: () => void;
+  changed?: () => void;
 }
 
 const RETRY: Backoff = { firstMs: 1_000, maxMs: 5_000 };
@@ -18,8 +18,8 @@ const RETRY: Backoff = { firstMs: 1_000, maxMs: 5_000 };
 const ACCESS_REFUSED = 403;
 
 /**
- * Whether the broker lets this service publish to the default exchange, through which it sends replies. While it does not,
- * replies wait, and it is tried again with messages that reach nobody.
+ * Whether the broker lets this user publish to the default exchange, through which requests and replies are sent. While it
+ * does not, it is tried again with messages that reach nobody.
  */
 export class WritePermission {
   readonly #connection: BrokerConnection;
@@ -58,7 +58,7 @@ export class WritePermission {
     this.#refusal = `${message} (it lacks the write permission)`;
     this.#options.outage.failed({ reason: this.#refusal });
     this.#granted = this.#untilGranted();
-    this.#options.changed();
+    this.#options.changed?.();
   }
 
   async #untilGranted(): Promise<void> {
@@ -71,7 +71,7 @@ export class WritePermission {
       if (refusal !== undefined) continue;
       this.#refusal = undefined;
       outage.succeeded();
-      changed();
+      changed?.();
       return;
     }
   }

@@ -24,15 +24,17 @@ export const choice = <Word extends string>(...words: Word[]) =>
 export const flag = () => choice('true', 'false');
 
 export const httpUrl = () =>
-  text()
-    .test('http', '${path} must be an http:// or https:// URL', isHttpUrl)
-    .test('no-credentials', '${path} must not contain a user name or password', hasNoCredentials);
+  text().test(
+    'http',
+    ({ path, value }: { path: string; value: string }) => `${path} ${httpProblem(value)}`,
+    (value) => value === undefined || httpProblem(value) === undefined,
+  );
 
 /** One or several URLs of brokers. */
 export const amqpUrls = () =>
   text().test(
     'amqp',
-    '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a password, write , / @ as %2C %2F %40',
+    '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
     (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
   );
 
@@ -83,21 +85,21 @@ function protocolOf(url: string): string {
   return URL.canParse(url) ? new URL(url).protocol : '';
 }
 
+/**
+ * With one `@` at most, which ends the user name and password: with an `@`, `/`, `?` or `#` in the password, the rest of it
+ * could be read as the host or the path, and be shown. A `%` that encodes nothing shows that nothing was encoded.
+ */
+const ONE_LOGIN = /^amqps?:\/\/(?:(?:[^@/?#%]|%[0-9a-fA-F]{2})*@)?[^@/?#]+(?:[/?#][^@]*)?$/;
+
 function isAmqpUrl(url: string): boolean {
-  if (!/^amqps?:\/\//.test(url) || !URL.canParse(url)) return false;
-  // A `/`, `?` or `#` in a password ends the host part of the URL. The rest of the password would then be shown as a path.
-  const { host, pathname, search, hash } = new URL(url);
-  return host !== '' && !`${pathname}${search}${hash}`.includes('@');
+  return ONE_LOGIN.test(url) && URL.canParse(url) && new URL(url).host !== '';
 }
 
-function isHttpUrl(value: string | undefined): boolean {
-  return value === undefined || /^https?:$/.test(protocolOf(value));
-}
-
-function hasNoCredentials(value: string | undefined): boolean {
-  if (value === undefined || !URL.canParse(value)) return true;
-  const { username, password } = new URL(value);
-  return username === '' && password === '';
+function httpProblem(url: string): string | undefined {
+  // Not only before a `/`: with a `/` in a password, its rest is read as the path.
+  if (/^https?:.*@/.test(url))
+    return 'must not contain a user name or password; elsewhere, write an @ as %40';
+  return /^https?:$/.test(protocolOf(url)) ? undefined : 'must be an http:// or https:// URL';
 }
 
 function hostsProblem(value: string | undefined): string | undefined {

@@ -69,6 +69,12 @@ for (const [what, text, problem] of [
     '{"prod": ["http://user:secret-token@10.0.0.1"]}',
     /user name or password/,
   ],
+  [
+    'with a slash in a password',
+    '{"prod": ["http://user:12/secret-token@10.0.0.1"]}',
+    /user name or password/,
+  ],
+  ['with a password without a scheme', '{"prod": ["user:secret-token@10.0.0.1"]}', /user name or password/],
 ] as const) {
   test(`the error of a clusters file ${what} does not report secrets`, (t) => {
     const error = t.throws(() => readClustersFile(text, PORT), { message: problem });

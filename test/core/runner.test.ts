@@ -123,19 +123,48 @@ test('draining ends when the last running request has ended within its grace tim
   t.is(clock.pending, 0);
 });
 
-test('draining stops a change too, and waits for its outcome', async (t) => {
-  const { action, runs } = steered({ effect: 'change' });
-  const { codeFor, drain, clock } = openRunner([action]);
-  const code = codeFor();
-  const drained = watched(drain(0).then(() => 'drained'));
-  clock.advance(0);
-  t.like(runs[0]?.signal.reason, { code: 'cancelled' });
+for (const [graceMs, stoppedAfter] of [
+  [20_000, 10_000],
+  [60_000, 30_000],
+  [300_000, 270_000],
+] as const) {
+  test(`draining within ${graceMs} ms stops a change in time for its outcome, and waits for that`, async (t) => {
+    const { action, runs } = steered({ effect: 'change' });
+    const { codeFor, drain, clock } = openRunner([action]);
+    const code = codeFor();
+    const drained = watched(drain(graceMs).then(() => 'drained'));
+    clock.advance(stoppedAfter - 1);
+    t.false(runs[0]?.signal.aborted);
+    clock.advance(1);
+    t.like(runs[0]?.signal.reason, { code: 'cancelled' });
+    clock.advance(graceMs - stoppedAfter - 1);
+    await settle();
+    t.is(drained(), undefined);
+    runs[0]?.resolve({});
+    t.is(await code, 'completed');
+    await settle();
+    t.is(drained(), 'drained');
+    t.is(clock.pending, 0);
+  });
+}
+
+test('a change that has not reported its outcome in the grace time has an unknown outcome, and draining ends', async (t) => {
+  const { action } = steered({ effect: 'change' });
+  const { ask, drain, clock } = openRunner([action]);
+  // One that is stopped by the drain, and one that was stopped by its own deadline just before.
+  const replies = [ask(), ask({ timeoutMs: 9_000 })];
+  const drained = watched(drain(10_000).then(() => 'drained'));
+  clock.advance(5_000);
+  clock.advance(4_999);
   await settle();
   t.is(drained(), undefined);
-  runs[0]?.resolve({});
-  t.is(await code, 'completed');
+  clock.advance(1);
+  const unknown = (by: string) => ({ body: { code: 'outcome_unknown', details: { stopped_by: by } } });
+  t.like(await replies[0], unknown('cancelled'));
+  t.like(await replies[1], unknown('cancelled'));
   await settle();
   t.is(drained(), 'drained');
+  t.is(clock.pending, 0);
 });
 
 test('draining ends immediately when nothing runs', async (t) => {

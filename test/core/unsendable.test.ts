@@ -33,6 +33,15 @@ for (const [what, value, problem] of [
   ['a function', { handle: () => {} }, 'result.handle is a function'],
   ['a symbol', [Symbol('s')], 'result[0] is a symbol'],
   ['no number', { load: Number.NaN }, 'result.load is NaN'],
+  ['a buffer', { file: [Buffer.from('text')] }, 'result.file[0] is an instance of Buffer'],
+  ['a typed array', { bytes: new Uint8Array(2) }, 'result.bytes is an instance of Uint8Array'],
+  ['a data view', new DataView(new ArrayBuffer(2)), 'result is an instance of DataView'],
+  ['an array buffer', [new ArrayBuffer(2)], 'result[0] is an instance of ArrayBuffer'],
+  [
+    'an integer that is too long',
+    { sizes: [1n, -(2n ** 512n)] },
+    'result.sizes[1] is an integer that is too long',
+  ],
   ['an infinite number', { load: [-Infinity] }, 'result.load[0] is -Infinity'],
   ['itself', circular, 'result.self.again contains itself'],
   ['a getter that throws', { unit: throwing }, 'result.unit.name cannot be read'],
@@ -42,6 +51,11 @@ for (const [what, value, problem] of [
     'a toJSON that returns a map',
     { a: { toJSON: () => ({ b: new Map() }) } },
     'result.a.b is an instance of Map',
+  ],
+  [
+    'a toJSON that returns a buffer',
+    { a: { toJSON: () => Buffer.alloc(1) } },
+    'result.a is an instance of Buffer',
   ],
 ] as const) {
   test(`the place of what cannot be sent is named: ${what}`, (t) => {
@@ -56,7 +70,7 @@ test('what is nested too deep cannot be sent', (t) => {
 for (const [what, value] of [
   ['nothing', undefined],
   ['null', null],
-  ['plain data', { a: [1, 'b', true, null, undefined, { c: 2n ** 64n }], d: undefined }],
+  ['plain data', { a: [1, 'b', true, null, undefined, { c: 1n - 2n ** 512n }], d: undefined }],
   ['an object without a prototype', Object.assign(Object.create(null), { a: 1 })],
   ['a date', { at: new Date(0) }],
   ['the same object twice', [shared, shared]],
@@ -67,7 +81,13 @@ for (const [what, value] of [
 }
 
 test('an error whose details cannot be sent keeps its code and its message, and the log says why', async (t) => {
-  for (const details of [circular, { units: new Map() }, { size: NaN }]) {
+  for (const details of [
+    circular,
+    { units: new Map() },
+    { size: NaN },
+    { size: 2n ** 512n },
+    { bytes: Buffer.alloc(1) },
+  ]) {
     const action = doing(async () => {
       throw new ActionError('unit_failed', 'it failed', { details });
     });

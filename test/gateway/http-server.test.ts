@@ -391,7 +391,7 @@ test('the header timeout-ms sets the deadline of the call', async (t) => {
     t.is(gateway.asked.at(-1)?.[1].timeoutMs, passedOn);
   }
   const asked = gateway.asked.length;
-  for (const sent of ['0', '-5', 'soon', '', '1e999', 'NaN'])
+  for (const sent of ['0', '-5', 'soon', '', '1e3', '0x10', 'NaN'])
     isError(t, await post(gateway, {}, { headers: { 'timeout-ms': sent } }), [
       400,
       'invalid_request',

@@ -4,8 +4,9 @@ import { echo, held } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { startProxy } from '../support/proxy.js';
-import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
-import type { SendOutcome } from '../../src/rpc/reply-channel.js';
+import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
+import { whenAborted } from '../../src/lib/when-aborted.js';
+import type { ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
 
 const broker = rabbitmq();
 if (broker !== undefined) {
@@ -278,4 +279,34 @@ if (broker !== undefined) {
     t.is((await caller.replyFor(id)).answer.status, 'completed');
     t.deepEqual(service.notReady(), []);
   });
+
+  for (const [what, redelivered] of [
+    ['that may have begun before keeps that mark', true],
+    ['that was not delivered before gets no such mark', false],
+  ] as const)
+    test(`a request ${what} when it is released while its channel checks it`, async (t) => {
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(broker, queue);
+      const caller = await RawCaller.open(t, broker, queue);
+      caller.publish('{"id":13,"request_body":{"action":"act"}}', { messageId: 'm' });
+      if (redelivered) await loseWorker(broker, queue, 1);
+      let checks = 0;
+      const checking: ReplyChannel = {
+        needsPlainReply: false,
+        reaches: () => true,
+        refusal: async (_request, signal) => {
+          checks++;
+          await whenAborted(signal);
+          throw signal.reason;
+        },
+        send: async () => 'sent',
+      };
+      const { action, begun } = held({ effect: 'change' });
+      const { service } = await serveRequests(t, broker, [action], { queue, channels: [checking] });
+      await eventually('it is checked', () => checks === 1);
+      t.true(await service.drain(60_000));
+      t.is((await caller.take('queue')).fields.redelivered, redelivered);
+      t.is(await caller.waiting(), 0);
+      t.is(begun(), 0);
+    });
 }

@@ -8,6 +8,7 @@ import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { listenForLogins } from '../support/amqp-handshake.js';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { logLines } from '../support/log-lines.js';
 
 /** Brokers by URL, each of which can be down. */
@@ -167,6 +168,61 @@ test('while another broker serves, a failed lookup of brokers is not logged as a
     logs.lines.map(({ message }) => message),
     ['broker connection lost', 'broker connection restored', 'preferred broker lost'],
   );
+});
+
+/** Two brokers, of which the first takes long to respond; time stands still but for what the test lets pass. */
+function slowFirst(t: ExecutionContext) {
+  const clock = new ManualClock();
+  const brokers = { a: new EmbeddedBroker(), b: new EmbeddedBroker() };
+  const asked: string[] = [];
+  let respond = () => {};
+  let isDown = true;
+  const connect: Connect = async (url, options) => {
+    const { hostname } = new URL(url);
+    asked.push(hostname);
+    if (hostname === 'a') await new Promise<void>((resolve) => (respond = resolve));
+    else if (isDown) throw new Error('b is down');
+    return brokers[hostname === 'a' ? 'a' : 'b'].connect(url, options);
+  };
+  const connections = new ConnectionManager({
+    connect,
+    brokers: async () => [A, B],
+    name: 'test',
+    onConnected: async () => {},
+    clock,
+    log: logLines().log,
+  });
+  t.teardown(async () => connections.close());
+  connections.start();
+  const times = (host: string) => asked.filter((each) => each === host).length;
+  const until = async (what: string, reached: () => boolean) =>
+    eventually(what, () => {
+      clock.advance(50);
+      return reached();
+    });
+  return { connections, clock, times, until, respond: () => respond(), up: () => void (isDown = false) };
+}
+
+test('while one broker does not respond the others are tried again and again', async (t) => {
+  const { connections, clock, times, until, up } = slowFirst(t);
+  const begun = clock.now();
+  await until('the other was tried often', () => times('b') >= 5);
+  t.true(clock.now() - begun < 8_000, `${clock.now() - begun} ms`);
+  t.is(times('a'), 1);
+  up();
+  await until('it is connected', () => connections.current !== undefined);
+  t.is(connections.current?.broker, 'amqp://b:5672');
+});
+
+test('a broker that responds after several seconds is used while no other one can be', async (t) => {
+  const { connections, clock, times, until, respond } = slowFirst(t);
+  const begun = clock.now();
+  await until('five seconds have passed', () => clock.now() - begun >= 5_000);
+  t.is(times('a'), 1);
+  respond();
+  await until('it is connected', () => connections.current !== undefined);
+  t.is(connections.current?.broker, 'amqp://a:5672/vhost');
+  t.is(times('a'), 1);
 });
 
 test('a closed manager connects no more, and a wait for its connection ends with the signal', async (t) => {

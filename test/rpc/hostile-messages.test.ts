@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import test from 'ava';
+import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { echo, held } from '../support/actions.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -35,6 +36,37 @@ if (broker !== undefined) {
       t.is(logs.find(/broker connection lost/).length, 0);
     });
   }
+
+  test('the sender of a message with headers that cannot be read gets an error, in its reply queue and in its record', async (t) => {
+    const sent: string[] = [];
+    const ofRecords: ReplyChannel = {
+      needsPlainReply: false,
+      reaches: ({ recordId }) => recordId !== undefined,
+      send: async ({ body }) => {
+        sent.push(String(body));
+        return 'sent';
+      },
+    };
+    const { queue, service } = await serveRequests(t, broker, [echo], { channels: [ofRecords] });
+    const caller = await RawCaller.open(t, broker, queue);
+    const headers = headerField('x', 'L', Buffer.alloc(8));
+    const replyTo = text(caller.replyQueue);
+    const correlationId = text('unreadable');
+    const body = JSON.stringify({ id: 13, request_body: { action: 'echo' } });
+    await publishRaw(broker, queue, body, { headers, replyTo, correlationId });
+    const { answer } = await caller.replyFor('unreadable');
+    t.like(answer.response_body, {
+      code: 'invalid_request',
+      errors: ['Invalid message: its headers cannot be read'],
+    });
+    t.like(JSON.parse(sent[0] ?? ''), {
+      id: 13,
+      status: 'error',
+      response_body: { code: 'invalid_request' },
+    });
+    t.is((await caller.take('error queue')).content.toString(), body);
+    await eventually('nothing is held', () => service.held === 0);
+  });
 
   for (const invented of ['g1h0AA==.abc', 'g1h2AAdyZXBseUAxAAACsAAAAABrBhHW.abc', '!.', '']) {
     test(`an invented direct reply-to (${invented}) costs no other caller its reply`, async (t) => {

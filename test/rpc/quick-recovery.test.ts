@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { FleetManagerClient } from '../../src/client/client.js';
 import { echo } from '../support/actions.js';
@@ -69,6 +71,33 @@ if (rabbitmq() !== undefined) {
     await broker.start();
     await ready();
     t.true(Math.max(...clock.sleeps) <= 1_000, clock.sleeps.join(', '));
+    const caller = await RawCaller.open(t, broker, queue);
+    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
+  });
+
+  test('a broker that accepts connections and sends nothing costs little, at the start and at each recovery', async (t) => {
+    const broker = await ownBroker(t);
+    const silent = createServer((socket) => void socket.on('error', () => {}).resume());
+    t.teardown(() => void silent.close());
+    await once(silent.listen(0, '127.0.0.1'), 'listening');
+    const address = { url: `amqp://127.0.0.1:${(silent.address() as AddressInfo).port}` };
+    const clock = new DecidedClock();
+    const begun = clock.now();
+    const { service, queue } = await serveRequests(t, broker, [echo], {
+      clock,
+      addresses: [address, { url: broker.url }],
+    });
+    t.true(clock.now() - begun < 2_500, `${clock.now() - begun} ms to start`);
+    const isReady = () => service.notReady().length === 0;
+    await broker.stop();
+    await eventually('the loss is seen', () => !isReady());
+    const lost = clock.now();
+    // Longer than one attempt on the silent broker may take.
+    await eventually('it has tried for a while', () => clock.now() - lost > 12_000);
+    const from = clock.sleeps.length;
+    await broker.start();
+    await eventually('it is ready', isReady);
+    t.true(Math.max(...clock.sleeps.slice(from)) <= 1_000);
     const caller = await RawCaller.open(t, broker, queue);
     t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
   });

@@ -12,6 +12,8 @@ import { eventually, HUNG_MS } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
+import { StandInManager } from '../support/stand-in-manager.js';
+import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 
 const LIMIT = 65_536;
 const TOO_LARGE = new RegExp(`message size \\d+ is larger than configured max size ${LIMIT}`);
@@ -166,7 +168,7 @@ if (rabbitmq() !== undefined) {
     t: ExecutionContext<{ broker: OwnBroker }>,
     permissions: { configure?: string; write?: string; read?: string },
     actions: Parameters<typeof serveRequests>[2],
-    { queuesExist = true } = {},
+    { queuesExist = true, ...settings }: { queuesExist?: boolean; concurrency?: number } = {},
   ) => {
     const { broker } = t.context;
     const name = `user_${randomUUID()}`;
@@ -177,6 +179,7 @@ if (rabbitmq() !== undefined) {
     const served = await serveRequests(t, { ...login, open: async () => broker.open() }, actions, {
       queue,
       waits: false,
+      ...settings,
     });
     return { ...served, name, set: async (to: typeof permissions) => void (await broker.user(name, to)) };
   };
@@ -333,5 +336,124 @@ if (rabbitmq() !== undefined) {
       t.is(error?.code, 'service_unavailable');
       t.regex(error?.message ?? '', /ACCESS_REFUSED - access to exchange 'amq.default'/);
     }
+  });
+
+  test('a request whose requeueing is refused is not lost: it is in the queue again when the service has stopped', async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const { service, queue, logs, set } = await serveAs(t, {}, [action], { concurrency: 1 });
+    await eventually('it is ready', () => isReady(service));
+    const caller = await RawCaller.open(t, t.context.broker, queue);
+    caller.send({ action: 'act' }, { messageId: 'running' });
+    await eventually('it runs', () => begun() === 1);
+    caller.send({ action: 'act' }, { messageId: 'waiting' });
+    await eventually('both are held', () => service.held === 2);
+    await set(READ_ONLY);
+    const drained = service.drain(HUNG_MS);
+    await eventually('its requeueing is refused', () => logs.find(/^replies refused$/).length === 1);
+    finishRun();
+    t.false(await drained);
+    await service.close();
+    const left = [await caller.take('queue'), await caller.take('queue')];
+    t.deepEqual(new Set(left.map(({ properties }) => properties.messageId)), new Set(['running', 'waiting']));
+    t.is(begun(), 1);
+  });
+
+  test("a message with another user's user_id, which the broker would refuse, is requeued and dead-lettered without it", async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const { service, queue } = await serveAs(t, {}, [action], { concurrency: 1 });
+    await eventually('it is ready', () => isReady(service));
+    const caller = await RawCaller.open(t, t.context.broker, queue);
+    const userId = 'guest';
+    caller.publish('garbage', { userId });
+    const dead = await caller.take('error queue');
+    t.is(dead.content.toString(), 'garbage');
+    t.is(dead.properties.userId, undefined);
+    const id = caller.send({ action: 'act' }, { messageId: 'running', userId });
+    await eventually('it runs', () => begun() === 1);
+    caller.send({ action: 'act' }, { messageId: 'waiting', userId });
+    await eventually('both are held', () => service.held === 2);
+    const drained = service.drain(60_000);
+    const again = await caller.take('queue');
+    t.is(again.properties.messageId, 'waiting');
+    t.is(again.properties.userId, undefined);
+    t.false(again.fields.redelivered);
+    finishRun();
+    t.true(await drained);
+    t.is((await caller.replyFor(id)).answer.status, 'completed');
+  });
+
+  /** A client that calls through a Manager, as a user of the broker; the exchange and the queue exist. */
+  const managerClient = async (t: ExecutionContext<{ broker: OwnBroker }>, username: string) => {
+    const { broker } = t.context;
+    const manager = await StandInManager.start(t);
+    const [exchange, queue] = [`exchange_${randomUUID()}`, `queue_${randomUUID()}`];
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    await connection.probe(async (channel) => {
+      await channel.assertExchange(exchange, 'topic');
+      await channel.assertQueue(queue, { durable: true });
+      await channel.bindQueue(queue, exchange, `root.${queue}`);
+    });
+    manager.addExchange(7, { rootExchangeName: exchange, routingKey: 'root' });
+    const connections = [{ host: '127.0.0.1', port: broker.port, username, password: 'secret' }];
+    manager.addBroker(3, { connections });
+    const { url: managerUrl, oauthUrl, clientId, clientSecret } = manager;
+    const oauth = { url: oauthUrl, clientId, clientSecret };
+    const client = new FleetManagerClient({
+      queue,
+      manager: { managerUrl, oauth, exchangeId: 7, brokerId: 3 },
+    });
+    t.teardown(async () => client.close());
+    const messages = async () =>
+      (await connection.probe(async (probe) => probe.checkQueue(queue))).messageCount;
+    return { client, manager, exchange, messages };
+  };
+  const parameters = { unit_name: 'a.service' };
+
+  test("through a Manager, a client without the permission to publish fails at once with the broker's reason, and leaves no record", async (t) => {
+    const name = `user_${randomUUID()}`;
+    await t.context.broker.user(name, READ_ONLY);
+    const { client, manager, exchange } = await managerClient(t, name);
+    const change = client.call('restart_unit', { parameters, timeoutMs: HUNG_MS });
+    const error = await t.throwsAsync(change, { instanceOf: FleetManagerError });
+    t.like(error, { code: 'service_unavailable', retryable: true });
+    t.regex(error?.message ?? '', new RegExp(`ACCESS_REFUSED - access to exchange '${exchange}'`));
+    await eventually('its record is deleted', () => manager.records.size === 0);
+  });
+
+  test('through a Manager, a request that is too large for the broker fails at once, others arrive, and it leaves no record', async (t) => {
+    const name = `user_${randomUUID()}`;
+    await t.context.broker.user(name, {});
+    const { client, manager, messages } = await managerClient(t, name);
+    const others = [1, 2, 3].map(async () => client.call('restart_unit', { parameters, timeoutMs: HUNG_MS }));
+    for (const other of others) other.catch(() => {});
+    const tooLarge = { ...parameters, padding: 'x'.repeat(LIMIT) };
+    const call: Promise<unknown> = client.call('restart_unit', { parameters: tooLarge, timeoutMs: HUNG_MS });
+    const error = await t.throwsAsync(call, { instanceOf: FleetManagerError });
+    t.like(error, { code: 'request_too_large', fault: 'caller', details: { limit: LIMIT } });
+    await eventually('the others arrived', async () => (await messages()) === 3);
+    await eventually('its record is deleted', () => manager.records.size === 3);
+  });
+
+  test('a direct reply address that the broker refuses (541) does not keep the reply from its record', async (t) => {
+    const saved: string[] = [];
+    const ofRecords: ReplyChannel = {
+      needsPlainReply: false,
+      reaches: ({ recordId }) => recordId !== undefined,
+      send: async ({ body }) => {
+        saved.push(String(body));
+        return 'sent';
+      },
+    };
+    const { broker } = t.context;
+    const { queue, service, logs } = await serveRequests(t, broker, [echo], { channels: [ofRecords] });
+    const caller = await RawCaller.open(t, broker, queue);
+    const replyTo = 'amq.rabbitmq.reply-to.g1h0AA==.abc';
+    caller.publish('{"id":13,"request_body":{"action":"echo"}}', { replyTo });
+    await eventually('it is settled', () => saved.length === 1 && service.held === 0);
+    t.like(JSON.parse(saved[0] ?? ''), { id: 13, status: 'completed' });
+    t.is(logs.find(/^broker connection lost$/).length, 0);
+    t.is(logs.find(/^request completed$/)[0]?.dropped, undefined);
+    t.is(await caller.waiting(), 0);
   });
 }

@@ -157,43 +157,48 @@ test('a request that a reply channel refuses is not run: it is dead-lettered wit
   t.like(logs.find(/^message dead-lettered$/)[0], { reason: 'its id is that of another request' });
 });
 
-test('a request waits while a reply channel cannot know whether it may run, and has less time then', async (t) => {
-  const clock = new ManualClock();
-  let allow: (() => void) | undefined;
-  const { caller, received } = await openChecked(
-    t,
-    async () => new Promise((resolve) => (allow = () => resolve(undefined))),
-    clock,
-  );
-  caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': 20_000 } });
-  await eventually('it is checked', () => allow !== undefined);
-  t.deepEqual(received, []);
-  clock.advance(15_000);
-  allow?.();
-  await eventually('it runs', () => received.length === 1);
-  t.is(received[0]?.timeoutMs, 5_000);
-});
+for (const [sentAs, timeout] of [
+  ['sent as a number', 20_000],
+  ['sent as digits', '20000'],
+] as const) {
+  test(`a request waits while a reply channel cannot know whether it may run, and has less time then, ${sentAs}`, async (t) => {
+    const clock = new ManualClock();
+    let allow: (() => void) | undefined;
+    const { caller, received } = await openChecked(
+      t,
+      async () => new Promise((resolve) => (allow = () => resolve(undefined))),
+      clock,
+    );
+    caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': timeout } });
+    await eventually('it is checked', () => allow !== undefined);
+    t.deepEqual(received, []);
+    clock.advance(15_000);
+    allow?.();
+    await eventually('it runs', () => received.length === 1);
+    t.is(received[0]?.timeoutMs, 5_000);
+  });
 
-test('a request whose time passes while a reply channel cannot know whether it may run is not run, and answered `timeout`', async (t) => {
-  const clock = new ManualClock();
-  let checked = false;
-  const { caller, sent, received, logs } = await openChecked(
-    t,
-    async (_request, signal) =>
-      new Promise((_resolve, reject) => {
-        checked = true;
-        signal.addEventListener('abort', () => reject(signal.reason));
-      }),
-    clock,
-  );
-  caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': 20_000 } });
-  await eventually('it is checked', () => checked);
-  clock.advance(20_000);
-  await eventually('the reply', () => sent.length === 1);
-  t.like(JSON.parse(sent[0] ?? ''), { id: 5, status: 'error', response_body: { code: 'timeout' } });
-  t.deepEqual(received, []);
-  t.like(logs.find(/^request failed$/)[0], { request: '5', code: 'timeout', waited_ms: 20_000 });
-});
+  test(`a request whose time passes while a reply channel cannot know whether it may run is not run, and gets a timeout, ${sentAs}`, async (t) => {
+    const clock = new ManualClock();
+    let checked = false;
+    const { caller, sent, received, logs } = await openChecked(
+      t,
+      async (_request, signal) =>
+        new Promise((_resolve, reject) => {
+          checked = true;
+          signal.addEventListener('abort', () => reject(signal.reason));
+        }),
+      clock,
+    );
+    caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': timeout } });
+    await eventually('it is checked', () => checked);
+    clock.advance(20_000);
+    await eventually('the reply', () => sent.length === 1);
+    t.like(JSON.parse(sent[0] ?? ''), { id: 5, status: 'error', response_body: { code: 'timeout' } });
+    t.deepEqual(received, []);
+    t.like(logs.find(/^request failed$/)[0], { request: '5', code: 'timeout', waited_ms: 20_000 });
+  });
+}
 
 test('an invalid message is reported as dead-lettered, and does not become a call', async (t) => {
   const { caller, events, publish } = await open(t);

@@ -146,7 +146,8 @@ export async function loseWorker(broker: TestBroker, queue: string, messages: nu
 export class RawCaller {
   readonly #channel: Channel;
   readonly #replies: ConsumeMessage[] = [];
-  readonly #replyQueue: string;
+  /** The name of its reply queue. */
+  readonly replyQueue: string;
   readonly #queue: string;
 
   static async open(t: ExecutionContext, broker: TestBroker, queue: string): Promise<RawCaller> {
@@ -164,7 +165,7 @@ export class RawCaller {
   private constructor(channel: Channel, queue: string, replyQueue: string) {
     this.#channel = channel;
     this.#queue = queue;
-    this.#replyQueue = replyQueue;
+    this.replyQueue = replyQueue;
   }
 
   /** Publishes a body unchanged. */
@@ -189,7 +190,7 @@ export class RawCaller {
   /** Publishes a body unchanged, with a reply_to. @returns its correlation id */
   sendRaw(body: Buffer | string, options: Options.Publish = {}): string {
     const correlationId = randomUUID();
-    this.publish(body, { replyTo: this.#replyQueue, correlationId, ...options });
+    this.publish(body, { replyTo: this.replyQueue, correlationId, ...options });
     return correlationId;
   }
 
@@ -228,7 +229,7 @@ export class RawCaller {
 
   /** Deletes the reply queue of this caller. */
   async leave(): Promise<void> {
-    await this.#channel.deleteQueue(this.#replyQueue);
+    await this.#channel.deleteQueue(this.replyQueue);
   }
 }
 

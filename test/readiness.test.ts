@@ -1,0 +1,115 @@
+import { randomUUID } from 'node:crypto';
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { startService } from '../src/composition.js';
+import { rabbitmq } from './support/brokers.js';
+import { eventually } from './support/eventually.js';
+import { logLines } from './support/log-lines.js';
+import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
+import { serving } from './support/settings.js';
+
+const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
+
+// The whole service as a user of RabbitMQ with few permissions, as /readyz shows it.
+if (rabbitmq() !== undefined) {
+  test.before(async (t) => {
+    t.context = await startOwnBroker();
+  });
+  test.after.always(async (t) => t.context.remove?.());
+
+  /** A service with its gateway. What the docs grant to the service and to its gateway is `service` and `both`. */
+  const serve = async (
+    t: ExecutionContext<{ broker: OwnBroker }>,
+    permissionsOf: (queue: string) => Parameters<OwnBroker['user']>[1],
+  ) => {
+    const { broker } = t.context;
+    const name = `user_${randomUUID()}`;
+    const queue = `queue_${randomUUID()}`;
+    const login = await broker.user(name, permissionsOf(queue));
+    const logs = logLines();
+    const service = await startService({
+      configuration: serving({
+        AMQP_URL: login.url,
+        QUEUE_NAME: queue,
+        FLEET_API_PORT: '4001',
+        SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
+        HTTP_PORT: '0',
+        SHUTDOWN_GRACE_SECONDS: '0',
+      }),
+      log: logs.log,
+    });
+    t.teardown(async () => service.stop());
+    const url = String(service.httpUrl);
+    const readiness = async () => {
+      const response = await fetch(`${url}/readyz`);
+      const { reasons } = (await response.json()) as { reasons: string[] };
+      return { status: response.status, reasons };
+    };
+    const ready = async () => eventually('it is ready', async () => (await readiness()).status === 200);
+    const notReady = async (reason: RegExp) =>
+      eventually(`it is not ready: ${reason}`, async () => {
+        const { status, reasons } = await readiness();
+        return status === 503 && reasons.some((each) => reason.test(each));
+      });
+    const grant = async (permissions: Parameters<OwnBroker['user']>[1]) => broker.user(name, permissions);
+    return { broker, queue, url, logs, readiness, ready, notReady, grant };
+  };
+  const forBoth = (queue: string) => ({
+    configure: `^(${queue}(_error)?|fleet_manager\\.reply\\..*)$`,
+    write: '^amq\\.default$',
+    read: `^(${queue}|fleet_manager\\.reply\\..*)$`,
+  });
+
+  test('with the permissions in the docs the service and its gateway are ready', async (t) => {
+    const { ready, readiness } = await serve(t, forBoth);
+    await ready();
+    t.deepEqual((await readiness()).reasons, []);
+  });
+
+  for (const [permission, ofService] of [
+    ['configure', (queue: string) => `^${queue}(_error)?$`],
+    ['read', (queue: string) => `^${queue}$`],
+  ] as const)
+    test(`without the ${permission} permission of its gateway it is not ready, says why, and goes on when the permission is there`, async (t) => {
+      const { queue, ready, notReady, readiness, grant } = await serve(t, (name) => ({
+        ...forBoth(name),
+        [permission]: ofService(name),
+      }));
+      await notReady(
+        /^the HTTP gateway: no connection to a broker: ACCESS_REFUSED - access to queue 'fleet_manager\.reply\..*' in vhost '\/' refused for user '.*' \(it lacks the (configure or )?read permission\)$/,
+      );
+      await eventually('the service itself is ready', async () => (await readiness()).reasons.length === 1);
+      await grant(forBoth(queue));
+      await ready();
+      t.pass();
+    });
+
+  test('when its gateway cannot connect again it is not ready', async (t) => {
+    const { queue, broker, ready, notReady, grant } = await serve(t, forBoth);
+    await ready();
+    await grant({ ...forBoth(queue), configure: `^${queue}(_error)?$` });
+    await broker.ctl('close_all_connections', 'closed by the test');
+    await notReady(/^the HTTP gateway: no connection to a broker: ACCESS_REFUSED/);
+    await grant(forBoth(queue));
+    await ready();
+    t.pass();
+  });
+
+  test('when the broker refuses a request of its gateway it is not ready until the broker accepts them', async (t) => {
+    const { queue, url, logs, ready, notReady, grant } = await serve(t, forBoth);
+    await ready();
+    await grant({ ...forBoth(queue), write: '^$' });
+    const response = await fetch(`${url}/v1/actions/list_machines`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{"etcd_token":"nobody"}',
+    });
+    t.is(response.status, 503);
+    await notReady(
+      /^the HTTP gateway: the broker refuses requests: ACCESS_REFUSED - .*'amq\.default'.* \(it lacks the write permission\)$/,
+    );
+    await grant(forBoth(queue));
+    await ready();
+    t.is(logs.find(/^requests refused$/).length, 1);
+    t.is(logs.find(/^requests no longer refused$/).length, 1);
+  });
+}
