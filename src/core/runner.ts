@@ -134,7 +134,8 @@ export class Runner {
    */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
-    for (const job of this.#waiting) this.#withdraw(job, RELEASED);
+    const shutdown = new Shutdown('the service is shutting down');
+    for (const job of this.#waiting) this.#interrupt(job, shutdown);
     if (this.#running.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#idle = resolve;
