@@ -1,3 +1,4 @@
+import type { Action } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
@@ -55,6 +56,8 @@ interface Job {
 
 /** A call that got no response from its cluster for this long shows that the cluster cannot be reached. */
 const HUNG_MS = 3_000;
+/** A change that is stopped by a shutdown gets at least this long to reach a state that it can report, also after the grace time. */
+const MIN_OUTCOME_MS = 1_500;
 const RELEASED: Settled = { status: 'released' };
 
 /**
@@ -142,14 +145,16 @@ export class Runner {
     });
     const { clock } = this.#options;
     const reason = shuttingDown();
+    const changesStopMs = graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2);
+    const changesEndMs = Math.max(graceMs, changesStopMs + MIN_OUTCOME_MS);
+    const forEach = (effect: Action['effect'], work: (execution: Execution) => void) => {
+      for (const { admitted, execution } of this.#running)
+        if (execution !== undefined && admitted.action.description.effect === effect) work(execution);
+    };
     const cancels = [
-      clock.after(graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2), () => {
-        for (const { admitted, execution } of this.#running)
-          if (admitted.action.description.effect === 'change') execution?.stop(reason);
-      }),
-      clock.after(graceMs, () => {
-        for (const { execution } of this.#running) execution?.end(reason);
-      }),
+      clock.after(changesStopMs, () => forEach('change', (execution) => execution.stop(reason))),
+      clock.after(graceMs, () => forEach('read', (execution) => execution.stop(reason))),
+      clock.after(changesEndMs, () => forEach('change', (execution) => execution.end(reason))),
     ];
     await idle.finally(() => cancels.forEach((cancel) => cancel()));
   }
