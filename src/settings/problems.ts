@@ -1,4 +1,5 @@
 import { COLUMN_CHARACTERS, isModuleText } from '../openaperture/columns.js';
+import { leastMemoryBudget } from './memory-shares.js';
 import type { GivenValue } from './setting.js';
 import { ALL_SETTINGS, type SettingName } from './settings.js';
 
@@ -42,7 +43,12 @@ export function problemsBetween(settings: CheckedSettings): string[] {
 
 /** Problems that matter to `serve`, but not to `call`. */
 export function problemsOfServing(settings: CheckedSettings): string[] {
-  return [...problemsOfSandbox(settings), ...problemsOfBrokers(settings), ...problemsOfGateway(settings)];
+  return [
+    ...problemsOfSandbox(settings),
+    ...problemsOfBrokers(settings),
+    ...problemsOfGateway(settings),
+    ...problemsOfMemory(settings),
+  ];
 }
 
 function problemsOfInstallation({ values, invalid }: CheckedSettings): string[] {
@@ -119,6 +125,21 @@ function problemsOfGateway(settings: CheckedSettings): string[] {
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
     `HTTP_HOST is ${host}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+  ];
+}
+
+/** Every request that is small enough must fit into memory. */
+function problemsOfMemory(settings: CheckedSettings): string[] {
+  const [budget, largest] = [
+    settings.values.get('MEMORY_BUDGET_BYTES'),
+    settings.values.get('MAX_MESSAGE_BYTES'),
+  ];
+  const hasGateway = isListening(settings);
+  const least = leastMemoryBudget(Number(largest), { hasGateway });
+  if (Number(budget) >= least) return [];
+  const gateway = hasGateway ? ', of which the HTTP gateway has a quarter' : '';
+  return [
+    `MEMORY_BUDGET_BYTES is ${budget}${gateway}: it must be at least ${least} to decode a request of MAX_MESSAGE_BYTES, which is ${largest}; raise the one or lower the other`,
   ];
 }
 

@@ -128,7 +128,7 @@ export const SETTINGS = {
     memoryBudgetBytes: setting('MEMORY_BUDGET_BYTES', count(32 * MEBIBYTE, 65_536 * MEBIBYTE), {
       default: 256 * MEBIBYTE,
       about:
-        'The memory for requests and replies in progress and for remembered replies, in bytes. When it is used up, requests wait before they are decoded.',
+        'The memory for requests and replies in progress and for remembered replies, in bytes; a quarter of it is for the HTTP gateway, if that is on.',
     }),
     maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 16 * MEBIBYTE,
