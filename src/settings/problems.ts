@@ -1,3 +1,4 @@
+import { maskedIfUrl } from '../lib/masked-url.js';
 import { COLUMN_CHARACTERS, isModuleText } from '../openaperture/columns.js';
 import { leastMemoryBudget } from './memory-shares.js';
 import type { GivenValue } from './setting.js';
@@ -94,7 +95,7 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   const environment = String(values.get('NODE_ENV'));
   if (!['development', 'test'].includes(environment))
     return [
-      `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${environment} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+      `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${maskedIfUrl(environment)} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
     ];
   if (values.get('HTTP_PORT') === 'off')
     return [
@@ -124,7 +125,7 @@ function problemsOfGateway(settings: CheckedSettings): string[] {
   const isOpen = values.get('HTTP_TOKEN') === undefined && !invalid.has('HTTP_TOKEN');
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
-    `HTTP_HOST is ${host}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
   ];
 }
 

@@ -6,6 +6,7 @@ import {
   choice,
   count,
   flag,
+  host,
   hosts,
   httpUrl,
   portOrOff,
@@ -205,7 +206,7 @@ export const SETTINGS = {
   },
   /** Undefined: no HTTP gateway. */
   http: optional({
-    host: setting('HTTP_HOST', text(), {
+    host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
       about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
     }),

@@ -113,6 +113,33 @@ test('invalid settings stop every command, and all are reported', async (t) => {
   }
 });
 
+test('no command shows the password of a URL in the place of another setting', async (t) => {
+  const env = Object.fromEntries(
+    [
+      'ALLOWED_HOSTS',
+      'HTTP_HOST',
+      'PLUGIN_PATHS',
+      'CLUSTERS_FILE',
+      'AMQP_URL_FILE',
+      'ACTIONS',
+      'SSH_USER',
+    ].map((name) => [name, 'http://user:Zqsecret@host']),
+  );
+  for (const [command, code] of [
+    ['serve', 2],
+    ['config', 2],
+    ['doctor', 1],
+    ['actions', 2],
+  ] as const)
+    for (const LOG_FORMAT of ['json', 'text']) {
+      const ended = await runCli(t, [command], { env: { ...env, LOG_FORMAT } });
+      t.is(ended.code, code, command);
+      const shown = ended.stdout + ended.stderr;
+      t.true(shown.includes('ALLOWED_HOSTS'));
+      t.false(shown.includes('Zq'), shown);
+    }
+});
+
 test('actions lists every action, one per line', async (t) => {
   const { code, stdout } = await runCli(t, ['actions']);
   t.is(code, 0);
