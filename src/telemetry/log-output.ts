@@ -40,9 +40,16 @@ export class LogOutput extends Writable {
     const { stderr } = process;
     if (!(stderr instanceof Socket)) return new LogOutput(toFile(STDERR));
     batchWrites(stderr);
+    const write: Write = stderr.write.bind(stderr);
     // Writes the buffered lines.
-    process.once('exit', () => stderr.uncork());
-    return new LogOutput(stderr.write.bind(stderr));
+    process.once('exit', () => {
+      doNotBlock(stderr);
+      stderr.uncork();
+    });
+    return new LogOutput((text, done) => {
+      doNotBlock(stderr);
+      write(text, done);
+    });
   }
 
   /** Calls `report` with the number of lines that were dropped, whenever lines can be written again. */
@@ -75,6 +82,17 @@ export class LogOutput extends Writable {
     if (this.#dropped === dropped) this.#dropped = 0;
     else this.#dropped = dropped;
   }
+}
+
+/**
+ * Node opens a pipe so that it does not block. A child process that inherits it makes it block again, for this process too:
+ * the whole service would wait for the reader.
+ */
+function doNotBlock(pipe: NodeJS.WriteStream): void {
+  if (pipe.isTTY) return;
+  const handle: unknown = Reflect.get(pipe, '_handle');
+  if (typeof handle !== 'object' || handle === null || !('setBlocking' in handle)) return;
+  if (typeof handle.setBlocking === 'function') handle.setBlocking(false);
 }
 
 function toFile(descriptor: number): Write {

@@ -12,8 +12,9 @@ import { type CliOptions, type RunningCli, startCli } from './cli-process.js';
 
 const run = promisify(execFile);
 
-/** Logs numbered lines of 1 KB. */
+/** Logs numbered lines of 1 KB. Before, a child process makes the pipe of the log block, as one that inherits it does. */
 const CHATTY = `
+  import { spawnSync } from 'node:child_process';
   import { number, object, string } from 'yup';
   import { defineAction } from 'fleet-manager/plugin';
   export default defineAction({
@@ -21,6 +22,7 @@ const CHATTY = `
     parameters: object({ lines: number().required().meta({ description: 'How many.' }) }),
     result: string().required(),
     async handle({ parameters, log }) {
+      spawnSync('true', { stdio: 'inherit' });
       for (let n = 0; n < parameters.lines; n++) {
         log.info('numbered', { n, text: 'x'.repeat(1_000) });
         if (n % 100 === 0) await new Promise(setImmediate);
