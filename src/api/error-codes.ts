@@ -49,7 +49,10 @@ export const ERROR_CODES = {
   login_refused: service('A machine refused the SSH login of the service.'),
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
-  service_unavailable: service('No service accepts requests: no broker, or no queue.', true),
+  service_unavailable: service(
+    'No service accepts requests: no broker, no queue, or no memory for more calls of the HTTP gateway.',
+    true,
+  ),
   timeout: service(
     'The deadline passed: a read was stopped, or a change had not begun and nothing was changed.',
     true,

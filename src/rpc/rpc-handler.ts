@@ -12,7 +12,7 @@ import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
-import { memoryOf, memoryToDecode } from './decoded-memory.js';
+import { memoryOf, memoryToDecode } from '../lib/decoded-memory.js';
 import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
 import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
@@ -218,11 +218,6 @@ export class RpcHandler {
     const plainBytes = codec.plainSize(content);
     if (plainBytes > maxMessageBytes)
       throw new InvalidMessage(`it has ${plainBytes} bytes when it is decompressed, and ${limit}`);
-    const needed = content.length + memoryToDecode(plainBytes);
-    if (needed > this.#budget.limit)
-      throw new InvalidMessage(
-        `it can take ${needed} bytes of memory, and MEMORY_BUDGET_BYTES is ${this.#budget.limit}`,
-      );
     return codec;
   }
 

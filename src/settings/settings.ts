@@ -6,6 +6,7 @@ import {
   choice,
   count,
   flag,
+  host,
   hosts,
   httpUrl,
   portOrOff,
@@ -128,7 +129,7 @@ export const SETTINGS = {
     memoryBudgetBytes: setting('MEMORY_BUDGET_BYTES', count(32 * MEBIBYTE, 65_536 * MEBIBYTE), {
       default: 256 * MEBIBYTE,
       about:
-        'The memory for requests and replies in progress and for remembered replies, in bytes. When it is used up, requests wait before they are decoded.',
+        'The memory for requests and replies in progress and for remembered replies, in bytes; a quarter of it is for the HTTP gateway, if that is on.',
     }),
     maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 16 * MEBIBYTE,
@@ -205,7 +206,7 @@ export const SETTINGS = {
   },
   /** Undefined: no HTTP gateway. */
   http: optional({
-    host: setting('HTTP_HOST', text(), {
+    host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
       about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
     }),

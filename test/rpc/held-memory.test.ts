@@ -4,7 +4,6 @@ import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { atomKeys } from '../../src/rpc/codec/erlang-atom.js';
 import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
-import { memoryToDecode } from '../../src/rpc/decoded-memory.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -80,23 +79,6 @@ for (const broker of brokers()) {
       t.regex(message, reason);
       t.regex(String((await caller.take('error queue')).properties.headers?.['x-reason']), reason);
     }
-  });
-
-  test(over('a request that can take more memory than there is in all is refused'), async (t) => {
-    const settings = { maxMessageBytes, memoryBudgetBytes: MEBIBYTE };
-    const { queue } = await serveRequests(t, broker, [echo], settings);
-    const caller = await RawCaller.open(t, broker, queue);
-    const body = JSON.stringify({ request_body: LARGE });
-    const { answer } = await caller.replyFor(caller.sendRaw(body));
-    t.is(answer.response_body.code, 'invalid_request');
-    t.regex(
-      String(answer.response_body.errors),
-      new RegExp(
-        `can take ${body.length + memoryToDecode(body.length)} bytes of memory, and MEMORY_BUDGET_BYTES is 1048576`,
-      ),
-    );
-    t.is((await caller.take('error queue')).content.toString(), body);
-    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
   });
 
   test(over('storms of long integers are refused before they are built'), async (t) => {

@@ -298,6 +298,7 @@ if (rabbitmq() !== undefined) {
       port: 0,
       token: undefined,
       maxBodyBytes: 1_000_000,
+      memoryBytes: 2 ** 26,
       describe: () => [],
       notReady: () => [],
       brokers: async () => [{ url: broker.url }],
