@@ -10,7 +10,7 @@ import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
-import { FairQueue, NO_CLUSTER } from './fair-queue.js';
+import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
 /** A call whose action runs. */
@@ -30,7 +30,7 @@ export interface RunnerOptions {
   clock: Clock;
   /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
-  /** How many calls can be held at once; one cluster may fill three quarters of it. */
+  /** How many calls can be held at once; those of one cluster, or without one, may fill three quarters of it. */
   maxCalls: number;
   /** How many run at once in all, and against one cluster. */
   concurrency: number;
@@ -41,8 +41,6 @@ export interface RunnerOptions {
 interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
-  /** The lane of the queue: clusters take turns. */
-  readonly lane: string;
   readonly settle: (settled: Settled) => void;
   cancelDeadline: () => void;
   /** Whether it tries a cluster that could not be reached. */
@@ -84,7 +82,7 @@ export class Runner {
       perLane: clusterConcurrency,
       clock,
       onUnresponsive: (lane) => {
-        this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane));
+        this.#refuseWaiting(lane, busy(lane), this.#admission.roomOf(lane));
         this.#tellWithoutResponse();
       },
     });
@@ -167,14 +165,13 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, timeoutMs } = admitted;
+    const { action, cluster, lane, timeoutMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
     return new Promise((settle) => {
       const job: Job = {
         call,
         admitted,
-        lane: cluster?.hash ?? NO_CLUSTER,
         settle,
         cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
         isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
@@ -184,8 +181,8 @@ export class Runner {
       };
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
-      this.#queue.enter(job.lane, job);
-      if (!this.#queue.hasResponded(job.lane)) this.#tellWithoutResponse();
+      this.#queue.enter(lane, job);
+      if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
   }
 
@@ -201,7 +198,7 @@ export class Runner {
     const settled = await execution.run();
     this.#running.delete(job);
     this.#end(job, settled);
-    this.#queue.leave(job.lane);
+    this.#queue.leave(admitted.lane);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     if (this.#running.size === 0) this.#idle?.();
   }
@@ -218,7 +215,7 @@ export class Runner {
 
   /** Refuses the latest of the waiting calls of a lane, until it has no more calls than this. */
   #refuseWaiting(lane: string, error: ActionError, most: number): void {
-    const waiting = [...this.#waiting].filter((job) => job.lane === lane);
+    const waiting = [...this.#waiting].filter(({ admitted }) => admitted.lane === lane);
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
     for (const job of waiting.slice(waiting.length - excess))
       this.#withdraw(job, settledWith(error, job.call.id));
@@ -233,14 +230,15 @@ export class Runner {
   }
 
   #timeOut(job: Job): void {
-    if (job.execution !== undefined && this.#isHung(job)) this.#unreachable(job.lane);
+    if (this.#isHung(job)) this.#unreachable(job.admitted.lane);
     // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
     const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
     this.#stop(job, new ActionError('timeout', message));
   }
 
-  /** Whether the cluster has not responded since the call began, a while ago. */
-  #isHung({ lane, beganAt }: Job): boolean {
+  /** Whether the call has a cluster that has not responded since the call began, a while ago. */
+  #isHung({ admitted: { cluster, lane }, execution, beganAt }: Job): boolean {
+    if (cluster === undefined || execution === undefined) return false;
     const ranMs = this.#options.clock.now() - beganAt;
     return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }
@@ -261,14 +259,14 @@ export class Runner {
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
-    this.#queue.withdraw(job.lane, job);
+    this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }
 
   #end(job: Job, settled: Settled): void {
     job.cancelDeadline();
-    if (job.isProbe) this.#breaker.probed(job.lane);
+    if (job.isProbe) this.#breaker.probed(job.admitted.lane);
     this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }
