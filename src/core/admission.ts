@@ -28,8 +28,10 @@ export interface Admitted {
   readonly lane: string;
   /** With defaults filled in. */
   readonly parameters: unknown;
-  /** How long the call may take from its arrival, in milliseconds. */
+  /** How long the call may take, in milliseconds; for people. */
   readonly timeoutMs: number;
+  /** How much of that is left, in milliseconds. */
+  readonly leftMs: number;
 }
 
 /** The calls of one lane may use this share of `maxCalls`; the rest stays free for the others. */
@@ -55,7 +57,9 @@ export class Admission {
         `The request asks for no reply, and ${name} changes nothing: it is not run`,
       );
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
-    const timeoutMs = Math.min(this.#timeoutOf(call), longest);
+    const callerMs = this.#timeoutOf(call);
+    const timeoutMs = Math.min(callerMs, longest);
+    const leftMs = Math.min(callerMs - call.waitedMs, longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = action.check(call.parameters);
     if (call.delivery === 'repeated' && redelivery === 'refuse') {
@@ -64,10 +68,11 @@ export class Admission {
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
+    if (leftMs <= 0) throw notBegunInTime(call, action, timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
     const lane = cluster?.hash ?? NO_CLUSTER;
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
-    return { action, cluster, lane, parameters, timeoutMs };
+    return { action, cluster, lane, parameters, timeoutMs, leftMs };
   }
 
   /** How many calls of a lane may be held, waiting and running. */
@@ -117,6 +122,25 @@ export class Admission {
     const pauseMs = this.#options.breaker.pauseLeft(hash);
     if (pauseMs > 0) throw unreachable(pauseMs);
   }
+}
+
+/** The error of a call whose time is up. */
+export function timedOut(timeoutMs: number): ActionError {
+  // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
+  return new ActionError('timeout', `Request has timed out during execution! (after ${timeoutMs} ms)`);
+}
+
+/** The error of a call whose time is up before it began here. */
+export function notBegunInTime(
+  { delivery }: Call,
+  { description: { name, effect } }: PreparedAction,
+  timeoutMs: number,
+): ActionError {
+  if (delivery === 'first' || effect === 'read') return timedOut(timeoutMs);
+  return new ActionError(
+    'outcome_unknown',
+    `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done. It was not run again within ${timeoutMs} ms`,
+  );
 }
 
 /** The error of a call for a cluster that is not tried at the moment. */

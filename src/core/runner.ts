@@ -3,7 +3,7 @@ import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission, busy, unreachable } from './admission.js';
+import { type Admitted, Admission, busy, notBegunInTime, timedOut, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
@@ -165,7 +165,7 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, lane, timeoutMs } = admitted;
+    const { action, cluster, lane, leftMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
     return new Promise((settle) => {
@@ -173,11 +173,11 @@ export class Runner {
         call,
         admitted,
         settle,
-        cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
+        cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
         isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
         beganAt: 0,
         execution: undefined,
-        start: () => void this.#execute(job, now + timeoutMs),
+        start: () => void this.#takeTurn(job, now + leftMs),
       };
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
@@ -186,21 +186,29 @@ export class Runner {
     });
   }
 
+  /** The turn of a job, until its place in the queue is free again. */
+  async #takeTurn(job: Job, deadline: number): Promise<void> {
+    await this.#execute(job, deadline);
+    this.#queue.leave(job.admitted.lane);
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
+    if (this.#running.size === 0) this.#idle?.();
+  }
+
   async #execute(job: Job, deadline: number): Promise<void> {
     const { clock, events } = this.#options;
     const { call, admitted } = job;
+    const now = clock.now();
+    // The timer of its deadline is late when the process was stopped, or busy, for a while.
+    if (now >= deadline) return this.#timeOut(job);
     const execution = new Execution(call, admitted, deadline, this.#execution);
     job.execution = execution;
-    job.beganAt = clock.now();
+    job.beganAt = now;
     this.#waiting.delete(job);
     this.#running.add(job);
-    events.emit('began', { call, at: job.beganAt });
+    events.emit('began', { call, at: now });
     const settled = await execution.run();
     this.#running.delete(job);
     this.#end(job, settled);
-    this.#queue.leave(admitted.lane);
-    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
-    if (this.#running.size === 0) this.#idle?.();
   }
 
   #reached(lane: string): void {
@@ -231,9 +239,9 @@ export class Runner {
 
   #timeOut(job: Job): void {
     if (this.#isHung(job)) this.#unreachable(job.admitted.lane);
-    // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
-    const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
-    this.#stop(job, new ActionError('timeout', message));
+    const { call, admitted, execution } = job;
+    const { action, timeoutMs } = admitted;
+    this.#stop(job, execution ? timedOut(timeoutMs) : notBegunInTime(call, action, timeoutMs));
   }
 
   /** Whether the call has a cluster that has not responded since the call began, a while ago. */
