@@ -25,7 +25,10 @@ export const ERROR_CODES = {
   unit_is_global: caller('The action does not support global units.'),
   machine_not_found: caller('The machine is no longer in the cluster.'),
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
-  cluster_busy: service('Too many requests for this cluster are waiting; try again later.', true),
+  cluster_busy: service(
+    'Too many requests for this cluster, or without a cluster, are waiting; try again later.',
+    true,
+  ),
   cluster_unreachable: service('No fleet API of the cluster could be reached.', true),
   cluster_incomplete: service(
     'The cluster does not list all of its machines at the moment, and what was asked for may be on one of the others.',

@@ -4,14 +4,14 @@ import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission, busy, unreachable } from './admission.js';
+import { type Admitted, Admission, busy, notBegunInTime, timedOut, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
-import { FairQueue, NO_CLUSTER } from './fair-queue.js';
+import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
 /** A call whose action runs. */
@@ -31,7 +31,7 @@ export interface RunnerOptions {
   clock: Clock;
   /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
-  /** How many calls can be held at once; one cluster may fill three quarters of it. */
+  /** How many calls can be held at once; those of one cluster, or without one, may fill three quarters of it. */
   maxCalls: number;
   /** How many run at once in all, and against one cluster. */
   concurrency: number;
@@ -42,8 +42,6 @@ export interface RunnerOptions {
 interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
-  /** The lane of the queue: clusters take turns. */
-  readonly lane: string;
   readonly settle: (settled: Settled) => void;
   cancelDeadline: () => void;
   /** Whether it tries a cluster that could not be reached. */
@@ -87,7 +85,7 @@ export class Runner {
       perLane: clusterConcurrency,
       clock,
       onUnresponsive: (lane) => {
-        this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane));
+        this.#refuseWaiting(lane, busy(lane), this.#admission.roomOf(lane));
         this.#tellWithoutResponse();
       },
     });
@@ -173,43 +171,50 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, timeoutMs } = admitted;
+    const { action, cluster, lane, leftMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
     return new Promise((settle) => {
       const job: Job = {
         call,
         admitted,
-        lane: cluster?.hash ?? NO_CLUSTER,
         settle,
-        cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
+        cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
         isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
         beganAt: 0,
         execution: undefined,
-        start: () => void this.#execute(job, now + timeoutMs),
+        start: () => void this.#takeTurn(job, now + leftMs),
       };
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
-      this.#queue.enter(job.lane, job);
-      if (!this.#queue.hasResponded(job.lane)) this.#tellWithoutResponse();
+      this.#queue.enter(lane, job);
+      if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
+  }
+
+  /** The turn of a job, until its place in the queue is free again. */
+  async #takeTurn(job: Job, deadline: number): Promise<void> {
+    await this.#execute(job, deadline);
+    this.#queue.leave(job.admitted.lane);
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
+    if (this.#running.size === 0) this.#idle?.();
   }
 
   async #execute(job: Job, deadline: number): Promise<void> {
     const { clock, events } = this.#options;
     const { call, admitted } = job;
+    const now = clock.now();
+    // The timer of its deadline is late when the process was stopped, or busy, for a while.
+    if (now >= deadline) return this.#timeOut(job);
     const execution = new Execution(call, admitted, deadline, this.#execution);
     job.execution = execution;
-    job.beganAt = clock.now();
+    job.beganAt = now;
     this.#waiting.delete(job);
     this.#running.add(job);
-    events.emit('began', { call, at: job.beganAt });
+    events.emit('began', { call, at: now });
     const settled = await execution.run();
     this.#running.delete(job);
     this.#end(job, settled);
-    this.#queue.leave(job.lane);
-    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
-    if (this.#running.size === 0) this.#idle?.();
   }
 
   #reached(lane: string): void {
@@ -224,7 +229,7 @@ export class Runner {
 
   /** Refuses the latest of the waiting calls of a lane, until it has no more calls than this. */
   #refuseWaiting(lane: string, error: ActionError, most: number): void {
-    const waiting = [...this.#waiting].filter((job) => job.lane === lane);
+    const waiting = [...this.#waiting].filter(({ admitted }) => admitted.lane === lane);
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
     for (const job of waiting.slice(waiting.length - excess))
       this.#withdraw(job, settledWith(error, job.call.id));
@@ -239,14 +244,15 @@ export class Runner {
   }
 
   #timeOut(job: Job): void {
-    if (job.execution !== undefined && this.#isHung(job)) this.#unreachable(job.lane);
-    // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
-    const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
-    this.#stop(job, new ActionError('timeout', message));
+    if (this.#isHung(job)) this.#unreachable(job.admitted.lane);
+    const { call, admitted, execution } = job;
+    const { action, timeoutMs } = admitted;
+    this.#stop(job, execution ? timedOut(timeoutMs) : notBegunInTime(call, action, timeoutMs));
   }
 
-  /** Whether the cluster has not responded since the call began, a while ago. */
-  #isHung({ lane, beganAt }: Job): boolean {
+  /** Whether the call has a cluster that has not responded since the call began, a while ago. */
+  #isHung({ admitted: { cluster, lane }, execution, beganAt }: Job): boolean {
+    if (cluster === undefined || execution === undefined) return false;
     const ranMs = this.#options.clock.now() - beganAt;
     return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }
@@ -267,14 +273,14 @@ export class Runner {
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
-    this.#queue.withdraw(job.lane, job);
+    this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }
 
   #end(job: Job, settled: Settled): void {
     job.cancelDeadline();
-    if (job.isProbe) this.#breaker.probed(job.lane);
+    if (job.isProbe) this.#breaker.probed(job.admitted.lane);
     this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }

@@ -112,7 +112,7 @@ export const SETTINGS = {
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
       about:
-        'The maximum number of requests that one worker holds at the same time, running or waiting; one cluster may hold three quarters of it.',
+        'The maximum number of requests that one worker holds at the same time, running or waiting; those for one cluster, and those without one, may take three quarters of it.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,
@@ -120,7 +120,7 @@ export const SETTINGS = {
     }),
     clusterConcurrency: setting('CLUSTER_CONCURRENCY', count(1, 10_000), {
       default: 20,
-      about: 'The maximum number of requests that run at the same time against one cluster.',
+      about: 'The maximum number of requests that run at the same time against one cluster, or without one.',
     }),
     maxMessageBytes: setting('MAX_MESSAGE_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: MEBIBYTE,

@@ -53,6 +53,53 @@ test('a request whose deadline passes while it waits is never run, and makes roo
   t.is(begun(), 2);
 });
 
+test('a request whose time passed while the process was stopped is never run', async (t) => {
+  const { action, begun, finishRun } = held({ effect: 'change' });
+  const { codeFor, clock, runner } = openRunner([action], { concurrency: 1 });
+  const running = codeFor();
+  const waiting = [codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 1_000 })];
+  clock.pass(10);
+  finishRun();
+  t.is(await running, 'completed');
+  t.deepEqual(await Promise.all(waiting.slice(0, 2)), ['timeout', 'timeout']);
+  t.is(begun(), 2);
+  t.is(runner.running().length, 1);
+  finishRun();
+  t.is(await waiting[2], 'completed');
+  t.is(clock.pending, 0);
+});
+
+test('the time that a request waited in the transport counts', async (t) => {
+  const { action, begun } = held();
+  const { codeFor, clock } = openRunner([action]);
+  const late = watched(codeFor({ timeoutMs: 1_000, waitedMs: 400 }));
+  t.is(begun(), 1);
+  clock.advance(599);
+  await settle();
+  t.is(late(), undefined);
+  clock.advance(1);
+  await settle();
+  t.is(late(), 'timeout');
+  t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 1_000 }), 'timeout');
+  t.is(begun(), 1);
+});
+
+for (const [effect, delivery, code] of [
+  ['change', 'first', 'timeout'],
+  ['read', 'repeated', 'timeout'],
+  ['change', 'repeated', 'outcome_unknown'],
+] as const)
+  test(`a ${effect} whose time passes before it is run, delivered as ${delivery}, ends with ${code}`, async (t) => {
+    const { action, begun } = held({ effect, redelivery: 'run-again' });
+    const { codeFor, clock } = openRunner([action], { concurrency: 1 });
+    void codeFor();
+    const waiting = codeFor({ timeoutMs: 1_000, delivery });
+    clock.advance(1_000);
+    t.is(await waiting, code);
+    t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 1_000, delivery }), code);
+    t.is(begun(), 1);
+  });
+
 test('a waiting request is released when its connection is lost; a running one continues', async (t) => {
   const { action, begun, finishRun } = held();
   const { codeFor, clock } = openRunner([action], { concurrency: 1 });

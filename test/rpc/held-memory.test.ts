@@ -7,6 +7,7 @@ import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 const MEBIBYTE = 1024 * 1024;
@@ -45,6 +46,27 @@ for (const broker of brokers()) {
     await eventually('nothing is held', () => service.held === 0);
     t.is(begun(), 30);
     t.is(logs.find(/^memory budget used up$/).length, logs.find(/^memory budget free again$/).length);
+  });
+
+  test(over('requests that wait for memory longer than their time are not run'), async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const clock = new ManualClock();
+    const { queue, service, logs } = await serveRequests(t, broker, [action], { ...SMALL_BUDGET, clock });
+    const caller = await RawCaller.open(t, broker, queue);
+    const headers = { 'timeout-ms': 20_000 };
+    const ids = Array.from({ length: 30 }, () => caller.send(LARGE, { headers }));
+    await eventually('the memory is used up', () => logs.find(/^memory budget used up$/).length > 0);
+    await eventually('all have arrived', () => service.held === 30);
+    await eventually('the first one runs', () => begun() > 0);
+    const running = begun();
+    clock.advance(20_000);
+    finishRun();
+    const replies = await Promise.all(ids.map(async (id) => caller.replyFor(id)));
+    t.is(begun(), running);
+    t.deepEqual(
+      replies.slice(running).map(({ answer }) => answer.response_body.code),
+      Array(30 - running).fill('timeout'),
+    );
   });
 
   test(over('requests that wait for memory are requeued when the service stops'), async (t) => {
