@@ -3,6 +3,7 @@ import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel } from 'amqplib';
 import { ConnectionLost } from '../core/call.js';
 import type { Clock } from '../lib/clock.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import { brokerReason } from './broker-refusal.js';
@@ -145,4 +146,14 @@ export class BrokerConnection {
 /** The socket of a connection; the embedded broker has none. */
 export function socketOf({ connection }: ChannelModel): Socket | undefined {
   return 'stream' in connection && connection.stream instanceof Socket ? connection.stream : undefined;
+}
+
+/** What client and broker have agreed on (`connection.tune`): `heartbeat` in seconds, 0 for none. */
+export function tunedOf({ connection }: ChannelModel): { channelMax: number; heartbeat: number } {
+  // amqplib's types leave them out; the embedded broker has none.
+  const { channelMax, heartbeat } = fieldsOf(connection);
+  return {
+    channelMax: typeof channelMax === 'number' ? channelMax : Infinity,
+    heartbeat: typeof heartbeat === 'number' ? heartbeat : 0,
+  };
 }

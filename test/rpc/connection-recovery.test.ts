@@ -326,7 +326,7 @@ test('heartbeats are requested, unless the address says otherwise', async (t) =>
   const brokers = [A, { url: 'amqp://b:5672/vhost?heartbeat=5' }];
   const { attempt } = world(t, { brokers });
   const first = await attempt(1);
-  t.is(new URL(first.url).searchParams.get('heartbeat'), '20');
+  t.is(new URL(first.url).searchParams.get('heartbeat'), '10');
   first.fail();
   t.is(new URL((await attempt(2)).url).searchParams.get('heartbeat'), '5');
 });
