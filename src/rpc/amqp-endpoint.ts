@@ -61,12 +61,11 @@ export class AmqpEndpoint {
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
     if (this.#pauseReason !== undefined) return [this.#pauseReason];
-    const { current, lastError, blockedReason } = this.#connections;
-    if (current === undefined) return [`no connection to a broker: ${lastError}`];
-    const refusal = this.#publisher.refusalOn(current);
+    const { current, problem } = this.#connections;
+    const refusal = current === undefined ? undefined : this.#publisher.refusalOn(current);
     return [
       ...(refusal === undefined ? [] : [`the broker refuses replies: ${refusal}`]),
-      ...(blockedReason === undefined ? [] : [`the broker accepts no messages: ${blockedReason}`]),
+      ...(problem === undefined ? [] : [problem]),
     ];
   }
 

@@ -81,9 +81,12 @@ export class ConnectionManager {
     return this.current?.blockedReason;
   }
 
-  /** Why there is no connection. */
-  get lastError(): string {
-    return this.#lastFailure?.reason ?? 'not connected yet';
+  /** Why nothing can be sent now, with the broker's own text; undefined when it can. */
+  get problem(): string | undefined {
+    if (this.current === undefined)
+      return `no connection to a broker: ${this.#lastFailure?.reason ?? 'not connected yet'}`;
+    const { blockedReason } = this;
+    return blockedReason === undefined ? undefined : `the broker accepts no messages: ${blockedReason}`;
   }
 
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
