@@ -15,6 +15,8 @@ export interface AmqpEndpointOptions {
   onDelivery: (delivery: Delivery) => void;
   /** Called when a connection is lost; the broker delivers its unacknowledged messages again. */
   onLost?: () => void;
+  /** Called when `slowReplies` changes. */
+  onSlowReplies?: () => void;
   /** Called when a preferred connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
@@ -44,6 +46,7 @@ export class AmqpEndpoint {
     this.#publisher = new Publisher({
       whenConnected: (signal) => this.#connections.whenConnected(signal),
       permissionChanged: () => this.#apply(),
+      slowRepliesChanged: options.onSlowReplies,
       clock: options.connection.clock,
       log: this.#log,
     });
@@ -63,10 +66,17 @@ export class AmqpEndpoint {
     if (this.#pauseReason !== undefined) return [this.#pauseReason];
     const { current, problem } = this.#connections;
     const refusal = current === undefined ? undefined : this.#publisher.refusalOn(current);
+    const direct = current === undefined ? undefined : this.#publisher.directProblemOn(current);
     return [
+      ...(direct === undefined ? [] : [direct]),
       ...(refusal === undefined ? [] : [`the broker refuses replies: ${refusal}`]),
       ...(problem === undefined ? [] : [problem]),
     ];
+  }
+
+  /** How many replies have waited for a second or longer to be confirmed. */
+  get slowReplies(): number {
+    return this.#publisher.slowReplies;
   }
 
   /** Whether the service is connected to a preferred broker. */
