@@ -1,8 +1,12 @@
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { systemClock } from '../../src/lib/clock.js';
+import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
 import { doing, echo, held } from '../support/actions.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
+import { connectTo } from '../support/connect-to.js';
 import { eventually } from '../support/eventually.js';
 import { type OwnBroker, ownBroker, startOwnBroker } from '../support/own-broker.js';
+import { stuckQueue } from '../support/stuck-queue.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
@@ -43,6 +47,23 @@ if (rabbitmq() !== undefined) {
     for (const { answer } of await askForGrowing(caller, 30, 1_000)) t.is(answer.status, 'completed');
     t.is(losses().length, 1);
     t.deepEqual(service.notReady(), []);
+  });
+
+  test('a message for which nobody waits any more keeps no channel from the next one', async (t) => {
+    const { broker } = t.context;
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    const stuck = await stuckQueue(t, broker);
+    const channel = await ConfirmChannel.open(connection);
+    const publish = async (routingKey: string, bytes: number, signal?: AbortSignal) =>
+      channel.publish({ exchange: '', routingKey }, Buffer.alloc(bytes), {}, { signal });
+    const given = new AbortController();
+    const waiting = [100, 200, 300].map(async (bytes) => publish(stuck, bytes, given.signal));
+    const next = publish('no_such_queue', 1_000);
+    given.abort(new Error('nobody waits'));
+    for (const each of waiting) await t.throwsAsync(each, { message: 'nobody waits' });
+    t.is(await next, 'unroutable');
+    t.false(connection.lost.aborted);
   });
 
   test('a limit on the channels of its user costs the service at most a few connections, and then none', async (t) => {

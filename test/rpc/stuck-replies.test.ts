@@ -1,10 +1,10 @@
-import { randomUUID } from 'node:crypto';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { echo } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
+import { stuckQueue, tellQueue } from '../support/stuck-queue.js';
 
 type Context = { broker: OwnBroker; remove: () => Promise<void> };
 const test = anyTest as TestFn<Context>;
@@ -19,28 +19,18 @@ if (rabbitmq() !== undefined) {
   });
   test.after.always(async (t) => t.context.remove?.());
 
-  /** A service, a caller, and a reply queue that confirms nothing, such as a quorum queue without its majority. */
+  /** A service, a caller, and a reply queue that hangs. */
   const withStuckQueue = async (t: ExecutionContext<Context>, prefetch: number) => {
     const { broker } = t.context;
     const served = await serveRequests(t, broker, [echo], { prefetch });
     const caller = await RawCaller.open(t, broker, served.queue);
     await caller.ask(ECHO);
-    const connection = await broker.open();
-    t.teardown(async () => connection.close());
-    const stuck = `stuck_${randomUUID()}`;
-    await (await connection.createChannel()).assertQueue(stuck);
-    const tell = async (what: 'suspend' | 'resume') =>
-      broker.ctl(
-        'eval',
-        `{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${stuck}">>)), sys:${what}(amqqueue:get_pid(Q)).`,
-      );
-    await tell('suspend');
-    t.teardown(async () => tell('resume'));
+    const stuck = await stuckQueue(t, broker);
     const sendStuck = (many: number, timeoutMs: number) => {
       for (let n = 0; n < many; n++)
         caller.send(ECHO, { replyTo: stuck, headers: { 'timeout-ms': timeoutMs } });
     };
-    return { ...served, caller, sendStuck, resume: async () => tell('resume') };
+    return { ...served, caller, sendStuck, resume: async () => tellQueue(broker, stuck, 'resume') };
   };
 
   test('requests whose reply queue hangs keep out no other caller', async (t) => {
