@@ -114,10 +114,9 @@ export class AmqpRoute implements BrokerRoute {
   }
 
   get problem(): string | undefined {
-    const { current, lastError } = this.#connections;
-    if (current === undefined) return `no connection to a broker: ${lastError}`;
-    const refusal = this.#outlets.get(current)?.permission.refusal;
-    return refusal === undefined ? undefined : `the broker refuses requests: ${refusal}`;
+    const { current, problem } = this.#connections;
+    const refusal = current === undefined ? undefined : this.#outlets.get(current)?.permission.refusal;
+    return refusal === undefined ? problem : `the broker refuses requests: ${refusal}`;
   }
 
   /** Also removes the reply queue. */
@@ -249,10 +248,10 @@ export class AmqpRoute implements BrokerRoute {
   #late(id: string, timeoutMs: number): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    const { lastError } = this.#connections;
+    const { problem = `the request could not be sent within ${timeoutMs} ms` } = this;
     const late = pending.sent
       ? new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`)
-      : new FleetManagerError('service_unavailable', `no connection to a broker: ${lastError}`);
+      : new FleetManagerError('service_unavailable', problem);
     pending.failed(abandoned(pending, late));
   }
 }

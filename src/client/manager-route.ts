@@ -131,8 +131,7 @@ export class ManagerRoute implements BrokerRoute {
   }
 
   get problem(): string | undefined {
-    const { current, lastError } = this.#connections;
-    return current === undefined ? `no connection to a broker: ${lastError}` : undefined;
+    return this.#connections.problem;
   }
 
   async close(): Promise<void> {

@@ -15,6 +15,8 @@ export interface AmqpEndpointOptions {
   onDelivery: (delivery: Delivery) => void;
   /** Called when a connection is lost; the broker delivers its unacknowledged messages again. */
   onLost?: () => void;
+  /** Called when `slowReplies` changes. */
+  onSlowReplies?: () => void;
   /** Called when a preferred connection replaces this one; resolves when its messages are done. */
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
@@ -44,6 +46,7 @@ export class AmqpEndpoint {
     this.#publisher = new Publisher({
       whenConnected: (signal) => this.#connections.whenConnected(signal),
       permissionChanged: () => this.#apply(),
+      slowRepliesChanged: options.onSlowReplies,
       clock: options.connection.clock,
       log: this.#log,
     });
@@ -61,13 +64,19 @@ export class AmqpEndpoint {
   notReady(): string[] {
     if (this.#stopped) return ['the service is shutting down'];
     if (this.#pauseReason !== undefined) return [this.#pauseReason];
-    const { current, lastError, blockedReason } = this.#connections;
-    if (current === undefined) return [`no connection to a broker: ${lastError}`];
-    const refusal = this.#publisher.refusalOn(current);
+    const { current, problem } = this.#connections;
+    const refusal = current === undefined ? undefined : this.#publisher.refusalOn(current);
+    const direct = current === undefined ? undefined : this.#publisher.directProblemOn(current);
     return [
+      ...(direct === undefined ? [] : [direct]),
       ...(refusal === undefined ? [] : [`the broker refuses replies: ${refusal}`]),
-      ...(blockedReason === undefined ? [] : [`the broker accepts no messages: ${blockedReason}`]),
+      ...(problem === undefined ? [] : [problem]),
     ];
+  }
+
+  /** How many replies have waited for a second or longer to be confirmed. */
+  get slowReplies(): number {
+    return this.#publisher.slowReplies;
   }
 
   /** Whether the service is connected to a preferred broker. */

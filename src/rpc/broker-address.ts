@@ -10,7 +10,8 @@ export interface BrokerAddress {
   preferred?: boolean;
 }
 
-const HEARTBEAT_SECONDS = 20;
+/** A broker that is silent for two of these is taken for lost. */
+const HEARTBEAT_SECONDS = 10;
 
 /** A SASL mechanism with its credentials, for amqplib. */
 export type Login = ReturnType<typeof credentials.plain> | ReturnType<typeof credentials.external>;

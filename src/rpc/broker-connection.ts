@@ -3,11 +3,14 @@ import { Socket } from 'node:net';
 import type { Channel, ChannelModel, ConfirmChannel } from 'amqplib';
 import { ConnectionLost } from '../core/call.js';
 import type { Clock } from '../lib/clock.js';
+import { reasonOf } from '../lib/errors.js';
+import { fieldsOf } from '../lib/fields-of.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import { brokerReason } from './broker-refusal.js';
+import { ChannelLimit } from './channel-limit.js';
 
 const CLOSE_TIMEOUT_MS = 1_000;
 
@@ -30,16 +33,22 @@ export class BrokerConnection {
   readonly preferred: boolean;
   /** The broker's address without credentials. */
   readonly broker: string;
+  readonly channelLimit: ChannelLimit;
 
-  /** @param open opens another connection to the same broker */
+  /**
+   * @param open opens another connection to the same broker
+   * @param channelLimit that of the connections before, if there were any
+   */
   constructor(
     connection: ChannelModel,
     { url, preferred = true }: BrokerAddress,
     open?: () => Promise<BrokerConnection>,
+    channelLimit = new ChannelLimit(),
   ) {
     this.#connection = connection;
     this.#open = open;
     this.preferred = preferred;
+    this.channelLimit = channelLimit;
     this.broker = withoutCredentials(url);
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#lost.signal);
@@ -73,7 +82,7 @@ export class BrokerConnection {
 
   /** A channel to consume on: its loss is the loss of the connection. */
   async channel(): Promise<Channel> {
-    const channel = this.#listed(await this.#connection.createChannel());
+    const channel = this.#listed(await this.#created(async () => this.#connection.createChannel()));
     const lose = (cause: unknown) => {
       if (!this.#closing) this.lose(cause);
     };
@@ -86,7 +95,7 @@ export class BrokerConnection {
 
   /** A channel to publish on: the broker closes it over a message that it refuses. */
   async confirmChannel(): Promise<ConfirmChannel> {
-    const channel = this.#listed(await this.#connection.createConfirmChannel());
+    const channel = this.#listed(await this.#created(async () => this.#connection.createConfirmChannel()));
     // amqplib closes the whole connection over the error of a channel without a listener.
     channel.on('error', () => {});
     return channel;
@@ -94,15 +103,15 @@ export class BrokerConnection {
 
   /** Runs an operation on a separate channel, which the broker may close without loss of the connection. */
   async probe<T>(ask: (channel: Channel) => Promise<T>): Promise<T> {
-    const channel = await this.#connection.createChannel();
+    const channel = await this.#created(async () => this.#connection.createChannel());
     let closed = false;
     channel.on('error', () => {});
     channel.on('close', () => (closed = true));
     try {
       return await ask(channel);
     } finally {
-      // Not awaited: amqplib's close() never settles when the connection is lost before the broker has confirmed it.
-      if (!closed) void channel.close().catch(() => {});
+      // Until then it counts for the broker. amqplib's close() never settles when the connection is lost meanwhile.
+      if (!closed) await untilAborted(channel.close(), this.lost).catch(() => {});
     }
   }
 
@@ -154,6 +163,22 @@ export class BrokerConnection {
     await untilAborted(this.#unblocked, signal);
   }
 
+  /** How many channels it may have. */
+  get channelMax(): number {
+    return tunedOf(this.#connection).channelMax;
+  }
+
+  async #created<C extends Channel>(create: () => Promise<C>): Promise<C> {
+    try {
+      return await create();
+    } catch (error) {
+      if (!reasonOf(error).startsWith('No channels left')) throw error;
+      throw new Error(`the broker allows no more than ${this.channelMax} channels on a connection`, {
+        cause: error,
+      });
+    }
+  }
+
   #listed<C extends Channel>(channel: C): C {
     this.#channels.add(channel);
     channel.on('close', () => this.#channels.delete(channel));
@@ -164,4 +189,14 @@ export class BrokerConnection {
 /** The socket of a connection; the embedded broker has none. */
 export function socketOf({ connection }: ChannelModel): Socket | undefined {
   return 'stream' in connection && connection.stream instanceof Socket ? connection.stream : undefined;
+}
+
+/** What client and broker have agreed on (`connection.tune`): `heartbeat` in seconds, 0 for none. */
+export function tunedOf({ connection }: ChannelModel): { channelMax: number; heartbeat: number } {
+  // amqplib's types leave them out; the embedded broker has none.
+  const { channelMax, heartbeat } = fieldsOf(connection);
+  return {
+    channelMax: typeof channelMax === 'number' ? channelMax : Infinity,
+    heartbeat: typeof heartbeat === 'number' ? heartbeat : 0,
+  };
 }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Options } from 'amqplib';
 import { Semaphore } from '../lib/semaphore.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type Destination, type Message, PublishChannel, type PublishOutcome } from './publish-channel.js';
 import { MayHaveArrived, PublishRefused } from './publish-errors.js';
@@ -15,8 +16,6 @@ import { MayHaveArrived, PublishRefused } from './publish-errors.js';
  */
 export type Sharing = 'again' | 'once' | 'alone';
 
-/** How many messages may have a channel of their own at the same time. RabbitMQ allows 2047 channels on a connection. */
-const MAX_ALONE = 64;
 /** How many channels are kept for the next messages that need one of their own. */
 const MAX_SPARE = 4;
 
@@ -27,13 +26,16 @@ const MAX_SPARE = 4;
  */
 export class ConfirmChannel {
   readonly #connection: BrokerConnection;
-  readonly #alone = new Semaphore(MAX_ALONE);
+  /** One for each message that may have a channel of its own. */
+  readonly #alone: Semaphore;
   /** Held until the broker has accepted a message, so that messages on different channels arrive in order. */
   readonly #inOrder = new Semaphore(1);
   /** Open channels that carry nothing. */
   readonly #spare: PublishChannel[];
   readonly #prefix = randomUUID();
   #sent = 0;
+  /** How many channels are open, or being opened, besides the shared one. */
+  #own = 1;
   #shared: PublishChannel;
   #replacing = false;
   readonly #acceptedExchanges = new Set<string>();
@@ -50,11 +52,15 @@ export class ConfirmChannel {
     this.#connection = connection;
     this.#shared = shared;
     this.#spare = [spare];
+    const { channelLimit, channelMax, lost } = connection;
+    this.#alone = new Semaphore(channelLimit.within(channelMax));
+    lost.addEventListener('abort', () => channelLimit.learn(lost.reason, this.#own));
   }
 
   /**
    * Resolves when the broker has confirmed the message.
-   * @param how `sending` is called immediately before the message is written, each time: see `Message`
+   * @param how `sending` is called immediately before the message is written, each time: see `Message`. When `signal` is aborted,
+   *   nobody waits for the message any more: it does not keep a channel of its own, and is not published again
    * @throws what `sending` throws
    * @throws UnpublishableError when AMQP cannot encode the message
    * @throws PublishRefused when the broker does not accept it, or has said before that it accepts none of this size
@@ -65,12 +71,16 @@ export class ConfirmChannel {
     to: Destination,
     content: Buffer,
     options: Options.Publish,
-    { sharing = 'again', sending }: { sharing?: Sharing; sending?: Message['sending'] } = {},
+    {
+      sharing = 'again',
+      sending,
+      signal,
+    }: { sharing?: Sharing; sending?: Message['sending']; signal?: AbortSignal } = {},
   ): Promise<PublishOutcome> {
     if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
     // A returned message has no delivery tag, so it is identified by its message id.
     const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
-    const message: Message = { to, content, options: { ...options, messageId }, sending };
+    const message: Message = { to, content, options: { ...options, messageId }, sending, signal };
     if (!this.#mayShare(message, sharing)) return this.#publishAlone(message, sharing);
     try {
       return await this.#shared.publish(message);
@@ -78,7 +88,7 @@ export class ConfirmChannel {
       if (error instanceof PublishRefused) throw this.#refused(error);
       if (!(error instanceof MayHaveArrived)) throw error;
       void this.#replaceShared();
-      if (sharing === 'once') throw error;
+      if (sharing === 'once' || signal?.aborted) throw error;
       return this.#publishAlone(message, 'alone');
     }
   }
@@ -93,12 +103,13 @@ export class ConfirmChannel {
     const release = await this.#alone.acquire(lost);
     let next = () => {};
     try {
+      message.signal?.throwIfAborted();
       if (sharing === 'alone') next = await this.#inOrder.acquire(lost);
-      const { to, content, options, sending } = message;
+      const { to, content, options, sending, signal } = message;
       if (this.#mayShare(message, sharing) || content.length > this.#maxBytes) {
         // The broker has accepted or refused a message like this one meanwhile.
         release();
-        return await this.publish(to, content, options, { sharing, sending });
+        return await this.publish(to, content, options, { sharing, sending, signal });
       }
       return await this.#onOwnChannel(message, () => {
         this.#acceptedExchanges.add(to.exchange);
@@ -113,24 +124,36 @@ export class ConfirmChannel {
 
   /** @param accepted is called when the broker has accepted the message; it may not have confirmed it yet */
   async #onOwnChannel(message: Message, accepted: () => void): Promise<PublishOutcome> {
-    const channel = this.#spare.pop() ?? (await this.#open());
+    const { signal } = message;
+    // Not until the loss of the connection: the outcome may be known at the same moment, and counts.
+    const waited = async <T>(outcome: Promise<T>) =>
+      signal === undefined ? outcome : untilAborted(outcome, signal);
+    const channel = this.#spare.pop() ?? (await this.#openOwn());
     try {
       const published = channel.publish(message);
-      await Promise.race([published, channel.accepted().catch(async () => published)]);
+      await waited(Promise.race([published, channel.accepted().catch(async () => published)]));
       accepted();
-      return await published;
+      return await waited(published);
     } catch (error) {
       throw error instanceof PublishRefused ? this.#refused(error) : error;
     } finally {
-      this.#giveBack(channel);
+      await this.#giveBack(channel);
     }
   }
 
-  #giveBack(channel: PublishChannel): void {
-    if (!channel.isOpen) return;
-    if (this.#spare.length < MAX_SPARE) this.#spare.push(channel);
-    // Not awaited: amqplib's close() never settles when the connection is lost meanwhile.
-    else channel.close().catch(() => {});
+  async #openOwn(): Promise<PublishChannel> {
+    this.#own++;
+    return this.#open();
+  }
+
+  async #giveBack(channel: PublishChannel): Promise<void> {
+    if (channel.isIdle && this.#spare.length < MAX_SPARE) {
+      this.#spare.push(channel);
+      return;
+    }
+    // Until then it counts for the broker. amqplib's close() never settles when the connection is lost meanwhile.
+    await untilAborted(channel.close(), this.#connection.lost).catch(() => {});
+    if (!this.#connection.lost.aborted) this.#own--;
   }
 
   #refused(error: PublishRefused): PublishRefused {

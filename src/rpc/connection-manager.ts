@@ -7,6 +7,7 @@ import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { brokerReason } from './broker-refusal.js';
+import { ChannelLimit } from './channel-limit.js';
 import { ConnectionAttempts } from './connection-attempts.js';
 import { type ConnectOptions, isLoginRefused, openConnection } from './open-connection.js';
 
@@ -51,8 +52,9 @@ export class ConnectionManager {
   constructor(options: ConnectionManagerOptions) {
     const { log, clock } = options;
     this.#options = options;
+    const connect = { ...options, channelLimit: new ChannelLimit() };
     this.#attempts = new ConnectionAttempts(
-      async (broker, stop) => openConnection(broker, options, stop),
+      async (broker, stop) => openConnection(broker, connect, stop),
       clock,
     );
     this.#lostOutage = new OutageLog(log, clock, {
@@ -81,9 +83,12 @@ export class ConnectionManager {
     return this.current?.blockedReason;
   }
 
-  /** Why there is no connection. */
-  get lastError(): string {
-    return this.#lastFailure?.reason ?? 'not connected yet';
+  /** Why nothing can be sent now, with the broker's own text; undefined when it can. */
+  get problem(): string | undefined {
+    if (this.current === undefined)
+      return `no connection to a broker: ${this.#lastFailure?.reason ?? 'not connected yet'}`;
+    const { blockedReason } = this;
+    return blockedReason === undefined ? undefined : `the broker accepts no messages: ${blockedReason}`;
   }
 
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */

@@ -11,19 +11,20 @@ export interface DeliveryWindowOptions {
 
 /** How many messages the window grows by at once. */
 const STEP = 100;
-/** Requests for clusters that do not respond may enlarge the window by this many times `PREFETCH`. */
+/** Requests that wait for what does not respond may enlarge the window by this many times `PREFETCH`. */
 const MAX_EXTRA = 4;
 
 /**
  * Decides how many messages the broker may deliver before some are acknowledged. A message cannot be refused before its body
  * has arrived, so the window begins with as many as memory has room for at their largest, and grows in steps while there is
- * room. What waits for clusters that do not respond is not counted, so that it keeps out no requests for other clusters.
+ * room. What waits for a cluster or a reply queue that does not respond is not counted, so that it keeps out no other requests.
  */
 export class DeliveryWindow {
   readonly #options: DeliveryWindowOptions;
   /** The size on a new connection. */
   readonly initial: number;
   #withoutResponse = 0;
+  #slowReplies = 0;
 
   constructor(options: DeliveryWindowOptions) {
     this.#options = options;
@@ -35,10 +36,15 @@ export class DeliveryWindow {
     this.#withoutResponse = calls;
   }
 
+  /** @param replies how many are held because the broker has not confirmed their replies for long */
+  setSlowReplies(replies: number): void {
+    this.#slowReplies = replies;
+  }
+
   /** The size that a window of this size should have now. */
   next(size: number): number {
     const { prefetch, room, held } = this.#options;
-    const most = prefetch + Math.min(this.#withoutResponse, prefetch * MAX_EXTRA);
+    const most = prefetch + Math.min(this.#withoutResponse + this.#slowReplies, prefetch * MAX_EXTRA);
     const free = room();
     if (free <= 0) return Math.min(size, this.initial);
     // Only when it is far too large: each change takes the broker a moment.

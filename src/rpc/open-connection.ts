@@ -5,9 +5,11 @@ import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerAddress } from './broker-address.js';
-import { BrokerConnection, socketOf } from './broker-connection.js';
+import { BrokerConnection, socketOf, tunedOf } from './broker-connection.js';
+import type { ChannelLimit } from './channel-limit.js';
 import { logIn } from './log-in.js';
 import { MechanismNotOffered } from './patched-amqplib.js';
+import { watchHeartbeats } from './watch-heartbeats.js';
 
 /** Opens a connection: amqplib's `connect`, or that of the embedded broker. */
 export type Connect = (
@@ -22,6 +24,8 @@ export interface ConnectOptions {
   /** The connection's name in the broker's list of connections. */
   name: string;
   clock: Clock;
+  /** What earlier connections have learned. */
+  channelLimit?: ChannelLimit;
 }
 
 /** Whether a broker answered an attempt to connect, and refused it: the login, its mechanism, or the virtual host. */
@@ -57,8 +61,13 @@ export async function openConnection(
     const limit = { ms: CONNECT_TIMEOUT_MS, clock, reason, signal: stop };
     const connection = await runWithin(limit, async (signal) => untilAborted(connecting, signal));
     const socket = socketOf(connection);
-    if (socket !== undefined) batchWrites(socket);
-    return new BrokerConnection(connection, broker, async () => openConnection(broker, options));
+    const sibling = async () => openConnection(broker, options);
+    const opened = new BrokerConnection(connection, broker, sibling, options.channelLimit);
+    if (socket !== undefined) {
+      batchWrites(socket);
+      watchHeartbeats(socket, tunedOf(connection).heartbeat, opened);
+    }
+    return opened;
   } catch (error) {
     connecting.then((connection) => connection.close()).catch(() => {});
     throw error;

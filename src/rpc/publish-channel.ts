@@ -26,6 +26,8 @@ export interface Message {
    * only then, such as the time that is left. When it throws, the message is not written.
    */
   sending: (() => Options.Publish) | undefined;
+  /** When it is aborted, nobody waits for the message any more. */
+  signal: AbortSignal | undefined;
 }
 
 /**
@@ -63,6 +65,11 @@ export class PublishChannel {
   /** Whether messages can be published on it. */
   get isOpen(): boolean {
     return !this.#closed;
+  }
+
+  /** Whether it is open and carries nothing. */
+  get isIdle(): boolean {
+    return this.isOpen && this.#pending.size === 0;
   }
 
   /**
@@ -116,8 +123,11 @@ export class PublishChannel {
     await this.#channel.prefetch(1);
   }
 
+  /** Messages that the broker has not confirmed fail with `MayHaveArrived`. */
   async close(): Promise<void> {
-    if (!this.#closed) await this.#channel.close();
+    if (this.#closed) return;
+    for (const fail of this.#pending) fail(new MayHaveArrived('its channel was closed'));
+    await this.#channel.close();
   }
 
   readonly #end = (): void => {

@@ -6,6 +6,7 @@ import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { ConfirmChannel } from './confirm-channel.js';
 import { DirectReplies, isDirectReply } from './direct-replies.js';
+import { PendingReplies } from './pending-replies.js';
 import type { Destination, PublishOutcome } from './publish-channel.js';
 import { isAccessRefused, WritePermission } from './write-permission.js';
 
@@ -14,6 +15,8 @@ export interface PublishWithin {
   signal: AbortSignal;
   /** The connection to use until that is lost, because the service may meanwhile be connected to another broker. */
   by?: BrokerConnection;
+  /** Only for replies: when the caller stops waiting, by the clock's `now()`. */
+  until?: number;
   /** Whether it has a channel of its own, so that the refusal of another message cannot make it arrive twice. */
   alone?: boolean;
 }
@@ -22,7 +25,7 @@ export interface PublishWithin {
  * Publishes a message, again on a new connection after each loss, until a broker has confirmed or refused it. A message to
  * the default exchange waits while the broker refuses all of these for lack of permission.
  * Rejects with `UnpublishableError` when AMQP cannot encode the message, with `PublishRefused` when the broker does not
- * accept it, or with the signal's reason.
+ * accept it, with `NotConfirmed` when the broker did not confirm it in time, or with the signal's reason.
  */
 export type PublishConfirmed = (
   to: Destination,
@@ -36,6 +39,8 @@ export interface PublisherOptions {
   whenConnected: (signal: AbortSignal) => Promise<BrokerConnection>;
   /** Called when `refusalOn` of a connection changes. */
   permissionChanged: () => void;
+  /** Called when `slowReplies` changes. */
+  slowRepliesChanged?: () => void;
   clock: Clock;
   log: Logger;
 }
@@ -50,12 +55,15 @@ export class Publisher {
   readonly #options: PublisherOptions;
   readonly #outlets = new WeakMap<BrokerConnection, Outlet>();
   readonly #directReplies: DirectReplies;
+  readonly #replies: PendingReplies;
   readonly #outage: OutageLog;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
-    this.#directReplies = new DirectReplies(options.clock);
-    this.#outage = new OutageLog(options.log, options.clock, {
+    const { clock, log, slowRepliesChanged = () => {} } = options;
+    this.#directReplies = new DirectReplies(clock, log);
+    this.#replies = new PendingReplies({ clock, changed: slowRepliesChanged });
+    this.#outage = new OutageLog(log, clock, {
       began: 'replies refused',
       ended: 'replies no longer refused',
     });
@@ -70,12 +78,22 @@ export class Publisher {
     await permission.check();
   }
 
+  /** How many replies have waited for a second or longer to be confirmed. */
+  get slowReplies(): number {
+    return this.#replies.slow;
+  }
+
+  /** Why direct replies cannot be sent for this connection; undefined when they can. */
+  directProblemOn(connection: BrokerConnection): string | undefined {
+    return this.#directReplies.problemOn(connection);
+  }
+
   /** Why the broker refuses replies on this connection; undefined when it accepts them. */
   refusalOn(connection: BrokerConnection): string | undefined {
     return this.#outlets.get(connection)?.permission.refusal;
   }
 
-  readonly publish: PublishConfirmed = async (to, content, options, { signal, by, alone }) => {
+  readonly publish: PublishConfirmed = async (to, content, options, { signal, by, until, alone }) => {
     for (;;) {
       const connection = by?.lost.aborted === false ? by : await this.#options.whenConnected(signal);
       const outlet = this.#outlets.get(connection);
@@ -84,9 +102,15 @@ export class Publisher {
       const isReply = to.exchange === '';
       if (isReply && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
       try {
-        if (isDirectReply(to))
-          return await this.#directReplies.publish(connection, to, content, options, signal);
-        return await channel.publish(to, content, options, { sharing: alone ? 'alone' : 'again' });
+        const send = async (stop: AbortSignal) => {
+          if (isDirectReply(to)) return this.#directReplies.publish(connection, to, content, options, stop);
+          const how = { sharing: alone ? 'alone' : 'again', signal: stop } as const;
+          const publish = async () => channel.publish(to, content, options, how);
+          return until === undefined ? publish() : this.#replies.inTurn(to.routingKey, stop, publish);
+        };
+        if (until === undefined) return await send(signal);
+        const why = () => this.directProblemOn(connection) ?? 'the broker did not confirm it in time';
+        return await this.#replies.within({ connection, until, signal, why }, send);
       } catch (error) {
         signal.throwIfAborted();
         if (connection.lost.aborted) continue;

@@ -18,6 +18,8 @@ export interface ReplyContext {
   codec: Codec;
   envelope: Envelope;
   delivery: Delivery;
+  /** When the caller stops waiting, by the clock's `now()`. */
+  until: number;
   log: Logger;
 }
 

@@ -2,6 +2,7 @@ import type { Delivery } from './consumer.js';
 import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
 import { PublishRefused, UnpublishableError } from './publish-errors.js';
+import { NotConfirmed } from './pending-replies.js';
 import type { PublishConfirmed } from './publisher.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { shrunk } from './reply-encoder.js';
@@ -26,6 +27,7 @@ export class ReplyToChannel implements ReplyChannel {
       if (error instanceof UnpublishableError)
         return dropped(request, `its reply_to or correlation_id cannot be used: ${error.message}`);
       if (error instanceof PublishRefused) return dropped(request, `the broker refuses it: ${error.message}`);
+      if (error instanceof NotConfirmed) return dropped(request, error.message);
       throw error;
     }
   }
@@ -53,7 +55,8 @@ export class ReplyToChannel implements ReplyChannel {
     // A reply is persistent when its request is.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     const to = { exchange: '', routingKey: String(replyTo) };
-    const outcome = await this.#publish(to, body, options, { signal, by: connection });
+    const { until } = request;
+    const outcome = await this.#publish(to, body, options, { signal, by: connection, until });
     // RabbitMQ returns every direct reply as unroutable, because it has no queue.
     if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
     const problem = outcome === 'nacked' ? 'is full' : 'does not exist';

@@ -1,6 +1,7 @@
 import { hash, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
+import { callerTimeout } from '../core/caller-timeout.js';
 import type { Call, Reply } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
@@ -265,6 +266,7 @@ export class RpcHandler {
       codec,
       envelope,
       id,
+      until: this.#options.clock.now() + (callerTimeout(properties.headers?.['timeout-ms']) ?? 0),
       key: name === undefined ? undefined : keyOf(name, replyTo, content),
       channels: this.#channelsTo(envelope, delivery),
       isLarge: isLarge(codec, content),
@@ -375,7 +377,8 @@ export class RpcHandler {
     if (channels.length === 0) return;
     // Only the first bytes: the message may be too large to read.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
-    await this.#sendRefusal(reason.message, { delivery, codec, envelope, log: this.#log }, channels);
+    const until = this.#options.clock.now();
+    await this.#sendRefusal(reason.message, { delivery, codec, envelope, until, log: this.#log }, channels);
   }
 
   async #sendRefusal(

@@ -19,8 +19,8 @@ export interface Flow {
 }
 
 export interface RpcServerOptions
-  extends Omit<AmqpEndpointOptions, 'prefetch' | 'onDelivery' | 'onReplaced'> {
-  /** The maximum number of unacknowledged messages, without those for clusters that do not respond. */
+  extends Omit<AmqpEndpointOptions, 'prefetch' | 'onDelivery' | 'onSlowReplies' | 'onReplaced'> {
+  /** The maximum number of unacknowledged messages, without those that wait for a cluster or a reply queue that does not respond. */
   prefetch: number;
   runner: Pick<Runner, 'run' | 'drain'>;
   events: CallEventBus;
@@ -80,6 +80,10 @@ export class RpcServer {
       onLost,
       onDelivery: (delivery) => {
         this.#handler.receive(delivery);
+        adjustWindow();
+      },
+      onSlowReplies: () => {
+        window.setSlowReplies(this.#endpoint.slowReplies);
         adjustWindow();
       },
       onReplaced: async (replaced) => this.#handler.idle(replaced),

@@ -30,13 +30,22 @@ export const httpUrl = () =>
     (value) => value === undefined || httpProblem(value) === undefined,
   );
 
+/** What the query of a broker's URL can set, with the least and the most that AMQP and the service can work with. */
+const TUNING = { heartbeat: [1, 3_600], channelMax: [4, 65_535], frameMax: [4_096, 131_072] } as const;
+
 /** One or several URLs of brokers. */
 export const amqpUrls = () =>
-  text().test(
-    'amqp',
-    '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
-    (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
-  );
+  text()
+    .test(
+      'amqp',
+      '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
+      (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
+    )
+    .test(
+      'options',
+      ({ path, value }: { path: string; value: string }) => `${path} ${tuningProblem(value)}`,
+      (value) => value === undefined || tuningProblem(value) === undefined,
+    );
 
 /** The name of its error queue is longer, and may have 255 bytes. */
 const MAX_QUEUE_BYTES = 200;
@@ -96,6 +105,17 @@ const ONE_LOGIN = /^amqps?:\/\/(?:(?:[^@/?#%]|%[0-9a-fA-F]{2})*@)?[^@/?#]+(?:[/?
 
 function isAmqpUrl(url: string): boolean {
   return ONE_LOGIN.test(url) && URL.canParse(url) && new URL(url).host !== '';
+}
+
+/** amqplib fails at each connection, and not at the start, when it cannot use one of these. */
+function tuningProblem(urls: string): string | undefined {
+  const queries = separated(urls).flatMap((url) => (isAmqpUrl(url) ? [new URL(url).searchParams] : []));
+  for (const [name, [least, most]] of Object.entries(TUNING)) {
+    const given = queries.flatMap((query) => query.getAll(name));
+    if (!given.every((each) => /^\d{1,6}$/.test(each) && Number(each) >= least && Number(each) <= most))
+      return `has a ${name} that is not a whole number from ${least} to ${most}`;
+  }
+  return undefined;
 }
 
 function httpProblem(url: string): string | undefined {

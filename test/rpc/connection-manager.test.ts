@@ -68,7 +68,7 @@ test('a broker that is down is logged once, without its password, and once when 
   down.add('a:5672');
   connections.start();
   await eventually('it was tried several times', () => asked.length >= 5);
-  t.regex(connections.lastError, /a:5672 is down/);
+  t.regex(connections.problem ?? '', /a:5672 is down/);
   down.clear();
   await connections.whenConnected(signal);
   t.deepEqual(

@@ -59,6 +59,20 @@ test('requests that wait for clusters that do not respond enlarge the window, up
   t.is(window.next(1_000), 1_000);
 });
 
+test('requests whose replies wait for long enlarge the window too, up to the same size', (t) => {
+  const { window, state } = open();
+  state.held = 200;
+  window.setSlowReplies(60);
+  t.is(window.next(200), 260);
+  window.setWithoutResponse(30);
+  t.is(window.next(200), 290);
+  window.setSlowReplies(100_000);
+  state.held = 950;
+  t.is(window.next(950), 1_000);
+  state.held = 1_000;
+  t.is(window.next(1_000), 1_000);
+});
+
 test('the window gets its size back when no request waits for such clusters any more', (t) => {
   const { window, state } = open();
   window.setWithoutResponse(300);

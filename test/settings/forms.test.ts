@@ -10,6 +10,25 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
   'a broker without a scheme': [{ AMQP_URL: 'localhost:5672' }, /^AMQP_URL must be/],
   'one of several brokers that is not a URL': [{ AMQP_URL: 'amqp://a,b' }, /^AMQP_URL must be/],
   'an empty list of brokers': [{ AMQP_URL: ', ,' }, /^AMQP_URL must be/],
+  'a heartbeat that is not a number': [
+    { AMQP_URL: 'amqp://a?heartbeat=abc' },
+    /^AMQP_URL has a heartbeat that is not a whole number from 1 to 3600/,
+  ],
+  'a heartbeat with a unit': [{ AMQP_URL: 'amqp://a?heartbeat=10s' }, /^AMQP_URL has a heartbeat that/],
+  'a negative heartbeat': [{ AMQP_URL: 'amqp://a?heartbeat=-1' }, /^AMQP_URL has a heartbeat that/],
+  'no heartbeat': [{ AMQP_URL: 'amqp://a?heartbeat=0' }, /^AMQP_URL has a heartbeat that/],
+  'a second heartbeat that is not a number': [
+    { AMQP_URL: 'amqp://a?heartbeat=5&heartbeat=x' },
+    /^AMQP_URL has a heartbeat that/,
+  ],
+  'too few channels, at one of several brokers': [
+    { AMQP_URL: 'amqp://a,amqp://b/v?channelMax=3' },
+    /^AMQP_URL has a channelMax that is not a whole number from 4 to 65535/,
+  ],
+  'frames that are smaller than AMQP allows': [
+    { AMQP_URL: 'amqp://a?heartbeat=5&frameMax=10' },
+    /^AMQP_URL has a frameMax that is not a whole number from 4096 to 131072/,
+  ],
   'a CA file that does not exist': [
     { AMQP_CA_FILE: '/nonexistent/ca' },
     /^AMQP_CA_FILE names a file that cannot be read: ENOENT/,
@@ -131,7 +150,8 @@ for (const password of [
   });
 
 test('an encoded password is accepted, and so are those characters elsewhere', (t) => {
-  const url = 'amqps://us%40er:%2C%2F%3F%23%25%40:!$&;=+~@host:5671/v%2Fh?heartbeat=5';
+  const url =
+    'amqps://us%40er:%2C%2F%3F%23%25%40:!$&;=+~@host:5671/v%2Fh?heartbeat=5&channelMax=4&frameMax=4096';
   t.deepEqual(read({ AMQP_URL: `${url},amqp://[::1]:5672` }).amqp?.urls, [url, 'amqp://[::1]:5672']);
   t.is(read({ ETCD_DISCOVERY_URL: 'http://etcd/a%40b' }).clusters.discoveryUrl, 'http://etcd/a%40b');
 });

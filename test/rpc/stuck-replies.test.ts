@@ -1,0 +1,120 @@
+import anyTest, { type ExecutionContext, type TestFn } from 'ava';
+import { echo } from '../support/actions.js';
+import { rabbitmq } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
+import { RawCaller, serveRequests } from '../support/requests.js';
+import { stuckQueue, tellQueue } from '../support/stuck-queue.js';
+
+type Context = { broker: OwnBroker; remove: () => Promise<void> };
+const test = anyTest as TestFn<Context>;
+
+const ECHO = { action: 'echo' };
+const UNCONFIRMED = /^the broker did not confirm it in time$/;
+
+// What hangs for one reply address must cost the others nothing.
+if (rabbitmq() !== undefined) {
+  test.before(async (t) => {
+    t.context = await startOwnBroker();
+  });
+  test.after.always(async (t) => t.context.remove?.());
+
+  /** A service, a caller, and a reply queue that hangs. */
+  const withStuckQueue = async (t: ExecutionContext<Context>, prefetch: number) => {
+    const { broker } = t.context;
+    const served = await serveRequests(t, broker, [echo], { prefetch });
+    const caller = await RawCaller.open(t, broker, served.queue);
+    await caller.ask(ECHO);
+    const stuck = await stuckQueue(t, broker);
+    const sendStuck = (many: number, timeoutMs: number) => {
+      for (let n = 0; n < many; n++)
+        caller.send(ECHO, { replyTo: stuck, headers: { 'timeout-ms': timeoutMs } });
+    };
+    return { ...served, caller, sendStuck, resume: async () => tellQueue(broker, stuck, 'resume') };
+  };
+
+  test('requests whose reply queue hangs keep out no other caller', async (t) => {
+    const { caller, sendStuck, service, logs } = await withStuckQueue(t, 20);
+    sendStuck(20, 300_000);
+    await eventually('they are held', () => service.held === 20);
+    t.is((await caller.ask(ECHO)).answer.status, 'completed');
+    t.is(service.held, 20);
+    t.deepEqual(logs.find(/^reply dropped$/), []);
+  });
+
+  test('a reply that is not confirmed while its caller waits is dropped, and its request acknowledged', async (t) => {
+    const { sendStuck, service, logs, caller } = await withStuckQueue(t, 20);
+    sendStuck(20, 1);
+    const dropped = await eventually('they are dropped', () => {
+      const lines = logs.find(/^reply dropped$/);
+      return lines.length === 20 ? lines : undefined;
+    });
+    for (const { reason } of dropped) t.regex(String(reason), UNCONFIRMED);
+    await eventually('none is held', () => service.held === 0);
+    t.is((await caller.ask(ECHO)).answer.status, 'completed');
+    t.is(logs.find(/^broker connection lost$/).length, 0);
+  });
+
+  test('a reply queue that resumes gets its replies', async (t) => {
+    const { sendStuck, service, logs, resume } = await withStuckQueue(t, 200);
+    sendStuck(100, 300_000);
+    await eventually('they are held', () => service.held === 100);
+    await resume();
+    await eventually('none is held', () => service.held === 0);
+    t.is(logs.find(/^request completed$/).length, 101);
+    t.deepEqual(logs.find(/^reply dropped$/), []);
+  });
+
+  test('many requests with a reply queue that hangs do not make RabbitMQ stop reading from the connection', async (t) => {
+    const { caller, sendStuck, service } = await withStuckQueue(t, 2_000);
+    sendStuck(1_000, 300_000);
+    await eventually('they are held', () => service.held === 1_000);
+    const ids = Array.from({ length: 600 }, () => caller.send(ECHO));
+    for (const id of ids) t.is((await caller.replyFor(id)).answer.status, 'completed');
+  });
+
+  /** A caller with direct reply-to. */
+  const directCaller = async (t: ExecutionContext<Context>, queue: string) => {
+    const connection = await t.context.broker.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createChannel();
+    const replies: string[] = [];
+    await channel.consume(
+      'amq.rabbitmq.reply-to',
+      (message) => message && replies.push(String(message.properties.correlationId)),
+      { noAck: true },
+    );
+    const ask = (correlationId: string, timeoutMs: number) =>
+      channel.sendToQueue(queue, Buffer.from(JSON.stringify({ request_body: ECHO })), {
+        replyTo: 'amq.rabbitmq.reply-to',
+        correlationId,
+        headers: { 'timeout-ms': timeoutMs },
+      });
+    return { ask, replies };
+  };
+
+  test('while the user may open no more connections, direct replies wait or are dropped, and others go on', async (t) => {
+    const { broker } = t.context;
+    const limited = await broker.user('limited', {});
+    const { queue, service, logs } = await serveRequests(t, limited, [echo], { prefetch: 10 });
+    await broker.ctl('set_user_limits', 'limited', '{"max-connections": 1}');
+    const caller = await RawCaller.open(t, broker, queue);
+    const { ask, replies } = await directCaller(t, queue);
+    ask('late', 1);
+    for (let n = 1; n < 10; n++) ask(`patient ${n}`, 300_000);
+    t.is((await caller.ask(ECHO)).answer.status, 'completed');
+    const [dropped] = await eventually('one is dropped', () => {
+      const lines = logs.find(/^reply dropped$/);
+      return lines.length === 1 ? lines : undefined;
+    });
+    const REFUSED = /direct replies cannot be sent: .*connection limit \(1\) is reached/;
+    t.regex(String(dropped?.reason), REFUSED);
+    t.regex(service.notReady()[0] ?? '', REFUSED);
+    t.is(logs.find(/^direct replies waiting$/).length, 1);
+    await broker.ctl('clear_user_limits', 'limited', 'max-connections');
+    await eventually('the others are answered', () => replies.length === 9);
+    t.false(replies.includes('late'));
+    t.is(logs.find(/^direct replies resumed$/).length, 1);
+    t.deepEqual(service.notReady(), []);
+  });
+}
