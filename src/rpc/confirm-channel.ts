@@ -54,7 +54,8 @@ export class ConfirmChannel {
 
   /**
    * Resolves when the broker has confirmed the message.
-   * @param how `sending` is called immediately before the message is written, each time
+   * @param how `sending` is called immediately before the message is written, each time: see `Message`
+   * @throws what `sending` throws
    * @throws UnpublishableError when AMQP cannot encode the message
    * @throws PublishRefused when the broker does not accept it, or has said before that it accepts none of this size
    * @throws MayHaveArrived only with `once`
@@ -64,7 +65,7 @@ export class ConfirmChannel {
     to: Destination,
     content: Buffer,
     options: Options.Publish,
-    { sharing = 'again', sending }: { sharing?: Sharing; sending?: () => void } = {},
+    { sharing = 'again', sending }: { sharing?: Sharing; sending?: Message['sending'] } = {},
   ): Promise<PublishOutcome> {
     if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
     // A returned message has no delivery tag, so it is identified by its message id.
