@@ -192,6 +192,8 @@ export class AmqpRoute implements BrokerRoute {
     const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
       const connection = await this.#connections.whenConnected(ended);
+      // The broker would read the request only when it accepts messages again, however late that is.
+      await connection.whenUnblocked(ended);
       const message = {
         contentType: jsonCodec.contentType,
         messageId: id,

@@ -4,6 +4,8 @@ import type { Channel, ChannelModel, ConfirmChannel } from 'amqplib';
 import { ConnectionLost } from '../core/call.js';
 import type { Clock } from '../lib/clock.js';
 import { settledWithin } from '../lib/settled-within.js';
+import { untilAborted } from '../lib/until-aborted.js';
+import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import { brokerReason } from './broker-refusal.js';
 
@@ -21,6 +23,9 @@ export class BrokerConnection {
   #cause: unknown;
   #closing = false;
   #blockedReason: string | undefined;
+  /** Aborted when the broker accepts messages again, or the connection is lost. */
+  #blocked = new AbortController();
+  #unblocked: Promise<unknown> = Promise.resolve();
   /** Whether the broker is a preferred one. */
   readonly preferred: boolean;
   /** The broker's address without credentials. */
@@ -59,6 +64,7 @@ export class BrokerConnection {
   lose(cause: unknown): void {
     if (this.#lost.signal.aborted) return;
     // What ends a connection also ends its channels, without the broker's text.
+    this.#blocked.abort();
     const known = this.#cause ?? cause;
     this.#lost.abort(
       known instanceof ConnectionLost ? known : new ConnectionLost(brokerReason(known), { cause: known }),
@@ -126,13 +132,26 @@ export class BrokerConnection {
   /** Calls back whenever `blockedReason` changes. */
   onBlockedChange(changed: () => void): void {
     this.#connection.on('blocked', (reason: string) => {
+      if (this.#blockedReason === undefined) {
+        this.#blocked = new AbortController();
+        this.#unblocked = whenAborted(this.#blocked.signal);
+      }
       this.#blockedReason = reason;
       changed();
     });
     this.#connection.on('unblocked', () => {
       this.#blockedReason = undefined;
+      this.#blocked.abort();
       changed();
     });
+  }
+
+  /**
+   * Resolves when the broker accepts messages from this connection, as far as `onBlockedChange` has told, or the connection
+   * is lost. Rejects with the signal's reason.
+   */
+  async whenUnblocked(signal: AbortSignal): Promise<void> {
+    await untilAborted(this.#unblocked, signal);
   }
 
   #listed<C extends Channel>(channel: C): C {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
-import type { ConsumeMessage, Options } from 'amqplib';
+import type { ChannelModel, ConsumeMessage, Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import {
   type CallOptions,
@@ -8,6 +8,7 @@ import {
   FleetManagerClient,
   FleetManagerError,
 } from '../../src/client/client.js';
+import type { Connect } from '../../src/rpc/open-connection.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -292,6 +293,59 @@ for (const broker of brokers()) {
       answer(1, 'next');
       t.deepEqual(await Promise.all([first, next]), ['first', 'next']);
       t.deepEqual(actions(), ['first', 'list_machines']);
+    },
+  );
+
+  test(over('a request is not sent while the broker accepts no messages'), async (t) => {
+    const { queue, take, arrived, actions, answer } = await openQueue(t, broker);
+    await take();
+    const connections: ChannelModel[] = [];
+    const connect: Connect = async (url, options) => {
+      const connection = await broker.connect(url, options);
+      connections.push(connection);
+      return connection;
+    };
+    const clock = new ManualClock();
+    const client = clientOf(t, broker, { queue, connect, clock });
+    const first = ask(client, 'first');
+    await arrived(1);
+    answer(0, 'first');
+    await first;
+    connections[0]?.emit('blocked', 'low on memory');
+    const late = failure(t, ask(client, 'restart_unit', { timeoutMs: 1_000 }));
+    const inTime = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+    await settle();
+    clock.advance(3_000);
+    t.is((await late).code, 'service_unavailable');
+    connections[0]?.emit('blocked', 'low on memory and disk');
+    connections[0]?.emit('unblocked');
+    await arrived(2);
+    answer(1, 'in time');
+    t.is(await inTime, 'in time');
+    t.deepEqual(actions(), ['first', 'list_units']);
+  });
+
+  test(
+    over('a request that waits until the broker accepts messages is sent by the next connection'),
+    async (t) => {
+      const { queue, take, arrived, answer } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const connections: ChannelModel[] = [];
+      const connect: Connect = async (url, options) => {
+        const connection = await link.connect(url, options);
+        connections.push(connection);
+        return connection;
+      };
+      const client = clientOf(t, broker, { queue, connect });
+      await eventually('it is connected', () => client.problem === undefined);
+      connections[0]?.emit('blocked', 'low on memory');
+      const call = ask(client, 'restart_unit', { timeoutMs: UNHURRIED_MS });
+      await settle();
+      link.cut();
+      await arrived(1);
+      answer(0, 'done');
+      t.is(await call, 'done');
     },
   );
 
