@@ -100,7 +100,7 @@ if (rabbitmq() !== undefined) {
     t.teardown(async () => broker.ctl('set_vm_memory_high_watermark', '0.4'));
     await fetch(`${served.service.httpUrl}/v1/actions/list_machines`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json', 'timeout-ms': '1' },
+      headers: { 'content-type': 'application/json', 'timeout-ms': '1000' },
       body: '{}',
     });
     inTime(t, await stopped(served));
