@@ -2,7 +2,8 @@
  * Measures what clusters whose fleet API hangs cost the requests for another cluster: the latency of `list_machines`
  * on a healthy cluster, alone and while requests for 1, 2, 3 and 8 hung clusters arrive, on a real RabbitMQ. The clusters hang
  * from the beginning, or after they have answered for a while. Callers of the hung clusters send all their requests at
- * once, and again a second after each refusal.
+ * once, and again a second after each refusal. The last line is for requests without a cluster, for machines whose SSH server
+ * accepts connections and stays silent.
  *
  * Usage: npm run bench:hung-clusters [-- SECONDS [ROUNDS]]
  */
@@ -10,7 +11,12 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import {
+  type AddressInfo,
+  createServer as createTcpServer,
+  type Server as TcpServer,
+  type Socket,
+} from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { brokerUrl, Caller, load, median, percentile, startService } from './support.js';
@@ -27,6 +33,8 @@ const CASES = [
 ] as const;
 const HEALTHY = 'healthy';
 const IN_FLIGHT = 8;
+/** Requests without a cluster. */
+const WITHOUT_CLUSTER = 300;
 /** Requests for each cluster before it hangs. */
 const WARM_UP_REQUESTS = 40;
 const RETRY_MS = 1_000;
@@ -34,6 +42,8 @@ const CALLER_TIMEOUT_MS = 30_000;
 const MACHINES = JSON.stringify({
   machines: [{ id: '1'.repeat(32), primaryIP: '127.0.0.1', metadata: {} }],
 });
+
+type RequestBody = Record<string, unknown>;
 
 interface Latency {
   p50: number;
@@ -46,7 +56,10 @@ const healthyServer = createServer((_request, response) => answer(response));
 const hungServer = createServer((_request, response) => {
   if (!hang) answer(response);
 });
+const silentSockets = new Set<Socket>();
+const silentServer = createTcpServer((socket) => silentSockets.add(socket.on('error', () => {})));
 const [healthyPort, hungPort] = [await portOf(healthyServer), await portOf(hungServer)];
+const silentPort = await portOf(silentServer);
 const folder = mkdtempSync(join(tmpdir(), 'hung-clusters-'));
 const clusters = {
   [HEALTHY]: [`http://127.0.0.1:${healthyPort}`],
@@ -67,44 +80,56 @@ try {
   for (const warm of [false, true]) {
     for (const [count, calls] of CASES) {
       const pairs: { alone: Latency; beside: Latency }[] = [];
-      for (let round = 0; round < rounds; round++) pairs.push(await compare(count, calls, warm));
+      const names = Array.from({ length: count }, (_, n) => `hung${n}`);
+      const hung = names.flatMap((name) => Array(calls).fill(listMachines(name)));
+      for (let round = 0; round < rounds; round++) pairs.push(await compare(hung, warm ? names : []));
       print(`${count} x ${calls} requests${warm ? ', warm' : ''}`, pairs);
     }
   }
+  const pairs: { alone: Latency; beside: Latency }[] = [];
+  const hung = Array.from({ length: WITHOUT_CLUSTER }, (_, n) => ({
+    action: 'node_info',
+    action_parameters: { nodes: [`127.0.1.${n % 250}`] },
+  }));
+  for (let round = 0; round < rounds; round++) pairs.push(await compare(hung, []));
+  print(`${WITHOUT_CLUSTER} without a cluster`, pairs);
 } finally {
   for (const server of [healthyServer, hungServer]) {
     server.close();
     server.closeAllConnections();
   }
+  silentServer.close();
+  for (const socket of silentSockets) socket.destroy();
   await caller.close();
   rmSync(folder, { recursive: true });
   setImmediate(() => process.exit());
 }
 
-/** One service: the healthy cluster alone, then beside the hung ones. */
+/**
+ * One service: the healthy cluster alone, then beside requests that hang.
+ * @param warm the clusters that answer before
+ */
 async function compare(
-  count: number,
-  calls: number,
-  warm: boolean,
+  hung: readonly RequestBody[],
+  warm: readonly string[],
 ): Promise<{ alone: Latency; beside: Latency }> {
   const queue = `bench_hung_${randomUUID()}`;
   const service = startService(queue, url, {
     CLUSTERS_FILE: join(folder, 'clusters.json'),
     ALLOWED_HOSTS: '127.0.0.0/8',
+    SSH_PORT: String(silentPort),
+    SSH_HOST_KEYS: 'off',
   });
-  const names = Array.from({ length: count }, (_, n) => `hung${n}`);
   try {
     await caller.declared(queue);
-    if (warm) {
-      hang = false;
-      for (const name of names)
-        await Promise.all(Array.from({ length: WARM_UP_REQUESTS }, () => request(queue, name)));
-    }
+    hang = false;
+    for (const name of warm)
+      await Promise.all(Array.from({ length: WARM_UP_REQUESTS }, () => request(queue, listMachines(name))));
     await measure(queue, 2);
     const alone = await measure(queue, seconds);
     hang = true;
     const end = performance.now() + seconds * 1_000;
-    for (const name of names) for (let call = 0; call < calls; call++) void insist(queue, name, end);
+    for (const body of hung) void insist(queue, body, end);
     return { alone, beside: await measure(queue, seconds) };
   } finally {
     service.kill('SIGKILL');
@@ -114,10 +139,14 @@ async function compare(
   }
 }
 
+function listMachines(cluster: string): RequestBody {
+  return { etcd_token: cluster, action: 'list_machines' };
+}
+
 /** Requests until it gets another answer than that it should try again. */
-async function insist(queue: string, cluster: string, end: number): Promise<void> {
+async function insist(queue: string, body: RequestBody, end: number): Promise<void> {
   while (performance.now() < end) {
-    const code = await request(queue, cluster);
+    const code = await request(queue, body);
     if (code !== 'cluster_busy' && code !== 'cluster_unreachable') return;
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
@@ -126,15 +155,15 @@ async function insist(queue: string, cluster: string, end: number): Promise<void
 async function measure(queue: string, duration: number): Promise<Latency> {
   let failed = 0;
   const latencies = await load(IN_FLIGHT, duration, async () => {
-    if ((await request(queue, HEALTHY)) !== 'completed') failed++;
+    if ((await request(queue, listMachines(HEALTHY))) !== 'completed') failed++;
   });
   return { p50: percentile(latencies, 0.5), p99: percentile(latencies, 0.99), failed };
 }
 
 /** @returns `completed`, or the code of the error */
-async function request(queue: string, cluster: string): Promise<string> {
+async function request(queue: string, requestBody: RequestBody): Promise<string> {
   const headers = { 'timeout-ms': CALLER_TIMEOUT_MS };
-  const reply = await caller.request(queue, { etcd_token: cluster, action: 'list_machines' }, { headers });
+  const reply = await caller.request(queue, requestBody, { headers });
   const { status, response_body: body } = JSON.parse(reply.toString());
   return status === 'completed' ? status : body.code;
 }
@@ -145,7 +174,7 @@ function answer(response: { setHeader(name: string, value: string): void; end(bo
 }
 
 /** Listens on a free port of all addresses. */
-async function portOf(server: Server): Promise<number> {
+async function portOf(server: Server | TcpServer): Promise<number> {
   server.listen(0, '0.0.0.0');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;

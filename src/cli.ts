@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { ConfigurationError } from './settings/configuration-error.js';
 import { NodeWarnings } from './commands/node-warnings.js';
@@ -11,10 +12,13 @@ const source = { env: process.env, directory: workingDirectory() };
 
 function seconds(text: string): number {
   const value = Number(text);
-  if (!(value > 0 && value <= 300))
-    throw new InvalidArgumentError('it must be a number of seconds, at most 300.');
+  if (!(value >= 0.001 && value <= 300))
+    throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
   return value;
 }
+
+/** How long the end of the service waits for the reader of its log, in milliseconds. */
+const FLUSH_MS = 1_000;
 
 const EXIT_CODES =
   'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
@@ -160,13 +164,14 @@ async function report({ code, text }: Failure): Promise<number> {
   return code;
 }
 
-// The reader of the output may have closed the pipe (`| head`). The rest of the output is then dropped.
+const isServing = process.argv[2] === 'serve';
+let outputError: Error | undefined;
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
+    // Its reader may have closed the pipe (`| head`). The rest of the output is then dropped.
+    if (error.code !== 'EPIPE') outputError = error;
   });
 }
-const isServing = process.argv[2] === 'serve';
 // Before anything else is imported.
 const warnings = isServing ? new NodeWarnings() : undefined;
 let code = 0;
@@ -181,9 +186,15 @@ try {
 } catch (error) {
   code = await report(failureOf(error, usageError));
 }
-// The explicit exit is needed: resources that a plugin leaves open would keep the process alive. The output is flushed
-// first, because process.exit() would cut it.
-await Promise.all(
+// The output is flushed first, because process.exit() would cut it.
+const flushed = Promise.all(
   [process.stdout, process.stderr].map((stream) => new Promise((done) => stream.write('', done))),
 );
+// A service must end also when nothing reads its log. A command waits for a reader such as `less`.
+await (isServing ? Promise.race([flushed, sleep(FLUSH_MS)]) : flushed);
+if (outputError !== undefined && !isServing && code === 0) {
+  printError(`fleet-manager: the output cannot be written: ${outputError.message}\n`);
+  code = 1;
+}
+// The explicit exit is needed: resources that a plugin leaves open would keep the process alive.
 process.exit(code);

@@ -7,6 +7,7 @@ import {
   instanceCachingFactory,
 } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
+import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration } from './settings/settings.js';
 import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
@@ -283,6 +284,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
   });
+  const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
       connect,
@@ -300,7 +302,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     events,
     codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
     maxMessageBytes: rpc.maxMessageBytes,
-    memoryBudgetBytes: rpc.memoryBudgetBytes,
+    memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
@@ -319,6 +321,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           describe: () => catalogue.describe(),
           notReady: () => requests.notReady(),
           maxBodyBytes: rpc.maxMessageBytes,
+          memoryBytes: memory.gateway,
           clock,
           log,
           clientLog: log.with({ component: 'gateway' }),

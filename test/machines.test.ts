@@ -255,7 +255,8 @@ if (rabbitmqUrl !== undefined && hasServers) {
 
   for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
     test(`${signal} while the unit is stopped leaves it launched once the request is done again`, async (t) => {
-      const { sandbox, env, client } = await world(t, rabbitmqUrl, { SHUTDOWN_GRACE_SECONDS: '0' });
+      // Half of it is for the change, after it was stopped.
+      const { sandbox, env, client } = await world(t, rabbitmqUrl, { SHUTDOWN_GRACE_SECONDS: '10' });
       const first = await startWorker(t, env);
       const call = client
         .call('restart_unit', {

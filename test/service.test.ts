@@ -8,6 +8,7 @@ import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { ownBroker } from './support/own-broker.js';
+import { startTcpServer } from './support/tcp-server.js';
 import { startWorker } from './support/worker.js';
 
 // The service as it is run: separate processes, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
@@ -156,6 +157,20 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
       answers.toSorted(byId),
       ids.map((id) => [id, 'completed']),
     );
+  });
+
+  test('requests without a cluster whose machines accept connections and stay silent keep no cluster waiting', async (t) => {
+    const { token, queue, env } = await world(t, rabbitmqUrl, etcdUrl);
+    const sshPort = await startTcpServer(t, () => {}, { address: '0.0.0.0' });
+    await startWorker(t, { ...env, SSH_PORT: String(sshPort), SSH_HOST_KEYS: 'off' });
+    const client = clientOf(t, rabbitmqUrl, queue);
+    // It runs 20 of these at once, for 12 s each.
+    const calls = Array.from({ length: 400 }, (_, n) =>
+      client.request('node_info', { parameters: { nodes: [`127.0.1.${n % 250}`] }, timeoutMs: HUNG_MS }),
+    );
+    void Promise.allSettled(calls);
+    for (let n = 0; n < 5; n++)
+      t.true(Array.isArray(await client.call('list_machines', { cluster: token, timeoutMs: 30_000 })));
   });
 
   test('a second signal ends a worker immediately', async (t) => {

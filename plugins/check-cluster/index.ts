@@ -1,8 +1,11 @@
+import { isIP } from 'node:net';
 import { array, object, string } from 'yup';
 import {
+  ActionError,
   type ClusterHostsReport,
   defineAction,
   FleetTransport,
+  type Machine,
   unitsWithoutState,
 } from '../../src/plugin.js';
 
@@ -28,9 +31,9 @@ export default defineAction({
         .meta({ description: 'error: something does not work; warning: something may be wrong.' }),
       kind: string().required().meta({
         description:
-          'host_not_answering, machine_not_listed, member_invalid, state_missing, or list_incomplete.',
+          'host_not_answering, machine_not_listed, member_invalid, machine_without_address, list_unreadable, list_incomplete, or state_missing.',
       }),
-      subject: string().required().meta({ description: 'The host, member or unit, or the list.' }),
+      subject: string().required().meta({ description: 'The host, member, machine or unit, or the list.' }),
       message: string().required().meta({ description: 'What is wrong.' }),
       advice: string().required().meta({ description: 'What to do about it.' }),
     }),
@@ -42,31 +45,58 @@ export default defineAction({
   async handle({ cluster, signal }, { fleet }) {
     const report = await fleet.hosts(cluster, { signal });
     const findings = hostFindings(report);
-    // Without a host that answers, units and states cannot be read.
+    // Without a host that answers, nothing else can be read.
     if (report.hosts.every(({ failure }) => failure !== undefined)) return findings;
-    const warn = (text: string) => findings.push(incompleteList(text));
-    const units = await fleet.units(cluster, { signal, warn });
-    const states = await fleet.unitStates(cluster, { signal, warn });
+    const read = async <Row>(list: string, rows: (warn: (text: string) => void) => Promise<Row[]>) => {
+      try {
+        return await rows((text) => findings.push(incompleteList(list, text)));
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof ActionError)) throw error;
+        findings.push(unreadableList(list, error.message));
+        return undefined;
+      }
+    };
+    const machines = await read('machines', async (warn) => fleet.machines(cluster, { signal, warn }));
+    findings.push(...(machines ?? []).filter(hasNoAddress).map(machineWithoutAddress));
+    const units = await read('units', async (warn) => fleet.units(cluster, { signal, warn }));
+    const states = await read('states', async (warn) => fleet.unitStates(cluster, { signal, warn }));
+    if (units === undefined || states === undefined) return findings;
     return [...findings, ...unitsWithoutState(units, states).map(missingState)];
   },
 });
 
 function hostFindings({ hosts, unlisted, ignored }: ClusterHostsReport): Finding[] {
   return [
-    ...hosts.flatMap(({ host, failure }) => (failure === undefined ? [] : [silentHost(host, failure)])),
+    ...hosts.flatMap(({ host, failure }) => (failure === undefined ? [] : [failingHost(host, failure)])),
     ...unlisted.map(unlistedHost),
     ...ignored.map(invalidMember),
   ];
 }
 
-function silentHost(host: string, failure: string): Finding {
+function failingHost(host: string, failure: string): Finding {
   return {
     severity: 'error',
     kind: 'host_not_answering',
     subject: host,
-    message: `The fleet API at ${host} does not answer: ${failure}`,
+    message: `The fleet API at ${host} does not answer as it should: ${failure}`,
     advice:
-      'Look at fleet.service and the network on this host. Remove the member from discovery when the machine is gone for good.',
+      "Look at fleet.service and the network on this host, and whether a proxy or another program has fleet's port there. Remove the member from discovery when the machine will not return.",
+  };
+}
+
+function hasNoAddress({ primaryIP }: Machine): boolean {
+  return primaryIP === null || isIP(primaryIP) === 0;
+}
+
+function machineWithoutAddress({ id, primaryIP }: Machine): Finding {
+  const address = primaryIP === null ? 'no address' : `the invalid address ${JSON.stringify(primaryIP)}`;
+  return {
+    severity: 'error',
+    kind: 'machine_without_address',
+    subject: id,
+    message: `fleet lists ${address} for the machine ${id}, so nothing can be read from it by SSH`,
+    advice: 'Set public_ip in the configuration of fleet on this machine, and restart fleet.service there.',
   };
 }
 
@@ -77,7 +107,7 @@ function unlistedHost(host: string): Finding {
     subject: host,
     message: `Discovery names the host ${host}, but fleet does not list it as a machine`,
     advice:
-      'Look at fleet.service and etcd on this host. After an outage of etcd a machine is listed again within about a minute. Remove the member from discovery when the machine is gone for good.',
+      'Look at fleet.service and etcd on this host. After an outage of etcd a machine is listed again within about a minute. Of machines with the same /etc/machine-id, such as copies, only one is listed. Remove the member from discovery when the machine will not return.',
   };
 }
 
@@ -102,13 +132,23 @@ function missingState(unit: string): Finding {
   };
 }
 
-function incompleteList(text: string): Finding {
+function incompleteList(list: string, text: string): Finding {
   return {
     severity: 'warning',
     kind: 'list_incomplete',
-    subject: 'units and states',
+    subject: list,
     message: text,
     advice:
-      'Check again when fewer units are created and removed; remove units with invalid names from etcd.',
+      'If the list changes fast, check again when it changes less. Correct what is invalid in etcd. Give each machine a /etc/machine-id of its own.',
+  };
+}
+
+function unreadableList(list: string, reason: string): Finding {
+  return {
+    severity: 'error',
+    kind: 'list_unreadable',
+    subject: list,
+    message: `The list of ${list} cannot be read: ${reason}`,
+    advice: 'Look at the hosts that the message names. The limits of lists are in docs/operating.md.',
   };
 }

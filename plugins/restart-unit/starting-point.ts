@@ -18,11 +18,16 @@ export interface StartingPoint {
  */
 export async function startingPoint(
   name: string,
-  { fleet, cluster, signal }: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal },
+  {
+    fleet,
+    cluster,
+    signal,
+    warn,
+  }: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal; warn: (text: string) => void },
 ): Promise<StartingPoint> {
   const [seen, machines] = await Promise.all([
     observe(name, fleet, cluster, { signal }),
-    fleet.machines(cluster, { signal }),
+    fleet.machines(cluster, { signal, warn }),
   ]);
   if (seen === undefined)
     throw new ActionError('unit_not_found', `Unable to load unit ${name}: the cluster has no such unit`);

@@ -54,7 +54,7 @@ export default defineAction({
     const { unit_name: unit, machine_id: only } = parameters;
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
-      fleet.machines(cluster, { signal }),
+      fleet.machines(cluster, { signal, warn }),
     ]);
     const wanted = only === undefined ? ids : ids.filter((id) => id === only);
     if (wanted.length === 0) {

@@ -63,16 +63,18 @@ interface UnitFilter {
   machineID: string | undefined;
 }
 
-/** The units whose states were asked for; none when they cannot be read in time. */
+/** The units whose states were asked for; with a warning when they cannot be read, or not in time. */
 async function unitsOf(
   cluster: Cluster,
   { unitName: name, machineID: machine }: UnitFilter,
   tools: { fleet: FleetTransport; clock: Clock; signal: AbortSignal; warn: (text: string) => void },
 ): Promise<Unit[]> {
   const { fleet, clock, signal, warn } = tools;
-  const message = 'The units could not be read in time, so it is not known whether states are missing';
+  const message = `no complete answer within ${COMPARE_MS / 1_000} s`;
+  const unsure = (reason: string) =>
+    warn(`Not all units could be read, so it is not known whether states are missing: ${reason}`);
   const read = async (limited: AbortSignal) => {
-    if (name === undefined) return fleet.units(cluster, { signal: limited });
+    if (name === undefined) return fleet.units(cluster, { signal: limited, warn: unsure });
     const unit = await fleet.unit(cluster, name, { signal: limited });
     return unit === undefined ? [] : [unit];
   };
@@ -80,8 +82,9 @@ async function unitsOf(
     const units = await withTimeLimit({ ms: COMPARE_MS, message, clock, signal }, read);
     return machine === undefined ? units : units.filter(({ machineID }) => machineID === machine);
   } catch (error) {
-    if (!(error instanceof ActionError) || error.message !== message) throw error;
-    warn(message);
+    signal.throwIfAborted();
+    if (!(error instanceof ActionError)) throw error;
+    unsure(error.message);
     return [];
   }
 }

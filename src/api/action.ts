@@ -36,7 +36,7 @@ export interface ActionRequest<P, C> {
   caller: Caller;
   /** Whether another worker may have begun this request before. */
   repeated: boolean;
-  /** Adds a sentence for people to the reply, when the result is right but not the whole truth. */
+  /** Adds a sentence for people to the reply, when the result is right but may lack something. */
   warn: (text: string) => void;
   /** Whether the caller may see or change this unit. Call it for units that the parameters do not name. */
   authorize: (unit: string) => boolean;

@@ -25,7 +25,10 @@ export const ERROR_CODES = {
   unit_is_global: caller('The action does not support global units.'),
   machine_not_found: caller('The machine is no longer in the cluster.'),
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
-  cluster_busy: service('Too many requests for this cluster are waiting; try again later.', true),
+  cluster_busy: service(
+    'Too many requests for this cluster, or without a cluster, are waiting; try again later.',
+    true,
+  ),
   cluster_unreachable: service('No fleet API of the cluster could be reached.', true),
   cluster_incomplete: service(
     'The cluster does not list all of its machines at the moment, and what was asked for may be on one of the others.',
@@ -49,7 +52,10 @@ export const ERROR_CODES = {
   login_refused: service('A machine refused the SSH login of the service.'),
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
-  service_unavailable: service('No service accepts requests: no broker, or no queue.', true),
+  service_unavailable: service(
+    'No service accepts requests: no broker, no queue, or no memory for more calls of the HTTP gateway.',
+    true,
+  ),
   timeout: service(
     'The deadline passed: a read was stopped, or a change had not begun and nothing was changed.',
     true,

@@ -45,13 +45,16 @@ export interface UnitState {
 
 /** Options of a list. */
 export interface ListOptions extends Cancellable {
-  /** Called with a sentence for people when the list may lack something. */
+  /**
+   * Called with a sentence for people when the list may lack something. Without it, a list with a row that cannot be read
+   * is an error, `cluster_answer_invalid`; with it, that row is left out.
+   */
   warn?: (text: string) => void;
 }
 
 /** What can be said about the hosts of a cluster. */
 export interface ClusterHostsReport {
-  /** Every host, and why its fleet API does not answer; `failure` is undefined when it does. */
+  /** Every host, and why its fleet API does not answer as it should; `failure` is undefined when it does. */
   hosts: { host: string; failure: string | undefined }[];
   /** The hosts of discovery that fleet does not list as machines. */
   unlisted: string[];
@@ -60,11 +63,15 @@ export interface ClusterHostsReport {
 }
 
 /**
- * The fleet API of a cluster. Every method finds the cluster's hosts and tries another host when one does not respond.
+ * The fleet API of a cluster. Every method finds the cluster's hosts and tries another host when one does not respond, or
+ * not as fleet does.
  * Every method may throw an `ActionError` with `cluster_not_found`, `cluster_empty`, `discovery_unreachable`,
  * `cluster_unreachable`, `cluster_unhealthy`, `cluster_refused`, `cluster_answer_invalid` or `forbidden`.
  *
  * A list has every row that exists during the whole call. What is created or removed meanwhile may be in it or not.
+ *
+ * A change may also throw `outcome_unknown`; `pendingHosts(error)` then names the hosts that may make it at any later time, as
+ * one that is frozen does. With any other code, and with the signal's reason, nothing was changed.
  */
 export interface FleetTransport {
   machines(cluster: Cluster, options: ListOptions): Promise<Machine[]>;
@@ -83,10 +90,7 @@ export interface FleetTransport {
     cluster: Cluster,
     options: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
-  /**
-   * Throws `unit_not_found`; `outcome_unknown` when it is not known whether fleet has applied the change. `pendingHosts` then
-   * says which hosts may still do so.
-   */
+  /** Throws `unit_not_found`. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */
   putUnit(

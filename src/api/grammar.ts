@@ -27,9 +27,9 @@ export function isHostAddress(text: string): boolean {
 }
 
 /**
- * The canonical form of a host, for comparisons: names in lower case and without the dot at the end, IPv6 addresses in the form of RFC 5952, and an
- * IPv4 address embedded in IPv6 as plain IPv4. Embedded forms are `::ffff:a.b.c.d` and `::a.b.c.d` (RFC 4291, 2.5.5),
- * `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
+ * The canonical form of a host, for comparisons: names in lower case and without the dot at the end, IPv6 addresses in
+ * the form of RFC 5952, and an IPv4 address embedded in IPv6 as plain IPv4. Embedded forms are `::ffff:a.b.c.d` and
+ * `::a.b.c.d` (RFC 4291, 2.5.5), `::ffff:0:a.b.c.d` (RFC 2765, 2.1) and `64:ff9b::a.b.c.d` (RFC 6052, 2.1).
  * @param host valid for `isHostAddress`
  */
 export function canonicalHost(host: string): string {

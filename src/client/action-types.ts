@@ -9,9 +9,9 @@ export interface KnownActions {
     result: {
       /** error: something does not work; warning: something may be wrong. */
       severity: 'error' | 'warning';
-      /** host_not_answering, machine_not_listed, member_invalid, state_missing, or list_incomplete. */
+      /** host_not_answering, machine_not_listed, member_invalid, machine_without_address, list_unreadable, list_incomplete, or state_missing. */
       kind: string;
-      /** The host, member or unit, or the list. */
+      /** The host, member, machine or unit, or the list. */
       subject: string;
       /** What is wrong. */
       message: string;

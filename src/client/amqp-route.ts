@@ -49,6 +49,11 @@ const CLOSE_MS = 1_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
+/** The time of a request has passed before it could be written. */
+class TimeIsUp extends Error {
+  override readonly name = 'TimeIsUp';
+}
+
 /** Requests with `reply_to`. The reply queue survives a lost connection, so replies that arrive in between are kept. */
 export class AmqpRoute implements BrokerRoute {
   readonly #queue: string;
@@ -186,17 +191,26 @@ export class AmqpRoute implements BrokerRoute {
     const content = encoded(() => jsonCodec.encode(envelope));
     for (;;) {
       const connection = await this.#connections.whenConnected(ended);
-      const remainingMs = Math.max(1, Math.ceil(deadline - this.#clock.now()));
+      // The broker would read the request only when it accepts messages again, however late that is.
+      await connection.whenUnblocked(ended);
       const message = {
         contentType: jsonCodec.contentType,
         messageId: id,
         correlationId: id,
         replyTo: this.#replyQueue,
         persistent: true,
-        headers: { 'timeout-ms': remainingMs },
       };
       const pending = this.#pending.get(id);
       if (pending === undefined) return;
+      const sending = () => {
+        // The call may have ended while the message waited for its channel.
+        ended.throwIfAborted();
+        const remainingMs = Math.ceil(deadline - this.#clock.now());
+        if (remainingMs < 1) throw new TimeIsUp();
+        pending.sent = true;
+        // The broker drops the request when no service has taken it within that time.
+        return { expiration: String(remainingMs), headers: { 'timeout-ms': remainingMs } };
+      };
       const outlet = this.#outlets.get(connection);
       const sharing = pending.mayRunTwice ? 'again' : 'once';
       try {
@@ -204,14 +218,13 @@ export class AmqpRoute implements BrokerRoute {
           { exchange: '', routingKey: this.#queue },
           content,
           message,
-          {
-            sharing,
-            sending: () => (pending.sent = true),
-          },
+          { sharing, sending },
         );
         if (outcome === 'routed') return;
         throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
       } catch (error) {
+        // Not sent any more; `#late` ends the call.
+        if (error instanceof TimeIsUp) return;
         // The service may have it: then its reply will arrive.
         if (error instanceof MayHaveArrived) return;
         if (isAccessRefused(error)) {

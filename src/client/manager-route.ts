@@ -160,12 +160,16 @@ export class ManagerRoute implements BrokerRoute {
       const connection = await this.#connections.whenConnected(signal);
       try {
         const to = await this.#topology.destination(this.#queue, { preferred: connection.preferred, signal });
-        const remainingMs = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
-        const message = { persistent: true, headers: { 'timeout-ms': remainingMs } };
-        const publishing = this.#publishers.get(connection)?.publish(to, content, message, {
-          sharing: call.mayRunTwice ? 'again' : 'once',
-          sending: () => (call.sent = true),
-        });
+        const sending = () => {
+          signal.throwIfAborted();
+          call.sent = true;
+          const remainingMs = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
+          return { headers: { 'timeout-ms': remainingMs } };
+        };
+        const sharing = call.mayRunTwice ? 'again' : 'once';
+        const publishing = this.#publishers
+          .get(connection)
+          ?.publish(to, content, { persistent: true }, { sharing, sending });
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         if (outcome === 'routed') return;
         throw unavailable(

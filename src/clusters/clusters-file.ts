@@ -1,5 +1,5 @@
 import { CLUSTER_TOKEN } from '../api/cluster.js';
-import { maskedUrl } from '../lib/masked-url.js';
+import { maskedIfUrl, maskedUrl } from '../lib/masked-url.js';
 
 /** Clusters that need no discovery: name or token -> the base URLs of their fleet APIs. */
 export type NamedClusters = ReadonlyMap<string, readonly URL[]>;
@@ -44,13 +44,18 @@ function endpointOf(value: unknown, fleetPort: number): URL {
       `the endpoint ${maskedUrl(full)} has a user name or password, which fleet's API does not support`,
     );
   if (text === '' || !URL.canParse(full))
-    throw new Error(`${JSON.stringify(value)} is not an endpoint such as http://10.0.0.1:49153`);
+    throw new Error(`${shownEndpoint(value)} is not an endpoint such as http://10.0.0.1:49153`);
   const url = new URL(full);
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw new Error(`${text} is neither http nor https`);
+    throw new Error(`${maskedIfUrl(text)} is neither http nor https`);
   if (url.search !== '' || url.hash !== '')
-    throw new Error(`${text} must be a base URL, without a query or a fragment`);
+    throw new Error(`${maskedIfUrl(text)} must be a base URL, without a query or a fragment`);
   // `URL` drops the default port of the scheme, but an explicit port must be kept.
   if (url.port === '' && !/^\w+:\/\/[^/]*:\d+(\/|$)/.test(full)) url.port = String(fleetPort);
   return url;
+}
+
+function shownEndpoint(value: unknown): string {
+  if (typeof value === 'object' && value !== null) return 'a list or an object';
+  return JSON.stringify(typeof value === 'string' ? maskedIfUrl(value) : value);
 }

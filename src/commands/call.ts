@@ -11,7 +11,7 @@ import type { Configuration } from '../settings/settings.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { parametersOf } from './parameter-values.js';
 import { formatReply } from './format-reply.js';
-import { printError } from './output.js';
+import { printError, printUnchanged } from './output.js';
 import { UsageError } from './usage-error.js';
 
 export interface CallArguments {
@@ -56,10 +56,10 @@ export async function call(
     const details = reply.status === 'completed' ? reply.details : fieldsOf(body).details;
     for (const warning of warningsOf(details)) printError(`warning: ${warning}\n`);
     if (reply.status !== 'completed') {
-      process.stdout.write(formatReply(body, { raw: false, terminal: false }));
+      printUnchanged(formatReply(body, { raw: false, terminal: false }));
       return failure(body);
     }
-    process.stdout.write(formatReply(body, { raw: given.raw === true, terminal: process.stdout.isTTY }));
+    printUnchanged(formatReply(body, { raw: given.raw === true, terminal: process.stdout.isTTY }));
     return EXIT.done;
   } catch (error) {
     if (!(error instanceof FleetManagerError)) throw error;

@@ -66,12 +66,13 @@ export async function checkFleet(
     (error) => fleetRemedy(error, fleetPort),
     async (signal) => {
       const target = new Cluster(token);
-      const machines = await transport().machines(target, { signal });
+      const problems: string[] = [];
+      const warn = (problem: string) => problems.push(problem);
+      const machines = await transport().machines(target, { signal, warn });
       addresses = [...new Set(machines.flatMap((machine) => addressOf(machine) ?? []))];
-      const problems = [
-        await transport().incompleteness(target, { signal }),
-        ...machines.filter((machine) => addressOf(machine) === undefined).map(noAddress),
-      ].filter((problem) => problem !== undefined);
+      const missing = await transport().incompleteness(target, { signal });
+      if (missing !== undefined) warn(missing);
+      problems.push(...machines.filter((machine) => addressOf(machine) === undefined).map(noAddress));
       const responds = `the fleet API responds: the cluster has ${counted(machines.length, 'machine')}`;
       return problems.length === 0
         ? ok(responds)

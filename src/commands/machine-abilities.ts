@@ -48,7 +48,7 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
     hung: (reason) =>
       failure(
         reason,
-        'check the disk of the journal on HOST, and its size (journalctl --disk-usage, --vacuum-size=); until then unit_logs cannot read this machine',
+        'check the disk of the journal on HOST, and its size (journalctl --disk-usage, --vacuum-size=); until then no logs of this machine can be read',
       ),
   },
   {
@@ -57,14 +57,17 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
     hung: (reason) =>
       warning(
         reason,
-        'check the file system of /var/lib/docker on HOST, as a network or a disk that does not respond makes df wait; node_info shows all but the use of this disk',
+        'check the file system of /var/lib/docker on HOST, as a network or a disk that does not respond makes df wait; only the use of this disk is missing from the facts of the machine',
       ),
   },
   {
     argv: ['cat', '/etc/os-release'],
     problem: osProblem,
     hung: (reason) =>
-      warning(reason, 'check the file system of /etc on HOST; node_info shows all but the operating system'),
+      warning(
+        reason,
+        'check the file system of /etc on HOST; only the operating system is missing from the facts of the machine',
+      ),
   },
   {
     argv: ['docker', 'version'],
@@ -72,7 +75,7 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
     hung: (reason) =>
       warning(
         reason,
-        'check the daemon of Docker on HOST: systemctl status docker; node_info shows all but the versions of Docker',
+        'check the daemon of Docker on HOST: systemctl status docker; only the versions of Docker are missing from the facts of the machine',
       ),
   },
 ];

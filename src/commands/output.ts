@@ -1,8 +1,22 @@
+import { Socket } from 'node:net';
 import { printableLines } from '../lib/printable.js';
+import { writeWhole } from '../lib/write-whole.js';
+
+const STDOUT = 1;
+
+/**
+ * Prints text to standard output unchanged.
+ * @throws the system's error when that is a file on a full disk
+ */
+export function printUnchanged(text: string): void {
+  const { stdout } = process;
+  if (stdout instanceof Socket) stdout.write(text);
+  else writeWhole(STDOUT, Buffer.from(text));
+}
 
 /** Prints text for people or JSON to standard output. Nothing in it can control the terminal. */
 export function print(text: string): void {
-  process.stdout.write(printableLines(text));
+  printUnchanged(printableLines(text));
 }
 
 /** Prints to standard error. Nothing in the text can control the terminal. */

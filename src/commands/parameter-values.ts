@@ -1,5 +1,8 @@
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
+import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
+import { reasonOf } from '../lib/errors.js';
+import { exactInteger } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { UsageError } from './usage-error.js';
 
@@ -17,7 +20,10 @@ export function parametersOf(
   for (const each of given.param) {
     const [name, value] = split(each);
     const earlier = parameters.get(name);
-    const parsed = action === undefined ? jsonOrText(value) : valueOf(name, value, fieldOf(action, name));
+    const parsed =
+      action === undefined
+        ? jsonOrText(`--param ${name}`, value)
+        : valueOf(name, value, fieldOf(action, name));
     // Repeated list options are joined: --param nodes=a --param nodes=b
     const both = Array.isArray(earlier) && Array.isArray(parsed);
     parameters.set(name, both ? [...(earlier as unknown[]), ...(parsed as unknown[])] : parsed);
@@ -31,19 +37,25 @@ function objectOf(json: string): Record<string, unknown> {
   throw new UsageError('--params must be a JSON object, such as \'{"name": "web@*.service"}\'');
 }
 
+/** As the service reads it: large integers keep their digits, and what it would refuse is refused. */
 function jsonOf(option: string, text: string): unknown {
   try {
-    return JSON.parse(text);
-  } catch {
-    throw new UsageError(`${option} is not valid JSON: ${text}`);
+    return parseBounded(Buffer.from(text), { maxElements: MAX_ELEMENTS });
+  } catch (error) {
+    throw new UsageError(`${option} cannot be read: ${reasonOf(error)}: ${text}`);
   }
 }
 
-function jsonOrText(text: string): unknown {
+function jsonOrText(option: string, text: string): unknown {
+  return isJson(text) ? jsonOf(option, text) : text;
+}
+
+function isJson(text: string): boolean {
   try {
-    return JSON.parse(text);
+    JSON.parse(text);
+    return true;
   } catch {
-    return text;
+    return false;
   }
 }
 
@@ -70,8 +82,8 @@ function valueOf(name: string, text: string, schema: JsonSchema): unknown {
       return text;
     case 'number':
     case 'integer': {
-      const value = Number(text);
-      if (text.trim() === '' || !Number.isFinite(value))
+      const value = /^-?\d+$/.test(text) ? exactInteger(text) : Number(text);
+      if (text.trim() === '' || (typeof value === 'number' && !Number.isFinite(value)))
         throw new UsageError(`--param ${name}: '${text}' is not a number`);
       return value;
     }

@@ -20,7 +20,8 @@ export async function serve(
 ): Promise<number> {
   const configuration = readConfiguration(source, { serving: true });
   const output = new ProcessOutput();
-  const log = Log.create({ ...configuration.log, stream: output.logStream });
+  const log = Log.create({ ...configuration.log, stream: output.logOutput });
+  output.logOutput.reportDropped((lines) => log.error('log lines dropped', { lines }));
   warnings?.reportTo((warning) => log.warn('Node.js warning', { warning }));
   // Code of a plugin already runs while it is loaded.
   output.captureTo(log);

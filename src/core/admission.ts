@@ -3,7 +3,7 @@ import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
 import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
-import type { FairQueue } from './fair-queue.js';
+import { type FairQueue, NO_CLUSTER } from './fair-queue.js';
 import { callerTimeout } from './caller-timeout.js';
 import type { PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
@@ -13,7 +13,7 @@ export interface AdmissionOptions {
   names: FieldNames;
   /** The maximum number of calls in the service, waiting and running. */
   maxCalls: number;
-  /** The calls that wait and run, in one lane for each cluster, by its hash. */
+  /** The calls that wait and run, in one lane for each cluster, and one for those without a cluster. */
   lanes: Pick<FairQueue, 'count' | 'isUnresponsive' | 'withoutResponse'>;
   breaker: Pick<CircuitBreaker, 'pauseLeft'>;
   /** Called when a cluster has responded to a call. */
@@ -24,18 +24,22 @@ export interface AdmissionOptions {
 export interface Admitted {
   readonly action: PreparedAction;
   readonly cluster: Cluster | undefined;
+  /** The lane of the queue: lanes take turns. */
+  readonly lane: string;
   /** With defaults filled in. */
   readonly parameters: unknown;
-  /** How long the call may take from its arrival, in milliseconds. */
+  /** How long the call may take, in milliseconds; for people. */
   readonly timeoutMs: number;
+  /** How much of that is left, in milliseconds. */
+  readonly leftMs: number;
 }
 
-/** One cluster may use this share of `maxCalls`; the rest stays free for other clusters. */
-const SHARE_OF_ONE_CLUSTER = 0.75;
+/** The calls of one lane may use this share of `maxCalls`; the rest stays free for the others. */
+const SHARE_OF_ONE_LANE = 0.75;
 /** When to try again after `cluster_busy`, in milliseconds. */
 const BUSY_MS = 1_000;
 
-/** Decides whether a call may run: action, target, deadline, parameters, and room for its cluster. */
+/** Decides whether a call may run: action, target, deadline, parameters, and room in its lane. */
 export class Admission {
   readonly #options: AdmissionOptions;
 
@@ -53,7 +57,9 @@ export class Admission {
         `The request asks for no reply, and ${name} changes nothing: it is not run`,
       );
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
-    const timeoutMs = Math.min(this.#timeoutOf(call), longest);
+    const callerMs = this.#timeoutOf(call);
+    const timeoutMs = Math.min(callerMs, longest);
+    const leftMs = Math.min(callerMs - call.waitedMs, longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = action.check(call.parameters);
     if (call.delivery === 'repeated' && redelivery === 'refuse') {
@@ -62,15 +68,18 @@ export class Admission {
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
-    if (cluster !== undefined) this.#requireRoom(cluster);
-    return { action, cluster, parameters, timeoutMs };
+    if (leftMs <= 0) throw notBegunInTime(call, action, timeoutMs);
+    if (cluster !== undefined) this.#requireReachable(cluster);
+    const lane = cluster?.hash ?? NO_CLUSTER;
+    if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
+    return { action, cluster, lane, parameters, timeoutMs, leftMs };
   }
 
-  /** How many calls of a cluster may be held, waiting and running. */
-  roomOf(cluster: string): number {
+  /** How many calls of a lane may be held, waiting and running. */
+  roomOf(lane: string): number {
     const { lanes, maxCalls } = this.#options;
-    const most = maxCalls * SHARE_OF_ONE_CLUSTER;
-    if (!lanes.isUnresponsive(cluster)) return most;
+    const most = maxCalls * SHARE_OF_ONE_LANE;
+    if (!lanes.isUnresponsive(lane)) return most;
     // Together as many as `maxCalls`: the transport lets in that many more for the other clusters.
     return Math.min(most, Math.max(1, Math.floor(maxCalls / lanes.withoutResponse.lanes)));
   }
@@ -109,12 +118,29 @@ export class Admission {
     return new Cluster(token, this.#options.onResponse);
   }
 
-  #requireRoom({ hash }: Cluster): void {
-    const { lanes, breaker } = this.#options;
-    const pauseMs = breaker.pauseLeft(hash);
+  #requireReachable({ hash }: Cluster): void {
+    const pauseMs = this.#options.breaker.pauseLeft(hash);
     if (pauseMs > 0) throw unreachable(pauseMs);
-    if (lanes.count(hash) >= this.roomOf(hash)) throw busy();
   }
+}
+
+/** The error of a call whose time is up. */
+export function timedOut(timeoutMs: number): ActionError {
+  // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
+  return new ActionError('timeout', `Request has timed out during execution! (after ${timeoutMs} ms)`);
+}
+
+/** The error of a call whose time is up before it began here. */
+export function notBegunInTime(
+  { delivery }: Call,
+  { description: { name, effect } }: PreparedAction,
+  timeoutMs: number,
+): ActionError {
+  if (delivery === 'first' || effect === 'read') return timedOut(timeoutMs);
+  return new ActionError(
+    'outcome_unknown',
+    `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done. It was not run again within ${timeoutMs} ms`,
+  );
 }
 
 /** The error of a call for a cluster that is not tried at the moment. */
@@ -126,11 +152,12 @@ export function unreachable(pauseMs: number): ActionError {
   );
 }
 
-/** The error of a call for a cluster that has no more room. */
-export function busy(): ActionError {
+/** The error of a call whose lane has no more room. */
+export function busy(lane: string): ActionError {
+  const which = lane === NO_CLUSTER ? 'without a cluster' : 'for this cluster';
   return new ActionError(
     'cluster_busy',
-    'Too many requests for this cluster are waiting; try again in a few seconds',
+    `Too many requests ${which} are waiting; try again in a few seconds`,
     { details: { retry_after_ms: BUSY_MS } },
   );
 }

@@ -18,6 +18,8 @@ export interface Call {
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds; as sent. */
   readonly timeoutMs: unknown;
+  /** How much of that has passed in the transport, in milliseconds. */
+  readonly waitedMs: number;
   /** A problem that the transport found: the call is refused with `invalid_request`. */
   readonly malformed?: FieldProblem;
   readonly caller: Caller;

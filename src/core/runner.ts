@@ -1,16 +1,17 @@
+import type { Action } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission, busy, unreachable } from './admission.js';
+import { type Admitted, Admission, busy, notBegunInTime, timedOut, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
-import { FairQueue, NO_CLUSTER } from './fair-queue.js';
+import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
 
 /** A call whose action runs. */
@@ -30,7 +31,7 @@ export interface RunnerOptions {
   clock: Clock;
   /** Gives a log that adds these fields to every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
-  /** How many calls can be held at once; one cluster may fill three quarters of it. */
+  /** How many calls can be held at once; those of one cluster, or without one, may fill three quarters of it. */
   maxCalls: number;
   /** How many run at once in all, and against one cluster. */
   concurrency: number;
@@ -41,8 +42,6 @@ export interface RunnerOptions {
 interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
-  /** The lane of the queue: clusters take turns. */
-  readonly lane: string;
   readonly settle: (settled: Settled) => void;
   cancelDeadline: () => void;
   /** Whether it tries a cluster that could not be reached. */
@@ -55,6 +54,8 @@ interface Job {
 
 /** A call that got no response from its cluster for this long shows that the cluster cannot be reached. */
 const HUNG_MS = 3_000;
+/** A change that is stopped by a shutdown gets at least this long to reach a state that it can report, also after the grace time. */
+const MIN_OUTCOME_MS = 1_500;
 const RELEASED: Settled = { status: 'released' };
 
 /**
@@ -84,7 +85,7 @@ export class Runner {
       perLane: clusterConcurrency,
       clock,
       onUnresponsive: (lane) => {
-        this.#refuseWaiting(lane, busy(), this.#admission.roomOf(lane));
+        this.#refuseWaiting(lane, busy(lane), this.#admission.roomOf(lane));
         this.#tellWithoutResponse();
       },
     });
@@ -134,21 +135,24 @@ export class Runner {
    */
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
-    for (const job of this.#waiting) this.#withdraw(job, RELEASED);
+    const shutdown = new Shutdown('the service is shutting down');
+    for (const job of this.#waiting) this.#interrupt(job, shutdown);
     if (this.#running.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#idle = resolve;
     });
     const { clock } = this.#options;
     const reason = shuttingDown();
+    const changesStopMs = graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2);
+    const changesEndMs = Math.max(graceMs, changesStopMs + MIN_OUTCOME_MS);
+    const forEach = (effect: Action['effect'], work: (execution: Execution) => void) => {
+      for (const { admitted, execution } of this.#running)
+        if (execution !== undefined && admitted.action.description.effect === effect) work(execution);
+    };
     const cancels = [
-      clock.after(graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2), () => {
-        for (const { admitted, execution } of this.#running)
-          if (admitted.action.description.effect === 'change') execution?.stop(reason);
-      }),
-      clock.after(graceMs, () => {
-        for (const { execution } of this.#running) execution?.end(reason);
-      }),
+      clock.after(changesStopMs, () => forEach('change', (execution) => execution.stop(reason))),
+      clock.after(graceMs, () => forEach('read', (execution) => execution.stop(reason))),
+      clock.after(changesEndMs, () => forEach('change', (execution) => execution.end(reason))),
     ];
     await idle.finally(() => cancels.forEach((cancel) => cancel()));
   }
@@ -167,43 +171,50 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, timeoutMs } = admitted;
+    const { action, cluster, lane, leftMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
     return new Promise((settle) => {
       const job: Job = {
         call,
         admitted,
-        lane: cluster?.hash ?? NO_CLUSTER,
         settle,
-        cancelDeadline: clock.after(timeoutMs, () => this.#timeOut(job)),
+        cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
         isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
         beganAt: 0,
         execution: undefined,
-        start: () => void this.#execute(job, now + timeoutMs),
+        start: () => void this.#takeTurn(job, now + leftMs),
       };
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
-      this.#queue.enter(job.lane, job);
-      if (!this.#queue.hasResponded(job.lane)) this.#tellWithoutResponse();
+      this.#queue.enter(lane, job);
+      if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
+  }
+
+  /** The turn of a job, until its place in the queue is free again. */
+  async #takeTurn(job: Job, deadline: number): Promise<void> {
+    await this.#execute(job, deadline);
+    this.#queue.leave(job.admitted.lane);
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
+    if (this.#running.size === 0) this.#idle?.();
   }
 
   async #execute(job: Job, deadline: number): Promise<void> {
     const { clock, events } = this.#options;
     const { call, admitted } = job;
+    const now = clock.now();
+    // The timer of its deadline is late when the process was stopped, or busy, for a while.
+    if (now >= deadline) return this.#timeOut(job);
     const execution = new Execution(call, admitted, deadline, this.#execution);
     job.execution = execution;
-    job.beganAt = clock.now();
+    job.beganAt = now;
     this.#waiting.delete(job);
     this.#running.add(job);
-    events.emit('began', { call, at: job.beganAt });
+    events.emit('began', { call, at: now });
     const settled = await execution.run();
     this.#running.delete(job);
     this.#end(job, settled);
-    this.#queue.leave(job.lane);
-    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
-    if (this.#running.size === 0) this.#idle?.();
   }
 
   #reached(lane: string): void {
@@ -218,7 +229,7 @@ export class Runner {
 
   /** Refuses the latest of the waiting calls of a lane, until it has no more calls than this. */
   #refuseWaiting(lane: string, error: ActionError, most: number): void {
-    const waiting = [...this.#waiting].filter((job) => job.lane === lane);
+    const waiting = [...this.#waiting].filter(({ admitted }) => admitted.lane === lane);
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
     for (const job of waiting.slice(waiting.length - excess))
       this.#withdraw(job, settledWith(error, job.call.id));
@@ -233,14 +244,15 @@ export class Runner {
   }
 
   #timeOut(job: Job): void {
-    if (job.execution !== undefined && this.#isHung(job)) this.#unreachable(job.lane);
-    // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
-    const message = `Request has timed out during execution! (after ${job.admitted.timeoutMs} ms)`;
-    this.#stop(job, new ActionError('timeout', message));
+    if (this.#isHung(job)) this.#unreachable(job.admitted.lane);
+    const { call, admitted, execution } = job;
+    const { action, timeoutMs } = admitted;
+    this.#stop(job, execution ? timedOut(timeoutMs) : notBegunInTime(call, action, timeoutMs));
   }
 
-  /** Whether the cluster has not responded since the call began, a while ago. */
-  #isHung({ lane, beganAt }: Job): boolean {
+  /** Whether the call has a cluster that has not responded since the call began, a while ago. */
+  #isHung({ admitted: { cluster, lane }, execution, beganAt }: Job): boolean {
+    if (cluster === undefined || execution === undefined) return false;
     const ranMs = this.#options.clock.now() - beganAt;
     return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }
@@ -261,14 +273,14 @@ export class Runner {
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled): void {
     this.#waiting.delete(job);
-    this.#queue.withdraw(job.lane, job);
+    this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }
 
   #end(job: Job, settled: Settled): void {
     job.cancelDeadline();
-    if (job.isProbe) this.#breaker.probed(job.lane);
+    if (job.isProbe) this.#breaker.probed(job.admitted.lane);
     this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }

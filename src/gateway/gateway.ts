@@ -7,7 +7,6 @@ import { HttpServer, type HttpServerOptions } from './http-server.js';
 export interface GatewayOptions
   extends Omit<HttpServerOptions, 'client'>,
     Pick<ClientOptions, 'brokers' | 'connect' | 'queue' | 'tls'> {
-  clock: Clock;
   /** The log of the connection to the broker. */
   clientLog: Logger;
 }
@@ -47,12 +46,23 @@ export class Gateway {
   static async start(options: GatewayOptions): Promise<Gateway> {
     const { brokers, connect, queue, tls, clock, clientLog } = options;
     const client = new FleetManagerClient({ brokers, connect, queue, tls, clock, log: clientLog });
-    const { host, port, token, maxBodyBytes, describe, log } = options;
+    const { host, port, token, maxBodyBytes, memoryBytes, describe, log } = options;
     const notReady = () => {
       const { problem } = client;
       return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
     };
-    const server = new HttpServer({ host, port, token, maxBodyBytes, describe, notReady, log, client });
+    const server = new HttpServer({
+      host,
+      port,
+      token,
+      maxBodyBytes,
+      memoryBytes,
+      describe,
+      notReady,
+      clock,
+      log,
+      client,
+    });
     try {
       return new Gateway(await server.start(), { server, client, notReady, clock });
     } catch (error) {

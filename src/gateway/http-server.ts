@@ -4,6 +4,8 @@ import { isIP, type Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
+import type { Clock } from '../lib/clock.js';
+import { memoryOf } from '../lib/decoded-memory.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
@@ -11,6 +13,7 @@ import { sizeProblemOf } from '../core/parameters.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
+import { type HeldMemory, RequestMemory } from './request-memory.js';
 
 export interface HttpServerOptions {
   host: string;
@@ -24,6 +27,9 @@ export interface HttpServerOptions {
   notReady: () => string[];
   /** The largest message that the service reads. A body becomes part of a message, so its limit is a little lower. */
   maxBodyBytes: number;
+  /** The memory for all requests and their replies, in bytes. */
+  memoryBytes: number;
+  clock: Clock;
   /** How long a request may take to arrive, in milliseconds; 60 s by default. */
   arrivalMs?: number;
   log: Logger;
@@ -35,6 +41,12 @@ const ARRIVAL_MS = 60_000;
 const MAX_CHECK_MS = 10_000;
 /** An upper bound for the rest of a message: the envelope and the name of the action. */
 const ENVELOPE_BYTES = 512;
+/** An upper bound for what a request takes besides its body: its headers and what runs for it. */
+const REQUEST_BYTES = 16 * 1024;
+/** A body arrives in pieces, is joined, becomes text (of up to two bytes for each) and then values with as much text. */
+const ARRIVING_FORMS = 6;
+/** A request is encoded as text (of up to two bytes for each), as a message, and as the frames of that. */
+const ENCODED_FORMS = 4;
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
@@ -48,13 +60,16 @@ export class HttpServer {
   readonly #options: HttpServerOptions;
   readonly #fastify: FastifyInstance;
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
+  readonly #memory: RequestMemory;
+  readonly #held = new WeakMap<FastifyRequest, HeldMemory>();
   #refusing = false;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
-    const { arrivalMs = ARRIVAL_MS } = options;
+    const { arrivalMs = ARRIVAL_MS, memoryBytes: limit, clock, log } = options;
+    this.#memory = new RequestMemory({ limit, clock, log });
     this.#fastify = Fastify({
-      bodyLimit: options.maxBodyBytes - ENVELOPE_BYTES,
+      bodyLimit: this.#maxBytes,
       forceCloseConnections: 'idle',
       requestTimeout: arrivalMs,
       http: { connectionsCheckingInterval: Math.min(arrivalMs, MAX_CHECK_MS) },
@@ -106,11 +121,14 @@ export class HttpServer {
     fastify.addContentTypeParser(
       'application/json',
       { parseAs: 'buffer' },
-      async (_request: FastifyRequest, body: Buffer) => parsedBody(body),
+      async (request: FastifyRequest, body: Buffer) => this.#parsed(request, body),
     );
     // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
+    fastify.addHook('onSend', async (request, _reply, payload) => {
+      if (typeof payload === 'string') this.#held.get(request)?.add(Buffer.byteLength(payload));
+    });
     fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
     fastify.get('/livez', async () => ({ alive: true }));
     fastify.get('/readyz', async (_request, reply) => {
@@ -134,7 +152,32 @@ export class HttpServer {
       return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
     }
     // Refused in this hook, before the body is read.
-    return request.is404 ? refuseRoute(request, reply) : undefined;
+    return request.is404 ? refuseRoute(request, reply) : this.#refuseWithoutRoom(request, reply);
+  }
+
+  /** The largest body, in bytes. */
+  get #maxBytes(): number {
+    return this.#options.maxBodyBytes - ENVELOPE_BYTES;
+  }
+
+  /** Counts the memory of a request from its arrival until its reply has left. */
+  #refuseWithoutRoom(request: FastifyRequest, reply: FastifyReply): FastifyReply | undefined {
+    const bodyBytes = bodyBytesOf(request, this.#maxBytes);
+    if (bodyBytes > this.#maxBytes) return this.#tooLarge(reply);
+    const held = this.#memory.take(REQUEST_BYTES + bodyBytes * ARRIVING_FORMS);
+    if (held === undefined) return failed(reply, 503, 'service_unavailable', NO_ROOM);
+    this.#held.set(request, held);
+    reply.raw.once('close', () => held.release());
+    return undefined;
+  }
+
+  /** @throws InvalidBody; FleetManagerError `service_unavailable` when there is no room for what it contains */
+  #parsed(request: FastifyRequest, body: Buffer): unknown {
+    const value = parsedBody(body);
+    const bytes = REQUEST_BYTES + memoryOf(value) + body.length * ENCODED_FORMS;
+    if (this.#held.get(request)?.tryResize(bytes) === false)
+      throw new FleetManagerError('service_unavailable', NO_ROOM);
+    return value;
   }
 
   async #act(action: string, request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
@@ -151,7 +194,7 @@ export class HttpServer {
     if (sizeProblem !== undefined) return failed(reply, 400, 'invalid_parameters', sizeProblem);
     // The size as it will be sent: a number such as 1e20 gets longer.
     const bytes = Buffer.byteLength(stringifyExactly(request.body));
-    if (bytes > this.#options.maxBodyBytes - ENVELOPE_BYTES) return this.#tooLarge(reply);
+    if (bytes > this.#maxBytes) return this.#tooLarge(reply);
     const timeoutMs = timeoutOf(request.headers['timeout-ms']);
     if (timeoutMs === undefined)
       return failed(
@@ -181,6 +224,7 @@ export class HttpServer {
     } finally {
       this.#calls.delete(call);
     }
+    this.#held.get(request)?.add(memoryOf(envelope));
     return reply.code(statusOf(envelope.status, envelope.response_body)).send(envelope);
   }
 
@@ -197,10 +241,18 @@ export class HttpServer {
   }
 
   #tooLarge(reply: FastifyReply): FastifyReply {
-    const most = this.#options.maxBodyBytes - ENVELOPE_BYTES;
-    const message = `the request is too large: the limit is ${most} bytes`;
-    return failed(reply, 413, 'request_too_large', message, { limit: most });
+    const limit = this.#maxBytes;
+    const message = `the request is too large: the limit is ${limit} bytes`;
+    return failed(reply, 413, 'request_too_large', message, { limit });
   }
+}
+
+const NO_ROOM = "the gateway's part of MEMORY_BUDGET_BYTES is used up by other calls; call again";
+
+/** The size of the body that a request announces, in bytes; `most` when it announces none but has one. */
+function bodyBytesOf({ headers }: FastifyRequest, most: number): number {
+  if (headers['transfer-encoding'] !== undefined) return most;
+  return Number(headers['content-length'] ?? 0);
 }
 
 /** A body that cannot be read; the message says why. */

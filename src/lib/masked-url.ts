@@ -24,6 +24,14 @@ export function maskedUrl(url: string): string {
   return `${scheme}${credentials === undefined ? '' : '***@'}${authority}${shownPath}${rest === '' ? '' : '?***'}`;
 }
 
+/** What may be meant as a URL: with a scheme, a login, or a query. */
+const MAY_BE_URL = /:\/\/|:.*@|\?.*=/s;
+
+/** A text for logs and people that should not be a URL. One that may be a URL is masked like one. */
+export function maskedIfUrl(text: string): string {
+  return MAY_BE_URL.test(text) ? maskedUrl(text) : text;
+}
+
 function isSurelyHost(host: string): boolean {
   return host === 'localhost' || isIP(host.replace(/^\[|\]$/g, '')) !== 0;
 }

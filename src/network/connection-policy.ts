@@ -48,14 +48,19 @@ export class HostPolicy implements ConnectionPolicy {
   readonly #ranges: Range[] = [];
   readonly #names: RegExp[] = [];
 
-  /** @throws Error with the entry that is not an address, a range or a host name */
+  /** @throws Error that says which entry is not an address, a range or a host name, without quoting it: it may be a URL with a password */
   constructor(
     allowed: readonly string[] | undefined,
     lookup: Lookup = (host) => dnsLookup(host, { all: true }),
   ) {
     this.#lookup = lookup;
     this.#everything = allowed === undefined;
-    for (const entry of allowed ?? []) this.#allow(entry.trim());
+    for (const [at, entry] of (allowed ?? []).entries()) {
+      if (!this.#allow(entry.trim()))
+        throw new Error(
+          `entry ${at + 1} is not an address, a range such as 10.0.0.0/8, or a host name such as *.example.com`,
+        );
+    }
   }
 
   async resolve(host: string): Promise<string[]> {
@@ -77,20 +82,19 @@ export class HostPolicy implements ConnectionPolicy {
     return isIP(host) === 0 && this.#names.some((name) => name.test(canonicalHost(host)));
   }
 
-  #allow(entry: string): void {
+  /** @returns false when it is not an address, a range or a host name */
+  #allow(entry: string): boolean {
     const range = rangeOrUndefined(entry);
     if (range !== undefined) {
       this.#ranges.push(range);
-    } else if (isHostAddress(entry.replaceAll('*', 'x')) && !/^[\d.*]*\d[\d.*]*$|\.$/.test(entry)) {
-      const labels = canonicalHost(entry)
-        .split('.')
-        .map((label) => label.replaceAll('*', '[0-9a-z_-]+(\\.[0-9a-z_-]+)*'));
-      this.#names.push(new RegExp(`^${labels.join('\\.')}$`));
-    } else {
-      throw new Error(
-        `'${entry}' is not an address, a range such as 10.0.0.0/8, or a host name such as *.example.com`,
-      );
+      return true;
     }
+    if (!isHostAddress(entry.replaceAll('*', 'x')) || /^[\d.*]*\d[\d.*]*$|\.$/.test(entry)) return false;
+    const labels = canonicalHost(entry)
+      .split('.')
+      .map((label) => label.replaceAll('*', '[0-9a-z_-]+(\\.[0-9a-z_-]+)*'));
+    this.#names.push(new RegExp(`^${labels.join('\\.')}$`));
+    return true;
   }
 
   #reason(addresses: readonly string[]): string {

@@ -7,6 +7,7 @@ import { reasonOf } from '../lib/errors.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import { brokerReason } from './broker-refusal.js';
 import { ChannelLimit } from './channel-limit.js';
@@ -25,6 +26,9 @@ export class BrokerConnection {
   #cause: unknown;
   #closing = false;
   #blockedReason: string | undefined;
+  /** Aborted when the broker accepts messages again, or the connection is lost. */
+  #blocked = new AbortController();
+  #unblocked: Promise<unknown> = Promise.resolve();
   /** Whether the broker is a preferred one. */
   readonly preferred: boolean;
   /** The broker's address without credentials. */
@@ -69,6 +73,7 @@ export class BrokerConnection {
   lose(cause: unknown): void {
     if (this.#lost.signal.aborted) return;
     // What ends a connection also ends its channels, without the broker's text.
+    this.#blocked.abort();
     const known = this.#cause ?? cause;
     this.#lost.abort(
       known instanceof ConnectionLost ? known : new ConnectionLost(brokerReason(known), { cause: known }),
@@ -136,11 +141,16 @@ export class BrokerConnection {
   /** Calls back whenever `blockedReason` changes. */
   onBlockedChange(changed: () => void): void {
     this.#connection.on('blocked', (reason: string) => {
+      if (this.#blockedReason === undefined) {
+        this.#blocked = new AbortController();
+        this.#unblocked = whenAborted(this.#blocked.signal);
+      }
       this.#blockedReason = reason;
       changed();
     });
     this.#connection.on('unblocked', () => {
       this.#blockedReason = undefined;
+      this.#blocked.abort();
       changed();
     });
   }
@@ -159,6 +169,14 @@ export class BrokerConnection {
         cause: error,
       });
     }
+  }
+
+  /**
+   * Resolves when the broker accepts messages from this connection, as far as `onBlockedChange` has told, or the connection
+   * is lost. Rejects with the signal's reason.
+   */
+  async whenUnblocked(signal: AbortSignal): Promise<void> {
+    await untilAborted(this.#unblocked, signal);
   }
 
   #listed<C extends Channel>(channel: C): C {

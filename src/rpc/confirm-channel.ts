@@ -59,8 +59,9 @@ export class ConfirmChannel {
 
   /**
    * Resolves when the broker has confirmed the message.
-   * @param how `sending` is called immediately before the message is written, each time. When `signal` is aborted, nobody
-   *   waits for the message any more: it does not keep a channel of its own, and is not published again
+   * @param how `sending` is called immediately before the message is written, each time: see `Message`. When `signal` is
+   *   aborted, nobody waits for the message any more: it does not keep a channel of its own, and is not published again
+   * @throws what `sending` throws
    * @throws UnpublishableError when AMQP cannot encode the message
    * @throws PublishRefused when the broker does not accept it, or has said before that it accepts none of this size
    * @throws MayHaveArrived only with `once`
@@ -74,7 +75,7 @@ export class ConfirmChannel {
       sharing = 'again',
       sending,
       signal,
-    }: { sharing?: Sharing; sending?: () => void; signal?: AbortSignal } = {},
+    }: { sharing?: Sharing; sending?: Message['sending']; signal?: AbortSignal } = {},
   ): Promise<PublishOutcome> {
     if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
     // A returned message has no delivery tag, so it is identified by its message id.

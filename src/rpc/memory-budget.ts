@@ -36,8 +36,7 @@ interface Waiting {
  * form. When no message has room, the first one gets it in any case, so that there is always progress.
  */
 export class MemoryBudget {
-  /** The maximum, in bytes. */
-  readonly limit: number;
+  readonly #limit: number;
   readonly #reclaimable: Reclaimable;
   readonly #usedUp: OutageLog;
   /** In the order of their arrival. */
@@ -46,7 +45,7 @@ export class MemoryBudget {
   #taken = 0;
 
   constructor({ limit, reclaimable, clock, log }: MemoryBudgetOptions) {
-    this.limit = limit;
+    this.#limit = limit;
     this.#reclaimable = reclaimable;
     this.#usedUp = new OutageLog(log, clock, {
       began: 'memory budget used up',
@@ -61,7 +60,7 @@ export class MemoryBudget {
 
   /** The bytes that messages may still take. */
   get free(): number {
-    return this.limit - this.#taken;
+    return this.#limit - this.#taken;
   }
 
   /** Starts to count a message. It may exceed the limit: its bytes are in memory already. */
@@ -89,7 +88,7 @@ export class MemoryBudget {
   async grow(share: Share, more: number, signal: AbortSignal): Promise<void> {
     if (this.tryGrow(share, more)) return;
     signal.throwIfAborted();
-    this.#usedUp.failed({ used: this.used, limit: this.limit });
+    this.#usedUp.failed({ used: this.used, limit: this.#limit });
     await new Promise<void>((resolve, reject) => {
       const stop = () => {
         this.#waiting.delete(waiting);
@@ -126,11 +125,11 @@ export class MemoryBudget {
   /** Whether there is room for this many bytes, after what can be given up was given up for them. */
   #hasRoom(bytes: number): boolean {
     this.#reclaim(bytes);
-    return this.#withRoom.size === 0 || this.used + bytes <= this.limit;
+    return this.#withRoom.size === 0 || this.used + bytes <= this.#limit;
   }
 
   #reclaim(bytes: number): void {
-    const missing = this.used + bytes - this.limit;
+    const missing = this.used + bytes - this.#limit;
     if (missing > 0 && this.#reclaimable.bytes > 0) this.#reclaimable.evict(missing);
   }
 
@@ -144,6 +143,6 @@ export class MemoryBudget {
       waiting.granted();
     }
     // Only at half of the limit: under steady load, each message would end the outage and begin the next one.
-    if (this.#taken * 2 <= this.limit) this.#usedUp.succeeded();
+    if (this.#taken * 2 <= this.#limit) this.#usedUp.succeeded();
   }
 }

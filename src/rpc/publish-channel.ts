@@ -21,8 +21,11 @@ export interface Message {
   to: Destination;
   content: Buffer;
   options: Options.Publish & { messageId: string };
-  /** Called immediately before it is written: until then, the broker cannot have it. */
-  sending: (() => void) | undefined;
+  /**
+   * Called immediately before it is written: until then, the broker cannot have it. Returns the properties that are known
+   * only then, such as the time that is left. When it throws, the message is not written.
+   */
+  sending: (() => Options.Publish) | undefined;
   /** When it is aborted, nobody waits for the message any more. */
   signal: AbortSignal | undefined;
 }
@@ -71,6 +74,7 @@ export class PublishChannel {
 
   /**
    * Resolves when the broker has confirmed the message.
+   * @throws what `sending` throws
    * @throws UnpublishableError when AMQP cannot encode the message
    * @throws PublishRefused when the broker closed the channel while it carried this message only
    * @throws MayHaveArrived when the broker closed the channel while it carried other messages too
@@ -80,6 +84,7 @@ export class PublishChannel {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#reason(false));
       const { messageId } = options;
+      const latest = sending?.();
       const settle = () => {
         this.#pending.delete(fail);
         return this.#returned.delete(messageId);
@@ -95,13 +100,12 @@ export class PublishChannel {
         resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
       };
       this.#pending.add(fail);
-      sending?.();
       try {
         this.#channel.publish(
           to.exchange,
           to.routingKey,
           content,
-          { ...options, mandatory: true },
+          { ...options, ...latest, mandatory: true },
           confirmed,
         );
       } catch (error) {

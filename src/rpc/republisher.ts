@@ -1,4 +1,5 @@
 import type { Options } from 'amqplib';
+import { callerTimeout } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
@@ -38,12 +39,17 @@ export class Republisher {
     return this.#waiting > 0;
   }
 
-  /** Publishes a request that has not begun to its own queue, where it does not count as redelivered. */
-  async requeue(delivery: Delivery): Promise<void> {
+  /**
+   * Publishes a request that has not begun to its own queue, where it does not count as redelivered. Its time limit and its
+   * expiration are less by the time that it was held: they would begin anew.
+   * @param arrivedAt when it was delivered, in the clock's milliseconds
+   */
+  async requeue(delivery: Delivery, arrivedAt: number): Promise<void> {
     // After the loss of the connection, the broker has already requeued the message.
     if (delivery.connection.lost.aborted) return;
-    const { expiration } = delivery.properties;
-    await this.#republish(delivery, this.#options.queue, { expiration });
+    const { queue, clock } = this.#options;
+    const heldMs = () => Math.round(clock.now() - arrivedAt);
+    await this.#republish(delivery, queue, () => timesLeft(delivery, heldMs()));
   }
 
   /**
@@ -51,18 +57,24 @@ export class Republisher {
    * @returns false when the broker delivers the message again instead
    */
   async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
-    return this.#republish(delivery, errorQueueOf(this.#options.queue), { headers: { 'x-reason': reason } });
+    const headers = { 'x-reason': reason };
+    return this.#republish(delivery, errorQueueOf(this.#options.queue), () => ({ headers }));
   }
 
-  /** @returns whether the message was published and acknowledged */
-  async #republish(delivery: Delivery, queue: string, more: Options.Publish): Promise<boolean> {
+  /**
+   * @param changes the properties that differ from those of the delivery, each time that it is published
+   * @returns whether the message was published and acknowledged
+   */
+  async #republish(delivery: Delivery, queue: string, changes: () => Options.Publish): Promise<boolean> {
     const kept = republishedProperties(delivery.properties);
-    const headers = { ...kept.headers, ...more.headers };
-    const options = { ...kept, ...more, headers, persistent: true };
+    const options = () => {
+      const changed = changes();
+      return { ...kept, ...changed, headers: { ...kept.headers, ...changed.headers }, persistent: true };
+    };
     // Alone: a request that is published twice may run twice.
     const within = { signal: this.#options.stopped, by: delivery.connection, alone: true };
     const publish = async () =>
-      this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options, within);
+      this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options(), within);
     let outcome = await publish();
     if (outcome === 'nacked') {
       this.#waiting++;
@@ -86,4 +98,17 @@ export class Republisher {
     delivery.acknowledge();
     return true;
   }
+}
+
+/** What is left of the expiration and the time limit of a request; at least a millisecond, as 0 is no time limit. */
+function timesLeft({ properties }: Delivery, heldMs: number): Options.Publish {
+  const { expiration, headers = {} } = properties;
+  const { 'timeout-ms': sent } = headers;
+  const timeoutMs = sent === undefined ? undefined : callerTimeout(sent);
+  const left = (ms: number) => Math.max(1, ms - heldMs);
+  return {
+    ...(expiration !== undefined && { expiration: String(left(Number(expiration))) }),
+    // What is no time limit stays as it is: the next worker refuses it.
+    ...(timeoutMs !== undefined && { headers: { 'timeout-ms': left(timeoutMs) } }),
+  };
 }

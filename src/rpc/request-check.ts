@@ -5,8 +5,7 @@ import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 
 /** Whether a request may run. */
 export type CheckedRequest =
-  /** After this many milliseconds of waiting. */
-  | { state: 'accepted'; waitedMs: number }
+  | { state: 'accepted' }
   /** `channels`: those that reach its caller all the same. */
   | { state: 'refused'; reason: string; channels: readonly ReplyChannel[] }
   /** The time of the request has passed before it could be known. */
@@ -18,6 +17,8 @@ export interface RequestCheckOptions {
   channels: readonly ReplyChannel[];
   /** The caller's time limit as sent, in milliseconds; an invalid one is refused later. */
   timeoutMs: unknown;
+  /** How much of that has passed, in milliseconds. */
+  waitedMs: number;
   /** When one of them is aborted, the request is released. */
   signals: readonly AbortSignal[];
   clock: Clock;
@@ -26,14 +27,13 @@ export interface RequestCheckOptions {
 /** Asks the reply channels of a request whether it may run. Waits for those that cannot know it now, within its time. */
 export async function checkRequest(
   request: Pick<ReplyContext, 'envelope' | 'log'>,
-  { channels, timeoutMs, signals, clock }: RequestCheckOptions,
+  { channels, timeoutMs, waitedMs, signals, clock }: RequestCheckOptions,
 ): Promise<CheckedRequest> {
-  if (channels.every((channel) => channel.refusal === undefined)) return { state: 'accepted', waitedMs: 0 };
-  const begun = clock.now();
-  const waitedMs = () => Math.round(clock.now() - begun);
+  if (channels.every((channel) => channel.refusal === undefined)) return { state: 'accepted' };
   const late = new Error('the time of the request has passed');
+  const timeMs = callerTimeout(timeoutMs) ?? MAX_TIMEOUT_MS;
   const limit = {
-    ms: callerTimeout(timeoutMs) ?? MAX_TIMEOUT_MS,
+    ms: Math.max(0, timeMs - waitedMs),
     clock,
     reason: () => late,
     signal: signals,
@@ -43,7 +43,7 @@ export async function checkRequest(
       Promise.all(channels.map(async (channel) => channel.refusal?.(request, signal))),
     );
     const reason = refusals.find((each) => each !== undefined);
-    if (reason === undefined) return { state: 'accepted', waitedMs: waitedMs() };
+    if (reason === undefined) return { state: 'accepted' };
     return {
       state: 'refused',
       reason,
@@ -52,17 +52,6 @@ export async function checkRequest(
   } catch (error) {
     if (signals.some(({ aborted }) => aborted)) return { state: 'released' };
     if (error !== late) throw error;
-    return { state: 'late', waitedMs: waitedMs() };
+    return { state: 'late', waitedMs: timeMs };
   }
-}
-
-/** Waits that callers do not notice: a limit less these would only look odd in an error. */
-const UNNOTICED_MS = 1_000;
-
-/** The caller's time limit for the rest of the call. */
-export function remainingTimeout(sent: unknown, waitedMs: number): unknown {
-  const timeoutMs = callerTimeout(sent);
-  // Admission refuses what is not a time limit.
-  if (waitedMs < UNNOTICED_MS || timeoutMs === undefined) return sent;
-  return Math.max(1, timeoutMs - waitedMs);
 }

@@ -13,7 +13,7 @@ import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
-import { memoryOf, memoryToDecode } from './decoded-memory.js';
+import { memoryOf, memoryToDecode } from '../lib/decoded-memory.js';
 import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
 import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
@@ -21,7 +21,7 @@ import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
-import { checkRequest, remainingTimeout } from './request-check.js';
+import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
 
 export interface RpcHandlerOptions {
@@ -46,6 +46,8 @@ export interface RpcHandlerOptions {
 /** A decoded and valid request message. */
 interface Request extends ReplyContext {
   id: string;
+  /** When it was delivered, in the clock's milliseconds. */
+  arrivedAt: number;
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
@@ -167,22 +169,25 @@ export class RpcHandler {
   }
 
   async #handle(delivery: Delivery): Promise<void> {
+    const arrivedAt = this.#options.clock.now();
     const memory = this.#budget.take(delivery.content.length);
     try {
-      await this.#handleWithin(delivery, memory);
+      await this.#handleWithin(delivery, memory, arrivedAt);
     } finally {
       this.#budget.release(memory);
     }
   }
 
-  async #handleWithin(delivery: Delivery, memory: Share): Promise<void> {
+  async #handleWithin(delivery: Delivery, memory: Share, arrivedAt: number): Promise<void> {
     const { length } = delivery.content;
     let request: Request;
     try {
       const codec = this.#codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
-        return delivery.redelivered ? delivery.giveBack() : await this.#republisher.requeue(delivery);
-      request = this.#read(delivery, codec);
+        return delivery.redelivered
+          ? delivery.giveBack()
+          : await this.#republisher.requeue(delivery, arrivedAt);
+      request = this.#read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
       this.#budget.giveRoomBack(memory, length);
@@ -192,7 +197,7 @@ export class RpcHandler {
     const { id, queueName, requestBody } = request.envelope;
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
-    if (outcome === 'released') return this.#republisher.requeue(delivery);
+    if (outcome === 'released') return this.#republisher.requeue(delivery, arrivedAt);
     // Not published anew: the next worker must know that it was delivered before.
     if (outcome === 'returned') return delivery.giveBack();
     if ('refused' in outcome) {
@@ -219,11 +224,6 @@ export class RpcHandler {
     const plainBytes = codec.plainSize(content);
     if (plainBytes > maxMessageBytes)
       throw new InvalidMessage(`it has ${plainBytes} bytes when it is decompressed, and ${limit}`);
-    const needed = content.length + memoryToDecode(plainBytes);
-    if (needed > this.#budget.limit)
-      throw new InvalidMessage(
-        `it can take ${needed} bytes of memory, and MEMORY_BUDGET_BYTES is ${this.#budget.limit}`,
-      );
     return codec;
   }
 
@@ -252,7 +252,7 @@ export class RpcHandler {
   }
 
   /** @throws InvalidMessage, DecodeError */
-  #read(delivery: Delivery, codec: Codec): Request {
+  #read(delivery: Delivery, codec: Codec, arrivedAt: number): Request {
     const { content, properties } = delivery;
     const replyTo: unknown = properties.replyTo;
     const envelope = readEnvelope(codec.decode(content));
@@ -262,6 +262,7 @@ export class RpcHandler {
     const id = String(name ?? randomUUID()).slice(0, 128);
     return {
       delivery,
+      arrivedAt,
       codec,
       envelope,
       id,
@@ -296,7 +297,7 @@ export class RpcHandler {
       }
       mayHaveBegun = known.state === 'unknown';
     }
-    const outcome = this.#checkAndRun(request, callOf(request, mayHaveBegun));
+    const outcome = this.#checkAndRun(request, mayHaveBegun);
     if (key !== undefined) {
       const reply = outcome.then((each) =>
         typeof each === 'string' || 'refused' in each ? undefined : each.outgoing,
@@ -306,25 +307,22 @@ export class RpcHandler {
     return mayHaveBegun && (await outcome) === 'released' ? 'returned' : outcome;
   }
 
-  async #checkAndRun(request: Request, call: Call): Promise<Exclude<Handled, 'returned'>> {
-    const { channels, log } = request;
-    const { timeoutMs } = call;
-    const signals = [this.#stopped.signal, this.#draining.signal, request.delivery.connection.lost];
+  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Exclude<Handled, 'returned'>> {
+    const { channels, delivery, arrivedAt } = request;
+    const { clock } = this.#options;
+    const waitedMs = () => clock.now() - arrivedAt;
     const checked = await checkRequest(request, {
       channels,
-      timeoutMs,
-      signals,
-      clock: this.#options.clock,
+      timeoutMs: timeoutOf(delivery),
+      waitedMs: waitedMs(),
+      signals: [this.#stopped.signal, this.#draining.signal, delivery.connection.lost],
+      clock,
     });
     if (checked.state === 'released') return 'released';
     if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
-    const { waitedMs } = checked;
-    if (checked.state === 'accepted')
-      return this.#run(request, { ...call, timeoutMs: remainingTimeout(timeoutMs, waitedMs) });
-    const reason = 'The time of the request passed before its record could be read in the Manager';
-    log.info('request failed', { took_ms: 0, waited_ms: waitedMs, code: 'timeout', reason });
-    const late: Reply = { status: 'error', body: { errors: [reason], code: 'timeout' } };
-    return { outgoing: this.#encoded(late, request).outgoing, settled: undefined };
+    // The runner does not begin a late one.
+    const waited = checked.state === 'late' ? checked.waitedMs : waitedMs();
+    return this.#run(request, callOf(request, { mayHaveBegun, waitedMs: waited }));
   }
 
   async #run(request: Request, call: Call): Promise<Outcome | 'released'> {
@@ -403,14 +401,18 @@ export class RpcHandler {
   }
 }
 
-function callOf({ id, envelope, delivery, channels }: Request, mayHaveBegun: boolean): Call {
+function callOf(
+  { id, envelope, delivery, channels }: Request,
+  { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
+): Call {
   const { headers = {}, userId } = delivery.properties;
   return {
     id,
     action: envelope.action,
     target: envelope.etcdToken,
     parameters: envelope.parameters,
-    timeoutMs: headers['timeout-ms'],
+    timeoutMs: timeoutOf(delivery),
+    waitedMs,
     malformed: envelope.problem,
     caller: callerOf(userId),
     context: contextOf(headers),
@@ -419,6 +421,11 @@ function callOf({ id, envelope, delivery, channels }: Request, mayHaveBegun: boo
     wantsParts: false,
     signal: delivery.connection.lost,
   };
+}
+
+/** The caller's time limit as sent, in milliseconds. */
+function timeoutOf({ properties: { headers = {} } }: Delivery): unknown {
+  return headers['timeout-ms'];
 }
 
 function callerOf(userId: unknown): Caller {

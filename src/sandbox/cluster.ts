@@ -151,7 +151,7 @@ export class ClusterState {
     };
   }
 
-  /** Switches a machine off for good: its units stop, but fleet notices that only when their rows have expired. */
+  /** Switches a machine off: it does not return, its units stop, but fleet notices that only when their rows have expired. */
   powerOff(machineID: string): void {
     this.silenceAgent(machineID);
     this.#agentOf(machineID).powerOff();

@@ -1,5 +1,5 @@
 import { type ConfigurationSource, givenSettings, secretFileOf } from './given-settings.js';
-import { maskedUrl } from '../lib/masked-url.js';
+import { maskedIfUrl, maskedUrl } from '../lib/masked-url.js';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 
@@ -47,8 +47,7 @@ function asText(value: unknown): string {
 /** The value of a setting as it may be shown: without secrets, also when its form is wrong. */
 export function shownValue(value: unknown, { name, secret }: Pick<Setting, 'name' | 'secret'>): string {
   const text = asText(value);
-  const isUrl = name.endsWith('_URL') || text.includes('://');
-  if (!secret) return isUrl ? maskedUrl(text) : text;
+  if (!secret) return name.endsWith('_URL') ? maskedUrl(text) : maskedIfUrl(text);
   // The address of a broker is shown without its user and password. Anything that may not be an address is masked whole.
   const urls = text.split(',');
   return urls.every((url) => /^\s*amqps?:\/\//.test(url)) ? urls.map(maskedUrl).join(',') : '***';

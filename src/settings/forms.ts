@@ -67,6 +67,9 @@ export const token = (least: number) =>
     .min(least, `\${path} must have at least ${least} characters`)
     .matches(/^[\x20-\x7e]+$/, '${path} must be printable ASCII');
 
+/** The address or name of a host. */
+export const host = () => text().matches(/^[\w.:%-]+$/, '${path} must be an address or the name of a host');
+
 /** Addresses, CIDR ranges and names of hosts. */
 export const hosts = () =>
   text().test(

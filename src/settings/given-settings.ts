@@ -1,8 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import type { Setting } from './setting.js';
 import { ALL_SETTINGS } from './settings.js';
 import { reasonOf } from '../lib/errors.js';
+import { maskedIfUrl } from '../lib/masked-url.js';
+import { printable } from '../lib/printable.js';
 
 const DEFAULT_ENVIRONMENT = 'development';
 
@@ -48,7 +50,9 @@ export function givenSettings(source: ConfigurationSource, problems: string[]): 
       problems.push(`${name} and ${name}_FILE are both set: set one of them`);
       continue;
     }
-    const content = contentOf(`${name}_FILE`, file, problems)?.toString('utf8');
+    // Instead of a path, it may be the secret itself.
+    const shown = isAbsolute(file) ? file : undefined;
+    const content = contentOf(`${name}_FILE`, file, problems, shown)?.toString('utf8');
     values[name] = withoutSurroundings(content, setting);
     if (content === undefined) unread.add(name);
     else unread.delete(name);
@@ -71,12 +75,19 @@ function withoutSurroundings<Value>(value: Value, { verbatim }: Pick<Setting, 'v
 /**
  * The content of the file that a setting names, without a byte order mark. When it cannot be read: undefined, and a problem
  * is added.
+ * @param shown the path as the problem may show it; undefined: not at all
  */
-export function contentOf(name: string, path: string, problems: string[]): Buffer | undefined {
+export function contentOf(
+  name: string,
+  path: string,
+  problems: string[],
+  shown: string | undefined = path,
+): Buffer | undefined {
   try {
     return contentOfTextFile(path);
   } catch (error) {
-    problems.push(`${name} names a file that cannot be read: ${readProblem(error)}`);
+    const value = shown === undefined ? '' : `; it is ${printable(JSON.stringify(maskedIfUrl(shown)))}`;
+    problems.push(`${name} names a file that cannot be read: ${readProblem(error)}${value}`);
     return undefined;
   }
 }
@@ -109,7 +120,7 @@ function settingsOfFile(
     return Object.fromEntries(
       Object.entries(content).flatMap(([name, value]: [string, unknown]) => {
         const setting = settings.get(name);
-        if (setting === undefined) problems.push(`${file}: there is no setting ${name}`);
+        if (setting === undefined) problems.push(`${file}: there is no setting ${maskedIfUrl(name)}`);
         return setting === undefined
           ? []
           : [[name, withoutSurroundings(joined(value, setting.separator), setting)]];
@@ -132,5 +143,6 @@ function joined(value: unknown, separator: string | undefined): unknown {
 function readProblem(error: unknown): string {
   // The message of the parser quotes the file, which may contain a secret.
   if (error instanceof SyntaxError) return 'it is not valid JSON';
-  return reasonOf(error);
+  // Node quotes the path of the file.
+  return reasonOf(error).replace(/, \w+ '.*'$/s, '');
 }

@@ -1,4 +1,6 @@
+import { maskedIfUrl } from '../lib/masked-url.js';
 import { COLUMN_CHARACTERS, isModuleText } from '../openaperture/columns.js';
+import { leastMemoryBudget } from './memory-shares.js';
 import type { GivenValue } from './setting.js';
 import { ALL_SETTINGS, type SettingName } from './settings.js';
 
@@ -42,7 +44,12 @@ export function problemsBetween(settings: CheckedSettings): string[] {
 
 /** Problems that matter to `serve`, but not to `call`. */
 export function problemsOfServing(settings: CheckedSettings): string[] {
-  return [...problemsOfSandbox(settings), ...problemsOfBrokers(settings), ...problemsOfGateway(settings)];
+  return [
+    ...problemsOfSandbox(settings),
+    ...problemsOfBrokers(settings),
+    ...problemsOfGateway(settings),
+    ...problemsOfMemory(settings),
+  ];
 }
 
 function problemsOfInstallation({ values, invalid }: CheckedSettings): string[] {
@@ -88,7 +95,7 @@ function problemsOfSandbox({ values, invalid }: CheckedSettings): string[] {
   const environment = String(values.get('NODE_ENV'));
   if (!['development', 'test'].includes(environment))
     return [
-      `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${environment} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
+      `AMQP_URL is not set: without it the service is a sandbox, which NODE_ENV=${maskedIfUrl(environment)} does not allow; set AMQP_URL to your RabbitMQ, such as amqp://user:password@host:5672`,
     ];
   if (values.get('HTTP_PORT') === 'off')
     return [
@@ -118,7 +125,22 @@ function problemsOfGateway(settings: CheckedSettings): string[] {
   const isOpen = values.get('HTTP_TOKEN') === undefined && !invalid.has('HTTP_TOKEN');
   if (!isListening(settings) || isLoopback(host) || !isOpen) return [];
   return [
-    `HTTP_HOST is ${host}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+    `HTTP_HOST is ${maskedIfUrl(host)}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+  ];
+}
+
+/** Every request that is small enough must fit into memory. */
+function problemsOfMemory(settings: CheckedSettings): string[] {
+  const [budget, largest] = [
+    settings.values.get('MEMORY_BUDGET_BYTES'),
+    settings.values.get('MAX_MESSAGE_BYTES'),
+  ];
+  const hasGateway = isListening(settings);
+  const least = leastMemoryBudget(Number(largest), { hasGateway });
+  if (Number(budget) >= least) return [];
+  const gateway = hasGateway ? ', of which the HTTP gateway has a quarter' : '';
+  return [
+    `MEMORY_BUDGET_BYTES is ${budget}${gateway}: it must be at least ${least} to decode a request of MAX_MESSAGE_BYTES, which is ${largest}; raise the one or lower the other`,
   ];
 }
 

@@ -2,7 +2,7 @@ import { ValidationError } from 'yup';
 import { ConfigurationError } from './configuration-error.js';
 import { type ConfigurationSource, contentOf, givenSettings } from './given-settings.js';
 import { problemsBetween, problemsOfServing } from './problems.js';
-import { explained, problemOfQuotes } from './refused-value.js';
+import { explained, problemOfValue } from './refused-value.js';
 import {
   type GivenValue,
   isOptional,
@@ -57,7 +57,7 @@ function readSetting(
   });
   try {
     const read = setting.read(raw, context);
-    const problem = problemOfQuotes(raw, setting);
+    const problem = problemOfValue(raw, setting);
     return problem === undefined ? { ...read, problems: [] } : refused([problem]);
   } catch (error) {
     if (!(error instanceof ValidationError)) throw error;

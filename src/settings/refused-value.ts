@@ -4,13 +4,18 @@ import type { Setting } from './setting.js';
 
 const MAX_SHOWN = 120;
 const QUOTED = /^(["'`]).*\1$/s;
+const URL_WITH_LOGIN = /:\/\/.*[@?]/s;
 /** The value that Kubernetes gives the variable `NAME_PORT` in every pod beside a service `name`. */
 const SERVICE_LINK = /^(?:tcp|udp|sctp):\/\//;
 
 /** What is wrong with a value of a valid form; undefined: nothing. */
-export function problemOfQuotes(raw: unknown, { name, verbatim }: Setting): string | undefined {
-  if (verbatim || typeof raw !== 'string' || !QUOTED.test(raw)) return undefined;
-  return `${name} must not have quotes around it`;
+export function problemOfValue(raw: unknown, { name, secret, verbatim }: Setting): string | undefined {
+  if (typeof raw !== 'string') return undefined;
+  if (!verbatim && QUOTED.test(raw)) return `${name} must not have quotes around it`;
+  // What uses it may quote it in an error. The URLs in the table have rules of their own.
+  if (!secret && !name.endsWith('_URL') && URL_WITH_LOGIN.test(raw))
+    return `${name} must not be a URL with a user name, a password or a query`;
+  return undefined;
 }
 
 /**

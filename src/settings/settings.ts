@@ -6,6 +6,7 @@ import {
   choice,
   count,
   flag,
+  host,
   hosts,
   httpUrl,
   portOrOff,
@@ -111,7 +112,7 @@ export const SETTINGS = {
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
       about:
-        'The maximum number of requests that one worker holds at the same time, running or waiting; one cluster may hold three quarters of it.',
+        'The maximum number of requests that one worker holds at the same time, running or waiting; those for one cluster, and those without one, may take three quarters of it.',
     }),
     concurrency: setting('CONCURRENCY', count(1, 10_000), {
       default: 50,
@@ -119,7 +120,7 @@ export const SETTINGS = {
     }),
     clusterConcurrency: setting('CLUSTER_CONCURRENCY', count(1, 10_000), {
       default: 20,
-      about: 'The maximum number of requests that run at the same time against one cluster.',
+      about: 'The maximum number of requests that run at the same time against one cluster, or without one.',
     }),
     maxMessageBytes: setting('MAX_MESSAGE_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: MEBIBYTE,
@@ -128,7 +129,7 @@ export const SETTINGS = {
     memoryBudgetBytes: setting('MEMORY_BUDGET_BYTES', count(32 * MEBIBYTE, 65_536 * MEBIBYTE), {
       default: 256 * MEBIBYTE,
       about:
-        'The memory for requests and replies in progress and for remembered replies, in bytes. When it is used up, requests wait before they are decoded.',
+        'The memory for requests and replies in progress and for remembered replies, in bytes; a quarter of it is for the HTTP gateway, if that is on.',
     }),
     maxReplyBytes: setting('MAX_ANSWER_BYTES', count(1_024, 128 * MEBIBYTE), {
       default: 16 * MEBIBYTE,
@@ -205,7 +206,7 @@ export const SETTINGS = {
   },
   /** Undefined: no HTTP gateway. */
   http: optional({
-    host: setting('HTTP_HOST', text(), {
+    host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
       about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
     }),

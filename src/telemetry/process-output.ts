@@ -1,36 +1,15 @@
-import { Socket } from 'node:net';
-import { Writable } from 'node:stream';
-import { batchWrites } from '../lib/batched-writes.js';
 import type { Logger } from '../lib/logger.js';
+import { LogOutput } from './log-output.js';
 
 /**
  * The output of the process while it serves: standard error is the log, and whatever else writes to standard output or
  * standard error, such as a plugin, becomes lines of that log. So each line of a log in JSON is JSON.
  */
 export class ProcessOutput {
-  /** Standard error, for the log only. All lines of one turn of the event loop are written with one system call. */
-  readonly logStream: Writable;
-  readonly #stdout: Captured;
-  readonly #stderr: Captured;
-
-  constructor() {
-    const { stdout, stderr } = process;
-    if (stderr instanceof Socket) {
-      batchWrites(stderr);
-      // Writes the buffered lines.
-      process.once('exit', () => stderr.uncork());
-    }
-    const write: (text: string) => unknown = stderr.write.bind(stderr);
-    this.logStream = new Writable({
-      decodeStrings: false,
-      write: (text: string, _encoding, done) => {
-        write(text);
-        done();
-      },
-    });
-    this.#stdout = new Captured('stdout', stdout);
-    this.#stderr = new Captured('stderr', stderr);
-  }
+  /** Standard error, for the log only. */
+  readonly logOutput = LogOutput.ofProcess();
+  readonly #stdout = new Captured('stdout', process.stdout);
+  readonly #stderr = new Captured('stderr', process.stderr);
 
   /** Writes what others write to the log from now on, until `release`. */
   captureTo(log: Logger): void {

@@ -4,6 +4,8 @@ import type { Logger } from '../lib/logger.js';
 
 /** The events of a call so far; times in the clock's milliseconds. */
 interface CallProgress {
+  /** How long it waited before, in milliseconds. */
+  waitedMs: number;
   receivedAt: number;
   admitted: boolean;
   cluster: string | undefined;
@@ -26,6 +28,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
 
   events.on('received', ({ call, at }) =>
     open.set(call, {
+      waitedMs: call.waitedMs,
       receivedAt: at,
       admitted: false,
       cluster: undefined,
@@ -79,9 +82,9 @@ function logOf(
   });
 }
 
-/** How long the action ran, and how long the call waited for its turn. A refused call does not wait. */
+/** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */
 function timesOf(progress: CallProgress | undefined): Record<string, unknown> {
   if (progress === undefined) return {};
-  const { receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
-  return { took_ms: Math.round(settledAt - beganAt), waited_ms: Math.round(beganAt - receivedAt) };
+  const { waitedMs, receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
+  return { took_ms: Math.round(settledAt - beganAt), waited_ms: Math.round(waitedMs + beganAt - receivedAt) };
 }

@@ -55,7 +55,7 @@ for (const broker of brokers()) {
     });
     const { queue } = await serveRequests(t, broker, [shuffling]);
     const clients = [clientOf(t, broker, { queue }), clientOf(t, broker, { queue })];
-    const calls = Array.from({ length: 200 }, async (_, n) => {
+    const calls = Array.from({ length: 100 }, async (_, n) => {
       const parameters = { text: `call ${n}` };
       return [parameters, await clients[n % 2]?.call('act', { parameters })];
     });

@@ -2,6 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
 import { HttpRoute } from '../../src/client/http-route.js';
 import { HttpServer } from '../../src/gateway/http-server.js';
+import { systemClock } from '../../src/lib/clock.js';
 import { eventually } from '../support/eventually.js';
 import { respondWith, serve } from '../network/http-server.js';
 import { logLines } from '../support/log-lines.js';
@@ -22,6 +23,8 @@ async function open(
     describe: () => [],
     notReady: () => [],
     maxBodyBytes: 4_096,
+    memoryBytes: 2 ** 30,
+    clock: systemClock,
     log: logLines().log,
   });
   const { port } = new URL(await server.start());

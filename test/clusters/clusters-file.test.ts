@@ -46,6 +46,11 @@ for (const [what, text, problem] of [
   ['a name with other characters', '{"a b": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
   ['an empty name', '{"": ["10.0.0.1"]}', /A-Z a-z 0-9 _ -/],
   ['an endpoint that is a number', '{"prod": [7002]}', /7002 is not an endpoint/],
+  [
+    'an endpoint that is an object',
+    '{"prod": [{"url": "http://h"}]}',
+    /a list or an object is not an endpoint/,
+  ],
   ['an endpoint that is null', '{"prod": null}', /null is not an endpoint/],
   ['an empty endpoint', '{"prod": [""]}', /"" is not an endpoint/],
   ['an endpoint with a space', '{"prod": ["10.0.0.1 10.0.0.2"]}', /is not an endpoint/],

@@ -22,6 +22,8 @@ export interface CliOptions {
   env?: Record<string, string>;
   /** The folder that contains `config/`; an empty one by default. */
   directory?: string;
+  /** Shell code that runs the command `"$@"`, such as with another output. */
+  shell?: string;
 }
 
 export interface Ended {
@@ -58,11 +60,13 @@ export async function runCli(
 export async function startCli(
   t: Pick<ExecutionContext, 'teardown'>,
   args: readonly string[],
-  { env = {}, directory }: CliOptions = {},
+  { env = {}, directory, shell }: CliOptions = {},
 ): Promise<RunningCli> {
   const own = directory ?? (await mkdtemp(join(tmpdir(), 'cli-')));
   if (directory === undefined) t.teardown(() => rm(own, { recursive: true }));
-  return startProgram(t, [process.execPath, '--import', TSX, CLI, ...args], {
+  const through = shell === undefined ? [] : ['sh', '-c', shell, 'sh'];
+  const [program = '', ...rest] = [...through, process.execPath, '--import', TSX, CLI, ...args];
+  return startProgram(t, [program, ...rest], {
     env: { TSX_TSCONFIG_PATH: TSCONFIG, ...env },
     directory: own,
   });
@@ -72,7 +76,7 @@ export async function startCli(
 export function startProgram(
   t: Pick<ExecutionContext, 'teardown'>,
   [program, ...args]: readonly [string, ...string[]],
-  { env, directory }: Required<CliOptions>,
+  { env, directory }: { env: Record<string, string>; directory: string },
 ): RunningCli {
   const child = spawn(program, args, {
     cwd: directory,

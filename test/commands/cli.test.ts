@@ -60,6 +60,21 @@ test('a closed output pipe is not a failure', async (t) => {
   t.like(await cli.ended, { code: 0, signal: null, stderr: '' });
 });
 
+test('output that cannot be written, or not all of it, is a failure', async (t) => {
+  for (const [output, code, reason] of [
+    ['/dev/full', 1, /^fleet-manager: ENOSPC: no space left on device, write\n$/],
+    // 512 bytes are written.
+    ['output', 1, /^fleet-manager: EFBIG: file too large, write\n$/],
+    ['/dev/null', 0, /^$/],
+  ] as const) {
+    const ended = await runCli(t, ['actions', '--json'], {
+      shell: `ulimit -f 1; exec "$@" >${output}`,
+    });
+    t.is(ended.code, code, output);
+    t.regex(ended.stderr, reason);
+  }
+});
+
 for (const [args, reason] of [
   [[], /^Usage: fleet-manager/],
   [['bogus'], /unknown command 'bogus'/],
@@ -69,7 +84,8 @@ for (const [args, reason] of [
     ['call', 'list_units', '--timeout', 'soon'],
     /'--timeout <seconds>' argument 'soon' is invalid\. it must be a number of seconds/,
   ],
-  [['call', 'list_units', '--timeout', '301'], /argument '301' is invalid.* at most 300/],
+  [['call', 'list_units', '--timeout', '301'], /argument '301' is invalid.* from 0\.001 to 300/],
+  [['call', 'list_units', '--timeout', '1e-9'], /argument '1e-9' is invalid.* from 0\.001 to 300/],
   [['actions', 'bogus'], /unknown action 'bogus'; the actions are .*list_machines/],
 ] as const) {
   test(`invalid command line: fleet-manager ${args.join(' ')}`, async (t) => {
@@ -95,6 +111,33 @@ test('invalid settings stop every command, and all are reported', async (t) => {
     t.regex(refused.stderr, /^ {2}- PREFETCH must be a whole number; it is "many"$/m);
     t.regex(refused.stderr, /^ {2}- HTTP_PORT must be a port/m);
   }
+});
+
+test('no command shows the password of a URL in the place of another setting', async (t) => {
+  const env = Object.fromEntries(
+    [
+      'ALLOWED_HOSTS',
+      'HTTP_HOST',
+      'PLUGIN_PATHS',
+      'CLUSTERS_FILE',
+      'AMQP_URL_FILE',
+      'ACTIONS',
+      'SSH_USER',
+    ].map((name) => [name, 'http://user:Zqsecret@host']),
+  );
+  for (const [command, code] of [
+    ['serve', 2],
+    ['config', 2],
+    ['doctor', 1],
+    ['actions', 2],
+  ] as const)
+    for (const LOG_FORMAT of ['json', 'text']) {
+      const ended = await runCli(t, [command], { env: { ...env, LOG_FORMAT } });
+      t.is(ended.code, code, command);
+      const shown = ended.stdout + ended.stderr;
+      t.true(shown.includes('ALLOWED_HOSTS'));
+      t.false(shown.includes('Zq'), shown);
+    }
 });
 
 test('actions lists every action, one per line', async (t) => {

@@ -94,6 +94,24 @@ test('for an unknown action, valid JSON is parsed and other values are texts', (
   t.throws(() => parametersOf(undefined, { params: undefined, param: ['text'] }), { instanceOf: UsageError });
 });
 
+test('an integer keeps all its digits, as the service reads it', (t) => {
+  const big = 12345678901234567890n;
+  t.deepEqual(read(`n=${big}`, `whole=-${big}`, `numbers=1,${big}`), {
+    n: big,
+    whole: -big,
+    numbers: [1, big],
+  });
+  t.deepEqual(parametersOf(undefined, { params: `{"a": ${big}}`, param: [`b=${big}`] }), { a: big, b: big });
+});
+
+test('for an unknown action, a number that the service would refuse is refused, not sent as text', (t) => {
+  for (const value of ['1e999', '{"v":-1e999}', '9'.repeat(200)])
+    t.throws(() => parametersOf(undefined, { params: undefined, param: [`v=${value}`] }), {
+      instanceOf: UsageError,
+      message: /^--param v cannot be read: a number /,
+    });
+});
+
 test('when a value is given twice, the last one is used', (t) => {
   t.deepEqual(read('text=a', 'text=b', 'n=1', 'n=2'), { text: 'b', n: 2 });
 });
@@ -114,8 +132,8 @@ const WRONG: [given: Parameters<typeof parametersOf>[1], reason: string | RegExp
   [{ params: undefined, param: ['n=1e999'] }, "--param n: '1e999' is not a number"],
   [{ params: undefined, param: ['numbers=1,x'] }, "--param numbers: 'x' is not a number"],
   [{ params: undefined, param: ['flag=yes'] }, "--param flag: 'yes' is neither true nor false"],
-  [{ params: undefined, param: ['map=region'] }, '--param map is not valid JSON: region'],
-  [{ params: undefined, param: ['texts=["a"'] }, '--param texts is not valid JSON: ["a"'],
+  [{ params: undefined, param: ['map=region'] }, '--param map cannot be read: not valid JSON: region'],
+  [{ params: undefined, param: ['texts=["a"'] }, '--param texts cannot be read: not valid JSON: ["a"'],
   [{ params: undefined, param: ['text'] }, '--param text: write it as NAME=VALUE'],
   [{ params: undefined, param: ['=x'] }, '--param =x: write it as NAME=VALUE'],
   [
@@ -124,7 +142,10 @@ const WRONG: [given: Parameters<typeof parametersOf>[1], reason: string | RegExp
   ],
   [{ params: undefined, param: ['toString=x'] }, /^act has no parameter 'toString'/],
   [{ params: undefined, param: ['__proto__={}'] }, /^act has no parameter '__proto__'/],
-  [{ params: '{', param: [] }, '--params is not valid JSON: {'],
+  [{ params: '{', param: [] }, '--params cannot be read: not valid JSON: {'],
+  [{ params: '{"v":[1e999]}', param: [] }, /^--params cannot be read: a number is beyond the range/],
+  [{ params: undefined, param: ['map={"v":1e999}'] }, /^--param map cannot be read: a number is beyond/],
+  [{ params: undefined, param: ['pair=[1,-1e999]'] }, /^--param pair cannot be read: a number is beyond/],
   [{ params: '[]', param: [] }, /^--params must be a JSON object, such as/],
   [{ params: 'null', param: [] }, /^--params must be a JSON object/],
 ];

@@ -254,6 +254,25 @@ test('after SIGTERM a running request ends, and its caller gets the reply', asyn
   t.is(code, 0, stderr);
 });
 
+test('a quarter of the memory budget is for the calls of the gateway', async (t) => {
+  const { PLUGIN_PATHS, finish } = await waiting(t);
+  const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS, MEMORY_BUDGET_BYTES: String(40 * 1024 * 1024) });
+  const wait = async () => {
+    const headers = { 'content-type': 'application/json' };
+    // It counts with 5.4 MB when it arrives, and with 3.6 MB afterwards.
+    const body = `{${' '.repeat(900_000)}}`;
+    return (await fetch(`${url}/v1/actions/a_wait`, { method: 'POST', headers, body })).status;
+  };
+  const first = wait();
+  await cli.printed(/waiting begins/);
+  const second = wait();
+  await cli.printed(/waiting begins[\s\S]*waiting begins/);
+  t.is(await wait(), 503);
+  await cli.printed(/gateway memory used up/);
+  await finish();
+  t.deepEqual(await Promise.all([first, second]), [200, 200]);
+});
+
 test('a second signal ends the service immediately', async (t) => {
   const { PLUGIN_PATHS } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS, SHUTDOWN_GRACE_SECONDS: '3600' });

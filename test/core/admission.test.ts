@@ -13,25 +13,27 @@ async function wrongField(t: ExecutionContext, settling: Promise<Settled>): Prom
   return fields?.[0]?.field;
 }
 
-for (const [maxCalls, fits] of [
-  [8, 6],
-  [10, 8],
-  [1, 1],
-  [200, 150],
+for (const [maxCalls, fits, target, which] of [
+  [8, 6, 'busy', 'for one cluster'],
+  [10, 8, 'busy', 'for one cluster'],
+  [1, 1, 'busy', 'for one cluster'],
+  [200, 150, 'busy', 'for one cluster'],
+  [8, 6, undefined, 'without a cluster'],
+  [200, 150, undefined, 'without a cluster'],
 ] as const) {
-  test(`of ${maxCalls} requests that can be held, ${fits} may be for one cluster, and further ones are refused`, async (t) => {
+  test(`of ${maxCalls} requests that can be held, ${fits} may be ${which}, and further ones are refused`, async (t) => {
     const { action, begun, finishRun } = held();
     const { codeFor } = openRunner([action], { maxCalls, concurrency: 2, clusterConcurrency: 1 });
-    const taken = Array.from({ length: fits }, () => codeFor({ target: 'busy' }));
-    t.is(await codeFor({ target: 'busy' }), 'cluster_busy');
+    const taken = Array.from({ length: fits }, () => codeFor({ target }));
+    t.is(await codeFor({ target }), 'cluster_busy');
     const other = codeFor({ target: 'other' });
     t.is(begun(), 2);
     finishRun();
     t.is(await other, 'completed');
     await settle();
     // One has ended, so there is room for one more.
-    const next = codeFor({ target: 'busy' });
-    t.is(await codeFor({ target: 'busy' }), 'cluster_busy');
+    const next = codeFor({ target });
+    t.is(await codeFor({ target }), 'cluster_busy');
     for (let n = 0; n < fits; n++) {
       finishRun();
       await settle();
@@ -39,15 +41,6 @@ for (const [maxCalls, fits] of [
     t.deepEqual(await Promise.all([...taken, next]), Array(fits + 1).fill('completed'));
   });
 }
-
-test('requests without a cluster are never refused by the limit of one cluster', async (t) => {
-  const { action, finishRun } = held();
-  const { codeFor } = openRunner([action], { maxCalls: 4, concurrency: 8, clusterConcurrency: 8 });
-  const all = Array.from({ length: 6 }, () => codeFor({ target: undefined }));
-  await settle();
-  finishRun();
-  t.deepEqual(await Promise.all(all), Array(6).fill('completed'));
-});
 
 test("a deadline is at most the action's own, and at most five minutes", async (t) => {
   for (const [definition, timeoutMs, endsAfter] of [

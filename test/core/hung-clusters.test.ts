@@ -249,3 +249,27 @@ test('calls without a cluster are not taken for calls to one that hangs', async 
   await settle();
   t.is(await codeFor({ target: HEALTHY }), 'completed');
 });
+
+test('calls without a cluster that hang keep no call to a cluster waiting, and are no reason to refuse others of them', async (t) => {
+  const { clock, codeFor, ask, ended } = openClusters();
+  const ofNone = (count: number) =>
+    Array.from({ length: count }, () => watched(codeFor({ target: undefined, timeoutMs: 10_000 })));
+  for (let passed = 0; passed < 40; passed++) {
+    const calls = ofNone(300);
+    await settle();
+    t.deepEqual(ended(calls), Array(passed % 10 === 0 ? 150 : 300).fill('cluster_busy'), `after ${passed} s`);
+    const healthy = ask(HEALTHY, 20);
+    await settle();
+    t.deepEqual(ended(healthy), Array(20).fill('completed'), `after ${passed} s`);
+    clock.advance(1_000);
+    await settle();
+  }
+});
+
+test('calls without a cluster that wait longer than they may time out, whatever those before them met', async (t) => {
+  const { clock, codeFor, ended } = openClusters();
+  const calls = Array.from({ length: 100 }, () => watched(codeFor({ target: undefined, timeoutMs: 10_000 })));
+  clock.advance(10_000);
+  await settle();
+  t.deepEqual(ended(calls), Array(100).fill('timeout'));
+});

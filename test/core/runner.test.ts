@@ -53,6 +53,53 @@ test('a request whose deadline passes while it waits is never run, and makes roo
   t.is(begun(), 2);
 });
 
+test('a request whose time passed while the process was stopped is never run', async (t) => {
+  const { action, begun, finishRun } = held({ effect: 'change' });
+  const { codeFor, clock, runner } = openRunner([action], { concurrency: 1 });
+  const running = codeFor();
+  const waiting = [codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 10 }), codeFor({ timeoutMs: 1_000 })];
+  clock.pass(10);
+  finishRun();
+  t.is(await running, 'completed');
+  t.deepEqual(await Promise.all(waiting.slice(0, 2)), ['timeout', 'timeout']);
+  t.is(begun(), 2);
+  t.is(runner.running().length, 1);
+  finishRun();
+  t.is(await waiting[2], 'completed');
+  t.is(clock.pending, 0);
+});
+
+test('the time that a request waited in the transport counts', async (t) => {
+  const { action, begun } = held();
+  const { codeFor, clock } = openRunner([action]);
+  const late = watched(codeFor({ timeoutMs: 1_000, waitedMs: 400 }));
+  t.is(begun(), 1);
+  clock.advance(599);
+  await settle();
+  t.is(late(), undefined);
+  clock.advance(1);
+  await settle();
+  t.is(late(), 'timeout');
+  t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 1_000 }), 'timeout');
+  t.is(begun(), 1);
+});
+
+for (const [effect, delivery, code] of [
+  ['change', 'first', 'timeout'],
+  ['read', 'repeated', 'timeout'],
+  ['change', 'repeated', 'outcome_unknown'],
+] as const)
+  test(`a ${effect} whose time passes before it is run, delivered as ${delivery}, ends with ${code}`, async (t) => {
+    const { action, begun } = held({ effect, redelivery: 'run-again' });
+    const { codeFor, clock } = openRunner([action], { concurrency: 1 });
+    void codeFor();
+    const waiting = codeFor({ timeoutMs: 1_000, delivery });
+    clock.advance(1_000);
+    t.is(await waiting, code);
+    t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 1_000, delivery }), code);
+    t.is(begun(), 1);
+  });
+
 test('a waiting request is released when its connection is lost; a running one continues', async (t) => {
   const { action, begun, finishRun } = held();
   const { codeFor, clock } = openRunner([action], { concurrency: 1 });
@@ -123,21 +170,23 @@ test('draining ends when the last running request has ended within its grace tim
   t.is(clock.pending, 0);
 });
 
-for (const [graceMs, stoppedAfter] of [
-  [20_000, 10_000],
-  [60_000, 30_000],
-  [300_000, 270_000],
+for (const [graceMs, stoppedAfter, endedAfter] of [
+  [20_000, 10_000, 20_000],
+  [60_000, 30_000, 60_000],
+  [300_000, 270_000, 300_000],
+  [2_000, 1_000, 2_500],
+  [0, 0, 1_500],
 ] as const) {
   test(`draining within ${graceMs} ms stops a change in time for its outcome, and waits for that`, async (t) => {
     const { action, runs } = steered({ effect: 'change' });
     const { codeFor, drain, clock } = openRunner([action]);
     const code = codeFor();
     const drained = watched(drain(graceMs).then(() => 'drained'));
-    clock.advance(stoppedAfter - 1);
-    t.false(runs[0]?.signal.aborted);
+    clock.advance(Math.max(0, stoppedAfter - 1));
+    t.is(runs[0]?.signal.aborted, stoppedAfter === 0);
     clock.advance(1);
     t.like(runs[0]?.signal.reason, { code: 'cancelled' });
-    clock.advance(graceMs - stoppedAfter - 1);
+    clock.advance(endedAfter - stoppedAfter - 2);
     await settle();
     t.is(drained(), undefined);
     runs[0]?.resolve({});

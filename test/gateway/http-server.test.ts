@@ -7,6 +7,7 @@ import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../
 import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
 import { HTTP_STATUSES } from '../../src/gateway/http-status.js';
 import type { ActionDescription } from '../../src/core/action-description.js';
+import { systemClock } from '../../src/lib/clock.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 
@@ -60,6 +61,8 @@ async function open(
     describe: () => DESCRIPTIONS,
     notReady: () => [],
     maxBodyBytes: 4_096,
+    memoryBytes: 2 ** 30,
+    clock: systemClock,
     log: logs.log,
     ...options,
   });

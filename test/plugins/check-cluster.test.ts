@@ -60,6 +60,49 @@ test('a cluster of which no host answers has a finding for each host', async (t)
   );
 });
 
+test('a host on which another program answers is found with what it answers, and the others are still checked', async (t) => {
+  const { run, sandbox } = await openAction(t, checkCluster, WORLD);
+  sandbox.cluster.fail({ kind: 'redirect', host: '127.0.0.2' });
+  const [finding, ...others] = (await run()) as { message: string; advice: string }[];
+  t.like(finding, { kind: 'host_not_answering', subject: `127.0.0.2:${sandbox.fleetPort}` });
+  t.regex(finding?.message ?? '', /HTTP 302 .*, which is not from fleet/);
+  t.regex(finding?.advice ?? '', /another program/);
+  t.deepEqual(others, []);
+});
+
+test('machines whose address is missing or invalid are found', async (t) => {
+  const machines = [
+    { id: MACHINE_A, primaryIP: null, metadata: {} },
+    { id: MACHINE_B, primaryIP: '10.0.0', metadata: {} },
+  ];
+  const { run } = await openAction(t, checkCluster, { machines, units: [] });
+  t.deepEqual(await kinds(run()), [
+    `error machine_without_address ${MACHINE_A}`,
+    `error machine_without_address ${MACHINE_B}`,
+  ]);
+});
+
+test('a machine that is listed twice is found', async (t) => {
+  const copy = { id: MACHINE_A, primaryIP: '10.0.0.9', metadata: {} };
+  const { run, sandbox } = await openAction(t, checkCluster, WORLD);
+  sandbox.cluster.listedMachines = () => [copy, ...TWO_MACHINES];
+  const findings = (await run()) as { kind: string; subject: string; message: string }[];
+  t.like(findings, [{ kind: 'list_incomplete', subject: 'machines' }]);
+  t.true(findings[0]?.message.includes(`"${MACHINE_A}" is listed twice`));
+});
+
+test('a list that cannot be read is found, and the others are still checked', async (t) => {
+  const machines = [{ id: MACHINE_A, primaryIP: null, metadata: {} }];
+  const { run, sandbox } = await openAction(t, checkCluster, { machines, units: [] });
+  sandbox.cluster.fail({ kind: 'garbage', path: '/fleet/v1/units' });
+  sandbox.cluster.fail({ kind: 'garbage', path: '/fleet/v1/state' });
+  t.deepEqual(await kinds(run()), [
+    `error machine_without_address ${MACHINE_A}`,
+    'error list_unreadable units',
+    'error list_unreadable states',
+  ]);
+});
+
 test('a member of discovery that has no valid host is found', async (t) => {
   const { run, sandbox } = await openAction(t, checkCluster, WORLD);
   sandbox.cluster.members = [...sandbox.cluster.members, 'odd=nonsense'];

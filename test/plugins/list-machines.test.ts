@@ -1,7 +1,7 @@
 import test from 'ava';
 import listMachines from '../../plugins/list-machines/index.js';
-import { ManualClock } from '../support/manual-clock.js';
 import { MACHINE_A, MACHINE_B } from '../support/open-sandbox.js';
+import { warnsOfMissingMachines } from './missing-machines.js';
 import { openAction } from './open-action.js';
 
 const A = { id: MACHINE_A, primaryIP: '10.0.0.1', metadata: { role: 'web', region: 'north' } };
@@ -64,14 +64,8 @@ test('list_machines passes on the error of a cluster that cannot be queried', as
   await t.throwsAsync(run(), { code: 'cluster_unreachable' });
 });
 
-test('list_machines warns of a cluster that lists fewer machines than discovery names', async (t) => {
-  const clock = new ManualClock();
-  const fleetHosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
-  const { run, sandbox, warnings } = await openAction(t, listMachines, { fleetHosts, clock });
-  await run();
-  t.deepEqual(warnings, []);
-  clock.advance(2_000);
-  sandbox.cluster.recover({ machines: 1, states: 0, lasts: 24_000 });
-  await run();
-  t.regex(warnings.join(), /names 3 hosts of this cluster, but fleet lists 1 machine, without/);
-});
+test(
+  'list_machines warns of a cluster that lists fewer machines than discovery names',
+  warnsOfMissingMachines,
+  listMachines,
+);

@@ -1,8 +1,8 @@
 import test from 'ava';
 import listUnits from '../../plugins/list-units/index.js';
 import type { SandboxOptions } from '../../src/sandbox/sandbox.js';
-import { ManualClock } from '../support/manual-clock.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { warnsOfMissingMachines } from './missing-machines.js';
 import { names, openAction } from './open-action.js';
 
 const on = (machine: string) => service('/bin/sleep 1d', { MachineID: machine });
@@ -111,14 +111,8 @@ test('list_units passes on the error of a cluster that cannot be queried', async
   await t.throwsAsync(run(), { code: 'cluster_unhealthy' });
 });
 
-test('list_units warns of a cluster that lists fewer machines than discovery names', async (t) => {
-  const clock = new ManualClock();
-  const fleetHosts = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
-  const { run, sandbox, warnings } = await openAction(t, listUnits, { fleetHosts, clock });
-  await run();
-  t.deepEqual(warnings, []);
-  clock.advance(2_000);
-  sandbox.cluster.recover({ machines: 1, states: 0, lasts: 24_000 });
-  await run();
-  t.regex(warnings.join(), /names 3 hosts of this cluster, but fleet lists 1 machine, without/);
-});
+test(
+  'list_units warns of a cluster that lists fewer machines than discovery names',
+  warnsOfMissingMachines,
+  listUnits,
+);

@@ -106,8 +106,7 @@ export class ManyHosts implements Transport {
     }
     const fault = this.#faultOf();
     if (fault !== 'order lost' && !apply()) throw unknown([]);
-    if (fault === 'redirected')
-      throw new ActionError('cluster_refused', 'HTTP 302', { details: { status: 302 } });
+    if (fault === 'redirected') throw new ActionError('cluster_answer_invalid', 'HTTP 302');
     if (fault !== undefined) throw unknown([host.name]);
   }
 

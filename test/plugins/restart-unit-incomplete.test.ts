@@ -76,3 +76,12 @@ test('a unit is left unchanged while its machine is among those that are missing
   t.is(puts(sandbox), 0);
   t.regex(String(await run()), /was restarted/, 'a unit on a machine that is listed is restarted');
 });
+
+test('a machine that fleet lists twice does not keep a unit from being restarted, and is told', async (t) => {
+  const { sandbox, run, clock, warnings } = await world(t);
+  const listed = sandbox.cluster.listedMachines.bind(sandbox.cluster);
+  sandbox.cluster.listedMachines = () => listed().flatMap((machine) => [machine, machine]);
+  const { code, text } = await outcomeOf(run(), sandbox.cluster, clock);
+  t.is(code, 'done', text);
+  t.regex(warnings.join(), /is listed twice/);
+});

@@ -146,7 +146,30 @@ test('list_unit_states warns when the units cannot be read in time, and lists th
   );
   clock.advance(5_000);
   t.deepEqual(await states, sandbox.cluster.states());
-  t.regex(warnings.join(), /could not be read in time/);
+  t.regex(warnings.join(), /not known whether states are missing: no complete answer within 5 s/);
+});
+
+test('list_unit_states warns when the units cannot be read, and lists the states all the same', async (t) => {
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, WORLD);
+  sandbox.cluster.fail({ kind: 'garbage', path: '/fleet/v1/units' });
+  const wanted = [{}, { unit_name: 'web@1.service' }];
+  for (const parameters of wanted) t.true((await rows(run(parameters))).length > 0);
+  t.is(warnings.length, wanted.length);
+  for (const warning of warnings)
+    t.regex(warning, /not known whether states are missing: .*127\.0\.0\.1:\d+: HTTP 200/);
+});
+
+test('list_unit_states that is stopped while it reads the units gives no result', async (t) => {
+  const { run, sandbox } = await openAction(t, listUnitStates, WORLD);
+  sandbox.cluster.fail({ kind: 'hang', path: '/fleet/v1/units' });
+  const stop = new AbortController();
+  const states = run({}, { signal: stop.signal });
+  await eventually('the units are asked for', () =>
+    sandbox.cluster.requests.some(({ path }) => path === '/fleet/v1/units'),
+  );
+  const reason = new Error('stopped');
+  stop.abort(reason);
+  t.is(await t.throwsAsync(states), reason);
 });
 
 test('list_unit_states passes on the error of a cluster that cannot be queried', async (t) => {

@@ -253,9 +253,10 @@ if (broker !== undefined) {
 
   test('no more messages are taken than the limit of held ones', async (t) => {
     const { action, begun, finishRun } = held();
-    const { queue, service } = await serveRequests(t, broker, [action, echo], { prefetch: 8 });
+    // Requests without a cluster may be three quarters of those that the runner holds.
+    const limits = { prefetch: 8, maxCalls: 16 };
+    const { queue, service } = await serveRequests(t, broker, [action, echo], limits);
     const caller = await RawCaller.open(t, broker, queue);
-    // One cluster may use three quarters of the limit; these requests name no cluster.
     const ids = Array.from({ length: 10 }, () => caller.send({ action: 'act' }));
     await eventually('as many run as may be held', () => begun() === 8);
     await eventually('the others wait', async () => (await caller.waiting()) === 2);

@@ -43,6 +43,29 @@ for (const broker of brokers()) {
 }
 
 for (const broker of brokers()) {
+  test(`${broker.name}: a message gets the properties that are known when it is written, or is not written`, async (t) => {
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
+    const queue = `publisher_${randomUUID()}`;
+    await connection.probe(async (channel) => channel.assertQueue(queue, { autoDelete: true }));
+    t.teardown(async () => connection.probe(async (channel) => channel.deleteQueue(queue)));
+    const to = { exchange: '', routingKey: queue };
+    const late = () => {
+      throw new Error('too late');
+    };
+    for (const correlationId of ['first, on a channel of its own', 'second, on the shared channel']) {
+      const sending = () => ({ correlationId });
+      await t.throwsAsync(publisher.publish(to, Buffer.from('late'), {}, { sending: late }), {
+        message: 'too late',
+      });
+      t.is(await publisher.publish(to, Buffer.from('x'), { type: 'kept' }, { sending }), 'routed');
+      const message = await connection.probe(async (channel) => channel.get(queue, { noAck: true }));
+      t.like(message, { properties: { correlationId, type: 'kept' } });
+      t.is(String(message && message.content), 'x');
+    }
+  });
+
   test(`${broker.name}: a message id that was returned once is routed when it is used again`, async (t) => {
     const connection = await connectTo(broker);
     t.teardown(async () => connection.close(systemClock));

@@ -4,10 +4,10 @@ import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { atomKeys } from '../../src/rpc/codec/erlang-atom.js';
 import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
-import { memoryToDecode } from '../../src/rpc/decoded-memory.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 const MEBIBYTE = 1024 * 1024;
@@ -48,6 +48,27 @@ for (const broker of brokers()) {
     t.is(logs.find(/^memory budget used up$/).length, logs.find(/^memory budget free again$/).length);
   });
 
+  test(over('requests that wait for memory longer than their time are not run'), async (t) => {
+    const { action, begun, finishRun } = held({ effect: 'change' });
+    const clock = new ManualClock();
+    const { queue, service, logs } = await serveRequests(t, broker, [action], { ...SMALL_BUDGET, clock });
+    const caller = await RawCaller.open(t, broker, queue);
+    const headers = { 'timeout-ms': 20_000 };
+    const ids = Array.from({ length: 30 }, () => caller.send(LARGE, { headers }));
+    await eventually('the memory is used up', () => logs.find(/^memory budget used up$/).length > 0);
+    await eventually('all have arrived', () => service.held === 30);
+    await eventually('the first one runs', () => begun() > 0);
+    const running = begun();
+    clock.advance(20_000);
+    finishRun();
+    const replies = await Promise.all(ids.map(async (id) => caller.replyFor(id)));
+    t.is(begun(), running);
+    t.deepEqual(
+      replies.slice(running).map(({ answer }) => answer.response_body.code),
+      Array(30 - running).fill('timeout'),
+    );
+  });
+
   test(over('requests that wait for memory are requeued when the service stops'), async (t) => {
     const { action, begun, finishRun } = held();
     const { queue, service, logs } = await serveRequests(t, broker, [action], SMALL_BUDGET);
@@ -80,23 +101,6 @@ for (const broker of brokers()) {
       t.regex(message, reason);
       t.regex(String((await caller.take('error queue')).properties.headers?.['x-reason']), reason);
     }
-  });
-
-  test(over('a request that can take more memory than there is in all is refused'), async (t) => {
-    const settings = { maxMessageBytes, memoryBudgetBytes: MEBIBYTE };
-    const { queue } = await serveRequests(t, broker, [echo], settings);
-    const caller = await RawCaller.open(t, broker, queue);
-    const body = JSON.stringify({ request_body: LARGE });
-    const { answer } = await caller.replyFor(caller.sendRaw(body));
-    t.is(answer.response_body.code, 'invalid_request');
-    t.regex(
-      String(answer.response_body.errors),
-      new RegExp(
-        `can take ${body.length + memoryToDecode(body.length)} bytes of memory, and MEMORY_BUDGET_BYTES is 1048576`,
-      ),
-    );
-    t.is((await caller.take('error queue')).content.toString(), body);
-    t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
   });
 
   test(over('storms of long integers are refused before they are built'), async (t) => {

@@ -5,6 +5,7 @@ import { echo, held } from '../support/actions.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { headerField, longString, publishRaw, type RawProperties } from '../support/raw-message.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 const REQUEST = JSON.stringify({ request_body: { action: 'echo' } });
@@ -140,7 +141,10 @@ if (broker !== undefined) {
 
   test('a request with properties that cannot be written again is requeued with those that its reply needs', async (t) => {
     const { action, begun, finishRun } = held();
-    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const { queue, service } = await serveRequests(t, broker, [action], {
+      concurrency: 1,
+      clock: new ManualClock(),
+    });
     const caller = await RawCaller.open(t, broker, queue);
     caller.send({ action: 'act' });
     await eventually('it runs', () => begun() === 1);

@@ -58,7 +58,7 @@ if (rabbitmq() !== undefined) {
   test('when the limit is known, a message above it is not sent', async (t) => {
     const { channel, to } = await publisher(t);
     let sent = 0;
-    const sending = () => sent++;
+    const sending = () => ({ priority: sent++ });
     for (let times = 0; times < 3; times++) {
       const large = channel.publish(to, Buffer.alloc(LIMIT + 1), {}, { sending });
       await t.throwsAsync(large, { instanceOf: PublishRefused, message: TOO_LARGE });
@@ -108,7 +108,7 @@ if (rabbitmq() !== undefined) {
   test('a message that may arrive only once is not published again after the refusal of another', async (t) => {
     const { channel, to, gone, waiting } = await deletedExchange(t);
     let sent = 0;
-    const once = { sharing: 'once', sending: () => sent++ } as const;
+    const once = { sharing: 'once', sending: () => ({ priority: sent++ }) } as const;
     const refused = channel.publish(gone, Buffer.alloc(9), {});
     const others = Array.from({ length: 5 }, async () => channel.publish(to, Buffer.alloc(9), {}, once));
     await t.throwsAsync(refused, { instanceOf: PublishRefused });
@@ -298,6 +298,7 @@ if (rabbitmq() !== undefined) {
       port: 0,
       token: undefined,
       maxBodyBytes: 1_000_000,
+      memoryBytes: 2 ** 26,
       describe: () => [],
       notReady: () => [],
       brokers: async () => [{ url: broker.url }],

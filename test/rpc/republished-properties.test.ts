@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { echo, held } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
 const BODY = JSON.stringify({ request_body: { action: 'act' } });
@@ -25,14 +26,20 @@ const HEADERS = { 'timeout-ms': 60_000, text: 'kept', number: 7, yes: true, no: 
 const broker = rabbitmq();
 if (broker !== undefined) {
   /** @returns the message in the queue after a shutdown before it began */
-  const requeued = async (t: ExecutionContext, options: Options.Publish, body = BODY) => {
+  const requeued = async (
+    t: ExecutionContext,
+    options: Options.Publish,
+    { body = BODY, heldMs = 0 } = {},
+  ) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
-    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1 });
+    const clock = new ManualClock();
+    const { queue, service } = await serveRequests(t, broker, [action], { concurrency: 1, clock });
     const caller = await RawCaller.open(t, broker, queue);
     caller.send({ action: 'act' });
     await eventually('one runs', () => begun() === 1);
     caller.publish(body, options);
     await eventually('the other one waits', () => service.held === 2);
+    clock.advance(heldMs);
     const drained = service.drain(60_000);
     const message = await caller.take('queue');
     finishRun();
@@ -120,6 +127,14 @@ if (broker !== undefined) {
     t.is((await deadLettered(t, { expiration })).properties.expiration, undefined);
   });
 
+  for (const timeout of [30_000, '30000'])
+    test(`a requeued message has less time by as long as it was held, with a time limit as a ${typeof timeout}`, async (t) => {
+      const times = { expiration: '40000', headers: { 'timeout-ms': timeout } };
+      const { properties } = await requeued(t, times, { heldMs: 12_000 });
+      t.is(properties.expiration, '28000');
+      t.is(properties.headers?.['timeout-ms'], 18_000);
+    });
+
   test('a requeued message gets no reason, a dead-lettered one gets its own', async (t) => {
     const headers = { 'x-reason': 'of before' };
     t.is((await requeued(t, { headers })).properties.headers?.['x-reason'], 'of before');
@@ -131,7 +146,7 @@ if (broker !== undefined) {
 
   test('a requeued message keeps its bytes', async (t) => {
     const body = JSON.stringify({ request_body: { action: 'act', action_parameters: { text: 'ü\u0000☃' } } });
-    t.deepEqual((await requeued(t, {}, body)).content, Buffer.from(body));
+    t.deepEqual((await requeued(t, {}, { body })).content, Buffer.from(body));
   });
 
   test('headers are kept up to a size limit, the deadline before all others', async (t) => {

@@ -438,7 +438,7 @@ for (const broker of brokers()) {
         const message = await caller.take('queue');
         t.false(message.fields.redelivered ?? false);
         t.is(message.properties.correlationId, id);
-        t.is(message.properties.headers?.['timeout-ms'], 60_000);
+        t.true(message.properties.headers?.['timeout-ms'] <= 60_000);
         t.is(message.properties.headers?.CC, undefined);
       }
     },

@@ -77,6 +77,18 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { ALLOWED_HOSTS: '10.0.0.0/99' },
     /^ALLOWED_HOSTS: .*10\.0\.0\.0\/99/,
   ],
+  'a URL with a login in the place of allowed hosts': [
+    { ALLOWED_HOSTS: '10.0.0.0/8,http://u:Zq@h' },
+    /^ALLOWED_HOSTS: entry 2 is not an address, .*; it is "\*\*\*"$/,
+  ],
+  'a URL with a login in the place of another text': [
+    { SSH_USER: 'http://u:Zq@h' },
+    /^SSH_USER must not be a URL with a user name, a password or a query; it is "http:\/\/\*\*\*@h"$/,
+  ],
+  'a host to listen on that is a URL': [
+    { HTTP_HOST: 'http://localhost' },
+    /^HTTP_HOST must be an address or the name of a host; it is "http:\/\/localhost"$/,
+  ],
   'a flag that is neither true nor false': [
     { READ_ONLY: 'yes' },
     /^READ_ONLY must be true or false; it is "/,

@@ -230,7 +230,9 @@ test('a file in UTF-16 is refused, and the problem says so', async (t) => {
   await writeFile(clusters, '\ufeff{"a": []}', 'utf16le');
   t.deepEqual(
     problemsOf(t, () => read({ CLUSTERS_FILE: clusters })),
-    ['CLUSTERS_FILE names a file that cannot be read: it is in UTF-16: save it as UTF-8'],
+    [
+      `CLUSTERS_FILE names a file that cannot be read: it is in UTF-16: save it as UTF-8; it is "${clusters}"`,
+    ],
   );
 });
 

@@ -22,6 +22,29 @@ for (const [what, [env, problem]] of Object.entries(REFUSED)) {
   });
 }
 
+test('a memory budget without room for the largest request is refused, with the figure that is needed', (t) => {
+  const MEBIBYTE = 1024 * 1024;
+  const needs = (env: Env): number => {
+    const [problem = '', ...more] = problemsOf(t, () => serving({ AMQP_URL: 'amqp://localhost', ...env }));
+    t.deepEqual(more, []);
+    const [, least] =
+      /^MEMORY_BUDGET_BYTES is \d+.*: it must be at least (\d+) to decode a request of MAX_MESSAGE_BYTES/.exec(
+        problem,
+      ) ?? [];
+    return Number(least);
+  };
+  for (const HTTP_PORT of ['0', 'off']) {
+    const large = { HTTP_PORT, MAX_MESSAGE_BYTES: String(64 * MEBIBYTE) };
+    const least = needs(large);
+    t.true(least > 4 * 64 * MEBIBYTE);
+    t.is(needs({ ...large, MEMORY_BUDGET_BYTES: String(least - 1) }), least);
+    t.notThrows(() =>
+      serving({ AMQP_URL: 'amqp://localhost', ...large, MEMORY_BUDGET_BYTES: String(least) }),
+    );
+    t.notThrows(() => read({ AMQP_URL: 'amqp://localhost', ...large }), 'a caller decodes no requests');
+  }
+});
+
 test('outside of development and test the sandbox is refused, and the problem names AMQP_URL', (t) => {
   for (const NODE_ENV of ['production', 'staging', 'prod']) {
     t.deepEqual(

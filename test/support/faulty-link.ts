@@ -9,6 +9,8 @@ export interface FaultyLink {
   passConfirms(): void;
   /** Blocks new connections. The returned function unblocks them, including pending ones. */
   hold(): () => void;
+  /** Blocks new channels for messages. The returned function unblocks them, including pending ones. */
+  holdChannels(): () => void;
   /** Cuts every connection; new ones are possible unless they are blocked. */
   cut(): void;
   /** The next message is refused, as by a full queue, and then every connection is cut. */
@@ -26,6 +28,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
   let refuses = false;
   let cutsAtChannel = false;
   let gate: Promise<void> | undefined;
+  let channelGate: Promise<void> | undefined;
   const connect: Connect = async (url, options) => {
     counts.asked++;
     await gate;
@@ -41,6 +44,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
     const createConfirmChannel = connection.createConfirmChannel.bind(connection);
     connection.createConfirmChannel = async () => {
       cutOnce();
+      await channelGate;
       const channel = await createConfirmChannel();
       const publish = channel.publish.bind(channel);
       channel.publish = (exchange, routingKey, content, given, confirmed) => {
@@ -73,6 +77,14 @@ export function faultyLink(broker: TestBroker): FaultyLink {
       gate = new Promise((resolve) => (release = resolve));
       return () => {
         gate = undefined;
+        release();
+      };
+    },
+    holdChannels: () => {
+      let release = () => {};
+      channelGate = new Promise((resolve) => (release = resolve));
+      return () => {
+        channelGate = undefined;
         release();
       };
     },

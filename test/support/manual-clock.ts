@@ -57,8 +57,13 @@ export class ManualClock implements Clock {
     if (Number.isFinite(next)) this.advance(next - this.#now);
   }
 
-  advance(ms: number): void {
+  /** Lets time pass in which no timer rings, as while the process is stopped or busy. */
+  pass(ms: number): void {
     this.#now += ms;
+  }
+
+  advance(ms: number): void {
+    this.pass(ms);
     for (const alarm of this.#alarms) {
       if (alarm.at > this.#now) continue;
       this.#alarms.delete(alarm);

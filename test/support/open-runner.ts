@@ -27,6 +27,7 @@ export function callOf(changes: Partial<Call> = {}): Call {
     target: 'token',
     parameters: undefined,
     timeoutMs: undefined,
+    waitedMs: 0,
     caller: ANONYMOUS,
     context: {},
     delivery: 'first',

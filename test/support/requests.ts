@@ -31,6 +31,8 @@ export interface RunningRequests {
 interface Settings {
   queue: string;
   prefetch: number;
+  /** How many requests the runner holds; `prefetch` by default. */
+  maxCalls: number;
   concurrency: number;
   clusterConcurrency: number;
   maxMessageBytes: number;
@@ -56,6 +58,7 @@ export async function serveRequests(
   const options: Settings = {
     queue: `test_${randomUUID()}`,
     prefetch: 200,
+    maxCalls: settings.prefetch ?? 200,
     concurrency: 50,
     clusterConcurrency: 20,
     maxMessageBytes: 64 * 1024,
@@ -76,14 +79,14 @@ export async function serveRequests(
   const { connect, cut } = cuttable(broker);
   const events = new CallEventBus(logs.log);
   logRequests(events, logFor);
-  const { queue, prefetch, concurrency, clusterConcurrency, clock } = options;
+  const { queue, prefetch, maxCalls, concurrency, clusterConcurrency, clock } = options;
   const runner = new Runner({
     catalogue,
     events,
     names: FIELD_NAMES,
     clock,
     logFor,
-    maxCalls: prefetch,
+    maxCalls,
     concurrency,
     clusterConcurrency,
   });

@@ -22,6 +22,7 @@ function opened() {
     target: 'very-secret-token',
     parameters: {},
     timeoutMs: undefined,
+    waitedMs: 0,
     caller: ANONYMOUS,
     context: {},
     delivery: 'first',

@@ -1,28 +1,37 @@
-import { ActionError } from '../../api/action-error.js';
 import { type Cluster, noteResponse } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
-import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient, HttpResponse } from '../../network/http-client.js';
 import { ANSWERED_ELSEWHERE, hedged } from './hedged.js';
-import { errorMessageOf, invalidFleetResponse } from './fleet-responses.js';
+import { type Refusal, refusalIn, shown, UnusableResponse } from './fleet-answer.js';
+import type { Reading } from './fleet-responses.js';
+import { HostFailures, isNotSent } from './host-failures.js';
 import { HostHealth } from './host-health.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
 /** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024;
+
 /** The statuses of fleet's own failures. With another 5xx a proxy reports that fleet has not answered it. */
 const FLEET_FAILURES: ReadonlySet<number> = new Set([500, 503]);
 
 /** A call of fleet's HTTP API. */
-export interface FleetCall {
+interface FleetCall {
   /** Below `/fleet/v1/`. */
   path: string;
   query?: Record<string, string | undefined>;
   signal: AbortSignal;
 }
 
-export interface FleetRead extends FleetCall {
+interface FleetGet<T> extends FleetCall {
+  /**
+   * Reads a response with status 200.
+   * @throws UnusableResponse when it is not one of fleet: then another host is asked
+   */
+  read: (response: HttpResponse) => Reading<T>;
+}
+
+export interface FleetRead<T> extends FleetGet<T> {
   /** How long to wait for a host, in milliseconds, before another one is asked too. */
   hedgeMs: number;
 }
@@ -33,15 +42,19 @@ export interface FleetChange extends FleetCall {
   body?: string;
 }
 
-interface Failure {
-  host: string;
-  reason: string;
-}
+/** How a host answered a read. */
+export type FleetAnswer<T> =
+  | { refusal: Refusal }
+  | (Reading<T> & {
+      refusal: undefined;
+      /** The host that answered. */
+      host: string;
+    });
 
 /** The abort reason of a read whose result is not needed any more: it says nothing about the host. */
 export const NOT_NEEDED = new Error('the response is not needed any more');
 
-/** Calls the fleet API of a cluster on whichever of its hosts responds. */
+/** Calls the fleet API of a cluster on whichever of its hosts responds as fleet does. */
 export class ClusterHttp {
   readonly #http: HttpClient;
   readonly #clock: Clock;
@@ -54,93 +67,128 @@ export class ClusterHttp {
   }
 
   /**
-   * Reads from the host that responds first with another status than 5xx. A host that takes long costs only `hedgeMs`.
+   * Reads from the host that first gives an answer of fleet. A host that takes long costs only `hedgeMs`.
    * @throws ActionError `cluster_unreachable`, `cluster_unhealthy`, `cluster_answer_invalid`, `forbidden`
    */
-  async read(cluster: Cluster, hosts: readonly URL[], call: FleetRead): Promise<HttpResponse> {
-    const failures = new Failures();
-    const response = await hedged({
+  async read<T>(cluster: Cluster, hosts: readonly URL[], call: FleetRead<T>): Promise<FleetAnswer<T>> {
+    const failures = new HostFailures();
+    let flawed: FleetAnswer<T> | undefined;
+    const ask = async (host: URL, signal: AbortSignal) => {
+      const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
+      if (answer === undefined || answer.refusal !== undefined || answer.flaws.length === 0) return answer;
+      // One host may be wrong. When a second one answers with flaws too, they are in the cluster's data.
+      if (flawed !== undefined) return answer;
+      flawed = answer;
+      return undefined;
+    };
+    const answer = await hedged({
       hosts: this.#health.inOrder(cluster, hosts),
-      ask: (host, signal) => this.#readFrom(cluster, host, { ...call, signal }, failures),
+      ask,
       hedgeMs: call.hedgeMs,
       clock: this.#clock,
       signal: call.signal,
       onSlower: (host) => this.#health.failed(host),
     });
-    if (response === undefined) throw failures.noUsableResponse();
-    return response;
+    if (answer !== undefined) return answer;
+    if (flawed !== undefined) return flawed;
+    throw failures.noUsableResponse();
   }
 
   /**
-   * Sends a change to one host; to another one only when it is certain that the previous one did not receive it.
-   * @throws ActionError also `outcome_unknown`
+   * Finds a host that responds, for a change: a change cannot be hedged. Asks nothing when the host to which a change
+   * would go has responded a moment ago.
+   * @throws ActionError as `read`
    */
-  async change(cluster: Cluster, hosts: readonly URL[], call: FleetChange): Promise<HttpResponse> {
-    const failures = new Failures();
+  async findResponding(cluster: Cluster, hosts: readonly URL[], call: FleetRead<unknown>): Promise<void> {
+    const [first] = this.#health.inOrder(cluster, hosts);
+    if (first !== undefined && this.#health.hasJustResponded(cluster, first)) return;
+    await this.read(cluster, hosts, call);
+  }
+
+  /**
+   * Sends a change to one host. Another one gets it only when it is certain that the previous one has not made it, or
+   * when that one has a response of success that is not fleet's: then a PUT is repeated, which is idempotent.
+   * @returns fleet's refusal, with which nothing was done
+   * @throws ActionError as `read`: nothing was done
+   * @throws ActionError `outcome_unknown`, with the hosts that may have made the change, or may make it later
+   */
+  async change(cluster: Cluster, hosts: readonly URL[], call: FleetChange): Promise<Refusal | undefined> {
+    const failures = new HostFailures();
     for (const host of this.#health.inOrder(cluster, hosts)) {
-      call.signal.throwIfAborted();
-      let answered = false;
+      if (call.signal.aborted) break;
+      let status: number | undefined;
       try {
         const response = await this.#send(call.method, host, call);
         noteResponse(cluster);
-        if (response.status < 500) {
-          this.#health.responded(cluster, host);
-          return response;
-        }
-        failures.status(host, response);
-        answered = FLEET_FAILURES.has(response.status);
+        status = response.status;
+        const refusal = refusalIn(response, isDone);
+        this.#health.responded(cluster, host);
+        if (refusal === undefined || !failures.mayBeDone) return refusal;
+        failures.add(host, new UnusableResponse('invalid', `HTTP ${status} ${refusal.message}`));
+        break;
       } catch (error) {
-        if (error === call.signal.reason) failures.add(host, 'the call was aborted');
-        else failures.error(host, error);
         this.#health.failed(host);
-        if (isNotSent(error)) continue;
-        throw failures.outcomeUnknown({ answered });
+        failures.add(host, error, call.signal);
+        const isInvalid = error instanceof UnusableResponse && error.kind === 'invalid';
+        if (isNotSent(error) || (isInvalid && (status ?? 0) >= 300)) continue;
+        failures.mayHaveChanged(host, { later: !FLEET_FAILURES.has(status ?? 0) });
+        if (!isInvalid || call.method !== 'PUT') break;
       }
-      this.#health.failed(host);
-      throw failures.outcomeUnknown({ answered });
     }
+    if (failures.mayBeDone) throw failures.outcomeUnknown();
+    call.signal.throwIfAborted();
     throw failures.noUsableResponse();
   }
 
   /** Why a host does not answer a read; undefined when it does. */
-  async problemOf(host: URL, call: FleetCall & { timeoutMs: number }): Promise<string | undefined> {
-    const failures = new Failures();
+  async problemOf<T>(host: URL, call: FleetGet<T> & { timeoutMs: number }): Promise<string | undefined> {
     try {
-      const response = await this.#send('GET', host, call, call.timeoutMs);
-      return response.status < 500 ? undefined : failures.status(host, response);
+      await this.#get(host, call, call.timeoutMs);
+      return undefined;
     } catch (error) {
       call.signal.throwIfAborted();
-      return failures.error(host, error);
+      return new HostFailures().add(host, error);
     }
   }
 
   /** @returns undefined when the response is not usable */
-  async #readFrom(
+  async #readFrom<T>(
     cluster: Cluster,
     host: URL,
-    call: FleetCall,
-    failures: Failures,
-  ): Promise<HttpResponse | undefined> {
+    call: FleetGet<T>,
+    failures: HostFailures,
+  ): Promise<FleetAnswer<T> | undefined> {
     try {
-      const response = await this.#send('GET', host, call);
-      noteResponse(cluster);
-      // fleet reports its internal failures with 500 and 503; a proxy in front of it uses other 5xx statuses.
-      if (response.status < 500) {
-        this.#health.responded(cluster, host);
-        return response;
-      }
-      failures.status(host, response);
+      const answer = await this.#get(host, call, TIMEOUT_MS, () => noteResponse(cluster));
+      this.#health.responded(cluster, host);
+      return answer;
     } catch (error) {
       if (error === NOT_NEEDED || error === ANSWERED_ELSEWHERE) throw error;
       // Also after an abort: the next attempt must not wait for the same silent host.
       this.#health.failed(host);
       call.signal.throwIfAborted();
-      if (error instanceof HttpFailure && error.tooLarge) throw invalidFleetResponse(error.message);
-      failures.error(host, error);
+      failures.add(host, error);
       return undefined;
     }
-    this.#health.failed(host);
-    return undefined;
+  }
+
+  /** @throws UnusableResponse, HttpFailure, ActionError `forbidden`, or the signal's reason */
+  async #get<T>(
+    host: URL,
+    call: FleetGet<T>,
+    timeoutMs: number,
+    onResponse: () => void = () => {},
+  ): Promise<FleetAnswer<T>> {
+    const response = await this.#send('GET', host, call, timeoutMs);
+    onResponse();
+    const refusal = refusalIn(response, ({ status }) => status === 200);
+    if (refusal !== undefined) return { refusal };
+    try {
+      return { refusal, host: host.host, ...call.read(response) };
+    } catch (error) {
+      if (!(error instanceof UnusableResponse)) throw error;
+      throw new UnusableResponse(error.kind, `${shown(response)}: ${error.message}`);
+    }
   }
 
   async #send(
@@ -158,67 +206,9 @@ export class ClusterHttp {
   }
 }
 
-/** Why the hosts that were asked have no usable response. */
-class Failures {
-  readonly #failures: Failure[] = [];
-  #responded = false;
-  #forbidden: unknown;
-
-  /** @returns the reason */
-  status(host: URL, { status, body }: HttpResponse): string {
-    this.#responded = true;
-    return this.add(host, `HTTP ${status} ${errorMessageOf(body)}`.trim());
-  }
-
-  /**
-   * @returns the reason
-   * @throws an error that does not come from the host or the network
-   */
-  error(host: URL, error: unknown): string {
-    if (error instanceof HttpFailure) return this.add(host, error.message);
-    if (!isForbidden(error)) throw error;
-    this.#forbidden = error;
-    return this.add(host, 'forbidden');
-  }
-
-  /** @param answered whether the last host has ended the change, so that it cannot carry it out later */
-  outcomeUnknown({ answered }: { answered: boolean }): ActionError {
-    const last = this.#failures.at(-1);
-    return new ActionError(
-      'outcome_unknown',
-      `The fleet API at ${last?.host} failed during the change: ${last?.reason}`,
-      { details: { hosts: this.#failures, mayChangeLater: answered ? [] : [last?.host] } },
-    );
-  }
-
-  noUsableResponse(): unknown {
-    const failures = this.#failures;
-    if (this.#forbidden !== undefined && failures.every(({ reason }) => reason === 'forbidden'))
-      return this.#forbidden;
-    const shown = failures.slice(0, 5).map(({ host, reason }) => `${host}: ${reason}`);
-    const more = failures.length > shown.length ? `, and ${failures.length - shown.length} more` : '';
-    const [code, what] = this.#responded
-      ? ['cluster_unhealthy', "The cluster's fleet API reports an internal failure"]
-      : ['cluster_unreachable', 'No fleet API of the cluster can be reached'];
-    return new ActionError(code, `${what} (${shown.join(', ')}${more})`, {
-      details: { hosts: failures.slice(0, 20) },
-    });
-  }
-
-  /** @returns the reason */
-  add({ host }: URL, reason: string): string {
-    this.#failures.push({ host, reason });
-    return reason;
-  }
-}
-
-/** Whether it is certain that the host did not receive the request. */
-function isNotSent(error: unknown): boolean {
-  return isForbidden(error) || (error instanceof HttpFailure && error.notSent);
-}
-
-function isForbidden(error: unknown): boolean {
-  return error instanceof ActionError && error.code === 'forbidden';
+/** fleet has made a change; it created a unit with 201. */
+function isDone({ status, text }: HttpResponse): boolean {
+  return (status === 201 || status === 204) && text.trim() === '';
 }
 
 function urlOf(host: URL, { path, query = {} }: FleetCall): URL {

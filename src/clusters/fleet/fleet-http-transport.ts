@@ -6,7 +6,7 @@ import type { Clock } from '../../lib/clock.js';
 import { linkSignals } from '../../lib/linked-signal.js';
 import type { Logger } from '../../lib/logger.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
-import type { HttpClient, HttpResponse } from '../../network/http-client.js';
+import type { HttpClient } from '../../network/http-client.js';
 import {
   type ClusterHostsReport,
   DESIRED_STATES,
@@ -15,18 +15,23 @@ import {
   type ListOptions,
 } from '../../api/fleet-transport.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
-import { ClusterHttp, type FleetChange, type FleetRead, NOT_NEEDED } from './cluster-http.js';
+import {
+  ClusterHttp,
+  type FleetAnswer,
+  type FleetChange,
+  type FleetRead,
+  NOT_NEEDED,
+} from './cluster-http.js';
 import { Completeness } from './completeness.js';
 import type { Discovery } from './discovery.js';
+import { type Refusal, UnusableResponse } from './fleet-answer.js';
 import {
-  type Collection,
-  errorMessageOf,
   type Page,
   readMachine,
   readPage,
   readUnit,
   readUnitState,
-  invalidFleetResponse,
+  type RowReader,
 } from './fleet-responses.js';
 import { RecentMachines } from './recent-machines.js';
 import { readWholeList } from './whole-list.js';
@@ -50,14 +55,19 @@ interface FleetHttpTransportOptions {
 }
 
 /** How to read a collection. */
-interface ListRequest<Row> {
+interface ListRequest<Row> extends RowReader<Row> {
   path: string;
-  of: Collection;
   query?: Record<string, string | undefined>;
-  readRow: (row: unknown) => Row;
-  /** The text by which fleet sorts the rows. */
-  keyOf: (row: Row) => string;
 }
+
+const MACHINES: ListRequest<Machine> = {
+  path: 'machines',
+  of: 'machines',
+  readRow: readMachine,
+  keyOf: ({ id }) => id,
+};
+/** Shows whether a host answers. */
+const PROBE = { path: MACHINES.path, read: ({ body }: { body: unknown }) => readPage(body, MACHINES) };
 
 /** fleet's HTTP API v1 (https://github.com/coreos/fleet/blob/master/Documentation/api-v1.md). */
 export class FleetHttpTransport implements FleetTransport {
@@ -76,31 +86,18 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async machines(cluster: Cluster, options: ListOptions): Promise<Machine[]> {
-    const machines = await this.#all(cluster, options, {
-      path: 'machines',
-      of: 'machines',
-      readRow: readMachine,
-      keyOf: ({ id }) => id,
-    });
+    const machines = await this.#all(cluster, options, MACHINES);
     this.#recent.add(cluster, machines);
     return machines;
   }
 
   async incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined> {
-    try {
-      const known = await this.#incompleteness(cluster, options);
-      return known?.sentence;
-    } catch (error) {
-      options.signal.throwIfAborted();
-      // What cannot be read is not known; a caller that needs it fails by its own read.
-      if (error instanceof ActionError) return undefined;
-      throw error;
-    }
+    return (await this.#incompleteness(cluster, options))?.sentence;
   }
 
   async hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport> {
     const { endpoints, ignored } = await this.#resolver.hosts(cluster, options);
-    const probe = { path: 'machines', timeoutMs: PROBE_MS, ...options };
+    const probe = { ...PROBE, timeoutMs: PROBE_MS, ...options };
     const hosts = await Promise.all(
       endpoints.map(async (endpoint) => ({
         host: endpoint.host,
@@ -123,14 +120,15 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
-    const { status, body } = await this.#read(cluster, {
+    const answer = await this.#read(cluster, {
       path: unitPath(name),
+      read: ({ body }) => ({ value: unitOfName(name, body), flaws: [] }),
       hedgeMs: HEDGE_MS,
       signal,
     });
-    if (status === 404) return undefined;
-    if (status !== 200) throw refused(status, body);
-    return readUnit(body);
+    if (answer.refusal === undefined) return answer.value;
+    if (answer.refusal.status === 404) return undefined;
+    throw refused(answer.refusal);
   }
 
   async unitStates(
@@ -167,9 +165,9 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async destroyUnit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
-    const { status, body } = await this.#change(cluster, { method: 'DELETE', path: unitPath(name), signal });
-    if (status === 404) return false;
-    if (status !== 204) throw refused(status, body);
+    const refusal = await this.#change(cluster, { method: 'DELETE', path: unitPath(name), signal });
+    if (refusal?.status === 404) return false;
+    if (refusal !== undefined) throw refused(refusal);
     return true;
   }
 
@@ -178,59 +176,75 @@ export class FleetHttpTransport implements FleetTransport {
     unit: { name: string; desiredState: DesiredState; options?: UnitOption[] },
     signal: AbortSignal,
   ): Promise<void> {
-    const { status, body } = await this.#change(cluster, {
+    const refusal = await this.#change(cluster, {
       method: 'PUT',
       path: unitPath(unit.name),
       body: JSON.stringify(unit),
       signal,
     });
-    if (status === 201 || status === 204) return;
+    if (refusal === undefined) return;
     // Without options, fleet responds with 409 when the unit does not exist.
-    const missing = status === 404 || (status === 409 && unit.options === undefined);
+    const missing = refusal.status === 404 || (refusal.status === 409 && unit.options === undefined);
     throw missing
       ? new ActionError('unit_not_found', `The cluster has no unit ${unit.name}`)
-      : refused(status, body);
+      : refused(refusal);
   }
 
   async #incompleteness(cluster: Cluster, options: Cancellable) {
-    const [hosts, machines] = await Promise.all([
-      this.#resolver.hosts(cluster, options),
-      this.#recent.of(cluster) ?? this.machines(cluster, options),
-    ]);
-    return this.#completeness.check(cluster, hosts, machines);
+    try {
+      const [hosts, machines] = await Promise.all([
+        this.#resolver.hosts(cluster, options),
+        this.#recent.of(cluster) ?? this.machines(cluster, options),
+      ]);
+      return await this.#completeness.check(cluster, hosts, machines);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      // What cannot be read is not known; a caller that needs it fails by its own read.
+      if (error instanceof ActionError) return undefined;
+      throw error;
+    }
   }
 
   /** Reads and checks all rows of a collection. */
   async #all<Row>(
     cluster: Cluster,
     { signal, warn }: ListOptions,
-    { path, of, query, readRow, keyOf }: ListRequest<Row>,
+    { path, query, ...reader }: ListRequest<Row>,
   ): Promise<Row[]> {
     // Ends the requests for the other pages when one page fails, or after the last page.
     const pages = linkSignals(signal);
     let size = 0;
     let hedgeMs = PAGE_HEDGE_MS;
+    const flaws = new Set<string>();
     const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
       const begun = this.#clock.now();
-      const { status, body, text } = await this.#read(cluster, {
+      const answer = await this.#read(cluster, {
         path,
         query: { ...query, nextPageToken },
+        read: ({ body, text }) => {
+          const { value: page, flaws: wrong } = readPage(body, reader);
+          return { value: { page, characters: text.length }, flaws: wrong };
+        },
         hedgeMs,
         signal: pages.signal,
       });
-      if (status !== 200) throw refused(status, body);
+      if (answer.refusal !== undefined) throw refused(answer.refusal);
       if (nextPageToken === undefined)
         hedgeMs = Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
-      size += text.length;
+      const { page, characters } = answer.value;
+      size += characters;
       if (size > MAX_COLLECTION_SIZE)
-        throw invalidFleetResponse(`its ${of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`);
-      const page = readPage(body, of);
-      return { ...page, rows: page.rows.map(readRow) };
+        throw invalidList(
+          `The cluster's ${reader.of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`,
+        );
+      for (const flaw of answer.flaws) flaws.add(`${flaw} (${answer.host})`);
+      return page;
     };
     try {
-      const { rows, complete } = await readWholeList({ read, keyOf });
+      const { rows, complete } = await readWholeList({ read, keyOf: reader.keyOf });
       if (!complete)
-        warn?.(`The list of ${of} changed so fast while it was read that it may lack some of them`);
+        warn?.(`The list of ${reader.of} changed so fast while it was read that it may lack some of them`);
+      if (flaws.size > 0) tellFlaws(reader.of, [...flaws], warn);
       return rows;
     } finally {
       pages.abort(NOT_NEEDED);
@@ -238,20 +252,22 @@ export class FleetHttpTransport implements FleetTransport {
     }
   }
 
-  async #read(cluster: Cluster, call: FleetRead): Promise<HttpResponse> {
+  async #read<T>(cluster: Cluster, call: FleetRead<T>): Promise<FleetAnswer<T>> {
     const { endpoints } = await this.#resolver.hosts(cluster, call);
     return this.#forgetting(cluster, this.#http.read(cluster, endpoints, call));
   }
 
-  async #change(cluster: Cluster, call: FleetChange): Promise<HttpResponse> {
+  async #change(cluster: Cluster, call: FleetChange): Promise<Refusal | undefined> {
     const { endpoints } = await this.#resolver.hosts(cluster, call);
+    const probe = { ...PROBE, hedgeMs: HEDGE_MS, signal: call.signal };
+    await this.#forgetting(cluster, this.#http.findResponding(cluster, endpoints, probe));
     return this.#forgetting(cluster, this.#http.change(cluster, endpoints, call));
   }
 
   /** After a failure of all hosts the cluster may have moved, so discovery is asked again. */
-  async #forgetting(cluster: Cluster, response: Promise<HttpResponse>): Promise<HttpResponse> {
+  async #forgetting<T>(cluster: Cluster, answer: Promise<T>): Promise<T> {
     try {
-      return await response;
+      return await answer;
     } catch (error) {
       if (error instanceof ActionError && ALL_FAILED.has(error.code)) this.#resolver.forget(cluster);
       throw error;
@@ -259,7 +275,12 @@ export class FleetHttpTransport implements FleetTransport {
   }
 }
 
-const ALL_FAILED = new Set(['cluster_unreachable', 'cluster_unhealthy', 'forbidden']);
+const ALL_FAILED = new Set([
+  'cluster_unreachable',
+  'cluster_unhealthy',
+  'cluster_answer_invalid',
+  'forbidden',
+]);
 
 function unitPath(name: string): string {
   // An invalid name could address another path of the API.
@@ -288,13 +309,31 @@ function withValidNames<Row extends { name: string }>(rows: readonly Row[], { wa
   return valid;
 }
 
-function refused(status: number, body: unknown): ActionError {
-  const message = errorMessageOf(body);
+/**
+ * Tells a caller that can be told which rows are wrong. For another one, a list without them would be false.
+ * @throws ActionError `cluster_answer_invalid`
+ */
+function tellFlaws(of: string, flaws: readonly string[], warn: ListOptions['warn']): void {
+  const more = flaws.length > 3 ? `, and ${flaws.length - 3} more` : '';
+  const sentence = `Some ${of} of the cluster cannot be read correctly: ${flaws.slice(0, 3).join(', ')}${more}`;
+  if (warn === undefined) throw invalidList(sentence);
+  warn(sentence);
+}
+
+function unitOfName(name: string, body: unknown): Unit {
+  const unit = readUnit(body);
+  if (unit.name === name) return unit;
+  throw new UnusableResponse('invalid', `it is another unit than ${name}`);
+}
+
+function invalidList(reason: string): ActionError {
+  return new ActionError('cluster_answer_invalid', reason);
+}
+
+function refused({ status, message }: Refusal): ActionError {
   return new ActionError(
     'cluster_refused',
     `The cluster's fleet API refused the request with HTTP status ${status}${message && `: ${message}`}`,
-    {
-      details: { status },
-    },
+    { details: { status } },
   );
 }

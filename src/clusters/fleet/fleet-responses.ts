@@ -1,6 +1,6 @@
-import { ActionError } from '../../api/action-error.js';
 import { fieldsOf } from '../../lib/fields-of.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
+import { UnusableResponse } from './fleet-answer.js';
 
 export type Collection = 'machines' | 'units' | 'states';
 
@@ -10,18 +10,76 @@ export interface Page<Row = unknown> {
   nextPageToken: string | undefined;
 }
 
-/**
- * Reads a page of `machines`, `units` or `states`. fleet omits an empty collection, and the token on the last page.
- * @throws ActionError `cluster_answer_invalid`
- */
-export function readPage(body: unknown, collection: Collection): Page {
-  const page = asMap(body, 'the response');
-  const rows = page[collection] ?? [];
-  if (!Array.isArray(rows)) throw invalidFleetResponse(`'${collection}' is not a list`);
-  return { rows, nextPageToken: textOrNull(page, 'nextPageToken') || undefined };
+/** What was read of a response. */
+export interface Reading<T> {
+  value: T;
+  /** What is wrong in it, for people: rows that were left out or that are listed twice. */
+  flaws: readonly string[];
 }
 
-/** @throws ActionError `cluster_answer_invalid` */
+/** How to read the rows of a collection. */
+export interface RowReader<Row> {
+  of: Collection;
+  /** @throws UnusableResponse */
+  readRow: (row: unknown) => Row;
+  /** The text by which fleet sorts the rows. */
+  keyOf: (row: Row) => string;
+}
+
+/**
+ * Reads a page of `machines`, `units` or `states`. fleet omits an empty collection, and the token on the last page.
+ * A row that has a name but is otherwise invalid is left out, so that the others can be used.
+ * @throws UnusableResponse
+ */
+export function readPage<Row>(
+  body: unknown,
+  { of: collection, readRow, keyOf }: RowReader<Row>,
+): Reading<Page<Row>> {
+  const page = asMap(body, 'the response');
+  const isOther = Object.keys(page).length > 0 && !('nextPageToken' in page) && !(collection in page);
+  if (isOther) throw invalid(`it has no '${collection}'`);
+  const listed = page[collection] ?? [];
+  if (!Array.isArray(listed)) throw invalid(`'${collection}' is not a list`);
+  const nextPageToken = textOrNull(page, 'nextPageToken') || undefined;
+  const rows: Row[] = [];
+  const flaws: string[] = [];
+  const keys = new Set<string>();
+  for (const [index, each] of listed.entries()) {
+    const name = nameOf(each, `row ${index + 1} of '${collection}'`);
+    const row = readOrReason(each, readRow);
+    if ('reason' in row) {
+      flaws.push(`${name} was left out, because ${row.reason}`);
+      continue;
+    }
+    const key = keyOf(row.value);
+    if (keys.has(key)) flaws.push(`${name} is listed twice`);
+    keys.add(key);
+    rows.push(row.value);
+  }
+  return { value: { rows, nextPageToken }, flaws };
+}
+
+/** The name or the id of a row, in quotes, for people. */
+function nameOf(row: unknown, what: string): string {
+  const { name, id } = fieldsOf(row);
+  const found = typeof name === 'string' ? name : id;
+  if (typeof found !== 'string') throw invalid(`${what} has no name`);
+  return JSON.stringify(found.slice(0, 60));
+}
+
+function readOrReason<Row>(
+  row: unknown,
+  readRow: (row: unknown) => Row,
+): { value: Row } | { reason: string } {
+  try {
+    return { value: readRow(row) };
+  } catch (error) {
+    if (error instanceof UnusableResponse) return { reason: error.message };
+    throw error;
+  }
+}
+
+/** @throws UnusableResponse */
 export function readMachine(row: unknown): Machine {
   const machine = asMap(row, 'a machine');
   const metadata = asMap(machine.metadata ?? {}, "a machine's metadata");
@@ -32,11 +90,11 @@ export function readMachine(row: unknown): Machine {
   };
 }
 
-/** @throws ActionError `cluster_answer_invalid` */
+/** @throws UnusableResponse */
 export function readUnit(row: unknown): Unit {
   const unit = asMap(row, 'a unit');
   const options = unit.options ?? [];
-  if (!Array.isArray(options)) throw invalidFleetResponse("a unit's options are not a list");
+  if (!Array.isArray(options)) throw invalid("a unit's options are not a list");
   return {
     name: text(unit, 'name'),
     options: options.map(readOption),
@@ -55,7 +113,7 @@ function readOption(row: unknown): UnitOption {
   };
 }
 
-/** @throws ActionError `cluster_answer_invalid` */
+/** @throws UnusableResponse */
 export function readUnitState(row: unknown): UnitState {
   const state = asMap(row, 'a unit state');
   return {
@@ -70,31 +128,26 @@ export function readUnitState(row: unknown): UnitState {
 
 function asMap(value: unknown, what: string): Record<string, unknown> {
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return { ...value };
-  throw invalidFleetResponse(`${what} is not a map`);
+  throw invalid(`${what} is not a map`);
 }
 
 function text(map: Record<string, unknown>, key: string): string {
   const value = textOrNull(map, key);
-  if (value === null) throw invalidFleetResponse(`'${key}' is missing`);
+  if (value === null) throw invalid(`'${shortened(key)}' is missing`);
   return value;
 }
 
 function textOrNull(map: Record<string, unknown>, key: string): string | null {
   const value = map[key] ?? null;
-  if (value !== null && typeof value !== 'string') throw invalidFleetResponse(`'${key}' is not a string`);
+  if (value !== null && typeof value !== 'string') throw invalid(`'${shortened(key)}' is not a string`);
   return value;
 }
 
-/** The message in an error of fleet, at most 200 characters; empty when it has none. */
-export function errorMessageOf(body: unknown): string {
-  const { message } = fieldsOf(fieldsOf(body).error);
-  return typeof message === 'string' ? message.slice(0, 200) : '';
+/** Keys of metadata come from the cluster: their length is not limited there, and they may control a terminal. */
+function shortened(key: string): string {
+  return key.slice(0, 60).replace(/[^ -~]/g, '?');
 }
 
-/** The error for an invalid response. */
-export function invalidFleetResponse(reason: string): ActionError {
-  return new ActionError(
-    'cluster_answer_invalid',
-    `The cluster's fleet API sent an invalid response: ${reason}`,
-  );
+function invalid(reason: string): UnusableResponse {
+  return new UnusableResponse('invalid', reason);
 }

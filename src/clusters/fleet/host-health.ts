@@ -4,13 +4,15 @@ import { remember } from '../../lib/remember.js';
 
 /** How long a host that failed, or was slower than another, is asked only after the others. */
 const AVOIDED_MS = 30_000;
+/** How long a host that responded is taken to respond to the next call too. */
+const JUST_RESPONDED_MS = 2_000;
 const MAX_REMEMBERED = 1_000;
 
 /** Which hosts of a cluster to ask first. */
 export class HostHealth {
   readonly #clock: Clock;
   /** The host that responded last, by cluster. */
-  readonly #preferred = new Map<string, string>();
+  readonly #preferred = new Map<string, { href: string; at: number }>();
   /** The time until which a host is avoided. */
   readonly #avoided = new Map<string, number>();
 
@@ -20,7 +22,7 @@ export class HostHealth {
 
   /** The hosts in the order in which to ask them: the one that responded last, the others, those to avoid. */
   inOrder(cluster: Cluster, hosts: readonly URL[]): URL[] {
-    const preferred = this.#preferred.get(cluster.hash);
+    const preferred = this.#preferred.get(cluster.hash)?.href;
     const start = Math.max(
       0,
       hosts.findIndex(({ href }) => href === preferred),
@@ -31,8 +33,15 @@ export class HostHealth {
   }
 
   responded(cluster: Cluster, host: URL): void {
-    remember(this.#preferred, cluster.hash, host.href, MAX_REMEMBERED);
+    remember(this.#preferred, cluster.hash, { href: host.href, at: this.#clock.now() }, MAX_REMEMBERED);
     this.#avoided.delete(host.href);
+  }
+
+  /** Whether this host was the last one to respond, a moment ago, and has not failed since. */
+  hasJustResponded(cluster: Cluster, host: URL): boolean {
+    const preferred = this.#preferred.get(cluster.hash);
+    if (preferred?.href !== host.href || this.#avoidedUntil(host) > 0) return false;
+    return this.#clock.now() - preferred.at < JUST_RESPONDED_MS;
   }
 
   /** The host failed, did not respond, or was so slow that another one was faster. */

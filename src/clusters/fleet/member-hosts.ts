@@ -39,9 +39,9 @@ function memberNodes(body: unknown): unknown[] {
   return nodes;
 }
 
-/** The URL of `NAME=URL`, or of a URL alone. */
+/** The URL of `NAME=URL`, or of a URL alone. A name may contain `://`. */
 function urlOf(member: string): string {
-  return /^[a-z]+:\/\//i.test(member.trimStart()) ? member : member.slice(member.indexOf('=') + 1);
+  return /^\s*https?:\/\//i.test(member) ? member : member.slice(member.indexOf('=') + 1);
 }
 
 function hostOf(url: string | undefined): string | undefined {

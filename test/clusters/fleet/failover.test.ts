@@ -149,15 +149,20 @@ test('a 502 or 504 from a tunnel is not a response from fleet, so another host i
   }
 });
 
-test('after a failure of all hosts discovery is queried again, so that a moved cluster is found immediately', async (t) => {
-  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
-  sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
-  t.is((await fleet.machines(cluster, notAborted())).length, 3);
-  sandbox.cluster.fail({ kind: 'refuse', host: '127.0.0.1' });
-  sandbox.cluster.members = ['node2=http://127.0.0.2:2380'];
-  await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_unreachable' });
-  t.is((await fleet.machines(cluster, notAborted())).length, 3);
-});
+for (const [kind, code] of [
+  ['refuse', 'cluster_unreachable'],
+  ['redirect', 'cluster_answer_invalid'],
+] as const) {
+  test(`after ${kind} by all hosts discovery is queried again, so that a moved cluster is found immediately`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+    sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
+    t.is((await fleet.machines(cluster, notAborted())).length, 3);
+    sandbox.cluster.fail({ kind, host: '127.0.0.1' });
+    sandbox.cluster.members = ['node2=http://127.0.0.2:2380'];
+    await t.throwsAsync(fleet.machines(cluster, notAborted()), { code });
+    t.is((await fleet.machines(cluster, notAborted())).length, 3);
+  });
+}
 
 test("discovery's error about a cluster reaches the caller", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);

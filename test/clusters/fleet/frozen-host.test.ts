@@ -2,7 +2,7 @@ import test, { type ExecutionContext } from 'ava';
 import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
 import { startFrozenServer } from '../../support/frozen-server.js';
-import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, openNamedFleet, readable, THREE_HOSTS } from './open-fleet.js';
 
 const HEDGE_MS = 500;
 const PAGE_HEDGE_MS = 1_000;
@@ -38,6 +38,34 @@ test('a change goes to a host that is not known to be frozen', async (t) => {
   t.deepEqual(
     good.requests.map(({ method }) => method),
     ['GET', 'DELETE'],
+  );
+});
+
+test('a change costs half a second when nothing is known of the hosts and the first one is frozen', async (t) => {
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet, cluster, clock } = openNamedFleet(t, [await frozenFleet(t), good.url]);
+  const change = fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted());
+  await eventually('the frozen host is asked', () => clock.pending === 1);
+  clock.advance(HEDGE_MS);
+  await change;
+  t.deepEqual(
+    good.requests.map(({ method }) => method),
+    ['GET', 'PUT'],
+  );
+});
+
+test('a host that responded a moment ago gets a change at once; later it is asked first whether it responds', async (t) => {
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet, cluster, clock } = openNamedFleet(t, [good.url]);
+  await fleet.machines(cluster, notAborted());
+  await fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted());
+  clock.advance(1_999);
+  await fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted());
+  clock.advance(2_000);
+  await fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted());
+  t.deepEqual(
+    good.requests.map(({ method }) => method),
+    ['GET', 'PUT', 'PUT', 'GET', 'PUT'],
   );
 });
 
@@ -111,10 +139,11 @@ test('a change is never sent to a second host while the first one may have it', 
   sandbox.cluster.fail({ kind: 'hang', method: 'PUT' });
   const caller = new AbortController();
   const change = fleet.setDesiredState(cluster, name, 'loaded', caller);
-  await eventually('a host has it', () => sandbox.cluster.requests.length === 1);
+  const changes = () => sandbox.cluster.requests.filter(({ method }) => method === 'PUT');
+  await eventually('a host has it', () => changes().length === 1);
   clock.advance(60_000);
   for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
-  t.is(sandbox.cluster.requests.length, 1);
+  t.is(changes().length, 1);
   caller.abort(new Error('gone'));
   await t.throwsAsync(change, { code: 'outcome_unknown' });
 });

@@ -62,3 +62,18 @@ test('a host that responds is not avoided any more', (t) => {
   health.responded(CLUSTER, A);
   t.deepEqual(order(), ['a', 'b', 'c']);
 });
+
+test('only the host that responded last, within two seconds and without a failure since, has just responded', (t) => {
+  const { clock, health } = open();
+  const just = () => HOSTS.filter((host) => health.hasJustResponded(CLUSTER, host));
+  t.deepEqual(just(), []);
+  health.responded(CLUSTER, A);
+  health.responded(CLUSTER, B);
+  clock.advance(1_999);
+  t.deepEqual(just(), [B]);
+  clock.advance(1);
+  t.deepEqual(just(), []);
+  health.responded(CLUSTER, B);
+  health.failed(B);
+  t.deepEqual(just(), []);
+});

@@ -20,6 +20,7 @@ for (const [value, hosts] of [
   ['node1=http://[2001:db8::1]:2380', ['2001:db8::1']],
   ['node1=http://10.0.0.1:2380,node1=http://10.0.0.2:2380', ['10.0.0.1', '10.0.0.2']],
   ['http://10.0.0.1:2380, http://10.0.0.2:2380', ['10.0.0.1', '10.0.0.2']],
+  [' Yiw://:B_=http://10.0.0.1:2380,udp://a=http://10.0.0.2:2380', ['10.0.0.1', '10.0.0.2']],
   ['=http://10.0.0.1:2380', ['10.0.0.1']],
   ['node1=http://10.0.0.1:2380,node1=http://10.0.0.1:2379', ['10.0.0.1']],
   ['http://10.0.0.1:7001/v2?name=a=b', ['10.0.0.1']],
@@ -38,7 +39,9 @@ for (const [value, hosts] of [
 
 test('hosts are found in every form of value, each once, in any mixture', (t) => {
   const host = fc.oneof(fc.ipV4(), fc.domain(), fc.ipV6());
-  const name = fc.stringMatching(/^[A-Za-z0-9_.:/ -]{0,12}$/).filter((text) => !/^[a-z]+:\/\//i.test(text));
+  const name = fc
+    .stringMatching(/^[A-Za-z0-9_.:/ -]{0,12}$/)
+    .filter((text) => !/^\s*https?:\/\//i.test(text));
   const peer = fc.record({
     host,
     scheme: fc.constantFrom('http', 'https', 'HTTP'),

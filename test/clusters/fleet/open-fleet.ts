@@ -1,3 +1,4 @@
+import type { RequestListener } from 'node:http';
 import type { ExecutionContext } from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
 import { Discovery } from '../../../src/clusters/fleet/discovery.js';
@@ -6,10 +7,19 @@ import { Windows } from '../../../src/clusters/fleet/page-token.js';
 import { HostPolicy } from '../../../src/network/connection-policy.js';
 import { HttpClient } from '../../../src/network/http-client.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/sandbox.js';
+import { respondWith } from '../../network/http-server.js';
 import { logLines } from '../../support/log-lines.js';
 import { ManualClock } from '../../support/manual-clock.js';
 
 export const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
+
+/** A server that answers reads as fleet does in an empty cluster, and changes as given. */
+export function readable(change: RequestListener): RequestListener {
+  return (request, response) => {
+    if (request.method === 'GET') respondWith(200, {})(request, response);
+    else change(request, response);
+  };
+}
 
 /** Options of a call that is not aborted. */
 export const notAborted = () => ({ signal: new AbortController().signal });

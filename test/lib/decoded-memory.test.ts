@@ -7,7 +7,7 @@ import { TermReader } from '../../src/rpc/codec/erlang-decode.js';
 import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { erlangLimits } from '../../src/rpc/codec/erlang-limits.js';
 import { StringCache } from '../../src/rpc/codec/erlang-string-cache.js';
-import { memoryOf, memoryToDecode } from '../../src/rpc/decoded-memory.js';
+import { memoryOf, memoryToDecode } from '../../src/lib/decoded-memory.js';
 
 const ITEMS = 20_000;
 const MEBIBYTE = 1024 * 1024;

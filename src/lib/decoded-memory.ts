@@ -1,4 +1,4 @@
-import { MAX_ELEMENTS } from '../lib/bounded-json.js';
+import { MAX_ELEMENTS } from './bounded-json.js';
 
 /**
  * An upper bound for one value or key in V8's heap, in bytes. Measured: up to 102, for lists of one item and for maps with

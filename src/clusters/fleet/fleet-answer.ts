@@ -1,0 +1,51 @@
+import type { HttpResponse } from '../../network/http-client.js';
+import { fieldsOf } from '../../lib/fields-of.js';
+
+/** A response that cannot be used. The message says why. */
+export class UnusableResponse extends Error {
+  override readonly name = 'UnusableResponse';
+  /** `failed`: fleet, or a proxy, reports an internal failure. `invalid`: fleet would not respond like this. */
+  readonly kind: 'failed' | 'invalid';
+
+  constructor(kind: 'failed' | 'invalid', reason: string) {
+    super(reason);
+    this.kind = kind;
+  }
+}
+
+/** An error response of fleet, which is certain to come from it. */
+export interface Refusal {
+  status: number;
+  /** At most 200 characters; may be empty. */
+  message: string;
+}
+
+/**
+ * How fleet responds to a call: with success, or with a refusal.
+ * @param isSuccess whether this is how fleet responds when it has done what was asked
+ * @throws UnusableResponse for a response of another program, such as a proxy, and for status 5xx
+ */
+export function refusalIn(
+  response: HttpResponse,
+  isSuccess: (response: HttpResponse) => boolean,
+): Refusal | undefined {
+  const { status } = response;
+  if (status >= 500)
+    throw new UnusableResponse('failed', `HTTP ${status} ${errorOf(response).message}`.trim());
+  if (isSuccess(response)) return undefined;
+  const { code, message } = errorOf(response);
+  if (code !== status) throw new UnusableResponse('invalid', `${shown(response)}, which is not from fleet`);
+  return { status, message };
+}
+
+/** The status and the type of a response, for people: its body may hold secrets of another program. */
+export function shown({ status, headers }: HttpResponse): string {
+  const type = /^[\w.+/-]{1,60}/.exec(headers.get('content-type') ?? '')?.[0];
+  return `HTTP ${status} ${type ?? 'without a content type'}`;
+}
+
+/** fleet's error `{"error": {"code", "message"}}`. */
+function errorOf({ body }: HttpResponse): { code: unknown; message: string } {
+  const { code, message } = fieldsOf(fieldsOf(body).error);
+  return { code, message: typeof message === 'string' ? message.slice(0, 200) : '' };
+}

@@ -1,0 +1,70 @@
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { OutageLog } from '../lib/outage-log.js';
+
+export interface RequestMemoryOptions {
+  /** The maximum for all requests together, in bytes. */
+  limit: number;
+  clock: Clock;
+  log: Logger;
+}
+
+/**
+ * Counts the memory that the gateway's requests and their replies take. A request without room is refused; one request alone
+ * always has room, so that none is refused for ever.
+ */
+export class RequestMemory {
+  readonly #limit: number;
+  readonly #usedUp: OutageLog;
+  #requests = 0;
+  #used = 0;
+
+  constructor({ limit, clock, log }: RequestMemoryOptions) {
+    this.#limit = limit;
+    this.#usedUp = new OutageLog(log, clock, {
+      began: 'gateway memory used up',
+      ended: 'gateway memory free again',
+    });
+  }
+
+  /** Starts to count a request. @returns undefined when there is no room for this many bytes */
+  take(bytes: number): HeldMemory | undefined {
+    if (this.#requests > 0 && !this.#hasRoom(bytes)) return undefined;
+    this.#requests++;
+    this.#used += bytes;
+    return {
+      tryResize: (next) => {
+        if (next > bytes && this.#requests > 1 && !this.#hasRoom(next - bytes)) return false;
+        this.#used += next - bytes;
+        bytes = next;
+        return true;
+      },
+      add: (more) => {
+        this.#used += more;
+        bytes += more;
+      },
+      release: () => {
+        this.#requests--;
+        this.#used -= bytes;
+        // Only at half of the limit: under steady load, each request would end the outage and begin the next one.
+        if (this.#used * 2 <= this.#limit) this.#usedUp.succeeded();
+      },
+    };
+  }
+
+  #hasRoom(more: number): boolean {
+    if (this.#used + more <= this.#limit) return true;
+    this.#usedUp.failed({ used: this.#used, limit: this.#limit });
+    return false;
+  }
+}
+
+/** What one request takes. */
+export interface HeldMemory {
+  /** Counts this many bytes from now on. @returns false when there is no room for them */
+  tryResize(bytes: number): boolean;
+  /** Counts more bytes, which are in memory already, so this may exceed the limit. */
+  add(bytes: number): void;
+  /** Stops counting the request. Call it once. */
+  release(): void;
+}

@@ -1,0 +1,110 @@
+import { Socket } from 'node:net';
+import { Writable } from 'node:stream';
+import { batchWrites } from '../lib/batched-writes.js';
+import { writeWhole } from '../lib/write-whole.js';
+
+/** Writes text in the background or at once, and calls `done`, with the error when it could not. */
+type Write = (text: string, done: (error?: Error | null) => void) => void;
+
+/** How much may wait for the reader of a pipe, in bytes. */
+const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+
+const STDERR = 2;
+const LINE_BREAK = 0x0a;
+
+/**
+ * Where the lines of the log go. It never fails and never waits: a line that cannot be written, or for which nothing reads,
+ * is dropped and counted.
+ */
+export class LogOutput extends Writable {
+  readonly #writeText: Write;
+  #waitingBytes = 0;
+  /** Too much waits: every line is dropped until half of it is written, so that there is one gap, not many. */
+  #isDropping = false;
+  #dropped = 0;
+  #report: (lines: number) => void = () => {};
+
+  private constructor(write: Write) {
+    super({
+      decodeStrings: false,
+      write: (text: string, _encoding, done) => {
+        this.#add(text);
+        done();
+      },
+    });
+    this.#writeText = write;
+  }
+
+  /** The standard error of the process. All lines of one turn of the event loop are written to a pipe with one system call. */
+  static ofProcess(): LogOutput {
+    const { stderr } = process;
+    if (!(stderr instanceof Socket)) return new LogOutput(toFile(STDERR));
+    batchWrites(stderr);
+    const write: Write = stderr.write.bind(stderr);
+    // Writes the buffered lines.
+    process.once('exit', () => {
+      doNotBlock(stderr);
+      stderr.uncork();
+    });
+    return new LogOutput((text, done) => {
+      doNotBlock(stderr);
+      write(text, done);
+    });
+  }
+
+  /** Calls `report` with the number of lines that were dropped, whenever lines can be written again. */
+  reportDropped(report: (lines: number) => void): void {
+    this.#report = report;
+  }
+
+  #add(text: string): void {
+    const bytes = Buffer.byteLength(text);
+    if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > MAX_WAITING_BYTES) this.#isDropping = true;
+    if (this.#isDropping) {
+      this.#dropped++;
+      return;
+    }
+    this.#waitingBytes += bytes;
+    this.#writeText(text, (error) => {
+      this.#waitingBytes -= bytes;
+      if (this.#waitingBytes * 2 <= MAX_WAITING_BYTES) this.#isDropping = false;
+      if (error) this.#dropped++;
+      // Later: the log may be in the middle of a line.
+      else if (this.#dropped > 0 && !this.#isDropping) process.nextTick(() => this.#reportDropped());
+    });
+  }
+
+  #reportDropped(): void {
+    const dropped = this.#dropped;
+    if (dropped === 0) return;
+    this.#report(dropped);
+    // Otherwise the report itself could not be written.
+    if (this.#dropped === dropped) this.#dropped = 0;
+    else this.#dropped = dropped;
+  }
+}
+
+/**
+ * Node opens a pipe so that it does not block. A child process that inherits it makes it block again, for this process too:
+ * the whole service would wait for the reader.
+ */
+function doNotBlock(pipe: NodeJS.WriteStream): void {
+  if (pipe.isTTY) return;
+  const handle: unknown = Reflect.get(pipe, '_handle');
+  if (typeof handle !== 'object' || handle === null || !('setBlocking' in handle)) return;
+  if (typeof handle.setBlocking === 'function') handle.setBlocking(false);
+}
+
+function toFile(descriptor: number): Write {
+  let isCut = false;
+  return (text, done) => {
+    // A line that was cut is ended first.
+    const bytes = Buffer.from(isCut ? `\n${text}` : text);
+    try {
+      writeWhole(descriptor, bytes, (written) => (isCut = bytes[written - 1] !== LINE_BREAK));
+    } catch (error) {
+      return done(error instanceof Error ? error : new Error(String(error)));
+    }
+    done();
+  };
+}

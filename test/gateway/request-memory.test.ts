@@ -1,0 +1,145 @@
+import { once } from 'node:events';
+import { connect, type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
+import test, { type ExecutionContext } from 'ava';
+import type { AnswerEnvelope } from '../../src/client/client.js';
+import { HttpServer } from '../../src/gateway/http-server.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { eventually } from '../support/eventually.js';
+import { logLines } from '../support/log-lines.js';
+
+const MEBIBYTE = 1024 * 1024;
+const DONE: AnswerEnvelope = { status: 'completed', response_body: null };
+/** Room for one of these, but not for two. */
+const LARGE = JSON.stringify({ action_parameters: { text: 'x'.repeat(MEBIBYTE) } });
+const MEMORY_BYTES = 8 * MEBIBYTE;
+
+/** A gateway whose calls are answered when the test says. */
+async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
+  const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
+  const logs = logLines();
+  const server = new HttpServer({
+    host: '127.0.0.1',
+    port: 0,
+    token: undefined,
+    client: {
+      request: async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
+    },
+    describe: () => [],
+    notReady: () => [],
+    maxBodyBytes: 2 * MEBIBYTE,
+    memoryBytes,
+    clock: new ManualClock(),
+    log: logs.log,
+  });
+  const url = await server.start();
+  t.teardown(() => server.stop());
+  const post = async (body: string) => {
+    const response = await fetch(`${url}/v1/actions/act`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    });
+    return { status: response.status, text: await response.text() };
+  };
+  /** Sends the beginning of a request. */
+  const begin = async (header: string, body = ''): Promise<Socket> => {
+    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    t.teardown(() => socket.destroy());
+    await once(socket, 'connect');
+    socket.write(
+      `POST /v1/actions/act HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n${header}\r\n\r\n${body}`,
+    );
+    return socket;
+  };
+  return { url, post, begin, calls, logs };
+}
+
+/** Asserts that a call is refused as one to try again. */
+function isRefused(t: ExecutionContext, { status, text: body }: { status: number; text: string }): void {
+  t.is(status, 503);
+  t.like(JSON.parse(body), { status: 'error', response_body: { code: 'service_unavailable' } });
+  t.regex(body, /MEMORY_BUDGET_BYTES is used up by other calls; call again/);
+}
+
+test('a call without room is refused until another one has its reply, and health is answered all the time', async (t) => {
+  const { url, post, calls, logs } = await open(t);
+  const first = post(LARGE);
+  await eventually('it is called', () => calls.length === 1);
+  isRefused(t, await post(LARGE));
+  isRefused(t, await post(LARGE));
+  t.is(calls.length, 1);
+  for (const path of ['livez', 'readyz']) t.is((await fetch(`${url}/${path}`)).status, 200);
+  const small = post('{}');
+  await eventually('a small one has room', () => calls.length === 2);
+  for (const answer of calls) answer();
+  for (const call of [first, small]) t.is((await call).status, 200);
+  const next = post(LARGE);
+  await eventually('a large one has room again', () => calls.length === 3);
+  calls[2]?.();
+  t.is((await next).status, 200);
+  await eventually('the log has the end', () => logs.find(/^gateway memory free again$/).length === 1);
+  t.is(logs.find(/^gateway memory used up$/).length, 1);
+});
+
+for (const [what, header] of [
+  ['that announces its size', `content-length: ${LARGE.length}`],
+  ['of unknown size', 'transfer-encoding: chunked'],
+] as const) {
+  test(`a call ${what} counts from its arrival, and is refused before its body is read`, async (t) => {
+    const { begin, post, calls } = await open(t);
+    const arriving = await begin(`${header}\r\nexpect: 100-continue`);
+    // The gateway has its headers.
+    t.regex(String((await once(arriving, 'data'))[0]), /^HTTP\/1\.1 100 /);
+    const refused = await text(await begin(`${header}\r\nconnection: close`));
+    t.regex(refused, /^HTTP\/1\.1 503 /);
+    arriving.destroy();
+    const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+    await eventually('it is called', () => calls.length === 1);
+    calls[0]?.();
+    await next;
+  });
+}
+
+test('what a body contains counts, not only its size', async (t) => {
+  const { post, calls } = await open(t);
+  const first = post('{}');
+  await eventually('it is called', () => calls.length === 1);
+  const many = JSON.stringify({ action_parameters: { list: Array(50_000).fill(1) } });
+  t.true(many.length * 6 < MEMORY_BYTES / 10);
+  isRefused(t, await post(many));
+  calls[0]?.();
+  t.is((await first).status, 200);
+});
+
+test('a reply counts until its caller has read it', async (t) => {
+  const { post, begin, calls } = await open(t);
+  const slow = await begin('content-length: 2', '{}');
+  await eventually('it is called', () => calls.length === 1);
+  slow.pause();
+  calls[0]?.({ status: 'completed', response_body: 'x'.repeat(20 * MEBIBYTE) });
+  await eventually('another call is refused', async () => {
+    const other = post('{}');
+    const isCalled = await Promise.race([
+      other.then(() => false),
+      eventually('it is called', () => calls.length === 2).then(() => true),
+    ]);
+    if (!isCalled) isRefused(t, await other);
+    calls.splice(1).forEach((answer) => answer());
+    return !isCalled;
+  });
+  slow.resume();
+  const next = eventually('there is room again', async () => (await post('{}')).status === 200);
+  await eventually('it is called', () => calls.length === 2);
+  calls[1]?.();
+  await next;
+});
+
+test('a call alone has room however large it is', async (t) => {
+  const { post, calls } = await open(t, { memoryBytes: 1 });
+  const only = post(LARGE);
+  await eventually('it is called', () => calls.length === 1);
+  isRefused(t, await post('{}'));
+  calls[0]?.();
+  t.is((await only).status, 200);
+});
