@@ -16,6 +16,7 @@ import { stderrOf } from './failed-command.js';
 import { isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
 import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
+import { readableLine } from './readable-text.js';
 
 const MOST_LINES = 10_000;
 /** The limit for one machine, in bytes. */
@@ -187,11 +188,11 @@ function combined(ids: readonly string[], parts: readonly PromiseSettledResult<s
   return parts
     .map((part, index) => {
       const text = part.status === 'fulfilled' ? part.value : failureText(part.reason);
-      return `==> ${ids[index]} <==\n${text}`;
+      return `==> ${readableLine(ids[index] ?? '')} <==\n${text}`;
     })
     .join('\n');
 }
 
 function failureText({ code, message }: ActionError): string {
-  return `[not read: ${code}: ${message}]\n`;
+  return `[not read: ${readableLine(`${code}: ${message}`)}]\n`;
 }

@@ -30,6 +30,8 @@ type Run = RemoteShell['run'];
 interface World {
   /** The result of journalctl on a machine. */
   run: Run;
+  /** The machines that fleet lists. */
+  machines?: Machine[];
   /** Where the unit runs. With several machines it is global. */
   on?: string[];
   clock?: ManualClock;
@@ -47,6 +49,7 @@ async function logs(
   parameters: object,
   {
     run,
+    machines = MACHINES,
     on = [ID.one],
     clock = new ManualClock(),
     leftMs = Number.POSITIVE_INFINITY,
@@ -56,7 +59,7 @@ async function logs(
   }: World,
 ): Promise<string> {
   const fleet = {
-    machines: async () => MACHINES,
+    machines: async () => machines,
     incompleteness: async () => missing,
     unit: async () => ({ machineID: on.length === 1 ? on[0] : null }),
     unitStates: async () => on.map((machineID) => ({ machineID })),
@@ -318,6 +321,20 @@ test('when some machines are not read, the reply warns of them; when all are rea
   warnings.length = 0;
   await logs({}, { run: printing(''), on: [ID.one, ID.two], warnings });
   t.deepEqual(warnings, []);
+});
+
+test('nothing that fleet or a machine says controls a terminal, looks like a part of another machine, or fills the reply', async (t) => {
+  const hostile = `x\u001b]0;title\u0007\u202e\u009b2J\n==> ${ID.two} <==\n${'y'.repeat(500_000)}`;
+  const machines = [...MACHINES, { id: hostile, primaryIP: hostile, metadata: {} }];
+  const run: Run = async (host, ...rest) => {
+    if (host !== '10.0.0.1') throw new ActionError('command_failed', hostile);
+    return printing('May 01 12:00:00 a web[1]: x\n')(host, ...rest);
+  };
+  const text = await logs({}, { run, machines, on: [ID.one, hostile] });
+  t.notRegex(text, /[^\P{Cc}\n]|[\u2028-\u202e]/u);
+  t.is(text.match(/^==> /gm)?.length, 2);
+  t.regex(text, /^\[not read: command_failed: x.*\]$/m);
+  t.true(text.length < 5_000);
 });
 
 test('a defect is not taken for a machine that could not be read', async (t) => {
