@@ -13,7 +13,7 @@ import {
   withTimeLimit,
 } from '../../src/plugin.js';
 import { stderrOf } from './failed-command.js';
-import { isForbidden, oldestFirst } from './journal-text.js';
+import { hasEntries, isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
 import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
 import { readableLine } from './readable-text.js';
@@ -139,6 +139,7 @@ async function journalOf(
   try {
     const printed = await shell.run(host, journalctl(query), options);
     if (isForbidden(printed)) throw journalForbidden(host);
+    if (printed.truncated && !hasEntries(printed)) throw nothingRead(host, query.maxBytes, printed.stderr);
     return oldestFirst(printed, query.maxBytes);
   } catch (error) {
     if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
@@ -152,6 +153,14 @@ function journalForbidden(host: string, cause?: unknown): ActionError {
     details: { host, reason: 'journal_forbidden' },
     cause,
   });
+}
+
+/** journalctl was stopped before it printed an entry, so it is not known whether the journal has any. */
+function nothingRead(host: string, maxBytes: number, stderr: string): ActionError {
+  const said = readableLine(stderr.trimStart().split('\n', 1)[0] ?? '').slice(0, 200);
+  const reason = said === '' ? '' : `: ${said}`;
+  const message = `journalctl on ${host} was stopped: it wrote more than ${maxBytes} bytes, and no line of the journal${reason}`;
+  return new ActionError('command_failed', message, { details: { host, reason: 'no_journal_lines' } });
 }
 
 function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [string, ...string[]] {

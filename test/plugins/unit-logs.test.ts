@@ -175,6 +175,21 @@ test('where there are no entries, what journalctl says of it is reported, as far
   t.is(await logs({}, { run: printing(entry, { stderr: said }) }), entry);
 });
 
+test('a journalctl that is stopped before it printed an entry is a failure, not an empty log', async (t) => {
+  const stderr = `\u001b[31merr\u001b[0m ${'e'.repeat(5_000)}\n`.repeat(210);
+  for (const stdout of ['', '-- Boot 1 --\n']) {
+    const error = await errorOf(logs({}, { run: printing(stdout, { stderr, truncated: true }) }));
+    t.is(error.code, 'command_failed');
+    t.like(error, { details: { host: '10.0.0.1', reason: 'no_journal_lines' } });
+    t.regex(error.message, /10\.0\.0\.1 was stopped: .*, and no line of the journal: err e{100,200}$/);
+  }
+  const two = 'May 01 12:02:00 a web[1]: two\nMay 01 12:01:00 a web[1]: o';
+  t.regex(
+    await logs({}, { run: printing(two, { stderr, truncated: true }) }),
+    /^\[older lines may be missing: .* to stderr\]\nMay 01 12:02:00 a web\[1\]: two\n$/,
+  );
+});
+
 test('an entry that is too large alone is shown as far as it goes', async (t) => {
   const text = await logs(
     {},
