@@ -297,3 +297,16 @@ test("fleet's refusal is reported with its status and reason, which is cut short
   t.regex(error?.message ?? '', /HTTP status 400: bad token xxx/);
   t.true((error?.message.length ?? 0) < 500);
 });
+
+test("fleet's reasons cannot control a terminal", async (t) => {
+  for (const status of [400, 503]) {
+    const server = await serve(
+      t,
+      respondWith(status, { error: { code: status, message: UNSAFE.join('x') } }),
+    );
+    const { fleet, cluster } = openNamedFleet(t, [server.url]);
+    const { message } = (await t.throwsAsync(fleet.units(cluster, notAborted()))) ?? {};
+    t.regex(message ?? '', /\\u0000x\\u0001x/);
+    t.is(message, printable(message ?? ''));
+  }
+});
