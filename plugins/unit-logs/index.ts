@@ -53,9 +53,14 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
+    let flaw: string | undefined;
+    const warnOfMachines = (text: string) => {
+      flaw = text;
+      warn(text);
+    };
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
-      fleet.machines(cluster, { signal, warn }),
+      fleet.machines(cluster, { signal, warn: warnOfMachines }),
     ]);
     const wanted = only === undefined ? ids : ids.filter((id) => id === only);
     if (wanted.length === 0) {
@@ -66,7 +71,7 @@ export default defineAction({
     }
     const maxBytes = bytesForEach(wanted.length);
     const unlisted = wanted.some((id) => machines.every((machine) => machine.id !== id));
-    const incompleteness = unlisted ? await fleet.incompleteness(cluster, { signal }) : undefined;
+    const incompleteness = unlisted ? (flaw ?? (await fleet.incompleteness(cluster, { signal }))) : undefined;
     const ms = Math.min(MACHINE_MS, timeForParts(deadline - clock.now()));
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id, incompleteness);

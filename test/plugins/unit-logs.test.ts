@@ -7,7 +7,14 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import unitLogs from '../../plugins/unit-logs/index.js';
 import { Cluster } from '../../src/api/cluster.js';
-import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '../../src/plugin.js';
+import {
+  ActionError,
+  Clock,
+  FleetTransport,
+  type ListOptions,
+  type Machine,
+  RemoteShell,
+} from '../../src/plugin.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
@@ -32,6 +39,8 @@ interface World {
   run: Run;
   /** The machines that fleet lists. */
   machines?: Machine[];
+  /** Why the list of machines may lack some. */
+  flaw?: string;
   /** Where the unit runs. With several machines it is global. */
   on?: string[];
   clock?: ManualClock;
@@ -50,6 +59,7 @@ async function logs(
   {
     run,
     machines = MACHINES,
+    flaw,
     on = [ID.one],
     clock = new ManualClock(),
     leftMs = Number.POSITIVE_INFINITY,
@@ -59,7 +69,10 @@ async function logs(
   }: World,
 ): Promise<string> {
   const fleet = {
-    machines: async () => machines,
+    machines: async (_cluster: Cluster, { warn }: ListOptions) => {
+      if (flaw !== undefined) warn?.(flaw);
+      return machines;
+    },
     incompleteness: async () => missing,
     unit: async () => ({ machineID: on.length === 1 ? on[0] : null }),
     unitStates: async () => on.map((machineID) => ({ machineID })),
@@ -294,6 +307,13 @@ test('while the cluster is known to be incomplete, a machine that is not listed 
   t.is(error.code, 'cluster_incomplete');
   t.true(error.message.includes(missing));
   t.is(await logs({}, { run: printing('here'), missing }), await logs({}, { run: printing('here') }));
+});
+
+test('a machine that was left out of the list is not said to have left the cluster', async (t) => {
+  const flaw = 'Some machines of the cluster cannot be read correctly: "4444" was left out';
+  const left = await errorOf(logs({}, { run: printing(''), on: ['4'.repeat(32)], flaw }));
+  t.is(left.code, 'cluster_incomplete');
+  t.regex(left.message, /is not listed\. Some machines of the cluster cannot be read correctly/);
 });
 
 test('when no machine is read, the error has the failures of all, and the code of one that the caller can fix', async (t) => {
