@@ -13,9 +13,10 @@ import {
   withTimeLimit,
 } from '../../src/plugin.js';
 import { stderrOf } from './failed-command.js';
-import { isForbidden, oldestFirst } from './journal-text.js';
+import { hasEntries, isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
 import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
+import { readableLine } from './readable-text.js';
 
 const MOST_LINES = 10_000;
 /** The limit for one machine, in bytes. */
@@ -52,9 +53,14 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
+    let flaw: string | undefined;
+    const warnOfMachines = (text: string) => {
+      flaw = text;
+      warn(text);
+    };
     const [ids, machines] = await Promise.all([
       machinesOf(fleet, cluster, unit, signal),
-      fleet.machines(cluster, { signal, warn }),
+      fleet.machines(cluster, { signal, warn: warnOfMachines }),
     ]);
     const wanted = only === undefined ? ids : ids.filter((id) => id === only);
     if (wanted.length === 0) {
@@ -65,7 +71,7 @@ export default defineAction({
     }
     const maxBytes = bytesForEach(wanted.length);
     const unlisted = wanted.some((id) => machines.every((machine) => machine.id !== id));
-    const incompleteness = unlisted ? await fleet.incompleteness(cluster, { signal }) : undefined;
+    const incompleteness = unlisted ? (flaw ?? (await fleet.incompleteness(cluster, { signal }))) : undefined;
     const ms = Math.min(MACHINE_MS, timeForParts(deadline - clock.now()));
     const read = async (id: string): Promise<string> => {
       const host = addressOf(machines, id, incompleteness);
@@ -138,6 +144,7 @@ async function journalOf(
   try {
     const printed = await shell.run(host, journalctl(query), options);
     if (isForbidden(printed)) throw journalForbidden(host);
+    if (printed.truncated && !hasEntries(printed)) throw nothingRead(host, query.maxBytes, printed.stderr);
     return oldestFirst(printed, query.maxBytes);
   } catch (error) {
     if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
@@ -151,6 +158,14 @@ function journalForbidden(host: string, cause?: unknown): ActionError {
     details: { host, reason: 'journal_forbidden' },
     cause,
   });
+}
+
+/** journalctl was stopped before it printed an entry, so it is not known whether the journal has any. */
+function nothingRead(host: string, maxBytes: number, stderr: string): ActionError {
+  const said = readableLine(stderr.trimStart().split('\n', 1)[0] ?? '').slice(0, 200);
+  const reason = said === '' ? '' : `: ${said}`;
+  const message = `journalctl on ${host} was stopped: it wrote more than ${maxBytes} bytes, and no line of the journal${reason}`;
+  return new ActionError('command_failed', message, { details: { host, reason: 'no_journal_lines' } });
 }
 
 function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [string, ...string[]] {
@@ -187,11 +202,11 @@ function combined(ids: readonly string[], parts: readonly PromiseSettledResult<s
   return parts
     .map((part, index) => {
       const text = part.status === 'fulfilled' ? part.value : failureText(part.reason);
-      return `==> ${ids[index]} <==\n${text}`;
+      return `==> ${readableLine(ids[index] ?? '')} <==\n${text}`;
     })
     .join('\n');
 }
 
 function failureText({ code, message }: ActionError): string {
-  return `[not read: ${code}: ${message}]\n`;
+  return `[not read: ${readableLine(`${code}: ${message}`)}]\n`;
 }

@@ -30,13 +30,30 @@ export function oldestFirst({ stdout, stderr, truncated }: PrintedJournal, maxBy
   const complete = truncated && entries.length > 1 ? entries.slice(0, -1) : entries;
   const fitting = newestThatFit(complete, maxBytes);
   const isWhole = !truncated && fitting.length === complete.length;
-  const mark = isWhole ? [] : [`[older lines are left out: there are more than ${maxBytes} bytes]`];
+  const mark = isWhole ? [] : [markOf(truncated && fills(stderr, maxBytes), maxBytes)];
   return [...mark, ...fitting.toReversed()].map((entry) => `${entry}\n`).join('');
+}
+
+/** Whether the output has an entry, whole or not. */
+export function hasEntries({ stdout }: Pick<PrintedJournal, 'stdout'>): boolean {
+  return entriesOf(stdout).length > 0;
 }
 
 /** Whether there are no entries because the user may not read them. */
 export function isForbidden({ stdout, stderr }: Pick<PrintedJournal, 'stdout' | 'stderr'>): boolean {
-  return NO_PERMISSION.test(stderr) && entriesOf(stdout).length === 0;
+  return NO_PERMISSION.test(stderr) && !hasEntries({ stdout });
+}
+
+/** @param byStderr whether journalctl was stopped for what it wrote to stderr */
+function markOf(byStderr: boolean, maxBytes: number): string {
+  return byStderr
+    ? `[older lines may be missing: journalctl was stopped, because it wrote more than ${maxBytes} bytes to stderr]`
+    : `[older lines are left out: there are more than ${maxBytes} bytes]`;
+}
+
+/** Whether output can be all that the limit allows: an incomplete character at its end, of at most 3 bytes, is left out. */
+function fills(output: string, maxBytes: number): boolean {
+  return Buffer.byteLength(output) >= maxBytes - 3;
 }
 
 function entriesOf(stdout: string): string[] {

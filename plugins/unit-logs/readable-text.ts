@@ -18,6 +18,11 @@ const C0_OR_DEL = /[^\P{Cc}\n\u0080-\u009f]/gu;
 /** C1, controls of the direction of text, and Unicode's line breaks. */
 const OTHER_CONTROL = /[\u0080-\u009f\u2028-\u202e\u2066-\u2069]/gu;
 
+/** The limit for a line of `readableLine`, in characters. */
+const MAX_LINE = 2_000;
+
+const HALF_CHARACTER_AT_END = /\p{Cs}$/u;
+
 const TAB = ' '.repeat(8);
 /** The first of the symbols for the control characters, which are in the same order. */
 const FIRST_SYMBOL = 0x2400;
@@ -34,6 +39,14 @@ export function readable(text: string): string {
     .replace(CARRIAGE_RETURN_AT_END, '')
     .replace(C0_OR_DEL, symbolOf)
     .replace(OTHER_CONTROL, '\u{fffd}');
+}
+
+/** One line of `readable` text, of at most 2,000 characters: a line break becomes the symbol `␊`. */
+export function readableLine(text: string): string {
+  const line = readable(text.slice(0, MAX_LINE + 1)).replaceAll('\n', '␊');
+  return line.length > MAX_LINE
+    ? `${line.slice(0, MAX_LINE - 3).replace(HALF_CHARACTER_AT_END, '')}...`
+    : line;
 }
 
 function symbolOf(character: string): string {

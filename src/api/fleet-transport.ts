@@ -2,7 +2,10 @@ import type { Cancellable } from './cancellable.js';
 import type { Cluster } from './cluster.js';
 import type { Token } from './token.js';
 
-/** A machine of a cluster, as fleet's `GET /machines` lists it. */
+/**
+ * A machine of a cluster, as fleet's `GET /machines` lists it. Names, ids, addresses, hashes and states of machines and units have
+ * at most 256 characters, all printable, so they can be quoted in texts for people. Metadata and options can be any text.
+ */
 export interface Machine {
   id: string;
   primaryIP: string | null;

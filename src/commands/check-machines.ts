@@ -2,7 +2,7 @@ import { ActionError } from '../api/action-error.js';
 import type { RemoteShell } from '../api/remote-shell.js';
 import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
-import { counted, type Finding, ok, warned } from './finding.js';
+import { counted, type Finding, listed, ok, warned } from './finding.js';
 import { loginProblem } from './login-problem.js';
 import { ABILITIES, type Ability } from './machine-abilities.js';
 import type { LoginSettings, MachineProblem } from './machine-problem.js';
@@ -43,8 +43,8 @@ function findingOf(machines: readonly CheckedMachine[]): Finding {
   const total = counted(machines.length, 'machine');
   const summary =
     well.length === machines.length
-      ? `the actions can work on ${total}: ${well.join(', ')}`
-      : `${well.length} of ${total} ${well.length === 1 ? 'has' : 'have'} no problem${well.length === 0 ? '' : `: ${well.join(', ')}`}`;
+      ? `the actions can work on ${total}: ${listed(well)}`
+      : `${well.length} of ${total} ${well.length === 1 ? 'has' : 'have'} no problem${well.length === 0 ? '' : `: ${listed(well)}`}`;
   const problems = machines.flatMap((machine) =>
     machine.problems.map((problem) => ({ ...problem, address: machine.address })),
   );
@@ -93,13 +93,21 @@ async function problemOf(
   const askedAt = clock.wallTime();
   try {
     const options = { signal, timeoutMs: limitMs, maxOutputBytes: MAX_OUTPUT_BYTES, anyExitStatus: true };
-    const { stdout, stderr, failure } = await shell.run(address, argv, options);
+    const { stdout, stderr, truncated, failure } = await shell.run(address, argv, options);
     const answeredAt = clock.wallTime();
+    // It was stopped, so it has no exit status: an action could not read its output either.
+    if (truncated) return named(tooMuch(argv, hung));
     return named(problem({ status: exitStatusOf(failure), stdout, stderr, askedAt, answeredAt }, settings));
   } catch (error) {
     if (!isHung(error)) throw error;
     return named(hung(`\`${argv.join(' ')}\` did not end within ${limitMs / 1_000} s`));
   }
+}
+
+function tooMuch(argv: Ability['argv'], hung: Ability['hung']): MachineProblem {
+  const command = `\`${argv.join(' ')}\``;
+  const problem = hung(`${command} wrote more than ${MAX_OUTPUT_BYTES / 1024} KiB`);
+  return { ...problem, remedy: `run ${command} on HOST: it should write a few lines` };
 }
 
 function isHung(error: unknown): boolean {

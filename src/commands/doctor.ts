@@ -20,7 +20,7 @@ import { checkPlugins } from './check-plugins.js';
 import { checkRoundTrip } from './check-round-trip.js';
 import { checkKnownHosts, checkLogin } from './check-ssh.js';
 import { checkDisk, checkEnvironment } from './check-surroundings.js';
-import { failed, type Finding, formatFinding, ok, runCheck, skipped } from './finding.js';
+import { failed, type Finding, formatFinding, ok, runCheck, shortened, skipped } from './finding.js';
 import { firstRead } from './first-read.js';
 import { print as printOut } from './output.js';
 import { UsageError } from './usage-error.js';
@@ -59,7 +59,8 @@ export async function doctor(options: DoctorOptions, source: ConfigurationSource
   }
   let code = 0;
   const findings: (Finding & { check: string })[] = [];
-  for await (const [check, finding] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
+  for await (const [check, found] of checkAll(source, { cluster, roundTrip, limitMs, replyMs })) {
+    const finding = shortened(found);
     if (json) findings.push({ check, ...finding });
     else print(formatFinding(check, finding));
     if (finding.result === 'FAILED') code = 1;

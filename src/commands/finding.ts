@@ -5,6 +5,8 @@ import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 const MAX_SHOWN = 10;
+/** The limit for a line of a finding, in characters: it may quote what a server or a machine said. */
+const MAX_LINE = 2_000;
 
 /** The result of one check of `doctor`. */
 export interface Finding {
@@ -55,6 +57,14 @@ export async function runCheck(
   } catch (error) {
     return failed(reasonOf(error), remedy(error));
   }
+}
+
+/** The same finding with lines of limited length. */
+export function shortened({ result, lines }: Finding): Finding {
+  return {
+    result,
+    lines: lines.map((line) => (line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)}...` : line)),
+  };
 }
 
 /** Formats a finding for printing: the first line beside the name of the check, the others below. */

@@ -1,3 +1,4 @@
+import { lastLine } from '../ssh/machine-text.js';
 import { clockDifference } from './clock-offset.js';
 import { failure, type LoginSettings, type MachineProblem, warning } from './machine-problem.js';
 
@@ -87,8 +88,8 @@ function procProblem({ status, stderr }: Ran): MachineProblem | undefined {
 }
 
 function clockProblem({ stdout, askedAt, answeredAt }: Ran): MachineProblem | undefined {
-  // busybox prints `%N` as it is.
-  const [, whole, fraction] = /^(\d+)(?:\.(\d{3})\d*)?/.exec(stdout) ?? [];
+  // busybox prints `%N` as it is. More digits are no time, and could make an endless number.
+  const [, whole, fraction] = /^(\d{1,12})(?!\d)(?:\.(\d{3}))?/.exec(stdout) ?? [];
   if (whole === undefined)
     return warning('the time of its clock is not known', 'check that `date +%s.%N` works there');
   const time = Number(whole) * 1_000 + Number(fraction ?? 0);
@@ -132,8 +133,13 @@ function diskProblem({ status, stdout, stderr }: Ran): MachineProblem | undefine
       `the disk of /var/lib/docker is not known: ${lastLine(stderr)}`,
       'without Docker this folder does not exist; its disk use is then not shown',
     );
-  const [, percent, mount] = /\s(\d+)%\s+(\S+)\s*$/.exec(stdout) ?? [];
-  return Number(percent ?? 0) < NEARLY_FULL
+  const [, percent, mount] = /\s(\d{1,3})%\s+(\S+)\s*$/.exec(stdout) ?? [];
+  if (percent === undefined)
+    return warning(
+      'the use of the disk of /var/lib/docker is not known',
+      'check that `df -P -m` works there',
+    );
+  return Number(percent) < NEARLY_FULL
     ? undefined
     : warning(
         `the disk ${mount}, which holds /var/lib/docker, is ${percent}% full`,
@@ -165,8 +171,4 @@ function dockerProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem 
 /** env(1), timeout(1) and shells end with 127 when there is no such program. */
 function isMissing({ status }: Ran): boolean {
   return status === 127;
-}
-
-function lastLine(text: string): string {
-  return text.trim().split('\n').at(-1) ?? '';
 }

@@ -300,7 +300,31 @@ test('a machine whose clock is more than a second off is a warning', async (t) =
   t.regex(ahead.said, /^127\.0\.0\.1: its clock is 3\d{3}\.\d s ahead of the clock of this host\n-> .*NTP/m);
   const behind = await clock(-3_600_000, (seconds) => `${Math.floor(seconds)}.%N\n`);
   t.regex(behind.said, /its clock is 3\d{3}\.\d s behind the clock of this host/);
-  t.regex((await clock(0, () => 'today\n')).said, /the time of its clock is not known/);
+  for (const other of ['today\n', '9'.repeat(60_000), '9'.repeat(13)])
+    t.regex((await clock(0, () => other)).said, /the time of its clock is not known/);
+});
+
+test('however much a machine says, the lines about it are short and its problems are found', async (t) => {
+  const { ssh, check } = await world(t);
+  const host = '127.0.0.1';
+  const much = `\u001b[2J${'x'.repeat(60_000)}`;
+  ssh.fail({ kind: 'exit', command: 'docker', host, status: 1, stderr: `${much}\n` });
+  ssh.fail({ kind: 'exit', command: 'df', host, status: 0, stdout: `Capacity\na 95% /${much}\n` });
+  ssh.fail({ kind: 'exit', command: 'journalctl', host, status: 0, stdout: `${much}\n`.repeat(2) });
+  const { said, result } = (await check()).of('machines');
+  t.is(result, 'FAILED');
+  t.regex(said, /^127\.0\.0\.1: docker does not work: .*x{100}/m);
+  t.regex(said, /^127\.0\.0\.1: the disk \/\S*x{100}/m);
+  t.regex(said, /^127\.0\.0\.1: `journalctl .*` wrote more than 64 KiB\n-> run `journalctl/m);
+  for (const line of said.split('\n')) t.true(line.length <= 2_010, line.slice(0, 80));
+});
+
+test('output of df that cannot be read is not taken for a disk with room', async (t) => {
+  const { ssh, check } = await world(t);
+  ssh.fail({ kind: 'exit', command: 'df', host: '127.0.0.1', status: 0, stdout: 'no table\n' });
+  const { result, said } = (await check()).of('machines');
+  t.is(result, 'warning');
+  t.regex(said, /^127\.0\.0\.1: the use of the disk of \/var\/lib\/docker is not known\n-> check that `df/m);
 });
 
 test('machines that fleet does not list, or without a valid address, are a warning; the others are checked', async (t) => {

@@ -45,6 +45,36 @@ const SPECIAL = [
   '64:ff9b::127.0.0.1',
   '64:ff9b::a9fe:a9fe',
   '64:FF9B:0:0:0:0:169.254.169.254',
+  // Of the local NAT64 prefix (RFC 8215) only its network knows where the IPv4 address is.
+  '64:ff9b:1::7f00:1',
+  '64:ff9b:1::10.0.0.1',
+  '64:ff9b:1:7f00:0:100::',
+  // Reserved, as are all addresses of ::/8 (RFC 4291).
+  '::fffe:7f00:1',
+  '::2',
+  '::1:0:0:0',
+  // 6to4 (RFC 3056).
+  '2002:7f00:1::',
+  '2002:7FFF:FFFE:1::1',
+  '2002:a9fe:a9fe::',
+  '2002:6464:64c8::1',
+  '2002::1',
+  // Teredo (RFC 4380): the server, and the client, whose bits are inverted.
+  '2001:0:7f00:1::f5ff:fffe',
+  '2001:0:5ef5:79fb:0:1234:80ff:fffe',
+  '2001:0:5ef5:79fb:0:1234:5601:5601',
+  // Site-local (RFC 3879).
+  'fec0::1',
+  'feff:ffff::1',
+  // Services of clouds for their own machines.
+  'fd00:ec2::254',
+  'fd00:ec2::23',
+  'fd20:ce::254',
+  '100.100.100.200',
+  '::ffff:100.100.100.200',
+  '64:ff9b::100.100.100.200',
+  '168.63.129.16',
+  '192.0.0.192',
 ];
 const ORDINARY = [
   '1.1.1.1',
@@ -54,6 +84,13 @@ const ORDINARY = [
   '2001:db8::1',
   'fd00::1',
   '::ffff:10.0.0.1',
+  '64:ff9b::10.0.0.1',
+  '2002:a00:1::1',
+  '2001:0:5ef5:79fb:0:1234:f5ff:fffe',
+  '2001:1::80ff:fffe',
+  '100.100.100.201',
+  'fd00:ec1::254',
+  'fd20:ce::253',
 ];
 
 for (const address of SPECIAL) {
@@ -122,6 +159,14 @@ for (const [range, inside, outside] of [
   ['::ffff:10.0.0.0/104', ['10.9.9.9', '::ffff:10.0.0.1'], ['11.0.0.0']],
   ['::ffff:127.0.0.0/104', ['127.0.0.1'], ['10.0.0.1']],
   ['2001:db8::/33', ['2001:db8:7fff::1'], ['2001:db8:8000::', '10.0.0.1']],
+  ['2002:7f00::/24', ['2002:7f00:1::'], ['127.0.0.1', '2002:a00:1::']],
+  ['2002::/16', ['2002:a00:1::'], ['2002:7f00:1::', '10.0.0.1']],
+  ['2001::/32', ['2001:0:5ef5:79fb:0:1234:f5ff:fffe'], ['2001:0:5ef5:79fb:0:1234:80ff:fffe']],
+  ['2001:0:7f00::/40', ['2001:0:7f00:1::f5ff:fffe'], ['127.0.0.1']],
+  ['127.0.0.0/8', ['127.0.0.1'], ['2002:7f00:1::', '64:ff9b:1::7f00:1', '2001:0:5ef5:79fb:0:1234:80ff:fffe']],
+  ['64:ff9b:1::/48', ['64:ff9b:1::7f00:1', '64:ff9b:1::10.0.0.1'], ['127.0.0.1', '10.0.0.1']],
+  ['100.64.0.0/10', ['100.100.100.199'], ['100.100.100.200']],
+  ['fd00::/8', ['fd00::1'], ['fd00:ec2::254']],
   ['::/0', ['2001:db8::1', 'fd00::1'], ['10.0.0.1', '::ffff:10.0.0.1', '::1']],
 ] as const) {
   test(`${range} allows ${inside.join(', ')} and not ${outside.join(', ')}`, (t) => {
@@ -138,7 +183,7 @@ test('a range of addresses allows exactly the addresses in it; special ones need
       fc.integer({ min: -3, max: 3 }).map((step) => (base + step) >>> 0),
     );
   const range = fc.record({
-    base: fc.oneof(bits, fc.constantFrom(0x7f000001, 0x0a000000, 0xa9fea9fe, 0xe0000000, 0)),
+    base: fc.oneof(bits, fc.constantFrom(0x7f000001, 0x0a000000, 0xa9fea9fe, 0x646464c8, 0xe0000000, 0)),
     prefix: fc.oneof(fc.integer({ min: 0, max: 32 }), fc.constantFrom(8, 16, 32)),
   });
   const ranges = fc.array(range, { minLength: 1, maxLength: 4 });
@@ -151,6 +196,9 @@ test('a range of addresses allows exactly the addresses in it; special ones need
     { base: 0xa9fe0000, prefix: 16 },
     { base: 0xe0000000, prefix: 4 },
     { base: 0xffffffff, prefix: 32 },
+    { base: 0x646464c8, prefix: 32 },
+    { base: 0xa83f8110, prefix: 32 },
+    { base: 0xc00000c0, prefix: 32 },
   ];
   fc.assert(
     fc.property(cases, ([list, address]) => {

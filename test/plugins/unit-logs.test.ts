@@ -7,7 +7,14 @@ import { promisify } from 'node:util';
 import test from 'ava';
 import unitLogs from '../../plugins/unit-logs/index.js';
 import { Cluster } from '../../src/api/cluster.js';
-import { ActionError, Clock, FleetTransport, type Machine, RemoteShell } from '../../src/plugin.js';
+import {
+  ActionError,
+  Clock,
+  FleetTransport,
+  type ListOptions,
+  type Machine,
+  RemoteShell,
+} from '../../src/plugin.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { eventually } from '../support/eventually.js';
@@ -30,6 +37,10 @@ type Run = RemoteShell['run'];
 interface World {
   /** The result of journalctl on a machine. */
   run: Run;
+  /** The machines that fleet lists. */
+  machines?: Machine[];
+  /** Why the list of machines may lack some. */
+  flaw?: string;
   /** Where the unit runs. With several machines it is global. */
   on?: string[];
   clock?: ManualClock;
@@ -47,6 +58,8 @@ async function logs(
   parameters: object,
   {
     run,
+    machines = MACHINES,
+    flaw,
     on = [ID.one],
     clock = new ManualClock(),
     leftMs = Number.POSITIVE_INFINITY,
@@ -56,7 +69,10 @@ async function logs(
   }: World,
 ): Promise<string> {
   const fleet = {
-    machines: async () => MACHINES,
+    machines: async (_cluster: Cluster, { warn }: ListOptions) => {
+      if (flaw !== undefined) warn?.(flaw);
+      return machines;
+    },
     incompleteness: async () => missing,
     unit: async () => ({ machineID: on.length === 1 ? on[0] : null }),
     unitStates: async () => on.map((machineID) => ({ machineID })),
@@ -172,6 +188,21 @@ test('where there are no entries, what journalctl says of it is reported, as far
   t.is(await logs({}, { run: printing(entry, { stderr: said }) }), entry);
 });
 
+test('a journalctl that is stopped before it printed an entry is a failure, not an empty log', async (t) => {
+  const stderr = `\u001b[31merr\u001b[0m ${'e'.repeat(5_000)}\n`.repeat(210);
+  for (const stdout of ['', '-- Boot 1 --\n']) {
+    const error = await errorOf(logs({}, { run: printing(stdout, { stderr, truncated: true }) }));
+    t.is(error.code, 'command_failed');
+    t.like(error, { details: { host: '10.0.0.1', reason: 'no_journal_lines' } });
+    t.regex(error.message, /10\.0\.0\.1 was stopped: .*, and no line of the journal: err e{100,200}$/);
+  }
+  const two = 'May 01 12:02:00 a web[1]: two\nMay 01 12:01:00 a web[1]: o';
+  t.regex(
+    await logs({}, { run: printing(two, { stderr, truncated: true }) }),
+    /^\[older lines may be missing: .* to stderr\]\nMay 01 12:02:00 a web\[1\]: two\n$/,
+  );
+});
+
 test('an entry that is too large alone is shown as far as it goes', async (t) => {
   const text = await logs(
     {},
@@ -278,6 +309,13 @@ test('while the cluster is known to be incomplete, a machine that is not listed 
   t.is(await logs({}, { run: printing('here'), missing }), await logs({}, { run: printing('here') }));
 });
 
+test('a machine that was left out of the list is not said to have left the cluster', async (t) => {
+  const flaw = 'Some machines of the cluster cannot be read correctly: "4444" was left out';
+  const left = await errorOf(logs({}, { run: printing(''), on: ['4'.repeat(32)], flaw }));
+  t.is(left.code, 'cluster_incomplete');
+  t.regex(left.message, /is not listed\. Some machines of the cluster cannot be read correctly/);
+});
+
 test('when no machine is read, the error has the failures of all, and the code of one that the caller can fix', async (t) => {
   const on = [ID.one, ID.two, ID.three];
   const missing: Run = async (host) => {
@@ -318,6 +356,20 @@ test('when some machines are not read, the reply warns of them; when all are rea
   warnings.length = 0;
   await logs({}, { run: printing(''), on: [ID.one, ID.two], warnings });
   t.deepEqual(warnings, []);
+});
+
+test('nothing that fleet or a machine says controls a terminal, looks like a part of another machine, or fills the reply', async (t) => {
+  const hostile = `x\u001b]0;title\u0007\u202e\u009b2J\n==> ${ID.two} <==\n${'y'.repeat(500_000)}`;
+  const machines = [...MACHINES, { id: hostile, primaryIP: hostile, metadata: {} }];
+  const run: Run = async (host, ...rest) => {
+    if (host !== '10.0.0.1') throw new ActionError('command_failed', hostile);
+    return printing('May 01 12:00:00 a web[1]: x\n')(host, ...rest);
+  };
+  const text = await logs({}, { run, machines, on: [ID.one, hostile] });
+  t.notRegex(text, /[^\P{Cc}\n]|[\u2028-\u202e]/u);
+  t.is(text.match(/^==> /gm)?.length, 2);
+  t.regex(text, /^\[not read: command_failed: x.*\]$/m);
+  t.true(text.length < 5_000);
 });
 
 test('a defect is not taken for a machine that could not be read', async (t) => {

@@ -1,5 +1,6 @@
 import type { HttpResponse } from '../../network/http-client.js';
 import { fieldsOf } from '../../lib/fields-of.js';
+import { printable } from '../../lib/printable.js';
 
 /** A response that cannot be used. The message says why. */
 export class UnusableResponse extends Error {
@@ -16,7 +17,7 @@ export class UnusableResponse extends Error {
 /** An error response of fleet, which is certain to come from it. */
 export interface Refusal {
   status: number;
-  /** At most 200 characters; may be empty. */
+  /** One line of at most 200 characters, and more where some are escaped; may be empty. */
   message: string;
 }
 
@@ -47,5 +48,5 @@ export function shown({ status, headers }: HttpResponse): string {
 /** fleet's error `{"error": {"code", "message"}}`. */
 function errorOf({ body }: HttpResponse): { code: unknown; message: string } {
   const { code, message } = fieldsOf(fieldsOf(body).error);
-  return { code, message: typeof message === 'string' ? message.slice(0, 200) : '' };
+  return { code, message: typeof message === 'string' ? printable(message.slice(0, 200)) : '' };
 }

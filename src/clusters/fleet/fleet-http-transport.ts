@@ -5,6 +5,7 @@ import { isUnitName } from '../../api/grammar.js';
 import type { Clock } from '../../lib/clock.js';
 import { linkSignals } from '../../lib/linked-signal.js';
 import type { Logger } from '../../lib/logger.js';
+import { printable } from '../../lib/printable.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
 import type { HttpClient } from '../../network/http-client.js';
 import {
@@ -300,7 +301,7 @@ function withValidNames<Row extends { name: string }>(rows: readonly Row[], { wa
   const valid = rows.filter(({ name }) => isUnitName(name));
   const invalid = [...new Set(rows.map(({ name }) => name).filter((name) => !isUnitName(name)))];
   if (invalid.length > 0) {
-    const shown = invalid.slice(0, 3).map((name) => JSON.stringify(name.slice(0, 60)));
+    const shown = invalid.slice(0, 3).map((name) => printable(JSON.stringify(name.slice(0, 60))));
     const more = invalid.length > 3 ? ', ...' : '';
     warn?.(
       `The cluster lists ${invalid.length} invalid unit ${invalid.length === 1 ? 'name' : 'names'}, which were left out: ${shown.join(', ')}${more}`,

@@ -1,6 +1,12 @@
 import { fieldsOf } from '../../lib/fields-of.js';
+import { printable } from '../../lib/printable.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 import { UnusableResponse } from './fleet-answer.js';
+
+/**
+ * The limit for ids, addresses, hashes and states, in characters: the longest real one is a host name, of at most 254.
+ */
+const MAX_WORD = 256;
 
 export type Collection = 'machines' | 'units' | 'states';
 
@@ -64,7 +70,7 @@ function nameOf(row: unknown, what: string): string {
   const { name, id } = fieldsOf(row);
   const found = typeof name === 'string' ? name : id;
   if (typeof found !== 'string') throw invalid(`${what} has no name`);
-  return JSON.stringify(found.slice(0, 60));
+  return printable(JSON.stringify(found.slice(0, 60)));
 }
 
 function readOrReason<Row>(
@@ -84,8 +90,8 @@ export function readMachine(row: unknown): Machine {
   const machine = asMap(row, 'a machine');
   const metadata = asMap(machine.metadata ?? {}, "a machine's metadata");
   return {
-    id: text(machine, 'id'),
-    primaryIP: textOrNull(machine, 'primaryIP'),
+    id: word(machine, 'id'),
+    primaryIP: wordOrNull(machine, 'primaryIP'),
     metadata: Object.fromEntries(Object.keys(metadata).map((key) => [key, text(metadata, key)])),
   };
 }
@@ -98,9 +104,9 @@ export function readUnit(row: unknown): Unit {
   return {
     name: text(unit, 'name'),
     options: options.map(readOption),
-    desiredState: textOrNull(unit, 'desiredState'),
-    currentState: textOrNull(unit, 'currentState'),
-    machineID: textOrNull(unit, 'machineID'),
+    desiredState: wordOrNull(unit, 'desiredState'),
+    currentState: wordOrNull(unit, 'currentState'),
+    machineID: wordOrNull(unit, 'machineID'),
   };
 }
 
@@ -118,11 +124,11 @@ export function readUnitState(row: unknown): UnitState {
   const state = asMap(row, 'a unit state');
   return {
     name: text(state, 'name'),
-    hash: textOrNull(state, 'hash'),
-    machineID: textOrNull(state, 'machineID'),
-    systemdLoadState: textOrNull(state, 'systemdLoadState'),
-    systemdActiveState: textOrNull(state, 'systemdActiveState'),
-    systemdSubState: textOrNull(state, 'systemdSubState'),
+    hash: wordOrNull(state, 'hash'),
+    machineID: wordOrNull(state, 'machineID'),
+    systemdLoadState: wordOrNull(state, 'systemdLoadState'),
+    systemdActiveState: wordOrNull(state, 'systemdActiveState'),
+    systemdSubState: wordOrNull(state, 'systemdSubState'),
   };
 }
 
@@ -141,6 +147,24 @@ function textOrNull(map: Record<string, unknown>, key: string): string | null {
   const value = map[key] ?? null;
   if (value !== null && typeof value !== 'string') throw invalid(`'${shortened(key)}' is not a string`);
   return value;
+}
+
+function word(map: Record<string, unknown>, key: string): string {
+  const value = text(map, key);
+  checkWord(value, key);
+  return value;
+}
+
+function wordOrNull(map: Record<string, unknown>, key: string): string | null {
+  const value = textOrNull(map, key);
+  if (value !== null) checkWord(value, key);
+  return value;
+}
+
+/** Ids, addresses, hashes and states are quoted in texts for people: there they must not control a terminal, or fill pages. */
+function checkWord(value: string, key: string): void {
+  if (value.length > MAX_WORD) throw invalid(`'${key}' has more than ${MAX_WORD} characters`);
+  if (printable(value) !== value) throw invalid(`'${key}' has characters that are not printable`);
 }
 
 /** Keys of metadata come from the cluster: their length is not limited there, and they may control a terminal. */

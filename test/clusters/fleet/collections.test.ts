@@ -304,7 +304,7 @@ test('a list that changes faster than it can be read has a warning', async (t) =
 });
 
 test('units and states with invalid names are left out, with a warning that is harmless to show', async (t) => {
-  const invalid = ['web', `${'x'.repeat(3_900_000)}.service`, '\u001b]0;x\u0007.service'];
+  const invalid = ['web', `${'x'.repeat(3_900_000)}.service`, '\u001b\u202e\u009b.service'];
   const server = await serve(t, (request, response) => {
     const rows = [...invalid, 'a.service'].map((name) => ({ name }));
     response.end(JSON.stringify(request.url?.endsWith('/units') ? { units: rows } : { states: rows }));
@@ -318,7 +318,7 @@ test('units and states with invalid names are left out, with a warning that is h
       ['a.service'],
     );
     t.regex(warnings.join(), /3 invalid unit names, which were left out: "web"/);
-    t.false(warnings.join().includes('\u001b'));
+    t.notRegex(warnings.join(), /[\p{Cc}\p{Cf}]/u);
     t.true(warnings.join().length < 500);
   }
 });

@@ -7,7 +7,9 @@ import {
   readUnit,
   readUnitState,
 } from '../../../src/clusters/fleet/fleet-responses.js';
+import { printable } from '../../../src/lib/printable.js';
 import { respondWith, serve } from '../../network/http-server.js';
+import { UNSAFE } from '../../support/unsafe-characters.js';
 import { notAborted, openFleet, openNamedFleet } from './open-fleet.js';
 
 const UNITS = { of: 'units', readRow: readUnit, keyOf: ({ name }: { name: string }) => name } as const;
@@ -43,6 +45,16 @@ for (const [what, unit, reason] of [
     'an option whose value is a number',
     { options: [{ section: 'S', name: 'x', value: 1 }] },
     "'value' is not a string",
+  ],
+  [
+    'a state that would fill a page',
+    { desiredState: 'x'.repeat(257) },
+    "'desiredState' has more than 256 characters",
+  ],
+  [
+    'a machine that controls a terminal',
+    { machineID: '\u001b[2J' },
+    "'machineID' has characters that are not printable",
   ],
 ] as const) {
   const units = [{ name: 'a.service' }, { name: 'bad.service', ...unit }, { name: 'c.service' }];
@@ -105,6 +117,33 @@ for (const [what, machine] of [
     await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'cluster_answer_invalid' });
   });
 }
+
+test('a row whose id, address, hash or state controls a terminal, or is longer than real ones, is left out', (t) => {
+  const readers = [
+    [readMachine, 'machines', ['id', 'primaryIP']],
+    [readUnit, 'units', ['desiredState', 'currentState', 'machineID']],
+    [
+      readUnitState,
+      'states',
+      ['hash', 'machineID', 'systemdLoadState', 'systemdActiveState', 'systemdSubState'],
+    ],
+  ] as const;
+  for (const [readRow, of, keys] of readers) {
+    const reader = { of, readRow: (row: unknown): object => readRow(row), keyOf: String };
+    for (const key of keys) {
+      const page = (value: string) =>
+        readPage({ [of]: [{ name: 'a.service', id: 'a', [key]: value }] }, reader);
+      for (const unsafe of UNSAFE) {
+        const { value, flaws } = page(`x${unsafe}`);
+        t.deepEqual(value.rows, [], key);
+        t.regex(flaws.join(), new RegExp(`'${key}' has characters that are not printable$`));
+        t.is(flaws.join(), printable(flaws.join()));
+      }
+      t.deepEqual(page('x'.repeat(257)).value.rows, [], key);
+      t.is(page('x'.repeat(256)).value.rows.length, 1, key);
+    }
+  }
+});
 
 test('a single unit or a state that cannot be read is not usable', async (t) => {
   for (const body of ['', '<html>', '{}', '[]', '{"name": 5}', '{"name": "other.service"}']) {
@@ -257,4 +296,17 @@ test("fleet's refusal is reported with its status and reason, which is cut short
   const error = await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_refused' });
   t.regex(error?.message ?? '', /HTTP status 400: bad token xxx/);
   t.true((error?.message.length ?? 0) < 500);
+});
+
+test("fleet's reasons cannot control a terminal", async (t) => {
+  for (const status of [400, 503]) {
+    const server = await serve(
+      t,
+      respondWith(status, { error: { code: status, message: UNSAFE.join('x') } }),
+    );
+    const { fleet, cluster } = openNamedFleet(t, [server.url]);
+    const { message } = (await t.throwsAsync(fleet.units(cluster, notAborted()))) ?? {};
+    t.regex(message ?? '', /\\u0000x\\u0001x/);
+    t.is(message, printable(message ?? ''));
+  }
 });
