@@ -71,7 +71,7 @@ export function counted(count: number, what: string): string {
 }
 
 /** The first items of a list, and the number of the others. */
-export function listed(items: readonly (string | number)[]): string {
-  const more = items.length - MAX_SHOWN;
+export function listed(items: readonly (string | number)[], others = 0): string {
+  const more = Math.max(0, items.length - MAX_SHOWN) + others;
   return `${items.slice(0, MAX_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }

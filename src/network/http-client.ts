@@ -1,8 +1,15 @@
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
 import { Agent, buildConnector } from 'undici';
+import { parseBounded } from '../lib/bounded-json.js';
 import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
+
+/**
+ * The maximum number of values and keys of a response. The options of units, of which a page of fleet has most, take 6 bytes
+ * for each, and a page at most 4 MiB.
+ */
+const MAX_RESPONSE_ELEMENTS = 700_000;
 
 export interface HttpClientOptions {
   /** Where the client may connect; by default anywhere, for addresses that the operator has configured. */
@@ -40,11 +47,11 @@ export class HttpResponse {
     this.text = text;
   }
 
-  /** The parsed JSON; the text when it is not JSON; undefined when it is empty. */
+  /** The parsed JSON; the text when it is not JSON, or is nested too deep or has too many values; undefined when it is empty. */
   get body(): unknown {
     if (this.text.trim() === '') return undefined;
     try {
-      return JSON.parse(this.text);
+      return parseBounded(Buffer.from(this.text), { maxElements: MAX_RESPONSE_ELEMENTS });
     } catch {
       return this.text;
     }

@@ -1,4 +1,4 @@
-import { parseExactly } from '../lib/exact-json.js';
+import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -26,7 +26,7 @@ function fieldsOf(body: unknown): Fields | undefined {
 
 function parsed(json: string): unknown {
   try {
-    return parseExactly(json);
+    return parseBounded(Buffer.from(json), { maxElements: MAX_ELEMENTS });
   } catch {
     return undefined;
   }
