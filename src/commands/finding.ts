@@ -61,7 +61,7 @@ export async function runCheck(
 export function formatFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
   // The lines may quote a server. Line breaks are kept.
-  const plain = lines.flatMap((line) => line.trim().split(/\s*\n/)).map(printable);
+  const plain = lines.flatMap((line) => line.trim().split('\n')).map((line) => printable(line.trimEnd()));
   return plain.map((line, index) => `${index === 0 ? margin : ' '.repeat(margin.length)}${line}\n`).join('');
 }
 
