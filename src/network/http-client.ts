@@ -1,7 +1,9 @@
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
-import { Agent, buildConnector } from 'undici';
+import { Agent, buildConnector, errors } from 'undici';
 import { parseBounded } from '../lib/bounded-json.js';
+import { systemClock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
 
@@ -113,7 +115,15 @@ export class HttpClient {
 }
 
 function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
-  const resolve = callbackify((host: string) => policy.resolve(host));
+  // undici gives up a connection at the same limit, but does not tell the lookup of its host.
+  const limit = {
+    ms: CONNECT_TIMEOUT_MS,
+    clock: systemClock,
+    reason: () => new errors.ConnectTimeoutError(`no addresses within ${CONNECT_TIMEOUT_MS} ms`),
+  };
+  const resolve = callbackify((host: string) =>
+    runWithin(limit, (signal) => policy.resolve(host, { signal })),
+  );
   const connect = buildConnector({
     timeout: CONNECT_TIMEOUT_MS,
     // Returns only allowed addresses, so undici connects to an address that has been checked.
