@@ -2,6 +2,7 @@ import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { Cluster, tokenOf } from '../../api/cluster.js';
 import { OutageLog } from '../../lib/outage-log.js';
+import { SizedCache } from '../../lib/sized-cache.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
 import type { Clock } from '../../lib/clock.js';
@@ -64,8 +65,7 @@ const MAX_RESPONSE_BYTES = 1024 * 1024;
 export class Discovery implements EtcdResolver {
   readonly #options: DiscoveryOptions;
   readonly #outage: OutageLog;
-  readonly #cached = new Map<string, Cached>();
-  #cachedCharacters = 0;
+  readonly #cached = new SizedCache<Cached>({ entries: MAX_CACHED, size: MAX_CACHED_CHARACTERS });
   readonly #pending = new Map<string, Promise<KnownHosts>>();
 
   constructor(options: DiscoveryOptions) {
@@ -118,7 +118,8 @@ export class Discovery implements EtcdResolver {
       const hosts = await this.#ask(token);
       this.#outage.succeeded();
       this.#logIgnored(token, hosts, cached && hostsOf(cached));
-      this.#remember(token, hosts);
+      const json = JSON.stringify(hosts);
+      this.#cached.set(token, { json, at: this.#options.clock.now() }, json.length);
       return hosts;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
@@ -168,20 +169,6 @@ export class Discovery implements EtcdResolver {
     const members = ignored.slice(0, 20);
     const more = ignored.length - members.length + moreIgnored;
     this.#options.log.warn('discovery members ignored', { cluster, members, ...(more > 0 && { more }) });
-  }
-
-  /** Drops the oldest ones when all together are too many or too large. */
-  #remember(token: string, hosts: KnownHosts): void {
-    this.#cachedCharacters -= this.#cached.get(token)?.json.length ?? 0;
-    this.#cached.delete(token);
-    const json = JSON.stringify(hosts);
-    this.#cached.set(token, { json, at: this.#options.clock.now() });
-    this.#cachedCharacters += json.length;
-    for (const [oldest, { json: dropped }] of this.#cached) {
-      if (this.#cached.size <= MAX_CACHED && this.#cachedCharacters <= MAX_CACHED_CHARACTERS) return;
-      this.#cached.delete(oldest);
-      this.#cachedCharacters -= dropped.length;
-    }
   }
 
   #age({ at }: Cached): number {
