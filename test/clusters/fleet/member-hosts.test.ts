@@ -123,6 +123,15 @@ test('what a member writes costs no more than what is shown of it', (t) => {
   t.is(many.moreIgnored, 100_000 - 50);
 });
 
+test('after 2,048 URLs the members of a response are only counted', (t) => {
+  const { hosts, ignored, moreIgnored } = memberHosts(
+    discoveryAnswer(Array.from({ length: 5_000 }, () => 'node1=http://10.0.0.1:2380')),
+  );
+  t.deepEqual(hosts, ['10.0.0.1']);
+  t.deepEqual(ignored, []);
+  t.is(moreIgnored, 5_000 - 2_048);
+});
+
 test('a cluster without registered members has no hosts', (t) => {
   t.deepEqual(memberHosts(discoveryAnswer([])), { hosts: [], ignored: [], moreIgnored: 0 });
   t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), {
