@@ -66,11 +66,12 @@ export default defineAction({
   },
 });
 
-function hostFindings({ hosts, unlisted, ignored }: ClusterHostsReport): Finding[] {
+function hostFindings({ hosts, unlisted, ignored, moreIgnored }: ClusterHostsReport): Finding[] {
   return [
     ...hosts.flatMap(({ host, failure }) => (failure === undefined ? [] : [failingHost(host, failure)])),
     ...unlisted.map(unlistedHost),
     ...ignored.map(invalidMember),
+    ...(moreIgnored > 0 ? [invalidMember(`${moreIgnored} more`)] : []),
   ];
 }
 

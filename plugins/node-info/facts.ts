@@ -34,7 +34,7 @@ function numberOrNull(column: string): number | null {
 /** Reads os-release(5), which says what is assumed when there is no ID. */
 export function readOs(text: string): Reading<Os> {
   const variables = readAssignments(text);
-  const hasOther = /^\s*[^#\s]/m.test(text);
+  const hasOther = text.split('\n').some((line) => !/^(?:#|$)/.test(line.trim()));
   if (variables.size === 0 && hasOther) throw unreadable('os-release');
   const value = (name: string) => variables.get(name) || null;
   return {
@@ -49,9 +49,9 @@ export function readOs(text: string): Reading<Os> {
 /** Reads `docker version`: a section for the client and one for the server, each with its version. */
 export function readDocker(text: string): Reading<Docker> {
   const [client = '', server = ''] = text.split(/^Server:.*$/m);
-  const version = (part: string) => /^\s*Version:\s*(\S+)/m.exec(part)?.[1] ?? null;
+  const version = (part: string) => /^[ \t]*Version:[ \t]*(\S+)/m.exec(part)?.[1] ?? null;
   // Before 1.8 the output had one line each, such as `Client version: 1.6.2`.
-  const old = (name: string) => new RegExp(`^${name} version:\\s*(\\S+)`, 'm').exec(text)?.[1] ?? null;
+  const old = (name: string) => new RegExp(`^${name} version:[ \\t]*(\\S+)`, 'm').exec(text)?.[1] ?? null;
   const facts = {
     client_version: version(client) ?? old('Client'),
     server_version: version(server) ?? old('Server'),
@@ -68,8 +68,8 @@ type MachineFacts = Pick<NodeInfo, 'load' | 'memory' | 'uptime_seconds'>;
 /** Reads the concatenation of /proc/loadavg, /proc/meminfo and /proc/uptime (proc(5)). */
 export function readMachine(text: string): Reading<MachineFacts> {
   const load = /^(\d+\.\d+) (\d+\.\d+) (\d+\.\d+) /m.exec(text);
-  const kilobytes = (name: string) => new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1];
-  const uptime = /^(\d+(?:\.\d+)?) \d+(?:\.\d+)?\s*$/m.exec(text);
+  const kilobytes = (name: string) => new RegExp(`^${name}:[ \\t]+(\\d+) kB`, 'm').exec(text)?.[1];
+  const uptime = /^(\d+(?:\.\d+)?) \d+(?:\.\d+)?[ \t]*$/m.exec(text);
   const [total, available] = [kilobytes('MemTotal'), kilobytes('MemAvailable')];
   const facts = {
     load: load === null ? null : load.slice(1, 4).map(Number),

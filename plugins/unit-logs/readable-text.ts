@@ -13,7 +13,8 @@ const CONTROL_SEQUENCE = new RegExp(
   ].join('|'),
   'g',
 );
-const CARRIAGE_RETURN_AT_END = /\r+(?=\n|$)/g;
+/** Without a condition on what follows: a search for one would begin again at each carriage return. */
+const CARRIAGE_RETURNS = /\r+/g;
 const C0_OR_DEL = /[^\P{Cc}\n\u0080-\u009f]/gu;
 /** C1, controls of the direction of text, and Unicode's line breaks. */
 const OTHER_CONTROL = /[\u0080-\u009f\u2028-\u202e\u2066-\u2069]/gu;
@@ -36,7 +37,7 @@ const SYMBOL_OF_DELETE = '\u2421';
 export function readable(text: string): string {
   return text
     .replace(CONTROL_SEQUENCE, '')
-    .replace(CARRIAGE_RETURN_AT_END, '')
+    .replace(CARRIAGE_RETURNS, withoutLineEnd)
     .replace(C0_OR_DEL, symbolOf)
     .replace(OTHER_CONTROL, '\u{fffd}');
 }
@@ -47,6 +48,11 @@ export function readableLine(text: string): string {
   return line.length > MAX_LINE
     ? `${line.slice(0, MAX_LINE - 3).replace(HALF_CHARACTER_AT_END, '')}...`
     : line;
+}
+
+function withoutLineEnd(returns: string, at: number, text: string): string {
+  const next = text[at + returns.length];
+  return next === undefined || next === '\n' ? '' : returns;
 }
 
 function symbolOf(character: string): string {

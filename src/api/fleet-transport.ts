@@ -61,8 +61,10 @@ export interface ClusterHostsReport {
   hosts: { host: string; failure: string | undefined }[];
   /** The hosts of discovery that fleet does not list as machines. */
   unlisted: string[];
-  /** The members of discovery that are not used, because they have no valid host. */
+  /** Members of discovery that are not used, because they have no valid host or exceed a limit; at most 50. */
   ignored: string[];
+  /** How many more are not used. */
+  moreIgnored: number;
 }
 
 /**

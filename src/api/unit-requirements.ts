@@ -29,9 +29,9 @@ export function requirementsOf(unit: UnitFile): UnitRequirements {
   for (const pair of ['X-ConditionMachineMetadata', 'MachineMetadata'].flatMap((name) =>
     valuesOf(unit, name),
   )) {
-    const [key = '', value = '', ...more] = pair.split('=');
+    const [key = '', value = '', more] = pair.split('=', 3);
     // fleet ignores a value that is not exactly one KEY=VALUE.
-    if (key === '' || value === '' || more.length > 0) continue;
+    if (key === '' || value === '' || more !== undefined) continue;
     metadata.set(key, (metadata.get(key) ?? new Set()).add(value));
   }
   return { machineID, metadata };
@@ -48,6 +48,12 @@ export function meetsRequirements(
   );
 }
 
+/**
+ * The maximum number of values with specifiers, and of characters of such a value: a specifier becomes up to 256
+ * characters, and a cluster may have units of megabytes of them.
+ */
+const MAX_REPLACED = 512;
+
 /** The values of one option, with specifiers replaced; one line may have several: `"region=eu" "role=web"`. */
 function valuesOf({ name, options }: UnitFile, option: string): string[] {
   const stem = name.slice(0, name.lastIndexOf('.'));
@@ -56,5 +62,9 @@ function valuesOf({ name, options }: UnitFile, option: string): string[] {
   return options
     .filter((each) => each.section === 'X-Fleet' && each.name === option)
     .flatMap(({ value }) => (/^".*"$/.test(value) ? value.slice(1, -1).split(/" +"/) : [value]))
-    .map((value) => value.replace(/%([nNpi])/g, (_, letter: string) => specifiers[letter] ?? ''));
+    .map((value, index) =>
+      index >= MAX_REPLACED || value.length > MAX_REPLACED
+        ? value
+        : value.replace(/%([nNpi])/g, (_, letter: string) => specifiers[letter] ?? ''),
+    );
 }

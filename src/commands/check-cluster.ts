@@ -12,7 +12,7 @@ export interface HostLookup {
   hosts(
     cluster: Cluster,
     options: { signal: AbortSignal },
-  ): Promise<{ endpoints: readonly URL[]; ignored: readonly string[] }>;
+  ): Promise<{ endpoints: readonly URL[]; ignored: readonly string[]; moreIgnored: number }>;
 }
 
 /**
@@ -29,11 +29,16 @@ export async function checkDiscovery(
     (error) => discoveryRemedy(error, discoveryUrl),
     async (signal) => {
       try {
-        const { endpoints, ignored } = await resolver.hosts(new Cluster(token ?? UNKNOWN_CLUSTER), {
-          signal,
-        });
+        const { endpoints, ignored, moreIgnored } = await resolver.hosts(
+          new Cluster(token ?? UNKNOWN_CLUSTER),
+          {
+            signal,
+          },
+        );
         const hosts = `the cluster has ${counted(endpoints.length, 'host')}: ${listed(endpoints.map(({ host }) => host))}`;
-        return ignored.length === 0 ? ok(hosts) : warned([hosts, ...ignoredLines(ignored)]);
+        return ignored.length + moreIgnored === 0
+          ? ok(hosts)
+          : warned([hosts, ...ignoredLines(ignored, moreIgnored)]);
       } catch (error) {
         // The service works when it reports that the token is unknown.
         const works = token === undefined && codeOf(error) === 'cluster_not_found';
@@ -44,9 +49,9 @@ export async function checkDiscovery(
   );
 }
 
-function ignoredLines(members: readonly string[]): string[] {
+function ignoredLines(members: readonly string[], more: number): string[] {
   return [
-    `discovery has ${counted(members.length, 'member')} without a valid host, not used: ${listed(members)}`,
+    `discovery has ${counted(members.length + more, 'member')} without a valid host, not used: ${listed(members, more)}`,
     '-> correct the address with which that machine registers (the peer URL of its etcd)',
   ];
 }

@@ -71,7 +71,7 @@ export function shortened({ result, lines }: Finding): Finding {
 export function formatFinding(name: string, { result, lines }: Finding): string {
   const margin = `${result.padEnd(7)} ${name.padEnd(13)} `;
   // The lines may quote a server. Line breaks are kept.
-  const plain = lines.flatMap((line) => line.trim().split(/\s*\n/)).map(printable);
+  const plain = lines.flatMap((line) => line.trim().split('\n')).map((line) => printable(line.trimEnd()));
   return plain.map((line, index) => `${index === 0 ? margin : ' '.repeat(margin.length)}${line}\n`).join('');
 }
 
@@ -81,7 +81,7 @@ export function counted(count: number, what: string): string {
 }
 
 /** The first items of a list, and the number of the others. */
-export function listed(items: readonly (string | number)[]): string {
-  const more = items.length - MAX_SHOWN;
+export function listed(items: readonly (string | number)[], others = 0): string {
+  const more = Math.max(0, items.length - MAX_SHOWN) + others;
   return `${items.slice(0, MAX_SHOWN).join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }

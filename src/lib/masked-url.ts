@@ -24,12 +24,15 @@ export function maskedUrl(url: string): string {
   return `${scheme}${credentials === undefined ? '' : '***@'}${authority}${shownPath}${rest === '' ? '' : '?***'}`;
 }
 
-/** What may be meant as a URL: with a scheme, a login, or a query. */
-const MAY_BE_URL = /:\/\/|:.*@|\?.*=/s;
-
 /** A text for logs and people that should not be a URL. One that may be a URL is masked like one. */
 export function maskedIfUrl(text: string): string {
-  return MAY_BE_URL.test(text) ? maskedUrl(text) : text;
+  const mayBeUrl = text.includes('://') || isInOrder(text, ':', '@') || isInOrder(text, '?', '=');
+  return mayBeUrl ? maskedUrl(text) : text;
+}
+
+function isInOrder(text: string, first: string, last: string): boolean {
+  const at = text.indexOf(first);
+  return at >= 0 && text.lastIndexOf(last) > at;
 }
 
 function isSurelyHost(host: string): boolean {

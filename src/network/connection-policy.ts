@@ -1,7 +1,9 @@
 import { lookup as dnsLookup } from 'node:dns/promises';
 import { BlockList, isIP } from 'node:net';
 import { ActionError } from '../api/action-error.js';
+import type { Cancellable } from '../api/cancellable.js';
 import { canonicalHost, isHostAddress } from '../api/grammar.js';
+import { type Lookup, NameLookups } from './name-lookups.js';
 
 /** Decides where this service may connect. */
 export interface ConnectionPolicy {
@@ -9,12 +11,10 @@ export interface ConnectionPolicy {
    * Resolves a host name or address to its allowed addresses. Connect to one of these addresses, not to the name: it
    * may resolve to other addresses later.
    * @throws ActionError `forbidden` when the policy allows none of the addresses; the resolver's error when there are
-   *   none
+   *   none; the signal's reason when the signal is aborted
    */
-  resolve(host: string): Promise<string[]>;
+  resolve(host: string, options: Cancellable): Promise<string[]>;
 }
-
-type Lookup = (host: string) => Promise<readonly { address: string }[]>;
 
 /** Addresses with the same first `prefix` bits; for a single address all bits. */
 interface Range {
@@ -63,7 +63,7 @@ const TUNNELS = [
  * addresses: `127.0.0.0/8` allows them, `0.0.0.0/0` or a host name does not.
  */
 export class HostPolicy implements ConnectionPolicy {
-  readonly #lookup: Lookup;
+  readonly #lookups: NameLookups;
   readonly #everything: boolean;
   readonly #ranges: Range[] = [];
   readonly #names: RegExp[] = [];
@@ -73,7 +73,7 @@ export class HostPolicy implements ConnectionPolicy {
     allowed: readonly string[] | undefined,
     lookup: Lookup = (host) => dnsLookup(host, { all: true }),
   ) {
-    this.#lookup = lookup;
+    this.#lookups = new NameLookups(lookup);
     this.#everything = allowed === undefined;
     for (const [at, entry] of (allowed ?? []).entries()) {
       if (!this.#allow(entry.trim()))
@@ -83,8 +83,8 @@ export class HostPolicy implements ConnectionPolicy {
     }
   }
 
-  async resolve(host: string): Promise<string[]> {
-    const found = isIP(host) === 0 ? (await this.#lookup(host)).map(({ address }) => address) : [host];
+  async resolve(host: string, { signal }: Cancellable): Promise<string[]> {
+    const found = isIP(host) === 0 ? await this.#lookups.addresses(host, signal) : [host];
     const allowed = found.filter((address) => this.allows(host, address));
     if (allowed.length > 0) return allowed;
     throw new ActionError('forbidden', `Connecting to ${host} is not allowed: ${this.#reason(found)}`, {

@@ -1,8 +1,17 @@
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
-import { Agent, buildConnector } from 'undici';
+import { Agent, buildConnector, errors } from 'undici';
+import { parseBounded } from '../lib/bounded-json.js';
+import { systemClock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
+
+/**
+ * The maximum number of values and keys of a response. The options of units, of which a page of fleet has most, take 6 bytes
+ * for each, and a page at most 4 MiB.
+ */
+const MAX_RESPONSE_ELEMENTS = 700_000;
 
 export interface HttpClientOptions {
   /** Where the client may connect; by default anywhere, for addresses that the operator has configured. */
@@ -40,11 +49,11 @@ export class HttpResponse {
     this.text = text;
   }
 
-  /** The parsed JSON; the text when it is not JSON; undefined when it is empty. */
+  /** The parsed JSON; the text when it is not JSON, or is nested too deep or has too many values; undefined when it is empty. */
   get body(): unknown {
     if (this.text.trim() === '') return undefined;
     try {
-      return JSON.parse(this.text);
+      return parseBounded(Buffer.from(this.text), { maxElements: MAX_RESPONSE_ELEMENTS });
     } catch {
       return this.text;
     }
@@ -106,7 +115,15 @@ export class HttpClient {
 }
 
 function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
-  const resolve = callbackify((host: string) => policy.resolve(host));
+  // undici gives up a connection at the same limit, but does not tell the lookup of its host.
+  const limit = {
+    ms: CONNECT_TIMEOUT_MS,
+    clock: systemClock,
+    reason: () => new errors.ConnectTimeoutError(`no addresses within ${CONNECT_TIMEOUT_MS} ms`),
+  };
+  const resolve = callbackify((host: string) =>
+    runWithin(limit, (signal) => policy.resolve(host, { signal })),
+  );
   const connect = buildConnector({
     timeout: CONNECT_TIMEOUT_MS,
     // Returns only allowed addresses, so undici connects to an address that has been checked.

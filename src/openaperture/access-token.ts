@@ -1,5 +1,6 @@
 import { HttpFailure } from '../network/bounded-call.js';
 import type { HttpResponse, HttpClient } from '../network/http-client.js';
+import { parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { baseUrl } from './base-url.js';
 import { errorTextOf, retryAfterMs } from './error-responses.js';
@@ -139,7 +140,7 @@ export class AccessToken {
 
 function parsed(text: string): object {
   try {
-    const body: unknown = JSON.parse(text);
+    const body = parseBounded(Buffer.from(text), { maxElements: 1_000 });
     return typeof body === 'object' && body !== null ? body : {};
   } catch {
     return {};

@@ -1,4 +1,5 @@
 import type { HttpResponse } from '../network/http-client.js';
+import { parseBounded } from '../lib/bounded-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 
 /**
@@ -30,7 +31,7 @@ export function retryAfterMs(headers: Headers, now: number): number | undefined 
 
 function parsedFields(text: string): Record<string, unknown> {
   try {
-    return fieldsOf(JSON.parse(text));
+    return fieldsOf(parseBounded(Buffer.from(text), { maxElements: 1_000 }));
   } catch {
     return {};
   }

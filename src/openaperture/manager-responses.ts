@@ -1,5 +1,9 @@
 import { isIPv6 } from 'node:net';
-import { exactInteger, parseExactly } from '../lib/exact-json.js';
+import { parseBounded } from '../lib/bounded-json.js';
+import { exactInteger } from '../lib/exact-json.js';
+
+/** The maximum number of values and keys of a response; most has a record, with its reply. */
+const MAX_RESPONSE_ELEMENTS = 1_000_000;
 
 /** The id of a resource in the Manager; a bigint when a number cannot represent it exactly. */
 export type ManagerId = number | bigint;
@@ -134,9 +138,9 @@ export function idOfLocation(location: string | null): ManagerId {
 
 function parsed(json: string): unknown {
   try {
-    return parseExactly(json);
+    return parseBounded(Buffer.from(json), { maxElements: MAX_RESPONSE_ELEMENTS });
   } catch {
-    throw new UnreadableResponse('it is not JSON');
+    throw new UnreadableResponse('it is not JSON, or too large or too deep');
   }
 }
 

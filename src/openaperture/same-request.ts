@@ -1,4 +1,4 @@
-import { parseExactly } from '../lib/exact-json.js';
+import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 
 type Fields = Readonly<Record<string, unknown>>;
 
@@ -26,7 +26,7 @@ function fieldsOf(body: unknown): Fields | undefined {
 
 function parsed(json: string): unknown {
   try {
-    return parseExactly(json);
+    return parseBounded(Buffer.from(json), { maxElements: MAX_ELEMENTS });
   } catch {
     return undefined;
   }
@@ -57,7 +57,7 @@ function entriesOf(fields: Fields): ReadonlyMap<string, unknown> {
 
 /** OpenAperture's HTTP client encodes characters beyond ASCII twice. */
 function onceEncoded(text: string): string {
-  if (!/^[\0-\u00ff]*[\u0080-\u00ff][\0-\u00ff]*$/.test(text)) return text;
+  if (!/[\u0080-\u00ff]/.test(text) || /[^\0-\u00ff]/.test(text)) return text;
   const decoded = Buffer.from(text, 'latin1').toString('utf8');
   return decoded.includes('\ufffd') ? text : decoded;
 }

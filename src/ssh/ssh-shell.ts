@@ -220,7 +220,7 @@ export class SshShell implements RemoteShell {
     const reason = () => new Error(`no addresses within ${ms} ms`);
     try {
       return await runWithin({ ms, clock: this.#clock, reason, signal }, (limited) =>
-        untilAborted(policy.resolve(host), limited),
+        untilAborted(policy.resolve(host, { signal: limited }), limited),
       );
     } catch (error) {
       if (signal.aborted || error instanceof ActionError) throw error;

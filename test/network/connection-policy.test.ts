@@ -4,6 +4,7 @@ import * as fc from 'fast-check';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 
 const never = () => Promise.reject(new Error('nothing is to be looked up'));
+const notAborted = { signal: new AbortController().signal };
 const lookupOf =
   (...addresses: string[]) =>
   async () =>
@@ -307,15 +308,18 @@ for (const entry of [
 
 test('entries may have spaces around them', async (t) => {
   const policy = new HostPolicy([' 10.0.0.1', '*.example.com '], lookupOf('10.0.0.2'));
-  t.deepEqual(await policy.resolve('10.0.0.1'), ['10.0.0.1']);
-  t.deepEqual(await policy.resolve('a.example.com'), ['10.0.0.2']);
+  t.deepEqual(await policy.resolve('10.0.0.1', notAborted), ['10.0.0.1']);
+  t.deepEqual(await policy.resolve('a.example.com', notAborted), ['10.0.0.2']);
 });
 
 test('a name resolves to its allowed addresses only', async (t) => {
   const found = lookupOf('10.0.0.1', '127.0.0.1', '192.168.0.1', '::1', '::ffff:127.0.0.1');
-  t.deepEqual(await new HostPolicy(undefined, found).resolve('a.test'), ['10.0.0.1', '192.168.0.1']);
-  t.deepEqual(await new HostPolicy(['10.0.0.0/8'], found).resolve('a.test'), ['10.0.0.1']);
-  t.deepEqual(await new HostPolicy(['a.test', '::1'], found).resolve('a.test'), [
+  t.deepEqual(await new HostPolicy(undefined, found).resolve('a.test', notAborted), [
+    '10.0.0.1',
+    '192.168.0.1',
+  ]);
+  t.deepEqual(await new HostPolicy(['10.0.0.0/8'], found).resolve('a.test', notAborted), ['10.0.0.1']);
+  t.deepEqual(await new HostPolicy(['a.test', '::1'], found).resolve('a.test', notAborted), [
     '10.0.0.1',
     '192.168.0.1',
     '::1',
@@ -324,7 +328,7 @@ test('a name resolves to its allowed addresses only', async (t) => {
 
 test('a name whose addresses are all forbidden is forbidden, with the reason', async (t) => {
   const forbidden = (allowed: string[] | undefined, address: string, reason: RegExp) =>
-    t.throwsAsync(new HostPolicy(allowed, lookupOf(address)).resolve('a.test'), {
+    t.throwsAsync(new HostPolicy(allowed, lookupOf(address)).resolve('a.test', notAborted), {
       code: 'forbidden',
       message: reason,
     });
@@ -337,20 +341,20 @@ test('a name whose addresses are all forbidden is forbidden, with the reason', a
 });
 
 test('an address is not looked up', async (t) => {
-  t.deepEqual(await new HostPolicy(undefined, never).resolve('10.0.0.1'), ['10.0.0.1']);
-  await t.throwsAsync(new HostPolicy(undefined, never).resolve('::1'), { code: 'forbidden' });
+  t.deepEqual(await new HostPolicy(undefined, never).resolve('10.0.0.1', notAborted), ['10.0.0.1']);
+  await t.throwsAsync(new HostPolicy(undefined, never).resolve('::1', notAborted), { code: 'forbidden' });
 });
 
 test('an unknown name fails with the error of the resolver', async (t) => {
   const reason = Object.assign(new Error('no such host'), { code: 'ENOTFOUND' });
   const policy = new HostPolicy(undefined, () => Promise.reject(reason));
-  t.is(await t.throwsAsync(policy.resolve('a.test')), reason);
+  t.is(await t.throwsAsync(policy.resolve('a.test', notAborted)), reason);
 });
 
 test('a name is looked up by the system by default', async (t) => {
   // RFC 6761, 6.3: it is always this machine.
-  await t.throwsAsync(new HostPolicy(undefined).resolve('localhost'), { code: 'forbidden' });
-  const found = await new HostPolicy(['127.0.0.0/8', '::1']).resolve('localhost');
+  await t.throwsAsync(new HostPolicy(undefined).resolve('localhost', notAborted), { code: 'forbidden' });
+  const found = await new HostPolicy(['127.0.0.0/8', '::1']).resolve('localhost', notAborted);
   t.true(found.length > 0 && found.every((address) => address === '::1' || isIPv4(address)));
 });
 

@@ -5,7 +5,8 @@ import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { OutageLog } from '../../lib/outage-log.js';
 import { remember } from '../../lib/remember.js';
-import { settledWithin } from '../../lib/settled-within.js';
+import { runWithin } from '../../lib/time-limit.js';
+import { untilAborted } from '../../lib/until-aborted.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
 import type { ClusterHosts } from './discovery.js';
 import { type MemberHost, unlistedHosts } from './unlisted-hosts.js';
@@ -60,9 +61,12 @@ export class Completeness {
     const host = hostname.replace(/^\[|\]$/g, '');
     if (isIP(host) !== 0) return { host, addresses: [host] };
     // A name that cannot be resolved, or that policy forbids, cannot be compared.
-    const lookup = this.#options.policy.resolve(host).catch(() => undefined);
-    const known = await settledWithin(RESOLVE_MS, this.#options.clock, lookup);
-    return { host, addresses: known ? await lookup : undefined };
+    const { policy, clock } = this.#options;
+    const reason = () => new Error(`no addresses within ${RESOLVE_MS} ms`);
+    const addresses = await runWithin({ ms: RESOLVE_MS, clock, reason }, (signal) =>
+      untilAborted(policy.resolve(host, { signal }), signal),
+    ).catch(() => undefined);
+    return { host, addresses };
   }
 
   #outageOf(cluster: Cluster): OutageLog {

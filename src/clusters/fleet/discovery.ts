@@ -2,7 +2,7 @@ import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { Cluster, tokenOf } from '../../api/cluster.js';
 import { OutageLog } from '../../lib/outage-log.js';
-import { remember } from '../../lib/remember.js';
+import { SizedCache } from '../../lib/sized-cache.js';
 import { HttpFailure } from '../../network/bounded-call.js';
 import type { HttpClient } from '../../network/http-client.js';
 import type { Clock } from '../../lib/clock.js';
@@ -30,15 +30,23 @@ export interface DiscoveryOptions {
 export interface ClusterHosts {
   /** The base URLs of their fleet APIs. */
   endpoints: readonly URL[];
-  /** The members of discovery that are not used, because they have no valid host. */
+  /** Members of discovery that are not used, because they have no valid host or exceed a limit; at most 50. */
   ignored: readonly string[];
+  /** How many more are not used. */
+  moreIgnored: number;
   /** Whether discovery names the hosts. `CLUSTERS_FILE` may name proxies instead of hosts. */
   fromDiscovery: boolean;
 }
 
 interface Cached {
-  hosts: ClusterHosts;
+  /** `KnownHosts` as JSON: its size is known, and it keeps nothing else of the response in memory. */
+  json: string;
   at: number;
+}
+
+/** `ClusterHosts` with the URLs as text. */
+interface KnownHosts extends Omit<ClusterHosts, 'endpoints'> {
+  endpoints: readonly string[];
 }
 
 const FRESH_MS = 60_000;
@@ -46,6 +54,9 @@ const FRESH_MS = 60_000;
 const STALE_MS = 60 * 60_000;
 const TIMEOUT_MS = 10_000;
 const MAX_CACHED = 1_000;
+const MAX_CACHED_CHARACTERS = 8 * 1024 * 1024;
+/** Whoever has a token can write what discovery responds for it. A response for 256 members has about 40 KB. */
+const MAX_RESPONSE_BYTES = 1024 * 1024;
 
 /**
  * Finds a cluster's hosts by its etcd token: in `CLUSTERS_FILE`, else with the discovery service
@@ -54,8 +65,8 @@ const MAX_CACHED = 1_000;
 export class Discovery implements EtcdResolver {
   readonly #options: DiscoveryOptions;
   readonly #outage: OutageLog;
-  readonly #cached = new Map<string, Cached>();
-  readonly #pending = new Map<string, Promise<ClusterHosts>>();
+  readonly #cached = new SizedCache<Cached>({ entries: MAX_CACHED, size: MAX_CACHED_CHARACTERS });
+  readonly #pending = new Map<string, Promise<KnownHosts>>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
@@ -74,15 +85,16 @@ export class Discovery implements EtcdResolver {
   async hosts(cluster: Cluster, { signal }: { signal: AbortSignal }): Promise<ClusterHosts> {
     signal.throwIfAborted();
     const hosts = await this.#find(tokenOf(cluster), signal);
-    // Copies, because URLs are mutable and these are shared.
+    // New ones, because URLs are mutable and these are shared.
     return { ...hosts, endpoints: hosts.endpoints.map((url) => new URL(url)) };
   }
 
-  async #find(token: string, signal: AbortSignal): Promise<ClusterHosts> {
+  async #find(token: string, signal: AbortSignal): Promise<KnownHosts> {
     const named = this.#options.namedClusters.get(token);
-    if (named !== undefined) return { endpoints: named, ignored: [], fromDiscovery: false };
+    if (named !== undefined)
+      return { endpoints: named.map(({ href }) => href), ignored: [], moreIgnored: 0, fromDiscovery: false };
     const cached = this.#cached.get(token);
-    if (cached !== undefined && this.#age(cached) < FRESH_MS) return cached.hosts;
+    if (cached !== undefined && this.#age(cached) < FRESH_MS) return hostsOf(cached);
     return untilAborted(this.#shared(token, cached), signal);
   }
 
@@ -93,7 +105,7 @@ export class Discovery implements EtcdResolver {
   }
 
   /** Concurrent calls for the same token share one lookup; only its timeout ends it, not the signal of a caller. */
-  #shared(token: string, cached: Cached | undefined): Promise<ClusterHosts> {
+  #shared(token: string, cached: Cached | undefined): Promise<KnownHosts> {
     const pending = this.#pending.get(token);
     if (pending !== undefined) return pending;
     const lookup = this.#lookUp(token, cached).finally(() => this.#pending.delete(token));
@@ -101,26 +113,27 @@ export class Discovery implements EtcdResolver {
     return lookup;
   }
 
-  async #lookUp(token: string, cached: Cached | undefined): Promise<ClusterHosts> {
+  async #lookUp(token: string, cached: Cached | undefined): Promise<KnownHosts> {
     try {
       const hosts = await this.#ask(token);
       this.#outage.succeeded();
-      this.#logIgnored(token, hosts.ignored, cached?.hosts.ignored ?? []);
-      remember(this.#cached, token, { hosts, at: this.#options.clock.now() }, MAX_CACHED);
+      this.#logIgnored(token, hosts, cached && hostsOf(cached));
+      const json = JSON.stringify(hosts);
+      this.#cached.set(token, { json, at: this.#options.clock.now() }, json.length);
       return hosts;
     } catch (error) {
       if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
       this.#outage.failed({ reason: error.message });
-      if (cached !== undefined && this.#age(cached) < STALE_MS) return cached.hosts;
+      if (cached !== undefined && this.#age(cached) < STALE_MS) return hostsOf(cached);
       throw error;
     }
   }
 
-  async #ask(token: string): Promise<ClusterHosts> {
+  async #ask(token: string): Promise<KnownHosts> {
     const url = new URL(`${this.#options.discoveryUrl.replace(/\/+$/, '')}/${token}`);
     const signal = new AbortController().signal;
     const { status, body } = await this.#options.http
-      .call('GET', url, { signal, timeoutMs: TIMEOUT_MS })
+      .call('GET', url, { signal, timeoutMs: TIMEOUT_MS, maxResponseBytes: MAX_RESPONSE_BYTES })
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw invalidDiscoveryResponse(cause.message);
         // The URL contains the token, so the message has only the host.
@@ -138,21 +151,24 @@ export class Discovery implements EtcdResolver {
         `The discovery service at ${url.host} responded with HTTP status ${status}`,
       );
     }
-    const { hosts, ignored } = readMembers(body, token);
+    const { hosts, ...others } = readMembers(body, token);
     if (hosts.length === 0) {
       throw new ActionError('cluster_empty', 'The etcd_token exists, but no machine has registered with it');
     }
     const endpoints = hosts.map(
-      (host) => new URL(`http://${isIPv6(host) ? `[${host}]` : host}:${this.#options.fleetPort}`),
+      (host) => new URL(`http://${isIPv6(host) ? `[${host}]` : host}:${this.#options.fleetPort}`).href,
     );
-    return { endpoints, ignored, fromDiscovery: true };
+    return { ...others, endpoints, fromDiscovery: true };
   }
 
   /** Logs ignored members once, not at each look-up. */
-  #logIgnored(token: string, ignored: readonly string[], before: readonly string[]): void {
-    if (ignored.length === 0 || ignored.join() === before.join()) return;
+  #logIgnored(token: string, { ignored, moreIgnored }: KnownHosts, before: KnownHosts | undefined): void {
+    if (ignored.length === 0 && moreIgnored === 0) return;
+    if (ignored.join() === before?.ignored.join() && moreIgnored === before.moreIgnored) return;
     const cluster = new Cluster(token).hash;
-    this.#options.log.warn('discovery members ignored', { cluster, members: ignored.slice(0, 20) });
+    const members = ignored.slice(0, 20);
+    const more = ignored.length - members.length + moreIgnored;
+    this.#options.log.warn('discovery members ignored', { cluster, members, ...(more > 0 && { more }) });
   }
 
   #age({ at }: Cached): number {
@@ -160,12 +176,16 @@ export class Discovery implements EtcdResolver {
   }
 }
 
+function hostsOf({ json }: Cached): KnownHosts {
+  return JSON.parse(json) as KnownHosts;
+}
+
 /** The hosts in a response; neither its members nor an error contain the token. */
 function readMembers(body: unknown, token: string): ReturnType<typeof memberHosts> {
   const hide = (text: string) => text.replaceAll(token, '***');
   try {
-    const { hosts, ignored } = memberHosts(body);
-    return { hosts, ignored: ignored.map(hide) };
+    const { ignored, ...others } = memberHosts(body);
+    return { ...others, ignored: ignored.map(hide) };
   } catch (error) {
     if (error instanceof ActionError) throw new ActionError(error.code, hide(error.message));
     throw error;

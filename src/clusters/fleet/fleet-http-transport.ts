@@ -38,6 +38,9 @@ import { RecentMachines } from './recent-machines.js';
 import { readWholeList } from './whole-list.js';
 
 const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
+/** fleet's offsets have 16 bits, and each page is read at most about three times. */
+const MAX_ROWS_READ = 4 * 65_536;
+const MAX_FLAWS = 1_000;
 /** A read of one unit takes a millisecond, and up to 700 ms in a cluster under load. */
 const HEDGE_MS = 500;
 /** A page of a cluster of 5,000 units takes up to 800 ms: the server reads the whole collection for it. */
@@ -97,7 +100,7 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport> {
-    const { endpoints, ignored } = await this.#resolver.hosts(cluster, options);
+    const { endpoints, ignored, moreIgnored } = await this.#resolver.hosts(cluster, options);
     const probe = { ...PROBE, timeoutMs: PROBE_MS, ...options };
     const hosts = await Promise.all(
       endpoints.map(async (endpoint) => ({
@@ -107,7 +110,7 @@ export class FleetHttpTransport implements FleetTransport {
     );
     const answers = hosts.some(({ failure }) => failure === undefined);
     const known = answers ? await this.#incompleteness(cluster, options) : undefined;
-    return { hosts, unlisted: [...(known?.unlisted ?? [])], ignored: [...ignored] };
+    return { hosts, unlisted: [...(known?.unlisted ?? [])], ignored: [...ignored], moreIgnored };
   }
 
   async units(cluster: Cluster, options: ListOptions): Promise<Unit[]> {
@@ -215,6 +218,7 @@ export class FleetHttpTransport implements FleetTransport {
     // Ends the requests for the other pages when one page fails, or after the last page.
     const pages = linkSignals(signal);
     let size = 0;
+    let rowsRead = 0;
     let hedgeMs = PAGE_HEDGE_MS;
     const flaws = new Set<string>();
     const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
@@ -238,7 +242,10 @@ export class FleetHttpTransport implements FleetTransport {
         throw invalidList(
           `The cluster's ${reader.of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`,
         );
-      for (const flaw of answer.flaws) flaws.add(`${flaw} (${answer.host})`);
+      rowsRead += page.rows.length + answer.flaws.length;
+      if (rowsRead > MAX_ROWS_READ)
+        throw invalidList(`The cluster's ${reader.of} are more than fleet can list`);
+      for (const flaw of answer.flaws) if (flaws.size < MAX_FLAWS) flaws.add(`${flaw} (${answer.host})`);
       return page;
     };
     try {
@@ -315,7 +322,8 @@ function withValidNames<Row extends { name: string }>(rows: readonly Row[], { wa
  * @throws ActionError `cluster_answer_invalid`
  */
 function tellFlaws(of: string, flaws: readonly string[], warn: ListOptions['warn']): void {
-  const more = flaws.length > 3 ? `, and ${flaws.length - 3} more` : '';
+  const atLeast = flaws.length === MAX_FLAWS ? 'at least ' : '';
+  const more = flaws.length > 3 ? `, and ${atLeast}${flaws.length - 3} more` : '';
   const sentence = `Some ${of} of the cluster cannot be read correctly: ${flaws.slice(0, 3).join(', ')}${more}`;
   if (warn === undefined) throw invalidList(sentence);
   warn(sentence);

@@ -183,20 +183,21 @@ async function readTwice<Row>(
   { read, keyOf }: ListReader<Row>,
 ): Promise<WholeList<Row>> {
   const tokens = new Set<string>();
-  const forward = [...first.rows];
+  // Not by `push(...rows)`: a page of a server that is not fleet may have more rows than a call has arguments.
+  const forward = [first.rows];
   for (let token: string | undefined = second; token !== undefined; ) {
     tokens.add(token);
     const page: Page<Row> = await read(token);
-    forward.push(...page.rows);
+    forward.push(page.rows);
     token = page.nextPageToken;
     // fleet cannot answer a page whose end overflows, and the pages after it would start again with the first.
     if (token !== undefined && (tokens.has(token) || limit * (tokens.size + 2) > MAX_OFFSET))
       throw tooManyPages();
   }
-  const backward: Row[] = [];
-  for (const token of [undefined, ...tokens].toReversed()) backward.push(...(await read(token)).rows);
-  const [before, after] = [new Set(forward.map(keyOf)), new Set(backward.map(keyOf))];
-  return { rows: unique([...forward, ...backward], keyOf), complete: isSame(before, after) };
+  const backward: Row[][] = [];
+  for (const token of [undefined, ...tokens].toReversed()) backward.push((await read(token)).rows);
+  const [before, after] = [new Set(forward.flat().map(keyOf)), new Set(backward.flat().map(keyOf))];
+  return { rows: unique([...forward, ...backward].flat(), keyOf), complete: isSame(before, after) };
 }
 
 function unique<Row>(rows: readonly Row[], keyOf: (row: Row) => string): Row[] {

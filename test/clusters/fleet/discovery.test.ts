@@ -71,12 +71,37 @@ for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 're
   });
 }
 
-test('a response from discovery that is far too long is not usable', async (t) => {
-  const discovery = await serve(t, respondWith(200, `{"node":"${'x'.repeat(33 * 1024 * 1024)}"}`));
-  const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
-  await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
-    code: 'cluster_answer_invalid',
+for (const [what, body, reason] of [
+  [
+    'more than 1 MiB',
+    JSON.stringify({ node: { nodes: [{ value: ','.repeat(1024 * 1024) }] } }),
+    /more than 1048576 bytes/,
+  ],
+  ['nested far too deep', `${'['.repeat(500_000)}${']'.repeat(500_000)}`, /too large or too deep/],
+  ['no JSON', 'x'.repeat(1_000), /it is not JSON/],
+] as const) {
+  test(`a response from discovery is not usable when it is ${what}`, async (t) => {
+    const discovery = await serve(t, respondWith(200, body));
+    const { resolver } = openResolver(t, { discoveryUrl: discovery.url.href });
+    await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
+      code: 'cluster_answer_invalid',
+      message: reason,
+    });
   });
+}
+
+test('the hosts of many clusters with the longest names take little memory: the oldest are asked for again', async (t) => {
+  const name = (at: number) =>
+    `n${at}.${'a'.repeat(60)}.${'b'.repeat(60)}.${'c'.repeat(60)}.${'d'.repeat(50)}`;
+  const nodes = Array.from({ length: 256 }, (_, at) => ({ value: `http://${name(at)}:2380` }));
+  const discovery = await serve(t, respondWith(200, { node: { nodes } }));
+  const { resolver } = openResolver(t, { discoveryUrl: discovery.url.origin });
+  const ask = (token: string) => resolver.endpoints(new Cluster(token), notAborted());
+  for (let at = 0; at < 200; at++) await ask(`token-${at}`);
+  await ask('token-199');
+  t.is(discovery.requests.length, 200, 'the latest is known');
+  await ask('token-0');
+  t.is(discovery.requests.length, 201, 'the oldest has been dropped');
 });
 
 test('neither errors nor the log contain the token, whatever fails', async (t) => {

@@ -33,7 +33,7 @@ for (const [value, hosts] of [
   ['node1=http://db.example.org.:2380', ['db.example.org.']],
 ] as const) {
   test(`the member ${value} is at ${hosts.join(' and ')}`, (t) => {
-    t.deepEqual(memberHosts(discoveryAnswer([value])), { hosts: [...hosts], ignored: [] });
+    t.deepEqual(memberHosts(discoveryAnswer([value])), { hosts: [...hosts], ignored: [], moreIgnored: 0 });
   });
 }
 
@@ -61,7 +61,11 @@ test('hosts are found in every form of value, each once, in any mixture', (t) =>
   fc.assert(
     fc.property(fc.array(fc.array(peer, { minLength: 1, maxLength: 3 }), { minLength: 1 }), (members) => {
       const expected = new Set(members.flat().map((each) => plainHost(each.host)));
-      t.deepEqual(memberHosts(discoveryAnswer(members.map(valueOf))), { hosts: [...expected], ignored: [] });
+      t.deepEqual(memberHosts(discoveryAnswer(members.map(valueOf))), {
+        hosts: [...expected],
+        ignored: [],
+        moreIgnored: 0,
+      });
     }),
   );
 });
@@ -86,6 +90,7 @@ test('a member without a usable address is ignored, and named', (t) => {
       `'${'x'.repeat(100)}'`,
       'a value that is not text',
     ],
+    moreIgnored: 0,
   });
 });
 
@@ -95,19 +100,44 @@ test('when no member has a usable address, the error names them', (t) => {
   });
 });
 
-test('at most 256 members are taken from one response, and the others are named', (t) => {
+test('at most 256 hosts are taken from one response; the first others are named, and the rest counted', (t) => {
   const values = Array.from({ length: 1_000 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:2380`);
-  const { hosts, ignored } = memberHosts(discoveryAnswer(values));
+  const { hosts, ignored, moreIgnored } = memberHosts(discoveryAnswer(values));
   t.is(hosts.length, 256);
   t.deepEqual(ignored.slice(0, 2), ['10.0.1.0', '10.0.1.1']);
-  t.is(ignored.length, 744);
+  t.is(ignored.length + moreIgnored, 744);
+});
+
+test('what a member writes costs no more than what is shown of it', (t) => {
+  const good = 'node1=http://10.0.0.1:2380';
+  const huge = [','.repeat(10_000_000), 'http://10.0.0.2'.repeat(100_000), `http://${'a'.repeat(3_000)}/`];
+  const { hosts, ignored } = memberHosts(discoveryAnswer([good, ...huge]));
+  t.deepEqual(hosts, ['10.0.0.1']);
+  t.is(ignored[0], 'a value with more than 64 URLs');
+  t.true(ignored.every((text) => text.length <= 102));
+  const many = memberHosts(
+    discoveryAnswer([good, ...Array.from({ length: 100_000 }, (_, at) => `a://${at}`)]),
+  );
+  t.deepEqual(many.hosts, ['10.0.0.1']);
+  t.is(many.ignored.length, 50);
+  t.is(many.moreIgnored, 100_000 - 50);
+});
+
+test('after 2,048 URLs the members of a response are only counted', (t) => {
+  const { hosts, ignored, moreIgnored } = memberHosts(
+    discoveryAnswer(Array.from({ length: 5_000 }, () => 'node1=http://10.0.0.1:2380')),
+  );
+  t.deepEqual(hosts, ['10.0.0.1']);
+  t.deepEqual(ignored, []);
+  t.is(moreIgnored, 5_000 - 2_048);
 });
 
 test('a cluster without registered members has no hosts', (t) => {
-  t.deepEqual(memberHosts(discoveryAnswer([])), { hosts: [], ignored: [] });
+  t.deepEqual(memberHosts(discoveryAnswer([])), { hosts: [], ignored: [], moreIgnored: 0 });
   t.deepEqual(memberHosts({ action: 'get', node: { key: '/discovery/t', dir: true, nodes: [] } }), {
     hosts: [],
     ignored: [],
+    moreIgnored: 0,
   });
 });
 

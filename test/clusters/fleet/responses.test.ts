@@ -310,3 +310,31 @@ test("fleet's reasons cannot control a terminal", async (t) => {
     t.is(message, printable(message ?? ''));
   }
 });
+
+test('a page nested far too deep, or of far more values than one of fleet has, is not usable', async (t) => {
+  for (const body of [
+    `{"units":[{"name":"a.service","options":${'['.repeat(1_000)}${']'.repeat(1_000)}}]}`,
+    `{"units":[{"name":"a.service"}],"others":[${'0,'.repeat(1_000_000)}0]}`,
+  ]) {
+    const server = await serve(t, respondWith(200, body));
+    const { fleet, cluster } = openNamedFleet(t, [server.url]);
+    await t.throwsAsync(fleet.units(cluster, { warn: () => {}, ...notAborted() }), {
+      code: 'cluster_answer_invalid',
+    });
+  }
+});
+
+test('a list with far more rows than fleet can have is refused, also when each of them is wrong', async (t) => {
+  const page = (at: number) => ({
+    units: Array.from({ length: 50_000 }, (_, row) => ({ id: `${at}-${row}` })),
+    nextPageToken: `page-${at + 1}`,
+  });
+  let pages = 0;
+  const server = await serve(t, (_request, response) => response.end(JSON.stringify(page(pages++))));
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  await t.throwsAsync(fleet.units(cluster, { warn: () => {}, ...notAborted() }), {
+    code: 'cluster_answer_invalid',
+    message: /more than fleet can list/,
+  });
+  t.is(pages, 6);
+});
