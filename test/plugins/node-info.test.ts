@@ -140,7 +140,7 @@ testWithSshd('one node of 50 that hangs does not delay the other 49', async (t) 
   t.deepEqual(Object.keys(info), [...silent, ...well]);
   t.like(info[silent[0] ?? ''], {
     docker_disk_space_percent: null,
-    errors: [`timeout: ${silent[0]} did not respond within 12 s`],
+    errors: [`timeout: ${silent[0]} was not read within 12 s`],
   });
   for (const node of well) t.regex(String(info[node]?.coreos_version), /^ID=/m, String(info[node]?.errors));
 });
@@ -192,8 +192,8 @@ for (const { silent, left } of [
     const reasons = hanging.map((node) => info[node]?.errors.join());
     const late = 'timeout: it was not read within 25 s, because of too many slow nodes; request fewer nodes';
     t.is(reasons.filter((reason) => reason === late).length, left);
-    t.is(reasons[0], 'timeout: 10.0.0.0 did not respond within 12 s');
-    t.is(reasons[100], 'timeout: 10.0.0.100 did not respond within 1 s');
+    t.is(reasons[0], 'timeout: 10.0.0.0 was not read within 12 s');
+    t.is(reasons[100], 'timeout: 10.0.0.100 was not read within 1 s');
     if (left === 0) t.is(info.well?.coreos_version, 'ID=coreos\n');
     else isUnread(t, info.well, late);
   });
@@ -392,7 +392,7 @@ test('a command that hangs until the time limit of the node is named too', async
     docker: null,
     docker_disk_space_percent: 60,
     uptime_seconds: 12_345,
-    errors: ['docker: 10.0.0.1 did not respond within 12 s'],
+    errors: ['docker: 10.0.0.1 was not read within 12 s'],
   });
 });
 
