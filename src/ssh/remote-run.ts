@@ -2,7 +2,7 @@ import type { ClientChannel } from 'ssh2';
 import type { RemoteOutput } from '../api/remote-shell.js';
 import type { Clock } from '../lib/clock.js';
 import { MarkedOutput } from './marked-output.js';
-import { TERM_TO_KILL_SECONDS } from './remote-command.js';
+import { marksOf, TERM_TO_KILL_SECONDS } from './remote-command.js';
 import {
   commandFailed,
   commandNotRun,
@@ -49,8 +49,9 @@ export interface RemoteRun {
 /** Collects the output of a command made by `remoteCommand`; stops the command on timeout, abort or too much output. */
 export function followRun(connection: SshConnection, channel: ClientChannel, options: RunOptions): RemoteRun {
   const { clock, signal, mark, maxOutputBytes } = options;
-  const stdout = new MarkedOutput(mark, maxOutputBytes);
-  const stderr = new MarkedOutput(mark, maxOutputBytes);
+  const marks = marksOf(mark);
+  const stdout = new MarkedOutput(marks.stdout, maxOutputBytes);
+  const stderr = new MarkedOutput(marks.stderr, maxOutputBytes);
   const begun = () => stdout.begun || stderr.begun;
   const printed = () => (stderr.greeting().trim() === '' ? stdout : stderr).greeting();
   const output = () => ({ stdout: stdout.text(), stderr: stderr.text(), truncated: false });

@@ -62,7 +62,7 @@ async function fakeHost(
 function succeed(channel: ssh2.ServerChannel, command: string, stdout: string): void {
   const mark = readWrappedCommand(command)?.mark ?? '';
   channel.exit(0);
-  channel.end(`${mark}${stdout}${mark}0\n`);
+  channel.end(`${mark}1${stdout}${mark}10\n`);
 }
 
 /** A shell that trusts every host and has no key, for hosts where no login happens. */
@@ -263,7 +263,7 @@ test('an exit status is not a success when the connection is lost before all out
   const { port } = await fakeHost(t, (session, socket) => {
     session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
-      channel.write(`${readWrappedCommand(command)?.mark}half of it`);
+      channel.write(`${readWrappedCommand(command)?.mark}1half of it`);
       channel.exit(0);
       socket.end();
     });
@@ -305,7 +305,7 @@ test('a command that ends without its last mark has failed; as a change it may r
     session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
       channel.exit(0);
-      channel.end(`${readWrappedCommand(command)?.mark}some`);
+      channel.end(`${readWrappedCommand(command)?.mark}1some`);
     }),
   );
   const failed = (effect: 'read' | 'change') =>
