@@ -374,6 +374,40 @@ testWithSshd('a command that hangs is named, and costs only its own value', asyn
   t.is(typeof info?.uptime_seconds, 'number');
 });
 
+testWithSshd(
+  'a command that hangs costs only its own value, however many callers ask the same node',
+  async (t) => {
+    const folder = await testFolder(t);
+    const began = await installHanging(folder, 'docker');
+    const sshd = await ownSshd(t, { environment: { PATH: `${folder}:/usr/bin:/bin` } });
+    const clock = new ManualClock();
+    const shell = await shellFor(t, [sshd], { clock });
+    let read = 0;
+    const counting: RemoteShell = { run: (...call) => shell.run(...call).finally(() => (read += 1)) };
+    const callers = 18;
+    const answers = Array.from({ length: callers }, () =>
+      infoOf(counting, { nodes: [sshd.address] }, { clock }),
+    );
+    await pidIn(began);
+    await eventually('the others are read', () => read === 3 * callers);
+  // What the host told before is here after one more command.
+  await shell.run(sshd.address, ['true'], notAborted());
+    clock.advance(10_000);
+    await eventually('the first two have timed out', () => read === 3 * callers + 2);
+    clock.advance(2_000);
+    for (const answer of answers) {
+      const info = (await answer)[sshd.address];
+      t.regex(String(info?.coreos_version), /^ID=/m);
+      t.is(typeof info?.uptime_seconds, 'number');
+      t.true(info?.errors.some((error) => error.startsWith('docker: ')));
+      t.false(
+        info?.errors.some((error) => error.includes('did not respond')),
+        String(info?.errors),
+      );
+    }
+  },
+);
+
 test('a command that hangs until the time limit of the node is named too', async (t) => {
   const clock = new ManualClock();
   let read = 0;
