@@ -7,16 +7,17 @@ import {
   FleetTransport,
   type Machine,
   machineId,
+  type RemoteOutput,
   RemoteShell,
   timeForParts,
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
+import { CONCURRENCY, readEach } from './read-each.js';
 import { stderrOf } from './failed-command.js';
 import { isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
 import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
-import { CONCURRENCY, readEach } from './read-each.js';
 
 const MOST_LINES = 10_000;
 /** The limit for one machine, in bytes. */
@@ -168,15 +169,23 @@ async function journalOf(
   query: JournalQuery,
   { shell, signal, timeoutMs }: { shell: RemoteShell; signal: AbortSignal; timeoutMs: number },
 ): Promise<string> {
-  const options = { signal, timeoutMs, maxOutputBytes: query.maxBytes };
+  const options = { signal, timeoutMs, maxOutputBytes: query.maxBytes, partial: true };
   try {
     const printed = await shell.run(host, journalctl(query), options);
     if (isForbidden(printed)) throw journalForbidden(host);
-    return oldestFirst(printed, query.maxBytes);
+    return textOf(printed, query.maxBytes);
   } catch (error) {
     if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
     throw refusedTime(error, query) ?? error;
   }
+}
+
+/** The newest lines that a journalctl printed before its time limit are shown, without the last one, which may be incomplete. */
+function textOf({ failure, ...printed }: RemoteOutput, maxBytes: number): string {
+  if (failure === undefined) return oldestFirst(printed, maxBytes);
+  const stdout = printed.stdout.slice(0, printed.stdout.lastIndexOf('\n') + 1);
+  if (stdout === '') throw failure;
+  return `[older lines may be missing: ${failure.message}]\n${oldestFirst({ ...printed, stdout }, maxBytes)}`;
 }
 
 function journalForbidden(host: string, cause?: unknown): ActionError {

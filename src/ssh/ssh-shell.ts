@@ -121,6 +121,7 @@ export class SshShell implements RemoteShell {
       return await this.#run(command, {
         effect: 'read',
         anyExitStatus: false,
+        partial: false,
         ...options,
         host,
         user: this.#options.user,

@@ -390,8 +390,8 @@ testWithSshd(
     );
     await pidIn(began);
     await eventually('the others are read', () => read === 3 * callers);
-  // What the host told before is here after one more command.
-  await shell.run(sshd.address, ['true'], notAborted());
+    // What the host told before is here after one more command.
+    await shell.run(sshd.address, ['true'], notAborted());
     clock.advance(10_000);
     await eventually('the first two have timed out', () => read === 3 * callers + 2);
     clock.advance(2_000);

@@ -30,7 +30,7 @@ type Run = RemoteShell['run'];
 interface World {
   /** The result of journalctl on a machine. */
   run: Run;
-  /** The machines of the cluster; three by default. */
+  /** The machines that fleet lists. */
   machines?: Machine[];
   /** Where the unit runs. With several machines it is global. */
   on?: string[];
@@ -432,6 +432,22 @@ test('of more than 512 machines the first ones are read, and the reply says how 
   t.deepEqual(warnings, [tooMany]);
   t.true(text.endsWith(`==> ${on[511]} <==\nhere\n\n[${tooMany}]\n`));
   t.is(await logs({ machine_id: on[19_999] }, { run, machines, on }), 'here\n');
+});
+
+test('of a journalctl that takes too long, the newest whole lines are returned, and the first line says why', async (t) => {
+  const failure = new ActionError('timeout', 'journalctl on 10.0.0.1 took longer than 18 s');
+  const printingUntilLimit =
+    (stdout: string): Run =>
+    async (_host, _argv, { partial }) => {
+      if (partial !== true) throw failure;
+      return { stdout, stderr: '', truncated: false, failure };
+    };
+  const [newest, older] = ['May 01 12:02:00 a web[1]: two\n', 'May 01 12:01:00 a web[1]: one\n'];
+  t.is(
+    await logs({}, { run: printingUntilLimit(`${newest}${older}May 01 12:0`) }),
+    `[older lines may be missing: journalctl on 10.0.0.1 took longer than 18 s]\n${older}${newest}`,
+  );
+  t.is(await errorOf(logs({}, { run: printingUntilLimit('May 01') })), failure);
 });
 
 test('journalctl has less time than its machine, so that the error says what hung', async (t) => {

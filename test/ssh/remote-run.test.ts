@@ -49,6 +49,7 @@ const options = {
   mark: MARK,
   effect: 'read' as const,
   anyExitStatus: false,
+  partial: false,
   timeoutMs: 600_000,
   maxOutputBytes: 1_000,
   clock: systemClock,

@@ -234,6 +234,24 @@ testWithSshd('a command that exceeds its time limit is ended on the host', async
   await processEnd(pid);
 });
 
+testWithSshd('what a read wrote until its time limit is kept on request', async (t) => {
+  const sshd = await sharedSshd();
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  const pidFile = join(await testFolder(t), 'pid');
+  const options = { ...notAborted(), timeoutMs: 20_000, partial: true };
+  const script = 'echo some; echo other >&2; echo $$ > "$0.new" && mv "$0.new" "$0" && exec sleep 600';
+  const running = shell.run(sshd.address, ['sh', '-c', script, pidFile], options);
+  const pid = await pidIn(pidFile);
+  // What the host told before is here after one more command.
+  await shell.run(sshd.address, ['true'], notAborted());
+  clock.advance(20_000);
+  const { failure, ...output } = await running;
+  t.deepEqual(output, { stdout: 'some\n', stderr: 'other\n', truncated: false });
+  t.is(failure?.message, `sh on ${sshd.address} took longer than 20 s`);
+  await processEnd(pid);
+});
+
 testWithSshd('a call that is already cancelled connects to nothing', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
