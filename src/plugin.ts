@@ -41,7 +41,7 @@ export {
 } from './api/grammar.js';
 export { unitsWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
-export { RemoteShell } from './api/remote-shell.js';
+export { type RemoteOutput, RemoteShell } from './api/remote-shell.js';
 export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
 export { systemdBoolean } from './api/unit-booleans.js';

@@ -16,7 +16,7 @@ import {
 import { type Reading, readDisk, readDocker, readMachine, readOs, UNREADABLE, unreadable } from './facts.js';
 import { nodeInfo, type NodeInfo, NOTHING_KNOWN } from './result.js';
 
-/** The number of nodes read at the same time. Below the shell's connection limit, so that no node waits in its queue. */
+/** The number of nodes read at the same time. */
 const CONCURRENCY = 50;
 /** The time limit for one node: a caller times out after 30 s, and one slow node must not cause that. */
 const NODE_MS = 12_000;
@@ -173,7 +173,8 @@ async function infoOf(
     return unread(
       `timeout: it was not read within ${Math.ceil(timeMs / 1_000)} s, because of too many slow nodes; request fewer nodes`,
     );
-  const message = `${name} did not respond within ${Math.ceil(ms / 1_000)} s`;
+  // Not 'did not respond': its commands may have waited for those of other requests.
+  const message = `${name} was not read within ${Math.ceil(ms / 1_000)} s`;
   return withTimeLimit({ ms, message, clock, signal: context.signal }, (limited) =>
     readNode(host, { ...context, limited }),
   );

@@ -7,11 +7,13 @@ import {
   FleetTransport,
   type Machine,
   machineId,
+  type RemoteOutput,
   RemoteShell,
   timeForParts,
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
+import { CONCURRENCY, readEach } from './read-each.js';
 import { stderrOf } from './failed-command.js';
 import { hasEntries, isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
@@ -23,8 +25,17 @@ const MOST_LINES = 10_000;
 const MOST_BYTES = { min: 16 * 1024, max: 1024 * 1024 };
 /** The limit for all machines together, so that the reply can be sent. It is divided equally between them. */
 const MOST_BYTES_OF_ALL = 8 * 1024 * 1024;
-/** The time limit for one machine: a caller times out after 30 s, and one slow machine must not cause that. */
-const MACHINE_MS = 20_000;
+/** The most machines of one request: with the smallest share for each, all together are within their limit. */
+const MOST_MACHINES = MOST_BYTES_OF_ALL / MOST_BYTES.min;
+/**
+ * The time limit for one machine: a caller times out after 30 s, and one slow machine must not cause that. When machines wait for
+ * their turn, it is short enough for two turns.
+ */
+const MACHINE_MS = { alone: 20_000, inTurns: 12_000 };
+/** The time limit for all machines. */
+const ALL_MACHINES_MS = 25_000;
+/** journalctl has so much less time than its machine, so that the error says what hung: journalctl, or the login shell. */
+const MARGIN_MS = 2_000;
 
 export default defineAction({
   name: 'unit_logs',
@@ -70,27 +81,39 @@ export default defineAction({
       });
     }
     const maxBytes = bytesForEach(wanted.length);
-    const unlisted = wanted.some((id) => machines.every((machine) => machine.id !== id));
+    const byId = new Map(machines.map((machine) => [machine.id, machine]));
+    const unlisted = wanted.some((id) => !byId.has(id));
     const incompleteness = unlisted ? (flaw ?? (await fleet.incompleteness(cluster, { signal }))) : undefined;
-    const ms = Math.min(MACHINE_MS, timeForParts(deadline - clock.now()));
+    const timeMs = Math.min(ALL_MACHINES_MS, timeForParts(deadline - clock.now()));
+    const endsAt = clock.now() + timeMs;
+    const mostMs = wanted.length > CONCURRENCY ? MACHINE_MS.inTurns : MACHINE_MS.alone;
     const read = async (id: string): Promise<string> => {
-      const host = addressOf(machines, id, incompleteness);
-      const message = `${host} did not respond within ${Math.ceil(ms / 1_000)} s`;
+      const host = addressOf(byId, id, incompleteness);
+      const ms = Math.min(mostMs, endsAt - clock.now());
+      if (ms <= 0) throw notItsTurn(timeMs);
+      // Not 'did not respond': its command may have waited for those of other requests.
+      const message = `${host} was not read within ${Math.ceil(ms / 1_000)} s`;
+      const timeoutMs = Math.floor(ms - Math.min(MARGIN_MS, ms / 4));
       return withTimeLimit({ ms, message, clock, signal }, (limited) =>
-        journalOf(host, { ...parameters, maxBytes }, { shell, signal: limited }),
+        journalOf(host, { ...parameters, maxBytes }, { shell, timeoutMs, signal: limited }),
       );
     };
     const [first, ...others] = wanted;
     if (first !== undefined && others.length === 0) return read(first);
-    const parts = await Promise.allSettled(wanted.map(read));
+    const asked = wanted.slice(0, MOST_MACHINES);
+    const parts = await readEach(asked, read);
     signal.throwIfAborted();
-    const [failure, ...failures] = failuresOf(wanted, parts);
+    const [failure, ...failures] = failuresOf(asked, parts);
     if (failure !== undefined) {
       const all = [failure, ...failures] as const;
       if (all.length === parts.length) throw noMachineRead([...all]);
       warn(someNotRead(all, parts.length));
     }
-    return combined(wanted, parts);
+    const text = combined(asked, parts);
+    if (asked.length === wanted.length) return text;
+    const tooMany = `${wanted.length - asked.length} more machines were not read: a request reads at most ${MOST_MACHINES}; name one with machine_id`;
+    warn(tooMany);
+    return `${text}\n[${tooMany}]\n`;
   },
 });
 
@@ -115,8 +138,12 @@ async function machinesOf(
 }
 
 /** @param incompleteness what is known to be missing among the machines */
-function addressOf(machines: readonly Machine[], id: string, incompleteness: string | undefined): string {
-  const machine = machines.find((each) => each.id === id);
+function addressOf(
+  machines: ReadonlyMap<string, Machine>,
+  id: string,
+  incompleteness: string | undefined,
+): string {
+  const machine = machines.get(id);
   if (machine === undefined && incompleteness !== undefined)
     throw new ActionError('cluster_incomplete', `The machine ${id} is not listed. ${incompleteness}`);
   if (machine === undefined)
@@ -125,6 +152,14 @@ function addressOf(machines: readonly Machine[], id: string, incompleteness: str
   throw new ActionError('host_unreachable', `fleet lists no address of the machine ${id}`, {
     details: { machine: id, reason: 'no_address' },
   });
+}
+
+function notItsTurn(timeMs: number): ActionError {
+  const limit = `${Math.ceil(timeMs / 1_000)} s`;
+  return new ActionError(
+    'timeout',
+    `it was not read within ${limit}, because of too many slow machines; name it with machine_id`,
+  );
 }
 
 interface JournalQuery {
@@ -138,18 +173,26 @@ interface JournalQuery {
 async function journalOf(
   host: string,
   query: JournalQuery,
-  { shell, signal }: { shell: RemoteShell; signal: AbortSignal },
+  { shell, signal, timeoutMs }: { shell: RemoteShell; signal: AbortSignal; timeoutMs: number },
 ): Promise<string> {
-  const options = { signal, timeoutMs: MACHINE_MS, maxOutputBytes: query.maxBytes };
+  const options = { signal, timeoutMs, maxOutputBytes: query.maxBytes, partial: true };
   try {
     const printed = await shell.run(host, journalctl(query), options);
     if (isForbidden(printed)) throw journalForbidden(host);
     if (printed.truncated && !hasEntries(printed)) throw nothingRead(host, query.maxBytes, printed.stderr);
-    return oldestFirst(printed, query.maxBytes);
+    return textOf(printed, query.maxBytes);
   } catch (error) {
     if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
     throw refusedTime(error, query) ?? error;
   }
+}
+
+/** The newest lines that a journalctl printed before its time limit are shown, without the last one, which may be incomplete. */
+function textOf({ failure, ...printed }: RemoteOutput, maxBytes: number): string {
+  if (failure === undefined) return oldestFirst(printed, maxBytes);
+  const stdout = printed.stdout.slice(0, printed.stdout.lastIndexOf('\n') + 1);
+  if (stdout === '') throw failure;
+  return `[older lines may be missing: ${readableLine(failure.message)}]\n${oldestFirst({ ...printed, stdout }, maxBytes)}`;
 }
 
 function journalForbidden(host: string, cause?: unknown): ActionError {

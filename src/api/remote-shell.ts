@@ -36,6 +36,8 @@ export interface RemoteRunOptions extends Cancellable {
   effect?: 'read' | 'change';
   /** Whether to resolve also for an exit status other than 0, so that the output can be used; false by default. */
   anyExitStatus?: boolean;
+  /** Whether a read that exceeds its time limit resolves with what it wrote so far; false by default. */
+  partial?: boolean;
 }
 
 /** What the program wrote; not what the login shell on the machine printed. */
@@ -44,7 +46,7 @@ export interface RemoteOutput {
   stderr: string;
   /** Whether the program was stopped because it wrote too much. */
   truncated: boolean;
-  /** Only with `anyExitStatus`: the `command_failed` when the exit status is not 0. */
+  /** With `anyExitStatus`: the `command_failed` when the exit status is not 0. With `partial`: the `timeout`. */
   failure?: ActionError;
 }
 

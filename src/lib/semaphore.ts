@@ -7,16 +7,6 @@ export class Semaphore {
     this.#free = permits;
   }
 
-  /** True when the next caller of `acquire` has to wait. */
-  get full(): boolean {
-    return this.#free === 0;
-  }
-
-  /** How many callers wait for a permit. */
-  get waiting(): number {
-    return this.#waiting.size;
-  }
-
   /**
    * Waits for a permit. Rejects with the signal's reason when that is aborted first.
    * @returns releases the permit; a second call does nothing

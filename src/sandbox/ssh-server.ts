@@ -5,6 +5,7 @@ import ssh2, { type AuthContext, type Connection, type ParsedKey, type ServerCha
 import type { Clock } from '../lib/clock.js';
 import type { Machine } from '../api/fleet-transport.js';
 import { knownHostName } from '../ssh/known-hosts.js';
+import { marksOf } from '../ssh/remote-command.js';
 import { Endpoints } from './endpoints.js';
 import { type CommandFault, matchesCommand, OrderedFaults, type SshFault } from './faults.js';
 import { runCommand } from './machine-commands.js';
@@ -185,17 +186,18 @@ export class SshServer {
 
   /** Simulates the wrapped command while its program does not end. */
   #hang(channel: ServerChannel, { mark, limitSeconds }: { mark: string; limitSeconds: number }): void {
+    const marks = marksOf(mark);
     const end = (status: number) => {
       cancelLimit();
       channel.off('end', terminate);
-      finish(channel, { status, stdout: `${mark}${status}\n` });
+      finish(channel, { status, stdout: `${marks.stdout}${status}\n` });
     };
     const terminate = () => end(ENDED_BY_TERM);
     const cancelLimit = this.#setup.clock.after(limitSeconds * 1_000, () => end(ENDED_BY_LIMIT));
     // `end` is also emitted when the connection is lost.
     channel.once('end', terminate);
-    channel.write(mark);
-    channel.stderr.write(mark);
+    channel.write(marks.stdout);
+    channel.stderr.write(marks.stderr);
   }
 }
 
@@ -253,7 +255,12 @@ function unknownCommand(text: string): CommandResult {
 
 /** What the wrapped command prints when its program prints this. */
 function marked(mark: string, { status, stdout = '', stderr = '' }: CommandResult): CommandResult {
-  return { status, stdout: `${mark}${stdout}${mark}${status}\n`, stderr: `${mark}${stderr}` };
+  const marks = marksOf(mark);
+  return {
+    status,
+    stdout: `${marks.stdout}${stdout}${marks.stdout}${status}\n`,
+    stderr: `${marks.stderr}${stderr}`,
+  };
 }
 
 function finish(channel: ServerChannel, { status, stdout = '', stderr = '' }: CommandResult): void {

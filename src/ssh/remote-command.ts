@@ -20,8 +20,9 @@ const MAX_COMMAND_BYTES = 120 * 1024;
  *
  * - Only the command gets stdout and stderr, saved as fd 4 and 5, so bash cannot write its own report of a killed job to
  *   stderr.
- * - The mark separates what the command writes from what a login shell or a forced command writes before and after it.
- *   The exit status follows the last mark, because the status of the login shell may be another one.
+ * - The marks separate what the command writes from what a login shell or a forced command writes before and after it.
+ *   The exit status follows the last mark, because the status of the login shell may be another one. The mark of stderr is
+ *   another one and comes first: a login shell may send both to stdout.
  * - The environment of the command is always the same, whatever the login sets (`TZ`, `LANG`, `SYSTEMD_COLORS`, `DOCKER_HOST`,
  *   ...): times are in UTC, texts in English, and a command tells of the machine that it runs on.
  * - Processes that the command has left in its group are killed, because they would keep the channel open.
@@ -29,8 +30,8 @@ const MAX_COMMAND_BYTES = 120 * 1024;
 export const SCRIPT = `mark=$1
 shift
 exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
-printf %s "$mark" >&4
-printf %s "$mark" >&5
+printf %s2 "$mark" >&5
+printf %s1 "$mark" >&4
 env -i PATH="$PATH" HOME="$HOME" USER="$USER" LOGNAME="$LOGNAME" TZ=UTC LC_ALL=C \\
 timeout -k ${TERM_TO_KILL_SECONDS} "$@" >&4 2>&5 3<&- 4>&- 5>&- &
 command=$!
@@ -41,12 +42,12 @@ wait "$command"
 status=$?
 kill -s KILL -- "-$command"
 kill "$watcher"
-printf '%s%s\\n' "$mark" "$status" >&4
+printf '%s1%s\\n' "$mark" "$status" >&4
 exit "$status"`;
 
 /** How `remoteCommand` runs a program. */
 export interface RemoteCommandOptions {
-  /** Printed by the host before and after the output of the program: random letters and digits. */
+  /** The host prints what `marksOf` makes of it before and after the output of the program: random letters and digits. */
   mark: string;
   /** The time after which the host stops the program, in whole seconds. */
   limitSeconds: number;
@@ -58,7 +59,7 @@ export interface RemoteCommandOptions {
  * The command line that runs one program with its arguments on a host. Keep its stdin open while the program runs:
  * closing it stops the program (TERM, and KILL two seconds later, to its process group).
  *
- * It prints the mark on stdout and stderr when it begins the program, and at the end the mark, the exit status and a
+ * It prints the marks on stderr and stdout when it begins the program, and at the end the mark, the exit status and a
  * newline on stdout; `MarkedOutput` reads that. The exit status is that of the program, or 128 + N when signal N ended it.
  *
  * @throws ActionError `invalid_parameters` when an argument cannot be sent
@@ -73,6 +74,11 @@ export function remoteCommand(
     throw new ActionError('invalid_parameters', 'the arguments of a command are too long');
   }
   return command;
+}
+
+/** The marks of a command's streams. Neither is in the command itself, which a shell may print in an error. */
+export function marksOf(mark: string): { stdout: string; stderr: string } {
+  return { stdout: `${mark}1`, stderr: `${mark}2` };
 }
 
 export const SUDO: readonly string[] = ['sudo', '-n', '--'];

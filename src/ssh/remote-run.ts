@@ -2,7 +2,7 @@ import type { ClientChannel } from 'ssh2';
 import type { RemoteOutput } from '../api/remote-shell.js';
 import type { Clock } from '../lib/clock.js';
 import { MarkedOutput } from './marked-output.js';
-import { TERM_TO_KILL_SECONDS } from './remote-command.js';
+import { marksOf, TERM_TO_KILL_SECONDS } from './remote-command.js';
 import {
   commandFailed,
   commandNotRun,
@@ -29,6 +29,8 @@ export interface RunOptions extends RanCommand {
   effect: 'read' | 'change';
   /** Whether an exit status other than 0 is a success. */
   anyExitStatus: boolean;
+  /** Whether the output is used when the time limit of a read has passed. */
+  partial: boolean;
   clock: Clock;
   /** Its reason is an `ActionError`. */
   signal: AbortSignal;
@@ -37,7 +39,7 @@ export interface RunOptions extends RanCommand {
 /** A command that runs on a channel. */
 export interface RemoteRun {
   /**
-   * Its output, when it has succeeded or has exceeded the output limit. Rejects with `command_failed`,
+   * Its output, when it has succeeded or has exceeded the output limit; with `partial` also at the time limit. Rejects with `command_failed`,
    * `host_unreachable`, `timeout`, or the signal's reason; for a change that may have begun and has not ended, with
    * `outcome_unknown`. When the command is stopped, this settles before the command has ended.
    */
@@ -49,8 +51,9 @@ export interface RemoteRun {
 /** Collects the output of a command made by `remoteCommand`; stops the command on timeout, abort or too much output. */
 export function followRun(connection: SshConnection, channel: ClientChannel, options: RunOptions): RemoteRun {
   const { clock, signal, mark, maxOutputBytes } = options;
-  const stdout = new MarkedOutput(mark, maxOutputBytes);
-  const stderr = new MarkedOutput(mark, maxOutputBytes);
+  const marks = marksOf(mark);
+  const stdout = new MarkedOutput(marks.stdout, maxOutputBytes);
+  const stderr = new MarkedOutput(marks.stderr, maxOutputBytes);
   const begun = () => stdout.begun || stderr.begun;
   const printed = () => (stderr.greeting().trim() === '' ? stdout : stderr).greeting();
   const output = () => ({ stdout: stdout.text(), stderr: stderr.text(), truncated: false });
@@ -65,9 +68,12 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
     const rejectUnknown = (error: unknown) =>
       reject(options.effect === 'change' ? outcomeUnknown(options, error) : error);
     const abort = () => stop(() => rejectUnknown(signal.reason));
-    const cancelTimeout = clock.after(options.timeoutMs, () =>
-      stop(() => rejectUnknown(commandTimedOut(options, options.timeoutMs, begun()))),
-    );
+    const timedOut = () => {
+      const failure = commandTimedOut(options, options.timeoutMs, begun());
+      if (options.partial && options.effect === 'read' && begun()) resolve({ ...output(), failure });
+      else rejectUnknown(failure);
+    };
+    const cancelTimeout = clock.after(options.timeoutMs, () => stop(timedOut));
     signal.addEventListener('abort', abort, { once: true });
     if (signal.aborted) abort();
 

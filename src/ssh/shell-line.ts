@@ -1,10 +1,10 @@
 import { quoteArgv } from './quoting.js';
 
 /**
- * Runs its `$0`, a script for a POSIX shell in the encoding of `printf %b`. It has none of the characters that some login
- * shell reads in single quotes: `!` and newlines in csh, backslashes in fish.
+ * Runs its `$1`, a script for a POSIX shell in the encoding of `printf %b`. It has none of the characters that some login
+ * shell reads in single quotes: `!` and newlines in csh, backslashes in fish. Not its `$0`, which a shell names in its errors.
  */
-const RUN_ENCODED = 'eval "$(printf %b "$0")"';
+const RUN_ENCODED = 'eval "$(printf %b "$1")"';
 
 /**
  * The line that makes a login shell run a script with `sh`. Every login shell that has single quotes and `exec` reads the
@@ -15,7 +15,7 @@ const RUN_ENCODED = 'eval "$(printf %b "$0")"';
  * @param script must not contain a NUL character; it has at most five times as many bytes in the line
  */
 export function shellLine(prefix: readonly string[], script: string): string {
-  return `exec ${quoteArgv([...prefix, 'sh', '-c', RUN_ENCODED, encoded(script)])}`;
+  return `exec ${quoteArgv([...prefix, 'sh', '-c', RUN_ENCODED, 'sh', encoded(script)])}`;
 }
 
 /** The script in a line of `shellLine`; undefined for any other text. */

@@ -84,6 +84,15 @@ export function loginRefused(host: string, user: string, cause: unknown): Action
 }
 
 /**
+ * The time limit passed while the program waited for others that the service runs on the host: `timeout`, details `{ host }`. The
+ * host itself is not said to be slow.
+ */
+export function noFreeChannel(host: string, program: string, cause: unknown): ActionError {
+  const message = `${program} was not run on ${host} in time: earlier commands of other requests have not ended there; try again later`;
+  return new ActionError('timeout', message, { details: { host }, cause });
+}
+
+/**
  * The error for an aborted signal: its reason if that is an `ActionError`, `timeout` for the reason of
  * `AbortSignal.timeout`, else `cancelled`.
  */

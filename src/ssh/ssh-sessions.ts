@@ -3,10 +3,14 @@ import { canonicalHost } from '../api/grammar.js';
 import type { Clock } from '../lib/clock.js';
 import { Semaphore } from '../lib/semaphore.js';
 import type { SshConnection } from './ssh-connection.js';
+import { noFreeChannel, stopError } from './ssh-errors.js';
 import { untilAborted } from '../lib/until-aborted.js';
 
 /** sshd allows 10 by default (MaxSessions), but counts an ended channel for a while. */
-const CHANNELS_PER_CONNECTION = 4;
+const CHANNELS_PER_CONNECTION = 8;
+
+/** A program that hangs, such as docker, takes only these channels, and leaves the others to other programs. */
+const CHANNELS_PER_PROGRAM = 2;
 
 /** The right to one channel on a host's connection. */
 export interface Lease {
@@ -25,8 +29,8 @@ export interface SessionsOptions {
    * environment of that time: changes count from the next login on.
    */
   maxAgeMs: number;
-  /** The maximum number of hosts with a connection. */
-  maxHosts: number;
+  /** How many connections are kept open without a caller. */
+  maxIdle: number;
   clock: Clock;
 }
 
@@ -36,6 +40,8 @@ interface Session {
   /** Aborted when no caller waits for the connection. */
   readonly opening: AbortController;
   readonly channels: Semaphore;
+  /** The channels of each program. */
+  readonly programs: Map<string, Semaphore>;
   /** The number of callers that hold a channel or wait for one. */
   users: number;
   connection: Promise<SshConnection>;
@@ -44,32 +50,37 @@ interface Session {
   cancelMaxAge?: () => void;
 }
 
-/** A pool of connections: one for each host, shared by its callers, for a limited time. */
+/**
+ * A pool of connections: one for each host, shared by its callers, for a limited time. The number of hosts in use is not limited:
+ * hosts that hang would use up a limit, and the others would wait for them. Each action limits how many machines it uses at a time.
+ */
 export class SshSessions {
   readonly #options: SessionsOptions;
-  readonly #hosts: Semaphore;
-  /** Ordered by last use, the least recently used first. */
+  /** By `key`: the session that new callers of a host get. */
   readonly #sessions = new Map<string, Session>();
+  /** Those of the pool without users, the least recently used first. */
+  readonly #idle = new Set<Session>();
   /** All connections that are not closed yet, including those that get no new callers. */
   readonly #connections = new Set<SshConnection>();
   #closing = false;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
-    this.#hosts = new Semaphore(options.maxHosts);
   }
 
   /**
-   * Waits for a free channel on the host's connection; opens the connection when there is none. Throws the errors of
-   * `connect`; the signal's reason when the signal is aborted; `cancelled` after `close`.
+   * Waits for a channel on the host's connection that the program may use; opens the connection when there is none. Throws the
+   * errors of `connect`; `timeout` with the program's name when a time limit passes before a channel is free; the signal's reason
+   * when the signal is aborted otherwise; `cancelled` after `close`.
    */
-  async lease(host: string, signal: AbortSignal): Promise<Lease> {
+  async lease(host: string, program: string, signal: AbortSignal): Promise<Lease> {
     if (this.#closing) throw new ActionError('cancelled', 'the service is stopping');
     const session = this.#sessions.get(canonicalHost(host)) ?? this.#start(host);
+    this.#idle.delete(session);
     session.users += 1;
     let releaseChannel: (() => void) | undefined;
     try {
-      releaseChannel = await session.channels.acquire(signal);
+      releaseChannel = await freeChannel(session, { host, program, signal });
       const connection = await untilAborted(session.connection, signal);
       return {
         connection,
@@ -98,6 +109,7 @@ export class SshSessions {
       key: canonicalHost(host),
       opening,
       channels: new Semaphore(CHANNELS_PER_CONNECTION),
+      programs: new Map(),
       users: 0,
       connection: this.#connect(host, opening.signal),
     };
@@ -119,38 +131,28 @@ export class SshSessions {
   }
 
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
-    if (this.#hosts.full) this.#retireLongestIdle();
-    const releaseHost = await this.#hosts.acquire(signal);
-    try {
-      const connection = await this.#options.connect(host, signal);
-      this.#connections.add(connection);
-      void connection.closed.then(() => this.#connections.delete(connection)).then(releaseHost);
-      // The last waiting caller may have stopped waiting just when the connection opened.
-      if (signal.aborted) connection.end();
-      return connection;
-    } catch (error) {
-      releaseHost();
-      throw error;
-    }
+    const connection = await this.#options.connect(host, signal);
+    this.#connections.add(connection);
+    void connection.closed.then(() => this.#connections.delete(connection));
+    // The last waiting caller may have stopped waiting just when the connection opened.
+    if (signal.aborted) connection.end();
+    return connection;
   }
 
   #release(session: Session, releaseChannel: (() => void) | undefined): void {
     releaseChannel?.();
     session.users -= 1;
     if (session.users > 0) return;
-    const isPooled = this.#leavePool(session);
-    if (!isPooled || session.opened === undefined || this.#hosts.waiting > 0) this.#retire(session);
-    else this.#sessions.set(session.key, session);
+    const isPooled = this.#sessions.get(session.key) === session;
+    if (!isPooled || session.opened === undefined) return this.#retire(session);
+    this.#idle.add(session);
+    const [longestIdle] = this.#idle;
+    if (this.#idle.size > this.#options.maxIdle && longestIdle !== undefined) this.#retire(longestIdle);
   }
 
-  #retireLongestIdle(): void {
-    const idle = [...this.#sessions.values()].find(({ users, opened }) => users === 0 && opened);
-    if (idle !== undefined) this.#retire(idle);
-  }
-
-  /** @returns whether it was in the pool */
-  #leavePool(session: Session): boolean {
-    return this.#sessions.get(session.key) === session && this.#sessions.delete(session.key);
+  #leavePool(session: Session): void {
+    this.#idle.delete(session);
+    if (this.#sessions.get(session.key) === session) this.#sessions.delete(session.key);
   }
 
   /** Removes the session from the pool; closes its connection, or stops opening it. */
@@ -159,5 +161,32 @@ export class SshSessions {
     session.cancelMaxAge?.();
     session.opening.abort(new ActionError('cancelled', 'no caller waits for the connection any more'));
     session.opened?.end();
+  }
+}
+
+interface ChannelCaller {
+  host: string;
+  program: string;
+  signal: AbortSignal;
+}
+
+/** Waits for a channel that the program may use. @returns releases it */
+async function freeChannel(
+  { channels, programs }: Session,
+  { host, program, signal }: ChannelCaller,
+): Promise<() => void> {
+  const ofProgram = programs.get(program) ?? new Semaphore(CHANNELS_PER_PROGRAM);
+  programs.set(program, ofProgram);
+  let releaseProgram: (() => void) | undefined;
+  try {
+    releaseProgram = await ofProgram.acquire(signal);
+    const releaseChannel = await channels.acquire(signal);
+    return () => {
+      releaseChannel();
+      releaseProgram?.();
+    };
+  } catch (error) {
+    releaseProgram?.();
+    throw stopError(signal).code === 'timeout' ? noFreeChannel(host, program, error) : error;
   }
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import type { AnyAuthMethod, ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import { isHostAddress } from '../api/grammar.js';
@@ -52,8 +53,8 @@ export interface SshShellOptions {
   keepaliveMs?: number;
   /** How long a connection is used for new commands, in milliseconds from its login; 30 s by default. */
   maxAgeMs?: number;
-  /** The maximum number of hosts with a connection; 256 by default. Further hosts wait. */
-  maxHosts?: number;
+  /** How many connections are kept open for later commands; 256 by default. */
+  maxIdle?: number;
   policy: ConnectionPolicy;
   clock?: Clock;
   log: Logger;
@@ -64,8 +65,9 @@ export interface SshShellOptions {
  * line of `shellLine`; `sh`, `env` and `timeout` must be there.
  *
  * `run` throws `forbidden`, `host_unreachable`, `host_key_refused`, `login_refused`, `command_failed`, `outcome_unknown`,
- * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. Waiting for a connection
- * and a channel has separate time limits, and ends when the signal is aborted.
+ * `timeout`, `cancelled` and `invalid_parameters`. Its `timeoutMs` counts from the start of the command. The connection has separate
+ * time limits. Commands of one program wait for each other: two of them run on a host at a time. All waiting ends when the signal
+ * is aborted.
  */
 export class SshShell implements RemoteShell {
   readonly #options: SshShellOptions;
@@ -78,7 +80,7 @@ export class SshShell implements RemoteShell {
 
   /** @throws PrivateKeyProblem when the private key cannot be used */
   constructor(options: SshShellOptions) {
-    const { hostKeys, knownHostsFile, log, clock = systemClock, maxAgeMs = 30_000, maxHosts = 256 } = options;
+    const { hostKeys, knownHostsFile, log, clock = systemClock, maxAgeMs = 30_000, maxIdle = 256 } = options;
     this.#options = options;
     this.#clock = clock;
     this.#hostKeys = new HostKeys({ mode: hostKeys, file: knownHostsFile, log });
@@ -86,7 +88,7 @@ export class SshShell implements RemoteShell {
     this.#sessions = new SshSessions({
       connect: (host, signal) => this.#connect(host, signal),
       maxAgeMs,
-      maxHosts,
+      maxIdle,
       clock,
     });
     if (hostKeys === 'off') {
@@ -111,12 +113,15 @@ export class SshShell implements RemoteShell {
     });
     const own = new AbortController();
     const abort = () => own.abort(stopError(options.signal));
+    // Node warns of a leak at the eleventh listener, but any number of commands may have one signal.
+    setMaxListeners(0, options.signal);
     options.signal.addEventListener('abort', abort, { once: true });
     this.#running.add(own);
     try {
       return await this.#run(command, {
         effect: 'read',
         anyExitStatus: false,
+        partial: false,
         ...options,
         host,
         user: this.#options.user,
@@ -140,7 +145,7 @@ export class SshShell implements RemoteShell {
 
   async #run(command: string, options: RunOptions): Promise<RemoteOutput> {
     for (let replacements = 0; ; replacements += 1) {
-      const lease = await this.#sessions.lease(options.host, options.signal);
+      const lease = await this.#sessions.lease(options.host, options.program, options.signal);
       try {
         const channel = await this.#start(lease, command, options);
         const run = followRun(lease.connection, channel, options);

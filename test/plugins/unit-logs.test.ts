@@ -238,7 +238,7 @@ test('a machine that hangs loses only its own part of a global unit', async (t) 
   t.is(
     await answer,
     [
-      `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 did not respond within 20 s]\n`,
+      `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 was not read within 20 s]\n`,
       `==> ${ID.two} <==\nMay 01 12:00:00 b web[1]: here\n`,
       `==> ${ID.three} <==\n[not read: host_unreachable: fleet lists no address of the machine ${ID.three}]\n`,
     ].join('\n'),
@@ -262,7 +262,7 @@ test('a machine that hangs until the deadline of the request costs the parts of 
     t.is(
       await answer,
       [
-        `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 did not respond within ${Math.ceil(ms / 1_000)} s]\n`,
+        `==> ${ID.one} <==\n[not read: timeout: 10.0.0.1 was not read within ${Math.ceil(ms / 1_000)} s]\n`,
         `==> ${ID.two} <==\nMay 01 12:00:00 b web[1]: here\n`,
       ].join('\n'),
     );
@@ -276,7 +276,7 @@ test('the only machine of a unit has no more time than one of several', async (t
   clock.advance(19_999);
   t.is(clock.pending, 1);
   clock.advance(1);
-  t.like(await failed, { code: 'timeout', message: '10.0.0.1 did not respond within 20 s' });
+  t.like(await failed, { code: 'timeout', message: '10.0.0.1 was not read within 20 s' });
 });
 
 test('when the request ends there is no result, however many parts were read', async (t) => {
@@ -401,6 +401,114 @@ test('a journal that the login user may not read is a failure, not an empty log'
   }
   const entry = 'May 01 12:00:00 a web[1]: one\n';
   t.is(await logs({}, { run: printing(entry, { stderr: hint }) }), entry);
+});
+
+/** As many machines as wished, and their ids. */
+function manyMachines(count: number): { machines: Machine[]; on: string[] } {
+  const on = Array.from({ length: count }, (_, n) => String(n).padStart(32, '0'));
+  return { on, machines: on.map((id, n) => ({ id, primaryIP: `10.1.${n >> 8}.${n & 255}`, metadata: {} })) };
+}
+
+test('however many machines a unit runs on, 32 of them are read at the same time, all in turn', async (t) => {
+  let [running, most] = [0, 0];
+  const run: Run = async (host) => {
+    most = Math.max(most, ++running);
+    await new Promise(setImmediate);
+    running--;
+    return { stdout: `May 01 12:00:00 b web[1]: ${host}\n`, stderr: '', truncated: false };
+  };
+  const { machines, on } = manyMachines(200);
+  const text = await logs({}, { run, machines, on });
+  t.is(most, 32);
+  t.is(
+    text,
+    machines.map(({ id, primaryIP }) => `==> ${id} <==\nMay 01 12:00:00 b web[1]: ${primaryIP}\n`).join('\n'),
+  );
+});
+
+test('machines that hang do not use up the time of those that wait for their turn', async (t) => {
+  const clock = new ManualClock();
+  const { machines, on } = manyMachines(97);
+  const asked: string[] = [];
+  const run: Run = (host, ...rest) => {
+    asked.push(host);
+    return host === '10.1.0.32' ? printing('here\n')(host, ...rest) : hanging(host, ...rest);
+  };
+  const answer = logs({}, { run, machines, on, clock });
+  await eventually('the first machines are asked', () => asked.length === 32);
+  clock.advance(12_000);
+  await eventually('the next ones are asked, and one is read', () => asked.length === 65);
+  clock.advance(12_000);
+  await eventually('the last ones are asked', () => asked.length === 97);
+  clock.advance(1_000);
+  const parts = (await answer).split('==> ').slice(1);
+  t.is(parts[0], `${on[0]} <==\n[not read: timeout: 10.1.0.0 was not read within 12 s]\n\n`);
+  t.is(parts[32], `${on[32]} <==\nhere\n\n`);
+  t.is(parts[96], `${on[96]} <==\n[not read: timeout: 10.1.0.96 was not read within 1 s]\n`);
+});
+
+test('a machine whose turn does not come is reported as that', async (t) => {
+  const clock = new ManualClock();
+  const { machines, on } = manyMachines(33);
+  let asked = 0;
+  const run: Run = (...call) => {
+    asked += 1;
+    return hanging(...call);
+  };
+  const failed = errorOf(logs({}, { run, machines, on, clock, leftMs: 10_000 }));
+  await eventually('the first machines are asked', () => asked === 32);
+  clock.advance(9_000);
+  const { details } = await failed;
+  t.is(asked, 32);
+  t.like((details as { machines: object[] }).machines[32], {
+    machine: on[32],
+    code: 'timeout',
+    message: 'it was not read within 9 s, because of too many slow machines; name it with machine_id',
+  });
+});
+
+test('of more than 512 machines the first ones are read, and the reply says how many are not', async (t) => {
+  const { machines, on } = manyMachines(20_000);
+  const warnings: string[] = [];
+  let read = 0;
+  const run: Run = async () => {
+    read += 1;
+    return { stdout: 'here\n', stderr: '', truncated: false };
+  };
+  const text = await logs({}, { run, machines, on, warnings });
+  const tooMany = '19488 more machines were not read: a request reads at most 512; name one with machine_id';
+  t.is(read, 512);
+  t.deepEqual(warnings, [tooMany]);
+  t.true(text.endsWith(`==> ${on[511]} <==\nhere\n\n[${tooMany}]\n`));
+  t.is(await logs({ machine_id: on[19_999] }, { run, machines, on }), 'here\n');
+});
+
+test('of a journalctl that takes too long, the newest whole lines are returned, and the first line says why', async (t) => {
+  const failure = new ActionError('timeout', 'journalctl on 10.0.0.1 took longer than 18 s');
+  const printingUntilLimit =
+    (stdout: string): Run =>
+    async (_host, _argv, { partial }) => {
+      if (partial !== true) throw failure;
+      return { stdout, stderr: '', truncated: false, failure };
+    };
+  const [newest, older] = ['May 01 12:02:00 a web[1]: two\n', 'May 01 12:01:00 a web[1]: one\n'];
+  t.is(
+    await logs({}, { run: printingUntilLimit(`${newest}${older}May 01 12:0`) }),
+    `[older lines may be missing: journalctl on 10.0.0.1 took longer than 18 s]\n${older}${newest}`,
+  );
+  t.is(await errorOf(logs({}, { run: printingUntilLimit('May 01') })), failure);
+});
+
+test('journalctl has less time than its machine, so that the error says what hung', async (t) => {
+  const limits: number[] = [];
+  const run: Run = async (_host, _argv, { timeoutMs }) => {
+    limits.push(timeoutMs);
+    return { stdout: '', stderr: '', truncated: false };
+  };
+  await logs({}, { run });
+  await logs({}, { run, leftMs: 1_000 });
+  await logs({}, { run, ...manyMachines(33) });
+  t.deepEqual([...new Set(limits)], [18_000, 375, 10_000]);
 });
 
 test('the machines of a global unit share the room in the reply', async (t) => {

@@ -345,8 +345,8 @@ test('a command reports its output, its status, the end of the output and the en
     'close',
     'end',
     'exit 3',
-    `stderr ${MARK}err`,
-    `stdout ${MARK}out${MARK}3\n`,
+    `stderr ${MARK}2err`,
+    `stdout ${MARK}1out${MARK}13\n`,
   ]);
   const messages = inbound.flatMap((line) => /^Inbound: CHANNEL_(\w+) \(r:/.exec(line)?.[1] ?? []);
   const sent = messages.slice(messages.indexOf('EXTENDED_DATA'));

@@ -47,6 +47,27 @@ testWithSshd('what the login shell prints before a command is no output of it', 
   t.like(error.details, { begun: true, exitStatus: 4, stderr: 'bad\n' });
 });
 
+testWithSshd('a login shell that sends stderr to stdout loses no output', async (t) => {
+  const { sshd, shell } = await hostWith(t, 'exec 2>&1');
+  const script = 'echo out; echo err >&2';
+  t.deepEqual(await shell.run(sshd.address, ['sh', '-c', script], notAborted()), {
+    stdout: 'out\nerr\n',
+    stderr: '',
+    truncated: false,
+  });
+  const error = await errorOf(shell.run(sshd.address, ['sh', '-c', 'exit 4'], notAborted()));
+  t.like(error.details, { begun: true, exitStatus: 4 });
+});
+
+testWithSshd('a shell that prints the script instead of running it has not begun the command', async (t) => {
+  const { sshd, shell, folder } = await hostWith(t, '');
+  await writeFile(join(folder, 'sh'), '#!/bin/bash\necho "$*: cannot fork" >&2\nexit 2\n', { mode: 0o755 });
+  const error = await errorOf(shell.run(sshd.address, ['echo', 'hi'], notAborted()));
+  t.is(error.code, 'command_failed');
+  t.regex(error.message, / did not run echo; it ended with exit status 2: /);
+  t.like(error.details, { begun: false, exitStatus: 2 });
+});
+
 testWithSshd('a greeting does not count as output, where output has a limit', async (t) => {
   const { sshd, shell } = await hostWith(t, 'head -c 100000 /dev/zero');
   const options = { ...notAborted(), maxOutputBytes: 5 };

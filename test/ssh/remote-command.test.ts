@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
 import { MarkedOutput } from '../../src/ssh/marked-output.js';
-import { remoteCommand } from '../../src/ssh/remote-command.js';
+import { marksOf, remoteCommand } from '../../src/ssh/remote-command.js';
 import { pidIn, processEnd, stayingCommand, testFolder } from './shell-for.js';
 
 type Argv = [string, ...string[]];
@@ -23,8 +23,9 @@ function start(shells: { login: string; sh: string }, argv: Argv, limitSeconds =
 }
 
 async function ended(child: ChildProcess) {
-  const stdout = new MarkedOutput(MARK, 1_000_000);
-  const stderr = new MarkedOutput(MARK, 1_000_000);
+  const marks = marksOf(MARK);
+  const stdout = new MarkedOutput(marks.stdout, 1_000_000);
+  const stderr = new MarkedOutput(marks.stderr, 1_000_000);
   child.stdout?.on('data', (chunk: Buffer) => stdout.add(chunk));
   child.stderr?.on('data', (chunk: Buffer) => stderr.add(chunk));
   const status = await new Promise((resolve) => child.once('close', resolve));
@@ -131,6 +132,16 @@ for (const sh of POSIX_SHELLS) {
     const child = start(shells, ['sh', '-c', script, pidFile]);
     t.deepEqual(await ended(child), { stdout: 'done\n', stderr: '', status: 0, told: 0 });
     await processEnd(await pidIn(pidFile));
+  });
+
+  test(`${sh}: an error of the shell itself shows neither the script nor a mark`, async (t) => {
+    const command = remoteCommand(['true'], { mark: MARK, limitSeconds: 60, sudo: false });
+    // So few files that the shell cannot make a pipe.
+    const line = `ulimit -n 4; ${command.replace("exec 'sh'", `exec '${sh}'`)}`;
+    const { stdout, stderr } = spawnSync(sh, ['-c', line], { encoding: 'utf8' });
+    t.is(stdout, '');
+    t.regex(stderr, /^sh: .*\n$/);
+    t.false(stderr.includes(MARK));
   });
 
   test(`${sh}: the host ends the command when its limit is over`, async (t) => {

@@ -49,6 +49,7 @@ const options = {
   mark: MARK,
   effect: 'read' as const,
   anyExitStatus: false,
+  partial: false,
   timeoutMs: 600_000,
   maxOutputBytes: 1_000,
   clock: systemClock,
@@ -72,7 +73,7 @@ test('a command that succeeds on an open connection has succeeded', async (t) =>
   const connection = await openConnection(t);
   const channel = await connection.exec('true');
   const { outcome } = followRun(connection, channel, options);
-  channel.emit('data', Buffer.from(`${MARK}all of it${MARK}0\n`));
+  channel.emit('data', Buffer.from(`${MARK}1all of it${MARK}10\n`));
   channel.emit('close', 0);
   t.deepEqual(await outcome, { stdout: 'all of it', stderr: '', truncated: false });
 });

@@ -62,7 +62,7 @@ async function fakeHost(
 function succeed(channel: ssh2.ServerChannel, command: string, stdout: string): void {
   const mark = readWrappedCommand(command)?.mark ?? '';
   channel.exit(0);
-  channel.end(`${mark}${stdout}${mark}0\n`);
+  channel.end(`${mark}1${stdout}${mark}10\n`);
 }
 
 /** A shell that trusts every host and has no key, for hosts where no login happens. */
@@ -234,6 +234,24 @@ testWithSshd('a command that exceeds its time limit is ended on the host', async
   await processEnd(pid);
 });
 
+testWithSshd('what a read wrote until its time limit is kept on request', async (t) => {
+  const sshd = await sharedSshd();
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  const pidFile = join(await testFolder(t), 'pid');
+  const options = { ...notAborted(), timeoutMs: 20_000, partial: true };
+  const script = 'echo some; echo other >&2; echo $$ > "$0.new" && mv "$0.new" "$0" && exec sleep 600';
+  const running = shell.run(sshd.address, ['sh', '-c', script, pidFile], options);
+  const pid = await pidIn(pidFile);
+  // What the host told before is here after one more command.
+  await shell.run(sshd.address, ['true'], notAborted());
+  clock.advance(20_000);
+  const { failure, ...output } = await running;
+  t.deepEqual(output, { stdout: 'some\n', stderr: 'other\n', truncated: false });
+  t.is(failure?.message, `sh on ${sshd.address} took longer than 20 s`);
+  await processEnd(pid);
+});
+
 testWithSshd('a call that is already cancelled connects to nothing', async (t) => {
   const sshd = await ownSshd(t);
   const shell = await shellFor(t, [sshd]);
@@ -263,7 +281,7 @@ test('an exit status is not a success when the connection is lost before all out
   const { port } = await fakeHost(t, (session, socket) => {
     session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
-      channel.write(`${readWrappedCommand(command)?.mark}half of it`);
+      channel.write(`${readWrappedCommand(command)?.mark}1half of it`);
       channel.exit(0);
       socket.end();
     });
@@ -305,7 +323,7 @@ test('a command that ends without its last mark has failed; as a change it may r
     session.on('exec', (accept, _reject, { command }) => {
       const channel = accept();
       channel.exit(0);
-      channel.end(`${readWrappedCommand(command)?.mark}some`);
+      channel.end(`${readWrappedCommand(command)?.mark}1some`);
     }),
   );
   const failed = (effect: 'read' | 'change') =>
