@@ -1,16 +1,15 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { type Service, startService } from '../src/composition.js';
 import { Log } from '../src/telemetry/log.js';
 import { rabbitmq, type TestBroker } from './support/brokers.js';
 import { DecidedClock } from './support/decided-clock.js';
+import { endlessAction } from './support/endless-action.js';
 import { eventually } from './support/eventually.js';
 import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
 import { type Proxy, startProxy } from './support/proxy.js';
 import { RawCaller } from './support/requests.js';
-import { folder, serving } from './support/settings.js';
+import { serving } from './support/settings.js';
 import { warningsDuring } from './support/warnings.js';
 import { startWorker } from './support/worker.js';
 import { openInstallation } from './openaperture/open-installation.js';
@@ -106,27 +105,8 @@ if (rabbitmq() !== undefined) {
     inTime(t, await stopped(served));
   });
 
-  /** A folder of plugins with a change that never ends, whatever it is told. */
-  const endless = async (t: ExecutionContext) => {
-    const root = await folder(t);
-    const directory = join(root, 'plugins', 'endless');
-    await mkdir(directory, { recursive: true });
-    await writeFile(
-      join(directory, 'index.js'),
-      `import { defineAction } from 'fleet-manager/plugin';
-       import { object, string } from 'yup';
-       export default defineAction({
-         name: 'endless', summary: 'Never ends.', target: 'none', effect: 'change',
-         parameters: object({}),
-         result: string().defined().meta({ description: 'Nothing.' }),
-         handle: async ({ log }) => { log.error('begun'); return new Promise(() => {}); },
-       });`,
-    );
-    return { PLUGIN_PATHS: join(root, 'plugins') };
-  };
-
   test('it stops in time while a change does not end, and its caller learns that the outcome is unknown', async (t) => {
-    const served = await serve(t, t.context.broker, await endless(t));
+    const served = await serve(t, t.context.broker, await endlessAction(t));
     const id = served.caller.send({ action: 'endless' });
     await eventually('it is taken', async () => (await served.caller.waiting()) === 0);
     inTime(t, await stopped(served));
@@ -144,7 +124,7 @@ if (rabbitmq() !== undefined) {
       FLEET_API_PORT: '4001',
       SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
       SHUTDOWN_GRACE_SECONDS: '1',
-      ...(await endless(t)),
+      ...(await endlessAction(t)),
     });
     const caller = await RawCaller.open(t, broker, queue);
     const id = caller.send({ action: 'endless' });
