@@ -1,19 +1,17 @@
 import { type Cluster, noteResponse } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
 import type { HttpClient, HttpResponse } from '../../network/http-client.js';
+import { effectOf } from './change-effect.js';
 import { ANSWERED_ELSEWHERE, hedged } from './hedged.js';
 import { type Refusal, refusalIn, shown, UnusableResponse } from './fleet-answer.js';
 import type { Reading } from './fleet-responses.js';
-import { HostFailures, isNotSent } from './host-failures.js';
+import { HostFailures } from './host-failures.js';
 import { HostHealth } from './host-health.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
 /** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024;
-
-/** The statuses of fleet's own failures. With another 5xx a proxy reports that fleet has not answered it. */
-const FLEET_FAILURES: ReadonlySet<number> = new Set([500, 503]);
 
 /** A call of fleet's HTTP API. */
 interface FleetCall {
@@ -129,10 +127,10 @@ export class ClusterHttp {
       } catch (error) {
         this.#health.failed(host);
         failures.add(host, error, call.signal);
-        const isInvalid = error instanceof UnusableResponse && error.kind === 'invalid';
-        if (isNotSent(error) || (isInvalid && (status ?? 0) >= 300)) continue;
-        failures.mayHaveChanged(host, { later: !FLEET_FAILURES.has(status ?? 0) });
-        if (!isInvalid || call.method !== 'PUT') break;
+        const effect = effectOf(error, status);
+        if (effect === 'none') continue;
+        failures.mayHaveChanged(host, { later: effect !== 'perhaps' });
+        if (effect !== 'claimed' || call.method !== 'PUT') break;
       }
     }
     if (failures.mayBeDone) throw failures.outcomeUnknown();
