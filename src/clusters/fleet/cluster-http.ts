@@ -27,6 +27,11 @@ interface FleetGet<T> extends FleetCall {
    * @throws UnusableResponse when it is not one of fleet: then another host is asked
    */
   read: (response: HttpResponse) => Reading<T>;
+  /**
+   * The status with which fleet may refuse this call. 404: there is no such thing. 400: the host does not know this page
+   * of a list; another one may.
+   */
+  refusedWith?: 400 | 404;
 }
 
 export interface FleetRead<T> extends FleetGet<T> {
@@ -65,30 +70,23 @@ export class ClusterHttp {
   }
 
   /**
-   * Reads from the host that first gives an answer of fleet. A host that takes long costs only `hedgeMs`.
+   * Reads from the host that first gives an answer of fleet. A host that takes long costs only `hedgeMs`, or twice that
+   * after an answer that another host may give better.
    * @throws ActionError `cluster_unreachable`, `cluster_unhealthy`, `cluster_answer_invalid`, `forbidden`
    */
   async read<T>(cluster: Cluster, hosts: readonly URL[], call: FleetRead<T>): Promise<FleetAnswer<T>> {
     const failures = new HostFailures();
-    let flawed: FleetAnswer<T> | undefined;
-    const ask = async (host: URL, signal: AbortSignal) => {
-      const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
-      if (answer === undefined || answer.refusal !== undefined || answer.flaws.length === 0) return answer;
-      // One host may be wrong. When a second one answers with flaws too, they are in the cluster's data.
-      if (flawed !== undefined) return answer;
-      flawed = answer;
-      return undefined;
-    };
-    const answer = await hedged({
+    const answers = await hedged({
       hosts: this.#health.inOrder(cluster, hosts),
-      ask,
+      ask: async (host, signal) => this.#readFrom(cluster, host, { ...call, signal }, failures),
       hedgeMs: call.hedgeMs,
       clock: this.#clock,
       signal: call.signal,
       onSlower: (host) => this.#health.failed(host),
+      isSure,
     });
+    const answer = answers.find(({ refusal }) => refusal === undefined) ?? answers[0];
     if (answer !== undefined) return answer;
-    if (flawed !== undefined) return flawed;
     throw failures.noUsableResponse();
   }
 
@@ -180,6 +178,8 @@ export class ClusterHttp {
     const response = await this.#send('GET', host, call, timeoutMs);
     onResponse();
     const refusal = refusalIn(response, ({ status }) => status === 200);
+    if (refusal !== undefined && refusal.status !== call.refusedWith)
+      throw new UnusableResponse('invalid', `${shown(response)} ${refusal.message}`.trim());
     if (refusal !== undefined) return { refusal };
     try {
       return { refusal, host: host.host, ...call.read(response) };
@@ -202,6 +202,11 @@ export class ClusterHttp {
       maxResponseBytes: MAX_RESPONSE_BYTES,
     });
   }
+}
+
+/** One host may be wrong. When a second one answers with flaws too, they are in the cluster's data. */
+function isSure<T>(answer: FleetAnswer<T>): boolean {
+  return answer.refusal === undefined ? answer.flaws.length === 0 : answer.refusal.status !== 400;
 }
 
 /** fleet has made a change; it created a unit with 201. */
