@@ -142,6 +142,7 @@ export class ClusterHttp {
       await this.#get(host, call, call.timeoutMs);
       return undefined;
     } catch (error) {
+      this.#health.failed(host);
       call.signal.throwIfAborted();
       return new HostFailures().add(host, error);
     }

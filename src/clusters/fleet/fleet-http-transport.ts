@@ -24,7 +24,7 @@ import { RecentMachines } from './recent-machines.js';
 
 /** A read of one unit takes a millisecond, and up to 700 ms in a cluster under load. */
 const HEDGE_MS = 500;
-/** How long each host has to answer, when every host is asked. */
+/** How long each host has to answer at most, when every host is asked. */
 const PROBE_MS = 3_000;
 
 interface FleetHttpTransportOptions {
@@ -70,9 +70,12 @@ export class FleetHttpTransport implements FleetTransport {
     return (await this.#incompleteness(cluster, options))?.sentence;
   }
 
-  async hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport> {
+  async hosts(
+    cluster: Cluster,
+    { timeoutMs = PROBE_MS, ...options }: Cancellable & { timeoutMs?: number },
+  ): Promise<ClusterHostsReport> {
     const { endpoints, ignored } = await this.#resolver.hosts(cluster, options);
-    const probe = { ...PROBE, timeoutMs: PROBE_MS, ...options };
+    const probe = { ...PROBE, timeoutMs: Math.min(PROBE_MS, timeoutMs), ...options };
     const hosts = await Promise.all(
       endpoints.map(async (endpoint) => ({
         host: endpoint.host,
