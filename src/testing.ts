@@ -43,12 +43,13 @@ export interface OpenAction {
   /**
    * Runs the action on the first cluster of the sandbox, or on the cluster with the token `cluster`.
    * @param parameters its `action_parameters`, checked as in the service
+   * @param options `timeoutMs` sets the deadline that the action sees; the caller aborts the signal
    * @throws ActionError as callers get it: `invalid_parameters` before the action runs
    * @throws Error when the result does not match the schema that the action declares
    */
   readonly run: (
     parameters?: unknown,
-    options?: { cluster?: string; signal?: AbortSignal },
+    options?: { cluster?: string; signal?: AbortSignal; timeoutMs?: number },
   ) => Promise<unknown>;
   /** Stops the sandbox and closes all connections. Until then the sandbox keeps the process alive. */
   readonly stop: () => Promise<void>;
@@ -95,12 +96,15 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
       logged,
       warnings,
       stop,
-      run: async (parameters, { cluster = sandbox.token, signal = new AbortController().signal } = {}) => {
+      run: async (
+        parameters,
+        { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs } = {},
+      ) => {
         const result = await served.run({
           parameters: served.check(parameters),
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
           signal,
-          deadline: clock.now() + served.description.timeout_ms,
+          deadline: clock.now() + (timeoutMs ?? served.description.timeout_ms),
           log: logInto(logged),
           id: 'test',
           caller: ANONYMOUS,

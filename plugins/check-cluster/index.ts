@@ -2,11 +2,15 @@ import { isIP } from 'node:net';
 import { array, object, string } from 'yup';
 import {
   ActionError,
+  Clock,
   type ClusterHostsReport,
   defineAction,
   FleetTransport,
+  type ListOptions,
   type Machine,
+  timeForParts,
   unitsWithoutState,
+  withTimeLimit,
 } from '../../src/plugin.js';
 
 interface Finding {
@@ -40,27 +44,35 @@ export default defineAction({
   )
     .required()
     .meta({ description: 'The findings, the hosts first.' }),
-  inject: { fleet: FleetTransport },
+  inject: { fleet: FleetTransport, clock: Clock },
 
-  async handle({ cluster, signal }, { fleet }) {
-    const report = await fleet.hosts(cluster, { signal });
+  async handle({ cluster, signal: call, deadline }, { fleet, clock }) {
+    const timeMs = timeForParts(deadline - clock.now());
+    const endsAt = clock.now() + timeMs;
+    // The other half is for the lists.
+    const report = await fleet.hosts(cluster, { signal: call, timeoutMs: Math.floor(timeMs / 2) });
     const findings = hostFindings(report);
     // Without a host that answers, nothing else can be read.
     if (report.hosts.every(({ failure }) => failure !== undefined)) return findings;
-    const read = async <Row>(list: string, rows: (warn: (text: string) => void) => Promise<Row[]>) => {
+    const read = async <Row>(list: string, rows: (options: ListOptions) => Promise<Row[]>) => {
+      const warn = (text: string) => findings.push(incompleteList(list, text));
+      const ms = Math.max(0, endsAt - clock.now());
+      const message = 'it could not be read within the time of the request';
       try {
-        return await rows((text) => findings.push(incompleteList(list, text)));
+        return await withTimeLimit({ ms, message, clock, signal: call }, async (signal) =>
+          rows({ signal, warn }),
+        );
       } catch (error) {
-        signal.throwIfAborted();
+        call.throwIfAborted();
         if (!(error instanceof ActionError)) throw error;
         findings.push(unreadableList(list, error.message));
         return undefined;
       }
     };
-    const machines = await read('machines', async (warn) => fleet.machines(cluster, { signal, warn }));
+    const machines = await read('machines', async (options) => fleet.machines(cluster, options));
     findings.push(...(machines ?? []).filter(hasNoAddress).map(machineWithoutAddress));
-    const units = await read('units', async (warn) => fleet.units(cluster, { signal, warn }));
-    const states = await read('states', async (warn) => fleet.unitStates(cluster, { signal, warn }));
+    const units = await read('units', async (options) => fleet.units(cluster, options));
+    const states = await read('states', async (options) => fleet.unitStates(cluster, options));
     if (units === undefined || states === undefined) return findings;
     return [...findings, ...unitsWithoutState(units, states).map(missingState)];
   },

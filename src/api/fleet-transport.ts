@@ -74,6 +74,7 @@ export interface ClusterHostsReport {
  * `cluster_unreachable`, `cluster_unhealthy`, `cluster_refused`, `cluster_answer_invalid` or `forbidden`.
  *
  * A list has every row that exists during the whole call. What is created or removed meanwhile may be in it or not.
+ * The rows of `units` and `unitStates` may be those of other calls too: do not change them.
  *
  * A change may also throw `outcome_unknown`; `pendingHosts(error)` then names the hosts that may make it at any later time, as
  * one that is frozen does. With any other code, and with the signal's reason, nothing was changed.
@@ -85,8 +86,11 @@ export interface FleetTransport {
    * be missing, also because the machines cannot be read. Cheap: it uses a list of machines that was read a moment ago.
    */
   incompleteness(cluster: Cluster, options: Cancellable): Promise<string | undefined>;
-  /** Asks each host for itself. */
-  hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport>;
+  /**
+   * Asks each host for itself.
+   * @param options `timeoutMs`: how long each host has to answer, in milliseconds; by default and at most 3000
+   */
+  hosts(cluster: Cluster, options: Cancellable & { timeoutMs?: number }): Promise<ClusterHostsReport>;
   units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: Cancellable): Promise<Unit | undefined>;

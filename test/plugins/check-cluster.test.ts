@@ -1,5 +1,6 @@
 import test from 'ava';
 import checkCluster from '../../plugins/check-cluster/index.js';
+import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { openAction } from './open-action.js';
@@ -112,4 +113,27 @@ test('a member of discovery that has no valid host is found', async (t) => {
 test('the error of a cluster that discovery does not know is passed on', async (t) => {
   const { run } = await openAction(t, checkCluster, WORLD);
   await t.throwsAsync(run({}, { cluster: 'unknown' }), { code: 'cluster_not_found' });
+});
+
+test('with little time, a host that hangs is found before the deadline, and the others are still checked', async (t) => {
+  const { run, sandbox } = await openAction(t, checkCluster, WORLD);
+  sandbox.cluster.fail({ kind: 'hang', host: '127.0.0.1' });
+  const findings = (await run({}, { timeoutMs: 1_000 })) as { kind: string; message: string }[];
+  t.like(findings, [{ kind: 'host_not_answering', subject: `127.0.0.1:${sandbox.fleetPort}` }]);
+  t.is(findings.length, 1);
+  t.regex(findings[0]?.message ?? '', /no response within 250 ms/);
+});
+
+test('a list that takes as long as the request may is found before the deadline', async (t) => {
+  const clock = new ManualClock();
+  const { run, sandbox } = await openAction(t, checkCluster, { ...WORLD, clock });
+  sandbox.cluster.fail({ kind: 'hang', path: '/fleet/v1/units' });
+  const findings = run({}, { timeoutMs: 2_000 });
+  await eventually('the units are asked for', () =>
+    sandbox.cluster.requests.some(({ path }) => path.startsWith('/fleet/v1/units')),
+  );
+  clock.advance(1_000);
+  const [found] = (await findings) as { kind: string; message: string }[];
+  t.is(found?.kind, 'list_unreadable');
+  t.regex(found?.message ?? '', /within the time of the request/);
 });

@@ -1,19 +1,17 @@
 import { type Cluster, noteResponse } from '../../api/cluster.js';
 import type { Clock } from '../../lib/clock.js';
 import type { HttpClient, HttpResponse } from '../../network/http-client.js';
+import { effectOf } from './change-effect.js';
 import { ANSWERED_ELSEWHERE, hedged } from './hedged.js';
 import { type Refusal, refusalIn, shown, UnusableResponse } from './fleet-answer.js';
 import type { Reading } from './fleet-responses.js';
-import { HostFailures, isNotSent } from './host-failures.js';
+import { HostFailures } from './host-failures.js';
 import { HostHealth } from './host-health.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
 /** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024;
-
-/** The statuses of fleet's own failures. With another 5xx a proxy reports that fleet has not answered it. */
-const FLEET_FAILURES: ReadonlySet<number> = new Set([500, 503]);
 
 /** A call of fleet's HTTP API. */
 interface FleetCall {
@@ -29,6 +27,11 @@ interface FleetGet<T> extends FleetCall {
    * @throws UnusableResponse when it is not one of fleet: then another host is asked
    */
   read: (response: HttpResponse) => Reading<T>;
+  /**
+   * The status with which fleet may refuse this call. 404: there is no such thing. 400: the host does not know this page
+   * of a list; another one may.
+   */
+  refusedWith?: 400 | 404;
 }
 
 export interface FleetRead<T> extends FleetGet<T> {
@@ -67,30 +70,23 @@ export class ClusterHttp {
   }
 
   /**
-   * Reads from the host that first gives an answer of fleet. A host that takes long costs only `hedgeMs`.
+   * Reads from the host that first gives an answer of fleet. A host that takes long costs only `hedgeMs`, or twice that
+   * after an answer that another host may give better.
    * @throws ActionError `cluster_unreachable`, `cluster_unhealthy`, `cluster_answer_invalid`, `forbidden`
    */
   async read<T>(cluster: Cluster, hosts: readonly URL[], call: FleetRead<T>): Promise<FleetAnswer<T>> {
     const failures = new HostFailures();
-    let flawed: FleetAnswer<T> | undefined;
-    const ask = async (host: URL, signal: AbortSignal) => {
-      const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
-      if (answer === undefined || answer.refusal !== undefined || answer.flaws.length === 0) return answer;
-      // One host may be wrong. When a second one answers with flaws too, they are in the cluster's data.
-      if (flawed !== undefined) return answer;
-      flawed = answer;
-      return undefined;
-    };
-    const answer = await hedged({
+    const answers = await hedged({
       hosts: this.#health.inOrder(cluster, hosts),
-      ask,
+      ask: async (host, signal) => this.#readFrom(cluster, host, { ...call, signal }, failures),
       hedgeMs: call.hedgeMs,
       clock: this.#clock,
       signal: call.signal,
       onSlower: (host) => this.#health.failed(host),
+      isSure,
     });
+    const answer = answers.find(({ refusal }) => refusal === undefined) ?? answers[0];
     if (answer !== undefined) return answer;
-    if (flawed !== undefined) return flawed;
     throw failures.noUsableResponse();
   }
 
@@ -129,10 +125,10 @@ export class ClusterHttp {
       } catch (error) {
         this.#health.failed(host);
         failures.add(host, error, call.signal);
-        const isInvalid = error instanceof UnusableResponse && error.kind === 'invalid';
-        if (isNotSent(error) || (isInvalid && (status ?? 0) >= 300)) continue;
-        failures.mayHaveChanged(host, { later: !FLEET_FAILURES.has(status ?? 0) });
-        if (!isInvalid || call.method !== 'PUT') break;
+        const effect = effectOf(error, status);
+        if (effect === 'none') continue;
+        failures.mayHaveChanged(host, { later: effect !== 'perhaps' });
+        if (effect !== 'claimed' || call.method !== 'PUT') break;
       }
     }
     if (failures.mayBeDone) throw failures.outcomeUnknown();
@@ -146,6 +142,7 @@ export class ClusterHttp {
       await this.#get(host, call, call.timeoutMs);
       return undefined;
     } catch (error) {
+      this.#health.failed(host);
       call.signal.throwIfAborted();
       return new HostFailures().add(host, error);
     }
@@ -182,6 +179,8 @@ export class ClusterHttp {
     const response = await this.#send('GET', host, call, timeoutMs);
     onResponse();
     const refusal = refusalIn(response, ({ status }) => status === 200);
+    if (refusal !== undefined && refusal.status !== call.refusedWith)
+      throw new UnusableResponse('invalid', `${shown(response)} ${refusal.message}`.trim());
     if (refusal !== undefined) return { refusal };
     try {
       return { refusal, host: host.host, ...call.read(response) };
@@ -204,6 +203,11 @@ export class ClusterHttp {
       maxResponseBytes: MAX_RESPONSE_BYTES,
     });
   }
+}
+
+/** One host may be wrong. When a second one answers with flaws too, they are in the cluster's data. */
+function isSure<T>(answer: FleetAnswer<T>): boolean {
+  return answer.refusal === undefined ? answer.flaws.length === 0 : answer.refusal.status !== 400;
 }
 
 /** fleet has made a change; it created a unit with 201. */

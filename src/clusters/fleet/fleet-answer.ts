@@ -7,12 +7,18 @@ export class UnusableResponse extends Error {
   override readonly name = 'UnusableResponse';
   /** `failed`: fleet, or a proxy, reports an internal failure. `invalid`: fleet would not respond like this. */
   readonly kind: 'failed' | 'invalid';
+  /** Whether fleet itself reports the failure. */
+  readonly fromFleet: boolean;
 
-  constructor(kind: 'failed' | 'invalid', reason: string) {
+  constructor(kind: 'failed' | 'invalid', reason: string, { fromFleet = false } = {}) {
     super(reason);
     this.kind = kind;
+    this.fromFleet = fromFleet;
   }
 }
+
+/** The statuses of fleet's own failures. With another 5xx a proxy reports that fleet has not answered it. */
+const FLEET_FAILURES: ReadonlySet<number> = new Set([500, 503]);
 
 /** An error response of fleet, which is certain to come from it. */
 export interface Refusal {
@@ -31,11 +37,14 @@ export function refusalIn(
   isSuccess: (response: HttpResponse) => boolean,
 ): Refusal | undefined {
   const { status } = response;
-  if (status >= 500)
-    throw new UnusableResponse('failed', `HTTP ${status} ${errorOf(response).message}`.trim());
   if (isSuccess(response)) return undefined;
   const { code, message } = errorOf(response);
-  if (code !== status) throw new UnusableResponse('invalid', `${shown(response)}, which is not from fleet`);
+  const kind = status >= 500 ? 'failed' : 'invalid';
+  if (code !== status) throw new UnusableResponse(kind, `${shown(response)}, which is not from fleet`);
+  if (status >= 500)
+    throw new UnusableResponse(kind, `HTTP ${status} ${message}`.trim(), {
+      fromFleet: FLEET_FAILURES.has(status),
+    });
   return { status, message };
 }
 

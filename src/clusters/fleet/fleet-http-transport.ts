@@ -3,7 +3,6 @@ import type { Cancellable } from '../../api/cancellable.js';
 import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
 import type { Clock } from '../../lib/clock.js';
-import { linkSignals } from '../../lib/linked-signal.js';
 import type { Logger } from '../../lib/logger.js';
 import { printable } from '../../lib/printable.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
@@ -16,38 +15,17 @@ import {
   type ListOptions,
 } from '../../api/fleet-transport.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
-import {
-  ClusterHttp,
-  type FleetAnswer,
-  type FleetChange,
-  type FleetRead,
-  NOT_NEEDED,
-} from './cluster-http.js';
+import { ClusterHttp, type FleetAnswer, type FleetChange, type FleetRead } from './cluster-http.js';
 import { Completeness } from './completeness.js';
 import type { Discovery } from './discovery.js';
 import { type Refusal, UnusableResponse } from './fleet-answer.js';
-import {
-  type Page,
-  readMachine,
-  readPage,
-  readUnit,
-  readUnitState,
-  type RowReader,
-} from './fleet-responses.js';
+import { readMachine, readPage, readUnit, readUnitState } from './fleet-responses.js';
+import { invalidList, ListReader, MAX_FLAWS, type ListRequest } from './list-reader.js';
 import { RecentMachines } from './recent-machines.js';
-import { readWholeList } from './whole-list.js';
 
-const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
-/** fleet's offsets have 16 bits, and each page is read at most about three times. */
-const MAX_ROWS_READ = 4 * 65_536;
-const MAX_FLAWS = 1_000;
 /** A read of one unit takes a millisecond, and up to 700 ms in a cluster under load. */
 const HEDGE_MS = 500;
-/** A page of a cluster of 5,000 units takes up to 800 ms: the server reads the whole collection for it. */
-const PAGE_HEDGE_MS = 1_000;
-/** Pages that are read at the same time are slower than the first one. */
-const PAGE_SLOWDOWN = 4;
-/** How long each host has to answer, when every host is asked. */
+/** How long each host has to answer at most, when every host is asked. */
 const PROBE_MS = 3_000;
 
 interface FleetHttpTransportOptions {
@@ -56,12 +34,6 @@ interface FleetHttpTransportOptions {
   policy: ConnectionPolicy;
   clock: Clock;
   log: Logger;
-}
-
-/** How to read a collection. */
-interface ListRequest<Row> extends RowReader<Row> {
-  path: string;
-  query?: Record<string, string | undefined>;
 }
 
 const MACHINES: ListRequest<Machine> = {
@@ -79,14 +51,14 @@ export class FleetHttpTransport implements FleetTransport {
   readonly #resolver: Pick<Discovery, 'hosts' | 'forget'>;
   readonly #completeness: Completeness;
   readonly #recent: RecentMachines;
-  readonly #clock: Clock;
+  readonly #lists: ListReader;
 
   constructor({ http, resolver, policy, clock, log }: FleetHttpTransportOptions) {
     this.#http = new ClusterHttp(http, clock);
+    this.#lists = new ListReader(async (cluster, call) => this.#read(cluster, call), clock);
     this.#resolver = resolver;
     this.#completeness = new Completeness({ policy, clock, log });
     this.#recent = new RecentMachines(clock);
-    this.#clock = clock;
   }
 
   async machines(cluster: Cluster, options: ListOptions): Promise<Machine[]> {
@@ -99,9 +71,12 @@ export class FleetHttpTransport implements FleetTransport {
     return (await this.#incompleteness(cluster, options))?.sentence;
   }
 
-  async hosts(cluster: Cluster, options: Cancellable): Promise<ClusterHostsReport> {
+  async hosts(
+    cluster: Cluster,
+    { timeoutMs = PROBE_MS, ...options }: Cancellable & { timeoutMs?: number },
+  ): Promise<ClusterHostsReport> {
     const { endpoints, ignored, moreIgnored } = await this.#resolver.hosts(cluster, options);
-    const probe = { ...PROBE, timeoutMs: PROBE_MS, ...options };
+    const probe = { ...PROBE, timeoutMs: Math.min(PROBE_MS, timeoutMs), ...options };
     const hosts = await Promise.all(
       endpoints.map(async (endpoint) => ({
         host: endpoint.host,
@@ -127,12 +102,11 @@ export class FleetHttpTransport implements FleetTransport {
     const answer = await this.#read(cluster, {
       path: unitPath(name),
       read: ({ body }) => ({ value: unitOfName(name, body), flaws: [] }),
+      refusedWith: 404,
       hedgeMs: HEDGE_MS,
       signal,
     });
-    if (answer.refusal === undefined) return answer.value;
-    if (answer.refusal.status === 404) return undefined;
-    throw refused(answer.refusal);
+    return answer.refusal === undefined ? answer.value : undefined;
   }
 
   async unitStates(
@@ -213,51 +187,13 @@ export class FleetHttpTransport implements FleetTransport {
   async #all<Row>(
     cluster: Cluster,
     { signal, warn }: ListOptions,
-    { path, query, ...reader }: ListRequest<Row>,
+    request: ListRequest<Row>,
   ): Promise<Row[]> {
-    // Ends the requests for the other pages when one page fails, or after the last page.
-    const pages = linkSignals(signal);
-    let size = 0;
-    let rowsRead = 0;
-    let hedgeMs = PAGE_HEDGE_MS;
-    const flaws = new Set<string>();
-    const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
-      const begun = this.#clock.now();
-      const answer = await this.#read(cluster, {
-        path,
-        query: { ...query, nextPageToken },
-        read: ({ body, text }) => {
-          const { value: page, flaws: wrong } = readPage(body, reader);
-          return { value: { page, characters: text.length }, flaws: wrong };
-        },
-        hedgeMs,
-        signal: pages.signal,
-      });
-      if (answer.refusal !== undefined) throw refused(answer.refusal);
-      if (nextPageToken === undefined)
-        hedgeMs = Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
-      const { page, characters } = answer.value;
-      size += characters;
-      if (size > MAX_COLLECTION_SIZE)
-        throw invalidList(
-          `The cluster's ${reader.of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`,
-        );
-      rowsRead += page.rows.length + answer.flaws.length;
-      if (rowsRead > MAX_ROWS_READ)
-        throw invalidList(`The cluster's ${reader.of} are more than fleet can list`);
-      for (const flaw of answer.flaws) if (flaws.size < MAX_FLAWS) flaws.add(`${flaw} (${answer.host})`);
-      return page;
-    };
-    try {
-      const { rows, complete } = await readWholeList({ read, keyOf: reader.keyOf });
-      if (!complete)
-        warn?.(`The list of ${reader.of} changed so fast while it was read that it may lack some of them`);
-      if (flaws.size > 0) tellFlaws(reader.of, [...flaws], warn);
-      return rows;
-    } finally {
-      pages.abort(NOT_NEEDED);
-      pages.unlink();
-    }
+    const { rows, complete, flaws } = await this.#lists.list(cluster, signal, request);
+    if (!complete)
+      warn?.(`The list of ${request.of} changed so fast while it was read that it may lack some of them`);
+    if (flaws.length > 0) tellFlaws(request.of, flaws, warn);
+    return [...rows];
   }
 
   async #read<T>(cluster: Cluster, call: FleetRead<T>): Promise<FleetAnswer<T>> {
@@ -333,10 +269,6 @@ function unitOfName(name: string, body: unknown): Unit {
   const unit = readUnit(body);
   if (unit.name === name) return unit;
   throw new UnusableResponse('invalid', `it is another unit than ${name}`);
-}
-
-function invalidList(reason: string): ActionError {
-  return new ActionError('cluster_answer_invalid', reason);
 }
 
 function refused({ status, message }: Refusal): ActionError {

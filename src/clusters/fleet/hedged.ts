@@ -15,24 +15,27 @@ export interface HedgedRead<Host, Response> {
   hedgeMs: number;
   clock: Clock;
   signal: AbortSignal;
-  /** Called for each host that had not responded when one that was asked later did. */
+  /** Called for each host that had not responded when one that was asked later did, or when no more was waited for. */
   onSlower: (host: Host) => void;
+  /** Whether no other host needs to be asked after this response; by default always. */
+  isSure?: (response: Response) => boolean;
 }
 
 /**
- * A hedged read: asks one host, and another one when it fails or takes long. The first usable response wins, and the
- * other requests are aborted.
- * @returns undefined when no host has a usable response
+ * A hedged read: asks one host, and another one when it fails or takes long. The first sure response wins, and the
+ * other requests are aborted. After a response that is not sure, a second opinion has twice `hedgeMs`.
+ * @returns the sure response alone, or one or two that are not sure; none when no host has a usable response
  */
-export async function hedged<Host, Response>(
-  read: HedgedRead<Host, Response>,
-): Promise<Response | undefined> {
-  const { ask, hedgeMs, clock, onSlower } = read;
+export async function hedged<Host, Response>(read: HedgedRead<Host, Response>): Promise<Response[]> {
+  const { ask, hedgeMs, clock, onSlower, isSure = () => true } = read;
   const link = linkSignals(read.signal);
   const remaining = [...read.hosts];
   /** By host, the one asked first first. */
   const pending = new Map<Host, Promise<{ host: Host; response: Response | undefined }>>();
+  const unsure: Response[] = [];
   let cancelTimer = () => {};
+  let cancelOpinion = () => {};
+  let enough = new Promise<'enough'>(() => {});
   try {
     for (;;) {
       link.signal.throwIfAborted();
@@ -44,25 +47,36 @@ export async function hedged<Host, Response>(
           answer.then((response) => ({ host: next, response })),
         );
       }
-      if (pending.size === 0) return undefined;
+      if (pending.size === 0) return unsure;
       const mayHedge = remaining.length > 0 && pending.size < MAX_IN_FLIGHT;
       const late = new Promise<'late'>((resolve) => {
         if (mayHedge) cancelTimer = clock.after(hedgeMs, () => resolve('late'));
       });
-      const first = await Promise.race([...pending.values(), late]);
+      const first = await Promise.race([...pending.values(), late, enough]);
       cancelTimer();
       if (first === 'late') continue;
-      if (first.response !== undefined) {
+      if (first === 'enough') {
+        for (const host of pending.keys()) onSlower(host);
+        return unsure;
+      }
+      if (first.response !== undefined && isSure(first.response)) {
         for (const host of pending.keys()) {
           if (host === first.host) break;
           onSlower(host);
         }
-        return first.response;
+        return [first.response];
       }
       pending.delete(first.host);
+      if (first.response === undefined) continue;
+      unsure.push(first.response);
+      if (unsure.length === 2) return unsure;
+      enough = new Promise((resolve) => {
+        cancelOpinion = clock.after(2 * hedgeMs, () => resolve('enough'));
+      });
     }
   } finally {
     cancelTimer();
+    cancelOpinion();
     link.abort(ANSWERED_ELSEWHERE);
     link.unlink();
   }

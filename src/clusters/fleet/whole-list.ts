@@ -8,7 +8,7 @@ const CONCURRENT_PAGES = 4;
 /** The largest offset and the largest page number: both have 16 bits. */
 const MAX_OFFSET = 65_535;
 
-interface WholeList<Row> {
+export interface WholeList<Row> {
   /** Each key once. */
   rows: Row[];
   /** Whether every row that existed during the whole time is in `rows`; false when the list changed too fast. */

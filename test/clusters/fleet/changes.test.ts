@@ -259,9 +259,20 @@ for (const [what, change] of CHANGES) {
     t.is(changesSeen(sandbox), 0);
   });
 
-  test(`${what}: a tunnel's own 502 or 504 leaves the outcome unknown`, async (t) => {
-    for (const status of [502, 504]) {
-      const tunnel = await serve(t, readable(respondWith(status, '<html>Bad Gateway')));
+  test(`${what}: after a proxy's own 5xx, or a 4xx for a fleet that has not answered, the change may be made later`, async (t) => {
+    for (const [status, body] of [
+      [408, '<html>Request Time-out'],
+      [425, ''],
+      [499, ''],
+      [500, '<html>Backend fetch failed'],
+      [500, {}],
+      [502, '<html>Bad Gateway'],
+      [502, { error: { code: 502, message: '' } }],
+      [503, '<html>Backend fetch failed'],
+      [503, { error: { code: 100, message: 'no backend' } }],
+      [504, '<html>Gateway Timeout'],
+    ] as const) {
+      const tunnel = await serve(t, readable(respondWith(status, body)));
       const { fleet, cluster } = openNamedFleet(t, [tunnel.url, tunnel.url]);
       const error = await t.throwsAsync(change(fleet, cluster), { code: 'outcome_unknown' });
       t.deepEqual(pendingHosts(error), [tunnel.url.host], 'fleet has not answered the tunnel');

@@ -1,6 +1,6 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
-import test from 'ava';
-import { Windows } from '../../../src/clusters/fleet/page-token.js';
+import test, { type ExecutionContext } from 'ava';
+import { pageToken, Windows } from '../../../src/clusters/fleet/page-token.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
 import { respondWith, serve } from '../../network/http-server.js';
@@ -400,3 +400,66 @@ function pages(
     );
   };
 }
+
+/** A host that serves 700 units as fleet does with this `token_limit`; from a request on it closes the connection. */
+function unitsHost(t: ExecutionContext, limit: number, { until = Infinity } = {}) {
+  const units = Array.from({ length: 700 }, (_, index) => ({ name: `u${1_000 + index}.service` }));
+  let requests = 0;
+  return serve(t, (request, response) => {
+    if (++requests > until) return request.destroy();
+    const token = new URL(request.url ?? '', 'http://fleet').searchParams.get('nextPageToken');
+    const known = Buffer.from(token ?? pageToken(limit, 1), 'base64url');
+    if (known.readUInt16LE(0) !== limit)
+      return respondWith(400, { error: { code: 400, message: 'bad token' } })(request, response);
+    const page = known.readUInt16LE(2);
+    const offset = ((page - 1) * limit) % 65_536;
+    const nextPageToken = offset + limit <= units.length ? pageToken(limit, page + 1) : undefined;
+    return respondWith(200, { units: units.slice(offset, offset + limit), nextPageToken })(request, response);
+  });
+}
+
+test('when a host dies in the middle of a list, and the other one has another token_limit, the list is read anew there', async (t) => {
+  const dying = await unitsHost(t, 100, { until: 3 });
+  const other = await unitsHost(t, 50);
+  const { fleet, cluster } = openNamedFleet(t, [dying.url, other.url]);
+  const units = await fleet.units(cluster, notAborted());
+  t.is(new Set(units.map(({ name }) => name)).size, 700);
+});
+
+test('when no host continues the list that is read anew either, the error can be retried', async (t) => {
+  let begun = 0;
+  const forgetful = await serve(t, (request, response) => {
+    if (request.url?.includes('nextPageToken'))
+      return respondWith(400, { error: { code: 400, message: 'bad token' } })(request, response);
+    begun += 1;
+    return respondWith(200, { units: [{ name: 'a.service' }], nextPageToken: pageToken(100, 2) })(
+      request,
+      response,
+    );
+  });
+  const { fleet, cluster } = openNamedFleet(t, [forgetful.url]);
+  await t.throwsAsync(fleet.units(cluster, notAborted()), {
+    code: 'cluster_unhealthy',
+    message: /No host can continue the list of units .*HTTP 400 bad token/,
+  });
+  t.is(begun, 2);
+});
+
+test('calls that come while a list is read share the next reading, which shows what was there when they came', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  sandbox.cluster.addUnits(250);
+  const first = fleet.units(cluster, notAborted());
+  await eventually('the first list has begun', () => sandbox.cluster.requests.length > 0);
+  const [added = ''] = sandbox.cluster.addUnits([{ name: 'zz.service' }]);
+  const later = await Promise.all([1, 2, 3, 4].map(async () => fleet.units(cluster, notAborted())));
+  for (const units of later) t.true(units.some(({ name }) => name === added));
+  await first;
+  const firstPages = pagesAsked(sandbox).filter((token) => token === null);
+  t.is(firstPages.length, 2);
+});
+
+test('a call that shares a list gets a list of its own', async (t) => {
+  const { fleet, cluster } = await openFleet(t, { units: [{ name: 'a.service' }] });
+  const lists = await Promise.all([1, 2, 3].map(async () => fleet.units(cluster, notAborted())));
+  for (const list of lists) t.is(list.splice(0).length, 1);
+});

@@ -157,3 +157,29 @@ test('a frozen host and one that refuses cost no more than the frozen one alone'
   clock.advance(PAGE_HEDGE_MS);
   t.is((await machines).length, 1);
 });
+
+test('a list with a row that cannot be read waits two seconds for a second opinion of a frozen host, and its other pages no longer', async (t) => {
+  const odd = { name: 'odd.service', options: [{ section: 'Unit', name: 'x', value: 5 }] };
+  const good = await serve(t, (request, response) => {
+    const first = !request.url?.includes('nextPageToken');
+    const page = first ? { units: [odd], nextPageToken: 'two' } : { units: [odd, { name: 'a.service' }] };
+    respondWith(200, page)(request, response);
+  });
+  const silent = await serve(t, () => {});
+  const { fleet, cluster, clock } = openNamedFleet(t, [good.url, silent.url]);
+  const warnings: string[] = [];
+  const units = fleet.units(cluster, { ...notAborted(), warn: (text) => warnings.push(text) });
+  // Pages that cannot overlap are read twice.
+  for (let pages = 1; pages <= 4; pages++) {
+    await eventually('a second opinion is awaited', () => silent.requests.length === pages);
+    clock.advance(2 * PAGE_HEDGE_MS - 1);
+    for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+    t.is(good.requests.length, pages);
+    clock.advance(1);
+  }
+  t.deepEqual(
+    (await units).map(({ name }) => name),
+    ['a.service'],
+  );
+  t.is(warnings.length, 1);
+});

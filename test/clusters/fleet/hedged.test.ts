@@ -21,6 +21,7 @@ function open(hosts: readonly string[]) {
     clock,
     signal: caller.signal,
     onSlower: (host) => slower.push(host),
+    isSure: (answer) => !answer.startsWith('perhaps'),
     ask: (host, signal) =>
       new Promise((resolve, reject) => {
         asked.push(host);
@@ -58,7 +59,7 @@ test('a host that answers in time is the only one that is asked', async (t) => {
   const { pass, answer, read, asked, clock } = open(['a', 'b']);
   await pass(HEDGE_MS - 1);
   await answer('a', 'yes');
-  t.is(await read, 'yes');
+  t.deepEqual(await read, ['yes']);
   t.deepEqual(asked, ['a']);
   t.is(clock.pending, 0, 'no timer is left');
 });
@@ -68,7 +69,7 @@ test('when a host takes long, another one is asked, and the first answer wins', 
   await pass(HEDGE_MS);
   t.deepEqual(asked, ['a', 'b']);
   await answer('b', 'of b');
-  t.is(await read, 'of b');
+  t.deepEqual(await read, ['of b']);
   t.deepEqual(aborted, ['a', 'b'], 'the request to the slow host is aborted');
   t.deepEqual(slower, ['a']);
 });
@@ -77,7 +78,7 @@ test('a host that was asked later is not slower when the first one answers', asy
   const { pass, answer, read, slower } = open(['a', 'b']);
   await pass(HEDGE_MS);
   await answer('a', 'of a');
-  t.is(await read, 'of a');
+  t.deepEqual(await read, ['of a']);
   t.deepEqual(slower, []);
 });
 
@@ -88,7 +89,7 @@ test('at most three hosts are asked at the same time', async (t) => {
   await answer('b', undefined);
   t.deepEqual(asked, ['a', 'b', 'c', 'd'], 'one that fails is replaced at once');
   await answer('d', 'of d');
-  t.is(await read, 'of d');
+  t.deepEqual(await read, ['of d']);
 });
 
 test('an answer that cannot be used is not waited with: the next host is asked at once', async (t) => {
@@ -96,7 +97,42 @@ test('an answer that cannot be used is not waited with: the next host is asked a
   await answer('a', undefined);
   t.deepEqual(asked, ['a', 'b']);
   await answer('b', 'of b');
-  t.is(await read, 'of b');
+  t.deepEqual(await read, ['of b']);
+});
+
+test('after an answer that is not sure another host is asked, whose sure answer wins', async (t) => {
+  const { answer, read, asked, slower, clock } = open(['a', 'b', 'c']);
+  await answer('a', 'perhaps');
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'yes');
+  t.deepEqual(await read, ['yes']);
+  t.deepEqual([slower, clock.pending], [[], 0]);
+});
+
+test('two answers that are not sure are enough', async (t) => {
+  const { answer, read } = open(['a', 'b', 'c']);
+  await answer('a', 'perhaps');
+  await answer('b', 'perhaps not');
+  t.deepEqual(await read, ['perhaps', 'perhaps not']);
+});
+
+test('hosts that do not answer delay an answer that is not sure by twice the time for a hedge, and are slower', async (t) => {
+  const { pass, answer, read, asked, slower, clock } = open(['a', 'b', 'c']);
+  await answer('a', 'perhaps');
+  await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a', 'b', 'c']);
+  await pass(HEDGE_MS - 1);
+  t.deepEqual(slower, []);
+  await pass(1);
+  t.deepEqual(await read, ['perhaps']);
+  t.deepEqual([slower, clock.pending], [['b', 'c'], 0]);
+});
+
+test('an answer that is not sure counts when no other host has a usable one', async (t) => {
+  const { answer, read } = open(['a', 'b']);
+  await answer('a', 'perhaps');
+  await answer('b', undefined);
+  t.deepEqual(await read, ['perhaps']);
 });
 
 test('when no host has a usable answer, there is none', async (t) => {
@@ -104,8 +140,8 @@ test('when no host has a usable answer, there is none', async (t) => {
   await pass(HEDGE_MS);
   await answer('a', undefined);
   await answer('b', undefined);
-  t.is(await read, undefined);
-  t.is(await open([]).read, undefined);
+  t.deepEqual(await read, []);
+  t.deepEqual(await open([]).read, []);
 });
 
 test('a host that throws ends the read, and the requests to the others', async (t) => {
@@ -146,6 +182,6 @@ test('a request that is aborted because of another answer has that as its reason
       });
     },
   });
-  t.is(answer, 'yes');
+  t.deepEqual(answer, ['yes']);
   t.is(reason, ANSWERED_ELSEWHERE);
 });

@@ -287,15 +287,22 @@ test('invalid and truncated responses of a sandbox are distinguished', async (t)
   await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_unreachable' });
 });
 
-test("fleet's refusal is reported with its status and reason, which is cut short", async (t) => {
-  const server = await serve(
-    t,
-    respondWith(400, { error: { code: 400, message: `bad token ${'x'.repeat(5_000)}` } }),
-  );
-  const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  const error = await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_refused' });
-  t.regex(error?.message ?? '', /HTTP status 400: bad token xxx/);
-  t.true((error?.message.length ?? 0) < 500);
+test('a refusal that fleet never gives to a list is a failure of that host, with its reason, which is cut short', async (t) => {
+  for (const status of [400, 404, 405]) {
+    const other = await serve(
+      t,
+      respondWith(status, { error: { code: status, message: `bad ${'x'.repeat(5_000)}` } }),
+    );
+    const good = await serve(t, respondWith(200, { units: [{ name: 'a.service' }] }));
+    const both = openNamedFleet(t, [other.url, good.url]);
+    t.is((await both.fleet.units(both.cluster, notAborted())).length, 1);
+    const { fleet, cluster } = openNamedFleet(t, [other.url]);
+    const error = await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_answer_invalid' });
+    t.regex(error?.message ?? '', new RegExp(`HTTP ${status} .*bad xxx`));
+    t.true((error?.message.length ?? 0) < 500);
+    const [host] = (await fleet.hosts(cluster, notAborted())).hosts;
+    t.regex(host?.failure ?? '', new RegExp(`HTTP ${status} `));
+  }
 });
 
 test("fleet's reasons cannot control a terminal", async (t) => {

@@ -1,0 +1,137 @@
+import { ActionError } from '../../api/action-error.js';
+import type { Cluster } from '../../api/cluster.js';
+import type { Clock } from '../../lib/clock.js';
+import { linkSignals } from '../../lib/linked-signal.js';
+import { SharedRuns } from '../../lib/shared-runs.js';
+import { type FleetAnswer, type FleetRead, NOT_NEEDED } from './cluster-http.js';
+import { type Page, readPage, type RowReader } from './fleet-responses.js';
+import { ListRoom } from './list-room.js';
+import { readWholeList, type WholeList } from './whole-list.js';
+
+const MAX_COLLECTION_SIZE = 32 * 1024 * 1024;
+/** fleet's offsets have 16 bits, and each page is read at most about three times. */
+const MAX_ROWS_READ = 4 * 65_536;
+/** How many flaws of a list are kept. */
+export const MAX_FLAWS = 1_000;
+/** A page of a cluster of 5,000 units takes up to 800 ms: the server reads the whole collection for it. */
+const PAGE_HEDGE_MS = 1_000;
+/** Pages that are read at the same time are slower than the first one. */
+const PAGE_SLOWDOWN = 4;
+
+/** How to read a collection. */
+export interface ListRequest<Row> extends RowReader<Row> {
+  path: string;
+  /** Filters; without them the collection is whole. */
+  query?: Record<string, string | undefined>;
+}
+
+export interface ReadList<Row> extends Readonly<WholeList<Row>> {
+  /** What is wrong in it, for people. */
+  flaws: readonly string[];
+}
+
+type Read = <T>(cluster: Cluster, call: FleetRead<T>) => Promise<FleetAnswer<T>>;
+
+/** The host that is left does not know the page of the one that served the list, as with another `token_limit`. */
+class PageUnknown extends Error {
+  override readonly name = 'PageUnknown';
+}
+
+/**
+ * Reads whole collections of fleet's API with little memory: calls that come while a collection of a cluster is read share
+ * the next reading of it, and the lists in progress have one room.
+ */
+export class ListReader {
+  readonly #read: Read;
+  readonly #clock: Clock;
+  readonly #shared = new SharedRuns();
+  readonly #room = new ListRoom();
+
+  constructor(read: Read, clock: Clock) {
+    this.#read = read;
+    this.#clock = clock;
+  }
+
+  /**
+   * The rows are those of other calls too: they must not be changed.
+   * @throws ActionError as `ClusterHttp.read`
+   */
+  async list<Row>(cluster: Cluster, signal: AbortSignal, request: ListRequest<Row>): Promise<ReadList<Row>> {
+    const isFiltered = Object.values(request.query ?? {}).some((value) => value !== undefined);
+    if (isFiltered) return this.#again(cluster, signal, request);
+    const key = `${cluster.hash} ${request.path}`;
+    return this.#shared.run(key, signal, async (run) => this.#again(cluster, run, request));
+  }
+
+  /** A list that another host cannot continue is read anew, once. */
+  async #again<Row>(cluster: Cluster, signal: AbortSignal, request: ListRequest<Row>) {
+    try {
+      return await this.#once(cluster, signal, request);
+    } catch (error) {
+      if (!(error instanceof PageUnknown)) throw error;
+    }
+    try {
+      return await this.#once(cluster, signal, request);
+    } catch (error) {
+      if (error instanceof PageUnknown) throw new ActionError('cluster_unhealthy', error.message);
+      throw error;
+    }
+  }
+
+  async #once<Row>(
+    cluster: Cluster,
+    signal: AbortSignal,
+    { path, query, ...reader }: ListRequest<Row>,
+  ): Promise<ReadList<Row>> {
+    // Ends the requests for the other pages when one page fails, or after the last page.
+    const pages = linkSignals(signal);
+    const list = this.#room.begin();
+    const begun = this.#clock.now();
+    let hedgeMs: number | undefined;
+    let rowsRead = 0;
+    const flaws = new Set<string>();
+    const readAnswer = async (nextPageToken: string | undefined) => {
+      const answer = await this.#read(cluster, {
+        path,
+        query: { ...query, nextPageToken },
+        read: ({ body, text }) => {
+          // By the first answer, without the time for a second opinion.
+          hedgeMs ??= Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
+          const { value: page, flaws: wrong } = readPage(body, reader);
+          return { value: { page, characters: text.length }, flaws: wrong };
+        },
+        refusedWith: nextPageToken === undefined ? undefined : 400,
+        hedgeMs: hedgeMs ?? PAGE_HEDGE_MS,
+        signal: pages.signal,
+      });
+      if (answer.refusal !== undefined)
+        throw new PageUnknown(
+          `No host can continue the list of ${reader.of} that another one began (HTTP 400 ${answer.refusal.message})`,
+        );
+      rowsRead += answer.value.page.rows.length + answer.flaws.length;
+      if (rowsRead > MAX_ROWS_READ)
+        throw invalidList(`The cluster's ${reader.of} are more than fleet can list`);
+      for (const flaw of answer.flaws) if (flaws.size < MAX_FLAWS) flaws.add(`${flaw} (${answer.host})`);
+      return answer.value;
+    };
+    const read = async (nextPageToken: string | undefined): Promise<Page<Row>> => {
+      const { page } = await list.page(pages.signal, async () => readAnswer(nextPageToken));
+      if (list.read > MAX_COLLECTION_SIZE)
+        throw invalidList(
+          `The cluster's ${reader.of} have more than ${MAX_COLLECTION_SIZE} characters of JSON`,
+        );
+      return page;
+    };
+    try {
+      return { ...(await readWholeList({ read, keyOf: reader.keyOf })), flaws: [...flaws] };
+    } finally {
+      pages.abort(NOT_NEEDED);
+      pages.unlink();
+      list.end();
+    }
+  }
+}
+
+export function invalidList(reason: string): ActionError {
+  return new ActionError('cluster_answer_invalid', reason);
+}

@@ -1,0 +1,110 @@
+/** How much JSON the lists in progress may hold together before only one of them goes on, in characters. */
+export const MAX_HELD = 16 * 1024 * 1024;
+
+interface WaitingPage {
+  list: ListInProgress;
+  go: () => void;
+}
+
+/**
+ * Bounds the memory of the lists in progress, of all clusters together. When it is used up, only the list that began first
+ * reads further pages; the others wait. A list that fits on one page never waits.
+ */
+export class ListRoom {
+  /** In the order in which they began. */
+  readonly #lists = new Set<ListInProgress>();
+  readonly #waiting = new Set<WaitingPage>();
+
+  begin(): ListInProgress {
+    const list = new ListInProgress(this);
+    this.#lists.add(list);
+    return list;
+  }
+
+  end(list: ListInProgress): void {
+    this.#lists.delete(list);
+    this.wake();
+  }
+
+  /** Waits until the list may begin another page, and begins it. */
+  async beginPage(list: ListInProgress, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    if (this.#mayRead(list)) {
+      list.pages += 1;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      const leave = () => {
+        this.#waiting.delete(page);
+        reject(signal.reason);
+      };
+      const page = {
+        list,
+        go: () => {
+          this.#waiting.delete(page);
+          signal.removeEventListener('abort', leave);
+          list.pages += 1;
+          resolve();
+        },
+      };
+      this.#waiting.add(page);
+      signal.addEventListener('abort', leave, { once: true });
+    });
+  }
+
+  /** Lets pages go on for which there is room, those of the list that began first before others. */
+  wake(): void {
+    for (const list of this.#lists)
+      for (const page of this.#waiting) if (page.list === list && this.#mayRead(list)) page.go();
+  }
+
+  #mayRead(list: ListInProgress): boolean {
+    const [first] = this.#lists;
+    const held = [...this.#lists].reduce((sum, each) => sum + each.held, 0);
+    return list === first || list.read === 0 || held < MAX_HELD;
+  }
+}
+
+/** What one list holds of the room. */
+export class ListInProgress {
+  readonly #room: ListRoom;
+  #read = 0;
+  #largestPage = 0;
+  /** The number of pages that are being read. */
+  pages = 0;
+
+  constructor(room: ListRoom) {
+    this.#room = room;
+  }
+
+  /** What was read, and what is being read, by the size of the largest page so far. */
+  get held(): number {
+    return this.#read + this.pages * this.#largestPage;
+  }
+
+  /** The characters of the pages that were read. */
+  get read(): number {
+    return this.#read;
+  }
+
+  /**
+   * Reads a page when there is room; a list's first page at once.
+   * @param read gives the page with its size, in characters of JSON
+   */
+  async page<T extends { characters: number }>(signal: AbortSignal, read: () => Promise<T>): Promise<T> {
+    await this.#room.beginPage(this, signal);
+    try {
+      const page = await read();
+      this.#read += page.characters;
+      this.#largestPage = Math.max(this.#largestPage, page.characters);
+      return page;
+    } finally {
+      this.pages -= 1;
+      this.#room.wake();
+    }
+  }
+
+  end(): void {
+    this.#room.end(this);
+  }
+}
