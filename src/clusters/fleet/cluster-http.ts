@@ -34,12 +34,16 @@ interface FleetGet<T> extends FleetCall {
 export interface FleetRead<T> extends FleetGet<T> {
   /** How long to wait for a host, in milliseconds, before another one is asked too. */
   hedgeMs: number;
+  /** Called with each answer; with false the answer is not used, and another host is asked. */
+  accepts?: (answer: FleetAnswer<T>, host: string) => boolean;
 }
 
 export interface FleetChange extends FleetCall {
   method: 'PUT' | 'DELETE';
   /** JSON. */
   body?: string;
+  /** Called with the host that has made the change. */
+  onDone?: (host: string) => void;
 }
 
 /** How a host answered a read. */
@@ -75,7 +79,12 @@ export class ClusterHttp {
     let flawed: FleetAnswer<T> | undefined;
     const ask = async (host: URL, signal: AbortSignal) => {
       const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
-      if (answer === undefined || answer.refusal !== undefined || answer.flaws.length === 0) return answer;
+      if (answer === undefined) return undefined;
+      if (call.accepts?.(answer, host.host) === false) {
+        failures.add(host, new UnusableResponse('invalid', 'its answer is not known to be new enough'));
+        return undefined;
+      }
+      if (answer.refusal !== undefined || answer.flaws.length === 0) return answer;
       // One host may be wrong. When a second one answers with flaws too, they are in the cluster's data.
       if (flawed !== undefined) return answer;
       flawed = answer;
@@ -123,6 +132,7 @@ export class ClusterHttp {
         status = response.status;
         const refusal = refusalIn(response, isDone);
         this.#health.responded(cluster, host);
+        if (refusal === undefined) call.onDone?.(host.host);
         if (refusal === undefined || !failures.mayBeDone) return refusal;
         failures.add(host, new UnusableResponse('invalid', `HTTP ${status} ${refusal.message}`));
         break;
