@@ -91,7 +91,9 @@ export class UnitWatch {
     };
     const ended = this.ask(async (options) => fleet.unit(cluster, this.#name, { ...options, accepts }));
     // None is accepted, so that all are asked.
-    await ended.catch((error: unknown) => this.#parts.log.debug('unit state not available', { reason: failureText(error) }));
+    await ended.catch((error: unknown) =>
+      this.#parts.log.debug('unit state not available', { reason: failureText(error) }),
+    );
     return shown.length > 0 && shown.every((each) => each === state);
   }
 

@@ -55,7 +55,10 @@ test('when a frozen host carries out the order to stop during the start, the uni
   t.is(puts(sandbox), 4);
   t.true(inWords(happened).startsWith(RESTARTED));
   t.is(desiredState, 'launched');
-  t.regex(text, /^note: {4}its desired state became loaded after it was launched, .* or somebody has stopped the unit$/m);
+  t.regex(
+    text,
+    /^note: {4}its desired state became loaded after it was launched, .* or somebody has stopped the unit$/m,
+  );
   t.true(
     warnings.some((each) => each.includes('has not answered')),
     'it may have been somebody else',

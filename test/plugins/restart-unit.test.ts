@@ -501,12 +501,20 @@ test('a failure that was not there before the start is reported immediately', as
 
 const RESTART = [`loaded ${UNIT}`, `launched ${UNIT}`];
 
-test('any number of concurrent restarts of one unit run one after the other', async (t) => {
+test('of many concurrent restarts of one unit, two wait, and the others are refused at once', async (t) => {
   const { run, orders } = scripted(() => ({}));
-  await Promise.all([run(), run(), run(), run()]);
-  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART, ...RESTART]);
+  const admitted = [run(), run(), run()];
+  for (const refused of [run(), run()]) {
+    const error = await t.throwsAsync(refused, {
+      instanceOf: ActionError,
+      message: `${UNIT} was not changed: 3 restarts of it run or wait already`,
+    });
+    t.like(error, { code: 'cluster_busy', details: { retry_after_ms: 10_000 } });
+  }
+  await Promise.all(admitted);
+  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART]);
   await run();
-  t.is(orders.length, 10);
+  t.is(orders.length, 8);
 });
 
 test('a restart that is cancelled while it waits does not let others run beside the running one', async (t) => {

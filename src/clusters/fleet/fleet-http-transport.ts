@@ -131,9 +131,9 @@ export class FleetHttpTransport implements FleetTransport {
       read: ({ body }) => ({ value: unitOfName(name, body), flaws: [] }),
       hedgeMs: HEDGE_MS,
       signal,
-      accepts: ({ refusal, ...answer }, host) => {
+      accepts: ({ refusal, ...rest }, host) => {
         if (accepts === undefined || (refusal !== undefined && refusal.status !== 404)) return true;
-        return accepts('value' in answer ? answer.value : undefined, host);
+        return accepts('value' in rest ? rest.value : undefined, host);
       },
     });
     if (answer.refusal === undefined) return answer.value;
