@@ -585,3 +585,14 @@ test('restarts of other units, and of units of other clusters, are not waited fo
   await eventually('each has started', () => asked >= 3);
   await t.notThrowsAsync(Promise.all(ends));
 });
+
+test('a unit that is up when its request ends, but was not watched for long enough, is not said to be down', async (t) => {
+  const { run, orders, sinceLaunch } = scripted(() => ({}));
+  const leaving = new AbortController();
+  const outcome = t.throwsAsync(run(UNIT, leaving));
+  while (orders.length < 2 || sinceLaunch() < 2_000) await new Promise(setImmediate);
+  leaving.abort(new ActionError('timeout', 'the deadline is over'));
+  const error = await outcome;
+  t.is(codeOf(error), 'outcome_unknown');
+  t.regex(error?.message ?? '', /was stopped, and set to launched; it is up, but was watched for \d\.\d s only/);
+});
