@@ -594,5 +594,8 @@ test('a unit that is up when its request ends, but was not watched for long enou
   leaving.abort(new ActionError('timeout', 'the deadline is over'));
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
-  t.regex(error?.message ?? '', /was stopped, and set to launched; it is up, but was watched for \d\.\d s only/);
+  t.regex(
+    error?.message ?? '',
+    /was stopped, and set to launched; it is up, but was watched for \d\.\d s only/,
+  );
 });
