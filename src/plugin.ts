@@ -22,6 +22,7 @@ export {
   type DesiredState,
   FleetTransport,
   type ListOptions,
+  type UnitReadOptions,
   type Machine,
   type Unit,
   type UnitOption,

@@ -4,7 +4,6 @@ import type { DesiredState, Unit } from '../../src/plugin.js';
 export class DesiredStateWatch {
   readonly #own: DesiredState;
   readonly #before: string | null;
-  #isShown = false;
   #older = 0;
 
   /**
@@ -16,17 +15,14 @@ export class DesiredStateWatch {
     this.#before = before;
   }
 
-  /** @returns the state that somebody else has set */
+  /** @param unit as a host shows it that has the order @returns the state that somebody else has set */
   changedTo({ desiredState }: Unit): string | undefined {
     if (desiredState === this.#own) {
-      this.#isShown = true;
       this.#older = 0;
       return undefined;
     }
-    const other = desiredState ?? 'unknown';
-    if (desiredState !== this.#before) return other;
-    // A host of fleet may lag behind another one for a moment.
-    if (this.#isShown) this.#older++;
-    return this.#older >= 2 ? other : undefined;
+    // The address of a load balancer stands for several hosts, of which one may lag behind for a moment.
+    if (desiredState === this.#before && ++this.#older < 2) return undefined;
+    return desiredState ?? 'unknown';
   }
 }

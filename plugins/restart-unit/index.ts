@@ -10,6 +10,11 @@ import {
 import { restart } from './restart.js';
 import { KeyedMutex } from './keyed-mutex.js';
 
+/** How many restarts of one unit may run and wait. Each holds one of the running requests of its cluster. */
+const MAX_RESTARTS = 3;
+/** When to try again after a refusal: a restart takes longer than its seven seconds up. In milliseconds. */
+const BUSY_MS = 10_000;
+
 function restartUnit() {
   // Concurrent restarts of one unit would interfere with each other.
   const mutex = new KeyedMutex();
@@ -43,11 +48,17 @@ function restartUnit() {
 
     async handle({ parameters, cluster, signal, log, repeated, warn }, { fleet, clock }) {
       const { unit_name: unit, wait_seconds: wait } = parameters;
+      const key = `${cluster.hash} ${unit}`;
+      if (mutex.count(key) >= MAX_RESTARTS) {
+        throw new ActionError(
+          'cluster_busy',
+          `${unit} was not changed: ${MAX_RESTARTS} restarts of it run or wait already`,
+          { details: { retry_after_ms: BUSY_MS } },
+        );
+      }
       const parts = { fleet, clock, cluster, signal, log, repeated, warn };
       try {
-        return await mutex.runExclusive(`${cluster.hash} ${unit}`, signal, () =>
-          restart(unit, wait * 1_000, parts),
-        );
+        return await mutex.runExclusive(key, signal, () => restart(unit, wait * 1_000, parts));
       } catch (error) {
         throw signal.aborted && error === signal.reason ? notChanged(unit, error) : error;
       }

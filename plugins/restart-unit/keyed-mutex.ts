@@ -1,6 +1,13 @@
 /** A mutex for each key: work on the same key runs one after the other, in order of arrival. */
 export class KeyedMutex {
   readonly #last = new Map<string, Promise<void>>();
+  /** How much work on each key runs or waits. */
+  readonly #counts = new Map<string, number>();
+
+  /** How much work on this key runs or waits. */
+  count(key: string): number {
+    return this.#counts.get(key) ?? 0;
+  }
 
   /** Runs the work when all earlier work on this key has ended; rejects when the signal is aborted while it waits. */
   async runExclusive<T>(key: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
@@ -9,12 +16,18 @@ export class KeyedMutex {
     const own = new Promise<void>((resolve) => (release = resolve));
     const ended = before.then(() => own);
     this.#last.set(key, ended);
+    this.#counts.set(key, this.count(key) + 1);
     try {
       await unlessAborted(before, signal);
       return await work();
     } finally {
       release();
-      if (this.#last.get(key) === ended) this.#last.delete(key);
+      this.#counts.set(key, this.count(key) - 1);
+      // Work that was aborted while it waited may be the last one, and leaves before the first one has ended.
+      if (this.count(key) === 0) {
+        this.#counts.delete(key);
+        this.#last.delete(key);
+      }
     }
   }
 }

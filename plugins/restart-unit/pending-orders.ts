@@ -5,19 +5,16 @@ const MAY_HAPPEN: Readonly<Record<'loaded' | 'launched', string>> = {
   launched: 'if somebody has stopped the unit until then, it starts again',
 };
 
-/** The orders that a host has got and not answered. It may carry them out at any time after it goes on. */
+/**
+ * The orders that a host has got and not answered. It may carry them out at any time after it goes on. That fleet shows the
+ * ordered state does not end that: somebody else may have set it.
+ */
 export class PendingOrders {
   readonly #hosts = { loaded: new Set<string>(), launched: new Set<string>() };
 
   /** The order to set this state has failed. */
   failed(state: 'loaded' | 'launched', error: unknown): void {
     for (const host of pendingHosts(error)) this.#hosts[state].add(host);
-  }
-
-  /** fleet shows that an order without an answer was carried out. With several hosts it is not known by which. */
-  carriedOut(state: 'loaded' | 'launched'): void {
-    const hosts = this.#hosts[state];
-    if (hosts.size === 1) hosts.clear();
   }
 
   /** For people, what may happen later: a sentence for each state. */

@@ -1,5 +1,5 @@
 import { ActionError, type Clock, type Cluster, type FleetTransport } from '../../src/plugin.js';
-import { describeState, type Observation, ownRow, saysStopped } from './observation.js';
+import { describeState, endsByItself, type Observation, ownRow, saysStopped } from './observation.js';
 import type { PendingOrders } from './pending-orders.js';
 import { writtenRequirements } from './scheduling.js';
 import type { StartEvidence, StartOutcome } from './start-evidence.js';
@@ -42,6 +42,13 @@ export class RestartReport {
   /** Another worker may have begun the same request. */
   rerun(): void {
     this.#note("another worker may have begun this request: 'before' is what this run has found");
+  }
+
+  /** fleet has shown `loaded` after the launch, and an order to stop is unanswered. The unit is launched again. */
+  stoppedAgain(): void {
+    const text =
+      'its desired state became loaded after it was launched, and it was launched again: that was the unanswered order, or somebody has stopped the unit';
+    if (!this.#notes.includes(text)) this.#note(text);
   }
 
   /** The wait for the stop has ended. */
@@ -117,6 +124,13 @@ export class RestartReport {
       return this.#error('unit_flaps', `${this.#given.name} started ${times} and did not stay up${why}`);
     }
     const launched = `${this.#stopped()}, and set to launched`;
+    if (start.isSettling) {
+      const shown = endsByItself(last.unit) ? 'has ended, or has not begun' : 'is up';
+      return this.#error(
+        'outcome_unknown',
+        `${launched}; it ${shown}, but was watched for ${seconds(start.settledMs)} only, and fleet may show a failure later${why}`,
+      );
+    }
     if (unreachableMs >= UNREACHABLE_MS && watch.reachableMs < STALE_MS)
       return this.#error('outcome_unknown', `${launched}; it is not known whether it is up${why}`);
     if (last.unit.machineID === null) return this.#notScheduled(launched, why);

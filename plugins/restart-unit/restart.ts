@@ -34,6 +34,7 @@ export async function restart(name: string, waitMs: number, parts: RestartParts)
 /** One restart, from its first order on. An abort shortens only its waits: the unit must not be left stopped. */
 class Restart {
   readonly #name: string;
+  readonly #start: StartingPoint;
   readonly #parts: RestartParts;
   readonly #time: RestartTime;
   readonly #watch: UnitWatch;
@@ -47,6 +48,7 @@ class Restart {
 
   constructor(name: string, start: StartingPoint, waitMs: number, parts: RestartParts) {
     this.#name = name;
+    this.#start = start;
     this.#parts = parts;
     this.#time = new RestartTime(parts.clock, parts.signal, waitMs);
     this.#watch = new UnitWatch(name, start.seen, parts);
@@ -65,10 +67,15 @@ class Restart {
   async run(): Promise<string> {
     const report = this.#report;
     if (this.#parts.repeated) report.rerun();
-    const unsure = this.#stop.isComplete ? undefined : await this.#orderStop();
-    if (unsure === undefined && !this.#stop.isComplete) await this.#untilStopped();
+    const mustStop = !this.#stop.isComplete;
+    const unsure = mustStop ? await this.#orderStop() : undefined;
+    const other = mustStop && unsure === undefined ? await this.#untilStopped() : undefined;
     report.stopEnded();
+    // What somebody else has set stays, except `launched`: to order it once more changes nothing, and is safe in doubt.
+    if (other !== undefined && other !== 'launched') throw report.changedMeanwhile(other);
     await this.#launch();
+    if (!mustStop) this.#judgeStart();
+    if (other !== undefined) throw report.changedMeanwhile(other);
     if (unsure !== undefined) throw report.stopUnknown(unsure);
     if (!this.#stop.isComplete) throw report.notStopped();
     const outcome = await this.#untilStarted();
@@ -81,7 +88,7 @@ class Restart {
    * @throws ActionError when fleet certainly did not apply it
    */
   async #orderStop(): Promise<unknown> {
-    for (let attempts = 1; ; attempts++) {
+    for (;;) {
       try {
         // Without the request's signal: after an abort it would not be known whether the unit must be launched again.
         await this.#setDesiredState('loaded');
@@ -89,37 +96,45 @@ class Restart {
       } catch (error) {
         // After one attempt with an unknown outcome, a later failure does not show that the unit is unchanged.
         if (!this.#mayStopLate && hasCodeOf(error, WITHOUT_EFFECT)) throw error;
-        const seen = await this.#seen();
-        const isUnchanged = seen?.unit.desiredState === this.#desiredBefore;
-        if (!this.#mayStopLate && hasCodeOf(error, REFUSED) && isUnchanged) throw error;
+        const isRefused = !this.#mayStopLate && hasCodeOf(error, REFUSED);
+        if (isRefused && (await this.#watch.allShow(this.#desiredBefore))) throw error;
         this.#mayStopLate = true;
-        if (seen?.unit.desiredState === 'loaded') {
-          if (attempts === 1 && this.#desiredBefore !== 'loaded') this.#pending.carriedOut('loaded');
-          break;
-        }
+        const seen = await this.#seen();
+        if (seen?.unit.desiredState === 'loaded') break;
         if (!this.#time.leavesStopOrder()) return error;
       }
       await this.#pause();
     }
     this.#stop.ordered(this.#parts.clock.now());
+    this.#judgeStart();
     return undefined;
   }
 
-  /** Waits until it is proven that the unit has stopped, or the time for that is over. */
-  async #untilStopped(): Promise<void> {
+  /** After the first order that fleet has carried out. */
+  #judgeStart(): void {
+    const { host } = this.#start;
+    if (host !== undefined && !this.#watch.informed.include(host)) this.#stop.startMayBeOld();
+  }
+
+  /**
+   * Waits until it is proven that the unit has stopped, or the time for that is over.
+   * @returns the desired state that somebody else has set meanwhile
+   */
+  async #untilStopped(): Promise<string | undefined> {
     const desired = new DesiredStateWatch('loaded', this.#desiredBefore);
     this.#desiredBefore = 'loaded';
     while (!this.#stop.isComplete && this.#time.leavesStop()) {
       const look = await this.#watch.look({ withMachines: this.#stop.lacksRow(this.#watch.last) });
       // If that is wrong, the unit must be launched again; if not, launching says so.
-      if (look === 'removed') return;
+      if (look === 'removed') return undefined;
       if (look !== undefined) {
         this.#stop.add(look.seen, this.#parts.clock.now(), look.listed);
         const other = desired.changedTo(look.seen.unit);
-        if (other !== undefined) throw this.#report.changedMeanwhile(other);
+        if (other !== undefined) return other;
       }
       if (!this.#stop.isComplete) await this.#pause();
     }
+    return undefined;
   }
 
   /** Sends `launched` until fleet has confirmed it. */
@@ -159,7 +174,7 @@ class Restart {
       } else {
         const other = desired.changedTo(seen.unit);
         if (other === 'loaded' && this.#mayStopLate) {
-          this.#pending.carriedOut('loaded');
+          this.#report.stoppedAgain();
           await this.#launch();
           desired = new DesiredStateWatch('launched', 'loaded');
         } else if (other !== undefined) {
@@ -182,9 +197,8 @@ class Restart {
   }
 
   async #setDesiredState(state: 'loaded' | 'launched'): Promise<void> {
-    const { fleet, cluster } = this.#parts;
     try {
-      await this.#watch.ask(async (options) => fleet.setDesiredState(cluster, this.#name, state, options));
+      await this.#watch.order(state);
     } catch (error) {
       this.#pending.failed(state, error);
       throw error;

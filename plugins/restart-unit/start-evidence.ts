@@ -43,6 +43,11 @@ export class StartEvidence {
     return this.#lastGoodAt !== undefined;
   }
 
+  /** For how long it has been seen in its final state, in milliseconds. */
+  get settledMs(): number {
+    return this.#goodMs;
+  }
+
   /** How often the unit was up and did not stay so. */
   get timesFallen(): number {
     return this.#fallen;

@@ -6,6 +6,8 @@ import { observe } from './unit-watch.js';
 /** The state before a restart. */
 export interface StartingPoint {
   seen: Observation;
+  /** The host that showed it; undefined when that is not known. */
+  host: string | undefined;
   /** The ids of the machines that fleet lists. */
   listed: ReadonlySet<string>;
   /** What is missing when fleet is known to list fewer machines than there are; not asked when it lists the unit's own. */
@@ -25,7 +27,7 @@ export async function startingPoint(
     warn,
   }: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal; warn: (text: string) => void },
 ): Promise<StartingPoint> {
-  const [seen, machines] = await Promise.all([
+  const [{ seen, host }, machines] = await Promise.all([
     observe(name, fleet, cluster, { signal }),
     fleet.machines(cluster, { signal, warn }),
   ]);
@@ -58,5 +60,5 @@ export async function startingPoint(
   }
   if (missing !== undefined && machineID !== null && !isListed)
     throw refuse('cluster_incomplete', 'fleet does not list its machine');
-  return { seen, listed, missing };
+  return { seen, host, listed, missing };
 }

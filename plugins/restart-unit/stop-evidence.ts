@@ -1,4 +1,5 @@
 import { machinesOf, type Observation, ownRow, rowOn, saysRunning, saysStopped } from './observation.js';
+import type { UnitState } from '../../src/plugin.js';
 import type { StartingPoint } from './starting-point.js';
 
 /** fleet shows a change after up to 7 s: what it shows for longer is not from before. In milliseconds. */
@@ -19,14 +20,17 @@ export class StopEvidence {
   /** Every machine that it was on. */
   readonly #known: Set<string>;
   readonly #left = new Set<string>();
-  #ran: boolean;
+  /** Whether the starting point shows it running; and what was seen after that. */
+  readonly #ranAtStart: boolean;
+  #ran = false;
+  #isStartOld = false;
 
   /** @param start from before the stop was ordered */
   constructor(start: StartingPoint) {
     this.#start = start;
     this.#open = new Set(machinesOf(start.seen));
     this.#known = new Set(this.#open);
-    this.#ran = this.showsRunning(start.seen);
+    this.#ranAtStart = this.showsRunning(start.seen);
   }
 
   /** Whether the unit runs on none of its machines any more. */
@@ -38,6 +42,8 @@ export class StopEvidence {
   get before(): 'ran' | 'stopped' | 'unknown' {
     if (this.#ran) return 'ran';
     const { seen, missing } = this.#start;
+    if (this.#isStartOld) return 'unknown';
+    if (this.#ranAtStart) return 'ran';
     const row = ownRow(seen);
     if (row !== undefined && saysStopped(row)) return 'stopped';
     return this.#known.size === 0 && missing === undefined ? 'stopped' : 'unknown';
@@ -64,15 +70,17 @@ export class StopEvidence {
 
   /** Whether fleet shows the unit as running where there is no proof yet. */
   showsRunning(seen: Observation): boolean {
-    return [...this.#open].some((machineID) => {
-      const row = rowOn(seen, machineID);
-      return row !== undefined && saysRunning(row);
-    });
+    return [...this.#open].some((machineID) => isRunning(rowOn(seen, machineID)));
   }
 
   /** Whether a machine without a proof shows no row, so that it matters whether fleet lists it. */
   lacksRow(seen: Observation): boolean {
     return [...this.#open].some((machineID) => rowOn(seen, machineID) === undefined);
+  }
+
+  /** The host that showed the starting point has not confirmed the first order, so that may have been an old state. */
+  startMayBeOld(): void {
+    this.#isStartOld = true;
   }
 
   /** The stop was ordered at this time, in the clock's milliseconds. What is added after that counts. */
@@ -89,7 +97,7 @@ export class StopEvidence {
     }
     for (const machineID of this.#open) {
       const row = rowOn(seen, machineID);
-      if (row !== undefined && saysRunning(row)) this.#ran = true;
+      if (isRunning(row)) this.#ran = true;
       if (row !== undefined && saysStopped(row) && this.#isNew(seen, machineID, now))
         this.#open.delete(machineID);
       if (row === undefined && listed?.has(machineID) === false && own !== machineID) {
@@ -105,10 +113,14 @@ export class StopEvidence {
     if (unit.machineID === machineID && unit.currentState === 'launched') return false;
     const before = this.#start.seen;
     const earlier = rowOn(before, machineID);
-    if (earlier === undefined || !saysStopped(earlier) || this.#ran) return true;
+    if (earlier === undefined || !saysStopped(earlier) || this.#ran || this.#ranAtStart) return true;
     const { desiredState, currentState } = before.unit;
     return (
       desiredState !== 'launched' || currentState === 'launched' || now - (this.#orderedAt ?? now) >= STALE_MS
     );
   }
+}
+
+function isRunning(row: UnitState | undefined): boolean {
+  return row !== undefined && saysRunning(row);
 }

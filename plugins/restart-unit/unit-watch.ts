@@ -4,8 +4,11 @@ import {
   type Cluster,
   type FleetTransport,
   type RequestLog,
+  type Unit,
+  type UnitReadOptions,
   withTimeLimit,
 } from '../../src/plugin.js';
+import { InformedHosts } from './informed-hosts.js';
 import type { Observation } from './observation.js';
 
 /** The time limit for one call; a retry then uses another host of the cluster. */
@@ -31,6 +34,8 @@ export class UnitWatch {
   readonly #parts: WatchParts;
   /** The latest observation. */
   last: Observation;
+  /** Whose answers are evidence. */
+  readonly informed: InformedHosts;
   #answeredAt: number;
   /** When the present time without a failure began. */
   #reachableSince: number;
@@ -41,6 +46,7 @@ export class UnitWatch {
     this.#name = name;
     this.#parts = parts;
     this.last = before;
+    this.informed = new InformedHosts(before.unit.desiredState);
     this.#answeredAt = parts.clock.now();
     this.#reachableSince = this.#answeredAt;
   }
@@ -63,6 +69,32 @@ export class UnitWatch {
 
   get wasUnreachable(): boolean {
     return this.unreachableMs >= UNREACHABLE_MS;
+  }
+
+  /** Sets the desired state. From then on only hosts that have that order are believed. */
+  async order(state: 'loaded' | 'launched'): Promise<void> {
+    const { fleet, cluster } = this.#parts;
+    this.informed.ordered(state);
+    const confirmedBy = (host: string) => this.informed.confirmedBy(host);
+    await this.ask(async (options) =>
+      fleet.setDesiredState(cluster, this.#name, state, { ...options, confirmedBy }),
+    );
+  }
+
+  /** Whether every host that answers, and at least one, shows this desired state. */
+  async allShow(state: string | null): Promise<boolean> {
+    const { fleet, cluster } = this.#parts;
+    const shown: (string | null)[] = [];
+    const accepts = (unit: Unit | undefined) => {
+      shown.push(unit?.desiredState ?? null);
+      return false;
+    };
+    const ended = this.ask(async (options) => fleet.unit(cluster, this.#name, { ...options, accepts }));
+    // None is accepted, so that all are asked.
+    await ended.catch((error: unknown) =>
+      this.#parts.log.debug('unit state not available', { reason: failureText(error) }),
+    );
+    return shown.length > 0 && shown.every((each) => each === state);
   }
 
   /** Runs a call to fleet, which it counts. */
@@ -89,15 +121,17 @@ export class UnitWatch {
   } = {}): Promise<{ seen: Observation; listed: ReadonlySet<string> | undefined } | 'removed' | undefined> {
     const { fleet, cluster, log } = this.#parts;
     try {
-      const [seen, machines] = await this.ask(async (options) =>
-        Promise.all([
-          observe(this.#name, fleet, cluster, options),
-          withMachines ? fleet.machines(cluster, options) : undefined,
-        ]),
-      );
-      if (seen === undefined) return 'removed';
-      this.last = seen;
-      return { seen, listed: machines && new Set(machines.map(({ id }) => id)) };
+      const look = await this.ask(async (options) => {
+        const { seen, host } = await observe(this.#name, fleet, cluster, {
+          ...options,
+          accepts: (unit, each) => this.informed.shows(each, unit?.desiredState ?? null),
+        });
+        if (seen === undefined) return 'removed';
+        const machines = withMachines && (await fleet.machines(cluster, { ...options, from: host }));
+        return { seen, listed: machines ? new Set(machines.map(({ id }) => id)) : undefined };
+      });
+      if (look !== 'removed') this.last = look.seen;
+      return look;
     } catch (error) {
       log.debug('unit state not available', { reason: failureText(error) });
       return undefined;
@@ -118,18 +152,28 @@ export class UnitWatch {
 /** Errors that are an answer of fleet. */
 const ANSWERS: ReadonlySet<string> = new Set(['unit_not_found', 'cluster_refused']);
 
-/** @returns undefined when the cluster has no such unit */
+/**
+ * Reads the unit and its rows from the same host.
+ * @param accepts whether to believe what a host shows; each one by default
+ * @returns `seen` undefined when the cluster has no such unit
+ */
 export async function observe(
   name: string,
   fleet: FleetTransport,
   cluster: Cluster,
-  options: { signal: AbortSignal },
-): Promise<Observation | undefined> {
-  const [unit, rows] = await Promise.all([
-    fleet.unit(cluster, name, options),
-    fleet.unitStates(cluster, { unitName: name, ...options }),
-  ]);
-  return unit && { unit, rows };
+  { signal, accepts = () => true }: UnitReadOptions,
+): Promise<{ seen: Observation | undefined; host: string | undefined }> {
+  let from: string | undefined;
+  const unit = await fleet.unit(cluster, name, {
+    signal,
+    accepts: (each, host) => {
+      const isAccepted = accepts(each, host);
+      if (isAccepted) from = host;
+      return isAccepted;
+    },
+  });
+  const rows = unit && (await fleet.unitStates(cluster, { unitName: name, signal, from }));
+  return { seen: unit && rows && { unit, rows }, host: from };
 }
 
 export function failureText(error: unknown): string {

@@ -26,7 +26,7 @@ export const ERROR_CODES = {
   machine_not_found: caller('The machine is no longer in the cluster.'),
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
   cluster_busy: service(
-    'Too many requests for this cluster, or without a cluster, are waiting; try again later.',
+    'Too many requests for this cluster, for one unit of it, or without a cluster are waiting; try again later.',
     true,
   ),
   cluster_unreachable: service('No fleet API of the cluster could be reached.', true),

@@ -46,8 +46,28 @@ export interface UnitState {
   systemdSubState: string | null;
 }
 
+/**
+ * Options for reading one unit. fleet reads without a quorum: a host whose etcd member lags behind shows an old state, for
+ * seconds, or for as long as it is cut off.
+ */
+export interface UnitReadOptions extends Cancellable {
+  /**
+   * Called with what a host answers, undefined when it knows no such unit. With false another host is asked; when no
+   * answer is accepted, the error is `cluster_answer_invalid`.
+   */
+  accepts?: (unit: Unit | undefined, host: string) => boolean;
+}
+
+/** Options of a change of one unit. */
+export interface ChangeOptions extends Cancellable {
+  /** Called with the host that has made the change. From then on that host shows it. */
+  confirmedBy?: (host: string) => void;
+}
+
 /** Options of a list. */
 export interface ListOptions extends Cancellable {
+  /** Reads from this host only. */
+  from?: string;
   /**
    * Called with a sentence for people when the list may lack something. Without it, a list with a row that cannot be read
    * is an error, `cluster_answer_invalid`; with it, that row is left out.
@@ -93,14 +113,14 @@ export interface FleetTransport {
   hosts(cluster: Cluster, options: Cancellable & { timeoutMs?: number }): Promise<ClusterHostsReport>;
   units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
-  unit(cluster: Cluster, name: string, options: Cancellable): Promise<Unit | undefined>;
+  unit(cluster: Cluster, name: string, options: UnitReadOptions): Promise<Unit | undefined>;
   /** The filters match exactly; a state must match all of them. */
   unitStates(
     cluster: Cluster,
     options: ListOptions & { unitName?: string; machineID?: string },
   ): Promise<UnitState[]>;
   /** Throws `unit_not_found`. */
-  setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: Cancellable): Promise<void>;
+  setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: ChangeOptions): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */
   putUnit(
     cluster: Cluster,

@@ -53,3 +53,24 @@ test('work whose signal is aborted while it waits is not run, and the next waits
   await Promise.all([first, third]);
   t.true(ran);
 });
+
+test('work that comes after aborted waiting work waits for the running work too', async (t) => {
+  const mutex = new KeyedMutex();
+  let finish: () => void = () => {};
+  const first = mutex.runExclusive('a', signal, () => new Promise<void>((resolve) => (finish = resolve)));
+  const leaving = new AbortController();
+  const second = mutex.runExclusive('a', leaving.signal, async () => t.fail('it ran'));
+  leaving.abort(new Error('enough'));
+  await t.throwsAsync(second, { message: 'enough' });
+  let ran = false;
+  const third = mutex.runExclusive('a', signal, async () => {
+    ran = true;
+  });
+  t.is(mutex.count('a'), 2);
+  await new Promise(setImmediate);
+  t.false(ran);
+  finish();
+  await Promise.all([first, third]);
+  t.true(ran);
+  t.is(mutex.count('a'), 0);
+});

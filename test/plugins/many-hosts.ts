@@ -1,4 +1,13 @@
-import { ActionError, type FleetTransport } from '../../src/plugin.js';
+import {
+  ActionError,
+  type FleetTransport,
+  type ListOptions,
+  type Machine,
+  type Unit,
+  type UnitReadOptions,
+  type UnitState,
+} from '../../src/plugin.js';
+import type { ChangeOptions } from '../../src/api/fleet-transport.js';
 import type { ClusterState } from '../../src/sandbox/cluster.js';
 import type { LeapingClock } from '../support/leaping-clock.js';
 
@@ -18,7 +27,26 @@ export interface Applied {
 
 const AVOIDED_MS = 30_000;
 
-/** The fleet API of a simulated cluster without HTTP: hosts that freeze, and carry out later what they got meanwhile. */
+/** What a host shows. */
+interface Shown {
+  machines: Machine[];
+  unit: Unit | undefined;
+  states: UnitState[];
+}
+
+interface Host {
+  name: string;
+  freezes: number;
+  avoidedUntil: number;
+  held: (() => void)[];
+  /** What it shows while its etcd member is cut off. */
+  old: Shown | undefined;
+}
+
+/**
+ * The fleet API of a simulated cluster without HTTP: hosts that freeze, and carry out later what they got meanwhile, and hosts
+ * that show an old state, because their etcd member is cut off.
+ */
 export class ManyHosts implements Transport {
   readonly applied: Applied[] = [];
   /** How many orders were sent. */
@@ -27,18 +55,34 @@ export class ManyHosts implements Transport {
   readonly #clock: LeapingClock;
   readonly #machines: number;
   readonly #faultOf: () => OrderFault;
-  readonly #hosts = Array.from({ length: 3 }, (_, index) => ({
+  readonly #unitName: string;
+  readonly #hosts: Host[] = Array.from({ length: 3 }, (_, index) => ({
     name: `10.0.0.${index + 1}:7002`,
     freezes: 0,
     avoidedUntil: 0,
-    held: [] as (() => void)[],
+    held: [],
+    old: undefined,
   }));
+  #reads = 0;
 
-  constructor(cluster: ClusterState, clock: LeapingClock, faultOf: () => OrderFault) {
+  constructor(
+    cluster: ClusterState,
+    clock: LeapingClock,
+    { unitName, faultOf }: { unitName: string; faultOf: () => OrderFault },
+  ) {
     this.#cluster = cluster;
     this.#clock = clock;
     this.#machines = cluster.machines.length;
+    this.#unitName = unitName;
     this.#faultOf = faultOf;
+  }
+
+  /** Cuts off the etcd member of one host. @returns a function that ends it */
+  cutOff(index: number): () => void {
+    const [host] = this.#hosts.slice(index);
+    if (host === undefined || host.old !== undefined || this.#cluster.etcdIsAway) return () => {};
+    host.old = this.#now();
+    return () => (host.old = undefined);
   }
 
   /** Freezes one host, or all. @returns a function that lets them go on */
@@ -50,8 +94,8 @@ export class ManyHosts implements Transport {
     };
   }
 
-  async machines() {
-    return this.#read(() => this.#cluster.machines);
+  async machines(_cluster: unknown, options: ListOptions) {
+    return (await this.#readFrom(options)).machines;
   }
 
   async incompleteness() {
@@ -59,24 +103,30 @@ export class ManyHosts implements Transport {
     return this.#cluster.machines.length < this.#machines ? 'A machine is missing' : undefined;
   }
 
-  async unit(_cluster: unknown, name: string, { signal }: { signal: AbortSignal }) {
-    while (this.#hosts.every(({ freezes }) => freezes > 0)) {
+  async unit(_cluster: unknown, _name: string, { signal, accepts }: UnitReadOptions) {
+    const first = this.#reads++ % this.#hosts.length;
+    const inTurn = [...this.#hosts.slice(first), ...this.#hosts.slice(0, first)];
+    for (;;) {
+      const goesOn = inTurn.filter(({ freezes }) => freezes === 0);
+      for (const host of goesOn) {
+        const { unit } = this.#shownBy(host);
+        if (accepts?.(unit, host.name) !== false) return unit;
+      }
+      if (goesOn.length === inTurn.length) throw new ActionError('cluster_answer_invalid', 'too old');
       await this.#clock.sleep(250);
       signal.throwIfAborted();
     }
-    const unit = this.#read(() => this.#cluster.unit(name));
-    return unit === 'poisoned' ? undefined : unit;
   }
 
-  async unitStates() {
-    return this.#read(() => this.#cluster.states());
+  async unitStates(_cluster: unknown, options: ListOptions) {
+    return (await this.#readFrom(options)).states;
   }
 
   async setDesiredState(
     _cluster: unknown,
     name: string,
     state: 'loaded' | 'launched' | 'inactive',
-    { signal }: { signal: AbortSignal },
+    { signal, confirmedBy }: ChangeOptions,
   ): Promise<void> {
     this.orders++;
     const now = this.#clock.now();
@@ -85,7 +135,7 @@ export class ManyHosts implements Transport {
     );
     if (host === undefined) return;
     const apply = () => {
-      if (this.#cluster.etcdIsAway) return false;
+      if (this.#cluster.etcdIsAway || host.old !== undefined) return false;
       this.#cluster.setUnit(name, { desiredState: state });
       this.applied.push({ state, at: this.#clock.now() });
       return true;
@@ -102,16 +152,38 @@ export class ManyHosts implements Transport {
       while (answers.length === 0 && !signal.aborted) await this.#clock.sleep(250);
       if (answers.length === 0) throw unknown([host.name]);
       if (answers[0] === false) throw unknown([]);
+      confirmedBy?.(host.name);
       return;
     }
     const fault = this.#faultOf();
     if (fault !== 'order lost' && !apply()) throw unknown([]);
     if (fault === 'redirected') throw new ActionError('cluster_answer_invalid', 'HTTP 302');
     if (fault !== undefined) throw unknown([host.name]);
+    confirmedBy?.(host.name);
   }
 
-  #read<T>(value: () => T): T {
+  async #readFrom({ from, signal }: ListOptions): Promise<Shown> {
+    const hosts = this.#hosts.filter(({ name }) => from === undefined || name === from);
+    for (;;) {
+      const host = hosts.find(({ freezes }) => freezes === 0);
+      if (host !== undefined) return this.#shownBy(host);
+      await this.#clock.sleep(250);
+      signal.throwIfAborted();
+    }
+  }
+
+  #shownBy({ old }: Host): Shown {
+    if (old !== undefined) return structuredClone(old);
     if (this.#cluster.etcdIsAway) throw new ActionError('cluster_unhealthy', 'HTTP 503');
-    return value();
+    return this.#now();
+  }
+
+  #now(): Shown {
+    const unit = this.#cluster.unit(this.#unitName);
+    return {
+      machines: this.#cluster.machines,
+      unit: unit === 'poisoned' ? undefined : unit,
+      states: this.#cluster.states(),
+    };
   }
 }

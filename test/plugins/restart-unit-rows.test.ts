@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import test from 'ava';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
@@ -87,7 +88,11 @@ async function restartSeeing(
   const parameters = action.check({ unit_name: UNIT, wait_seconds: wait });
   const [code, text] = await action
     .run(
-      actionRequest({ parameters, cluster: new Cluster('token'), warn: (warning) => warnings.push(warning) }),
+      actionRequest({
+        parameters,
+        cluster: new Cluster(randomUUID()),
+        warn: (warning) => warnings.push(warning),
+      }),
     )
     .then(
       (result) => ['done', String(result)],

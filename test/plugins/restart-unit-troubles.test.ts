@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
@@ -63,7 +64,7 @@ async function troubledRestart(
   });
   while (clock.now() < 1_000_000 + lead || cluster.etcdIsAway) await clock.sleep(500);
   const parameters = action.check({ unit_name: UNIT, wait_seconds: wait });
-  const running = action.run(actionRequest({ parameters, cluster: new Cluster('token') }));
+  const running = action.run(actionRequest({ parameters, cluster: new Cluster(randomUUID()) }));
   const outcome = await outcomeOf(running, cluster, clock);
   isTrue(t, outcome, `${length} ms from ${from} ms, ${wait} s, fits ${fits}`);
   return outcome.code;

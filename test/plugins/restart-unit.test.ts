@@ -501,12 +501,20 @@ test('a failure that was not there before the start is reported immediately', as
 
 const RESTART = [`loaded ${UNIT}`, `launched ${UNIT}`];
 
-test('any number of concurrent restarts of one unit run one after the other', async (t) => {
+test('of many concurrent restarts of one unit, two wait, and the others are refused at once', async (t) => {
   const { run, orders } = scripted(() => ({}));
-  await Promise.all([run(), run(), run(), run()]);
-  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART, ...RESTART]);
+  const admitted = [run(), run(), run()];
+  for (const refused of [run(), run()]) {
+    const error = await t.throwsAsync(refused, {
+      instanceOf: ActionError,
+      message: `${UNIT} was not changed: 3 restarts of it run or wait already`,
+    });
+    t.like(error, { code: 'cluster_busy', details: { retry_after_ms: 10_000 } });
+  }
+  await Promise.all(admitted);
+  t.deepEqual(orders, [...RESTART, ...RESTART, ...RESTART]);
   await run();
-  t.is(orders.length, 10);
+  t.is(orders.length, 8);
 });
 
 test('a restart that is cancelled while it waits does not let others run beside the running one', async (t) => {
@@ -576,4 +584,18 @@ test('restarts of other units, and of units of other clusters, are not waited fo
   const ends = [run(), run('other.service'), run(UNIT, { token: 'other' })];
   await eventually('each has started', () => asked >= 3);
   await t.notThrowsAsync(Promise.all(ends));
+});
+
+test('a unit that is up when its request ends, but was not watched for long enough, is not said to be down', async (t) => {
+  const { run, orders, sinceLaunch } = scripted(() => ({}));
+  const leaving = new AbortController();
+  const outcome = t.throwsAsync(run(UNIT, leaving));
+  while (orders.length < 2 || sinceLaunch() < 2_000) await new Promise(setImmediate);
+  leaving.abort(new ActionError('timeout', 'the deadline is over'));
+  const error = await outcome;
+  t.is(codeOf(error), 'outcome_unknown');
+  t.regex(
+    error?.message ?? '',
+    /was stopped, and set to launched; it is up, but was watched for \d\.\d s only/,
+  );
 });

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { ExecutionContext } from 'ava';
 import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
@@ -25,7 +26,15 @@ export async function world(
 ) {
   const clock = new LeapingClock();
   const delays = { change: 1_500, report: 500, linger: 1_000 };
-  const sandbox = await startSandbox({ clock, delays, machines: TWO_MACHINES, units: [], fleetHosts });
+  // Restarts of one unit take turns, also across tests.
+  const sandbox = await startSandbox({
+    token: randomUUID(),
+    clock,
+    delays,
+    machines: TWO_MACHINES,
+    units: [],
+    fleetHosts,
+  });
   t.teardown(async () => sandbox.stop());
   sandbox.cluster.addUnits([{ name: UNIT, options: service('/bin/web', fleetOptions) }]);
   const policy = new HostPolicy(['127.0.0.0/8']);

@@ -37,12 +37,16 @@ interface FleetGet<T> extends FleetCall {
 export interface FleetRead<T> extends FleetGet<T> {
   /** How long to wait for a host, in milliseconds, before another one is asked too. */
   hedgeMs: number;
+  /** Called with each answer; with false the answer is not used, and another host is asked. */
+  accepts?: (answer: FleetAnswer<T>, host: string) => boolean;
 }
 
 export interface FleetChange extends FleetCall {
   method: 'PUT' | 'DELETE';
   /** JSON. */
   body?: string;
+  /** Called with the host that has made the change. */
+  onDone?: (host: string) => void;
 }
 
 /** How a host answered a read. */
@@ -78,7 +82,12 @@ export class ClusterHttp {
     const failures = new HostFailures();
     const answers = await hedged({
       hosts: this.#health.inOrder(cluster, hosts),
-      ask: async (host, signal) => this.#readFrom(cluster, host, { ...call, signal }, failures),
+      ask: async (host, signal) => {
+        const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
+        if (answer === undefined || call.accepts?.(answer, host.host) !== false) return answer;
+        failures.add(host, new UnusableResponse('invalid', 'its answer is not known to be new enough'));
+        return undefined;
+      },
       hedgeMs: call.hedgeMs,
       clock: this.#clock,
       signal: call.signal,
@@ -119,6 +128,7 @@ export class ClusterHttp {
         status = response.status;
         const refusal = refusalIn(response, isDone);
         this.#health.responded(cluster, host);
+        if (refusal === undefined) call.onDone?.(host.host);
         if (refusal === undefined || !failures.mayBeDone) return refusal;
         failures.add(host, new UnusableResponse('invalid', `HTTP ${status} ${refusal.message}`));
         break;

@@ -8,11 +8,13 @@ import { printable } from '../../lib/printable.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
 import type { HttpClient } from '../../network/http-client.js';
 import {
+  type ChangeOptions,
   type ClusterHostsReport,
   DESIRED_STATES,
   type DesiredState,
   type FleetTransport,
   type ListOptions,
+  type UnitReadOptions,
 } from '../../api/fleet-transport.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
 import { ClusterHttp, type FleetAnswer, type FleetChange, type FleetRead } from './cluster-http.js';
@@ -98,13 +100,21 @@ export class FleetHttpTransport implements FleetTransport {
     return withValidNames(units, options);
   }
 
-  async unit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<Unit | undefined> {
-    const answer = await this.#read(cluster, {
+  async unit(
+    cluster: Cluster,
+    name: string,
+    { signal, accepts }: UnitReadOptions,
+  ): Promise<Unit | undefined> {
+    const answer = await this.#read<Unit>(cluster, {
       path: unitPath(name),
       read: ({ body }) => ({ value: unitOfName(name, body), flaws: [] }),
       refusedWith: 404,
       hedgeMs: HEDGE_MS,
       signal,
+      accepts: ({ refusal, ...rest }, host) => {
+        if (accepts === undefined || (refusal !== undefined && refusal.status !== 404)) return true;
+        return accepts('value' in rest ? rest.value : undefined, host);
+      },
     });
     return answer.refusal === undefined ? answer.value : undefined;
   }
@@ -128,18 +138,18 @@ export class FleetHttpTransport implements FleetTransport {
     cluster: Cluster,
     name: string,
     state: DesiredState,
-    options: { signal: AbortSignal },
+    options: ChangeOptions,
   ): Promise<void> {
-    await this.#put(cluster, { name, desiredState: checkedState(state) }, options.signal);
+    await this.#put(cluster, { name, desiredState: checkedState(state) }, options);
   }
 
   async putUnit(
     cluster: Cluster,
     unit: { name: string; desiredState: DesiredState; options: UnitOption[] },
-    { signal }: { signal: AbortSignal },
+    { signal }: Cancellable,
   ): Promise<void> {
     const { name, desiredState, options } = unit;
-    await this.#put(cluster, { name, desiredState: checkedState(desiredState), options }, signal);
+    await this.#put(cluster, { name, desiredState: checkedState(desiredState), options }, { signal });
   }
 
   async destroyUnit(cluster: Cluster, name: string, { signal }: { signal: AbortSignal }): Promise<boolean> {
@@ -152,13 +162,14 @@ export class FleetHttpTransport implements FleetTransport {
   async #put(
     cluster: Cluster,
     unit: { name: string; desiredState: DesiredState; options?: UnitOption[] },
-    signal: AbortSignal,
+    { signal, confirmedBy }: ChangeOptions,
   ): Promise<void> {
     const refusal = await this.#change(cluster, {
       method: 'PUT',
       path: unitPath(unit.name),
       body: JSON.stringify(unit),
       signal,
+      onDone: confirmedBy,
     });
     if (refusal === undefined) return;
     // Without options, fleet responds with 409 when the unit does not exist.
@@ -186,19 +197,20 @@ export class FleetHttpTransport implements FleetTransport {
   /** Reads and checks all rows of a collection. */
   async #all<Row>(
     cluster: Cluster,
-    { signal, warn }: ListOptions,
+    { signal, warn, from }: ListOptions,
     request: ListRequest<Row>,
   ): Promise<Row[]> {
-    const { rows, complete, flaws } = await this.#lists.list(cluster, signal, request);
+    const { rows, complete, flaws } = await this.#lists.list(cluster, signal, { ...request, from });
     if (!complete)
       warn?.(`The list of ${request.of} changed so fast while it was read that it may lack some of them`);
     if (flaws.length > 0) tellFlaws(request.of, flaws, warn);
     return [...rows];
   }
 
-  async #read<T>(cluster: Cluster, call: FleetRead<T>): Promise<FleetAnswer<T>> {
+  async #read<T>(cluster: Cluster, call: FleetRead<T> & { from?: string }): Promise<FleetAnswer<T>> {
     const { endpoints } = await this.#resolver.hosts(cluster, call);
-    return this.#forgetting(cluster, this.#http.read(cluster, endpoints, call));
+    const hosts = endpoints.filter(({ host }) => call.from === undefined || host === call.from);
+    return this.#forgetting(cluster, this.#http.read(cluster, hosts, call));
   }
 
   async #change(cluster: Cluster, call: FleetChange): Promise<Refusal | undefined> {

@@ -23,6 +23,8 @@ export interface ListRequest<Row> extends RowReader<Row> {
   path: string;
   /** Filters; without them the collection is whole. */
   query?: Record<string, string | undefined>;
+  /** Reads from this host only, `HOST:PORT`. */
+  from?: string;
 }
 
 export interface ReadList<Row> extends Readonly<WholeList<Row>> {
@@ -30,7 +32,7 @@ export interface ReadList<Row> extends Readonly<WholeList<Row>> {
   flaws: readonly string[];
 }
 
-type Read = <T>(cluster: Cluster, call: FleetRead<T>) => Promise<FleetAnswer<T>>;
+type Read = <T>(cluster: Cluster, call: FleetRead<T> & { from?: string }) => Promise<FleetAnswer<T>>;
 
 /** The host that is left does not know the page of the one that served the list, as with another `token_limit`. */
 class PageUnknown extends Error {
@@ -58,7 +60,7 @@ export class ListReader {
    */
   async list<Row>(cluster: Cluster, signal: AbortSignal, request: ListRequest<Row>): Promise<ReadList<Row>> {
     const isFiltered = Object.values(request.query ?? {}).some((value) => value !== undefined);
-    if (isFiltered) return this.#again(cluster, signal, request);
+    if (isFiltered || request.from !== undefined) return this.#again(cluster, signal, request);
     const key = `${cluster.hash} ${request.path}`;
     return this.#shared.run(key, signal, async (run) => this.#again(cluster, run, request));
   }
@@ -81,7 +83,7 @@ export class ListReader {
   async #once<Row>(
     cluster: Cluster,
     signal: AbortSignal,
-    { path, query, ...reader }: ListRequest<Row>,
+    { path, query, from, ...reader }: ListRequest<Row>,
   ): Promise<ReadList<Row>> {
     // Ends the requests for the other pages when one page fails, or after the last page.
     const pages = linkSignals(signal);
@@ -102,6 +104,7 @@ export class ListReader {
         },
         refusedWith: nextPageToken === undefined ? undefined : 400,
         hedgeMs: hedgeMs ?? PAGE_HEDGE_MS,
+        from,
         signal: pages.signal,
       });
       if (answer.refusal !== undefined)
