@@ -96,11 +96,11 @@ testWithSshd('a change that is stopped has an unknown outcome', async (t) => {
   const timedOut = errorOf(
     shell.run(sshd.address, stayingCommand(join(folder, 'one')), { ...change(), timeoutMs: 20_000 }),
   );
+  await pidIn(join(folder, 'one'));
   const caller = new AbortController();
   const aborted = errorOf(
     shell.run(sshd.address, stayingCommand(join(folder, 'two')), { ...change(), signal: caller.signal }),
   );
-  await pidIn(join(folder, 'one'));
   await pidIn(join(folder, 'two'));
   clock.advance(20_000);
   caller.abort();
