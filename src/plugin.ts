@@ -40,6 +40,7 @@ export {
   stringMap,
   unitName,
 } from './api/grammar.js';
+export { mapLimited } from './api/map-limited.js';
 export { unitsWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
 export { type RemoteOutput, RemoteShell } from './api/remote-shell.js';

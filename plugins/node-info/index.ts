@@ -8,6 +8,7 @@ import {
   FleetTransport,
   isHostAddress,
   type Machine,
+  mapLimited,
   mapOf,
   RemoteShell,
   timeForParts,
@@ -61,21 +62,12 @@ export default defineAction({
     const timeMs = Math.min(ALL_NODES_MS, timeForParts(deadline - clock.now()));
     const endsAt = clock.now() + timeMs;
     const nodes = await nodesOf(parameters.nodes, cluster, { fleet, signal, warn });
-    const info = new Map<string, NodeInfo>();
-    const remaining = nodes.values();
     const share = Math.floor(OUTPUT_BYTES_OF_ALL_NODES / nodes.length);
     const maxOutputBytes = Math.max(OUTPUT_BYTES.min, Math.min(OUTPUT_BYTES.max, share));
     const context: ReadContext = { shell, clock, signal, maxOutputBytes, timeMs, endsAt };
-    const reader = async () => {
-      for (const node of remaining) info.set(node.name, await infoOf(node, context));
-    };
-    await Promise.all(Array.from({ length: CONCURRENCY }, reader));
     // In the order of the request.
     return Object.fromEntries(
-      nodes.flatMap(({ name }) => {
-        const found = info.get(name);
-        return found === undefined ? [] : [[name, found]];
-      }),
+      await mapLimited(nodes, CONCURRENCY, async (node) => [node.name, await infoOf(node, context)] as const),
     );
   },
 });

@@ -7,13 +7,13 @@ import {
   FleetTransport,
   type Machine,
   machineId,
+  mapLimited,
   type RemoteOutput,
   RemoteShell,
   timeForParts,
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
-import { CONCURRENCY, readEach } from './read-each.js';
 import { stderrOf } from './failed-command.js';
 import { hasEntries, isForbidden, oldestFirst } from './journal-text.js';
 import { journalTime, refusedTime } from './journal-time.js';
@@ -21,6 +21,8 @@ import { type MachineFailure, noMachineRead, someNotRead } from './machine-failu
 import { readableLine } from './readable-text.js';
 
 const MOST_LINES = 10_000;
+/** The number of machines read at the same time. */
+const CONCURRENCY = 32;
 /** The limit for one machine, in bytes. */
 const MOST_BYTES = { min: 16 * 1024, max: 1024 * 1024 };
 /** The limit for all machines together, so that the reply can be sent. It is divided equally between them. */
@@ -101,7 +103,10 @@ export default defineAction({
     const [first, ...others] = wanted;
     if (first !== undefined && others.length === 0) return read(first);
     const asked = wanted.slice(0, MOST_MACHINES);
-    const parts = await readEach(asked, read);
+    const parts = await mapLimited(asked, CONCURRENCY, async (id) => {
+      const [part] = await Promise.allSettled([read(id)]);
+      return part;
+    });
     signal.throwIfAborted();
     const [failure, ...failures] = failuresOf(asked, parts);
     if (failure !== undefined) {

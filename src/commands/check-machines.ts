@@ -1,4 +1,5 @@
 import { ActionError } from '../api/action-error.js';
+import { mapLimited } from '../api/map-limited.js';
 import type { RemoteShell } from '../api/remote-shell.js';
 import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
@@ -24,13 +25,8 @@ export async function checkMachines(
   addresses: readonly string[],
   options: MachineCheckOptions,
 ): Promise<Finding> {
-  const problems = new Map<string, readonly MachineProblem[]>();
-  const remaining = addresses.values();
-  const check = async () => {
-    for (const address of remaining) problems.set(address, await problemsOf(address, options));
-  };
-  await Promise.all(Array.from({ length: CONCURRENCY }, check));
-  return findingOf(addresses.map((address) => ({ address, problems: problems.get(address) ?? [] })));
+  const check = async (address: string) => ({ address, problems: await problemsOf(address, options) });
+  return findingOf(await mapLimited(addresses, CONCURRENCY, check));
 }
 
 interface CheckedMachine {
