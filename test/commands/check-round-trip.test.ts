@@ -48,7 +48,10 @@ if (rabbitmqUrl !== undefined) {
     t.regex(String(sent), /^amqp:\/\/127\.0\.0\.1:\d+\/%2F accepted the request list_machines$/);
     t.regex(String(replied), /^reply received: error, cluster_not_found: .*, after \d+\.\d s$/);
     t.deepEqual([deleted, ...more], ['the record is deleted']);
-    t.is(worker.lines.find(({ message }) => message === 'request failed')?.request, '13');
+    const ended = await eventually('the worker logs it', () =>
+      worker.lines.find(({ message }) => message === 'request failed'),
+    );
+    t.is(ended.request, '13');
     hasCleanedUp(t, on);
   });
 

@@ -113,7 +113,9 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
       const [saved] = on.manager.callsTo(/^\/messaging\/rpc_requests\/13$/, 'PUT');
       t.like(saved?.body, { queue_name: '', id: '13', status: 'completed' });
       t.is(on.manager.records.size, 0);
-      const [ended] = on.worker.lines.filter(({ message }) => message === 'request completed');
+      const ended = await eventually('the worker logs it', () =>
+        on.worker.lines.find(({ message }) => message === 'request completed'),
+      );
       t.like(ended, { request: '13', action });
     });
   }
@@ -150,7 +152,10 @@ if (rabbitmqUrl !== undefined && erlangLibraries !== undefined) {
         others.map(({ status }) => status),
         ['completed', 'error'],
       );
-      const replaced = worker.lines.filter(({ message }) => String(message).startsWith('reply replaced'));
+      const replaced = await eventually('the worker logs it', () => {
+        const lines = worker.lines.filter(({ message }) => String(message).startsWith('reply replaced'));
+        return lines.length > 0 ? lines : undefined;
+      });
       t.deepEqual(
         replaced.map(({ request }) => request),
         [wide.id],
