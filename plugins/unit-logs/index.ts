@@ -67,20 +67,23 @@ export default defineAction({
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
     let flaw: string | undefined;
-    const warnOfMachines = (text: string) => {
+    const warnOfRows = (text: string) => {
       flaw = text;
       warn(text);
     };
     const [ids, machines] = await Promise.all([
-      machinesOf(fleet, cluster, unit, signal),
-      fleet.machines(cluster, { signal, warn: warnOfMachines }),
+      machinesOf(fleet, cluster, unit, { signal, warn: warnOfRows }),
+      fleet.machines(cluster, { signal, warn: warnOfRows }),
     ]);
     const wanted = only === undefined ? ids : ids.filter((id) => id === only);
     if (wanted.length === 0) {
       const where = only === undefined ? 'on any machine' : `on the machine ${only}`;
-      throw new ActionError('unit_not_scheduled', `${unit} is not scheduled ${where}`, {
-        details: { machines: ids },
-      });
+      const details = { machines: ids };
+      if (flaw !== undefined)
+        throw new ActionError('cluster_incomplete', `fleet does not show ${unit} ${where}. ${flaw}`, {
+          details,
+        });
+      throw new ActionError('unit_not_scheduled', `${unit} is not scheduled ${where}`, { details });
     }
     const maxBytes = bytesForEach(wanted.length);
     const byId = new Map(machines.map((machine) => [machine.id, machine]));
@@ -131,11 +134,11 @@ async function machinesOf(
   fleet: FleetTransport,
   cluster: Cluster,
   name: string,
-  signal: AbortSignal,
+  { signal, warn }: { signal: AbortSignal; warn: (text: string) => void },
 ): Promise<string[]> {
   const [unit, states] = await Promise.all([
     fleet.unit(cluster, name, { signal }),
-    fleet.unitStates(cluster, { unitName: name, signal }),
+    fleet.unitStates(cluster, { unitName: name, signal, warn }),
   ]);
   if (unit === undefined) throw new ActionError('unit_not_found', `The cluster has no unit ${name}`);
   if (unit.machineID !== null) return [unit.machineID];

@@ -4,7 +4,7 @@ import listUnits from '../../plugins/list-units/index.js';
 import unitLogs from '../../plugins/unit-logs/index.js';
 import listUnitStates from '../../plugins/unit-states/index.js';
 import type { Sandbox } from '../../src/sandbox/sandbox.js';
-import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { names, openAction } from './open-action.js';
 
 const WORLD = {
@@ -64,3 +64,28 @@ test('unit_logs reads the logs when fleet lists a machine twice, with a warning'
   t.true(String(await run({ unit_name: unit?.name })).length > 0);
   t.regex(warnings.join(), /is listed twice/);
 });
+
+for (const [what, shown, expected] of [
+  ['another machine has a state that can be read', [MACHINE_A, MACHINE_B], 'lines'],
+  ['there is no other state', [MACHINE_B], 'cluster_incomplete'],
+] as const) {
+  test(`unit_logs of a global unit with a state that cannot be read, when ${what}`, async (t) => {
+    const options = [{ section: 'X-Fleet', name: 'Global', value: 'true' }, ...service('/bin/sleep 1d')];
+    const { run, sandbox, warnings } = await openAction(t, unitLogs, {
+      machines: TWO_MACHINES,
+      units: [{ name: 'all.service', options }],
+    });
+    const states = sandbox.cluster.listedStates.bind(sandbox.cluster);
+    const flawed: unknown = 7;
+    sandbox.cluster.listedStates = () =>
+      states()
+        .filter(({ machineID }) => shown.some((id) => id === machineID))
+        .map((row) => (row.machineID === MACHINE_B ? { ...row, systemdSubState: flawed as string } : row));
+    const seen = await run({ unit_name: 'all.service' }).then(
+      () => 'lines',
+      (error: unknown) => (error as { code: string }).code,
+    );
+    t.is(seen, expected);
+    t.regex(warnings.join(), /"all\.service" was left out, because 'systemdSubState' is not a string/);
+  });
+}
