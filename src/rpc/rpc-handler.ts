@@ -1,7 +1,4 @@
-import { hash, randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { ANONYMOUS, type Caller } from '../api/caller.js';
-import { callerTimeout } from '../core/caller-timeout.js';
 import type { Call, Reply } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
@@ -14,13 +11,13 @@ import { type Codec, DecodeError } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { memoryOf, memoryToDecode } from '../lib/decoded-memory.js';
-import { type Envelope, InvalidMessage, NO_ENVELOPE, readEnvelope } from './envelope.js';
+import { InvalidMessage, NO_ENVELOPE } from './envelope.js';
 import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
-import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
+import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
 
@@ -41,18 +38,6 @@ export interface RpcHandlerOptions {
   clock: Clock;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
-}
-
-/** A decoded and valid request message. */
-interface Request extends ReplyContext {
-  id: string;
-  /** When it was delivered, in the clock's milliseconds. */
-  arrivedAt: number;
-  /** Identifies this message when it is delivered again; undefined when it has no id. */
-  key: string | undefined;
-  channels: readonly ReplyChannel[];
-  /** Whether it takes long to decode it, and to encode its copy in the reply. */
-  isLarge: boolean;
 }
 
 /** The outcome of a call. */
@@ -76,18 +61,15 @@ type Handled = Outcome | Refused | 'released' | 'returned';
 const PLAIN_REPLY_FACTOR = 2;
 /** The share of the memory budget that remembered replies may take; they give way to messages. */
 const REMEMBERED_SHARE = 0.25;
-/** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
-const LARGE_BYTES = 64 * 1024;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
-const NO_CONTEXT: Call['context'] = Object.freeze({});
-
 /**
  * Handles a delivered message until it is acknowledged. A message is acknowledged only after its reply is confirmed, or
  * after it has been requeued or dead-lettered. So no message is lost when a worker crashes.
  */
 export class RpcHandler {
   readonly #options: RpcHandlerOptions;
+  readonly #reader: RequestReader;
   readonly #log: Logger;
   readonly #stopped = new AbortController();
   readonly #draining = new AbortController();
@@ -102,6 +84,7 @@ export class RpcHandler {
   constructor(options: RpcHandlerOptions) {
     const { queue, publish, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
     this.#options = options;
+    this.#reader = new RequestReader(options);
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#stopped.signal);
     this.#log = logFor({});
@@ -182,12 +165,12 @@ export class RpcHandler {
     const { length } = delivery.content;
     let request: Request;
     try {
-      const codec = this.#codecOf(delivery);
+      const codec = this.#reader.codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
         return delivery.redelivered
           ? delivery.giveBack()
           : await this.#republisher.requeue(delivery, arrivedAt);
-      request = this.#read(delivery, codec, arrivedAt);
+      request = this.#reader.read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
       this.#budget.giveRoomBack(memory, length);
@@ -207,24 +190,6 @@ export class RpcHandler {
     this.#budget.resize(memory, memory.bytes + sizeOf(outcome.outgoing));
     await this.#answer(request, outcome);
     delivery.acknowledge();
-  }
-
-  /**
-   * The codec of a message that may be decoded as far as its size and properties tell.
-   * @throws InvalidMessage, DecodeError
-   */
-  #codecOf({ content, properties }: Delivery): Codec {
-    const { codecs, maxMessageBytes } = this.#options;
-    const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
-    if (content.length > maxMessageBytes)
-      throw new InvalidMessage(`it has ${content.length} bytes, and ${limit}`);
-    if (this.#isOwnQueue(properties.replyTo))
-      throw new InvalidMessage('its reply_to names a queue of this service');
-    const codec = codecs.of(content, properties.contentType);
-    const plainBytes = codec.plainSize(content);
-    if (plainBytes > maxMessageBytes)
-      throw new InvalidMessage(`it has ${plainBytes} bytes when it is decompressed, and ${limit}`);
-    return codec;
   }
 
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
@@ -249,38 +214,6 @@ export class RpcHandler {
   async #ownTurn(): Promise<void> {
     this.#lastTurn = this.#lastTurn.then(async () => new Promise((resolve) => setImmediate(resolve)));
     return this.#lastTurn;
-  }
-
-  /** @throws InvalidMessage, DecodeError */
-  #read(delivery: Delivery, codec: Codec, arrivedAt: number): Request {
-    const { content, properties } = delivery;
-    const replyTo: unknown = properties.replyTo;
-    const envelope = readEnvelope(codec.decode(content));
-    // After its envelope, which may name the record in which its caller waits for a reply.
-    if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
-    const name = envelope.recordId ?? properties.messageId;
-    const id = String(name ?? randomUUID()).slice(0, 128);
-    return {
-      delivery,
-      arrivedAt,
-      codec,
-      envelope,
-      id,
-      until: this.#options.clock.now() + (callerTimeout(properties.headers?.['timeout-ms']) ?? 0),
-      key: name === undefined ? undefined : keyOf(name, replyTo, content),
-      channels: this.#channelsTo(envelope, delivery),
-      isLarge: isLarge(codec, content),
-      log: this.#options.logFor({ request: id }),
-    };
-  }
-
-  #channelsTo(envelope: Envelope, delivery: Delivery): ReplyChannel[] {
-    return this.#options.channels.filter((channel) => channel.reaches(envelope, delivery));
-  }
-
-  #isOwnQueue(replyTo: unknown): boolean {
-    const { queue } = this.#options;
-    return replyTo === queue || replyTo === errorQueueOf(queue);
   }
 
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
@@ -308,12 +241,12 @@ export class RpcHandler {
   }
 
   async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Exclude<Handled, 'returned'>> {
-    const { channels, delivery, arrivedAt } = request;
+    const { channels, delivery, arrivedAt, timeoutMs } = request;
     const { clock } = this.#options;
     const waitedMs = () => clock.now() - arrivedAt;
     const checked = await checkRequest(request, {
       channels,
-      timeoutMs: timeoutOf(delivery),
+      timeoutMs,
       waitedMs: waitedMs(),
       signals: [this.#stopped.signal, this.#draining.signal, delivery.connection.lost],
       clock,
@@ -371,9 +304,9 @@ export class RpcHandler {
   /** Sends an error reply to an invalid message, if it has a `reply_to` or a record id. */
   async #refuse(delivery: Delivery, reason: InvalidMessage | DecodeError): Promise<void> {
     const { content, properties } = delivery;
-    if (this.#isOwnQueue(properties.replyTo)) return;
+    if (this.#reader.isOwnQueue(properties.replyTo)) return;
     const envelope = reason instanceof InvalidMessage ? reason.envelope : NO_ENVELOPE;
-    const channels = this.#channelsTo(envelope, delivery);
+    const channels = this.#reader.channelsTo(envelope, delivery);
     if (channels.length === 0) return;
     // Only the first bytes: the message may be too large to read.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
@@ -401,52 +334,7 @@ export class RpcHandler {
   }
 }
 
-function callOf(
-  { id, envelope, delivery, channels }: Request,
-  { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
-): Call {
-  const { headers = {}, userId } = delivery.properties;
-  return {
-    id,
-    action: envelope.action,
-    target: envelope.etcdToken,
-    parameters: envelope.parameters,
-    timeoutMs: timeoutOf(delivery),
-    waitedMs,
-    malformed: envelope.problem,
-    caller: callerOf(userId),
-    context: contextOf(headers),
-    delivery: mayHaveBegun ? 'repeated' : 'first',
-    wantsReply: channels.length > 0,
-    wantsParts: false,
-    signal: delivery.connection.lost,
-  };
-}
-
-/** The caller's time limit as sent, in milliseconds. */
-function timeoutOf({ properties: { headers = {} } }: Delivery): unknown {
-  return headers['timeout-ms'];
-}
-
-function callerOf(userId: unknown): Caller {
-  return typeof userId === 'string' && userId !== '' ? { name: userId, verifiedBy: 'broker' } : ANONYMOUS;
-}
-
-/** The caller's trace (W3C Trace Context). */
-function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
-  if (typeof traceparent !== 'string') return NO_CONTEXT;
-  return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
-}
-
-function isLarge(codec: Codec, content: Buffer): boolean {
-  return codec.plainSize(content) > LARGE_BYTES;
-}
-
 function sizeOf(reply: OutgoingReply | 'none'): number {
   if (reply === 'none') return 0;
   return reply.body.length * (reply.plain === undefined ? 1 : 1 + PLAIN_REPLY_FACTOR);
-}
-
-function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {
-  return JSON.stringify([String(name), replyTo ?? null, hash('sha256', body, 'base64')]);
 }

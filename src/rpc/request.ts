@@ -1,0 +1,143 @@
+import { hash, randomUUID } from 'node:crypto';
+import { ANONYMOUS, type Caller } from '../api/caller.js';
+import type { Call } from '../core/call.js';
+import { callerTimeout } from '../core/caller-timeout.js';
+import type { Logger } from '../lib/logger.js';
+import type { Codec } from './codec/codec.js';
+import type { Codecs } from './codec/codecs.js';
+import type { Delivery } from './consumer.js';
+import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
+import { errorQueueOf } from './queues.js';
+import type { ReplyChannel, ReplyContext } from './reply-channel.js';
+
+/** A decoded and valid request message. */
+export interface Request extends ReplyContext {
+  id: string;
+  /** When it was delivered, in the clock's milliseconds. */
+  arrivedAt: number;
+  /** The caller's time limit as sent, in milliseconds. */
+  timeoutMs: unknown;
+  /** Identifies this message when it is delivered again; undefined when it has no id. */
+  key: string | undefined;
+  channels: readonly ReplyChannel[];
+  /** Whether it takes long to decode it, and to encode its copy in the reply. */
+  isLarge: boolean;
+}
+
+export interface RequestReaderOptions {
+  queue: string;
+  codecs: Codecs;
+  channels: readonly ReplyChannel[];
+  /** The maximum size of a request, also when it is inflated. */
+  maxMessageBytes: number;
+  logFor: (fields: Record<string, unknown>) => Logger;
+}
+
+/** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
+const LARGE_BYTES = 64 * 1024;
+const NO_CONTEXT: Call['context'] = Object.freeze({});
+
+/** Reads the requests in deliveries. */
+export class RequestReader {
+  readonly #options: RequestReaderOptions;
+
+  constructor(options: RequestReaderOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The codec of a message that may be decoded as far as its size and properties tell.
+   * @throws InvalidMessage, DecodeError
+   */
+  codecOf({ content, properties }: Delivery): Codec {
+    const { codecs, maxMessageBytes } = this.#options;
+    const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
+    if (content.length > maxMessageBytes)
+      throw new InvalidMessage(`it has ${content.length} bytes, and ${limit}`);
+    if (this.isOwnQueue(properties.replyTo))
+      throw new InvalidMessage('its reply_to names a queue of this service');
+    const codec = codecs.of(content, properties.contentType);
+    const plainBytes = codec.plainSize(content);
+    if (plainBytes > maxMessageBytes)
+      throw new InvalidMessage(`it has ${plainBytes} bytes when it is decompressed, and ${limit}`);
+    return codec;
+  }
+
+  /** @throws InvalidMessage, DecodeError */
+  read(delivery: Delivery, codec: Codec, arrivedAt: number): Request {
+    const { content, properties } = delivery;
+    const { replyTo, headers = {} } = properties as { replyTo: unknown; headers?: Record<string, unknown> };
+    const envelope = readEnvelope(codec.decode(content));
+    // After its envelope, which may name the record in which its caller waits for a reply.
+    if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
+    const name = envelope.recordId ?? properties.messageId;
+    const id = String(name ?? randomUUID()).slice(0, 128);
+    const timeoutMs = headers['timeout-ms'];
+    return {
+      delivery,
+      arrivedAt,
+      timeoutMs,
+      codec,
+      envelope,
+      id,
+      until: arrivedAt + (callerTimeout(timeoutMs) ?? 0),
+      key: name === undefined ? undefined : keyOf(name, replyTo, content),
+      channels: this.channelsTo(envelope, delivery),
+      isLarge: isLarge(codec, content),
+      log: this.#options.logFor({ request: id }),
+    };
+  }
+
+  /** The channels that reach the caller of this request. */
+  channelsTo(envelope: Envelope, delivery: Delivery): ReplyChannel[] {
+    return this.#options.channels.filter((channel) => channel.reaches(envelope, delivery));
+  }
+
+  /** Whether a reply to this address would come back as a request. */
+  isOwnQueue(replyTo: unknown): boolean {
+    const { queue } = this.#options;
+    return replyTo === queue || replyTo === errorQueueOf(queue);
+  }
+}
+
+/** Whether it takes long to decode a message. */
+export function isLarge(codec: Codec, content: Buffer): boolean {
+  return codec.plainSize(content) > LARGE_BYTES;
+}
+
+/** The call that a request asks for. */
+export function callOf(
+  { id, envelope, delivery, channels, timeoutMs }: Request,
+  { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
+): Call {
+  const { headers = {}, userId } = delivery.properties;
+  return {
+    id,
+    action: envelope.action,
+    target: envelope.etcdToken,
+    parameters: envelope.parameters,
+    timeoutMs,
+    waitedMs,
+    malformed: envelope.problem,
+    caller: callerOf(userId),
+    context: contextOf(headers),
+    delivery: mayHaveBegun ? 'repeated' : 'first',
+    wantsReply: channels.length > 0,
+    wantsParts: false,
+    signal: delivery.connection.lost,
+  };
+}
+
+function callerOf(userId: unknown): Caller {
+  return typeof userId === 'string' && userId !== '' ? { name: userId, verifiedBy: 'broker' } : ANONYMOUS;
+}
+
+/** The caller's trace (W3C Trace Context). */
+function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
+  if (typeof traceparent !== 'string') return NO_CONTEXT;
+  return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
+}
+
+function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {
+  return JSON.stringify([String(name), replyTo ?? null, hash('sha256', body, 'base64')]);
+}
