@@ -39,17 +39,13 @@ export class LogOutput extends Writable {
   static ofProcess(): LogOutput {
     const { stderr } = process;
     if (!(stderr instanceof Socket)) return new LogOutput(toFile(STDERR));
-    batchWrites(stderr);
-    const write: Write = stderr.write.bind(stderr);
+    batchWrites(stderr, () => doNotBlock(stderr));
     // Writes the buffered lines.
     process.once('exit', () => {
       doNotBlock(stderr);
       stderr.uncork();
     });
-    return new LogOutput((text, done) => {
-      doNotBlock(stderr);
-      write(text, done);
-    });
+    return new LogOutput(stderr.write.bind(stderr));
   }
 
   /** Calls `report` with the number of lines that were dropped, whenever lines can be written again. */
