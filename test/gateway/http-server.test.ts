@@ -3,73 +3,10 @@ import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
-import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
-import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
+import { FleetManagerError } from '../../src/client/client.js';
 import { HTTP_STATUSES } from '../../src/gateway/http-status.js';
-import type { ActionDescription } from '../../src/core/action-description.js';
-import { systemClock } from '../../src/lib/clock.js';
 import { eventually } from '../support/eventually.js';
-import { logLines } from '../support/log-lines.js';
-
-type Asked = [action: string, options: CallOptions];
-
-interface Gateway {
-  url: string;
-  port: number;
-  server: HttpServer;
-  /** The calls that the client got, oldest first. */
-  asked: Asked[];
-  logs: ReturnType<typeof logLines>;
-}
-
-const DESCRIPTIONS = [
-  { name: 'look', effect: 'read', target: 'cluster' },
-  { name: 'change', effect: 'change', target: 'none' },
-].map(
-  (each): ActionDescription =>
-    ({
-      summary: '',
-      redelivery: 'refuse',
-      timeout_ms: 1,
-      parameters: {},
-      result: {},
-      ...each,
-    }) as ActionDescription,
-);
-
-const DONE: AnswerEnvelope = { status: 'completed', response_body: { n: 1 }, id: null };
-
-/** A gateway whose client replies as the test says; stopped when the test ends. */
-async function open(
-  t: ExecutionContext,
-  answer: (...asked: Asked) => Promise<AnswerEnvelope> = async () => DONE,
-  options: Partial<HttpServerOptions> = {},
-): Promise<Gateway> {
-  const asked: Asked[] = [];
-  const logs = logLines();
-  const server = new HttpServer({
-    host: '127.0.0.1',
-    port: 0,
-    token: undefined,
-    client: {
-      request: async (...call) => {
-        const made: Asked = [call[0], call[1] ?? {}];
-        asked.push(made);
-        return answer(...made);
-      },
-    },
-    describe: () => DESCRIPTIONS,
-    notReady: () => [],
-    maxBodyBytes: 4_096,
-    memoryBytes: 2 ** 30,
-    clock: systemClock,
-    log: logs.log,
-    ...options,
-  });
-  const url = await server.start();
-  t.teardown(() => server.stop());
-  return { url, port: Number(new URL(url).port), server, asked, logs };
-}
+import { DESCRIPTIONS, DONE, type Gateway, openGateway } from './open-gateway.js';
 
 interface Answered {
   status: number;
@@ -128,7 +65,7 @@ function isError(
 }
 
 test("a call is passed on, and the reply's envelope comes back", async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const answer = await post(gateway, { etcd_token: 'abc', action_parameters: { name: 'web' } });
   t.is(answer.status, 200);
   t.deepEqual(answer.body, DONE);
@@ -139,7 +76,7 @@ test("a call is passed on, and the reply's envelope comes back", async (t) => {
 });
 
 test('a field that is missing or null is left out of the call', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   for (const body of [{}, { etcd_token: null, action_parameters: null }]) {
     t.is((await post(gateway, body)).status, 200);
     const [, options] = gateway.asked.at(-1) ?? [];
@@ -148,7 +85,7 @@ test('a field that is missing or null is left out of the call', async (t) => {
 });
 
 test('a read may be sent again after a lost connection, a change may not', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   await post(gateway, {}, { action: 'look' });
   await post(gateway, {}, { action: 'change' });
   await post(gateway, {}, { action: 'unknown' });
@@ -165,11 +102,11 @@ for (const [code, http] of Object.entries(HTTP_STATUSES)) {
       response_body: { errors: ['no'], code, details: { a: 1 } },
       id: 3,
     };
-    const fromService = await post(await open(t, async () => answer), {});
+    const fromService = await post(await openGateway(t, async () => answer), {});
     t.is(fromService.status, http);
     t.deepEqual(fromService.body, answer);
     const fromClient = await post(
-      await open(t, async () => {
+      await openGateway(t, async () => {
         throw new FleetManagerError(code, 'no');
       }),
       {},
@@ -188,13 +125,16 @@ test("a plugin's own code gets its status from its name", async (t) => {
     [undefined, 500],
     [3, 500],
   ] as const) {
-    const gateway = await open(t, async () => ({ status: 'error', response_body: { errors: ['no'], code } }));
+    const gateway = await openGateway(t, async () => ({
+      status: 'error',
+      response_body: { errors: ['no'], code },
+    }));
     t.is((await post(gateway, {})).status, status, String(code));
   }
 });
 
 test('an unexpected failure is logged, and the response shows no detail', async (t) => {
-  const gateway = await open(t, async () => {
+  const gateway = await openGateway(t, async () => {
     throw new TypeError('secret detail');
   });
   const answer = await post(gateway, {});
@@ -204,7 +144,7 @@ test('an unexpected failure is logged, and the response shows no detail', async 
 });
 
 test('a body that is not an object is refused', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   for (const body of ['[]', '"x"', '3', 'null', 'true'])
     isError(t, await post(gateway, body), [400, 'invalid_request', /must be a JSON object/]);
   for (const body of ['{', '', '{"a":}', 'etcd_token=abc'])
@@ -213,7 +153,7 @@ test('a body that is not an object is refused', async (t) => {
 });
 
 test('a body with other keys, or keys of other types, is refused', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   for (const [body, reason] of [
     [{ token: 'abc' }, /unknown key 'token'/],
     [{ ['k'.repeat(500)]: 1 }, /unknown key 'k{100}'/],
@@ -228,7 +168,7 @@ test('a body with other keys, or keys of other types, is refused', async (t) => 
 });
 
 test('parameters that are nested too deep are refused before they are sent', async (t) => {
-  const gateway = await open(t, undefined, { maxBodyBytes: 100_000 });
+  const gateway = await openGateway(t, undefined, { maxBodyBytes: 100_000 });
   const deep = (levels: number) => `{"action_parameters": {"a": ${'['.repeat(levels)}${']'.repeat(levels)}}}`;
   isError(t, await post(gateway, deep(40)), [400, 'invalid_parameters', /nested more than 32 levels/]);
   isError(t, await post(gateway, deep(9_000)), [400, 'invalid_request', /nested more than 100 levels/]);
@@ -236,7 +176,7 @@ test('parameters that are nested too deep are refused before they are sent', asy
 });
 
 test('a body that would make a too large message is refused', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const body = (bytes: number) => {
     const bare = { action_parameters: { a: '' } };
     return { action_parameters: { a: 'x'.repeat(bytes - JSON.stringify(bare).length) } };
@@ -252,7 +192,7 @@ test('a body that would make a too large message is refused', async (t) => {
 });
 
 test('a whole number reaches the action with all its digits, and one that cannot is refused', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   t.is((await post(gateway, '{"action_parameters": {"n": 12345678901234567890}}')).status, 200);
   t.deepEqual(gateway.asked[0]?.[1].parameters, { n: 12345678901234567890n });
   for (const [number, reason] of [
@@ -266,14 +206,14 @@ test('a whole number reaches the action with all its digits, and one that cannot
 });
 
 test('a body of too many values is refused before anything is built of it', async (t) => {
-  const gateway = await open(t, undefined, { maxBodyBytes: 1_000_000 });
+  const gateway = await openGateway(t, undefined, { maxBodyBytes: 1_000_000 });
   const body = `{"action_parameters": {"list": [${'1,'.repeat(100_000)}1]}}`;
   isError(t, await post(gateway, body), [400, 'invalid_request', /more than 100000 values and keys/]);
   t.is(gateway.asked.length, 0);
 });
 
 test('a request that the broker refuses for its size gets 413 with the limit of the broker', async (t) => {
-  const gateway = await open(t, () => {
+  const gateway = await openGateway(t, () => {
     throw new FleetManagerError('request_too_large', 'the broker accepts at most 65536 bytes', {
       limit: 65_536,
     });
@@ -284,7 +224,7 @@ test('a request that the broker refuses for its size gets 413 with the limit of 
 });
 
 test('only JSON is accepted, which a web page cannot send without permission', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const url = `${gateway.url}/v1/actions/look`;
   for (const type of [
     'text/plain',
@@ -308,7 +248,7 @@ test('only JSON is accepted, which a web page cannot send without permission', a
 });
 
 test('a browser that asks whether it may call is not reported so', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const headers = { origin: 'https://evil.example', 'access-control-request-method': 'POST' };
   const answer = await ask(`${gateway.url}/v1/actions/look`, { method: 'OPTIONS', headers });
   t.is(answer.status, 405);
@@ -319,7 +259,7 @@ test('a browser that asks whether it may call is not reported so', async (t) => 
 });
 
 test('an unknown path gets an error in the same envelope', async (t) => {
-  const { url } = await open(t);
+  const { url } = await openGateway(t);
   for (const [method, path] of [
     ['GET', '/'],
     ['GET', '/v2/actions'],
@@ -330,7 +270,7 @@ test('an unknown path gets an error in the same envelope', async (t) => {
 });
 
 test('a method that a path does not allow is refused with the allowed methods, and the body is not read', async (t) => {
-  const { url } = await open(t);
+  const { url } = await openGateway(t);
   for (const [method, path, allowed] of [
     ['GET', '/v1/actions/look', 'POST'],
     ['PUT', '/v1/actions/look?x', 'POST'],
@@ -346,7 +286,7 @@ test('a method that a path does not allow is refused with the allowed methods, a
 });
 
 test('invalid HTTP gets an error in the same envelope', async (t) => {
-  const { port } = await open(t);
+  const { port } = await openGateway(t);
   for (const [sent, status, reason] of [
     ['NONSENSE\r\n\r\n', 400, /invalid HTTP request/],
     [
@@ -369,7 +309,7 @@ test('invalid HTTP gets an error in the same envelope', async (t) => {
 });
 
 test('an invalid path gets an error in the same envelope', async (t) => {
-  const { url } = await open(t);
+  const { url } = await openGateway(t);
   isError(t, await ask(`${url}/v1/actions/%E0%A4%A`, { method: 'POST' }), [
     400,
     'invalid_request',
@@ -383,7 +323,7 @@ test('an invalid path gets an error in the same envelope', async (t) => {
 });
 
 test('the header timeout-ms sets the deadline of the call', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   for (const [sent, passedOn] of [
     ['1', 1],
     ['1500', 1_500],
@@ -404,7 +344,7 @@ test('the header timeout-ms sets the deadline of the call', async (t) => {
 });
 
 test('a caller that disconnects ends its call, and that is not a failure', async (t) => {
-  const gateway = await open(
+  const gateway = await openGateway(
     t,
     async (_action, { signal }) =>
       new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason))),
@@ -426,7 +366,7 @@ test('a caller that disconnects ends its call, and that is not a failure', async
 });
 
 test('many calls over one connection leave nothing behind on it', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const warnings: string[] = [];
   const warned = ({ name }: Error) => warnings.push(name);
   process.on('warning', warned);
@@ -443,7 +383,7 @@ test('many calls over one connection leave nothing behind on it', async (t) => {
 });
 
 test('a request that arrives too slowly is refused, and its connection closed', async (t) => {
-  const { port } = await open(t, undefined, { arrivalMs: 100 });
+  const { port } = await openGateway(t, undefined, { arrivalMs: 100 });
   for (const sent of [
     'GET /livez HTTP/1.1\r\nhost: loc',
     'POST /v1/actions/look HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{',
@@ -455,7 +395,7 @@ test('a request that arrives too slowly is refused, and its connection closed', 
 });
 
 test('without a token only the own addresses and localhost are accepted as host', async (t) => {
-  const { port } = await open(t);
+  const { port } = await openGateway(t);
   for (const host of ['localhost', 'LocalHost', '127.0.0.1', '[::1]', '10.0.0.1'])
     for (const suffix of ['', `:${port}`])
       t.is((await rawGet(port, '/v1/actions', { host: host + suffix })).status, 200, host);
@@ -481,7 +421,7 @@ test('without a token only the own addresses and localhost are accepted as host'
 const TOKEN = '0123456789abcdef';
 
 test('with HTTP_TOKEN set, a request without the token gets no information and runs nothing', async (t) => {
-  const gateway = await open(t, undefined, { token: TOKEN });
+  const gateway = await openGateway(t, undefined, { token: TOKEN });
   const { url } = gateway;
   for (const authorization of [
     undefined,
@@ -506,7 +446,7 @@ test('with HTTP_TOKEN set, a request without the token gets no information and r
 });
 
 test('with its token the gateway responds under any host name', async (t) => {
-  const gateway = await open(t, undefined, { token: TOKEN });
+  const gateway = await openGateway(t, undefined, { token: TOKEN });
   for (const authorization of [`Bearer ${TOKEN}`, `bearer ${TOKEN}`]) {
     t.is((await post(gateway, {}, { headers: { authorization } })).status, 200);
     t.is((await rawGet(gateway.port, '/v1/actions', { host: 'fleet.example', authorization })).status, 200);
@@ -514,7 +454,7 @@ test('with its token the gateway responds under any host name', async (t) => {
 });
 
 test('the catalogue reports every action', async (t) => {
-  const { url } = await open(t);
+  const { url } = await openGateway(t);
   const { status, body } = await ask(`${url}/v1/actions`);
   t.is(status, 200);
   t.deepEqual(body, { actions: DESCRIPTIONS });
@@ -522,7 +462,7 @@ test('the catalogue reports every action', async (t) => {
 
 test('health is reported to everyone, and readiness with reasons', async (t) => {
   let reasons = ['no connection to a broker: connect ECONNREFUSED'];
-  const { url, port } = await open(t, undefined, { token: TOKEN, notReady: () => reasons });
+  const { url, port } = await openGateway(t, undefined, { token: TOKEN, notReady: () => reasons });
   t.deepEqual((await ask(`${url}/livez`)).body, { alive: true });
   t.is((await rawGet(port, '/livez', { host: 'node.example' })).status, 200);
   const notReady = await ask(`${url}/readyz`);
@@ -536,7 +476,7 @@ test('health is reported to everyone, and readiness with reasons', async (t) => 
 
 test('stopping lets earlier calls end', async (t) => {
   let finish = () => {};
-  const gateway = await open(t, async () => {
+  const gateway = await openGateway(t, async () => {
     await new Promise<void>((resolve) => (finish = resolve));
     return DONE;
   });
@@ -550,7 +490,7 @@ test('stopping lets earlier calls end', async (t) => {
 });
 
 test('stopping does not wait for a caller that never ends its request', async (t) => {
-  const gateway = await open(t);
+  const gateway = await openGateway(t);
   const socket = await socketTo(t, gateway.port);
   socket.write(
     'POST /v1/actions/look HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{',
@@ -562,13 +502,13 @@ test('stopping does not wait for a caller that never ends its request', async (t
 });
 
 test('a port that is taken is reported when the gateway starts', async (t) => {
-  const { port } = await open(t);
-  const taken = await t.throwsAsync(open(t, undefined, { port }));
+  const { port } = await openGateway(t);
+  const taken = await t.throwsAsync(openGateway(t, undefined, { port }));
   t.is(
     taken?.message,
     `127.0.0.1:${port} is in use (another fleet-manager?): set HTTP_PORT to another port, 0 or off`,
   );
   t.like(taken?.cause, { code: 'EADDRINUSE' });
-  const nowhere = await t.throwsAsync(open(t, undefined, { host: '192.0.2.1' }));
+  const nowhere = await t.throwsAsync(openGateway(t, undefined, { host: '192.0.2.1' }));
   t.regex(nowhere?.message ?? '', /^HTTP_HOST and HTTP_PORT cannot be used: .*EADDRNOTAVAIL/);
 });

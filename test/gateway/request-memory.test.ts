@@ -3,13 +3,11 @@ import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import type { AnswerEnvelope } from '../../src/client/client.js';
-import { HttpServer } from '../../src/gateway/http-server.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { eventually } from '../support/eventually.js';
-import { logLines } from '../support/log-lines.js';
+import { DONE, openGateway } from './open-gateway.js';
 
 const MEBIBYTE = 1024 * 1024;
-const DONE: AnswerEnvelope = { status: 'completed', response_body: null };
 /** Room for one of these, but not for two. */
 const LARGE = JSON.stringify({ action_parameters: { text: 'x'.repeat(MEBIBYTE) } });
 const MEMORY_BYTES = 8 * MEBIBYTE;
@@ -17,23 +15,11 @@ const MEMORY_BYTES = 8 * MEBIBYTE;
 /** A gateway whose calls are answered when the test says. */
 async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
   const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
-  const logs = logLines();
-  const server = new HttpServer({
-    host: '127.0.0.1',
-    port: 0,
-    token: undefined,
-    client: {
-      request: async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
-    },
-    describe: () => [],
-    notReady: () => [],
-    maxBodyBytes: 2 * MEBIBYTE,
-    memoryBytes,
-    clock: new ManualClock(),
-    log: logs.log,
-  });
-  const url = await server.start();
-  t.teardown(() => server.stop());
+  const { url, port, logs } = await openGateway(
+    t,
+    async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
+    { maxBodyBytes: 2 * MEBIBYTE, memoryBytes, clock: new ManualClock() },
+  );
   const post = async (body: string) => {
     const response = await fetch(`${url}/v1/actions/act`, {
       method: 'POST',
@@ -44,7 +30,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
   };
   /** Sends the beginning of a request. */
   const begin = async (header: string, body = ''): Promise<Socket> => {
-    const socket = connect(Number(new URL(url).port), '127.0.0.1');
+    const socket = connect(port, '127.0.0.1');
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
     socket.write(
