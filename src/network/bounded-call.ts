@@ -5,6 +5,7 @@ import { systemClock } from '../lib/clock.js';
 import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { keptConnectionLost } from './kept-connections.js';
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
@@ -18,9 +19,15 @@ export class HttpFailure extends Error {
   readonly notSent: boolean;
   /** True when the response exceeded the size limit. */
   readonly tooLarge: boolean;
+  /** True when a connection was lost that an earlier call had left open: on a new one, the call may succeed. */
+  readonly keptConnectionLost: boolean;
 
-  constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
+  constructor(
+    reason: string,
+    options: { notSent?: boolean; tooLarge?: boolean; keptConnectionLost?: boolean; cause?: unknown } = {},
+  ) {
     super(reason, { cause: options.cause });
+    this.keptConnectionLost = options.keptConnectionLost ?? false;
     this.notSent = options.notSent ?? false;
     this.tooLarge = options.tooLarge ?? false;
   }
@@ -33,6 +40,8 @@ export interface BoundedCall {
   body?: string;
   /** Opens the connections. */
   dispatcher: Dispatcher;
+  /** Sends the call once more when a kept connection is lost; without it, that is a failure. */
+  resend?: Dispatcher;
   signal: AbortSignal;
   timeoutMs: number;
   /** The maximum size of the decoded response, in bytes. */
@@ -46,19 +55,16 @@ export interface BoundedResponse {
 }
 
 /**
- * One HTTP call without retries or redirects, with a time limit and a size limit.
+ * One HTTP call without redirects, with a time limit and a size limit.
  * @throws HttpFailure
  * @throws ActionError from the dispatcher
  * @throws the signal's reason when the signal is aborted
  */
 export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
-  const { method, url, headers, body, dispatcher, signal, timeoutMs, maxResponseBytes } = call;
+  const { method, url, headers, body, dispatcher, resend, signal, timeoutMs } = call;
+  const maxBytes = call.maxResponseBytes ?? MAX_RESPONSE_BYTES;
   signal.throwIfAborted();
-  // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
-  // fetch belong to another version of undici.
-  const dispatching: object = { dispatcher };
   const init: Options = {
-    ...dispatching,
     method,
     headers,
     body,
@@ -67,14 +73,26 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
     throwHttpErrors: false,
     redirect: 'manual',
   };
-  const reason = () => new HttpFailure(`no response within ${timeoutMs} ms`);
-  return runWithin({ ms: timeoutMs, clock: systemClock, reason, signal }, async (limited) => {
+  const send = async (by: Dispatcher, limited: AbortSignal): Promise<BoundedResponse> => {
+    // ky passes unknown options to fetch, and undici reads `dispatcher`. Typed as `object`, because Node's types for
+    // fetch belong to another version of undici.
+    const dispatching: object = { dispatcher: by };
     try {
-      const response = await ky(url, { ...init, signal: limited });
-      const text = await boundedText(response, limited, maxResponseBytes ?? MAX_RESPONSE_BYTES);
+      const response = await ky(url, { ...dispatching, ...init, signal: limited });
+      const text = await boundedText(response, limited, maxBytes);
       return { status: response.status, headers: response.headers, text };
     } catch (error) {
       throw limited.aborted ? limited.reason : failureOf(error);
+    }
+  };
+  const reason = () => new HttpFailure(`no response within ${timeoutMs} ms`);
+  return runWithin({ ms: timeoutMs, clock: systemClock, reason, signal }, async (limited) => {
+    try {
+      return await send(dispatcher, limited);
+    } catch (error) {
+      const isLost = error instanceof HttpFailure && error.keptConnectionLost;
+      if (resend === undefined || !isLost) throw error;
+      return send(resend, limited);
     }
   });
 }
@@ -111,7 +129,12 @@ function failureOf(error: unknown): Error {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
-    if (typeof code === 'string') return new HttpFailure(code, { notSent: isNotSent(inner), cause: error });
+    if (inner instanceof Error && typeof code === 'string')
+      return new HttpFailure(code, {
+        notSent: isNotSent(inner),
+        keptConnectionLost: keptConnectionLost(inner),
+        cause: error,
+      });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });

@@ -61,8 +61,8 @@ export class HttpResponse {
 }
 
 /**
- * HTTP with JSON bodies on persistent connections. It never repeats a call, never follows a redirect, and limits the
- * size of the response.
+ * HTTP with JSON bodies on persistent connections. It never follows a redirect, and limits the size of the response. It
+ * repeats only a GET whose kept connection was lost, once and on a new connection.
  */
 export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
@@ -101,6 +101,7 @@ export class HttpClient {
       },
       body,
       dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
+      resend: method === 'GET' && !ownConnection ? this.#singleUse : undefined,
       signal,
       timeoutMs,
       maxResponseBytes,

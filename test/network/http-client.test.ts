@@ -144,7 +144,32 @@ test('calls do not wait for each other', async (t) => {
   await t.throwsAsync(slow, { message: 'enough' });
 });
 
-for (const method of ['GET', 'PUT', 'DELETE'] as const) {
+test('a GET whose kept connection is lost is sent again, once and on a new connection', async (t) => {
+  let losses = 0;
+  const server = await serve(t, (request, response) => {
+    if (losses-- > 0) request.socket.destroy();
+    else response.end('{}');
+  });
+  const http = new HttpClient({ connections: 1 });
+  t.teardown(() => http.close());
+  const get = async () => http.call('GET', server.url, notAborted());
+  await get();
+  losses = 1;
+  t.is((await get()).status, 200);
+  t.is(server.requests.length, 3);
+  await get();
+  losses = 2;
+  t.false((await failure(t, get())).notSent);
+  t.is(server.requests.length, 6);
+});
+
+test('a GET whose new connection is lost is not sent again', async (t) => {
+  const server = await serve(t, (request) => request.socket.destroy());
+  t.false((await failure(t, open(t).call('GET', server.url, notAborted()))).notSent);
+  t.is(server.requests.length, 1);
+});
+
+for (const method of ['PUT', 'DELETE'] as const) {
   test(`a ${method} that fails is not repeated, and may have been received`, async (t) => {
     const server = await serve(t, (request, response) => {
       if (request.url === '/fails') request.socket.destroy();
@@ -158,7 +183,9 @@ for (const method of ['GET', 'PUT', 'DELETE'] as const) {
     t.false((await failure(t, fails())).notSent, 'nor on a connection that was used before');
     t.is(server.requests.filter(({ url }) => url === '/fails').length, 2);
   });
+}
 
+for (const method of ['GET', 'PUT', 'DELETE'] as const) {
   test(`a ${method} with a response of 500 or 503 is not repeated`, async (t) => {
     const server = await serve(t, respondWith(503, '', { 'retry-after': '0' }));
     t.is((await open(t).call(method, server.url, notAborted())).status, 503);
