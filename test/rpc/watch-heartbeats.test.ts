@@ -27,12 +27,12 @@ if (rabbit !== undefined) {
   });
 
   test('an idle connection is kept by the heartbeats of the broker', async (t) => {
-    const url = `${rabbit.url}?heartbeat=1`;
+    const url = `${rabbit.url}?heartbeat=8`;
     const { connect } = rabbit;
     const connection = await openConnection({ url }, { connect, name: 'test', clock: systemClock });
     t.teardown(async () => connection.close(systemClock));
-    // Real time: the broker sends its heartbeats by its own clock.
-    await sleep(3_500);
+    // Real time: the broker sends its heartbeats, one each 4 s, by its own clock. Without them it is lost after 12 s.
+    await sleep(13_000);
     t.false(connection.lost.aborted);
   });
 }
