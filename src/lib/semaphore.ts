@@ -1,7 +1,9 @@
+import { WaitQueue } from './wait-queue.js';
+
 /** A counting semaphore: a fixed number of permits, granted in the order of the calls of `acquire`. */
 export class Semaphore {
   #free: number;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new WaitQueue<symbol>();
 
   constructor(permits: number) {
     this.#free = permits;
@@ -14,7 +16,7 @@ export class Semaphore {
   async acquire(signal: AbortSignal): Promise<() => void> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
-    else await this.#granted(signal);
+    else await this.#waiting.wait(Symbol('waiter'), signal);
     let held = true;
     return () => {
       if (held) this.#release();
@@ -22,29 +24,10 @@ export class Semaphore {
     };
   }
 
-  #granted(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const grant = () => {
-        signal.removeEventListener('abort', leave);
-        resolve();
-      };
-      const leave = () => {
-        this.#waiting.delete(grant);
-        reject(signal.reason);
-      };
-      this.#waiting.add(grant);
-      signal.addEventListener('abort', leave, { once: true });
-    });
-  }
-
   #release(): void {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#free += 1;
-      return;
-    }
+    const [next] = this.#waiting.waiters;
     // The permit goes directly to the longest waiting caller, so that a new caller cannot overtake it.
-    this.#waiting.delete(next);
-    next();
+    if (next === undefined) this.#free += 1;
+    else this.#waiting.resume(next);
   }
 }
