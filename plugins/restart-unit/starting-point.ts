@@ -25,7 +25,15 @@ export async function startingPoint(
     cluster,
     signal,
     warn,
-  }: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal; warn: (text: string) => void },
+    repeated,
+  }: {
+    fleet: FleetTransport;
+    cluster: Cluster;
+    signal: AbortSignal;
+    warn: (text: string) => void;
+    /** Whether another worker may have begun the same restart. */
+    repeated: boolean;
+  },
 ): Promise<StartingPoint> {
   const [{ seen, host }, machines] = await Promise.all([
     observe(name, fleet, cluster, { signal }),
@@ -46,7 +54,9 @@ export async function startingPoint(
   const missing =
     isListed && unmet.length === 0 ? undefined : await fleet.incompleteness(cluster, { signal });
   const refuse = (code: string, why: string) => {
-    const text = `${name} was not changed (${describeState(seen)}), because ${why}`;
+    // A worker before may have stopped it.
+    const here = repeated ? ' by this run' : '';
+    const text = `${name} was not changed${here} (${describeState(seen)}), because ${why}`;
     const details = unmet.length === 0 ? undefined : { requirements: unmet };
     return new ActionError(code, missing === undefined ? text : `${text}. ${missing}`, { details });
   };

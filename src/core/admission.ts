@@ -68,7 +68,7 @@ export class Admission {
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
-    if (leftMs <= 0) throw notBegunInTime(call, action, timeoutMs);
+    if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
     const lane = cluster?.hash ?? NO_CLUSTER;
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
@@ -128,19 +128,6 @@ export class Admission {
 export function timedOut(timeoutMs: number): ActionError {
   // The text of OpenAperture's FleetManager, also for calls that have not begun; its callers match this text.
   return new ActionError('timeout', `Request has timed out during execution! (after ${timeoutMs} ms)`);
-}
-
-/** The error of a call whose time is up before it began here. */
-export function notBegunInTime(
-  { delivery }: Call,
-  { description: { name, effect } }: PreparedAction,
-  timeoutMs: number,
-): ActionError {
-  if (delivery === 'first' || effect === 'read') return timedOut(timeoutMs);
-  return new ActionError(
-    'outcome_unknown',
-    `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done. It was not run again within ${timeoutMs} ms`,
-  );
 }
 
 /** The error of a call for a cluster that is not tried at the moment. */

@@ -26,6 +26,10 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
   'invalid_parameters',
   'forbidden',
   'discovery_unreachable',
+  'cluster_not_found',
+  'cluster_empty',
+  // Before the cluster was asked.
+  'cluster_busy',
   'timeout',
   'cancelled',
   'outcome_unknown',

@@ -4,7 +4,7 @@ import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission, busy, notBegunInTime, timedOut, unreachable } from './admission.js';
+import { type Admitted, Admission, busy, timedOut, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { Catalogue } from './catalogue.js';
@@ -13,6 +13,7 @@ import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import { compose, type Middleware } from './middleware.js';
+import { ofRepeatedChange } from './repeated-change.js';
 
 /** A call whose action runs. */
 export interface RunningCall {
@@ -111,7 +112,8 @@ export class Runner {
   async run(call: Call): Promise<Settled> {
     const { events, clock } = this.#options;
     events.emit('received', { call, at: clock.now() });
-    const settled = await this.#chain(call);
+    const ended = await this.#chain(call);
+    const settled = this.#isRepeatedChange(call) ? ofRepeatedChange(ended) : ended;
     if (settled.status === 'released') events.emit('released', { call, at: clock.now() });
     else events.emit('settled', { call, settled, at: clock.now() });
     return settled;
@@ -167,6 +169,11 @@ export class Runner {
     } catch (error) {
       return settledWith(error, id);
     }
+  }
+
+  #isRepeatedChange({ delivery, action }: Call): boolean {
+    if (delivery !== 'repeated' || typeof action !== 'string') return false;
+    return this.#options.catalogue.find(action)?.description.effect === 'change';
   }
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
@@ -245,9 +252,7 @@ export class Runner {
 
   #timeOut(job: Job): void {
     if (this.#isHung(job)) this.#unreachable(job.admitted.lane);
-    const { call, admitted, execution } = job;
-    const { action, timeoutMs } = admitted;
-    this.#stop(job, execution ? timedOut(timeoutMs) : notBegunInTime(call, action, timeoutMs));
+    this.#stop(job, timedOut(job.admitted.timeoutMs));
   }
 
   /** Whether the call has a cluster that has not responded since the call began, a while ago. */

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
-import { type Action } from '../../src/plugin.js';
+import { type Action, ActionError } from '../../src/plugin.js';
 import { type Settled } from '../../src/core/call.js';
 import { doing, held } from '../support/actions.js';
 import { callOf, codeOf, openRunner, settle, watched } from '../support/open-runner.js';
@@ -143,6 +143,38 @@ test('a repeated delivery is run again only if its action allows that', async (t
     t.is(await codeFor({ action, delivery: 'first' }), 'completed');
   const reply = await ask({ action: 'change', delivery: 'repeated' });
   t.regex(JSON.stringify(reply), /change may or may not have been done/);
+});
+
+for (const [what, error, code] of [
+  ['that its caller could send again', new ActionError('cluster_unreachable', 'down'), 'outcome_unknown'],
+  ['that its caller cannot send again', new ActionError('unit_failed', 'down'), 'unit_failed'],
+  ['that was not expected', new TypeError('down'), 'internal'],
+] as const) {
+  test(`a repeated change that ends with an error ${what} settles with ${code}`, async (t) => {
+    const failing = (effect: 'read' | 'change') =>
+      doing(
+        async () => {
+          throw error;
+        },
+        { name: effect, effect, redelivery: 'run-again' },
+      );
+    const { ask, codeFor } = openRunner([failing('read'), failing('change')]);
+    const own = error instanceof ActionError ? error.code : code;
+    t.is(await codeFor({ action: 'change', delivery: 'first' }), own);
+    t.is(await codeFor({ action: 'read', delivery: 'repeated' }), own);
+    const repeated = await ask({ action: 'change', delivery: 'repeated' });
+    t.like(repeated, { body: { code } });
+    if (code === 'outcome_unknown')
+      t.like(repeated, { body: { details: { stopped_by: 'cluster_unreachable' } } });
+  });
+}
+
+test('a repeated change for which there is no room has an unknown outcome', async (t) => {
+  const { action } = held({ effect: 'change', redelivery: 'run-again' });
+  const { codeFor } = openRunner([action], { maxCalls: 1 });
+  void codeFor();
+  t.is(await codeFor({ delivery: 'first' }), 'cluster_busy');
+  t.is(await codeFor({ delivery: 'repeated' }), 'outcome_unknown');
 });
 
 test('a repeated delivery that is invalid gets its validation error, not outcome_unknown', async (t) => {

@@ -305,6 +305,9 @@ for (const code of [
   'invalid_parameters',
   'forbidden',
   'discovery_unreachable',
+  'cluster_not_found',
+  'cluster_empty',
+  'cluster_busy',
   'internal',
 ]) {
   test(`a request that ends with ${code} does not count as reaching its cluster`, async (t) => {

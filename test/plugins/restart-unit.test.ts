@@ -79,7 +79,10 @@ test('a unit whose requirements no machine meets is left unchanged', async (t) =
   sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle');
   const error = await t.throwsAsync(async () => run());
   t.is(codeOf(error), 'unit_not_schedulable');
+  t.regex(error?.message ?? '', /^web\.service was not changed \(/);
   t.regex(error?.message ?? '', /no machine that fleet lists meets MachineMetadata=role=web or role=other$/);
+  const again = await t.throwsAsync(async () => run({}, new AbortController().signal, { repeated: true }));
+  t.regex(again?.message ?? '', /^web\.service was not changed by this run \(/);
   t.is(puts(sandbox), 0);
 });
 

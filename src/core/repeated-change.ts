@@ -1,0 +1,18 @@
+import { errorCodeInfo } from '../api/error-codes.js';
+import { fieldsOf } from '../lib/fields-of.js';
+import type { Settled } from './call.js';
+
+/**
+ * What a change that was delivered again settles with. An error that lets its caller send it once more would be false, because
+ * another worker may have begun it.
+ */
+export function ofRepeatedChange(settled: Settled): Settled {
+  if (settled.status !== 'error') return settled;
+  const { code, errors, details } = settled.body;
+  if (!errorCodeInfo(code).retryable) return settled;
+  const text = `This request was delivered before, and a worker may have begun it: the change may or may not have been made. This time: ${errors.join(' ')}`;
+  return {
+    ...settled,
+    body: { errors: [text], code: 'outcome_unknown', details: { ...fieldsOf(details), stopped_by: code } },
+  };
+}
