@@ -48,7 +48,7 @@ function restartUnit() {
 
     async handle({ parameters, cluster, signal, log, repeated, warn }, { fleet, clock }) {
       const { unit_name: unit, wait_seconds: wait } = parameters;
-      const key = `${cluster.hash} ${unit}`;
+      const key = `${cluster.key} ${unit}`;
       if (mutex.count(key) >= MAX_RESTARTS) {
         throw new ActionError(
           'cluster_busy',

@@ -66,6 +66,8 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
     const { unit_name: unit, machine_id: only } = parameters;
+    const timeMs = Math.min(ALL_MACHINES_MS, timeForParts(deadline - clock.now()));
+    const endsAt = clock.now() + timeMs;
     let flaw: string | undefined;
     const warnOfRows = (text: string) => {
       flaw = text;
@@ -89,8 +91,6 @@ export default defineAction({
     const byId = new Map(machines.map((machine) => [machine.id, machine]));
     const unlisted = wanted.some((id) => !byId.has(id));
     const incompleteness = unlisted ? (flaw ?? (await fleet.incompleteness(cluster, { signal }))) : undefined;
-    const timeMs = Math.min(ALL_MACHINES_MS, timeForParts(deadline - clock.now()));
-    const endsAt = clock.now() + timeMs;
     const mostMs = wanted.length > CONCURRENCY ? MACHINE_MS.inTurns : MACHINE_MS.alone;
     const read = async (id: string): Promise<string> => {
       const host = addressOf(byId, id, incompleteness);

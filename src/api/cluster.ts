@@ -25,6 +25,9 @@ export class Cluster {
 
   readonly #token: string;
   readonly #onResponse: (cluster: Cluster) => void;
+  /** The same for the same token, and for no other. */
+  readonly key: string;
+  /** A short form of `key`, for people: it may be that of another token too. */
   readonly hash: string;
 
   /**
@@ -34,7 +37,8 @@ export class Cluster {
   constructor(token: string, onResponse: (cluster: Cluster) => void = () => {}) {
     this.#token = token;
     this.#onResponse = onResponse;
-    this.hash = hash('sha256', token).slice(0, 10);
+    this.key = hash('sha256', token);
+    this.hash = this.key.slice(0, 10);
   }
 
   toString(): string {

@@ -4,8 +4,8 @@ import { REPLY_QUEUE } from '../client/amqp-route.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { refusalOf } from '../rpc/broker-refusal.js';
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
-import { PublishRefused } from '../rpc/publish-errors.js';
 import { errorQueueOf, hasQueue } from '../rpc/queues.js';
+import { missingWritePermission } from '../rpc/write-permission.js';
 
 /** An argument that RabbitMQ refuses (406), after it has checked the permission. So nothing is declared or consumed. */
 const INVALID = 'invalid';
@@ -16,7 +16,7 @@ export async function blockedReason(connection: BrokerConnection): Promise<strin
     connection.onBlockedChange(() => resolve(connection.blockedReason)),
   );
   // RabbitMQ says that a connection is blocked when something is published on it.
-  return Promise.race([blocked, refusalOfReplies(connection).then(() => undefined)]);
+  return Promise.race([blocked, publishProbe(connection).then(() => undefined)]);
 }
 
 /**
@@ -28,7 +28,7 @@ export async function missingPermissions(
   { queue, gateway }: { queue: string; gateway: boolean },
 ): Promise<string[]> {
   const replyQueue = `${REPLY_QUEUE}${randomUUID()}`;
-  const missing = [await refusalOfReplies(connection)];
+  const missing = [await publishProbe(connection)];
   // Existing queues are used as they are, so they need no permission to declare them.
   for (const name of [queue, errorQueueOf(queue)])
     if (!(await hasQueue(connection, name)))
@@ -41,6 +41,10 @@ export async function missingPermissions(
   return [...new Set(missing.filter((each) => each !== undefined))];
 }
 
+async function publishProbe(connection: BrokerConnection): Promise<string | undefined> {
+  return missingWritePermission(await ConfirmChannel.open(connection));
+}
+
 function declare(queue: string): (channel: Channel) => Promise<unknown> {
   return async (channel) =>
     channel.assertQueue(queue, { durable: true, arguments: { 'x-expires': INVALID } });
@@ -48,18 +52,6 @@ function declare(queue: string): (channel: Channel) => Promise<unknown> {
 
 function consume(queue: string): (channel: Channel) => Promise<unknown> {
   return async (channel) => channel.consume(queue, () => {}, { arguments: { 'x-priority': INVALID } });
-}
-
-async function refusalOfReplies(connection: BrokerConnection): Promise<string | undefined> {
-  const channel = await ConfirmChannel.open(connection);
-  const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
-  try {
-    await channel.publish(nobody, Buffer.alloc(0), {});
-    return undefined;
-  } catch (error) {
-    if (error instanceof PublishRefused) return `${error.message} (it lacks the write permission)`;
-    throw error;
-  }
 }
 
 /** Tries an operation that cannot succeed. @returns the broker's text when it lacks the permission for it */

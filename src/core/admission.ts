@@ -70,7 +70,7 @@ export class Admission {
     }
     if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
-    const lane = cluster?.hash ?? NO_CLUSTER;
+    const lane = cluster?.key ?? NO_CLUSTER;
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
     return { action, cluster, lane, parameters, timeoutMs, leftMs };
   }
@@ -118,8 +118,8 @@ export class Admission {
     return new Cluster(token, this.#options.onResponse);
   }
 
-  #requireReachable({ hash }: Cluster): void {
-    const pauseMs = this.#options.breaker.pauseLeft(hash);
+  #requireReachable({ key }: Cluster): void {
+    const pauseMs = this.#options.breaker.pauseLeft(key);
     if (pauseMs > 0) throw unreachable(pauseMs);
   }
 }

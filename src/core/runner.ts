@@ -97,13 +97,13 @@ export class Runner {
       maxCalls,
       lanes: this.#queue,
       breaker: this.#breaker,
-      onResponse: ({ hash }) => this.#queue.responded(hash),
+      onResponse: ({ key }) => this.#queue.responded(key),
     });
     this.#execution = {
       clock,
       logFor,
-      onReached: ({ hash }) => this.#reached(hash),
-      onUnreachable: ({ hash }) => this.#unreachable(hash),
+      onReached: ({ key }) => this.#reached(key),
+      onUnreachable: ({ key }) => this.#unreachable(key),
     };
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
@@ -187,7 +187,7 @@ export class Runner {
         admitted,
         settle,
         cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
-        isProbe: cluster !== undefined && this.#breaker.admitted(cluster.hash),
+        isProbe: cluster !== undefined && this.#breaker.admitted(cluster.key),
         beganAt: 0,
         execution: undefined,
         start: () => void this.#takeTurn(job, now + leftMs),

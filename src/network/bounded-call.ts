@@ -5,7 +5,6 @@ import { systemClock } from '../lib/clock.js';
 import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { keptConnectionLost } from './kept-connections.js';
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
@@ -19,15 +18,9 @@ export class HttpFailure extends Error {
   readonly notSent: boolean;
   /** True when the response exceeded the size limit. */
   readonly tooLarge: boolean;
-  /** True when a connection was lost that an earlier call had left open: on a new one, the call may succeed. */
-  readonly keptConnectionLost: boolean;
 
-  constructor(
-    reason: string,
-    options: { notSent?: boolean; tooLarge?: boolean; keptConnectionLost?: boolean; cause?: unknown } = {},
-  ) {
+  constructor(reason: string, options: { notSent?: boolean; tooLarge?: boolean; cause?: unknown } = {}) {
     super(reason, { cause: options.cause });
-    this.keptConnectionLost = options.keptConnectionLost ?? false;
     this.notSent = options.notSent ?? false;
     this.tooLarge = options.tooLarge ?? false;
   }
@@ -40,8 +33,8 @@ export interface BoundedCall {
   body?: string;
   /** Opens the connections. */
   dispatcher: Dispatcher;
-  /** Sends the call once more when a kept connection is lost; without it, that is a failure. */
-  resend?: Dispatcher;
+  /** Sends the call once more after a failure that this accepts. */
+  resend?: { after: (error: unknown) => boolean; dispatcher: Dispatcher };
   signal: AbortSignal;
   timeoutMs: number;
   /** The maximum size of the decoded response, in bytes. */
@@ -90,9 +83,8 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
     try {
       return await send(dispatcher, limited);
     } catch (error) {
-      const isLost = error instanceof HttpFailure && error.keptConnectionLost;
-      if (resend === undefined || !isLost) throw error;
-      return send(resend, limited);
+      if (limited.aborted || resend?.after(error) !== true) throw error;
+      return send(resend.dispatcher, limited);
     }
   });
 }
@@ -129,12 +121,7 @@ function failureOf(error: unknown): Error {
     if (cause instanceof ActionError || cause instanceof HttpFailure) return cause;
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
-    if (inner instanceof Error && typeof code === 'string')
-      return new HttpFailure(code, {
-        notSent: isNotSent(inner),
-        keptConnectionLost: keptConnectionLost(inner),
-        cause: error,
-      });
+    if (typeof code === 'string') return new HttpFailure(code, { notSent: isNotSent(inner), cause: error });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });

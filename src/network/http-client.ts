@@ -4,8 +4,9 @@ import { Agent, buildConnector, errors } from 'undici';
 import { parseBounded } from '../lib/bounded-json.js';
 import { systemClock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
-import { boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
+import { type BoundedCall, boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
+import { KeptConnections } from './kept-connections.js';
 
 /**
  * The maximum number of values and keys of a response. The options of units, of which a page of fleet has most, take 6 bytes
@@ -68,6 +69,8 @@ export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #keepAlive: Agent;
   readonly #singleUse: Agent;
+  readonly #kept = new KeptConnections();
+  readonly #resend: BoundedCall['resend'];
 
   constructor({ policy, connections, headers = {} }: HttpClientOptions = {}) {
     this.#headers = headers;
@@ -75,6 +78,7 @@ export class HttpClient {
     // 1: one call at a time on a connection. 0: undici closes each connection after its call.
     this.#keepAlive = new Agent({ connect, connections, pipelining: 1 });
     this.#singleUse = new Agent({ connect, connections, pipelining: 0 });
+    this.#resend = { after: (error) => this.#kept.wasLost(error), dispatcher: this.#singleUse };
   }
 
   /**
@@ -101,7 +105,7 @@ export class HttpClient {
       },
       body,
       dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
-      resend: method === 'GET' && !ownConnection ? this.#singleUse : undefined,
+      resend: method === 'GET' ? this.#resend : undefined,
       signal,
       timeoutMs,
       maxResponseBytes,
@@ -111,6 +115,7 @@ export class HttpClient {
 
   /** Aborts the pending calls and closes all connections. */
   async close(): Promise<void> {
+    this.#kept.close();
     await Promise.all([this.#keepAlive.destroy(), this.#singleUse.destroy()]);
   }
 }

@@ -1,38 +1,54 @@
-import { subscribe } from 'node:diagnostics_channel';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { fieldsOf } from '../lib/fields-of.js';
 
 const LOST: ReadonlySet<unknown> = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET']);
 
-/** The connections on which a request was sent. */
-const used = new WeakSet<object>();
-/** The requests without a response that were sent on a connection that was used before. */
-const onKept = new WeakSet<object>();
-/** The errors of these requests. */
-const errorsOnKept = new WeakSet<object>();
-
-// Only these events of undici tell the connection of a request.
-subscribe('undici:client:sendHeaders', (event) => {
-  const { request, socket } = fieldsOf(event);
-  if (!isObject(request) || !isObject(socket)) return;
-  if (used.has(socket)) onKept.add(request);
-  used.add(socket);
-});
-subscribe('undici:request:headers', (event) => {
-  const { request } = fieldsOf(event);
-  if (isObject(request)) onKept.delete(request);
-});
-subscribe('undici:request:error', (event) => {
-  const { request, error } = fieldsOf(event);
-  if (isObject(request) && isObject(error) && onKept.has(request)) errorsOnKept.add(error);
-});
-
 /**
- * Whether a call failed because a connection that an earlier call had left open was lost before a response. That is no
+ * Knows which calls failed because a connection that an earlier call had left open was lost before a response. That is no
  * failure of the server: it may close an idle connection at the moment when it is used again.
- * @param error of undici
  */
-export function keptConnectionLost(error: object): boolean {
-  return errorsOnKept.has(error) && LOST.has(fieldsOf(error).code);
+export class KeptConnections {
+  /** The connections on which a request was sent. */
+  readonly #used = new WeakSet<object>();
+  /** The requests without a response that were sent on a connection that was used before. */
+  readonly #onKept = new WeakSet<object>();
+  /** The errors of these requests. */
+  readonly #errors = new WeakSet<object>();
+  /** Only these events of undici tell the connection of a request. */
+  readonly #listeners: [event: string, listener: (message: unknown) => void][] = [
+    ['undici:client:sendHeaders', (message) => this.#sent(fieldsOf(message))],
+    ['undici:request:headers', (message) => this.#answered(fieldsOf(message))],
+    ['undici:request:error', (message) => this.#failed(fieldsOf(message))],
+  ];
+
+  constructor() {
+    for (const [event, listener] of this.#listeners) subscribe(event, listener);
+  }
+
+  /** Whether a call failed because such a connection was lost. */
+  wasLost(error: unknown): boolean {
+    for (let cause = error; cause instanceof Error; cause = cause.cause)
+      if (this.#errors.has(cause)) return LOST.has(fieldsOf(cause).code);
+    return false;
+  }
+
+  close(): void {
+    for (const [event, listener] of this.#listeners) unsubscribe(event, listener);
+  }
+
+  #sent({ request, socket }: Record<string, unknown>): void {
+    if (!isObject(request) || !isObject(socket)) return;
+    if (this.#used.has(socket)) this.#onKept.add(request);
+    this.#used.add(socket);
+  }
+
+  #answered({ request }: Record<string, unknown>): void {
+    if (isObject(request)) this.#onKept.delete(request);
+  }
+
+  #failed({ request, error }: Record<string, unknown>): void {
+    if (isObject(request) && isObject(error) && this.#onKept.has(request)) this.#errors.add(error);
+  }
 }
 
 function isObject(value: unknown): value is object {

@@ -69,7 +69,13 @@ export async function openConnection(
     }
     return opened;
   } catch (error) {
-    connecting.then((connection) => connection.close()).catch(() => {});
+    connecting.then(closeUnused).catch(() => {});
     throw error;
   }
+}
+
+async function closeUnused(connection: ChannelModel): Promise<void> {
+  // An error that nothing listens to would end the process.
+  connection.on('error', () => {});
+  await connection.close();
 }

@@ -79,8 +79,7 @@ export class MissingExchange extends Error {
 }
 
 /**
- * Checks that an exchange exists: publishing to a missing one would make the broker close the channel, and the
- * connection would be lost.
+ * Checks that an exchange exists: publishing to a missing one would make the broker close the channel.
  * @throws MissingExchange
  */
 export async function requireExchange(connection: BrokerConnection, exchange: string): Promise<void> {

@@ -46,16 +46,16 @@ export class WritePermission {
 
   /** Publishes a message that reaches nobody, to learn whether the permission is there. */
   async check(): Promise<void> {
-    const refusal = await this.#try();
+    const refusal = await refusalOfProbe(this.#channel);
     if (refusal !== undefined) this.missing(refusal);
     // It may have been missing on the connection before.
     else this.#options.outage.succeeded();
   }
 
   /** Call it with the refusal of a message; tries again until the permission is there. */
-  missing({ message }: PublishRefused): void {
+  missing(refusal: PublishRefused): void {
     if (this.refusal !== undefined) return;
-    this.#refusal = `${message} (it lacks the write permission)`;
+    this.#refusal = withHint(refusal);
     this.#options.outage.failed({ reason: this.#refusal });
     this.#granted = this.#untilGranted();
     this.#options.changed?.();
@@ -66,7 +66,7 @@ export class WritePermission {
     const { lost } = this.#connection;
     for (let failed = 1; !lost.aborted; failed++) {
       await clock.sleep(backoffMs(failed, RETRY), { signal: lost }).catch(() => {});
-      const refusal = await this.#try().catch(() => undefined);
+      const refusal = await refusalOfProbe(this.#channel).catch(() => undefined);
       if (lost.aborted) return;
       if (refusal !== undefined) continue;
       this.#refusal = undefined;
@@ -75,18 +75,32 @@ export class WritePermission {
       return;
     }
   }
+}
 
-  /** @throws when the connection is lost */
-  async #try(): Promise<PublishRefused | undefined> {
-    const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
-    try {
-      await this.#channel.publish(nobody, Buffer.alloc(0), {}, { sharing: 'alone' });
-      return undefined;
-    } catch (error) {
-      if (isAccessRefused(error)) return error;
-      throw error;
-    }
+/**
+ * Publishes a message that reaches nobody to the default exchange.
+ * @returns the refusal when the permission is missing
+ * @throws when the connection is lost
+ */
+async function refusalOfProbe(channel: ConfirmChannel): Promise<PublishRefused | undefined> {
+  const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
+  try {
+    await channel.publish(nobody, Buffer.alloc(0), {}, { sharing: 'alone' });
+    return undefined;
+  } catch (error) {
+    if (isAccessRefused(error)) return error;
+    throw error;
   }
+}
+
+/** Why a user may not publish to the default exchange; undefined when it may. */
+export async function missingWritePermission(channel: ConfirmChannel): Promise<string | undefined> {
+  const refusal = await refusalOfProbe(channel);
+  return refusal && withHint(refusal);
+}
+
+function withHint({ message }: PublishRefused): string {
+  return `${message} (it lacks the write permission)`;
 }
 
 /** Whether the broker refused a message because the user may not publish to its exchange. */

@@ -85,7 +85,8 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
     const collect = (into: MarkedOutput) => (chunk: Buffer) => {
       const state = into.add(chunk);
       if (state === 'cut') stop(cut);
-      else if (state === 'endless') stop(() => reject(commandNotRun(options, UNKNOWN_EXIT, printed())));
+      else if (state === 'endless')
+        stop(() => rejectUnknown(commandNotRun(options, UNKNOWN_EXIT, printed())));
     };
     channel.on('data', collect(stdout));
     channel.stderr.on('data', collect(stderr));

@@ -92,6 +92,9 @@ testWithSshd('a login shell that prints without end does not cost the time of th
   t.is(error.code, 'command_failed');
   t.regex(error.message, /did not run echo: welcome$/);
   t.like(error.details, { begun: false, exitStatus: null });
+  // It may end to print, and begin the command.
+  const change = { ...notAborted(), effect: 'change' as const };
+  t.is((await errorOf(shell.run(sshd.address, ['echo', 'hi'], change))).code, 'outcome_unknown');
 });
 
 testWithSshd('a login shell that waits for input is named by the timeout', async (t) => {

@@ -48,8 +48,8 @@ export class Completeness {
     const hosts = await Promise.all(endpoints.map((endpoint) => this.#memberAt(endpoint)));
     const unlisted = unlistedHosts(hosts, machines);
     if (unlisted.length === 0) {
-      this.#outages.get(cluster.hash)?.succeeded();
-      this.#outages.delete(cluster.hash);
+      this.#outages.get(cluster.key)?.succeeded();
+      this.#outages.delete(cluster.key);
       return undefined;
     }
     const sentence = sentenceOf(unlisted, hosts.length, machines.length);
@@ -70,7 +70,7 @@ export class Completeness {
   }
 
   #outageOf(cluster: Cluster): OutageLog {
-    const known = this.#outages.get(cluster.hash);
+    const known = this.#outages.get(cluster.key);
     if (known !== undefined) return known;
     const { log, clock } = this.#options;
     const outage = new OutageLog(
@@ -79,7 +79,7 @@ export class Completeness {
       { began: 'cluster incomplete', ended: 'cluster complete' },
       { cluster: cluster.hash },
     );
-    remember(this.#outages, cluster.hash, outage, MAX_REMEMBERED);
+    remember(this.#outages, cluster.key, outage, MAX_REMEMBERED);
     return outage;
   }
 }

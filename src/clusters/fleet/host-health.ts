@@ -22,7 +22,7 @@ export class HostHealth {
 
   /** The hosts in the order in which to ask them: the one that responded last, the others, those to avoid. */
   inOrder(cluster: Cluster, hosts: readonly URL[]): URL[] {
-    const preferred = this.#preferred.get(cluster.hash)?.href;
+    const preferred = this.#preferred.get(cluster.key)?.href;
     const start = Math.max(
       0,
       hosts.findIndex(({ href }) => href === preferred),
@@ -33,13 +33,13 @@ export class HostHealth {
   }
 
   responded(cluster: Cluster, host: URL): void {
-    remember(this.#preferred, cluster.hash, { href: host.href, at: this.#clock.now() }, MAX_REMEMBERED);
+    remember(this.#preferred, cluster.key, { href: host.href, at: this.#clock.now() }, MAX_REMEMBERED);
     this.#avoided.delete(host.href);
   }
 
   /** Whether this host was the last one to respond, a moment ago, and has not failed since. */
   hasJustResponded(cluster: Cluster, host: URL): boolean {
-    const preferred = this.#preferred.get(cluster.hash);
+    const preferred = this.#preferred.get(cluster.key);
     if (preferred?.href !== host.href || this.#avoidedUntil(host) > 0) return false;
     return this.#clock.now() - preferred.at < JUST_RESPONDED_MS;
   }

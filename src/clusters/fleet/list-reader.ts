@@ -61,7 +61,7 @@ export class ListReader {
   async list<Row>(cluster: Cluster, signal: AbortSignal, request: ListRequest<Row>): Promise<ReadList<Row>> {
     const isFiltered = Object.values(request.query ?? {}).some((value) => value !== undefined);
     if (isFiltered || request.from !== undefined) return this.#again(cluster, signal, request);
-    const key = `${cluster.hash} ${request.path}`;
+    const key = `${cluster.key} ${request.path}`;
     return this.#shared.run(key, signal, async (run) => this.#again(cluster, run, request));
   }
 

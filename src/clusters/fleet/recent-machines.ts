@@ -22,12 +22,12 @@ export class RecentMachines {
   }
 
   add(cluster: Cluster, machines: readonly Machine[]): void {
-    this.#read.set(cluster.hash, { machines, at: this.#clock.now() }, memoryOf(machines));
+    this.#read.set(cluster.key, { machines, at: this.#clock.now() }, memoryOf(machines));
   }
 
   /** undefined when they were not read recently. */
   of(cluster: Cluster): readonly Machine[] | undefined {
-    const read = this.#read.get(cluster.hash);
+    const read = this.#read.get(cluster.key);
     return read !== undefined && this.#clock.now() - read.at < RECENT_MS ? read.machines : undefined;
   }
 }
