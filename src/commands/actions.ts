@@ -4,7 +4,7 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { print } from './output.js';
-import { descriptionOf, fieldLines, fieldsOf, typeText } from './schema-text.js';
+import { descriptionOf, fieldLines, propertiesOf, typeText } from './schema-text.js';
 import { UsageError } from './usage-error.js';
 
 /** Prints the actions that this configuration serves. With a name, prints all details of that action. */
@@ -33,7 +33,7 @@ function summaryLine({ name, effect, summary }: ActionDescription): string {
 }
 
 function detailsOf(action: ActionDescription): string {
-  const fields = Object.entries(fieldsOf(action.parameters));
+  const fields = Object.entries(propertiesOf(action.parameters));
   const required = [action.parameters.required ?? []].flat();
   return [
     `${action.name}: ${action.summary}`,
@@ -79,7 +79,7 @@ function sample(schema: JsonSchema): string {
     case 'boolean':
       return 'true';
     case 'array':
-      return sample(fieldsOf({ properties: { items: schema.items } }).items ?? {});
+      return sample(propertiesOf({ properties: { items: schema.items } }).items ?? {});
     case 'object':
       return '{"region": "eu"}';
     default:

@@ -5,7 +5,7 @@ import { isHostAddress } from '../api/grammar.js';
 import { counted, type Finding, listed, ok, runCheck, warned } from './finding.js';
 
 /** A valid etcd token that no cluster has. */
-const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
+export const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
 
 /** Finds the hosts of a cluster; `ignored` are the members of discovery that are not used, because they have no valid host. */
 export interface HostLookup {

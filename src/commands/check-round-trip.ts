@@ -12,6 +12,7 @@ import type { Clock } from '../lib/clock.js';
 import { withTimeLimit } from '../api/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { brokerRemedy, type BrokerToCheck, openBroker } from './check-brokers.js';
+import { UNKNOWN_CLUSTER } from './check-cluster.js';
 import { counted, type Finding } from './finding.js';
 
 export interface RoundTripOptions {
@@ -43,7 +44,6 @@ class FailedStep extends Error {
   }
 }
 
-const UNKNOWN_CLUSTER = 'fleet-manager-doctor';
 const MANAGER_REMEDY = 'check that the Manager (MANAGER_URL) is up, and its log';
 
 /**

@@ -8,10 +8,10 @@ import { failure, type LoginSettings, type MachineProblem } from './machine-prob
  */
 export function loginProblem(error: unknown, settings: LoginSettings): MachineProblem {
   if (!(error instanceof ActionError)) throw error;
-  return failure(reasonOf(error), remedyFor(error, settings));
+  return failure(textOf(error), remedyFor(error, settings));
 }
 
-function reasonOf({ message, details }: ActionError): string {
+function textOf({ message, details }: ActionError): string {
   const { keyType, fingerprint } = fieldsOf(details);
   return typeof fingerprint === 'string' ? `${message} (${String(keyType)} ${fingerprint})` : message;
 }

@@ -22,7 +22,7 @@ export function typeText(schema: JsonSchema): string {
  */
 export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): string[] {
   const required = [schema.required ?? []].flat();
-  const own = Object.entries(fieldsOf(schema)).flatMap(([name, field]) => {
+  const own = Object.entries(propertiesOf(schema)).flatMap(([name, field]) => {
     const standard = field.default === undefined ? '' : `, default ${JSON.stringify(field.default)}`;
     const mark = required.includes(name) ? marks.required : marks.optional;
     const type = `${typeText(field)}${mark === undefined ? '' : `, ${mark}`}${standard}`;
@@ -37,7 +37,7 @@ export function fieldLines(schema: JsonSchema, marks: Marks, margin = '  '): str
 }
 
 /** The fields of an object by name; none when the schema names no fields. */
-export function fieldsOf({ properties }: JsonSchema): Record<string, JsonSchema> {
+export function propertiesOf({ properties }: JsonSchema): Record<string, JsonSchema> {
   if (!isSchema(properties)) return {};
   return Object.fromEntries(
     Object.entries(properties).map(([name, field]) => [name, isSchema(field) ? field : {}]),

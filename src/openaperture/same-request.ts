@@ -9,7 +9,7 @@ type Fields = Readonly<Record<string, unknown>>;
  * @param sent the `request_body` of the message, decoded
  */
 export function isSameRequest(recorded: unknown, sent: Fields): boolean {
-  const record = fieldsOf(recorded);
+  const record = bodyFields(recorded);
   if (record === undefined || Object.values(record).every(isNull)) return true;
   return (
     isSame(record.action, sent.action) &&
@@ -19,7 +19,7 @@ export function isSameRequest(recorded: unknown, sent: Fields): boolean {
 }
 
 /** The Manager's table has the body as JSON text. */
-function fieldsOf(body: unknown): Fields | undefined {
+function bodyFields(body: unknown): Fields | undefined {
   const value = typeof body === 'string' ? parsed(body) : body;
   return isFields(value) ? value : undefined;
 }

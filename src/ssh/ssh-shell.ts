@@ -189,7 +189,7 @@ export class SshShell implements RemoteShell {
         sent.maybe = true;
         return await lease.connection.exec(command);
       } catch (error) {
-        sent.maybe = !isNotSent(error);
+        sent.maybe = !hasNotGotIt(error);
         const wait = CHANNEL_RETRY_MS[attempt];
         if (!(error instanceof CommandNotSent) || error.why !== 'refused' || wait === undefined) throw error;
         await this.#clock.sleep(wait, { signal });
@@ -235,7 +235,7 @@ export class SshShell implements RemoteShell {
 }
 
 /** Whether the host has certainly not got the command: no channel was opened, or the command was refused. */
-function isNotSent(error: unknown): boolean {
+function hasNotGotIt(error: unknown): boolean {
   return error instanceof CommandNotSent || (error instanceof ActionError && error.code === 'command_failed');
 }
 

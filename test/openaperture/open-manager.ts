@@ -1,7 +1,7 @@
 import type { ExecutionContext } from 'ava';
 import { ManagerClient } from '../../src/openaperture/manager-client.js';
 import { ManagerError } from '../../src/openaperture/manager-error.js';
-import { HUNG_MS } from '../support/eventually.js';
+import { eventually, HUNG_MS } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
@@ -73,12 +73,12 @@ export function notAborted(): { signal: AbortSignal } {
 /** Functions that advance a manual clock. */
 export function timePassing(clock: ManualClock): Pick<OpenManager, 'whileTimePasses' | 'until'> {
   const until = async (what: string, look: () => boolean, stepMs = 500) => {
-    const end = Date.now() + HUNG_MS;
-    while (!look()) {
-      if (Date.now() > end) throw new Error(`it did not come to be: ${what}`);
-      await new Promise((resolve) => setTimeout(resolve, 2));
-      clock.advance(stepMs);
-    }
+    let looked = false;
+    await eventually(what, () => {
+      if (looked) clock.advance(stepMs);
+      looked = true;
+      return look();
+    });
   };
   return {
     until,

@@ -47,6 +47,8 @@ interface World {
   /** How long the request has, in milliseconds; without end by default. */
   leftMs?: number;
   signal?: AbortSignal;
+  /** How long fleet takes to list the machines, in milliseconds. */
+  fleetMs?: number;
   /** Collects the warnings for the caller. */
   warnings?: string[];
   /** What is known to be missing in the cluster. */
@@ -64,6 +66,7 @@ async function logs(
     clock = new ManualClock(),
     leftMs = Number.POSITIVE_INFINITY,
     signal = new AbortController().signal,
+    fleetMs = 0,
     warnings = [],
     missing,
   }: World,
@@ -71,6 +74,7 @@ async function logs(
   const fleet = {
     machines: async (_cluster: Cluster, { warn }: ListOptions) => {
       if (flaw !== undefined) warn?.(flaw);
+      clock.advance(fleetMs);
       return machines;
     },
     incompleteness: async () => missing,
@@ -267,6 +271,14 @@ test('a machine that hangs until the deadline of the request costs the parts of 
       ].join('\n'),
     );
   }
+});
+
+test('what fleet takes is no longer left for the machines', async (t) => {
+  const clock = new ManualClock();
+  const failed = errorOf(logs({}, { run: hanging, clock, fleetMs: 18_000 }));
+  await eventually('it is asked', () => clock.pending === 1);
+  clock.advance(7_000);
+  t.is((await failed).code, 'timeout');
 });
 
 test('the only machine of a unit has no more time than one of several', async (t) => {

@@ -1,5 +1,5 @@
 import { UnusableResponse } from './fleet-answer.js';
-import { isNotSent } from './host-failures.js';
+import { hostGotNothing } from './host-failures.js';
 
 /**
  * What a host that did not confirm a change has done with it:
@@ -18,7 +18,7 @@ const REFUSED_BY_PROXY: ReadonlySet<number> = new Set([400, 401, 403, 404, 405, 
 
 /** @param status of the response; undefined when there was none */
 export function effectOf(error: unknown, status: number | undefined): ChangeEffect {
-  if (isNotSent(error)) return 'none';
+  if (hostGotNothing(error)) return 'none';
   if (status === undefined || !(error instanceof UnusableResponse)) return 'perhaps-later';
   if (error.fromFleet) return 'perhaps';
   if (status < 300) return 'claimed';

@@ -81,7 +81,7 @@ function sentenceOf(failures: readonly HostFailure[]): string {
 }
 
 /** Whether it is certain that the host did not receive the request. */
-export function isNotSent(error: unknown): boolean {
+export function hostGotNothing(error: unknown): boolean {
   return isForbidden(error) || (error instanceof HttpFailure && error.notSent);
 }
 
