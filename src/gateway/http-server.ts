@@ -48,6 +48,8 @@ const ARRIVING_FORMS = 6;
 /** A request is encoded as text (of up to two bytes for each), as a message, and as the frames of that. */
 const ENCODED_FORMS = 4;
 /** The allowed methods of each path. */
+/** Without a token: orchestrators ask these. */
+const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
@@ -142,7 +144,7 @@ export class HttpServer {
   }
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
-    if (!request.is404 && (request.url === '/livez' || request.url === '/readyz')) return undefined;
+    if (HEALTH_ROUTES.has(request.routeOptions.url ?? '')) return undefined;
     const { token } = this.#options;
     // Against DNS rebinding: a web page whose own host name resolves to this machine.
     if (token === undefined && !isOwnName(request.host))
