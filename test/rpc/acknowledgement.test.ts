@@ -383,4 +383,56 @@ if (broker !== undefined) {
       t.is(await caller.waiting(), 0);
       t.is(begun(), 0);
     });
+
+  /** Checks requests until a signal is aborted, or `accept` is called. */
+  const checkingChannel = () => {
+    let checks = 0;
+    let accepted = false;
+    const channel: ReplyChannel = {
+      needsPlainReply: false,
+      reaches: ({ recordId }) => recordId !== undefined,
+      refusal: async (_request, signal) => {
+        checks++;
+        if (accepted) return undefined;
+        await whenAborted(signal);
+        throw signal.reason;
+      },
+      send: async () => 'sent',
+    };
+    return { channel, checks: () => checks, accept: () => (accepted = true) };
+  };
+  const CHANGE = '{"id":13,"request_body":{"action":"act"}}';
+
+  test('a change that may have begun before is not run when its connection is lost while its channel checks it', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue);
+    const earlier = await RawCaller.open(t, broker, queue);
+    const id = earlier.sendRaw(CHANGE, { persistent: true });
+    await loseWorker(broker, queue, 1);
+    const { channel, checks, accept } = checkingChannel();
+    const { action, begun } = held({ effect: 'change' });
+    const { service, link } = await serveByLink(t, [action], { queue, channels: [channel] });
+    await eventually('it is checked', () => checks() === 1);
+    link.refuse();
+    await eventually('nothing is held', () => service.held === 0);
+    accept();
+    link.accept();
+    t.is((await earlier.replyFor(id)).answer.response_body.code, 'outcome_unknown');
+    t.is(begun(), 0);
+  });
+
+  test('a request that waits for the same one keeps the mark that it may have begun', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (let n = 0; n < 2; n++) caller.publish(CHANGE);
+    await loseWorker(broker, queue, 2);
+    const { channel, checks } = checkingChannel();
+    const { action } = held({ effect: 'change' });
+    const { service } = await serveRequests(t, broker, [action], { queue, channels: [channel] });
+    await eventually('both are held', () => service.held === 2);
+    t.is(checks(), 1);
+    t.true(await service.drain(60_000));
+    for (let n = 0; n < 2; n++) t.true((await caller.take('queue')).fields.redelivered);
+  });
 }
