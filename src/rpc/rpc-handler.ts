@@ -21,13 +21,14 @@ import { errorQueueOf } from './queues.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
+import { ReplyRoom } from './reply-room.js';
 import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
 
 export interface RpcHandlerOptions {
   queue: string;
   codecs: Codecs;
-  runner: Pick<Runner, 'run'>;
+  runner: Pick<Runner, 'run' | 'pause' | 'resume'>;
   events: CallEventBus;
   /** The reply channels; a reply is sent by every one that reaches its caller. */
   channels: readonly ReplyChannel[];
@@ -93,6 +94,7 @@ export class RpcHandler {
   readonly #draining = new AbortController();
   readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
   readonly #budget: MemoryBudget;
+  readonly #replyRoom: ReplyRoom;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
   /** The messages in progress, each with its connection. */
@@ -100,13 +102,14 @@ export class RpcHandler {
   #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: RpcHandlerOptions) {
-    const { queue, publish, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
+    const { queue, publish, runner, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
     this.#options = options;
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#stopped.signal);
     this.#log = logFor({});
     this.#memory = new RedeliveryMemory(clock, { maxBytes: limit * REMEMBERED_SHARE });
     this.#budget = new MemoryBudget({ limit, reclaimable: this.#memory, clock, log: this.#log });
+    this.#replyRoom = new ReplyRoom({ limit, runner, clock, log: this.#log });
     this.#encoder = new ReplyEncoder(maxReplyBytes);
     this.#republisher = new Republisher({
       queue,
@@ -204,8 +207,9 @@ export class RpcHandler {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
       return this.#deadLetter(delivery, outcome.refused);
     }
-    this.#budget.resize(memory, memory.bytes + sizeOf(outcome.outgoing));
-    await this.#answer(request, outcome);
+    const replyBytes = sizeOf(outcome.outgoing);
+    this.#budget.resize(memory, memory.bytes + replyBytes);
+    await this.#replyRoom.during(replyBytes, async () => this.#answer(request, outcome));
     delivery.acknowledge();
   }
 
