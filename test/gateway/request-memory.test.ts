@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import type { AnswerEnvelope } from '../../src/client/client.js';
+import type { ActionDescription } from '../../src/core/action-description.js';
 import { HttpServer } from '../../src/gateway/http-server.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { eventually } from '../support/eventually.js';
@@ -15,7 +16,10 @@ const LARGE = JSON.stringify({ action_parameters: { text: 'x'.repeat(MEBIBYTE) }
 const MEMORY_BYTES = 8 * MEBIBYTE;
 
 /** A gateway whose calls are answered when the test says. */
-async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
+async function open(
+  t: ExecutionContext,
+  { memoryBytes = MEMORY_BYTES, effect = 'read' }: { memoryBytes?: number; effect?: 'read' | 'change' } = {},
+) {
   const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
   const logs = logLines();
   const server = new HttpServer({
@@ -25,7 +29,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
     client: {
       request: async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
     },
-    describe: () => [],
+    describe: () => [{ name: 'act', effect } as ActionDescription],
     notReady: () => [],
     maxBodyBytes: 2 * MEBIBYTE,
     memoryBytes,
@@ -134,6 +138,26 @@ test('a reply counts until its caller has read it', async (t) => {
   calls[1]?.();
   await next;
 });
+
+for (const [effect, title] of [
+  ['read', 'a reply of a read without room beside those that were not read yet is refused'],
+  ['change', 'a reply of a change is not refused, since its caller would not know its outcome'],
+] as const) {
+  test(title, async (t) => {
+    const { post, begin, calls } = await open(t, { effect });
+    const large = { status: 'completed', response_body: 'x'.repeat(20 * MEBIBYTE) } as const;
+    const slow = await begin('content-length: 2', '{}');
+    slow.pause();
+    await eventually('it is called', () => calls.length === 1);
+    const other = post('{}');
+    await eventually('the other is called', () => calls.length === 2);
+    calls[0]?.(large);
+    calls[1]?.(large);
+    const reply = await other;
+    if (effect === 'read') isRefused(t, reply);
+    else t.deepEqual(JSON.parse(reply.text), large);
+  });
+}
 
 test('a call alone has room however large it is', async (t) => {
   const { post, calls } = await open(t, { memoryBytes: 1 });
