@@ -7,13 +7,16 @@ interface WaitingPage {
 }
 
 /**
- * Bounds the memory of the lists in progress, of all clusters together. When it is used up, only the list that began first
- * reads further pages; the others wait. A list that fits on one page never waits.
+ * Bounds the memory of the lists in progress, of all clusters together. When it is used up, only one list at a time reads
+ * further pages, until its end, and the others wait. It is one that asks for a page: a list that waits for its server, such
+ * as for a first page that never comes, keeps no other from reading. A list that fits on one page never waits.
  */
 export class ListRoom {
   /** In the order in which they began. */
   readonly #lists = new Set<ListInProgress>();
   readonly #waiting = new Set<WaitingPage>();
+  /** The list that reads on although the room is used up. */
+  #finishing: ListInProgress | undefined;
 
   begin(): ListInProgress {
     const list = new ListInProgress(this);
@@ -23,13 +26,14 @@ export class ListRoom {
 
   end(list: ListInProgress): void {
     this.#lists.delete(list);
+    if (this.#finishing === list) this.#finishing = undefined;
     this.wake();
   }
 
   /** Waits until the list may begin another page, and begins it. */
   async beginPage(list: ListInProgress, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#mayRead(list)) {
+    if (this.#allows(list)) {
       list.pages += 1;
       return;
     }
@@ -55,13 +59,15 @@ export class ListRoom {
   /** Lets pages go on for which there is room, those of the list that began first before others. */
   wake(): void {
     for (const list of this.#lists)
-      for (const page of this.#waiting) if (page.list === list && this.#mayRead(list)) page.go();
+      for (const page of this.#waiting) if (page.list === list && this.#allows(list)) page.go();
   }
 
-  #mayRead(list: ListInProgress): boolean {
-    const [first] = this.#lists;
+  /** Whether the list may read a page now. Without room, the first that asks is chosen to be finished. */
+  #allows(list: ListInProgress): boolean {
     const held = [...this.#lists].reduce((sum, each) => sum + each.held, 0);
-    return list === first || list.read === 0 || held < MAX_HELD;
+    if (list.read === 0 || held < MAX_HELD) return true;
+    this.#finishing ??= list;
+    return list === this.#finishing;
   }
 }
 
