@@ -1,9 +1,11 @@
+import { WaitQueue } from '../../lib/wait-queue.js';
+
 /** How much JSON the lists in progress may hold together before only one of them goes on, in characters. */
 export const MAX_HELD = 16 * 1024 * 1024;
 
+/** A page that waits for room. */
 interface WaitingPage {
-  list: ListInProgress;
-  go: () => void;
+  readonly list: ListInProgress;
 }
 
 /**
@@ -14,7 +16,7 @@ interface WaitingPage {
 export class ListRoom {
   /** In the order in which they began. */
   readonly #lists = new Set<ListInProgress>();
-  readonly #waiting = new Set<WaitingPage>();
+  readonly #waiting = new WaitQueue<WaitingPage>();
   /** The list that reads on although the room is used up. */
   #finishing: ListInProgress | undefined;
 
@@ -33,33 +35,19 @@ export class ListRoom {
   /** Waits until the list may begin another page, and begins it. */
   async beginPage(list: ListInProgress, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#allows(list)) {
-      list.pages += 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const leave = () => {
-        this.#waiting.delete(page);
-        reject(signal.reason);
-      };
-      const page = {
-        list,
-        go: () => {
-          this.#waiting.delete(page);
-          signal.removeEventListener('abort', leave);
-          list.pages += 1;
-          resolve();
-        },
-      };
-      this.#waiting.add(page);
-      signal.addEventListener('abort', leave, { once: true });
-    });
+    if (this.#allows(list)) list.pages += 1;
+    else await this.#waiting.wait({ list }, signal);
   }
 
   /** Lets pages go on for which there is room, those of the list that began first before others. */
   wake(): void {
-    for (const list of this.#lists)
-      for (const page of this.#waiting) if (page.list === list && this.#allows(list)) page.go();
+    for (const list of this.#lists) {
+      for (const page of this.#waiting.waiters) {
+        if (page.list !== list || !this.#allows(list)) continue;
+        list.pages += 1;
+        this.#waiting.resume(page);
+      }
+    }
   }
 
   /** Whether the list may read a page now. Without room, the first that asks is chosen to be finished. */
