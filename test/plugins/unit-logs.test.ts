@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -836,6 +836,37 @@ if (existsSync(JOURNALCTL) && existsSync(JOURNAL_REMOTE)) {
       .filter((line) => !line.endsWith(' blob data]'));
     t.true(whole.length >= 5);
     for (const line of whole) t.true(shown.includes(line.trimEnd()), line.slice(0, 80));
+  });
+  test('the journal files that journalctl ignores are told with the lines of the others', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unit-logs-'));
+    t.teardown(async () => rm(folder, { recursive: true }));
+    const write = async (file: string, message: string, second: number) => {
+      const path = join(folder, file);
+      await writeJournal(path, [{ unit: 'web.service', message, at: NOON + second }]);
+      return path;
+    };
+    const corrupted = await write('corrupted.journal', 'one', 0);
+    const cut = await write('cut.journal', 'two', 1);
+    await write('whole.journal', 'three', 2);
+    const run: Run = async (_host, [, ...args]) => {
+      const options = { env: { ...process.env, TZ: 'UTC' } };
+      const printed = await promisify(execFile)(JOURNALCTL, [`--directory=${folder}`, ...args], options);
+      return { ...printed, truncated: false };
+    };
+    const warnings: string[] = [];
+    const three = 'May 01 12:00:02 core-1 web[1]: three\n';
+    t.true((await logs({}, { run, warnings })).endsWith(`: two\n${three}`));
+    t.deepEqual(warnings, []);
+
+    const header = await open(corrupted, 'r+');
+    await header.write(Buffer.alloc(64, 0x5a), 0, 64, 0);
+    await header.close();
+    await truncate(cut, 100);
+    const text = await logs({}, { run, warnings });
+    t.regex(text, /^\[lines may be missing: [^\n]*\]\n[^\n]* three\n$/);
+    t.is(warnings.length, 1);
+    for (const file of [corrupted, cut]) t.true(warnings[0]?.includes(`${file} `), warnings[0]);
+    t.regex(warnings[0] ?? '', /ignoring file/);
   });
 } else {
   noteSkipped('unit_logs with the real journalctl', 'journalctl and systemd-journal-remote');
