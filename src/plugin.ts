@@ -41,7 +41,7 @@ export {
   unitName,
 } from './api/grammar.js';
 export { mapLimited } from './api/map-limited.js';
-export { unitsWithoutState } from './api/missing-states.js';
+export { unitsWithoutState, type UnitWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
 export { type RemoteOutput, RemoteShell } from './api/remote-shell.js';
 export { timeForParts, withTimeLimit } from './api/time-limit.js';

@@ -1,7 +1,7 @@
 import test from 'ava';
 import { readDisk, readDocker, readMachine, readOs } from '../plugins/node-info/facts.js';
 import { readAssignments } from '../plugins/node-info/os-release.js';
-import { isForbidden, oldestFirst } from '../plugins/unit-logs/journal-text.js';
+import { isForbidden, notesOf, oldestFirst } from '../plugins/unit-logs/journal-text.js';
 import { readable } from '../plugins/unit-logs/readable-text.js';
 import { globMatcher, isHostAddress, isUnitName } from '../src/api/grammar.js';
 import { requirementsOf } from '../src/api/unit-requirements.js';
@@ -47,7 +47,8 @@ const READERS: Record<string, (text: string) => unknown> = {
   readable,
   'oldestFirst of stdout': (stdout) => oldestFirst({ stdout, stderr: '', truncated: true }, CHARACTERS),
   'oldestFirst of stderr': (stderr) => oldestFirst({ stdout: '', stderr, truncated: false }, CHARACTERS),
-  isForbidden: (stderr) => isForbidden({ stdout: stderr, stderr }),
+  isForbidden: (stderr) => isForbidden({ stderr }),
+  'notesOf a hint': (text) => notesOf(`Hint: You are currently not seeing messages from ${text}`),
   readDisk,
   readOs,
   readAssignments,

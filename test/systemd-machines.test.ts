@@ -35,7 +35,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(19);
+    const booted = await bootMachines(20);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -225,6 +225,27 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
       'setpriv --reuid core --regid core --clear-groups logger hello; journalctl --sync; journalctl --flush',
     );
     t.regex(await answer(), /insufficient permissions|systemd-journal/);
+  });
+
+  test('of a journal that the user may read only in part, the lines come with a warning that says so', async (t) => {
+    const machine = takeMachine();
+    const cluster = await clusterOf(machine);
+    await machine.run('gpasswd --delete core systemd-journal');
+    const script =
+      'systemd-run --quiet --wait --unit=unit1.service --property=User=core --property=SyslogIdentifier=unit echo own\n' +
+      'journalctl --sync; journalctl --flush; journalctl --unit=unit1.service --no-pager --quiet';
+    t.regex(await machine.run(script), / systemd\[1\]: Started unit1\.service/, 'root sees more');
+    const { response_body: body, details } = await client.request('unit_logs', {
+      cluster,
+      parameters: { unit_name: 'unit1.service' },
+      timeoutMs: HUNG_MS,
+    });
+    const reason = `lines may be missing: the login user may not read some of the journal of ${machine.address}: `;
+    const logs = String(body);
+    t.deepEqual(saidIn(logs), ['own']);
+    t.true(logs.startsWith(`[${reason}`), logs);
+    t.notRegex(logs, / systemd\[1\]: /);
+    t.regex(JSON.stringify(details), new RegExp(reason, 'i'));
   });
 
   test('after half a minute a command has the groups that the user was given meanwhile', async (t) => {

@@ -11,8 +11,12 @@ import {
   timeForParts,
   type Unit,
   unitsWithoutState,
+  type UnitWithoutState,
   withTimeLimit,
 } from '../../src/plugin.js';
+
+/** The most machines that a finding names. */
+const MOST_NAMED = 5;
 
 interface Finding {
   severity: 'error' | 'warning';
@@ -77,7 +81,8 @@ export default defineAction({
     );
     const states = await read('states', async (options) => fleet.unitStates(cluster, options));
     if (units === undefined || states === undefined) return findings;
-    return [...findings, ...unitsWithoutState(units, states).map(missingState)];
+    // Without the machines, it is not known on which of them a global unit should run.
+    return [...findings, ...unitsWithoutState(units, states, machines ?? []).map(missingState)];
   },
 });
 
@@ -142,14 +147,18 @@ function invalidMember(member: string): Finding {
   };
 }
 
-function missingState(unit: string): Finding {
+function missingState({ name, missingOn, expected }: UnitWithoutState): Finding {
+  const shown = missingOn.slice(0, MOST_NAMED).join(', ');
+  const more = missingOn.length > MOST_NAMED ? ` and ${missingOn.length - MOST_NAMED} more` : '';
+  const where =
+    expected === 1 ? 'its machine reports' : `${missingOn.length} of its ${expected} machines report`;
   return {
     severity: 'warning',
     kind: 'state_missing',
-    subject: unit,
-    message: `${unit} should run, but its machine reports no state of it`,
+    subject: name,
+    message: `${name} should run, but ${where} no state of it: ${shown}${more}`,
     advice:
-      'Check again: a unit that was just launched has no state for some seconds, and after an outage of etcd for up to a minute. If it stays so, look at fleet.service on its machine; the unit itself may be running.',
+      'Check again: a unit that was just launched, or whose machine has just joined, has no state for some seconds, and after an outage of etcd for up to a minute. If it stays so, look at fleet.service on the machine, and for units whose Conflicts name this one; the unit itself may be running.',
   };
 }
 

@@ -2,22 +2,26 @@ import { number, object, string } from 'yup';
 import {
   ActionError,
   Clock,
-  type Cluster,
   defineAction,
   FleetTransport,
   type Machine,
   machineId,
   mapLimited,
-  type RemoteOutput,
   RemoteShell,
   timeForParts,
   unitName,
   withTimeLimit,
 } from '../../src/plugin.js';
-import { stderrOf } from './failed-command.js';
-import { hasEntries, isForbidden, oldestFirst } from './journal-text.js';
-import { journalTime, refusedTime } from './journal-time.js';
-import { type MachineFailure, noMachineRead, someNotRead } from './machine-failures.js';
+import { journalTime } from './journal-time.js';
+import { journalOf, type MachineJournal } from './machine-journal.js';
+import {
+  type MachineFailure,
+  type MachineGaps,
+  noMachineRead,
+  someIncomplete,
+  someNotRead,
+} from './machine-failures.js';
+import { machinesToRead } from './machines-to-read.js';
 import { readableLine } from './readable-text.js';
 
 const MOST_LINES = 10_000;
@@ -65,35 +69,14 @@ export default defineAction({
   inject: { fleet: FleetTransport, shell: RemoteShell, clock: Clock },
 
   async handle({ parameters, cluster, signal, deadline, warn }, { fleet, shell, clock }) {
-    const { unit_name: unit, machine_id: only } = parameters;
     const timeMs = Math.min(ALL_MACHINES_MS, timeForParts(deadline - clock.now()));
     const endsAt = clock.now() + timeMs;
-    let flaw: string | undefined;
-    const warnOfRows = (text: string) => {
-      flaw = text;
-      warn(text);
-    };
-    const [ids, machines] = await Promise.all([
-      machinesOf(fleet, cluster, unit, { signal, warn: warnOfRows }),
-      fleet.machines(cluster, { signal, warn: warnOfRows }),
-    ]);
-    const wanted = only === undefined ? ids : ids.filter((id) => id === only);
-    if (wanted.length === 0) {
-      const where = only === undefined ? 'on any machine' : `on the machine ${only}`;
-      const details = { machines: ids };
-      if (flaw !== undefined)
-        throw new ActionError('cluster_incomplete', `fleet does not show ${unit} ${where}. ${flaw}`, {
-          details,
-        });
-      throw new ActionError('unit_not_scheduled', `${unit} is not scheduled ${where}`, { details });
-    }
-    const maxBytes = bytesForEach(wanted.length);
-    const byId = new Map(machines.map((machine) => [machine.id, machine]));
-    const unlisted = wanted.some((id) => !byId.has(id));
-    const incompleteness = unlisted ? (flaw ?? (await fleet.incompleteness(cluster, { signal }))) : undefined;
-    const mostMs = wanted.length > CONCURRENCY ? MACHINE_MS.inTurns : MACHINE_MS.alone;
-    const read = async (id: string): Promise<string> => {
-      const host = addressOf(byId, id, incompleteness);
+    const target = { unit: parameters.unit_name, only: parameters.machine_id, cluster, signal, warn };
+    const { ids, listed, incompleteness, mayBeMore } = await machinesToRead(fleet, target);
+    const maxBytes = bytesForEach(ids.length);
+    const mostMs = ids.length > CONCURRENCY ? MACHINE_MS.inTurns : MACHINE_MS.alone;
+    const read = async (id: string): Promise<MachineJournal> => {
+      const host = addressOf(listed, id, incompleteness);
       const ms = Math.min(mostMs, endsAt - clock.now());
       if (ms <= 0) throw notItsTurn(timeMs);
       // Not 'did not respond': its command may have waited for those of other requests.
@@ -103,46 +86,47 @@ export default defineAction({
         journalOf(host, { ...parameters, maxBytes }, { shell, timeoutMs, signal: limited }),
       );
     };
-    const [first, ...others] = wanted;
-    if (first !== undefined && others.length === 0) return read(first);
-    const asked = wanted.slice(0, MOST_MACHINES);
-    const parts = await mapLimited(asked, CONCURRENCY, async (id) => {
-      const [part] = await Promise.allSettled([read(id)]);
-      return part;
-    });
-    signal.throwIfAborted();
-    const [failure, ...failures] = failuresOf(asked, parts);
-    if (failure !== undefined) {
-      const all = [failure, ...failures] as const;
-      if (all.length === parts.length) throw noMachineRead([...all]);
-      warn(someNotRead(all, parts.length));
-    }
-    const text = combined(asked, parts);
-    if (asked.length === wanted.length) return text;
-    const tooMany = `${wanted.length - asked.length} more machines were not read: a request reads at most ${MOST_MACHINES}; name one with machine_id`;
-    warn(tooMany);
-    return `${text}\n[${tooMany}]\n`;
+    const asked = ids.slice(0, MOST_MACHINES);
+    const notes: string[] = [];
+    if (asked.length < ids.length) notes.push(tooMany(ids.length - asked.length));
+    if (mayBeMore && incompleteness !== undefined)
+      notes.push(`more machines may have lines: ${incompleteness}`);
+    const text = await textOf(asked, read, { signal, warn });
+    for (const note of notes) warn(note);
+    return [text, ...notes.map((note) => `[${readableLine(note)}]\n`)].join('\n');
   },
 });
 
-function bytesForEach(machines: number): number {
-  return Math.max(MOST_BYTES.min, Math.min(MOST_BYTES.max, Math.floor(MOST_BYTES_OF_ALL / machines)));
+/** The lines of one machine, or of several, each with a header; the lines of some may be missing, with a warning. */
+async function textOf(
+  ids: readonly string[],
+  read: (id: string) => Promise<MachineJournal>,
+  { signal, warn }: { signal: AbortSignal; warn: (text: string) => void },
+): Promise<string> {
+  const [first, ...others] = ids;
+  if (first !== undefined && others.length === 0) {
+    const { text, gaps } = await read(first);
+    for (const gap of gaps) warn(`Lines may be missing: ${gap}`);
+    return text;
+  }
+  const parts = await mapLimited(ids, CONCURRENCY, async (id) => {
+    const [part] = await Promise.allSettled([read(id)]);
+    return part;
+  });
+  signal.throwIfAborted();
+  const [failure, ...failures] = failuresOf(ids, parts);
+  if (failure !== undefined) {
+    const all = [failure, ...failures] as const;
+    if (all.length === parts.length) throw noMachineRead([...all]);
+    warn(someNotRead(all, parts.length));
+  }
+  const gaps = gapsOf(ids, parts);
+  if (gaps.length > 0) warn(someIncomplete(gaps, parts.length));
+  return combined(ids, parts);
 }
 
-/** The ids of the machines that a unit runs on; for a global unit, all machines that have a state of it. */
-async function machinesOf(
-  fleet: FleetTransport,
-  cluster: Cluster,
-  name: string,
-  { signal, warn }: { signal: AbortSignal; warn: (text: string) => void },
-): Promise<string[]> {
-  const [unit, states] = await Promise.all([
-    fleet.unit(cluster, name, { signal }),
-    fleet.unitStates(cluster, { unitName: name, signal, warn }),
-  ]);
-  if (unit === undefined) throw new ActionError('unit_not_found', `The cluster has no unit ${name}`);
-  if (unit.machineID !== null) return [unit.machineID];
-  return [...new Set(states.map(({ machineID }) => machineID).filter((id) => id !== null))].toSorted();
+function bytesForEach(machines: number): number {
+  return Math.max(MOST_BYTES.min, Math.min(MOST_BYTES.max, Math.floor(MOST_BYTES_OF_ALL / machines)));
 }
 
 /** @param incompleteness what is known to be missing among the machines */
@@ -162,6 +146,10 @@ function addressOf(
   });
 }
 
+function tooMany(notRead: number): string {
+  return `${notRead} more machines were not read: a request reads at most ${MOST_MACHINES}; name one with machine_id`;
+}
+
 function notItsTurn(timeMs: number): ActionError {
   const limit = `${Math.ceil(timeMs / 1_000)} s`;
   return new ActionError(
@@ -170,76 +158,9 @@ function notItsTurn(timeMs: number): ActionError {
   );
 }
 
-interface JournalQuery {
-  unit_name: string;
-  lines: number;
-  since?: string;
-  until?: string;
-  maxBytes: number;
-}
-
-async function journalOf(
-  host: string,
-  query: JournalQuery,
-  { shell, signal, timeoutMs }: { shell: RemoteShell; signal: AbortSignal; timeoutMs: number },
-): Promise<string> {
-  const options = { signal, timeoutMs, maxOutputBytes: query.maxBytes, partial: true };
-  try {
-    const printed = await shell.run(host, journalctl(query), options);
-    if (isForbidden(printed)) throw journalForbidden(host);
-    if (printed.truncated && !hasEntries(printed)) throw nothingRead(host, query.maxBytes, printed.stderr);
-    return textOf(printed, query.maxBytes);
-  } catch (error) {
-    if (isForbidden({ stdout: '', stderr: stderrOf(error) })) throw journalForbidden(host, error);
-    throw refusedTime(error, query) ?? error;
-  }
-}
-
-/** The newest lines that a journalctl printed before its time limit are shown, without the last one, which may be incomplete. */
-function textOf({ failure, ...printed }: RemoteOutput, maxBytes: number): string {
-  if (failure === undefined) return oldestFirst(printed, maxBytes);
-  const stdout = printed.stdout.slice(0, printed.stdout.lastIndexOf('\n') + 1);
-  if (stdout === '') throw failure;
-  return `[older lines may be missing: ${readableLine(failure.message)}]\n${oldestFirst({ ...printed, stdout }, maxBytes)}`;
-}
-
-function journalForbidden(host: string, cause?: unknown): ActionError {
-  const message = `the login user may not read the journal of ${host}: add the user to the group systemd-journal there, which takes effect within 30 s, or set SSH_SUDO=true`;
-  return new ActionError('command_failed', message, {
-    details: { host, reason: 'journal_forbidden' },
-    cause,
-  });
-}
-
-/** journalctl was stopped before it printed an entry, so it is not known whether the journal has any. */
-function nothingRead(host: string, maxBytes: number, stderr: string): ActionError {
-  const said = readableLine(stderr.trimStart().split('\n', 1)[0] ?? '').slice(0, 200);
-  const reason = said === '' ? '' : `: ${said}`;
-  const message = `journalctl on ${host} was stopped: it wrote more than ${maxBytes} bytes, and no line of the journal${reason}`;
-  return new ActionError('command_failed', message, { details: { host, reason: 'no_journal_lines' } });
-}
-
-function journalctl({ unit_name: unit, lines, since, until }: JournalQuery): [string, ...string[]] {
-  // Each option is one word: a unit's name may begin with a dash (-.mount), and so may a time (-2h).
-  return [
-    'journalctl',
-    `--unit=${unit}`,
-    '--no-pager',
-    `--lines=${lines}`,
-    '--output=short',
-    // Else a message with a character that is not printable is shown as `[19B blob data]`.
-    '--all',
-    // Without --reverse, journalctl prints the first lines after `since`, and none when the last lines are after `until`.
-    // If the output is truncated, the newest lines would be lost.
-    '--reverse',
-    ...(since === undefined ? [] : [`--since=${since}`]),
-    ...(until === undefined ? [] : [`--until=${until}`]),
-  ];
-}
-
 function failuresOf(
   ids: readonly string[],
-  parts: readonly PromiseSettledResult<string>[],
+  parts: readonly PromiseSettledResult<MachineJournal>[],
 ): MachineFailure[] {
   return parts.flatMap((part, index) => {
     if (part.status === 'fulfilled') return [];
@@ -249,10 +170,21 @@ function failuresOf(
   });
 }
 
-function combined(ids: readonly string[], parts: readonly PromiseSettledResult<string>[]): string {
+function gapsOf(
+  ids: readonly string[],
+  parts: readonly PromiseSettledResult<MachineJournal>[],
+): MachineGaps[] {
+  return parts.flatMap((part, index) =>
+    part.status === 'fulfilled' && part.value.gaps.length > 0
+      ? [{ machine: ids[index] ?? '', gaps: part.value.gaps }]
+      : [],
+  );
+}
+
+function combined(ids: readonly string[], parts: readonly PromiseSettledResult<MachineJournal>[]): string {
   return parts
     .map((part, index) => {
-      const text = part.status === 'fulfilled' ? part.value : failureText(part.reason);
+      const text = part.status === 'fulfilled' ? part.value.text : failureText(part.reason);
       return `==> ${readableLine(ids[index] ?? '')} <==\n${text}`;
     })
     .join('\n');

@@ -2,9 +2,11 @@ import { readable } from './readable-text.js';
 
 /** journalctl's own lines between entries: `-- Boot ID --` (formerly `-- Reboot --`), `-- Logs begin at ... --`. */
 const OWN_LINE = /^-- .* --$/;
-/** What journalctl writes to stderr when the user may not read the system's journal, with exit status 0 or 1. */
+/** What journalctl writes to stderr when the user may not read some of the journal, with exit status 0 or 1. */
 const NO_PERMISSION =
-  /^(?:Hint: You are currently not seeing messages from other users and the system|No journal files were opened due to insufficient permissions)/m;
+  /^(?:Hint: You are currently not seeing messages from |No journal files were opened due to insufficient permissions)/m;
+/** Its hint, with the indented lines that continue it. */
+const HINT = /^Hint: You are currently not seeing messages from .*\n?(?:[ \t]+.*\n?)*/gm;
 /** The limits for lines from stderr in the result. */
 const MAX_NOTES = 3;
 const MAX_NOTE_CHARACTERS = 200;
@@ -26,7 +28,10 @@ export interface PrintedJournal {
  */
 export function oldestFirst({ stdout, stderr, truncated }: PrintedJournal, maxBytes: number): string {
   const entries = entriesOf(stdout);
-  if (entries.length === 0) return `${readable(stdout)}${notes(stderr)}`;
+  if (entries.length === 0) {
+    const notes = notesOf(stderr);
+    return notes === '' ? readable(stdout) : `${readable(stdout)}[journalctl: ${notes}]\n`;
+  }
   const complete = truncated && entries.length > 1 ? entries.slice(0, -1) : entries;
   const fitting = newestThatFit(complete, maxBytes);
   const isWhole = !truncated && fitting.length === complete.length;
@@ -39,9 +44,23 @@ export function hasEntries({ stdout }: Pick<PrintedJournal, 'stdout'>): boolean 
   return entriesOf(stdout).length > 0;
 }
 
-/** Whether there are no entries because the user may not read them. */
-export function isForbidden({ stdout, stderr }: Pick<PrintedJournal, 'stdout' | 'stderr'>): boolean {
-  return NO_PERMISSION.test(stderr) && !hasEntries({ stdout });
+/** Whether the user may not read some of the journal, or all of it. */
+export function isForbidden({ stderr }: Pick<PrintedJournal, 'stderr'>): boolean {
+  return NO_PERMISSION.test(stderr);
+}
+
+/**
+ * The first lines of stderr as one readable line, without the hint about permissions; empty when there are none. journalctl
+ * writes there which journal files it ignores.
+ */
+export function notesOf(stderr: string): string {
+  const lines = stderr
+    .replace(HINT, '')
+    .split('\n')
+    .map((line) => readable(line).trim().slice(0, MAX_NOTE_CHARACTERS))
+    .filter((line) => line !== '');
+  const more = lines.length > MAX_NOTES ? [`(and ${lines.length - MAX_NOTES} more lines)`] : [];
+  return [...lines.slice(0, MAX_NOTES), ...more].join(' ');
 }
 
 /** @param byStderr whether journalctl was stopped for what it wrote to stderr */
@@ -79,12 +98,4 @@ function beginningOf(text: string, maxBytes: number): string {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   // With `stream`, an incomplete character at the end is left out.
   return decoder.decode(Buffer.from(text).subarray(0, maxBytes), { stream: true });
-}
-
-function notes(stderr: string): string {
-  const lines = stderr
-    .split('\n')
-    .map((line) => readable(line).trim().slice(0, MAX_NOTE_CHARACTERS))
-    .filter((line) => line !== '');
-  return lines.length === 0 ? '' : `[journalctl: ${lines.slice(0, MAX_NOTES).join(' ')}]\n`;
 }

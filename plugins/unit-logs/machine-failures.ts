@@ -7,6 +7,14 @@ export interface MachineFailure {
   error: ActionError;
 }
 
+/** A machine whose journal could be read only in part. */
+export interface MachineGaps {
+  /** The id of the machine. */
+  machine: string;
+  /** Why lines may be missing; at least one reason. */
+  gaps: readonly string[];
+}
+
 /** How many machines a message names. */
 const MAX_NAMED = 10;
 
@@ -31,12 +39,19 @@ export function someNotRead(failures: readonly MachineFailure[], of: number): st
   return `${failures.length} of ${of} machines could not be read: ${listed(failures)}`;
 }
 
+/** The warning when lines of some of several machines may be missing. */
+export function someIncomplete(machines: readonly MachineGaps[], of: number): string {
+  const texts = machines.map(({ machine, gaps }) => `${machine}: ${gaps.join('; ')}`);
+  return `Lines of ${machines.length} of ${of} machines may be missing: ${firstOf(texts)}`;
+}
+
 function listed(failures: readonly MachineFailure[]): string {
-  const named = failures
-    .slice(0, MAX_NAMED)
-    .map(({ machine, error: { code, message } }) => `${machine}: ${code}: ${message}`);
-  const more = failures.length - named.length;
-  return [...named, ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
+  return firstOf(failures.map(({ machine, error: { code, message } }) => `${machine}: ${code}: ${message}`));
+}
+
+function firstOf(texts: readonly string[]): string {
+  const more = texts.length - MAX_NAMED;
+  return [...texts.slice(0, MAX_NAMED), ...(more > 0 ? [`and ${more} more`] : [])].join('; ');
 }
 
 function isCallersFault({ error }: MachineFailure): boolean {

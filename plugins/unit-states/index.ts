@@ -5,10 +5,13 @@ import {
   type Cluster,
   defineAction,
   FleetTransport,
+  isGlobalUnit,
+  type Machine,
   machineId,
   type Unit,
   unitName,
   unitsWithoutState,
+  type UnitWithoutState,
   withTimeLimit,
 } from '../../src/plugin.js';
 
@@ -28,9 +31,10 @@ export default defineAction({
   }),
   result: array(
     object({
-      name: string()
-        .required()
-        .meta({ description: "The unit's name; a global unit has a state on every machine." }),
+      name: string().required().meta({
+        description:
+          "The unit's name; a global unit has a state on every machine that meets its requirements.",
+      }),
       hash: string().nullable().defined().meta({ description: 'The sha1 of the running unit file.' }),
       machineID: string().nullable().defined().meta({ description: 'The id of the machine.' }),
       systemdLoadState: string().nullable().defined().meta({ description: 'Such as loaded, not-found.' }),
@@ -50,8 +54,8 @@ export default defineAction({
     if (missing !== undefined) warn(missing);
     const states = await fleet.unitStates(cluster, { ...filter, signal, warn });
     if (states.length < MOST_COMPARED) {
-      const units = await unitsOf(cluster, filter, { fleet, clock, signal, warn });
-      warnOfMissing(unitsWithoutState(units, states), warn);
+      const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn });
+      warnOfMissing(unitsWithoutState(units, states, machines), warn);
     }
     return states;
   },
@@ -62,35 +66,64 @@ interface UnitFilter {
   machineID: string | undefined;
 }
 
-/** The units whose states were asked for; with a warning when they cannot be read, or not in time. */
-async function unitsOf(
+interface Expected {
+  units: readonly Unit[];
+  /** Read only for global units. */
+  machines: readonly Machine[];
+}
+
+/** The units whose states were asked for, and their machines; with a warning when they cannot be read, or not in time. */
+async function expected(
   cluster: Cluster,
-  { unitName: name, machineID: machine }: UnitFilter,
+  { unitName: name, machineID: only }: UnitFilter,
   tools: { fleet: FleetTransport; clock: Clock; signal: AbortSignal; warn: (text: string) => void },
-): Promise<Unit[]> {
+): Promise<Expected> {
   const { fleet, clock, signal, warn } = tools;
   const message = `no complete answer within ${COMPARE_MS / 1_000} s`;
   const unsure = (reason: string) =>
-    warn(`Not all units could be read, so it is not known whether states are missing: ${reason}`);
-  const read = async (limited: AbortSignal) => {
+    warn(
+      `Not all units and machines could be read, so it is not known whether states are missing: ${reason}`,
+    );
+  const unitsOf = async (limited: AbortSignal) => {
     if (name === undefined) return fleet.units(cluster, { signal: limited, warn: unsure });
     const unit = await fleet.unit(cluster, name, { signal: limited });
     return unit === undefined ? [] : [unit];
   };
+  const read = async (limited: AbortSignal): Promise<Expected> => {
+    const units = await unitsOf(limited);
+    const machines = units.some(isGlobalUnit)
+      ? await fleet.machines(cluster, { signal: limited, warn: unsure })
+      : [];
+    if (only === undefined) return { units, machines };
+    return {
+      units: units.filter((unit) => isGlobalUnit(unit) || unit.machineID === only),
+      machines: machines.filter(({ id }) => id === only),
+    };
+  };
   try {
-    const units = await withTimeLimit({ ms: COMPARE_MS, message, clock, signal }, read);
-    return machine === undefined ? units : units.filter(({ machineID }) => machineID === machine);
+    return await withTimeLimit({ ms: COMPARE_MS, message, clock, signal }, read);
   } catch (error) {
     signal.throwIfAborted();
     if (!(error instanceof ActionError)) throw error;
     unsure(error.message);
-    return [];
+    return { units: [], machines: [] };
   }
 }
 
-function warnOfMissing(names: readonly string[], warn: (text: string) => void): void {
-  if (names.length === 0) return;
-  const shown = names.length > 3 ? `such as ${names.slice(0, 3).join(', ')}` : names.join(', ');
-  const units = names.length === 1 ? '1 launched unit has' : `${names.length} launched units have`;
-  warn(`${units} no state at the moment (${shown}): just launched, or not reported by the machine`);
+function warnOfMissing(units: readonly UnitWithoutState[], warn: (text: string) => void): void {
+  if (units.length === 0) return;
+  const texts = units.slice(0, 3).map(withMachines);
+  const shown = units.length > 3 ? `such as ${texts.join(', ')}` : texts.join(', ');
+  const have = units.length === 1 ? '1 launched unit has' : `${units.length} launched units have`;
+  warn(
+    `${have} no state at the moment (${shown}): just launched, on a machine that has just joined, or not reported by the machine`,
+  );
+}
+
+/** A unit, and where it has no state, when it has one elsewhere. */
+function withMachines({ name, missingOn, expected: all }: UnitWithoutState): string {
+  if (missingOn.length === all) return name;
+  return missingOn.length === 1
+    ? `${name} on ${missingOn.join()}`
+    : `${name} on ${missingOn.length} of ${all} machines`;
 }

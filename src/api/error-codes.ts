@@ -23,7 +23,7 @@ export const ERROR_CODES = {
   unit_not_scheduled: caller('The unit runs on no machine, or not on the requested one.'),
   unit_not_schedulable: caller('No machine meets the requirements of the unit; nothing was changed.'),
   unit_is_global: caller('The action does not support global units.'),
-  machine_not_found: caller('The machine is no longer in the cluster.'),
+  machine_not_found: caller('The machine is not in the cluster, or no longer.'),
   forbidden: caller('The policy of this service does not allow this connection or this operation.'),
   cluster_busy: service(
     'Too many requests for this cluster, for one unit of it, or without a cluster are waiting; try again later.',

@@ -7,6 +7,9 @@ interface UnitFile {
   options: readonly UnitOption[];
 }
 
+/** With the older name, and `Replaces`, which fleet v1.0 treats alike. */
+const CONFLICTS: ReadonlySet<string> = new Set(['Conflicts', 'X-Conflicts', 'Replaces']);
+
 /** The requirements for a machine in a unit's section `[X-Fleet]`, without `MachineOf` and `Conflicts`. */
 export interface UnitRequirements {
   /** The machine's id, or its first eight digits. */
@@ -18,6 +21,11 @@ export interface UnitRequirements {
 /** Whether fleet runs the unit on every machine that meets its requirements, not only on one. */
 export function isGlobalUnit(unit: UnitFile): boolean {
   return isTrueForFleet(valuesOf(unit, 'Global').at(-1) ?? '');
+}
+
+/** Whether other units may keep this one off a machine, by its own options. */
+export function hasConflicts({ options }: Pick<UnitFile, 'options'>): boolean {
+  return options.some(({ section, name }) => section === 'X-Fleet' && CONFLICTS.has(name));
 }
 
 /** Reads a unit's requirements as fleet v1.0 does, including the older option names (fleet, job/job.go). */

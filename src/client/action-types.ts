@@ -45,7 +45,7 @@ export interface KnownActions {
       machine_id?: string;
     };
     result: {
-      /** The unit's name; a global unit has a state on every machine. */
+      /** The unit's name; a global unit has a state on every machine that meets its requirements. */
       name: string;
       /** The sha1 of the running unit file. */
       hash: string | null;

@@ -42,6 +42,23 @@ test('after an outage, what fleet does not list is found until it is listed', as
   t.deepEqual(await run(), []);
 });
 
+test('a global unit without a state on a machine that should run it is found, with the machine', async (t) => {
+  const everywhere = { name: 'everywhere.service', options: service('/bin/sleep 1d', { Global: 'true' }) };
+  const { run, sandbox } = await openAction(t, checkCluster, { ...WORLD, units: [everywhere] });
+  t.deepEqual(await run(), []);
+  const states = sandbox.cluster.listedStates.bind(sandbox.cluster);
+  sandbox.cluster.listedStates = () => states().filter(({ machineID }) => machineID !== MACHINE_B);
+  const findings = (await run()) as { message: string }[];
+  t.like(findings, [{ severity: 'warning', kind: 'state_missing', subject: 'everywhere.service' }]);
+  t.is(findings.length, 1);
+  t.is(
+    findings[0]?.message,
+    `everywhere.service should run, but 1 of its 2 machines report no state of it: ${MACHINE_B}`,
+  );
+  sandbox.cluster.listedStates = () => [];
+  t.deepEqual(await kinds(run()), ['warning state_missing everywhere.service']);
+});
+
 test('a host whose fleet API fails is found, and the others are still checked', async (t) => {
   const { run, sandbox } = await openAction(t, checkCluster, WORLD);
   sandbox.cluster.fail({ kind: '503', host: '127.0.0.2' });

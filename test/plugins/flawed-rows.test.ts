@@ -65,27 +65,36 @@ test('unit_logs reads the logs when fleet lists a machine twice, with a warning'
   t.regex(warnings.join(), /is listed twice/);
 });
 
-for (const [what, shown, expected] of [
-  ['another machine has a state that can be read', [MACHINE_A, MACHINE_B], 'lines'],
-  ['there is no other state', [MACHINE_B], 'cluster_incomplete'],
+/** A cluster that shows no states of the unit but one that cannot be read. */
+function showOnlyFlawedState({ cluster }: Sandbox, name: string): void {
+  const flawed: unknown = 7;
+  cluster.listedStates = () => [
+    {
+      name,
+      hash: null,
+      machineID: MACHINE_B,
+      systemdLoadState: 'loaded',
+      systemdActiveState: 'active',
+      systemdSubState: flawed as string,
+    },
+  ];
+}
+
+for (const [what, requirements, expected] of [
+  ['reads every machine that should run a global unit', { Global: 'true' }, [MACHINE_A, MACHINE_B]],
+  ['does not say that a unit runs nowhere', { MachineID: 'c'.repeat(32) }, 'cluster_incomplete'],
 ] as const) {
-  test(`unit_logs of a global unit with a state that cannot be read, when ${what}`, async (t) => {
-    const options = [{ section: 'X-Fleet', name: 'Global', value: 'true' }, ...service('/bin/sleep 1d')];
+  test(`unit_logs ${what}, when a state of it cannot be read`, async (t) => {
     const { run, sandbox, warnings } = await openAction(t, unitLogs, {
       machines: TWO_MACHINES,
-      units: [{ name: 'all.service', options }],
+      units: [{ name: 'all.service', options: service('/bin/sleep 1d', requirements) }],
     });
-    const states = sandbox.cluster.listedStates.bind(sandbox.cluster);
-    const flawed: unknown = 7;
-    sandbox.cluster.listedStates = () =>
-      states()
-        .filter(({ machineID }) => shown.some((id) => id === machineID))
-        .map((row) => (row.machineID === MACHINE_B ? { ...row, systemdSubState: flawed as string } : row));
+    showOnlyFlawedState(sandbox, 'all.service');
     const seen = await run({ unit_name: 'all.service' }).then(
-      () => 'lines',
+      (text) => [...String(text).matchAll(/^==> (\w+) <==$/gm)].map(([, id]) => id),
       (error: unknown) => (error as { code: string }).code,
     );
-    t.is(seen, expected);
+    t.deepEqual(seen, expected);
     t.regex(warnings.join(), /"all\.service" was left out, because 'systemdSubState' is not a string/);
   });
 }

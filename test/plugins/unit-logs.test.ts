@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, open, rm, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -10,6 +10,7 @@ import { Cluster } from '../../src/api/cluster.js';
 import {
   ActionError,
   Clock,
+  type DesiredState,
   FleetTransport,
   type ListOptions,
   type Machine,
@@ -29,6 +30,10 @@ const MACHINES: Machine[] = [
   { id: ID.two, primaryIP: '10.0.0.2', metadata: {} },
   { id: ID.three, primaryIP: null, metadata: {} },
 ];
+const EVERYWHERE = [
+  { section: 'X-Fleet', name: 'Global', value: 'true' },
+  { section: 'X-Fleet', name: 'MachineMetadata', value: 'runs=here' },
+];
 const JOURNALCTL = '/usr/bin/journalctl';
 const NOON = Date.UTC(2024, 4, 1, 12) / 1_000;
 
@@ -41,8 +46,12 @@ interface World {
   machines?: Machine[];
   /** Why the list of machines may lack some. */
   flaw?: string;
-  /** Where the unit runs. With several machines it is global. */
+  /** Where the unit runs. With several machines, or none, it is global, and only these meet its requirements. */
   on?: string[];
+  /** The machines that show a state of it; by default those on which it runs. */
+  shown?: string[];
+  /** What fleet wants of the unit. */
+  desiredState?: DesiredState;
   clock?: ManualClock;
   /** How long the request has, in milliseconds; without end by default. */
   leftMs?: number;
@@ -63,6 +72,8 @@ async function logs(
     machines = MACHINES,
     flaw,
     on = [ID.one],
+    shown = on,
+    desiredState = 'launched',
     clock = new ManualClock(),
     leftMs = Number.POSITIVE_INFINITY,
     signal = new AbortController().signal,
@@ -75,11 +86,16 @@ async function logs(
     machines: async (_cluster: Cluster, { warn }: ListOptions) => {
       if (flaw !== undefined) warn?.(flaw);
       clock.advance(fleetMs);
-      return machines;
+      return machines.map((machine) =>
+        on.includes(machine.id) ? { ...machine, metadata: { runs: 'here' } } : machine,
+      );
     },
     incompleteness: async () => missing,
-    unit: async () => ({ machineID: on.length === 1 ? on[0] : null }),
-    unitStates: async () => on.map((machineID) => ({ machineID })),
+    unit: async () =>
+      on.length === 1
+        ? { name: 'web.service', desiredState, machineID: on[0], options: [] }
+        : { name: 'web.service', desiredState, machineID: null, options: EVERYWHERE },
+    unitStates: async () => shown.map((machineID) => ({ machineID })),
   };
   const parts = new Map<symbol, unknown>([
     [RemoteShell, { run }],
@@ -188,8 +204,39 @@ test('where there are no entries, what journalctl says of it is reported, as far
   );
   const much = await logs({}, { run: printing(none, { stderr: `${'x'.repeat(5_000)}\n`.repeat(100) }) });
   t.true(much.length < 700);
+});
+
+test('what journalctl says beside entries, such as which files it ignores, is a first line and a warning', async (t) => {
   const entry = 'May 01 12:00:00 a web[1]: one\n';
-  t.is(await logs({}, { run: printing(entry, { stderr: said }) }), entry);
+  const ignored = ['corrupted', 'is truncated'].map(
+    (why, n) => `Journal file /var/log/journal/1/system@${n}.journal ${why}, ignoring file.`,
+  );
+  const run = printing(entry, { stderr: `${ignored.join('\n')}\n` });
+  const said = `journalctl on 10.0.0.1: ${ignored.join(' ')}`;
+  const warnings: string[] = [];
+  t.is(await logs({}, { run, warnings }), `[lines may be missing: ${said}]\n${entry}`);
+  t.deepEqual(warnings, [`Lines may be missing: ${said}`]);
+
+  warnings.length = 0;
+  const text = await logs(
+    {},
+    {
+      run: (...call) => (call[0] === '10.0.0.1' ? run : printing(entry))(...call),
+      on: [ID.one, ID.two],
+      warnings,
+    },
+  );
+  t.is(text, `==> ${ID.one} <==\n[lines may be missing: ${said}]\n${entry}\n==> ${ID.two} <==\n${entry}`);
+  t.deepEqual(warnings, [`Lines of 1 of 2 machines may be missing: ${ID.one}: ${said}`]);
+
+  warnings.length = 0;
+  const many = printing(entry, { stderr: `${ignored.join('\n')}\n`.repeat(50) });
+  t.true((await logs({}, { run: many, warnings })).length < 700);
+  t.regex(warnings.join(), /ignoring file\. \(and 97 more lines\)$/);
+
+  warnings.length = 0;
+  await logs({}, { run: printing('-- No entries --\n', { stderr: `${ignored[0]}\n` }), warnings });
+  t.deepEqual(warnings, [`Lines may be missing: journalctl on 10.0.0.1: ${ignored[0]}`]);
 });
 
 test('a journalctl that is stopped before it printed an entry is a failure, not an empty log', async (t) => {
@@ -203,7 +250,7 @@ test('a journalctl that is stopped before it printed an entry is a failure, not 
   const two = 'May 01 12:02:00 a web[1]: two\nMay 01 12:01:00 a web[1]: o';
   t.regex(
     await logs({}, { run: printing(two, { stderr, truncated: true }) }),
-    /^\[older lines may be missing: .* to stderr\]\nMay 01 12:02:00 a web\[1\]: two\n$/,
+    /^\[lines may be missing: [^\n]*\]\n\[older lines may be missing: .* to stderr\]\nMay 01 12:02:00 a web\[1\]: two\n$/,
   );
 });
 
@@ -321,6 +368,100 @@ test('while the cluster is known to be incomplete, a machine that is not listed 
   t.is(await logs({}, { run: printing('here'), missing }), await logs({}, { run: printing('here') }));
 });
 
+const MISSING = 'Discovery names 4 hosts of this cluster, but fleet lists 3 machines, without 10.0.0.4';
+const HERE = 'May 01 12:00:00 a web[1]: here\n';
+
+test('the lines of a global unit are read from every machine that should run it, also from one that shows no state', async (t) => {
+  const both = [`==> ${ID.one} <==\n${HERE}`, `==> ${ID.two} <==\n${HERE}`].join('\n');
+  const warnings: string[] = [];
+  for (const shown of [[], [ID.two], [ID.one, ID.two]])
+    for (const desiredState of ['launched', 'loaded'] as const)
+      t.is(
+        await logs({}, { run: printing(HERE), on: [ID.one, ID.two], shown, desiredState, warnings }),
+        both,
+      );
+  const on = [ID.one, ID.two];
+  t.is(await logs({ machine_id: ID.two }, { run: printing(HERE), on, shown: [], warnings }), HERE);
+  t.deepEqual(warnings, []);
+});
+
+test('while the cluster is known to be incomplete, the lines of a global unit come with a warning and a last line', async (t) => {
+  const note = `more machines may have lines: ${MISSING}`;
+  const warnings: string[] = [];
+  const world = { run: printing(HERE), on: [ID.one, ID.two], missing: MISSING, warnings };
+  t.is(await logs({}, world), `==> ${ID.one} <==\n${HERE}\n==> ${ID.two} <==\n${HERE}\n[${note}]\n`);
+  t.deepEqual(warnings, [note]);
+  warnings.length = 0;
+  const [first] = MACHINES;
+  t.is(await logs({}, { ...world, machines: first ? [first] : [], shown: [] }), `${HERE}\n[${note}]\n`);
+  t.deepEqual(warnings, [note]);
+  warnings.length = 0;
+  t.is(await logs({ machine_id: ID.one }, world), HERE);
+  t.deepEqual(warnings, [], 'the machine that was asked for is listed');
+});
+
+const FOURTH = '4'.repeat(32);
+const GLOBAL = [ID.one, ID.two];
+for (const [what, parameters, world, code] of [
+  [
+    'a global unit on a machine that an incomplete cluster does not list',
+    { machine_id: FOURTH },
+    { on: GLOBAL, missing: MISSING },
+    'cluster_incomplete',
+  ],
+  [
+    'a global unit on a machine that is not in the cluster',
+    { machine_id: FOURTH },
+    { on: GLOBAL },
+    'machine_not_found',
+  ],
+  [
+    'a global unit on a listed machine that does not meet its requirements',
+    { machine_id: ID.three },
+    { on: GLOBAL, missing: MISSING },
+    'unit_not_scheduled',
+  ],
+  [
+    'a global unit while fleet lists no machine',
+    {},
+    { on: GLOBAL, shown: [], machines: [] },
+    'cluster_incomplete',
+  ],
+  [
+    'a global unit on a machine while fleet lists none',
+    { machine_id: ID.one },
+    { on: GLOBAL, shown: [], machines: [] },
+    'cluster_incomplete',
+  ],
+  ['a unit whose machine is not listed while fleet lists none', {}, { machines: [] }, 'cluster_incomplete'],
+  [
+    'a unit that runs nowhere in an incomplete cluster',
+    {},
+    { on: [], missing: MISSING },
+    'cluster_incomplete',
+  ],
+  ['a unit that runs nowhere', {}, { on: [] }, 'unit_not_scheduled'],
+  [
+    'a global unit that fleet does not want to run',
+    {},
+    { on: GLOBAL, shown: [], desiredState: 'inactive' },
+    'unit_not_scheduled',
+  ],
+  [
+    'a unit that fleet has scheduled to another machine, also in an incomplete cluster',
+    { machine_id: FOURTH },
+    { missing: MISSING },
+    'unit_not_scheduled',
+  ],
+] as const satisfies readonly (readonly [string, object, Partial<World>, string])[]) {
+  test(`without a machine to read, the error is ${code} for ${what}`, async (t) => {
+    const { on, shown, machines, ...rest }: Partial<World> = world;
+    const given = { on: on && [...on], shown: shown && [...shown], machines: machines && [...machines] };
+    const error = await errorOf(logs(parameters, { run: printing(HERE), ...rest, ...given }));
+    t.is(error.code, code, error.message);
+  });
+}
+
 test('a machine that was left out of the list is not said to have left the cluster', async (t) => {
   const flaw = 'Some machines of the cluster cannot be read correctly: "4444" was left out';
   const left = await errorOf(logs({}, { run: printing(''), on: ['4'.repeat(32)], flaw }));
@@ -411,8 +552,26 @@ test('a journal that the login user may not read is a failure, not an empty log'
     );
     t.like(error.details, { reason: 'journal_forbidden' });
   }
+});
+
+test('lines from a journal of which the login user may read only a part come with the reason and a warning', async (t) => {
+  const hint = [
+    'Hint: You are currently not seeing messages from other users and the system.',
+    "      Users in groups 'adm', 'systemd-journal' can see all messages.",
+    '      Pass -q to turn off this notice.\n',
+  ].join('\n');
   const entry = 'May 01 12:00:00 a web[1]: one\n';
-  t.is(await logs({}, { run: printing(entry, { stderr: hint }) }), entry);
+  const reason =
+    'the login user may not read some of the journal of 10.0.0.1: add the user to the group systemd-journal there, which takes effect within 30 s, or set SSH_SUDO=true';
+  const ignored = 'Journal file /a is truncated, ignoring file.';
+  const warnings: string[] = [];
+  const run = printing(entry, { stderr: hint });
+  t.is(await logs({}, { run, warnings }), `[lines may be missing: ${reason}]\n${entry}`);
+  t.deepEqual(warnings, [`Lines may be missing: ${reason}`]);
+  t.is(
+    await logs({}, { run: printing(entry, { stderr: `${hint}${ignored}\n` }) }),
+    `[lines may be missing: ${reason}]\n[lines may be missing: journalctl on 10.0.0.1: ${ignored}]\n${entry}`,
+  );
 });
 
 /** As many machines as wished, and their ids. */
@@ -504,10 +663,12 @@ test('of a journalctl that takes too long, the newest whole lines are returned, 
       return { stdout, stderr: '', truncated: false, failure };
     };
   const [newest, older] = ['May 01 12:02:00 a web[1]: two\n', 'May 01 12:01:00 a web[1]: one\n'];
+  const warnings: string[] = [];
   t.is(
-    await logs({}, { run: printingUntilLimit(`${newest}${older}May 01 12:0`) }),
+    await logs({}, { run: printingUntilLimit(`${newest}${older}May 01 12:0`), warnings }),
     `[older lines may be missing: journalctl on 10.0.0.1 took longer than 18 s]\n${older}${newest}`,
   );
+  t.deepEqual(warnings, ['Lines may be missing: journalctl on 10.0.0.1 took longer than 18 s']);
   t.is(await errorOf(logs({}, { run: printingUntilLimit('May 01') })), failure);
 });
 
@@ -675,6 +836,37 @@ if (existsSync(JOURNALCTL) && existsSync(JOURNAL_REMOTE)) {
       .filter((line) => !line.endsWith(' blob data]'));
     t.true(whole.length >= 5);
     for (const line of whole) t.true(shown.includes(line.trimEnd()), line.slice(0, 80));
+  });
+  test('the journal files that journalctl ignores are told with the lines of the others', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'unit-logs-'));
+    t.teardown(async () => rm(folder, { recursive: true }));
+    const write = async (file: string, message: string, second: number) => {
+      const path = join(folder, file);
+      await writeJournal(path, [{ unit: 'web.service', message, at: NOON + second }]);
+      return path;
+    };
+    const corrupted = await write('corrupted.journal', 'one', 0);
+    const cut = await write('cut.journal', 'two', 1);
+    await write('whole.journal', 'three', 2);
+    const run: Run = async (_host, [, ...args]) => {
+      const options = { env: { ...process.env, TZ: 'UTC' } };
+      const printed = await promisify(execFile)(JOURNALCTL, [`--directory=${folder}`, ...args], options);
+      return { ...printed, truncated: false };
+    };
+    const warnings: string[] = [];
+    const three = 'May 01 12:00:02 core-1 web[1]: three\n';
+    t.true((await logs({}, { run, warnings })).endsWith(`: two\n${three}`));
+    t.deepEqual(warnings, []);
+
+    const header = await open(corrupted, 'r+');
+    await header.write(Buffer.alloc(64, 0x5a), 0, 64, 0);
+    await header.close();
+    await truncate(cut, 100);
+    const text = await logs({}, { run, warnings });
+    t.regex(text, /^\[lines may be missing: [^\n]*\]\n[^\n]* three\n$/);
+    t.is(warnings.length, 1);
+    for (const file of [corrupted, cut]) t.true(warnings[0]?.includes(`${file} `), warnings[0]);
+    t.regex(warnings[0] ?? '', /ignoring file/);
   });
 } else {
   noteSkipped('unit_logs with the real journalctl', 'journalctl and systemd-journal-remote');

@@ -1,6 +1,6 @@
 import test from 'ava';
 import listUnitStates from '../../plugins/unit-states/index.js';
-import type { SandboxOptions } from '../../src/sandbox/sandbox.js';
+import type { Sandbox, SandboxOptions } from '../../src/sandbox/sandbox.js';
 import { MACHINE_A, MACHINE_B, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -122,18 +122,62 @@ test('list_unit_states warns of launched units without a state, and of machines 
   t.is((await rows(run())).length, 1);
   t.regex(
     warnings.join(),
-    /2 launched units have no state at the moment \(failed\.service, web@1\.service\)/,
+    /3 launched units have no state at the moment \(everywhere\.service, failed\.service, web@1\.service\)/,
   );
   t.regex(warnings.join(), /fleet lists 1 machine, without 127\.0\.0\.2/);
 });
 
 test('list_unit_states with a filter warns only of the units that were asked for', async (t) => {
   const { run, sandbox, warnings } = await openAction(t, listUnitStates, WORLD);
-  sandbox.cluster.recover({ machines: 2, states: 1, lasts: 24_000 });
+  sandbox.cluster.recover({ machines: 2, states: 3, lasts: 24_000 });
   await run({ machine_id: MACHINE_B });
   t.deepEqual(warnings, []);
   await run({ unit_name: 'web@1.service' });
   t.regex(warnings.join(), /^1 launched unit has no state at the moment \(web@1\.service\)/);
+});
+
+/** The sandbox of an action, in which fleet shows no states of these machines. */
+function hideStatesOn({ cluster }: Sandbox, ...machines: readonly string[]): void {
+  const states = cluster.listedStates.bind(cluster);
+  cluster.listedStates = () => states().filter(({ machineID }) => !machines.includes(machineID ?? ''));
+}
+
+test('list_unit_states warns of a global unit without a state on machines that should run it', async (t) => {
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, WORLD);
+  const everywhere = { unit_name: 'everywhere.service' };
+  const nowhere = /^1 launched unit has no state at the moment \(everywhere\.service\)/;
+  hideStatesOn(sandbox, MACHINE_B);
+  await run({ ...everywhere, machine_id: MACHINE_A });
+  t.deepEqual(warnings, []);
+  t.is((await rows(run(everywhere))).length, 1);
+  const onB = `1 launched unit has no state at the moment (everywhere.service on ${MACHINE_B})`;
+  t.true(warnings[0]?.startsWith(onB), warnings[0]);
+  t.deepEqual(await run({ ...everywhere, machine_id: MACHINE_B }), []);
+  t.regex(warnings[1] ?? '', nowhere);
+  hideStatesOn(sandbox, MACHINE_A);
+  t.deepEqual(await run(everywhere), []);
+  t.regex(warnings[2] ?? '', nowhere);
+});
+
+test('list_unit_states does not expect a global unit on machines that do not meet its requirements', async (t) => {
+  const options = service('/bin/sleep 1d', { Global: 'true', MachineMetadata: 'role=web' });
+  const { run, warnings, sandbox } = await openAction(t, listUnitStates, {
+    ...WORLD,
+    units: [{ name: 'web.service', options }],
+  });
+  t.is((await rows(run())).length, sandbox.cluster.states().length);
+  t.true(sandbox.cluster.states().length < TWO_MACHINES.length);
+  t.deepEqual(warnings, []);
+});
+
+test('list_unit_states warns when the machines of a global unit cannot be read', async (t) => {
+  const { run, sandbox, warnings } = await openAction(t, listUnitStates, WORLD);
+  sandbox.cluster.fail({ kind: 'garbage', path: '/fleet/v1/machines' });
+  t.is((await rows(run({ unit_name: 'everywhere.service' }))).length, 2);
+  t.regex(
+    warnings.join(),
+    /^Not all units and machines could be read, so it is not known whether states are missing/,
+  );
 });
 
 test('list_unit_states warns when the units cannot be read in time, and lists the states all the same', async (t) => {
