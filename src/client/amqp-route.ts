@@ -221,7 +221,8 @@ export class AmqpRoute implements BrokerRoute {
           { sharing, sending },
         );
         if (outcome === 'routed') return;
-        throw new FleetManagerError('service_unavailable', this.#notRouted(outcome));
+        const refusal = new FleetManagerError('service_unavailable', this.#notRouted(outcome));
+        throw outcome === 'nacked' ? abandoned(pending, refusal) : refusal;
       } catch (error) {
         // Not sent any more; `#late` ends the call.
         if (error instanceof TimeIsUp) return;
@@ -241,7 +242,7 @@ export class AmqpRoute implements BrokerRoute {
 
   #notRouted(outcome: PublishOutcome | undefined): string {
     return outcome === 'nacked'
-      ? `the queue ${this.#queue} is full`
+      ? `the queue ${this.#queue} is full, or has failed`
       : `there is no queue ${this.#queue}: is a fleet-manager running on this broker?`;
   }
 

@@ -182,10 +182,11 @@ export class ManagerRoute implements BrokerRoute {
           .get(connection)
           ?.publish(to, content, { persistent: true }, { sharing, sending });
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
-        if (outcome === 'routed') return;
+        // Of several queues that are bound there, another one may have refused it: then a reply will be saved in the record.
+        if (outcome === 'routed' || (outcome === 'nacked' && !call.mayRunTwice)) return;
         throw unavailable(
           outcome === 'nacked'
-            ? `the queue ${this.#queue} is full`
+            ? `a queue of the exchange ${to.exchange} is full, or has failed: ${this.#queue}, or another with its routing key`
             : `no queue is bound to ${to.exchange} with the routing key ${to.routingKey}`,
         );
       } catch (error) {

@@ -10,7 +10,7 @@ import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 
 /**
- * Runs the service until SIGTERM or SIGINT.
+ * Runs the service until SIGTERM, SIGINT or SIGHUP.
  * @param warnings logged from now on
  * @returns the exit code
  */
@@ -154,14 +154,17 @@ function firstCall(
 }
 
 /**
- * Listens for SIGTERM and SIGINT. The returned function waits for the next signal. A signal while nothing waits ends the
+ * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A signal while nothing waits ends the
  * process immediately: one during the start, or a second one during the shutdown.
  */
 function listenForStopSignals(): () => Promise<void> {
   let stop: (() => void) | undefined;
+  // Without a listener, Node opens its debugger on a port.
+  process.on('SIGUSR1', () => {});
   for (const [signal, number] of [
     ['SIGTERM', 15],
     ['SIGINT', 2],
+    ['SIGHUP', 1],
   ] as const) {
     process.on(signal, () => {
       if (stop === undefined) process.exit(128 + number);

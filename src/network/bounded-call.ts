@@ -122,6 +122,10 @@ function failureOf(error: unknown): Error {
     const inner: unknown = cause instanceof AggregateError ? cause.errors[0] : cause;
     const code: unknown = inner instanceof Error && 'code' in inner ? inner.code : undefined;
     if (typeof code === 'string') return new HttpFailure(code, { notSent: isNotSent(inner), cause: error });
+    if (cause.message === 'bad port')
+      return new HttpFailure('HTTP clients do not use this port (Fetch standard, bad port)', {
+        notSent: true,
+      });
     reason = cause.message;
   }
   return new HttpFailure(reason, { cause: error });

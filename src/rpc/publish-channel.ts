@@ -11,8 +11,8 @@ export interface Destination {
 }
 
 /**
- * The outcome of publishing a message. `unroutable`: no queue receives it. `nacked`: the queue is full (RabbitMQ,
- * "Queue Length Limit", `reject-publish`).
+ * The outcome of publishing a message. `unroutable`: no queue receives it. `nacked`: a queue is full (RabbitMQ, "Queue
+ * Length Limit", `reject-publish`), or has failed. Another queue, or this one before it failed, may have received it.
  */
 export type PublishOutcome = 'routed' | 'unroutable' | 'nacked';
 

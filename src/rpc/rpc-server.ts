@@ -22,7 +22,7 @@ export interface RpcServerOptions
   extends Omit<AmqpEndpointOptions, 'prefetch' | 'onDelivery' | 'onSlowReplies' | 'onReplaced'> {
   /** The maximum number of unacknowledged messages, without those that wait for a cluster or a reply queue that does not respond. */
   prefetch: number;
-  runner: Pick<Runner, 'run' | 'drain'>;
+  runner: Pick<Runner, 'run' | 'drain' | 'pause' | 'resume'>;
   events: CallEventBus;
   codecs: Codecs;
   /** The maximum size of a request, also when it is inflated, in bytes. */
@@ -38,7 +38,7 @@ export interface RpcServerOptions
 }
 
 /** How long the broker may take to cancel the consumer at shutdown, in milliseconds. */
-const STOP_MS = 1_000;
+const STOP_MS = 500;
 /** How long replies may take to be confirmed at shutdown, in milliseconds. */
 const REPLIES_MS = 5_000;
 /** The same when the grace time is over: a supervisor may kill the process soon. */

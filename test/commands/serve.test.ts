@@ -273,6 +273,16 @@ test('a quarter of the memory budget is for the calls of the gateway', async (t)
   t.deepEqual(await Promise.all([first, second]), [200, 200]);
 });
 
+test('SIGUSR1 opens no debugger, and SIGHUP stops the service as SIGTERM does', async (t) => {
+  const { cli, url } = await serveSandbox(t, { LOG_FORMAT: 'json' });
+  cli.kill('SIGUSR1');
+  t.is((await fetch(`${url}/livez`)).status, 200);
+  cli.kill('SIGHUP');
+  const { code, stderr } = await cli.ended;
+  t.is(code, 0);
+  t.true(jsonLines(stderr).some(({ message }) => message === 'shut down'));
+});
+
 test('a second signal ends the service immediately', async (t) => {
   const { PLUGIN_PATHS } = await waiting(t);
   const { cli, url } = await serveSandbox(t, { PLUGIN_PATHS, SHUTDOWN_GRACE_SECONDS: '3600' });

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import type { AnswerEnvelope } from '../../src/client/client.js';
+import type { ActionDescription } from '../../src/core/action-description.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { eventually } from '../support/eventually.js';
 import { DONE, openGateway } from './open-gateway.js';
@@ -13,12 +14,26 @@ const LARGE = JSON.stringify({ action_parameters: { text: 'x'.repeat(MEBIBYTE) }
 const MEMORY_BYTES = 8 * MEBIBYTE;
 
 /** A gateway whose calls are answered when the test says. */
-async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
+async function open(
+  t: ExecutionContext,
+  {
+    memoryBytes = MEMORY_BYTES,
+    arrivalMs,
+    effect = 'read',
+  }: { memoryBytes?: number; arrivalMs?: number; effect?: 'read' | 'change' } = {},
+) {
+  const clock = new ManualClock();
   const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
   const { url, port, logs } = await openGateway(
     t,
     async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
-    { maxBodyBytes: 2 * MEBIBYTE, memoryBytes, clock: new ManualClock() },
+    {
+      describe: () => [{ name: 'act', effect } as ActionDescription],
+      maxBodyBytes: 2 * MEBIBYTE,
+      memoryBytes,
+      arrivalMs,
+      clock,
+    },
   );
   const post = async (body: string) => {
     const response = await fetch(`${url}/v1/actions/act`, {
@@ -30,7 +45,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
   };
   /** Sends the beginning of a request. */
   const begin = async (header: string, body = ''): Promise<Socket> => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
     socket.write(
@@ -38,7 +53,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
     );
     return socket;
   };
-  return { url, post, begin, calls, logs };
+  return { url, post, begin, calls, logs, clock };
 }
 
 /** Asserts that a call is refused as one to try again. */
@@ -87,6 +102,22 @@ for (const [what, header] of [
   });
 }
 
+test('a call whose caller goes away while its body arrives leaves nothing counted', async (t) => {
+  // Two small calls fit, with less to spare than what many such calls would leave.
+  const { url, post, begin, calls } = await open(t, { memoryBytes: 2 * 17 * 1024 });
+  for (let times = 0; times < 100; times++) {
+    const arriving = await begin('content-length: 2\r\nexpect: 100-continue');
+    await once(arriving, 'data');
+    arriving.write('{');
+    arriving.destroy();
+  }
+  t.is((await fetch(`${url}/readyz`)).status, 200);
+  const both = [post('{}'), post('{}')];
+  await eventually('both are called', () => calls.length === 2);
+  for (const answer of calls) answer();
+  for (const call of both) t.is((await call).status, 200);
+});
+
 test('what a body contains counts, not only its size', async (t) => {
   const { post, calls } = await open(t);
   const first = post('{}');
@@ -120,6 +151,53 @@ test('a reply counts until its caller has read it', async (t) => {
   calls[1]?.();
   await next;
 });
+
+test('a caller that does not read its reply is cut off, and its memory is free again', async (t) => {
+  const { post, begin, calls, clock } = await open(t);
+  const deaf = await begin('content-length: 2', '{}');
+  await eventually('it is called', () => calls.length === 1);
+  deaf.pause();
+  const size = 20 * MEBIBYTE;
+  calls[0]?.({ status: 'completed', response_body: 'x'.repeat(size) });
+  await eventually('its time counts', () => clock.pending === 1);
+  clock.advance(30_000 + size / 64);
+  isRefused(t, await post(LARGE));
+  clock.advance(1_000);
+  const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+  await eventually('it is called', () => calls.length === 2);
+  calls[1]?.();
+  await next;
+});
+
+test('a caller whose body does not arrive is cut off, though it keeps its side open', async (t) => {
+  const { post, begin, calls } = await open(t, { arrivalMs: 100 });
+  const late = await begin(`content-length: ${LARGE.length}`);
+  t.regex(String((await once(late, 'data'))[0]), /^HTTP\/1\.1 408 /);
+  const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+  await eventually('it is called', () => calls.length === 1);
+  calls[0]?.();
+  await next;
+});
+
+for (const [effect, title] of [
+  ['read', 'a reply of a read without room beside those that were not read yet is refused'],
+  ['change', 'a reply of a change is not refused, since its caller would not know its outcome'],
+] as const) {
+  test(title, async (t) => {
+    const { post, begin, calls } = await open(t, { effect });
+    const large = { status: 'completed', response_body: 'x'.repeat(20 * MEBIBYTE) } as const;
+    const slow = await begin('content-length: 2', '{}');
+    slow.pause();
+    await eventually('it is called', () => calls.length === 1);
+    const other = post('{}');
+    await eventually('the other is called', () => calls.length === 2);
+    calls[0]?.(large);
+    calls[1]?.(large);
+    const reply = await other;
+    if (effect === 'read') isRefused(t, reply);
+    else t.deepEqual(JSON.parse(reply.text), large);
+  });
+}
 
 test('a call alone has room however large it is', async (t) => {
   const { post, calls } = await open(t, { memoryBytes: 1 });

@@ -330,6 +330,12 @@ for (const [encoding, bomb] of [
   });
 }
 
+test('a port that HTTP clients do not use is named as the reason, and nothing is sent', async (t) => {
+  const failed = await failure(t, open(t).call('GET', new URL('http://127.0.0.1:10080/'), notAborted()));
+  t.true(failed.notSent);
+  t.regex(failed.message, /do not use this port/);
+});
+
 for (const [what, raw] of [
   ['not HTTP at all', 'SSH-2.0-OpenSSH_9.2\r\n'],
   ['half a header', 'HTTP/1.1 200 OK\r\nContent-Le'],
