@@ -99,6 +99,20 @@ if (rabbitmqUrl !== undefined) {
     );
   });
 
+  test('a reply whose saving is cut each time stops no other request, and is saved when that ends', async (t) => {
+    const { manager, sandbox, env, client } = await openInstallation(t, [rabbitmqUrl]);
+    const worker = await startWorker(t, env);
+    const logged = (begin: string) => worker.lines.filter(({ message }) => String(message).startsWith(begin));
+    const call = async () => client.call('list_machines', { cluster: sandbox.token, timeoutMs: HUNG_MS });
+    const end = manager.fail({ path: /rpc_requests\/1$/, method: 'PUT' });
+    const cut = call();
+    await eventually('it is known to fail alone', () => logged('reply failed while the Manager').length > 0);
+    t.deepEqual(await call(), sandbox.cluster.machines as never);
+    t.deepEqual(logged('record replies waiting'), []);
+    end();
+    t.deepEqual(await cut, sandbox.cluster.machines as never);
+  });
+
   test('a request with a record and a reply_to gets both replies; one whose record is deleted gets none', async (t) => {
     const { manager, sandbox, env, queue } = await openInstallation(t, [rabbitmqUrl]);
     const worker = await startWorker(t, env);

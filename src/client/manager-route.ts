@@ -48,6 +48,7 @@ const DELETE_MS = 3_000;
 interface PendingCall {
   action: string;
   options: CallOptions;
+  timeoutMs: number;
   /** The clock's time at which the service stops the action. */
   deadline: number;
   /** Whether the service may have the request. */
@@ -113,11 +114,18 @@ export class ManagerRoute implements BrokerRoute {
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
     const deadline = this.#clock.now() + timeoutMs;
-    const call = { action, options, deadline, sent: false, mayRunTwice: mayRunTwice(action, options) };
+    const call: PendingCall = {
+      action,
+      options,
+      timeoutMs,
+      deadline,
+      sent: false,
+      mayRunTwice: mayRunTwice(action, options),
+    };
     const limit = {
       ms: timeoutMs + RECORD_MS,
       clock: this.#clock,
-      reason: () => this.#timedOut(call, timeoutMs),
+      reason: () => this.#timedOut(call),
       signal: [this.#closed.signal, ...(signal === undefined ? [] : [signal])],
     };
     try {
@@ -160,10 +168,13 @@ export class ManagerRoute implements BrokerRoute {
       const connection = await this.#connections.whenConnected(signal);
       try {
         const to = await this.#topology.destination(this.#queue, { preferred: connection.preferred, signal });
+        // The broker would read the request only when it accepts messages again, however late that is.
+        await connection.whenUnblocked(signal);
         const sending = () => {
           signal.throwIfAborted();
+          const remainingMs = Math.ceil(call.deadline - this.#clock.now());
+          if (remainingMs < 1) throw this.#timedOut(call);
           call.sent = true;
-          const remainingMs = Math.max(1, Math.ceil(call.deadline - this.#clock.now()));
           return { headers: { 'timeout-ms': remainingMs } };
         };
         const sharing = call.mayRunTwice ? 'again' : 'once';
@@ -204,7 +215,8 @@ export class ManagerRoute implements BrokerRoute {
     return encoded(() => jsonCodec.encode(envelope));
   }
 
-  #timedOut(call: PendingCall, timeoutMs: number): FleetManagerError {
+  #timedOut(call: PendingCall): FleetManagerError {
+    const { timeoutMs } = call;
     if (call.sent)
       return abandoned(call, new FleetManagerError('timeout', `no reply within ${timeoutMs} ms`));
     const { problem } = this;

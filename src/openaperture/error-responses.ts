@@ -8,14 +8,15 @@ import { fieldsOf } from '../lib/fields-of.js';
  */
 export function errorTextOf({ text }: Pick<HttpResponse, 'text'>): string {
   const body = parsedFields(text);
-  const errors: unknown[] = Array.isArray(body.errors) ? body.errors : [];
-  const messages = errors.map((each) =>
-    typeof each === 'object' && each !== null && 'message' in each ? each.message : undefined,
-  );
-  return [...messages, body.error, body.error_description]
+  return [...messagesOf(body), body.error, body.error_description]
     .filter((each) => typeof each === 'string')
     .join('; ')
     .slice(0, 300);
+}
+
+/** Whether the body of a response is an error of the Manager, not the page of a proxy in front of it. */
+export function isManagersError({ text }: Pick<HttpResponse, 'text'>): boolean {
+  return messagesOf(parsedFields(text)).length > 0;
 }
 
 /**
@@ -27,6 +28,11 @@ export function retryAfterMs(headers: Headers, now: number): number | undefined 
   if (value === undefined || value === '') return undefined;
   const at = /^\d+$/.test(value) ? now + Number(value) * 1_000 : Date.parse(value);
   return Number.isNaN(at) ? undefined : Math.max(0, at - now);
+}
+
+function messagesOf({ errors }: Record<string, unknown>): string[] {
+  if (!Array.isArray(errors)) return [];
+  return errors.map((each) => fieldsOf(each).message).filter((each) => typeof each === 'string');
 }
 
 function parsedFields(text: string): Record<string, unknown> {

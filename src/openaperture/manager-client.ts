@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';
-import { errorTextOf, retryAfterMs } from './error-responses.js';
+import { errorTextOf, isManagersError, retryAfterMs } from './error-responses.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import {
@@ -163,11 +163,17 @@ export class ManagerClient {
    */
   async saveRecord(id: ManagerId, envelope: string, options: RetryOptions): Promise<boolean> {
     const call: ManagerCall = { method: 'PUT', path: recordPath(id), body: envelope, repeatable: true };
-    const saved = this.#call(call, options).then(({ text }) => {
+    try {
+      const { text } = await this.#call(call, options);
       this.#parsed(call, () => checkEmptyOrJson(text));
       return true;
-    });
-    return (await undefinedIfMissing(saved)) ?? false;
+    } catch (error) {
+      if (!(error instanceof ManagerError) || error.status !== 404 || error.notSent) throw error;
+      // The Manager's 404 to a PUT has no body, so it could be that of a proxy.
+      if ((await this.recordState(id, options)) === undefined) return false;
+      const message = `${error.message}; but the record exists`;
+      throw new ManagerError('invalid_response', message, { status: 404, cause: error });
+    }
   }
 
   /** @returns false: the record did not exist */
@@ -286,6 +292,12 @@ export class ManagerClient {
     if (status === 401 || status === 403) {
       const hint = 'check that OAUTH_CLIENT_ID may use it, and that its tokens come from OAUTH_LOGIN_URL';
       throw new ManagerError('refused', `${what}; ${hint}`, { status });
+    }
+    // The Manager has a size limit, and so may a proxy in front of it.
+    if (status >= 400 && status < 500 && ![408, 413, 429].includes(status) && !isManagersError(response)) {
+      const hint =
+        "which is not a response of the Manager's API: check MANAGER_URL, and the proxy in front of it";
+      throw new ManagerError('invalid_response', `${what}, ${hint}`, { status });
     }
     if (status === 404) throw new ManagerError('not_found', what, { status });
     const hint = status < 400 ? '; check MANAGER_URL: redirects are not followed' : '';

@@ -3,7 +3,7 @@
  * - `refused`: the OAuth server or the Manager refuses this client
  * - `not_found`: the Manager has no such resource
  * - `failed`: a response with any other HTTP status than success
- * - `invalid_response`: a response that does not match the Manager's API
+ * - `invalid_response`: a response that does not match the Manager's API, such as the page of a proxy in front of it
  */
 export type ManagerErrorKind = 'unreachable' | 'refused' | 'not_found' | 'failed' | 'invalid_response';
 
@@ -40,9 +40,8 @@ export class ManagerError extends Error {
   /** Whether the same call may succeed later: the Manager did not process it, or its refusal may not be final. */
   get temporary(): boolean {
     const { kind, status = 0, notSent } = this;
-    if (kind === 'refused') return notSent || status !== 403;
     if (kind === 'failed') return notSent || status < 400 || status === 408 || isBusy(status);
-    // A response that cannot be read comes from a proxy in front of the Manager.
+    // The next token may be accepted. The Manager never responds with 403: that comes from a proxy, as what cannot be read.
     return kind !== 'not_found';
   }
 

@@ -6,6 +6,8 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
+import { SharedRuns } from '../lib/shared-runs.js';
+import { FailingRecords } from './failing-records.js';
 import type { ManagerId, RecordState } from './manager-responses.js';
 import type { ManagerClient, RetryOptions } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
@@ -29,8 +31,6 @@ export interface RecordReplyChannelOptions {
 }
 
 const BACKOFF = { firstMs: 1_000, maxMs: 10_000 };
-/** When the Manager works, but fails on the same reply for this long, the reply is replaced. */
-const STUCK_MS = 10 * 60_000;
 /** A failure without a reason counts as a refusal for size only above this. */
 const LARGE_BYTES = 64 * 1024;
 
@@ -47,8 +47,6 @@ interface Checking {
   id: ManagerId;
   log: Logger;
   requestBody: Envelope['requestBody'];
-  /** Since when the Manager has failed on this record only. */
-  stuckSince: number | undefined;
 }
 
 /** A reply that is being saved. */
@@ -68,8 +66,8 @@ interface Written {
 
 /**
  * Saves replies in the Manager. Callers create a record for each request and poll it. While the Manager cannot be
- * reached, replies wait and the service accepts no more requests. When the Manager fails on one reply only, the others
- * are not delayed; after ten minutes that reply is replaced by an error.
+ * reached, replies wait and the service accepts no more requests. When the Manager fails on one reply only, and responds
+ * to other calls, the others are not delayed; after ten minutes that reply is replaced by an error.
  *
  * Anyone can put any id into a request, so the record is compared with the request before that runs, and again before its
  * reply is saved. The record of another request is never written.
@@ -77,12 +75,15 @@ interface Written {
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
   readonly #outage: ManagerOutage;
+  readonly #failing: FailingRecords;
+  readonly #probes = new SharedRuns();
   /** For each reply of an action. It is sent again when its request is delivered again. */
   readonly #written = new WeakMap<Reply, Written>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
     this.#outage = new ManagerOutage(options);
+    this.#failing = new FailingRecords(options.clock);
   }
 
   readonly needsPlainReply = true;
@@ -97,11 +98,11 @@ export class RecordReplyChannel implements ReplyChannel {
   ): Promise<string | undefined> {
     const { recordId: id, requestBody } = envelope;
     if (id === undefined) return undefined;
-    const checking: Checking = { id, log, requestBody, stuckSince: undefined };
+    const checking: Checking = { id, log, requestBody };
     try {
       return await this.#refusal(checking, signal);
     } finally {
-      this.#outage.gaveUp(checking, async (asking) => this.#shows(checking, asking));
+      this.#ended(checking);
     }
   }
 
@@ -112,7 +113,7 @@ export class RecordReplyChannel implements ReplyChannel {
   ): Promise<SendOutcome> {
     const { recordId: id, requestBody } = envelope;
     if (id === undefined || plain === undefined) return 'dropped';
-    const sending: Sending = { id, log, requestBody, reply: plain, saving: false, stuckSince: undefined };
+    const sending: Sending = { id, log, requestBody, reply: plain, saving: false };
     const deliver = async (reply: Reply, request: Envelope) =>
       this.#deliver(sending, reply, replyEnvelope(request, reply), signal);
     try {
@@ -131,7 +132,7 @@ export class RecordReplyChannel implements ReplyChannel {
       log.error('reply dropped', { reason: saved.message });
       return 'dropped';
     } finally {
-      this.#outage.gaveUp(sending, async (asking) => this.#shows(sending, asking));
+      this.#ended(sending);
     }
   }
 
@@ -217,7 +218,10 @@ export class RecordReplyChannel implements ReplyChannel {
     this.#written.set(sending.reply, { reply, confirmed: false });
     try {
       const saved = await this.#options.manager.saveRecord(sending.id, json, options);
-      if (saved) this.#written.set(sending.reply, { reply, confirmed: true });
+      if (saved) {
+        this.#written.set(sending.reply, { reply, confirmed: true });
+        this.#failing.saved();
+      }
       return saved;
     } catch (error) {
       if (error instanceof ManagerError && !mayHaveSaved(error)) this.#written.delete(sending.reply);
@@ -253,46 +257,40 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 
   /**
-   * Pauses the service, unless only this reply fails.
-   * @returns whether only this reply has failed for `STUCK_MS`
+   * Pauses the service, unless the Manager responds to other calls.
+   * @returns whether the Manager has failed on this record only, for ten minutes
    */
-  async #isStuck(one: Checking, error: ManagerError, signal: AbortSignal): Promise<boolean> {
-    const { clock } = this.#options;
-    if (!(await this.#isAlone(error, signal))) {
+  async #isStuck(
+    one: Checking,
+    { message: reason, notSent }: ManagerError,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (!(await this.#managerResponds(signal))) {
       // Then the call above proves nothing.
       signal.throwIfAborted();
-      one.stuckSince = undefined;
-      this.#outage.waits(one, error.message);
+      this.#failing.remove(one);
+      this.#outage.waits(one, reason);
       return false;
     }
     this.#outage.responded(one);
-    if (one.stuckSince === undefined) {
-      one.stuckSince = clock.now();
-      one.log.error('reply failed while the Manager works', { reason: error.message });
-    }
-    return clock.now() - one.stuckSince >= STUCK_MS;
+    // A failure on the way to the Manager does not concern this record.
+    if (notSent) return false;
+    if (this.#failing.add(one)) one.log.error('reply failed while the Manager works', { reason });
+    return this.#failing.isHopeless(one);
   }
 
-  /** Whether the Manager shows this record again, or refuses to for good, or fails on this record only. */
-  async #shows({ id }: Checking, signal: AbortSignal): Promise<boolean> {
-    try {
-      await this.#options.manager.recordState(id, { signal, tries: 1 });
-      return true;
-    } catch (error) {
-      if (!(error instanceof ManagerError)) return false;
-      return !error.temporary || this.#isAlone(error, signal);
-    }
+  #ended(one: Checking): void {
+    this.#failing.remove(one);
+    this.#outage.gaveUp(one, async (asking) => this.#managerResponds(asking));
   }
 
-  /** Whether the Manager fails on one record, and works on others. */
-  async #isAlone(error: ManagerError, signal: AbortSignal): Promise<boolean> {
-    return error.status === 500 && !error.notSent && (await this.#managerResponds(signal));
-  }
-
-  /** Whether the Manager answers other calls. */
+  /** Whether the Manager responds to a call that concerns no record; false when the signal is aborted. */
   async #managerResponds(signal: AbortSignal): Promise<boolean> {
     const { manager, exchangeId } = this.#options;
-    return manager.exchange(exchangeId, { signal, tries: 1 }).then(
+    const probe = this.#probes.run('exchange', signal, async (shared) =>
+      manager.exchange(exchangeId, { signal: shared, tries: 1 }),
+    );
+    return probe.then(
       () => true,
       (error: unknown) => error instanceof ManagerError && !error.temporary,
     );
@@ -331,8 +329,9 @@ function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerErr
 }
 
 /** Whether the Manager may have saved what was sent to it. */
-function mayHaveSaved({ kind, status = 0, notSent }: ManagerError): boolean {
-  return !notSent && (kind === 'unreachable' || kind === 'invalid_response' || status >= 500);
+function mayHaveSaved({ kind, status, notSent }: ManagerError): boolean {
+  if (notSent) return false;
+  return status === undefined ? kind === 'unreachable' || kind === 'invalid_response' : status >= 500;
 }
 
 function isTooLarge(refusal: Saved | Error): boolean {

@@ -151,6 +151,18 @@ for (const broker of brokers()) {
     t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
   });
 
+  test.serial(over('a request whose time has passed before it can be published is not sent'), async (t) => {
+    const { client, manager, clock, taken } = await openRoute(t, broker);
+    const release = manager.hold(RECORDS);
+    const failed = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 5_000 }));
+    await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
+    clock.advance(6_000);
+    release();
+    t.like(await failed, { code: 'timeout', message: 'the request could not be sent within 5000 ms' });
+    await eventually('its record is deleted', () => manager.records.size === 0);
+    t.is(taken.length, 0);
+  });
+
   test.serial(over('a call without a reply ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);
     const begun = clock.now();
@@ -495,15 +507,12 @@ for (const broker of brokers()) {
     t.is(getEventListeners(signal, 'abort').length, 0);
   });
 
-  test.serial(over('one unexpected response to a poll changes nothing'), async (t) => {
+  test.serial(over('unexpected responses to polls change nothing'), async (t) => {
     const { client, manager, taken, answer, whileTimePasses } = await openRoute(t, broker);
-    manager.fail({
-      status: 200,
-      body: '<html>We are back soon</html>',
-      path: RECORD,
-      method: 'GET',
-      times: 1,
-    });
+    for (const status of [200, 403, 404]) {
+      const body = '<html>We are back soon</html>';
+      manager.fail({ status, body, path: RECORD, method: 'GET', times: 1 });
+    }
     const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' } });
     await eventually('it is published', () => taken.length === 1);
     answer(taken[0]?.id ?? 0, 'done');

@@ -206,13 +206,13 @@ if (rabbitmqUrl !== undefined) {
     );
     t.notRegex(create.of('round trip').said, /accepted the request/);
     ended();
-    const restore = manager.fail({ status: 403, method: 'GET', path: /rpc_requests\/\d+$/ });
+    const restore = manager.fail({ status: 400, method: 'GET', path: /rpc_requests\/\d+$/ });
     isFailure(
       t,
       await examine(on.env, SHORT_WAIT),
       'round trip',
       /accepted the request/,
-      /^The Manager at .* responded to GET messaging\/rpc_requests\/1 with .*403.*\n->/m,
+      /^The Manager at .* responded to GET messaging\/rpc_requests\/1 with .*400.*\n->/m,
       /^the record is deleted$/m,
     );
     restore();

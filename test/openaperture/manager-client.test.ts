@@ -143,7 +143,17 @@ for (const { name, ask, method, path, repeatable } of CALLS) {
     const refused = '{"errors":[{"message":"One or more fields were invalid"}]}';
     for (const [fault, expected, message] of [
       [{ status: 302, headers: elsewhere }, { kind: 'failed', temporary: true }, /302.*MANAGER_URL/],
-      [{ status: 403 }, { kind: 'refused', temporary: false }, /403.*OAUTH_CLIENT_ID/],
+      [{ status: 403 }, { kind: 'refused', temporary: true }, /403.*OAUTH_CLIENT_ID/],
+      [
+        { status: 404, body: '404 page not found\n' },
+        { kind: 'invalid_response', temporary: true },
+        /404, which is not a response of the Manager's API: check MANAGER_URL/,
+      ],
+      [
+        { status: 400, body: '{"message":"no route"}' },
+        { kind: 'invalid_response', temporary: true },
+        /400, which is not/,
+      ],
       [
         { status: 422, body: refused },
         { kind: 'failed', temporary: false },
@@ -238,6 +248,17 @@ test('a missing object of the Manager is `not_found`, or undefined where absence
   t.is(await client.recordState(5, notAborted()), undefined);
   t.false(await client.saveRecord(5, JSON.stringify(ANSWER), notAborted()));
   t.false(await client.deleteRecord(5, notAborted()));
+});
+
+test('a record is not missing while only the response to its PUT says so', async (t) => {
+  const { manager, client } = await openManager(t);
+  manager.addRecord(5);
+  for (const body of ['', undefined]) {
+    manager.fail({ status: 404, path: API, method: 'PUT', times: 1, ...(body !== undefined && { body }) });
+    const saved = client.saveRecord(5, JSON.stringify(ANSWER), notAborted());
+    const error = await t.throwsAsync(saved, { instanceOf: ManagerError, message: /but the record exists$/ });
+    t.like(error, { kind: 'invalid_response', status: 404, temporary: true });
+  }
 });
 
 test('a record waits for its reply until it is completed or failed, whatever else its caller wrote into it', async (t) => {

@@ -7,6 +7,18 @@ import { eventually } from '../support/eventually.js';
 import { openManager } from './open-manager.js';
 
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
+const MESSAGING = /^\/messaging/;
+/** What proxies send instead of the Manager's response. */
+const NOT_FOUND_PAGE = {
+  status: 404,
+  body: '404 page not found\n',
+  headers: { 'content-type': 'text/plain' },
+};
+const FORBIDDEN_PAGE = {
+  status: 403,
+  body: '<html>403 Forbidden</html>',
+  headers: { 'content-type': 'text/html' },
+};
 const REQUEST = { etcd_token: 'token', action: 'list_units', action_parameters: null };
 
 function envelopeOf(id: number | bigint | undefined): Envelope {
@@ -103,12 +115,17 @@ test('ids and counts beyond the range of a number are saved as the same integers
 });
 
 test('a reply whose record is deleted is dropped without an error', async (t) => {
-  const { manager, send, logs, reported } = await openChannel(t);
+  const { manager, send, logs, reported, clock } = await openChannel(t);
   await send(5);
   t.is(manager.callsTo(RECORD, 'PUT').length, 0);
   manager.addRecord(6);
-  manager.fail({ status: 404, method: 'PUT', body: '' });
-  await send(6);
+  const release = manager.hold(RECORD, 'PUT');
+  const sent = send(6);
+  await eventually('it is being saved', () => manager.callsTo(RECORD, 'PUT').length === 1);
+  manager.records.delete('6');
+  release();
+  t.is(await sent, 'dropped');
+  t.is(clock.slept, 0, 'soon');
   t.deepEqual(
     logs.lines.map(({ level, message, reason, request }) => [level, message, reason, request]),
     [
@@ -284,8 +301,8 @@ test('while the Manager is down, it is not known whether a request may run, and 
 test('a request whose record the Manager will not show is refused: at once when that is final, else after ten minutes', async (t) => {
   const { manager, refusal, reported, clock, until } = await openChannel(t);
   manager.addRecord(5, { requestBody: REQUEST });
-  const end = manager.fail({ status: 403, path: RECORD, body: '' });
-  t.regex(String(await refusal(5)), /^the record 5 of its id cannot be read: .*403/);
+  const end = manager.fail({ status: 400, path: RECORD });
+  t.regex(String(await refusal(5)), /^the record 5 of its id cannot be read: .*400/);
   end();
   manager.fail({ status: 500, path: RECORD, body: '' });
   const begun = clock.now();
@@ -310,12 +327,12 @@ test('a check that waits for the Manager ends with the reason when the service s
 });
 
 /** Checks of requests whose time passes while the Manager is down. */
-async function openLateChecks(t: ExecutionContext, fault: ManagerFault) {
+async function openLateChecks(t: ExecutionContext) {
   const opened = await openChannel(t);
   const { manager, refusal, reported, until } = opened;
   manager.addRecord(5);
   manager.addRecord(6);
-  const end = manager.fail(fault);
+  const end = manager.fail({ status: 503 });
   const late = new AbortController();
   const checks = [refusal(5, late.signal), refusal(6, late.signal)];
   await until('it pauses', () => reported.length > 0);
@@ -324,25 +341,21 @@ async function openLateChecks(t: ExecutionContext, fault: ManagerFault) {
   return { ...opened, end };
 }
 
-for (const [what, fault] of [
-  ['all calls', { status: 503 }],
-  ['records only', { status: 502, path: RECORD }],
-] as const)
-  test(`an outage of ${what} lasts until the Manager responds again, also when the time of all requests passes`, async (t) => {
-    const { manager, reported, logs, clock, until, end } = await openLateChecks(t, fault);
-    const before = manager.calls.length;
-    await until('the Manager is asked', () => manager.calls.length > before + 6);
-    t.deepEqual(reported, ['pause']);
-    t.deepEqual(logs.find(/^record replies resumed$/), []);
-    end();
-    await until('the service goes on', () => reported.length > 1);
-    t.deepEqual(reported, ['pause', 'resume']);
-    t.is(logs.find(/^record replies resumed$/).length, 1);
-    t.is(clock.pending, 0, 'the Manager is not asked any more');
-  });
+test('an outage lasts until the Manager responds again, also when the time of all requests passes', async (t) => {
+  const { manager, reported, logs, clock, until, end } = await openLateChecks(t);
+  const before = manager.calls.length;
+  await until('the Manager is asked', () => manager.calls.length > before + 6);
+  t.deepEqual(reported, ['pause']);
+  t.deepEqual(logs.find(/^record replies resumed$/), []);
+  end();
+  await until('the service goes on', () => reported.length > 1);
+  t.deepEqual(reported, ['pause', 'resume']);
+  t.is(logs.find(/^record replies resumed$/).length, 1);
+  t.is(clock.pending, 0, 'the Manager is not asked any more');
+});
 
 test('a reply that is saved after the time of all other requests ends the outage', async (t) => {
-  const { send, reported, clock, end } = await openLateChecks(t, { status: 503 });
+  const { send, reported, clock, end } = await openLateChecks(t);
   end();
   t.is(await send(5), 'sent');
   t.deepEqual(reported, ['pause', 'resume']);
@@ -350,9 +363,7 @@ test('a reply that is saved after the time of all other requests ends the outage
 });
 
 test('a reply that waits after the time of all other requests continues the outage', async (t) => {
-  const { send, reported, logs, until, whileTimePasses, clock, end } = await openLateChecks(t, {
-    status: 503,
-  });
+  const { send, reported, logs, until, whileTimePasses, clock, end } = await openLateChecks(t);
   let sent = false;
   const sending = send(5).then(() => (sent = true));
   const begun = clock.now();
@@ -368,7 +379,7 @@ test('a reply that waits after the time of all other requests continues the outa
 });
 
 test('the Manager is not asked any more when the service stops', async (t) => {
-  const { reported, stop, clock } = await openLateChecks(t, { status: 503 });
+  const { reported, stop, clock } = await openLateChecks(t);
   t.is(clock.pending, 1);
   stop.abort(new Error('the service stops'));
   t.is(clock.pending, 0);
@@ -398,7 +409,7 @@ test('a Manager that is down is noticed within two seconds, and immediately when
   await manager.up();
   await whileTimePasses(sent);
   manager.addRecord(5);
-  manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: RECORD, times: 1 });
+  manager.fail({ status: 503, headers: { 'retry-after': '20' }, path: MESSAGING, times: 2 });
   begun = clock.now();
   const before = clock.slept;
   const again = send(5);
@@ -410,14 +421,15 @@ test('a Manager that is down is noticed within two seconds, and immediately when
 });
 
 const OUTAGES: readonly (readonly [string, ManagerFault])[] = [
-  ['500', { status: 500, path: /^\/messaging/ }],
-  ['502 to the saving alone', { status: 502, path: RECORD, method: 'PUT' }],
-  ['a cut connection to the saving of what is not large', { path: RECORD, method: 'PUT' }],
-  ['429', { status: 429, path: RECORD }],
-  ['a cut connection', { path: RECORD }],
-  ['401 to every token', { status: 401, path: RECORD }],
-  ['a redirect', { status: 302, path: RECORD, headers: { location: '/' } }],
-  ["a proxy's page", { status: 200, path: RECORD, method: 'PUT', body: '<html>We are back soon</html>' }],
+  ['500', { status: 500, path: MESSAGING }],
+  ['502', { status: 502, path: MESSAGING }],
+  ['429', { status: 429, path: MESSAGING }],
+  ['a cut connection', { path: MESSAGING }],
+  ['401 to every token', { status: 401, path: MESSAGING }],
+  ['a redirect', { status: 302, path: MESSAGING, headers: { location: '/' } }],
+  ["a proxy's page", { status: 200, path: MESSAGING, body: '<html>We are back soon</html>' }],
+  ["a proxy's page with 404", { ...NOT_FOUND_PAGE, path: MESSAGING }],
+  ["a proxy's page with 403", { ...FORBIDDEN_PAGE, path: MESSAGING }],
   ['an OAuth server that is down', { path: /^\/oauth/ }],
   ['an OAuth server that refuses the client', { status: 401, path: /^\/oauth/ }],
   ['an OAuth server that is not found', { status: 404, path: /^\/oauth/ }],
@@ -443,7 +455,7 @@ for (const [what, fault] of OUTAGES) {
 test('a reply is kept while the Manager hangs', async (t) => {
   const { manager, send, reported, until, whileTimePasses } = await openChannel(t, { timeoutMs: 300 });
   manager.addRecord(5);
-  const release = manager.hold(RECORD);
+  const release = manager.hold(MESSAGING);
   const sent = send(5);
   await until('it pauses', () => reported.length > 0);
   release();
@@ -648,7 +660,7 @@ test('a reply that cannot be written as JSON is replaced by an error', async (t)
   t.is(manager.records.get('5')?.status, 'error');
 });
 
-for (const status of [400, 403, 422]) {
+for (const status of [400, 422]) {
   test(`a reply that the Manager refuses with ${status}, even as an error, is dropped and blocks no other`, async (t) => {
     const { manager, send, reported, logs, clock } = await openChannel(t);
     manager.addRecord(5);
@@ -669,25 +681,105 @@ function isReplaced(call: { text: string } | undefined): boolean {
   return call?.text.includes('The Manager refuses the reply') ?? false;
 }
 
-test('a single reply that the Manager fails on delays no other, is tried for ten minutes, then replaced by an error', async (t) => {
-  const { manager, send, reported, logs, clock, until, whileTimePasses } = await openChannel(t);
+const FAULTS_OF_ONE: readonly (readonly [string, ManagerFault])[] = [
+  ['500', { status: 500 }],
+  ['502', { status: 502 }],
+  ['429', { status: 429 }],
+  ['a cut connection', {}],
+  ['401', { status: 401 }],
+  ["a proxy's page", { status: 200, body: '<html>Blocked</html>' }],
+  ["a proxy's page with 404", NOT_FOUND_PAGE],
+  ["a proxy's page with 403", FORBIDDEN_PAGE],
+];
+
+for (const [what, fault] of FAULTS_OF_ONE)
+  test(`a single reply whose saving gets ${what} delays no other, is tried for ten minutes, then replaced by an error`, async (t) => {
+    const { manager, send, reported, logs, clock, until, whileTimePasses } = await openChannel(t);
+    manager.addRecord(5);
+    manager.addRecord(6);
+    const begun = clock.now();
+    const end = manager.fail({ ...fault, path: /rpc_requests\/5$/, method: 'PUT' });
+    const stuck = send(5);
+    await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 10, 2_000);
+    t.is(await send(6), 'sent');
+    t.deepEqual(reported, []);
+    await until('it is abandoned', () => isReplaced(manager.callsTo(RECORD, 'PUT').at(-1)), 5_000);
+    t.true(clock.now() - begun >= 10 * 60_000);
+    end();
+    await whileTimePasses(stuck);
+    t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
+    t.is(logs.find(/^reply failed while the Manager works$/).length, 1);
+    t.is(logs.find(/^reply replaced$/).length, 1);
+    t.deepEqual(reported, []);
+  });
+
+for (const [what, fault] of FAULTS_OF_ONE.filter(([, { status }]) => status !== 200))
+  test(`a record whose reading gets ${what} delays no other, and is tried for ten minutes`, async (t) => {
+    const { manager, send, refusal, reported, clock, until, whileTimePasses } = await openChannel(t);
+    manager.addRecord(5);
+    manager.addRecord(6);
+    const begun = clock.now();
+    manager.fail({ ...fault, path: /rpc_requests\/5$/, method: 'GET' });
+    const stuck = Promise.all([send(5), refusal(5)]);
+    await until('it has been tried a while', () => manager.callsTo(RECORD, 'GET').length > 20, 2_000);
+    t.is(await refusal(6), undefined);
+    t.is(await send(6), 'sent');
+    const [sent, refused] = await whileTimePasses(stuck, 5_000);
+    t.true(clock.now() - begun >= 10 * 60_000);
+    t.is(sent, 'dropped');
+    t.regex(String(refused), /^the record 5 of its id cannot be read/);
+    t.is(manager.records.get('5')?.status, 'not_started');
+    t.deepEqual(reported, []);
+  });
+
+test('a single reply whose saving hangs delays no other', async (t) => {
+  const { manager, send, reported, until, whileTimePasses } = await openChannel(t, { timeoutMs: 3_000 });
   manager.addRecord(5);
   manager.addRecord(6);
-  const begun = clock.now();
-  const end = manager.fail({ status: 500, path: /rpc_requests\/5$/, method: 'PUT' });
+  const release = manager.hold(/rpc_requests\/5$/, 'PUT');
   const stuck = send(5);
-  await until('it has been tried a while', () => manager.callsTo(RECORD, 'PUT').length > 10, 2_000);
-  await send(6);
-  t.is(manager.records.get('6')?.status, 'completed');
+  await until('it is tried a third time', () => manager.callsTo(RECORD, 'PUT').length === 3, 100);
+  t.is(await send(6), 'sent');
   t.deepEqual(reported, []);
-  await until('it is abandoned', () => isReplaced(manager.callsTo(RECORD, 'PUT').at(-1)), 5_000);
-  t.true(clock.now() - begun >= 10 * 60_000);
-  end();
-  await whileTimePasses(stuck);
-  t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
-  t.is(logs.find(/^reply failed while the Manager works$/).length, 1);
-  t.is(logs.find(/^reply replaced$/).length, 1);
+  release();
+  t.is(await whileTimePasses(stuck), 'sent');
+});
+
+test('while the Manager saves no reply, none is abandoned, although it responds to other calls', async (t) => {
+  const { manager, send, reported, clock, until, whileTimePasses } = await openChannel(t);
+  for (const id of [5, 6, 7]) manager.addRecord(id);
+  const outage = manager.fail({ status: 500, path: RECORD, method: 'PUT' });
+  const begun = clock.now();
+  const sent = Promise.all([send(5), send(6)]);
+  await until('half an hour has passed', () => clock.now() - begun > 30 * 60_000, 5_000);
+  outage();
+  t.deepEqual(await whileTimePasses(sent), ['sent', 'sent']);
+  manager.addRecord(5);
+  manager.addRecord(6);
+  manager.fail({ status: 500, path: /rpc_requests\/[56]$/, method: 'PUT' });
+  const stuck = Promise.all([send(5), send(6)]);
+  await until('both have been tried a while', () => clock.now() - begun > 60 * 60_000, 5_000);
+  await send(7);
+  t.deepEqual(await whileTimePasses(stuck, 5_000), ['dropped', 'dropped'], 'another one was saved');
   t.deepEqual(reported, []);
+});
+
+test("a proxy's 404 or 403 is not taken for an answer about a record: neither before a request runs, nor after", async (t) => {
+  const { manager, send, refusal, logs, until, whileTimePasses } = await openChannel(t);
+  for (const page of [NOT_FOUND_PAGE, { status: 404, body: '' }, FORBIDDEN_PAGE]) {
+    manager.addRecord(5);
+    const end = manager.fail({ ...page, path: RECORD });
+    const before = manager.callsTo(RECORD).length;
+    let ended = 0;
+    const work = [send(5), refusal(5)].map(async (each) => each.finally(() => ended++));
+    const tried = () => ended > 0 || manager.callsTo(RECORD).length > before + 6;
+    await until('both have been tried', tried, 2_000);
+    t.is(ended, 0);
+    end();
+    t.deepEqual(await whileTimePasses(Promise.all(work)), ['sent', undefined]);
+    t.is(manager.records.get('5')?.status, 'completed');
+  }
+  t.deepEqual(logs.find(/^reply (dropped|replaced)$/), []);
 });
 
 test('a reply that the Manager fails on, even as an error, is dropped after ten minutes, with a log line', async (t) => {
@@ -710,7 +802,7 @@ test('a reply that the Manager fails on, even as an error, is dropped after ten 
 test('while the Manager fails on everything, nothing is abandoned', async (t) => {
   const { manager, send, reported, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
-  const end = manager.fail({ status: 500, path: /^\/messaging/ });
+  const end = manager.fail({ status: 500, path: MESSAGING });
   const begun = clock.now();
   const sent = send(5);
   await until('half an hour has passed', () => clock.now() - begun > 30 * 60_000, 5_000);
