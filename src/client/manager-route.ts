@@ -98,9 +98,10 @@ export class ManagerRoute implements BrokerRoute {
     this.#connections = new ConnectionManager({
       ...options,
       brokers: async () => this.#topology.brokers({ signal: this.#closed.signal }),
-      onConnected: async (connection) => {
+      onConnected: async (connection, step) => {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());
-        this.#publishers.set(connection, await ConfirmChannel.open(connection));
+        const publisher = await step('open channels', async () => ConfirmChannel.open(connection));
+        this.#publishers.set(connection, publisher);
       },
       // Waits for the confirms of the connection that is being replaced.
       onReplaced: async () => void (await Promise.allSettled(this.#publishing)),

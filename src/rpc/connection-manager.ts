@@ -10,12 +10,16 @@ import { brokerReason } from './broker-refusal.js';
 import { ChannelLimit } from './channel-limit.js';
 import { ConnectionAttempts } from './connection-attempts.js';
 import { type ConnectOptions, isLoginRefused, openConnection } from './open-connection.js';
+import { type SetUpStep, setUpSteps } from './set-up-step.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
   /** Returns the brokers to try, in this order; called before each round of attempts. */
   brokers: () => Promise<readonly BrokerAddress[]>;
-  /** Sets up a new connection: its queues, publisher and consumer. */
-  onConnected: (connection: BrokerConnection) => Promise<void>;
+  /**
+   * Sets up a new connection: its queues, publisher and consumer. What waits for the broker must be a step: without a time
+   * limit, a queue that hangs would keep the other brokers from being tried.
+   */
+  onConnected: (connection: BrokerConnection, step: SetUpStep) => Promise<void>;
   /** Finishes the work on a connection that a better one has replaced; then it is closed. */
   onReplaced?: (connection: BrokerConnection) => Promise<void>;
   log: Logger;
@@ -46,6 +50,8 @@ export class ConnectionManager {
   #refused = false;
   /** The latest failure, as it is logged. */
   #lastFailure: { reason: string; broker?: string } | undefined;
+  /** The same for people: why there is no connection that is ready for use. */
+  #problem = 'no connection to a broker: not connected yet';
   readonly #waiters = new Set<(connection: BrokerConnection) => void>();
   #ended: Promise<void> = Promise.resolve();
 
@@ -85,8 +91,7 @@ export class ConnectionManager {
 
   /** Why nothing can be sent now, with the broker's own text; undefined when it can. */
   get problem(): string | undefined {
-    if (this.current === undefined)
-      return `no connection to a broker: ${this.#lastFailure?.reason ?? 'not connected yet'}`;
+    if (this.current === undefined) return this.#problem;
     const { blockedReason } = this;
     return blockedReason === undefined ? undefined : `the broker accepts no messages: ${blockedReason}`;
   }
@@ -191,13 +196,14 @@ export class ConnectionManager {
         connection = await this.#attempts.connect(broker, hasOthers);
         if (connection === undefined) throw new Error('no response within a second');
         this.#watchBlocked(connection);
-        const setUp = untilAborted(this.#options.onConnected(connection), closed);
+        const step = setUpSteps(connection, this.#options.clock);
+        const setUp = untilAborted(this.#options.onConnected(connection, step), closed);
         await untilAborted(setUp, connection.lost);
         this.#attempts.stop();
         return connection;
       } catch (error) {
         this.#refused = connection !== undefined || isLoginRefused(error);
-        this.#failed(outage, error, broker);
+        this.#failed(outage, error, broker, connection);
         void connection?.close(this.#options.clock);
       }
     }
@@ -227,11 +233,13 @@ export class ConnectionManager {
     else this.#blockedOutage.failed({ reason });
   }
 
-  #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress): void {
-    this.#lastFailure = {
-      reason: brokerReason(error),
-      ...(broker && { broker: withoutCredentials(broker.url) }),
-    };
+  /** @param connection one that could not be set up */
+  #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress, connection?: BrokerConnection): void {
+    const reason = brokerReason(error);
+    const what =
+      connection === undefined ? 'no connection to a broker' : `${connection.broker} cannot be used`;
+    this.#problem = `${what}: ${reason}`;
+    this.#lastFailure = { reason, ...(broker && { broker: withoutCredentials(broker.url) }) };
     if (!this.#closed.signal.aborted) outage.failed(this.#lastFailure);
   }
 }
