@@ -114,6 +114,10 @@ export class AmqpRoute implements BrokerRoute {
     }
   }
 
+  brokersChanged(): void {
+    this.#connections.brokersChanged();
+  }
+
   get problem(): string | undefined {
     const { current, problem } = this.#connections;
     const refusal = current === undefined ? undefined : this.#outlets.get(current)?.permission.refusal;
@@ -198,6 +202,8 @@ export class AmqpRoute implements BrokerRoute {
       const connection = await this.#connections.whenConnected(ended);
       // The broker would read the request only when it accepts messages again, however late that is.
       await connection.whenUnblocked(ended);
+      // It may have been left meanwhile.
+      if (connection !== this.#connections.current) continue;
       const message = {
         contentType: jsonCodec.contentType,
         messageId: id,

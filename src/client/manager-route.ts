@@ -131,6 +131,10 @@ export class ManagerRoute implements BrokerRoute {
     }
   }
 
+  brokersChanged(): void {
+    this.#connections.brokersChanged();
+  }
+
   get problem(): string | undefined {
     return this.#connections.problem;
   }
