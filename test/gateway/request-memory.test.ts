@@ -91,6 +91,22 @@ for (const [what, header] of [
   });
 }
 
+test('a call whose caller goes away while its body arrives leaves nothing counted', async (t) => {
+  // Two small calls fit, with less to spare than what many such calls would leave.
+  const { url, post, begin, calls } = await open(t, { memoryBytes: 2 * 17 * 1024 });
+  for (let times = 0; times < 100; times++) {
+    const arriving = await begin('content-length: 2\r\nexpect: 100-continue');
+    await once(arriving, 'data');
+    arriving.write('{');
+    arriving.destroy();
+  }
+  t.is((await fetch(`${url}/readyz`)).status, 200);
+  const both = [post('{}'), post('{}')];
+  await eventually('both are called', () => calls.length === 2);
+  for (const answer of calls) answer();
+  for (const call of both) t.is((await call).status, 200);
+});
+
 test('what a body contains counts, not only its size', async (t) => {
   const { post, calls } = await open(t);
   const first = post('{}');
