@@ -18,7 +18,7 @@ function seconds(text: string): number {
 }
 
 /** How long the end of the service waits for the reader of its log, in milliseconds. */
-const FLUSH_MS = 1_000;
+const FLUSH_MS = 500;
 
 const EXIT_CODES =
   'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';

@@ -35,6 +35,7 @@ import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
+import { settledWithin } from './lib/settled-within.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 
@@ -350,21 +351,27 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
-      // At the same time: each may take its full time while the broker does not respond.
-      await Promise.all([
+      const leftMs = Math.max(MIN_CLOSE_MS, graceEnds + AFTER_GRACE_MS - clock.now());
+      // At the same time: each may take its full time while the broker or a machine does not respond.
+      const closed = Promise.all([
         gateway?.stop(Math.max(0, graceEnds - clock.now())),
         (async () => {
           await installation?.stop();
           await requests.close();
         })(),
-        catalogue
-          .dispose(DISPOSE_MS, clock)
-          .catch((error: unknown) => log.error('actions failed to clean up', { error })),
+        (async () => {
+          await catalogue
+            .dispose(Math.min(DISPOSE_MS, leftMs - PORTS_MS), clock)
+            .catch((error: unknown) => log.error('actions failed to clean up', { error }));
+          // After the actions, which may use them to clean up.
+          await Promise.all(
+            [tokens.ssh, tokens.clusterHttp, tokens.operatorHttp].map(
+              async (token: InjectionToken<Closable>) => container.resolve(token).close(),
+            ),
+          );
+        })(),
       ]);
-      await container.resolve(tokens.ssh).close();
-      await Promise.all(
-        [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
-      );
+      if (await settledWithin(leftMs, clock, closed)) await closed;
       log.info('shut down', { clean });
       return clean;
     },
@@ -384,8 +391,21 @@ function installationOf(
   );
 }
 
+interface Closable {
+  close(): Promise<void>;
+}
+
+/**
+ * How long a stop may take after the grace time, in milliseconds. Operators are promised that the process ends within 5 s: the
+ * rest is for its log (`FLUSH_MS` in `cli.ts`) and for a busy machine.
+ */
+const AFTER_GRACE_MS = 4_000;
 /** The time limit for the actions to clean up, in milliseconds. */
 const DISPOSE_MS = 3_000;
+/** What is kept for the connections to clusters and machines, which are closed after that, in milliseconds. */
+const PORTS_MS = 500;
+/** What everything before leaves for all that is closed, in milliseconds, unless the process itself was stopped meanwhile. */
+const MIN_CLOSE_MS = 1_000;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { type Service, startService } from '../src/composition.js';
+import { type Service, type ServiceOptions, startService } from '../src/composition.js';
 import { Log } from '../src/telemetry/log.js';
+import { clusterSettings, sshSettings } from '../src/sandbox/sandbox-settings.js';
+import { EXAMPLE_MACHINES } from '../src/sandbox/example-cluster.js';
+import { startSandbox } from '../src/sandbox/sandbox.js';
 import { rabbitmq, type TestBroker } from './support/brokers.js';
 import { DecidedClock } from './support/decided-clock.js';
 import { endlessAction } from './support/endless-action.js';
@@ -11,11 +14,14 @@ import { type Proxy, startProxy } from './support/proxy.js';
 import { RawCaller } from './support/requests.js';
 import { serving } from './support/settings.js';
 import { warningsDuring } from './support/warnings.js';
+import { logLines } from './support/log-lines.js';
 import { startWorker } from './support/worker.js';
 import { openInstallation } from './openaperture/open-installation.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
 const GRACE_MS = 1_000;
+/** Room for its log and for the end of the process. */
+const RESERVED_MS = 1_000;
 
 // The whole service, which must end within five seconds of its grace time, whatever the broker does.
 if (rabbitmq() !== undefined) {
@@ -29,6 +35,7 @@ if (rabbitmq() !== undefined) {
     t: ExecutionContext<{ broker: OwnBroker }>,
     login: TestBroker,
     env: Record<string, string> = {},
+    world: Pick<ServiceOptions, 'clusters' | 'ssh'> = {},
   ) => {
     const { broker } = t.context;
     const link = await startProxy(t, { port: broker.port });
@@ -36,6 +43,7 @@ if (rabbitmq() !== undefined) {
     url.port = String(link.port);
     const queue = `queue_${randomUUID()}`;
     const clock = new DecidedClock();
+    const logs = logLines();
     const configuration = serving({
       AMQP_URL: url.href,
       QUEUE_NAME: queue,
@@ -47,11 +55,22 @@ if (rabbitmq() !== undefined) {
     });
     const service = await startService({
       configuration,
-      log: Log.create({ level: 'error', format: 'json' }),
+      log: logs.log,
       clock,
+      ...world,
     });
     await eventually('it is ready', () => service.notReady().length === 0);
-    return { service, link, queue, clock, caller: await RawCaller.open(t, broker, queue) };
+    return { service, link, queue, clock, logs, caller: await RawCaller.open(t, broker, queue) };
+  };
+
+  /** A cluster of one machine, which the service reaches by SSH over a link that can fail. */
+  const oneMachine = async (t: ExecutionContext) => {
+    const sandbox = await startSandbox({ ssh: true, machines: EXAMPLE_MACHINES.slice(0, 1) });
+    t.teardown(async () => sandbox.stop());
+    const ssh = sshSettings(sandbox);
+    if (ssh === undefined || sandbox.ssh === undefined) throw new Error('the machine has no SSH server');
+    const { privateKeyFile } = sandbox.ssh;
+    return { sandbox, ssh, privateKeyFile, machine: await startProxy(t, { port: ssh.port }) };
   };
 
   /** Stops the service. @returns how long it waited, in milliseconds */
@@ -60,7 +79,8 @@ if (rabbitmq() !== undefined) {
     await service.stop();
     return clock.now() - begun;
   };
-  const inTime = (t: ExecutionContext, ms: number) => t.true(ms < GRACE_MS + 5_000, `${ms} ms`);
+  const inTime = (t: ExecutionContext, ms: number, graceMs = GRACE_MS) =>
+    t.true(ms <= graceMs + 5_000 - RESERVED_MS, `${ms} ms`);
   const request = { action: 'list_machines', etcd_token: 'nobody' };
 
   test('it stops in time while nothing is wrong', async (t) => {
@@ -108,10 +128,36 @@ if (rabbitmq() !== undefined) {
   test('it stops in time while a change does not end, and its caller learns that the outcome is unknown', async (t) => {
     const served = await serve(t, t.context.broker, await endlessAction(t));
     const id = served.caller.send({ action: 'endless' });
-    await eventually('it is taken', async () => (await served.caller.waiting()) === 0);
+    await eventually('it runs', () => served.logs.find(/^begun$/).length === 1);
     inTime(t, await stopped(served));
     const { answer } = await served.caller.replyFor(id);
     t.is(answer.response_body.code, 'outcome_unknown');
+  });
+
+  for (const graceMs of [0, GRACE_MS, 5_000]) {
+    test(`with ${graceMs} ms of grace it stops in time while the broker and a machine with an open login are frozen, and a change does not end`, async (t) => {
+      const { sandbox, ssh, machine } = await oneMachine(t);
+      const served = await serve(
+        t,
+        t.context.broker,
+        { SHUTDOWN_GRACE_SECONDS: String(graceMs / 1_000), ...(await endlessAction(t)) },
+        { clusters: clusterSettings(sandbox), ssh: { ...ssh, port: machine.port, hostKeys: 'off' } },
+      );
+      const { caller, link, logs } = served;
+      const info = caller.send({ action: 'node_info', etcd_token: sandbox.token });
+      t.is((await caller.replyFor(info)).answer.status, 'completed');
+      caller.send({ action: 'endless' });
+      await eventually('it runs', () => logs.find(/^begun$/).length === 1);
+      machine.freeze();
+      link.freeze();
+      inTime(t, await stopped(served), graceMs);
+    });
+  }
+
+  test('it stops in time while an action does not end its clean-up', async (t) => {
+    const served = await serve(t, t.context.broker, await endlessAction(t, '() => new Promise(() => {})'));
+    inTime(t, await stopped(served));
+    t.is(served.logs.find(/^actions failed to clean up$/).length, 1);
   });
 
   test('SIGTERM ends a worker whose change does not end, after its caller got a reply', async (t) => {
@@ -135,6 +181,42 @@ if (rabbitmq() !== undefined) {
     // Much less than the 30 s that a stopped change has otherwise, also on a busy machine.
     t.true(Date.now() - begun < 25_000, `${Date.now() - begun} ms`);
     t.is((await caller.replyFor(id)).answer.response_body.code, 'outcome_unknown');
+  });
+
+  test('SIGTERM ends a worker while the broker and a machine with an open login are frozen', async (t) => {
+    const { broker } = t.context;
+    const { sandbox, ssh, privateKeyFile, machine } = await oneMachine(t);
+    const link = await startProxy(t, { port: broker.port });
+    const url = new URL(broker.url);
+    url.port = String(link.port);
+    const queue = `queue_${randomUUID()}`;
+    const worker = await startWorker(t, {
+      NODE_ENV: 'test',
+      AMQP_URL: url.href,
+      QUEUE_NAME: queue,
+      ETCD_DISCOVERY_URL: sandbox.discoveryUrl,
+      FLEET_API_PORT: String(sandbox.fleetPort),
+      ALLOWED_HOSTS: '127.0.0.0/8',
+      SSH_USER: ssh.user,
+      SSH_PORT: String(machine.port),
+      SSH_KEY_FILE: privateKeyFile,
+      SSH_HOST_KEYS: 'off',
+      SHUTDOWN_GRACE_SECONDS: '0',
+      ...(await endlessAction(t)),
+    });
+    const caller = await RawCaller.open(t, broker, queue);
+    const { answer } = await caller.ask({ action: 'node_info', etcd_token: sandbox.token });
+    t.is(answer.status, 'completed');
+    caller.send({ action: 'endless' });
+    await eventually('it runs', () => worker.lines.some(({ message }) => message === 'begun'));
+    machine.freeze();
+    link.freeze();
+    const begun = Date.now();
+    worker.process.kill('SIGTERM');
+    t.is(await worker.ended, 0);
+    t.like(worker.lines.at(-1), { message: 'shut down', clean: false });
+    // The tests above add up its waits; this one would only hang.
+    t.true(Date.now() - begun < 25_000, `${Date.now() - begun} ms`);
   });
 
   test('it stops at once while the record of a request is checked at a Manager that never responds, and the request is in the queue again', async (t) => {

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
+import { type ServerResponse, STATUS_CODES } from 'node:http';
 import { isIP, type Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
@@ -37,6 +37,9 @@ export interface HttpServerOptions {
 
 const DEFAULT_TIMEOUT_MS = 30_000;
 const ARRIVAL_MS = 60_000;
+/** A reply must be read within this time and the time that it takes at the least rate. */
+const READING_MS = 30_000;
+const LEAST_BYTES_PER_MS = 64;
 /** How often Node looks for requests that arrive too slowly. */
 const MAX_CHECK_MS = 10_000;
 /** An upper bound for the rest of a message: the envelope and the name of the action. */
@@ -54,7 +57,7 @@ const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
-/** How long connections that are still sending may take at shutdown. */
+/** How long a connection that is ended may take to send the rest. */
 const CLOSE_TIMEOUT_MS = 500;
 
 /** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
@@ -128,8 +131,11 @@ export class HttpServer {
     // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
-    fastify.addHook('onSend', async (request, _reply, payload) => {
-      if (typeof payload === 'string') this.#held.get(request)?.add(Buffer.byteLength(payload));
+    fastify.addHook('onSend', async (request, reply, payload) => {
+      if (typeof payload !== 'string') return;
+      const bytes = Buffer.byteLength(payload);
+      this.#held.get(request)?.add(bytes);
+      this.#limitReading(reply.raw, bytes);
     });
     fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
     fastify.get('/livez', async () => ({ alive: true }));
@@ -141,6 +147,13 @@ export class HttpServer {
     fastify.post<{ Params: { name: string } }>('/v1/actions/:name', async (request, reply) =>
       this.#act(request.params.name, request, reply),
     );
+  }
+
+  /** A caller that does not read its reply must not hold memory for ever. */
+  #limitReading(response: ServerResponse, bytes: number): void {
+    const ms = READING_MS + bytes / LEAST_BYTES_PER_MS;
+    const cancel = this.#options.clock.after(ms, () => response.destroy());
+    response.once('close', cancel);
   }
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
@@ -287,6 +300,9 @@ function refuseUnparsed(error: NodeJS.ErrnoException, socket: Socket): void {
   if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy();
   const [status, reason] = UNPARSED.get(error.code ?? '') ?? [400, 'invalid HTTP request'];
   const body = JSON.stringify(errorEnvelope('invalid_request', reason));
+  // The caller may never close its side.
+  const late = setTimeout(() => socket.destroy(), CLOSE_TIMEOUT_MS);
+  socket.once('close', () => clearTimeout(late));
   socket.end(
     [
       `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,

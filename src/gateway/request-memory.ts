@@ -32,20 +32,25 @@ export class RequestMemory {
     if (this.#requests > 0 && !this.#hasRoom(bytes)) return undefined;
     this.#requests++;
     this.#used += bytes;
+    let isReleased = false;
+    const resize = (next: number) => {
+      this.#used += next - bytes;
+      bytes = next;
+    };
     return {
       tryResize: (next) => {
+        if (isReleased) return true;
         if (next > bytes && this.#requests > 1 && !this.#hasRoom(next - bytes)) return false;
-        this.#used += next - bytes;
-        bytes = next;
+        resize(next);
         return true;
       },
       add: (more) => {
-        this.#used += more;
-        bytes += more;
+        if (!isReleased) resize(bytes + more);
       },
       release: () => {
+        isReleased = true;
         this.#requests--;
-        this.#used -= bytes;
+        resize(0);
         // Only at half of the limit: under steady load, each request would end the outage and begin the next one.
         if (this.#used * 2 <= this.#limit) this.#usedUp.succeeded();
       },
@@ -65,6 +70,9 @@ export interface HeldMemory {
   tryResize(bytes: number): boolean;
   /** Counts more bytes, which are in memory already, so this may exceed the limit. */
   add(bytes: number): void;
-  /** Stops counting the request. Call it once. */
+  /**
+   * Stops counting the request; what is counted later is ignored, such as the reply to a caller that has gone away. Call it
+   * once.
+   */
   release(): void;
 }

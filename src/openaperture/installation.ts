@@ -48,6 +48,7 @@ export class Installation {
   readonly #dependencies: InstallationDependencies;
   readonly #topology: Topology;
   readonly #events: SystemEvents;
+  readonly #stopped = new AbortController();
   readonly manager: ManagerClient;
   #overseer: Overseer | undefined;
 
@@ -96,6 +97,7 @@ export class Installation {
         maxRecordBytes,
         pause,
         resume,
+        stopped: this.#stopped.signal,
         clock,
         log,
       }),
@@ -127,6 +129,7 @@ export class Installation {
 
   /** Sends the last heartbeat and closes; call it while the broker is still connected. */
   async stop(): Promise<void> {
+    this.#stopped.abort(new Error('the service is shutting down'));
     await Promise.all([this.#overseer?.stop(), this.#events.close()]);
     await this.manager.close();
   }

@@ -29,7 +29,7 @@ const QUEUE = 'system_modules';
 const BEAT_MS = 30_000;
 /** A heartbeat that is published later than this is out of date. */
 const BEAT_TIMEOUT_MS = 10_000;
-const LAST_BEAT_TIMEOUT_MS = 2_000;
+const LAST_BEAT_TIMEOUT_MS = 1_000;
 const BACKOFF = { firstMs: 1_000, maxMs: 60_000 };
 
 /**

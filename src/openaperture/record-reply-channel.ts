@@ -1,5 +1,4 @@
 import { stringifyExactly } from '../lib/exact-json.js';
-import { OutageLog } from '../lib/outage-log.js';
 import type { Reply } from '../core/call.js';
 import { type Envelope, replyEnvelope, withoutRequest } from '../rpc/envelope.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
@@ -8,8 +7,9 @@ import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
 import type { ManagerId, RecordState } from './manager-responses.js';
-import type { ManagerClient } from './manager-client.js';
+import type { ManagerClient, RetryOptions } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
+import { ManagerOutage } from './manager-outage.js';
 import { isSameRequest } from './same-request.js';
 
 export interface RecordReplyChannelOptions {
@@ -20,8 +20,10 @@ export interface RecordReplyChannelOptions {
   maxRecordBytes: number;
   /** Called when replies begin to wait for the Manager: the service must accept no more requests. */
   pause: (reason: string) => void;
-  /** Called when no reply waits any more. */
+  /** Called when the Manager responds again, and no reply waits any more. */
   resume: () => void;
+  /** Aborted when the service stops. */
+  stopped: AbortSignal;
   clock: Clock;
   log: Logger;
 }
@@ -32,23 +34,36 @@ const STUCK_MS = 10 * 60_000;
 /** A failure without a reason counts as a refusal for size only above this. */
 const LARGE_BYTES = 64 * 1024;
 
-/** What happened to a reply; `dropped`: its caller no longer waits for it. */
-type Saved = 'sent' | 'dropped';
+/** The reply that the record has: the given one, or one that was saved before; `dropped`: its caller no longer waits for it. */
+type Saved = Reply | 'dropped';
 
 /** The Manager does not accept a reply of this size. */
 class TooLarge extends Error {
   override readonly name = 'TooLarge';
 }
 
-/** A reply that is being saved, or a request whose record is being checked. */
-interface Sending {
+/** A request whose record is being read. */
+interface Checking {
   id: ManagerId;
   log: Logger;
   requestBody: Envelope['requestBody'];
-  /** Whether the latest attempt reached the write: the Manager returned the record just before. */
-  saving: boolean;
   /** Since when the Manager has failed on this record only. */
   stuckSince: number | undefined;
+}
+
+/** A reply that is being saved. */
+interface Sending extends Checking {
+  /** What the action has settled with; a replacement may be saved for it. */
+  reply: Reply;
+  /** Whether the latest attempt reached the write: the Manager returned the record just before. */
+  saving: boolean;
+}
+
+/** What was written into a record last. */
+interface Written {
+  reply: Reply;
+  /** Whether the Manager has confirmed it; otherwise it may have been saved all the same. */
+  confirmed: boolean;
 }
 
 /**
@@ -61,16 +76,13 @@ interface Sending {
  */
 export class RecordReplyChannel implements ReplyChannel {
   readonly #options: RecordReplyChannelOptions;
-  readonly #outage: OutageLog;
-  /** The replies that wait for the Manager. While there are any, the service is paused. */
-  readonly #waiting = new Set<Sending>();
+  readonly #outage: ManagerOutage;
+  /** For each reply of an action. It is sent again when its request is delivered again. */
+  readonly #written = new WeakMap<Reply, Written>();
 
   constructor(options: RecordReplyChannelOptions) {
     this.#options = options;
-    this.#outage = new OutageLog(options.log, options.clock, {
-      began: 'record replies waiting for the Manager',
-      ended: 'record replies resumed',
-    });
+    this.#outage = new ManagerOutage(options);
   }
 
   readonly needsPlainReply = true;
@@ -85,11 +97,11 @@ export class RecordReplyChannel implements ReplyChannel {
   ): Promise<string | undefined> {
     const { recordId: id, requestBody } = envelope;
     if (id === undefined) return undefined;
-    const sending: Sending = { id, log, requestBody, saving: false, stuckSince: undefined };
+    const checking: Checking = { id, log, requestBody, stuckSince: undefined };
     try {
-      return await this.#refusal(sending, signal);
+      return await this.#refusal(checking, signal);
     } finally {
-      this.#stopWaiting(sending);
+      this.#outage.gaveUp(checking, async (asking) => this.#shows(checking, asking));
     }
   }
 
@@ -100,24 +112,26 @@ export class RecordReplyChannel implements ReplyChannel {
   ): Promise<SendOutcome> {
     const { recordId: id, requestBody } = envelope;
     if (id === undefined || plain === undefined) return 'dropped';
-    const sending: Sending = { id, log, requestBody, saving: false, stuckSince: undefined };
+    const sending: Sending = { id, log, requestBody, reply: plain, saving: false, stuckSince: undefined };
     const deliver = async (reply: Reply, request: Envelope) =>
-      this.#deliver(sending, replyEnvelope(request, reply), signal);
+      this.#deliver(sending, reply, replyEnvelope(request, reply), signal);
     try {
       let saved = await deliver(plain, envelope);
       // The copy of the request in the reply may be the large part. The outcome of a change must not be lost because of it.
       if (isTooLarge(saved) && isMostlyRequest(plain, envelope))
         saved = await deliver(plain, withoutRequest(envelope));
-      if (!(saved instanceof Error)) return saved;
-      log.error('reply replaced', { reason: saved.message });
-      const replacement = replacementFor(saved);
-      saved = await deliver(replacement, envelope);
-      if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
-      if (!(saved instanceof Error)) return saved === 'sent' ? replacement : 'dropped';
+      if (saved instanceof Error) {
+        const { message: reason } = saved;
+        const replacement = replacementFor(saved);
+        saved = await deliver(replacement, envelope);
+        if (isTooLarge(saved)) saved = await deliver(replacement, withoutRequest(envelope));
+        if (saved === replacement) log.error('reply replaced', { reason });
+      }
+      if (!(saved instanceof Error)) return saved === plain ? 'sent' : saved;
       log.error('reply dropped', { reason: saved.message });
       return 'dropped';
     } finally {
-      this.#stopWaiting(sending);
+      this.#outage.gaveUp(sending, async (asking) => this.#shows(sending, asking));
     }
   }
 
@@ -125,7 +139,12 @@ export class RecordReplyChannel implements ReplyChannel {
    * Tries until the Manager has saved the reply, or its caller no longer waits for it.
    * @returns an error when the Manager will never accept it
    */
-  async #deliver(sending: Sending, envelope: object, signal: AbortSignal): Promise<Saved | Error> {
+  async #deliver(
+    sending: Sending,
+    reply: Reply,
+    envelope: object,
+    signal: AbortSignal,
+  ): Promise<Saved | Error> {
     let json: string;
     try {
       json = stringifyExactly(envelope);
@@ -139,10 +158,16 @@ export class RecordReplyChannel implements ReplyChannel {
     let refusedBefore = false;
     for (let failed = 1; ; failed++) {
       try {
-        return await this.#save(sending, json, signal);
+        const saved = await this.#save(sending, reply, json, signal);
+        this.#outage.responded(sending);
+        return saved;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        if (!(error instanceof ManagerError) || !error.temporary) return asError(error);
+        if (!(error instanceof ManagerError)) return asError(error);
+        if (!error.temporary) {
+          this.#outage.responded(sending);
+          return error;
+        }
         const mayBeTooLarge = bytes > LARGE_BYTES && sending.saving && isSilentRefusal(error);
         const refused = mayBeTooLarge && (await this.#managerResponds(signal));
         if (refused && refusedBefore)
@@ -151,7 +176,7 @@ export class RecordReplyChannel implements ReplyChannel {
         // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
         const persists = failed > 1 || error.retryAfterMs > 0;
         // The Manager works, so this reply must not pause the service.
-        if (refused) this.#stopWaiting(sending);
+        if (refused) this.#outage.responded(sending);
         else if (persists && (await this.#isStuck(sending, error, signal))) return error;
         const wait = Math.max(error.retryAfterMs, backoffMs(refused ? 1 : failed, BACKOFF));
         await this.#options.clock.sleep(wait, { signal });
@@ -159,14 +184,16 @@ export class RecordReplyChannel implements ReplyChannel {
     }
   }
 
-  async #save(sending: Sending, json: string, signal: AbortSignal): Promise<Saved> {
+  async #save(sending: Sending, reply: Reply, json: string, signal: AbortSignal): Promise<Saved> {
     const { manager } = this.#options;
     const { id, log } = sending;
+    const before = this.#written.get(sending.reply);
     sending.saving = false;
     // One attempt only: #deliver retries, and notices an outage immediately.
     const once = { signal, tries: 1 };
     const record = await manager.recordState(id, once);
     if (record?.state === 'answered') {
+      if (before !== undefined) return before.reply;
       log.info('reply dropped', { reason: 'the record of its request already has a reply' });
       return 'dropped';
     }
@@ -175,26 +202,51 @@ export class RecordReplyChannel implements ReplyChannel {
       return 'dropped';
     }
     sending.saving = true;
-    if (record !== undefined && (await manager.saveRecord(id, json, once))) return 'sent';
-    log.info('reply dropped', { reason: 'the record of its request no longer exists' });
+    if (record !== undefined && (await this.#write(sending, reply, json, once))) return reply;
+    // Its caller has deleted the record.
+    if (before?.confirmed) return before.reply;
+    const gone = 'the record of its request no longer exists';
+    const reason = before === undefined ? gone : `${gone}; an earlier attempt may have saved the reply`;
+    log.info('reply dropped', { reason });
     return 'dropped';
   }
 
+  /** @returns false: the record no longer exists */
+  async #write(sending: Sending, reply: Reply, json: string, options: RetryOptions): Promise<boolean> {
+    // Before the response: that may be lost.
+    this.#written.set(sending.reply, { reply, confirmed: false });
+    try {
+      const saved = await this.#options.manager.saveRecord(sending.id, json, options);
+      if (saved) this.#written.set(sending.reply, { reply, confirmed: true });
+      return saved;
+    } catch (error) {
+      if (error instanceof ManagerError && !mayHaveSaved(error)) this.#written.delete(sending.reply);
+      throw error;
+    }
+  }
+
   /** Tries until the Manager has shown the record, or will never show it. */
-  async #refusal(sending: Sending, signal: AbortSignal): Promise<string | undefined> {
+  async #refusal(checking: Checking, signal: AbortSignal): Promise<string | undefined> {
     const { manager, clock } = this.#options;
     for (let failed = 1; ; failed++) {
       try {
         // A record that is gone or answered is no reason: then the reply is dropped.
-        const record = await manager.recordState(sending.id, { signal, tries: 1 });
-        return record?.state === 'open' && isOfAnother(record, sending) ? anotherRequest(sending) : undefined;
+        const record = await manager.recordState(checking.id, { signal, tries: 1 });
+        this.#outage.responded(checking);
+        return record?.state === 'open' && isOfAnother(record, checking)
+          ? anotherRequest(checking)
+          : undefined;
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const unknown = `the record ${sending.id} of its id cannot be read: ${reasonOf(error)}`;
-        if (!(error instanceof ManagerError) || !error.temporary) return unknown;
+        const unknown = `the record ${checking.id} of its id cannot be read: ${reasonOf(error)}`;
+        if (!(error instanceof ManagerError)) return unknown;
+        if (!error.temporary) {
+          this.#outage.responded(checking);
+          return unknown;
+        }
         // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
         const persists = failed > 1 || error.retryAfterMs > 0;
-        if (persists && (await this.#isStuck(sending, error, signal))) return unknown;
+        if (persists && (await this.#isStuck(checking, error, signal))) return unknown;
         await clock.sleep(Math.max(error.retryAfterMs, backoffMs(failed, BACKOFF)), { signal });
       }
     }
@@ -204,19 +256,37 @@ export class RecordReplyChannel implements ReplyChannel {
    * Pauses the service, unless only this reply fails.
    * @returns whether only this reply has failed for `STUCK_MS`
    */
-  async #isStuck(sending: Sending, error: ManagerError, signal: AbortSignal): Promise<boolean> {
+  async #isStuck(one: Checking, error: ManagerError, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#options;
-    if (error.status !== 500 || error.notSent || !(await this.#managerResponds(signal))) {
-      sending.stuckSince = undefined;
-      this.#wait(sending, error);
+    if (!(await this.#isAlone(error, signal))) {
+      // Then the call above proves nothing.
+      signal.throwIfAborted();
+      one.stuckSince = undefined;
+      this.#outage.waits(one, error.message);
       return false;
     }
-    this.#stopWaiting(sending);
-    if (sending.stuckSince === undefined) {
-      sending.stuckSince = clock.now();
-      sending.log.error('reply failed while the Manager works', { reason: error.message });
+    this.#outage.responded(one);
+    if (one.stuckSince === undefined) {
+      one.stuckSince = clock.now();
+      one.log.error('reply failed while the Manager works', { reason: error.message });
     }
-    return clock.now() - sending.stuckSince >= STUCK_MS;
+    return clock.now() - one.stuckSince >= STUCK_MS;
+  }
+
+  /** Whether the Manager shows this record again, or refuses to for good, or fails on this record only. */
+  async #shows({ id }: Checking, signal: AbortSignal): Promise<boolean> {
+    try {
+      await this.#options.manager.recordState(id, { signal, tries: 1 });
+      return true;
+    } catch (error) {
+      if (!(error instanceof ManagerError)) return false;
+      return !error.temporary || this.#isAlone(error, signal);
+    }
+  }
+
+  /** Whether the Manager fails on one record, and works on others. */
+  async #isAlone(error: ManagerError, signal: AbortSignal): Promise<boolean> {
+    return error.status === 500 && !error.notSent && (await this.#managerResponds(signal));
   }
 
   /** Whether the Manager answers other calls. */
@@ -227,26 +297,13 @@ export class RecordReplyChannel implements ReplyChannel {
       (error: unknown) => error instanceof ManagerError && !error.temporary,
     );
   }
-
-  #wait(sending: Sending, { message: reason }: ManagerError): void {
-    this.#outage.failed({ reason });
-    if (this.#waiting.has(sending)) return;
-    this.#waiting.add(sending);
-    if (this.#waiting.size === 1) this.#options.pause('replies wait for the Manager');
-  }
-
-  #stopWaiting(sending: Sending): void {
-    if (!this.#waiting.delete(sending) || this.#waiting.size > 0) return;
-    this.#outage.succeeded();
-    this.#options.resume();
-  }
 }
 
-function isOfAnother(record: RecordState | undefined, { requestBody }: Sending): boolean {
+function isOfAnother(record: RecordState | undefined, { requestBody }: Checking): boolean {
   return record !== undefined && !isSameRequest(record.requestBody, requestBody);
 }
 
-function anotherRequest({ id }: Sending): string {
+function anotherRequest({ id }: Checking): string {
   return `its id is that of another request: the record ${id} has another action, etcd_token or action_parameters`;
 }
 
@@ -271,6 +328,11 @@ function isMostlyRequest(reply: Reply, request: Envelope): boolean {
 function isSilentRefusal({ kind, status = 0, notSent, retryAfterMs }: ManagerError): boolean {
   if (notSent || retryAfterMs > 0) return false;
   return kind === 'unreachable' || status > 500;
+}
+
+/** Whether the Manager may have saved what was sent to it. */
+function mayHaveSaved({ kind, status = 0, notSent }: ManagerError): boolean {
+  return !notSent && (kind === 'unreachable' || kind === 'invalid_response' || status >= 500);
 }
 
 function isTooLarge(refusal: Saved | Error): boolean {

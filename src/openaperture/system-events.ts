@@ -23,7 +23,7 @@ export interface SystemEventsOptions {
 const MAX_IN_FLIGHT = 10;
 const UNEXPECTED: ReadonlySet<string> = new Set(['internal', 'timeout']);
 /** How long events in flight may take when the service shuts down. */
-const CLOSE_TIMEOUT_MS = 2_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 
 /** Reports unexpected failures to the Manager's operators. No request waits for a report, or fails because of one. */
 export class SystemEvents {
@@ -63,7 +63,7 @@ export class SystemEvents {
     this.#inFlight.add(sending);
   }
 
-  /** Waits up to 2 s for the events in flight, then aborts them. */
+  /** Waits up to 1 s for the events in flight, then aborts them. */
   async close(): Promise<void> {
     await settledWithin(CLOSE_TIMEOUT_MS, this.#options.clock, Promise.all(this.#inFlight));
     this.#closed.abort(new Error('the service is shutting down'));

@@ -94,12 +94,13 @@ export class DirectReplies {
     if (opened !== undefined) return opened;
     const opening = this.#openFor(connection);
     this.#shared.set(connection, opening);
-    opening
-      .catch(() => this.#shared.delete(connection))
-      .finally(() => {
-        this.#problems.delete(connection);
-        this.#outage.succeeded();
-      });
+    void opening
+      .then(
+        // Not when the connection is lost: whether the next one can have another beside it is not known.
+        () => this.#outage.succeeded(),
+        () => this.#shared.delete(connection),
+      )
+      .finally(() => this.#problems.delete(connection));
     return opening;
   }
 

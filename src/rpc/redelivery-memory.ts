@@ -5,6 +5,7 @@ export type Known<R> =
   | { state: 'settled'; reply: R }
   /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
+  /** It did not begin here, nor, as far as is known, elsewhere. */
   | { state: 'released' }
   | { state: 'unknown' };
 
@@ -68,17 +69,29 @@ export class RedeliveryMemory<R> {
    * Remembers a request; replaces an earlier entry with the same key.
    * @param settling resolves with its reply, or with undefined when it is released; must not reject
    * @param bytes returns the size of a reply in bytes
+   * @param mayHaveBegun whether another worker may have begun it: then it stays unknown when it is released
    */
-  track(key: string, settling: Promise<R | undefined>, bytes: (reply: R) => number): void {
+  track(
+    key: string,
+    settling: Promise<R | undefined>,
+    bytes: (reply: R) => number,
+    mayHaveBegun = false,
+  ): void {
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes);
+    void this.#settle(key, settling, bytes, mayHaveBegun);
   }
 
-  async #settle(key: string, settling: Promise<R | undefined>, bytes: (reply: R) => number): Promise<void> {
+  async #settle(
+    key: string,
+    settling: Promise<R | undefined>,
+    bytes: (reply: R) => number,
+    mayHaveBegun: boolean,
+  ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
+    if (reply === undefined && mayHaveBegun) return;
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {

@@ -1,6 +1,7 @@
 import type { Options } from 'amqplib';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import type { Delivery } from './consumer.js';
@@ -20,23 +21,37 @@ export interface RepublisherOptions {
 /** The wait before a full queue is tried again, in milliseconds. */
 const FULL_RETRY_MS = 1_000;
 
-/** Requeues and dead-letters delivered messages: publishes each one again, and acknowledges it after the confirm. */
+/** A queue to which messages are published again. */
+interface Target {
+  name: string;
+  full: OutageLog;
+  /** How many messages wait because it is full. */
+  waiting: number;
+}
+
+/**
+ * Requeues and dead-letters delivered messages: publishes each one again, and acknowledges it after the confirm. Only on the
+ * connection that it came by: when that is lost, the broker has requeued the message, and a copy would be a second one.
+ */
 export class Republisher {
   readonly #options: RepublisherOptions;
-  readonly #full: OutageLog;
-  #waiting = 0;
+  readonly #requests: Target;
+  readonly #deadLetters: Target;
 
   constructor(options: RepublisherOptions) {
+    const { queue, log, clock } = options;
+    const target = (name: string): Target => {
+      const phrases = { began: 'queue full', ended: 'queue no longer full' };
+      return { name, full: new OutageLog(log, clock, phrases, { queue: name }), waiting: 0 };
+    };
     this.#options = options;
-    this.#full = new OutageLog(options.log, options.clock, {
-      began: 'queue full',
-      ended: 'queue no longer full',
-    });
+    this.#requests = target(queue);
+    this.#deadLetters = target(errorQueueOf(queue));
   }
 
   /** Whether messages wait because their target queue is full. */
   get isBlocked(): boolean {
-    return this.#waiting > 0;
+    return this.#requests.waiting + this.#deadLetters.waiting > 0;
   }
 
   /**
@@ -45,11 +60,9 @@ export class Republisher {
    * @param arrivedAt when it was delivered, in the clock's milliseconds
    */
   async requeue(delivery: Delivery, arrivedAt: number): Promise<void> {
-    // After the loss of the connection, the broker has already requeued the message.
-    if (delivery.connection.lost.aborted) return;
-    const { queue, clock } = this.#options;
+    const { clock } = this.#options;
     const heldMs = () => Math.round(clock.now() - arrivedAt);
-    await this.#republish(delivery, queue, () => timesLeft(delivery, heldMs()));
+    await this.#republish(delivery, this.#requests, () => timesLeft(delivery, heldMs()));
   }
 
   /**
@@ -58,45 +71,66 @@ export class Republisher {
    */
   async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
     const headers = { 'x-reason': reason };
-    return this.#republish(delivery, errorQueueOf(this.#options.queue), () => ({ headers }));
+    return this.#republish(delivery, this.#deadLetters, () => ({ headers }));
   }
 
   /**
    * @param changes the properties that differ from those of the delivery, each time that it is published
    * @returns whether the message was published and acknowledged
    */
-  async #republish(delivery: Delivery, queue: string, changes: () => Options.Publish): Promise<boolean> {
+  async #republish(delivery: Delivery, to: Target, changes: () => Options.Publish): Promise<boolean> {
+    const { lost } = delivery.connection;
+    const { signal, unlink } = linkSignals(lost, this.#options.stopped);
+    try {
+      signal.throwIfAborted();
+      const outcome = await this.#publish(delivery, to, changes, signal);
+      // A new connection declares the queue again, and the broker delivers the message again.
+      if (outcome === 'unroutable')
+        delivery.connection.lose(new Error(`the queue ${to.name} does not exist`));
+      if (lost.aborted) return false;
+      delivery.acknowledge();
+      return true;
+    } catch (error) {
+      if (lost.aborted) return false;
+      throw error;
+    } finally {
+      unlink();
+    }
+  }
+
+  /** Publishes it until the queue has room. */
+  async #publish(
+    delivery: Delivery,
+    to: Target,
+    changes: () => Options.Publish,
+    signal: AbortSignal,
+  ): Promise<'routed' | 'unroutable'> {
+    const { publish, clock } = this.#options;
     const kept = republishedProperties(delivery.properties);
-    const options = () => {
+    const attempt = async () => {
       const changed = changes();
-      return { ...kept, ...changed, headers: { ...kept.headers, ...changed.headers }, persistent: true };
+      const headers = { ...kept.headers, ...changed.headers };
+      const options = { ...kept, ...changed, headers, persistent: true };
+      // Alone: a request that is published twice may run twice.
+      const within = { signal, by: delivery.connection, alone: true };
+      return publish({ exchange: '', routingKey: to.name }, delivery.content, options, within);
     };
-    // Alone: a request that is published twice may run twice.
-    const within = { signal: this.#options.stopped, by: delivery.connection, alone: true };
-    const publish = async () =>
-      this.#options.publish({ exchange: '', routingKey: queue }, delivery.content, options(), within);
-    let outcome = await publish();
+    let outcome = await attempt();
     if (outcome === 'nacked') {
-      this.#waiting++;
-      this.#full.failed({ queue });
+      to.waiting++;
+      to.full.failed({});
       try {
         while (outcome === 'nacked') {
-          await this.#options.clock.sleep(FULL_RETRY_MS, within);
-          // The broker has requeued the message and delivers it again.
-          if (delivery.connection.lost.aborted) return false;
-          outcome = await publish();
+          await clock.sleep(FULL_RETRY_MS, { signal });
+          outcome = await attempt();
         }
       } finally {
-        if (--this.#waiting === 0) this.#full.succeeded();
+        to.waiting--;
       }
     }
-    // A new connection declares the queue again, and the broker delivers the message again.
-    if (outcome === 'unroutable') {
-      delivery.connection.lose(new Error(`the queue ${queue} does not exist`));
-      return false;
-    }
-    delivery.acknowledge();
-    return true;
+    // Not while others wait: it may have had room for one message only.
+    if (outcome === 'routed' && to.waiting === 0) to.full.succeeded();
+    return outcome;
   }
 }
 

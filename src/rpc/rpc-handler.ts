@@ -221,12 +221,15 @@ export class RpcHandler {
     const { delivery, key, log } = request;
     let mayHaveBegun = delivery.redelivered;
     if (delivery.redelivered && key !== undefined) {
-      const known = this.#memory.recall(key);
-      const remembered =
-        known.state === 'settled' || known.state === 'running' ? await known.reply : undefined;
-      if (remembered !== undefined) {
+      let known = this.#memory.recall(key);
+      // Again after each wait: of several messages that wait for the same one, only the first may run.
+      while (known.state === 'running') {
+        const reply = await known.reply;
+        known = reply === undefined ? this.#memory.recall(key) : { state: 'settled', reply };
+      }
+      if (known.state === 'settled') {
         log.info('remembered reply reused');
-        return { outgoing: remembered, settled: undefined };
+        return { outgoing: known.reply, settled: undefined };
       }
       mayHaveBegun = known.state === 'unknown';
     }
@@ -235,7 +238,7 @@ export class RpcHandler {
       const reply = outcome.then((each) =>
         typeof each === 'string' || 'refused' in each ? undefined : each.outgoing,
       );
-      this.#memory.track(key, reply, sizeOf);
+      this.#memory.track(key, reply, sizeOf, mayHaveBegun);
     }
     return mayHaveBegun && (await outcome) === 'released' ? 'returned' : outcome;
   }

@@ -38,7 +38,7 @@ export interface RpcServerOptions
 }
 
 /** How long the broker may take to cancel the consumer at shutdown, in milliseconds. */
-const STOP_MS = 1_000;
+const STOP_MS = 500;
 /** How long replies may take to be confirmed at shutdown, in milliseconds. */
 const REPLIES_MS = 5_000;
 /** The same when the grace time is over: a supervisor may kill the process soon. */

@@ -13,12 +13,16 @@ const LARGE = JSON.stringify({ action_parameters: { text: 'x'.repeat(MEBIBYTE) }
 const MEMORY_BYTES = 8 * MEBIBYTE;
 
 /** A gateway whose calls are answered when the test says. */
-async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
+async function open(
+  t: ExecutionContext,
+  { memoryBytes = MEMORY_BYTES, arrivalMs }: { memoryBytes?: number; arrivalMs?: number } = {},
+) {
+  const clock = new ManualClock();
   const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
   const { url, port, logs } = await openGateway(
     t,
     async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
-    { maxBodyBytes: 2 * MEBIBYTE, memoryBytes, clock: new ManualClock() },
+    { maxBodyBytes: 2 * MEBIBYTE, memoryBytes, arrivalMs, clock },
   );
   const post = async (body: string) => {
     const response = await fetch(`${url}/v1/actions/act`, {
@@ -30,7 +34,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
   };
   /** Sends the beginning of a request. */
   const begin = async (header: string, body = ''): Promise<Socket> => {
-    const socket = connect(port, '127.0.0.1');
+    const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     t.teardown(() => socket.destroy());
     await once(socket, 'connect');
     socket.write(
@@ -38,7 +42,7 @@ async function open(t: ExecutionContext, { memoryBytes = MEMORY_BYTES } = {}) {
     );
     return socket;
   };
-  return { url, post, begin, calls, logs };
+  return { url, post, begin, calls, logs, clock };
 }
 
 /** Asserts that a call is refused as one to try again. */
@@ -87,6 +91,22 @@ for (const [what, header] of [
   });
 }
 
+test('a call whose caller goes away while its body arrives leaves nothing counted', async (t) => {
+  // Two small calls fit, with less to spare than what many such calls would leave.
+  const { url, post, begin, calls } = await open(t, { memoryBytes: 2 * 17 * 1024 });
+  for (let times = 0; times < 100; times++) {
+    const arriving = await begin('content-length: 2\r\nexpect: 100-continue');
+    await once(arriving, 'data');
+    arriving.write('{');
+    arriving.destroy();
+  }
+  t.is((await fetch(`${url}/readyz`)).status, 200);
+  const both = [post('{}'), post('{}')];
+  await eventually('both are called', () => calls.length === 2);
+  for (const answer of calls) answer();
+  for (const call of both) t.is((await call).status, 200);
+});
+
 test('what a body contains counts, not only its size', async (t) => {
   const { post, calls } = await open(t);
   const first = post('{}');
@@ -118,6 +138,33 @@ test('a reply counts until its caller has read it', async (t) => {
   const next = eventually('there is room again', async () => (await post('{}')).status === 200);
   await eventually('it is called', () => calls.length === 2);
   calls[1]?.();
+  await next;
+});
+
+test('a caller that does not read its reply is cut off, and its memory is free again', async (t) => {
+  const { post, begin, calls, clock } = await open(t);
+  const deaf = await begin('content-length: 2', '{}');
+  await eventually('it is called', () => calls.length === 1);
+  deaf.pause();
+  const size = 20 * MEBIBYTE;
+  calls[0]?.({ status: 'completed', response_body: 'x'.repeat(size) });
+  await eventually('its time counts', () => clock.pending === 1);
+  clock.advance(30_000 + size / 64);
+  isRefused(t, await post(LARGE));
+  clock.advance(1_000);
+  const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+  await eventually('it is called', () => calls.length === 2);
+  calls[1]?.();
+  await next;
+});
+
+test('a caller whose body does not arrive is cut off, though it keeps its side open', async (t) => {
+  const { post, begin, calls } = await open(t, { arrivalMs: 100 });
+  const late = await begin(`content-length: ${LARGE.length}`);
+  t.regex(String((await once(late, 'data'))[0]), /^HTTP\/1\.1 408 /);
+  const next = eventually('there is room again', async () => (await post(LARGE)).status === 200);
+  await eventually('it is called', () => calls.length === 1);
+  calls[0]?.();
   await next;
 });
 

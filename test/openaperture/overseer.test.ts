@@ -272,7 +272,7 @@ test('a heartbeat that the broker does not take is abandoned, and the next comes
   void overseer.stop().then(() => (stopped = true));
   await until('it has stopped', () => stopped);
   t.is(begun.length, 4);
-  t.true(clock.now() - at <= 3_000, 'the end of the service waits two seconds for the last one');
+  t.true(clock.now() - at <= 2_000, 'the end of the service waits a second for the last one');
 });
 
 test('the Overseer client can be stopped before it is registered', async (t) => {

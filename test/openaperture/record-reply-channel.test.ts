@@ -41,24 +41,25 @@ async function openChannel(
   manager.addExchange(7);
   /** The calls to the service, in order. */
   const reported: string[] = [];
+  const stop = new AbortController();
   const channel = new RecordReplyChannel({
     manager: client,
     exchangeId: 7,
     maxRecordBytes,
     pause: () => void reported.push('pause'),
     resume: () => reported.push('resume'),
+    stopped: stop.signal,
     clock,
     log: logs.log,
   });
-  const stop = new AbortController();
   const send = async (id: number | bigint, reply = replyOf(), changes: Partial<Envelope> = {}) =>
     channel.send(
       reply,
       { envelope: { ...envelopeOf(id), ...changes }, log: logs.log.with({ request: String(id) }) },
       stop.signal,
     );
-  const refusal = async (id: number) =>
-    channel.refusal({ envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) }, stop.signal);
+  const refusal = async (id: number, signal = stop.signal) =>
+    channel.refusal({ envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) }, signal);
   return { ...opened, channel, reported, send, refusal, stop };
 }
 
@@ -170,6 +171,77 @@ test('a saved reply is never overwritten', async (t) => {
   t.deepEqual(reported, []);
 });
 
+/** Saves a reply, but the response to the PUT is lost. */
+async function openLostResponse(t: ExecutionContext, reply = replyOf()) {
+  const opened = await openChannel(t);
+  const { manager, send, until } = opened;
+  manager.addRecord(5);
+  manager.loseResponse(RECORD, 'PUT');
+  const sent = send(5, reply);
+  await until('it is written', () => manager.records.get('5')?.status === 'completed', 1);
+  return { ...opened, sent, reply };
+}
+
+test('a reply that was saved is not dropped when the response of the Manager is lost', async (t) => {
+  const { manager, sent, logs, whileTimePasses } = await openLostResponse(t);
+  t.is(await whileTimePasses(sent), 'sent');
+  t.is(manager.callsTo(RECORD, 'PUT').length, 1);
+  t.deepEqual(logs.lines, []);
+});
+
+test('when the record is gone after such a lost response, it is not claimed that its caller got no reply', async (t) => {
+  const { manager, sent, logs, whileTimePasses } = await openLostResponse(t);
+  manager.records.delete('5');
+  t.is(await whileTimePasses(sent), 'dropped');
+  t.is(
+    logs.find(/^reply dropped$/)[0]?.reason,
+    'the record of its request no longer exists; an earlier attempt may have saved the reply',
+  );
+});
+
+test('a reply that is saved already when its error is to replace it is the one that its caller got', async (t) => {
+  const { manager, send, logs, until, whileTimePasses } = await openChannel(t);
+  manager.addRecord(5);
+  manager.fail({ path: RECORD, method: 'PUT', times: 1 });
+  const sent = send(5, replyOf('x'.repeat(1_000_000)));
+  await until('it is cut', () => manager.callsTo(RECORD, 'PUT').length === 1, 1);
+  manager.loseResponse(RECORD, 'PUT');
+  t.is(await whileTimePasses(sent), 'sent');
+  t.is(manager.callsTo(RECORD, 'PUT').length, 2);
+  t.is(manager.records.get('5')?.status, 'completed');
+  t.deepEqual(logs.lines, []);
+});
+
+for (const [what, kept] of [
+  ['the record has it', true],
+  ['its caller has deleted the record', false],
+] as const)
+  test(`a saved reply that is sent again, as its request was delivered again, is not dropped when ${what}`, async (t) => {
+    const { manager, send, logs } = await openChannel(t);
+    manager.addRecord(5);
+    const reply = replyOf();
+    t.is(await send(5, reply), 'sent');
+    if (!kept) manager.records.delete('5');
+    t.is(await send(5, reply), 'sent');
+    t.is(manager.callsTo(RECORD, 'PUT').length, 1);
+    t.deepEqual(logs.lines, []);
+  });
+
+for (const [what, fault] of [
+  ['refused', { status: 429, path: RECORD, method: 'PUT', times: 1 }],
+  ['never written', { path: RECORD, method: 'GET', times: 1 }],
+] as const)
+  test(`a reply that was ${what} is dropped when the record has another one meanwhile`, async (t) => {
+    const { manager, send, logs, until, whileTimePasses } = await openChannel(t);
+    manager.addRecord(5);
+    manager.fail(fault);
+    const sent = send(5);
+    await until('it has failed', () => manager.callsTo(RECORD, fault.method).length === 1, 1);
+    manager.addRecord(5, { status: 'completed', responseBody: 'of another worker' });
+    t.is(await whileTimePasses(sent), 'dropped');
+    t.is(logs.find(/^reply dropped$/).length, 1);
+  });
+
 test('the reply of a request is never saved into the open record of another one', async (t) => {
   const { manager, send, logs, reported } = await openChannel(t);
   manager.addRecord(77, { requestBody: ANOTHER });
@@ -225,14 +297,82 @@ test('a request whose record the Manager will not show is refused: at once when 
   t.deepEqual(reported, []);
 });
 
-test('a check that waits for the Manager ends with the reason when the service stops, and leaves nothing paused', async (t) => {
-  const { manager, refusal, reported, until, stop } = await openChannel(t);
+test('a check that waits for the Manager ends with the reason when the service stops, and the outage does not', async (t) => {
+  const { manager, refusal, reported, logs, until, stop, clock } = await openChannel(t);
   manager.fail({ status: 503 });
   const check = refusal(5);
   await until('it pauses', () => reported.length > 0);
   stop.abort(new Error('the service stops'));
   await t.throwsAsync(check, { message: 'the service stops' });
+  t.deepEqual(reported, ['pause']);
+  t.deepEqual(logs.find(/^record replies resumed$/), []);
+  t.is(clock.pending, 0);
+});
+
+/** Checks of requests whose time passes while the Manager is down. */
+async function openLateChecks(t: ExecutionContext, fault: ManagerFault) {
+  const opened = await openChannel(t);
+  const { manager, refusal, reported, until } = opened;
+  manager.addRecord(5);
+  manager.addRecord(6);
+  const end = manager.fail(fault);
+  const late = new AbortController();
+  const checks = [refusal(5, late.signal), refusal(6, late.signal)];
+  await until('it pauses', () => reported.length > 0);
+  late.abort(new Error('the time of the request has passed'));
+  for (const check of checks) await t.throwsAsync(check, { message: 'the time of the request has passed' });
+  return { ...opened, end };
+}
+
+for (const [what, fault] of [
+  ['all calls', { status: 503 }],
+  ['records only', { status: 502, path: RECORD }],
+] as const)
+  test(`an outage of ${what} lasts until the Manager responds again, also when the time of all requests passes`, async (t) => {
+    const { manager, reported, logs, clock, until, end } = await openLateChecks(t, fault);
+    const before = manager.calls.length;
+    await until('the Manager is asked', () => manager.calls.length > before + 6);
+    t.deepEqual(reported, ['pause']);
+    t.deepEqual(logs.find(/^record replies resumed$/), []);
+    end();
+    await until('the service goes on', () => reported.length > 1);
+    t.deepEqual(reported, ['pause', 'resume']);
+    t.is(logs.find(/^record replies resumed$/).length, 1);
+    t.is(clock.pending, 0, 'the Manager is not asked any more');
+  });
+
+test('a reply that is saved after the time of all other requests ends the outage', async (t) => {
+  const { send, reported, clock, end } = await openLateChecks(t, { status: 503 });
+  end();
+  t.is(await send(5), 'sent');
   t.deepEqual(reported, ['pause', 'resume']);
+  t.is(clock.pending, 0);
+});
+
+test('a reply that waits after the time of all other requests continues the outage', async (t) => {
+  const { send, reported, logs, until, whileTimePasses, clock, end } = await openLateChecks(t, {
+    status: 503,
+  });
+  let sent = false;
+  const sending = send(5).then(() => (sent = true));
+  const begun = clock.now();
+  await until('a minute has passed', () => clock.now() - begun > 60_000);
+  t.false(sent);
+  t.deepEqual(reported, ['pause']);
+  end();
+  await whileTimePasses(sending);
+  t.deepEqual(reported, ['pause', 'resume']);
+  t.is(logs.find(/^record replies waiting for the Manager$/).length, 1);
+  t.is(logs.find(/^record replies resumed$/).length, 1);
+  t.is(clock.pending, 0);
+});
+
+test('the Manager is not asked any more when the service stops', async (t) => {
+  const { reported, stop, clock } = await openLateChecks(t, { status: 503 });
+  t.is(clock.pending, 1);
+  stop.abort(new Error('the service stops'));
+  t.is(clock.pending, 0);
+  t.deepEqual(reported, ['pause']);
 });
 
 test('a single failure of the Manager causes no pause', async (t) => {
@@ -312,14 +452,15 @@ test('a reply is kept while the Manager hangs', async (t) => {
   t.deepEqual(reported, ['pause', 'resume']);
 });
 
-test('a service that stops gives up waiting replies, with the reason, and leaves nothing paused', async (t) => {
-  const { manager, send, reported, until, stop, clock } = await openChannel(t);
+test('a service that stops gives up waiting replies, with the reason, and the outage does not end', async (t) => {
+  const { manager, send, reported, logs, until, stop, clock } = await openChannel(t);
   manager.fail({ status: 503 });
   const sent = [send(5), send(6)];
   await until('it pauses', () => reported.length > 0);
   stop.abort(new Error('the service stops'));
   for (const each of sent) await t.throwsAsync(each, { message: 'the service stops' });
-  t.deepEqual(reported, ['pause', 'resume']);
+  t.deepEqual(reported, ['pause']);
+  t.deepEqual(logs.find(/^record replies resumed$/), []);
   t.is(clock.pending, 0);
 });
 
@@ -524,6 +665,10 @@ for (const status of [400, 403, 422]) {
   });
 }
 
+function isReplaced(call: { text: string } | undefined): boolean {
+  return call?.text.includes('The Manager refuses the reply') ?? false;
+}
+
 test('a single reply that the Manager fails on delays no other, is tried for ten minutes, then replaced by an error', async (t) => {
   const { manager, send, reported, logs, clock, until, whileTimePasses } = await openChannel(t);
   manager.addRecord(5);
@@ -535,12 +680,13 @@ test('a single reply that the Manager fails on delays no other, is tried for ten
   await send(6);
   t.is(manager.records.get('6')?.status, 'completed');
   t.deepEqual(reported, []);
-  await until('it is abandoned', () => logs.find(/^reply replaced/).length === 1, 5_000);
+  await until('it is abandoned', () => isReplaced(manager.callsTo(RECORD, 'PUT').at(-1)), 5_000);
   t.true(clock.now() - begun >= 10 * 60_000);
   end();
   await whileTimePasses(stuck);
   t.like(manager.records.get('5'), { status: 'error', responseBody: { code: 'internal' } });
   t.is(logs.find(/^reply failed while the Manager works$/).length, 1);
+  t.is(logs.find(/^reply replaced$/).length, 1);
   t.deepEqual(reported, []);
 });
 

@@ -80,7 +80,7 @@ if (broker !== undefined) {
       reaches: () => true,
       send: async () => new Promise<SendOutcome>((resolve) => (confirm = () => resolve('sent'))),
     };
-    const { service, link, caller } = await serveByLink(t, [echo], { channels: [slow] });
+    const { service, link, caller, logs } = await serveByLink(t, [echo], { channels: [slow] });
     caller.publish('garbage', { persistent: true });
     await eventually('it is held', () => service.held === 1);
     link.swallow();
@@ -93,6 +93,9 @@ if (broker !== undefined) {
     t.is(again.content.toString(), 'garbage');
     link.accept();
     await eventually('nothing is held', () => service.held === 0);
+    await eventually('it is connected again', () => service.notReady().length === 0);
+    t.is(await caller.waiting('error queue'), 0, 'there is no second copy');
+    t.deepEqual(logs.find(/^message dead-lettered$/), []);
   });
 
   test('a request that has not begun at shutdown is acknowledged only when its requeueing is confirmed', async (t) => {
@@ -115,7 +118,9 @@ if (broker !== undefined) {
     );
     link.accept();
     finishRun();
-    await drained;
+    await caller.replyFor(running);
+    t.true(await drained);
+    t.is(await caller.waiting(), 0, 'there is no second copy');
   });
 
   test('a request that has not begun at shutdown stays unacknowledged while its queue is full', async (t) => {
@@ -146,6 +151,74 @@ if (broker !== undefined) {
       left.map(({ properties }) => properties.correlationId),
       [waiting, filling],
     );
+    t.deepEqual(logs.find(/^queue no longer full$/), []);
+  });
+
+  test('a full error queue counts as full until it has taken a message, also after a lost connection', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    const errors = `${queue}_error`;
+    await makeQueue(broker, errors, { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } });
+    const { service, link, caller, logs } = await serveByLink(t, [echo], { queue });
+    caller.publish('first', { persistent: true });
+    await eventually('the error queue is full', async () => (await caller.waiting('error queue')) === 1);
+    caller.publish('second', { persistent: true });
+    await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
+    t.regex(service.notReady().join(), /a queue is full/);
+    link.refuse();
+    await eventually('it is delivered again', async () => (await caller.waiting()) === 1);
+    await eventually('nothing is held', () => service.held === 0);
+    t.deepEqual(logs.find(/^queue no longer full$/), []);
+    link.accept();
+    await eventually('it waits again', () => service.notReady().join().includes('a queue is full'));
+    t.is((await caller.take('error queue')).content.toString(), 'first');
+    t.is((await caller.take('error queue')).content.toString(), 'second');
+    await eventually('nothing is held', () => service.held === 0);
+    for (const phrase of [/^queue full$/, /^queue no longer full$/])
+      t.deepEqual(
+        logs.find(phrase).map((line) => line.queue),
+        [errors],
+      );
+    t.is(await caller.waiting('error queue'), 0);
+    t.is(logs.find(/^message dead-lettered$/).length, 2);
+  });
+
+  test('two full queues are logged apart', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    const errors = `${queue}_error`;
+    const full = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
+    await makeQueue(broker, queue, full);
+    await makeQueue(broker, errors, full);
+    const { action, begun, finishRun } = held();
+    const limits = { concurrency: 1, prefetch: 3, maxCalls: 16 };
+    const { service, logs } = await serveRequests(t, broker, [action], { queue, ...limits });
+    const caller = await RawCaller.open(t, broker, queue);
+    const logged = () =>
+      logs.find(/^queue (no longer )?full$/).map(({ message, queue: name }) => [message, name]);
+    caller.publish('first');
+    await eventually('the error queue is full', async () => (await caller.waiting('error queue')) === 1);
+    caller.publish('second');
+    await eventually('that is logged', () => logged().length === 1);
+    caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const waiting = caller.send({ action: 'act' });
+    await eventually('it waits', () => service.held === 3);
+    const filling = caller.send({ action: 'act' });
+    await eventually('the queue is full too', async () => (await caller.waiting()) === 1);
+    const drained = service.drain(60_000);
+    await eventually('that is logged too', () => logged().length === 2);
+    t.is((await caller.take('queue')).properties.correlationId, filling);
+    t.is((await caller.take('queue')).properties.correlationId, waiting);
+    await eventually('the end of one is logged', () => logged().length === 3);
+    await caller.take('error queue');
+    await eventually('the end of the other is logged', () => logged().length === 4);
+    finishRun();
+    t.true(await drained);
+    t.deepEqual(logged(), [
+      ['queue full', errors],
+      ['queue full', queue],
+      ['queue no longer full', queue],
+      ['queue no longer full', errors],
+    ]);
   });
 
   test('a message for a full queue is requeued when the queue has room', async (t) => {
@@ -310,4 +383,56 @@ if (broker !== undefined) {
       t.is(await caller.waiting(), 0);
       t.is(begun(), 0);
     });
+
+  /** Checks requests until a signal is aborted, or `accept` is called. */
+  const checkingChannel = () => {
+    let checks = 0;
+    let accepted = false;
+    const channel: ReplyChannel = {
+      needsPlainReply: false,
+      reaches: ({ recordId }) => recordId !== undefined,
+      refusal: async (_request, signal) => {
+        checks++;
+        if (accepted) return undefined;
+        await whenAborted(signal);
+        throw signal.reason;
+      },
+      send: async () => 'sent',
+    };
+    return { channel, checks: () => checks, accept: () => (accepted = true) };
+  };
+  const CHANGE = '{"id":13,"request_body":{"action":"act"}}';
+
+  test('a change that may have begun before is not run when its connection is lost while its channel checks it', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue);
+    const earlier = await RawCaller.open(t, broker, queue);
+    const id = earlier.sendRaw(CHANGE, { persistent: true });
+    await loseWorker(broker, queue, 1);
+    const { channel, checks, accept } = checkingChannel();
+    const { action, begun } = held({ effect: 'change' });
+    const { service, link } = await serveByLink(t, [action], { queue, channels: [channel] });
+    await eventually('it is checked', () => checks() === 1);
+    link.refuse();
+    await eventually('nothing is held', () => service.held === 0);
+    accept();
+    link.accept();
+    t.is((await earlier.replyFor(id)).answer.response_body.code, 'outcome_unknown');
+    t.is(begun(), 0);
+  });
+
+  test('a request that waits for the same one keeps the mark that it may have begun', async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, queue);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (let n = 0; n < 2; n++) caller.publish(CHANGE);
+    await loseWorker(broker, queue, 2);
+    const { channel, checks } = checkingChannel();
+    const { action } = held({ effect: 'change' });
+    const { service } = await serveRequests(t, broker, [action], { queue, channels: [channel] });
+    await eventually('both are held', () => service.held === 2);
+    t.is(checks(), 1);
+    t.true(await service.drain(60_000));
+    for (let n = 0; n < 2; n++) t.true((await caller.take('queue')).fields.redelivered);
+  });
 }

@@ -180,6 +180,17 @@ test('a released request counts as an entry, and takes no bytes', async (t) => {
   t.like(memory.recall('first'), { state: 'unknown' });
 });
 
+test('a released request that another worker may have begun stays unknown', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock());
+  memory.track('key', Promise.resolve(undefined), bytes, true);
+  t.like(memory.recall('key'), { state: 'running' });
+  await settled();
+  t.like(memory.recall('key'), { state: 'unknown' });
+  memory.track('key', Promise.resolve('answer'), bytes, true);
+  await settled();
+  t.like(memory.recall('key'), { state: 'settled', reply: 'answer' });
+});
+
 test('replies are evicted as far as bytes are needed, the older generation first', async (t) => {
   const kept = async (needed: number) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });

@@ -281,3 +281,66 @@ test('a message that cannot even be dead-lettered is held until its connection i
   await handler.idle();
   t.is(handler.held, 0);
 });
+
+test('of several messages that wait for the same change, only the first one runs it', async (t) => {
+  const { log } = logLines();
+  const refusals: ((reason: string | undefined) => void)[] = [];
+  const runs: Call[] = [];
+  const sent: string[] = [];
+  const handler = new RpcHandler({
+    queue: 'q',
+    codecs: new Codecs([jsonCodec]),
+    runner: {
+      run: async (call) => {
+        runs.push(call);
+        return COMPLETED;
+      },
+    },
+    events: new CallEventBus(log),
+    channels: [
+      {
+        needsPlainReply: false,
+        reaches: () => true,
+        refusal: async () => new Promise((resolve) => refusals.push(resolve)),
+        send: async ({ body }) => {
+          sent.push(String(body));
+          return 'sent';
+        },
+      },
+    ],
+    publish: async () => 'routed',
+    maxMessageBytes: 1_000,
+    memoryBudgetBytes: 1_000_000,
+    maxReplyBytes: 1_000,
+    clock: new ManualClock(),
+    logFor: () => log,
+  });
+  let acknowledged = 0;
+  const deliver = (redelivered: boolean) => {
+    const delivery: Partial<Delivery> = {
+      content: Buffer.from(JSON.stringify({ id: 13, request_body })),
+      properties: {} as Delivery['properties'],
+      isReadable: true,
+      redelivered,
+      connection: { lost: new AbortController().signal } as BrokerConnection,
+      acknowledge: () => acknowledged++,
+    };
+    handler.receive(delivery as Delivery);
+  };
+  deliver(false);
+  await eventually('the first one is checked', () => refusals.length === 1);
+  deliver(true);
+  deliver(true);
+  refusals[0]?.('its record cannot be read');
+  await eventually('the second one is checked', () => refusals.length === 2);
+  await eventually('the first one is dead-lettered', () => acknowledged === 1);
+  refusals.forEach((accept) => accept(undefined));
+  await handler.idle();
+  t.is(refusals.length, 2);
+  t.deepEqual(
+    runs.map(({ delivery }) => delivery),
+    ['first'],
+  );
+  t.is(sent.length, 2);
+  t.is(acknowledged, 3);
+});

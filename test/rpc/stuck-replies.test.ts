@@ -93,6 +93,24 @@ if (rabbitmq() !== undefined) {
     return { ask, replies };
   };
 
+  test('direct replies count as waiting until a connection for them is open, also when their connection is lost', async (t) => {
+    const { broker } = t.context;
+    const limited = await broker.user('limited again', {});
+    const { queue, service, logs, cut } = await serveRequests(t, limited, [echo]);
+    await broker.ctl('set_user_limits', 'limited again', '{"max-connections": 1}');
+    const { ask, replies } = await directCaller(t, queue);
+    ask('patient', 300_000);
+    await eventually('it waits', () => logs.find(/^direct replies waiting$/).length === 1);
+    cut();
+    await eventually('the loss is seen', () => logs.find(/^broker connection lost$/).length === 1);
+    await eventually('it waits again', () => /direct replies cannot be sent/.test(service.notReady().join()));
+    t.deepEqual(logs.find(/^direct replies resumed$/), []);
+    await broker.ctl('clear_user_limits', 'limited again', 'max-connections');
+    await eventually('it is answered', () => replies.length > 0);
+    t.is(logs.find(/^direct replies waiting$/).length, 1);
+    t.is(logs.find(/^direct replies resumed$/).length, 1);
+  });
+
   test('while the user may open no more connections, direct replies wait or are dropped, and others go on', async (t) => {
     const { broker } = t.context;
     const limited = await broker.user('limited', {});

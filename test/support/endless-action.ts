@@ -3,8 +3,14 @@ import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { folder } from './settings.js';
 
-/** The settings for the change `endless`, which never ends, whatever it is told. It logs `begun`. */
-export async function endlessAction(t: ExecutionContext): Promise<{ PLUGIN_PATHS: string }> {
+/**
+ * The settings for the change `endless`, which never ends, whatever it is told. It logs `begun`.
+ * @param dispose the source of its clean-up, which ends at once by default
+ */
+export async function endlessAction(
+  t: ExecutionContext,
+  dispose = '() => {}',
+): Promise<{ PLUGIN_PATHS: string }> {
   const root = await folder(t);
   const directory = join(root, 'plugins', 'endless');
   await mkdir(directory, { recursive: true });
@@ -17,6 +23,7 @@ export async function endlessAction(t: ExecutionContext): Promise<{ PLUGIN_PATHS
        parameters: object({}),
        result: string().defined().meta({ description: 'Nothing.' }),
        handle: async ({ log }) => { log.error('begun'); return new Promise(() => {}); },
+       dispose: ${dispose},
      });`,
   );
   return { PLUGIN_PATHS: join(root, 'plugins') };

@@ -7,6 +7,8 @@ export interface Proxy {
   port: number;
   /** From now on drops all data from the server, without closing the connection. */
   swallow(): void;
+  /** From now on reads nothing from either side, as a server that is frozen. */
+  freeze(): void;
   /** Cuts every connection; new ones get through. */
   cut(): void;
   /** Cuts every connection, and lets none through until `accept`. */
@@ -49,6 +51,12 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
   const swallow = () => {
     for (const [near, far] of pairs) far.unpipe(near).resume();
   };
+  const freeze = () => {
+    for (const [near, far] of pairs) {
+      near.unpipe(far).pause();
+      far.unpipe(near).pause();
+    }
+  };
   const refuse = () => {
     refusing = true;
     cut();
@@ -56,5 +64,5 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
   const accept = () => {
     refusing = false;
   };
-  return { port, swallow, cut, refuse, accept };
+  return { port, swallow, freeze, cut, refuse, accept };
 }

@@ -114,6 +114,7 @@ export class StandInManager {
   readonly #tokens = new Map<string, { until: number }>();
   readonly #faults = new Map<ManagerFault, number>();
   readonly #holds = new Set<{ path: RegExp; method: string | undefined; released: Promise<void> }>();
+  readonly #lost: { path: RegExp; method: string }[] = [];
   readonly #clock: Clock;
   readonly #oversize: Oversize;
   #fastify: FastifyInstance | undefined;
@@ -189,6 +190,11 @@ export class StandInManager {
       this.#holds.delete(hold);
       release();
     };
+  }
+
+  /** The next call to a path is processed, but its connection is cut before the response. */
+  loseResponse(path: RegExp, method: string): void {
+    this.#lost.push({ path, method });
   }
 
   /** Delays every response by this time. */
@@ -288,6 +294,12 @@ export class StandInManager {
       reply.raw.once('close', () => this.#concurrent--);
     });
     fastify.addHook('preHandler', async (request, reply) => this.#receive(request, reply));
+    fastify.addHook('onSend', async ({ method, url, raw }) => {
+      const lost = this.#lost.findIndex((each) => each.path.test(url) && each.method === method);
+      if (lost < 0) return;
+      this.#lost.splice(lost, 1);
+      raw.socket.destroy();
+    });
     fastify.setNotFoundHandler(async (_request, reply) => refuse(reply, 404, 'no such route'));
     fastify.post('/oauth/token', async (request, reply) => this.#giveToken(request, reply));
     this.#routes(fastify);

@@ -8,6 +8,7 @@ import type { HttpClient } from '../../network/http-client.js';
 import type { Clock } from '../../lib/clock.js';
 import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
+import { settledWithin } from '../../lib/settled-within.js';
 import { untilAborted } from '../../lib/until-aborted.js';
 import type { NamedClusters } from '../clusters-file.js';
 import { memberHosts, invalidDiscoveryResponse } from './member-hosts.js';
@@ -42,6 +43,13 @@ interface Cached {
   /** `KnownHosts` as JSON: its size is known, and it keeps nothing else of the response in memory. */
   json: string;
   at: number;
+  /** When discovery is asked again. */
+  refreshAt: number;
+}
+
+interface Lookup {
+  beganAt: number;
+  hosts: Promise<KnownHosts>;
 }
 
 /** `ClusterHosts` with the URLs as text. */
@@ -53,6 +61,10 @@ const FRESH_MS = 60_000;
 /** How long cached endpoints are used while discovery is down: members rarely change. */
 const STALE_MS = 60 * 60_000;
 const TIMEOUT_MS = 10_000;
+/** How long a look-up may take before cached endpoints are used. It goes on in the background. */
+const PATIENCE_MS = 1_000;
+/** How long to wait after a failure before the next look-up while cached endpoints exist, unless `forget` is called. */
+const RETRY_MS = 10_000;
 const MAX_CACHED = 1_000;
 const MAX_CACHED_CHARACTERS = 8 * 1024 * 1024;
 /** Whoever has a token can write what discovery responds for it. A response for 256 members has about 40 KB. */
@@ -66,7 +78,7 @@ export class Discovery implements EtcdResolver {
   readonly #options: DiscoveryOptions;
   readonly #outage: OutageLog;
   readonly #cached = new SizedCache<Cached>({ entries: MAX_CACHED, size: MAX_CACHED_CHARACTERS });
-  readonly #pending = new Map<string, Promise<KnownHosts>>();
+  readonly #pending = new Map<string, Lookup>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
@@ -94,38 +106,55 @@ export class Discovery implements EtcdResolver {
     if (named !== undefined)
       return { endpoints: named.map(({ href }) => href), ignored: [], moreIgnored: 0, fromDiscovery: false };
     const cached = this.#cached.get(token);
-    if (cached !== undefined && this.#age(cached) < FRESH_MS) return hostsOf(cached);
-    return untilAborted(this.#shared(token, cached), signal);
+    const usable = cached !== undefined && this.#isUsable(cached) ? cached : undefined;
+    if (usable !== undefined && this.#options.clock.now() < usable.refreshAt) return hostsOf(usable);
+    const lookup = this.#shared(token, cached);
+    return untilAborted(usable === undefined ? lookup.hosts : this.#orCached(lookup, usable), signal);
   }
 
   /** Call this when none of a cluster's hosts responded: the next call of `endpoints` asks discovery again. */
   forget(cluster: Cluster): void {
     const cached = this.#cached.get(tokenOf(cluster));
-    if (cached !== undefined) cached.at = Math.min(cached.at, this.#options.clock.now() - FRESH_MS);
+    if (cached !== undefined) cached.refreshAt = 0;
   }
 
   /** Concurrent calls for the same token share one lookup; only its timeout ends it, not the signal of a caller. */
-  #shared(token: string, cached: Cached | undefined): Promise<KnownHosts> {
+  #shared(token: string, cached: Cached | undefined): Lookup {
     const pending = this.#pending.get(token);
     if (pending !== undefined) return pending;
-    const lookup = this.#lookUp(token, cached).finally(() => this.#pending.delete(token));
+    const hosts = this.#lookUp(token, cached).finally(() => this.#pending.delete(token));
+    const lookup = { beganAt: this.#options.clock.now(), hosts };
     this.#pending.set(token, lookup);
     return lookup;
   }
 
+  /** The result of a lookup, or the cached hosts when it takes longer than `PATIENCE_MS`. */
+  async #orCached({ beganAt, hosts }: Lookup, cached: Cached): Promise<KnownHosts> {
+    const { clock } = this.#options;
+    const patience = beganAt + PATIENCE_MS - clock.now();
+    const isInTime = patience > 0 && (await settledWithin(patience, clock, hosts));
+    return isInTime ? hosts : hostsOf(cached);
+  }
+
   async #lookUp(token: string, cached: Cached | undefined): Promise<KnownHosts> {
+    const { clock } = this.#options;
     try {
       const hosts = await this.#ask(token);
       this.#outage.succeeded();
       this.#logIgnored(token, hosts, cached && hostsOf(cached));
       const json = JSON.stringify(hosts);
-      this.#cached.set(token, { json, at: this.#options.clock.now() }, json.length);
+      const at = clock.now();
+      this.#cached.set(token, { json, at, refreshAt: at + FRESH_MS }, json.length);
       return hosts;
     } catch (error) {
-      if (!(error instanceof ActionError) || error.code !== 'discovery_unreachable') throw error;
+      if (!(error instanceof ActionError)) throw error;
+      // A lookup that took longer than the patience of its callers: the next ones must not get the cached hosts.
+      if (GONE.has(error.code)) this.#cached.delete(token);
+      if (error.code !== 'discovery_unreachable') throw error;
       this.#outage.failed({ reason: error.message });
-      if (cached !== undefined && this.#age(cached) < STALE_MS) return hostsOf(cached);
-      throw error;
+      if (cached === undefined || !this.#isUsable(cached)) throw error;
+      cached.refreshAt = clock.now() + RETRY_MS;
+      return hostsOf(cached);
     }
   }
 
@@ -171,10 +200,13 @@ export class Discovery implements EtcdResolver {
     this.#options.log.warn('discovery members ignored', { cluster, members, ...(more > 0 && { more }) });
   }
 
-  #age({ at }: Cached): number {
-    return this.#options.clock.now() - at;
+  #isUsable({ at }: Cached): boolean {
+    return this.#options.clock.now() - at < STALE_MS;
   }
 }
+
+/** The errors by which discovery says that a cluster has no hosts. */
+const GONE = new Set(['cluster_not_found', 'cluster_empty']);
 
 function hostsOf({ json }: Cached): KnownHosts {
   return JSON.parse(json) as KnownHosts;

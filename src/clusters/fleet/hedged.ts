@@ -1,8 +1,8 @@
 import type { Clock } from '../../lib/clock.js';
 import { linkSignals } from '../../lib/linked-signal.js';
 
-/** The number of hosts that are asked at the same time. */
-const MAX_IN_FLIGHT = 3;
+/** After so many hosts that take long, the whole cluster may be slow: each further one is asked after twice the time. */
+const QUICKLY_ASKED = 3;
 /** The abort reason of requests that another host has answered already. */
 export const ANSWERED_ELSEWHERE = new Error('another host has answered');
 
@@ -11,7 +11,7 @@ export interface HedgedRead<Host, Response> {
   hosts: readonly Host[];
   /** Asks one host; resolves with undefined when its response cannot be used. A rejection ends the read. */
   ask: (host: Host, signal: AbortSignal) => Promise<Response | undefined>;
-  /** How long to wait, in milliseconds, before another host is asked too. */
+  /** How long to wait, in milliseconds, before another host is asked too; longer after the third one. */
   hedgeMs: number;
   clock: Clock;
   signal: AbortSignal;
@@ -48,9 +48,9 @@ export async function hedged<Host, Response>(read: HedgedRead<Host, Response>): 
         );
       }
       if (pending.size === 0) return unsure;
-      const mayHedge = remaining.length > 0 && pending.size < MAX_IN_FLIGHT;
+      const waitMs = hedgeMs * 2 ** Math.max(0, pending.size - QUICKLY_ASKED + 1);
       const late = new Promise<'late'>((resolve) => {
-        if (mayHedge) cancelTimer = clock.after(hedgeMs, () => resolve('late'));
+        if (remaining.length > 0) cancelTimer = clock.after(waitMs, () => resolve('late'));
       });
       const first = await Promise.race([...pending.values(), late, enough]);
       cancelTimer();

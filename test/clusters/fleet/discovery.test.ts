@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { inspect } from 'node:util';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
 import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
@@ -256,6 +256,79 @@ test('while discovery is down, what it said before is used for an hour', async (
   await t.throwsAsync(resolver.endpoints(cluster, notAborted()), { code: 'discovery_unreachable' });
   await end();
   t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
+});
+
+/** A resolver that knows the hosts of a cluster, and a discovery that responds from now on only when the test says. */
+async function openHanging(t: ExecutionContext) {
+  const waiting: ServerResponse[] = [];
+  const discovery = await serve(t, (_request, response) => waiting.push(response));
+  const { resolver, clock } = openResolver(t, { discoveryUrl: discovery.url.href });
+  const cluster = new Cluster(TOKEN);
+  const hosts = async () => (await resolver.endpoints(cluster, notAborted())).map(({ hostname }) => hostname);
+  /** Responds to the latest request, when there are this many. */
+  const respond = async (count: number, status: number, body: string) => {
+    await eventually('discovery is asked', () => waiting.length === count);
+    waiting.at(-1)?.writeHead(status).end(body);
+  };
+  const first = hosts();
+  await respond(1, 200, '{"node":{"nodes":[{"value":"http://10.0.0.1:2380"}]}}');
+  await first;
+  clock.advance(MINUTE);
+  return { resolver, cluster, clock, waiting, hosts, respond };
+}
+
+test('while discovery hangs, known hosts are used after a second, and by later calls at once', async (t) => {
+  const { clock, waiting, hosts, respond } = await openHanging(t);
+  const calls = [hosts(), hosts()];
+  await eventually('discovery is asked', () => waiting.length === 2);
+  clock.advance(999);
+  const later = hosts();
+  clock.advance(1);
+  for (const call of [...calls, later, hosts()]) t.deepEqual(await call, ['10.0.0.1']);
+  t.is(waiting.length, 2);
+  t.false(waiting.at(-1)?.destroyed, 'it is still asked');
+  await respond(2, 200, '{"node":{"nodes":[{"value":"http://10.0.0.2:2380"}]}}');
+  await eventually('its late response is used', async () => (await hosts())[0] === '10.0.0.2');
+  t.is(waiting.length, 2);
+});
+
+test('a late response that the cluster has no hosts counts as one in time', async (t) => {
+  const { clock, waiting, hosts, respond } = await openHanging(t);
+  const call = hosts();
+  await eventually('discovery is asked', () => waiting.length === 2);
+  clock.advance(1_000);
+  t.deepEqual(await call, ['10.0.0.1']);
+  await respond(2, 404, '');
+  // Without cached hosts, the next call waits for discovery.
+  await eventually('discovery is asked again', async () => {
+    const next = hosts();
+    const isAsked = await Promise.race([
+      next.then(() => false),
+      eventually('it is asked', () => waiting.length === 3).then(() => true),
+    ]);
+    if (!isAsked) return false;
+    clock.advance(1_000);
+    await respond(3, 404, '');
+    await t.throwsAsync(next, { code: 'cluster_not_found' });
+    return true;
+  });
+});
+
+test('after a failed look-up, known hosts are used for ten seconds without another one', async (t) => {
+  const { resolver, sandbox, cluster, clock } = await openFleet(t);
+  const known = await resolver.endpoints(cluster, notAborted());
+  sandbox.discovery.fail({ kind: '503' });
+  clock.advance(MINUTE);
+  const requestsAfter = async (ms: number) => {
+    clock.advance(ms);
+    t.deepEqual(await resolver.endpoints(cluster, notAborted()), known);
+    return sandbox.discovery.requests.length;
+  };
+  t.is(await requestsAfter(0), 2);
+  t.is(await requestsAfter(9_999), 2);
+  t.is(await requestsAfter(1), 3);
+  resolver.forget(cluster);
+  t.is(await requestsAfter(0), 4, 'none of the hosts responded');
 });
 
 test('the previous response from discovery is not used once discovery gives another one', async (t) => {

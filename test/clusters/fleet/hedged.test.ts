@@ -82,14 +82,18 @@ test('a host that was asked later is not slower when the first one answers', asy
   t.deepEqual(slower, []);
 });
 
-test('at most three hosts are asked at the same time', async (t) => {
-  const { pass, answer, read, asked } = open(['a', 'b', 'c', 'd']);
-  for (let times = 0; times < 10; times++) await pass(HEDGE_MS);
-  t.deepEqual(asked, ['a', 'b', 'c']);
+test('after three hosts that take long, each further one is asked after twice the time', async (t) => {
+  const { pass, answer, read, asked } = open(['a', 'b', 'c', 'd', 'e', 'f']);
+  const counts: number[] = [];
+  for (let times = 0; times <= 8; times++) {
+    counts.push(asked.length);
+    await pass(HEDGE_MS);
+  }
+  t.deepEqual(counts, [1, 2, 3, 3, 4, 4, 4, 4, 5]);
   await answer('b', undefined);
-  t.deepEqual(asked, ['a', 'b', 'c', 'd'], 'one that fails is replaced at once');
-  await answer('d', 'of d');
-  t.deepEqual(await read, ['of d']);
+  t.deepEqual(asked, ['a', 'b', 'c', 'd', 'e', 'f'], 'one that fails is replaced at once');
+  await answer('f', 'of f');
+  t.deepEqual(await read, ['of f']);
 });
 
 test('an answer that cannot be used is not waited with: the next host is asked at once', async (t) => {

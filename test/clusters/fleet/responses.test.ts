@@ -237,12 +237,13 @@ test('a row has the same keys whichever of them fleet leaves out, with null for 
   );
 });
 
+// Serial: much to compute, while the time limits of other calls would pass.
 for (const [what, body, encoding] of [
   ['is larger than 4 MiB', Buffer.alloc(5 * 1024 * 1024, ' '), 'identity'],
   // 64 MiB of spaces in 64 KiB.
   ['is larger than 4 MiB once decompressed', gzipSync(Buffer.alloc(64 * 1024 * 1024, ' ')), 'gzip'],
 ] as const) {
-  test(`a response that ${what} is not usable, and is read from another host`, async (t) => {
+  test.serial(`a response that ${what} is not usable, and is read from another host`, async (t) => {
     const server = await serve(t, respondWith(200, body, { 'content-encoding': encoding }));
     const good = await serve(t, respondWith(200, {}));
     const { fleet, cluster } = openNamedFleet(t, [server.url, good.url]);
@@ -255,7 +256,7 @@ for (const [what, body, encoding] of [
   });
 }
 
-test('pages that go on and on are abandoned before they fill the memory', async (t) => {
+test.serial('pages that go on and on are abandoned before they fill the memory', async (t) => {
   const unit = {
     name: 'a.service',
     options: [{ section: 'Service', name: 'X', value: 'x'.repeat(1024 * 1024) }],
@@ -331,17 +332,20 @@ test('a page nested far too deep, or of far more values than one of fleet has, i
   }
 });
 
-test('a list with far more rows than fleet can have is refused, also when each of them is wrong', async (t) => {
-  const page = (at: number) => ({
-    units: Array.from({ length: 50_000 }, (_, row) => ({ id: `${at}-${row}` })),
-    nextPageToken: `page-${at + 1}`,
-  });
-  let pages = 0;
-  const server = await serve(t, (_request, response) => response.end(JSON.stringify(page(pages++))));
-  const { fleet, cluster } = openNamedFleet(t, [server.url]);
-  await t.throwsAsync(fleet.units(cluster, { warn: () => {}, ...notAborted() }), {
-    code: 'cluster_answer_invalid',
-    message: /more than fleet can list/,
-  });
-  t.is(pages, 6);
-});
+test.serial(
+  'a list with far more rows than fleet can have is refused, also when each of them is wrong',
+  async (t) => {
+    const page = (at: number) => ({
+      units: Array.from({ length: 50_000 }, (_, row) => ({ id: `${at}-${row}` })),
+      nextPageToken: `page-${at + 1}`,
+    });
+    let pages = 0;
+    const server = await serve(t, (_request, response) => response.end(JSON.stringify(page(pages++))));
+    const { fleet, cluster } = openNamedFleet(t, [server.url]);
+    await t.throwsAsync(fleet.units(cluster, { warn: () => {}, ...notAborted() }), {
+      code: 'cluster_answer_invalid',
+      message: /more than fleet can list/,
+    });
+    t.is(pages, 6);
+  },
+);
