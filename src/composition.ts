@@ -62,7 +62,7 @@ export interface Service {
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
-   * @returns whether every request was answered and acknowledged
+   * @returns whether every request was answered, or requeued before it began; the broker delivers the others again
    */
   stop(): Promise<boolean>;
 }

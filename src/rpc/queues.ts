@@ -1,4 +1,3 @@
-import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
 import type { Destination } from './publish-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -27,16 +26,16 @@ export async function ensureQueues(
 ): Promise<void> {
   const has = async (name: string) =>
     step(`look for the queue ${name}`, async () => hasQueue(connection, name));
-  const declare = async (name: string, options: Options.AssertQueue) =>
-    step(`declare the queue ${name}`, async () =>
-      connection.probe(async (channel) => channel.assertQueue(name, options)),
-    );
   const errors = errorQueueOf(queue);
-  if (!(await has(errors))) await declare(errors, { durable: true });
+  if (!(await has(errors)))
+    await step(`declare the queue ${errors}`, async () => declareErrorQueue(connection, queue));
   if (await has(queue)) return;
   // Before the declaration: if this failed after it, the queue would never be bound.
   const destinations = await bindings(queue, connection);
-  await declare(queue, { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors });
+  const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors };
+  await step(`declare the queue ${queue}`, async () =>
+    connection.probe(async (channel) => channel.assertQueue(queue, options)),
+  );
   for (const { exchange, routingKey } of destinations) {
     try {
       await step(`look for the exchange ${exchange}`, async () => requireExchange(connection, exchange));
@@ -52,6 +51,11 @@ export async function ensureQueues(
       });
     }
   }
+}
+
+/** Declares the error queue of a queue; it must not exist. */
+export async function declareErrorQueue(connection: BrokerConnection, queue: string): Promise<void> {
+  await connection.probe(async (channel) => channel.assertQueue(errorQueueOf(queue), { durable: true }));
 }
 
 /** Whether the queue exists; this needs no permission. */
