@@ -54,6 +54,8 @@ export class ConnectionManager {
   #current: BrokerConnection | undefined;
   /** Whether the latest failure was a refusal: the broker, or the Manager that knows its address, could be reached. */
   #refused = false;
+  /** The connection that is being set up. */
+  #settingUp: BrokerConnection | undefined;
   /** The latest failure, as it is logged. */
   #lastFailure: { reason: string; broker?: string } | undefined;
   /** The same for people: why there is no connection that is ready for use. */
@@ -90,16 +92,21 @@ export class ConnectionManager {
     return this.#current?.lost.aborted === false ? this.#current : undefined;
   }
 
+  /** The one that is being set up when none is ready for use. */
+  get #newest(): BrokerConnection | undefined {
+    return this.current ?? this.#settingUp;
+  }
+
   /** The reason why the broker accepts no messages; undefined when it accepts them. */
   get blockedReason(): string | undefined {
-    return this.current?.blockedReason;
+    return this.#newest?.blockedReason;
   }
 
   /** Why nothing can be sent now, with the broker's own text; undefined when it can. */
   get problem(): string | undefined {
-    if (this.current === undefined) return this.#problem;
     const { blockedReason } = this;
-    return blockedReason === undefined ? undefined : `the broker accepts no messages: ${blockedReason}`;
+    if (blockedReason !== undefined) return `the broker accepts no messages: ${blockedReason}`;
+    return this.current === undefined ? this.#problem : undefined;
   }
 
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
@@ -224,6 +231,7 @@ export class ConnectionManager {
       try {
         connection = await this.#attempts.connect(broker, hasOthers);
         if (connection === undefined) throw new Error('no response within a second');
+        this.#settingUp = connection;
         this.#watchBlocked(connection);
         const step = setUpSteps(connection, this.#options.clock);
         const setUp = this.#options.onConnected(connection, step);
@@ -236,6 +244,8 @@ export class ConnectionManager {
         if (changed.aborted) return undefined;
         this.#refused = connection !== undefined || isLoginRefused(error);
         this.#failed(outage, error, broker, connection);
+      } finally {
+        this.#settingUp = undefined;
       }
     }
     return undefined;
@@ -259,7 +269,7 @@ export class ConnectionManager {
 
   /** Ignores a connection that has been replaced. */
   #logBlocked(connection: BrokerConnection): void {
-    if (connection !== this.#current) return;
+    if (connection !== this.#newest) return;
     const reason = connection.blockedReason;
     if (reason === undefined) this.#blockedOutage.succeeded();
     else this.#blockedOutage.failed({ reason });

@@ -5,7 +5,7 @@ import { echo } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
+import { type OwnBroker, ownBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import { tellQueue } from '../support/stuck-queue.js';
 
@@ -61,6 +61,22 @@ if (other !== undefined) {
       const caller = await RawCaller.open(t, other, queue);
       t.is((await caller.ask({ action: 'echo' })).answer.status, 'completed');
     });
+
+  test('a broker without memory is waited for when the service connects, and log and readiness say so', async (t) => {
+    const broker = await ownBroker(t);
+    await broker.ctl('set_vm_memory_high_watermark', '0.000001');
+    const clock = new ManualClock();
+    const { service, logs } = await serveRequests(t, broker, [echo], { clock, waits: false });
+    const why = 'the broker accepts no messages: low on memory';
+    await eventually('it says so', () => service.notReady()[0] === why);
+    t.is(logs.find(/^broker blocked$/).length, 1);
+    const begun = clock.now();
+    await timePasses(clock, 'it has waited for long', () => clock.now() - begun > 25_000);
+    t.deepEqual(logs.find(/^broker connection lost$/), []);
+    await broker.ctl('set_vm_memory_high_watermark', '0.8');
+    await timePasses(clock, 'it is ready', () => service.notReady().length === 0);
+    t.is(logs.find(/^broker unblocked$/).length, 1);
+  });
 
   test('while the queue hangs on the only broker, readiness says so, and the service goes on when it answers', async (t) => {
     const { broker } = t.context;
