@@ -9,6 +9,7 @@ import {
   type ListOptions,
   type Machine,
   timeForParts,
+  type Unit,
   unitsWithoutState,
   withTimeLimit,
 } from '../../src/plugin.js';
@@ -71,12 +72,19 @@ export default defineAction({
     };
     const machines = await read('machines', async (options) => fleet.machines(cluster, options));
     findings.push(...(machines ?? []).filter(hasNoAddress).map(machineWithoutAddress));
-    const units = await read('units', async (options) => fleet.units(cluster, options));
+    const units = await read('units', async (options) =>
+      (await fleet.units(cluster, options)).map(withRequirements),
+    );
     const states = await read('states', async (options) => fleet.unitStates(cluster, options));
     if (units === undefined || states === undefined) return findings;
     return [...findings, ...unitsWithoutState(units, states).map(missingState)];
   },
 });
+
+/** A unit without the rest of its file, so that the files of a large cluster are not held while its states are read. */
+function withRequirements(unit: Unit): Unit {
+  return { ...unit, options: unit.options.filter(({ section }) => section === 'X-Fleet') };
+}
 
 function hostFindings({ hosts, unlisted, ignored, moreIgnored }: ClusterHostsReport): Finding[] {
   return [

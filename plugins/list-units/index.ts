@@ -50,11 +50,10 @@ export default defineAction({
   async handle({ parameters, cluster, signal, warn }, { fleet }) {
     const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
-    const [units, missing] = await Promise.all([
-      fleet.units(cluster, { signal, warn }),
-      fleet.incompleteness(cluster, { signal }),
-    ]);
+    // First, so that a large list is not held while something else is read.
+    const missing = await fleet.incompleteness(cluster, { signal });
     if (missing !== undefined) warn(missing);
+    const units = await fleet.units(cluster, { signal, warn });
     return units.filter(
       (unit) =>
         named(unit.name) &&

@@ -45,11 +45,10 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, warn }, { fleet, clock }) {
     const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
-    const [states, missing] = await Promise.all([
-      fleet.unitStates(cluster, { ...filter, signal, warn }),
-      fleet.incompleteness(cluster, { signal }),
-    ]);
+    // First, so that a large list is not held while something else is read.
+    const missing = await fleet.incompleteness(cluster, { signal });
     if (missing !== undefined) warn(missing);
+    const states = await fleet.unitStates(cluster, { ...filter, signal, warn });
     if (states.length < MOST_COMPARED) {
       const units = await unitsOf(cluster, filter, { fleet, clock, signal, warn });
       warnOfMissing(unitsWithoutState(units, states), warn);

@@ -58,6 +58,7 @@ export class FairQueue {
   #running = 0;
   #runningNew = 0;
   #cancelCheck: (() => void) | undefined;
+  #paused = false;
 
   constructor(options: FairQueueOptions) {
     this.#options = options;
@@ -98,6 +99,16 @@ export class FairQueue {
   /** Whether the lane has had a response, as far as it is remembered. */
   hasResponded(lane: string): boolean {
     return lane === NO_CLUSTER || this.#responded.has(lane);
+  }
+
+  /** Starts no items until `resume`. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#startNext();
   }
 
   /** Adds an item; starts it immediately or when its turn comes. */
@@ -186,6 +197,7 @@ export class FairQueue {
   #startNext(): void {
     // Each lane that has no room now is passed over once.
     for (const name of this.#turns) {
+      if (this.#paused) break;
       const lane = this.#lanes.get(name);
       const [item] = lane?.waiting ?? [];
       if (lane === undefined || item === undefined) {

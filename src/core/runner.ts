@@ -130,6 +130,15 @@ export class Runner {
     }));
   }
 
+  /** Lets calls wait, within their deadlines, until `resume`; those that run are not affected. */
+  pause(): void {
+    this.#queue.pause();
+  }
+
+  resume(): void {
+    this.#queue.resume();
+  }
+
   /**
    * Starts nothing more, releases what waits, gives running calls this many milliseconds to end, then ends them. Changes are
    * stopped earlier, so that they can still reach a state that they can report: for the last 30 s, at most half of the time.

@@ -131,11 +131,9 @@ export class HttpServer {
     // Replies may contain integers that a JavaScript number cannot represent exactly.
     fastify.setReplySerializer((body) => stringifyExactly(body));
     fastify.addHook('onRequest', async (request, reply) => this.#guard(request, reply));
-    fastify.addHook('onSend', async (request, reply, payload) => {
-      if (typeof payload !== 'string') return;
-      const bytes = Buffer.byteLength(payload);
-      this.#held.get(request)?.add(bytes);
-      this.#limitReading(reply.raw, bytes);
+    fastify.addHook('onSend', async (_request, reply, payload) => {
+      const hasSize = typeof payload === 'string' || Buffer.isBuffer(payload);
+      this.#limitReading(reply.raw, hasSize ? Buffer.byteLength(payload) : 0);
     });
     fastify.setErrorHandler((error: unknown, _request, reply) => this.#unexpected(error, reply));
     fastify.get('/livez', async () => ({ alive: true }));
@@ -239,8 +237,16 @@ export class HttpServer {
     } finally {
       this.#calls.delete(call);
     }
-    this.#held.get(request)?.add(memoryOf(envelope));
-    return reply.code(statusOf(envelope.status, envelope.response_body)).send(envelope);
+    // Bytes, not text: what waits for a slow caller must not fill the heap.
+    const body = Buffer.from(stringifyExactly(envelope));
+    const held = this.#held.get(request);
+    if (!isRead) held?.addReply(body.length);
+    else if (held?.tryAddReply(body.length) === false)
+      return failed(reply, 503, 'service_unavailable', NO_ROOM);
+    return reply
+      .code(statusOf(envelope.status, envelope.response_body))
+      .type('application/json; charset=utf-8')
+      .send(body);
   }
 
   #unexpected(error: unknown, reply: FastifyReply): FastifyReply {

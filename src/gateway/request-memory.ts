@@ -10,13 +10,14 @@ export interface RequestMemoryOptions {
 }
 
 /**
- * Counts the memory that the gateway's requests and their replies take. A request without room is refused; one request alone
- * always has room, so that none is refused for ever.
+ * Counts the memory that the gateway's requests and their replies take. A request or a reply without room is refused; one
+ * request alone, and the only reply, always has room, so that none is refused for ever.
  */
 export class RequestMemory {
   readonly #limit: number;
   readonly #usedUp: OutageLog;
   #requests = 0;
+  #replies = 0;
   #used = 0;
 
   constructor({ limit, clock, log }: RequestMemoryOptions) {
@@ -32,10 +33,17 @@ export class RequestMemory {
     if (this.#requests > 0 && !this.#hasRoom(bytes)) return undefined;
     this.#requests++;
     this.#used += bytes;
+    let replies = 0;
     let isReleased = false;
     const resize = (next: number) => {
       this.#used += next - bytes;
       bytes = next;
+    };
+    const add = (more: number) => {
+      if (isReleased) return;
+      this.#replies++;
+      replies++;
+      resize(bytes + more);
     };
     return {
       tryResize: (next) => {
@@ -44,12 +52,16 @@ export class RequestMemory {
         resize(next);
         return true;
       },
-      add: (more) => {
-        if (!isReleased) resize(bytes + more);
+      addReply: add,
+      tryAddReply: (more) => {
+        if (this.#replies > 0 && !this.#hasRoom(more)) return false;
+        add(more);
+        return true;
       },
       release: () => {
         isReleased = true;
         this.#requests--;
+        this.#replies -= replies;
         resize(0);
         // Only at half of the limit: under steady load, each request would end the outage and begin the next one.
         if (this.#used * 2 <= this.#limit) this.#usedUp.succeeded();
@@ -68,8 +80,10 @@ export class RequestMemory {
 export interface HeldMemory {
   /** Counts this many bytes from now on. @returns false when there is no room for them */
   tryResize(bytes: number): boolean;
-  /** Counts more bytes, which are in memory already, so this may exceed the limit. */
-  add(bytes: number): void;
+  /** Counts its reply too, which must not be refused, so this may exceed the limit. */
+  addReply(bytes: number): void;
+  /** Counts its reply too. @returns false when there is no room for it */
+  tryAddReply(bytes: number): boolean;
   /**
    * Stops counting the request; what is counted later is ignored, such as the reply to a caller that has gone away. Call it
    * once.

@@ -6,20 +6,26 @@ import { randomUUID } from 'node:crypto';
  */
 export const MAX_DIGITS = 155;
 const TOO_LARGE = 10n ** BigInt(MAX_DIGITS);
-const NUMBER = /-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+/** Only an integer of at least this many digits may be rounded. */
+const LONG_RUN = /\d{16}/g;
 const LONG_INTEGER = /^-?[1-9]\d{15,}$/;
+const IN_NUMBER = /[-+.\deE]/;
 
 /**
  * Parses JSON without rounding: an integer that a number cannot represent exactly becomes a bigint.
  * @throws SyntaxError
  */
 export function parseExactly(json: string): unknown {
-  if (!/\d{16}/.test(json)) return JSON.parse(json);
+  const rounded = roundedIntegersIn(json);
+  if (rounded.length === 0) return JSON.parse(json);
   const marker = randomUUID();
-  const marked = replaceOutsideStrings(json, (piece) =>
-    piece.replace(NUMBER, (number) => (isRounded(number) ? `"${marker}${number}"` : number)),
-  );
-  return JSON.parse(marked, (_key, value: unknown) =>
+  let marked = '';
+  let at = 0;
+  for (const { start, end } of rounded) {
+    marked += `${json.slice(at, start)}"${marker}${json.slice(start, end)}"`;
+    at = end;
+  }
+  return JSON.parse(marked + json.slice(at), (_key, value: unknown) =>
     typeof value === 'string' && value.startsWith(marker) ? BigInt(value.slice(marker.length)) : value,
   );
 }
@@ -30,20 +36,28 @@ export function parseExactly(json: string): unknown {
  * @param indent number of spaces for each level; by default everything is on one line
  */
 export function stringifyExactly(value: unknown, indent = 0): string {
+  try {
+    // Much faster without a replacer; it throws at the first bigint.
+    return JSON.stringify(value, undefined, indent);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+  }
+  return stringifyWithBigints(value, indent);
+}
+
+function stringifyWithBigints(value: unknown, indent: number): string {
   const marker = randomUUID();
-  let marks = 0;
   const json = JSON.stringify(
     value,
     (_key, each: unknown) => {
       if (typeof each !== 'bigint') return each;
       if (each >= TOO_LARGE || each <= -TOO_LARGE)
         throw new RangeError(`an integer has more than ${MAX_DIGITS} digits`);
-      marks++;
       return `${marker}${each}`;
     },
     indent,
   );
-  return marks === 0 ? json : json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
+  return json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
 }
 
 /** Parses an integer: a bigint where a number would round it. */
@@ -59,20 +73,45 @@ function isRounded(number: string): boolean {
   return !Number.isSafeInteger(Number(number));
 }
 
-/** Replaces the pieces of JSON between its strings. */
-function replaceOutsideStrings(json: string, replace: (piece: string) => string): string {
-  const pieces: string[] = [];
-  for (let at = 0; at < json.length; ) {
-    const open = json.indexOf('"', at);
-    if (open < 0) {
-      pieces.push(replace(json.slice(at)));
-      break;
+interface Span {
+  start: number;
+  end: number;
+}
+
+/**
+ * Finds the integers that a number would round, outside strings. Most texts have none, but many digits in a row in a string,
+ * such as a hash: so only places with enough digits are examined.
+ */
+function roundedIntegersIn(json: string): Span[] {
+  const found: Span[] = [];
+  // The end of the last string that was passed, and the beginning of the next one.
+  let at = 0;
+  let next: number | undefined;
+  LONG_RUN.lastIndex = 0;
+  for (let run = LONG_RUN.exec(json); run !== null; run = LONG_RUN.exec(json)) {
+    next ??= beginOfString(json, at);
+    while (next < run.index) {
+      at = endOfString(json, next);
+      next = beginOfString(json, at);
     }
-    const end = endOfString(json, open);
-    pieces.push(replace(json.slice(at, open)), json.slice(open, end));
-    at = end;
+    // It is in that string.
+    if (at > run.index) {
+      LONG_RUN.lastIndex = at;
+      continue;
+    }
+    let [start, end] = [run.index, LONG_RUN.lastIndex];
+    while (start > at && IN_NUMBER.test(json.charAt(start - 1))) start--;
+    while (IN_NUMBER.test(json.charAt(end))) end++;
+    if (isRounded(json.slice(start, end))) found.push({ start, end });
+    LONG_RUN.lastIndex = end;
   }
-  return pieces.join('');
+  return found;
+}
+
+/** The index of the first quote from there on; the end of the JSON when there is none. */
+function beginOfString(json: string, from: number): number {
+  const open = json.indexOf('"', from);
+  return open < 0 ? json.length : open;
 }
 
 /** The index after the closing quote of the string that starts at `open`; the end of the JSON when there is none. */

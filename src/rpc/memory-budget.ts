@@ -1,6 +1,7 @@
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
+import { WaitQueue } from '../lib/wait-queue.js';
 
 /** Memory that can be given up when messages need it. */
 export interface Reclaimable {
@@ -25,10 +26,10 @@ export interface Share {
   bytes: number;
 }
 
+/** A message that waits for room. */
 interface Waiting {
-  share: Share;
-  more: number;
-  granted: () => void;
+  readonly share: Share;
+  readonly more: number;
 }
 
 /**
@@ -39,8 +40,7 @@ export class MemoryBudget {
   readonly #limit: number;
   readonly #reclaimable: Reclaimable;
   readonly #usedUp: OutageLog;
-  /** In the order of their arrival. */
-  readonly #waiting = new Set<Waiting>();
+  readonly #waiting = new WaitQueue<Waiting>();
   readonly #withRoom = new Set<Share>();
   #taken = 0;
 
@@ -89,20 +89,13 @@ export class MemoryBudget {
     if (this.tryGrow(share, more)) return;
     signal.throwIfAborted();
     this.#usedUp.failed({ used: this.used, limit: this.#limit });
-    await new Promise<void>((resolve, reject) => {
-      const stop = () => {
-        this.#waiting.delete(waiting);
-        reject(signal.reason);
-        this.#settle();
-      };
-      const granted = () => {
-        signal.removeEventListener('abort', stop);
-        resolve();
-      };
-      const waiting: Waiting = { share, more, granted };
-      this.#waiting.add(waiting);
-      signal.addEventListener('abort', stop, { once: true });
-    });
+    try {
+      await this.#waiting.wait({ share, more }, signal);
+    } catch (error) {
+      // The next one may need less.
+      this.#settle();
+      throw error;
+    }
   }
 
   /** Counts only this many bytes for a message from now on, and does not let others wait for its end. */
@@ -136,11 +129,10 @@ export class MemoryBudget {
   /** Gives room to the messages that wait, as far as there is any now. */
   #settle(): void {
     this.#reclaim(0);
-    for (const waiting of this.#waiting) {
+    for (const waiting of this.#waiting.waiters) {
       if (!this.#hasRoom(waiting.more)) return;
-      this.#waiting.delete(waiting);
       this.#grant(waiting.share, waiting.more);
-      waiting.granted();
+      this.#waiting.resume(waiting);
     }
     // Only at half of the limit: under steady load, each message would end the outage and begin the next one.
     if (this.#taken * 2 <= this.#limit) this.#usedUp.succeeded();

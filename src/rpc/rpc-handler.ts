@@ -17,6 +17,7 @@ import type { PublishConfirmed } from './publisher.js';
 import { RedeliveryMemory } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
+import { ReplyRoom } from './reply-room.js';
 import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
 import { Republisher } from './republisher.js';
@@ -24,7 +25,7 @@ import { Republisher } from './republisher.js';
 export interface RpcHandlerOptions {
   queue: string;
   codecs: Codecs;
-  runner: Pick<Runner, 'run'>;
+  runner: Pick<Runner, 'run' | 'pause' | 'resume'>;
   events: CallEventBus;
   /** The reply channels; a reply is sent by every one that reaches its caller. */
   channels: readonly ReplyChannel[];
@@ -75,6 +76,7 @@ export class RpcHandler {
   readonly #draining = new AbortController();
   readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
   readonly #budget: MemoryBudget;
+  readonly #replyRoom: ReplyRoom;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
   /** The messages in progress, each with its connection. */
@@ -82,7 +84,7 @@ export class RpcHandler {
   #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: RpcHandlerOptions) {
-    const { queue, publish, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
+    const { queue, publish, runner, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
     this.#options = options;
     this.#reader = new RequestReader(options);
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
@@ -90,6 +92,7 @@ export class RpcHandler {
     this.#log = logFor({});
     this.#memory = new RedeliveryMemory(clock, { maxBytes: limit * REMEMBERED_SHARE });
     this.#budget = new MemoryBudget({ limit, reclaimable: this.#memory, clock, log: this.#log });
+    this.#replyRoom = new ReplyRoom({ limit, runner, clock, log: this.#log });
     this.#encoder = new ReplyEncoder(maxReplyBytes);
     this.#republisher = new Republisher({
       queue,
@@ -187,8 +190,9 @@ export class RpcHandler {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
       return this.#deadLetter(delivery, outcome.refused);
     }
-    this.#budget.resize(memory, memory.bytes + sizeOf(outcome.outgoing));
-    await this.#answer(request, outcome);
+    const replyBytes = sizeOf(outcome.outgoing);
+    this.#budget.resize(memory, memory.bytes + replyBytes);
+    await this.#replyRoom.during(replyBytes, async () => this.#answer(request, outcome));
     delivery.acknowledge();
   }
 

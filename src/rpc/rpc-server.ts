@@ -22,7 +22,7 @@ export interface RpcServerOptions
   extends Omit<AmqpEndpointOptions, 'prefetch' | 'onDelivery' | 'onSlowReplies' | 'onReplaced'> {
   /** The maximum number of unacknowledged messages, without those that wait for a cluster or a reply queue that does not respond. */
   prefetch: number;
-  runner: Pick<Runner, 'run' | 'drain'>;
+  runner: Pick<Runner, 'run' | 'drain' | 'pause' | 'resume'>;
   events: CallEventBus;
   codecs: Codecs;
   /** The maximum size of a request, also when it is inflated, in bytes. */

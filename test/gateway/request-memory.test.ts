@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import type { AnswerEnvelope } from '../../src/client/client.js';
+import type { ActionDescription } from '../../src/core/action-description.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { eventually } from '../support/eventually.js';
 import { DONE, openGateway } from './open-gateway.js';
@@ -15,14 +16,24 @@ const MEMORY_BYTES = 8 * MEBIBYTE;
 /** A gateway whose calls are answered when the test says. */
 async function open(
   t: ExecutionContext,
-  { memoryBytes = MEMORY_BYTES, arrivalMs }: { memoryBytes?: number; arrivalMs?: number } = {},
+  {
+    memoryBytes = MEMORY_BYTES,
+    arrivalMs,
+    effect = 'read',
+  }: { memoryBytes?: number; arrivalMs?: number; effect?: 'read' | 'change' } = {},
 ) {
   const clock = new ManualClock();
   const calls: ((envelope?: AnswerEnvelope) => void)[] = [];
   const { url, port, logs } = await openGateway(
     t,
     async () => new Promise((resolve) => calls.push((envelope = DONE) => resolve(envelope))),
-    { maxBodyBytes: 2 * MEBIBYTE, memoryBytes, arrivalMs, clock },
+    {
+      describe: () => [{ name: 'act', effect } as ActionDescription],
+      maxBodyBytes: 2 * MEBIBYTE,
+      memoryBytes,
+      arrivalMs,
+      clock,
+    },
   );
   const post = async (body: string) => {
     const response = await fetch(`${url}/v1/actions/act`, {
@@ -167,6 +178,26 @@ test('a caller whose body does not arrive is cut off, though it keeps its side o
   calls[0]?.();
   await next;
 });
+
+for (const [effect, title] of [
+  ['read', 'a reply of a read without room beside those that were not read yet is refused'],
+  ['change', 'a reply of a change is not refused, since its caller would not know its outcome'],
+] as const) {
+  test(title, async (t) => {
+    const { post, begin, calls } = await open(t, { effect });
+    const large = { status: 'completed', response_body: 'x'.repeat(20 * MEBIBYTE) } as const;
+    const slow = await begin('content-length: 2', '{}');
+    slow.pause();
+    await eventually('it is called', () => calls.length === 1);
+    const other = post('{}');
+    await eventually('the other is called', () => calls.length === 2);
+    calls[0]?.(large);
+    calls[1]?.(large);
+    const reply = await other;
+    if (effect === 'read') isRefused(t, reply);
+    else t.deepEqual(JSON.parse(reply.text), large);
+  });
+}
 
 test('a call alone has room however large it is', async (t) => {
   const { post, calls } = await open(t, { memoryBytes: 1 });

@@ -31,6 +31,19 @@ test('digits in texts and keys are left alone, whatever quotes and backslashes p
   }
 });
 
+test('many digits in a text do not change the numbers beside it', (t) => {
+  const texts = ['"1234567890123456"', '"1\\"1234567890123456"', '"12345678901234567"'];
+  const numbers = ['12345678901234567', '-12345678901234567', '1234567890123456', '12345678901234567.0', '7'];
+  for (const text of texts)
+    for (const number of numbers)
+      for (const json of [`[${text},${number}]`, `[${number},${text}]`, `{${text}:${number},"b":${text}}`]) {
+        const expected = numbers.indexOf(number) < 2 ? BigInt(number) : Number(number);
+        const value: unknown = parseExactly(json);
+        t.true(Object.values(value as object).includes(expected), json);
+        t.true(Object.values(value as object).includes(JSON.parse(text)) || json.startsWith('{'), json);
+      }
+});
+
 test('invalid JSON is refused, and so is a number that is absurdly long', (t) => {
   for (const text of [
     '',

@@ -253,7 +253,7 @@ test('a message that cannot even be dead-lettered is held until its connection i
   const handler = new RpcHandler({
     queue: 'q',
     codecs: new Codecs([jsonCodec]),
-    runner: { run: async () => t.fail('it is no request') },
+    runner: { run: async () => t.fail('it is no request'), pause: () => {}, resume: () => {} },
     events: new CallEventBus(log),
     channels: [],
     publish: async () => {
@@ -295,6 +295,8 @@ test('of several messages that wait for the same change, only the first one runs
         runs.push(call);
         return COMPLETED;
       },
+      pause: () => {},
+      resume: () => {},
     },
     events: new CallEventBus(log),
     channels: [

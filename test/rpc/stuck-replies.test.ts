@@ -1,5 +1,5 @@
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
-import { echo } from '../support/actions.js';
+import { doing, echo } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
@@ -9,6 +9,7 @@ import { stuckQueue, tellQueue } from '../support/stuck-queue.js';
 type Context = { broker: OwnBroker; remove: () => Promise<void> };
 const test = anyTest as TestFn<Context>;
 
+const MEBIBYTE = 1024 * 1024;
 const ECHO = { action: 'echo' };
 const UNCONFIRMED = /^the broker did not confirm it in time$/;
 
@@ -63,6 +64,36 @@ if (rabbitmq() !== undefined) {
     await eventually('none is held', () => service.held === 0);
     t.is(logs.find(/^request completed$/).length, 101);
     t.deepEqual(logs.find(/^reply dropped$/), []);
+  });
+
+  test('while replies that cannot be sent fill the memory, no further call begins', async (t) => {
+    const { broker } = t.context;
+    const stuck = await stuckQueue(t, broker);
+    let [admitted, begun, settled] = [0, 0, 0];
+    let open = () => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const action = doing(async () => gate.then(() => ({ text: 'x'.repeat(MEBIBYTE) })), { target: 'none' });
+    const { queue, service, events, logs } = await serveRequests(t, broker, [action], {
+      memoryBudgetBytes: 32 * MEBIBYTE,
+      maxAnswerBytes: 2 * MEBIBYTE,
+      concurrency: 4,
+      clusterConcurrency: 4,
+    });
+    events.on('admitted', () => admitted++);
+    events.on('began', () => begun++);
+    events.on('settled', () => settled++);
+    const caller = await RawCaller.open(t, broker, queue);
+    for (let n = 0; n < 100; n++)
+      caller.send({ action: 'act' }, { replyTo: stuck, headers: { 'timeout-ms': 300_000 } });
+    await eventually('all wait or run', () => admitted === 100);
+    open();
+    await eventually('no more of them end', () => begun > 30 && settled === begun);
+    t.true(begun <= 32 + 4, `${begun} have begun`);
+    t.is(logs.find(/^reply memory used up$/).length, 1);
+    await tellQueue(broker, stuck, 'resume');
+    await eventually('none is held', () => service.held === 0);
+    t.is(logs.find(/^request completed$/).length, 100);
+    t.is(logs.find(/^reply memory free again$/).length, logs.find(/^reply memory used up$/).length);
   });
 
   test('many requests with a reply queue that hangs do not make RabbitMQ stop reading from the connection', async (t) => {

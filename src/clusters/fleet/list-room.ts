@@ -1,19 +1,24 @@
+import { WaitQueue } from '../../lib/wait-queue.js';
+
 /** How much JSON the lists in progress may hold together before only one of them goes on, in characters. */
 export const MAX_HELD = 16 * 1024 * 1024;
 
+/** A page that waits for room. */
 interface WaitingPage {
-  list: ListInProgress;
-  go: () => void;
+  readonly list: ListInProgress;
 }
 
 /**
- * Bounds the memory of the lists in progress, of all clusters together. When it is used up, only the list that began first
- * reads further pages; the others wait. A list that fits on one page never waits.
+ * Bounds the memory of the lists in progress, of all clusters together. When it is used up, only one list at a time reads
+ * further pages, until its end, and the others wait. It is one that asks for a page: a list that waits for its server, such
+ * as for a first page that never comes, keeps no other from reading. A list that fits on one page never waits.
  */
 export class ListRoom {
   /** In the order in which they began. */
   readonly #lists = new Set<ListInProgress>();
-  readonly #waiting = new Set<WaitingPage>();
+  readonly #waiting = new WaitQueue<WaitingPage>();
+  /** The list that reads on although the room is used up. */
+  #finishing: ListInProgress | undefined;
 
   begin(): ListInProgress {
     const list = new ListInProgress(this);
@@ -23,45 +28,34 @@ export class ListRoom {
 
   end(list: ListInProgress): void {
     this.#lists.delete(list);
+    if (this.#finishing === list) this.#finishing = undefined;
     this.wake();
   }
 
   /** Waits until the list may begin another page, and begins it. */
   async beginPage(list: ListInProgress, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    if (this.#mayRead(list)) {
-      list.pages += 1;
-      return;
-    }
-    await new Promise<void>((resolve, reject) => {
-      const leave = () => {
-        this.#waiting.delete(page);
-        reject(signal.reason);
-      };
-      const page = {
-        list,
-        go: () => {
-          this.#waiting.delete(page);
-          signal.removeEventListener('abort', leave);
-          list.pages += 1;
-          resolve();
-        },
-      };
-      this.#waiting.add(page);
-      signal.addEventListener('abort', leave, { once: true });
-    });
+    if (this.#allows(list)) list.pages += 1;
+    else await this.#waiting.wait({ list }, signal);
   }
 
   /** Lets pages go on for which there is room, those of the list that began first before others. */
   wake(): void {
-    for (const list of this.#lists)
-      for (const page of this.#waiting) if (page.list === list && this.#mayRead(list)) page.go();
+    for (const list of this.#lists) {
+      for (const page of this.#waiting.waiters) {
+        if (page.list !== list || !this.#allows(list)) continue;
+        list.pages += 1;
+        this.#waiting.resume(page);
+      }
+    }
   }
 
-  #mayRead(list: ListInProgress): boolean {
-    const [first] = this.#lists;
+  /** Whether the list may read a page now. Without room, the first that asks is chosen to be finished. */
+  #allows(list: ListInProgress): boolean {
     const held = [...this.#lists].reduce((sum, each) => sum + each.held, 0);
-    return list === first || list.read === 0 || held < MAX_HELD;
+    if (list.read === 0 || held < MAX_HELD) return true;
+    this.#finishing ??= list;
+    return list === this.#finishing;
   }
 }
 

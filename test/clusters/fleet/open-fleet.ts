@@ -8,6 +8,7 @@ import { HostPolicy } from '../../../src/network/connection-policy.js';
 import { HttpClient } from '../../../src/network/http-client.js';
 import { type Sandbox, type SandboxOptions, startSandbox } from '../../../src/sandbox/sandbox.js';
 import { respondWith } from '../../network/http-server.js';
+import { HUNG_MS } from '../../support/eventually.js';
 import { logLines } from '../../support/log-lines.js';
 import { ManualClock } from '../../support/manual-clock.js';
 
@@ -110,13 +111,13 @@ function openHttp(
   policy: HostPolicy | undefined,
   hangs: (url: URL) => boolean = () => false,
 ): HttpClient {
-  const http = new HastyHttpClient(policy, hangs);
+  const http = new FittedHttpClient(policy, hangs);
   t.teardown(() => http.close());
   return http;
 }
 
-/** Gives up after half a second on servers that are known to hang. */
-class HastyHttpClient extends HttpClient {
+/** Gives up after half a second on servers that are known to hang, and gives others the time of a busy machine. */
+class FittedHttpClient extends HttpClient {
   readonly #hangs: (url: URL) => boolean;
 
   constructor(policy: HostPolicy | undefined, hangs: (url: URL) => boolean) {
@@ -125,6 +126,6 @@ class HastyHttpClient extends HttpClient {
   }
 
   override call(...[method, url, options]: Parameters<HttpClient['call']>): ReturnType<HttpClient['call']> {
-    return super.call(method, url, this.#hangs(url) ? { ...options, timeoutMs: 500 } : options);
+    return super.call(method, url, { ...options, timeoutMs: this.#hangs(url) ? 500 : HUNG_MS });
   }
 }

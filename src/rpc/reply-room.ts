@@ -1,0 +1,52 @@
+import type { Runner } from '../core/runner.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { OutageLog } from '../lib/outage-log.js';
+
+export interface ReplyRoomOptions {
+  /** How much replies may take before no further call begins, in bytes. */
+  limit: number;
+  runner: Pick<Runner, 'pause' | 'resume'>;
+  clock: Clock;
+  log: Logger;
+}
+
+/**
+ * Bounds the memory of the replies that wait to be sent: while they take more than the limit, no further call begins, so
+ * only those that run already add to it. It cannot last, since each reply is sent or dropped without a call's help.
+ */
+export class ReplyRoom {
+  readonly #options: ReplyRoomOptions;
+  readonly #usedUp: OutageLog;
+  #held = 0;
+
+  constructor(options: ReplyRoomOptions) {
+    this.#options = options;
+    this.#usedUp = new OutageLog(options.log, options.clock, {
+      began: 'reply memory used up',
+      ended: 'reply memory free again',
+    });
+  }
+
+  /** Counts a reply of this many bytes while it is sent. */
+  async during<T>(bytes: number, send: () => Promise<T>): Promise<T> {
+    this.#add(bytes);
+    try {
+      return await send();
+    } finally {
+      this.#add(-bytes);
+    }
+  }
+
+  #add(bytes: number): void {
+    const { limit, runner } = this.#options;
+    const wasFull = this.#held > limit;
+    this.#held += bytes;
+    const isFull = this.#held > limit;
+    if (isFull) this.#usedUp.failed({ used: this.#held, limit });
+    if (isFull && !wasFull) runner.pause();
+    if (wasFull && !isFull) runner.resume();
+    // Only at half of the limit: under steady load, each reply would end the outage and begin the next one.
+    if (this.#held * 2 <= limit) this.#usedUp.succeeded();
+  }
+}
