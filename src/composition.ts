@@ -62,7 +62,7 @@ export interface Service {
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
-   * @returns whether every request was answered and acknowledged
+   * @returns whether every request was answered, or requeued before it began; the broker delivers the others again
    */
   stop(): Promise<boolean>;
 }
@@ -285,6 +285,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
   });
+  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
+  // not be one cluster.
+  let served: string | undefined;
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
@@ -292,6 +295,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       brokers,
       tls: amqp?.tls,
       name: `fleet-manager ${hostname}`,
+      onUsed: ({ address }) => {
+        if (served === address.url) return;
+        served = address.url;
+        gateway?.brokersChanged();
+      },
       clock,
       log,
     },
@@ -315,7 +323,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           host: http.host,
           port: http.port,
           token: http.token,
-          brokers,
+          brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
           connect,
           queue: rpc.queue,
           tls: amqp?.tls,

@@ -75,7 +75,7 @@ if (rabbitmq() !== undefined) {
         [permission]: ofService(name),
       }));
       await notReady(
-        /^the HTTP gateway: no connection to a broker: ACCESS_REFUSED - access to queue 'fleet_manager\.reply\..*' in vhost '\/' refused for user '.*' \(it lacks the (configure or )?read permission\)$/,
+        /^the HTTP gateway: amqp:\/\/127\.0\.0\.1:\d+ cannot be used: ACCESS_REFUSED - access to queue 'fleet_manager\.reply\..*' in vhost '\/' refused for user '.*' \(it lacks the (configure or )?read permission\)$/,
       );
       await eventually('the service itself is ready', async () => (await readiness()).reasons.length === 1);
       await grant(forBoth(queue));
@@ -88,7 +88,7 @@ if (rabbitmq() !== undefined) {
     await ready();
     await grant({ ...forBoth(queue), configure: `^${queue}(_error)?$` });
     await broker.ctl('close_all_connections', 'closed by the test');
-    await notReady(/^the HTTP gateway: no connection to a broker: ACCESS_REFUSED/);
+    await notReady(/^the HTTP gateway: amqp:\/\/127\.0\.0\.1:\d+ cannot be used: ACCESS_REFUSED/);
     await grant(forBoth(queue));
     await ready();
     t.pass();

@@ -149,6 +149,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     const left = await channel.checkQueue(queue);
     t.is(left.consumerCount, 0);
     t.true(left.messageCount > 0, 'some were not begun');
+    t.like(first.lines.at(-1), { message: 'shut down', clean: true }, 'requeued ones are not lost');
     await startWorker(t, settings);
     await eventually('all are answered', () => answers.length >= ids.length);
     await eventually('the queue is empty', async () => (await channel.checkQueue(queue)).messageCount === 0);

@@ -108,8 +108,12 @@ if (rabbitmq() !== undefined) {
     await broker.user(name, { write: '^$' });
     const id = served.caller.send(request);
     await eventually('it is not ready', () => served.service.notReady().length > 0);
-    inTime(t, await stopped(served));
-    t.is((await served.caller.take('queue')).properties.correlationId, id);
+    const begun = served.clock.now();
+    t.false(await served.service.stop(), 'not clean: it was begun');
+    inTime(t, served.clock.now() - begun);
+    const again = await served.caller.take('queue');
+    t.is(again.properties.correlationId, id);
+    t.true(again.fields.redelivered);
   });
 
   test.serial('it stops in time while the broker is blocked', async (t) => {

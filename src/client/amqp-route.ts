@@ -6,6 +6,7 @@ import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
+import type { SetUpStep } from '../rpc/set-up-step.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
@@ -79,7 +80,7 @@ export class AmqpRoute implements BrokerRoute {
     });
     this.#connections = new ConnectionManager({
       ...options,
-      onConnected: async (connection) => this.#listen(connection),
+      onConnected: async (connection, step) => this.#listen(connection, step),
       onReplaced: async () => this.#whilePending(),
     });
     this.#connections.start();
@@ -113,6 +114,10 @@ export class AmqpRoute implements BrokerRoute {
     }
   }
 
+  brokersChanged(): void {
+    this.#connections.brokersChanged();
+  }
+
   get problem(): string | undefined {
     const { current, problem } = this.#connections;
     const refusal = current === undefined ? undefined : this.#outlets.get(current)?.permission.refusal;
@@ -137,14 +142,18 @@ export class AmqpRoute implements BrokerRoute {
     await Promise.allSettled(this.#calls);
   }
 
-  async #listen(connection: BrokerConnection): Promise<void> {
-    const publisher = await ConfirmChannel.open(connection);
+  async #listen(connection: BrokerConnection, step: SetUpStep): Promise<void> {
+    const publisher = await step('open channels', async () => ConfirmChannel.open(connection));
     const permission = new WritePermission(connection, publisher, {
       clock: this.#clock,
       outage: this.#refused,
     });
     this.#outlets.set(connection, { publisher, permission });
-    if (this.#hasBeenRefused) await permission.check();
+    if (this.#hasBeenRefused) await step('publish to the default exchange', async () => permission.check());
+    await step(`consume from the reply queue ${this.#replyQueue}`, async () => this.#consume(connection));
+  }
+
+  async #consume(connection: BrokerConnection): Promise<void> {
     const channel = await connection.channel();
     await channel.assertQueue(this.#replyQueue, { durable: true, expires: REPLY_QUEUE_EXPIRES_MS });
     await channel.consume(this.#replyQueue, (message) => {
@@ -193,6 +202,8 @@ export class AmqpRoute implements BrokerRoute {
       const connection = await this.#connections.whenConnected(ended);
       // The broker would read the request only when it accepts messages again, however late that is.
       await connection.whenUnblocked(ended);
+      // It may have been left meanwhile.
+      if (connection !== this.#connections.current) continue;
       const message = {
         contentType: jsonCodec.contentType,
         messageId: id,

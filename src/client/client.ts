@@ -99,6 +99,14 @@ export class FleetManagerClient {
     return this.#route.problem;
   }
 
+  /**
+   * Call it when `brokers` returns others than before: the client then leaves a broker that is not among them. Calls in
+   * flight can still be answered there.
+   */
+  brokersChanged(): void {
+    this.#route.brokersChanged();
+  }
+
   /** Fails the calls in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   async close(): Promise<void> {
     await this.#route.close();

@@ -99,9 +99,10 @@ export class ManagerRoute implements BrokerRoute {
     this.#connections = new ConnectionManager({
       ...options,
       brokers: async () => this.#topology.brokers({ signal: this.#closed.signal }),
-      onConnected: async (connection) => {
+      onConnected: async (connection, step) => {
         connection.lost.addEventListener('abort', () => this.#topology.refresh());
-        this.#publishers.set(connection, await ConfirmChannel.open(connection));
+        const publisher = await step('open channels', async () => ConfirmChannel.open(connection));
+        this.#publishers.set(connection, publisher);
       },
       // Waits for the confirms of the connection that is being replaced.
       onReplaced: async () => void (await Promise.allSettled(this.#publishing)),
@@ -136,6 +137,10 @@ export class ManagerRoute implements BrokerRoute {
         throw abandoned(call, closedError());
       throw error instanceof ManagerError ? abandoned(call, unavailable(error.message)) : error;
     }
+  }
+
+  brokersChanged(): void {
+    this.#connections.brokersChanged();
   }
 
   get problem(): string | undefined {

@@ -77,6 +77,11 @@ export class Gateway {
     return this.#notReady();
   }
 
+  /** Call it when `brokers` returns others than before. */
+  brokersChanged(): void {
+    this.#client.brokersChanged();
+  }
+
   /** Refuses new calls; those in flight can still be answered. */
   refuse(): void {
     this.#server.refuse();

@@ -4,6 +4,7 @@ import { ConnectionManager, type ConnectionManagerOptions } from './connection-m
 import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
 import { ensureQueues, type QueueOptions } from './queues.js';
+import type { SetUpStep } from './set-up-step.js';
 
 export interface AmqpEndpointOptions {
   /** How to reach a broker. */
@@ -37,7 +38,7 @@ export class AmqpEndpoint {
     this.#log = options.connection.log;
     this.#connections = new ConnectionManager({
       ...options.connection,
-      onConnected: async (connection) => this.#build(connection),
+      onConnected: async (connection, step) => this.#build(connection, step),
       onReplaced: async (connection) => {
         await this.#consumeOn(connection, false);
         await options.onReplaced(connection);
@@ -128,17 +129,23 @@ export class AmqpEndpoint {
     if (current !== undefined) void this.#consumeOn(current);
   }
 
-  async #build(connection: BrokerConnection): Promise<void> {
+  async #build(connection: BrokerConnection, step: SetUpStep): Promise<void> {
     const { queue, bindings, prefetch, onDelivery, onLost } = this.#options;
     if (onLost !== undefined) connection.lost.addEventListener('abort', () => onLost());
-    await ensureQueues(connection, { queue, bindings, log: this.#log });
-    await this.#publisher.open(connection);
-    this.#consumers.set(connection, await Consumer.open(connection, { queue, prefetch, onDelivery }));
+    await ensureQueues(connection, { queue, bindings, log: this.#log }, step);
+    await step('open channels, and publish to the default exchange', async () =>
+      this.#publisher.open(connection),
+    );
+    const consumer = await step('open a channel', async () =>
+      Consumer.open(connection, { queue, prefetch, onDelivery }),
+    );
+    this.#consumers.set(connection, consumer);
     // Repeated when it should no longer consume, or should again, meanwhile: `#apply` does not know this connection yet.
     let consume: boolean;
     do {
-      consume = this.#shouldConsumeOn(connection);
-      await this.#consumeOn(connection, consume);
+      const next = this.#shouldConsumeOn(connection);
+      await step(`consume from the queue ${queue}`, async () => this.#consumeOn(connection, next));
+      consume = next;
     } while (!connection.lost.aborted && consume !== this.#shouldConsumeOn(connection));
   }
 

@@ -31,7 +31,9 @@ export class BrokerConnection {
   #unblocked: Promise<unknown> = Promise.resolve();
   /** Whether the broker is a preferred one. */
   readonly preferred: boolean;
-  /** The broker's address without credentials. */
+  /** The broker's address, with credentials. */
+  readonly address: BrokerAddress;
+  /** The same without credentials. */
   readonly broker: string;
   readonly channelLimit: ChannelLimit;
 
@@ -41,15 +43,16 @@ export class BrokerConnection {
    */
   constructor(
     connection: ChannelModel,
-    { url, preferred = true }: BrokerAddress,
+    address: BrokerAddress,
     open?: () => Promise<BrokerConnection>,
     channelLimit = new ChannelLimit(),
   ) {
     this.#connection = connection;
     this.#open = open;
-    this.preferred = preferred;
+    this.address = address;
+    this.preferred = address.preferred ?? true;
     this.channelLimit = channelLimit;
-    this.broker = withoutCredentials(url);
+    this.broker = withoutCredentials(address.url);
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#lost.signal);
     connection.on('error', (error: unknown) => (this.#cause = error));

@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { type Backoff, backoffMs } from '../lib/backoff.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
+import { linkSignals } from '../lib/linked-signal.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
@@ -10,13 +11,19 @@ import { brokerReason } from './broker-refusal.js';
 import { ChannelLimit } from './channel-limit.js';
 import { ConnectionAttempts } from './connection-attempts.js';
 import { type ConnectOptions, isLoginRefused, openConnection } from './open-connection.js';
+import { type SetUpStep, setUpSteps } from './set-up-step.js';
 
 export interface ConnectionManagerOptions extends ConnectOptions {
   /** Returns the brokers to try, in this order; called before each round of attempts. */
   brokers: () => Promise<readonly BrokerAddress[]>;
-  /** Sets up a new connection: its queues, publisher and consumer. */
-  onConnected: (connection: BrokerConnection) => Promise<void>;
-  /** Finishes the work on a connection that a better one has replaced; then it is closed. */
+  /**
+   * Sets up a new connection: its queues, publisher and consumer. What waits for the broker must be a step: without a time
+   * limit, a queue that hangs would keep the other brokers from being tried.
+   */
+  onConnected: (connection: BrokerConnection, step: SetUpStep) => Promise<void>;
+  /** Called when a connection has been set up and is used from now on. */
+  onUsed?: (connection: BrokerConnection) => void;
+  /** Finishes the work on a connection that is left for another broker; then it is closed. */
   onReplaced?: (connection: BrokerConnection) => Promise<void>;
   log: Logger;
 }
@@ -29,6 +36,7 @@ const REFUSED_BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 };
 const PREFERRED_RETRY_MS = 10_000;
 /** When a connection has lasted this long, the waits begin again with the shortest. */
 const GOOD_MS = 1_000;
+const LEFT = 'another broker is to be used';
 
 /**
  * Keeps a connection to one of several brokers: it connects again after each loss, with growing waits, until it is
@@ -41,11 +49,17 @@ export class ConnectionManager {
   readonly #lostOutage: OutageLog;
   readonly #preferredOutage: OutageLog;
   readonly #blockedOutage: OutageLog;
+  /** Aborted when the brokers have changed since they were asked for. */
+  #changed = new AbortController();
   #current: BrokerConnection | undefined;
   /** Whether the latest failure was a refusal: the broker, or the Manager that knows its address, could be reached. */
   #refused = false;
+  /** The connection that is being set up. */
+  #settingUp: BrokerConnection | undefined;
   /** The latest failure, as it is logged. */
   #lastFailure: { reason: string; broker?: string } | undefined;
+  /** The same for people: why there is no connection that is ready for use. */
+  #problem = 'no connection to a broker: not connected yet';
   readonly #waiters = new Set<(connection: BrokerConnection) => void>();
   #ended: Promise<void> = Promise.resolve();
 
@@ -78,17 +92,21 @@ export class ConnectionManager {
     return this.#current?.lost.aborted === false ? this.#current : undefined;
   }
 
+  /** The one that is being set up when none is ready for use. */
+  get #newest(): BrokerConnection | undefined {
+    return this.current ?? this.#settingUp;
+  }
+
   /** The reason why the broker accepts no messages; undefined when it accepts them. */
   get blockedReason(): string | undefined {
-    return this.current?.blockedReason;
+    return this.#newest?.blockedReason;
   }
 
   /** Why nothing can be sent now, with the broker's own text; undefined when it can. */
   get problem(): string | undefined {
-    if (this.current === undefined)
-      return `no connection to a broker: ${this.#lastFailure?.reason ?? 'not connected yet'}`;
     const { blockedReason } = this;
-    return blockedReason === undefined ? undefined : `the broker accepts no messages: ${blockedReason}`;
+    if (blockedReason !== undefined) return `the broker accepts no messages: ${blockedReason}`;
+    return this.current === undefined ? this.#problem : undefined;
   }
 
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
@@ -112,6 +130,12 @@ export class ConnectionManager {
     });
   }
 
+  /** Call it when `brokers` returns others than before: a broker that is not among them is left. */
+  brokersChanged(): void {
+    this.#changed.abort(new Error(LEFT));
+    this.#attempts.stop();
+  }
+
   /** Closes the connection, or ends the attempt to make one. */
   async close(): Promise<void> {
     this.#closed.abort(new Error('the connection manager is closed'));
@@ -131,45 +155,61 @@ export class ConnectionManager {
         if (clock.now() - since >= GOOD_MS) failed = 1;
       }
       const wait = backoffMs(failed, this.#refused ? REFUSED_BACKOFF : BACKOFF);
-      await clock.sleep(wait, { signal: this.#closed.signal }).catch(() => {});
+      await this.#pause(wait, this.#closed.signal);
     }
   }
 
-  /** Uses a connection and the preferred ones that replace it, until the last one is lost. */
+  /** Uses a connection and the preferred ones that replace it, until the last one is lost or left. */
   async #useUntilLost(first: BrokerConnection): Promise<void> {
-    const { clock, onReplaced } = this.#options;
     for (let connection: BrokerConnection | undefined = first; connection !== undefined; ) {
       this.#announce(connection);
       const previous: BrokerConnection = connection;
       connection = await this.#replacementFor(previous);
-      if (connection !== undefined) {
-        void (async () => {
-          await onReplaced?.(previous);
-          await previous.close(clock);
-        })();
-      } else {
+      if (connection === undefined) {
         this.#current = undefined;
-        this.#failed(this.#lostOutage, previous.lost.reason);
-        void previous.close(clock);
+        this.#failed(this.#lostOutage, previous.lost.aborted ? previous.lost.reason : new Error(LEFT));
       }
+      void this.#leave(previous);
     }
   }
 
-  /** Waits for a connection to a preferred broker, to replace this one; undefined when this one is lost first. */
+  async #leave(connection: BrokerConnection): Promise<void> {
+    const { clock, onReplaced } = this.#options;
+    if (!connection.lost.aborted) await onReplaced?.(connection);
+    await connection.close(clock);
+  }
+
+  /**
+   * Waits for a connection to a preferred broker, to replace this one; undefined when this one is lost first, or its broker
+   * is not to be used any more.
+   */
   async #replacementFor(connection: BrokerConnection): Promise<BrokerConnection | undefined> {
-    while (!connection.preferred && !connection.lost.aborted) {
-      await this.#options.clock.sleep(PREFERRED_RETRY_MS, { signal: connection.lost }).catch(() => {});
-      if (connection.lost.aborted || this.#closed.signal.aborted) break;
+    const { lost, preferred, address } = connection;
+    while (!lost.aborted) {
+      const { signal: changed } = this.#changed;
+      await this.#pause(preferred ? undefined : PREFERRED_RETRY_MS, lost);
+      if (lost.aborted || this.#closed.signal.aborted) break;
       const all = await this.#brokers(this.#preferredOutage);
-      const preferred = all.filter((each) => each.preferred !== false);
-      const replacement = await this.#connectToAny(preferred, this.#preferredOutage, true);
+      if (changed.aborted && !all.some(({ url }) => url === address.url)) return undefined;
+      if (preferred) continue;
+      const better = all.filter((each) => each.preferred !== false);
+      const replacement = await this.#connectToAny(better, this.#preferredOutage, true);
       if (replacement !== undefined) return replacement;
     }
-    await whenAborted(connection.lost);
+    await whenAborted(lost);
     return undefined;
   }
 
+  /** Waits until the signal is aborted or the brokers have changed, or at most this long. */
+  async #pause(ms: number | undefined, signal: AbortSignal): Promise<void> {
+    const ends = linkSignals(signal, this.#changed.signal);
+    if (ms === undefined) await whenAborted(ends.signal);
+    else await this.#options.clock.sleep(ms, { signal: ends.signal }).catch(() => {});
+    ends.unlink();
+  }
+
   async #brokers(outage: OutageLog): Promise<readonly BrokerAddress[]> {
+    this.#changed = new AbortController();
     return untilAborted(this.#options.brokers(), this.#closed.signal).catch((error: unknown) => {
       this.#refused = true;
       this.#failed(outage, error);
@@ -184,21 +224,28 @@ export class ConnectionManager {
     hasOthers = brokers.length > 1,
   ): Promise<BrokerConnection | undefined> {
     const { signal: closed } = this.#closed;
+    const { signal: changed } = this.#changed;
     for (const broker of brokers) {
-      if (closed.aborted) return undefined;
+      if (closed.aborted || changed.aborted) return undefined;
       let connection: BrokerConnection | undefined;
       try {
         connection = await this.#attempts.connect(broker, hasOthers);
         if (connection === undefined) throw new Error('no response within a second');
+        this.#settingUp = connection;
         this.#watchBlocked(connection);
-        const setUp = untilAborted(this.#options.onConnected(connection), closed);
-        await untilAborted(setUp, connection.lost);
+        const step = setUpSteps(connection, this.#options.clock);
+        const setUp = this.#options.onConnected(connection, step);
+        await [closed, changed, connection.lost].reduce((work, ends) => untilAborted(work, ends), setUp);
         this.#attempts.stop();
         return connection;
       } catch (error) {
-        this.#refused = connection !== undefined || isLoginRefused(error);
-        this.#failed(outage, error, broker);
         void connection?.close(this.#options.clock);
+        // It was stopped, so it says nothing about the broker.
+        if (changed.aborted) return undefined;
+        this.#refused = connection !== undefined || isLoginRefused(error);
+        this.#failed(outage, error, broker, connection);
+      } finally {
+        this.#settingUp = undefined;
       }
     }
     return undefined;
@@ -213,6 +260,7 @@ export class ConnectionManager {
     const waiters = [...this.#waiters];
     this.#waiters.clear();
     for (const waiter of waiters) waiter(connection);
+    this.#options.onUsed?.(connection);
   }
 
   #watchBlocked(connection: BrokerConnection): void {
@@ -221,17 +269,19 @@ export class ConnectionManager {
 
   /** Ignores a connection that has been replaced. */
   #logBlocked(connection: BrokerConnection): void {
-    if (connection !== this.#current) return;
+    if (connection !== this.#newest) return;
     const reason = connection.blockedReason;
     if (reason === undefined) this.#blockedOutage.succeeded();
     else this.#blockedOutage.failed({ reason });
   }
 
-  #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress): void {
-    this.#lastFailure = {
-      reason: brokerReason(error),
-      ...(broker && { broker: withoutCredentials(broker.url) }),
-    };
+  /** @param connection one that could not be set up */
+  #failed(outage: OutageLog, error: unknown, broker?: BrokerAddress, connection?: BrokerConnection): void {
+    const reason = brokerReason(error);
+    const what =
+      connection === undefined ? 'no connection to a broker' : `${connection.broker} cannot be used`;
+    this.#problem = `${what}: ${reason}`;
+    this.#lastFailure = { reason, ...(broker && { broker: withoutCredentials(broker.url) }) };
     if (!this.#closed.signal.aborted) outage.failed(this.#lastFailure);
   }
 }

@@ -1,7 +1,7 @@
-import type { Options } from 'amqplib';
 import type { Logger } from '../lib/logger.js';
 import type { Destination } from './publish-channel.js';
 import type { BrokerConnection } from './broker-connection.js';
+import type { SetUpStep } from './set-up-step.js';
 
 /** The name of the queue for dead-lettered messages. */
 export function errorQueueOf(queue: string): string {
@@ -22,21 +22,26 @@ export interface QueueOptions {
 export async function ensureQueues(
   connection: BrokerConnection,
   { queue, bindings = async () => [], log }: QueueOptions,
+  step: SetUpStep,
 ): Promise<void> {
+  const has = async (name: string) =>
+    step(`look for the queue ${name}`, async () => hasQueue(connection, name));
   const errors = errorQueueOf(queue);
-  if (!(await hasQueue(connection, errors))) await declareQueue(connection, errors, { durable: true });
-  if (await hasQueue(connection, queue)) return;
+  if (!(await has(errors)))
+    await step(`declare the queue ${errors}`, async () => declareErrorQueue(connection, queue));
+  if (await has(queue)) return;
   // Before the declaration: if this failed after it, the queue would never be bound.
   const destinations = await bindings(queue, connection);
-  await declareQueue(connection, queue, {
-    durable: true,
-    deadLetterExchange: '',
-    deadLetterRoutingKey: errors,
-  });
+  const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors };
+  await step(`declare the queue ${queue}`, async () =>
+    connection.probe(async (channel) => channel.assertQueue(queue, options)),
+  );
   for (const { exchange, routingKey } of destinations) {
     try {
-      await requireExchange(connection, exchange);
-      await connection.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey));
+      await step(`look for the exchange ${exchange}`, async () => requireExchange(connection, exchange));
+      await step(`bind the queue ${queue} to the exchange ${exchange}`, async () =>
+        connection.probe(async (channel) => channel.bindQueue(queue, exchange, routingKey)),
+      );
     } catch (error) {
       if (!(error instanceof MissingExchange)) throw error;
       log.warn('queue declared but not bound', {
@@ -46,6 +51,11 @@ export async function ensureQueues(
       });
     }
   }
+}
+
+/** Declares the error queue of a queue; it must not exist. */
+export async function declareErrorQueue(connection: BrokerConnection, queue: string): Promise<void> {
+  await connection.probe(async (channel) => channel.assertQueue(errorQueueOf(queue), { durable: true }));
 }
 
 /** Whether the queue exists; this needs no permission. */
@@ -59,14 +69,6 @@ export async function hasQueue(connection: BrokerConnection, queue: string): Pro
         throw error;
       },
     );
-}
-
-async function declareQueue(
-  connection: BrokerConnection,
-  queue: string,
-  options: Options.AssertQueue,
-): Promise<void> {
-  await connection.probe(async (channel) => channel.assertQueue(queue, options));
 }
 
 /** The broker has no exchange with this name. */

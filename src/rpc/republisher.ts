@@ -4,9 +4,11 @@ import type { Clock } from '../lib/clock.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
+import { untilAborted } from '../lib/until-aborted.js';
+import type { BrokerConnection } from './broker-connection.js';
 import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
-import { errorQueueOf } from './queues.js';
+import { declareErrorQueue, errorQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
 
 export interface RepublisherOptions {
@@ -37,6 +39,8 @@ export class Republisher {
   readonly #options: RepublisherOptions;
   readonly #requests: Target;
   readonly #deadLetters: Target;
+  /** Set while the error queue is declared again. */
+  #declaring: Promise<void> | undefined;
 
   constructor(options: RepublisherOptions) {
     const { queue, log, clock } = options;
@@ -83,7 +87,11 @@ export class Republisher {
     const { signal, unlink } = linkSignals(lost, this.#options.stopped);
     try {
       signal.throwIfAborted();
-      const outcome = await this.#publish(delivery, to, changes, signal);
+      let outcome = await this.#publish(delivery, to, changes, signal);
+      if (outcome === 'unroutable' && to === this.#deadLetters) {
+        await untilAborted(this.#declareErrorQueue(delivery.connection), signal);
+        outcome = await this.#publish(delivery, to, changes, signal);
+      }
       // A new connection declares the queue again, and the broker delivers the message again.
       if (outcome === 'unroutable')
         delivery.connection.lose(new Error(`the queue ${to.name} does not exist`));
@@ -96,6 +104,14 @@ export class Republisher {
     } finally {
       unlink();
     }
+  }
+
+  /** Somebody has deleted it. A new connection would declare it too, but cost every other request its own. */
+  async #declareErrorQueue(connection: BrokerConnection): Promise<void> {
+    this.#declaring ??= declareErrorQueue(connection, this.#requests.name)
+      .catch((error: unknown) => connection.lose(error))
+      .finally(() => (this.#declaring = undefined));
+    return this.#declaring;
   }
 
   /** Publishes it until the queue has room. */

@@ -137,7 +137,7 @@ export class RpcServer {
   /**
    * Stops consuming, requeues the requests that have not begun, waits up to `graceMs` milliseconds for the running
    * ones, then stops them.
-   * @returns whether every request was answered and acknowledged
+   * @returns whether every request was answered, or requeued before it began; the broker delivers the others again
    */
   async drain(graceMs: number): Promise<boolean> {
     const clock = this.#clock;

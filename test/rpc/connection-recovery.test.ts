@@ -132,7 +132,7 @@ test('a connection on which nothing can be built is closed', async (t) => {
   }
 });
 
-test('a blocked connection is logged only when it is the one in use', async (t) => {
+test('a connection that is blocked while it is set up is logged once, and says why nothing can be sent', async (t) => {
   let built = () => {};
   let building = false;
   const build = async () =>
@@ -145,8 +145,8 @@ test('a blocked connection is logged only when it is the one in use', async (t) 
   const model = await (await attempt(1)).make();
   await eventually('it is being set up', () => building);
   model.emit('blocked', 'low on memory');
-  t.is(connections.blockedReason, undefined);
-  t.is(logs.find(/^broker blocked$/).length, 0);
+  t.is(connections.problem, 'the broker accepts no messages: low on memory');
+  t.is(logs.find(/^broker blocked$/).length, 1);
   built();
   await connections.whenConnected(new AbortController().signal);
   t.is(connections.blockedReason, 'low on memory');

@@ -27,15 +27,19 @@ async function world(t: ExecutionContext, broker: TestBroker) {
       connect: broker.connect,
       brokers: async () => [{ url: broker.url }],
       name: 'test',
-      onConnected: async (opened) =>
-        ensureQueues(opened, {
-          queue,
-          bindings:
-            boundTo === undefined
-              ? undefined
-              : async (name) => [{ exchange: boundTo, routingKey: `key.${name}` }],
-          log: logs.log,
-        }),
+      onConnected: async (opened, step) =>
+        ensureQueues(
+          opened,
+          {
+            queue,
+            bindings:
+              boundTo === undefined
+                ? undefined
+                : async (name) => [{ exchange: boundTo, routingKey: `key.${name}` }],
+            log: logs.log,
+          },
+          step,
+        ),
       clock: systemClock,
       log: logs.log,
     });
