@@ -10,13 +10,14 @@ export interface RemoteShell {
    * time. Rejects with an `ActionError` on failure.
    *
    * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when nothing shows that
-   * the program was run: the login shell on the machine, or `sudo`, did not run it, or hid its output. `timeout` has the details `{ host, timeoutMs, begun }` when `timeoutMs` has
-   * passed.
+   * the program was run: the login shell on the machine, or `sudo`, did not run it, or hid its output. `timeout` has the details
+   * `{ host, timeoutMs, begun }` when `timeoutMs` has passed.
    *
    * Whether the program may have changed something after a failure:
    * - With `effect: 'change'` the error is `outcome_unknown` when the program may have begun and it is not known how it
    *   ended: the connection was lost, the time limit passed, the signal was aborted, there was too much output, or nothing shows
-   *   whether it was run. Every other error guarantees that it did not begin, except for `command_failed` with `begun: true`: then it has ended.
+   *   whether it was run. Every other error guarantees that it did not begin, except for `command_failed` with `begun: true`:
+   *   then it has ended.
    * - With `effect: 'read'`, the default, the error names the cause, such as `host_unreachable` or `timeout`, and says nothing
    *   about that.
    *

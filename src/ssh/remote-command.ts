@@ -13,7 +13,7 @@ const MAX_COMMAND_BYTES = 120 * 1024;
 /**
  * Runs "$@" (a limit in seconds, then a program and its arguments) and stops it when stdin is closed.
  *
- * Without `env` or `timeout` it says so before the marks. Otherwise a status of 127 could mean that one of them is missing, or the program.
+ * Without `env` or `timeout` it says so before the marks: a status of 127 would not tell which program is missing.
  *
  * When a channel or connection is closed, sshd does not stop a process without a terminal, and it does not reliably
  * forward signals; but it always closes the process's stdin. So the script moves stdin to fd 3, and a watcher sends

@@ -201,7 +201,8 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
   return new Promise((resolve, reject) => {
     let keyRefusal: Error | undefined;
     let hostKeySeen: Buffer | undefined;
-    let keyProven = false;
+    /** From the end of the handshake until the server has accepted the login. */
+    let inLogin = false;
     let serverText = '';
     let keySaved: Promise<void> | undefined;
 
@@ -229,17 +230,18 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     });
     client.once('handshake', () => {
       // Only the completed handshake proves that the host owns the key.
-      keyProven = true;
+      inLogin = true;
       keySaved = hostKeySeen && hostKey.remember(hostKeySeen);
       keySaved?.catch(fail);
     });
     client.once('ready', () => {
+      inLogin = false;
       Promise.resolve(keySaved).then(() => settle(resolve), fail);
     });
 
     // After it has accepted the key, sshd closes the connection without a disconnect message when PAM refuses the account.
     const closed = (): Error =>
-      keyProven ? loginEnded(host, user, serverText) : hostUnreachable(host, 'handshake_failed');
+      inLogin ? loginEnded(host, user, serverText) : hostUnreachable(host, 'handshake_failed');
 
     const failure = (error: Error & { level?: string }): Error => {
       if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
@@ -248,7 +250,7 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
       // Not reported as a changed key: the host may be new, or support only SHA-1 signatures (RFC 8332).
       if (error.message.includes('no matching host key')) return hostKey.refusal('no_accepted_type');
       // The server disconnected during the login: too many attempts, or no such user.
-      if (keyProven && 'code' in error && typeof error.code === 'number') {
+      if (inLogin && 'code' in error && typeof error.code === 'number') {
         return loginRefused(host, user, { reason: 'no_accepted_key', said: error.message }, error);
       }
       return hostUnreachable(host, 'handshake_failed', error);

@@ -406,12 +406,15 @@ testWithSshd('a key that the host does not accept is a refused login', async (t)
   const file = join(await testFolder(t), 'other');
   await makeKey(file);
   // With one allowed try the server disconnects immediately, with another message.
+  // Sent before the login, so it is no reason.
+  const banner = join(await testFolder(t), 'banner');
+  await writeFile(banner, 'Authorized use only\n');
   const cases = [
     { tries: 6, said: {} },
     { tries: 1, said: { text: 'Too many authentication failures' } },
   ];
   for (const { tries, said } of cases) {
-    const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`] });
+    const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`, `Banner ${banner}`] });
     const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
     const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
     t.is(error.code, 'login_refused');
