@@ -35,7 +35,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
   let unused: Iterator<SystemdMachine>;
   const whole = atEnd();
   test.before(async () => {
-    const booted = await bootMachines(20);
+    const booted = await bootMachines(21);
     whole.teardown(booted.stop);
     ({ env } = booted);
     unused = booted.machines.values();
@@ -133,6 +133,38 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
     const printed = await machine.run('journalctl --unit=unit1.service --no-pager --output=short --quiet');
     t.is(logs.trimEnd(), printed.trimEnd());
     t.deepEqual(saidIn(await logsOf(cluster, 'everywhere.service')), []);
+  });
+
+  test('a login that PAM refuses is login_refused with its text, and host_unreachable while the machine starts up', async (t) => {
+    const machine = takeMachine();
+    const { address } = machine;
+    const cluster = await clusterOf(machine);
+    const refused = async () => failureOf(t, logsOf(cluster, 'unit1.service'));
+    const forCore = async (text: string) => machine.run(`echo '${text}' >/etc/nologin`);
+
+    await forCore('closed for maintenance\nuntil noon');
+    const closed = await refused();
+    t.like(closed, { code: 'login_refused', retryable: false });
+    t.is(closed.message, `${address} refused the login of core: closed for maintenance until noon`);
+    const said = { text: 'closed for maintenance\nuntil noon' };
+    t.deepEqual(closed.details, { host: address, user: 'core', reason: 'closed', ...said });
+
+    for (const text of [
+      'System is booting up.',
+      'System is going down. Unprivileged users are not permitted to log in anymore.',
+    ]) {
+      await forCore(text);
+      const unready = await refused();
+      t.like(unready, { code: 'host_unreachable', retryable: true });
+      t.like(unready.details, { host: address, reason: 'not_ready' });
+    }
+    await machine.run(
+      'rm /etc/nologin; sed -i "1i account required pam_succeed_if.so quiet user != core" /etc/pam.d/sshd',
+    );
+    const without = await refused();
+    t.is(without.code, 'login_refused');
+    t.is(without.message, `${address} refused the login of core: it closed the connection`);
+    t.deepEqual(without.details, { host: address, user: 'core', reason: 'closed' });
   });
 
   test('lines with bytes that are not UTF-8, or with control characters, are shown', async (t) => {

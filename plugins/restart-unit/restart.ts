@@ -141,9 +141,16 @@ class Restart {
   async #launch(): Promise<void> {
     const { clock, log } = this.#parts;
     const from = clock.now();
+    let failures = 0;
+    const launched = () => {
+      const lasted = Math.round(clock.now() - from);
+      if (failures > 0) log.info('unit launched', { unit: this.#name, lasted_ms: lasted, failures });
+    };
     for (;;) {
       try {
-        return await this.#setDesiredState('launched');
+        await this.#setDesiredState('launched');
+        launched();
+        return;
       } catch (error) {
         // A proxy may have answered for fleet.
         if (isUnitNotFound(error)) await this.#seen();
@@ -151,10 +158,13 @@ class Restart {
         if (!this.#time.leavesLaunch(from)) {
           // It may have been applied all the same.
           const seen = await this.#seen();
-          if (seen?.unit.desiredState === 'launched') return;
+          if (seen?.unit.desiredState === 'launched') {
+            launched();
+            return;
+          }
           throw this.#report.notLaunched(seen, reason);
         }
-        log.warn('unit launch failed', { unit: this.#name, reason });
+        if (failures++ === 0) log.warn('unit launch failed', { unit: this.#name, reason });
         await this.#pause();
       }
     }

@@ -6,7 +6,12 @@ const UNITS = 'us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|
 const SPAN = `\\d{1,5} ?(${UNITS})( ?\\d{1,5} ?(${UNITS})){0,3}`;
 const CLOCK = '([01]\\d|2[0-3]):[0-5]\\d(:[0-5]\\d)?';
 /** journalctl refuses dates before 1970, and dates whose microseconds do not fit into 64 bits. */
-const DATE = '(19[7-9]\\d|20\\d\\d|21\\d\\d)-(0[1-9]|1[0-2])-(0[1-9]|[12]\\d|3[01])';
+const YEAR = '(19[7-9]\\d|2[01]\\d\\d)';
+const LEAP_YEAR = '(19([79][26]|8[048])|20([02468][048]|[13579][26])|21(0[48]|[2468][048]|[13579][26]))';
+const DAY =
+  '((0[13578]|1[02])-(0[1-9]|[12]\\d|3[01])|(0[469]|11)-(0[1-9]|[12]\\d|30)|02-(0[1-9]|1\\d|2[0-8]))';
+/** Only days that exist: journalctl would take 30 February for the first or second of March. */
+const DATE = `(${YEAR}-${DAY}|${LEAP_YEAR}-02-29)`;
 /** The times that journalctl accepts (systemd.time(7)). No other text of a caller is passed to it. */
 const JOURNAL_TIME = new RegExp(
   [

@@ -9,14 +9,15 @@ export interface RemoteShell {
    * the login, `TZ=UTC` and `LC_ALL=C`. A login is used for 30 s, so changes of the user's groups take effect within that
    * time. Rejects with an `ActionError` on failure.
    *
-   * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when the login shell on
-   * the machine, or `sudo`, did not run the program. `timeout` has the details `{ host, timeoutMs, begun }` when `timeoutMs` has
-   * passed.
+   * `command_failed` has the details `{ host, begun, exitStatus, signal, stderr }`. `begun` is false when nothing shows that
+   * the program was run: the login shell on the machine, or `sudo`, did not run it, or hid its output. `timeout` has the details
+   * `{ host, timeoutMs, begun }` when `timeoutMs` has passed.
    *
    * Whether the program may have changed something after a failure:
    * - With `effect: 'change'` the error is `outcome_unknown` when the program may have begun and it is not known how it
-   *   ended: the connection was lost, the time limit passed, the signal was aborted, or there was too much output. Every other
-   *   error guarantees that it did not begin, except for `command_failed` with `begun: true`: then it has ended.
+   *   ended: the connection was lost, the time limit passed, the signal was aborted, there was too much output, or nothing shows
+   *   whether it was run. Every other error guarantees that it did not begin, except for `command_failed` with `begun: true`:
+   *   then it has ended.
    * - With `effect: 'read'`, the default, the error names the cause, such as `host_unreachable` or `timeout`, and says nothing
    *   about that.
    *

@@ -5,7 +5,7 @@ import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { counted, type Finding, listed, ok, warned } from './finding.js';
 import { loginProblem } from './login-problem.js';
-import { ABILITIES, type Ability } from './machine-abilities.js';
+import { ABILITIES, type Ability, problemOfRun } from './machine-abilities.js';
 import type { LoginSettings, MachineProblem } from './machine-problem.js';
 
 /** The number of machines that are checked at the same time. */
@@ -80,9 +80,10 @@ async function problemsOf(address: string, options: MachineCheckOptions): Promis
 /** Rejects when the machine has not run the command. */
 async function problemOf(
   address: string,
-  { argv, problem, hung }: Ability,
+  ability: Ability,
   { shell, settings, clock, limitMs }: MachineCheckOptions,
 ): Promise<MachineProblem | undefined> {
+  const { argv, hung } = ability;
   const named = (found: MachineProblem | undefined) =>
     found && { ...found, reason: `${address}: ${found.reason}` };
   const { signal } = new AbortController();
@@ -93,7 +94,8 @@ async function problemOf(
     const answeredAt = clock.wallTime();
     // It was stopped, so it has no exit status: an action could not read its output either.
     if (truncated) return named(tooMuch(argv, hung));
-    return named(problem({ status: exitStatusOf(failure), stdout, stderr, askedAt, answeredAt }, settings));
+    const ran = { status: exitStatusOf(failure), stdout, stderr, askedAt, answeredAt };
+    return named(problemOfRun(ability, ran, settings));
   } catch (error) {
     if (!isHung(error)) throw error;
     return named(hung(`\`${argv.join(' ')}\` did not end within ${limitMs / 1_000} s`));

@@ -23,15 +23,21 @@ function remedyFor({ code, message, details }: ActionError, settings: LoginSetti
     case 'forbidden':
       return 'add HOST to ALLOWED_HOSTS';
     case 'login_refused':
+      if (fieldsOf(details).reason === 'closed')
+        return `check the account of ${user} there (chage -l ${user}; /etc/nologin; what PAM allows) and the log of sshd; try \`${login}\``;
       return `check SSH_USER (${user}) and the key: its public part has to be in ~${user}/.ssh/authorized_keys there; try \`${login}\``;
     case 'host_key_refused':
       return hostKeyRemedy(fieldsOf(details).reason, settings);
     case 'host_unreachable':
+      if (fieldsOf(details).reason === 'not_ready')
+        return 'wait until HOST is up; if it stays like this: systemctl status systemd-user-sessions, systemctl list-jobs';
       return `check that the machine is up, that its SSH server listens on SSH_PORT (${port}), and that no firewall is between`;
     case 'command_failed':
+      if (/\b(?:env|timeout) is not installed$/.test(message))
+        return 'install it there (GNU coreutils, or busybox): the service runs every command by env and timeout';
       return sudo && message.includes('sudo')
-        ? `allow ${user} to use sudo there without a password (NOPASSWD in sudoers), or set SSH_SUDO=false`
-        : `\`${login} true\` has to work; check the login shell of ${user} and its start files there`;
+        ? `allow ${user} to run sh by sudo there without a password (in sudoers: ${user} ALL=(root) NOPASSWD: /bin/sh), or set SSH_SUDO=false`
+        : `\`${login} echo ok\` has to print ok; check the login shell of ${user} and its start files there`;
     default:
       return `find out where \`${login} true\` hangs`;
   }

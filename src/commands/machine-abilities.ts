@@ -5,7 +5,7 @@ import { failure, type LoginSettings, type MachineProblem, warning } from './mac
 /** The use of a disk from which on it is reported, in percent. */
 const NEARLY_FULL = 90;
 
-/** What a command on a machine has printed, and its exit status; undefined when a signal ended it. */
+/** What a program on a machine has printed, and its exit status; undefined when a signal ended it. */
 interface Ran {
   status: number | undefined;
   stdout: string;
@@ -15,13 +15,18 @@ interface Ran {
   answeredAt: number;
 }
 
-/** A command that actions need on machines, and what its result says. */
+/** A command that actions need on machines. */
 export interface Ability {
   argv: readonly [string, ...string[]];
+  /** What to do when the program is not there. */
+  install: string;
+  /** What its result says. */
   problem: (ran: Ran, settings: LoginSettings) => MachineProblem | undefined;
   /** The problem when it does not end in time: its remedy also says what works without it. */
   hung: (reason: string) => MachineProblem;
 }
+
+const INSTALL_TOOLS = 'install it there (GNU coreutils, or busybox)';
 
 /**
  * The first one also shows whether commands run at all. The second one, for the clock, is to run alone on an open connection,
@@ -30,6 +35,7 @@ export interface Ability {
 export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
   {
     argv: ['cat', '/proc/loadavg', '/proc/meminfo', '/proc/uptime'],
+    install: INSTALL_TOOLS,
     problem: procProblem,
     hung: (reason) =>
       failure(
@@ -39,12 +45,14 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
   },
   {
     argv: ['date', '+%s.%N'],
+    install: INSTALL_TOOLS,
     problem: clockProblem,
     hung: (reason) => warning(reason, 'check `date` on HOST; the actions do not need it'),
   },
   // journald writes entries of its own: there is always one to read.
   {
     argv: ['journalctl', '--unit=systemd-journald.service', '--no-pager', '--lines=1', '--output=short'],
+    install: 'install systemd there',
     problem: journalProblem,
     hung: (reason) =>
       failure(
@@ -54,6 +62,7 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
   },
   {
     argv: ['df', '-P', '-m', '/var/lib/docker'],
+    install: INSTALL_TOOLS,
     problem: diskProblem,
     hung: (reason) =>
       warning(
@@ -63,6 +72,7 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
   },
   {
     argv: ['cat', '/etc/os-release'],
+    install: INSTALL_TOOLS,
     problem: osProblem,
     hung: (reason) =>
       warning(
@@ -72,6 +82,7 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
   },
   {
     argv: ['docker', 'version'],
+    install: 'without it no version of Docker is shown',
     problem: dockerProblem,
     hung: (reason) =>
       warning(
@@ -80,6 +91,21 @@ export const ABILITIES: readonly [Ability, Ability, ...Ability[]] = [
       ),
   },
 ];
+
+/** What is wrong with a machine on which this program ended so. */
+export function problemOfRun(
+  { argv: [program], install, problem, hung }: Ability,
+  ran: Ran,
+  settings: LoginSettings,
+): MachineProblem | undefined {
+  if (!isMissing(ran)) return problem(ran, settings);
+  return { ...hung(`${program} is not installed`), remedy: install };
+}
+
+/** timeout(1) says so. A program that is a script may itself end with 127, when a program that it runs is missing. */
+function isMissing({ status, stderr }: Ran): boolean {
+  return status === 127 && lastLine(stderr).startsWith('timeout: ');
+}
 
 function procProblem({ status, stderr }: Ran): MachineProblem | undefined {
   return status === 0
@@ -103,9 +129,10 @@ function clockProblem({ stdout, askedAt, answeredAt }: Ran): MachineProblem | un
       );
 }
 
-function journalProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {
-  if (isMissing(ran)) return failure('journalctl is not installed', 'install systemd there');
-  const { status, stdout, stderr } = ran;
+function journalProblem(
+  { status, stdout, stderr }: Ran,
+  { user, sudo }: LoginSettings,
+): MachineProblem | undefined {
   // Without rights on the system's journal, journalctl may succeed with the entries of the user alone.
   if (/insufficient permissions|not seeing messages from other users/.test(stderr))
     return failure(
@@ -156,19 +183,13 @@ function osProblem({ status, stderr }: Ran): MachineProblem | undefined {
       );
 }
 
-function dockerProblem(ran: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {
-  if (ran.status === 0) return undefined;
-  if (isMissing(ran)) return warning('docker is not installed', 'without it no version of Docker is shown');
-  const reason = lastLine(ran.stderr);
-  if (/permission denied/i.test(ran.stderr))
+function dockerProblem({ status, stderr }: Ran, { user, sudo }: LoginSettings): MachineProblem | undefined {
+  if (status === 0) return undefined;
+  const reason = lastLine(stderr);
+  if (/permission denied/i.test(stderr))
     return warning(
       `${user} may not use docker: ${reason}`,
       `add ${user} to the group docker: sudo usermod -aG docker ${user}${sudo ? '' : '; or set SSH_SUDO=true'}`,
     );
   return warning(`docker does not work: ${reason}`, 'check its daemon: systemctl status docker');
-}
-
-/** env(1), timeout(1) and shells end with 127 when there is no such program. */
-function isMissing({ status }: Ran): boolean {
-  return status === 127;
 }

@@ -2,7 +2,7 @@ import type { ActionDescription } from '../core/action-description.js';
 import type { JsonSchema } from '../core/json-schema.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import { reasonOf } from '../lib/errors.js';
-import { exactInteger } from '../lib/exact-json.js';
+import { exactInteger, isTooLong, MAX_INTEGER_BYTES } from '../lib/exact-json.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import { UsageError } from './usage-error.js';
 
@@ -85,6 +85,8 @@ function valueOf(name: string, text: string, schema: JsonSchema): unknown {
       const value = /^-?\d+$/.test(text) ? exactInteger(text) : Number(text);
       if (text.trim() === '' || (typeof value === 'number' && !Number.isFinite(value)))
         throw new UsageError(`--param ${name}: '${text}' is not a number`);
+      if (typeof value === 'bigint' && isTooLong(value))
+        throw new UsageError(`--param ${name}: an integer has at most ${MAX_INTEGER_BYTES} bytes`);
       return value;
     }
     case 'boolean':

@@ -1,8 +1,8 @@
+import { isTooLong } from '../lib/exact-json.js';
+
 /** The encodings of replies are read to a depth of 100, with what surrounds the result. */
 const MAX_DEPTH = 90;
 const MAX_PATH = 300;
-/** The smallest integer of more than 64 bytes, which no encoding accepts. */
-const TOO_LONG = 2n ** 512n;
 
 /** Thrown from inside a value; the keys are added on the way out, the innermost first. */
 class Unsendable {
@@ -38,7 +38,7 @@ function check(value: unknown, outer: object[]): void {
       if (!Number.isFinite(value)) throw new Unsendable(`is ${value}`);
       return;
     case 'bigint':
-      if (value >= TOO_LONG || value <= -TOO_LONG) throw new Unsendable('is an integer that is too long');
+      if (isTooLong(value)) throw new Unsendable('is an integer that is too long');
       return;
     case 'function':
     case 'symbol':

@@ -1,4 +1,4 @@
-import { MAX_DIGITS, parseExactly } from './exact-json.js';
+import { IntegerTooLong, MAX_DIGITS, parseExactly } from './exact-json.js';
 
 /**
  * The maximum number of values and keys in a request. A message of 1 MiB can contain hundreds of thousands, which take
@@ -17,7 +17,7 @@ const utf8 = new TextDecoder('utf-8', { fatal: true });
 
 /**
  * Parses JSON in UTF-8 from outside, without rounding. Its nesting, its number of values and keys, and the digits of its
- * numbers are checked before anything is built of it.
+ * numbers are checked before anything is built of it; integers have at most 64 bytes.
  * @param maxElements the maximum number of values and keys
  * @throws SyntaxError that says why, without quoting the JSON, which may contain a secret
  */
@@ -44,7 +44,8 @@ function textOf(json: Uint8Array): string {
 function valueOf(text: string): unknown {
   try {
     return parseExactly(text);
-  } catch {
+  } catch (error) {
+    if (error instanceof IntegerTooLong) throw error;
     // Without its cause: the parser's message quotes the text.
     throw new SyntaxError('not valid JSON');
   }

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 
 /**
- * The maximum digits of an integer: as many as one of 64 bytes has. The time to read or write an integer grows faster than
- * its digits.
+ * The maximum size of an integer in requests and replies of every encoding, in bytes of its magnitude. The time to read or write
+ * an integer grows faster than its size.
  */
+export const MAX_INTEGER_BYTES = 64;
+/** The digits of the largest one. */
 export const MAX_DIGITS = 155;
-const TOO_LARGE = 10n ** BigInt(MAX_DIGITS);
 /** Only an integer of at least this many digits may be rounded. */
 const LONG_RUN = /\d{16}/g;
 const LONG_INTEGER = /^-?[1-9]\d{15,}$/;
@@ -13,6 +14,7 @@ const IN_NUMBER = /[-+.\deE]/;
 
 /**
  * Parses JSON without rounding: an integer that a number cannot represent exactly becomes a bigint.
+ * @throws IntegerTooLong for an integer of more than `MAX_INTEGER_BYTES`
  * @throws SyntaxError
  */
 export function parseExactly(json: string): unknown {
@@ -26,13 +28,13 @@ export function parseExactly(json: string): unknown {
     at = end;
   }
   return JSON.parse(marked + json.slice(at), (_key, value: unknown) =>
-    typeof value === 'string' && value.startsWith(marker) ? BigInt(value.slice(marker.length)) : value,
+    typeof value === 'string' && value.startsWith(marker) ? integerOf(value.slice(marker.length)) : value,
   );
 }
 
 /**
  * Serialises to JSON; a bigint becomes an integer with all its digits.
- * @throws RangeError for an integer of more than `MAX_DIGITS` digits
+ * @throws RangeError for an integer of more than `MAX_INTEGER_BYTES`
  * @param indent number of spaces for each level; by default everything is on one line
  */
 export function stringifyExactly(value: unknown, indent = 0): string {
@@ -51,13 +53,33 @@ function stringifyWithBigints(value: unknown, indent: number): string {
     value,
     (_key, each: unknown) => {
       if (typeof each !== 'bigint') return each;
-      if (each >= TOO_LARGE || each <= -TOO_LARGE)
-        throw new RangeError(`an integer has more than ${MAX_DIGITS} digits`);
+      if (isTooLong(each)) throw new RangeError(TOO_LONG);
       return `${marker}${each}`;
     },
     indent,
   );
   return json.replaceAll(new RegExp(`"${marker}(-?\\d+)"`, 'g'), '$1');
+}
+
+/** Whether an integer has more than `MAX_INTEGER_BYTES`. */
+export function isTooLong(integer: bigint): boolean {
+  const magnitude = integer < 0n ? -integer : integer;
+  return BigInt.asUintN(MAX_INTEGER_BYTES * 8, magnitude) !== magnitude;
+}
+
+const TOO_LONG = `an integer has more than ${MAX_INTEGER_BYTES} bytes`;
+
+/** The message does not quote the JSON. */
+export class IntegerTooLong extends SyntaxError {
+  constructor() {
+    super(TOO_LONG);
+  }
+}
+
+function integerOf(digits: string): bigint {
+  const integer = BigInt(digits);
+  if (isTooLong(integer)) throw new IntegerTooLong();
+  return integer;
 }
 
 /** Parses an integer: a bigint where a number would round it. */
@@ -68,8 +90,7 @@ export function exactInteger(digits: string): number | bigint {
 
 function isRounded(number: string): boolean {
   if (!LONG_INTEGER.test(number)) return false;
-  if (number.replace('-', '').length > MAX_DIGITS)
-    throw new SyntaxError(`a number has more than ${MAX_DIGITS} digits`);
+  if (number.replace('-', '').length > MAX_DIGITS) throw new IntegerTooLong();
   return !Number.isSafeInteger(Number(number));
 }
 

@@ -50,14 +50,13 @@ export class HttpResponse {
     this.text = text;
   }
 
-  /** The parsed JSON; the text when it is not JSON, or is nested too deep or has too many values; undefined when it is empty. */
-  get body(): unknown {
+  /**
+   * The parsed JSON; undefined when the response is empty.
+   * @throws SyntaxError that says why it cannot be parsed, such as too many values, without quoting it
+   */
+  json(): unknown {
     if (this.text.trim() === '') return undefined;
-    try {
-      return parseBounded(Buffer.from(this.text), { maxElements: MAX_RESPONSE_ELEMENTS });
-    } catch {
-      return this.text;
-    }
+    return parseBounded(Buffer.from(this.text), { maxElements: MAX_RESPONSE_ELEMENTS });
   }
 }
 

@@ -1,5 +1,6 @@
 import { isIPv6 } from 'node:net';
 import { parseBounded } from '../lib/bounded-json.js';
+import { reasonOf } from '../lib/errors.js';
 import { exactInteger } from '../lib/exact-json.js';
 
 /** The maximum number of values and keys of a response; most has a record, with its reply. */
@@ -139,8 +140,8 @@ export function idOfLocation(location: string | null): ManagerId {
 function parsed(json: string): unknown {
   try {
     return parseBounded(Buffer.from(json), { maxElements: MAX_RESPONSE_ELEMENTS });
-  } catch {
-    throw new UnreadableResponse('it is not JSON, or too large or too deep');
+  } catch (error) {
+    throw new UnreadableResponse(`it cannot be read: ${reasonOf(error)}`);
   }
 }
 

@@ -185,7 +185,7 @@ export const SETTINGS = {
     sudo: setting('SSH_SUDO', flag(), {
       default: 'false',
       as: isTrue,
-      about: '`true` runs the commands on machines with `sudo -n`.',
+      about: '`true` runs the commands on machines as root, by `sudo -n -- sh`: sudoers must allow `sh`.',
     }),
   },
   plugins: {

@@ -17,6 +17,14 @@ export function endOfText(text: string): string {
 
 /** The last line that a machine printed, at most 300 characters, for a message; empty when it printed none. */
 export function lastLine(text: string): string {
-  const line = endOfText(text).trimEnd().split('\n').at(-1)?.trim() ?? '';
+  return shortened(endOfText(text).trimEnd().split('\n').at(-1)?.trim() ?? '');
+}
+
+/** What a machine printed, as one line of at most 300 characters, for a message. */
+export function oneLine(text: string): string {
+  return shortened(endOfText(text).trim().replaceAll(/\s+/g, ' '));
+}
+
+function shortened(line: string): string {
   return line.length > MAX_LINE_CHARACTERS ? `${line.slice(0, MAX_LINE_CHARACTERS)}...` : line;
 }

@@ -13,6 +13,8 @@ const MAX_COMMAND_BYTES = 120 * 1024;
 /**
  * Runs "$@" (a limit in seconds, then a program and its arguments) and stops it when stdin is closed.
  *
+ * Without `env` or `timeout` it says so before the marks: a status of 127 would not tell which program is missing.
+ *
  * When a channel or connection is closed, sshd does not stop a process without a terminal, and it does not reliably
  * forward signals; but it always closes the process's stdin. So the script moves stdin to fd 3, and a watcher sends
  * TERM when fd 3 is closed. `timeout` runs the command in a new process group: it forwards TERM to the whole group, and
@@ -29,6 +31,11 @@ const MAX_COMMAND_BYTES = 120 * 1024;
  */
 export const SCRIPT = `mark=$1
 shift
+for tool in env timeout; do
+command -v "$tool" >/dev/null && continue
+echo "$tool is not installed" >&2
+exit 127
+done
 exec 3<&0 4>&1 5>&2 </dev/null >/dev/null 2>&1
 printf %s2 "$mark" >&5
 printf %s1 "$mark" >&4

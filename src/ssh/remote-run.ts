@@ -97,7 +97,8 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
       const { exitStatus } = stdout;
       // Even with an exit status, because output may be missing.
       if (!connection.open) rejectUnknown(connectionLost(options.host));
-      else if (!begun()) reject(commandNotRun(options, exit, printed()));
+      // The login shell may have run the program, and only have hidden the marks.
+      else if (!begun()) rejectUnknown(commandNotRun(options, exit, printed()));
       // Whoever runs the login shell may report another status than that of the command.
       else if (exitStatus === undefined)
         rejectUnknown(commandFailed(options, withoutSuccess(exit), stderr.text()));

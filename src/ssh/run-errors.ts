@@ -27,8 +27,8 @@ export function commandFailed({ host, program }: RanCommand, exit: Exit, stderr:
 }
 
 /**
- * The login shell, a forced command or sudo has not run the program: `command_failed`, details as of `commandFailed`, with
- * `begun: false`.
+ * Nothing shows that the program was run: the login shell, a forced command or sudo did not run it, or hid its output.
+ * `command_failed`, details as of `commandFailed`, with `begun: false`.
  * @param exit how the login shell ended
  * @param printed what was printed instead
  */
@@ -39,11 +39,17 @@ export function commandNotRun({ host, user, program }: RanCommand, exit: Exit, p
       : exit.signalName !== undefined
         ? `; it was ended by ${exit.signalName}`
         : '';
-  const message = withReason(`the login shell of ${user} on ${host} did not run ${program}${ended}`, printed);
+  const message = withReason(
+    `the login shell of ${user} on ${host} did not run ${program}, or hid its output${ended}`,
+    printed,
+  );
   return new ActionError('command_failed', message, { details: details(host, false, exit, printed) });
 }
 
-/** The time limit has passed: `timeout`, details `{ host, timeoutMs, begun }`; `begun`: whether the program was run. */
+/**
+ * The time limit has passed: `timeout`, details `{ host, timeoutMs, begun }`; `begun` is false when nothing shows that the program
+ * was run.
+ */
 export function commandTimedOut(
   { host, user, program }: RanCommand,
   timeoutMs: number,
@@ -52,7 +58,7 @@ export function commandTimedOut(
   const limit = `${timeoutMs / 1_000} s`;
   const message = begun
     ? `${program} on ${host} took longer than ${limit}`
-    : `the login shell of ${user} on ${host} did not run ${program} within ${limit}`;
+    : `the login shell of ${user} on ${host} did not run ${program} within ${limit}, or hid its output`;
   return new ActionError('timeout', message, { details: { host, timeoutMs, begun } });
 }
 

@@ -3,7 +3,7 @@ import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2'
 import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
-import { connectionLost, hostUnreachable, loginRefused } from './ssh-errors.js';
+import { connectionLost, hostUnreachable, loginEnded, loginRefused } from './ssh-errors.js';
 
 /** How long a server may take to close the connection after our disconnect message, in milliseconds. */
 const DISCONNECT_MS = 2_000;
@@ -201,7 +201,9 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
   return new Promise((resolve, reject) => {
     let keyRefusal: Error | undefined;
     let hostKeySeen: Buffer | undefined;
-    let keyProven = false;
+    /** From the end of the handshake until the server has accepted the login. */
+    let inLogin = false;
+    let serverText = '';
     let keySaved: Promise<void> | undefined;
 
     const settle = (act: () => void) => {
@@ -222,25 +224,34 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
       if (error.level === 'agent') return;
       fail(keyRefusal ?? failure(error));
     });
-    client.once('close', () => fail(keyRefusal ?? hostUnreachable(host, 'handshake_failed')));
+    client.once('close', () => fail(keyRefusal ?? closed()));
+    client.on('banner', (text) => {
+      serverText = text;
+    });
     client.once('handshake', () => {
       // Only the completed handshake proves that the host owns the key.
-      keyProven = true;
+      inLogin = true;
       keySaved = hostKeySeen && hostKey.remember(hostKeySeen);
       keySaved?.catch(fail);
     });
     client.once('ready', () => {
+      inLogin = false;
       Promise.resolve(keySaved).then(() => settle(resolve), fail);
     });
 
+    // After it has accepted the key, sshd closes the connection without a disconnect message when PAM refuses the account.
+    const closed = (): Error =>
+      inLogin ? loginEnded(host, user, serverText) : hostUnreachable(host, 'handshake_failed');
+
     const failure = (error: Error & { level?: string }): Error => {
       if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
-      if (error.level === 'client-authentication') return loginRefused(host, user, error);
+      if (error.level === 'client-authentication')
+        return loginRefused(host, user, { reason: 'no_accepted_key' }, error);
       // Not reported as a changed key: the host may be new, or support only SHA-1 signatures (RFC 8332).
       if (error.message.includes('no matching host key')) return hostKey.refusal('no_accepted_type');
       // The server disconnected during the login: too many attempts, or no such user.
-      if (keyProven && 'code' in error && typeof error.code === 'number') {
-        return loginRefused(host, user, error);
+      if (inLogin && 'code' in error && typeof error.code === 'number') {
+        return loginRefused(host, user, { reason: 'no_accepted_key', said: error.message }, error);
       }
       return hostUnreachable(host, 'handshake_failed', error);
     };

@@ -1,4 +1,5 @@
 import { ActionError } from '../api/action-error.js';
+import { endOfText, oneLine } from './machine-text.js';
 
 /** Why a host could not be reached, in `details.reason` of `host_unreachable`. */
 export type UnreachableReason =
@@ -10,6 +11,7 @@ export type UnreachableReason =
   | 'connect_failed'
   | 'handshake_timeout'
   | 'handshake_failed'
+  | 'not_ready'
   | 'channel_refused'
   | 'connection_lost';
 
@@ -32,6 +34,7 @@ const UNREACHABLE: Record<UnreachableReason, string> = {
   connect_failed: 'the connection failed',
   handshake_timeout: 'its SSH server did not respond in time',
   handshake_failed: 'the SSH handshake failed',
+  not_ready: 'it is starting up or shutting down',
   channel_refused: 'its SSH server accepts no further session',
   connection_lost: 'the connection was lost',
 };
@@ -75,12 +78,41 @@ export function hostKeyRefused(
   });
 }
 
-/** `login_refused`, details `{ host, user }`. */
-export function loginRefused(host: string, user: string, cause: unknown): ActionError {
-  return new ActionError('login_refused', `${host} refused the login of ${user}`, {
-    details: { host, user },
+/**
+ * Why a login was refused, in `details.reason` of `login_refused`. `closed`: the server closed the connection, as it does when it
+ * accepts the key, and not the account.
+ */
+type LoginRefusal = 'no_accepted_key' | 'closed';
+
+/**
+ * `login_refused`, details `{ host, user, reason, text? }`.
+ * @param said what the server said about it; nothing by default
+ */
+export function loginRefused(
+  host: string,
+  user: string,
+  { reason, said = '' }: { reason: LoginRefusal; said?: string },
+  cause?: unknown,
+): ActionError {
+  const text = endOfText(said).trim();
+  const why = text !== '' ? `: ${oneLine(text)}` : reason === 'closed' ? ': it closed the connection' : '';
+  return new ActionError('login_refused', `${host} refused the login of ${user}${why}`, {
+    details: { host, user, reason, ...(text !== '' && { text }) },
     cause,
   });
+}
+
+/** The text of /run/nologin while systemd starts the machine up or shuts it down (pam_nologin(8)). */
+const NOT_READY = /^System is (?:booting up|going down)\./m;
+
+/**
+ * The server has closed the connection instead of answering the login: `login_refused`; or `host_unreachable`, reason
+ * `not_ready`, while the machine starts up or shuts down, since a later login may succeed.
+ * @param said the last text that the server sent; may be empty
+ */
+export function loginEnded(host: string, user: string, said: string): ActionError {
+  if (NOT_READY.test(said)) return hostUnreachable(host, 'not_ready');
+  return loginRefused(host, user, { reason: 'closed', said });
 }
 
 /**

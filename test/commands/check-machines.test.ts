@@ -165,9 +165,15 @@ test('a journal that may not be read is a failure, also when journalctl succeeds
     );
   isFailure(
     t,
-    await journal({ status: 127 }),
+    await journal({ status: 127, stderr: "timeout: failed to run command 'journalctl': No such file\n" }),
     'machines',
-    /^127\.0\.0\.2: journalctl is not installed\n-> /m,
+    /^127\.0\.0\.2: journalctl is not installed\n-> install systemd there$/m,
+  );
+  isFailure(
+    t,
+    await journal({ status: 127, stderr: '/usr/local/bin/journalctl: 3: nsenter: not found\n' }),
+    'machines',
+    /^127\.0\.0\.2: the journal cannot be read: .*nsenter: not found\n-> /m,
   );
   isFailure(
     t,
@@ -193,7 +199,12 @@ test('without the right to use sudo, the failure names sudoers and the setting',
   const { ssh, check } = await world(t);
   ssh.fail({ kind: 'not-run', status: 1, stderr: 'sudo: a password is required\n' });
   const run = await check({ SSH_SUDO: 'true' });
-  isFailure(t, run, 'machines', /a password is required\n.*\n-> .*NOPASSWD in sudoers.*SSH_SUDO=false$/);
+  isFailure(
+    t,
+    run,
+    'machines',
+    /a password is required\n.*\n-> .*in sudoers: core ALL=\(root\) NOPASSWD: \/bin\/sh\), .*SSH_SUDO=false$/,
+  );
 });
 
 test('a machine that refuses connections, and a command that hangs, cost only their own part', async (t) => {
@@ -228,7 +239,7 @@ testWithSshd('a login shell that hangs is the problem of the login, not of a com
   await pidIn(began);
   manual.advance(10_000);
   t.deepEqual((await finding).lines.slice(1), [
-    `the login shell of ${sshd.user} on 127.0.0.1 did not run cat within 10 s`,
+    `the login shell of ${sshd.user} on 127.0.0.1 did not run cat within 10 s, or hid its output`,
     `-> find out where \`ssh -p ${sshd.port} core@127.0.0.1 true\` hangs`,
   ]);
 });

@@ -18,7 +18,7 @@ if (await machinesCanRun('doctor on systemd machines')) {
   let sandbox: Sandbox | undefined;
   let unused: Iterator<SystemdMachine>;
   test.before(async () => {
-    booted = await bootMachines(9);
+    booted = await bootMachines(10);
     unused = booted.machines.values();
     sandbox = await startSandbox({ machines: [], units: [] });
   });
@@ -139,7 +139,7 @@ if (await machinesCanRun('doctor on systemd machines')) {
     await machine.run('usermod -aG systemd-journal core');
     t.is((await check()).of('machines').result, 'warning');
 
-    await machine.run('rm /usr/bin/journalctl');
+    await machine.run('mv /usr/bin/journalctl /usr/bin/journalctl2');
     isFailure(
       t,
       await check(),
@@ -147,13 +147,40 @@ if (await machinesCanRun('doctor on systemd machines')) {
       new RegExp(`^${address}: journalctl is not installed\\n-> `, 'm'),
     );
 
-    await machine.run('rm /etc/sudoers.d/core');
+    // Without one of these no program runs, and no other one is named.
+    for (const tool of ['timeout', 'env']) {
+      await machine.run(`mv /usr/bin/${tool} /usr/bin/other`);
+      isFailure(
+        t,
+        await check(),
+        'machines',
+        new RegExp(
+          `^0 of 1 machine have no problem\\nthe login shell of core on .*: ${tool} is not installed\\n-> install it there.*$`,
+        ),
+      );
+      await machine.run(`mv /usr/bin/other /usr/bin/${tool}`);
+    }
+
+    // The right to run the programs alone is not enough.
+    await machine.run('echo "core ALL=(root) NOPASSWD: /bin/cat, /bin/journalctl" >/etc/sudoers.d/core');
     isFailure(
       t,
       await check({ SSH_SUDO: 'true' }),
       'machines',
-      /a password is required\n-> .*NOPASSWD in sudoers/,
+      /a password is required\n-> .*\(in sudoers: core ALL=\(root\) NOPASSWD: \/bin\/sh\)/,
     );
+    await machine.run(
+      'echo "core ALL=(root) NOPASSWD: /bin/sh" >/etc/sudoers.d/core; mv /usr/bin/journalctl2 /usr/bin/journalctl',
+    );
+    t.is((await check({ SSH_SUDO: 'true' })).of('machines').result, 'warning');
+    await machine.run('echo "exec >/dev/null 2>&1" >/home/core/.bashrc');
+    isFailure(
+      t,
+      await check(),
+      'machines',
+      /did not run cat, or hid its output; it ended with exit status 0\n-> `ssh -p 22 core@\S+ echo ok` has to print ok; /,
+    );
+    await machine.run('rm /home/core/.bashrc');
     await machine.run('usermod --shell /usr/sbin/nologin core');
     isFailure(
       t,
@@ -161,6 +188,26 @@ if (await machinesCanRun('doctor on systemd machines')) {
       'machines',
       /the login shell of core on \S+ did not run cat.*\n-> `ssh -p 22 /,
     );
+  });
+
+  test('a login that the machine refuses after it has accepted the key is no problem of the network', async (t) => {
+    const machine = await takeMachine();
+    const check = await clusterOf(machine);
+    const isRefused = async (reason: RegExp) => isFailure(t, await check(), 'machines', reason);
+    await machine.run('usermod --expiredate 1 core');
+    await isRefused(
+      /\n\S+ refused the login of core: Your account has expired; .*\n-> check the account of core there /,
+    );
+    await machine.run("usermod --expiredate '' core; echo closed for maintenance >/etc/nologin");
+    await isRefused(
+      /\n\S+ refused the login of core: closed for maintenance\n-> check the account of core there .*\/etc\/nologin/,
+    );
+    await machine.run('echo "System is booting up. See pam_nologin(8)." >/etc/nologin');
+    await isRefused(
+      /\ncannot reach \S+ by SSH: it is starting up or shutting down\n-> wait until \S+ is up; /,
+    );
+    await machine.run('rm /etc/nologin');
+    t.is((await check()).of('machines').result, 'ok');
   });
 
   test('machines that are frozen, cut off or turned off cost only their own part', async (t) => {

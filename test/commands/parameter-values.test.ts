@@ -104,6 +104,14 @@ test('an integer keeps all its digits, as the service reads it', (t) => {
   t.deepEqual(parametersOf(undefined, { params: `{"a": ${big}}`, param: [`b=${big}`] }), { a: big, b: big });
 });
 
+test('an integer that no request may contain is refused', (t) => {
+  for (const integer of [2n ** 512n, -(2n ** 512n)])
+    t.throws(() => read(`n=${integer}`), {
+      instanceOf: UsageError,
+      message: '--param n: an integer has at most 64 bytes',
+    });
+});
+
 test('for an unknown action, a number that the service would refuse is refused, not sent as text', (t) => {
   for (const value of ['1e999', '{"v":-1e999}', '9'.repeat(200)])
     t.throws(() => parametersOf(undefined, { params: undefined, param: [`v=${value}`] }), {

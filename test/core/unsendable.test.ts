@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream';
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
+import { parseBounded } from '../../src/lib/bounded-json.js';
+import { stringifyExactly } from '../../src/lib/exact-json.js';
+import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { unsendableIn } from '../../src/core/unsendable.js';
 import { doing } from '../support/actions.js';
 import { openRunner } from '../support/open-runner.js';
@@ -79,6 +82,47 @@ for (const [what, value] of [
     t.is(unsendableIn(value, 'result'), undefined);
   });
 }
+
+test('every integer that a request may contain can be sent back, in each encoding', (t) => {
+  const largest = 2n ** 512n - 1n;
+  const edges = [
+    1n,
+    2n ** 53n,
+    10n ** 154n - 1n,
+    10n ** 154n,
+    largest,
+    largest + 1n,
+    10n ** 155n - 1n,
+    10n ** 155n,
+  ];
+  const succeeds = (act: () => unknown) => {
+    try {
+      act();
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  for (const value of edges.flatMap((each) => [each, -each])) {
+    const isSendable = unsendableIn(value, 'result') === undefined;
+    t.is(isSendable, value <= largest && value >= -largest);
+    t.is(
+      succeeds(() => parseBounded(Buffer.from(String(value)), { maxElements: 1 })),
+      isSendable,
+      String(value),
+    );
+    t.is(
+      succeeds(() => stringifyExactly(value)),
+      isSendable,
+      String(value),
+    );
+    t.is(
+      succeeds(() => encodeTerm(value)),
+      isSendable,
+      String(value),
+    );
+  }
+});
 
 test('an error whose details cannot be sent keeps its code and its message, and the log says why', async (t) => {
   for (const details of [

@@ -36,9 +36,12 @@ test('JSON is parsed exactly as far as its values and keys are within the limit'
   );
 });
 
-test('a number may have 155 digits, whatever its form', (t) => {
+test('a number may have 155 digits, whatever its form, and an integer 64 bytes', (t) => {
   const digits = '9'.repeat(155);
-  t.deepEqual(parse(`[${digits}, -${digits}]`), [BigInt(digits), -BigInt(digits)]);
+  const largest = 2n ** 512n - 1n;
+  t.deepEqual(parse(`[${largest}, -${largest}, 1.${'5'.repeat(155)}]`), [largest, -largest, 14 / 9]);
+  for (const integer of [largest + 1n, -largest - 1n, BigInt(digits)])
+    isRefused(t, `{"a":[${integer}]}`, 'an integer has more than 64 bytes');
   for (const long of [`9${digits}`, `-9${digits}`, `0.9${digits}`, `1e9${digits}`, `{"a":[9${digits}]}`])
     isRefused(t, long, 'a number has more than 155 digits');
 });

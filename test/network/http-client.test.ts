@@ -39,19 +39,32 @@ test('a response is its status and its JSON body', async (t) => {
     [200, '', undefined],
     [500, ' \n', undefined],
     [200, 'null', null],
-    [200, '<html>', '<html>'],
-    [200, '{"a": ', '{"a": '],
   ] as const) {
     const server = await serve(t, respondWith(status, body, { 'content-type': 'text/plain' }));
     const answer = await http.call('GET', server.url, notAborted());
     t.is(answer.status, status);
-    t.deepEqual(answer.body, expected);
+    t.deepEqual(answer.json(), expected);
     t.is(answer.text, body);
     t.is(answer.headers.get('content-type'), 'text/plain');
   }
   const server = await serve(t, respondWith(204, ''));
-  const { status, body, text } = await http.call('DELETE', server.url, notAborted());
-  t.deepEqual({ status, body, text }, { status: 204, body: undefined, text: '' });
+  const answer = await http.call('DELETE', server.url, notAborted());
+  t.deepEqual([answer.status, answer.json(), answer.text], [204, undefined, '']);
+});
+
+test('a body that cannot be parsed says why, without its text', async (t) => {
+  const http = open(t);
+  for (const [body, message] of [
+    ['<html>', 'not valid JSON'],
+    ['{"a": ', 'not valid JSON'],
+    [`[0${',0'.repeat(700_000)}]`, 'it has more than 700000 values and keys'],
+    ['['.repeat(101), 'nested more than 100 levels deep'],
+  ] as const) {
+    const server = await serve(t, respondWith(200, body));
+    const answer = await http.call('GET', server.url, notAborted());
+    t.throws(() => answer.json(), { instanceOf: SyntaxError, message });
+    t.is(answer.text, body);
+  }
 });
 
 test('a body is sent as JSON, with the one content type that fleet accepts', async (t) => {
@@ -299,7 +312,7 @@ test('32 MiB are read, and one byte more is too large', async (t) => {
   const server = await serve(t, (request, response) => {
     response.end(Buffer.alloc(Number(request.url?.slice(1)), ' '));
   });
-  t.is((await http.call('GET', new URL(`/${32 * MIB}`, server.url), notAborted())).body, undefined);
+  t.is((await http.call('GET', new URL(`/${32 * MIB}`, server.url), notAborted())).json(), undefined);
   const large = await failure(t, http.call('GET', new URL(`/${32 * MIB + 1}`, server.url), notAborted()));
   t.true(large.tooLarge);
   t.false(large.notSent);

@@ -315,7 +315,7 @@ test('a step of the system time changes nothing', async (t) => {
 });
 
 test('launching is tried again while the fleet API is down, and is reported when it stays down', async (t) => {
-  const { sandbox, run } = await world(t);
+  const { sandbox, run, find } = await world(t);
   const failing = async (times: number | undefined) => {
     let end = async () => {};
     const outcome = run().then(
@@ -329,8 +329,18 @@ test('launching is tried again while the fleet API is down, and is reported when
     sandbox.cluster.requests.splice(0);
     return code;
   };
+  // Logged once when it begins and once when it ends, not at each attempt.
+  const [began, ended] = [/^unit launch failed$/, /^unit launched$/].map((phrase) => () => find(phrase));
+  if (began === undefined || ended === undefined) throw new Error('no phrases');
   t.is(await failing(3), 'restarted');
+  t.is(began().length, 1);
+  t.deepEqual(
+    ended().map(({ unit, failures }) => ({ unit, failures })),
+    [{ unit: UNIT, failures: 3 }],
+  );
   t.is(await failing(undefined), 'unit_stopped');
+  t.is(began().length, 2);
+  t.is(ended().length, 1);
 });
 
 test('a unit that did not stop, and cannot be launched again, is not reported as stopped', async (t) => {

@@ -724,7 +724,7 @@ test('times that journalctl refuses are an error of the caller, and reported by 
 const TAKEN = [
   '1970-01-02',
   '2199-12-31',
-  '2024-02-31',
+  '2024-02-29',
   '2024-05-01 10:00',
   '2024-05-01 10:00:59 UTC',
   '10:00',
@@ -753,6 +753,9 @@ const REFUSED = [
   '-123456s',
   '@99999999999',
   '2024-13-01',
+  '2026-02-30 10:00',
+  '2025-02-29 UTC',
+  '2024-11-31',
   '2024-05-01T10:00',
   '24:00',
   '2h',
@@ -768,6 +771,23 @@ test('times outside the grammar are refused before any machine is contacted', as
       const error = await errorOf(logs({ [field]: text }, { run: printing('') }));
       t.is(error.code, 'invalid_parameters', text);
       t.like(error.details, { fields: [{ field: `action_parameters.${field}` }] });
+    }
+  }
+});
+
+test('of the dates from 1970 to 2199 exactly those of the calendar are accepted', async (t) => {
+  const printed = printing('');
+  for (let year = 1970; year < 2200; year += 1) {
+    // 28 February and those days that do not exist in every month or year.
+    for (const day of ['02-28', '02-29', '02-30', '02-31', '04-31', '06-31', '09-31', '11-31', '12-31']) {
+      const date = `${year}-${day}`;
+      const time = new Date(`${date}T00:00:00Z`);
+      const exists = !Number.isNaN(time.getTime()) && time.toISOString().startsWith(date);
+      const code = await logs({ since: date }, { run: printed }).then(
+        () => 'accepted',
+        (error: ActionError) => error.code,
+      );
+      t.is(code, exists ? 'accepted' : 'invalid_parameters', date);
     }
   }
 });

@@ -1,4 +1,5 @@
-import { chmod, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
@@ -64,7 +65,7 @@ testWithSshd('a shell that prints the script instead of running it has not begun
   await writeFile(join(folder, 'sh'), '#!/bin/bash\necho "$*: cannot fork" >&2\nexit 2\n', { mode: 0o755 });
   const error = await errorOf(shell.run(sshd.address, ['echo', 'hi'], notAborted()));
   t.is(error.code, 'command_failed');
-  t.regex(error.message, / did not run echo; it ended with exit status 2: /);
+  t.regex(error.message, / did not run echo, or hid its output; it ended with exit status 2: /);
   t.like(error.details, { begun: false, exitStatus: 2 });
 });
 
@@ -81,16 +82,48 @@ testWithSshd('a login shell that ends before the command is a failure that says 
   t.is(error.code, 'command_failed');
   t.is(
     error.message,
-    `the login shell of ${sshd.user} on ${sshd.address} did not run echo; it ended with exit status 0: Account closed`,
+    `the login shell of ${sshd.user} on ${sshd.address} did not run echo, or hid its output; it ended with exit status 0: Account closed`,
   );
   t.like(error.details, { begun: false, exitStatus: 0, stderr: 'Account closed\n' });
 });
+
+testWithSshd('whether a change was made is unknown when nothing shows that it was run', async (t) => {
+  const endings: [string, boolean][] = [
+    ['exec >/dev/null 2>&1', true],
+    ['exec >/dev/null 2>&1; trap "exit 3" EXIT', true],
+    ['echo "Account closed" >&2; exit 1', false],
+  ];
+  for (const [bashrc, runs] of endings) {
+    const { sshd, shell, folder } = await hostWith(t, bashrc);
+    const file = join(folder, 'made');
+    const change = { ...notAborted(), effect: 'change' as const };
+    const error = await errorOf(shell.run(sshd.address, ['touch', file], change));
+    t.is(error.code, 'outcome_unknown', bashrc);
+    t.regex(error.message, /it is unknown whether touch has run .* or hid its output; it ended with exit/);
+    t.is(existsSync(file), runs, bashrc);
+  }
+});
+
+testWithSshd(
+  'a host without env or timeout has not begun the command, and says which one is missing',
+  async (t) => {
+    for (const missing of ['env', 'timeout']) {
+      const { sshd, shell, folder } = await hostWith(t, 'PATH="$HOME"');
+      for (const tool of ['sh', 'env', 'timeout'])
+        if (tool !== missing) await symlink(`/usr/bin/${tool}`, join(folder, tool));
+      const error = await errorOf(shell.run(sshd.address, ['/bin/echo', 'hi'], notAborted()));
+      t.is(error.code, 'command_failed');
+      t.true(error.message.endsWith(`: ${missing} is not installed`), error.message);
+      t.like(error.details, { begun: false });
+    }
+  },
+);
 
 testWithSshd('a login shell that prints without end does not cost the time of the command', async (t) => {
   const { sshd, shell } = await hostWith(t, 'yes welcome');
   const error = await errorOf(shell.run(sshd.address, ['echo', 'hi'], notAborted()));
   t.is(error.code, 'command_failed');
-  t.regex(error.message, /did not run echo: welcome$/);
+  t.regex(error.message, /did not run echo, or hid its output: welcome$/);
   t.like(error.details, { begun: false, exitStatus: null });
   // It may end to print, and begin the command.
   const change = { ...notAborted(), effect: 'change' as const };
@@ -112,7 +145,10 @@ testWithSshd('a login shell that waits for input is named by the timeout', async
   });
   const error = await failed;
   t.is(error.code, 'timeout');
-  t.is(error.message, `the login shell of ${sshd.user} on ${sshd.address} did not run echo within 5 s`);
+  t.is(
+    error.message,
+    `the login shell of ${sshd.user} on ${sshd.address} did not run echo within 5 s, or hid its output`,
+  );
 });
 
 testWithSshd("a forced command's own output and exit status are not those of the command", async (t) => {
@@ -127,7 +163,7 @@ testWithSshd('a forced command that ignores the command is a failure', async (t)
   const { sshd, shell } = await hostWith(t, '', { config: ['ForceCommand echo backup only'] });
   const error = await errorOf(shell.run(sshd.address, ['echo', 'hi'], notAborted()));
   t.is(error.code, 'command_failed');
-  t.regex(error.message, /did not run echo; it ended with exit status 0: backup only$/);
+  t.regex(error.message, /did not run echo, .*; it ended with exit status 0: backup only$/);
 });
 
 testWithSshd('sudo that asks for a password is a failure with its reason', async (t) => {

@@ -406,12 +406,24 @@ testWithSshd('a key that the host does not accept is a refused login', async (t)
   const file = join(await testFolder(t), 'other');
   await makeKey(file);
   // With one allowed try the server disconnects immediately, with another message.
-  for (const tries of [6, 1]) {
-    const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`] });
+  // Sent before the login, so it is no reason.
+  const banner = join(await testFolder(t), 'banner');
+  await writeFile(banner, 'Authorized use only\n');
+  const cases = [
+    { tries: 6, said: {} },
+    { tries: 1, said: { text: 'Too many authentication failures' } },
+  ];
+  for (const { tries, said } of cases) {
+    const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`, `Banner ${banner}`] });
     const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
     const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
     t.is(error.code, 'login_refused');
-    t.deepEqual(error.details, { host: sshd.address, user: sshd.user });
+    t.deepEqual(error.details, {
+      host: sshd.address,
+      user: sshd.user,
+      reason: 'no_accepted_key',
+      ...said,
+    });
     await eventually('no session', async () => (await sshd.sessionPids()).length === 0);
   }
 });

@@ -1,10 +1,11 @@
 import { isIPv6 } from 'node:net';
 import { ActionError } from '../../api/action-error.js';
 import { Cluster, tokenOf } from '../../api/cluster.js';
+import { reasonOf } from '../../lib/errors.js';
 import { OutageLog } from '../../lib/outage-log.js';
 import { SizedCache } from '../../lib/sized-cache.js';
 import { HttpFailure } from '../../network/bounded-call.js';
-import type { HttpClient } from '../../network/http-client.js';
+import type { HttpClient, HttpResponse } from '../../network/http-client.js';
 import type { Clock } from '../../lib/clock.js';
 import type { EtcdResolver } from '../../api/etcd-resolver.js';
 import type { Logger } from '../../lib/logger.js';
@@ -161,7 +162,7 @@ export class Discovery implements EtcdResolver {
   async #ask(token: string): Promise<KnownHosts> {
     const url = new URL(`${this.#options.discoveryUrl.replace(/\/+$/, '')}/${token}`);
     const signal = new AbortController().signal;
-    const { status, body } = await this.#options.http
+    const response = await this.#options.http
       .call('GET', url, { signal, timeoutMs: TIMEOUT_MS, maxResponseBytes: MAX_RESPONSE_BYTES })
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw invalidDiscoveryResponse(cause.message);
@@ -172,6 +173,7 @@ export class Discovery implements EtcdResolver {
           `The discovery service at ${url.host} cannot be reached: ${reason}`,
         );
       });
+    const { status } = response;
     if (status === 404)
       throw new ActionError('cluster_not_found', 'The discovery service has no cluster with this etcd_token');
     if (status !== 200) {
@@ -180,7 +182,7 @@ export class Discovery implements EtcdResolver {
         `The discovery service at ${url.host} responded with HTTP status ${status}`,
       );
     }
-    const { hosts, ...others } = readMembers(body, token);
+    const { hosts, ...others } = readMembers(jsonOf(response), token);
     if (hosts.length === 0) {
       throw new ActionError('cluster_empty', 'The etcd_token exists, but no machine has registered with it');
     }
@@ -210,6 +212,15 @@ const GONE = new Set(['cluster_not_found', 'cluster_empty']);
 
 function hostsOf({ json }: Cached): KnownHosts {
   return JSON.parse(json) as KnownHosts;
+}
+
+/** @throws ActionError `cluster_answer_invalid` */
+function jsonOf(response: HttpResponse): unknown {
+  try {
+    return response.json();
+  } catch (error) {
+    throw invalidDiscoveryResponse(`it cannot be read: ${reasonOf(error)}`);
+  }
 }
 
 /** The hosts in a response; neither its members nor an error contain the token. */

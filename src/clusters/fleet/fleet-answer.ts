@@ -1,4 +1,5 @@
 import type { HttpResponse } from '../../network/http-client.js';
+import { reasonOf } from '../../lib/errors.js';
 import { fieldsOf } from '../../lib/fields-of.js';
 import { printable } from '../../lib/printable.js';
 
@@ -54,8 +55,25 @@ export function shown({ status, headers }: HttpResponse): string {
   return `HTTP ${status} ${type ?? 'without a content type'}`;
 }
 
-/** fleet's error `{"error": {"code", "message"}}`. */
-function errorOf({ body }: HttpResponse): { code: unknown; message: string } {
-  const { code, message } = fieldsOf(fieldsOf(body).error);
+/** The JSON of a response of fleet. @throws UnusableResponse */
+export function jsonOf(response: HttpResponse): unknown {
+  try {
+    return response.json();
+  } catch (error) {
+    throw new UnusableResponse('invalid', `its body cannot be read: ${reasonOf(error)}`);
+  }
+}
+
+/** fleet's error `{"error": {"code", "message"}}`; without a code when the response is another one. */
+function errorOf(response: HttpResponse): { code: unknown; message: string } {
+  const { code, message } = fieldsOf(fieldsOf(jsonIn(response)).error);
   return { code, message: typeof message === 'string' ? printable(message.slice(0, 200)) : '' };
+}
+
+function jsonIn(response: HttpResponse): unknown {
+  try {
+    return response.json();
+  } catch {
+    return undefined;
+  }
 }

@@ -6,7 +6,7 @@ import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { printable } from '../../lib/printable.js';
 import type { ConnectionPolicy } from '../../network/connection-policy.js';
-import type { HttpClient } from '../../network/http-client.js';
+import type { HttpClient, HttpResponse } from '../../network/http-client.js';
 import {
   type ChangeOptions,
   type ClusterHostsReport,
@@ -20,7 +20,7 @@ import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-trans
 import { ClusterHttp, type FleetAnswer, type FleetChange, type FleetRead } from './cluster-http.js';
 import { Completeness } from './completeness.js';
 import type { Discovery } from './discovery.js';
-import { type Refusal, UnusableResponse } from './fleet-answer.js';
+import { jsonOf, type Refusal, UnusableResponse } from './fleet-answer.js';
 import { readMachine, readPage, readUnit, readUnitState } from './fleet-responses.js';
 import { invalidList, ListReader, MAX_FLAWS, type ListRequest } from './list-reader.js';
 import { RecentMachines } from './recent-machines.js';
@@ -45,7 +45,7 @@ const MACHINES: ListRequest<Machine> = {
   keyOf: ({ id }) => id,
 };
 /** Shows whether a host answers. */
-const PROBE = { path: MACHINES.path, read: ({ body }: { body: unknown }) => readPage(body, MACHINES) };
+const PROBE = { path: MACHINES.path, read: (response: HttpResponse) => readPage(jsonOf(response), MACHINES) };
 
 /** fleet's HTTP API v1 (https://github.com/coreos/fleet/blob/master/Documentation/api-v1.md). */
 export class FleetHttpTransport implements FleetTransport {
@@ -107,7 +107,7 @@ export class FleetHttpTransport implements FleetTransport {
   ): Promise<Unit | undefined> {
     const answer = await this.#read<Unit>(cluster, {
       path: unitPath(name),
-      read: ({ body }) => ({ value: unitOfName(name, body), flaws: [] }),
+      read: (response) => ({ value: unitOfName(name, jsonOf(response)), flaws: [] }),
       refusedWith: 404,
       hedgeMs: HEDGE_MS,
       signal,

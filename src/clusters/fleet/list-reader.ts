@@ -4,6 +4,7 @@ import type { Clock } from '../../lib/clock.js';
 import { linkSignals } from '../../lib/linked-signal.js';
 import { SharedRuns } from '../../lib/shared-runs.js';
 import { type FleetAnswer, type FleetRead, NOT_NEEDED } from './cluster-http.js';
+import { jsonOf } from './fleet-answer.js';
 import { type Page, readPage, type RowReader } from './fleet-responses.js';
 import { ListRoom } from './list-room.js';
 import { readWholeList, type WholeList } from './whole-list.js';
@@ -96,11 +97,11 @@ export class ListReader {
       const answer = await this.#read(cluster, {
         path,
         query: { ...query, nextPageToken },
-        read: ({ body, text }) => {
+        read: (response) => {
           // By the first answer, without the time for a second opinion.
           hedgeMs ??= Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
-          const { value: page, flaws: wrong } = readPage(body, reader);
-          return { value: { page, characters: text.length }, flaws: wrong };
+          const { value: page, flaws: wrong } = readPage(jsonOf(response), reader);
+          return { value: { page, characters: response.text.length }, flaws: wrong };
         },
         refusedWith: nextPageToken === undefined ? undefined : 400,
         hedgeMs: hedgeMs ?? PAGE_HEDGE_MS,

@@ -62,7 +62,6 @@ function readMember(value: unknown): Named[] {
 }
 
 function memberNodes(body: unknown): unknown[] {
-  if (typeof body === 'string') throw invalidDiscoveryResponse('it is not JSON, or too large or too deep');
   const node = field(body, 'node');
   if (typeof node !== 'object' || node === null || Array.isArray(node))
     throw invalidDiscoveryResponse('it has no node');

@@ -1,4 +1,5 @@
 import { MAX_ELEMENTS } from '../../lib/bounded-json.js';
+import { MAX_INTEGER_BYTES } from '../../lib/exact-json.js';
 
 /** Limits for reading or writing one term. A term beyond a limit is refused with a reason. */
 export interface ErlangLimits {
@@ -21,7 +22,7 @@ const DEFAULTS: Readonly<ErlangLimits> = {
   depth: 100,
   elements: MAX_ELEMENTS,
   inflatedBytes: 16 * 1024 * 1024,
-  integerBytes: 64,
+  integerBytes: MAX_INTEGER_BYTES,
   encodedBytes: 128 * 1024 * 1024,
 };
 

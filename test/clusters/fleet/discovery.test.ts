@@ -77,8 +77,12 @@ for (const [what, body, reason] of [
     JSON.stringify({ node: { nodes: [{ value: ','.repeat(1024 * 1024) }] } }),
     /more than 1048576 bytes/,
   ],
-  ['nested far too deep', `${'['.repeat(500_000)}${']'.repeat(500_000)}`, /too large or too deep/],
-  ['no JSON', 'x'.repeat(1_000), /it is not JSON/],
+  [
+    'nested far too deep',
+    `${'['.repeat(500_000)}${']'.repeat(500_000)}`,
+    /it cannot be read: nested more than 100 levels deep/,
+  ],
+  ['no JSON', 'x'.repeat(1_000), /it cannot be read: not valid JSON/],
 ] as const) {
   test(`a response from discovery is not usable when it is ${what}`, async (t) => {
     const discovery = await serve(t, respondWith(200, body));
