@@ -1,6 +1,7 @@
 import { HttpFailure } from '../network/bounded-call.js';
 import { type HttpResponse, HttpClient } from '../network/http-client.js';
 import type { Clock } from '../lib/clock.js';
+import { Semaphore } from '../lib/semaphore.js';
 import { AccessToken } from './access-token.js';
 import { backoffMs } from '../lib/backoff.js';
 import { baseUrl } from './base-url.js';
@@ -80,8 +81,12 @@ interface ManagerCall {
   repeatable: boolean;
 }
 
-/** Limits concurrent calls: many replies may wait for the Manager at the same time. */
-const CONNECTIONS = 32;
+/**
+ * Limits concurrent calls for records: many replies may wait for the Manager at the same time. Other calls are few, and one
+ * of them must tell quickly whether the Manager responds.
+ */
+const RECORD_CALLS = 32;
+const RECORDS = 'messaging/rpc_requests';
 /** OpenAperture's own callers send both headers with every call. */
 const HEADERS = { accept: 'application/json', 'content-type': 'application/json' };
 const TIMEOUT_MS = 10_000;
@@ -99,7 +104,9 @@ export class ManagerClient {
   readonly #host: string;
   readonly #clock: Clock;
   readonly #timeoutMs: number;
-  readonly #http = new HttpClient({ connections: CONNECTIONS, headers: HEADERS });
+  readonly #http = new HttpClient({ headers: HEADERS });
+  /** A call that waits for its turn has not begun: its time limit must not pass meanwhile. */
+  readonly #turns = new Semaphore(RECORD_CALLS);
   readonly #token: AccessToken;
   readonly #closed = new AbortController();
 
@@ -148,7 +155,7 @@ export class ManagerClient {
   async createRecord(envelope: object, options: ManagerCallOptions): Promise<ManagerId> {
     const call: ManagerCall = {
       method: 'POST',
-      path: 'messaging/rpc_requests',
+      path: RECORDS,
       body: stringifyExactly(envelope),
       repeatable: false,
     };
@@ -265,6 +272,7 @@ export class ManagerClient {
   ): Promise<HttpResponse> {
     const url = new URL(`${this.#base}/${path}`);
     const authorization = `Bearer access_token=${token}`;
+    const release = path.startsWith(RECORDS) ? await this.#turns.acquire(signal) : undefined;
     try {
       return await this.#http.call(method, url, {
         authorization,
@@ -280,6 +288,8 @@ export class ManagerClient {
         `The Manager at ${this.#host} sent no response to ${method} ${path} (${cause.message}): is it up, and is MANAGER_URL right?`,
         { notSent: cause.notSent, cause },
       );
+    } finally {
+      release?.();
     }
   }
 
@@ -309,7 +319,7 @@ export class ManagerClient {
 }
 
 function recordPath(id: ManagerId): string {
-  return `messaging/rpc_requests/${id}`;
+  return `${RECORDS}/${id}`;
 }
 
 async function undefinedIfMissing<T>(call: Promise<T>): Promise<T | undefined> {

@@ -201,6 +201,20 @@ test('no call waits forever for a Manager that does not respond', async (t) => {
   }
 });
 
+test('of more calls than there are connections, the time of each counts from its turn', async (t) => {
+  const opened = await openManager(t, { timeoutMs: 500 });
+  const { manager, client } = opened;
+  manager.addRecord(5);
+  await withToken(opened);
+  t.teardown(manager.hold(API));
+  const before = manager.callsTo(/rpc_requests/).length;
+  const calls = Array.from({ length: 80 }, async () =>
+    t.throwsAsync(client.recordState(5, { ...notAborted(), tries: 1 }), { instanceOf: ManagerError }),
+  );
+  await Promise.all(calls);
+  t.is(manager.callsTo(/rpc_requests/).length - before, 80, 'each one was sent');
+});
+
 test('the responses are read as the API documents them', async (t) => {
   const { manager, client } = await openManager(t);
   manager.addExchange(7, { failoverExchangeId: 8, routingKey: 'root.seven', rootExchangeName: 'root' });
