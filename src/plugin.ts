@@ -48,4 +48,4 @@ export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
 export { systemdBoolean } from './api/unit-booleans.js';
 export { unitFileHash } from './api/unit-file.js';
-export { isGlobalUnit, meetsRequirements, requirementsOf } from './api/unit-requirements.js';
+export { isGlobalUnit, machinesMeeting, meetsRequirements, requirementsOf } from './api/unit-requirements.js';

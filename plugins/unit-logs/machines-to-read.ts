@@ -4,8 +4,7 @@ import {
   type FleetTransport,
   isGlobalUnit,
   type Machine,
-  meetsRequirements,
-  requirementsOf,
+  machinesMeeting,
   type Unit,
   type UnitState,
 } from '../../src/plugin.js';
@@ -84,11 +83,8 @@ function machinesOf(unit: Unit, states: readonly UnitState[], machines: readonly
   const isGlobal = isGlobalUnit(unit);
   if (!isGlobal && unit.machineID !== null) return [unit.machineID];
   const shown = states.flatMap(({ machineID }) => (machineID === null ? [] : [machineID]));
-  const requirements = requirementsOf(unit);
   const able =
-    isGlobal && unit.desiredState !== 'inactive'
-      ? machines.filter((machine) => meetsRequirements(machine, requirements)).map(({ id }) => id)
-      : [];
+    isGlobal && unit.desiredState !== 'inactive' ? machinesMeeting(unit, machines).map(({ id }) => id) : [];
   return [...new Set([...shown, ...able])].toSorted();
 }
 

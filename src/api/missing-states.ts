@@ -1,5 +1,5 @@
 import type { Machine, Unit, UnitState } from './fleet-transport.js';
-import { hasConflicts, isGlobalUnit, meetsRequirements, requirementsOf } from './unit-requirements.js';
+import { hasConflicts, isGlobalUnit, machinesMeeting } from './unit-requirements.js';
 
 /** A launched unit that has no state where it should have one. */
 export interface UnitWithoutState {
@@ -37,6 +37,5 @@ function machinesToRunOn(unit: Unit, machines: readonly Machine[]): string[] {
   if (unit.desiredState !== 'launched') return [];
   if (!isGlobalUnit(unit)) return unit.machineID === null ? [] : [unit.machineID];
   if (hasConflicts(unit)) return [];
-  const requirements = requirementsOf(unit);
-  return machines.filter((machine) => meetsRequirements(machine, requirements)).map(({ id }) => id);
+  return machinesMeeting(unit, machines).map(({ id }) => id);
 }

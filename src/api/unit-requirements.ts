@@ -56,6 +56,15 @@ export function meetsRequirements(
   );
 }
 
+/** The machines on which fleet may run a unit by its requirements, without `MachineOf` and `Conflicts`. */
+export function machinesMeeting<M extends Pick<Machine, 'id' | 'metadata'>>(
+  unit: UnitFile,
+  machines: readonly M[],
+): M[] {
+  const requirements = requirementsOf(unit);
+  return machines.filter((machine) => meetsRequirements(machine, requirements));
+}
+
 /**
  * The maximum number of values with specifiers, and of characters of such a value: a specifier becomes up to 256
  * characters, and a cluster may have units of megabytes of them.
