@@ -111,12 +111,9 @@ export class FleetHttpTransport implements FleetTransport {
       refusedWith: 404,
       hedgeMs: HEDGE_MS,
       signal,
-      accepts: ({ refusal, ...rest }, host) => {
-        if (accepts === undefined || (refusal !== undefined && refusal.status !== 404)) return true;
-        return accepts('value' in rest ? rest.value : undefined, host);
-      },
+      accepts: accepts && ((found, host) => accepts(foundIn(found), host)),
     });
-    return answer.refusal === undefined ? answer.value : undefined;
+    return foundIn(answer);
   }
 
   async unitStates(
@@ -275,6 +272,11 @@ function tellFlaws(of: string, flaws: readonly string[], warn: ListOptions['warn
   const sentence = `Some ${of} of the cluster cannot be read correctly: ${flaws.slice(0, 3).join(', ')}${more}`;
   if (warn === undefined) throw invalidList(sentence);
   warn(sentence);
+}
+
+/** The unit, or undefined when fleet has none. */
+function foundIn(answer: FleetAnswer<Unit>): Unit | undefined {
+  return answer.refusal === undefined ? answer.value : undefined;
 }
 
 function unitOfName(name: string, body: unknown): Unit {
