@@ -5,7 +5,7 @@ import { rabbitmq } from './support/brokers.js';
 import { eventually } from './support/eventually.js';
 import { logLines } from './support/log-lines.js';
 import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
-import { serving } from './support/settings.js';
+import { REACHES_NOTHING, serving } from './support/settings.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
 
@@ -30,9 +30,7 @@ if (rabbitmq() !== undefined) {
       configuration: serving({
         AMQP_URL: login.url,
         QUEUE_NAME: queue,
-        FLEET_API_PORT: '4001',
-        SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
-        HTTP_PORT: '0',
+        ...REACHES_NOTHING,
         SHUTDOWN_GRACE_SECONDS: '0',
       }),
       log: logs.log,

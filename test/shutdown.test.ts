@@ -12,7 +12,7 @@ import { eventually } from './support/eventually.js';
 import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
 import { type Proxy, startProxy } from './support/proxy.js';
 import { RawCaller } from './support/requests.js';
-import { serving } from './support/settings.js';
+import { REACHES_NOTHING, serving } from './support/settings.js';
 import { warningsDuring } from './support/warnings.js';
 import { logLines } from './support/log-lines.js';
 import { startWorker } from './support/worker.js';
@@ -47,9 +47,7 @@ if (rabbitmq() !== undefined) {
     const configuration = serving({
       AMQP_URL: url.href,
       QUEUE_NAME: queue,
-      FLEET_API_PORT: '4001',
-      SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
-      HTTP_PORT: '0',
+      ...REACHES_NOTHING,
       SHUTDOWN_GRACE_SECONDS: String(GRACE_MS / 1_000),
       ...env,
     });

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { startService } from '../../src/composition.js';
@@ -8,16 +8,15 @@ import { eventually, HUNG_MS } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ownBroker } from '../support/own-broker.js';
 import { startProxy } from '../support/proxy.js';
-import { folder, serving } from '../support/settings.js';
+import { folder, REACHES_NOTHING, serving } from '../support/settings.js';
+import { writePlugin } from '../support/write-plugin.js';
 
 /** The change `wait`, which is done when `finish` is called. */
 async function waitAction(t: ExecutionContext) {
-  const root = await folder(t);
-  const directory = join(root, 'plugins', 'wait');
-  const done = join(root, 'done');
-  await mkdir(directory, { recursive: true });
-  await writeFile(
-    join(directory, 'index.js'),
+  const done = join(await folder(t), 'done');
+  const paths = await writePlugin(
+    t,
+    'wait',
     `import { existsSync } from 'node:fs';
      import { setTimeout as sleep } from 'node:timers/promises';
      import { defineAction } from 'fleet-manager/plugin';
@@ -33,7 +32,7 @@ async function waitAction(t: ExecutionContext) {
        },
      });`,
   );
-  return { paths: join(root, 'plugins'), finish: async () => writeFile(done, '') };
+  return { paths, finish: async () => writeFile(done, '') };
 }
 
 const first = rabbitmq();
@@ -50,9 +49,7 @@ if (first !== undefined)
         AMQP_URL: `${linked.href},${second.url}`,
         QUEUE_NAME: `queue_${randomUUID()}`,
         PLUGIN_PATHS: paths,
-        FLEET_API_PORT: '4001',
-        SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
-        HTTP_PORT: '0',
+        ...REACHES_NOTHING,
         SHUTDOWN_GRACE_SECONDS: '0',
       }),
       log: logs.log,

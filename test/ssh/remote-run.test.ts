@@ -1,42 +1,15 @@
-import { once } from 'node:events';
-import { type AddressInfo, connect, createServer } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import ssh2 from 'ssh2';
 import { followRun } from '../../src/ssh/remote-run.js';
-import { SshConnection } from '../../src/ssh/ssh-connection.js';
+import type { SshConnection } from '../../src/ssh/ssh-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { logInTo } from './log-in-to.js';
 import { errorOf } from './shell-for.js';
 
 /** A connection to a host that starts each command and sends nothing more; both are closed when the test ends. */
 async function openConnection(t: ExecutionContext): Promise<SshConnection> {
-  const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
-  const server = createServer((socket) => {
-    const host = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
-      client.on('error', () => {});
-      client.on('authentication', (context) => context.accept());
-      client.on('session', (accept) => accept().on('exec', (begin) => begin()));
-    });
-    host.injectSocket(socket);
-  });
-  t.teardown(() => server.close());
-  await once(server.listen(0, '127.0.0.1'), 'listening');
-  const { port } = server.address() as AddressInfo;
-  const socket = connect(port, '127.0.0.1');
-  t.teardown(() => socket.destroy());
-  await once(socket, 'connect');
-  return SshConnection.handshake(socket, {
-    host: 'node1',
-    user: 'core',
-    login: [{ type: 'none', username: 'core' }],
-    hostKey: {
-      algorithms: ['ecdsa-sha2-nistp256'],
-      problemWith: () => undefined,
-      refusal: (reason) => new Error(reason),
-      remember: async () => {},
-    },
-    handshakeTimeoutMs: 30_000,
-    clock: systemClock,
-    signal: new AbortController().signal,
+  return logInTo(t, {
+    onLogin: (context) => context.accept(),
+    onClient: (client) => client.on('session', (accept) => accept().on('exec', (begin) => begin())),
   });
 }
 

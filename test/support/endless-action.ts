@@ -1,7 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { folder } from './settings.js';
+import { writePlugin } from './write-plugin.js';
 
 /**
  * The settings for the change `endless`, which never ends, whatever it is told. It logs `begun`.
@@ -11,11 +9,9 @@ export async function endlessAction(
   t: ExecutionContext,
   dispose = '() => {}',
 ): Promise<{ PLUGIN_PATHS: string }> {
-  const root = await folder(t);
-  const directory = join(root, 'plugins', 'endless');
-  await mkdir(directory, { recursive: true });
-  await writeFile(
-    join(directory, 'index.js'),
+  const PLUGIN_PATHS = await writePlugin(
+    t,
+    'endless',
     `import { defineAction } from 'fleet-manager/plugin';
      import { object, string } from 'yup';
      export default defineAction({
@@ -26,5 +22,5 @@ export async function endlessAction(
        dispose: ${dispose},
      });`,
   );
-  return { PLUGIN_PATHS: join(root, 'plugins') };
+  return { PLUGIN_PATHS };
 }

@@ -21,6 +21,13 @@ export const INSTALLATION = {
   BROKER_ID: '3',
 };
 
+/** Settings of a service with a gateway that reaches no cluster and no machine. */
+export const REACHES_NOTHING = {
+  FLEET_API_PORT: '4001',
+  SSH_KNOWN_HOSTS: '/nowhere/known_hosts',
+  HTTP_PORT: '0',
+};
+
 /** A folder with these files, removed when the test ends. */
 export async function folder(t: ExecutionContext, files: Record<string, string> = {}): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'configuration-'));
