@@ -273,7 +273,7 @@ export class RecordReplyChannel implements ReplyChannel {
       return false;
     }
     this.#outage.responded(one);
-    // A failure on the way to the Manager does not concern this record.
+    // A failure before a request reaches the Manager does not concern this record.
     if (notSent) return false;
     if (this.#failing.add(one)) one.log.error('reply failed while the Manager works', { reason });
     return this.#failing.isHopeless(one);

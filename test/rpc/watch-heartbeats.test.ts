@@ -37,7 +37,7 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a process that was blocked for longer than two heartbeats does not take the broker for lost', async (t) => {
+test('a process that was blocked for longer than two heartbeats does not count the broker as lost', async (t) => {
   const url = 'amqp://embedded.invalid';
   const connection = new BrokerConnection(await new EmbeddedBroker().connect(url, {}), { url });
   t.teardown(async () => connection.close(systemClock));
