@@ -391,7 +391,7 @@ for (const broker of brokers()) {
       const { client, clock, manager, taken } = await openRoute(t, broker, link);
       link.refuseAndCut();
       const call = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }));
-      await eventually('it is sent', () => manager.records.size === 1);
+      await eventually('a queue has refused it', () => link.counts.refused === 1);
       while (manager.records.size === 1) {
         clock.advance(1_000);
         await new Promise((resolve) => setImmediate(resolve));

@@ -17,13 +17,13 @@ export interface FaultyLink {
   refuseAndCut(): void;
   /** Cuts every connection when the next channel is opened. */
   cutAtNextChannel(): void;
-  /** How many connections were requested, were made, and are open. */
-  counts: { asked: number; made: number; open: number };
+  /** How many connections were requested, were made, and are open, and how many messages were refused. */
+  counts: { asked: number; made: number; open: number; refused: number };
 }
 
 export function faultyLink(broker: TestBroker): FaultyLink {
   const { connect: make, cut } = cuttable(broker);
-  const counts = { asked: 0, made: 0, open: 0 };
+  const counts = { asked: 0, made: 0, open: 0, refused: 0 };
   let withheld = false;
   let refuses = false;
   let cutsAtChannel = false;
@@ -50,6 +50,7 @@ export function faultyLink(broker: TestBroker): FaultyLink {
       channel.publish = (exchange, routingKey, content, given, confirmed) => {
         if (refuses) {
           refuses = false;
+          counts.refused++;
           confirmed?.(new Error('message nacked'), {});
           connection.emit('close');
           cut();
