@@ -1,6 +1,6 @@
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { OutageLog } from '../lib/outage-log.js';
+import { MemoryLog } from '../lib/memory-log.js';
 
 export interface RequestMemoryOptions {
   /** The maximum for all requests together, in bytes. */
@@ -11,18 +11,18 @@ export interface RequestMemoryOptions {
 
 /**
  * Counts the memory that the gateway's requests and their replies take. A request or a reply without room is refused; one
- * request alone, and the only reply, always has room, so that none is refused for ever.
+ * request alone, and the only reply, always has room, so that none is refused again and again.
  */
 export class RequestMemory {
   readonly #limit: number;
-  readonly #usedUp: OutageLog;
+  readonly #log: MemoryLog;
   #requests = 0;
   #replies = 0;
   #used = 0;
 
   constructor({ limit, clock, log }: RequestMemoryOptions) {
     this.#limit = limit;
-    this.#usedUp = new OutageLog(log, clock, {
+    this.#log = new MemoryLog(limit, log, clock, {
       began: 'gateway memory used up',
       ended: 'gateway memory free again',
     });
@@ -63,15 +63,14 @@ export class RequestMemory {
         this.#requests--;
         this.#replies -= replies;
         resize(0);
-        // Only at half of the limit: under steady load, each request would end the outage and begin the next one.
-        if (this.#used * 2 <= this.#limit) this.#usedUp.succeeded();
+        this.#log.released(this.#used);
       },
     };
   }
 
   #hasRoom(more: number): boolean {
     if (this.#used + more <= this.#limit) return true;
-    this.#usedUp.failed({ used: this.#used, limit: this.#limit });
+    this.#log.usedUp(this.#used);
     return false;
   }
 }

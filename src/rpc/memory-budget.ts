@@ -1,6 +1,6 @@
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { OutageLog } from '../lib/outage-log.js';
+import { MemoryLog } from '../lib/memory-log.js';
 import { WaitQueue } from '../lib/wait-queue.js';
 
 /** Memory that can be given up when messages need it. */
@@ -39,7 +39,7 @@ interface Waiting {
 export class MemoryBudget {
   readonly #limit: number;
   readonly #reclaimable: Reclaimable;
-  readonly #usedUp: OutageLog;
+  readonly #log: MemoryLog;
   readonly #waiting = new WaitQueue<Waiting>();
   readonly #withRoom = new Set<Share>();
   #taken = 0;
@@ -47,7 +47,7 @@ export class MemoryBudget {
   constructor({ limit, reclaimable, clock, log }: MemoryBudgetOptions) {
     this.#limit = limit;
     this.#reclaimable = reclaimable;
-    this.#usedUp = new OutageLog(log, clock, {
+    this.#log = new MemoryLog(limit, log, clock, {
       began: 'memory budget used up',
       ended: 'memory budget free again',
     });
@@ -88,7 +88,7 @@ export class MemoryBudget {
   async grow(share: Share, more: number, signal: AbortSignal): Promise<void> {
     if (this.tryGrow(share, more)) return;
     signal.throwIfAborted();
-    this.#usedUp.failed({ used: this.used, limit: this.#limit });
+    this.#log.usedUp(this.used);
     try {
       await this.#waiting.wait({ share, more }, signal);
     } catch (error) {
@@ -134,7 +134,6 @@ export class MemoryBudget {
       this.#grant(waiting.share, waiting.more);
       this.#waiting.resume(waiting);
     }
-    // Only at half of the limit: under steady load, each message would end the outage and begin the next one.
-    if (this.#taken * 2 <= this.#limit) this.#usedUp.succeeded();
+    this.#log.released(this.#taken);
   }
 }

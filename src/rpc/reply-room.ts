@@ -1,7 +1,7 @@
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { OutageLog } from '../lib/outage-log.js';
+import { MemoryLog } from '../lib/memory-log.js';
 
 export interface ReplyRoomOptions {
   /** How much replies may take before no further call begins, in bytes. */
@@ -17,12 +17,12 @@ export interface ReplyRoomOptions {
  */
 export class ReplyRoom {
   readonly #options: ReplyRoomOptions;
-  readonly #usedUp: OutageLog;
+  readonly #log: MemoryLog;
   #held = 0;
 
   constructor(options: ReplyRoomOptions) {
     this.#options = options;
-    this.#usedUp = new OutageLog(options.log, options.clock, {
+    this.#log = new MemoryLog(options.limit, options.log, options.clock, {
       began: 'reply memory used up',
       ended: 'reply memory free again',
     });
@@ -43,10 +43,9 @@ export class ReplyRoom {
     const wasFull = this.#held > limit;
     this.#held += bytes;
     const isFull = this.#held > limit;
-    if (isFull) this.#usedUp.failed({ used: this.#held, limit });
+    if (isFull) this.#log.usedUp(this.#held);
     if (isFull && !wasFull) runner.pause();
     if (wasFull && !isFull) runner.resume();
-    // Only at half of the limit: under steady load, each reply would end the outage and begin the next one.
-    if (this.#held * 2 <= limit) this.#usedUp.succeeded();
+    this.#log.released(this.#held);
   }
 }
