@@ -154,8 +154,8 @@ function firstCall(
 }
 
 /**
- * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A signal while nothing waits ends the
- * process immediately: one during the start, or a second one during the shutdown.
+ * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
+ * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
  */
 function listenForStopSignals(): () => Promise<void> {
   let stop: (() => void) | undefined;

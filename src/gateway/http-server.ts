@@ -50,9 +50,9 @@ const REQUEST_BYTES = 16 * 1024;
 const ARRIVING_FORMS = 6;
 /** A request is encoded as text (of up to two bytes for each), as a message, and as the frames of that. */
 const ENCODED_FORMS = 4;
-/** The allowed methods of each path. */
-/** Without a token: orchestrators ask these. */
+/** Routes that need no token: orchestrators ask these. */
 const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+/** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
   [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
@@ -147,7 +147,7 @@ export class HttpServer {
     );
   }
 
-  /** A caller that does not read its reply must not hold memory for ever. */
+  /** A caller that does not read its reply must not hold memory without a time limit. */
   #limitReading(response: ServerResponse, bytes: number): void {
     const ms = READING_MS + bytes / LEAST_BYTES_PER_MS;
     const cancel = this.#options.clock.after(ms, () => response.destroy());

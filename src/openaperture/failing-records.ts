@@ -33,7 +33,7 @@ export class FailingRecords {
    * Whether the Manager has failed on this record for ten minutes, and on this record only: when it fails on several ones,
    * the reason is theirs only if it has saved a reply meanwhile.
    */
-  isHopeless(record: object): boolean {
+  mustBeAbandoned(record: object): boolean {
     const since = this.#since.get(record);
     if (since === undefined || this.#clock.now() - since < STUCK_MS) return false;
     return this.#since.size === 1 || this.#savedAt > since;

@@ -276,7 +276,7 @@ export class RecordReplyChannel implements ReplyChannel {
     // A failure before a request reaches the Manager does not concern this record.
     if (notSent) return false;
     if (this.#failing.add(one)) one.log.error('reply failed while the Manager works', { reason });
-    return this.#failing.isHopeless(one);
+    return this.#failing.mustBeAbandoned(one);
   }
 
   #ended(one: Checking): void {

@@ -64,6 +64,7 @@ const PLAIN_REPLY_FACTOR = 2;
 const REMEMBERED_SHARE = 0.25;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
+
 /**
  * Handles a delivered message until it is acknowledged. A message is acknowledged only after its reply is confirmed, or
  * after it has been requeued or dead-lettered. So no message is lost when a worker crashes.
