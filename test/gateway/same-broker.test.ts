@@ -9,29 +9,20 @@ import { logLines } from '../support/log-lines.js';
 import { ownBroker } from '../support/own-broker.js';
 import { startProxy } from '../support/proxy.js';
 import { folder, REACHES_NOTHING, serving } from '../support/settings.js';
-import { writePlugin } from '../support/write-plugin.js';
+import { writeChange } from '../support/write-plugin.js';
 
 /** The change `wait`, which is done when `finish` is called. */
 async function waitAction(t: ExecutionContext) {
   const done = join(await folder(t), 'done');
-  const paths = await writePlugin(
-    t,
-    'wait',
-    `import { existsSync } from 'node:fs';
-     import { setTimeout as sleep } from 'node:timers/promises';
-     import { defineAction } from 'fleet-manager/plugin';
-     import { object, string } from 'yup';
-     export default defineAction({
-       name: 'wait', summary: 'Waits.', target: 'none', effect: 'change',
-       parameters: object({}),
-       result: string().defined().meta({ description: 'Nothing.' }),
-       handle: async ({ log }) => {
+  const paths = await writeChange(t, 'wait', {
+    imports: `import { existsSync } from 'node:fs';
+     import { setTimeout as sleep } from 'node:timers/promises';`,
+    handle: `async ({ log }) => {
          log.info('begun');
          while (!existsSync(${JSON.stringify(done)})) await sleep(20);
          return 'done';
-       },
-     });`,
-  );
+       }`,
+  });
   return { paths, finish: async () => writeFile(done, '') };
 }
 

@@ -24,6 +24,21 @@ if (broker !== undefined) {
   };
   const isAway = (service: { notReady(): string[] }) => () =>
     service.notReady().some((reason) => reason.includes('no connection'));
+  /** Begins a shutdown while one request runs, another waits, and a third one fills the queue for one message. */
+  const drainIntoFullQueue = async ({
+    service,
+    caller,
+    begun,
+  }: Pick<Awaited<ReturnType<typeof serveByLink>>, 'service' | 'caller'> & { begun: () => number }) => {
+    const heldBefore = service.held;
+    const running = caller.send({ action: 'act' });
+    await eventually('it runs', () => begun() === 1);
+    const waiting = caller.send({ action: 'act' });
+    await eventually('it waits', () => service.held === heldBefore + 2);
+    const filling = caller.send({ action: 'act' });
+    await eventually('the queue is full', async () => (await caller.waiting()) === 1);
+    return { running, waiting, filling, drained: service.drain(60_000) };
+  };
 
   test('a request is acknowledged only when the broker has confirmed its reply', async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
@@ -133,13 +148,7 @@ if (broker !== undefined) {
       prefetch: 2,
     });
     const caller = await RawCaller.open(t, broker, queue);
-    const running = caller.send({ action: 'act' });
-    await eventually('it runs', () => begun() === 1);
-    const waiting = caller.send({ action: 'act' });
-    await eventually('it waits', () => service.held === 2);
-    const filling = caller.send({ action: 'act' });
-    await eventually('the queue is full', async () => (await caller.waiting()) === 1);
-    const drained = service.drain(60_000);
+    const { running, waiting, filling, drained } = await drainIntoFullQueue({ service, caller, begun });
     await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
     t.is(service.held, 2);
     finishRun();
@@ -198,13 +207,7 @@ if (broker !== undefined) {
     await eventually('the error queue is full', async () => (await caller.waiting('error queue')) === 1);
     caller.publish('second');
     await eventually('that is logged', () => logged().length === 1);
-    caller.send({ action: 'act' });
-    await eventually('it runs', () => begun() === 1);
-    const waiting = caller.send({ action: 'act' });
-    await eventually('it waits', () => service.held === 3);
-    const filling = caller.send({ action: 'act' });
-    await eventually('the queue is full too', async () => (await caller.waiting()) === 1);
-    const drained = service.drain(60_000);
+    const { waiting, filling, drained } = await drainIntoFullQueue({ service, caller, begun });
     await eventually('that is logged too', () => logged().length === 2);
     t.is((await caller.take('queue')).properties.correlationId, filling);
     t.is((await caller.take('queue')).properties.correlationId, waiting);
@@ -231,13 +234,7 @@ if (broker !== undefined) {
       prefetch: 2,
     });
     const caller = await RawCaller.open(t, broker, queue);
-    caller.send({ action: 'act' });
-    await eventually('it runs', () => begun() === 1);
-    const waiting = caller.send({ action: 'act' });
-    await eventually('it waits', () => service.held === 2);
-    const filling = caller.send({ action: 'act' });
-    await eventually('the queue is full', async () => (await caller.waiting()) === 1);
-    const drained = service.drain(60_000);
+    const { waiting, filling, drained } = await drainIntoFullQueue({ service, caller, begun });
     await eventually('that is logged', () => logs.find(/^queue full$/).length === 1);
     t.is((await caller.take('queue')).properties.correlationId, filling);
     const back = await caller.take('queue');

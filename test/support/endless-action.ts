@@ -1,5 +1,5 @@
 import type { ExecutionContext } from 'ava';
-import { writePlugin } from './write-plugin.js';
+import { writeChange } from './write-plugin.js';
 
 /**
  * The settings for the change `endless`, which never ends, whatever it is told. It logs `begun`.
@@ -7,20 +7,8 @@ import { writePlugin } from './write-plugin.js';
  */
 export async function endlessAction(
   t: ExecutionContext,
-  dispose = '() => {}',
+  dispose?: string,
 ): Promise<{ PLUGIN_PATHS: string }> {
-  const PLUGIN_PATHS = await writePlugin(
-    t,
-    'endless',
-    `import { defineAction } from 'fleet-manager/plugin';
-     import { object, string } from 'yup';
-     export default defineAction({
-       name: 'endless', summary: 'Never ends.', target: 'none', effect: 'change',
-       parameters: object({}),
-       result: string().defined().meta({ description: 'Nothing.' }),
-       handle: async ({ log }) => { log.error('begun'); return new Promise(() => {}); },
-       dispose: ${dispose},
-     });`,
-  );
-  return { PLUGIN_PATHS };
+  const handle = `async ({ log }) => { log.error('begun'); return new Promise(() => {}); }`;
+  return { PLUGIN_PATHS: await writeChange(t, 'endless', { handle, dispose }) };
 }
