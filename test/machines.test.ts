@@ -14,6 +14,7 @@ import { noteSkipped } from './support/note-skipped.js';
 import { type JournalEntry, startMachines } from './support/machines.js';
 import { service } from './support/open-sandbox.js';
 import { startWorker } from './support/worker.js';
+import { queuesOf } from '../src/rpc/queues.js';
 
 // The actions on machines as callers use them: a message in RabbitMQ, real SSH servers, the real journalctl.
 const rabbitmqUrl =
@@ -53,7 +54,7 @@ async function world(t: ExecutionContext, broker: string, env: Record<string, st
     await client.close();
     const connection = await connect(broker);
     const channel = await connection.createChannel();
-    for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+    for (const name of queuesOf(queue)) await channel.deleteQueue(name);
     await connection.close();
   });
   const settings = {

@@ -52,9 +52,9 @@ if (rabbitmq() !== undefined) {
     return { broker, queue, url, logs, readiness, ready, notReady, grant };
   };
   const forBoth = (queue: string) => ({
-    configure: `^(${queue}(_error)?|fleet_manager\\.reply\\..*)$`,
+    configure: `^(${queue}(_suspects|_error)?|fleet_manager\\.reply\\..*)$`,
     write: '^amq\\.default$',
-    read: `^(${queue}|fleet_manager\\.reply\\..*)$`,
+    read: `^(${queue}(_suspects)?|fleet_manager\\.reply\\..*)$`,
   });
 
   test('with the permissions in the docs the service and its gateway are ready', async (t) => {
@@ -64,8 +64,8 @@ if (rabbitmq() !== undefined) {
   });
 
   for (const [permission, ofService] of [
-    ['configure', (queue: string) => `^${queue}(_error)?$`],
-    ['read', (queue: string) => `^${queue}$`],
+    ['configure', (queue: string) => `^${queue}(_suspects|_error)?$`],
+    ['read', (queue: string) => `^${queue}(_suspects)?$`],
   ] as const)
     test(`without the ${permission} permission of its gateway it is not ready, says why, and goes on when the permission is there`, async (t) => {
       const { queue, ready, notReady, readiness, grant } = await serve(t, (name) => ({
@@ -84,7 +84,7 @@ if (rabbitmq() !== undefined) {
   test('when its gateway cannot connect again it is not ready', async (t) => {
     const { queue, broker, ready, notReady, grant } = await serve(t, forBoth);
     await ready();
-    await grant({ ...forBoth(queue), configure: `^${queue}(_error)?$` });
+    await grant({ ...forBoth(queue), configure: `^${queue}(_suspects|_error)?$` });
     await broker.ctl('close_all_connections', 'closed by the test');
     await notReady(/^the HTTP gateway: amqp:\/\/127\.0\.0\.1:\d+ cannot be used: ACCESS_REFUSED/);
     await grant(forBoth(queue));

@@ -10,6 +10,7 @@ import { noteSkipped } from './support/note-skipped.js';
 import { ownBroker } from './support/own-broker.js';
 import { startTcpServer } from './support/tcp-server.js';
 import { startWorker } from './support/worker.js';
+import { queuesOf } from '../src/rpc/queues.js';
 
 // The service as it is run: separate processes, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the service on RabbitMQ', 'RABBITMQ_URL');
@@ -50,7 +51,7 @@ async function world(t: ExecutionContext, broker: string, etcd: string, answerMs
 async function deleteQueues(broker: string, queue: string): Promise<void> {
   const connection = await connect(broker);
   const channel = await connection.createChannel();
-  for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+  for (const name of queuesOf(queue)) await channel.deleteQueue(name);
   await connection.close();
 }
 

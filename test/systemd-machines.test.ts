@@ -11,6 +11,7 @@ import { noteSkipped } from './support/note-skipped.js';
 import { service } from './support/open-sandbox.js';
 import { bootMachines, machinesCanRun, type SystemdMachine } from './support/systemd-machines.js';
 import { startWorker } from './support/worker.js';
+import { queuesOf } from '../src/rpc/queues.js';
 
 // The actions on machines as callers use them: a message in RabbitMQ, and machines with systemd, journald and sshd. Each test
 // has machines of its own, in a cluster of its own.
@@ -78,7 +79,7 @@ if (rabbitmqUrl !== undefined && (await machinesCanRun(WHAT))) {
       await own.close();
       const connection = await connect(rabbitmqUrl);
       const channel = await connection.createChannel();
-      for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+      for (const name of queuesOf(queue)) await channel.deleteQueue(name);
       await connection.close();
     });
     await startWorker(t, {

@@ -4,7 +4,7 @@ import { REPLY_QUEUE } from '../client/amqp-route.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { refusalOf } from '../rpc/broker-refusal.js';
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
-import { errorQueueOf, hasQueue } from '../rpc/queues.js';
+import { hasQueue, queuesOf, suspectsQueueOf } from '../rpc/queues.js';
 import { missingWritePermission } from '../rpc/write-permission.js';
 
 /** An argument that RabbitMQ refuses (406), after it has checked the permission. So nothing is declared or consumed. */
@@ -30,10 +30,11 @@ export async function missingPermissions(
   const replyQueue = `${REPLY_QUEUE}${randomUUID()}`;
   const missing = [await publishProbe(connection)];
   // Existing queues are used as they are, so they need no permission to declare them.
-  for (const name of [queue, errorQueueOf(queue)])
+  for (const name of queuesOf(queue))
     if (!(await hasQueue(connection, name)))
       missing.push(await refusalOfQueue(connection, 'configure', declare(name)));
-  missing.push(await refusalOfQueue(connection, 'read', consume(queue)));
+  for (const name of [queue, suspectsQueueOf(queue)])
+    missing.push(await refusalOfQueue(connection, 'read', consume(name)));
   if (gateway) {
     missing.push(await refusalOfQueue(connection, 'configure', declare(replyQueue)));
     missing.push(await refusalOfQueue(connection, 'read', consume(replyQueue)));

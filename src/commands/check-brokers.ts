@@ -135,8 +135,11 @@ function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: Broke
   const virtualHost = unescape(pathname.slice(1)) || '/';
   const name = queue.replace(/[^\w-]/g, '\\$&');
   const [configure, read] = gateway
-    ? [`^(${name}(_error)?|fleet_manager\\.reply\\..*)$`, `^(${name}|fleet_manager\\.reply\\..*)$`]
-    : [`^${name}(_error)?$`, `^${name}$`];
+    ? [
+        `^(${name}(_suspects|_error)?|fleet_manager\\.reply\\..*)$`,
+        `^(${name}(_suspects)?|fleet_manager\\.reply\\..*)$`,
+      ]
+    : [`^${name}(_suspects|_error)?$`, `^${name}(_suspects)?$`];
   const write = exchange === undefined ? '^amq\\.default$' : `^(amq\\.default|${exchange.rootExchangeName})$`;
   const patterns = [configure, write, read].map((each) => `'${each}'`).join(' ');
   return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${user} ${patterns} (or more)`;

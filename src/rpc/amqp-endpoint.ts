@@ -3,7 +3,8 @@ import type { BrokerConnection } from './broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from './connection-manager.js';
 import { Consumer, type Delivery } from './consumer.js';
 import { Publisher } from './publisher.js';
-import { ensureQueues, type QueueOptions } from './queues.js';
+import { ownUserOf } from './own-user.js';
+import { ensureQueues, type QueueOptions, suspectsQueueOf } from './queues.js';
 import type { SetUpStep } from './set-up-step.js';
 
 export interface AmqpEndpointOptions {
@@ -22,13 +23,22 @@ export interface AmqpEndpointOptions {
   onReplaced: (connection: BrokerConnection) => Promise<void>;
 }
 
-/** The service's queues, consumer and publisher on the broker; they are set up again on each new connection. */
+/** What consumes on one connection: requests, and requests that another worker may have begun. */
+interface Consumers {
+  requests: Consumer;
+  suspects: Consumer;
+}
+
+/** The maximum number of unacknowledged messages from the queue of suspects: each may have to run once more, alone. */
+const MAX_SUSPECTS = 10;
+
+/** The service's queues, consumers and publisher on the broker; they are set up again on each new connection. */
 export class AmqpEndpoint {
   readonly #options: AmqpEndpointOptions;
   readonly #log: Logger;
   readonly #connections: ConnectionManager;
   readonly #publisher: Publisher;
-  readonly #consumers = new WeakMap<BrokerConnection, Consumer>();
+  readonly #consumers = new WeakMap<BrokerConnection, Consumers>();
   /** Set while it is paused. */
   #pauseReason: string | undefined;
   #stopped = false;
@@ -121,7 +131,7 @@ export class AmqpEndpoint {
 
   get #consumer(): Consumer | undefined {
     const { current } = this.#connections;
-    return current === undefined ? undefined : this.#consumers.get(current);
+    return current === undefined ? undefined : this.#consumers.get(current)?.requests;
   }
 
   #apply(): void {
@@ -136,10 +146,18 @@ export class AmqpEndpoint {
     await step('open channels, and publish to the default exchange', async () =>
       this.#publisher.open(connection),
     );
-    const consumer = await step('open a channel', async () =>
-      Consumer.open(connection, { queue, prefetch, onDelivery }),
-    );
-    this.#consumers.set(connection, consumer);
+    const { tls } = this.#options.connection;
+    connection.user = await step("publish in the user's name", async () => ownUserOf(connection, tls?.cert));
+    const channel = await step('open a channel', async () => connection.channel());
+    this.#consumers.set(connection, {
+      requests: new Consumer(channel, connection, { queue, prefetch, onDelivery }),
+      suspects: new Consumer(channel, connection, {
+        queue: suspectsQueueOf(queue),
+        suspects: true,
+        prefetch: Math.min(prefetch, MAX_SUSPECTS),
+        onDelivery,
+      }),
+    });
     // Repeated when it should no longer consume, or should again, meanwhile: `#apply` does not know this connection yet.
     let consume: boolean;
     do {
@@ -158,7 +176,11 @@ export class AmqpEndpoint {
   /** Starts or stops consuming on this connection. */
   async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsumeOn(connection)): Promise<void> {
     try {
-      const consuming = await this.#consumers.get(connection)?.setConsuming(consume);
+      const { requests, suspects } = this.#consumers.get(connection) ?? {};
+      const [consuming] = await Promise.all([
+        requests?.setConsuming(consume),
+        suspects?.setConsuming(consume),
+      ]);
       if (consuming) this.#log.info('accepting requests', { queue: this.#options.queue });
     } catch (error) {
       // The consumer's state is unknown now: give up the connection and set up a new one.

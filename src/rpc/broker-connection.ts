@@ -35,6 +35,8 @@ export class BrokerConnection {
   readonly address: BrokerAddress;
   /** The same without credentials. */
   readonly broker: string;
+  /** The user whom the broker has logged in, as far as it is known; see `ownUserOf`. */
+  user: string | undefined;
   readonly channelLimit: ChannelLimit;
 
   /**

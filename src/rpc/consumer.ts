@@ -1,20 +1,35 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
+import { readSuspect, type Suspect } from './suspect.js';
 
-/** A delivered message and the channel that delivered it. */
+/** The header of a message that a worker published again because it had not begun it. */
+export const REQUEUED = 'x-requeued';
+
+/** Where a delivered message comes from. */
+export interface DeliverySource {
+  channel: Channel;
+  connection: BrokerConnection;
+  /** True: from the queue of suspects. */
+  suspects: boolean;
+}
+
+/** A delivered message and where it comes from. */
 export class Delivery {
   readonly #message: ConsumeMessage;
   readonly #channel: Channel;
   readonly connection: BrokerConnection;
+  /** Set when it comes from the queue of suspects. */
+  readonly suspect: Suspect | undefined;
 
-  constructor(message: ConsumeMessage, channel: Channel, connection: BrokerConnection) {
-    const { content } = message;
+  constructor(message: ConsumeMessage, { channel, connection, suspects }: DeliverySource) {
+    const { content, properties } = message;
     // amqplib cuts small bodies out of what it has read at once: without a copy, each would keep all of that in memory.
     this.#message =
       content.buffer.byteLength > content.length ? { ...message, content: Buffer.from(content) } : message;
     this.#channel = channel;
     this.connection = connection;
+    this.suspect = suspects ? readSuspect(properties, connection.user) : undefined;
   }
 
   get content(): Buffer {
@@ -23,6 +38,23 @@ export class Delivery {
 
   get properties(): MessageProperties {
     return this.#message.properties;
+  }
+
+  /** The user who published it, as the broker has verified; undefined: the message does not say. */
+  get caller(): string | undefined {
+    return this.suspect?.caller === undefined || this.suspect.isVerified ? this.sender : undefined;
+  }
+
+  /** The same, also when the broker has not verified it. */
+  get sender(): string | undefined {
+    const { userId }: { userId?: unknown } = this.properties;
+    return this.suspect?.caller ?? (typeof userId === 'string' && userId !== '' ? userId : undefined);
+  }
+
+  /** How often it came back to its queue; only quorum queues count that. */
+  get returns(): number {
+    const count: unknown = this.properties.headers?.['x-delivery-count'];
+    return typeof count === 'number' ? count : 0;
   }
 
   /** False: its headers cannot be read. */
@@ -36,6 +68,16 @@ export class Delivery {
     // The embedded broker leaves it undefined on a first delivery.
     const redelivered: unknown = this.#message.fields.redelivered;
     return redelivered === true;
+  }
+
+  /** Whether another worker, or this one, may have begun it. */
+  get mayHaveBegun(): boolean {
+    return this.redelivered || this.suspect !== undefined;
+  }
+
+  /** Whether it may be a second copy: a worker that requeued it may have lost its connection before it acknowledged it. */
+  get mayBeCopy(): boolean {
+    return this.mayHaveBegun || this.properties.headers?.[REQUEUED] !== undefined;
   }
 
   /**
@@ -63,6 +105,8 @@ export class Delivery {
 
 export interface ConsumerOptions {
   queue: string;
+  /** Whether it is the queue of suspects. */
+  suspects?: boolean;
   /** The maximum number of unacknowledged messages. */
   prefetch: number;
   onDelivery: (delivery: Delivery) => void;
@@ -88,11 +132,8 @@ export class Consumer {
   readonly #parts: Part[] = [];
   #changes: Promise<void> = Promise.resolve();
 
-  static async open(connection: BrokerConnection, options: ConsumerOptions): Promise<Consumer> {
-    return new Consumer(await connection.channel(), connection, options);
-  }
-
-  private constructor(channel: Channel, connection: BrokerConnection, options: ConsumerOptions) {
+  /** @param channel other consumers may use it too */
+  constructor(channel: Channel, connection: BrokerConnection, options: ConsumerOptions) {
     this.#channel = channel;
     this.#connection = connection;
     this.#options = options;
@@ -142,15 +183,18 @@ export class Consumer {
   }
 
   async #consume(prefetch: number): Promise<Part> {
-    const { queue, onDelivery } = this.#options;
-    // For the consumers that are made after it.
-    await this.#channel.prefetch(prefetch);
-    const { consumerTag } = await this.#channel.consume(queue, (message) => {
-      // The queue was deleted; a new connection declares it again.
-      if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
-      // The broker delivers the messages of a lost connection again.
-      if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, this.#channel, this.#connection));
-    });
+    const { queue, suspects = false, onDelivery } = this.#options;
+    const source = { channel: this.#channel, connection: this.#connection, suspects };
+    // Both at once: the prefetch is that of the consumers made after it, and the channel may get others too.
+    const [, { consumerTag }] = await Promise.all([
+      this.#channel.prefetch(prefetch),
+      this.#channel.consume(queue, (message) => {
+        // The queue was deleted; a new connection declares it again.
+        if (message === null) return this.#connection.lose(new Error(`the queue ${queue} was deleted`));
+        // The broker delivers the messages of a lost connection again.
+        if (!this.#connection.lost.aborted) onDelivery(new Delivery(message, source));
+      }),
+    ]);
     return { tag: consumerTag, prefetch };
   }
 }

@@ -8,6 +8,16 @@ export function errorQueueOf(queue: string): string {
   return `${queue}_error`;
 }
 
+/** The name of the queue for requests that another worker may have begun before it was lost. */
+export function suspectsQueueOf(queue: string): string {
+  return `${queue}_suspects`;
+}
+
+/** The names of all queues that the service declares for a queue. */
+export function queuesOf(queue: string): string[] {
+  return [queue, suspectsQueueOf(queue), errorQueueOf(queue)];
+}
+
 export interface QueueOptions {
   queue: string;
   /** Returns the bindings for a newly declared queue, for callers that publish to an exchange; by default none. */
@@ -16,7 +26,7 @@ export interface QueueOptions {
 }
 
 /**
- * Declares the queue and its error queue when they do not exist. An existing queue and its bindings are not changed:
+ * Declares the queue, its error queue and its queue of suspects when they do not exist. An existing queue and its bindings are not changed:
  * they may be configured by an operator, and the broker refuses a declaration with other arguments (406).
  */
 export async function ensureQueues(
@@ -26,13 +36,15 @@ export async function ensureQueues(
 ): Promise<void> {
   const has = async (name: string) =>
     step(`look for the queue ${name}`, async () => hasQueue(connection, name));
-  const errors = errorQueueOf(queue);
-  if (!(await has(errors)))
-    await step(`declare the queue ${errors}`, async () => declareErrorQueue(connection, queue));
+  const suspects = suspectsQueueOf(queue);
+  for (const name of [errorQueueOf(queue), suspects])
+    if (!(await has(name)))
+      await step(`declare the queue ${name}`, async () => declarePlainQueue(connection, name));
   if (await has(queue)) return;
   // Before the declaration: if this failed after it, the queue would never be bound.
   const destinations = await bindings(queue, connection);
-  const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: errors };
+  // What the broker itself dead-letters is answered too: it may have expired, or come back more often than its limit.
+  const options = { durable: true, deadLetterExchange: '', deadLetterRoutingKey: suspects };
   await step(`declare the queue ${queue}`, async () =>
     connection.probe(async (channel) => channel.assertQueue(queue, options)),
   );
@@ -53,9 +65,9 @@ export async function ensureQueues(
   }
 }
 
-/** Declares the error queue of a queue; it must not exist. */
-export async function declareErrorQueue(connection: BrokerConnection, queue: string): Promise<void> {
-  await connection.probe(async (channel) => channel.assertQueue(errorQueueOf(queue), { durable: true }));
+/** Declares an error queue, or a queue of suspects; it must not exist. */
+export async function declarePlainQueue(connection: BrokerConnection, name: string): Promise<void> {
+  await connection.probe(async (channel) => channel.assertQueue(name, { durable: true }));
 }
 
 /** Whether the queue exists; this needs no permission. */

@@ -6,10 +6,11 @@ import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import type { Delivery } from './consumer.js';
+import { type Delivery, REQUEUED } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
-import { declareErrorQueue, errorQueueOf } from './queues.js';
+import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
+import { suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
@@ -29,33 +30,36 @@ interface Target {
   full: OutageLog;
   /** How many messages wait because it is full. */
   waiting: number;
+  /** Set while it is declared again. */
+  declaring: Promise<void> | undefined;
 }
 
 /**
- * Requeues and dead-letters delivered messages: publishes each one again, and acknowledges it after the confirm. Only on the
+ * Requeues, sets apart and dead-letters delivered messages: publishes each one again, and acknowledges it after the confirm. Only on the
  * connection that it came by: when that is lost, the broker has requeued the message, and a copy would be a second one.
  */
 export class Republisher {
   readonly #options: RepublisherOptions;
   readonly #requests: Target;
+  readonly #suspects: Target;
   readonly #deadLetters: Target;
-  /** Set while the error queue is declared again. */
-  #declaring: Promise<void> | undefined;
 
   constructor(options: RepublisherOptions) {
     const { queue, log, clock } = options;
     const target = (name: string): Target => {
       const phrases = { began: 'queue full', ended: 'queue no longer full' };
-      return { name, full: new OutageLog(log, clock, phrases, { queue: name }), waiting: 0 };
+      const full = new OutageLog(log, clock, phrases, { queue: name });
+      return { name, full, waiting: 0, declaring: undefined };
     };
     this.#options = options;
     this.#requests = target(queue);
+    this.#suspects = target(suspectsQueueOf(queue));
     this.#deadLetters = target(errorQueueOf(queue));
   }
 
   /** Whether messages wait because their target queue is full. */
   get isBlocked(): boolean {
-    return this.#requests.waiting + this.#deadLetters.waiting > 0;
+    return [this.#requests, this.#suspects, this.#deadLetters].some(({ waiting }) => waiting > 0);
   }
 
   /**
@@ -67,6 +71,15 @@ export class Republisher {
     const { clock } = this.#options;
     const heldMs = () => Math.round(clock.now() - arrivedAt);
     await this.#republish(delivery, this.#requests, () => timesLeft(delivery, heldMs()));
+  }
+
+  /**
+   * Publishes a request that another worker may have begun to the queue of suspects.
+   * @param lostWorkers how many workers were lost while they had it from that queue
+   */
+  async moveToSuspects(delivery: Delivery, lostWorkers: number): Promise<void> {
+    const { clock } = this.#options;
+    await this.#republish(delivery, this.#suspects, () => suspectProperties(delivery, clock, lostWorkers));
   }
 
   /**
@@ -88,8 +101,8 @@ export class Republisher {
     try {
       signal.throwIfAborted();
       let outcome = await this.#publish(delivery, to, changes, signal);
-      if (outcome === 'unroutable' && to === this.#deadLetters) {
-        await untilAborted(this.#declareErrorQueue(delivery.connection), signal);
+      if (outcome === 'unroutable' && to !== this.#requests) {
+        await untilAborted(this.#declare(to, delivery.connection), signal);
         outcome = await this.#publish(delivery, to, changes, signal);
       }
       // A new connection declares the queue again, and the broker delivers the message again.
@@ -107,11 +120,11 @@ export class Republisher {
   }
 
   /** Somebody has deleted it. A new connection would declare it too, but cost every other request its own. */
-  async #declareErrorQueue(connection: BrokerConnection): Promise<void> {
-    this.#declaring ??= declareErrorQueue(connection, this.#requests.name)
+  async #declare(target: Target, connection: BrokerConnection): Promise<void> {
+    target.declaring ??= declarePlainQueue(connection, target.name)
       .catch((error: unknown) => connection.lose(error))
-      .finally(() => (this.#declaring = undefined));
-    return this.#declaring;
+      .finally(() => (target.declaring = undefined));
+    return target.declaring;
   }
 
   /** Publishes it until the queue has room. */
@@ -159,6 +172,6 @@ function timesLeft({ properties }: Delivery, heldMs: number): Options.Publish {
   return {
     ...(expiration !== undefined && { expiration: String(left(Number(expiration))) }),
     // What is no time limit stays as it is: the next worker refuses it.
-    ...(timeoutMs !== undefined && { headers: { 'timeout-ms': left(timeoutMs) } }),
+    headers: { [REQUEUED]: true, ...(timeoutMs !== undefined && { 'timeout-ms': left(timeoutMs) }) },
   };
 }

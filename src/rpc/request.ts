@@ -2,13 +2,15 @@ import { hash, randomUUID } from 'node:crypto';
 import { ANONYMOUS, type Caller } from '../api/caller.js';
 import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
 import type { Codecs } from './codec/codecs.js';
 import type { Delivery } from './consumer.js';
 import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
-import { errorQueueOf } from './queues.js';
+import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
+import { timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
@@ -17,6 +19,8 @@ export interface Request extends ReplyContext {
   arrivedAt: number;
   /** The caller's time limit as sent, in milliseconds. */
   timeoutMs: unknown;
+  /** How much of its time had passed when it was delivered, in milliseconds. */
+  waitedMs: number;
   /** Identifies this message when it is delivered again; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
@@ -30,6 +34,7 @@ export interface RequestReaderOptions {
   channels: readonly ReplyChannel[];
   /** The maximum size of a request, also when it is inflated. */
   maxMessageBytes: number;
+  clock: Clock;
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
@@ -66,13 +71,17 @@ export class RequestReader {
   /** @throws InvalidMessage, DecodeError */
   read(delivery: Delivery, codec: Codec, arrivedAt: number): Request {
     const { content, properties } = delivery;
-    const { replyTo, headers = {} } = properties as { replyTo: unknown; headers?: Record<string, unknown> };
+    const { headers = {} } = properties as { headers?: Record<string, unknown> };
     const envelope = readEnvelope(codec.decode(content));
     // After its envelope, which may name the record in which its caller waits for a reply.
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     const name = envelope.recordId ?? properties.messageId;
     const id = String(name ?? randomUUID()).slice(0, 128);
     const timeoutMs = headers['timeout-ms'];
+    const limitMs = callerTimeout(timeoutMs) ?? 0;
+    const leftMs = delivery.mayHaveBegun
+      ? Math.min(timeLeft(delivery, this.#options.clock), limitMs)
+      : limitMs;
     return {
       delivery,
       arrivedAt,
@@ -80,8 +89,9 @@ export class RequestReader {
       codec,
       envelope,
       id,
-      until: arrivedAt + (callerTimeout(timeoutMs) ?? 0),
-      key: name === undefined ? undefined : keyOf(name, replyTo, content),
+      until: arrivedAt + leftMs,
+      waitedMs: limitMs - leftMs,
+      key: name === undefined ? undefined : this.#keyOf(name, delivery),
       channels: this.channelsTo(envelope, delivery),
       isLarge: isLarge(codec, content),
       log: this.#options.logFor({ request: id }),
@@ -96,7 +106,13 @@ export class RequestReader {
   /** Whether a reply to this address would come back as a request. */
   isOwnQueue(replyTo: unknown): boolean {
     const { queue } = this.#options;
-    return replyTo === queue || replyTo === errorQueueOf(queue);
+    return queuesOf(queue).some((own) => replyTo === own);
+  }
+
+  #keyOf(name: unknown, { sender, content, properties: { replyTo } }: Delivery): string {
+    const { queue } = this.#options;
+    const parts = [queue, sender, String(name), replyTo, hash('sha256', content, 'base64')];
+    return hash('sha256', JSON.stringify(parts.map((each) => each ?? null)), 'base64url');
   }
 }
 
@@ -110,7 +126,7 @@ export function callOf(
   { id, envelope, delivery, channels, timeoutMs }: Request,
   { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
 ): Call {
-  const { headers = {}, userId } = delivery.properties;
+  const { headers = {} } = delivery.properties;
   return {
     id,
     action: envelope.action,
@@ -119,7 +135,7 @@ export function callOf(
     timeoutMs,
     waitedMs,
     malformed: envelope.problem,
-    caller: callerOf(userId),
+    caller: callerOf(delivery.caller),
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
     wantsReply: channels.length > 0,
@@ -128,16 +144,12 @@ export function callOf(
   };
 }
 
-function callerOf(userId: unknown): Caller {
-  return typeof userId === 'string' && userId !== '' ? { name: userId, verifiedBy: 'broker' } : ANONYMOUS;
+function callerOf(name: string | undefined): Caller {
+  return name === undefined ? ANONYMOUS : { name, verifiedBy: 'broker' };
 }
 
 /** The caller's trace (W3C Trace Context). */
 function contextOf({ traceparent, tracestate }: Record<string, unknown>): Call['context'] {
   if (typeof traceparent !== 'string') return NO_CONTEXT;
   return typeof tracestate === 'string' ? { traceparent, tracestate } : { traceparent };
-}
-
-function keyOf(name: unknown, replyTo: unknown, body: Buffer): string {
-  return JSON.stringify([String(name), replyTo ?? null, hash('sha256', body, 'base64')]);
 }

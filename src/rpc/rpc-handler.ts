@@ -41,10 +41,16 @@ export interface RpcHandlerOptions {
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-/** The outcome of a call. */
-interface Outcome {
+/** How a request is answered. */
+interface Answer {
   /** `none` when the caller does not wait for a reply. */
   outgoing: OutgoingReply | 'none';
+  /** Why its message goes to the error queue, for people; undefined: it does not. */
+  deadLetter: string | undefined;
+}
+
+/** The outcome of a call. */
+interface Outcome extends Answer {
   /** The call that ran for this delivery, for the event `answered`; undefined when the reply was remembered. */
   settled: { call: Call; reply: Reply } | undefined;
 }
@@ -55,13 +61,17 @@ interface Refused {
   channels: readonly ReplyChannel[];
 }
 
-/** `returned`: released, and another worker may have begun it before. */
-type Handled = Outcome | Refused | 'released' | 'returned';
+/** `suspect`: it does not run now, as another worker may have begun it. */
+type Handled = Outcome | Refused | 'released' | 'suspect';
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
 /** The share of the memory budget that remembered replies may take; they give way to messages. */
 const REMEMBERED_SHARE = 0.25;
+/** A message from the queue of suspects is given up after this many lost workers: not every loss is its fault. */
+const MAX_LOST_WORKERS = 10;
+/** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
+const MAX_RETURNS = 2;
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 
@@ -75,7 +85,7 @@ export class RpcHandler {
   readonly #log: Logger;
   readonly #stopped = new AbortController();
   readonly #draining = new AbortController();
-  readonly #memory: RedeliveryMemory<OutgoingReply | 'none'>;
+  readonly #memory: RedeliveryMemory<Answer>;
   readonly #budget: MemoryBudget;
   readonly #replyRoom: ReplyRoom;
   readonly #encoder: ReplyEncoder;
@@ -171,9 +181,7 @@ export class RpcHandler {
     try {
       const codec = this.#reader.codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
-        return delivery.redelivered
-          ? delivery.giveBack()
-          : await this.#republisher.requeue(delivery, arrivedAt);
+        return await this.#release(delivery, arrivedAt, delivery.mayHaveBegun);
       request = this.#reader.read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
@@ -184,9 +192,11 @@ export class RpcHandler {
     const { id, queueName, requestBody } = request.envelope;
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
-    if (outcome === 'released') return this.#republisher.requeue(delivery, arrivedAt);
-    // Not published anew: the next worker must know that it was delivered before.
-    if (outcome === 'returned') return delivery.giveBack();
+    if (outcome === 'released') return this.#release(delivery, arrivedAt, false);
+    if (outcome === 'suspect') {
+      request.log.info('request moved to the queue of suspects', { lost_workers: lostWorkersOf(delivery) });
+      return this.#republisher.moveToSuspects(delivery, lostWorkersOf(delivery));
+    }
     if ('refused' in outcome) {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
       return this.#deadLetter(delivery, outcome.refused);
@@ -194,7 +204,16 @@ export class RpcHandler {
     const replyBytes = sizeOf(outcome.outgoing);
     this.#budget.resize(memory, memory.bytes + replyBytes);
     await this.#replyRoom.during(replyBytes, async () => this.#answer(request, outcome));
-    delivery.acknowledge();
+    if (outcome.deadLetter === undefined) delivery.acknowledge();
+    else await this.#deadLetter(delivery, outcome.deadLetter);
+  }
+
+  /** Gives a message that has not begun here to any worker, which must know whether another one may have begun it. */
+  async #release(delivery: Delivery, arrivedAt: number, mayHaveBegun: boolean): Promise<void> {
+    const { suspect } = delivery;
+    if (suspect !== undefined) return this.#republisher.moveToSuspects(delivery, suspect.lostWorkers);
+    if (mayHaveBegun) return delivery.giveBack();
+    return this.#republisher.requeue(delivery, arrivedAt);
   }
 
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
@@ -224,8 +243,8 @@ export class RpcHandler {
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
   async #outcome(request: Request): Promise<Handled> {
     const { delivery, key, log } = request;
-    let mayHaveBegun = delivery.redelivered;
-    if (delivery.redelivered && key !== undefined) {
+    let { mayHaveBegun } = delivery;
+    if (delivery.mayBeCopy && key !== undefined) {
       let known = this.#memory.recall(key);
       // Again after each wait: of several messages that wait for the same one, only the first may run.
       while (known.state === 'running') {
@@ -234,24 +253,30 @@ export class RpcHandler {
       }
       if (known.state === 'settled') {
         log.info('remembered reply reused');
-        return { outgoing: known.reply, settled: undefined };
+        return { ...known.reply, settled: undefined };
       }
-      mayHaveBegun = known.state === 'unknown';
+      if (known.state === 'released') mayHaveBegun = false;
     }
+    if (mayHaveBegun && delivery.redelivered) {
+      if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';
+      return this.#answered(request, workerLost(MAX_LOST_WORKERS));
+    }
+    // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
+    if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return 'released';
     const outcome = this.#checkAndRun(request, mayHaveBegun);
     if (key !== undefined) {
-      const reply = outcome.then((each) =>
-        typeof each === 'string' || 'refused' in each ? undefined : each.outgoing,
+      const answer = outcome.then((each) =>
+        typeof each === 'string' || 'refused' in each ? undefined : each,
       );
-      this.#memory.track(key, reply, sizeOf, mayHaveBegun);
+      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), mayHaveBegun);
     }
-    return mayHaveBegun && (await outcome) === 'released' ? 'returned' : outcome;
+    return outcome;
   }
 
-  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Exclude<Handled, 'returned'>> {
+  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Exclude<Handled, 'suspect'>> {
     const { channels, delivery, arrivedAt, timeoutMs } = request;
     const { clock } = this.#options;
-    const waitedMs = () => clock.now() - arrivedAt;
+    const waitedMs = () => request.waitedMs + clock.now() - arrivedAt;
     const checked = await checkRequest(request, {
       channels,
       timeoutMs,
@@ -269,10 +294,18 @@ export class RpcHandler {
   async #run(request: Request, call: Call): Promise<Outcome | 'released'> {
     const settled = await this.#options.runner.run(call);
     if (settled.status === 'released') return 'released';
-    if (request.channels.length === 0) return { outgoing: 'none', settled: { call, reply: settled } };
+    return this.#answered(request, settled, call);
+  }
+
+  /** @param call the call that ran, if one did */
+  async #answered(request: Request, settled: Reply, call?: Call): Promise<Outcome> {
+    const lost = settled.status === 'error' && settled.body.code === 'worker_lost';
+    const deadLetter = lost ? settled.body.errors.join(' ') : undefined;
+    const told = (reply: Reply) => call && { call, reply };
+    if (request.channels.length === 0) return { outgoing: 'none', deadLetter, settled: told(settled) };
     if (request.isLarge) await this.#ownTurn();
     const { outgoing, reply } = this.#encoded(settled, request);
-    return { outgoing, settled: { call, reply } };
+    return { outgoing, deadLetter, settled: told(reply) };
   }
 
   #encoded(settled: Reply, request: Request): { outgoing: OutgoingReply; reply: Reply } {
@@ -340,6 +373,17 @@ export class RpcHandler {
     const done = await this.#republisher.deadLetter(delivery, reason);
     if (done) events.emit('deadLettered', { reason, at: clock.now() });
   }
+}
+
+/** How many workers were lost while they had a message from the queue of suspects, this delivery's included. */
+function lostWorkersOf({ suspect, redelivered }: Delivery): number {
+  if (suspect === undefined) return 0;
+  return suspect.lostWorkers + (redelivered ? 1 : 0);
+}
+
+function workerLost(times: number): Reply {
+  const text = `${times} workers were lost while they had this request: it is not tried again; the logs of the service may say why they ended`;
+  return { status: 'error', body: { errors: [text], code: 'worker_lost' } };
 }
 
 function sizeOf(reply: OutgoingReply | 'none'): number {

@@ -5,6 +5,7 @@ import { eventually } from '../support/eventually.js';
 import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue } from '../support/requests.js';
 import { examine, isFailure } from './examine.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
 
@@ -49,13 +50,17 @@ if (rabbitmq() !== undefined) {
 
   test('doctor finds no fault with the permissions that the documentation names', async (t) => {
     const queue = `queue_${randomUUID()}`;
-    const own = { configure: `^${queue}(_error)?$`, write: '^amq\\.default$', read: `^${queue}$` };
+    const own = {
+      configure: `^${queue}(_suspects|_error)?$`,
+      write: '^amq\\.default$',
+      read: `^${queue}(_suspects)?$`,
+    };
     isOk(t, await examineAs(t, own, { queue }));
     isFailure(t, await examineAs(t, own, { queue, gateway: true }), 'broker', /fleet_manager\.reply\./);
     const withGateway = {
-      configure: `^(${queue}(_error)?|fleet_manager\\.reply\\..*)$`,
+      configure: `^(${queue}(_suspects|_error)?|fleet_manager\\.reply\\..*)$`,
       write: '^amq\\.default$',
-      read: `^(${queue}|fleet_manager\\.reply\\..*)$`,
+      read: `^(${queue}(_suspects)?|fleet_manager\\.reply\\..*)$`,
     };
     isOk(t, await examineAs(t, withGateway, { queue, gateway: true }));
   });
@@ -63,7 +68,7 @@ if (rabbitmq() !== undefined) {
   test('doctor needs no configure permission for queues that exist, and leaves queues and messages as they are', async (t) => {
     const { broker } = t.context;
     const queue = `queue_${randomUUID()}`;
-    for (const name of [queue, `${queue}_error`]) await makeQueue(broker, name);
+    for (const name of queuesOf(queue)) await makeQueue(broker, name);
     const connection = await broker.open();
     t.teardown(async () => connection.close());
     const channel = await connection.createConfirmChannel();

@@ -4,6 +4,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { queuesOf } from '../../src/rpc/queues.js';
 import test, { type ExecutionContext } from 'ava';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq } from '../support/brokers.js';
@@ -73,7 +74,7 @@ async function overRabbitmq(rabbitUrl: string): Promise<Way['env']> {
   all.teardown(async () => {
     const connection = await rabbit?.open();
     const channel = await connection?.createChannel();
-    for (const queue of [env.QUEUE_NAME, `${env.QUEUE_NAME}_error`]) await channel?.deleteQueue(queue);
+    for (const queue of queuesOf(env.QUEUE_NAME)) await channel?.deleteQueue(queue);
     await connection?.close();
   });
   const { PLUGIN_PATHS } = await startService(all, {

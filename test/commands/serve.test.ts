@@ -10,6 +10,7 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { type RunningCli, startCli } from './cli-process.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 const run = promisify(execFile);
 
@@ -392,7 +393,7 @@ test('a port that is in use stops the start with a clear reason', async (t) => {
 async function removeQueues(broker: TestBroker, name: string): Promise<void> {
   const connection = await broker.open();
   const channel = await connection.createChannel();
-  for (const queue of [name, `${name}_error`]) await channel.deleteQueue(queue);
+  for (const queue of queuesOf(name)) await channel.deleteQueue(queue);
   await connection.close();
 }
 

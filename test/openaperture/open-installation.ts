@@ -9,6 +9,7 @@ import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
 import { logLines } from '../support/log-lines.js';
 import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 export const EXCHANGE_ID = 7;
 export const BROKER_ID = 3;
@@ -125,8 +126,7 @@ async function prepareBroker(
   t.teardown(async () =>
     on(async (connection) => {
       const channel = await connection.createChannel();
-      for (const name of [queue, `${queue}_error`, `${queue}_system_modules`])
-        await channel.deleteQueue(name);
+      for (const name of [...queuesOf(queue), `${queue}_system_modules`]) await channel.deleteQueue(name);
       await channel.deleteExchange(exchange);
     }).catch(() => {}),
   );

@@ -7,6 +7,7 @@ import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { connectTo } from '../support/connect-to.js';
 import { logLines } from '../support/log-lines.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 for (const broker of brokers()) {
   test(`${broker.name}: a pause that comes while consuming begins stays in effect`, async (t) => {
@@ -49,7 +50,7 @@ for (const broker of brokers()) {
     const connection = await connectTo(broker);
     t.teardown(async () => {
       await server.close();
-      for (const name of [queue, `${queue}_error`])
+      for (const name of queuesOf(queue))
         await connection.probe(async (channel) => channel.deleteQueue(name));
       await connection.close(systemClock);
     });

@@ -19,7 +19,7 @@ for (const broker of brokers()) {
     });
     const taken: string[] = [];
     const held: Delivery[] = [];
-    const consumer = await Consumer.open(connection, {
+    const consumer = new Consumer(await connection.channel(), connection, {
       queue,
       prefetch: 10,
       onDelivery: (delivery) => {

@@ -8,6 +8,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { type OwnBroker, ownBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import { tellQueue } from '../support/stuck-queue.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
 
@@ -23,7 +24,7 @@ if (other !== undefined) {
   const hungQueue = async (t: ExecutionContext, broker: OwnBroker, which: 'queue' | 'error queue') => {
     const queue = `test_${randomUUID()}`;
     const hung = which === 'queue' ? queue : `${queue}_error`;
-    for (const each of [queue, `${queue}_error`]) await makeQueue(broker, each);
+    for (const each of queuesOf(queue)) await makeQueue(broker, each);
     await tellQueue(broker, hung, 'suspend');
     let hangs = true;
     const resume = async () => {

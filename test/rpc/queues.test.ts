@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { ensureQueues } from '../../src/rpc/queues.js';
+import { ensureQueues, queuesOf } from '../../src/rpc/queues.js';
 import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
@@ -17,7 +17,7 @@ async function world(t: ExecutionContext, broker: TestBroker) {
   await channel.assertExchange(exchange, 'topic', { durable: true });
   t.teardown(async () => {
     const last = await connection.createChannel();
-    for (const each of [queue, `${queue}_error`]) await last.deleteQueue(each).catch(() => {});
+    for (const each of queuesOf(queue)) await last.deleteQueue(each).catch(() => {});
     await last.deleteExchange(exchange).catch(() => {});
     await connection.close();
   });
@@ -93,10 +93,9 @@ for (const broker of brokers()) {
     async (t) => {
       const { queue, channel, ensure } = await world(t, broker);
       await ensure();
-      for (const each of [queue, `${queue}_error`]) channel.sendToQueue(each, Buffer.from('waiting'));
+      for (const each of queuesOf(queue)) channel.sendToQueue(each, Buffer.from('waiting'));
       await ensure();
-      for (const each of [queue, `${queue}_error`])
-        t.is((await channel.checkQueue(each)).messageCount, 1, each);
+      for (const each of queuesOf(queue)) t.is((await channel.checkQueue(each)).messageCount, 1, each);
     },
   );
 
@@ -126,13 +125,14 @@ if (rabbit !== undefined) {
     await ensure();
     // The broker refuses to declare an existing queue with other arguments, and closes the channel.
     channel.on('error', () => {});
-    const errors = `${queue}_error`;
-    const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: errors };
-    await t.notThrowsAsync(async () => channel.assertQueue(errors, { durable: true }));
+    const suspects = `${queue}_suspects`;
+    const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: suspects };
+    for (const each of [suspects, `${queue}_error`])
+      await t.notThrowsAsync(async () => channel.assertQueue(each, { durable: true }));
     await t.notThrowsAsync(async () => channel.assertQueue(queue, { durable: true, ...deadLetters }));
   });
 
-  test('RabbitMQ: a message that is rejected in a queue that the service created goes to its error queue', async (t) => {
+  test('RabbitMQ: a message that is rejected in a queue that the service created goes to its queue of suspects', async (t) => {
     const { queue, channel, ensure } = await world(t, rabbit);
     await ensure();
     channel.sendToQueue(queue, Buffer.from('rejected'));
@@ -142,7 +142,7 @@ if (rabbit !== undefined) {
         return message === false ? undefined : message;
       });
     channel.reject(await taken(queue), false);
-    const aside = await taken(`${queue}_error`);
+    const aside = await taken(`${queue}_suspects`);
     t.is(aside.content.toString(), 'rejected');
   });
 

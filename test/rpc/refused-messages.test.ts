@@ -14,6 +14,7 @@ import { type OwnBroker, startOwnBroker } from '../support/own-broker.js';
 import { makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import { StandInManager } from '../support/stand-in-manager.js';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 const LIMIT = 65_536;
 const TOO_LARGE = new RegExp(`message size \\d+ is larger than configured max size ${LIMIT}`);
@@ -174,7 +175,7 @@ if (rabbitmq() !== undefined) {
     const name = `user_${randomUUID()}`;
     const queue = `queue_${randomUUID()}`;
     // A queue that exists needs no permission for its declaration.
-    if (queuesExist) for (const each of [queue, `${queue}_error`]) await makeQueue(broker, each);
+    if (queuesExist) for (const each of queuesOf(queue)) await makeQueue(broker, each);
     const login: TestBroker = await broker.user(name, permissions);
     const served = await serveRequests(t, { ...login, open: async () => broker.open() }, actions, {
       queue,

@@ -18,6 +18,7 @@ import { systemClock } from '../../src/lib/clock.js';
 import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
 import { logLines } from './log-lines.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 
 export interface RunningRequests {
   queue: string;
@@ -115,8 +116,7 @@ export async function serveRequests(
     await service.close();
     const connection = await broker.open();
     const channel = await connection.createChannel();
-    await channel.deleteQueue(options.queue).catch(() => {});
-    await channel.deleteQueue(`${options.queue}_error`).catch(() => {});
+    for (const name of queuesOf(options.queue)) await channel.deleteQueue(name).catch(() => {});
     await connection.close();
   });
   if (options.waits) await eventually('the service accepts requests', () => service.notReady().length === 0);
@@ -144,6 +144,8 @@ export async function loseWorker(broker: TestBroker, queue: string, messages: nu
   await eventually('the worker has them', () => taken === messages);
   await connection.close();
 }
+
+type OwnQueue = 'queue' | 'suspects' | 'error queue';
 
 /** A caller without our client: publishes messages, and reads replies from its own queue. */
 export class RawCaller {
@@ -209,9 +211,9 @@ export class RawCaller {
     return this.#replies.filter(({ properties }) => properties.correlationId === correlationId);
   }
 
-  /** Takes one waiting message from a queue: the service's own, or its error queue. */
-  async take(from: 'queue' | 'error queue'): Promise<GetMessage> {
-    const queue = from === 'queue' ? this.#queue : `${this.#queue}_error`;
+  /** Takes one waiting message from a queue of the service. */
+  async take(from: OwnQueue): Promise<GetMessage> {
+    const queue = this.#nameOf(from);
     return eventually(`a message in ${queue}`, async () => {
       const message = await this.#channel.get(queue, { noAck: true });
       return message === false ? undefined : message;
@@ -223,11 +225,14 @@ export class RawCaller {
     return (await this.#channel.checkQueue(this.#queue)).consumerCount;
   }
 
-  async waiting(from: 'queue' | 'error queue' = 'queue'): Promise<number> {
-    const { messageCount } = await this.#channel.checkQueue(
-      from === 'queue' ? this.#queue : `${this.#queue}_error`,
-    );
+  async waiting(from: OwnQueue = 'queue'): Promise<number> {
+    const { messageCount } = await this.#channel.checkQueue(this.#nameOf(from));
     return messageCount;
+  }
+
+  #nameOf(queue: OwnQueue): string {
+    const [requests = '', suspects = '', errors = ''] = queuesOf(this.#queue);
+    return { queue: requests, suspects, 'error queue': errors }[queue];
   }
 
   /** Deletes the reply queue of this caller. */

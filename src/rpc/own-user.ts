@@ -1,0 +1,43 @@
+import { randomUUID, X509Certificate } from 'node:crypto';
+import { unescape } from 'node:querystring';
+import type { BrokerConnection } from './broker-connection.js';
+import { refusalOf } from './broker-refusal.js';
+
+/** AMQP's reply code PRECONDITION_FAILED. */
+const PRECONDITION_FAILED = 406;
+
+/**
+ * The user whom the broker has logged in on a connection: the one of its URL, or the one whom the client certificate names.
+ * The broker does not tell it, but it refuses a message that names another user (RabbitMQ, "Validated User-ID").
+ * @param cert the client certificate, PEM
+ * @returns undefined when it is neither of them
+ */
+export async function ownUserOf(connection: BrokerConnection, cert?: Buffer): Promise<string | undefined> {
+  for (const name of [userOf(connection.address.url), cert && commonNameOf(cert)])
+    if (name !== undefined && (await isOwn(name, connection))) return name;
+  return undefined;
+}
+
+function userOf(url: string): string {
+  // amqplib's default; a URL without a user name may also be that of a login by certificate.
+  return unescape(new URL(url).username) || 'guest';
+}
+
+function commonNameOf(cert: Buffer): string | undefined {
+  return /^CN=(.+)$/m.exec(new X509Certificate(cert).subject)?.[1];
+}
+
+async function isOwn(userId: string, connection: BrokerConnection): Promise<boolean> {
+  try {
+    await connection.probe(async (channel) => {
+      channel.publish('', `fleet_manager.probe.${randomUUID()}`, Buffer.alloc(0), { userId });
+      // The broker handles what comes on a channel in order.
+      await channel.prefetch(1);
+    });
+    return true;
+  } catch (error) {
+    connection.lost.throwIfAborted();
+    // Without the permission to publish, nothing is published anyway.
+    return refusalOf(error)?.code !== PRECONDITION_FAILED;
+  }
+}

@@ -1,0 +1,230 @@
+import { randomUUID } from 'node:crypto';
+import type { Options } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { whenAborted } from '../../src/lib/when-aborted.js';
+import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
+import { ANONYMOUS } from '../../src/api/caller.js';
+import { doing, held } from '../support/actions.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { eventually } from '../support/eventually.js';
+import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
+
+const REQUEST = JSON.stringify({ request_body: { action: 'act' } });
+
+/** Returns what its handler is told of the request. */
+const telling = doing(async ({ caller, repeated }) => ({ caller, repeated }));
+
+/** Lets no request run. */
+const endless: ReplyChannel = {
+  needsPlainReply: false,
+  reaches: () => true,
+  refusal: async (_request, signal) => {
+    await whenAborted(signal);
+    throw signal.reason;
+  },
+  send: async () => 'sent',
+};
+const MOVED = /^request moved to the queue of suspects$/;
+
+/** A queue from which a worker took one message before it was lost. */
+async function afterALostWorker(t: ExecutionContext, broker: TestBroker, options: Options.Publish = {}) {
+  const queue = `test_${randomUUID()}`;
+  await makeQueue(broker, queue);
+  const caller = await RawCaller.open(t, broker, queue);
+  const id = caller.sendRaw(REQUEST, { messageId: 'm', ...options });
+  await loseWorker(broker, queue, 1);
+  return { queue, caller, id };
+}
+
+/** Lets a worker move what it gets to the queue of suspects, and takes it from there. */
+async function movedCopy(t: ExecutionContext, broker: TestBroker, options: Options.Publish) {
+  const { queue, caller, id } = await afterALostWorker(t, broker, options);
+  const { service, logs } = await serveRequests(t, broker, [telling], { queue, channels: [endless] });
+  await eventually('it is moved, and held', () => service.held === 1 && logs.find(MOVED).length === 1);
+  await service.drain(0);
+  await service.close();
+  return { queue, caller, id, copy: await caller.take('suspects') };
+}
+
+// A request that another worker may have begun before it was lost.
+for (const broker of brokers()) {
+  const over = (title: string) => `${broker.name}: ${title}`;
+
+  test(
+    over(
+      'a request that a lost worker may have begun is answered, and its handler knows that it is repeated',
+    ),
+    async (t) => {
+      const { queue, caller, id } = await afterALostWorker(t, broker);
+      const { service } = await serveRequests(t, broker, [telling], { queue });
+      t.like((await caller.replyFor(id)).answer.response_body, { repeated: true });
+      await eventually('nothing is held', () => service.held === 0);
+      for (const each of ['queue', 'suspects', 'error queue'] as const)
+        t.is(await caller.waiting(each), 0, each);
+    },
+  );
+
+  test(
+    over('a request that waits in the queue of suspects keeps what its reply and its order need'),
+    async (t) => {
+      const kept = {
+        messageId: 'm',
+        priority: 3,
+        timestamp: Math.floor(Date.now() / 1_000),
+        headers: { traceparent: 'a' },
+      };
+      const { caller, id, copy } = await movedCopy(t, broker, kept);
+      const { headers: _, ...properties } = kept;
+      t.like(copy.properties, { ...properties, replyTo: caller.replyQueue, correlationId: id });
+      t.is(copy.properties.headers?.traceparent, 'a');
+      t.is(copy.content.toString(), REQUEST);
+    },
+  );
+
+  test(over('a request gets its time limit once, however often it is delivered'), async (t) => {
+    // Sent a minute ago, by a caller that waits for half of that.
+    const timestamp = Math.floor(Date.now() / 1_000) - 60;
+    const { queue, caller, id } = await afterALostWorker(t, broker, {
+      timestamp,
+      headers: { 'timeout-ms': 30_000 },
+    });
+    await serveRequests(t, broker, [telling], { queue });
+    t.is((await caller.replyFor(id)).answer.response_body.code, 'timeout');
+  });
+
+  test(
+    over(
+      'the deadline of a request is counted from its first redelivery when it does not say when it was sent',
+    ),
+    async (t) => {
+      const { copy } = await movedCopy(t, broker, { headers: { 'timeout-ms': 30_000 } });
+      const left = Number(copy.properties.headers?.['x-deadline']) - Date.now();
+      t.true(left > 0 && left <= 30_000, String(left));
+    },
+  );
+
+  test(
+    over('a deadline in the queue of suspects is never later than the time limit of its caller'),
+    async (t) => {
+      const { queue } = await serveRequests(t, broker, [doing(async ({ deadline }) => ({ deadline }))]);
+      const caller = await RawCaller.open(t, broker, `${queue}_suspects`);
+      const headers = { 'timeout-ms': 20_000, 'x-deadline': Date.now() + 86_400_000 };
+      const before = performance.now();
+      const { answer } = await caller.replyFor(caller.sendRaw(REQUEST, { headers }));
+      const left = Number(answer.response_body.deadline) - before;
+      t.true(left <= 20_000 + (performance.now() - before) + 1, String(left));
+    },
+  );
+
+  test(over('a worker that is lost with a request from the queue of suspects is counted'), async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, `${queue}_suspects`);
+    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+    suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 4 } });
+    await loseWorker(broker, `${queue}_suspects`, 1);
+    const { service, logs } = await serveRequests(t, broker, [telling], { queue, channels: [endless] });
+    await eventually('it is moved, and held', () => service.held === 1 && logs.find(MOVED).length === 1);
+    await service.drain(0);
+    await service.close();
+    const caller = await RawCaller.open(t, broker, queue);
+    t.is((await caller.take('suspects')).properties.headers?.['x-lost-workers'], 5);
+  });
+
+  test(
+    over('a request that ten workers had when they were lost is given up: answered and dead-lettered'),
+    async (t) => {
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(broker, `${queue}_suspects`);
+      const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+      const id = suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 9 } });
+      await loseWorker(broker, `${queue}_suspects`, 1);
+      const { action, begun } = held();
+      const { service } = await serveRequests(t, broker, [action], { queue });
+      t.is((await suspects.replyFor(id)).answer.response_body.code, 'worker_lost');
+      await eventually('nothing is held', () => service.held === 0);
+      const caller = await RawCaller.open(t, broker, queue);
+      const dead = await caller.take('error queue');
+      t.regex(String(dead.properties.headers?.['x-reason']), /10 workers were lost/);
+      t.is(begun(), 0);
+    },
+  );
+
+  test(over('a request from the queue of suspects that runs here already runs once'), async (t) => {
+    const { action, begun, finishRun } = held();
+    const { queue, service, cut } = await serveRequests(t, broker, [action], {});
+    const caller = await RawCaller.open(t, broker, queue);
+    const id = caller.sendRaw(REQUEST, { messageId: 'm', persistent: true });
+    await eventually('it runs', () => begun() === 1);
+    // Another worker has got it after a lost connection, and has moved it.
+    const other = await RawCaller.open(t, broker, `${queue}_suspects`);
+    other.publish(REQUEST, { messageId: 'm', replyTo: caller.replyQueue, correlationId: id });
+    await eventually('both are held', () => service.held === 2);
+    finishRun();
+    await eventually('nothing is held', () => service.held === 0);
+    t.is(begun(), 1);
+    t.is(caller.repliesFor(id).length, 2);
+    cut();
+  });
+
+  test(over('the caller that a message in the queue of suspects claims is not believed'), async (t) => {
+    const { queue } = await serveRequests(t, broker, [telling]);
+    const stranger = await RawCaller.open(t, broker, `${queue}_suspects`);
+    const { answer } = await stranger.replyFor(
+      stranger.sendRaw(REQUEST, { headers: { 'x-caller': 'somebody' } }),
+    );
+    t.deepEqual(answer.response_body.caller, JSON.parse(JSON.stringify(ANONYMOUS)));
+  });
+}
+
+const rabbit = rabbitmq();
+if (rabbit !== undefined) {
+  test('RabbitMQ: a request keeps the caller that the broker has verified', async (t) => {
+    const { queue, caller, id } = await afterALostWorker(t, rabbit, { userId: 'guest' });
+    await serveRequests(t, rabbit, [telling], { queue });
+    t.deepEqual((await caller.replyFor(id)).answer.response_body, {
+      caller: { name: 'guest', verifiedBy: 'broker' },
+      repeated: true,
+    });
+  });
+
+  test('RabbitMQ: a request that expired while it waited is answered', async (t) => {
+    const { queue, service } = await serveRequests(t, rabbit, [telling]);
+    await service.drain(0);
+    await service.close();
+    const caller = await RawCaller.open(t, rabbit, queue);
+    const id = caller.sendRaw(REQUEST, { expiration: 1 });
+    await eventually('it has expired', async () => (await caller.waiting('suspects')) === 1);
+    await serveRequests(t, rabbit, [telling], { queue });
+    t.is((await caller.replyFor(id)).answer.response_body.code, 'timeout');
+  });
+
+  for (const limit of [undefined, 3])
+    test(`RabbitMQ: a request that waits in a quorum queue ${limit === undefined ? '' : `with the delivery limit ${limit}, and the queue of suspects for what exceeds it, `}runs, however often the connection is lost`, async (t) => {
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(rabbit, queue, {
+        ...(limit && { deadLetterExchange: '', deadLetterRoutingKey: `${queue}_suspects` }),
+        arguments: { 'x-queue-type': 'quorum', ...(limit && { 'x-delivery-limit': limit }) },
+      });
+      const { action, begun, finishRun } = held({ effect: 'change' });
+      const { service, cut } = await serveRequests(t, rabbit, [action], { queue, concurrency: 1 });
+      const caller = await RawCaller.open(t, rabbit, queue);
+      const sent = ['a', 'b', 'c'].map((messageId) =>
+        caller.sendRaw(REQUEST, { messageId, persistent: true }),
+      );
+      await eventually('one runs', () => begun() === 1 && service.held === 3);
+      for (let losses = 1; losses <= 6; losses++) {
+        cut();
+        await eventually('the loss is seen', () => service.notReady().length > 0);
+        await eventually(
+          'they are delivered again',
+          async () => service.notReady().length === 0 && (await caller.waiting()) === 0,
+        );
+      }
+      const answered = () => sent.map((id) => caller.repliesFor(id)[0]?.content.toString() ?? '');
+      await eventually('all are answered', () => {
+        finishRun();
+        return answered().every((each) => each.includes('"completed"'));
+      });
+      t.is(begun(), 3);
+    });
+}
