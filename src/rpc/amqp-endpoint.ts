@@ -177,9 +177,10 @@ export class AmqpEndpoint {
   async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsumeOn(connection)): Promise<void> {
     try {
       const { requests, suspects } = this.#consumers.get(connection) ?? {};
-      const [consuming] = await Promise.all([
-        requests?.setConsuming(consume),
+      // At once: a broker that does not respond must be told both.
+      const [, consuming] = await Promise.all([
         suspects?.setConsuming(consume),
+        requests?.setConsuming(consume),
       ]);
       if (consuming) this.#log.info('accepting requests', { queue: this.#options.queue });
     } catch (error) {
