@@ -48,8 +48,8 @@ const { values } = parseArgs({
 });
 // Nothing else is read from the environment: READ_ONLY or ACTIONS would leave actions out.
 const env = { PLUGIN_PATHS: values.plugins.join(':') };
-const { plugins, environment } = readConfiguration({ env, directory: '/nonexistent' });
-const catalogue = await describeActions({ plugins, environment });
+const { plugins, environment, watchdogSeconds } = readConfiguration({ env, directory: '/nonexistent' });
+const catalogue = await describeActions({ plugins, environment, watchdogSeconds });
 const source = formatted(sourceOf(catalogue.describe()));
 if (!values.check) writeFileSync(values.output, source);
 else if (readFileSync(values.output, 'utf8') !== source) {

@@ -30,7 +30,8 @@ import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import type { Catalogue } from './core/catalogue.js';
 import { Runner } from './core/runner.js';
-import { loadPlugins } from './core/plugin-loader.js';
+import { type LoaderOptions, loadPlugins } from './core/plugin-loader.js';
+import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
@@ -38,6 +39,7 @@ import { systemClock } from './lib/clock.js';
 import { settledWithin } from './lib/settled-within.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
+import { startWatchdog } from './watchdog/watchdog.js';
 
 /** The folder of the plugins in this package. It has the same path in the sources and in the build. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
@@ -72,6 +74,8 @@ type Brokers = () => Promise<readonly BrokerAddress[]>;
 export interface ServiceOptions {
   configuration: Configuration;
   log: Log;
+  /** Is told when code of a plugin runs. */
+  watch?: PluginWatch;
   clock?: Clock;
   /** How to find clusters; the configuration by default. */
   clusters?: Configuration['clusters'];
@@ -214,8 +218,17 @@ export function componentsOf({
 type ServedSettings = Pick<Configuration, 'plugins' | 'environment'>;
 
 /** The actions that these settings serve, for description only: no connection is opened. */
-export async function describeActions({ plugins, environment }: ServedSettings): Promise<Catalogue> {
-  return servedActions({ plugins, environment }, () => undefined);
+export async function describeActions({
+  plugins,
+  environment,
+  watchdogSeconds,
+}: ServedSettings & Pick<Configuration, 'watchdogSeconds'>): Promise<Catalogue> {
+  const watchdog = startWatchdog({ seconds: watchdogSeconds, format: 'text' });
+  try {
+    return await servedActions({ plugins, environment }, { resolve: () => undefined, watch: watchdog });
+  } finally {
+    watchdog.stop();
+  }
 }
 
 /** Why these settings contradict each other; undefined: every action that `ACTIONS` names is served. */
@@ -232,7 +245,7 @@ export function problemOfServed(
 
 async function servedActions(
   { plugins, environment }: ServedSettings,
-  resolve: (token: symbol) => unknown,
+  { resolve, watch }: Pick<LoaderOptions, 'resolve' | 'watch'>,
 ): Promise<Catalogue> {
   return loadPlugins({
     directories: [OWN_PLUGINS, ...(plugins.paths ?? [])],
@@ -241,6 +254,7 @@ async function servedActions(
     parametersName: FIELD_NAMES.parameters,
     checkResults: environment !== 'production',
     resolve,
+    watch,
     // The system clock even in tests: an import takes real time.
     clock: systemClock,
   });
@@ -251,7 +265,7 @@ async function servedActions(
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, clock = systemClock } = options;
+  const { configuration, log, watch, clock = systemClock } = options;
   const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const container = root.createChildContainer();
@@ -259,8 +273,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   // Before the plugins, so that a file that cannot be used is reported once, not for each plugin that needs it.
   container.resolve(tokens.discovery);
   container.resolve(tokens.ssh);
-  const catalogue = await servedActions({ plugins, environment }, (token) =>
-    resolveDependency(container, token),
+  const catalogue = await servedActions(
+    { plugins, environment },
+    { resolve: (token) => resolveDependency(container, token), watch },
   );
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);

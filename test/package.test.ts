@@ -285,6 +285,14 @@ test('the installed service serves a plugin with its own copies of yup and of th
   t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
 });
 
+test('the installed service ends when a plugin blocks it, and names the plugin', async (t) => {
+  const PLUGIN_PATHS = await folder({ 'looping/index.js': 'for (;;);' });
+  const { signal, stderr } = await start(t, ['serve'], { PLUGIN_PATHS, WATCHDOG_SECONDS: '5' }).ended;
+  t.is(signal, 'SIGKILL', stderr);
+  t.regex(stderr, /event loop blocked/);
+  t.true(stderr.includes(`${PLUGIN_PATHS}/looping`), stderr);
+});
+
 test('the installed service says that a plugin in TypeScript must be compiled', async (t) => {
   const PLUGIN_PATHS = await folder({ 'greet/index.ts': 'export default 1;' });
   const { code, stderr } = await start(t, ['actions'], { PLUGIN_PATHS }).ended;

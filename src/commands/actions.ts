@@ -13,8 +13,8 @@ export async function actions(
   { json }: { json?: boolean },
   source: ConfigurationSource,
 ): Promise<number> {
-  const { plugins, environment } = readConfiguration(source);
-  const all = (await describeActions({ plugins, environment })).describe();
+  const { plugins, environment, watchdogSeconds } = readConfiguration(source);
+  const all = (await describeActions({ plugins, environment, watchdogSeconds })).describe();
   const chosen = name === undefined ? all : all.filter((each) => each.name === name);
   if (name !== undefined && chosen.length === 0) {
     throw new UsageError(

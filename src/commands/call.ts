@@ -106,7 +106,11 @@ function overQueue({
   rpc,
   plugins,
   environment,
-}: Pick<Configuration, 'amqp' | 'openaperture' | 'rpc' | 'plugins' | 'environment'>): CallRoute {
+  watchdogSeconds,
+}: Pick<
+  Configuration,
+  'amqp' | 'openaperture' | 'rpc' | 'plugins' | 'environment' | 'watchdogSeconds'
+>): CallRoute {
   const client = new FleetManagerClient({
     urls: amqp?.urls,
     tls: amqp?.tls,
@@ -118,7 +122,7 @@ function overQueue({
       // Imported only on this route: over the gateway the service describes its actions.
       const { describeActions } = await import('../composition.js');
       // The service may have plugins that are not installed on this machine.
-      return (await describeActions({ plugins, environment })).find(action)?.description;
+      return (await describeActions({ plugins, environment, watchdogSeconds })).find(action)?.description;
     },
     request: (action, options) => client.request(action, options),
     close: () => client.close(),

@@ -6,18 +6,20 @@ import type { Configuration } from '../settings/settings.js';
 import { counted, failed, type Finding, listed, ok } from './finding.js';
 
 /**
- * Checks whether the plugins can be served. The plugin loader limits the time of their import.
+ * Checks whether the plugins can be served. The plugin loader limits the time of their import, and the watchdog ends the
+ * process when one blocks it.
  * @returns also the catalogue of served actions; undefined: the plugins cannot be served
  */
 export async function checkPlugins({
   plugins,
   environment,
-}: Pick<Configuration, 'plugins' | 'environment'>): Promise<{
+  watchdogSeconds,
+}: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds'>): Promise<{
   finding: Finding;
   catalogue: Catalogue | undefined;
 }> {
   try {
-    const catalogue = await describeActions({ plugins, environment });
+    const catalogue = await describeActions({ plugins, environment, watchdogSeconds });
     const contradiction = problemOfServed(catalogue, plugins);
     if (contradiction !== undefined) return { finding: failed(contradiction), catalogue: undefined };
     const actions = catalogue.describe().map(({ name }) => name);

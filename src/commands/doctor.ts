@@ -96,11 +96,15 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
 }
 
 async function* checkSandbox(
-  { plugins, environment }: Pick<Configuration, 'plugins' | 'environment'>,
+  {
+    plugins,
+    environment,
+    watchdogSeconds,
+  }: Pick<Configuration, 'plugins' | 'environment' | 'watchdogSeconds'>,
   { cluster, roundTrip }: Pick<CheckOptions, 'cluster' | 'roundTrip'>,
 ): AsyncGenerator<NamedFinding> {
   yield ['configuration', ok('no broker is configured, so the service runs as a sandbox')];
-  yield ['plugins', (await checkPlugins({ plugins, environment })).finding];
+  yield ['plugins', (await checkPlugins({ plugins, environment, watchdogSeconds })).finding];
   const remedy = 'set AMQP_URL (or MANAGER_URL and the settings it requires) for real clusters';
   yield cluster === undefined
     ? ['the rest', skipped(`nothing to check: a sandbox contains all it needs; ${remedy}`)]
@@ -113,7 +117,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, openaperture, amqp, rpc, clusters, http } = configuration;
+  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, http } = configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = <T>(create: () => T): T | undefined => {
@@ -129,7 +133,7 @@ async function* checkService(
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
-  const { finding, catalogue } = await checkPlugins({ plugins, environment });
+  const { finding, catalogue } = await checkPlugins({ plugins, environment, watchdogSeconds });
   yield ['plugins', finding];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(

@@ -1,11 +1,11 @@
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
-import type { Configuration } from '../settings/settings.js';
-import { type Service, startService } from '../composition.js';
+import { type Service, type ServiceOptions, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
 import type { Catalogue } from '../core/catalogue.js';
+import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 
@@ -25,20 +25,29 @@ export async function serve(
   warnings?.reportTo((warning) => log.warn('Node.js warning', { warning }));
   // Code of a plugin already runs while it is loaded.
   output.captureTo(log);
+  // It watches until the process has ended: what a plugin leaves behind may still block it.
+  const watchdog = startWatchdog({
+    seconds: configuration.watchdogSeconds,
+    format: configuration.log.format,
+  });
   try {
-    return await run(configuration, log, output);
+    return await run({ configuration, log, watchdog }, output);
   } finally {
+    watchdog.exitExpected();
     output.release();
   }
 }
 
-async function run(configuration: Configuration, log: Log, output: ProcessOutput): Promise<number> {
+type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watchdog: Watchdog };
+
+async function run(started: Started, output: ProcessOutput): Promise<number> {
+  const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
-  const stopRequested = listenForStopSignals();
+  const stopRequested = listenForStopSignals(watchdog);
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(configuration, log, output)
-    : await start(configuration, log);
+    ? await startInSandbox(started, output)
+    : await start(started);
   log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
@@ -55,15 +64,14 @@ interface Running {
   stop: () => Promise<boolean>;
 }
 
-async function start(configuration: Configuration, log: Log): Promise<Running> {
-  const service = await startService({ configuration, log });
+async function start({ configuration, log, watchdog }: Started): Promise<Running> {
+  const service = await startService({ configuration, log, watch: watchdog });
   return { service, stop: () => service.stop() };
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */
 async function startInSandbox(
-  configuration: Configuration,
-  log: Log,
+  { configuration, log, watchdog }: Started,
   output: ProcessOutput,
 ): Promise<Running> {
   // Imported only here: a configured service does not need the sandbox.
@@ -84,6 +92,7 @@ async function startInSandbox(
       clusters: clusterSettings(sandbox),
       ssh: sshSettings(sandbox),
       log,
+      watch: watchdog,
       broker,
     });
     const { httpUrl, catalogue } = service;
@@ -157,7 +166,7 @@ function firstCall(
  * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
  * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
  */
-function listenForStopSignals(): () => Promise<void> {
+function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => Promise<void> {
   let stop: (() => void) | undefined;
   // Without a listener, Node opens its debugger on a port.
   process.on('SIGUSR1', () => {});
@@ -167,7 +176,10 @@ function listenForStopSignals(): () => Promise<void> {
     ['SIGHUP', 1],
   ] as const) {
     process.on(signal, () => {
-      if (stop === undefined) process.exit(128 + number);
+      if (stop === undefined) {
+        watchdog.exitExpected();
+        process.exit(128 + number);
+      }
       stop();
       stop = undefined;
     });

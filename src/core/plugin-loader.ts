@@ -63,10 +63,9 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const folders = foldersOfEach.flat();
   const realFolders = await Promise.all(folders.map(async (each) => realpath(each)));
   resolveForPlugins([...directories.map(({ real }) => real), ...realFolders]);
-  const loaded = await allOf(
-    folders.map(async (folder) => loadFolder(folder, options)),
-    failures,
-  );
+  const loaded: LoadedPlugin[] = [];
+  // One after the other, so that it is known whose code runs.
+  for (const folder of folders) loaded.push(...(await allOf([loadFolder(folder, options)], failures)));
   const byName = new Map<string, LoadedPlugin>();
   for (const plugin of loaded) {
     const { name } = plugin.action;
@@ -177,6 +176,16 @@ async function hasEntryFile(folder: string): Promise<boolean> {
 }
 
 async function loadFolder(folder: string, options: LoaderOptions): Promise<LoadedPlugin> {
+  const activity = options.watch?.loading(folder);
+  activity?.began();
+  try {
+    return await loadPlugin(folder, options);
+  } finally {
+    activity?.ended();
+  }
+}
+
+async function loadPlugin(folder: string, options: LoaderOptions): Promise<LoadedPlugin> {
   const entry = await entryFile(folder);
   const module = await importWithin(folder, entry, options);
   if (typeof module !== 'object' || module === null || !('default' in module)) {

@@ -4,7 +4,9 @@ import type { ActionDescription } from './action-description.js';
 import { MAX_TIMEOUT_MS } from './caller-timeout.js';
 import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
+import type { PluginWatch } from './plugin-watch.js';
 import { resultCheck } from './result-check.js';
+import { watchedAction } from './watched-action.js';
 import { reasonOf } from '../lib/errors.js';
 
 /** An action that is ready to run: its definition is checked and its dependencies are resolved. */
@@ -25,6 +27,8 @@ export interface PrepareOptions {
   parametersName?: string;
   /** Logs a warning for each result that does not match the action's schema. */
   checkResults?: boolean;
+  /** Is told when code of the action runs. */
+  watch?: PluginWatch;
 }
 
 /**
@@ -35,7 +39,7 @@ export interface PrepareOptions {
 export function prepareAction(
   action: Action,
   resolve: (token: symbol) => unknown,
-  { parametersName = 'parameters', checkResults = false }: PrepareOptions = {},
+  { parametersName = 'parameters', checkResults = false, watch }: PrepareOptions = {},
 ): PreparedAction {
   checkContract(action);
   checkFields(action);
@@ -57,13 +61,14 @@ export function prepareAction(
     injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
   const run: PreparedAction['run'] = (request) => action.handle(request, injected);
-  return {
+  const prepared: PreparedAction = {
     description,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
     run: checkResults ? withResultCheck(resultCheck(result), run) : run,
     dispose: () => action.dispose?.(),
   };
+  return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));
 }
 
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */

@@ -227,6 +227,11 @@ export const SETTINGS = {
     as: (seconds) => seconds * 1_000,
     about: 'How many seconds running requests have to finish at shutdown.',
   }),
+  watchdogSeconds: setting('WATCHDOG_SECONDS', count(0, 3_600), {
+    default: 30,
+    about:
+      'How many seconds the event loop may be blocked, such as by an endless loop in a plugin, before the process is killed; `0`: for ever.',
+  }),
   log: {
     level: setting('LOG_LEVEL', choice('error', 'warn', 'info', 'debug'), {
       default: 'info',

@@ -27,6 +27,7 @@ test('with nothing set the service is a sandbox with these settings', (t) => {
     plugins: { paths: undefined, readOnly: false, only: undefined },
     http: { host: '127.0.0.1', port: 8080, token: undefined },
     shutdownGraceMs: 20_000,
+    watchdogSeconds: 30,
     ssh: {
       user: 'core',
       port: 22,
@@ -82,6 +83,7 @@ test('every setting is read', async (t) => {
     MEMORY_BUDGET_BYTES: '33554432',
     MAX_ANSWER_BYTES: '4096',
     SHUTDOWN_GRACE_SECONDS: '0',
+    WATCHDOG_SECONDS: '0',
     LOG_LEVEL: 'debug',
     LOG_FORMAT: 'text',
     HOSTNAME: 'here',
@@ -111,6 +113,7 @@ test('every setting is read', async (t) => {
     plugins: { paths: ['/opt/plugins', 'more'], readOnly: true, only: ['list_units', 'list_machines'] },
     http: { host: '0.0.0.0', port: 0, token: '0123456789abcdef' },
     shutdownGraceMs: 0,
+    watchdogSeconds: 0,
     ssh: {
       user: 'operator',
       port: 2222,

@@ -1,0 +1,33 @@
+import type { Activity } from './plugin-watch.js';
+import type { PreparedAction } from './prepare-action.js';
+
+/** An action whose activity is told from when its code begins until it ends, also after its call has settled. */
+export function watchedAction(action: PreparedAction, activity: Activity): PreparedAction {
+  return {
+    ...action,
+    check: (sent) => {
+      activity.began();
+      try {
+        return action.check(sent);
+      } finally {
+        activity.ended();
+      }
+    },
+    run: async (request) => {
+      activity.began();
+      try {
+        return await action.run(request);
+      } finally {
+        activity.ended();
+      }
+    },
+    dispose: async () => {
+      activity.began();
+      try {
+        await action.dispose();
+      } finally {
+        activity.ended();
+      }
+    },
+  };
+}

@@ -1,0 +1,87 @@
+import { inspect } from 'node:util';
+import { UNREADABLE_TEXT } from '../lib/errors.js';
+import { printable } from '../lib/printable.js';
+
+/** `json`: one JSON object per line. `text`: lines for people. */
+export type LogFormat = 'json' | 'text';
+
+/** The fields of a line. Those that are named here come first. */
+export interface LogLine {
+  /** In ISO 8601, in UTC. */
+  time?: unknown;
+  level: string;
+  message: unknown;
+  [field: string]: unknown;
+}
+
+/** The line as text, without a line break. Never throws. */
+export function formatLine(format: LogFormat, line: LogLine): string {
+  return format === 'json' ? jsonLine(line) : textLine(line);
+}
+
+function jsonLine(line: object): string {
+  try {
+    return printable(asText(line));
+  } catch {
+    // A failure to log must not make the request fail.
+    const fields = Object.entries(line).map(([key, each]) => [key, isPlain(each) ? each : shown(each)]);
+    return printable(JSON.stringify(Object.fromEntries(fields)));
+  }
+}
+
+/** Line breaks are escaped too, so that a caller cannot forge log lines. */
+function textLine({ time, level, message, ...fields }: LogLine): string {
+  const rest = Object.entries(fields).map(([key, value]) => ` ${printable(key)}=${fieldText(value)}`);
+  return `${String(time).slice(11, 23)} ${level.padEnd(5)} ${printable(String(message))}${rest.join('')}`;
+}
+
+function fieldText(value: unknown): string {
+  if (typeof value === 'string' && /^[\w.:/@-]+$/.test(value)) return value;
+  try {
+    return printable(asText(value));
+  } catch {
+    return printable(JSON.stringify(shown(value)));
+  }
+}
+
+/**
+ * JSON in which errors are replaced by their stacks. Plain values, the usual case, are serialised without a replacer,
+ * which is faster.
+ * @throws for a value that refers to itself, or that throws when it is read
+ */
+function asText(value: unknown): string {
+  const plain =
+    typeof value !== 'object' ||
+    value === null ||
+    (!(value instanceof Error) && Object.values(value).every(isPlain));
+  return (
+    (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
+    'undefined'
+  );
+}
+
+/** A value without a JSON form, as text. Never throws. */
+function shown(value: unknown): string {
+  try {
+    return value instanceof Error ? stackOf(value) : inspect(value);
+  } catch {
+    return UNREADABLE_TEXT;
+  }
+}
+
+function isPlain(value: unknown): boolean {
+  return (typeof value !== 'object' || value === null) && typeof value !== 'bigint';
+}
+
+function readable(_key: string, value: unknown): unknown {
+  if (value instanceof Error) return stackOf(value);
+  return typeof value === 'bigint' ? value.toString() : value;
+}
+
+/** The stack of an error and of its causes. The depth is limited, because an error may be its own cause. */
+function stackOf(error: Error, depth = 0): string {
+  const causes: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
+  const included = depth === 3 ? [] : causes.filter((each) => each !== undefined).slice(0, 5);
+  const stacks = included.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
+  return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
+}

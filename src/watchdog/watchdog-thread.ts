@@ -1,0 +1,44 @@
+import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { BlockedCheck } from './blocked-check.js';
+import { pausedAt } from './blocked-stack.js';
+import { endProcess } from './end-process.js';
+import { LastWords } from './last-words.js';
+import { runningFields, type SharedActivity } from './activities.js';
+import { startThread } from './start-thread.js';
+import { STOPPED, type ThreadData, TICKS } from './thread-data.js';
+
+/** How long to wait for the stack of the main thread, in milliseconds. */
+const STACK_MS = 1_000;
+
+// The thread of the watchdog. It waits without an event loop, which costs less CPU time.
+const { state, activities, seconds, periodMs, format }: ThreadData = workerData;
+const limitMs = seconds * 1_000;
+const check = new BlockedCheck({ limitMs, periodMs }, Atomics.load(state, TICKS), performance.now());
+
+do {
+  Atomics.wait(state, STOPPED, 0, periodMs);
+} while (
+  Atomics.load(state, STOPPED) === 0 &&
+  !check.isBlocked(Atomics.load(state, TICKS), performance.now())
+);
+if (Atomics.load(state, STOPPED) === 0) {
+  // The report may wait for ever, such as for a reader of standard error.
+  startThread('last-resort-thread');
+  void report().finally(endProcess);
+}
+
+async function report(): Promise<void> {
+  const running = runningFields(knownActivities());
+  const log = new LastWords(format);
+  const where = await pausedAt(STACK_MS).catch(() => []);
+  log.error('event loop blocked', { seconds, ...running, ...(where.length > 0 && { where }) });
+}
+
+/** What the main thread has posted so far; this works while it is blocked. */
+function* knownActivities(): Generator<SharedActivity> {
+  for (;;) {
+    const next = receiveMessageOnPort(activities);
+    if (next === undefined) return;
+    yield next.message;
+  }
+}
