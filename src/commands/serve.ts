@@ -1,3 +1,4 @@
+import { extname } from 'node:path';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
@@ -6,8 +7,13 @@ import { type Service, startService } from '../composition.js';
 import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
 import type { Catalogue } from '../core/catalogue.js';
+import { ForkedIsolation } from '../isolation/forked-isolation.js';
+import { systemClock } from '../lib/clock.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+
+/** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
+const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
  * Runs the service until SIGTERM, SIGINT or SIGHUP.
@@ -38,7 +44,7 @@ async function run(configuration: Configuration, log: Log, output: ProcessOutput
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = isSandbox(configuration)
     ? await startInSandbox(configuration, log, output)
-    : await start(configuration, log);
+    : await start(configuration, log, output);
   log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
@@ -55,8 +61,23 @@ interface Running {
   stop: () => Promise<boolean>;
 }
 
-async function start(configuration: Configuration, log: Log): Promise<Running> {
-  const service = await startService({ configuration, log });
+async function start(configuration: Configuration, log: Log, output: ProcessOutput): Promise<Running> {
+  const { environment, plugins, clusters, ssh, rpc } = configuration;
+  const isolation = new ForkedIsolation({
+    module: ISOLATED_HANDLERS,
+    settings: {
+      environment,
+      plugins,
+      clusters,
+      ssh,
+      log: configuration.log,
+      maxReplyBytes: rpc.maxReplyBytes,
+    },
+    clock: systemClock,
+    log,
+    onLine: (line) => output.logOutput.write(`${line}\n`),
+  });
+  const service = await startService({ configuration, log, isolation });
   return { service, stop: () => service.stop() };
 }
 

@@ -35,6 +35,7 @@ export const HTTP_STATUSES: Readonly<Record<keyof typeof ERROR_CODES, number>> =
   timeout: 504,
   cancelled: 503,
   outcome_unknown: 500,
+  worker_lost: 500,
   answer_too_large: 500,
   internal: 500,
 };
