@@ -194,7 +194,7 @@ export class HandlerProcess {
     this.#cancelLimit();
     process.removeListener('exit', this.#kill);
     const requests = [...this.#running.values()].map(({ call: { id, action } }) => ({ request: id, action }));
-    if (this.#isReady && (requests.length > 0 || !this.#isEnding)) {
+    if (this.#isReady && !this.#isEnding) {
       const { pid } = this.#child;
       const why = this.#reason !== undefined && { reason: this.#reason };
       this.#options.log.warn('handler process ended', { pid, how, ...why, requests });

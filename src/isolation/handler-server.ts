@@ -109,14 +109,19 @@ class HandlerServer {
   #thrown(error: unknown, abort: LazyAbort, id: string): Thrown {
     if (abort.aborted && error === abort.reason) return { kind: 'aborted' };
     const known = bodyOf(error);
-    if (known === undefined) return { kind: 'unexpected', text: shown(error) };
-    const { details, ...body } = withSendableDetails(known, this.#served.logFor({ request: id }));
+    if (known === undefined) return { kind: 'unexpected', text: this.#cut(shown(error)) };
+    const { details, code, errors } = withSendableDetails(known, this.#served.logFor({ request: id }));
+    const body = { errors: errors.map((text) => this.#cut(text)), code };
     if (details === undefined) return { kind: 'reported', body };
     try {
       return { kind: 'reported', body: { ...body, details: this.#copyOf(details) } };
     } catch (cause) {
       return { kind: 'unexpected', text: shown(cause) };
     }
+  }
+
+  #cut(text: string): string {
+    return text.slice(0, this.#maxReplyBytes);
   }
 
   /** @throws ActionError `answer_too_large` */

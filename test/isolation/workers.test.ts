@@ -20,6 +20,7 @@ const SOURCE = (gate: string) => `
   const doings = {
     exit: () => process.exit(7),
     memory: () => { const all = []; for (;;) all.push(new Array(100_000).fill(all.length)); },
+    block: () => { for (;;); },
     wait: async () => { while (!existsSync(${JSON.stringify(gate)})) await sleep(20); },
   };
   export default defineAction({
@@ -119,6 +120,20 @@ if (broker !== undefined) {
     worker.process.kill('SIGKILL');
     await eventually('it has ended', () => isGone(pid));
     t.pass();
+  });
+
+  test('a worker that ends at once ends its handler process too, also when that is blocked', async (t) => {
+    const parts = await world(t, broker);
+    ask(parts, 'block');
+    await loseWorker(broker, parts.queue, 1);
+    const worker = await startWorker(t, parts.env);
+    await eventually('it runs', () => lines(worker, 'handler process started').length === 1);
+    const [{ pid } = {}] = lines(worker, 'handler process started');
+    worker.process.kill('SIGTERM');
+    await eventually('it drains', () => lines(worker, 'shutting down').length === 1);
+    worker.process.kill('SIGTERM');
+    t.is(await worker.ended, 143);
+    await eventually('it has ended', () => isGone(pid));
   });
 
   test('a worker that is stopped replies to what runs in its handler process, and ends that', async (t) => {
