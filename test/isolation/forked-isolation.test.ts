@@ -282,6 +282,19 @@ test('a stopped call whose process ends is not run again', async (t) => {
   t.is((await runs('13')).length, 1);
 });
 
+test('a call that ends its process when it is stopped is stopped, and not lost', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('exitWhenStopped', { id: '13', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  const other = act('exit', { times: 1 });
+  await eventually('it runs alone', async () => (await runs('13')).length === 2);
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is(await t.throwsAsync(stopped), reason);
+  t.is(await other, 'ran');
+});
+
 test('a process without calls for a minute cleans up and ends, and the next call starts a new one', async (t) => {
   const clock = new ManualClock();
   const { act, runs, logs } = await openIsolation(t, { clock });

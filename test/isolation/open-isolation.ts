@@ -49,6 +49,7 @@ const SOURCE = (counts: string) => `
     badDetails: () => { throw new ActionError('known', 'so', { details: { run: () => {} } }); },
     defect: () => { throw new TypeError('a defect', { cause: new Error('the cause') }); },
     nothing: () => { throw undefined; },
+    exitWhenStopped: async ({ signal }) => { await aborted(signal); process.exit(7); },
     aborted: async ({ signal }) => { await aborted(signal); throw signal.reason; },
     reports: async ({ signal }) => { await aborted(signal); throw new ActionError('unit_stopped', signal.reason.code + ': ' + signal.reason.message); },
     warns: ({ warn }) => { for (let n = 0; n < 1_000; n++) warn('warning ' + n % 3); return 'warned'; },
