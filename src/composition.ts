@@ -29,6 +29,7 @@ import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
 import type { Catalogue } from './core/catalogue.js';
+import type { Isolation } from './core/isolation.js';
 import { Runner } from './core/runner.js';
 import { type LoaderOptions, loadPlugins } from './core/plugin-loader.js';
 import type { PluginWatch } from './core/plugin-watch.js';
@@ -83,6 +84,8 @@ export interface ServiceOptions {
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
   broker?: { brokers: Brokers; connect: Connect };
+  /** Where the handlers of repeated calls run; in this process by default. */
+  isolation?: Isolation;
 }
 
 /** The settings and helpers from which the ports are created. */
@@ -260,23 +263,57 @@ async function servedActions(
   });
 }
 
+/** What the actions are opened with, and who is told what runs. */
+type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
+
+/** The served actions, with the ports that they inject. */
+export interface OpenedActions {
+  readonly catalogue: Catalogue;
+  /** Disposes the actions, then closes the connections to clusters and machines. @param withinMs in milliseconds */
+  close: (withinMs: number) => Promise<void>;
+}
+
+/**
+ * Loads the served actions, for the service or for a process that runs handlers for it.
+ * @throws PluginError, or an Error that names the invalid setting
+ */
+export async function openActions(options: OpenOptions): Promise<OpenedActions> {
+  const { log, clock } = options;
+  const container = root.createChildContainer();
+  registerPorts(container, options);
+  // Before the plugins, so that a file that cannot be used is reported once, not for each plugin that needs it.
+  container.resolve(tokens.discovery);
+  container.resolve(tokens.ssh);
+  const catalogue = await servedActions(options, {
+    resolve: (token) => resolveDependency(container, token),
+    watch: options.watch,
+  });
+  return {
+    catalogue,
+    close: async (withinMs) => {
+      await catalogue
+        .dispose(Math.min(DISPOSE_MS, withinMs - PORTS_MS), clock)
+        .catch((error: unknown) => log.error('actions failed to clean up', { error }));
+      // After the actions, which may use them to clean up.
+      await Promise.all(
+        [tokens.ssh, tokens.clusterHttp, tokens.operatorHttp].map(async (token: InjectionToken<Closable>) =>
+          container.resolve(token).close(),
+        ),
+      );
+    },
+  };
+}
+
 /**
  * Starts the service. Plugins are loaded first, so that an invalid plugin stops the start before any request is accepted.
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock } = options;
+  const { configuration, log, watch, clock = systemClock, isolation } = options;
   const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const container = root.createChildContainer();
-  registerPorts(container, { clusters, ssh, log, clock });
-  // Before the plugins, so that a file that cannot be used is reported once, not for each plugin that needs it.
-  container.resolve(tokens.discovery);
-  container.resolve(tokens.ssh);
-  const catalogue = await servedActions(
-    { plugins, environment },
-    { resolve: (token) => resolveDependency(container, token), watch },
-  );
+  const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
+  const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
   const installation = installationOf(openaperture, { hostname, clock, log });
@@ -299,6 +336,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxCalls: rpc.prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
+    isolation,
   });
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
@@ -374,17 +412,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
-        (async () => {
-          await catalogue
-            .dispose(Math.min(DISPOSE_MS, leftMs - PORTS_MS), clock)
-            .catch((error: unknown) => log.error('actions failed to clean up', { error }));
-          // After the actions, which may use them to clean up.
-          await Promise.all(
-            [tokens.ssh, tokens.clusterHttp, tokens.operatorHttp].map(
-              async (token: InjectionToken<Closable>) => container.resolve(token).close(),
-            ),
-          );
-        })(),
+        actions.close(leftMs),
+        isolation?.close(Math.min(DISPOSE_MS, leftMs)),
       ]);
       if (await settledWithin(leftMs, clock, closed)) await closed;
       log.info('shut down', { clean });

@@ -114,6 +114,7 @@ test('the package contains what it needs and nothing else', async (t) => {
     'CHANGELOG.md',
     'LICENSE',
     'dist/src/cli.js',
+    'dist/src/isolated-handlers.js',
     'dist/src/plugin.d.ts',
     'dist/src/client/client.d.ts',
   ])

@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 /** The grammar of an etcd token, or of a cluster's name in `CLUSTERS_FILE`. */
 export const CLUSTER_TOKEN = /^[A-Za-z0-9_-]{1,128}$/;
 
-/** The etcd token of a cluster; only for the resolver that looks up its hosts. */
+/** The etcd token of a cluster; only for the resolver that looks up its hosts, in this process or in another. */
 export let tokenOf: (cluster: Cluster) => string;
 
 /**

@@ -66,7 +66,7 @@ export const ERROR_CODES = {
   ),
   outcome_unknown: service('A change may or may not have been made; check before trying again.'),
   worker_lost: service(
-    'The process that ran the request ended, each time that it was tried; it is not tried again. A change may have been made.',
+    'Each process that ran the request ended before it had a result; the log of the service says how. It is not run again.',
   ),
   answer_too_large: service(
     'The reply is larger than this service sends, the broker accepts or the Manager stores; request less data.',

@@ -1,3 +1,4 @@
+import { extname } from 'node:path';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
@@ -6,8 +7,13 @@ import { Log } from '../telemetry/log.js';
 import { ProcessOutput } from '../telemetry/process-output.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
+import { ForkedIsolation } from '../isolation/forked-isolation.js';
+import { systemClock } from '../lib/clock.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+
+/** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
+const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
  * Runs the service until SIGTERM, SIGINT or SIGHUP.
@@ -47,7 +53,7 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
   const uncaught = untilUncaughtError(log).then(() => true);
   const { service, stop } = isSandbox(configuration)
     ? await startInSandbox(started, output)
-    : await start(started);
+    : await start(started, output);
   log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
@@ -64,8 +70,25 @@ interface Running {
   stop: () => Promise<boolean>;
 }
 
-async function start({ configuration, log, watchdog }: Started): Promise<Running> {
-  const service = await startService({ configuration, log, watch: watchdog });
+async function start(started: Started, output: ProcessOutput): Promise<Running> {
+  const { configuration, log, watchdog } = started;
+  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds } = configuration;
+  const isolation = new ForkedIsolation({
+    module: ISOLATED_HANDLERS,
+    settings: {
+      environment,
+      plugins,
+      clusters,
+      ssh,
+      log: configuration.log,
+      maxReplyBytes: rpc.maxReplyBytes,
+      watchdogSeconds,
+    },
+    clock: systemClock,
+    log,
+    onLine: (line) => output.logOutput.write(`${line}\n`),
+  });
+  const service = await startService({ configuration, log, watch: watchdog, isolation });
   return { service, stop: () => service.stop() };
 }
 

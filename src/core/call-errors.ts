@@ -1,5 +1,7 @@
 import { ActionError } from '../api/action-error.js';
+import type { Logger } from '../lib/logger.js';
 import type { ErrorBody, FieldProblem, Settled } from './call.js';
+import { unsendableIn } from './unsendable.js';
 
 /** The error for an invalid field of a call. */
 export function invalidRequest({ field, message }: FieldProblem): ActionError {
@@ -26,4 +28,12 @@ export function bodyOf(error: unknown): ErrorBody | undefined {
     // A getter of the value throws, or it is a proxy.
     return undefined;
   }
+}
+
+/** The error without its details when they cannot be sent: its code must not be lost because of them. */
+export function withSendableDetails({ details, ...body }: ErrorBody, log: Logger): ErrorBody {
+  const problem = unsendableIn(details, 'details');
+  if (problem === undefined) return details === undefined ? body : { ...body, details };
+  log.error('error details left out', { reason: problem });
+  return body;
 }

@@ -1,11 +1,13 @@
 import { ActionError } from '../api/action-error.js';
-import type { Cluster } from '../api/cluster.js';
+import { type Cluster, noteResponse, tokenOf } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
+import { actionRequest } from './action-request.js';
 import type { Admitted } from './admission.js';
 import type { Call, Settled } from './call.js';
-import { bodyOf, settledWith } from './call-errors.js';
+import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
+import type { Isolation } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -16,6 +18,8 @@ export interface ExecutionOptions {
   onUnreachable: (cluster: Cluster) => void;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
+  /** Where the handlers of repeated calls run; undefined: in this process. */
+  isolation: Pick<Isolation, 'run'> | undefined;
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
@@ -33,11 +37,10 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
   'timeout',
   'cancelled',
   'outcome_unknown',
+  // The process of the handler ended, or was not started.
+  'worker_lost',
+  'service_unavailable',
 ]);
-
-// Until there is a policy, and until callers accept parts.
-const ALLOW = () => true;
-const IGNORE = () => {};
 
 /** One run of an action's handler. */
 export class Execution {
@@ -47,8 +50,8 @@ export class Execution {
   readonly #options: ExecutionOptions;
   readonly #abort = new LazyAbort();
   readonly #warnings = new Warnings();
-  #cancelSettling = IGNORE;
-  #giveUp: (error: ActionError) => void = IGNORE;
+  #cancelSettling = () => {};
+  #giveUp: (error: ActionError) => void = () => {};
 
   /** @param deadline the time at which it is stopped, in the clock's milliseconds */
   constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
@@ -71,7 +74,9 @@ export class Execution {
       if (problem !== undefined) throw new TypeError(problem);
       return this.#warnings.addedTo({ status: 'completed', body });
     } catch (error) {
-      return this.#warnings.addedTo(this.#withoutUnsendable(settledWith(error, this.#call.id)));
+      const settled = settledWith(error, this.#call.id);
+      const log = this.#options.logFor({ request: this.#call.id });
+      return this.#warnings.addedTo({ ...settled, body: withSendableDetails(settled.body, log) });
     } finally {
       this.#cancelSettling();
     }
@@ -95,42 +100,12 @@ export class Execution {
     this.#giveUp(outcomeUnknown(this.#abort.reason));
   }
 
-  /** The code of an error must not be lost because of its details. */
-  #withoutUnsendable<S extends Extract<Settled, { status: 'error' }>>(settled: S): S {
-    const { details, ...body } = settled.body;
-    const problem = unsendableIn(details, 'details');
-    if (problem === undefined) return settled;
-    this.#options.logFor({ request: this.#call.id }).error('error details left out', { reason: problem });
-    return { ...settled, body };
-  }
-
   async #handle(): Promise<unknown> {
-    const { action, parameters, cluster } = this.#admitted;
-    const { id, caller, delivery } = this.#call;
-    const { logFor, onReached, onUnreachable } = this.#options;
+    const { action, cluster } = this.#admitted;
+    const { onReached, onUnreachable } = this.#options;
     const abort = this.#abort;
-    const fields = {
-      request: id,
-      action: action.description.name,
-      ...(cluster && { cluster: cluster.hash }),
-    };
     try {
-      return await action.run({
-        parameters,
-        cluster,
-        // Created only when it is read: a signal is a large part of the cost of a small request.
-        get signal() {
-          return abort.signal;
-        },
-        deadline: this.#deadline,
-        log: logFor(fields),
-        id,
-        caller,
-        repeated: delivery === 'repeated',
-        warn: (text) => this.#warnings.add(text),
-        authorize: ALLOW,
-        emit: IGNORE,
-      });
+      return await this.#result();
     } catch (error) {
       const known = bodyOf(error);
       if (cluster !== undefined && known !== undefined) {
@@ -142,6 +117,34 @@ export class Execution {
       if (!abort.aborted || isReport) throw error;
       throw action.description.effect === 'read' ? abort.reason : outcomeUnknown(abort.reason, error);
     }
+  }
+
+  /** The result of the handler, from wherever it runs. */
+  #result(): Promise<unknown> {
+    const { action, parameters, cluster } = this.#admitted;
+    const { id, caller, delivery } = this.#call;
+    const { isolation, logFor } = this.#options;
+    const { name, redelivery } = action.description;
+    const abort = this.#abort;
+    const deadline = this.#deadline;
+    const repeated = delivery === 'repeated';
+    const warn = (text: string) => this.#warnings.add(text);
+    if (!repeated || isolation === undefined) {
+      const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
+      return action.run(actionRequest(run));
+    }
+    return isolation.run({
+      id,
+      action: name,
+      parameters,
+      token: cluster && tokenOf(cluster),
+      caller,
+      deadline,
+      mayRunAgain: redelivery === 'run-again',
+      signal: abort.signal,
+      onWarning: warn,
+      onResponse: () => cluster && noteResponse(cluster),
+    });
   }
 }
 

@@ -12,6 +12,7 @@ import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
 import { FairQueue } from './fair-queue.js';
+import type { Isolation } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
 
@@ -37,6 +38,8 @@ export interface RunnerOptions {
   /** How many run at once in all, and against one cluster. */
   concurrency: number;
   clusterConcurrency: number;
+  /** Where the handlers of repeated calls run; in this process by default. */
+  isolation?: Pick<Isolation, 'run'>;
 }
 
 /** An admitted call until it settles. */
@@ -104,6 +107,7 @@ export class Runner {
       logFor,
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
+      isolation: options.isolation,
     };
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }

@@ -11,10 +11,15 @@ export class Warnings {
   /**
    * Ignores repetitions, and what exceeds the limits: a handler may warn in a loop.
    * @param text a plugin in JavaScript may pass any value
+   * @returns the warning as it was added; undefined: it was ignored
    */
-  add(text: unknown): void {
+  add(text: unknown): string | undefined {
     this.#texts ??= new Set();
-    if (this.#texts.size < MAX_WARNINGS) this.#texts.add(String(text).slice(0, MAX_CHARACTERS));
+    if (this.#texts.size >= MAX_WARNINGS) return undefined;
+    const added = String(text).slice(0, MAX_CHARACTERS);
+    if (this.#texts.has(added)) return undefined;
+    this.#texts.add(added);
+    return added;
   }
 
   /** Adds the warnings to a reply: beside a result, and in the details of an error. */

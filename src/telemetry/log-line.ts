@@ -1,5 +1,4 @@
-import { inspect } from 'node:util';
-import { UNREADABLE_TEXT } from '../lib/errors.js';
+import { shown, stackOf } from '../lib/errors.js';
 import { printable } from '../lib/printable.js';
 
 /** `json`: one JSON object per line. `text`: lines for people. */
@@ -60,15 +59,6 @@ function asText(value: unknown): string {
   );
 }
 
-/** A value without a JSON form, as text. Never throws. */
-function shown(value: unknown): string {
-  try {
-    return value instanceof Error ? stackOf(value) : inspect(value);
-  } catch {
-    return UNREADABLE_TEXT;
-  }
-}
-
 function isPlain(value: unknown): boolean {
   return (typeof value !== 'object' || value === null) && typeof value !== 'bigint';
 }
@@ -76,12 +66,4 @@ function isPlain(value: unknown): boolean {
 function readable(_key: string, value: unknown): unknown {
   if (value instanceof Error) return stackOf(value);
   return typeof value === 'bigint' ? value.toString() : value;
-}
-
-/** The stack of an error and of its causes. The depth is limited, because an error may be its own cause. */
-function stackOf(error: Error, depth = 0): string {
-  const causes: unknown[] = error instanceof AggregateError ? error.errors : [error.cause];
-  const included = depth === 3 ? [] : causes.filter((each) => each !== undefined).slice(0, 5);
-  const stacks = included.map((each) => (each instanceof Error ? stackOf(each, depth + 1) : inspect(each)));
-  return [error.stack ?? error.message, ...stacks].join('\ncaused by: ');
 }

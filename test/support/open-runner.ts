@@ -4,7 +4,7 @@ import { CallEventBus } from '../../src/core/call-events.js';
 import { Catalogue } from '../../src/core/catalogue.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import type { Middleware } from '../../src/core/middleware.js';
-import { Runner } from '../../src/core/runner.js';
+import { Runner, type RunnerOptions } from '../../src/core/runner.js';
 import type { Action } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { logRequests } from '../../src/telemetry/request-log.js';
@@ -17,6 +17,7 @@ interface RunnerSettings {
   concurrency?: number;
   clusterConcurrency?: number;
   middlewares?: readonly Middleware[];
+  isolation?: RunnerOptions['isolation'];
 }
 
 /** A call of the action `act` on a cluster. */

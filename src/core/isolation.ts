@@ -1,0 +1,40 @@
+import type { Caller } from '../api/caller.js';
+
+/** A call whose handler runs in another process. */
+export interface IsolatedCall {
+  readonly id: string;
+  /** The name of the action. */
+  readonly action: string;
+  /** Checked, with defaults filled in. */
+  readonly parameters: unknown;
+  /** The etcd token of the cluster: a secret. */
+  readonly token: string | undefined;
+  readonly caller: Caller;
+  /** When its signal is aborted at the latest, in the clock's milliseconds. */
+  readonly deadline: number;
+  /** Whether it may run once more when the process in which it ran has ended. */
+  readonly mayRunAgain: boolean;
+  /** Aborted with the `ActionError` that says why the call is stopped. */
+  readonly signal: AbortSignal;
+  /** Called when the handler warns its caller. */
+  onWarning(text: string): void;
+  /** Called when a machine of the cluster has responded. */
+  onResponse(): void;
+}
+
+/**
+ * Runs handlers in other processes: a repeated call may be what ended the worker that had it before, so it must not be
+ * able to end this one.
+ */
+export interface Isolation {
+  /**
+   * Runs the handler of a repeated call.
+   * @returns its result
+   * @throws what the handler throws: an `ActionError`, the reason of the signal, or an error with the text of any other
+   * @throws ActionError `worker_lost` when its processes ended, `outcome_unknown` when its process ended and it may not run
+   * again, `service_unavailable` when no process could be started within its deadline
+   */
+  run(call: IsolatedCall): Promise<unknown>;
+  /** Ends the processes, within this time in milliseconds. Nothing may run in them any more. */
+  close(withinMs: number): Promise<void>;
+}

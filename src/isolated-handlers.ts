@@ -1,0 +1,41 @@
+import { NodeWarnings } from './commands/node-warnings.js';
+import { openActions } from './composition.js';
+import { type ServedHandlers, serveHandlers } from './isolation/handler-server.js';
+import type { HandlerSettings } from './isolation/messages.js';
+import { systemClock } from './lib/clock.js';
+import { Log } from './telemetry/log.js';
+import { ProcessOutput } from './telemetry/process-output.js';
+import { startWatchdog, type Watchdog } from './watchdog/watchdog.js';
+
+// The program of a process that runs handlers for the service, which forks it, reads its log and ends it.
+
+/** How the process ends after an uncaught exception: its state is unknown, and its calls run once more, alone. */
+const UNCAUGHT_EXIT_CODE = 1;
+
+const warnings = new NodeWarnings();
+// These reach every process of the terminal or of the unit; the service decides when this one ends. And without a listener for
+// SIGUSR1, Node opens its debugger on a port.
+for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const) process.on(signal, () => {});
+let watchdog: Watchdog | undefined;
+serveHandlers(open, exit);
+
+async function open(settings: HandlerSettings): Promise<ServedHandlers> {
+  watchdog = startWatchdog({ seconds: settings.watchdogSeconds, format: settings.log.format });
+  const output = new ProcessOutput();
+  const log = Log.create({ ...settings.log, stream: output.logOutput });
+  output.logOutput.reportDropped((lines) => log.error('log lines dropped', { lines }));
+  warnings.reportTo((warning) => log.warn('Node.js warning', { warning }));
+  output.captureTo(log);
+  process.on('unhandledRejection', (error) => log.error('unhandled rejection', { error }));
+  process.on('uncaughtException', (error) => {
+    log.error('uncaught exception', { error });
+    exit(UNCAUGHT_EXIT_CODE);
+  });
+  const { catalogue, close } = await openActions({ ...settings, log, watch: watchdog, clock: systemClock });
+  return { catalogue, logFor: (fields) => log.with(fields), clock: systemClock, close };
+}
+
+function exit(code: number): void {
+  watchdog?.exitExpected();
+  process.exit(code);
+}

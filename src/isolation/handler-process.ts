@@ -1,0 +1,245 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { ActionError } from '../api/action-error.js';
+import { settledWith } from '../core/call-errors.js';
+import type { IsolatedCall } from '../core/isolation.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import type { FromHandlerProcess, HandlerSettings, Thrown, ToHandlerProcess } from './messages.js';
+
+export interface HandlerProcessOptions {
+  /** The module that the process runs; it calls `serveHandlers`. */
+  module: URL;
+  settings: HandlerSettings;
+  clock: Clock;
+  log: Logger;
+  /** Gets each line that the process writes: the lines of its log. */
+  onLine: (line: string) => void;
+}
+
+/** The process ended while the call ran in it. */
+export class ProcessEnded extends Error {
+  override readonly name = 'ProcessEnded';
+}
+
+/** The process ended, or was not ready in time, before it could run any call. */
+export class NotStarted extends Error {
+  override readonly name = 'NotStarted';
+}
+
+/** A call in the process. */
+interface Running {
+  readonly call: IsolatedCall;
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+  readonly onAbort: () => void;
+  /** Cancels the wait for its end after it was stopped. */
+  cancelStop: () => void;
+  /** Whether it has not ended in time after it was stopped. */
+  isDeaf: boolean;
+}
+
+/** How long a process may take to start, in milliseconds. The import of a plugin may take 30 s. */
+const START_MS = 60_000;
+/** How long a stopped call may take to end, in milliseconds, before its process is killed; a change has as long to report. */
+const DEAF_MS = 30_000;
+
+/** One process that runs handlers. */
+export class HandlerProcess {
+  /** Rejects with `NotStarted`. */
+  readonly ready: Promise<void>;
+  /** Resolves when it has ended. */
+  readonly ended: Promise<void>;
+  readonly #options: HandlerProcessOptions;
+  readonly #child: ChildProcess;
+  readonly #running = new Map<number, Running>();
+  readonly #kill = () => void this.#child.kill('SIGKILL');
+  #calls = 0;
+  #isReady = false;
+  #isEnding = false;
+  #hasEnded = false;
+  /** Why it was killed, or cannot start. */
+  #reason: string | undefined;
+  #cancelLimit: () => void;
+
+  constructor(options: HandlerProcessOptions) {
+    const { module, settings, clock, onLine } = options;
+    this.#options = options;
+    this.#child = fork(fileURLToPath(module), {
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    // The process must not outlive this one, not even when it is blocked and cannot see that the channel is closed.
+    process.once('exit', this.#kill);
+    if (this.#child.stderr !== null) createInterface(this.#child.stderr).on('line', onLine);
+    this.#cancelLimit = clock.after(START_MS, () => this.#killFor(`it was not ready within ${START_MS} ms`));
+    const how = hasEnded(this.#child);
+    this.ready = new Promise((resolve, reject) => {
+      this.#child.on('message', (message: FromHandlerProcess) => {
+        if (message.type === 'ready') {
+          this.#isReady = true;
+          this.#cancelLimit();
+          resolve();
+        } else this.#receive(message);
+      });
+      void how.then((text) => reject(new NotStarted(this.#reason ?? text)));
+    });
+    this.ended = how.then((text) => this.#end(text));
+    this.#send({ type: 'start', settings });
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** How many calls run in it. */
+  get running(): number {
+    return this.#running.size;
+  }
+
+  /** Whether `end` was called: nobody needs it any more. */
+  get isEnding(): boolean {
+    return this.#isEnding;
+  }
+
+  /** Whether it takes calls, once it is ready. */
+  get isOpen(): boolean {
+    return !this.#isEnding && !this.#hasEnded;
+  }
+
+  /**
+   * Runs a call, when it is ready. After the call's signal is aborted this settles only when the handler has ended.
+   * @throws ProcessEnded when the process ends; the signal's reason when that was aborted before
+   */
+  run(call: IsolatedCall): Promise<unknown> {
+    const key = this.#calls++;
+    const { id, action, parameters, token, caller, deadline, signal } = call;
+    return new Promise((resolve, reject) => {
+      const onAbort = () => this.#stop(key);
+      this.#running.set(key, { call, resolve, reject, onAbort, cancelStop: () => {}, isDeaf: false });
+      const leftMs = deadline - this.#options.clock.now();
+      const run = { type: 'run', call: key, id, action, parameters, token, caller, leftMs } as const;
+      try {
+        this.#send(run);
+      } catch (error) {
+        // The parameters hold something that cannot be copied.
+        return this.#settle(key, (running) => running.reject(error));
+      }
+      if (signal.aborted) onAbort();
+      else signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  /** Lets it clean up and end; kills it after this time in milliseconds. */
+  async end(withinMs: number): Promise<void> {
+    if (!this.#isEnding) {
+      this.#isEnding = true;
+      this.#cancelLimit();
+      this.#cancelLimit = this.#options.clock.after(withinMs, this.#kill);
+      if (this.#isReady) this.#send({ type: 'end', withinMs });
+      else this.#kill();
+    }
+    await this.ended;
+  }
+
+  #send(message: ToHandlerProcess): void {
+    // The error is that the process has ended, which `ended` tells.
+    this.#child.send(message, () => {});
+  }
+
+  #receive(message: Exclude<FromHandlerProcess, { type: 'ready' }>): void {
+    if (message.type === 'unusable') this.#reason = message.reason;
+    else if (message.type === 'responded') this.#running.get(message.call)?.call.onResponse();
+    else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(message.text);
+    else if (message.type === 'done') this.#settle(message.call, ({ resolve }) => resolve(message.body));
+    else this.#settle(message.call, ({ call, reject }) => reject(errorOf(message.thrown, call.signal)));
+  }
+
+  #stop(key: number): void {
+    const running = this.#running.get(key);
+    if (running === undefined) return;
+    const { id, signal } = running.call;
+    this.#send({ type: 'stop', call: key, reason: settledWith(signal.reason, id).body });
+    running.cancelStop = this.#options.clock.after(DEAF_MS, () => {
+      running.isDeaf = true;
+      this.#killIfAllAreDeaf();
+    });
+  }
+
+  #settle(key: number, settle: (running: Running) => void): void {
+    const running = this.#running.get(key);
+    if (running === undefined) return;
+    this.#running.delete(key);
+    running.cancelStop();
+    running.call.signal.removeEventListener('abort', running.onAbort);
+    settle(running);
+    this.#killIfAllAreDeaf();
+  }
+
+  /** A handler that ignores its signal cannot be stopped in any other way. */
+  #killIfAllAreDeaf(): void {
+    const running = [...this.#running.values()];
+    if (running.length > 0 && running.every(({ isDeaf }) => isDeaf))
+      this.#killFor(`its requests did not end within ${DEAF_MS} ms after they were stopped`);
+  }
+
+  #killFor(reason: string): void {
+    this.#reason = reason;
+    this.#kill();
+  }
+
+  #end(how: string): void {
+    this.#hasEnded = true;
+    this.#cancelLimit();
+    process.removeListener('exit', this.#kill);
+    const requests = [...this.#running.values()].map(({ call: { id, action } }) => ({ request: id, action }));
+    if (this.#isReady && !this.#isEnding) {
+      const { pid } = this.#child;
+      const why = this.#reason !== undefined && { reason: this.#reason };
+      this.#options.log.warn('handler process ended', { pid, how, ...why, requests });
+    }
+    for (const key of this.#running.keys())
+      this.#settle(key, ({ call: { signal }, reject }) =>
+        reject(signal.aborted ? signal.reason : new ProcessEnded(how)),
+      );
+  }
+}
+
+/** Resolves when the process has ended and all that it has sent is received, with the exit code, the signal or the failure. */
+async function hasEnded(child: ChildProcess): Promise<string> {
+  const disconnected = new Promise<void>((resolve) => child.once('disconnect', resolve));
+  return new Promise((resolve) => {
+    child.once('exit', (code, signal) => {
+      const how = code === null ? String(signal) : `exit code ${code}`;
+      if (child.connected) void disconnected.then(() => resolve(how));
+      else resolve(how);
+    });
+    // Without a pid it was not started; with one, a signal could not be sent.
+    child.on('error', (error) => child.pid === undefined && resolve(error.message));
+  });
+}
+
+/** What the handler threw, as in this process. */
+function errorOf(thrown: Thrown, signal: AbortSignal): unknown {
+  if (thrown.kind === 'aborted') return signal.reason;
+  if (thrown.kind === 'unexpected') return new HandlerFailure(thrown.text);
+  const { code, errors, details } = thrown.body;
+  try {
+    return new ActionError(code, errors.join(' '), { details });
+  } catch (error) {
+    // The handler has changed the code to one that is not allowed.
+    return error;
+  }
+}
+
+/** Anything but an `ActionError` that a handler threw. */
+class HandlerFailure extends Error {
+  override readonly name = 'HandlerFailure';
+
+  /** @param text its stack in the process */
+  constructor(text: string) {
+    super(text.split('\n', 1)[0]);
+    this.stack = text;
+  }
+}

@@ -1,0 +1,147 @@
+import { ActionError } from '../api/action-error.js';
+import { Cluster } from '../api/cluster.js';
+import { actionRequest } from '../core/action-request.js';
+import { bodyOf, withSendableDetails } from '../core/call-errors.js';
+import type { ErrorBody } from '../core/call.js';
+import type { Catalogue } from '../core/catalogue.js';
+import { unsendableIn } from '../core/unsendable.js';
+import { Warnings } from '../core/warnings.js';
+import type { Clock } from '../lib/clock.js';
+import { reasonOf, shown } from '../lib/errors.js';
+import { LazyAbort } from '../lib/lazy-abort.js';
+import type { Logger } from '../lib/logger.js';
+import type { FromHandlerProcess, HandlerSettings, Run, Thrown, ToHandlerProcess } from './messages.js';
+import { sendableCopy, TooLarge } from './sendable-copy.js';
+
+/** What a handler process serves. */
+export interface ServedHandlers {
+  catalogue: Catalogue;
+  /** Creates a log with these fields in every line. */
+  logFor: (fields: Record<string, unknown>) => Logger;
+  clock: Clock;
+  /** Cleans up, within this time in milliseconds. */
+  close: (withinMs: number) => Promise<void>;
+}
+
+/**
+ * Serves the process that forked this one, until that says so or is gone.
+ * @param open makes what is served, from the settings that arrive first
+ * @param exit ends the process with this exit code
+ */
+export function serveHandlers(
+  open: (settings: HandlerSettings) => Promise<ServedHandlers>,
+  exit: (code: number) => void,
+): void {
+  let server: HandlerServer | undefined;
+  const start = async (settings: HandlerSettings) => {
+    try {
+      server = new HandlerServer(await open(settings), settings.maxReplyBytes);
+      send({ type: 'ready' });
+    } catch (error) {
+      send({ type: 'unusable', reason: reasonOf(error) }, () => exit(1));
+    }
+  };
+  process.on('message', (message: ToHandlerProcess) => {
+    if (message.type === 'start') void start(message.settings);
+    else if (message.type === 'run') void server?.run(message);
+    else if (message.type === 'stop') server?.stop(message.call, message.reason);
+    else void server?.close(message.withinMs).finally(() => exit(0));
+  });
+  process.on('disconnect', () => exit(0));
+}
+
+class HandlerServer {
+  readonly #served: ServedHandlers;
+  readonly #maxReplyBytes: number;
+  readonly #running = new Map<number, LazyAbort>();
+
+  constructor(served: ServedHandlers, maxReplyBytes: number) {
+    this.#served = served;
+    this.#maxReplyBytes = maxReplyBytes;
+  }
+
+  async run(message: Run): Promise<void> {
+    const { call, id } = message;
+    const abort = new LazyAbort();
+    this.#running.set(call, abort);
+    try {
+      const result = await this.#handle(message, abort);
+      const problem = unsendableIn(result, 'result');
+      if (problem !== undefined) throw new TypeError(problem);
+      send({ type: 'done', call, body: this.#copyOf(result) });
+    } catch (error) {
+      send({ type: 'failed', call, thrown: this.#thrown(error, abort, id) });
+    } finally {
+      this.#running.delete(call);
+    }
+  }
+
+  stop(call: number, { code, errors: [message = ''], details }: ErrorBody): void {
+    this.#running.get(call)?.abort(new ActionError(code, message, { details }));
+  }
+
+  close(withinMs: number): Promise<void> {
+    return this.#served.close(withinMs);
+  }
+
+  async #handle(message: Run, abort: LazyAbort): Promise<unknown> {
+    const { call, id, action: name, parameters, token, caller, leftMs } = message;
+    const { catalogue, logFor, clock } = this.#served;
+    const action = catalogue.find(name);
+    if (action === undefined) throw new Error(`the plugins no longer declare the action ${name}`);
+    const warnings = new Warnings();
+    return action.run(
+      actionRequest({
+        id,
+        action: name,
+        parameters,
+        cluster:
+          token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
+        caller,
+        repeated: true,
+        deadline: clock.now() + leftMs,
+        abort,
+        warn: (text) => {
+          const added = warnings.add(text);
+          if (added !== undefined) send({ type: 'warned', call, text: added });
+        },
+        logFor,
+      }),
+    );
+  }
+
+  #thrown(error: unknown, abort: LazyAbort, id: string): Thrown {
+    if (abort.aborted && error === abort.reason) return { kind: 'aborted' };
+    const known = bodyOf(error);
+    if (known === undefined) return { kind: 'unexpected', text: this.#cut(shown(error)) };
+    const { details, code, errors } = withSendableDetails(known, this.#served.logFor({ request: id }));
+    const body = { errors: errors.map((text) => this.#cut(text)), code };
+    if (details === undefined) return { kind: 'reported', body };
+    try {
+      return { kind: 'reported', body: { ...body, details: this.#copyOf(details) } };
+    } catch (cause) {
+      return { kind: 'unexpected', text: shown(cause) };
+    }
+  }
+
+  #cut(text: string): string {
+    return text.slice(0, this.#maxReplyBytes);
+  }
+
+  /** @throws ActionError `answer_too_large` */
+  #copyOf(value: unknown): unknown {
+    try {
+      return sendableCopy(value, this.#maxReplyBytes);
+    } catch (cause) {
+      if (!(cause instanceof TooLarge)) throw cause;
+      const limit = this.#maxReplyBytes;
+      const message = `The reply has more than ${limit} bytes, which is the limit; request less data`;
+      throw new ActionError('answer_too_large', message, { details: { limit }, cause });
+    }
+  }
+}
+
+function send(message: FromHandlerProcess, done: () => void = () => {}): void {
+  // The error is that nobody listens any more: `disconnect` follows.
+  process.send?.(message, undefined, undefined, done);
+}

@@ -1,0 +1,54 @@
+import type { Caller } from '../api/caller.js';
+import type { ErrorBody } from '../core/call.js';
+import type { Configuration } from '../settings/settings.js';
+
+// The messages between the service and a handler process, as `child_process.fork` sends them with `serialization: 'advanced'`.
+
+/** What a handler process needs of the configuration. It contains secrets, so it is sent, not passed in the environment. */
+export type HandlerSettings = Pick<
+  Configuration,
+  'environment' | 'plugins' | 'clusters' | 'ssh' | 'log' | 'watchdogSeconds'
+> & {
+  /** The largest reply that is sent, in bytes. */
+  maxReplyBytes: number;
+};
+
+/** A call to run. */
+export interface Run {
+  type: 'run';
+  /** Identifies the call in all messages about it: the ids of requests need not be unique. */
+  call: number;
+  id: string;
+  action: string;
+  parameters: unknown;
+  /** The etcd token of the cluster: a secret. */
+  token: string | undefined;
+  caller: Caller;
+  /** The time until its deadline, in milliseconds: each process has a clock of its own. */
+  leftMs: number;
+}
+
+export type ToHandlerProcess =
+  | { type: 'start'; settings: HandlerSettings }
+  | Run
+  /** Aborts the signal of a call. */
+  | { type: 'stop'; call: number; reason: ErrorBody }
+  /** The process cleans up, for at most this long, and ends. */
+  | { type: 'end'; withinMs: number };
+
+/** What a handler threw. */
+export type Thrown =
+  | { kind: 'reported'; body: ErrorBody }
+  /** The reason of its signal. */
+  | { kind: 'aborted' }
+  /** Anything but an `ActionError`, as text for the log. */
+  | { kind: 'unexpected'; text: string };
+
+export type FromHandlerProcess =
+  | { type: 'ready' }
+  /** It cannot serve the actions, and ends. */
+  | { type: 'unusable'; reason: string }
+  | { type: 'responded'; call: number }
+  | { type: 'warned'; call: number; text: string }
+  | { type: 'done'; call: number; body: unknown }
+  | { type: 'failed'; call: number; thrown: Thrown };

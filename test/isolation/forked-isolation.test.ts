@@ -1,0 +1,412 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import anyTest from 'ava';
+import { ActionError } from '../../src/plugin.js';
+import { startSandbox } from '../../src/sandbox/sandbox.js';
+import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
+import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { folder } from '../support/settings.js';
+import { openIsolation } from './open-isolation.js';
+
+// Real processes, as the service forks them; one test after the other, as each starts some.
+const test = anyTest.serial;
+
+const isGone = (pid: unknown) => {
+  try {
+    return !process.kill(Number(pid), 0);
+  } catch {
+    return true;
+  }
+};
+
+/** The log of a process is read apart from its results. */
+const lineOf = (lines: Record<string, unknown>[], message: string) =>
+  eventually(message, () => lines.find((line) => line.message === message));
+
+test('a handler runs in another process, and gets what it gets in the service', async (t) => {
+  const { act } = await openIsolation(t);
+  t.not(await act('pid'), process.pid);
+  const caller = { name: 'ops', verifiedBy: 'broker' } as const;
+  const request = (await act('request', { id: '13', caller, token: 'secret', value: { n: 5n } })) as {
+    leftMs: number;
+    cluster: string;
+  };
+  t.like(request, { id: '13', caller, repeated: true, parameters: { value: { n: 5n } } });
+  t.true(request.leftMs > 0 && request.leftMs <= 8 * 60_000, String(request.leftMs));
+  t.regex(request.cluster, /^[0-9a-f]{10}$/);
+});
+
+test('calls share one process', async (t) => {
+  const { act, logs } = await openIsolation(t);
+  t.deepEqual(logs.lines, [], 'none is started before the first call');
+  const pids = await Promise.all([act('pid'), act('pid'), act('pid')]);
+  t.is(new Set([...pids, await act('pid')]).size, 1);
+  t.is(logs.find(/^handler process started$/).length, 1);
+});
+
+test('the ports work there, and the service is told of the responses of the cluster', async (t) => {
+  const sandbox = await startSandbox({});
+  t.teardown(async () => sandbox.stop());
+  const { discoveryUrl, fleetPort } = clusterSettings(sandbox);
+  const env = {
+    ETCD_DISCOVERY_URL: discoveryUrl,
+    FLEET_API_PORT: String(fleetPort),
+    ALLOWED_HOSTS: '127.0.0.0/8',
+  };
+  const { act } = await openIsolation(t, { env });
+  let responses = 0;
+  const machines = await act('', {
+    action: 'list_machines',
+    parameters: {},
+    token: sandbox.token,
+    onResponse: () => responses++,
+  });
+  t.deepEqual(machines, sandbox.cluster.machines);
+  t.true(responses > 0);
+});
+
+test('every value that a result may contain arrives', async (t) => {
+  const { act } = await openIsolation(t);
+  t.deepEqual(await act('types'), {
+    big: 2n ** 70n,
+    at: new Date(0).toJSON(),
+    own: { text: 'from toJSON' },
+    none: undefined,
+    list: [null, 'é', 1.5, false],
+  });
+});
+
+test('a result of 8 MB arrives whole, and others arrive meanwhile', async (t) => {
+  const { act } = await openIsolation(t);
+  const [rows, pid] = await Promise.all([act('large'), act('pid')]);
+  t.is((rows as unknown[]).length, 8 * 1024);
+  t.is(JSON.stringify((rows as unknown[]).at(-1)), JSON.stringify({ n: 8_191, text: 'x'.repeat(1_000) }));
+  t.is(typeof pid, 'number');
+});
+
+test('a result that is larger than any reply is refused there, and not sent to the service', async (t) => {
+  const { act } = await openIsolation(t);
+  const error = await t.throwsAsync(act('huge'), { instanceOf: ActionError });
+  t.like(error, { code: 'answer_too_large', details: { limit: 16 * 1024 * 1024 } });
+});
+
+test('what cannot be sent is an unexpected error, and the process runs on', async (t) => {
+  const { act } = await openIsolation(t);
+  const pid = await act('pid');
+  for (const [does, message] of [
+    ['row', 'result.rows[0] is an instance of Row'],
+    ['map', 'result.states is an instance of Map'],
+    ['stream', 'result.log is a stream'],
+    ['function', 'result.run is a function'],
+    ['circular', 'result.self contains itself'],
+    ['nothing', 'undefined'],
+    ['badCode', "an error code must be snake_case, not 'Not Allowed'"],
+  ] as const) {
+    const error = await t.throwsAsync(act(does));
+    t.false(error instanceof ActionError);
+    t.true(error?.message.includes(message), error?.message);
+  }
+  t.is(await act('pid'), pid);
+});
+
+test('parameters that cannot be copied are an unexpected error, and the process runs on', async (t) => {
+  const { act } = await openIsolation(t);
+  const pid = await act('pid');
+  await t.throwsAsync(act('pid', { value: () => {} }), { message: /could not be cloned/ });
+  t.is(await act('pid'), pid);
+});
+
+test('an error for the caller arrives with its code, text and details', async (t) => {
+  const { act, lines } = await openIsolation(t);
+  const error = await t.throwsAsync(act('report'), { instanceOf: ActionError });
+  t.like(error, { code: 'unit_not_found', message: 'no such unit', details: { units: [1n] } });
+  const other = await t.throwsAsync(act('badDetails', { id: '13' }), { instanceOf: ActionError });
+  t.like(other, { code: 'known', message: 'so', details: undefined });
+  const line = await lineOf(lines, 'error details left out');
+  t.like(line, { request: '13', reason: 'details.run is a function' });
+});
+
+test('the stack of an unexpected error arrives with its cause', async (t) => {
+  const { act } = await openIsolation(t);
+  const error = await t.throwsAsync(act('defect'));
+  t.regex(error?.stack ?? '', /^TypeError: a defect\n +at .*index\.js[^]*caused by: Error: the cause\n/);
+});
+
+test('a handler that stops when its signal is aborted rejects with the very reason', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('aborted', { id: '13', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is(await t.throwsAsync(stopped), reason);
+});
+
+test('a handler reads why it is stopped, and reports an outcome', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('reports', { id: '13', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  abort.abort(new ActionError('cancelled', 'it stops'));
+  const error = await t.throwsAsync(stopped, { instanceOf: ActionError });
+  t.like(error, { code: 'unit_stopped', message: 'cancelled: it stops' });
+});
+
+test('a call that is stopped before a process is ready does not run', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('pid', { id: '13', signal: abort.signal });
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is(await t.throwsAsync(stopped), reason);
+  await act('pid');
+  t.deepEqual(await runs('13'), []);
+});
+
+test('warnings arrive, each once', async (t) => {
+  const { act } = await openIsolation(t);
+  const warned: string[] = [];
+  t.is(await act('warns', { onWarning: (text) => warned.push(text) }), 'warned');
+  t.deepEqual(warned, ['warning 0', 'warning 1', 'warning 2']);
+});
+
+test('its log lines have the fields of the request, and the console is a part of the log', async (t) => {
+  const { act, lines } = await openIsolation(t);
+  await act('logs', { id: '13' });
+  await eventually('both are read', () => lines.length >= 2);
+  t.like(lines[0], { level: 'info', message: 'it logs', request: '13', action: 'act', n: 1 });
+  t.like(lines[1], { message: 'output written', stream: 'stdout', text: 'it prints' });
+});
+
+test('no secret is in the arguments or in the environment of the process', async (t) => {
+  const { act } = await openIsolation(t, { env: { SSH_PASSPHRASE: 'Zqsecret' } });
+  const seen = (await act('argv')) as string[];
+  t.true(seen.length > 0);
+  t.false(seen.some((each) => each.includes('Zqsecret')));
+});
+
+test('the process ignores the signals that stop the service', async (t) => {
+  const { act } = await openIsolation(t);
+  t.is(await act('signals'), 'alive');
+});
+
+for (const [does, how] of [
+  ['exit', 'exit code 7'],
+  ['kill', 'SIGKILL'],
+  ['uncaught', 'exit code 1'],
+] as const) {
+  test(`a call that ends its process runs once more, in a new one: ${does}`, async (t) => {
+    const { act, logs, runs } = await openIsolation(t);
+    t.is(await act(does, { id: '13', times: 1 }), 'ran');
+    const [first, second, ...more] = await runs('13');
+    t.not(first, second);
+    t.deepEqual(more, []);
+    const ended = logs.find(/^handler process ended$/);
+    t.is(ended.length, 1);
+    t.like(ended[0], {
+      level: 'warn',
+      pid: Number(first),
+      how,
+      requests: [{ request: '13', action: 'act' }],
+    });
+  });
+
+  test(`a call that ends its process twice is not run again: ${does}`, async (t) => {
+    const { act, logs, runs } = await openIsolation(t);
+    const error = await t.throwsAsync(act(does, { id: '13' }), { instanceOf: ActionError });
+    t.is(error.code, 'worker_lost');
+    t.is((await runs('13')).length, 2);
+    t.is(logs.find(/^handler process ended$/).length, 2);
+    t.is(typeof (await act('pid')), 'number', 'others are served');
+  });
+}
+
+test('an uncaught exception is in the log of the process', async (t) => {
+  const { act, lines } = await openIsolation(t);
+  await act('uncaught', { times: 1 });
+  t.regex(String((await lineOf(lines, 'uncaught exception')).error), /^Error: in a timer/);
+});
+
+test('calls that shared the process of another that ended it run once more, each alone', async (t) => {
+  const { act, logs, runs } = await openIsolation(t);
+  const ids = ['a', 'b', 'c'];
+  const innocent = ids.map(async (id) => act('never', { id, times: 1 }));
+  for (const id of ids) await eventually(`${id} runs`, async () => (await runs(id)).length === 1);
+  const poison = await t.throwsAsync(act('exit', { id: 'poison' }), { instanceOf: ActionError });
+  t.is(poison.code, 'worker_lost');
+  t.deepEqual(await Promise.all(innocent), ['ran', 'ran', 'ran']);
+  const [{ requests } = {}] = logs.find(/^handler process ended$/);
+  t.is((requests as unknown[]).length, 4);
+  const all = await Promise.all([...ids, 'poison'].map(runs));
+  t.is(new Set(all.map(([first]) => first)).size, 1, 'first together');
+  t.is(new Set(all.map(([, second]) => second)).size, 4, 'then each alone');
+});
+
+test('while a call runs alone, others share a process, and the next that must be alone waits', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const first = act('aborted', { id: 'first', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('first')).length === 1);
+  const next = act('exit', { id: 'next', times: 1 });
+  await eventually('it runs alone', async () => (await runs('first')).length === 2);
+  const [, alone] = await runs('first');
+  const shared = await Promise.all([act('pid'), act('pid')]);
+  t.is(new Set([...shared, Number(alone)]).size, 2);
+  t.is((await runs('next')).length, 1);
+  abort.abort(new ActionError('timeout', 'the time is up'));
+  await t.throwsAsync(first, { instanceOf: ActionError });
+  t.is(await next, 'ran');
+  t.is((await runs('next')).length, 2);
+});
+
+test('a change that may not run again has an unknown outcome when its process ends', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const error = await t.throwsAsync(act('exit', { id: '13', mayRunAgain: false }), {
+    instanceOf: ActionError,
+  });
+  t.like(error, { code: 'outcome_unknown', details: { stopped_by: 'worker_lost' } });
+  t.is((await runs('13')).length, 1);
+});
+
+test('a stopped call whose process ends is not run again', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('never', { id: '13', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  await act('exit', { times: 1 });
+  t.is(await t.throwsAsync(stopped), reason);
+  t.is((await runs('13')).length, 1);
+});
+
+test('a call that ends its process when it is stopped is stopped, and not lost', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const stopped = act('exitWhenStopped', { id: '13', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  const other = act('exit', { times: 1 });
+  await eventually('it runs alone', async () => (await runs('13')).length === 2);
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is(await t.throwsAsync(stopped), reason);
+  t.is(await other, 'ran');
+});
+
+test('a process without calls for a minute cleans up and ends, and the next call starts a new one', async (t) => {
+  const clock = new ManualClock();
+  const { act, runs, logs } = await openIsolation(t, { clock });
+  const pid = await act('pid');
+  clock.advance(59_999);
+  t.is(await act('pid'), pid);
+  clock.advance(59_999);
+  t.is(await act('pid'), pid);
+  clock.advance(60_000);
+  t.not(await act('pid'), pid);
+  t.true(isGone(pid), 'there are never two that are shared');
+  t.deepEqual(await runs('disposed'), [String(pid)]);
+  t.deepEqual(logs.find(/^handler process ended$/), []);
+});
+
+test('a process with a call is not ended, however long it runs', async (t) => {
+  const clock = new ManualClock();
+  const { act, runs } = await openIsolation(t, { clock });
+  const abort = new AbortController();
+  const long = act('aborted', { id: 'long', signal: abort.signal });
+  await eventually('it runs', async () => (await runs('long')).length === 1);
+  const pid = await act('pid');
+  clock.advance(120_000);
+  t.is(await act('pid'), pid);
+  abort.abort(new ActionError('timeout', 'the time is up'));
+  await t.throwsAsync(long);
+});
+
+test('a process is killed when all that runs in it ignores for 30 s that it is stopped', async (t) => {
+  const clock = new ManualClock();
+  const { act, runs, logs } = await openIsolation(t, { clock });
+  const reason = new ActionError('timeout', 'the time is up');
+  const abort = new AbortController();
+  const stopped = ['a', 'b'].map((id) => act('never', { id, signal: abort.signal }));
+  const other = new AbortController();
+  const kept = act('aborted', { id: 'c', signal: other.signal });
+  for (const id of ['a', 'b', 'c']) await eventually(`${id} runs`, async () => (await runs(id)).length === 1);
+  const pid = await act('pid');
+  abort.abort(reason);
+  clock.advance(30_000);
+  t.is(await act('pid'), pid, 'another call runs in it');
+  other.abort(reason);
+  await t.throwsAsync(kept);
+  for (const each of stopped) t.is(await t.throwsAsync(each), reason);
+  const [ended] = logs.find(/^handler process ended$/);
+  t.like(ended, { pid, how: 'SIGKILL', requests: ['a', 'b'].map((request) => ({ request, action: 'act' })) });
+  t.regex(String(ended?.reason), /did not end within 30000 ms after they were stopped/);
+});
+
+test('a call whose process cannot be started fails before its deadline, and the log has the reason', async (t) => {
+  const clock = new ManualClock();
+  const { act, logs } = await openIsolation(t, { clock, env: { PLUGIN_PATHS: '/nonexistent/plugins' } });
+  const failed = act('pid', { deadline: clock.now() + 3_000 });
+  let done = false;
+  void failed.then(null, () => (done = true));
+  await eventually('it has failed', () => {
+    const starts = logs.find(/^handler process not started$/).length;
+    // The pause after the first failure has been begun.
+    if (starts > 0) clock.advance(500);
+    return done || starts > 20;
+  });
+  t.true(done);
+  const error = await t.throwsAsync(failed, { instanceOf: ActionError });
+  t.is(error.code, 'service_unavailable');
+  const lines = logs.find(/^handler process not started$/);
+  t.true(lines.length >= 2, 'it was tried again');
+  t.regex(String(lines[0]?.reason), /\/nonexistent\/plugins.* cannot be read/);
+  t.deepEqual(logs.find(/^handler process ended$/), []);
+});
+
+test('a call runs once its process can be started, and the failures do not count', async (t) => {
+  const directory = await folder(t);
+  const gate = join(directory, 'gate');
+  const module = join(directory, 'module.mjs');
+  const real = new URL('../../src/isolated-handlers.ts', import.meta.url).href;
+  await writeFile(
+    module,
+    `import { existsSync } from 'node:fs';
+     if (existsSync(${JSON.stringify(gate)})) await import(${JSON.stringify(real)});
+     else process.exit(3);`,
+  );
+  const { act, logs } = await openIsolation(t, { module: pathToFileURL(module) });
+  const ran = act('exit', { times: 1 });
+  await eventually('two starts have failed', () => logs.find(/^handler process not started$/).length >= 2);
+  t.is(logs.find(/^handler process not started$/)[0]?.reason, 'exit code 3');
+  await writeFile(gate, '');
+  t.is(await ran, 'ran');
+});
+
+test('a process that is not ready within a minute is killed, and the start is tried again', async (t) => {
+  const clock = new ManualClock();
+  const module = join(await folder(t), 'module.mjs');
+  await writeFile(module, 'setInterval(() => {}, 1_000);');
+  const { act, logs } = await openIsolation(t, { clock, module: pathToFileURL(module) });
+  const abort = new AbortController();
+  const waiting = act('pid', { signal: abort.signal });
+  clock.advance(60_000);
+  await eventually('it is killed', () => logs.find(/^handler process not started$/).length === 1);
+  t.is(logs.find(/^handler process not started$/)[0]?.reason, 'it was not ready within 60000 ms');
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is(await t.throwsAsync(waiting), reason);
+});
+
+test('close ends the processes, also one that is blocked, and nothing runs after it', async (t) => {
+  const { act, isolation, runs } = await openIsolation(t);
+  const pid = await act('pid');
+  const blocked = act('blocks', { id: '13' });
+  await eventually('it runs', async () => (await runs('13')).length === 1);
+  const lost = t.throwsAsync(blocked, { instanceOf: ActionError });
+  await isolation.close(100);
+  t.true(isGone(pid));
+  await t.throwsAsync(act('pid'), { message: /No process could be started/ });
+  t.is((await lost).code, 'service_unavailable');
+});
