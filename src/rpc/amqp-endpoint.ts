@@ -176,13 +176,15 @@ export class AmqpEndpoint {
   /** Starts or stops consuming on this connection. */
   async #consumeOn(connection: BrokerConnection, consume = this.#shouldConsumeOn(connection)): Promise<void> {
     try {
-      const { requests, suspects } = this.#consumers.get(connection) ?? {};
-      // At once: a broker that does not respond must be told both.
-      const [, consuming] = await Promise.all([
-        suspects?.setConsuming(consume),
-        requests?.setConsuming(consume),
-      ]);
-      if (consuming) this.#log.info('accepting requests', { queue: this.#options.queue });
+      const consumers = this.#consumers.get(connection);
+      if (consumers === undefined) return;
+      const { requests, suspects } = consumers;
+      // Requests end first: a broker that does not respond is told no more than that. They begin last: the embedded broker
+      // takes the last prefetch for that of the channel.
+      const inOrder = consume ? [suspects, requests] : [requests, suspects];
+      const consuming = await Promise.all(inOrder.map(async (each) => each.setConsuming(consume)));
+      if (consuming.every((each) => each))
+        this.#log.info('accepting requests', { queue: this.#options.queue });
     } catch (error) {
       // The consumer's state is unknown now: give up the connection and set up a new one.
       connection.lose(error);
