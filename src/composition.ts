@@ -20,6 +20,7 @@ import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
 import type { Connect } from './rpc/open-connection.js';
+import { ClaimStore } from './claims/claim-store.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
@@ -171,6 +172,8 @@ export interface Components {
   fleet: () => FleetTransport;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
+  /** Undefined: no claim store is configured. It is not started. */
+  claims: () => ClaimStore | undefined;
   close: () => Promise<void>;
 }
 
@@ -179,6 +182,8 @@ export interface ComponentsOptions {
   ssh: Configuration['ssh'];
   /** The OpenAperture installation; undefined: none. */
   openaperture?: Configuration['openaperture'];
+  /** The claim store; undefined: none. */
+  claims?: Configuration['claims'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -189,6 +194,7 @@ export function componentsOf({
   clusters,
   ssh,
   openaperture,
+  claims,
   hostname,
   log,
   clock = systemClock,
@@ -196,12 +202,15 @@ export function componentsOf({
   const container = root.createChildContainer();
   registerPorts(container, { clusters, ssh, log, clock });
   let installation: Installation | undefined;
+  let claimStore: ClaimStore | undefined;
   return {
     installation: () => (installation ??= installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
+    claims: () => (claimStore ??= claims && new ClaimStore({ ...claims, clock, log })),
     close: async () => {
+      await claimStore?.stop();
       await Promise.all(
         [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
       );
