@@ -261,7 +261,7 @@ async function servedActions(
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, clock = systemClock } = options;
-  const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
+  const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const container = root.createChildContainer();
   registerPorts(container, { clusters, ssh, log, clock });
@@ -282,6 +282,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const events = new CallEventBus(log);
   logRequests(events, logFor);
   installation?.watch(events);
+  const claimStore = claims && new ClaimStore({ ...claims, clock, log });
   const runner = new Runner({
     catalogue,
     events,
@@ -293,6 +294,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxCalls: rpc.prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
+    claims: claimStore,
   });
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
@@ -344,6 +346,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           log,
           clientLog: log.with({ component: 'gateway' }),
         });
+  claimStore?.start();
   requests.start();
   installation?.start({
     publish: requests.publish,
@@ -368,6 +371,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        claimStore?.stop(),
         (async () => {
           await catalogue
             .dispose(Math.min(DISPOSE_MS, leftMs - PORTS_MS), clock)

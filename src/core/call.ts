@@ -11,6 +11,8 @@ export interface FieldProblem {
 export interface Call {
   /** Identifies the request in logs and for its handler. */
   readonly id: string;
+  /** Identifies the request when it is delivered again, to any worker; undefined: nothing does. */
+  readonly key?: string | undefined;
   /** The name of the action. */
   readonly action: unknown;
   /** What the action runs against: the etcd token of a cluster; a secret. */
@@ -61,6 +63,9 @@ export type Settled =
       readonly cause?: unknown;
     }
   | { readonly status: 'released' };
+
+/** How a call ends that was not released. */
+export type Ended = Exclude<Settled, { readonly status: 'released' }>;
 
 /** The connection that delivered the call is lost: a waiting call is released, a running call continues. */
 export class ConnectionLost extends Error {

@@ -4,8 +4,9 @@ import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import type { Admitted } from './admission.js';
-import type { Call, Settled } from './call.js';
+import type { Call, Ended, Settled, Shutdown } from './call.js';
 import { bodyOf, settledWith } from './call-errors.js';
+import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -16,6 +17,16 @@ export interface ExecutionOptions {
   onUnreachable: (cluster: Cluster) => void;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
+  /** Where changes wait until they may begin. */
+  gate: ChangeGate;
+}
+
+/** What happens to one run, besides its end. */
+export interface ExecutionEvents {
+  /** The handler begins. */
+  onBegin: () => void;
+  /** It is known what earlier deliveries of a change have done. */
+  onKnown: () => void;
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
@@ -39,32 +50,60 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
 const ALLOW = () => true;
 const IGNORE = () => {};
 
-/** One run of an action's handler. */
+/** One run of an action's handler, from the wait of a change until it may begin. */
 export class Execution {
   readonly #call: Call;
   readonly #admitted: Admitted;
   readonly #deadline: number;
-  readonly #options: ExecutionOptions;
+  readonly #options: ExecutionOptions & ExecutionEvents;
   readonly #abort = new LazyAbort();
+  readonly #ending = new LazyAbort();
   readonly #warnings = new Warnings();
+  #state: 'waiting' | 'running' | 'ended' = 'waiting';
   #cancelSettling = IGNORE;
   #giveUp: (error: ActionError) => void = IGNORE;
 
   /** @param deadline the time at which it is stopped, in the clock's milliseconds */
-  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
+  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions & ExecutionEvents) {
     this.#call = call;
     this.#admitted = admitted;
     this.#deadline = deadline;
     this.#options = options;
   }
 
-  /** Runs the handler. Never rejects. */
+  /** Whether the handler has begun. */
+  get hasBegun(): boolean {
+    return this.#state !== 'waiting';
+  }
+
+  /** Runs the handler; a change first waits until it may. Never rejects. */
   async run(): Promise<Settled> {
+    if (this.#admitted.action.description.effect === 'read')
+      return this.#perform({ work: 'run', repeated: this.#call.delivery === 'repeated' });
+    const [abort, ending] = [this.#abort, this.#ending];
+    return this.#options.gate.run({
+      call: this.#call,
+      admitted: this.#admitted,
+      get signal() {
+        return abort.signal;
+      },
+      get ending() {
+        return ending.signal;
+      },
+      perform: async (performance) => this.#perform(performance),
+      stop: (reason) => this.stop(reason),
+      onKnown: this.#options.onKnown,
+    });
+  }
+
+  async #perform(performance: Performance): Promise<Ended> {
     const { cluster } = this.#admitted;
     try {
+      this.#state = 'running';
+      this.#options.onBegin();
       const body = await new Promise((resolve, reject) => {
         this.#giveUp = reject;
-        this.#handle().then(resolve, reject);
+        this.#handle(performance).then(resolve, reject);
       });
       if (cluster !== undefined) this.#options.onReached(cluster);
       const problem = unsendableIn(body, 'result');
@@ -73,18 +112,25 @@ export class Execution {
     } catch (error) {
       return this.#warnings.addedTo(this.#withoutUnsendable(settledWith(error, this.#call.id)));
     } finally {
+      this.#state = 'ended';
       this.#cancelSettling();
     }
   }
 
+  /** Gives up a change that waits, so that any worker can take it; one that has begun goes on. */
+  release(reason: Shutdown): void {
+    if (!this.hasBegun) this.#abort.abort(reason);
+  }
+
   /**
-   * Aborts the handler's signal; only the first reason counts. A read ends immediately with that reason. A change gets
-   * time to report its outcome; after that its outcome is unknown.
+   * Aborts the handler's signal; only the first reason counts. A read, and a change that waits, end immediately with that
+   * reason. A change that has begun gets time to report its outcome; after that its outcome is unknown.
    */
   stop(reason: ActionError): void {
-    if (this.#abort.aborted) return;
+    if (this.#abort.aborted || this.#state === 'ended') return;
     this.#abort.abort(reason);
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
+    if (this.#state === 'waiting') return;
     const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
@@ -92,6 +138,7 @@ export class Execution {
   /** Stops it and does not wait: a change that has not reported its outcome by now has an unknown one. */
   end(reason: ActionError): void {
     this.stop(reason);
+    this.#ending.abort(reason);
     this.#giveUp(outcomeUnknown(this.#abort.reason));
   }
 
@@ -104,9 +151,9 @@ export class Execution {
     return { ...settled, body };
   }
 
-  async #handle(): Promise<unknown> {
+  async #handle({ work, repeated }: Performance): Promise<unknown> {
     const { action, parameters, cluster } = this.#admitted;
-    const { id, caller, delivery } = this.#call;
+    const { id, caller } = this.#call;
     const { logFor, onReached, onUnreachable } = this.#options;
     const abort = this.#abort;
     const fields = {
@@ -115,7 +162,8 @@ export class Execution {
       ...(cluster && { cluster: cluster.hash }),
     };
     try {
-      return await action.run({
+      const run = work === 'run' ? action.run : action.probe;
+      const result = await run?.({
         parameters,
         cluster,
         // Created only when it is read: a signal is a large part of the cost of a small request.
@@ -126,11 +174,13 @@ export class Execution {
         log: logFor(fields),
         id,
         caller,
-        repeated: delivery === 'repeated',
+        repeated,
         warn: (text) => this.#warnings.add(text),
         authorize: ALLOW,
         emit: IGNORE,
       });
+      if (work === 'probe' && result === undefined) throw outcomeNotReported(action.description.name);
+      return result;
     } catch (error) {
       const known = bodyOf(error);
       if (cluster !== undefined && known !== undefined) {

@@ -107,12 +107,13 @@ export function isLarge(codec: Codec, content: Buffer): boolean {
 
 /** The call that a request asks for. */
 export function callOf(
-  { id, envelope, delivery, channels, timeoutMs }: Request,
+  { id, key, envelope, delivery, channels, timeoutMs }: Request,
   { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
 ): Call {
   const { headers = {}, userId } = delivery.properties;
   return {
     id,
+    key,
     action: envelope.action,
     target: envelope.etcdToken,
     parameters: envelope.parameters,

@@ -1,4 +1,5 @@
 import { ANONYMOUS } from '../../src/api/caller.js';
+import type { ChangeClaims } from '../../src/core/change-claims.js';
 import type { Call, Settled } from '../../src/core/call.js';
 import { CallEventBus } from '../../src/core/call-events.js';
 import { Catalogue } from '../../src/core/catalogue.js';
@@ -17,6 +18,7 @@ interface RunnerSettings {
   concurrency?: number;
   clusterConcurrency?: number;
   middlewares?: readonly Middleware[];
+  claims?: ChangeClaims;
 }
 
 /** A call of the action `act` on a cluster. */
