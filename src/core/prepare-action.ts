@@ -62,13 +62,12 @@ export function prepareAction(
     injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
   const check = checkResults ? withResultCheck(resultCheck(result)) : (run: PreparedAction['run']) => run;
-  const { probe } = action;
   return {
     description,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
     run: check((request) => action.handle(request, injected)),
-    probe: probe && check((request) => probe(request, injected)),
+    probe: action.probe && check(async (request) => action.probe?.(request, injected)),
     unitsIn: unitParameters(parameters),
     dispose: () => action.dispose?.(),
   };

@@ -2,6 +2,7 @@ import type { Cluster } from '../../src/api/cluster.js';
 import type { ActionError } from '../../src/api/action-error.js';
 import type { Reply } from '../../src/core/call.js';
 import type { ChangeClaims, ChangeToClaim, Claim, Claimed } from '../../src/core/change-claims.js';
+import { untilAborted } from '../../src/lib/until-aborted.js';
 
 interface Fake {
   /** What it answers. */
@@ -20,40 +21,37 @@ export function fakeClaims({ claimed = 'new', fails = {}, waits = {} }: Fake = {
   const lost = new Set<(reason: ActionError) => void>();
   const step = async (
     name: string,
-    fails: unknown,
-    waits: Promise<unknown> | undefined,
+    on: { fails?: unknown; waits?: Promise<unknown> | undefined },
     signal: AbortSignal,
   ) => {
     asked.push(name);
-    await Promise.race([
-      waits,
-      new Promise((_resolve, reject) => {
-        if (signal.aborted) reject(signal.reason);
-        signal.addEventListener('abort', () => reject(signal.reason));
-        if (waits === undefined) _resolve(undefined);
-      }),
-    ]);
-    if (fails !== undefined) throw fails;
+    signal.throwIfAborted();
+    await untilAborted(on.waits ?? Promise.resolve(), signal);
+    if (on.fails !== undefined) throw on.fails;
   };
   const claim: Claim = {
     wasBegun: claimed === 'begun',
     lockUnit: async (cluster: Cluster | undefined, unit, signal) =>
-      step(`lock ${cluster?.hash ?? 'none'} ${unit}`, fails.lockUnit, waits.lockUnit, signal),
-    begin: async (signal) => step('begin', fails.begin, undefined, signal),
+      step(
+        `lock ${cluster?.hash ?? 'none'} ${unit}`,
+        { fails: fails.lockUnit, waits: waits.lockUnit },
+        signal,
+      ),
+    begin: async (signal) => step('begin', { fails: fails.begin }, signal),
     onLost: (callback) => {
       lost.add(callback);
       return () => lost.delete(callback);
     },
     settle: async (reply, signal) => {
       settled.push(reply);
-      await step('settle', undefined, waits.settle, signal).catch(() => {});
+      await step('settle', { waits: waits.settle }, signal).catch(() => {});
     },
     release: async () => void asked.push('release'),
   };
   const claims: ChangeClaims = {
     claim: async (change, signal): Promise<Claimed> => {
       changes.push(change);
-      await step('claim', fails.claim, waits.claim, signal);
+      await step('claim', { fails: fails.claim, waits: waits.claim }, signal);
       return typeof claimed === 'object' ? { state: 'settled', reply: claimed } : { state: 'held', claim };
     },
   };
