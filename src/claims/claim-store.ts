@@ -50,7 +50,7 @@ interface Attempt {
   waitedFor: string | undefined;
 }
 
-/** The workers' agreement on changes, in etcd. docs/guarantees.md says what it guarantees. */
+/** The workers' agreement on changes, in etcd: see decision 18. */
 export class ClaimStore implements ChangeClaims {
   readonly #options: ClaimStoreOptions;
   readonly #http: HttpClient;

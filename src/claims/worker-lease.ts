@@ -23,7 +23,7 @@ export interface LiveLease {
 }
 
 export interface WorkerLeaseOptions {
-  etcd: EtcdClient;
+  etcd: Pick<EtcdClient, 'grantLease' | 'keepAlive' | 'revokeLease' | 'transaction'>;
   clock: Clock;
   /** How long the lease lives without being kept alive, in milliseconds; a whole number of seconds. */
   ttlMs?: number;
