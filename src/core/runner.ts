@@ -298,7 +298,7 @@ export class Runner {
 
   /** Whether the call has a cluster that has not responded since the call began, a while ago. */
   #isHung({ admitted: { cluster, lane }, execution, beganAt }: Job): boolean {
-    if (cluster === undefined || execution?.hasBegun !== true) return false;
+    if (cluster === undefined || execution === undefined) return false;
     const ranMs = this.#options.clock.now() - beganAt;
     return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }

@@ -4,6 +4,7 @@ import { respondWith, serve } from '../network/http-server.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { hasEtcd, ownEtcd, withUser } from '../support/own-etcd.js';
+import { startProxy } from '../support/proxy.js';
 import { done, held, keysIn, never, openStore } from './open-store.js';
 
 const CHECK_MS = 60_000;
@@ -27,13 +28,25 @@ if (hasEtcd) {
     await held(await first('other')).begin(never);
   });
 
-  test('a store that does not answer is given up, and what it may have written then is removed', async (t) => {
+  test('a store that does not answer is given up, and what it has written all the same is removed', async (t) => {
+    const etcd = await ownEtcd(t);
+    const proxy = await startProxy(t, { port: Number(new URL(etcd.url).port) });
+    const { first } = openStore(t, etcd, { urls: [`http://127.0.0.1:${proxy.port}`] });
+    await held(await first('other')).release();
+    const claims = async () => (await keysIn(etcd, '/fleet-manager/claims/')).length;
+    proxy.swallow();
+    const error = await t.throwsAsync(first('k'), { code: 'service_unavailable' });
+    t.regex(error?.message ?? '', /no response within 2000 ms/);
+    await eventually('nothing is claimed', async () => (await claims()) === 0);
+    await held(await first('k')).begin(never);
+  });
+
+  test('a frozen store is given up, and used again when it goes on', async (t) => {
     const etcd = await ownEtcd(t);
     const { first } = openStore(t, etcd);
     await held(await first('k')).release();
     etcd.freeze();
-    const error = await t.throwsAsync(first('k'), { code: 'service_unavailable' });
-    t.regex(error?.message ?? '', /no response within 2000 ms/);
+    await t.throwsAsync(first('k'), { code: 'service_unavailable' });
     etcd.thaw();
     await held(await first('k')).begin(never);
   });
