@@ -8,6 +8,7 @@ import type { Logger } from '../lib/logger.js';
 import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { whenAborted } from '../lib/when-aborted.js';
 import type { ClaimLeases } from './claim-leases.js';
 import {
   type ClaimRecord,
@@ -199,35 +200,35 @@ export class HeldClaim implements Claim {
   }
 
   /**
-   * Does the work, then frees the units. Tries it again while the lease lives: with the lease all that it would do ends anyway.
+   * Does the work, then frees the units. Tries it again while the lease lives: with the lease the units are free anyway, and the
+   * change counts as that of a lost worker.
    * @returns whether the work was done
    */
   async #inBackground(work: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
-    const { lease, onPending } = this.#parts;
     const done = (async () => {
-      const isDone = await this.#untilDone(work, lease.ended);
-      await this.#untilDone(async (signal) => this.#unlock(signal), lease.ended);
+      const isDone = await this.#untilDone(work);
+      await this.#untilDone(async (signal) => this.#unlock(signal));
       return isDone;
     })();
-    onPending(done);
+    this.#parts.onPending(done);
     return done;
   }
 
-  async #untilDone(work: (signal: AbortSignal) => Promise<void>, signal: AbortSignal): Promise<boolean> {
+  async #untilDone(work: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
     const { clock, lease, leases } = this.#parts;
-    while (lease.isAlive()) {
+    // Each request has a time limit of its own.
+    const { signal } = new AbortController();
+    do {
       try {
         await work(signal);
         return true;
       } catch (error) {
-        if (error instanceof ClaimLost || signal.aborted) return false;
+        if (error instanceof ClaimLost) return false;
         if (!(error instanceof EtcdError)) throw error;
         if (error.code === LEASE_NOT_FOUND) leases.forget();
       }
-      await clock.sleep(RETRY_MS, { signal }).catch((error: unknown) => {
-        if (!signal.aborted) throw error;
-      });
-    }
+      await Promise.race([clock.sleep(RETRY_MS), whenAborted(lease.ended)]);
+    } while (lease.isAlive());
     return false;
   }
 

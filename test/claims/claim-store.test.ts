@@ -110,6 +110,7 @@ if (hasEtcd) {
     await claim.begin(never);
     await claim.settle(done('by b'), never);
     await dead.settle(done('by a'), never);
+    t.is(a.logs.find(/^change outcome not recorded$/).length, 1);
     t.deepEqual(await a.repeated('k'), { state: 'settled', reply: done('by b') });
   });
 
@@ -191,6 +192,18 @@ if (hasEtcd) {
     claim.onLost(({ code }) => reasons.push(code));
     t.deepEqual(reasons, ['service_unavailable']);
     await held(await first('other')).begin(never);
+  });
+
+  test('the outcome of a change that ends after the lease of its worker is noted all the same', async (t) => {
+    const etcd = await ownEtcd(t);
+    const clock = new ManualClock();
+    const claim = held(await openStore(t, etcd, { clock }).first('k'));
+    await claim.lockUnit(CLUSTER, 'web.service', never);
+    await claim.begin(never);
+    clock.pass(30_000);
+    await claim.settle(done('late'), never);
+    t.deepEqual(await openStore(t, etcd).repeated('k'), { state: 'settled', reply: done('late') });
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
   });
 
   test('a worker that cannot reach the store is told to stop its changes after half of its lease', async (t) => {

@@ -61,6 +61,16 @@ const PLUGIN = (directory: string, name: string, probe: string) => `
     ${probe}
   });`;
 
+const READ = `
+  import { defineAction } from 'fleet-manager/plugin';
+  import { object, string } from 'yup';
+  export default defineAction({
+    name: 'look', summary: 'Reads nothing.', target: 'none', effect: 'read',
+    parameters: object({}),
+    result: string().defined().meta({ description: 'A word.' }),
+    handle: async () => 'seen',
+  });`;
+
 async function marking(t: ExecutionContext) {
   const directory = await folder(t);
   await appendFile(join(directory, 'effects'), '');
@@ -197,5 +207,27 @@ if (rabbit !== undefined) {
     first.process.kill('SIGKILL');
     t.like(await replyTo(caller, id), { code: 'outcome_unknown' });
     t.is((await effects()).length, 1);
+  });
+
+  test('while the store is away, a worker answers reads, refuses changes, and stays ready', async (t) => {
+    const { queue, etcd, b } = await twoWorkers(t, rabbit);
+    const { plugins, effects, go } = await marking(t);
+    await etcd.stop();
+    const reads = await writePlugin(t, 'look', READ);
+    const worker = await startWorker(t, { ...b, PLUGIN_PATHS: `${plugins}:${reads}`, HTTP_PORT: '0' });
+    const caller = await RawCaller.open(t, rabbit, queue);
+    const change = { action: 'mark', action_parameters: { unit: 'a.service' } };
+    t.like(await replyTo(caller, caller.send(change, options())), { code: 'service_unavailable' });
+    t.deepEqual(await effects(), []);
+    t.is(await replyTo(caller, caller.send({ action: 'look' }, options())), 'seen');
+    const started = worker.lines.find(({ message }) => message === 'service started');
+    t.is((await fetch(`${String(started?.http)}/readyz`)).status, 200, JSON.stringify(started));
+    t.true(worker.lines.some(({ message }) => message === 'claim store lost'));
+    await etcd.start();
+    await go();
+    await eventually('it is used again', () =>
+      worker.lines.some(({ message }) => message === 'claim store restored'),
+    );
+    t.regex(String(await replyTo(caller, caller.send(change, options()))), /^made by/);
   });
 }
