@@ -194,7 +194,9 @@ export class ClaimStore implements ChangeClaims {
   ): Promise<{ held: Claimed | undefined; found: KeyValue | undefined }> {
     const { key, record } = claim;
     const value = encodeRecord(record);
-    attempt.tried.push({ claim, lease });
+    const sameAsNow = (each: Attempt['tried'][number]) =>
+      each.lease === lease && encodeRecord(each.claim.record) === value;
+    if (!attempt.tried.some(sameAsNow)) attempt.tried.push({ claim, lease });
     const { succeeded, parts } = await this.#etcd.transaction(
       {
         compare: [...conditions, { key: workerKey(lease.worker), is: 'created', in: lease.createdIn }],

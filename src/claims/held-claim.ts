@@ -46,6 +46,8 @@ export interface WrittenClaim {
 
 /** How long a caller waits for the outcome to be written, in milliseconds. */
 const SETTLE_MS = 5_000;
+/** How long a release waits for the claim to be given up: it may be part of a shutdown. */
+const RELEASE_MS = 1_000;
 /** How long to wait between two attempts to write it. */
 const RETRY_MS = 500;
 /** How long to wait before another look at a unit that another worker changes. */
@@ -126,7 +128,7 @@ export class HeldClaim implements Claim {
   async release(): Promise<void> {
     const { clock } = this.#parts;
     const work = this.#inBackground(async (background) => this.#restore(background));
-    await settledWithin(SETTLE_MS, clock, work);
+    await settledWithin(RELEASE_MS, clock, work);
   }
 
   /**
