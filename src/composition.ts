@@ -20,6 +20,7 @@ import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
 import type { Connect } from './rpc/open-connection.js';
+import { ClaimStore } from './claims/claim-store.js';
 import { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
@@ -178,6 +179,8 @@ export interface Components {
   fleet: () => FleetTransport;
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
+  /** Undefined: no claim store is configured. It is not started. */
+  claims: () => ClaimStore | undefined;
   close: () => Promise<void>;
 }
 
@@ -186,6 +189,8 @@ export interface ComponentsOptions {
   ssh: Configuration['ssh'];
   /** The OpenAperture installation; undefined: none. */
   openaperture?: Configuration['openaperture'];
+  /** The claim store; undefined: none. */
+  claims?: Configuration['claims'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -196,6 +201,7 @@ export function componentsOf({
   clusters,
   ssh,
   openaperture,
+  claims,
   hostname,
   log,
   clock = systemClock,
@@ -203,12 +209,15 @@ export function componentsOf({
   const container = root.createChildContainer();
   registerPorts(container, { clusters, ssh, log, clock });
   let installation: Installation | undefined;
+  let claimStore: ClaimStore | undefined;
   return {
     installation: () => (installation ??= installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
+    claims: () => (claimStore ??= claims && new ClaimStore({ ...claims, clock, log })),
     close: async () => {
+      await claimStore?.stop();
       await Promise.all(
         [tokens.clusterHttp, tokens.operatorHttp].map(async (token) => container.resolve(token).close()),
       );
@@ -310,7 +319,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, isolation } = options;
-  const { environment, plugins, amqp, openaperture, rpc, http, hostname } = configuration;
+  const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
   const { catalogue } = actions;
@@ -325,6 +334,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const events = new CallEventBus(log);
   logRequests(events, logFor);
   installation?.watch(events);
+  const claimStore = claims && new ClaimStore({ ...claims, clock, log });
   const runner = new Runner({
     catalogue,
     events,
@@ -337,6 +347,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
+    claims: claimStore,
   });
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
@@ -388,6 +399,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           log,
           clientLog: log.with({ component: 'gateway' }),
         });
+  claimStore?.start();
   requests.start();
   installation?.start({
     publish: requests.publish,
@@ -414,6 +426,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         })(),
         actions.close(leftMs),
         isolation?.close(Math.min(DISPOSE_MS, leftMs)),
+        claimStore?.stop(),
       ]);
       if (await settledWithin(leftMs, clock, closed)) await closed;
       log.info('shut down', { clean });

@@ -34,7 +34,7 @@ export interface ActionRequest<P, C> {
   /** The request's id, as in the logs. */
   id: string;
   caller: Caller;
-  /** Whether another worker may have begun this request before. */
+  /** Whether another worker may have begun this request before; false when it is known that none has. */
   repeated: boolean;
   /** Adds a sentence for people to the reply, when the result is right but may lack something. */
   warn: (text: string) => void;
@@ -89,6 +89,16 @@ export interface ActionDefinition<
   /** The version of the plugin contract that the plugin was written for; by default this `CONTRACT_VERSION`. */
   contract?: number;
   handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<InferType<R>>;
+  /**
+   * Finds out what came of an earlier run of the same request, whose worker has ended in the middle of it. It may finish what
+   * that run began. No other change of the same units runs meanwhile. It is used only where workers have a claim store; without
+   * it such a change is run again or refused, as `redelivery` says.
+   * @returns the result of the request; undefined: it cannot be known, and the caller gets `outcome_unknown`
+   */
+  probe?(
+    request: ActionRequest<InferType<P>, ClusterOf<T>>,
+    injected: Injected<I>,
+  ): Promise<InferType<R> | undefined>;
   /** Called once when the service stops. */
   dispose?(): void | Promise<void>;
 }
@@ -106,6 +116,10 @@ export interface Action {
   readonly inject?: Record<string, Token<unknown>>;
   readonly contract?: number;
   handle(
+    request: ActionRequest<unknown, Cluster | undefined>,
+    injected: Record<string, unknown>,
+  ): Promise<unknown>;
+  probe?(
     request: ActionRequest<unknown, Cluster | undefined>,
     injected: Record<string, unknown>,
   ): Promise<unknown>;

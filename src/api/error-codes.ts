@@ -53,7 +53,7 @@ export const ERROR_CODES = {
   command_failed: service('A command on a machine failed; `details` has its exit status and error output.'),
   discovery_unreachable: service('The discovery service could not be reached.', true),
   service_unavailable: service(
-    'No service accepts requests: no broker, no queue, or no memory for more calls of the HTTP gateway.',
+    'No service accepts requests: no broker, no queue, no memory for more calls of the HTTP gateway, or, for a change, no claim store.',
     true,
   ),
   timeout: service(
@@ -69,7 +69,7 @@ export const ERROR_CODES = {
     'Each process that ran the request ended before it had a result; the log of the service says how. It is not run again.',
   ),
   answer_too_large: service(
-    'The reply is larger than this service sends, the broker accepts or the Manager stores; request less data.',
+    'The reply is larger than this service sends, the broker accepts, the Manager stores or the claim store keeps; request less data.',
   ),
   internal: service('An unexpected failure; the log of the service has the reason under the request id.'),
 } as const satisfies Record<string, ErrorCodeInfo>;

@@ -12,6 +12,7 @@ import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
 import { checkMachines } from './check-machines.js';
@@ -85,9 +86,9 @@ async function* checkAll(source: ConfigurationSource, options: CheckOptions): As
   }
   const environment = checkEnvironment(source.env);
   if (environment !== undefined) yield ['environment', environment];
-  const { clusters, ssh, openaperture, hostname } = configuration;
+  const { clusters, ssh, openaperture, claims, hostname } = configuration;
   const log = Log.create({ level: 'error', format: 'text' });
-  const components = componentsOf({ clusters, ssh, openaperture, hostname, log });
+  const components = componentsOf({ clusters, ssh, openaperture, claims, hostname, log });
   try {
     yield* checkService(configuration, components, options);
   } finally {
@@ -117,7 +118,8 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, http } = configuration;
+  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, claims, http } =
+    configuration;
   const { queue } = rpc;
   const problems: string[] = [];
   const unlessInvalid = <T>(create: () => T): T | undefined => {
@@ -146,6 +148,9 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
+  const store = components.claims();
+  if (store !== undefined && claims !== undefined)
+    yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
   const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },

@@ -16,6 +16,8 @@ export interface AdmissionOptions {
   /** The calls that wait and run, in one lane for each cluster, and one for those without a cluster. */
   lanes: Pick<FairQueue, 'count' | 'isUnresponsive' | 'withoutResponse'>;
   breaker: Pick<CircuitBreaker, 'pauseLeft'>;
+  /** Whether the workers have a store in which they agree on changes: what it knows then decides on a repeated change. */
+  hasClaims: boolean;
   /** Called when a cluster has responded to a call. */
   onResponse: (cluster: Cluster) => void;
 }
@@ -62,7 +64,8 @@ export class Admission {
     const leftMs = Math.min(callerMs - call.waitedMs, longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = action.check(call.parameters);
-    if (call.delivery === 'repeated' && redelivery === 'refuse') {
+    const isClaimed = this.#options.hasClaims && call.key !== undefined;
+    if (call.delivery === 'repeated' && redelivery === 'refuse' && !isClaimed) {
       throw new ActionError(
         'outcome_unknown',
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,

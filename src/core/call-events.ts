@@ -1,7 +1,7 @@
 import type { Cluster } from '../api/cluster.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from './action-description.js';
-import type { Call, Reply, Settled } from './call.js';
+import type { Call, Ended, Reply } from './call.js';
 
 /**
  * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused first; `settled` or
@@ -11,9 +11,9 @@ export interface CallEvents {
   received: { call: Call; at: number };
   /** It is checked, and waits for its turn. */
   admitted: { call: Call; action: ActionDescription; cluster: Cluster | undefined; at: number };
-  /** The action starts to run. */
+  /** The action starts to run. A change whose reply another worker has recorded does not. */
   began: { call: Call; at: number };
-  settled: { call: Call; settled: Exclude<Settled, { status: 'released' }>; at: number };
+  settled: { call: Call; settled: Ended; at: number };
   /** It never began; the transport gives it to any worker. */
   released: { call: Call; at: number };
   /**

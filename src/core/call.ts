@@ -11,6 +11,8 @@ export interface FieldProblem {
 export interface Call {
   /** Identifies the request in logs and for its handler. */
   readonly id: string;
+  /** Identifies the request when it is delivered again, to any worker; undefined: nothing does. */
+  readonly key?: string | undefined;
   /** The name of the action. */
   readonly action: unknown;
   /** What the action runs against: the etcd token of a cluster; a secret. */
@@ -27,6 +29,8 @@ export interface Call {
   readonly context: Readonly<Record<string, string>>;
   /** `repeated`: another worker may have begun it. */
   readonly delivery: 'first' | 'repeated';
+  /** Whether another worker may have the same message too; always true of a repeated one. */
+  readonly mayBeCopy: boolean;
   /** False: the caller does not wait for a reply. */
   readonly wantsReply: boolean;
   readonly wantsParts: boolean;
@@ -61,6 +65,9 @@ export type Settled =
       readonly cause?: unknown;
     }
   | { readonly status: 'released' };
+
+/** How a call ends that was not released. */
+export type Ended = Exclude<Settled, { readonly status: 'released' }>;
 
 /** The connection that delivered the call is lost: a waiting call is released, a running call continues. */
 export class ConnectionLost extends Error {

@@ -5,8 +5,9 @@ import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import { actionRequest } from './action-request.js';
 import type { Admitted } from './admission.js';
-import type { Call, Settled } from './call.js';
+import type { Call, Ended, Settled, Shutdown } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
+import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
 import type { Isolation } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
@@ -20,6 +21,16 @@ export interface ExecutionOptions {
   logFor: (fields: Record<string, unknown>) => Logger;
   /** Where the handlers of repeated calls run; undefined: in this process. */
   isolation: Pick<Isolation, 'run'> | undefined;
+  /** Where changes wait until they may begin. */
+  gate: ChangeGate;
+}
+
+/** What happens to one run, besides its end. */
+export interface ExecutionEvents {
+  /** The handler begins. */
+  onBegin: () => void;
+  /** It is known what earlier deliveries of a change have done. */
+  onKnown: () => void;
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
@@ -42,32 +53,60 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
   'service_unavailable',
 ]);
 
-/** One run of an action's handler. */
+/** One run of an action's handler, from the wait of a change until it may begin. */
 export class Execution {
   readonly #call: Call;
   readonly #admitted: Admitted;
   readonly #deadline: number;
-  readonly #options: ExecutionOptions;
+  readonly #options: ExecutionOptions & ExecutionEvents;
   readonly #abort = new LazyAbort();
+  readonly #ending = new LazyAbort();
   readonly #warnings = new Warnings();
+  #state: 'waiting' | 'running' | 'ended' = 'waiting';
   #cancelSettling = () => {};
   #giveUp: (error: ActionError) => void = () => {};
 
   /** @param deadline the time at which it is stopped, in the clock's milliseconds */
-  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions) {
+  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions & ExecutionEvents) {
     this.#call = call;
     this.#admitted = admitted;
     this.#deadline = deadline;
     this.#options = options;
   }
 
-  /** Runs the handler. Never rejects. */
+  /** Whether the handler has begun. */
+  get hasBegun(): boolean {
+    return this.#state !== 'waiting';
+  }
+
+  /** Runs the handler; a change first waits until it may. Never rejects. */
   async run(): Promise<Settled> {
+    if (this.#admitted.action.description.effect === 'read')
+      return this.#perform({ work: 'run', repeated: this.#call.delivery === 'repeated' });
+    const [abort, ending] = [this.#abort, this.#ending];
+    return this.#options.gate.run({
+      call: this.#call,
+      admitted: this.#admitted,
+      get signal() {
+        return abort.signal;
+      },
+      get ending() {
+        return ending.signal;
+      },
+      perform: async (performance) => this.#perform(performance),
+      stop: (reason) => this.stop(reason),
+      onKnown: this.#options.onKnown,
+    });
+  }
+
+  async #perform(performance: Performance): Promise<Ended> {
     const { cluster } = this.#admitted;
     try {
+      this.#state = 'running';
+      this.#options.onBegin();
       const body = await new Promise((resolve, reject) => {
         this.#giveUp = reject;
-        this.#handle().then(resolve, reject);
+        this.#handle(performance).then(resolve, reject);
       });
       if (cluster !== undefined) this.#options.onReached(cluster);
       const problem = unsendableIn(body, 'result');
@@ -78,18 +117,25 @@ export class Execution {
       const log = this.#options.logFor({ request: this.#call.id });
       return this.#warnings.addedTo({ ...settled, body: withSendableDetails(settled.body, log) });
     } finally {
+      this.#state = 'ended';
       this.#cancelSettling();
     }
   }
 
+  /** Gives up a change that waits, so that any worker can take it; one that has begun goes on. */
+  release(reason: Shutdown): void {
+    if (!this.hasBegun) this.#abort.abort(reason);
+  }
+
   /**
-   * Aborts the handler's signal; only the first reason counts. A read ends immediately with that reason. A change gets
-   * time to report its outcome; after that its outcome is unknown.
+   * Aborts the handler's signal; only the first reason counts. A read, and a change that waits, end immediately with that
+   * reason. A change that has begun gets time to report its outcome; after that its outcome is unknown.
    */
   stop(reason: ActionError): void {
-    if (this.#abort.aborted) return;
+    if (this.#abort.aborted || this.#state === 'ended') return;
     this.#abort.abort(reason);
     if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
+    if (this.#state === 'waiting') return;
     const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
@@ -97,15 +143,19 @@ export class Execution {
   /** Stops it and does not wait: a change that has not reported its outcome by now has an unknown one. */
   end(reason: ActionError): void {
     this.stop(reason);
+    this.#ending.abort(reason);
     this.#giveUp(outcomeUnknown(this.#abort.reason));
   }
 
-  async #handle(): Promise<unknown> {
+  async #handle(performance: Performance): Promise<unknown> {
     const { action, cluster } = this.#admitted;
     const { onReached, onUnreachable } = this.#options;
     const abort = this.#abort;
     try {
-      return await this.#result();
+      const result = await this.#result(performance);
+      if (performance.work === 'probe' && result === undefined)
+        throw outcomeNotReported(action.description.name);
+      return result;
     } catch (error) {
       const known = bodyOf(error);
       if (cluster !== undefined && known !== undefined) {
@@ -120,27 +170,28 @@ export class Execution {
   }
 
   /** The result of the handler, from wherever it runs. */
-  #result(): Promise<unknown> {
+  async #result({ work, repeated }: Performance): Promise<unknown> {
     const { action, parameters, cluster } = this.#admitted;
     const { id, caller, delivery } = this.#call;
     const { isolation, logFor } = this.#options;
     const { name, redelivery } = action.description;
     const abort = this.#abort;
     const deadline = this.#deadline;
-    const repeated = delivery === 'repeated';
     const warn = (text: string) => this.#warnings.add(text);
-    if (!repeated || isolation === undefined) {
+    if (delivery === 'first' || isolation === undefined) {
       const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
-      return action.run(actionRequest(run));
+      return action[work]?.(actionRequest(run));
     }
     return isolation.run({
       id,
       action: name,
+      work,
+      repeated,
       parameters,
       token: cluster && tokenOf(cluster),
       caller,
       deadline,
-      mayRunAgain: redelivery === 'run-again',
+      mayRunAgain: redelivery === 'run-again' || work === 'probe',
       signal: abort.signal,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),

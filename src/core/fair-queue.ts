@@ -18,6 +18,8 @@ interface Lane {
   readonly name: string;
   readonly waiting: Set<Waiting>;
   running: number;
+  /** How many of them wait for something else than the lane. */
+  idle: number;
   /** Since when it has run without a response. */
   noResponseSince: number;
   /** Its running items are not counted in the total. */
@@ -81,7 +83,7 @@ export class FairQueue {
   /** How long items of the lane have run without a response, in milliseconds. */
   noResponseMs(lane: string): number {
     const found = this.#lanes.get(lane);
-    if (found === undefined || found.running === 0) return 0;
+    if (found === undefined || found.running === found.idle) return 0;
     return this.#options.clock.now() - found.noResponseSince;
   }
 
@@ -128,6 +130,18 @@ export class FairQueue {
     return true;
   }
 
+  /** Call this when a running item begins to wait for something else: that the lane does not respond to it means nothing then. */
+  waits(lane: string): void {
+    this.#laneOf(lane).idle++;
+  }
+
+  /** Call this when that wait has ended. */
+  works(lane: string): void {
+    const found = this.#laneOf(lane);
+    if (found.running === found.idle) found.noResponseSince = this.#options.clock.now();
+    found.idle--;
+  }
+
   /** Call this once for each started item, when it has ended. */
   leave(lane: string): void {
     const found = this.#lanes.get(lane);
@@ -158,14 +172,21 @@ export class FairQueue {
   #laneOf(name: string): Lane {
     const found = this.#lanes.get(name);
     if (found !== undefined) return found;
-    const lane: Lane = { name, waiting: new Set(), running: 0, noResponseSince: 0, uncounted: false };
+    const lane: Lane = {
+      name,
+      waiting: new Set(),
+      running: 0,
+      idle: 0,
+      noResponseSince: 0,
+      uncounted: false,
+    };
     this.#lanes.set(name, lane);
     return lane;
   }
 
-  #isUnresponsive({ name, running, noResponseSince }: Lane): boolean {
+  #isUnresponsive({ name, running, idle, noResponseSince }: Lane): boolean {
     return (
-      name !== NO_CLUSTER && running > 0 && this.#options.clock.now() - noResponseSince >= UNRESPONSIVE_MS
+      name !== NO_CLUSTER && running > idle && this.#options.clock.now() - noResponseSince >= UNRESPONSIVE_MS
     );
   }
 
@@ -210,7 +231,7 @@ export class FairQueue {
       }
       this.#turns.delete(name);
       lane.waiting.delete(item);
-      if (lane.running === 0) lane.noResponseSince = this.#options.clock.now();
+      if (lane.running === lane.idle) lane.noResponseSince = this.#options.clock.now();
       lane.running++;
       if (!lane.uncounted) this.#count(lane, 1);
       // The lane goes to the end of the turns.

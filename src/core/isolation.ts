@@ -1,10 +1,14 @@
 import type { Caller } from '../api/caller.js';
+import type { Performance } from './change-gate.js';
 
 /** A call whose handler runs in another process. */
 export interface IsolatedCall {
   readonly id: string;
   /** The name of the action. */
   readonly action: string;
+  readonly work: Performance['work'];
+  /** Whether an earlier run may have begun. */
+  readonly repeated: boolean;
   /** Checked, with defaults filled in. */
   readonly parameters: unknown;
   /** The etcd token of the cluster: a secret. */

@@ -6,6 +6,7 @@ import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import type { PluginWatch } from './plugin-watch.js';
 import { resultCheck } from './result-check.js';
+import { unitParameters } from './unit-parameters.js';
 import { watchedAction } from './watched-action.js';
 import { reasonOf } from '../lib/errors.js';
 
@@ -17,6 +18,10 @@ export interface PreparedAction {
   /** Returns the parameters with defaults filled in, or throws `invalid_parameters`. */
   readonly check: (sent: unknown) => unknown;
   readonly run: (request: Parameters<Action['handle']>[0]) => Promise<unknown>;
+  /** Finds out what came of an earlier run; gives undefined when that cannot be known. Undefined: the action cannot. */
+  readonly probe: PreparedAction['run'] | undefined;
+  /** The units that checked parameters name, in alphabetical order. */
+  readonly unitsIn: (parameters: unknown) => string[];
   readonly dispose: () => void | Promise<void>;
 }
 
@@ -60,12 +65,14 @@ export function prepareAction(
   for (const [name, token] of Object.entries(action.inject ?? {})) {
     injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
-  const run: PreparedAction['run'] = (request) => action.handle(request, injected);
+  const check = checkResults ? withResultCheck(resultCheck(result)) : (run: PreparedAction['run']) => run;
   const prepared: PreparedAction = {
     description,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
-    run: checkResults ? withResultCheck(resultCheck(result), run) : run,
+    run: check((request) => action.handle(request, injected)),
+    probe: action.probe && check(async (request) => action.probe?.(request, injected)),
+    unitsIn: unitParameters(parameters),
     dispose: () => action.dispose?.(),
   };
   return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));
@@ -74,11 +81,11 @@ export function prepareAction(
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */
 function withResultCheck(
   check: (result: unknown) => string[],
-  run: PreparedAction['run'],
-): PreparedAction['run'] {
-  return async (request) => {
+): (run: PreparedAction['run']) => PreparedAction['run'] {
+  return (run) => async (request) => {
     const result = await run(request);
-    const problems = check(result);
+    // A probe that knows nothing has none.
+    const problems = result === undefined ? [] : check(result);
     if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
     return result;
   };
@@ -97,6 +104,7 @@ const FIELDS = Object.keys({
   inject: true,
   contract: true,
   handle: true,
+  probe: true,
   dispose: true,
 } satisfies Record<keyof Action, true>);
 
@@ -161,6 +169,11 @@ function checkFields(action: Action): void {
       'a token: FleetTransport, EtcdResolver, RemoteShell or Clock of fleet-manager/plugin',
     );
   requireField(typeof action.handle === 'function', 'handle', 'a function');
+  requireField(
+    action.probe === undefined || (typeof action.probe === 'function' && effect === 'change'),
+    'probe',
+    'a function, and only that of a change',
+  );
   requireField(action.dispose === undefined || typeof action.dispose === 'function', 'dispose', 'a function');
 }
 

@@ -6,7 +6,7 @@ import type { Settled } from './call.js';
  * What a change that was delivered again settles with. An error that lets its caller send it once more would be false, because
  * another worker may have begun it.
  */
-export function ofRepeatedChange(settled: Settled): Settled {
+export function ofRepeatedChange<S extends Settled>(settled: S): S {
   if (settled.status !== 'error') return settled;
   const { code, errors, details } = settled.body;
   if (!errorCodeInfo(code).retryable) return settled;

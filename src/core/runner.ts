@@ -7,6 +7,8 @@ import type { Logger } from '../lib/logger.js';
 import { type Admitted, Admission, busy, timedOut, unreachable } from './admission.js';
 import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
+import type { ChangeClaims } from './change-claims.js';
+import { ChangeGate } from './change-gate.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
@@ -40,6 +42,8 @@ export interface RunnerOptions {
   clusterConcurrency: number;
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Pick<Isolation, 'run'>;
+  /** Where the workers agree on changes; undefined: nowhere. */
+  claims?: ChangeClaims | undefined;
 }
 
 /** An admitted call until it settles. */
@@ -51,6 +55,8 @@ interface Job {
   /** Whether it tries a cluster that could not be reached. */
   readonly isProbe: boolean;
   beganAt: number;
+  /** It has its turn, and waits for something else: its units, or another worker. */
+  waitsOn: boolean;
   /** Undefined while it waits. */
   execution: Execution | undefined;
   start(): void;
@@ -76,13 +82,15 @@ export class Runner {
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
   readonly #bySignal = new AbortGroups<Job>((job, reason) => this.#interrupt(job, reason));
+  /** Repeated changes of which it is known what earlier deliveries have done. */
+  readonly #known = new WeakSet<Call>();
   /** The number of calls for clusters without a response, as it was last told. */
   #withoutResponse = 0;
   #draining = false;
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
-    const { catalogue, names, maxCalls, concurrency, clusterConcurrency, clock, logFor } = options;
+    const { catalogue, names, maxCalls, concurrency, clusterConcurrency, clock, logFor, claims } = options;
     this.#options = options;
     this.#queue = new FairQueue({
       total: concurrency,
@@ -100,11 +108,13 @@ export class Runner {
       maxCalls,
       lanes: this.#queue,
       breaker: this.#breaker,
+      hasClaims: claims !== undefined,
       onResponse: ({ key }) => this.#queue.responded(key),
     });
     this.#execution = {
       clock,
       logFor,
+      gate: new ChangeGate(claims),
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
@@ -117,7 +127,7 @@ export class Runner {
     const { events, clock } = this.#options;
     events.emit('received', { call, at: clock.now() });
     const ended = await this.#chain(call);
-    const settled = this.#isRepeatedChange(call) ? ofRepeatedChange(ended) : ended;
+    const settled = this.#isUnknownChange(call) ? ofRepeatedChange(ended) : ended;
     if (settled.status === 'released') events.emit('released', { call, at: clock.now() });
     else events.emit('settled', { call, settled, at: clock.now() });
     return settled;
@@ -152,6 +162,7 @@ export class Runner {
     this.#draining = true;
     const shutdown = new Shutdown('the service is shutting down');
     for (const job of this.#waiting) this.#interrupt(job, shutdown);
+    for (const { execution } of this.#running) execution?.release(shutdown);
     if (this.#running.size === 0) return;
     const idle = new Promise<void>((resolve) => {
       this.#idle = resolve;
@@ -184,8 +195,10 @@ export class Runner {
     }
   }
 
-  #isRepeatedChange({ delivery, action }: Call): boolean {
-    if (delivery !== 'repeated' || typeof action !== 'string') return false;
+  /** Whether it is a change that another worker may have begun, as far as is known. */
+  #isUnknownChange(call: Call): boolean {
+    const { delivery, action } = call;
+    if (delivery !== 'repeated' || typeof action !== 'string' || this.#known.has(call)) return false;
     return this.#options.catalogue.find(action)?.description.effect === 'change';
   }
 
@@ -202,6 +215,7 @@ export class Runner {
         cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
         isProbe: cluster !== undefined && this.#breaker.admitted(cluster.key),
         beganAt: 0,
+        waitsOn: false,
         execution: undefined,
         start: () => void this.#takeTurn(job, now + leftMs),
       };
@@ -221,20 +235,38 @@ export class Runner {
   }
 
   async #execute(job: Job, deadline: number): Promise<void> {
-    const { clock, events } = this.#options;
+    const { clock } = this.#options;
     const { call, admitted } = job;
     const now = clock.now();
     // The timer of its deadline is late when the process was stopped, or busy, for a while.
     if (now >= deadline) return this.#timeOut(job);
-    const execution = new Execution(call, admitted, deadline, this.#execution);
+    const execution = new Execution(call, admitted, deadline, {
+      ...this.#execution,
+      onBegin: () => this.#begin(job),
+      onKnown: () => this.#known.add(call),
+    });
     job.execution = execution;
     job.beganAt = now;
     this.#waiting.delete(job);
     this.#running.add(job);
-    events.emit('began', { call, at: now });
-    const settled = await execution.run();
+    const running = execution.run();
+    if (!execution.hasBegun) {
+      job.waitsOn = true;
+      this.#queue.waits(admitted.lane);
+    }
+    const settled = await running;
+    if (job.waitsOn) this.#queue.works(admitted.lane);
     this.#running.delete(job);
     this.#end(job, settled);
+  }
+
+  /** The handler of a job begins; a change may have waited after its turn. */
+  #begin(job: Job): void {
+    const { clock, events } = this.#options;
+    if (job.waitsOn) this.#queue.works(job.admitted.lane);
+    job.waitsOn = false;
+    job.beganAt = clock.now();
+    events.emit('began', { call: job.call, at: job.beganAt });
   }
 
   #reached(lane: string): void {

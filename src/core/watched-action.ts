@@ -13,14 +13,8 @@ export function watchedAction(action: PreparedAction, activity: Activity): Prepa
         activity.ended();
       }
     },
-    run: async (request) => {
-      activity.began();
-      try {
-        return await action.run(request);
-      } finally {
-        activity.ended();
-      }
-    },
+    run: watched(action.run, activity),
+    probe: action.probe && watched(action.probe, activity),
     dispose: async () => {
       activity.began();
       try {
@@ -29,5 +23,16 @@ export function watchedAction(action: PreparedAction, activity: Activity): Prepa
         activity.ended();
       }
     },
+  };
+}
+
+function watched(run: PreparedAction['run'], activity: Activity): PreparedAction['run'] {
+  return async (request) => {
+    activity.began();
+    try {
+      return await run(request);
+    } finally {
+      activity.ended();
+    }
   };
 }

@@ -114,14 +114,13 @@ export class HandlerProcess {
    */
   run(call: IsolatedCall): Promise<unknown> {
     const key = this.#calls++;
-    const { id, action, parameters, token, caller, deadline, signal } = call;
+    const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
       this.#running.set(key, { call, resolve, reject, onAbort, cancelStop: () => {}, isDeaf: false });
       const leftMs = deadline - this.#options.clock.now();
-      const run = { type: 'run', call: key, id, action, parameters, token, caller, leftMs } as const;
       try {
-        this.#send(run);
+        this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });
       } catch (error) {
         // The parameters hold something that cannot be copied.
         return this.#settle(key, (running) => running.reject(error));

@@ -85,12 +85,12 @@ class HandlerServer {
   }
 
   async #handle(message: Run, abort: LazyAbort): Promise<unknown> {
-    const { call, id, action: name, parameters, token, caller, leftMs } = message;
+    const { call, id, action: name, work, repeated, parameters, token, caller, leftMs } = message;
     const { catalogue, logFor, clock } = this.#served;
     const action = catalogue.find(name);
     if (action === undefined) throw new Error(`the plugins no longer declare the action ${name}`);
     const warnings = new Warnings();
-    return action.run(
+    return action[work]?.(
       actionRequest({
         id,
         action: name,
@@ -98,7 +98,7 @@ class HandlerServer {
         cluster:
           token === undefined ? undefined : new Cluster(token, () => send({ type: 'responded', call })),
         caller,
-        repeated: true,
+        repeated,
         deadline: clock.now() + leftMs,
         abort,
         warn: (text) => {

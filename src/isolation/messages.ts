@@ -1,5 +1,6 @@
 import type { Caller } from '../api/caller.js';
 import type { ErrorBody } from '../core/call.js';
+import type { IsolatedCall } from '../core/isolation.js';
 import type { Configuration } from '../settings/settings.js';
 
 // The messages between the service and a handler process, as `child_process.fork` sends them with `serialization: 'advanced'`.
@@ -14,7 +15,7 @@ export type HandlerSettings = Pick<
 };
 
 /** A call to run. */
-export interface Run {
+export interface Run extends Pick<IsolatedCall, 'work' | 'repeated'> {
   type: 'run';
   /** Identifies the call in all messages about it: the ids of requests need not be unique. */
   call: number;

@@ -21,6 +21,8 @@ export interface HttpClientOptions {
   connections?: number;
   /** Sent with every call. */
   headers?: Readonly<Record<string, string>>;
+  /** Certificates (PEM) of the certificate authorities to trust for https, instead of those of Node; not with a policy. */
+  ca?: Buffer;
 }
 
 export interface HttpCallOptions {
@@ -33,6 +35,8 @@ export interface HttpCallOptions {
    * whether the call has arrived.
    */
   ownConnection?: boolean;
+  /** Whether the call does the same when it is sent twice; by default a GET does. */
+  repeatable?: boolean;
   signal: AbortSignal;
   timeoutMs: number;
   /** The maximum size of the decoded response, in bytes; 32 MiB by default. */
@@ -62,7 +66,7 @@ export class HttpResponse {
 
 /**
  * HTTP with JSON bodies on persistent connections. It never follows a redirect, and limits the size of the response. It
- * repeats only a GET whose kept connection was lost, once and on a new connection.
+ * repeats only a call that is repeatable and whose kept connection was lost, once and on a new connection.
  */
 export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
@@ -71,9 +75,9 @@ export class HttpClient {
   readonly #kept = new KeptConnections();
   readonly #resend: BoundedCall['resend'];
 
-  constructor({ policy, connections, headers = {} }: HttpClientOptions = {}) {
+  constructor({ policy, connections, headers = {}, ca }: HttpClientOptions = {}) {
     this.#headers = headers;
-    const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS } : connectorFor(policy);
+    const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS, ca } : connectorFor(policy);
     // 1: one call at a time on a connection. 0: undici closes each connection after its call.
     this.#keepAlive = new Agent({ connect, connections, pipelining: 1 });
     this.#singleUse = new Agent({ connect, connections, pipelining: 0 });
@@ -88,7 +92,15 @@ export class HttpClient {
   async call(
     method: 'GET' | 'PUT' | 'POST' | 'DELETE',
     url: URL,
-    { authorization, body, ownConnection = false, signal, timeoutMs, maxResponseBytes }: HttpCallOptions,
+    {
+      authorization,
+      body,
+      ownConnection = false,
+      repeatable = method === 'GET',
+      signal,
+      timeoutMs,
+      maxResponseBytes,
+    }: HttpCallOptions,
   ): Promise<HttpResponse> {
     signal.throwIfAborted();
     // fetch refuses such a URL too, but its error contains the password.
@@ -104,7 +116,7 @@ export class HttpClient {
       },
       body,
       dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
-      resend: method === 'GET' ? this.#resend : undefined,
+      resend: repeatable ? this.#resend : undefined,
       signal,
       timeoutMs,
       maxResponseBytes,

@@ -123,12 +123,13 @@ export function isLarge(codec: Codec, content: Buffer): boolean {
 
 /** The call that a request asks for. */
 export function callOf(
-  { id, envelope, delivery, channels, timeoutMs }: Request,
+  { id, key, envelope, delivery, channels, timeoutMs }: Request,
   { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
 ): Call {
   const { headers = {} } = delivery.properties;
   return {
     id,
+    key,
     action: envelope.action,
     target: envelope.etcdToken,
     parameters: envelope.parameters,
@@ -138,6 +139,7 @@ export function callOf(
     caller: callerOf(delivery.caller),
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
+    mayBeCopy: delivery.mayBeCopy,
     wantsReply: channels.length > 0,
     wantsParts: false,
     signal: delivery.connection.lost,

@@ -255,7 +255,8 @@ export class RpcHandler {
         log.info('remembered reply reused');
         return { ...known.reply, settled: undefined };
       }
-      if (known.state === 'released') mayHaveBegun = false;
+      // Unless a worker was lost that took it from the queue of suspects after this one.
+      if (known.state === 'released' && lostWorkersOf(delivery) === 0) mayHaveBegun = false;
     }
     if (mayHaveBegun && delivery.redelivered) {
       if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';

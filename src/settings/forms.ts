@@ -30,6 +30,14 @@ export const httpUrl = () =>
     (value) => value === undefined || httpProblem(value) === undefined,
   );
 
+/** One or several URLs, separated by commas. */
+export const httpUrls = () =>
+  text().test(
+    'http',
+    ({ path, value }: { path: string; value: string }) => `${path} ${httpUrlsProblem(value)}`,
+    (value) => value === undefined || httpUrlsProblem(value) === undefined,
+  );
+
 /** What the query of a broker's URL can set, with the least and the most that AMQP and the service can work with. */
 const TUNING = { heartbeat: [1, 3_600], channelMax: [4, 65_535], frameMax: [4_096, 131_072] } as const;
 
@@ -123,6 +131,12 @@ function httpProblem(url: string): string | undefined {
   if (/^https?:.*@/.test(url))
     return 'must not contain a user name or password; elsewhere, write an @ as %40';
   return /^https?:$/.test(protocolOf(url)) ? undefined : 'must be an http:// or https:// URL';
+}
+
+function httpUrlsProblem(urls: string): string | undefined {
+  const each = separated(urls);
+  if (each.length === 0) return httpProblem(urls);
+  return each.map(httpProblem).find((problem) => problem !== undefined);
 }
 
 function hostsProblem(value: string | undefined): string | undefined {

@@ -18,9 +18,16 @@ const REAL_CLUSTER_SETTINGS = [
   'FLEET_API_PORT',
   'CLUSTERS_FILE',
   'ALLOWED_HOSTS',
+  'CLAIMS_ETCD_URL',
 ] as const satisfies SettingName[];
 
 const TLS_SETTINGS = ['AMQP_CA_FILE', 'AMQP_CERT_FILE', 'AMQP_KEY_FILE'] as const satisfies SettingName[];
+
+const CLAIMS_SETTINGS = [
+  'CLAIMS_ETCD_USER',
+  'CLAIMS_ETCD_PASSWORD',
+  'CLAIMS_ETCD_CA_FILE',
+] as const satisfies SettingName[];
 
 const INSTALLATION_SETTINGS = [
   'MANAGER_URL',
@@ -36,6 +43,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
   return [
     ...problemsOfInstallation(settings),
     ...problemsOfCertificates(settings),
+    ...problemsOfClaims(settings),
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
       : []),
@@ -85,6 +93,17 @@ function problemsOfCertificates({ values }: CheckedSettings): string[] {
     );
   if ((values.get('AMQP_CERT_FILE') === undefined) !== (values.get('AMQP_KEY_FILE') === undefined))
     problems.push('AMQP_CERT_FILE and AMQP_KEY_FILE require each other: set both or none');
+  return problems;
+}
+
+function problemsOfClaims({ values, invalid }: CheckedSettings): string[] {
+  const problems: string[] = [];
+  const isGiven = (name: SettingName) => values.get(name) !== undefined || invalid.has(name);
+  const others = CLAIMS_SETTINGS.filter(isGiven);
+  if (!isGiven('CLAIMS_ETCD_URL') && others.length > 0)
+    problems.push(`${others.join(', ')} set, but CLAIMS_ETCD_URL is not: set it too, or unset the others`);
+  if (isGiven('CLAIMS_ETCD_USER') !== isGiven('CLAIMS_ETCD_PASSWORD'))
+    problems.push('CLAIMS_ETCD_USER and CLAIMS_ETCD_PASSWORD require each other: set both or none');
   return problems;
 }
 

@@ -9,6 +9,7 @@ import {
   host,
   hosts,
   httpUrl,
+  httpUrls,
   portOrOff,
   queueName,
   text,
@@ -158,6 +159,27 @@ export const SETTINGS = {
         'The hosts that the service may connect to: addresses, CIDR ranges, names with `*`. Unset: all but special addresses, such as loopback.',
     }),
   },
+  /** The etcd in which workers agree on changes; undefined: none. */
+  claims: optional({
+    urls: required(
+      setting('CLAIMS_ETCD_URL', httpUrls(), {
+        as: (urls) => separated(urls),
+        about:
+          'An etcd (v3) in which the workers of a queue agree on changes, so that no two make the same one; the same for all of them. URLs of several members are separated by commas.',
+      }),
+    ),
+    user: setting('CLAIMS_ETCD_USER', text(), {
+      about: 'The user of that etcd; requires `CLAIMS_ETCD_PASSWORD`.',
+    }),
+    password: setting('CLAIMS_ETCD_PASSWORD', text(), {
+      secret: true,
+      verbatim: true,
+      about: 'The password of the user of that etcd.',
+    }),
+    ca: fileSetting('CLAIMS_ETCD_CA_FILE', text(), {
+      about: 'Certificates (PEM) of the certificate authorities to trust for that etcd.',
+    }),
+  }),
   ssh: {
     user: setting('SSH_USER', text(), { default: 'core', about: 'The login name on the machines.' }),
     port: setting('SSH_PORT', count(1, 65_535), {

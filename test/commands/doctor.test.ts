@@ -123,6 +123,22 @@ test('every failure is reported with its remedy, in order, without secrets', asy
   t.false(ended.stdout.includes('Zq'));
 });
 
+test('a claim store is checked when one is set, and what is wrong with it is said without the password', async (t) => {
+  const { env } = await clusters(t);
+  const settings = {
+    ...env,
+    AMQP_URL: 'amqp://127.0.0.1:1',
+    CLAIMS_ETCD_URL: 'http://127.0.0.1:1',
+    CLAIMS_ETCD_USER: 'worker',
+    CLAIMS_ETCD_PASSWORD: 'Zqsecret',
+  };
+  const run = await examine(settings);
+  isFailure(t, run, 'claims', /127\.0\.0\.1:1: .*ECONNREFUSED|bad port/, /-> check CLAIMS_ETCD_URL/);
+  t.false(run.text.includes('Zq'));
+  const { names } = await examine({ ...env, AMQP_URL: 'amqp://127.0.0.1:1' });
+  t.false(names.includes('claims'));
+});
+
 test('an invalid clusters file skips only the checks that need it', async (t) => {
   const at = await folder(t);
   await writeFile(at('clusters.json'), '{"a": 5}');

@@ -22,6 +22,8 @@ function watched(functions: Partial<PreparedAction>): { action: PreparedAction; 
     injects: new Set<symbol>(),
     check: () => ({}),
     run: unused,
+    probe: undefined,
+    unitsIn: () => [],
     dispose: unused,
   };
   const activity = { began: () => void count++, ended: () => void count-- };

@@ -138,6 +138,8 @@ export async function openIsolation(
       isolation.run({
         id: randomUUID(),
         action: 'act',
+        work: 'run',
+        repeated: true,
         parameters: { does, times, value },
         token: undefined,
         caller: ANONYMOUS,

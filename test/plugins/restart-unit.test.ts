@@ -4,6 +4,7 @@ import { Cluster } from '../../src/api/cluster.js';
 import { unitFileHash } from '../../src/api/unit-file.js';
 import { ActionError, Clock, FleetTransport, type Unit, type UnitState } from '../../src/plugin.js';
 import restartUnit from '../../plugins/restart-unit/index.js';
+import { UnitTurns } from '../../src/core/unit-turns.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
@@ -443,7 +444,6 @@ function scripted(
 ) {
   const clock = new LeapingClock();
   const orders: string[] = [];
-  // Restarts of one unit take turns, also across tests.
   const own: string = randomUUID();
   const desired = new Map<string, string>();
   let launchedAt = Number.NEGATIVE_INFINITY;
@@ -478,14 +478,15 @@ function scripted(
     [Clock, clock],
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
-  const run = async (name = UNIT, { signal = new AbortController().signal, token = own } = {}) =>
-    action.run(
-      actionRequest({
-        parameters: action.check({ unit_name: name }),
-        cluster: new Cluster(token),
-        signal,
-      }),
+  // As the service runs changes.
+  const turns = new UnitTurns();
+  const run = async (name = UNIT, { signal = new AbortController().signal, token = own } = {}) => {
+    const parameters = action.check({ unit_name: name });
+    const cluster = new Cluster(token);
+    return turns.run(cluster, action.unitsIn(parameters), signal, async () =>
+      action.run(actionRequest({ parameters, cluster, signal })),
     );
+  };
   return { run, orders, sinceLaunch: () => clock.now() - launchedAt };
 }
 
@@ -520,7 +521,7 @@ test('of many concurrent restarts of one unit, two wait, and the others are refu
   for (const refused of [run(), run()]) {
     const error = await t.throwsAsync(refused, {
       instanceOf: ActionError,
-      message: `${UNIT} was not changed: 3 restarts of it run or wait already`,
+      message: `${UNIT} was not changed: 3 changes of it run or wait already`,
     });
     t.like(error, { code: 'cluster_busy', details: { retry_after_ms: 10_000 } });
   }

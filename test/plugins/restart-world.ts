@@ -4,6 +4,7 @@ import restartUnit from '../../plugins/restart-unit/index.js';
 import { Cluster } from '../../src/api/cluster.js';
 import { Discovery } from '../../src/clusters/fleet/discovery.js';
 import { FleetHttpTransport } from '../../src/clusters/fleet/fleet-http-transport.js';
+import { UnitTurns } from '../../src/core/unit-turns.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { HostPolicy } from '../../src/network/connection-policy.js';
 import { HttpClient } from '../../src/network/http-client.js';
@@ -26,7 +27,6 @@ export async function world(
 ) {
   const clock = new LeapingClock();
   const delays = { change: 1_500, report: 500, linger: 1_000 };
-  // Restarts of one unit take turns, also across tests.
   const sandbox = await startSandbox({
     token: randomUUID(),
     clock,
@@ -57,22 +57,33 @@ export async function world(
   ]);
   const action = prepareAction(restartUnit, (token) => parts.get(token));
   const warnings: string[] = [];
+  // As the service runs changes.
+  const turns = new UnitTurns();
   const run = async (
     parameters: Record<string, unknown> = {},
     signal = new AbortController().signal,
     request: Partial<ActionRequest<unknown, Cluster>> = {},
+  ) => {
+    const given = requestOf(parameters, signal, request);
+    return turns.run(given.cluster, action.unitsIn(given.parameters), signal, async () => action.run(given));
+  };
+  const requestOf = (
+    parameters: Record<string, unknown>,
+    signal: AbortSignal,
+    request: Partial<ActionRequest<unknown, Cluster>> = {},
   ) =>
-    action.run(
-      actionRequest({
-        parameters: action.check({ unit_name: UNIT, ...parameters }),
-        cluster: new Cluster(sandbox.token),
-        signal,
-        log,
-        warn: (text) => warnings.push(text),
-        ...request,
-      }),
-    );
-  return { sandbox, run, clock, find, warnings };
+    actionRequest({
+      parameters: action.check({ unit_name: UNIT, ...parameters }),
+      cluster: new Cluster(sandbox.token),
+      signal,
+      log,
+      warn: (text) => warnings.push(text),
+      ...request,
+    });
+  /** Finds out what came of a restart whose worker has ended. */
+  const probe = async (signal = new AbortController().signal) =>
+    action.probe?.(requestOf({}, signal, { repeated: true }));
+  return { sandbox, run, probe, clock, find, warnings };
 }
 
 export function puts({ cluster }: Sandbox): number {

@@ -11,6 +11,18 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { AMQP_KEY_FILE: '/dev/null' },
     /^AMQP_CERT_FILE and AMQP_KEY_FILE require each other/,
   ],
+  'a login for a claim store that is not set': [
+    { CLAIMS_ETCD_USER: 'worker', CLAIMS_ETCD_PASSWORD: 'secret' },
+    /^CLAIMS_ETCD_USER, CLAIMS_ETCD_PASSWORD set, but CLAIMS_ETCD_URL is not/,
+  ],
+  'a user of the claim store without a password': [
+    { CLAIMS_ETCD_URL: 'http://etcd:2379', CLAIMS_ETCD_USER: 'worker' },
+    /^CLAIMS_ETCD_USER and CLAIMS_ETCD_PASSWORD require each other/,
+  ],
+  'a list of claim stores with one that is no URL': [
+    { CLAIMS_ETCD_URL: 'http://etcd1:2379,etcd2:2379' },
+    /^CLAIMS_ETCD_URL must be an http/,
+  ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
 };
 

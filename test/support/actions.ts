@@ -17,7 +17,11 @@ export const echo = defineAction({
 /** An action on a cluster that does what the test says. */
 export function doing(
   handle: (request: Parameters<Action['handle']>[0]) => Promise<object | undefined>,
-  definition: Partial<Pick<Action, 'name' | 'effect' | 'target' | 'redelivery' | 'timeoutMs'>> = {},
+  definition: Partial<
+    Pick<Action, 'name' | 'effect' | 'target' | 'redelivery' | 'timeoutMs' | 'parameters'>
+  > & {
+    probe?: (request: Parameters<Action['handle']>[0]) => Promise<object | undefined>;
+  } = {},
 ): Action {
   return defineAction({
     name: 'act',

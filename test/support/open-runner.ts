@@ -1,4 +1,5 @@
 import { ANONYMOUS } from '../../src/api/caller.js';
+import type { ChangeClaims } from '../../src/core/change-claims.js';
 import type { Call, Settled } from '../../src/core/call.js';
 import { CallEventBus } from '../../src/core/call-events.js';
 import { Catalogue } from '../../src/core/catalogue.js';
@@ -18,6 +19,7 @@ interface RunnerSettings {
   clusterConcurrency?: number;
   middlewares?: readonly Middleware[];
   isolation?: RunnerOptions['isolation'];
+  claims?: ChangeClaims;
 }
 
 /** A call of the action `act` on a cluster. */
@@ -32,6 +34,7 @@ export function callOf(changes: Partial<Call> = {}): Call {
     caller: ANONYMOUS,
     context: {},
     delivery: 'first',
+    mayBeCopy: changes.delivery === 'repeated',
     wantsReply: true,
     wantsParts: false,
     signal: new AbortController().signal,

@@ -26,6 +26,7 @@ function opened() {
     caller: ANONYMOUS,
     context: {},
     delivery: 'first',
+    mayBeCopy: false,
     wantsReply: true,
     wantsParts: false,
     signal: new AbortController().signal,

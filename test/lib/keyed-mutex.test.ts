@@ -1,5 +1,5 @@
 import test from 'ava';
-import { KeyedMutex } from '../../plugins/restart-unit/keyed-mutex.js';
+import { KeyedMutex } from '../../src/lib/keyed-mutex.js';
 
 const { signal } = new AbortController();
 

@@ -1,0 +1,241 @@
+import { randomUUID } from 'node:crypto';
+import type { ChangeClaims, ChangeToClaim, Claimed } from '../core/change-claims.js';
+import { backoffMs } from '../lib/backoff.js';
+import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
+import { OutageLog } from '../lib/outage-log.js';
+import { reasonOf } from '../lib/errors.js';
+import { settledWithin } from '../lib/settled-within.js';
+import { HttpClient } from '../network/http-client.js';
+import { unavailable } from './claim-errors.js';
+import { ClaimLeases } from './claim-leases.js';
+import { type ClaimRecord, decodeRecord, encodeRecord } from './claim-record.js';
+import { decide } from './decide.js';
+import { type Comparison, EtcdClient } from './etcd-client.js';
+import { EtcdError, LEASE_NOT_FOUND } from './etcd-error.js';
+import type { KeyValue } from './etcd-responses.js';
+import { HeldClaim, type WrittenClaim } from './held-claim.js';
+import { claimKey, workerKey } from './keys.js';
+import { type LiveLease, WorkerLease } from './worker-lease.js';
+
+export interface ClaimStoreSettings {
+  /** The URLs of the members of one etcd. */
+  urls: readonly string[];
+  user?: string | undefined;
+  password?: string | undefined;
+  /** The certificate authorities to trust for https (PEM); undefined: those of Node. */
+  ca?: Buffer | undefined;
+}
+
+export interface ClaimStoreOptions extends ClaimStoreSettings {
+  clock: Clock;
+  log: Logger;
+  /** How long this worker counts as alive without a sign of life, in milliseconds; 30 s by default. */
+  ttlMs?: number;
+}
+
+/** How long to wait before another look at a change that another worker makes, or at a store that does not respond. */
+const POLL = { firstMs: 100, maxMs: 1_000 };
+/** How long a stop waits for what is still being written, in milliseconds. */
+const PENDING_MS = 500;
+
+/** One attempt to claim a change, until it is claimed or given up. */
+interface Attempt {
+  change: ChangeToClaim;
+  key: string;
+  run: string;
+  /** What may have been written for it: the outcome of a write may be unknown. */
+  readonly tried: { claim: WrittenClaim; lease: LiveLease }[];
+  /** The run for which it waited, if that one was of a repeated delivery: then both are the same message. */
+  waitedFor: string | undefined;
+}
+
+/** The workers' agreement on changes, in etcd: see decision 21. */
+export class ClaimStore implements ChangeClaims {
+  readonly #options: ClaimStoreOptions;
+  readonly #http: HttpClient;
+  readonly #etcd: EtcdClient;
+  readonly #worker: WorkerLease;
+  readonly #leases: ClaimLeases;
+  readonly #pending = new Set<Promise<unknown>>();
+
+  constructor(options: ClaimStoreOptions) {
+    const { urls, user, password, ca, clock, log, ttlMs } = options;
+    this.#options = options;
+    this.#http = new HttpClient({ ca });
+    this.#etcd = new EtcdClient({
+      http: this.#http,
+      urls,
+      login: user === undefined || password === undefined ? undefined : { user, password },
+      outage: new OutageLog(log, clock, { began: 'claim store lost', ended: 'claim store restored' }),
+    });
+    this.#worker = new WorkerLease({ etcd: this.#etcd, clock, ttlMs });
+    this.#leases = new ClaimLeases(this.#etcd, clock);
+  }
+
+  /** Shows other workers that this one is alive, until `stop`. */
+  start(): void {
+    this.#worker.start();
+  }
+
+  /** Call it when no change runs any more. */
+  async stop(): Promise<void> {
+    await settledWithin(PENDING_MS, this.#options.clock, Promise.allSettled(this.#pending));
+    await this.#worker.stop();
+    await this.#http.close();
+  }
+
+  /** @throws Error that says why the store cannot be used; it changes nothing */
+  async check(signal: AbortSignal): Promise<void> {
+    const key = workerKey('check');
+    // The comparison never holds; etcd checks the permission for the write all the same.
+    await this.#etcd.transaction(
+      {
+        compare: [
+          { key, is: 'written', in: '0' },
+          { key, is: 'created', in: '1' },
+        ],
+        success: [{ delete: key }],
+        failure: [{ get: key }],
+      },
+      signal,
+    );
+  }
+
+  async claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed> {
+    const attempt: Attempt = {
+      change,
+      key: claimKey(change.key ?? ''),
+      run: randomUUID(),
+      tried: [],
+      waitedFor: undefined,
+    };
+    try {
+      return await this.#untilClaimed(attempt, signal);
+    } catch (error) {
+      // The next request with this key must not wait for it.
+      for (const { claim, lease } of attempt.tried) void this.#held(attempt, lease, claim).release();
+      throw error;
+    }
+  }
+
+  async #untilClaimed(attempt: Attempt, signal: AbortSignal): Promise<Claimed> {
+    const { clock, log } = this.#options;
+    const { change } = attempt;
+    let hasLostLease = false;
+    for (let failed = 1; ; failed++) {
+      try {
+        const claimed = await this.#try(attempt, signal);
+        if (claimed?.state === 'settled') log.info('recorded outcome reused', { request: change.id });
+        if (claimed !== undefined) return claimed;
+      } catch (error) {
+        if (!(error instanceof EtcdError)) throw error;
+        const isLeaseGone: boolean = error.code === LEASE_NOT_FOUND && !hasLostLease;
+        if (isLeaseGone) this.#leases.forget();
+        else if (!change.isRepeated()) throw unavailable(reasonOf(error), error);
+        hasLostLease = isLeaseGone;
+      }
+      await clock.sleep(backoffMs(failed, POLL), { signal });
+    }
+  }
+
+  /** @returns undefined: not now */
+  async #try(attempt: Attempt, signal: AbortSignal): Promise<Claimed | undefined> {
+    const { change, key, run } = attempt;
+    const lease = await this.#worker.live(signal);
+    if (change.key === undefined) return { state: 'held', claim: this.#held(attempt, lease, undefined) };
+    const record: ClaimRecord = {
+      state: 'claimed',
+      worker: lease.worker,
+      run,
+      action: change.action,
+      repeated: change.isRepeated(),
+    };
+    const claim: WrittenClaim = { key, record, revision: undefined, before: undefined };
+    const created = await this.#put(attempt, lease, claim, [{ key, is: 'absent' }], signal);
+    if (created.held !== undefined) return created.held;
+    const { found } = created;
+    // The key of this worker does not exist.
+    if (found === undefined) return this.#endOf(lease);
+    const other = decodeRecord(found.value);
+    if (other === undefined)
+      throw new EtcdError('a claim cannot be read: all workers must be of one version');
+    const [owner] = await this.#etcd.read([workerKey(other.worker)], signal);
+    const isRepeated = change.isRepeated() || other.run === attempt.waitedFor;
+    const decision = decide(other, owner !== undefined, isRepeated);
+    if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
+    if (decision.do === 'wait') {
+      if (other.repeated) attempt.waitedFor = other.run;
+      return undefined;
+    }
+    const { wasBegun } = decision;
+    const taken: WrittenClaim = {
+      key,
+      record: wasBegun ? { ...record, state: 'begun', begunAt: other.begunAt ?? '' } : record,
+      revision: undefined,
+      before: other.state === 'claimed' ? undefined : other,
+    };
+    const conditions: Comparison[] = [
+      { key, is: 'written', in: found.modRevision },
+      ...(owner === undefined ? [{ key: workerKey(other.worker), is: 'absent' } as const] : []),
+    ];
+    const { held, found: after } = await this.#put(attempt, lease, taken, conditions, signal);
+    if (held === undefined && after?.modRevision === found.modRevision) return this.#endOf(lease);
+    return held;
+  }
+
+  /** Writes the claim while the conditions hold and this worker's lease exists. */
+  async #put(
+    attempt: Attempt,
+    lease: LiveLease,
+    claim: WrittenClaim,
+    conditions: readonly Comparison[],
+    signal: AbortSignal,
+  ): Promise<{ held: Claimed | undefined; found: KeyValue | undefined }> {
+    const { key, record } = claim;
+    const value = encodeRecord(record);
+    const sameAsNow = (each: Attempt['tried'][number]) =>
+      each.lease === lease && encodeRecord(each.claim.record) === value;
+    if (!attempt.tried.some(sameAsNow)) attempt.tried.push({ claim, lease });
+    const { succeeded, parts } = await this.#etcd.transaction(
+      {
+        compare: [...conditions, { key: workerKey(lease.worker), is: 'created', in: lease.createdIn }],
+        success: [{ put: key, value, lease: await this.#leases.current(signal) }, { get: key }],
+        failure: [{ get: key }],
+      },
+      signal,
+    );
+    const found = parts.at(-1)?.[0];
+    const own = succeeded
+      ? { claim, lease }
+      : attempt.tried.find(
+          (each) => each.lease === lease && encodeRecord(each.claim.record) === found?.value,
+        );
+    if (own === undefined || found === undefined) return { held: undefined, found };
+    const written = { ...own.claim, revision: found.modRevision };
+    return { held: { state: 'held', claim: this.#held(attempt, lease, written) }, found };
+  }
+
+  #endOf(lease: LiveLease): undefined {
+    lease.end();
+    return undefined;
+  }
+
+  #held({ change, run }: Attempt, lease: LiveLease, written: WrittenClaim | undefined): HeldClaim {
+    const { clock, log } = this.#options;
+    return new HeldClaim(
+      { run, action: change.action, written },
+      {
+        etcd: this.#etcd,
+        leases: this.#leases,
+        lease,
+        clock,
+        log,
+        onPending: (work) => {
+          this.#pending.add(work);
+          void work.finally(() => this.#pending.delete(work));
+        },
+      },
+    );
+  }
+}

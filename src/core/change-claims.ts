@@ -1,0 +1,51 @@
+import type { ActionError } from '../api/action-error.js';
+import type { Cluster } from '../api/cluster.js';
+import type { Reply } from './call.js';
+
+/** A change that a worker is about to make. */
+export interface ChangeToClaim {
+  /** Identifies the request when it is delivered again; undefined: nothing does, and only its units are claimed. */
+  readonly key: string | undefined;
+  /** Of the request, for the log. */
+  readonly id: string;
+  readonly action: string;
+  /** Whether another worker may have got the same message. It may become true while the change waits. */
+  readonly isRepeated: () => boolean;
+}
+
+/** `settled`: an earlier worker has finished it, and this was its reply. */
+export type Claimed = { state: 'held'; claim: Claim } | { state: 'settled'; reply: Reply };
+
+/** The right of this worker to make one change. Ends with `settle` or `release`. */
+export interface Claim {
+  /** Whether an earlier worker has begun the same change, and has ended without an outcome. */
+  readonly wasBegun: boolean;
+  /**
+   * Waits until no other worker changes this unit; none does until the claim ends.
+   * @throws ActionError `service_unavailable`, or the signal's reason
+   */
+  lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Notes that the change begins. Call it immediately before.
+   * @throws ActionError `service_unavailable` when it must not begin, or the signal's reason
+   */
+  begin(signal: AbortSignal): Promise<void>;
+  /**
+   * Calls back when this worker can no longer be sure that no other one takes the change: stop it.
+   * @returns cancels that
+   */
+  onLost(callback: (reason: ActionError) => void): () => void;
+  /** Notes the outcome. Waits some seconds for that, at most until the signal is aborted; never rejects. */
+  settle(reply: Reply, signal: AbortSignal): Promise<void>;
+  /** Gives up a change that this worker has not begun. Never rejects. */
+  release(): Promise<void>;
+}
+
+/** Where the workers agree which one makes a change. */
+export interface ChangeClaims {
+  /**
+   * Waits while another worker that is alive makes the same change.
+   * @throws ActionError `service_unavailable`, or the signal's reason: the change has not begun here
+   */
+  claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed>;
+}

@@ -1,0 +1,119 @@
+import { ActionError } from '../api/action-error.js';
+import type { Admitted } from './admission.js';
+import { type Call, type Ended, type Settled, Shutdown } from './call.js';
+import { settledWith } from './call-errors.js';
+import type { ChangeClaims, Claim } from './change-claims.js';
+import { ofRepeatedChange } from './repeated-change.js';
+import { UnitTurns } from './unit-turns.js';
+
+/** What is done of an action. `probe`: it finds out what came of an earlier run. */
+export interface Performance {
+  work: 'run' | 'probe';
+  /** Whether an earlier run may have begun. */
+  repeated: boolean;
+}
+
+/** A change that waits until it may begin. */
+export interface GatedChange {
+  readonly call: Call;
+  readonly admitted: Admitted;
+  /** Aborted when it is stopped. While it waits, an abort with `Shutdown` releases it. */
+  readonly signal: AbortSignal;
+  /** Aborted when the service does not wait for it any more. */
+  readonly ending: AbortSignal;
+  /** Never rejects. */
+  readonly perform: (performance: Performance) => Promise<Ended>;
+  readonly stop: (reason: ActionError) => void;
+  /** Called when it is known what earlier deliveries of the call have done. */
+  readonly onKnown: () => void;
+}
+
+const RELEASED: Settled = { status: 'released' };
+
+/** Lets a change begin when no other changes its units, and when no other worker has made it, as far as claims tell. */
+export class ChangeGate {
+  readonly #claims: ChangeClaims | undefined;
+  readonly #turns = new UnitTurns();
+
+  /** @param claims undefined: the workers have no store in which they agree */
+  constructor(claims: ChangeClaims | undefined) {
+    this.#claims = claims;
+  }
+
+  /** Never rejects. */
+  async run(change: GatedChange): Promise<Settled> {
+    const { call, admitted } = change;
+    const { action, cluster, parameters } = admitted;
+    const units = action.unitsIn(parameters);
+    const repeated = call.delivery === 'repeated';
+    try {
+      if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
+        return await this.#claimed(this.#claims, change, units);
+      const performance = { work: 'run', repeated } as const;
+      // At once, where there is nothing to wait for.
+      if (units.length === 0) return await change.perform(performance);
+      return await this.#turns.run(cluster, units, change.signal, async () => change.perform(performance));
+    } catch (error) {
+      return error instanceof Shutdown ? RELEASED : settledWith(error, call.id);
+    }
+  }
+
+  /** @throws ActionError, or the signal's reason, when it could not be claimed */
+  async #claimed(claims: ChangeClaims, change: GatedChange, units: readonly string[]): Promise<Settled> {
+    const { call, admitted, signal } = change;
+    const { action, cluster } = admitted;
+    const claimed = await claims.claim(
+      {
+        key: call.key,
+        id: call.id,
+        action: action.description.name,
+        // After the loss of its connection the broker delivers its message to another worker.
+        isRepeated: () => call.mayBeCopy || call.signal.aborted,
+      },
+      signal,
+    );
+    if (claimed.state === 'settled') {
+      change.onKnown();
+      return claimed.reply;
+    }
+    const { claim } = claimed;
+    if (call.key !== undefined && !claim.wasBegun) change.onKnown();
+    const settle = async (reply: Ended) => {
+      const told = claim.wasBegun ? ofRepeatedChange(reply) : reply;
+      await claim.settle(told, change.ending);
+      return told;
+    };
+    const cancel = claim.onLost(change.stop);
+    try {
+      const performance = performanceOf(change, claim);
+      return await this.#turns.run(cluster, units, signal, async () => {
+        for (const unit of units) await claim.lockUnit(cluster, unit, signal);
+        await claim.begin(signal);
+        signal.throwIfAborted();
+        return settle(await change.perform(performance));
+      });
+    } catch (error) {
+      if (!(error instanceof Shutdown)) return settle(settledWith(error, call.id));
+      await claim.release();
+      return RELEASED;
+    } finally {
+      cancel();
+    }
+  }
+}
+
+/** @throws ActionError when nothing can be done after an earlier run */
+function performanceOf({ call, admitted: { action } }: GatedChange, { wasBegun }: Claim): Performance {
+  if (!wasBegun) return { work: 'run', repeated: call.key === undefined && call.delivery === 'repeated' };
+  if (action.probe !== undefined) return { work: 'probe', repeated: true };
+  if (action.description.redelivery === 'run-again') return { work: 'run', repeated: true };
+  throw outcomeNotReported(action.description.name);
+}
+
+/** The error of a change of which nothing is known but that an earlier worker began it. */
+export function outcomeNotReported(action: string): ActionError {
+  return new ActionError(
+    'outcome_unknown',
+    `A worker began ${action} for this request and ended before it reported the outcome: it may or may not have been done, and is not run again`,
+  );
+}

@@ -1,0 +1,49 @@
+import type { AnyObject, ObjectSchema, Schema } from 'yup';
+import { fieldsOf } from '../lib/fields-of.js';
+
+/**
+ * Makes a function that finds the units that parameters name: the values of the fields that `unitName()` has made, at any
+ * level. Each unit once, in alphabetical order.
+ * @param schema made by `strictSchema`
+ */
+export function unitParameters(schema: Schema): (parameters: unknown) => string[] {
+  const find = finderIn(schema);
+  if (find === undefined) return () => [];
+  return (parameters) => [...new Set(find(parameters))].toSorted();
+}
+
+type Find = (value: unknown) => string[];
+
+/** Undefined: the schema has no such field. */
+function finderIn(schema: Schema): Find | undefined {
+  const { format, values } = fieldsOf(schema.meta());
+  if (format === 'unit-name') return (value) => (typeof value === 'string' ? [value] : []);
+  if (format === 'map') return each(finderIn(values as Schema));
+  switch (schema.type) {
+    case 'object': {
+      const { fields } = schema as ObjectSchema<AnyObject>;
+      const finders = Object.entries(fields).flatMap(([name, field]) => {
+        const find = finderIn(field as Schema);
+        return find === undefined ? [] : [(value: Record<string, unknown>) => find(value[name])];
+      });
+      return finders.length === 0 ? undefined : (value) => finders.flatMap((find) => find(fieldsOf(value)));
+    }
+    case 'array': {
+      const { innerType } = schema as Schema & { innerType?: Schema };
+      return innerType === undefined ? undefined : each(finderIn(innerType));
+    }
+    case 'tuple': {
+      const { types } = schema.spec as unknown as { types: Schema[] };
+      const finders = types.map(finderIn);
+      if (finders.every((find) => find === undefined)) return undefined;
+      return (value) => finders.flatMap((find, index) => find?.(fieldsOf(value)[index]) ?? []);
+    }
+    default:
+      return undefined;
+  }
+}
+
+/** For lists and maps. */
+function each(find: Find | undefined): Find | undefined {
+  return find && ((value) => Object.values(fieldsOf(value)).flatMap(find));
+}

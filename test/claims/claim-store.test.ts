@@ -1,0 +1,268 @@
+import test, { type ExecutionContext } from 'ava';
+import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { hasEtcd, ownEtcd } from '../support/own-etcd.js';
+import { done, endAllWorkers, held, keysIn, never, openStore } from './open-store.js';
+
+const CLUSTER = undefined;
+
+/** Two workers on one etcd. */
+async function twoWorkers(t: ExecutionContext) {
+  const etcd = await ownEtcd(t);
+  return { etcd, a: openStore(t, etcd), b: openStore(t, etcd) };
+}
+
+const isPending = async (work: Promise<unknown>) => {
+  const settled = work.then(
+    () => false,
+    () => false,
+  );
+  return Promise.race([settled, new Promise((resolve) => setTimeout(resolve, 300)).then(() => true)]);
+};
+
+if (hasEtcd) {
+  test('a change that was made is answered with its reply when another worker gets its message again', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    t.false(claim.wasBegun);
+    await claim.begin(never);
+    const reply = {
+      ...done({ units: ['web'], large: 12_345_678_901_234_567_890n }),
+      details: { warnings: ['so'] },
+    };
+    await claim.settle(reply, never);
+    t.deepEqual(await b.repeated('k'), { state: 'settled', reply });
+    t.deepEqual(await a.repeated('k'), { state: 'settled', reply });
+    t.is(b.logs.find(/^recorded outcome reused$/).length, 1);
+  });
+
+  test('an error is kept as it was', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    await claim.begin(never);
+    const body = { errors: ['It failed'], code: 'unit_failed', details: { unit: 'web.service' } };
+    await claim.settle({ status: 'error', body }, never);
+    t.deepEqual(await b.repeated('k'), { state: 'settled', reply: { status: 'error', body } });
+  });
+
+  test('a new request that looks like one before runs', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const before = held(await a.first('k'));
+    await before.begin(never);
+    await before.settle(done(1), never);
+    const claim = held(await b.first('k'));
+    t.false(claim.wasBegun);
+    await claim.begin(never);
+    await claim.settle(done(2), never);
+    t.deepEqual(await a.repeated('k'), { state: 'settled', reply: done(2) });
+  });
+
+  test('a message that is delivered again waits while a living worker makes its change', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    const waiting = b.repeated('k');
+    t.true(await isPending(waiting));
+    await claim.begin(never);
+    t.true(await isPending(waiting));
+    await claim.settle(done('by a'), never);
+    t.deepEqual(await waiting, { state: 'settled', reply: done('by a') });
+  });
+
+  test('a new request that looks like one that runs waits for it, and then runs', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    const waiting = b.first('k');
+    t.true(await isPending(waiting));
+    await claim.begin(never);
+    await claim.settle(done('by a'), never);
+    await held(await waiting).begin(never);
+    t.pass();
+  });
+
+  test('a message that waits for its own second delivery gets the reply of that one', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const claim = held(await b.repeated('k'));
+    // Its worker does not know yet that its connection is lost, and that the broker has delivered the message again.
+    const waiting = a.first('k');
+    t.true(await isPending(waiting));
+    await claim.begin(never);
+    await claim.settle(done('by b'), never);
+    t.deepEqual(await waiting, { state: 'settled', reply: done('by b') });
+  });
+
+  test('waiting for another worker ends with the signal', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    held(await a.first('k'));
+    const { signal, abort } = aborting();
+    const waiting = b.repeated('k', signal);
+    t.true(await isPending(waiting));
+    abort();
+    await t.throwsAsync(waiting, { message: 'the deadline' });
+  });
+
+  test('a change that a dead worker claimed and did not begin is taken over, and can then run only once', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const dead = held(await a.first('k'));
+    await endAllWorkers(etcd);
+    const claim = held(await b.repeated('k'));
+    t.false(claim.wasBegun);
+    await t.throwsAsync(dead.begin(never), { code: 'service_unavailable' });
+    await claim.begin(never);
+    await claim.settle(done('by b'), never);
+    await dead.settle(done('by a'), never);
+    t.is(a.logs.find(/^change outcome not recorded$/).length, 1);
+    t.deepEqual(await a.repeated('k'), { state: 'settled', reply: done('by b') });
+  });
+
+  test('a change that a dead worker has begun is taken over as that, also by the next one', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const dead = held(await a.first('k'));
+    await dead.begin(never);
+    await endAllWorkers(etcd);
+    const taken = held(await b.repeated('k'));
+    t.true(taken.wasBegun);
+    await taken.release();
+    const again = held(await a.repeated('k'));
+    t.true(again.wasBegun, 'what was known is not lost when it is given up');
+    await again.settle(done('found out'), never);
+    t.deepEqual(await b.repeated('k'), { state: 'settled', reply: done('found out') });
+  });
+
+  test('a worker whose lease has ended may still note the outcome when nobody has taken the change', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    await claim.begin(never);
+    await endAllWorkers(etcd);
+    await claim.settle(done('by a'), never);
+    t.deepEqual(await b.repeated('k'), { state: 'settled', reply: done('by a') });
+  });
+
+  test('a change that is given up before it begins leaves nothing behind', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    await claim.lockUnit(CLUSTER, 'web.service', never);
+    await claim.release();
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/claims/'), []);
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
+    t.false(held(await b.repeated('k')).wasBegun);
+  });
+
+  test('a reply that is too large is not kept, but that the change was made is', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    const claim = held(await a.first('k'));
+    await claim.begin(never);
+    await claim.settle(done('x'.repeat(70_000)), never);
+    const [kept] = await keysIn(etcd, '/fleet-manager/claims/');
+    t.true((kept?.value.length ?? Number.POSITIVE_INFINITY) < 1_000);
+    const again = await b.repeated('k');
+    t.like(again, { state: 'settled', reply: { status: 'error', body: { code: 'answer_too_large' } } });
+    t.regex(JSON.stringify(again), /The change was made/);
+  });
+
+  test('two workers do not change one unit at the same time, and other units are not waited for', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    const first = held(await a.first('k1'));
+    await first.lockUnit(CLUSTER, 'web.service', never);
+    const second = held(await b.first('k2'));
+    await second.lockUnit(CLUSTER, 'other.service', never);
+    const locking = second.lockUnit(CLUSTER, 'web.service', never);
+    t.true(await isPending(locking));
+    await first.begin(never);
+    await first.settle(done(1), never);
+    await locking;
+    t.pass();
+  });
+
+  test('the unit of a dead worker becomes free', async (t) => {
+    const { etcd, a, b } = await twoWorkers(t);
+    await held(await a.first('k1')).lockUnit(CLUSTER, 'web.service', never);
+    await endAllWorkers(etcd);
+    await held(await b.first('k2')).lockUnit(CLUSTER, 'web.service', never);
+    t.pass();
+  });
+
+  test('a worker that was paused for longer than its lease lives begins nothing that it had claimed', async (t) => {
+    const etcd = await ownEtcd(t);
+    const clock = new ManualClock();
+    const { first } = openStore(t, etcd, { clock });
+    const claim = held(await first('k'));
+    clock.pass(30_000);
+    await t.throwsAsync(claim.begin(never), { code: 'service_unavailable' });
+    const reasons: string[] = [];
+    claim.onLost(({ code }) => reasons.push(code));
+    t.deepEqual(reasons, ['service_unavailable']);
+    await held(await first('other')).begin(never);
+  });
+
+  test('the outcome of a change that ends after the lease of its worker is noted all the same', async (t) => {
+    const etcd = await ownEtcd(t);
+    const clock = new ManualClock();
+    const claim = held(await openStore(t, etcd, { clock }).first('k'));
+    await claim.lockUnit(CLUSTER, 'web.service', never);
+    await claim.begin(never);
+    clock.pass(30_000);
+    await claim.settle(done('late'), never);
+    t.deepEqual(await openStore(t, etcd).repeated('k'), { state: 'settled', reply: done('late') });
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
+  });
+
+  test('a worker that cannot reach the store is told to stop its changes after half of its lease', async (t) => {
+    const etcd = await ownEtcd(t);
+    const clock = new ManualClock();
+    const { first } = openStore(t, etcd, { clock });
+    const claim = held(await first('k'));
+    await claim.begin(never);
+    const reasons: string[] = [];
+    claim.onLost(({ code }) => reasons.push(code));
+    await etcd.stop();
+    clock.advance(14_999);
+    t.deepEqual(reasons, []);
+    clock.advance(1);
+    t.deepEqual(reasons, ['service_unavailable']);
+  });
+
+  test('a worker that reaches the store keeps its claims for as long as it runs', async (t) => {
+    const etcd = await ownEtcd(t);
+    const clock = new ManualClock();
+    const { first } = openStore(t, etcd, { clock });
+    const claim = held(await first('k'));
+    const cancel = claim.onLost(() => t.fail('it was told to stop'));
+    for (let minutes = 0; minutes < 5; minutes++) {
+      for (let seconds = 0; seconds < 60; seconds += 10) {
+        const pending = clock.pending;
+        clock.advance(10_000);
+        await eventually('it is kept alive', () => clock.pending >= pending);
+      }
+    }
+    await claim.begin(never);
+    cancel();
+    t.pass();
+  });
+
+  test('a worker that stops is not waited for', async (t) => {
+    const { a, b } = await twoWorkers(t);
+    held(await a.first('k'));
+    await a.store.stop();
+    t.false(held(await b.repeated('k')).wasBegun);
+  });
+
+  test('nothing but the hash of its key names a request in the store', async (t) => {
+    const { etcd, a } = await twoWorkers(t);
+    const claim = held(await a.first('secret-key'));
+    await claim.begin(never);
+    const keys = [
+      ...(await keysIn(etcd, '/fleet-manager/claims/')),
+      ...(await keysIn(etcd, '/fleet-manager/workers/')),
+    ];
+    t.is(keys.length, 3);
+    t.false(JSON.stringify(keys).includes('secret-key'));
+    const { state, action, begunAt } = JSON.parse(keys[0]?.value ?? '{}');
+    t.deepEqual([state, action], ['begun', 'act']);
+    t.true(Math.abs(Date.parse(begunAt) - Date.now()) < 3_600_000);
+  });
+}
+
+function aborting(): { signal: AbortSignal; abort: () => void } {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort(new Error('the deadline')) };
+}

@@ -1,0 +1,66 @@
+import type { ExecutionContext } from 'ava';
+import { ClaimStore, type ClaimStoreOptions } from '../../src/claims/claim-store.js';
+import type { ChangeToClaim, Claim, Claimed } from '../../src/core/change-claims.js';
+import { systemClock } from '../../src/lib/clock.js';
+import { logLines } from '../support/log-lines.js';
+import type { OwnEtcd } from '../support/own-etcd.js';
+
+export const never = new AbortController().signal;
+
+/** A worker's claim store on this etcd, until the test ends. */
+export function openStore(t: ExecutionContext, etcd: OwnEtcd, options: Partial<ClaimStoreOptions> = {}) {
+  const logs = logLines();
+  const store = new ClaimStore({
+    urls: [etcd.url],
+    ca: etcd.ca,
+    clock: systemClock,
+    log: logs.log,
+    ...options,
+  });
+  store.start();
+  t.teardown(async () => store.stop());
+  return {
+    store,
+    logs,
+    /** Claims a change for a message that was delivered for the first time. */
+    first: async (key: string, signal = never) => store.claim(changeOf(key, false), signal),
+    /** Claims it for one that another worker may have got. */
+    repeated: async (key: string, signal = never) => store.claim(changeOf(key, true), signal),
+  };
+}
+
+function changeOf(key: string | undefined, repeated: boolean): ChangeToClaim {
+  return { key, id: 'r1', action: 'act', isRepeated: () => repeated };
+}
+
+export function held(claimed: Claimed): Claim {
+  if (claimed.state === 'held') return claimed.claim;
+  throw new Error(`it was settled before: ${JSON.stringify(claimed.reply)}`);
+}
+
+/** A reply of a completed change. */
+export const done = (body: unknown) => ({ status: 'completed', body }) as const;
+
+const encoded = (text: string) => Buffer.from(text).toString('base64');
+
+/** The keys in etcd that begin with this, each with its value and its lease. */
+export async function keysIn(
+  etcd: OwnEtcd,
+  prefix: string,
+): Promise<{ key: string; value: string; lease: string }[]> {
+  const body = { key: encoded(prefix), range_end: encoded(`${prefix.slice(0, -1)}0`) };
+  const { kvs = [] } = (await etcd.post('kv/range', body)) as {
+    kvs?: { key: string; value?: string; lease?: string }[];
+  };
+  return kvs.map(({ key, value = '', lease = '' }) => ({
+    key: Buffer.from(key, 'base64').toString(),
+    value: Buffer.from(value, 'base64').toString(),
+    lease,
+  }));
+}
+
+/** Ends the leases of all workers, as etcd does when it has not heard of them. They do not know it yet. */
+export async function endAllWorkers(etcd: OwnEtcd): Promise<void> {
+  for (const { lease } of await keysIn(etcd, '/fleet-manager/workers/'))
+    await etcd.post('lease/revoke', { ID: lease });
+}

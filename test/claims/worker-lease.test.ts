@@ -1,0 +1,63 @@
+import test from 'ava';
+import { WorkerLease } from '../../src/claims/worker-lease.js';
+import { settle } from '../support/open-runner.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { never } from './open-store.js';
+
+/** A store that grants 30 s, each time after a delay. */
+function slowStore(clock: ManualClock, delayMs: number) {
+  const pass = async <T>(value: T): Promise<T> => {
+    clock.pass(delayMs);
+    return value;
+  };
+  const written = [{ key: 'k', value: '', createRevision: '1', modRevision: '1' }];
+  return {
+    grantLease: async () => pass({ id: '7', ttlMs: 30_000 }),
+    transaction: async () => ({ succeeded: true, parts: [written] }),
+    keepAlive: async () => pass<number | undefined>(30_000),
+    revokeLease: async () => {},
+  };
+}
+
+test('a lease counts from before it was asked for, as etcd may have granted it at once', async (t) => {
+  const clock = new ManualClock();
+  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock });
+  const lease = await worker.live(never);
+  clock.pass(27_999);
+  t.true(lease.isAlive());
+  clock.pass(1);
+  t.false(lease.isAlive());
+  t.true(lease.ended.aborted);
+});
+
+test('the same holds for each time that it is kept alive', async (t) => {
+  const clock = new ManualClock();
+  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock });
+  worker.start();
+  await settle();
+  const lease = await worker.live(never);
+  clock.advance(10_000);
+  await settle();
+  clock.pass(27_999);
+  t.true(lease.isAlive());
+  clock.pass(1);
+  t.false(lease.isAlive());
+  await worker.stop();
+});
+
+test('a lease that etcd no longer knows is replaced, and its worker has another name then', async (t) => {
+  const clock = new ManualClock();
+  const etcd = { ...slowStore(clock, 0), keepAlive: async () => undefined };
+  const worker = new WorkerLease({ etcd, clock });
+  worker.start();
+  await settle();
+  const lease = await worker.live(never);
+  clock.advance(10_000);
+  await settle();
+  t.false(lease.isAlive());
+  const next = await worker.live(never);
+  t.true(next.isAlive());
+  t.not(next.worker, lease.worker);
+  await worker.stop();
+  t.is(clock.pending, 0);
+});

@@ -1,0 +1,297 @@
+import test from 'ava';
+import { object } from 'yup';
+import { ConnectionLost, type Reply } from '../../src/core/call.js';
+import { ActionError, unitName } from '../../src/plugin.js';
+import { doing } from '../support/actions.js';
+import { codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
+import { fakeClaims } from './fake-claims.js';
+
+const CHANGE = { effect: 'change' } as const;
+const UNITS = {
+  ...CHANGE,
+  parameters: object({
+    first: unitName().meta({ description: 'A unit.' }),
+    second: unitName().meta({ description: 'A unit.' }),
+  }),
+} as const;
+const AWAY = new ActionError('service_unavailable', 'the store is away');
+const never = new Promise(() => {});
+
+/** A change whose runs are counted. */
+function counted(definition: Parameters<typeof doing>[1] = {}) {
+  const seen: boolean[] = [];
+  const action = doing(
+    async ({ repeated }) => {
+      seen.push(repeated);
+      return { run: seen.length };
+    },
+    { ...CHANGE, ...definition },
+  );
+  return { action, seen };
+}
+
+test('a change is claimed, its units are locked, it begins, and its reply is noted before the caller gets it', async (t) => {
+  const { action } = counted(UNITS);
+  let note: (value?: unknown) => void = () => {};
+  const noted = new Promise((resolve) => (note = resolve));
+  const { claims, asked, settled, changes, watched: losable } = fakeClaims({ waits: { settle: noted } });
+  const { ask } = openRunner([action], { claims });
+  const reply = watched(
+    ask({ key: 'k', target: undefined, parameters: { first: 'b.service', second: 'a.service' } }),
+  );
+  while (!asked.includes('settle')) await settle();
+  t.is(reply(), undefined);
+  t.like(changes[0], { key: 'k', id: 'r1', action: 'act' });
+  note();
+  while (reply() === undefined) await settle();
+  t.deepEqual(asked, ['claim', 'lock none a.service', 'lock none b.service', 'begin', 'settle']);
+  t.deepEqual(settled, [{ status: 'completed', body: { run: 1 } }]);
+  t.is(losable(), 0);
+});
+
+test('a read is not claimed', async (t) => {
+  const { claims, asked } = fakeClaims();
+  const { codeFor } = openRunner([doing(async () => ({}))], { claims });
+  t.is(await codeFor({ key: 'k' }), 'completed');
+  t.deepEqual(asked, []);
+});
+
+test('without a key only the units of a change are claimed, and without units nothing is', async (t) => {
+  const units = counted(UNITS);
+  const { claims, asked, changes } = fakeClaims();
+  const { codeFor } = openRunner([units.action, counted({ name: 'other' }).action], { claims });
+  t.is(await codeFor({ action: 'other' }), 'completed');
+  t.deepEqual(asked, []);
+  t.is(await codeFor({ parameters: { first: 'a.service' }, target: undefined }), 'completed');
+  t.is(changes[0]?.key, undefined);
+  t.deepEqual(asked, ['claim', 'lock none a.service', 'begin', 'settle']);
+});
+
+test('a repeated change that another worker has made is answered with its reply and does not run', async (t) => {
+  const recordings: Reply[] = [
+    { status: 'completed', body: { by: 'another' } },
+    // Also an error that may be tried again: then it did not begin.
+    { status: 'error', body: { errors: ['not now'], code: 'cluster_busy' } },
+  ];
+  for (const recorded of recordings) {
+    const { action, seen } = counted();
+    const { claims } = fakeClaims({ claimed: recorded });
+    const { ask } = openRunner([action], { claims });
+    t.deepEqual(await ask({ key: 'k', delivery: 'repeated' }), recorded);
+    t.deepEqual(seen, []);
+  }
+});
+
+test('a repeated change that certainly never began runs like one that was not delivered before', async (t) => {
+  const { action, seen } = counted();
+  const { claims } = fakeClaims();
+  const { codeFor } = openRunner([action], { claims });
+  t.is(await codeFor({ key: 'k', delivery: 'repeated' }), 'completed');
+  t.deepEqual(seen, [false]);
+});
+
+test('the error of such a change may let its caller try again', async (t) => {
+  const action = doing(async () => Promise.reject(new ActionError('cluster_unreachable', 'so')), CHANGE);
+  const { claims } = fakeClaims();
+  const { codeFor } = openRunner([action], { claims });
+  t.is(await codeFor({ key: 'k', delivery: 'repeated' }), 'cluster_unreachable');
+});
+
+test('a change that a lost worker has begun is not run again, and that is noted', async (t) => {
+  const { action, seen } = counted();
+  const { claims, asked, settled } = fakeClaims({ claimed: 'begun' });
+  const { ask } = openRunner([action], { claims });
+  const reply = await ask({ key: 'k', delivery: 'repeated' });
+  t.is(codeOf(reply), 'outcome_unknown');
+  t.deepEqual(seen, []);
+  t.deepEqual(settled.map(codeOf), ['outcome_unknown']);
+  t.deepEqual(asked, ['claim', 'settle']);
+});
+
+test('a change that a lost worker has begun runs again when its action says so', async (t) => {
+  const { action, seen } = counted({ redelivery: 'run-again' });
+  const { claims } = fakeClaims({ claimed: 'begun' });
+  const { codeFor } = openRunner([action], { claims });
+  t.is(await codeFor({ key: 'k', delivery: 'repeated' }), 'completed');
+  t.deepEqual(seen, [true]);
+});
+
+test('what came of a change that a lost worker has begun is found out, while its units are locked', async (t) => {
+  const { action, seen } = counted({ ...UNITS, probe: async ({ repeated }) => ({ found: repeated }) });
+  const { claims, asked, settled } = fakeClaims({ claimed: 'begun' });
+  const { ask } = openRunner([action], { claims });
+  const call = {
+    key: 'k',
+    delivery: 'repeated',
+    target: undefined,
+    parameters: { first: 'a.service' },
+  } as const;
+  t.deepEqual(await ask(call), { status: 'completed', body: { found: true } });
+  t.deepEqual(seen, []);
+  t.deepEqual(asked, ['claim', 'lock none a.service', 'begin', 'settle']);
+  t.deepEqual(settled, [{ status: 'completed', body: { found: true } }]);
+});
+
+for (const [what, probe] of [
+  ['finds nothing', async () => undefined],
+  ['cannot reach the cluster', async () => Promise.reject(new ActionError('cluster_unreachable', 'so'))],
+] as const) {
+  test(`a probe that ${what} leaves the outcome unknown`, async (t) => {
+    const { claims, settled } = fakeClaims({ claimed: 'begun' });
+    const { codeFor } = openRunner([counted({ probe }).action], { claims });
+    t.is(await codeFor({ key: 'k', delivery: 'repeated' }), 'outcome_unknown');
+    t.deepEqual(settled.map(codeOf), ['outcome_unknown']);
+  });
+}
+
+test('while the store is away, a change is refused and reads go on', async (t) => {
+  const { action, seen } = counted();
+  const { claims, settled } = fakeClaims({ fails: { claim: AWAY } });
+  const { codeFor } = openRunner([action, doing(async () => ({}), { name: 'read' })], { claims });
+  t.is(await codeFor({ key: 'k' }), 'service_unavailable');
+  t.deepEqual(seen, []);
+  t.deepEqual(settled, []);
+  t.is(await codeFor({ action: 'read', key: 'k' }), 'completed');
+});
+
+for (const failing of ['lockUnit', 'begin'] as const) {
+  test(`a change whose claim fails at ${failing} never begins, and that is noted`, async (t) => {
+    const { action, seen } = counted(UNITS);
+    const { claims, settled } = fakeClaims({ fails: { [failing]: AWAY } });
+    const { codeFor } = openRunner([action], { claims });
+    const call = { key: 'k', target: undefined, parameters: { first: 'a.service' } };
+    t.is(await codeFor(call), 'service_unavailable');
+    t.deepEqual(seen, []);
+    t.deepEqual(settled.map(codeOf), ['service_unavailable']);
+  });
+}
+
+test('a change whose time ends while it waits for another worker has not begun', async (t) => {
+  const { action, seen } = counted();
+  for (const [delivery, code] of [
+    ['first', 'timeout'],
+    ['repeated', 'outcome_unknown'],
+  ] as const) {
+    const { claims } = fakeClaims({ waits: { claim: never } });
+    const { codeFor, clock } = openRunner([action], { claims });
+    const ended = watched(codeFor({ key: 'k', timeoutMs: 100, delivery }));
+    await settle();
+    clock.advance(100);
+    while (ended() === undefined) await settle();
+    t.is(ended(), code);
+    t.is(clock.pending, 0);
+  }
+  t.deepEqual(seen, []);
+});
+
+test('a change whose time ends while it waits for its unit has not begun, and that is noted', async (t) => {
+  const { action, seen } = counted(UNITS);
+  const { claims, settled } = fakeClaims({ waits: { lockUnit: never } });
+  const { codeFor, clock } = openRunner([action], { claims });
+  const ended = watched(codeFor({ key: 'k', timeoutMs: 5_000, parameters: { first: 'a.service' } }));
+  await settle();
+  clock.advance(5_000);
+  while (ended() === undefined) await settle();
+  t.is(ended(), 'timeout');
+  t.deepEqual(seen, []);
+  t.deepEqual(settled.map(codeOf), ['timeout']);
+});
+
+test('a cluster is not taken for one that does not respond because changes wait for other workers', async (t) => {
+  const { claims } = fakeClaims({ waits: { lockUnit: never } });
+  const read = doing(async () => ({}), { name: 'read' });
+  const { codeFor, clock, events } = openRunner([counted(UNITS).action, read], { claims });
+  t.is(await codeFor({ action: 'read' }), 'completed', 'it responds');
+  events.on('withoutResponse', ({ calls }) => t.is(calls, 0));
+  for (let n = 0; n < 6; n++) {
+    const ended = watched(codeFor({ key: 'k', timeoutMs: 10_000, parameters: { first: `u${n}.service` } }));
+    await settle();
+    for (let s = 0; s < 10; s++) clock.advance(1_000);
+    while (ended() === undefined) await settle();
+    t.is(ended(), 'timeout');
+  }
+  t.is(await codeFor({ action: 'read' }), 'completed');
+});
+
+test('a change that waits is released when the service stops, and its claim is given up', async (t) => {
+  const { action, seen } = counted(UNITS);
+  const { claims, asked } = fakeClaims({ waits: { lockUnit: never } });
+  const { codeFor, drain } = openRunner([action], { claims });
+  const ended = codeFor({ key: 'k', parameters: { first: 'a.service' } });
+  await settle();
+  await drain(1_000);
+  t.is(await ended, 'released');
+  t.is(asked.at(-1), 'release');
+  t.deepEqual(seen, []);
+});
+
+test('a change that runs is stopped when its worker may lose its claim, and reports its outcome', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims, lose, settled } = fakeClaims();
+  const { ask } = openRunner([action], { claims });
+  const reply = ask({ key: 'k' });
+  while (runs.length === 0) await settle();
+  lose(AWAY);
+  t.is(runs[0]?.signal.reason, AWAY);
+  runs[0]?.resolve({ made: true });
+  t.deepEqual(await reply, { status: 'completed', body: { made: true } });
+  t.deepEqual(settled, [{ status: 'completed', body: { made: true } }]);
+});
+
+test('a change whose connection is lost before it is claimed counts as repeated', async (t) => {
+  const connection = new AbortController();
+  let go: (value?: unknown) => void = () => {};
+  const { claims, changes } = fakeClaims({ waits: { claim: new Promise((resolve) => (go = resolve)) } });
+  const { codeFor } = openRunner([counted().action], { claims });
+  const ended = codeFor({ key: 'k', signal: connection.signal });
+  await settle();
+  t.false(changes[0]?.isRepeated());
+  connection.abort(new ConnectionLost('lost'));
+  t.true(changes[0]?.isRepeated());
+  go();
+  t.is(await ended, 'completed', 'it runs on, as a call that has begun does');
+});
+
+test('a stop of the service does not wait for a store that is away', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims } = fakeClaims({ waits: { settle: never } });
+  const { codeFor, drain, clock } = openRunner([action], { claims });
+  const ended = codeFor({ key: 'k' });
+  while (runs.length === 0) await settle();
+  const drained = drain(4_000);
+  clock.advance(4_000);
+  t.is(await ended, 'outcome_unknown');
+  await drained;
+  t.is(clock.pending, 0);
+});
+
+test('changes of one unit take turns in one process, also without a store', async (t) => {
+  const { action, runs } = steered(UNITS);
+  const { ask } = openRunner([action]);
+  const calls = ['a', 'b', 'c'].map((target) => ({ target, parameters: { first: 'a.service' } }));
+  const same = { target: 'a', parameters: { first: 'b.service', second: 'a.service' } };
+  const replies = [...calls, same].map(async (call) => ask(call));
+  await settle();
+  t.is(runs.length, 3, 'the unit of another cluster is another unit');
+  runs[0]?.resolve({});
+  await replies[0];
+  await settle();
+  t.is(runs.length, 4);
+  for (const run of runs) run.resolve({});
+  t.deepEqual((await Promise.all(replies)).map(codeOf), Array(4).fill('completed'));
+});
+
+test('a change whose time ends while it waits for its turn in the process has not begun', async (t) => {
+  const { action, runs } = steered(UNITS);
+  const { codeFor, clock } = openRunner([action]);
+  const parameters = { first: 'a.service' };
+  const first = codeFor({ parameters });
+  await settle();
+  const second = codeFor({ parameters, timeoutMs: 1_000 });
+  await settle();
+  clock.advance(1_000);
+  t.is(await second, 'timeout');
+  t.is(runs.length, 1);
+  runs[0]?.resolve({});
+  t.is(await first, 'completed');
+});

@@ -1,0 +1,67 @@
+import type { Cluster } from '../../src/api/cluster.js';
+import type { ActionError } from '../../src/api/action-error.js';
+import type { Reply } from '../../src/core/call.js';
+import type { ChangeClaims, ChangeToClaim, Claim, Claimed } from '../../src/core/change-claims.js';
+import { untilAborted } from '../../src/lib/until-aborted.js';
+
+interface Fake {
+  /** What it answers. */
+  claimed?: 'new' | 'begun' | Reply;
+  /** Each of these throws this when it is called. */
+  fails?: { claim?: unknown; lockUnit?: unknown; begin?: unknown };
+  /** Each of these waits until it is resolved, or the signal is aborted. */
+  waits?: { claim?: Promise<unknown>; lockUnit?: Promise<unknown>; settle?: Promise<unknown> };
+}
+
+/** A store of claims that does what the test says, and notes what core asks of it, in order. */
+export function fakeClaims({ claimed = 'new', fails = {}, waits = {} }: Fake = {}) {
+  const asked: string[] = [];
+  const changes: ChangeToClaim[] = [];
+  const settled: Reply[] = [];
+  const lost = new Set<(reason: ActionError) => void>();
+  const step = async (
+    name: string,
+    on: { fails?: unknown; waits?: Promise<unknown> | undefined },
+    signal: AbortSignal,
+  ) => {
+    asked.push(name);
+    signal.throwIfAborted();
+    await untilAborted(on.waits ?? Promise.resolve(), signal);
+    if (on.fails !== undefined) throw on.fails;
+  };
+  const claim: Claim = {
+    wasBegun: claimed === 'begun',
+    lockUnit: async (cluster: Cluster | undefined, unit, signal) =>
+      step(
+        `lock ${cluster?.hash ?? 'none'} ${unit}`,
+        { fails: fails.lockUnit, waits: waits.lockUnit },
+        signal,
+      ),
+    begin: async (signal) => step('begin', { fails: fails.begin }, signal),
+    onLost: (callback) => {
+      lost.add(callback);
+      return () => lost.delete(callback);
+    },
+    settle: async (reply, signal) => {
+      settled.push(reply);
+      await step('settle', { waits: waits.settle }, signal).catch(() => {});
+    },
+    release: async () => void asked.push('release'),
+  };
+  const claims: ChangeClaims = {
+    claim: async (change, signal): Promise<Claimed> => {
+      changes.push(change);
+      await step('claim', { fails: fails.claim, waits: waits.claim }, signal);
+      return typeof claimed === 'object' ? { state: 'settled', reply: claimed } : { state: 'held', claim };
+    },
+  };
+  return {
+    claims,
+    asked,
+    changes,
+    settled,
+    /** How many changes would be told that the lease is lost. */
+    watched: () => lost.size,
+    lose: (reason: ActionError) => lost.forEach((callback) => callback(reason)),
+  };
+}
