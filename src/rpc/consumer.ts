@@ -1,7 +1,7 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { readSuspect, type Suspect } from './suspect.js';
+import { readSuspect, type Suspect, userIn } from './suspect.js';
 
 /** The header of a message that a worker published again because it had not begun it. */
 export const REQUEUED = 'x-requeued';
@@ -40,15 +40,14 @@ export class Delivery {
     return this.#message.properties;
   }
 
-  /** The user who published it, as the broker has verified; undefined: the message does not say. */
+  /** The user who sent the request, as the broker has verified; undefined: not known. */
   get caller(): string | undefined {
-    return this.suspect?.caller === undefined || this.suspect.isVerified ? this.sender : undefined;
+    return this.suspect?.isVerified === false ? undefined : this.sender;
   }
 
   /** The same, also when the broker has not verified it. */
   get sender(): string | undefined {
-    const { userId }: { userId?: unknown } = this.properties;
-    return this.suspect?.caller ?? (typeof userId === 'string' && userId !== '' ? userId : undefined);
+    return this.suspect === undefined ? userIn(this.properties) : this.suspect.sender;
   }
 
   /** How often it came back to its queue; only quorum queues count that. */

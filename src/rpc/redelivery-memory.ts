@@ -6,12 +6,13 @@ export type Known<R> =
   /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
   /** It did not begin here, nor, as far as is known, elsewhere. */
-  | { state: 'released' }
+  | { state: 'released'; place: string }
   | { state: 'unknown' };
 
 interface Entry<R> {
   /** Undefined: released. */
   reply: R | undefined;
+  place: string;
   at: number;
 }
 
@@ -62,42 +63,44 @@ export class RedeliveryMemory<R> {
     if (running !== undefined) return { state: 'running', reply: running };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    return entry.reply === undefined ? { state: 'released' } : { state: 'settled', reply: entry.reply };
+    const { reply, place } = entry;
+    return reply === undefined ? { state: 'released', place } : { state: 'settled', reply };
   }
 
   /**
    * Remembers a request; replaces an earlier entry with the same key.
    * @param settling resolves with its reply, or with undefined when it is released; must not reject
    * @param bytes returns the size of a reply in bytes
-   * @param mayHaveBegun whether another worker may have begun it: then it stays unknown when it is released
+   * @param place where its message came from, for a request that is released; undefined: another worker may have begun it, so
+   * that it stays unknown when it is released
    */
   track(
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    mayHaveBegun = false,
+    place: string | undefined,
   ): void {
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, mayHaveBegun);
+    void this.#settle(key, settling, bytes, place);
   }
 
   async #settle(
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    mayHaveBegun: boolean,
+    place: string | undefined,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
-    if (reply === undefined && mayHaveBegun) return;
+    if (reply === undefined && place === undefined) return;
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    this.#younger.set(key, { reply, at: this.#clock.now() });
+    this.#younger.set(key, { reply, place: place ?? '', at: this.#clock.now() });
     this.#youngerBytes += size;
   }
 

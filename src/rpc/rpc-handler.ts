@@ -255,8 +255,9 @@ export class RpcHandler {
         log.info('remembered reply reused');
         return { ...known.reply, settled: undefined };
       }
-      // Unless a worker was lost that took it from the queue of suspects after this one.
-      if (known.state === 'released' && lostWorkersOf(delivery) === 0) mayHaveBegun = false;
+      // A worker that was lost after this one released it may have begun it. Its message would be in another place now.
+      if (known.state === 'released')
+        mayHaveBegun = lostWorkersOf(delivery) > 0 && known.place !== placeOf(delivery);
     }
     if (mayHaveBegun && delivery.redelivered) {
       if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';
@@ -269,7 +270,8 @@ export class RpcHandler {
       const answer = outcome.then((each) =>
         typeof each === 'string' || 'refused' in each ? undefined : each,
       );
-      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), mayHaveBegun);
+      const place = mayHaveBegun ? undefined : placeOf(delivery);
+      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), place);
     }
     return outcome;
   }
@@ -380,6 +382,11 @@ export class RpcHandler {
 function lostWorkersOf({ suspect, redelivered }: Delivery): number {
   if (suspect === undefined) return 0;
   return suspect.lostWorkers + (redelivered ? 1 : 0);
+}
+
+/** Where a message is; a worker that takes it from the queue of suspects after the loss of another one puts it elsewhere. */
+function placeOf({ suspect }: Delivery): string {
+  return suspect === undefined ? 'requests' : `suspects ${suspect.lostWorkers}`;
 }
 
 function workerLost(times: number): Reply {

@@ -13,8 +13,9 @@ const [CALLER, DEADLINE, LOST_WORKERS] = ['x-caller', 'x-deadline', 'x-lost-work
 
 /** What a message from the queue of suspects says besides the request. */
 export interface Suspect {
-  caller: string | undefined;
-  /** Whether the broker has verified that caller. */
+  /** The user who sent the request; undefined: not known. */
+  sender: string | undefined;
+  /** Whether the broker has verified that user. */
   isVerified: boolean;
   /** In milliseconds since the epoch. */
   deadline: number | undefined;
@@ -23,22 +24,30 @@ export interface Suspect {
 
 /** @param ownUser the user of this worker, and of the workers that move messages; undefined when it is not known */
 export function readSuspect(properties: MessageProperties, ownUser: string | undefined): Suspect {
-  const { userId, headers = {} }: { userId?: unknown; headers?: Record<string, unknown> } = properties;
+  const { headers = {} }: { headers?: Record<string, unknown> } = properties;
   const { [CALLER]: caller, [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers } = headers;
+  const publisher = userIn(properties);
+  // Otherwise the broker has dead-lettered it, or its caller has sent it there.
+  const isMoved = DEADLINE in headers;
   return {
-    caller: typeof caller === 'string' ? caller : undefined,
-    isVerified: ownUser !== undefined && userId === ownUser,
+    sender: isMoved ? textOf(caller) : publisher,
+    isVerified: !isMoved || (ownUser !== undefined && publisher === ownUser),
     deadline: expired(headers) ? 0 : isCount(deadline) ? deadline : undefined,
     lostWorkers: isCount(lostWorkers) ? lostWorkers : 0,
   };
 }
 
+/** The user who published a message, as the broker has verified; undefined: the message does not say. */
+export function userIn({ userId }: { userId?: unknown }): string | undefined {
+  return textOf(userId);
+}
+
 /** The properties that a message gets when it is moved to the queue of suspects, or put back there. */
 export function suspectProperties(delivery: Delivery, clock: Clock, lostWorkers: number): Options.Publish {
   const { sender, connection, suspect } = delivery;
-  const isVerified = suspect?.caller === undefined || suspect.isVerified;
   return {
-    ...(isVerified && { userId: connection.user }),
+    // A caller whom nobody has verified must not become one by the move.
+    ...(suspect?.isVerified !== false && { userId: connection.user }),
     headers: {
       ...(sender !== undefined && { [CALLER]: sender }),
       [DEADLINE]: clock.wallTime() + timeLeft(delivery, clock),
@@ -66,6 +75,10 @@ function expired(headers: Record<string, unknown>): boolean {
   const deaths = headers['x-death'];
   // The last one is the first in the list.
   return Array.isArray(deaths) && !(DEADLINE in headers) && fieldsOf(deaths[0]).reason === 'expired';
+}
+
+function textOf(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 function isCount(value: unknown): value is number {

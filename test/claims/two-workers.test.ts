@@ -3,6 +3,7 @@ import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
+import { queuesOf } from '../../src/rpc/queues.js';
 import { rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually, HUNG_MS } from '../support/eventually.js';
 import { hasEtcd, ownEtcd } from '../support/own-etcd.js';
@@ -23,7 +24,7 @@ async function twoWorkers(t: ExecutionContext, broker: TestBroker, { claims = tr
   t.teardown(async () => {
     const connection = await broker.open();
     const channel = await connection.createChannel();
-    for (const name of [queue, `${queue}_error`]) await channel.deleteQueue(name);
+    for (const name of queuesOf(queue)) await channel.deleteQueue(name);
     await connection.close();
   });
   const env: Record<string, string> = { QUEUE_NAME: queue, ...(claims && { CLAIMS_ETCD_URL: etcd.url }) };

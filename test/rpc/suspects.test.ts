@@ -157,7 +157,8 @@ for (const broker of brokers()) {
     await eventually('it runs', () => begun() === 1);
     // Another worker has got it after a lost connection, and has moved it.
     const other = await RawCaller.open(t, broker, `${queue}_suspects`);
-    other.publish(REQUEST, { messageId: 'm', replyTo: caller.replyQueue, correlationId: id });
+    const moved = { userId: 'guest', headers: { 'x-deadline': Date.now() + 60_000, 'x-lost-workers': 0 } };
+    other.publish(REQUEST, { messageId: 'm', replyTo: caller.replyQueue, correlationId: id, ...moved });
     await eventually('both are held', () => service.held === 2);
     finishRun();
     await eventually('nothing is held', () => service.held === 0);
@@ -170,7 +171,7 @@ for (const broker of brokers()) {
     const { queue } = await serveRequests(t, broker, [telling]);
     const stranger = await RawCaller.open(t, broker, `${queue}_suspects`);
     const { answer } = await stranger.replyFor(
-      stranger.sendRaw(REQUEST, { headers: { 'x-caller': 'somebody' } }),
+      stranger.sendRaw(REQUEST, { headers: { 'x-caller': 'somebody', 'x-deadline': Date.now() + 60_000 } }),
     );
     t.deepEqual(answer.response_body.caller, JSON.parse(JSON.stringify(ANONYMOUS)));
   });
