@@ -119,14 +119,16 @@ const MUTATORS: Readonly<Record<string, Mutator>> = {
       ...(/[^\\]\$\/[a-z]*$/.test(pattern) ? [{ of: node, by: pattern.replace(/\$(\/[a-z]*)$/, '$1') }] : []),
     ];
   },
-  'property left out': (node) =>
+  'property left out': (node, text) =>
     is.isObjectLiteralExpression(node)
-      ? node.properties.map((property) => ({ of: withComma(property), by: '' }))
+      ? node.properties
+          .filter((property) => !isOutside(property, text))
+          .map((property) => ({ of: withComma(property), by: '' }))
       : undefined,
-  'argument left out': (node) => {
+  'argument left out': (node, text) => {
     if (!is.isCallExpression(node) && !is.isNewExpression(node)) return undefined;
     const last = node.arguments?.at(-1);
-    if (last === undefined) return undefined;
+    if (last === undefined || isForPeople(last, text)) return undefined;
     const before = node.arguments?.at(-2);
     return { of: { start: before === undefined ? last.getStart() : before.end, end: last.end }, by: '' };
   },
@@ -183,12 +185,13 @@ export function editsOf(source: SourceFile): Edit[] {
   return edits;
 }
 
-/** What no test has to notice: types, imports, what is written for people, and names of errors. */
+/** What no test has to notice: types, imports, what is written for people, names of errors, and what changes nothing. */
 function isOutside(node: Node, text: (of: Node) => string): boolean {
   if (is.isTypeNode(node) || is.isInterfaceDeclaration(node) || is.isTypeAliasDeclaration(node)) return true;
   if (is.isImportDeclaration(node) || is.isExportDeclaration(node)) return true;
-  if (is.isPropertyDeclaration(node) && text(node.name) === 'name') return true;
-  if (is.isPropertyAssignment(node) && text(node.name) === 'description') return true;
+  if (is.isPropertyDeclaration(node)) return text(node.name) === 'name';
+  // A signal is aborted once, whether or not its listener stays.
+  if (is.isPropertyAssignment(node)) return ['description', 'once'].includes(text(node.name));
   if (is.isCallExpression(node))
     return /(^|[.#?])log\??\.(debug|info|warn|error)$/.test(text(node.expression));
   return isMessageOfError(node, text);
@@ -209,6 +212,12 @@ function isMessageOfError(node: Node, text: (of: Node) => string): boolean {
     if (is.isArrowFunction(parent) || is.isFunctionExpression(parent)) return false;
   }
   return false;
+}
+
+/** Whether an argument is the message of an error, or separates the parts of a text. */
+function isForPeople(argument: Node, text: (of: Node) => string): boolean {
+  if (isMessageOfError(argument, text)) return true;
+  return is.isStringLiteral(argument) && /^\W* $/.test(argument.text);
 }
 
 /** `10 * 60_000` is one constant. */
