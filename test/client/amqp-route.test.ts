@@ -730,6 +730,36 @@ test('a failover broker is left only when the calls that wait there have ended',
   t.is(await next.later, 'next');
 });
 
+test('a client that is told that its brokers are others leaves the broker that is not among them', async (t) => {
+  const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
+  for (const host of ['first', 'second'] as const) {
+    const channel = await (await hosts[host].connect('', {})).createChannel();
+    await channel.assertQueue('queue');
+    const reply = Buffer.from(JSON.stringify({ status: 'completed', response_body: host }));
+    const answer = ({ properties: { replyTo, correlationId } }: ConsumeMessage) =>
+      channel.sendToQueue(String(replyTo), reply, { correlationId: String(correlationId) });
+    await channel.consume('queue', (message) => message !== null && answer(message), { noAck: true });
+  }
+  let host: keyof typeof hosts = 'first';
+  let firstIsLeft = false;
+  const client = new FleetManagerClient({
+    queue: 'queue',
+    brokers: async () => [{ url: `amqp://${host}.invalid` }],
+    connect: async (url, options) => {
+      if (new URL(url).hostname === 'second.invalid') return hosts.second.connect(url, options);
+      const connection = await hosts.first.connect(url, options);
+      connection.on('close', () => (firstIsLeft = true));
+      return connection;
+    },
+  });
+  t.teardown(async () => client.close());
+  t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'first');
+  host = 'second';
+  client.brokersChanged();
+  await eventually('the first broker is left', () => firstIsLeft);
+  t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'second');
+});
+
 test('a client calls the queue fleet_manager by default', async (t) => {
   const embedded = new EmbeddedBroker();
   const connection = await embedded.connect('', {});
