@@ -20,6 +20,9 @@ const rank = (path) => order.findIndex((file) => path.endsWith(file));
 export default { ...AVA, sortTestFiles: (a, b) => rank(a) - rank(b) };
 `;
 
+/** The line of a failed test in the Test Anything Protocol. */
+const FAILURE = /^not ok \d+ - (.*)\n/m;
+
 /** Time for tests that are told to stop to end what they started. */
 const STOP_MS = 5_000;
 
@@ -87,7 +90,10 @@ export class PrivateCopy {
       // A process group of its own, so that everything that the tests started can be ended.
       detached: true,
     });
+    let isEnding = false;
     const end = () => {
+      if (isEnding) return;
+      isEnding = true;
       killGroup(child.pid, 'SIGTERM');
       setTimeout(() => killGroup(child.pid, 'SIGKILL'), STOP_MS).unref();
     };
@@ -101,6 +107,8 @@ export class PrivateCopy {
       stream.setEncoding('utf8').on('data', (text: string) => {
         output += text;
         silence.refresh();
+        // The other tests of the file may wait very long for what the mistake prevents.
+        if (FAILURE.test(output)) end();
       });
     signal.addEventListener('abort', end, { once: true });
     try {
@@ -111,7 +119,7 @@ export class PrivateCopy {
       killGroup(child.pid, 'SIGKILL');
     }
     signal.throwIfAborted();
-    const failure = /^not ok \d+ - (.*)$/m.exec(output)?.[1];
+    const failure = FAILURE.exec(output)?.[1];
     const outcome = hung ? 'hung' : child.exitCode === 0 ? 'passed' : 'failed';
     return { outcome, seconds: (performance.now() - from) / 1000, failure, output };
   }
