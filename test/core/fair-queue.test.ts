@@ -101,6 +101,22 @@ test('a withdrawn item never starts, and a started one cannot be withdrawn', (t)
   t.throws(() => queue.leave('a'));
 });
 
+test('a lane that stops responding starts no more until as few run as in a new lane', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 20, perLane: 8, clock });
+  queue.responded('a');
+  let started = 0;
+  for (let n = 0; n < 12; n++) queue.enter('a', { start: () => started++ });
+  t.is(started, 8);
+  clock.advance(1_250);
+  t.true(queue.isUnresponsive('a'));
+  // A new lane runs four.
+  for (let running = 7; running >= 4; running--) queue.leave('a');
+  t.is(started, 8);
+  queue.leave('a');
+  t.is(started, 9);
+});
+
 /** Entering is the most frequent operation, and lanes are few: queues build up, and each run reaches every limit. */
 const step = fc.oneof(
   {
