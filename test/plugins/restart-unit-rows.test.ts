@@ -143,6 +143,18 @@ test('a row with the hash of another file proves neither a stop nor a start', as
   t.regex(start.text ?? '', /set to launched; its machine shows no state of it/);
 });
 
+for (const [what, row] of [
+  ['a row that says stopped', { active: 'inactive' }],
+  ['a running row of another file', { active: 'active', hash: unitFileHash(service('/bin/old')) }],
+] as const)
+  test(`a unit on no machine of which fleet shows only ${what} is launched without a stop`, async (t) => {
+    const { code, text, orders } = await restartSeeing(({ launchedMs }) =>
+      launchedMs < 0 ? { ...row, unit: { machineID: null, currentState: 'inactive' } } : { active: 'active' },
+    );
+    t.is(code, 'done', text);
+    t.deepEqual(orders, ['launched']);
+  });
+
 test('the hash of a file that is not UTF-8 cannot be computed, and any hash is accepted', async (t) => {
   const options = service('/bin/caf\uFFFD');
   const { code, text } = await restartSeeing(
