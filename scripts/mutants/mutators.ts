@@ -59,6 +59,11 @@ const SWAPPED_METHODS = new Map([
 /** Up to this value a number is a count or an index, and one more is a mistake that can be seen; above it is a size or a time. */
 const LARGEST_COUNT = 16;
 
+/**
+ * `description` is for people, `cause` for the log. A signal is aborted `once`, whether or not its listener stays.
+ */
+const UNSEEN_PROPERTIES = new Set(['description', 'cause', 'once']);
+
 /** Three words: a text for people, wherever it is. */
 const SENTENCE = /[a-z]+ [a-z]+ [a-z]+/i;
 
@@ -192,8 +197,8 @@ function isOutside(node: Node, text: (of: Node) => string): boolean {
   if (is.isTypeNode(node) || is.isInterfaceDeclaration(node) || is.isTypeAliasDeclaration(node)) return true;
   if (is.isImportDeclaration(node) || is.isExportDeclaration(node)) return true;
   if (is.isPropertyDeclaration(node)) return text(node.name) === 'name';
-  // A signal is aborted once, whether or not its listener stays.
-  if (is.isPropertyAssignment(node)) return ['description', 'once'].includes(text(node.name));
+  if (is.isPropertyAssignment(node) || is.isShorthandPropertyAssignment(node))
+    return UNSEEN_PROPERTIES.has(text(node.name));
   if (is.isCallExpression(node))
     return /(^|[.#?])log\??\.(debug|info|warn|error)$/.test(text(node.expression));
   return isMessageOfError(node, text);
@@ -209,16 +214,18 @@ function isMessageOfError(node: Node, text: (of: Node) => string): boolean {
     return false;
   for (let at: Node = node; !is.isStatement(at) && at.parent !== undefined; at = at.parent) {
     const { parent } = at;
-    if (is.isNewExpression(parent) && /Error$/.test(text(parent.expression)))
+    if (is.isNewExpression(parent) && text(parent.expression).endsWith('Error'))
       return !(at === node && parent.arguments?.[0] === node && parent.arguments.length > 1);
     if (is.isArrowFunction(parent) || is.isFunctionExpression(parent)) return false;
   }
   return false;
 }
 
-/** Whether an argument is the message of an error, or separates the parts of a text. */
+/** Whether an argument is the message of an error, has only what nobody sees, or separates the parts of a text. */
 function isForPeople(argument: Node, text: (of: Node) => string): boolean {
   if (isMessageOfError(argument, text)) return true;
+  if (is.isObjectLiteralExpression(argument) && argument.properties.length > 0)
+    return argument.properties.every((property) => isOutside(property, text));
   return is.isStringLiteral(argument) && /^\W* $/.test(argument.text);
 }
 
