@@ -177,6 +177,39 @@ for (const broker of brokers()) {
     t.is(taken.length, 0);
   });
 
+  for (const [what, action, again] of [
+    ['a change is not', 'restart_unit', 0],
+    ['a read is', 'list_units', 2],
+  ] as const)
+    test.serial(
+      over(`${what} sent again when the broker closes its channel over another message`),
+      async (t) => {
+        const link = faultyLink(broker);
+        const { client, taken, answer, whileTimePasses } = await openRoute(t, broker, {
+          connect: link.connect,
+        });
+        const ask = async (name: string, parameters = {}): Promise<unknown> =>
+          client.call(name, { parameters, timeoutMs: LONG_MS });
+        // Messages share a channel when the broker has accepted a larger one.
+        const first = ask('of_a_plugin', { padding: 'x'.repeat(100) });
+        await eventually('the first is published', () => taken.length === 1);
+        answer(taken[0]?.id ?? 0, []);
+        await whileTimePasses(first, UNHURRIED_MS);
+        link.withholdConfirms();
+        const calls = [1, 2].map(async () => ask(action));
+        await eventually('both are published', () => taken.length === 3 && link.counts.withheld === 2);
+        link.passConfirms();
+        link.refuseWithheld();
+        await eventually('what may be is sent again', () => taken.length === 3 + again);
+        const next = ask('list_machines');
+        await eventually('the next is published', () => taken.length > 3 + again);
+        for (const { id } of taken.slice(1)) answer(id, []);
+        await whileTimePasses(Promise.all([...calls, next]), UNHURRIED_MS);
+        t.is(taken.length, 4 + again);
+        t.is(new Set(taken.map(({ id }) => id)).size, 4);
+      },
+    );
+
   test.serial(over('a call without a reply ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);
     const begun = clock.now();

@@ -172,6 +172,15 @@ test('a request that ends before the unit is touched says that nothing was chang
   }
 });
 
+test('a request whose signal is aborted with any error, before the unit is touched, is cancelled', async (t) => {
+  const { sandbox, run } = await world(t);
+  const error = await t.throwsAsync(async () => run({}, AbortSignal.abort(new Error('enough'))), {
+    message: 'web.service was not changed: Error: enough',
+  });
+  t.is(codeOf(error), 'cancelled');
+  t.is(puts(sandbox), 0);
+});
+
 test('a request that ends while another restart of the unit runs says that nothing was changed', async (t) => {
   const { sandbox, run } = await world(t);
   const abort = new AbortController();
