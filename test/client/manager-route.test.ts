@@ -200,7 +200,7 @@ for (const broker of brokers()) {
         await eventually('both are published', () => taken.length === 3 && link.counts.withheld === 2);
         link.passConfirms();
         link.refuseWithheld();
-        await eventually('what may be is sent again', () => taken.length === 3 + again);
+        await eventually('what may be is sent again', () => taken.length >= 3 + again);
         const next = ask('list_machines');
         await eventually('the next is published', () => taken.length > 3 + again);
         for (const { id } of taken.slice(1)) answer(id, []);
