@@ -104,7 +104,7 @@ export class FleetManagerClient {
    * flight can still be answered there.
    */
   brokersChanged(): void {
-    this.#route.brokersChanged();
+    this.#route.brokersChanged?.();
   }
 
   /** Fails the calls in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */

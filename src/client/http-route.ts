@@ -91,7 +91,7 @@ export class HttpRoute implements Route {
   }
 
   async close(): Promise<void> {
-    this.#closed.abort(closedError());
+    this.#closed.abort();
   }
 
   /** @throws the error of `fetch`; SyntaxError for a response that is not JSON */

@@ -139,10 +139,6 @@ export class ManagerRoute implements BrokerRoute {
     }
   }
 
-  brokersChanged(): void {
-    this.#connections.brokersChanged();
-  }
-
   get problem(): string | undefined {
     return this.#connections.problem;
   }

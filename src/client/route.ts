@@ -55,8 +55,8 @@ export interface Route {
 export interface BrokerRoute extends Route {
   /** Why no request can be sent now, with the broker's own text; undefined when it can. */
   readonly problem: string | undefined;
-  /** Call it when `brokers` of the client returns others than before. */
-  brokersChanged(): void;
+  /** Call it when `brokers` of the client returns others than before; missing where the client is given none. */
+  brokersChanged?(): void;
 }
 
 /** The timeout of a call without `timeoutMs`, in milliseconds. */

@@ -1,7 +1,8 @@
 import type { KeyObject } from 'node:crypto';
 
 const KEY_TYPE = 'ssh-ed25519';
-const BLOCK_BYTES = 8;
+/** Fills up the last block of 8 bytes. Every Ed25519 key without a comment leaves the same rest. */
+const PADDING = Buffer.from([1, 2, 3, 4, 5]);
 
 /** An Ed25519 private key in OpenSSH's format, not encrypted (OpenSSH, PROTOCOL.key). It has no PEM format of its own. */
 export function ed25519KeyFile(privateKey: KeyObject): string {
@@ -16,7 +17,6 @@ export function ed25519KeyFile(privateKey: KeyObject): string {
     string(Buffer.concat([seed, point])),
     string('' /* comment */),
   ]);
-  const padding = Buffer.from([1, 2, 3, 4, 5, 6, 7]).subarray(0, -secret.length & (BLOCK_BYTES - 1));
   const file = Buffer.concat([
     Buffer.from('openssh-key-v1\0'),
     string('none' /* cipher */),
@@ -24,7 +24,7 @@ export function ed25519KeyFile(privateKey: KeyObject): string {
     string('' /* its options */),
     uint32(1 /* number of keys */),
     string(publicKey),
-    string(Buffer.concat([secret, padding])),
+    string(Buffer.concat([secret, PADDING])),
   ]);
   const label = 'OPENSSH PRIVATE KEY';
   return `-----BEGIN ${label}-----\n${file.toString('base64').replace(/.{70}/g, '$&\n')}\n-----END ${label}-----\n`;

@@ -20,7 +20,6 @@ export async function connectTcp(
     try {
       return await connectTo(address, port, options);
     } catch (error) {
-      if (options.signal.aborted) throw error;
       failure = error;
     }
   }

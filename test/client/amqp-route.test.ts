@@ -169,6 +169,36 @@ for (const broker of brokers()) {
     });
   }
 
+  for (const [what, action, again] of [
+    ['a change is not', 'restart_unit', []],
+    ['a read is', 'list_units', ['list_units', 'list_units']],
+  ] as const)
+    test(over(`${what} sent again when the broker closes its channel over another message`), async (t) => {
+      const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+      await take();
+      const link = faultyLink(broker);
+      const client = clientOf(t, broker, { queue, connect: link.connect });
+      // Messages share a channel when the broker has accepted a larger one.
+      const parameters = { padding: 'x'.repeat(100) };
+      const first = client.call('of_a_plugin', { parameters, timeoutMs: UNHURRIED_MS });
+      await arrived(1);
+      answer(0, 'first');
+      await first;
+      link.withholdConfirms();
+      const calls = [1, 2].map(async () => ask(client, action, { timeoutMs: UNHURRIED_MS }));
+      await arrived(3);
+      await eventually('both confirmations are withheld', () => link.counts.withheld === 2);
+      link.passConfirms();
+      link.refuseWithheld();
+      await arrived(3 + again.length);
+      const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+      await arrived(4 + again.length);
+      t.deepEqual(actions(), ['of_a_plugin', action, action, ...again, 'list_machines']);
+      for (const n of taken.keys()) answer(n, 'done');
+      t.deepEqual(await Promise.all([...calls, next]), ['done', 'done', 'done']);
+      t.is(taken.length, 4 + again.length);
+    });
+
   test(
     over('a change that was not confirmed and got no reply has an unknown outcome; a read is late'),
     async (t) => {
@@ -728,6 +758,36 @@ test('a failover broker is left only when the calls that wait there have ended',
   await eventually('the second broker is left', () => secondIsClosed);
   answers.get('first')?.(taken.first[0], 'next');
   t.is(await next.later, 'next');
+});
+
+test('a client that is told that its brokers are others leaves the broker that is not among them', async (t) => {
+  const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
+  for (const host of ['first', 'second'] as const) {
+    const channel = await (await hosts[host].connect('', {})).createChannel();
+    await channel.assertQueue('queue');
+    const reply = Buffer.from(JSON.stringify({ status: 'completed', response_body: host }));
+    const answer = ({ properties: { replyTo, correlationId } }: ConsumeMessage) =>
+      channel.sendToQueue(String(replyTo), reply, { correlationId: String(correlationId) });
+    await channel.consume('queue', (message) => message !== null && answer(message), { noAck: true });
+  }
+  let host: keyof typeof hosts = 'first';
+  let firstIsLeft = false;
+  const client = new FleetManagerClient({
+    queue: 'queue',
+    brokers: async () => [{ url: `amqp://${host}.invalid` }],
+    connect: async (url, options) => {
+      if (new URL(url).hostname === 'second.invalid') return hosts.second.connect(url, options);
+      const connection = await hosts.first.connect(url, options);
+      connection.on('close', () => (firstIsLeft = true));
+      return connection;
+    },
+  });
+  t.teardown(async () => client.close());
+  t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'first');
+  host = 'second';
+  client.brokersChanged();
+  await eventually('the first broker is left', () => firstIsLeft);
+  t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'second');
 });
 
 test('a client calls the queue fleet_manager by default', async (t) => {

@@ -95,6 +95,13 @@ test('a change whose gateway is lost, or answers nonsense, has an unknown outcom
   t.deepEqual(await Promise.all(lost), ['outcome_unknown', 'service_unavailable']);
 });
 
+test('a gateway that cannot list its actions is asked only once', async (t) => {
+  const { port, requests } = await serve(t, (_, response) => response.destroy());
+  const route = new HttpRoute({ host: '127.0.0.1', port, token: undefined });
+  t.is(codeOf(await t.throwsAsync(route.describe())), 'service_unavailable');
+  t.is(requests.length, 1);
+});
+
 test('an unencodable request, a wrong token and an unreachable gateway each have their own code', async (t) => {
   const circle: Record<string, unknown> = {};
   circle.circle = circle;

@@ -131,14 +131,28 @@ for (const broker of brokers()) {
     await until('its record is deleted', () => manager.records.size === 0);
   });
 
-  test.serial(over('the id of a record goes into its request with every digit, in JSON too'), async (t) => {
-    const { client, manager, taken } = await openRoute(t, broker, { encoding: 'json' });
-    manager.nextRecordId = 9_007_199_254_740_993n;
-    void client.call('list_machines').catch(() => {});
-    await eventually('it is published', () => taken.length === 1);
-    t.is(taken[0]?.id, 9_007_199_254_740_993n);
-    t.regex(taken[0]?.message.content.toString() ?? '', /"id":9007199254740993,/);
-  });
+  test.serial(
+    over('a request in JSON is a whole envelope, with every digit of the id of its record'),
+    async (t) => {
+      const { client, manager, taken } = await openRoute(t, broker, { encoding: 'json' });
+      manager.nextRecordId = 9_007_199_254_740_993n;
+      void client.call('list_machines').catch(() => {});
+      await eventually('it is published', () => taken.length === 1);
+      t.is(taken[0]?.id, 9_007_199_254_740_993n);
+      const content = taken[0]?.message.content.toString() ?? '';
+      t.regex(content, /"id":9007199254740993,/);
+      t.deepEqual(
+        { ...JSON.parse(content), id: null },
+        {
+          queue_name: '',
+          id: null,
+          status: 'not_started',
+          request_body: { action: 'list_machines', action_parameters: null },
+          response_body: null,
+        },
+      );
+    },
+  );
 
   test.serial(over('a request carries the time that is left when it is published'), async (t) => {
     const { client, manager, clock, taken } = await openRoute(t, broker);
@@ -162,6 +176,39 @@ for (const broker of brokers()) {
     await eventually('its record is deleted', () => manager.records.size === 0);
     t.is(taken.length, 0);
   });
+
+  for (const [what, action, again] of [
+    ['a change is not', 'restart_unit', 0],
+    ['a read is', 'list_units', 2],
+  ] as const)
+    test.serial(
+      over(`${what} sent again when the broker closes its channel over another message`),
+      async (t) => {
+        const link = faultyLink(broker);
+        const { client, taken, answer, whileTimePasses } = await openRoute(t, broker, {
+          connect: link.connect,
+        });
+        const ask = async (name: string, parameters = {}): Promise<unknown> =>
+          client.call(name, { parameters, timeoutMs: LONG_MS });
+        // Messages share a channel when the broker has accepted a larger one.
+        const first = ask('of_a_plugin', { padding: 'x'.repeat(100) });
+        await eventually('the first is published', () => taken.length === 1);
+        answer(taken[0]?.id ?? 0, []);
+        await whileTimePasses(first, UNHURRIED_MS);
+        link.withholdConfirms();
+        const calls = [1, 2].map(async () => ask(action));
+        await eventually('both are published', () => taken.length === 3 && link.counts.withheld === 2);
+        link.passConfirms();
+        link.refuseWithheld();
+        await eventually('what may be is sent again', () => taken.length >= 3 + again);
+        const next = ask('list_machines');
+        await eventually('the next is published', () => taken.length > 3 + again);
+        t.is(taken.length, 4 + again);
+        for (const { id } of taken.slice(1)) answer(id, []);
+        await whileTimePasses(Promise.all([...calls, next]), UNHURRIED_MS);
+        t.is(new Set(taken.map(({ id }) => id)).size, 4);
+      },
+    );
 
   test.serial(over('a call without a reply ends at its deadline, and leaves no record'), async (t) => {
     const { client, manager, clock, taken, until } = await openRoute(t, broker);

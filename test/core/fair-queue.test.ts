@@ -101,6 +101,39 @@ test('a withdrawn item never starts, and a started one cannot be withdrawn', (t)
   t.throws(() => queue.leave('a'));
 });
 
+test('a lane that stops responding starts no more until as few run as in a new lane', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 20, perLane: 8, clock });
+  queue.responded('a');
+  let started = 0;
+  for (let n = 0; n < 12; n++) queue.enter('a', { start: () => started++ });
+  t.is(started, 8);
+  clock.advance(999);
+  t.false(queue.isUnresponsive('a'));
+  clock.advance(1);
+  t.true(queue.isUnresponsive('a'));
+  // Lanes are checked four times a second.
+  clock.advance(250);
+  // A new lane runs four.
+  for (let running = 7; running >= 4; running--) queue.leave('a');
+  t.is(started, 8);
+  queue.leave('a');
+  t.is(started, 9);
+});
+
+test('what a lane starts while it does not respond takes nothing of the total', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 4, perLane: 4, clock });
+  const started = { a: 0, b: 0 };
+  for (const lane of ['a', 'b'] as const) queue.responded(lane);
+  for (let n = 0; n < 8; n++) queue.enter('a', { start: () => started.a++ });
+  clock.advance(1_250);
+  for (let n = 0; n < 3; n++) queue.leave('a');
+  t.is(started.a, 7);
+  for (let n = 0; n < 4; n++) queue.enter('b', { start: () => started.b++ });
+  t.is(started.b, 4);
+});
+
 /** Entering is the most frequent operation, and lanes are few: queues build up, and each run reaches every limit. */
 const step = fc.oneof(
   {

@@ -127,6 +127,7 @@ test('choices are listed, with null where it is allowed', (t) => {
   t.deepEqual(field(string().oneOf(['a']).nullable()), { type: ['string', 'null'], enum: ['a', null] });
   t.deepEqual(field(number().notOneOf([3])), { type: 'number', not: { enum: [3] } });
   t.deepEqual(field(mixed().oneOf(['on', 1])), { enum: ['on', 1] });
+  t.deepEqual(field(boolean().oneOf([true])), { type: 'boolean', enum: [true] });
 });
 
 test('a field is required unless it is optional or has a default', (t) => {

@@ -205,11 +205,13 @@ test('stops the start: a directory without a plugin folder', async (t) => {
 });
 
 test('stops the start: a directory that is itself a plugin', async (t) => {
-  const root = await directory(t, { 'greet/index.js': entry(), 'greet/lib/words.js': '' });
-  await t.throwsAsync(load([join(root, 'greet')]), {
-    instanceOf: PluginError,
-    message: `plugin ${join(root, 'greet')}: is itself a plugin: name its parent directory instead`,
-  });
+  for (const name of ['index.js', 'index.ts']) {
+    const root = await directory(t, { [`greet/${name}`]: entry(), 'greet/lib/words.js': '' });
+    await t.throwsAsync(load([join(root, 'greet')]), {
+      instanceOf: PluginError,
+      message: `plugin ${join(root, 'greet')}: is itself a plugin: name its parent directory instead`,
+    });
+  }
 });
 
 test('a directory that is listed twice, under one name or two, is served once', async (t) => {

@@ -86,6 +86,20 @@ test('rows of an earlier unit of the same name prove nothing', async (t) => {
   t.true((started?.at ?? 0) > begin + 12_000, 'nothing was believed before the agent went on');
 });
 
+test('rows of other units with the same file prove nothing', async (t) => {
+  const { sandbox, clock, run } = await world(t);
+  const { cluster } = sandbox;
+  // Named before and after the unit, and on both machines.
+  const others = ['a', 'b', 'y', 'z'].map((name) => ({
+    name: `${name}.service`,
+    options: service('/bin/web'),
+  }));
+  cluster.addUnits(others);
+  const outcome = await outcomeOf(run(), cluster, clock);
+  t.is(outcome.code, 'done', outcome.text);
+  t.notRegex(outcome.text, /an old state/);
+});
+
 test('a unit that fleet moves during its stop is launched, and its stop on the first machine is not claimed', async (t) => {
   const { sandbox, clock, run } = await world(t, { MachineMetadata: '"role=web" "role=data"' });
   clock.after(500, () => sandbox.cluster.setMetadata(MACHINE_A, 'role', 'idle'));

@@ -20,8 +20,8 @@ interface Scene {
 
 interface Show {
   unit?: Partial<Unit>;
-  /** systemd's active state; undefined: no row. */
-  active: string | undefined;
+  /** systemd's active state; null: a row without it; undefined: no row. */
+  active: string | null | undefined;
   hash?: string;
   /** The machine of the row; A by default. */
   on?: string;
@@ -123,11 +123,14 @@ test('a row that says failed proves nothing while fleet shows that the order to 
   t.is(code, 'outcome_unknown', text);
 });
 
-test('a row without a state proves nothing', async (t) => {
-  const { code, text } = await restartSeeing(({ desiredState }) => ({
-    active: desiredState === 'launched' ? 'active' : '',
-  }));
-  t.is(code, 'outcome_unknown', text);
+test('a row without a state proves nothing, and is reported as unknown', async (t) => {
+  for (const none of ['', null]) {
+    const { code, text } = await restartSeeing(({ desiredState }) => ({
+      active: desiredState === 'launched' ? 'active' : none,
+    }));
+    t.is(code, 'outcome_unknown', text);
+    t.true(text?.includes(`loaded, ${none ?? 'unknown'}/any`), text);
+  }
 });
 
 test('a row with the hash of another file proves neither a stop nor a start', async (t) => {
@@ -142,6 +145,18 @@ test('a row with the hash of another file proves neither a stop nor a start', as
   t.is(start.code, 'outcome_unknown', start.text);
   t.regex(start.text ?? '', /set to launched; its machine shows no state of it/);
 });
+
+for (const [what, row] of [
+  ['a row that says stopped', { active: 'inactive' }],
+  ['a running row of another file', { active: 'active', hash: unitFileHash(service('/bin/old')) }],
+] as const)
+  test(`a unit on no machine of which fleet shows only ${what} is launched without a stop`, async (t) => {
+    const { code, text, orders } = await restartSeeing(({ launchedMs }) =>
+      launchedMs < 0 ? { ...row, unit: { machineID: null, currentState: 'inactive' } } : { active: 'active' },
+    );
+    t.is(code, 'done', text);
+    t.deepEqual(orders, ['launched']);
+  });
 
 test('the hash of a file that is not UTF-8 cannot be computed, and any hash is accepted', async (t) => {
   const options = service('/bin/caf\uFFFD');

@@ -99,6 +99,13 @@ test('requirements that no machine meets together are reported together', async 
   t.is(puts(sandbox), 0);
 });
 
+test('a requirement that some machine meets is not reported beside one that none meets', async (t) => {
+  const { run } = await world(t, { MachineMetadata: '"role=web" "region=south"' });
+  const error = await t.throwsAsync(async () => run());
+  t.is(codeOf(error), 'unit_not_schedulable');
+  t.regex(error?.message ?? '', /no machine that fleet lists meets MachineMetadata=region=south$/);
+});
+
 test('a unit that is removed while it is being restarted is reported as such', async (t) => {
   const { sandbox, run } = await world(t);
   const outcome = t.throwsAsync(async () => run());
@@ -164,6 +171,15 @@ test('a request that ends before the unit is touched says that nothing was chang
     t.is(codeOf(await outcome), code);
     t.is(puts(sandbox), 0);
   }
+});
+
+test('a request whose signal is aborted with any error, before the unit is touched, is cancelled', async (t) => {
+  const { sandbox, run } = await world(t);
+  const error = await t.throwsAsync(async () => run({}, AbortSignal.abort(new Error('enough'))), {
+    message: 'web.service was not changed: Error: enough',
+  });
+  t.is(codeOf(error), 'cancelled');
+  t.is(puts(sandbox), 0);
 });
 
 test('a request that ends while another restart of the unit runs says that nothing was changed', async (t) => {

@@ -172,10 +172,10 @@ test('kept replies and bytes never exceed their limit, and the latest half is al
 test('a released request counts as an entry, and takes no bytes', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
   memory.track('first', Promise.resolve('x'.repeat(100)), bytes, '');
-  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000);
+  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, '');
   await settled();
   t.like(memory.recall('first'), { state: 'settled' });
-  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000);
+  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, '');
   await settled();
   t.like(memory.recall('first'), { state: 'unknown' });
 });

@@ -1,7 +1,9 @@
+import { execFileSync } from 'node:child_process';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { ed25519KeyFile } from '../../src/ssh/ed25519-key-file.js';
 import { parsePrivateKey, PrivateKeyProblem, type PrivateKeyReason } from '../../src/ssh/private-key.js';
 import { makeKey, testWithSshd } from '../support/sshd.js';
 import { notAborted, ownSshd, shellFor, testFolder } from './shell-for.js';
@@ -48,6 +50,16 @@ test('every Ed25519 key in PKCS#8 is read with its own public key', (t) => {
     t.true(parsed.getPublicSSH().subarray(-32).equals(point));
     t.deepEqual([parsed.verify('text', parsed.sign('text'))], [true]);
   }
+});
+
+test('ssh-keygen accepts the key file that is made of an Ed25519 key', async (t) => {
+  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
+  const file = join(await testFolder(t), 'key');
+  await writeFile(file, ed25519KeyFile(privateKey), { mode: 0o600 });
+  const [type, key = ''] = execFileSync('ssh-keygen', ['-y', '-f', file], { encoding: 'utf8' }).split(' ');
+  t.is(type, 'ssh-ed25519');
+  const point = Buffer.from(publicKey.export({ format: 'jwk' }).x ?? '', 'base64url');
+  t.deepEqual(Buffer.from(key, 'base64').subarray(-32), point);
 });
 
 function reasonFor(file: string | Buffer, passphrase?: string): PrivateKeyReason | undefined {

@@ -1,3 +1,4 @@
+import type { ConfirmChannel } from 'amqplib';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { cuttable, type TestBroker } from './brokers.js';
 
@@ -7,6 +8,8 @@ export interface FaultyLink {
   /** From now on no confirmation gets through; what is published arrives anyway. */
   withholdConfirms(): void;
   passConfirms(): void;
+  /** Closes the channels whose confirmations are withheld, as a broker does over some message that it refuses. */
+  refuseWithheld(): void;
   /** Blocks new connections. The returned function unblocks them, including pending ones. */
   hold(): () => void;
   /** Blocks new channels for messages. The returned function unblocks them, including pending ones. */
@@ -17,14 +20,18 @@ export interface FaultyLink {
   refuseAndCut(): void;
   /** Cuts every connection when the next channel is opened. */
   cutAtNextChannel(): void;
-  /** How many connections were requested, were made, and are open, and how many messages were refused. */
-  counts: { asked: number; made: number; open: number; refused: number };
+  /**
+   * How many connections were requested, were made, and are open, how many messages were refused, and how many
+   * confirmations were withheld.
+   */
+  counts: { asked: number; made: number; open: number; refused: number; withheld: number };
 }
 
 export function faultyLink(broker: TestBroker): FaultyLink {
   const { connect: make, cut } = cuttable(broker);
-  const counts = { asked: 0, made: 0, open: 0, refused: 0 };
+  const counts = { asked: 0, made: 0, open: 0, refused: 0, withheld: 0 };
   let withheld = false;
+  const withheldOn = new Set<ConfirmChannel>();
   let refuses = false;
   let cutsAtChannel = false;
   let gate: Promise<void> | undefined;
@@ -57,7 +64,9 @@ export function faultyLink(broker: TestBroker): FaultyLink {
           return true;
         }
         return publish(exchange, routingKey, content, given, (error, ok) => {
-          if (!withheld) confirmed?.(error, ok);
+          if (!withheld) return confirmed?.(error, ok);
+          counts.withheld++;
+          withheldOn.add(channel);
         });
       };
       return channel;
@@ -73,6 +82,13 @@ export function faultyLink(broker: TestBroker): FaultyLink {
     connect,
     withholdConfirms: () => (withheld = true),
     passConfirms: () => (withheld = false),
+    refuseWithheld: () => {
+      const refusal = new Error(
+        'Channel closed by server: 403 (ACCESS-REFUSED) with message "ACCESS_REFUSED"',
+      );
+      for (const channel of withheldOn) channel.emit('error', Object.assign(refusal, { code: 403 }));
+      withheldOn.clear();
+    },
     hold: () => {
       let release = () => {};
       gate = new Promise((resolve) => (release = resolve));
