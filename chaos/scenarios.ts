@@ -1,0 +1,4 @@
+import type { Scenario } from './scenario.js';
+import { kills } from './scenarios/kills.js';
+
+export const SCENARIOS: readonly Scenario[] = [kills];
