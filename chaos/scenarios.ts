@@ -1,4 +1,5 @@
 import type { Scenario } from './scenario.js';
+import { broker } from './scenarios/broker.js';
 import { kills } from './scenarios/kills.js';
 
-export const SCENARIOS: readonly Scenario[] = [kills];
+export const SCENARIOS: readonly Scenario[] = [kills, broker];

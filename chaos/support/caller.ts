@@ -124,6 +124,15 @@ export class Caller {
     await Promise.all(Array.from({ length: inFlight }, loop));
   }
 
+  /** How many consumers the queue of the service has; 0 without a broker or a queue. */
+  async consumers(): Promise<number> {
+    const channel = await this.#connection?.createChannel().catch(() => undefined);
+    channel?.on('error', () => {});
+    const queue = await channel?.checkQueue(this.#queue).catch(() => undefined);
+    if (queue !== undefined) await channel?.close();
+    return queue?.consumerCount ?? 0;
+  }
+
   async #answered(id: string, patienceMs: number): Promise<void> {
     return new Promise((resolve) => {
       const end = () => {

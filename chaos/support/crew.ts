@@ -1,12 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Run } from '../scenario.js';
-import { within } from './within.js';
+import { stopWorkers } from './stop-workers.js';
 import { Worker, type WorkerSettings } from './worker.js';
 
 /** The wait before a worker that has ended is started again, in milliseconds. */
 const RESTART_MS = 100;
-/** Only ends what hangs, in milliseconds: a busy machine may be slow. */
-const STOP_MS = 90_000;
 
 /** Workers on one queue, under a supervisor that starts again those that end. */
 export class Crew {
@@ -41,23 +39,24 @@ export class Crew {
   /** Resolves when every place has a worker that takes requests, or has done so. */
   async ready(): Promise<void> {
     for (let left = 600; left > 0; left--) {
+      await sleep(RESTART_MS);
       const ready = await Promise.all(this.#workers.map(async (each) => each.ready));
       if (ready.every(Boolean) && this.#workers.every((each) => each.isRunning)) return;
-      await sleep(RESTART_MS);
     }
     throw new Error(`no worker keeps running: ${this.deaths.join(', ')}`);
   }
 
-  /** Ends them by SIGTERM. @returns how each ended: its exit code, a signal, or `hangs` */
-  async stop(): Promise<(number | string)[]> {
+  /** Kills a worker; resolves when all take requests again. */
+  async kill(worker: Worker): Promise<void> {
+    worker.kill('SIGKILL');
+    await worker.ended;
+    await this.ready();
+  }
+
+  /** Ends them by SIGTERM. @returns a sentence for each that did not end with 0 */
+  async stop(): Promise<string[]> {
     this.#stopping = true;
-    const ended = this.#workers
-      .filter((each) => each.isRunning)
-      .map(async (worker) => {
-        worker.kill('SIGTERM');
-        return within(STOP_MS, worker.ended, 'hangs');
-      });
-    return Promise.all(ended);
+    return stopWorkers(this.#workers);
   }
 
   async #supervise(place: number): Promise<void> {
