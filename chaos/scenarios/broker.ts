@@ -67,7 +67,7 @@ export const broker: Scenario = {
     const load = caller.load(IN_FLIGHT, mixedRequests(random), () => over);
     for (let left = sizes.restarts; left > 0; left--) {
       await sleep(random.between(200, 800));
-      await lose(workers, run.broker.stop);
+      await lose(workers, async () => run.broker.stop());
       await run.broker.start();
       returns.push(await restored());
     }

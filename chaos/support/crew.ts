@@ -40,8 +40,12 @@ export class Crew {
   async ready(): Promise<void> {
     for (let left = 600; left > 0; left--) {
       await sleep(RESTART_MS);
-      const ready = await Promise.all(this.#workers.map(async (each) => each.ready));
-      if (ready.every(Boolean) && this.#workers.every((each) => each.isRunning)) return;
+      const ready = await Promise.allSettled(this.#workers.map(async (each) => each.ready));
+      if (
+        ready.every(({ status }) => status === 'fulfilled') &&
+        this.#workers.every((each) => each.isRunning)
+      )
+        return;
     }
     throw new Error(`no worker keeps running: ${this.deaths.join(', ')}`);
   }

@@ -21,8 +21,8 @@ const MAX_LINES = 2_000;
 export class Worker {
   /** Resolves with the exit code, or the name of the signal that ended it. */
   readonly ended: Promise<number | string>;
-  /** Resolves when it first takes requests; or with false, when it ends before. */
-  readonly ready: Promise<boolean>;
+  /** Resolves when it first takes requests; rejects when it ends before. */
+  readonly ready: Promise<void>;
   /** Its first log lines, but those of requests. */
   readonly lines: Record<string, unknown>[] = [];
   readonly #process: ChildProcess;
@@ -56,9 +56,12 @@ export class Worker {
     this.ended = once(child, 'exit').then(([code, signal]) => code ?? signal);
     createInterface(child.stderr).on('line', (line) => this.#read(line));
     this.ready = Promise.race([
-      this.logged('accepting requests').then(() => true),
-      this.ended.then(() => false),
+      this.logged('accepting requests'),
+      this.ended.then((exit) => {
+        throw new Error(`a worker ended with ${exit} before it took requests: ${JSON.stringify(this.lines)}`);
+      }),
     ]);
+    this.ready.catch(() => {});
   }
 
   get pid(): number {
