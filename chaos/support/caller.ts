@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage, Message, Options } from 'amqplib';
 import { connect } from '../../src/rpc/patched-amqplib.js';
 import type { Run } from '../scenario.js';
-import type { Entry, Ledger } from './ledger.js';
+import type { Entry, Ledger, ReplySeen } from './ledger.js';
 
 /** A request as callers without the client send it. */
 export interface Sending {
@@ -200,10 +200,8 @@ export class Caller {
   #replied(message: ConsumeMessage | null, channel: Channel): void {
     if (message === null) return;
     channel.ack(message);
-    const { status, response_body: body } = JSON.parse(message.content.toString());
-    const outcome = status === 'completed' ? status : String(body.code);
     const id = String(message.properties.correlationId);
-    this.#ledger.entries.get(id)?.replies.push({ outcome, body: JSON.stringify(body) });
+    this.#ledger.entries.get(id)?.replies.push(readReply(message));
     this.#waiting.get(id)?.();
   }
 
@@ -229,4 +227,11 @@ export class Caller {
 
 function isSettled({ replies, deadLetters }: Entry): boolean {
   return replies.length + deadLetters.length > 0;
+}
+
+function readReply({ content, properties: { contentType } }: ConsumeMessage): ReplySeen {
+  // The reply to a malformed Erlang term.
+  if (contentType !== 'application/json') return { outcome: 'not read', body: '' };
+  const { status, response_body: body } = JSON.parse(content.toString());
+  return { outcome: status === 'completed' ? status : String(body.code), body: JSON.stringify(body) };
 }
