@@ -117,9 +117,14 @@ export class Caller {
   }
 
   /** Keeps this many requests in flight until `isOver`. */
-  async load(inFlight: number, next: () => Sending, isOver: () => boolean): Promise<void> {
+  async load(
+    inFlight: number,
+    next: () => Sending,
+    isOver: () => boolean,
+    patienceMs?: number,
+  ): Promise<void> {
     const loop = async () => {
-      while (!isOver()) await this.ask(next());
+      while (!isOver()) await this.ask(next(), patienceMs);
     };
     await Promise.all(Array.from({ length: inFlight }, loop));
   }
