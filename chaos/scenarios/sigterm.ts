@@ -34,7 +34,8 @@ export const sigterm: Scenario = {
       const worker = Worker.start(run, {
         queue,
         url: `amqp://guest:guest@127.0.0.1:${link.port}`,
-        env: { ...ledger.env, SHUTDOWN_GRACE_SECONDS: String(GRACE_SECONDS) },
+        // Some requests wait, so that there are some to requeue.
+        env: { ...ledger.env, SHUTDOWN_GRACE_SECONDS: String(GRACE_SECONDS), CONCURRENCY: '8' },
       });
       await worker.ready;
       return worker;

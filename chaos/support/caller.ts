@@ -14,6 +14,15 @@ export interface Sending {
   timeoutMs?: number;
 }
 
+export interface Queues {
+  /** Options of the queue, other than those that the service gives it. */
+  queue?: Options.AssertQueue;
+  /** Options of the error queue. */
+  errorQueue?: Options.AssertQueue;
+  /** Whether dead-lettered messages are taken off the error queue from the beginning; true by default. */
+  takesDeadLetters?: boolean;
+}
+
 const RECONNECT_MS = 100;
 /** How long `ask` waits for a reply, in milliseconds. The ledger still takes a later one. */
 const PATIENCE_MS = 10_000;
@@ -32,23 +41,22 @@ export class Caller {
   #channel: ConfirmChannel | undefined;
   #connected = Promise.resolve();
   #closed = false;
+  #takesDeadLetters = false;
 
-  /**
-   * Declares the queue of the service and its error queue. They are deleted when the run ends.
-   * @param options of the queue, other than those that the service gives it
-   */
+  /** Declares the queue of the service and its error queue. They are deleted when the run ends. */
   static async open(
     run: Run,
     url: string,
     queue: string,
     ledger: Ledger,
-    options: Options.AssertQueue = {},
+    { queue: options, errorQueue, takesDeadLetters = true }: Queues = {},
   ): Promise<Caller> {
     const caller = new Caller(url, queue, ledger);
+    if (takesDeadLetters) caller.takeDeadLetters();
     caller.#connected = caller.#connect(async (channel) => {
       const deadLetters = { deadLetterExchange: '', deadLetterRoutingKey: `${queue}_error` };
       await channel.assertQueue(queue, { durable: true, ...deadLetters, ...options });
-      await channel.assertQueue(`${queue}_error`, { durable: true });
+      await channel.assertQueue(`${queue}_error`, { durable: true, ...errorQueue });
       await channel.assertQueue(caller.#replyQueue, { durable: true });
     });
     run.teardown(async () => caller.#close());
@@ -138,6 +146,11 @@ export class Caller {
     return queue?.consumerCount ?? 0;
   }
 
+  /** From now on takes dead-lettered messages off the error queue. */
+  takeDeadLetters(): void {
+    this.#takesDeadLetters = true;
+  }
+
   async #answered(id: string, patienceMs: number): Promise<void> {
     return new Promise((resolve) => {
       const end = () => {
@@ -180,21 +193,26 @@ export class Caller {
     connection.once('close', () => lost.abort());
     while (!lost.signal.aborted && !this.#closed) {
       try {
-        const channel = await connection.createChannel();
-        channel.on('error', () => {});
-        await new Promise<void>((resolve, reject) => {
-          channel.once('close', resolve);
-          channel
-            .consume(`${this.#queue}_error`, (message) =>
-              message === null ? resolve() : this.#deadLettered(message, channel),
-            )
-            .catch(reject);
-        });
+        if (this.#takesDeadLetters) await this.#consumeDeadLetters(connection);
       } catch {
-        // Not there, for now.
+        // The queue is not there, for now.
       }
       await sleep(RECONNECT_MS);
     }
+  }
+
+  /** Resolves when the consumer has ended. */
+  async #consumeDeadLetters(connection: ChannelModel): Promise<void> {
+    const channel = await connection.createChannel();
+    channel.on('error', () => {});
+    await new Promise<void>((resolve, reject) => {
+      channel.once('close', resolve);
+      channel
+        .consume(`${this.#queue}_error`, (message) =>
+          message === null ? resolve() : this.#deadLettered(message, channel),
+        )
+        .catch(reject);
+    });
   }
 
   #returned(messageId: unknown): void {

@@ -126,7 +126,7 @@ export class Ledger {
           new Set(each.replies.filter(({ outcome }) => saysDone(outcome)).map(({ body }) => body)).size > 1,
       ).length,
       repliedTwice: all.filter(({ replies }) => replies.length > 1).length,
-      unknown: changes.filter(({ replies }) => replies.at(-1)?.outcome === 'outcome_unknown').length,
+      unknown: changes.filter((each) => replied(each, (outcome) => outcome === 'outcome_unknown')).length,
       completed: all.filter((each) => replied(each, saysDone)).length,
     };
   }
