@@ -118,12 +118,14 @@ async function untilAnswered(caller: Caller): Promise<true> {
 
 /** The error queue is full for a time: what it refuses waits, and requests are answered meanwhile. */
 async function full(run: Run): Promise<Ended> {
-  const full = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
-  const part = await open(run, { errorQueue: full, takesDeadLetters: false });
+  const errorQueue = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
+  const part = await open(run, { errorQueue, takesDeadLetters: false });
   const { queue: name, caller, worker, misses } = part;
   await worker.ready;
   const operator = await channelTo(run);
-  await operator.sendToQueue(`${name}_error`, Buffer.from('of somebody else'));
+  operator.sendToQueue(`${name}_error`, Buffer.from('of somebody else'));
+  // The response to it says that the broker has the message.
+  await operator.checkQueue(`${name}_error`);
   await loaded(part, run, async () => {
     await caller.sendRaw(Buffer.from('no request'), 'none', { replyTo: undefined });
     if (!(await logs(worker, 'queue full'))) misses.push('the service did not say that a queue is full');
