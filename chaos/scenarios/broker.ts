@@ -3,16 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Proxy, startProxy } from '../../test/support/proxy.js';
 import type { Scenario } from '../scenario.js';
 import { Caller } from '../support/caller.js';
+import { loseConnections, takeRequestsAgain } from '../support/connection-losses.js';
 import { brokenPromises, Ledger } from '../support/ledger.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
-import { within } from '../support/within.js';
 import { Worker } from '../support/worker.js';
 
 const IN_FLIGHT = 30;
 const RETURN_MS = 5_000;
-/** Only ends what hangs, in milliseconds. */
-const HANGS_MS = 90_000;
 
 export const broker: Scenario = {
   name: 'broker',
@@ -38,29 +36,15 @@ export const broker: Scenario = {
     const returns: number[] = [];
     const noticed: number[] = [];
 
-    /** Resolves when these workers have lost their connection during `fault`. @returns after how many milliseconds */
     const lose = async (losing: readonly Worker[], fault: () => Promise<void> | void): Promise<number> => {
-      const lost = losing.map(async (worker) =>
-        worker.logged('broker connection lost', worker.count('broker connection lost') + 1),
-      );
-      const begin = performance.now();
-      await fault();
-      const all = Promise.all(lost).then(() => performance.now() - begin);
-      const ms = await within(HANGS_MS, all, undefined);
+      const ms = await loseConnections(losing, fault);
       if (ms === undefined) misses.push('a worker did not notice that its connection was lost');
-      return ms ?? HANGS_MS;
+      return ms ?? Infinity;
     };
-    /** Resolves when all workers take requests again. @returns after how many milliseconds */
     const restored = async (): Promise<number> => {
-      const begin = performance.now();
-      const all = Promise.all(
-        workers.map(async (worker) =>
-          worker.logged('broker connection restored', worker.count('broker connection lost')),
-        ),
-      );
-      if ((await within(HANGS_MS, all, undefined)) === undefined)
-        misses.push('a worker did not take requests again');
-      return performance.now() - begin;
+      const ms = await takeRequestsAgain(workers);
+      if (ms === undefined) misses.push('a worker did not take requests again');
+      return ms ?? Infinity;
     };
 
     let over = false;

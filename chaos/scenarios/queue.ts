@@ -4,6 +4,7 @@ import type { Channel } from 'amqplib';
 import { startProxy } from '../../test/support/proxy.js';
 import type { Outcome, Run, Scenario } from '../scenario.js';
 import { Caller, type Queues } from '../support/caller.js';
+import { loseConnections, takeRequestsAgain } from '../support/connection-losses.js';
 import { type Audit, brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
@@ -12,7 +13,7 @@ import { Worker } from '../support/worker.js';
 
 const IN_FLIGHT = 5;
 /** Only ends what hangs, in milliseconds. */
-const HANGS_MS = 90_000;
+const HANGS_MS = 60_000;
 const MAX_MESSAGE_BYTES = 64 * 1024;
 const QUIET_MS = 300;
 /** Less than usual: an operator removes requests here. */
@@ -144,13 +145,14 @@ async function limitedDeliveries(run: Run): Promise<Ended> {
     url,
     queue: { arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 3 } },
   });
-  const { worker } = part;
+  const { worker, misses } = part;
   await worker.ready;
   await loaded(part, run, async () => {
     for (let left = run.long ? 20 : 5; left > 0; left--) {
       await sleep(run.random.between(100, 500));
-      link.cut();
-      await worker.logged('broker connection restored', worker.count('broker connection restored') + 1);
+      await loseConnections([worker], () => link.cut());
+      if ((await takeRequestsAgain([worker])) === undefined)
+        misses.push('the service did not take requests again');
     }
   });
   return end(part);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startProxy } from '../../test/support/proxy.js';
 import type { Run, Scenario } from '../scenario.js';
 import { Caller } from '../support/caller.js';
+import { takeRequestsAgain } from '../support/connection-losses.js';
 import { type Audit, brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
 import { stopWorkers } from '../support/stop-workers.js';
 import { Worker } from '../support/worker.js';
@@ -57,6 +58,7 @@ async function closeLinks(
     }),
   );
   await Promise.all(workers.map(async ({ ready }) => ready));
+  const misses: string[] = [];
   let over = false;
   const next = () => ({ action: CHANGE, parameters: { hold_ms: random.between(0, 200) } });
   const load = caller.load(IN_FLIGHT, next, () => over);
@@ -66,16 +68,12 @@ async function closeLinks(
     link.refuse();
     await sleep(AWAY_MS);
     link.accept();
-    await Promise.all(
-      workers.map(async (each) =>
-        each.logged('broker connection restored', each.count('broker connection lost')),
-      ),
-    );
+    if ((await takeRequestsAgain(workers)) === undefined) misses.push('a worker did not take requests again');
   }
   over = true;
   await load;
   await ledger.settled();
   const exits = await stopWorkers(workers);
   const audit = ledger.audit();
-  return { audit, misses: [...brokenPromises(audit), ...exits] };
+  return { audit, misses: [...brokenPromises(audit), ...exits, ...misses] };
 }
