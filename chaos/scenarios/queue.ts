@@ -102,7 +102,7 @@ async function purgedAndDeleted(run: Run): Promise<Ended> {
       await operator[remove](part.queue);
       const again = await within(HANGS_MS, untilAnswered(caller), undefined);
       if (again === undefined) misses.push(`the service did not consume again after ${remove}`);
-      for (const entry of ledger.owed()) entry.confirmed = false;
+      for (const entry of ledger.owed()) entry.sending = 'uncertain';
     }
     await operator.deleteQueue(`${part.queue}_error`);
     await caller.sendRaw(Buffer.from('no request'), 'none', { replyTo: undefined });

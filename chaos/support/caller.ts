@@ -91,8 +91,7 @@ export class Caller {
     const entry: Entry = {
       id,
       action,
-      confirmed: false,
-      returned: false,
+      sending: 'sent',
       replies: [],
       deadLetters: [],
     };
@@ -107,12 +106,15 @@ export class Caller {
       ...options,
     };
     const confirmed = (error: unknown) => {
-      entry.confirmed = !entry.returned && (error === null || error === undefined);
+      if (error !== null && error !== undefined) entry.sending = 'uncertain';
+      else if (entry.sending === 'sent') entry.sending = 'confirmed';
     };
     try {
+      if (this.#channel === undefined) entry.sending = 'uncertain';
       this.#channel?.publish('', this.#queue, content, properties, confirmed);
     } catch {
-      // The connection is lost at this moment: the request is not sent, and nobody owes a reply.
+      // The connection is lost at this moment.
+      entry.sending = 'uncertain';
     }
     return entry;
   }
@@ -217,7 +219,7 @@ export class Caller {
 
   #returned(messageId: unknown): void {
     const entry = this.#ledger.entries.get(String(messageId));
-    if (entry !== undefined) entry.returned = true;
+    if (entry !== undefined) entry.sending = 'uncertain';
   }
 
   #replied(message: ConsumeMessage | null, channel: Channel): void {

@@ -9,10 +9,11 @@ import type { Run } from '../scenario.js';
 export interface Entry {
   readonly id: string;
   readonly action: string;
-  /** The broker has it for certain. Another one may have never arrived, so nobody owes a reply. */
-  confirmed: boolean;
-  /** There was no queue for it. */
-  returned: boolean;
+  /**
+   * `confirmed`: the broker has it for certain. `uncertain`: it may have never arrived, or there was no queue for it, so nobody
+   * owes a reply.
+   */
+  sending: 'sent' | 'confirmed' | 'uncertain';
   replies: ReplySeen[];
   /** The reasons with which it was dead-lettered. */
   deadLetters: string[];
@@ -76,10 +77,11 @@ export class Ledger {
     return { CHAOS_LEDGER: this.#file };
   }
 
-  /** Those that have neither a reply nor been dead-lettered, although the broker had them. */
+  /** Those that have neither a reply nor been dead-lettered, although the broker may have them. */
   owed(): Entry[] {
     return [...this.entries.values()].filter(
-      ({ confirmed, replies, deadLetters }) => confirmed && replies.length + deadLetters.length === 0,
+      ({ sending, replies, deadLetters }) =>
+        sending !== 'uncertain' && replies.length + deadLetters.length === 0,
     );
   }
 
