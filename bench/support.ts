@@ -81,9 +81,15 @@ export class Caller {
   }
 }
 
+const BUILT_CLI = new URL('../dist/src/cli.js', import.meta.url).pathname;
+
 /** The built service, as it runs in production: it writes its log lines, and nobody reads them. */
-export function startService(queue: string, url: string, settings: Record<string, string>): ChildProcess {
-  const cli = new URL('../dist/src/cli.js', import.meta.url).pathname;
+export function startService(
+  queue: string,
+  url: string,
+  settings: Record<string, string>,
+  cli = BUILT_CLI,
+): ChildProcess {
   const env = {
     PATH: process.env.PATH,
     AMQP_URL: url,

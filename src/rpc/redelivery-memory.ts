@@ -6,16 +6,18 @@ export type Known<R> =
   /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
   /** It did not begin here, nor, as far as is known, elsewhere. */
-  | { state: 'released'; place: string }
+  | { state: 'released'; places: ReadonlySet<string> }
   | { state: 'unknown' };
 
 interface Entry<R> {
   /** Undefined: released. */
   reply: R | undefined;
-  place: string;
+  /** Where its messages came from that were released. */
+  places: ReadonlySet<string>;
   at: number;
 }
 
+const NO_PLACES: ReadonlySet<string> = new Set();
 /** The memory of an entry without its reply, in bytes: its key, and some objects. */
 const ENTRY_BYTES = 512;
 
@@ -63,8 +65,8 @@ export class RedeliveryMemory<R> {
     if (running !== undefined) return { state: 'running', reply: running };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    const { reply, place } = entry;
-    return reply === undefined ? { state: 'released', place } : { state: 'settled', reply };
+    const { reply, places } = entry;
+    return reply === undefined ? { state: 'released', places } : { state: 'settled', reply };
   }
 
   /**
@@ -80,27 +82,32 @@ export class RedeliveryMemory<R> {
     bytes: (reply: R) => number,
     place: string | undefined,
   ): void {
+    const { places = NO_PLACES } = this.#younger.get(key) ?? this.#older.get(key) ?? {};
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, place);
+    void this.#settle(key, settling, bytes, place === undefined ? undefined : new Set([...places, place]));
   }
 
   async #settle(
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    place: string | undefined,
+    places: ReadonlySet<string> | undefined,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
-    if (reply === undefined && place === undefined) return;
+    if (reply === undefined && places === undefined) return;
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    this.#younger.set(key, { reply, place: place ?? '', at: this.#clock.now() });
+    this.#younger.set(key, {
+      reply,
+      places: reply === undefined ? (places ?? NO_PLACES) : NO_PLACES,
+      at: this.#clock.now(),
+    });
     this.#youngerBytes += size;
   }
 

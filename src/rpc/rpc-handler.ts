@@ -257,7 +257,7 @@ export class RpcHandler {
       }
       // A worker that was lost after this one released it may have begun it. Its message would be in another place now.
       if (known.state === 'released')
-        mayHaveBegun = lostWorkersOf(delivery) > 0 && known.place !== placeOf(delivery);
+        mayHaveBegun = lostWorkersOf(delivery) > 0 && !known.places.has(placeOf(delivery));
     }
     if (mayHaveBegun && delivery.redelivered) {
       if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';

@@ -34,7 +34,7 @@ test('a released request is remembered as released, until it begins', async (t) 
   const outcome = Promise.resolve(undefined);
   memory.track('key', outcome, bytes, '');
   await outcome;
-  t.deepEqual(memory.recall('key'), { state: 'released', place: '' });
+  t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
   memory.track('key', new Promise(() => {}), bytes, '');
   t.like(memory.recall('key'), { state: 'running' });
 });
@@ -46,7 +46,7 @@ test('a released request is remembered for as long as a reply', async (t) => {
   memory.track('key', outcome, bytes, '');
   await outcome;
   clock.advance(1_000);
-  t.deepEqual(memory.recall('key'), { state: 'released', place: '' });
+  t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
   clock.advance(1);
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
@@ -100,7 +100,7 @@ test('a request that was released before it began is new again, whether or not a
     };
     await settle('key', undefined);
     for (let n = 0; n < others; n++) await settle(`other ${n}`, 'answer');
-    t.deepEqual(memory.recall('key'), { state: 'released', place: '' });
+    t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
     await settle('key', 'x'.repeat(101));
     t.deepEqual(memory.recall('key'), { state: 'unknown' }, `${others} others`);
   }
@@ -220,7 +220,7 @@ for (const where of ['younger', 'older'] as const) {
     memory.track('key', Promise.resolve(undefined), bytes, '');
     await settled();
     if (where === 'older') await age(memory, 20);
-    t.like(memory.recall('key'), { state: 'released', place: '' });
+    t.like(memory.recall('key'), { state: 'released', places: new Set(['']) });
     // This reply is too large to be kept, so nothing replaces the previous entry.
     memory.track('key', Promise.resolve('x'.repeat(101)), bytes, '');
     t.like(memory.recall('key'), { state: 'running' });

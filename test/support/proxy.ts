@@ -7,8 +7,10 @@ export interface Proxy {
   port: number;
   /** From now on drops all data from the server, without closing the connection. */
   swallow(): void;
-  /** From now on reads nothing from either side, as a server that is frozen. */
+  /** From now on reads nothing from either side of the connections that are open, as a server that is frozen. */
   freeze(): void;
+  /** Goes on with what is frozen. */
+  thaw(): void;
   /** Cuts every connection; new ones get through. */
   cut(): void;
   /** Cuts every connection, and lets none through until `accept`. */
@@ -17,8 +19,12 @@ export interface Proxy {
 }
 
 /** Starts a proxy on loopback that is stopped when the test ends. */
-export async function startProxy(t: ExecutionContext, target: { port: number }): Promise<Proxy> {
+export async function startProxy(
+  t: Pick<ExecutionContext, 'teardown'>,
+  target: { port: number },
+): Promise<Proxy> {
   const pairs = new Set<[Socket, Socket]>();
+  const frozen = new Set<[Socket, Socket]>();
   let refusing = false;
   const server = createServer((near) => {
     if (refusing) {
@@ -34,6 +40,7 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
       one.on('error', () => {});
       one.on('close', () => {
         pairs.delete(pair);
+        frozen.delete(pair);
         other.destroy();
       });
     }
@@ -52,10 +59,19 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
     for (const [near, far] of pairs) far.unpipe(near).resume();
   };
   const freeze = () => {
-    for (const [near, far] of pairs) {
+    for (const pair of pairs) {
+      const [near, far] = pair;
       near.unpipe(far).pause();
       far.unpipe(near).pause();
+      frozen.add(pair);
     }
+  };
+  const thaw = () => {
+    for (const [near, far] of frozen) {
+      near.pipe(far);
+      far.pipe(near);
+    }
+    frozen.clear();
   };
   const refuse = () => {
     refusing = true;
@@ -64,5 +80,5 @@ export async function startProxy(t: ExecutionContext, target: { port: number }):
   const accept = () => {
     refusing = false;
   };
-  return { port, swallow, freeze, cut, refuse, accept };
+  return { port, swallow, freeze, thaw, cut, refuse, accept };
 }

@@ -1,0 +1,84 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startProxy } from '../../test/support/proxy.js';
+import type { Scenario } from '../scenario.js';
+import { Caller } from '../support/caller.js';
+import { Crew } from '../support/crew.js';
+import { brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
+
+const INNOCENTS = 200;
+const MOST_DEATHS = 3;
+const WATCHDOG_SECONDS = 2;
+const CUTS = 5;
+/** Only ends what hangs, in milliseconds. */
+const HANGS_MS = 150_000;
+
+export const poison: Scenario = {
+  name: 'poison',
+  goal: 'a request that ends or blocks its process does so three times at most, and harms no other request',
+  async run(run) {
+    const ways = run.long
+      ? ['exit', 'loop', 'memory', 'exit', 'loop', 'memory', 'exit', 'loop', 'memory']
+      : ['exit', 'loop', 'memory'];
+    const queue = `chaos_poison_${randomUUID()}`;
+    const ledger = new Ledger(run);
+    const caller = await Caller.open(run, run.broker.url, queue, ledger);
+    const link = await startProxy(run, run.broker);
+    const crew = await Crew.start(run, 2, {
+      queue,
+      url: `amqp://guest:guest@127.0.0.1:${link.port}`,
+      env: { ...ledger.env, WATCHDOG_SECONDS: String(WATCHDOG_SECONDS) },
+      nodeOptions: ['--max-old-space-size=96'],
+    });
+    const innocents: Entry[] = [];
+    const poisons: Entry[] = [];
+    for (const [number, way] of ways.entries()) {
+      for (let left = INNOCENTS; left > 0; left--)
+        innocents.push(
+          await caller.send({
+            action: run.random.pick([CHANGE, 'chaos_read']),
+            parameters: { hold_ms: run.random.between(0, 300) },
+            cluster: `cluster${run.random.between(1, 20)}`,
+          }),
+        );
+      poisons.push(await caller.send({ action: 'chaos_poison', parameters: { way }, cluster: 'poison' }));
+      for (let left = number === 0 ? CUTS : 0; left > 0; left--) {
+        await sleep(run.random.between(50, 200));
+        link.cut();
+      }
+      await ledger.settled(HANGS_MS);
+    }
+    await crew.ready();
+    const exits = await crew.stop();
+
+    const audit = ledger.audit();
+    const begun = ledger
+      .effects()
+      .filter(({ id, phase }) => phase === 'begin' && poisons.some((each) => each.id === id));
+    const deaths = poisons.map(({ id }) => begun.filter((each) => each.id === id).length);
+    const refused = innocents.filter(
+      ({ replies, deadLetters }) =>
+        deadLetters.length > 0 ||
+        replies.some(({ outcome }) => outcome !== 'completed' && outcome !== 'outcome_unknown'),
+    );
+    const misses = [...brokenPromises(audit), ...exits];
+    for (const [place, way] of ways.entries()) {
+      const [outcome] = poisons[place]?.replies.map((each) => each.outcome) ?? [];
+      if (outcome !== 'worker_lost') misses.push(`${way}: its caller got ${outcome ?? 'nothing'}`);
+      if (poisons[place]?.deadLetters.length === 0) misses.push(`${way}: it was not dead-lettered`);
+      if ((deaths[place] ?? 0) > MOST_DEATHS) misses.push(`${way}: it ended ${deaths[place]} processes`);
+    }
+    if (refused.length > 0) misses.push(`${refused.length} innocent requests were refused`);
+    return {
+      figures: {
+        poisons: ways.join(' '),
+        'processes ended by each': deaths.join(' '),
+        'workers lost': crew.deaths.length,
+        innocents: innocents.length,
+        ...audit,
+        errors: ledger.errors(),
+      },
+      misses,
+    };
+  },
+};

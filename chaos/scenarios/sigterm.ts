@@ -1,0 +1,90 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startProxy } from '../../test/support/proxy.js';
+import type { Scenario } from '../scenario.js';
+import { Caller } from '../support/caller.js';
+import { brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
+import { mixedRequests } from '../support/mixed-requests.js';
+import { stopWorkers } from '../support/stop-workers.js';
+import { within } from '../support/within.js';
+import { Worker } from '../support/worker.js';
+
+const IN_FLIGHT = 30;
+const GRACE_SECONDS = 2;
+const EXIT_MS = (GRACE_SECONDS + 5) * 1_000;
+/** Only ends what hangs, in milliseconds. */
+const HANGS_MS = 90_000;
+/** Much longer than the grace time. */
+const LONG_MS = 60_000;
+
+/** What goes on while the worker is asked to stop. */
+const SITUATIONS = ['load', 'long changes', 'memory alarm', 'broker away'] as const;
+
+export const sigterm: Scenario = {
+  name: 'sigterm',
+  goal: 'a worker that is asked to stop ends in time with 0, and its requests are answered or go to another',
+  async run(run) {
+    const { random, broker } = run;
+    const rounds = run.long ? 20 : SITUATIONS.length;
+    const queue = `chaos_sigterm_${randomUUID()}`;
+    const ledger = new Ledger(run);
+    const caller = await Caller.open(run, broker.url, queue, ledger);
+    const link = await startProxy(run, broker);
+    const start = async () => {
+      const worker = Worker.start(run, {
+        queue,
+        url: `amqp://guest:guest@127.0.0.1:${link.port}`,
+        // Some requests wait, so that there are some to requeue.
+        env: { ...ledger.env, SHUTDOWN_GRACE_SECONDS: String(GRACE_SECONDS), CONCURRENCY: '8' },
+      });
+      await worker.ready;
+      return worker;
+    };
+    const setAlarm = async (on: boolean) => {
+      await broker.ctl('set_vm_memory_high_watermark', ...(on ? ['absolute', '1'] : ['0.4']));
+    };
+
+    const misses: string[] = [];
+    const late: string[] = [];
+    const took: number[] = [];
+    let over = false;
+    const load = caller.load(IN_FLIGHT, mixedRequests(random), () => over);
+    for (let round = 0; round < rounds; round++) {
+      const situation = SITUATIONS[round % SITUATIONS.length];
+      const worker = await start();
+      await sleep(random.between(200, 1_000));
+      if (situation === 'long changes')
+        for (const stubborn of [true, false])
+          await caller.send({ action: CHANGE, parameters: { hold_ms: LONG_MS, stubborn } });
+      if (situation === 'memory alarm') await setAlarm(true);
+      await sleep(random.between(50, 300));
+      if (situation === 'broker away') link.refuse();
+      const begin = performance.now();
+      worker.kill('SIGTERM');
+      const exit = await within(HANGS_MS, worker.ended, 'no end');
+      const ms = performance.now() - begin;
+      took.push(ms);
+      if (exit !== 0) misses.push(`${situation}: a worker ended with ${exit}`);
+      if (ms > EXIT_MS) late.push(`${situation}: a worker ended after ${Math.round(ms)} ms`);
+      if (situation === 'memory alarm') await setAlarm(false);
+      if (situation === 'broker away') link.accept();
+    }
+    const last = await start();
+    over = true;
+    await load;
+    await ledger.settled();
+    const exits = await stopWorkers([last]);
+    const audit = ledger.audit();
+    return {
+      figures: {
+        stops: rounds,
+        requests: ledger.entries.size,
+        ...audit,
+        errors: ledger.errors(),
+        'ms until the end, at most': Math.round(Math.max(...took)),
+      },
+      misses: [...brokenPromises(audit), ...misses, ...exits],
+      late,
+    };
+  },
+};

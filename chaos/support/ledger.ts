@@ -1,0 +1,160 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ERROR_CODES } from '../../src/api/error-codes.js';
+import type { Run } from '../scenario.js';
+
+/** A request, and what came of it. */
+export interface Entry {
+  readonly id: string;
+  readonly action: string;
+  /**
+   * `confirmed`: the broker has it for certain. `uncertain`: it may have never arrived, or there was no queue for it, so nobody
+   * owes a reply.
+   */
+  sending: 'sent' | 'confirmed' | 'uncertain';
+  replies: ReplySeen[];
+  /** The reasons with which it was dead-lettered. */
+  deadLetters: string[];
+}
+
+export interface ReplySeen {
+  /** `completed`, or the code of the error. */
+  outcome: string;
+  /** The result or the error, as JSON. */
+  body: string;
+}
+
+/** A line that an action wrote to the ledger's file. */
+export interface Effect {
+  /** The id of its request. */
+  id: string;
+  phase: 'begin' | 'end';
+  /** The process that wrote it. */
+  pid: number;
+  /** Wall time in milliseconds. */
+  at: number;
+}
+
+/** What the ledger shows. All but the last three should be 0. */
+export interface Audit {
+  /** No reply, and not dead-lettered. */
+  lost: number;
+  /** Changes that began more than once. */
+  doneTwice: number;
+  /** Changes that began, whose reply is an error that says that nothing was done. */
+  doneToldFailed: number;
+  /** Changes that did not end, whose reply says that they did. */
+  notDoneToldDone: number;
+  /** Changes with two replies that cannot both be true. */
+  contradictory: number;
+  /** Requests with more than one reply. */
+  repliedTwice: number;
+  unknown: number;
+  completed: number;
+}
+
+/** The action of chaos/plugins/change. */
+export const CHANGE = 'chaos_change';
+/** With these codes a caller may not assume that nothing was done. */
+const MAY_BE_DONE = new Set(['completed', 'outcome_unknown', 'internal', 'worker_lost']);
+
+/** The requests that were sent, the replies that came, and the effects that actions wrote down. */
+export class Ledger {
+  readonly entries = new Map<string, Entry>();
+  readonly #file: string;
+
+  /** Its file goes with the run. */
+  constructor(run: Run) {
+    const folder = mkdtempSync(join(tmpdir(), 'chaos-ledger-'));
+    run.teardown(() => rmSync(folder, { recursive: true, force: true }));
+    this.#file = join(folder, 'effects');
+  }
+
+  /** The setting with which the workers' actions write to it. */
+  get env(): Record<string, string> {
+    return { CHAOS_LEDGER: this.#file };
+  }
+
+  /** Those that have neither a reply nor been dead-lettered, although the broker may have them. */
+  owed(): Entry[] {
+    return [...this.entries.values()].filter(
+      ({ sending, replies, deadLetters }) =>
+        sending !== 'uncertain' && replies.length + deadLetters.length === 0,
+    );
+  }
+
+  /** Resolves when nothing is owed, at the latest after this time: what is owed then is lost. */
+  async settled(ms = 60_000): Promise<void> {
+    const end = performance.now() + ms;
+    while (this.owed().length > 0 && performance.now() < end) await sleep(50);
+  }
+
+  effects(): Effect[] {
+    let text = '';
+    try {
+      text = readFileSync(this.#file, 'utf8');
+    } catch (error) {
+      if (!(error instanceof Error) || !('code' in error) || error.code !== 'ENOENT') throw error;
+    }
+    return text
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line): Effect => JSON.parse(line));
+  }
+
+  audit(): Audit {
+    const begun = new Map<string, number>();
+    const ended = new Set<string>();
+    for (const { id, phase } of this.effects()) {
+      if (phase === 'begin') begun.set(id, (begun.get(id) ?? 0) + 1);
+      else ended.add(id);
+    }
+    const all = [...this.entries.values()];
+    const changes = all.filter(({ action }) => action === CHANGE);
+    const replied = (entry: Entry, fits: (outcome: string) => boolean) =>
+      entry.replies.some(({ outcome }) => fits(outcome));
+    const saysNotDone = (outcome: string) => outcome in ERROR_CODES && !MAY_BE_DONE.has(outcome);
+    const saysDone = (outcome: string) => outcome === 'completed';
+    return {
+      lost: this.owed().length,
+      doneTwice: changes.filter(({ id }) => (begun.get(id) ?? 0) > 1).length,
+      doneToldFailed: changes.filter((each) => begun.has(each.id) && replied(each, saysNotDone)).length,
+      notDoneToldDone: changes.filter((each) => !ended.has(each.id) && replied(each, saysDone)).length,
+      contradictory: changes.filter(
+        (each) =>
+          (replied(each, saysDone) && replied(each, saysNotDone)) ||
+          new Set(each.replies.filter(({ outcome }) => saysDone(outcome)).map(({ body }) => body)).size > 1,
+      ).length,
+      repliedTwice: all.filter(({ replies }) => replies.length > 1).length,
+      unknown: changes.filter((each) => replied(each, (outcome) => outcome === 'outcome_unknown')).length,
+      completed: all.filter((each) => replied(each, saysDone)).length,
+    };
+  }
+
+  /** How many last replies had each outcome, but for `completed`. */
+  errors(): string {
+    const counts = new Map<string, number>();
+    for (const { replies } of this.entries.values()) {
+      const outcome = replies.at(-1)?.outcome;
+      if (outcome !== undefined && outcome !== 'completed')
+        counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+    }
+    return [...counts].map(([outcome, count]) => `${count} ${outcome}`).join(' + ') || 'none';
+  }
+}
+
+/** The guarantees that every scenario expects. @returns a sentence for each that was broken */
+export function brokenPromises(audit: Audit): string[] {
+  const promises: [keyof Audit, string][] = [
+    ['lost', 'requests were lost'],
+    ['doneTwice', 'changes were done twice'],
+    ['doneToldFailed', 'changes were done, and their callers were told that nothing was'],
+    ['notDoneToldDone', 'changes were not done, and their callers were told that they were'],
+    ['contradictory', 'changes got replies that contradict each other'],
+  ];
+  return promises
+    .filter(([promise]) => audit[promise] > 0)
+    .map(([promise, text]) => `${audit[promise]} ${text}`);
+}

@@ -1,0 +1,11 @@
+import { appendFileSync } from 'node:fs';
+
+/**
+ * Writes a line to the ledger's file, as one write at its end: those of several processes do not mix.
+ * @param {string} id of the request
+ * @param {'begin' | 'end'} phase
+ */
+export function writeEffect(id, phase) {
+  const line = JSON.stringify({ id, phase, pid: process.pid, at: Date.now() });
+  appendFileSync(process.env.CHAOS_LEDGER, `${line}\n`);
+}
