@@ -100,4 +100,26 @@ export const BROKEN: readonly Broken[] = [
       },
     ],
   },
+  {
+    scenario: 'poison',
+    what: 'a repeated request runs in the worker itself',
+    replacements: [
+      {
+        file: 'src/core/execution.ts',
+        from: "if (delivery === 'first' || isolation === undefined)",
+        to: "if (delivery !== 'neither' || isolation === undefined)",
+      },
+    ],
+  },
+  {
+    scenario: 'poison-at-load',
+    what: 'nobody is told which plugin is loaded',
+    replacements: [
+      {
+        file: 'src/core/plugin-loader.ts',
+        from: 'options.watch?.loading(folder)',
+        to: '{ began: () => {}, ended: () => {} }',
+      },
+    ],
+  },
 ];

@@ -7,8 +7,6 @@ import { buildService, replaced } from '../chaos/support/built-service.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { startOwnBroker } from './support/own-broker.js';
 
-/** Guarantees that the service does not give yet. */
-const LATER = new Set(['two-workers', 'poison', 'poison-at-load']);
 const SEED = 1;
 
 const rabbitmq = process.env.RABBITMQ_URL ?? noteSkipped('the guarantees under faults', 'RABBITMQ_URL');
@@ -18,7 +16,7 @@ if (rabbitmq !== undefined) {
     const [service, { remove }] = await started;
     await Promise.all([service.remove(), remove()]);
   });
-  for (const scenario of SCENARIOS.filter(({ name }) => !LATER.has(name)))
+  for (const scenario of SCENARIOS)
     test.serial(`${scenario.name}: ${scenario.goal}`, async (t) => {
       const [service, { broker }] = await started;
       const { misses } = await runScenario(scenario, { service, broker, long: false, seed: SEED });
@@ -38,7 +36,7 @@ test('each scenario can run on a build in which its guarantee is broken', async 
     }
   }
   const without = SCENARIOS.map(({ name }) => name).filter(
-    (name) => !LATER.has(name) && !BROKEN.some(({ scenario }) => scenario === name),
+    (name) => !BROKEN.some(({ scenario }) => scenario === name),
   );
   t.deepEqual(without, []);
 });
