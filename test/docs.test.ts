@@ -53,6 +53,18 @@ test('the table of error codes matches the codes that the service sends', async 
   );
 });
 
+test('each promise in docs/guarantees.md names tests and chaos scenarios that exist', async (t) => {
+  const rows = tableAfter(await read('docs/guarantees.md'), '<!-- guarantees');
+  t.true(rows.length > 20);
+  for (const [promise = '', heldBy = ''] of rows)
+    for (const each of heldBy.split('; ')) {
+      const [, scenario] = /^chaos: ([\w-]+)$/.exec(each) ?? [];
+      const [, file, title] = /^`(test\/[\w/.-]+)`: (.+)$/.exec(each) ?? [];
+      const text = await read(file ?? `chaos/scenarios/${scenario}.ts`);
+      t.true(text.includes(file === undefined ? `name: '${scenario}'` : (title ?? '')), `${promise} ${each}`);
+    }
+});
+
 test('docs/operating.md explains every log message', async (t) => {
   const operating = await read('docs/operating.md');
   const files = await Promise.all(

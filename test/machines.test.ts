@@ -9,6 +9,7 @@ import { connect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient, FleetManagerError, type KnownActions } from '../src/client/client.js';
 import { type Sandbox, startSandbox } from '../src/sandbox/sandbox.js';
+import { hasEtcd, ownEtcd } from './support/own-etcd.js';
 import { eventually, HUNG_MS } from './support/eventually.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { type JournalEntry, startMachines } from './support/machines.js';
@@ -254,10 +255,13 @@ if (rabbitmqUrl !== undefined && hasServers) {
     t.is(connections, 1);
   });
 
-  for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
-    test(`${signal} while the unit is stopped leaves it launched once the request is done again`, async (t) => {
+  for (const signal of hasEtcd ? (['SIGKILL', 'SIGTERM'] as const) : []) {
+    test(`${signal} while the unit is stopped leaves it launched, where the workers have a claim store`, async (t) => {
       // Half of it is for the change, after it was stopped.
-      const { sandbox, env, client } = await world(t, rabbitmqUrl, { SHUTDOWN_GRACE_SECONDS: '10' });
+      const { sandbox, env, client } = await world(t, rabbitmqUrl, {
+        SHUTDOWN_GRACE_SECONDS: '10',
+        CLAIMS_ETCD_URL: (await ownEtcd(t)).url,
+      });
       const first = await startWorker(t, env);
       const call = client
         .call('restart_unit', {
