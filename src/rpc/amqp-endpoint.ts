@@ -30,7 +30,7 @@ interface Consumers {
 }
 
 /** The maximum number of unacknowledged messages from the queue of suspects: each may have to run once more, alone. */
-const MAX_SUSPECTS = 10;
+export const MAX_SUSPECTS = 10;
 
 /** The service's queues, consumers and publisher on the broker; they are set up again on each new connection. */
 export class AmqpEndpoint {

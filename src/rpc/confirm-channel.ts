@@ -78,8 +78,9 @@ export class ConfirmChannel {
     }: { sharing?: Sharing; sending?: Message['sending']; signal?: AbortSignal } = {},
   ): Promise<PublishOutcome> {
     if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
-    // A returned message has no delivery tag, so it is identified by its message id.
-    const messageId: string = options.messageId ?? `${this.#prefix}-${++this.#sent}`;
+    // A returned message has no delivery tag, so it is identified by its message id. One that is alone on its channel needs none,
+    // and gets none: a request that is published again without an id must not become one that has an id.
+    const { messageId = sharing === 'alone' ? undefined : `${this.#prefix}-${++this.#sent}` } = options;
     const message: Message = { to, content, options: { ...options, messageId }, sending, signal };
     if (!this.#mayShare(message, sharing)) return this.#publishAlone(message, sharing);
     try {

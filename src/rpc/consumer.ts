@@ -1,10 +1,7 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { readSuspect, type Suspect, userIn } from './suspect.js';
-
-/** The header of a message that a worker published again because it had not begun it. */
-export const REQUEUED = 'x-requeued';
+import { isRequeued, readSender, readSuspect, type Sender, type Suspect } from './suspect.js';
 
 /** Where a delivered message comes from. */
 export interface DeliverySource {
@@ -19,6 +16,7 @@ export class Delivery {
   readonly #message: ConsumeMessage;
   readonly #channel: Channel;
   readonly connection: BrokerConnection;
+  readonly sender: Sender;
   /** Set when it comes from the queue of suspects. */
   readonly suspect: Suspect | undefined;
 
@@ -29,7 +27,8 @@ export class Delivery {
       content.buffer.byteLength > content.length ? { ...message, content: Buffer.from(content) } : message;
     this.#channel = channel;
     this.connection = connection;
-    this.suspect = suspects ? readSuspect(properties, connection.user) : undefined;
+    this.sender = readSender(properties, connection.user);
+    this.suspect = suspects ? readSuspect(properties) : undefined;
   }
 
   get content(): Buffer {
@@ -42,12 +41,7 @@ export class Delivery {
 
   /** The user who sent the request, as the broker has verified; undefined: not known. */
   get caller(): string | undefined {
-    return this.suspect?.isVerified === false ? undefined : this.sender;
-  }
-
-  /** The same, also when the broker has not verified it. */
-  get sender(): string | undefined {
-    return this.suspect === undefined ? userIn(this.properties) : this.suspect.sender;
+    return this.sender.isVerified ? this.sender.name : undefined;
   }
 
   /** How often it came back to its queue; only quorum queues count that. */
@@ -76,7 +70,7 @@ export class Delivery {
 
   /** Whether it may be a second copy: a worker that requeued it may have lost its connection before it acknowledged it. */
   get mayBeCopy(): boolean {
-    return this.mayHaveBegun || this.properties.headers?.[REQUEUED] !== undefined;
+    return this.mayHaveBegun || isRequeued(this.properties);
   }
 
   /**

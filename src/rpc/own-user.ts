@@ -3,14 +3,11 @@ import { unescape } from 'node:querystring';
 import type { BrokerConnection } from './broker-connection.js';
 import { refusalOf } from './broker-refusal.js';
 
-/** AMQP's reply code PRECONDITION_FAILED. */
-const PRECONDITION_FAILED = 406;
-
 /**
  * The user whom the broker has logged in on a connection: the one of its URL, or the one whom the client certificate names.
  * The broker does not tell it, but it refuses a message that names another user (RabbitMQ, "Validated User-ID").
  * @param cert the client certificate, PEM
- * @returns undefined when it is neither of them
+ * @returns undefined when it is neither of them, or lacks the permission to publish
  */
 export async function ownUserOf(connection: BrokerConnection, cert?: Buffer): Promise<string | undefined> {
   for (const name of [userOf(connection.address.url), cert && commonNameOf(cert)])
@@ -36,8 +33,7 @@ async function isOwn(userId: string, connection: BrokerConnection): Promise<bool
     });
     return true;
   } catch (error) {
-    connection.lost.throwIfAborted();
-    // Without the permission to publish, nothing is published anyway.
-    return refusalOf(error)?.code !== PRECONDITION_FAILED;
+    if (refusalOf(error) === undefined) throw error;
+    return false;
   }
 }

@@ -16,11 +16,11 @@ export interface Destination {
  */
 export type PublishOutcome = 'routed' | 'unroutable' | 'nacked';
 
-/** A message to publish; its id identifies it on its channel. */
+/** A message to publish; its message id identifies it on its channel, unless it is the only one there. */
 export interface Message {
   to: Destination;
   content: Buffer;
-  options: Options.Publish & { messageId: string };
+  options: Options.Publish;
   /**
    * Called immediately before it is written: until then, the broker cannot have it. Returns the properties that are known
    * only then, such as the time that is left. When it throws, the message is not written.
@@ -87,7 +87,7 @@ export class PublishChannel {
       const latest = sending?.();
       const settle = () => {
         this.#pending.delete(fail);
-        return this.#returned.delete(messageId);
+        return this.#returned.delete(String(messageId));
       };
       const fail = (error: unknown) => {
         settle();

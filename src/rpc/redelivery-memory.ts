@@ -89,6 +89,11 @@ export class RedeliveryMemory<R> {
     void this.#settle(key, settling, bytes, place === undefined ? undefined : new Set([...places, place]));
   }
 
+  /** Forgets a request that was released, and that another worker may take now. */
+  forget(key: string): void {
+    for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
+  }
+
   async #settle(
     key: string,
     settling: Promise<R | undefined>,

@@ -6,11 +6,11 @@ import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { type Delivery, REQUEUED } from './consumer.js';
+import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
 import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
-import { suspectProperties } from './suspect.js';
+import { requeuedProperties, suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
@@ -66,20 +66,22 @@ export class Republisher {
    * Publishes a request that has not begun to its own queue, where it does not count as redelivered. Its time limit and its
    * expiration are less by the time that it was held: they would begin anew.
    * @param arrivedAt when it was delivered, in the clock's milliseconds
+   * @returns false when the broker delivers the message again instead
    */
-  async requeue(delivery: Delivery, arrivedAt: number): Promise<void> {
+  async requeue(delivery: Delivery, arrivedAt: number): Promise<boolean> {
     const { clock } = this.#options;
     const heldMs = () => Math.round(clock.now() - arrivedAt);
-    await this.#republish(delivery, this.#requests, () => timesLeft(delivery, heldMs()));
+    return this.#republish(delivery, this.#requests, () => timesLeft(delivery, heldMs()));
   }
 
   /**
    * Publishes a request that another worker may have begun to the queue of suspects.
    * @param lostWorkers how many workers were lost while they had it from that queue
+   * @returns false when the broker delivers the message again instead
    */
-  async moveToSuspects(delivery: Delivery, lostWorkers: number): Promise<void> {
+  async moveToSuspects(delivery: Delivery, lostWorkers: number): Promise<boolean> {
     const { clock } = this.#options;
-    await this.#republish(delivery, this.#suspects, () => suspectProperties(delivery, clock, lostWorkers));
+    return this.#republish(delivery, this.#suspects, () => suspectProperties(delivery, clock, lostWorkers));
   }
 
   /**
@@ -164,14 +166,16 @@ export class Republisher {
 }
 
 /** What is left of the expiration and the time limit of a request; at least a millisecond, as 0 is no time limit. */
-function timesLeft({ properties }: Delivery, heldMs: number): Options.Publish {
-  const { expiration, headers = {} } = properties;
+function timesLeft(delivery: Delivery, heldMs: number): Options.Publish {
+  const { expiration, headers = {} } = delivery.properties;
+  const again = requeuedProperties(delivery);
   const { 'timeout-ms': sent } = headers;
   const timeoutMs = sent === undefined ? undefined : callerTimeout(sent);
   const left = (ms: number) => Math.max(1, ms - heldMs);
   return {
+    ...again,
     ...(expiration !== undefined && { expiration: String(left(Number(expiration))) }),
     // What is no time limit stays as it is: the next worker refuses it.
-    headers: { [REQUEUED]: true, ...(timeoutMs !== undefined && { 'timeout-ms': left(timeoutMs) }) },
+    headers: { ...again.headers, ...(timeoutMs !== undefined && { 'timeout-ms': left(timeoutMs) }) },
   };
 }

@@ -111,7 +111,7 @@ export class RequestReader {
 
   #keyOf(name: unknown, { sender, content, properties: { replyTo } }: Delivery): string {
     const { queue } = this.#options;
-    const parts = [queue, sender, String(name), replyTo, hash('sha256', content, 'base64')];
+    const parts = [queue, sender.name, String(name), replyTo, hash('sha256', content, 'base64')];
     return hash('sha256', JSON.stringify(parts.map((each) => each ?? null)), 'base64url');
   }
 }

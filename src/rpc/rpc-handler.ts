@@ -181,7 +181,7 @@ export class RpcHandler {
     try {
       const codec = this.#reader.codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
-        return await this.#release(delivery, arrivedAt, delivery.mayHaveBegun);
+        return void (await this.#release(delivery, arrivedAt, delivery.mayHaveBegun));
       request = this.#reader.read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
@@ -192,10 +192,16 @@ export class RpcHandler {
     const { id, queueName, requestBody } = request.envelope;
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
-    if (outcome === 'released') return this.#release(delivery, arrivedAt, false);
+    if (outcome === 'released') {
+      const isGone = await this.#release(delivery, arrivedAt, false);
+      // Whoever takes it now may begin it.
+      if (isGone && request.key !== undefined) this.#memory.forget(request.key);
+      return;
+    }
     if (outcome === 'suspect') {
       request.log.info('request moved to the queue of suspects', { lost_workers: lostWorkersOf(delivery) });
-      return this.#republisher.moveToSuspects(delivery, lostWorkersOf(delivery));
+      await this.#republisher.moveToSuspects(delivery, lostWorkersOf(delivery));
+      return;
     }
     if ('refused' in outcome) {
       await this.#sendRefusal(outcome.refused, request, outcome.channels);
@@ -208,11 +214,21 @@ export class RpcHandler {
     else await this.#deadLetter(delivery, outcome.deadLetter);
   }
 
-  /** Gives a message that has not begun here to any worker, which must know whether another one may have begun it. */
-  async #release(delivery: Delivery, arrivedAt: number, mayHaveBegun: boolean): Promise<void> {
+  /**
+   * Gives a message that has not begun here to any worker, which must know whether another one may have begun it.
+   * @returns whether it was published again, and acknowledged
+   */
+  async #release(delivery: Delivery, arrivedAt: number, mayHaveBegun: boolean): Promise<boolean> {
     const { suspect } = delivery;
-    if (suspect !== undefined) return this.#republisher.moveToSuspects(delivery, suspect.lostWorkers);
-    if (mayHaveBegun) return delivery.giveBack();
+    if (suspect !== undefined)
+      return this.#republisher.moveToSuspects(
+        delivery,
+        mayHaveBegun ? lostWorkersOf(delivery) : suspect.lostWorkers,
+      );
+    if (mayHaveBegun) {
+      delivery.giveBack();
+      return false;
+    }
     return this.#republisher.requeue(delivery, arrivedAt);
   }
 

@@ -4,55 +4,70 @@ import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import type { Delivery } from './consumer.js';
 
+/** The header of a message that a worker has published again: the caller as the broker has verified it; empty: not known. */
+const CALLER = 'x-caller';
+/** Besides, when it had not begun it. */
+const REQUEUED = 'x-requeued';
 /**
- * The headers that a message gets when it is moved to the queue of suspects: its caller as the broker has verified it (the
- * copy has the worker's `user_id`); when that caller stops waiting, in milliseconds since the epoch; and how many workers
- * were lost while they had it from that queue.
+ * Besides, in the queue of suspects: when its caller stops waiting, in milliseconds since the epoch; and how many workers were
+ * lost while they had it from that queue.
  */
-const [CALLER, DEADLINE, LOST_WORKERS] = ['x-caller', 'x-deadline', 'x-lost-workers'];
+const [DEADLINE, LOST_WORKERS] = ['x-deadline', 'x-lost-workers'];
+
+/** Who sent a request. */
+export interface Sender {
+  /** The user; undefined: not known. */
+  name: string | undefined;
+  /** Whether the broker has verified that user. */
+  isVerified: boolean;
+}
 
 /** What a message from the queue of suspects says besides the request. */
 export interface Suspect {
-  /** The user who sent the request; undefined: not known. */
-  sender: string | undefined;
-  /** Whether the broker has verified that user. */
-  isVerified: boolean;
   /** In milliseconds since the epoch. */
   deadline: number | undefined;
   lostWorkers: number;
 }
 
-/** @param ownUser the user of this worker, and of the workers that move messages; undefined when it is not known */
-export function readSuspect(properties: MessageProperties, ownUser: string | undefined): Suspect {
-  const { headers = {} }: { headers?: Record<string, unknown> } = properties;
-  const { [CALLER]: caller, [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers } = headers;
-  const publisher = userIn(properties);
-  // Otherwise the broker has dead-lettered it, or its caller has sent it there.
-  const isMoved = DEADLINE in headers;
+/** @param ownUser the user of this worker, and of the workers that publish messages again; undefined when it is not known */
+export function readSender(properties: MessageProperties, ownUser: string | undefined): Sender {
+  const { userId, headers = {} }: { userId?: unknown; headers?: Record<string, unknown> } = properties;
+  const publisher = textOf(userId);
+  // Otherwise it is as its caller has sent it, also when the broker has dead-lettered it.
+  if (!(DEADLINE in headers) && !(REQUEUED in headers)) return { name: publisher, isVerified: true };
+  return { name: textOf(headers[CALLER]), isVerified: ownUser !== undefined && publisher === ownUser };
+}
+
+export function readSuspect({ headers = {} }: { headers?: Record<string, unknown> }): Suspect {
+  const { [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers } = headers;
   return {
-    sender: isMoved ? textOf(caller) : publisher,
-    isVerified: !isMoved || (ownUser !== undefined && publisher === ownUser),
     deadline: expired(headers) ? 0 : isCount(deadline) ? deadline : undefined,
     lostWorkers: isCount(lostWorkers) ? lostWorkers : 0,
   };
 }
 
-/** The user who published a message, as the broker has verified; undefined: the message does not say. */
-export function userIn({ userId }: { userId?: unknown }): string | undefined {
-  return textOf(userId);
+/** Whether a worker has published it again because it had not begun it. */
+export function isRequeued({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
+  return REQUEUED in headers;
+}
+
+/** The properties that a message gets when it is requeued. */
+export function requeuedProperties(delivery: Delivery): Options.Publish {
+  return withSender(delivery, { [REQUEUED]: true });
 }
 
 /** The properties that a message gets when it is moved to the queue of suspects, or put back there. */
 export function suspectProperties(delivery: Delivery, clock: Clock, lostWorkers: number): Options.Publish {
-  const { sender, connection, suspect } = delivery;
+  const deadline = clock.wallTime() + timeLeft(delivery, clock);
+  return withSender(delivery, { [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers });
+}
+
+function withSender({ sender, connection }: Delivery, headers: Record<string, unknown>): Options.Publish {
   return {
-    // A caller whom nobody has verified must not become one by the move.
-    ...(suspect?.isVerified !== false && { userId: connection.user }),
-    headers: {
-      ...(sender !== undefined && { [CALLER]: sender }),
-      [DEADLINE]: clock.wallTime() + timeLeft(delivery, clock),
-      [LOST_WORKERS]: lostWorkers,
-    },
+    // A caller whom nobody has verified must not become one.
+    ...(sender.isVerified && { userId: connection.user }),
+    // Also when it is not known: the message may come with such a header.
+    headers: { [CALLER]: sender.name ?? '', ...headers },
   };
 }
 
@@ -65,7 +80,8 @@ export function timeLeft({ properties, suspect }: Delivery, clock: Clock): numbe
   const limit = callerTimeout(headers['timeout-ms']) ?? MAX_TIMEOUT_MS;
   const now = clock.wallTime();
   if (suspect?.deadline !== undefined) return between(0, suspect.deadline - now, limit);
-  const sinceSent = isCount(timestamp) ? now - timestamp * 1_000 : 0;
+  // A requeued message has what is left in its time limit.
+  const sinceSent = isCount(timestamp) && !isRequeued({ headers }) ? now - timestamp * 1_000 : 0;
   const expires = expiration === undefined ? limit : Number(expiration);
   return between(0, Math.min(limit, expires) - Math.max(0, sinceSent), limit);
 }

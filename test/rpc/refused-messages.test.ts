@@ -360,7 +360,7 @@ if (rabbitmq() !== undefined) {
     t.is(begun(), 1);
   });
 
-  test("a message with another user's user_id, which the broker would refuse, is requeued and dead-lettered without it", async (t) => {
+  test("a message with another user's user_id, which the broker would refuse, is requeued with the worker's own, and dead-lettered without one", async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
     const { service, queue } = await serveAs(t, {}, [action], { concurrency: 1 });
     await eventually('it is ready', () => isReady(service));
@@ -377,7 +377,8 @@ if (rabbitmq() !== undefined) {
     const drained = service.drain(60_000);
     const again = await caller.take('queue');
     t.is(again.properties.messageId, 'waiting');
-    t.is(again.properties.userId, undefined);
+    t.true(again.properties.userId !== undefined && again.properties.userId !== userId);
+    t.is(again.properties.headers?.['x-caller'], userId);
     t.false(again.fields.redelivered);
     finishRun();
     t.true(await drained);

@@ -167,6 +167,19 @@ for (const broker of brokers()) {
     cut();
   });
 
+  test(
+    over('a caller that nobody has verified is not believed, nor does a move make it verified'),
+    async (t) => {
+      const headers = { 'x-caller': 'somebody' };
+      const { queue, caller, id } = await afterALostWorker(t, broker, { headers });
+      await serveRequests(t, broker, [telling], { queue });
+      const { answer } = await caller.replyFor(id);
+      t.deepEqual(answer.response_body.caller, JSON.parse(JSON.stringify(ANONYMOUS)));
+      const { copy } = await movedCopy(t, broker, { headers });
+      t.is(copy.properties.headers?.['x-caller'], '');
+    },
+  );
+
   test(over('the caller that a message in the queue of suspects claims is not believed'), async (t) => {
     const { queue } = await serveRequests(t, broker, [telling]);
     const stranger = await RawCaller.open(t, broker, `${queue}_suspects`);
@@ -186,6 +199,11 @@ if (rabbit !== undefined) {
       caller: { name: 'guest', verifiedBy: 'broker' },
       repeated: true,
     });
+  });
+
+  test('RabbitMQ: a request without an id has none when it is moved', async (t) => {
+    const { copy } = await movedCopy(t, rabbit, { messageId: undefined });
+    t.is(copy.properties.messageId, undefined);
   });
 
   test('RabbitMQ: a request that expired while it waited is answered', async (t) => {
