@@ -175,7 +175,10 @@ test('a request that ends before the unit is touched says that nothing was chang
 
 test('a request whose signal is aborted with any error, before the unit is touched, is cancelled', async (t) => {
   const { sandbox, run } = await world(t);
-  const error = await t.throwsAsync(async () => run({}, AbortSignal.abort(new Error('enough'))), {
+  const abort = new AbortController();
+  // While it reads the unit.
+  setImmediate(() => abort.abort(new Error('enough')));
+  const error = await t.throwsAsync(async () => run({}, abort.signal), {
     message: 'web.service was not changed: Error: enough',
   });
   t.is(codeOf(error), 'cancelled');
