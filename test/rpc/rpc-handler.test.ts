@@ -324,6 +324,10 @@ test('of several messages that wait for the same change, only the first one runs
       properties: {} as Delivery['properties'],
       isReadable: true,
       redelivered,
+      mayHaveBegun: redelivered,
+      mayBeCopy: redelivered,
+      returns: 0,
+      sender: { name: undefined, isVerified: true },
       connection: { lost: new AbortController().signal } as BrokerConnection,
       acknowledge: () => acknowledged++,
     };
