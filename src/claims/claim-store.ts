@@ -69,7 +69,7 @@ export class ClaimStore implements ChangeClaims {
       login: user === undefined || password === undefined ? undefined : { user, password },
       outage: new OutageLog(log, clock, { began: 'claim store lost', ended: 'claim store restored' }),
     });
-    this.#worker = new WorkerLease({ etcd: this.#etcd, clock, ttlMs });
+    this.#worker = new WorkerLease({ etcd: this.#etcd, clock, log, ttlMs });
     this.#leases = new ClaimLeases(this.#etcd, clock);
   }
 

@@ -24,8 +24,8 @@ import { unitKey, workerKey } from './keys.js';
 import type { LiveLease } from './worker-lease.js';
 
 export interface HeldClaimParts {
-  etcd: EtcdClient;
-  leases: ClaimLeases;
+  etcd: Pick<EtcdClient, 'transaction'>;
+  leases: Pick<ClaimLeases, 'current' | 'forget'>;
   /** The lease under which it was claimed: with its end all ends. */
   lease: LiveLease;
   clock: Clock;
@@ -217,7 +217,7 @@ export class HeldClaim implements Claim {
   }
 
   async #untilDone(work: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
-    const { clock, lease, leases } = this.#parts;
+    const { clock, lease, leases, log } = this.#parts;
     // Each request has a time limit of its own.
     const { signal } = new AbortController();
     do {
@@ -226,7 +226,10 @@ export class HeldClaim implements Claim {
         return true;
       } catch (error) {
         if (error instanceof ClaimLost) return false;
-        if (!(error instanceof EtcdError)) throw error;
+        if (!(error instanceof EtcdError)) {
+          log.error('claim store failed unexpectedly', { error });
+          return false;
+        }
         if (error.code === LEASE_NOT_FOUND) leases.forget();
       }
       await Promise.race([clock.sleep(RETRY_MS), whenAborted(lease.ended)]);

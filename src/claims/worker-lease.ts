@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { EtcdClient } from './etcd-client.js';
 import { EtcdError } from './etcd-error.js';
@@ -25,6 +26,7 @@ export interface LiveLease {
 export interface WorkerLeaseOptions {
   etcd: Pick<EtcdClient, 'grantLease' | 'keepAlive' | 'revokeLease' | 'transaction'>;
   clock: Clock;
+  log: Logger;
   /** How long the lease lives without being kept alive, in milliseconds; a whole number of seconds. */
   ttlMs?: number;
 }
@@ -152,7 +154,7 @@ export class WorkerLease {
 
   /** @returns whether the worker has a lease that was just made or kept alive */
   async #attempt(signal: AbortSignal): Promise<boolean> {
-    const { clock, etcd } = this.#options;
+    const { clock, etcd, log } = this.#options;
     const lease = this.#lease;
     try {
       if (lease?.isAlive() === true) {
@@ -167,7 +169,8 @@ export class WorkerLease {
       await this.#made();
       return true;
     } catch (error) {
-      if (!(error instanceof EtcdError)) throw error;
+      if (signal.aborted) throw error;
+      if (!(error instanceof EtcdError)) log.error('claim store failed unexpectedly', { error });
       return false;
     }
   }
