@@ -132,7 +132,7 @@ export class ClaimStore implements ChangeClaims {
         if (!(error instanceof EtcdError)) throw error;
         const isLeaseGone: boolean = error.code === LEASE_NOT_FOUND && !hasLostLease;
         if (isLeaseGone) this.#leases.forget();
-        else if (!change.isRepeated()) throw unavailable(reasonOf(error), error);
+        else if (!change.isRepeated) throw unavailable(reasonOf(error), error);
         hasLostLease = isLeaseGone;
       }
       await clock.sleep(backoffMs(failed, POLL), { signal });
@@ -149,7 +149,7 @@ export class ClaimStore implements ChangeClaims {
       worker: lease.worker,
       run,
       action: change.action,
-      repeated: change.isRepeated(),
+      repeated: change.isRepeated,
     };
     const claim: WrittenClaim = { key, record, revision: undefined, before: undefined };
     const created = await this.#put(attempt, lease, claim, [{ key, is: 'absent' }], signal);
@@ -161,7 +161,7 @@ export class ClaimStore implements ChangeClaims {
     if (other === undefined)
       throw new EtcdError('a claim cannot be read: all workers must be of one version');
     const [owner] = await this.#etcd.read([workerKey(other.worker)], signal);
-    const isRepeated = change.isRepeated() || other.run === attempt.waitedFor;
+    const isRepeated = change.isRepeated || other.run === attempt.waitedFor;
     const decision = decide(other, owner !== undefined, isRepeated);
     if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
     if (decision.do === 'wait') {
