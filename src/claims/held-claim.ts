@@ -18,7 +18,7 @@ import {
   storedReply,
 } from './claim-record.js';
 import { leaseLost, unavailable } from './claim-errors.js';
-import type { Comparison, EtcdClient } from './etcd-client.js';
+import type { Comparison, EtcdClient, Operation } from './etcd-client.js';
 import { EtcdError, LEASE_NOT_FOUND } from './etcd-error.js';
 import { unitKey, workerKey } from './keys.js';
 import type { LiveLease } from './worker-lease.js';
@@ -65,6 +65,8 @@ export class HeldClaim implements Claim {
   readonly #action: string;
   /** Undefined: the request has no key. */
   #written: WrittenClaim | undefined;
+  /** What may be in the store of it: the outcome of a write may stay unknown. */
+  readonly #values = new Set<string>();
   readonly #units = new Set<string>();
 
   constructor(
@@ -75,6 +77,7 @@ export class HeldClaim implements Claim {
     this.#run = run.run;
     this.#action = run.action;
     this.#written = run.written;
+    if (run.written !== undefined) this.#values.add(encodeRecord(run.written.record));
     this.wasBegun = run.written?.record.state === 'begun';
   }
 
@@ -141,6 +144,7 @@ export class HeldClaim implements Claim {
     if (written === undefined) return;
     const { key } = written;
     const value = encodeRecord(record);
+    this.#values.add(value);
     for (;;) {
       const lease = await leases.current(signal);
       const { revision = '0' } = written;
@@ -178,17 +182,20 @@ export class HeldClaim implements Claim {
     const { etcd, leases } = this.#parts;
     if (this.#written === undefined) return;
     const { key, record, before } = this.#written;
-    await etcd.transaction(
-      {
-        compare: [{ key, is: 'equal', to: encodeRecord(record) }],
-        success: [
-          before === undefined
-            ? { delete: key }
-            : { put: key, value: encodeRecord(before), lease: await leases.current(signal) },
-        ],
-      },
-      signal,
-    );
+    let own: Comparison = { key, is: 'equal', to: encodeRecord(record) };
+    for (;;) {
+      const back: Operation =
+        before === undefined
+          ? { delete: key }
+          : { put: key, value: encodeRecord(before), lease: await leases.current(signal) };
+      const { succeeded, parts } = await etcd.transaction(
+        { compare: [own], success: [back], failure: [{ get: key }] },
+        signal,
+      );
+      const now = parts.at(-1)?.[0];
+      if (succeeded || now === undefined || !this.#values.has(now.value)) return;
+      own = { key, is: 'written', in: now.modRevision };
+    }
   }
 
   async #unlock(signal: AbortSignal): Promise<void> {

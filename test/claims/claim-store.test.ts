@@ -1,8 +1,10 @@
 import test, { type ExecutionContext } from 'ava';
+import { fieldsOf } from '../../src/lib/fields-of.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { hasEtcd, ownEtcd } from '../support/own-etcd.js';
+import { hasEtcd, type OwnEtcd, ownEtcd } from '../support/own-etcd.js';
 import { done, endAllWorkers, held, keysIn, never, openStore } from './open-store.js';
+import { relayTo } from './relay.js';
 
 const CLUSTER = undefined;
 
@@ -147,6 +149,22 @@ if (hasEtcd) {
     t.false(held(await b.repeated('k')).wasBegun);
   });
 
+  test('a change that is given up while its beginning is on its way has not begun', async (t) => {
+    const etcd = await ownEtcd(t);
+    const relay = await relayTo(t, etcd);
+    const claim = held(await openStore(t, etcd, { urls: [relay.url] }).first('k'));
+    relay.loseResponses();
+    const { signal, abort } = aborting();
+    const begins = claim.begin(signal);
+    await eventually('etcd has it', async () => (await stateIn(etcd)) === 'begun');
+    abort();
+    await t.throwsAsync(begins, { message: 'the deadline' });
+    relay.passResponses();
+    await claim.release();
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/claims/'), []);
+    t.false(held(await openStore(t, etcd).repeated('k')).wasBegun);
+  });
+
   test('a reply that is too large is not kept, but that the change was made is', async (t) => {
     const { etcd, a, b } = await twoWorkers(t);
     const claim = held(await a.first('k'));
@@ -265,4 +283,10 @@ if (hasEtcd) {
 function aborting(): { signal: AbortSignal; abort: () => void } {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort(new Error('the deadline')) };
+}
+
+/** The state of the only claim; undefined: there is none. */
+async function stateIn(etcd: OwnEtcd): Promise<unknown> {
+  const [claim] = await keysIn(etcd, '/fleet-manager/claims/');
+  return claim && fieldsOf(JSON.parse(claim.value)).state;
 }

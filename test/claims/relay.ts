@@ -1,0 +1,35 @@
+import type { ExecutionContext } from 'ava';
+import { serve } from '../network/http-server.js';
+import type { OwnEtcd } from '../support/own-etcd.js';
+
+/** Passes requests on to an etcd until the test ends. */
+export interface Relay {
+  url: string;
+  /** From now on etcd gets what writes a claim, and its response gets lost. */
+  loseResponses(): void;
+  passResponses(): void;
+}
+
+/** The beginning of each key of a claim, as etcd gets it: whole groups of base64. */
+const CLAIM = Buffer.from('/fleet-manager/claims').toString('base64');
+
+export async function relayTo(t: ExecutionContext, etcd: OwnEtcd): Promise<Relay> {
+  let loses = false;
+  const { url } = await serve(t, (request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => chunks.push(chunk));
+    request.on('end', () => {
+      const body = Buffer.concat(chunks).toString();
+      const isLost = loses && body.includes('request_put') && body.includes(CLAIM);
+      const path = (request.url ?? '').replace('/v3/', '');
+      void etcd.post(path, JSON.parse(body) as object).then((given) => {
+        if (!isLost) response.end(JSON.stringify(given));
+      });
+    });
+  });
+  return {
+    url: url.href,
+    loseResponses: () => (loses = true),
+    passResponses: () => (loses = false),
+  };
+}
