@@ -196,7 +196,9 @@ export class ClaimStore implements ChangeClaims {
     const value = encodeRecord(record);
     const sameAsNow = (each: Attempt['tried'][number]) =>
       each.lease === lease && encodeRecord(each.claim.record) === value;
-    if (!attempt.tried.some(sameAsNow)) attempt.tried.push({ claim, lease });
+    const tried = attempt.tried.find(sameAsNow);
+    if (tried === undefined) attempt.tried.push({ claim, lease });
+    else tried.claim.before = claim.before ?? tried.claim.before;
     const { succeeded, parts } = await this.#etcd.transaction(
       {
         compare: [...conditions, { key: workerKey(lease.worker), is: 'created', in: lease.createdIn }],

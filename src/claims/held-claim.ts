@@ -8,7 +8,6 @@ import type { Logger } from '../lib/logger.js';
 import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { whenAborted } from '../lib/when-aborted.js';
 import type { ClaimLeases } from './claim-leases.js';
 import {
   type ClaimRecord,
@@ -117,10 +116,7 @@ export class HeldClaim implements Claim {
   }
 
   onLost(callback: (reason: ActionError) => void): () => void {
-    const { lease } = this.#parts;
-    const reason = () => callback(leaseLost());
-    if (!lease.isAlive()) reason();
-    return lease.onStale(reason);
+    return this.#parts.lease.onStale(() => callback(leaseLost()));
   }
 
   async settle(reply: Reply, signal: AbortSignal): Promise<void> {
@@ -239,7 +235,8 @@ export class HeldClaim implements Claim {
         }
         if (error.code === LEASE_NOT_FOUND) leases.forget();
       }
-      await Promise.race([clock.sleep(RETRY_MS), whenAborted(lease.ended)]);
+      // The end of the lease ends the wait too.
+      await clock.sleep(RETRY_MS, { signal: lease.ended }).catch(() => {});
     } while (lease.isAlive());
     return false;
   }

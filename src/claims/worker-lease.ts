@@ -17,7 +17,7 @@ export interface LiveLease {
   readonly ended: AbortSignal;
   /** Whether it certainly has not ended. */
   isAlive(): boolean;
-  /** Calls back when it could not be kept alive for half of its time to live. @returns cancels that */
+  /** Calls back when it could not be kept alive for half of its time to live: at once when that is so. @returns cancels that */
   onStale(callback: () => void): () => void;
   /** Call this when the store says that it has ended. */
   end(): void;
@@ -48,6 +48,7 @@ class KeptLease implements LiveLease {
   readonly #ended = new AbortController();
   readonly #onStale = new Set<() => void>();
   readonly #clock: Clock;
+  #staleAt: number;
   #until: number;
   #cancels: (() => void)[] = [];
 
@@ -58,6 +59,7 @@ class KeptLease implements LiveLease {
     ({ worker: this.worker, id: this.id, createdIn: this.createdIn } = given);
     this.#clock = clock;
     this.#until = given.sentAt;
+    this.#staleAt = given.sentAt;
     this.keptAlive(given.sentAt, given.ttlMs);
   }
 
@@ -72,18 +74,24 @@ class KeptLease implements LiveLease {
   }
 
   onStale(callback: () => void): () => void {
+    // As for its end, the timer may be late.
+    if (!this.isAlive() || this.#clock.now() >= this.#staleAt) {
+      callback();
+      return () => {};
+    }
     this.#onStale.add(callback);
     return () => this.#onStale.delete(callback);
   }
 
   /** @param sentAt when the request was sent */
   keptAlive(sentAt: number, ttlMs: number): void {
+    this.#staleAt = sentAt + ttlMs * STALE_SHARE;
     this.#until = sentAt + ttlMs;
-    const left = this.#until - this.#clock.now();
+    const now = this.#clock.now();
     this.#cancelTimers();
     this.#cancels = [
-      this.#clock.after(left - ttlMs * (1 - STALE_SHARE), () => this.#becomeStale()),
-      this.#clock.after(left, () => this.end()),
+      this.#clock.after(this.#staleAt - now, () => this.#becomeStale()),
+      this.#clock.after(this.#until - now, () => this.end()),
     ];
   }
 
@@ -166,7 +174,8 @@ export class WorkerLease {
         }
         lease.end();
       }
-      await this.#made();
+      // A request may have made another one meanwhile.
+      if (this.#lease === lease) await this.#made();
       return true;
     } catch (error) {
       if (signal.aborted) throw error;

@@ -165,6 +165,24 @@ if (hasEtcd) {
     t.false(held(await openStore(t, etcd).repeated('k')).wasBegun);
   });
 
+  test('a new request that is given up while its claim is on its way leaves the outcome of the one before', async (t) => {
+    const etcd = await ownEtcd(t);
+    const relay = await relayTo(t, etcd);
+    const before = held(await openStore(t, etcd).first('k'));
+    await before.begin(never);
+    await before.settle(done(1), never);
+    const { first } = openStore(t, etcd, { urls: [relay.url] });
+    relay.loseResponses();
+    const { signal, abort } = aborting();
+    const claiming = first('k', signal);
+    await eventually('etcd has it', async () => (await stateIn(etcd)) === 'claimed');
+    relay.passResponses();
+    abort();
+    await t.throwsAsync(claiming, { message: 'the deadline' });
+    await eventually('it is put back', async () => (await stateIn(etcd)) !== 'claimed');
+    t.deepEqual(await openStore(t, etcd).repeated('k'), { state: 'settled', reply: done(1) });
+  });
+
   test('a reply that is too large is not kept, but that the change was made is', async (t) => {
     const { etcd, a, b } = await twoWorkers(t);
     const claim = held(await a.first('k'));

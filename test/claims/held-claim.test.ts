@@ -1,9 +1,12 @@
+import { getEventListeners } from 'node:events';
 import test from 'ava';
+import { EtcdError } from '../../src/claims/etcd-error.js';
 import type { Operation, Transaction } from '../../src/claims/etcd-client.js';
 import { HeldClaim } from '../../src/claims/held-claim.js';
 import { type ClaimRecord, encodeRecord } from '../../src/claims/claim-record.js';
 import type { LiveLease } from '../../src/claims/worker-lease.js';
 import { logLines } from '../support/log-lines.js';
+import { settle } from '../support/open-runner.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { done, never } from './open-store.js';
 
@@ -53,4 +56,25 @@ test('the units are freed also when the outcome cannot be noted because of a def
   t.deepEqual(freed, ['/fleet-manager/units/none/web.service']);
   t.is(logs.find(/^claim store failed unexpectedly$/).length, 1);
   t.is(logs.find(/^change outcome not recorded$/).length, 1);
+});
+
+test('attempts to note an outcome leave nothing behind, and the end of the lease ends them', async (t) => {
+  let tried = 0;
+  const { claim, clock, logs, lease } = claimIn(() => {
+    tried++;
+    throw new EtcdError('away');
+  });
+  const settled = claim.settle(done(1), never);
+  for (let n = 1; n <= 5; n++) {
+    await settle();
+    t.is(tried, n);
+    t.true(getEventListeners(lease.ended, 'abort').length <= 1);
+    clock.advance(500);
+  }
+  await settle();
+  lease.end();
+  await settled;
+  t.is(tried, 6);
+  t.is(logs.find(/^change outcome not recorded$/).length, 1);
+  t.is(clock.pending, 0);
 });

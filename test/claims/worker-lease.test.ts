@@ -85,3 +85,49 @@ test('a lease is kept alive also after an error that nobody expects, and that on
   t.true(lease.isAlive());
   await worker.stop();
 });
+
+test('who needs a lease while its end is not known yet makes the only new one', async (t) => {
+  const clock = new ManualClock();
+  const store = slowStore(clock, 0);
+  let granted = 0;
+  let respond = () => {};
+  const etcd = {
+    ...store,
+    grantLease: async () => {
+      granted++;
+      return store.grantLease();
+    },
+    keepAlive: async () => new Promise<undefined>((resolve) => (respond = () => resolve(undefined))),
+  };
+  const worker = new WorkerLease({ etcd, clock, log: logLines().log });
+  worker.start();
+  await settle();
+  await worker.live(never);
+  clock.advance(10_000);
+  await settle();
+  clock.advance(20_000);
+  const next = await worker.live(never);
+  respond();
+  await settle();
+  t.is(granted, 2);
+  t.is(await worker.live(never), next);
+  await worker.stop();
+});
+
+test('a lease that is stale already calls back at once, also before its timer', async (t) => {
+  const clock = new ManualClock();
+  const worker = new WorkerLease({ etcd: slowStore(clock, 0), clock, log: logLines().log });
+  const lease = await worker.live(never);
+  let called = 0;
+  lease.onStale(() => called++);
+  clock.pass(14_999);
+  lease.onStale(() => called++);
+  t.is(called, 0);
+  clock.pass(1);
+  lease.onStale(() => called++);
+  t.is(called, 1);
+  clock.advance(0);
+  t.is(called, 3);
+  lease.onStale(() => called++);
+  t.is(called, 4);
+});
