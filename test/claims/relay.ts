@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { ExecutionContext } from 'ava';
 import { serve } from '../network/http-server.js';
 import type { OwnEtcd } from '../support/own-etcd.js';
@@ -15,16 +16,17 @@ const CLAIM = Buffer.from('/fleet-manager/claims').toString('base64');
 
 export async function relayTo(t: ExecutionContext, etcd: OwnEtcd): Promise<Relay> {
   let loses = false;
+  const pass = async (path: string, body: string, response: ServerResponse) => {
+    const given = await etcd.post(path, JSON.parse(body) as object);
+    const writesClaim = body.includes('request_put') && body.includes(CLAIM);
+    if (!loses || !writesClaim || given.succeeded !== true) response.end(JSON.stringify(given));
+  };
   const { url } = await serve(t, (request, response) => {
     const chunks: Buffer[] = [];
     request.on('data', (chunk: Buffer) => chunks.push(chunk));
     request.on('end', () => {
-      const body = Buffer.concat(chunks).toString();
-      const writesClaim = body.includes('request_put') && body.includes(CLAIM);
       const path = (request.url ?? '').replace('/v3/', '');
-      void etcd.post(path, JSON.parse(body) as object).then((given) => {
-        if (!loses || !writesClaim || given.succeeded !== true) response.end(JSON.stringify(given));
-      });
+      void pass(path, Buffer.concat(chunks).toString(), response);
     });
   });
   return {
