@@ -69,7 +69,7 @@ export class ClaimStore implements ChangeClaims {
       login: user === undefined || password === undefined ? undefined : { user, password },
       outage: new OutageLog(log, clock, { began: 'claim store lost', ended: 'claim store restored' }),
     });
-    this.#worker = new WorkerLease({ etcd: this.#etcd, clock, ttlMs });
+    this.#worker = new WorkerLease({ etcd: this.#etcd, clock, log, ttlMs });
     this.#leases = new ClaimLeases(this.#etcd, clock);
   }
 
@@ -132,7 +132,7 @@ export class ClaimStore implements ChangeClaims {
         if (!(error instanceof EtcdError)) throw error;
         const isLeaseGone: boolean = error.code === LEASE_NOT_FOUND && !hasLostLease;
         if (isLeaseGone) this.#leases.forget();
-        else if (!change.isRepeated()) throw unavailable(reasonOf(error), error);
+        else if (!change.isRepeated) throw unavailable(reasonOf(error), error);
         hasLostLease = isLeaseGone;
       }
       await clock.sleep(backoffMs(failed, POLL), { signal });
@@ -149,7 +149,7 @@ export class ClaimStore implements ChangeClaims {
       worker: lease.worker,
       run,
       action: change.action,
-      repeated: change.isRepeated(),
+      repeated: change.isRepeated,
     };
     const claim: WrittenClaim = { key, record, revision: undefined, before: undefined };
     const created = await this.#put(attempt, lease, claim, [{ key, is: 'absent' }], signal);
@@ -161,7 +161,7 @@ export class ClaimStore implements ChangeClaims {
     if (other === undefined)
       throw new EtcdError('a claim cannot be read: all workers must be of one version');
     const [owner] = await this.#etcd.read([workerKey(other.worker)], signal);
-    const isRepeated = change.isRepeated() || other.run === attempt.waitedFor;
+    const isRepeated = change.isRepeated || other.run === attempt.waitedFor;
     const decision = decide(other, owner !== undefined, isRepeated);
     if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
     if (decision.do === 'wait') {
@@ -196,7 +196,9 @@ export class ClaimStore implements ChangeClaims {
     const value = encodeRecord(record);
     const sameAsNow = (each: Attempt['tried'][number]) =>
       each.lease === lease && encodeRecord(each.claim.record) === value;
-    if (!attempt.tried.some(sameAsNow)) attempt.tried.push({ claim, lease });
+    const tried = attempt.tried.find(sameAsNow);
+    if (tried === undefined) attempt.tried.push({ claim, lease });
+    else tried.claim.before = claim.before ?? tried.claim.before;
     const { succeeded, parts } = await this.#etcd.transaction(
       {
         compare: [...conditions, { key: workerKey(lease.worker), is: 'created', in: lease.createdIn }],

@@ -2,6 +2,7 @@ import { HttpFailure } from '../network/bounded-call.js';
 import type { HttpClient, HttpResponse } from '../network/http-client.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import type { OutageLog } from '../lib/outage-log.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import { EtcdError, LEASE_NOT_FOUND } from './etcd-error.js';
 import { type KeyValue, readNumber, readTransaction, UnreadableResponse } from './etcd-responses.js';
 
@@ -151,14 +152,15 @@ export class EtcdClient {
   async #tokenFor(signal: AbortSignal): Promise<string | undefined> {
     const { login } = this.#options;
     if (login === undefined) return undefined;
-    this.#token ??= this.#logIn(login, signal);
-    const token = this.#token;
-    try {
-      return await token;
-    } catch (error) {
-      if (this.#token === token) this.#token = undefined;
-      throw error;
+    if (this.#token === undefined) {
+      // Not the caller's signal: others wait for the same login.
+      const token = this.#logIn(login, new AbortController().signal);
+      token.catch(() => {
+        if (this.#token === token) this.#token = undefined;
+      });
+      this.#token = token;
     }
+    return untilAborted(this.#token, signal);
   }
 
   async #logIn({ user, password }: { user: string; password: string }, signal: AbortSignal): Promise<string> {

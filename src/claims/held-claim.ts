@@ -8,7 +8,6 @@ import type { Logger } from '../lib/logger.js';
 import { reasonOf } from '../lib/errors.js';
 import { settledWithin } from '../lib/settled-within.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { whenAborted } from '../lib/when-aborted.js';
 import type { ClaimLeases } from './claim-leases.js';
 import {
   type ClaimRecord,
@@ -18,14 +17,14 @@ import {
   storedReply,
 } from './claim-record.js';
 import { leaseLost, unavailable } from './claim-errors.js';
-import type { Comparison, EtcdClient } from './etcd-client.js';
+import type { Comparison, EtcdClient, Operation } from './etcd-client.js';
 import { EtcdError, LEASE_NOT_FOUND } from './etcd-error.js';
 import { unitKey, workerKey } from './keys.js';
 import type { LiveLease } from './worker-lease.js';
 
 export interface HeldClaimParts {
-  etcd: EtcdClient;
-  leases: ClaimLeases;
+  etcd: Pick<EtcdClient, 'transaction'>;
+  leases: Pick<ClaimLeases, 'current' | 'forget'>;
   /** The lease under which it was claimed: with its end all ends. */
   lease: LiveLease;
   clock: Clock;
@@ -65,6 +64,8 @@ export class HeldClaim implements Claim {
   readonly #action: string;
   /** Undefined: the request has no key. */
   #written: WrittenClaim | undefined;
+  /** What may be in the store of it: the outcome of a write may stay unknown. */
+  readonly #values = new Set<string>();
   readonly #units = new Set<string>();
 
   constructor(
@@ -75,6 +76,7 @@ export class HeldClaim implements Claim {
     this.#run = run.run;
     this.#action = run.action;
     this.#written = run.written;
+    if (run.written !== undefined) this.#values.add(encodeRecord(run.written.record));
     this.wasBegun = run.written?.record.state === 'begun';
   }
 
@@ -114,10 +116,7 @@ export class HeldClaim implements Claim {
   }
 
   onLost(callback: (reason: ActionError) => void): () => void {
-    const { lease } = this.#parts;
-    const reason = () => callback(leaseLost());
-    if (!lease.isAlive()) reason();
-    return lease.onStale(reason);
+    return this.#parts.lease.onStale(() => callback(leaseLost()));
   }
 
   async settle(reply: Reply, signal: AbortSignal): Promise<void> {
@@ -141,6 +140,7 @@ export class HeldClaim implements Claim {
     if (written === undefined) return;
     const { key } = written;
     const value = encodeRecord(record);
+    this.#values.add(value);
     for (;;) {
       const lease = await leases.current(signal);
       const { revision = '0' } = written;
@@ -178,17 +178,20 @@ export class HeldClaim implements Claim {
     const { etcd, leases } = this.#parts;
     if (this.#written === undefined) return;
     const { key, record, before } = this.#written;
-    await etcd.transaction(
-      {
-        compare: [{ key, is: 'equal', to: encodeRecord(record) }],
-        success: [
-          before === undefined
-            ? { delete: key }
-            : { put: key, value: encodeRecord(before), lease: await leases.current(signal) },
-        ],
-      },
-      signal,
-    );
+    let own: Comparison = { key, is: 'equal', to: encodeRecord(record) };
+    for (;;) {
+      const back: Operation =
+        before === undefined
+          ? { delete: key }
+          : { put: key, value: encodeRecord(before), lease: await leases.current(signal) };
+      const { succeeded, parts } = await etcd.transaction(
+        { compare: [own], success: [back], failure: [{ get: key }] },
+        signal,
+      );
+      const now = parts.at(-1)?.[0];
+      if (succeeded || now === undefined || !this.#values.has(now.value)) return;
+      own = { key, is: 'written', in: now.modRevision };
+    }
   }
 
   async #unlock(signal: AbortSignal): Promise<void> {
@@ -217,7 +220,7 @@ export class HeldClaim implements Claim {
   }
 
   async #untilDone(work: (signal: AbortSignal) => Promise<void>): Promise<boolean> {
-    const { clock, lease, leases } = this.#parts;
+    const { clock, lease, leases, log } = this.#parts;
     // Each request has a time limit of its own.
     const { signal } = new AbortController();
     do {
@@ -226,10 +229,14 @@ export class HeldClaim implements Claim {
         return true;
       } catch (error) {
         if (error instanceof ClaimLost) return false;
-        if (!(error instanceof EtcdError)) throw error;
+        if (!(error instanceof EtcdError)) {
+          log.error('claim store failed unexpectedly', { error });
+          return false;
+        }
         if (error.code === LEASE_NOT_FOUND) leases.forget();
       }
-      await Promise.race([clock.sleep(RETRY_MS), whenAborted(lease.ended)]);
+      // The end of the lease ends the wait too.
+      await clock.sleep(RETRY_MS, { signal: lease.ended }).catch(() => {});
     } while (lease.isAlive());
     return false;
   }

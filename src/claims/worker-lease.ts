@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../lib/clock.js';
+import type { Logger } from '../lib/logger.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { EtcdClient } from './etcd-client.js';
 import { EtcdError } from './etcd-error.js';
@@ -16,7 +17,7 @@ export interface LiveLease {
   readonly ended: AbortSignal;
   /** Whether it certainly has not ended. */
   isAlive(): boolean;
-  /** Calls back when it could not be kept alive for half of its time to live. @returns cancels that */
+  /** Calls back when it could not be kept alive for half of its time to live: at once when that is so. @returns cancels that */
   onStale(callback: () => void): () => void;
   /** Call this when the store says that it has ended. */
   end(): void;
@@ -25,6 +26,7 @@ export interface LiveLease {
 export interface WorkerLeaseOptions {
   etcd: Pick<EtcdClient, 'grantLease' | 'keepAlive' | 'revokeLease' | 'transaction'>;
   clock: Clock;
+  log: Logger;
   /** How long the lease lives without being kept alive, in milliseconds; a whole number of seconds. */
   ttlMs?: number;
 }
@@ -46,6 +48,7 @@ class KeptLease implements LiveLease {
   readonly #ended = new AbortController();
   readonly #onStale = new Set<() => void>();
   readonly #clock: Clock;
+  #staleAt: number;
   #until: number;
   #cancels: (() => void)[] = [];
 
@@ -56,6 +59,7 @@ class KeptLease implements LiveLease {
     ({ worker: this.worker, id: this.id, createdIn: this.createdIn } = given);
     this.#clock = clock;
     this.#until = given.sentAt;
+    this.#staleAt = given.sentAt;
     this.keptAlive(given.sentAt, given.ttlMs);
   }
 
@@ -70,18 +74,24 @@ class KeptLease implements LiveLease {
   }
 
   onStale(callback: () => void): () => void {
+    // As for its end, the timer may be late.
+    if (!this.isAlive() || this.#clock.now() >= this.#staleAt) {
+      callback();
+      return () => {};
+    }
     this.#onStale.add(callback);
     return () => this.#onStale.delete(callback);
   }
 
   /** @param sentAt when the request was sent */
   keptAlive(sentAt: number, ttlMs: number): void {
+    this.#staleAt = sentAt + ttlMs * STALE_SHARE;
     this.#until = sentAt + ttlMs;
-    const left = this.#until - this.#clock.now();
+    const now = this.#clock.now();
     this.#cancelTimers();
     this.#cancels = [
-      this.#clock.after(left - ttlMs * (1 - STALE_SHARE), () => this.#becomeStale()),
-      this.#clock.after(left, () => this.end()),
+      this.#clock.after(this.#staleAt - now, () => this.#becomeStale()),
+      this.#clock.after(this.#until - now, () => this.end()),
     ];
   }
 
@@ -152,7 +162,7 @@ export class WorkerLease {
 
   /** @returns whether the worker has a lease that was just made or kept alive */
   async #attempt(signal: AbortSignal): Promise<boolean> {
-    const { clock, etcd } = this.#options;
+    const { clock, etcd, log } = this.#options;
     const lease = this.#lease;
     try {
       if (lease?.isAlive() === true) {
@@ -164,10 +174,12 @@ export class WorkerLease {
         }
         lease.end();
       }
-      await this.#made();
+      // A request may have made another one meanwhile.
+      if (this.#lease === lease) await this.#made();
       return true;
     } catch (error) {
-      if (!(error instanceof EtcdError)) throw error;
+      if (signal.aborted) throw error;
+      if (!(error instanceof EtcdError)) log.error('claim store failed unexpectedly', { error });
       return false;
     }
   }

@@ -69,7 +69,7 @@ export type Settled =
 /** How a call ends that was not released. */
 export type Ended = Exclude<Settled, { readonly status: 'released' }>;
 
-/** The connection that delivered the call is lost: a waiting call is released, a running call continues. */
+/** The connection that delivered the call is lost: a call that has not begun is released, one that has continues. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }
@@ -79,9 +79,14 @@ export class Cancelled extends Error {
   override readonly name = 'Cancelled';
 }
 
-/** The service stops: a waiting call is released, a running call is stopped. */
+/** The service stops: a call that has not begun is released, one that has is stopped. */
 export class Shutdown extends Error {
   override readonly name = 'Shutdown';
+}
+
+/** Whether a call that has not begun is released for this reason, and not refused. */
+export function releases(reason: unknown): reason is ConnectionLost | Shutdown {
+  return reason instanceof ConnectionLost || reason instanceof Shutdown;
 }
 
 /** The names that callers of a transport use for the fields of a request; error messages use these names. */

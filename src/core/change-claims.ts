@@ -9,8 +9,8 @@ export interface ChangeToClaim {
   /** Of the request, for the log. */
   readonly id: string;
   readonly action: string;
-  /** Whether another worker may have got the same message. It may become true while the change waits. */
-  readonly isRepeated: () => boolean;
+  /** Whether another worker may have got the same message. */
+  readonly isRepeated: boolean;
 }
 
 /** `settled`: an earlier worker has finished it, and this was its reply. */

@@ -1,8 +1,8 @@
 import { ActionError } from '../api/action-error.js';
 import type { Admitted } from './admission.js';
-import { type Call, type Ended, type Settled, Shutdown } from './call.js';
+import { type Call, type Ended, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
-import type { ChangeClaims, Claim } from './change-claims.js';
+import type { ChangeClaims, Claim, Claimed } from './change-claims.js';
 import { ofRepeatedChange } from './repeated-change.js';
 import { UnitTurns } from './unit-turns.js';
 
@@ -17,7 +17,7 @@ export interface Performance {
 export interface GatedChange {
   readonly call: Call;
   readonly admitted: Admitted;
-  /** Aborted when it is stopped. While it waits, an abort with `Shutdown` releases it. */
+  /** Aborted when it is stopped. While it waits, an abort with `ConnectionLost` or `Shutdown` releases it. */
   readonly signal: AbortSignal;
   /** Aborted when the service does not wait for it any more. */
   readonly ending: AbortSignal;
@@ -54,7 +54,7 @@ export class ChangeGate {
       if (units.length === 0) return await change.perform(performance);
       return await this.#turns.run(cluster, units, change.signal, async () => change.perform(performance));
     } catch (error) {
-      return error instanceof Shutdown ? RELEASED : settledWith(error, call.id);
+      return releases(error) ? RELEASED : settledWith(error, call.id);
     }
   }
 
@@ -62,16 +62,17 @@ export class ChangeGate {
   async #claimed(claims: ChangeClaims, change: GatedChange, units: readonly string[]): Promise<Settled> {
     const { call, admitted, signal } = change;
     const { action, cluster } = admitted;
-    const claimed = await claims.claim(
-      {
-        key: call.key,
-        id: call.id,
-        action: action.description.name,
-        // After the loss of its connection the broker delivers its message to another worker.
-        isRepeated: () => call.mayBeCopy || call.signal.aborted,
-      },
-      signal,
-    );
+    const isRepeated = call.mayBeCopy;
+    let claimed: Claimed;
+    try {
+      claimed = await claims.claim(
+        { key: call.key, id: call.id, action: action.description.name, isRepeated },
+        signal,
+      );
+    } catch (error) {
+      if (releases(error) || !isRepeated) throw error;
+      return ofRepeatedChange(settledWith(error, call.id));
+    }
     if (claimed.state === 'settled') {
       change.onKnown();
       return claimed.reply;
@@ -93,7 +94,7 @@ export class ChangeGate {
         return settle(await change.perform(performance));
       });
     } catch (error) {
-      if (!(error instanceof Shutdown)) return settle(settledWith(error, call.id));
+      if (!releases(error)) return settle(settledWith(error, call.id));
       await claim.release();
       return RELEASED;
     } finally {

@@ -5,7 +5,7 @@ import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import { actionRequest } from './action-request.js';
 import type { Admitted } from './admission.js';
-import type { Call, Ended, Settled, Shutdown } from './call.js';
+import type { Call, ConnectionLost, Ended, Settled, Shutdown } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
 import type { Isolation } from './isolation.js';
@@ -123,7 +123,7 @@ export class Execution {
   }
 
   /** Gives up a change that waits, so that any worker can take it; one that has begun goes on. */
-  release(reason: Shutdown): void {
+  release(reason: ConnectionLost | Shutdown): void {
     if (!this.hasBegun) this.#abort.abort(reason);
   }
 

@@ -5,7 +5,7 @@ import { AbortGroups } from '../lib/abort-groups.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { type Admitted, Admission, busy, timedOut, unreachable } from './admission.js';
-import { type Call, ConnectionLost, type FieldNames, type Settled, Shutdown } from './call.js';
+import { type Call, type FieldNames, releases, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate } from './change-gate.js';
@@ -311,7 +311,8 @@ export class Runner {
   #interrupt(job: Job, reason: unknown): void {
     if (!releases(reason)) return this.#stop(job, cancelled());
     if (job.execution === undefined) return this.#withdraw(job, RELEASED);
-    // After a lost connection a running call continues.
+    // A change may still wait after its turn. After a lost connection one that has begun continues.
+    job.execution.release(reason);
     if (reason instanceof Shutdown) job.execution.stop(shuttingDown());
   }
 
@@ -334,11 +335,6 @@ export class Runner {
     this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }
-}
-
-/** Whether a waiting call is released, and not refused. */
-function releases(reason: unknown): boolean {
-  return reason instanceof ConnectionLost || reason instanceof Shutdown;
 }
 
 function shuttingDown(): ActionError {

@@ -1,8 +1,10 @@
 import test, { type ExecutionContext } from 'ava';
+import { fieldsOf } from '../../src/lib/fields-of.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { hasEtcd, ownEtcd } from '../support/own-etcd.js';
+import { hasEtcd, type OwnEtcd, ownEtcd } from '../support/own-etcd.js';
 import { done, endAllWorkers, held, keysIn, never, openStore } from './open-store.js';
+import { relayTo } from './relay.js';
 
 const CLUSTER = undefined;
 
@@ -147,6 +149,40 @@ if (hasEtcd) {
     t.false(held(await b.repeated('k')).wasBegun);
   });
 
+  test('a change that is given up while its beginning is on its way has not begun', async (t) => {
+    const etcd = await ownEtcd(t);
+    const relay = await relayTo(t, etcd);
+    const claim = held(await openStore(t, etcd, { urls: [relay.url] }).first('k'));
+    relay.loseResponses();
+    const { signal, abort } = aborting();
+    const begins = claim.begin(signal);
+    await eventually('etcd has it', async () => (await stateIn(etcd)) === 'begun');
+    abort();
+    await t.throwsAsync(begins, { message: 'the deadline' });
+    relay.passResponses();
+    await claim.release();
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/claims/'), []);
+    t.false(held(await openStore(t, etcd).repeated('k')).wasBegun);
+  });
+
+  test('a new request that is given up while its claim is on its way leaves the outcome of the one before', async (t) => {
+    const etcd = await ownEtcd(t);
+    const relay = await relayTo(t, etcd);
+    const before = held(await openStore(t, etcd).first('k'));
+    await before.begin(never);
+    await before.settle(done(1), never);
+    const { first } = openStore(t, etcd, { urls: [relay.url] });
+    relay.loseResponses();
+    const { signal, abort } = aborting();
+    const claiming = first('k', signal);
+    await eventually('etcd has it', async () => (await stateIn(etcd)) === 'claimed');
+    relay.passResponses();
+    abort();
+    await t.throwsAsync(claiming, { message: 'the deadline' });
+    await eventually('it is put back', async () => (await stateIn(etcd)) !== 'claimed');
+    t.deepEqual(await openStore(t, etcd).repeated('k'), { state: 'settled', reply: done(1) });
+  });
+
   test('a reply that is too large is not kept, but that the change was made is', async (t) => {
     const { etcd, a, b } = await twoWorkers(t);
     const claim = held(await a.first('k'));
@@ -265,4 +301,10 @@ if (hasEtcd) {
 function aborting(): { signal: AbortSignal; abort: () => void } {
   const controller = new AbortController();
   return { signal: controller.signal, abort: () => controller.abort(new Error('the deadline')) };
+}
+
+/** The state of the only claim; undefined: there is none. */
+async function stateIn(etcd: OwnEtcd): Promise<unknown> {
+  const [claim] = await keysIn(etcd, '/fleet-manager/claims/');
+  return claim && fieldsOf(JSON.parse(claim.value)).state;
 }

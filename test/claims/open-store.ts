@@ -30,7 +30,7 @@ export function openStore(t: ExecutionContext, etcd: OwnEtcd, options: Partial<C
 }
 
 function changeOf(key: string | undefined, repeated: boolean): ChangeToClaim {
-  return { key, id: 'r1', action: 'act', isRepeated: () => repeated };
+  return { key, id: 'r1', action: 'act', isRepeated: repeated };
 }
 
 export function held(claimed: Claimed): Claim {

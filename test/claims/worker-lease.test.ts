@@ -1,5 +1,6 @@
 import test from 'ava';
 import { WorkerLease } from '../../src/claims/worker-lease.js';
+import { logLines } from '../support/log-lines.js';
 import { settle } from '../support/open-runner.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { never } from './open-store.js';
@@ -21,7 +22,7 @@ function slowStore(clock: ManualClock, delayMs: number) {
 
 test('a lease counts from before it was asked for, as etcd may have granted it at once', async (t) => {
   const clock = new ManualClock();
-  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock });
+  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock, log: logLines().log });
   const lease = await worker.live(never);
   clock.pass(27_999);
   t.true(lease.isAlive());
@@ -32,7 +33,7 @@ test('a lease counts from before it was asked for, as etcd may have granted it a
 
 test('the same holds for each time that it is kept alive', async (t) => {
   const clock = new ManualClock();
-  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock });
+  const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock, log: logLines().log });
   worker.start();
   await settle();
   const lease = await worker.live(never);
@@ -48,7 +49,7 @@ test('the same holds for each time that it is kept alive', async (t) => {
 test('a lease that etcd no longer knows is replaced, and its worker has another name then', async (t) => {
   const clock = new ManualClock();
   const etcd = { ...slowStore(clock, 0), keepAlive: async () => undefined };
-  const worker = new WorkerLease({ etcd, clock });
+  const worker = new WorkerLease({ etcd, clock, log: logLines().log });
   worker.start();
   await settle();
   const lease = await worker.live(never);
@@ -60,4 +61,73 @@ test('a lease that etcd no longer knows is replaced, and its worker has another 
   t.not(next.worker, lease.worker);
   await worker.stop();
   t.is(clock.pending, 0);
+});
+
+test('a lease is kept alive also after an error that nobody expects, and that one is logged', async (t) => {
+  const clock = new ManualClock();
+  const logs = logLines();
+  let fails = true;
+  const keepAlive = async () => {
+    if (fails) throw new TypeError('a defect');
+    return 30_000;
+  };
+  const worker = new WorkerLease({ etcd: { ...slowStore(clock, 0), keepAlive }, clock, log: logs.log });
+  worker.start();
+  await settle();
+  const lease = await worker.live(never);
+  clock.advance(10_000);
+  await settle();
+  t.is(logs.find(/^claim store failed unexpectedly$/).length, 1);
+  fails = false;
+  clock.advance(1_000);
+  await settle();
+  clock.advance(25_000);
+  t.true(lease.isAlive());
+  await worker.stop();
+});
+
+test('who needs a lease while its end is not known yet makes the only new one', async (t) => {
+  const clock = new ManualClock();
+  const store = slowStore(clock, 0);
+  let granted = 0;
+  let respond = () => {};
+  const etcd = {
+    ...store,
+    grantLease: async () => {
+      granted++;
+      return store.grantLease();
+    },
+    keepAlive: async () => new Promise<undefined>((resolve) => (respond = () => resolve(undefined))),
+  };
+  const worker = new WorkerLease({ etcd, clock, log: logLines().log });
+  worker.start();
+  await settle();
+  await worker.live(never);
+  clock.advance(10_000);
+  await settle();
+  clock.advance(20_000);
+  const next = await worker.live(never);
+  respond();
+  await settle();
+  t.is(granted, 2);
+  t.is(await worker.live(never), next);
+  await worker.stop();
+});
+
+test('a lease that is stale already calls back at once, also before its timer', async (t) => {
+  const clock = new ManualClock();
+  const worker = new WorkerLease({ etcd: slowStore(clock, 0), clock, log: logLines().log });
+  const lease = await worker.live(never);
+  let called = 0;
+  lease.onStale(() => called++);
+  clock.pass(14_999);
+  lease.onStale(() => called++);
+  t.is(called, 0);
+  clock.pass(1);
+  lease.onStale(() => called++);
+  t.is(called, 1);
+  clock.advance(0);
+  t.is(called, 3);
+  lease.onStale(() => called++);
+  t.is(called, 4);
 });

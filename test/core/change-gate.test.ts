@@ -238,18 +238,44 @@ test('a change that runs is stopped when its worker may lose its claim, and repo
   t.deepEqual(settled, [{ status: 'completed', body: { made: true } }]);
 });
 
-test('a change whose connection is lost before it is claimed counts as repeated', async (t) => {
+for (const waits of ['claim', 'lockUnit'] as const) {
+  test(`a change whose connection is lost while it waits at ${waits} is released, and its claim is given up`, async (t) => {
+    const { action, seen } = counted(UNITS);
+    const connection = new AbortController();
+    const { claims, asked, settled } = fakeClaims({ waits: { [waits]: never } });
+    const { ask, clock } = openRunner([action], { claims });
+    const call = { key: 'k', parameters: { first: 'a.service' }, signal: connection.signal };
+    const ended = ask(call);
+    await settle();
+    connection.abort(new ConnectionLost('lost'));
+    t.deepEqual(await ended, { status: 'released' });
+    t.is(asked.includes('release'), waits === 'lockUnit');
+    t.deepEqual([seen, settled], [[], []]);
+    t.is(clock.pending, 0);
+  });
+}
+
+test('a change whose connection is lost while it waits for its turn in the process is released', async (t) => {
+  const { action, runs } = steered(UNITS);
+  const { codeFor } = openRunner([action]);
   const connection = new AbortController();
-  let go: (value?: unknown) => void = () => {};
-  const { claims, changes } = fakeClaims({ waits: { claim: new Promise((resolve) => (go = resolve)) } });
-  const { codeFor } = openRunner([counted().action], { claims });
-  const ended = codeFor({ key: 'k', signal: connection.signal });
+  const call = { parameters: { first: 'a.service' }, signal: connection.signal };
+  const first = codeFor(call);
   await settle();
-  t.false(changes[0]?.isRepeated());
+  const second = codeFor(call);
+  await settle();
   connection.abort(new ConnectionLost('lost'));
-  t.true(changes[0]?.isRepeated());
-  go();
-  t.is(await ended, 'completed', 'it runs on, as a call that has begun does');
+  t.is(await second, 'released');
+  runs[0]?.resolve({});
+  t.is(await first, 'completed', 'one that has begun goes on');
+  t.is(runs.length, 1);
+});
+
+test('the error of a change that another worker may have too does not let its caller try again when it is not known what came of it', async (t) => {
+  const { claims } = fakeClaims({ fails: { claim: AWAY } });
+  const { ask } = openRunner([counted().action], { claims });
+  const reply = await ask({ key: 'k', mayBeCopy: true });
+  t.like(reply, { body: { code: 'outcome_unknown', details: { stopped_by: 'service_unavailable' } } });
 });
 
 test('a stop of the service does not wait for a store that is away', async (t) => {

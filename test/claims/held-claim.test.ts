@@ -1,0 +1,80 @@
+import { getEventListeners } from 'node:events';
+import test from 'ava';
+import { EtcdError } from '../../src/claims/etcd-error.js';
+import type { Operation, Transaction } from '../../src/claims/etcd-client.js';
+import { HeldClaim } from '../../src/claims/held-claim.js';
+import { type ClaimRecord, encodeRecord } from '../../src/claims/claim-record.js';
+import type { LiveLease } from '../../src/claims/worker-lease.js';
+import { logLines } from '../support/log-lines.js';
+import { settle } from '../support/open-runner.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { done, never } from './open-store.js';
+
+const RECORD: ClaimRecord = { state: 'claimed', worker: 'w', run: 'r', action: 'act', repeated: false };
+
+/** A claim in a store of which each transaction does what the test says, and then succeeds. */
+function claimIn(transaction: (given: Transaction) => void) {
+  const clock = new ManualClock();
+  const logs = logLines();
+  const ended = new AbortController();
+  const lease: LiveLease = {
+    worker: 'w',
+    id: '7',
+    createdIn: '1',
+    ended: ended.signal,
+    isAlive: () => !ended.signal.aborted,
+    onStale: () => () => {},
+    end: () => ended.abort(),
+  };
+  const now = { key: 'k', value: encodeRecord(RECORD), createRevision: '1', modRevision: '1' };
+  const etcd = {
+    transaction: async (given: Transaction) => {
+      transaction(given);
+      return { succeeded: true, parts: [[now]] };
+    },
+  };
+  const leases = { current: async () => '8', forget: () => {} };
+  const written = { key: 'k', record: RECORD, revision: '1', before: undefined };
+  const claim = new HeldClaim(
+    { run: RECORD.run, action: RECORD.action, written },
+    { etcd, leases, lease, clock, log: logs.log, onPending: () => {} },
+  );
+  return { claim, clock, logs, lease, ended };
+}
+
+const deletes = (operations: readonly Operation[]) =>
+  operations.flatMap((each) => ('delete' in each ? [each.delete] : []));
+
+test('the units are freed also when the outcome cannot be noted because of a defect, and that is logged', async (t) => {
+  const freed: string[] = [];
+  const { claim, logs } = claimIn(({ compare, success }) => {
+    if (compare.some(({ key }) => key === 'k')) throw new TypeError('a defect');
+    freed.push(...deletes(success));
+  });
+  await claim.lockUnit(undefined, 'web.service', never);
+  await claim.settle(done(1), never);
+  t.deepEqual(freed, ['/fleet-manager/units/none/web.service']);
+  t.is(logs.find(/^claim store failed unexpectedly$/).length, 1);
+  t.is(logs.find(/^change outcome not recorded$/).length, 1);
+});
+
+test('attempts to note an outcome leave nothing behind, and the end of the lease ends them', async (t) => {
+  let tried = 0;
+  const { claim, clock, logs, lease } = claimIn(() => {
+    tried++;
+    throw new EtcdError('away');
+  });
+  const settled = claim.settle(done(1), never);
+  for (let n = 1; n <= 5; n++) {
+    await settle();
+    t.is(tried, n);
+    t.true(getEventListeners(lease.ended, 'abort').length <= 1);
+    clock.advance(500);
+  }
+  await settle();
+  lease.end();
+  await settled;
+  t.is(tried, 6);
+  t.is(logs.find(/^change outcome not recorded$/).length, 1);
+  t.is(clock.pending, 0);
+});
