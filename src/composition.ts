@@ -426,8 +426,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await requests.close();
         })(),
         actions.close(leftMs),
-        isolation?.close(Math.min(DISPOSE_MS, leftMs)),
-        claimStore?.stop(),
+        (async () => {
+          await isolation?.close(Math.min(DISPOSE_MS, leftMs));
+          // Only now: a change that ignores its end runs there until then, and the store keeps its units locked.
+          await claimStore?.stop();
+        })(),
       ]);
       if (await settledWithin(leftMs, clock, closed)) await closed;
       log.info('shut down', { clean });

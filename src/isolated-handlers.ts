@@ -1,5 +1,6 @@
 import { NodeWarnings } from './commands/node-warnings.js';
 import { openActions } from './composition.js';
+import type { PluginWatch } from './core/plugin-watch.js';
 import { type ServedHandlers, serveHandlers } from './isolation/handler-server.js';
 import type { HandlerSettings } from './isolation/messages.js';
 import { systemClock } from './lib/clock.js';
@@ -19,8 +20,9 @@ for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGUSR1'] as const) proces
 let watchdog: Watchdog | undefined;
 serveHandlers(open, exit);
 
-async function open(settings: HandlerSettings): Promise<ServedHandlers> {
-  watchdog = startWatchdog({ seconds: settings.watchdogSeconds, format: settings.log.format });
+async function open(settings: HandlerSettings, onLoading: () => void): Promise<ServedHandlers> {
+  const watching = startWatchdog({ seconds: settings.watchdogSeconds, format: settings.log.format });
+  watchdog = watching;
   const output = new ProcessOutput();
   const log = Log.create({ ...settings.log, stream: output.logOutput });
   output.logOutput.reportDropped((lines) => log.error('log lines dropped', { lines }));
@@ -31,7 +33,14 @@ async function open(settings: HandlerSettings): Promise<ServedHandlers> {
     log.error('uncaught exception', { error });
     exit(UNCAUGHT_EXIT_CODE);
   });
-  const { catalogue, close } = await openActions({ ...settings, log, watch: watchdog, clock: systemClock });
+  const watch: PluginWatch = {
+    loading: (folder) => {
+      onLoading();
+      return watching.loading(folder);
+    },
+    action: (name) => watching.action(name),
+  };
+  const { catalogue, close } = await openActions({ ...settings, log, watch, clock: systemClock });
   return { catalogue, logFor: (fields) => log.with(fields), clock: systemClock, close };
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { type Service, type ServiceOptions, startService } from '../src/composition.js';
+import type { Isolation } from '../src/core/isolation.js';
 import { Log } from '../src/telemetry/log.js';
 import { clusterSettings, sshSettings } from '../src/sandbox/sandbox-settings.js';
 import { EXAMPLE_MACHINES } from '../src/sandbox/example-cluster.js';
@@ -9,6 +10,7 @@ import { rabbitmq, type TestBroker } from './support/brokers.js';
 import { DecidedClock } from './support/decided-clock.js';
 import { endlessAction } from './support/endless-action.js';
 import { eventually } from './support/eventually.js';
+import { hasEtcd, ownEtcd } from './support/own-etcd.js';
 import { type OwnBroker, startOwnBroker } from './support/own-broker.js';
 import { type Proxy, startProxy } from './support/proxy.js';
 import { RawCaller } from './support/requests.js';
@@ -16,6 +18,7 @@ import { REACHES_NOTHING, serving } from './support/settings.js';
 import { warningsDuring } from './support/warnings.js';
 import { logLines } from './support/log-lines.js';
 import { startWorker } from './support/worker.js';
+import { keysIn } from './claims/open-store.js';
 import { openInstallation } from './openaperture/open-installation.js';
 
 const test = anyTest as TestFn<{ broker: OwnBroker; remove: () => Promise<void> }>;
@@ -35,7 +38,7 @@ if (rabbitmq() !== undefined) {
     t: ExecutionContext<{ broker: OwnBroker }>,
     login: TestBroker,
     env: Record<string, string> = {},
-    world: Pick<ServiceOptions, 'clusters' | 'ssh'> = {},
+    world: Pick<ServiceOptions, 'clusters' | 'ssh' | 'isolation'> = {},
   ) => {
     const { broker } = t.context;
     const link = await startProxy(t, { port: broker.port });
@@ -85,6 +88,25 @@ if (rabbitmq() !== undefined) {
     const served = await serve(t, t.context.broker);
     t.true((await stopped(served)) < 1_000);
   });
+
+  if (hasEtcd)
+    test('it keeps its claims until the processes of its handlers have ended', async (t) => {
+      const etcd = await ownEtcd(t);
+      const claimed = async () => (await keysIn(etcd, '/fleet-manager/workers/')).length;
+      const seen: number[] = [];
+      const isolation: Isolation = {
+        run: async () => {},
+        close: async () => {
+          // Long enough for the end of the lease, which is one request.
+          for (let times = 0; times < 50; times++) seen.push(await claimed());
+        },
+      };
+      const served = await serve(t, t.context.broker, { CLAIMS_ETCD_URL: etcd.url }, { isolation });
+      await eventually('it has its lease', async () => (await claimed()) === 1);
+      await served.service.stop();
+      t.deepEqual(new Set(seen), new Set([1]));
+      await eventually('its lease has ended', async () => (await claimed()) === 0);
+    });
 
   for (const [what, fail] of [
     ['silent', (link: Proxy) => link.swallow()],

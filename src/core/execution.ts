@@ -178,7 +178,9 @@ export class Execution {
     const abort = this.#abort;
     const deadline = this.#deadline;
     const warn = (text: string) => this.#warnings.add(text);
-    if (delivery === 'first' || isolation === undefined) {
+    // What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first.
+    const mayBePoison = delivery === 'repeated' || repeated;
+    if (!mayBePoison || isolation === undefined) {
       const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
       return action[work]?.(actionRequest(run));
     }

@@ -1,5 +1,4 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { ActionError } from '../api/action-error.js';
 import { settledWith } from '../core/call-errors.js';
@@ -7,6 +6,7 @@ import type { IsolatedCall } from '../core/isolation.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { FromHandlerProcess, HandlerSettings, Thrown, ToHandlerProcess } from './messages.js';
+import { readLines } from './read-lines.js';
 
 export interface HandlerProcessOptions {
   /** The module that the process runs; it calls `serveHandlers`. */
@@ -23,7 +23,7 @@ export class ProcessEnded extends Error {
   override readonly name = 'ProcessEnded';
 }
 
-/** The process ended, or was not ready in time, before it could run any call. */
+/** The process could not be started, ended, or was not ready in time, before it could run any call. */
 export class NotStarted extends Error {
   override readonly name = 'NotStarted';
 }
@@ -40,44 +40,46 @@ interface Running {
   isDeaf: boolean;
 }
 
-/** How long a process may take to start, in milliseconds. The import of a plugin may take 30 s. */
+/** How long a process may take to begin, and then to load each plugin, in milliseconds. The import of one may take 30 s. */
 const START_MS = 60_000;
 /** How long a stopped call may take to end, in milliseconds, before its process is killed; a change has as long to report. */
 const DEAF_MS = 30_000;
+/** The longest line of its log, in UTF-16 code units: longer than any that the log itself writes. */
+const MAX_LINE = 1024 * 1024;
 
 /** One process that runs handlers. */
 export class HandlerProcess {
-  /** Rejects with `NotStarted`. */
+  /** Rejects with `NotStarted`, also when the system cannot start a process. */
   readonly ready: Promise<void>;
   /** Resolves when it has ended. */
   readonly ended: Promise<void>;
   readonly #options: HandlerProcessOptions;
   readonly #child: ChildProcess;
   readonly #running = new Map<number, Running>();
-  readonly #kill = () => void this.#child.kill('SIGKILL');
+  readonly #kill = () => {
+    // Without a pid it was not started: the signal would be sent to the group of this process.
+    if (this.#child.pid !== undefined) this.#child.kill('SIGKILL');
+  };
   #calls = 0;
   #isReady = false;
   #isEnding = false;
   #hasEnded = false;
   /** Why it was killed, or cannot start. */
   #reason: string | undefined;
-  #cancelLimit: () => void;
+  #cancelLimit = () => {};
 
   constructor(options: HandlerProcessOptions) {
-    const { module, settings, clock, onLine } = options;
+    const { module, settings, onLine } = options;
     this.#options = options;
     this.#child = fork(fileURLToPath(module), {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
-    // The process must not outlive this one, not even when it is blocked and cannot see that the channel is closed.
-    process.once('exit', this.#kill);
-    if (this.#child.stderr !== null) createInterface(this.#child.stderr).on('line', onLine);
-    this.#cancelLimit = clock.after(START_MS, () => this.#killFor(`it was not ready within ${START_MS} ms`));
     const how = hasEnded(this.#child);
     this.ready = new Promise((resolve, reject) => {
       this.#child.on('message', (message: FromHandlerProcess) => {
-        if (message.type === 'ready') {
+        if (message.type === 'loading') this.#limitStart();
+        else if (message.type === 'ready') {
           this.#isReady = true;
           this.#cancelLimit();
           resolve();
@@ -86,6 +88,12 @@ export class HandlerProcess {
       void how.then((text) => reject(new NotStarted(this.#reason ?? text)));
     });
     this.ended = how.then((text) => this.#end(text));
+    // It could not be started, and has no streams and no channel, or none that work: `hasEnded` gets the error.
+    if (this.#child.pid === undefined) return;
+    // The process must not outlive this one, not even when it is blocked and cannot see that the channel is closed.
+    process.once('exit', this.#kill);
+    if (this.#child.stderr !== null) readLines(this.#child.stderr, MAX_LINE, onLine);
+    this.#limitStart();
     this.#send({ type: 'start', settings });
   }
 
@@ -142,12 +150,21 @@ export class HandlerProcess {
     await this.ended;
   }
 
+  /** Begins the time limit of the start, or of its next step. */
+  #limitStart(): void {
+    if (this.#isEnding) return;
+    this.#cancelLimit();
+    this.#cancelLimit = this.#options.clock.after(START_MS, () =>
+      this.#killFor(`it made no progress for ${START_MS} ms while it started`),
+    );
+  }
+
   #send(message: ToHandlerProcess): void {
     // The error is that the process has ended, which `ended` tells.
     this.#child.send(message, () => {});
   }
 
-  #receive(message: Exclude<FromHandlerProcess, { type: 'ready' }>): void {
+  #receive(message: Exclude<FromHandlerProcess, { type: 'ready' | 'loading' }>): void {
     if (message.type === 'unusable') this.#reason = message.reason;
     else if (message.type === 'responded') this.#running.get(message.call)?.call.onResponse();
     else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(message.text);

@@ -25,17 +25,18 @@ export interface ServedHandlers {
 
 /**
  * Serves the process that forked this one, until that says so or is gone.
- * @param open makes what is served, from the settings that arrive first
+ * @param open makes what is served, from the settings that arrive first; it calls `onLoading` when it begins to load a plugin
  * @param exit ends the process with this exit code
  */
 export function serveHandlers(
-  open: (settings: HandlerSettings) => Promise<ServedHandlers>,
+  open: (settings: HandlerSettings, onLoading: () => void) => Promise<ServedHandlers>,
   exit: (code: number) => void,
 ): void {
   let server: HandlerServer | undefined;
   const start = async (settings: HandlerSettings) => {
     try {
-      server = new HandlerServer(await open(settings), settings.maxReplyBytes);
+      const served = await open(settings, () => send({ type: 'loading' }));
+      server = new HandlerServer(served, settings.maxReplyBytes);
       send({ type: 'ready' });
     } catch (error) {
       send({ type: 'unusable', reason: reasonOf(error) }, () => exit(1));

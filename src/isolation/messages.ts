@@ -46,6 +46,8 @@ export type Thrown =
   | { kind: 'unexpected'; text: string };
 
 export type FromHandlerProcess =
+  /** It begins to load the next plugin. */
+  | { type: 'loading' }
   | { type: 'ready' }
   /** It cannot serve the actions, and ends. */
   | { type: 'unusable'; reason: string }

@@ -3,6 +3,7 @@ import { ActionError } from '../../src/plugin.js';
 import type { IsolatedCall } from '../../src/core/isolation.js';
 import { doing } from '../support/actions.js';
 import { openRunner, settle } from '../support/open-runner.js';
+import { fakeClaims } from './fake-claims.js';
 
 /** What a test does with a call that core gives to the isolation. */
 interface Isolated {
@@ -31,7 +32,7 @@ function isolating(
 const repeated = { delivery: 'repeated' } as const;
 const settled = (error: ActionError) => ({ status: 'error', body: { code: error.code } }) as const;
 
-test('only a repeated call runs in isolation', async (t) => {
+test('a first call runs in this process, a repeated one in isolation', async (t) => {
   const { ask, isolated, handled } = isolating();
   t.like(await ask(), { status: 'completed', body: { handled: 1 } });
   t.is(isolated.length, 0);
@@ -39,6 +40,22 @@ test('only a repeated call runs in isolation', async (t) => {
   isolated[0]?.resolve({ isolated: true });
   t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
   t.is(handled(), 1);
+});
+
+test('what an earlier delivery has begun runs in isolation, also when this delivery is called the first', async (t) => {
+  for (const [definition, work] of [
+    [{ effect: 'change', probe: async () => ({}) }, 'probe'],
+    [{ effect: 'change', redelivery: 'run-again' }, 'run'],
+  ] as const) {
+    const { claims } = fakeClaims({ claimed: 'begun' });
+    const { ask, isolated, handled } = isolating(definition, { claims });
+    const reply = ask({ key: 'k', delivery: 'first', mayBeCopy: true });
+    await settle();
+    t.like(isolated[0]?.call, { work, repeated: true, mayRunAgain: true });
+    isolated[0]?.resolve({ isolated: true });
+    t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
+    t.is(handled(), 0);
+  }
 });
 
 test('without an isolation a repeated call runs in this process', async (t) => {

@@ -1,4 +1,6 @@
-import { writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import anyTest from 'ava';
@@ -384,7 +386,7 @@ test('a call runs once its process can be started, and the failures do not count
   t.is(await ran, 'ran');
 });
 
-test('a process that is not ready within a minute is killed, and the start is tried again', async (t) => {
+test('a process that makes no progress for a minute while it starts is killed, and the start is tried again', async (t) => {
   const clock = new ManualClock();
   const module = join(await folder(t), 'module.mjs');
   await writeFile(module, 'setInterval(() => {}, 1_000);');
@@ -393,10 +395,87 @@ test('a process that is not ready within a minute is killed, and the start is tr
   const waiting = act('pid', { signal: abort.signal });
   clock.advance(60_000);
   await eventually('it is killed', () => logs.find(/^handler process not started$/).length === 1);
-  t.is(logs.find(/^handler process not started$/)[0]?.reason, 'it was not ready within 60000 ms');
+  t.is(
+    logs.find(/^handler process not started$/)[0]?.reason,
+    'it made no progress for 60000 ms while it started',
+  );
   const reason = new ActionError('timeout', 'the time is up');
   abort.abort(reason);
   t.is(await t.throwsAsync(waiting), reason);
+});
+
+test('the time limit of the start begins anew with each plugin that is loaded', async (t) => {
+  const clock = new ManualClock();
+  let limits = 0;
+  const after = clock.after.bind(clock);
+  clock.after = (ms, ring) => {
+    if (ms === 60_000) limits++;
+    return after(ms, ring);
+  };
+  const directory = await folder(t);
+  const gates = ['first', 'second'].map((name) => join(directory, name));
+  const module = join(directory, 'module.mjs');
+  const real = new URL('../../src/isolated-handlers.ts', import.meta.url).href;
+  await writeFile(
+    module,
+    `import { existsSync } from 'node:fs';
+     import { setTimeout as sleep } from 'node:timers/promises';
+     const [first, second] = ${JSON.stringify(gates)};
+     while (!existsSync(first)) await sleep(20);
+     process.send({ type: 'loading' });
+     while (!existsSync(second)) await sleep(20);
+     await import(${JSON.stringify(real)});`,
+  );
+  const { act, logs } = await openIsolation(t, { clock, module: pathToFileURL(module) });
+  const ran = act('pid');
+  t.is(limits, 1);
+  clock.advance(59_999);
+  await writeFile(join(directory, 'first'), '');
+  await eventually('it tells that it loads a plugin', () => limits === 2);
+  clock.advance(59_999);
+  await writeFile(join(directory, 'second'), '');
+  t.is(typeof (await ran), 'number');
+  t.true(limits > 3, 'the program tells it of each plugin');
+  t.deepEqual(logs.find(/^handler process not started$/), []);
+});
+
+if (process.platform === 'linux') {
+  test('a call waits while the service has no file descriptors left to start a process', async (t) => {
+    const listeners = process.listenerCount('exit');
+    const { act, logs, isolation } = await openIsolation(t);
+    // So that few files use them up.
+    const [, soft = ''] = /^Max open files +(\S+)/m.exec(await readFile('/proc/self/limits', 'utf8')) ?? [];
+    const limit = (most: string) => execFileSync('prlimit', ['--pid', `${process.pid}`, `--nofile=${most}:`]);
+    limit('400');
+    const files: number[] = [];
+    t.teardown(() => limit(soft));
+    t.teardown(() => files.forEach((file) => closeSync(file)));
+    t.throws(
+      () => {
+        for (;;) files.push(openSync('/dev/null', 'r'));
+      },
+      { code: 'EMFILE' },
+    );
+    const ran = act('exit', { times: 1 });
+    await eventually('no start', () => logs.find(/^handler process not started$/).length === 1);
+    t.regex(String(logs.find(/^handler process not started$/)[0]?.reason), /EMFILE/);
+    for (const file of files.splice(0)) closeSync(file);
+    t.is(await ran, 'ran');
+    await isolation.close(1_000);
+    t.is(process.listenerCount('exit'), listeners);
+  });
+}
+
+test('a program that cannot be started is tried again', async (t) => {
+  const { execPath } = process;
+  t.teardown(() => (process.execPath = execPath));
+  process.execPath = '/nonexistent/node';
+  const { act, logs } = await openIsolation(t);
+  const ran = act('pid');
+  await eventually('no start', () => logs.find(/^handler process not started$/).length === 1);
+  t.regex(String(logs.find(/^handler process not started$/)[0]?.reason), /ENOENT/);
+  process.execPath = execPath;
+  t.is(typeof (await ran), 'number');
 });
 
 test('close ends the processes, also one that is blocked, and nothing runs after it', async (t) => {
