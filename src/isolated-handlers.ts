@@ -1,6 +1,5 @@
 import { NodeWarnings } from './commands/node-warnings.js';
 import { openActions } from './composition.js';
-import type { PluginWatch } from './core/plugin-watch.js';
 import { type ServedHandlers, serveHandlers } from './isolation/handler-server.js';
 import type { HandlerSettings } from './isolation/messages.js';
 import { systemClock } from './lib/clock.js';
@@ -33,12 +32,12 @@ async function open(settings: HandlerSettings, onLoading: () => void): Promise<S
     log.error('uncaught exception', { error });
     exit(UNCAUGHT_EXIT_CODE);
   });
-  const watch: PluginWatch = {
-    loading: (folder) => {
+  const watch = {
+    ...watching,
+    loading: (folder: string) => {
       onLoading();
       return watching.loading(folder);
     },
-    action: (name) => watching.action(name),
   };
   const { catalogue, close } = await openActions({ ...settings, log, watch, clock: systemClock });
   return { catalogue, logFor: (fields) => log.with(fields), clock: systemClock, close };
