@@ -106,8 +106,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/execution.ts',
-        from: "if (delivery === 'first' || isolation === undefined)",
-        to: "if (delivery !== 'neither' || isolation === undefined)",
+        from: 'if (!mayBePoison || isolation === undefined)',
+        to: 'if (mayBePoison || !mayBePoison || isolation === undefined)',
       },
     ],
   },
