@@ -16,7 +16,7 @@ const SAMPLES = 8;
 const BETWEEN_SAMPLES = 100;
 const GROWTH = 0.05;
 /** How many sockets, timers or listeners more may be there at the moment: a leak leaves one for each of thousands of requests. */
-const STRAY = 10;
+const TOLERANCE = 10;
 
 export const million: Scenario = {
   name: 'million',
@@ -69,7 +69,7 @@ export const million: Scenario = {
     if (failed > 0) misses.push(`${failed} requests were not completed`);
     if (growth > GROWTH) misses.push(`its memory has grown by ${(growth * 100).toFixed(1)} %`);
     for (const what of ['sockets', 'timers', 'listeners'] as const)
-      if (after[what] > before[what] + STRAY)
+      if (after[what] > before[what] + TOLERANCE)
         misses.push(`it has ${after[what]} ${what}, and had ${before[what]}`);
     if (warnings > 0) misses.push(`it logged ${warnings} warnings of Node.js`);
     const megabytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);

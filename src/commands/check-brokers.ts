@@ -3,7 +3,7 @@ import { unescape } from 'node:querystring';
 import { logIn } from '../rpc/log-in.js';
 import type { Connect } from '../rpc/open-connection.js';
 import { BrokerConnection } from '../rpc/broker-connection.js';
-import { withoutCredentials } from '../rpc/broker-address.js';
+import { userOf, withoutCredentials } from '../rpc/broker-address.js';
 import { reasonOf } from '../lib/errors.js';
 import { isNotFound } from '../rpc/queues.js';
 import { blockedReason, missingPermissions } from './broker-permissions.js';
@@ -130,9 +130,7 @@ function blockedFinding(reason: string): [reason: string, remedy: string] {
 
 /** How to grant the permissions that docs/operating.md lists. */
 function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: BrokerCheckOptions): string {
-  const { username, pathname } = new URL(url);
-  const user = unescape(username) || 'guest';
-  const virtualHost = unescape(pathname.slice(1)) || '/';
+  const virtualHost = unescape(new URL(url).pathname.slice(1)) || '/';
   const name = queue.replace(/[^\w-]/g, '\\$&');
   const [configure, read] = gateway
     ? [
@@ -142,7 +140,7 @@ function grantRemedy({ url, exchange }: BrokerToCheck, { queue, gateway }: Broke
     : [`^${name}(_suspects|_error)?$`, `^${name}(_suspects)?$`];
   const write = exchange === undefined ? '^amq\\.default$' : `^(amq\\.default|${exchange.rootExchangeName})$`;
   const patterns = [configure, write, read].map((each) => `'${each}'`).join(' ');
-  return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${user} ${patterns} (or more)`;
+  return `grant it: rabbitmqctl set_permissions -p ${virtualHost} ${userOf(url)} ${patterns} (or more)`;
 }
 
 /** Waits for the check of an exchange or a queue; undefined when it does not exist. */

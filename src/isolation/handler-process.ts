@@ -37,13 +37,13 @@ interface Running {
   /** Cancels the wait for its end after it was stopped. */
   cancelStop: () => void;
   /** Whether it has not ended in time after it was stopped. */
-  isDeaf: boolean;
+  isOverdue: boolean;
 }
 
 /** How long a process may take to begin, and then to load each plugin, in milliseconds. The import of one may take 30 s. */
 const START_MS = 60_000;
 /** How long a stopped call may take to end, in milliseconds, before its process is killed; a change has as long to report. */
-const DEAF_MS = 30_000;
+const STOP_MS = 30_000;
 /** The longest line of its log, in UTF-16 code units: longer than any that the log itself writes. */
 const MAX_LINE = 1024 * 1024;
 
@@ -125,7 +125,7 @@ export class HandlerProcess {
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
-      this.#running.set(key, { call, resolve, reject, onAbort, cancelStop: () => {}, isDeaf: false });
+      this.#running.set(key, { call, resolve, reject, onAbort, cancelStop: () => {}, isOverdue: false });
       const leftMs = deadline - this.#options.clock.now();
       try {
         this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });
@@ -177,9 +177,9 @@ export class HandlerProcess {
     if (running === undefined) return;
     const { id, signal } = running.call;
     this.#send({ type: 'stop', call: key, reason: settledWith(signal.reason, id).body });
-    running.cancelStop = this.#options.clock.after(DEAF_MS, () => {
-      running.isDeaf = true;
-      this.#killIfAllAreDeaf();
+    running.cancelStop = this.#options.clock.after(STOP_MS, () => {
+      running.isOverdue = true;
+      this.#killIfAllAreOverdue();
     });
   }
 
@@ -190,14 +190,14 @@ export class HandlerProcess {
     running.cancelStop();
     running.call.signal.removeEventListener('abort', running.onAbort);
     settle(running);
-    this.#killIfAllAreDeaf();
+    this.#killIfAllAreOverdue();
   }
 
   /** A handler that ignores its signal cannot be stopped in any other way. */
-  #killIfAllAreDeaf(): void {
+  #killIfAllAreOverdue(): void {
     const running = [...this.#running.values()];
-    if (running.length > 0 && running.every(({ isDeaf }) => isDeaf))
-      this.#killFor(`its requests did not end within ${DEAF_MS} ms after they were stopped`);
+    if (running.length > 0 && running.every(({ isOverdue }) => isOverdue))
+      this.#killFor(`its requests did not end within ${STOP_MS} ms after they were stopped`);
   }
 
   #killFor(reason: string): void {

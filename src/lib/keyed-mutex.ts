@@ -1,3 +1,5 @@
+import { untilAborted } from './until-aborted.js';
+
 /** A mutex for each key: work on the same key runs one after the other, in order of arrival. */
 export class KeyedMutex {
   readonly #last = new Map<string, Promise<void>>();
@@ -18,7 +20,7 @@ export class KeyedMutex {
     this.#last.set(key, ended);
     this.#counts.set(key, this.count(key) + 1);
     try {
-      await unlessAborted(before, signal);
+      await untilAborted(before, signal);
       return await work();
     } finally {
       release();
@@ -30,13 +32,4 @@ export class KeyedMutex {
       }
     }
   }
-}
-
-function unlessAborted(wait: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    if (signal.aborted) return stop();
-    signal.addEventListener('abort', stop, { once: true });
-    void wait.then(resolve).finally(() => signal.removeEventListener('abort', stop));
-  });
 }

@@ -13,6 +13,9 @@ export interface BrokerAddress {
 /** A broker that is silent for two of these is taken for lost. */
 const HEARTBEAT_SECONDS = 10;
 
+/** The user, and the password, with which amqplib logs in by default. */
+const GUEST = 'guest';
+
 /** A SASL mechanism with its credentials, for amqplib. */
 export type Login = ReturnType<typeof credentials.plain> | ReturnType<typeof credentials.external>;
 
@@ -29,9 +32,14 @@ export function brokerLogins(url: string, hasCertificate: boolean): [Login, ...L
   const has = username !== '' || password !== '' || /^\w+:\/\/[^/?#]*@/.test(url);
   // amqplib's own parsing decodes them as Latin-1 instead of UTF-8, and ignores empty ones.
   if (has) return [credentials.plain(unescape(username), unescape(password)), ...external];
-  const guest = credentials.plain('guest', 'guest');
+  const guest = credentials.plain(GUEST, GUEST);
   const [first] = external;
   return first === undefined ? [guest] : [first, guest];
+}
+
+/** The user name of a broker's URL, or the one that is used without one; with a certificate the broker may know another. */
+export function userOf(url: string): string {
+  return unescape(new URL(url).username) || GUEST;
 }
 
 /** The URL with a heartbeat interval, unless it has one. */

@@ -1,5 +1,5 @@
 import { randomUUID, X509Certificate } from 'node:crypto';
-import { unescape } from 'node:querystring';
+import { userOf } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { refusalOf } from './broker-refusal.js';
 
@@ -13,11 +13,6 @@ export async function ownUserOf(connection: BrokerConnection, cert?: Buffer): Pr
   for (const name of [userOf(connection.address.url), cert && commonNameOf(cert)])
     if (name !== undefined && (await isOwn(name, connection))) return name;
   return undefined;
-}
-
-function userOf(url: string): string {
-  // amqplib's default; a URL without a user name may also be that of a login by certificate.
-  return unescape(new URL(url).username) || 'guest';
 }
 
 function commonNameOf(cert: Buffer): string | undefined {

@@ -26,8 +26,8 @@ export interface QueueOptions {
 }
 
 /**
- * Declares the queue, its error queue and its queue of suspects when they do not exist. An existing queue and its bindings are not changed:
- * they may be configured by an operator, and the broker refuses a declaration with other arguments (406).
+ * Declares the queue, its error queue and its queue of suspects when they do not exist. An existing queue and its bindings
+ * are not changed: they may be configured by an operator, and the broker refuses a declaration with other arguments (406).
  */
 export async function ensureQueues(
   connection: BrokerConnection,

@@ -86,7 +86,7 @@ export class RedeliveryMemory<R> {
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, place === undefined ? undefined : new Set([...places, place]));
+    void this.#settle(key, settling, bytes, place === undefined ? undefined : { places, place });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -98,11 +98,11 @@ export class RedeliveryMemory<R> {
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    places: ReadonlySet<string> | undefined,
+    released: { places: ReadonlySet<string>; place: string } | undefined,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
-    if (reply === undefined && places === undefined) return;
+    if (reply === undefined && released === undefined) return;
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
@@ -110,7 +110,10 @@ export class RedeliveryMemory<R> {
     }
     this.#younger.set(key, {
       reply,
-      places: reply === undefined ? (places ?? NO_PLACES) : NO_PLACES,
+      places:
+        reply === undefined && released !== undefined
+          ? new Set([...released.places, released.place])
+          : NO_PLACES,
       at: this.#clock.now(),
     });
     this.#youngerBytes += size;

@@ -1,4 +1,4 @@
-import type { LastWords } from './last-words.js';
+import type { SyncLog } from './sync-log.js';
 import { type CallSite, placesOf } from './call-sites.js';
 
 /** A place in a stack. Those after an `await` do not call this. */
@@ -10,7 +10,7 @@ const FRAME = /^ +at (?!async )(?:(.*) \()?((?:file:\/\/)?\/[^)]*?):(\d+):\d+\)?
  * @param running the fields that say what runs
  * @returns a function to call before the service exits
  */
-export function reportExit(log: LastWords, running: () => Record<string, unknown>): () => void {
+export function reportExit(log: SyncLog, running: () => Record<string, unknown>): () => void {
   const report = (code: number) => {
     const where = placesOf(sitesOf(new Error().stack ?? '').slice(1));
     log.error('process ended unexpectedly', { code, ...running(), ...(where.length > 0 && { where }) });

@@ -2,7 +2,7 @@ import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { BlockedCheck } from './blocked-check.js';
 import { pausedAt } from './blocked-stack.js';
 import { endProcess } from './end-process.js';
-import { LastWords } from './last-words.js';
+import { SyncLog } from './sync-log.js';
 import { runningFields, type SharedActivity } from './activities.js';
 import { startThread } from './start-thread.js';
 import { STOPPED, type ThreadData, TICKS } from './thread-data.js';
@@ -29,7 +29,7 @@ if (Atomics.load(state, STOPPED) === 0) {
 
 async function report(): Promise<void> {
   const running = runningFields(knownActivities());
-  const log = new LastWords(format);
+  const log = new SyncLog(format);
   const where = await pausedAt(STACK_MS).catch(() => []);
   log.error('event loop blocked', { seconds, ...running, ...(where.length > 0 && { where }) });
 }

@@ -3,7 +3,7 @@ import type { Activity, PluginWatch } from '../core/plugin-watch.js';
 import type { LogFormat } from '../telemetry/log-line.js';
 import { runningFields, type SharedActivity, sharedActivity } from './activities.js';
 import { reportExit } from './exit-report.js';
-import { LastWords } from './last-words.js';
+import { SyncLog } from './sync-log.js';
 import { startThread } from './start-thread.js';
 import { STOPPED, type ThreadData, TICKS } from './thread-data.js';
 
@@ -32,7 +32,7 @@ const MAX_PERIOD_MS = 1_000;
  * at a time.
  */
 export function startWatchdog({ seconds, format }: WatchdogOptions): Watchdog {
-  const log = new LastWords(format);
+  const log = new SyncLog(format);
   const known = new Map<string, SharedActivity & Activity>();
   const watching = seconds > 0 ? startWatching({ seconds, format }, log) : undefined;
   const exitExpected = reportExit(log, () => runningFields(known.values()));
@@ -61,7 +61,7 @@ interface Watching {
   stop(): void;
 }
 
-function startWatching({ seconds, format }: WatchdogOptions, log: LastWords): Watching {
+function startWatching({ seconds, format }: WatchdogOptions, log: SyncLog): Watching {
   const state = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
   const { port1, port2 } = new MessageChannel();
   const periodMs = Math.min(MAX_PERIOD_MS, (seconds * 1_000) / TICKS_IN_LIMIT);

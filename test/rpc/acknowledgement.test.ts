@@ -2,11 +2,11 @@ import { randomUUID } from 'node:crypto';
 import test, { type ExecutionContext } from 'ava';
 import { echo, held } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
+import { checkingChannel } from '../support/checking-channel.js';
 import { eventually } from '../support/eventually.js';
 import { startProxy } from '../support/proxy.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
-import { whenAborted } from '../../src/lib/when-aborted.js';
-import type { ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
+import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 
 const broker = rabbitmq();
 if (broker !== undefined) {
@@ -363,20 +363,10 @@ if (broker !== undefined) {
       const caller = await RawCaller.open(t, broker, queue);
       caller.publish('{"id":13,"request_body":{"action":"act"}}', { messageId: 'm' });
       if (redelivered) await loseWorker(broker, queue, 1);
-      let checks = 0;
-      const checking: ReplyChannel = {
-        needsPlainReply: false,
-        reaches: () => true,
-        refusal: async (_request, signal) => {
-          checks++;
-          await whenAborted(signal);
-          throw signal.reason;
-        },
-        send: async () => 'sent',
-      };
+      const { channel, checks } = checkingChannel();
       const { action, begun } = held({ effect: 'change' });
-      const { service } = await serveRequests(t, broker, [action], { queue, channels: [checking] });
-      await eventually('it is checked', () => checks === 1);
+      const { service } = await serveRequests(t, broker, [action], { queue, channels: [channel] });
+      await eventually('it is checked', () => checks() === 1);
       t.true(await service.drain(60_000));
       await caller.take(redelivered ? 'suspects' : 'queue');
       t.is(await caller.waiting(), 0);
@@ -384,23 +374,7 @@ if (broker !== undefined) {
       t.is(begun(), 0);
     });
 
-  /** Checks requests until a signal is aborted, or `accept` is called. */
-  const checkingChannel = () => {
-    let checks = 0;
-    let accepted = false;
-    const channel: ReplyChannel = {
-      needsPlainReply: false,
-      reaches: ({ recordId }) => recordId !== undefined,
-      refusal: async (_request, signal) => {
-        checks++;
-        if (accepted) return undefined;
-        await whenAborted(signal);
-        throw signal.reason;
-      },
-      send: async () => 'sent',
-    };
-    return { channel, checks: () => checks, accept: () => (accepted = true) };
-  };
+  const checkingRecords = () => checkingChannel(({ recordId }) => recordId !== undefined);
   const CHANGE = '{"id":13,"request_body":{"action":"act"}}';
 
   test('a change that may have begun before is not run when its connection is lost while its channel checks it', async (t) => {
@@ -409,7 +383,7 @@ if (broker !== undefined) {
     const earlier = await RawCaller.open(t, broker, queue);
     const id = earlier.sendRaw(CHANGE, { persistent: true });
     await loseWorker(broker, queue, 1);
-    const { channel, checks, accept } = checkingChannel();
+    const { channel, checks, accept } = checkingRecords();
     const { action, begun } = held({ effect: 'change' });
     const { service, link } = await serveByLink(t, [action], { queue, channels: [channel] });
     await eventually('it is checked', () => checks() === 1);
@@ -427,7 +401,7 @@ if (broker !== undefined) {
     const caller = await RawCaller.open(t, broker, queue);
     for (let n = 0; n < 2; n++) caller.publish(CHANGE);
     await loseWorker(broker, queue, 2);
-    const { channel, checks } = checkingChannel();
+    const { channel, checks } = checkingRecords();
     const { action } = held({ effect: 'change' });
     const { service } = await serveRequests(t, broker, [action], { queue, channels: [channel] });
     await eventually('both are held', () => service.held === 2 && checks() === 1);

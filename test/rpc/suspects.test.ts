@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import type { Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { whenAborted } from '../../src/lib/when-aborted.js';
-import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { ANONYMOUS } from '../../src/api/caller.js';
 import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { checkingChannel } from '../support/checking-channel.js';
 import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
@@ -15,15 +14,7 @@ const REQUEST = JSON.stringify({ request_body: { action: 'act' } });
 const telling = doing(async ({ caller, repeated }) => ({ caller, repeated }));
 
 /** Lets no request run. */
-const endless: ReplyChannel = {
-  needsPlainReply: false,
-  reaches: () => true,
-  refusal: async (_request, signal) => {
-    await whenAborted(signal);
-    throw signal.reason;
-  },
-  send: async () => 'sent',
-};
+const { channel: endless } = checkingChannel();
 const MOVED = /^request moved to the queue of suspects$/;
 
 /** A queue from which a worker took one message before it was lost. */

@@ -10,7 +10,7 @@ const RETRY_MS = 20;
  * A log for a process that ends: it writes each line at once, from any thread, also while the main thread is blocked. A
  * line that cannot be written is lost.
  */
-export class LastWords {
+export class SyncLog {
   readonly #format: LogFormat;
 
   constructor(format: LogFormat) {
