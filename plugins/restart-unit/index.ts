@@ -7,7 +7,7 @@ import {
   isTemplateName,
   unitName,
 } from '../../src/plugin.js';
-import { isLeftStopped } from './left-stopped.js';
+import { leftBehind } from './left-behind.js';
 import { restart } from './restart.js';
 
 export default defineAction({
@@ -50,8 +50,12 @@ export default defineAction({
   // A unit that is set to be up was restarted, or was never stopped: which one cannot be known.
   async probe({ parameters, cluster, signal, log, warn }, { fleet, clock }) {
     const { unit_name: unit, wait_seconds: wait } = parameters;
-    if (!(await isLeftStopped(unit, { fleet, cluster, signal, log }))) return undefined;
-    return restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log, repeated: true, warn });
+    const left = await leftBehind(unit, { fleet, cluster, signal, log });
+    if (left === 'stopped')
+      return restart(unit, wait * 1_000, { fleet, clock, cluster, signal, log, repeated: true, warn });
+    // Whichever host lags behind, it must be up in the end.
+    if (left === 'unclear') await fleet.setDesiredState(cluster, unit, 'launched', { signal });
+    return undefined;
   },
 });
 

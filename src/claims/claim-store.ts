@@ -30,7 +30,7 @@ export interface ClaimStoreSettings {
 export interface ClaimStoreOptions extends ClaimStoreSettings {
   clock: Clock;
   log: Logger;
-  /** How long this worker counts as alive without a sign of life, in milliseconds; 30 s by default. */
+  /** How long this worker counts as alive without a sign of life, in milliseconds; 45 s by default. */
   ttlMs?: number;
 }
 

@@ -36,7 +36,7 @@ export interface EtcdClientOptions {
 }
 
 /** The time limit of a request, in milliseconds. */
-const REQUEST_MS = 2_000;
+const REQUEST_MS = 5_000;
 /** A claim has at most 64 KiB of a reply, and a transaction reads few keys. */
 const MAX_RESPONSE_BYTES = 1024 * 1024;
 /** gRPC's codes in etcd's responses. */

@@ -17,7 +17,7 @@ export interface LiveLease {
   readonly ended: AbortSignal;
   /** Whether it certainly has not ended. */
   isAlive(): boolean;
-  /** Calls back when it could not be kept alive for half of its time to live: at once when that is so. @returns cancels that */
+  /** Calls back when it could not be kept alive for a third of its time to live: at once when that is so. @returns cancels that */
   onStale(callback: () => void): () => void;
   /** Call this when the store says that it has ended. */
   end(): void;
@@ -31,10 +31,11 @@ export interface WorkerLeaseOptions {
   ttlMs?: number;
 }
 
-const TTL_MS = 30_000;
+/** Stale after 15 s: its changes are stopped then, and have 30 s to end before another worker can take their units. */
+const TTL_MS = 45_000;
 /** The share of its time to live after which a lease is kept alive, and after which it is stale. */
-const KEEP_ALIVE_SHARE = 1 / 3;
-const STALE_SHARE = 1 / 2;
+const KEEP_ALIVE_SHARE = 1 / 9;
+const STALE_SHARE = 1 / 3;
 /** How long to wait after a failed attempt, in milliseconds. */
 const RETRY_MS = 1_000;
 /** The time limit for ending the lease when the worker stops, in milliseconds. */

@@ -34,12 +34,19 @@ export interface Admitted {
   readonly timeoutMs: number;
   /** How much of that is left, in milliseconds. */
   readonly leftMs: number;
+  /**
+   * For how long it is tried to find out what another worker has made of it, in milliseconds, also when its caller no longer
+   * waits; undefined: no other worker can have begun it, or nothing would tell.
+   */
+  readonly inquiryMs: number | undefined;
 }
 
 /** The calls of one lane may use this share of `maxCalls`; the rest stays free for the others. */
 const SHARE_OF_ONE_LANE = 0.75;
 /** When to try again after `cluster_busy`, in milliseconds. */
 const BUSY_MS = 1_000;
+/** Longer than the claim of a lost worker lives: after that a probe can begin, and needs time. In milliseconds. */
+const INQUIRY_MS = 150_000;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room in its lane. */
 export class Admission {
@@ -71,11 +78,15 @@ export class Admission {
         `This request was delivered before, and a worker may have begun it: ${name} may or may not have been done, and is not run again`,
       );
     }
+    const lane = cluster?.key ?? NO_CLUSTER;
+    const admitted = { action, cluster, lane, parameters, timeoutMs, leftMs };
+    // A refusal would say nothing of what another worker has made of it.
+    if (isClaimed && call.mayBeCopy && effect === 'change')
+      return { ...admitted, inquiryMs: Math.max(leftMs, INQUIRY_MS) };
     if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
-    const lane = cluster?.key ?? NO_CLUSTER;
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
-    return { action, cluster, lane, parameters, timeoutMs, leftMs };
+    return { ...admitted, inquiryMs: undefined };
   }
 
   /** How many calls of a lane may be held, waiting and running. */

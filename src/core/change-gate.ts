@@ -21,6 +21,8 @@ export interface GatedChange {
   readonly signal: AbortSignal;
   /** Aborted when the service does not wait for it any more. */
   readonly ending: AbortSignal;
+  /** @throws ActionError when its time is up, so that only a probe may begin */
+  readonly requireTime: () => void;
   /** Never rejects. */
   readonly perform: (performance: Performance) => Promise<Ended>;
   readonly stop: (reason: ActionError) => void;
@@ -79,8 +81,9 @@ export class ChangeGate {
     }
     const { claim } = claimed;
     if (call.key !== undefined && !claim.wasBegun) change.onKnown();
+    const mayHaveBegunElsewhere = claim.wasBegun || (call.key === undefined && isRepeated);
     const settle = async (reply: Ended) => {
-      const told = claim.wasBegun ? ofRepeatedChange(reply) : reply;
+      const told = mayHaveBegunElsewhere ? ofRepeatedChange(reply) : reply;
       await claim.settle(told, change.ending);
       return told;
     };
@@ -91,6 +94,7 @@ export class ChangeGate {
         for (const unit of units) await claim.lockUnit(cluster, unit, signal);
         await claim.begin(signal);
         signal.throwIfAborted();
+        if (performance.work === 'run') change.requireTime();
         return settle(await change.perform(performance));
       });
     } catch (error) {

@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import { actionRequest } from './action-request.js';
-import type { Admitted } from './admission.js';
+import { type Admitted, timedOut } from './admission.js';
 import type { Call, ConnectionLost, Ended, Settled, Shutdown } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
@@ -27,10 +27,18 @@ export interface ExecutionOptions {
 
 /** What happens to one run, besides its end. */
 export interface ExecutionEvents {
-  /** The handler begins. */
-  onBegin: () => void;
+  /** The handler, or the probe, begins. */
+  onBegin: (work: Performance['work']) => void;
   /** It is known what earlier deliveries of a change have done. */
   onKnown: () => void;
+}
+
+/** When a run is stopped, in the clock's milliseconds. */
+export interface TimeLimits {
+  /** Its handler. */
+  deadline: number;
+  /** Its probe, and before it has begun. */
+  inquiryEnd: number;
 }
 
 /** How long a stopped change may take to report its outcome, in milliseconds. */
@@ -57,7 +65,7 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
 export class Execution {
   readonly #call: Call;
   readonly #admitted: Admitted;
-  readonly #deadline: number;
+  readonly #limits: TimeLimits;
   readonly #options: ExecutionOptions & ExecutionEvents;
   readonly #abort = new LazyAbort();
   readonly #ending = new LazyAbort();
@@ -66,11 +74,15 @@ export class Execution {
   #cancelSettling = () => {};
   #giveUp: (error: ActionError) => void = () => {};
 
-  /** @param deadline the time at which it is stopped, in the clock's milliseconds */
-  constructor(call: Call, admitted: Admitted, deadline: number, options: ExecutionOptions & ExecutionEvents) {
+  constructor(
+    call: Call,
+    admitted: Admitted,
+    limits: TimeLimits,
+    options: ExecutionOptions & ExecutionEvents,
+  ) {
     this.#call = call;
     this.#admitted = admitted;
-    this.#deadline = deadline;
+    this.#limits = limits;
     this.#options = options;
   }
 
@@ -93,17 +105,23 @@ export class Execution {
       get ending() {
         return ending.signal;
       },
+      requireTime: () => this.#requireTime(),
       perform: async (performance) => this.#perform(performance),
       stop: (reason) => this.stop(reason),
       onKnown: this.#options.onKnown,
     });
   }
 
+  /** @throws ActionError when the handler must not begin any more */
+  #requireTime(): void {
+    if (this.#options.clock.now() >= this.#limits.deadline) throw timedOut(this.#admitted.timeoutMs);
+  }
+
   async #perform(performance: Performance): Promise<Ended> {
     const { cluster } = this.#admitted;
     try {
       this.#state = 'running';
-      this.#options.onBegin();
+      this.#options.onBegin(performance.work);
       const body = await new Promise((resolve, reject) => {
         this.#giveUp = reject;
         this.#handle(performance).then(resolve, reject);
@@ -176,7 +194,7 @@ export class Execution {
     const { isolation, logFor } = this.#options;
     const { name, redelivery } = action.description;
     const abort = this.#abort;
-    const deadline = this.#deadline;
+    const deadline = work === 'probe' ? this.#limits.inquiryEnd : this.#limits.deadline;
     const warn = (text: string) => this.#warnings.add(text);
     // What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first.
     const mayBePoison = delivery === 'repeated' || repeated;

@@ -8,7 +8,7 @@ import { type Admitted, Admission, busy, timedOut, unreachable } from './admissi
 import { type Call, type FieldNames, releases, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
-import { ChangeGate } from './change-gate.js';
+import { ChangeGate, type Performance } from './change-gate.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
@@ -51,6 +51,10 @@ interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
   readonly settle: (settled: Settled) => void;
+  /** When it is stopped, in the clock's milliseconds, once it does more than to find out what another worker has done. */
+  readonly deadline: number;
+  /** When it is stopped before that. */
+  readonly inquiryEnd: number;
   cancelDeadline: () => void;
   /** Whether it tries a cluster that could not be reached. */
   readonly isProbe: boolean;
@@ -204,7 +208,7 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, lane, leftMs } = admitted;
+    const { action, cluster, lane, leftMs, inquiryMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
     return new Promise((settle) => {
@@ -212,12 +216,14 @@ export class Runner {
         call,
         admitted,
         settle,
-        cancelDeadline: clock.after(leftMs, () => this.#timeOut(job)),
-        isProbe: cluster !== undefined && this.#breaker.admitted(cluster.key),
+        deadline: now + leftMs,
+        inquiryEnd: now + (inquiryMs ?? leftMs),
+        cancelDeadline: clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job)),
+        isProbe: inquiryMs === undefined && cluster !== undefined && this.#breaker.admitted(cluster.key),
         beganAt: 0,
         waitsOn: false,
         execution: undefined,
-        start: () => void this.#takeTurn(job, now + leftMs),
+        start: () => void this.#takeTurn(job),
       };
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
@@ -227,24 +233,29 @@ export class Runner {
   }
 
   /** The turn of a job, until its place in the queue is free again. */
-  async #takeTurn(job: Job, deadline: number): Promise<void> {
-    await this.#execute(job, deadline);
+  async #takeTurn(job: Job): Promise<void> {
+    await this.#execute(job);
     this.#queue.leave(job.admitted.lane);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     if (this.#running.size === 0) this.#idle?.();
   }
 
-  async #execute(job: Job, deadline: number): Promise<void> {
+  async #execute(job: Job): Promise<void> {
     const { clock } = this.#options;
-    const { call, admitted } = job;
+    const { call, admitted, deadline, inquiryEnd } = job;
     const now = clock.now();
     // The timer of its deadline is late when the process was stopped, or busy, for a while.
-    if (now >= deadline) return this.#timeOut(job);
-    const execution = new Execution(call, admitted, deadline, {
-      ...this.#execution,
-      onBegin: () => this.#begin(job),
-      onKnown: () => this.#known.add(call),
-    });
+    if (now >= inquiryEnd) return this.#timeOut(job);
+    const execution = new Execution(
+      call,
+      admitted,
+      { deadline, inquiryEnd },
+      {
+        ...this.#execution,
+        onBegin: (work) => this.#begin(job, work),
+        onKnown: () => this.#known.add(call),
+      },
+    );
     job.execution = execution;
     job.beganAt = now;
     this.#waiting.delete(job);
@@ -261,11 +272,15 @@ export class Runner {
   }
 
   /** The handler of a job begins; a change may have waited after its turn. */
-  #begin(job: Job): void {
+  #begin(job: Job, work: Performance['work']): void {
     const { clock, events } = this.#options;
     if (job.waitsOn) this.#queue.works(job.admitted.lane);
     job.waitsOn = false;
     job.beganAt = clock.now();
+    if (work === 'run' && job.deadline !== job.inquiryEnd) {
+      job.cancelDeadline();
+      job.cancelDeadline = clock.after(job.deadline - job.beganAt, () => this.#timeOut(job));
+    }
     events.emit('began', { call: job.call, at: job.beganAt });
   }
 
@@ -281,7 +296,9 @@ export class Runner {
 
   /** Refuses the latest of the waiting calls of a lane, until it has no more calls than this. */
   #refuseWaiting(lane: string, error: ActionError, most: number): void {
-    const waiting = [...this.#waiting].filter(({ admitted }) => admitted.lane === lane);
+    const waiting = [...this.#waiting].filter(
+      ({ admitted }) => admitted.lane === lane && admitted.inquiryMs === undefined,
+    );
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
     for (const job of waiting.slice(waiting.length - excess))
       this.#withdraw(job, settledWith(error, job.call.id));

@@ -222,7 +222,7 @@ if (hasEtcd) {
     const clock = new ManualClock();
     const { first } = openStore(t, etcd, { clock });
     const claim = held(await first('k'));
-    clock.pass(30_000);
+    clock.pass(45_000);
     await t.throwsAsync(claim.begin(never), { code: 'service_unavailable' });
     const reasons: string[] = [];
     claim.onLost(({ code }) => reasons.push(code));
@@ -236,13 +236,13 @@ if (hasEtcd) {
     const claim = held(await openStore(t, etcd, { clock }).first('k'));
     await claim.lockUnit(CLUSTER, 'web.service', never);
     await claim.begin(never);
-    clock.pass(30_000);
+    clock.pass(45_000);
     await claim.settle(done('late'), never);
     t.deepEqual(await openStore(t, etcd).repeated('k'), { state: 'settled', reply: done('late') });
     t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
   });
 
-  test('a worker that cannot reach the store is told to stop its changes after half of its lease', async (t) => {
+  test('a worker that cannot reach the store is told to stop its changes after a third of its lease', async (t) => {
     const etcd = await ownEtcd(t);
     const clock = new ManualClock();
     const { first } = openStore(t, etcd, { clock });
@@ -264,9 +264,9 @@ if (hasEtcd) {
     const claim = held(await first('k'));
     const cancel = claim.onLost(() => t.fail('it was told to stop'));
     for (let minutes = 0; minutes < 5; minutes++) {
-      for (let seconds = 0; seconds < 60; seconds += 10) {
+      for (let seconds = 0; seconds < 60; seconds += 5) {
         const pending = clock.pending;
-        clock.advance(10_000);
+        clock.advance(5_000);
         await eventually('it is kept alive', () => clock.pending >= pending);
       }
     }

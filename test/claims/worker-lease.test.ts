@@ -5,7 +5,7 @@ import { settle } from '../support/open-runner.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { never } from './open-store.js';
 
-/** A store that grants 30 s, each time after a delay. */
+/** A store that grants 45 s, each time after a delay. */
 function slowStore(clock: ManualClock, delayMs: number) {
   const pass = async <T>(value: T): Promise<T> => {
     clock.pass(delayMs);
@@ -13,9 +13,9 @@ function slowStore(clock: ManualClock, delayMs: number) {
   };
   const written = [{ key: 'k', value: '', createRevision: '1', modRevision: '1' }];
   return {
-    grantLease: async () => pass({ id: '7', ttlMs: 30_000 }),
+    grantLease: async () => pass({ id: '7', ttlMs: 45_000 }),
     transaction: async () => ({ succeeded: true, parts: [written] }),
-    keepAlive: async () => pass<number | undefined>(30_000),
+    keepAlive: async () => pass<number | undefined>(45_000),
     revokeLease: async () => {},
   };
 }
@@ -24,7 +24,7 @@ test('a lease counts from before it was asked for, as etcd may have granted it a
   const clock = new ManualClock();
   const worker = new WorkerLease({ etcd: slowStore(clock, 2_000), clock, log: logLines().log });
   const lease = await worker.live(never);
-  clock.pass(27_999);
+  clock.pass(42_999);
   t.true(lease.isAlive());
   clock.pass(1);
   t.false(lease.isAlive());
@@ -37,9 +37,9 @@ test('the same holds for each time that it is kept alive', async (t) => {
   worker.start();
   await settle();
   const lease = await worker.live(never);
-  clock.advance(10_000);
+  clock.advance(5_000);
   await settle();
-  clock.pass(27_999);
+  clock.pass(42_999);
   t.true(lease.isAlive());
   clock.pass(1);
   t.false(lease.isAlive());
@@ -53,7 +53,7 @@ test('a lease that etcd no longer knows is replaced, and its worker has another 
   worker.start();
   await settle();
   const lease = await worker.live(never);
-  clock.advance(10_000);
+  clock.advance(5_000);
   await settle();
   t.false(lease.isAlive());
   const next = await worker.live(never);
@@ -69,19 +69,19 @@ test('a lease is kept alive also after an error that nobody expects, and that on
   let fails = true;
   const keepAlive = async () => {
     if (fails) throw new TypeError('a defect');
-    return 30_000;
+    return 45_000;
   };
   const worker = new WorkerLease({ etcd: { ...slowStore(clock, 0), keepAlive }, clock, log: logs.log });
   worker.start();
   await settle();
   const lease = await worker.live(never);
-  clock.advance(10_000);
+  clock.advance(5_000);
   await settle();
   t.is(logs.find(/^claim store failed unexpectedly$/).length, 1);
   fails = false;
   clock.advance(1_000);
   await settle();
-  clock.advance(25_000);
+  clock.advance(40_000);
   t.true(lease.isAlive());
   await worker.stop();
 });
@@ -103,9 +103,9 @@ test('who needs a lease while its end is not known yet makes the only new one', 
   worker.start();
   await settle();
   await worker.live(never);
-  clock.advance(10_000);
+  clock.advance(5_000);
   await settle();
-  clock.advance(20_000);
+  clock.advance(40_000);
   const next = await worker.live(never);
   respond();
   await settle();

@@ -168,20 +168,139 @@ for (const failing of ['lockUnit', 'begin'] as const) {
 
 test('a change whose time ends while it waits for another worker has not begun', async (t) => {
   const { action, seen } = counted();
-  for (const [delivery, code] of [
-    ['first', 'timeout'],
-    ['repeated', 'outcome_unknown'],
-  ] as const) {
-    const { claims } = fakeClaims({ waits: { claim: never } });
-    const { codeFor, clock } = openRunner([action], { claims });
-    const ended = watched(codeFor({ key: 'k', timeoutMs: 100, delivery }));
-    await settle();
-    clock.advance(100);
-    while (ended() === undefined) await settle();
-    t.is(ended(), code);
-    t.is(clock.pending, 0);
-  }
+  const { claims } = fakeClaims({ waits: { claim: never } });
+  const { codeFor, clock } = openRunner([action], { claims });
+  const ended = watched(codeFor({ key: 'k', timeoutMs: 100 }));
+  await settle();
+  clock.advance(100);
+  while (ended() === undefined) await settle();
+  t.is(ended(), 'timeout');
+  t.is(clock.pending, 0);
   t.deepEqual(seen, []);
+});
+
+/** How long it is tried to find out what another worker has made of a change, in milliseconds. */
+const INQUIRY_MS = 150_000;
+const REPEATED = { key: 'k', delivery: 'repeated' } as const;
+/** Its caller's time is over. */
+const LATE = { ...REPEATED, timeoutMs: 100, waitedMs: 200 } as const;
+
+test('what another worker has made of a change is waited for also when its caller no longer waits, with a limit', async (t) => {
+  const { action, seen } = counted();
+  const { claims } = fakeClaims({ waits: { claim: never } });
+  const { codeFor, clock } = openRunner([action], { claims });
+  const ended = watched(codeFor({ ...REPEATED, timeoutMs: 100 }));
+  await settle();
+  clock.advance(INQUIRY_MS - 1);
+  await settle();
+  t.is(ended(), undefined);
+  clock.advance(1);
+  while (ended() === undefined) await settle();
+  t.is(ended(), 'outcome_unknown');
+  t.is(clock.pending, 0);
+  t.deepEqual(seen, []);
+});
+
+test('the reply of another worker is found also when a new request would be refused', async (t) => {
+  const made: Reply = { status: 'completed', body: { by: 'another' } };
+  const { action, seen } = counted();
+  const { claims } = fakeClaims({ claimed: made });
+  const { ask, clock } = openRunner([action], { claims });
+  t.deepEqual(await ask(LATE), made);
+  t.is(clock.pending, 0);
+  const full = openRunner([action], { claims, maxCalls: 0 });
+  t.is(await full.codeFor({ key: 'k' }), 'cluster_busy');
+  t.deepEqual(await full.ask(REPEATED), made);
+  t.deepEqual(await full.ask({ key: 'k', mayBeCopy: true }), made, 'a copy');
+  t.deepEqual(seen, []);
+});
+
+test('the reply of another worker is found also when the cluster cannot be reached', async (t) => {
+  const made: Reply = { status: 'completed', body: { by: 'another' } };
+  const away = doing(async () => Promise.reject(new ActionError('cluster_unreachable', 'so')), {
+    name: 'read',
+  });
+  const { claims } = fakeClaims({ claimed: made });
+  const { ask, codeFor } = openRunner([counted().action, away], { claims });
+  for (let failures = 3; failures > 0; failures--) await codeFor({ action: 'read' });
+  t.like(await ask({ action: 'read' }), { body: { details: { retry_after_ms: 5_000 } } });
+  t.deepEqual(await ask(REPEATED), made);
+});
+
+test('the reply of another worker is found also when the cluster was lost while its request waited', async (t) => {
+  const made: Reply = { status: 'completed', body: { by: 'another' } };
+  const away = doing(async () => Promise.reject(new ActionError('cluster_unreachable', 'so')), {
+    name: 'read',
+  });
+  const { claims } = fakeClaims({ claimed: made });
+  const { ask, codeFor } = openRunner([counted().action, away], { claims, clusterConcurrency: 1 });
+  const reads = [1, 2, 3].map(async () => codeFor({ action: 'read' }));
+  const reply = ask(REPEATED);
+  const first = codeFor({ key: 'other' });
+  t.deepEqual(await Promise.all(reads), Array(3).fill('cluster_unreachable'));
+  t.is(await first, 'cluster_unreachable', 'a first delivery is refused');
+  t.deepEqual(await reply, made);
+});
+
+test('a change that is late, and that no other worker has begun, does not begin', async (t) => {
+  const { action, seen } = counted();
+  const { claims, settled } = fakeClaims();
+  const { codeFor, clock } = openRunner([action], { claims });
+  t.is(await codeFor(LATE), 'timeout');
+  t.deepEqual(seen, []);
+  t.deepEqual(settled.map(codeOf), ['timeout']);
+  t.is(clock.pending, 0);
+});
+
+test('a change that becomes late while its worker is looked for does not begin', async (t) => {
+  const { action, seen } = counted();
+  let found: (value?: unknown) => void = () => {};
+  const { claims } = fakeClaims({ waits: { claim: new Promise((resolve) => (found = resolve)) } });
+  const { codeFor, clock } = openRunner([action], { claims });
+  const code = codeFor({ ...REPEATED, timeoutMs: 100 });
+  await settle();
+  clock.advance(100);
+  found();
+  t.is(await code, 'timeout');
+  t.deepEqual(seen, []);
+});
+
+test('a change that a lost worker has begun is found out also when its caller no longer waits', async (t) => {
+  let left = 0;
+  const { action } = counted({
+    probe: async ({ deadline }) => {
+      left = deadline - clock.now();
+      return { found: true };
+    },
+  });
+  const { claims } = fakeClaims({ claimed: 'begun' });
+  const { ask, clock } = openRunner([action], { claims });
+  t.deepEqual(await ask(LATE), { status: 'completed', body: { found: true } });
+  t.is(left, INQUIRY_MS);
+  t.is(clock.pending, 0);
+});
+
+test('a repeated change that never began is stopped when its caller no longer waits', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims } = fakeClaims();
+  const { codeFor, clock } = openRunner([action], { claims });
+  const code = codeFor({ ...REPEATED, timeoutMs: 1_000, waitedMs: 400 });
+  while (runs.length === 0) await settle();
+  clock.advance(599);
+  t.false(runs[0]?.signal.aborted);
+  clock.advance(1);
+  t.true(runs[0]?.signal.aborted);
+  runs[0]?.resolve({});
+  t.is(await code, 'completed');
+  t.is(clock.pending, 0);
+});
+
+test('a change without a key that another worker may have is not one to try again when it could not lock its unit', async (t) => {
+  const { claims } = fakeClaims({ fails: { lockUnit: AWAY } });
+  const { codeFor } = openRunner([counted(UNITS).action], { claims });
+  const call = { target: undefined, parameters: { first: 'a.service' } };
+  t.is(await codeFor({ ...call, mayBeCopy: true }), 'outcome_unknown');
+  t.is(await codeFor(call), 'service_unavailable');
 });
 
 test('a change whose time ends while it waits for its unit has not begun, and that is noted', async (t) => {

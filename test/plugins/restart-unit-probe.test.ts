@@ -1,5 +1,14 @@
 import test from 'ava';
 import { inWords, RESTARTED } from './restart-outcome.js';
+import restartUnit from '../../plugins/restart-unit/index.js';
+import { Cluster } from '../../src/api/cluster.js';
+import { prepareAction } from '../../src/core/prepare-action.js';
+import { Clock, FleetTransport } from '../../src/plugin.js';
+import { ClusterState } from '../../src/sandbox/cluster.js';
+import { actionRequest } from '../support/action-request.js';
+import { LeapingClock } from '../support/leaping-clock.js';
+import { service, TWO_MACHINES } from '../support/open-sandbox.js';
+import { ManyHosts } from './many-hosts.js';
 import { codeOf, UNIT, puts, world } from './restart-world.js';
 
 test('a unit that a lost worker has stopped and not launched is launched, and stopped no second time', async (t) => {
@@ -48,3 +57,33 @@ test('a cluster that cannot be asked is an error, and not a statement about the 
   sandbox.cluster.fail({ kind: 'refuse' });
   t.is(codeOf(await t.throwsAsync(async () => probe())), 'cluster_unreachable');
 });
+
+for (const [what, { lagging, actual }] of Object.entries({
+  'one host shows the time before the stop': { lagging: 'launched', actual: 'loaded' },
+  'one host shows the time before the launch': { lagging: 'loaded', actual: 'launched' },
+} as const)) {
+  test(`a unit of which the hosts disagree is launched and not stopped: ${what}`, async (t) => {
+    const clock = new LeapingClock();
+    const cluster = new ClusterState({
+      clock,
+      delays: { change: 1_500, report: 500, linger: 1_000 },
+      machines: TWO_MACHINES,
+      units: [{ name: UNIT, options: service('/bin/web'), desiredState: lagging }],
+    });
+    const hosts = new ManyHosts(cluster, clock, { unitName: UNIT, faultOf: () => undefined });
+    hosts.cutOff(2);
+    cluster.setUnit(UNIT, { desiredState: actual });
+    const parts = new Map<symbol, unknown>([
+      [FleetTransport, hosts],
+      [Clock, clock],
+    ]);
+    const action = prepareAction(restartUnit, (token) => parts.get(token));
+    const parameters = action.check({ unit_name: UNIT });
+    const request = actionRequest({ parameters, cluster: new Cluster('token'), repeated: true });
+    t.is(await action.probe?.(request), undefined);
+    t.deepEqual(
+      hosts.applied.map(({ state }) => state),
+      ['launched'],
+    );
+  });
+}

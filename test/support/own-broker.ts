@@ -39,7 +39,7 @@ export async function ownBroker(t: ExecutionContext, settings: readonly string[]
 export async function startOwnBroker(
   settings: readonly string[] = [],
 ): Promise<{ broker: OwnBroker; remove: () => Promise<void> }> {
-  const directory = await mkdtemp(join(tmpdir(), 'rabbitmq-'));
+  const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
   const { stdout } = await run(join(SCRIPTS, 'free-port'));

@@ -35,7 +35,7 @@ export const hasEtcd =
 
 /** Starts one that goes with the test. @param options `tls`: it serves https with a certificate of an authority of its own */
 export async function ownEtcd(t: ExecutionContext, { tls = false } = {}): Promise<OwnEtcd> {
-  const folder = await mkdtemp(join(tmpdir(), 'etcd-'));
+  const folder = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'etcd-'));
   t.teardown(async () => rm(folder, { recursive: true, force: true }));
   const { stdout: ports } = await run(FREE_PORT, ['2']);
   const [port, peerPort] = ports.trim().split('\n');

@@ -2,13 +2,13 @@ import type { Cluster, FleetTransport, RequestLog, Unit } from '../../src/plugin
 import { failureText } from './unit-watch.js';
 
 /**
- * Whether the unit is as a restart leaves it between its stop and its launch, as far as any host of the cluster shows it: a
- * host that lags behind may show the state before.
+ * What the hosts of the cluster show of a restart whose worker has ended. `stopped`: it has stopped the unit and not launched
+ * it. `unclear`: some hosts show that, and others show it launched, as one of them may lag behind. `other`: anything else.
  */
-export async function isLeftStopped(
+export async function leftBehind(
   name: string,
   parts: { fleet: FleetTransport; cluster: Cluster; signal: AbortSignal; log: RequestLog },
-): Promise<boolean> {
+): Promise<'stopped' | 'unclear' | 'other'> {
   const { fleet, cluster, signal, log } = parts;
   const shown = new Set<string | null | undefined>();
   try {
@@ -24,5 +24,6 @@ export async function isLeftStopped(
     if (shown.size === 0 || signal.aborted) throw error;
     log.debug('unit state not available', { reason: failureText(error) });
   }
-  return shown.has('loaded');
+  if (!shown.has('loaded')) return 'other';
+  return shown.has('launched') ? 'unclear' : 'stopped';
 }
