@@ -39,6 +39,17 @@ const POLL = { firstMs: 100, maxMs: 1_000 };
 /** How long a stop waits for what is still being written, in milliseconds. */
 const PENDING_MS = 500;
 
+/** By how much the clocks of workers may differ, in milliseconds. */
+const CLOCKS_DIFFER_MS = 5_000;
+
+/**
+ * Whether a run of a message that was delivered again began after this wall time: then it is of the message that this worker
+ * has had since, and whose connection is lost without its noticing yet.
+ */
+function hasBegunSince({ repeated, begunAt }: ClaimRecord, time: number): boolean {
+  return repeated && begunAt !== undefined && Date.parse(begunAt) > time - CLOCKS_DIFFER_MS;
+}
+
 /** One attempt to claim a change, until it is claimed or given up. */
 interface Attempt {
   change: ChangeToClaim;
@@ -161,7 +172,10 @@ export class ClaimStore implements ChangeClaims {
     if (other === undefined)
       throw new EtcdError('a claim cannot be read: all workers must be of one version');
     const [owner] = await this.#etcd.read([workerKey(other.worker)], signal);
-    const isRepeated = change.isRepeated || other.run === attempt.waitedFor;
+    const isRepeated =
+      change.isRepeated ||
+      other.run === attempt.waitedFor ||
+      hasBegunSince(other, this.#options.clock.wallTime() - change.heldMs);
     const decision = decide(other, owner !== undefined, isRepeated);
     if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
     if (decision.do === 'wait') {

@@ -11,6 +11,8 @@ export interface ChangeToClaim {
   readonly action: string;
   /** Whether another worker may have got the same message. */
   readonly isRepeated: boolean;
+  /** How long this worker has had it, in milliseconds: what began in that time elsewhere may be the same message. */
+  readonly heldMs: number;
 }
 
 /** `settled`: an earlier worker has finished it, and this was its reply. */

@@ -21,6 +21,8 @@ export interface GatedChange {
   readonly signal: AbortSignal;
   /** Aborted when the service does not wait for it any more. */
   readonly ending: AbortSignal;
+  /** How long the service has had it, in milliseconds. */
+  readonly heldMs: () => number;
   /** @throws ActionError when its time is up, so that only a probe may begin */
   readonly requireTime: () => void;
   /** Never rejects. */
@@ -68,7 +70,7 @@ export class ChangeGate {
     let claimed: Claimed;
     try {
       claimed = await claims.claim(
-        { key: call.key, id: call.id, action: action.description.name, isRepeated },
+        { key: call.key, id: call.id, action: action.description.name, isRepeated, heldMs: change.heldMs() },
         signal,
       );
     } catch (error) {

@@ -33,8 +33,9 @@ export interface ExecutionEvents {
   onKnown: () => void;
 }
 
-/** When a run is stopped, in the clock's milliseconds. */
+/** When a run was admitted, and when it is stopped, in the clock's milliseconds. */
 export interface TimeLimits {
+  admittedAt: number;
   /** Its handler. */
   deadline: number;
   /** Its probe, and before it has begun. */
@@ -105,6 +106,7 @@ export class Execution {
       get ending() {
         return ending.signal;
       },
+      heldMs: () => this.#options.clock.now() - this.#limits.admittedAt,
       requireTime: () => this.#requireTime(),
       perform: async (performance) => this.#perform(performance),
       stop: (reason) => this.stop(reason),

@@ -51,6 +51,7 @@ interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
   readonly settle: (settled: Settled) => void;
+  readonly admittedAt: number;
   /** When it is stopped, in the clock's milliseconds, once it does more than to find out what another worker has done. */
   readonly deadline: number;
   /** When it is stopped before that. */
@@ -216,6 +217,7 @@ export class Runner {
         call,
         admitted,
         settle,
+        admittedAt: now,
         deadline: now + leftMs,
         inquiryEnd: now + (inquiryMs ?? leftMs),
         cancelDeadline: clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job)),
@@ -242,14 +244,14 @@ export class Runner {
 
   async #execute(job: Job): Promise<void> {
     const { clock } = this.#options;
-    const { call, admitted, deadline, inquiryEnd } = job;
+    const { call, admitted, admittedAt, deadline, inquiryEnd } = job;
     const now = clock.now();
     // The timer of its deadline is late when the process was stopped, or busy, for a while.
     if (now >= inquiryEnd) return this.#timeOut(job);
     const execution = new Execution(
       call,
       admitted,
-      { deadline, inquiryEnd },
+      { admittedAt, deadline, inquiryEnd },
       {
         ...this.#execution,
         onBegin: (work) => this.#begin(job, work),

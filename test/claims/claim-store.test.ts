@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { fieldsOf } from '../../src/lib/fields-of.js';
 import { eventually } from '../support/eventually.js';
+import { systemClock } from '../../src/lib/clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { hasEtcd, type OwnEtcd, ownEtcd } from '../support/own-etcd.js';
 import { done, endAllWorkers, held, keysIn, never, openStore } from './open-store.js';
@@ -57,6 +58,18 @@ if (hasEtcd) {
     await claim.begin(never);
     await claim.settle(done(2), never);
     t.deepEqual(await a.repeated('k'), { state: 'settled', reply: done(2) });
+  });
+
+  test('a message that another worker got again and made, while this one had it, is not made once more', async (t) => {
+    const etcd = await ownEtcd(t);
+    const b = openStore(t, etcd);
+    const claim = held(await b.repeated('k'));
+    await claim.begin(never);
+    await claim.settle(done('by b'), never);
+    const later = (ms: number) => ({ ...systemClock, wallTime: () => systemClock.wallTime() + ms });
+    const a = openStore(t, etcd, { clock: later(60_000) });
+    t.deepEqual(await a.kept('k', 61_000), { state: 'settled', reply: done('by b') });
+    t.is((await a.kept('k', 50_000)).state, 'held', 'it came after that');
   });
 
   test('a message that is delivered again waits while a living worker makes its change', async (t) => {

@@ -24,13 +24,15 @@ export function openStore(t: ExecutionContext, etcd: OwnEtcd, options: Partial<C
     logs,
     /** Claims a change for a message that was delivered for the first time. */
     first: async (key: string, signal = never) => store.claim(changeOf(key, false), signal),
+    /** Claims it for one that this worker has had for this long, in milliseconds. */
+    kept: async (key: string, heldMs: number) => store.claim(changeOf(key, false, heldMs), never),
     /** Claims it for one that another worker may have got. */
     repeated: async (key: string, signal = never) => store.claim(changeOf(key, true), signal),
   };
 }
 
-function changeOf(key: string | undefined, repeated: boolean): ChangeToClaim {
-  return { key, id: 'r1', action: 'act', isRepeated: repeated };
+function changeOf(key: string | undefined, repeated: boolean, heldMs = 0): ChangeToClaim {
+  return { key, id: 'r1', action: 'act', isRepeated: repeated, heldMs };
 }
 
 export function held(claimed: Claimed): Claim {

@@ -49,6 +49,23 @@ test('a change is claimed, its units are locked, it begins, and its reply is not
   t.is(losable(), 0);
 });
 
+test('a claim tells for how long the service has had the change', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims, changes } = fakeClaims();
+  const { codeFor, clock } = openRunner([action], { claims, clusterConcurrency: 1 });
+  const codes = [codeFor({ key: 'a' }), codeFor({ key: 'b' })];
+  while (runs.length < 1) await settle();
+  clock.advance(3_000);
+  runs[0]?.resolve({});
+  while (runs.length < 2) await settle();
+  runs[1]?.resolve({});
+  t.deepEqual(await Promise.all(codes), ['completed', 'completed']);
+  t.deepEqual(
+    changes.map(({ heldMs }) => heldMs),
+    [0, 3_000],
+  );
+});
+
 test('a read is not claimed', async (t) => {
   const { claims, asked } = fakeClaims();
   const { codeFor } = openRunner([doing(async () => ({}))], { claims });
