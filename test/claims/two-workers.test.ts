@@ -29,9 +29,12 @@ async function twoWorkers(t: ExecutionContext, broker: TestBroker, { claims = tr
   });
   const env: Record<string, string> = { QUEUE_NAME: queue, ...(claims && { CLAIMS_ETCD_URL: etcd.url }) };
   const { port } = new URL(broker.url);
-  const proxy = await startProxy(t, { port: Number(port) });
-  const through = broker.url.replace(`:${port}`, `:${proxy.port}`);
-  return { queue, etcd, proxy, a: { ...env, AMQP_URL: through }, b: { ...env, AMQP_URL: broker.url } };
+  const proxied = async () => {
+    const proxy = await startProxy(t, { port: Number(port) });
+    return { proxy, env: { ...env, AMQP_URL: broker.url.replace(`:${port}`, `:${proxy.port}`) } };
+  };
+  const [a, b] = [await proxied(), await proxied()];
+  return { queue, etcd, a: a.env, proxyOfA: a.proxy, b: b.env, proxyOfB: b.proxy };
 }
 
 const options = () => ({
@@ -90,7 +93,7 @@ async function marking(t: ExecutionContext) {
 
 if (rabbit !== undefined) {
   test('a restart whose worker loses its connection happens once, and both workers tell the same of it', async (t) => {
-    const { queue, a, b, proxy } = await twoWorkers(t, rabbit);
+    const { queue, a, b, proxyOfA, proxyOfB } = await twoWorkers(t, rabbit);
     const sandbox = await startSandbox();
     t.teardown(async () => sandbox.stop());
     const directory = await folder(t, {
@@ -100,20 +103,27 @@ if (rabbit !== undefined) {
     const unit = sandbox.cluster.units()[0]?.name ?? '';
     const before = sandbox.cluster.history(unit).length;
     await startWorker(t, { ...a, ...clusters });
+    const second = await startWorker(t, { ...b, ...clusters });
+    // The first one gets the request.
+    proxyOfB.refuse();
+    const linesOfB = (text: string) => second.lines.filter(({ message }) => message === text).length;
+    await eventually('it is noticed', () => linesOfB('broker connection lost') === 1);
     const caller = await RawCaller.open(t, rabbit, queue);
+    const parameters = { unit_name: unit, wait_seconds: 240 };
     const id = caller.send(
-      { action: 'restart_unit', etcd_token: 'test', action_parameters: { unit_name: unit } },
+      { action: 'restart_unit', etcd_token: 'test', action_parameters: parameters },
       options(),
     );
     const orders = () => sandbox.cluster.requests.filter(({ method }) => method === 'PUT').length;
     await eventually('the unit is told to stop', () => orders() > 0);
-    const second = await startWorker(t, { ...b, ...clusters });
-    proxy.refuse();
+    proxyOfB.accept();
+    await eventually('it takes requests again', () => linesOfB('accepting requests') === 2);
+    proxyOfA.refuse();
     const { answer } = await caller.replyFor(id);
     t.is(answer.status, 'completed', JSON.stringify(answer));
     t.regex(JSON.stringify(answer.response_body), /was restarted/);
-    t.true(second.lines.some(({ message }) => message === 'recorded outcome reused'));
-    proxy.accept();
+    t.is(linesOfB('recorded outcome reused'), 1);
+    proxyOfA.accept();
     await eventually('the first worker answers too', () => caller.repliesFor(id).length === 2);
     const [one, other] = caller.repliesFor(id).map(({ content }) => content.toString());
     t.is(one, other);
