@@ -41,6 +41,13 @@ export interface Admitted {
   readonly inquiryMs: number | undefined;
 }
 
+/** The parameters of a call, when they were checked before it is admitted. */
+export interface CheckedParameters {
+  readonly parameters: unknown;
+  /** How long that took, in milliseconds. */
+  readonly tookMs: number;
+}
+
 /** The calls of one lane may use this share of `maxCalls`; the rest stays free for the others. */
 const SHARE_OF_ONE_LANE = 0.75;
 /** When to try again after `cluster_busy`, in milliseconds. */
@@ -56,8 +63,11 @@ export class Admission {
     this.#options = options;
   }
 
-  /** @throws ActionError with the reason why the call is refused */
-  admit(call: Call): Admitted {
+  /**
+   * @param checked undefined: they are checked here
+   * @throws ActionError with the reason why the call is refused
+   */
+  admit(call: Call, checked?: CheckedParameters): Admitted {
     const action = this.#actionOf(call);
     const { name, effect, redelivery, timeout_ms: longest } = action.description;
     if (!call.wantsReply && effect === 'read')
@@ -68,9 +78,9 @@ export class Admission {
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
     const callerMs = this.#timeoutOf(call);
     const timeoutMs = Math.min(callerMs, longest);
-    const leftMs = Math.min(callerMs - call.waitedMs, longest);
+    const leftMs = Math.min(callerMs - call.waitedMs - (checked?.tookMs ?? 0), longest);
     const cluster = this.#clusterOf(call, action);
-    const parameters = action.check(call.parameters);
+    const parameters = checked === undefined ? action.check(call.parameters) : checked.parameters;
     const isClaimed = this.#options.hasClaims && call.key !== undefined;
     if (call.delivery === 'repeated' && redelivery === 'refuse' && !isClaimed) {
       throw new ActionError(

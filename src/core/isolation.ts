@@ -6,10 +6,11 @@ export interface IsolatedCall {
   readonly id: string;
   /** The name of the action. */
   readonly action: string;
-  readonly work: Performance['work'];
+  /** `check`: the result are the checked parameters. */
+  readonly work: Performance['work'] | 'check';
   /** Whether an earlier run may have begun. */
   readonly repeated: boolean;
-  /** Checked, with defaults filled in. */
+  /** As sent, or, to run or to probe, checked and with defaults filled in. */
   readonly parameters: unknown;
   /** The etcd token of the cluster: a secret. */
   readonly token: string | undefined;
@@ -27,14 +28,14 @@ export interface IsolatedCall {
 }
 
 /**
- * Runs handlers in other processes: a repeated call may be what ended the worker that had it before, so it must not be
+ * Runs the code of actions in other processes: a repeated call may be what ended the worker that had it before, so it must not be
  * able to end this one.
  */
 export interface Isolation {
   /**
-   * Runs the handler of a repeated call.
+   * Checks the parameters of a repeated call, or runs its handler or probe.
    * @returns its result
-   * @throws what the handler throws: an `ActionError`, the reason of the signal, or an error with the text of any other
+   * @throws what that throws: an `ActionError`, the reason of the signal, or an error with the text of any other
    * @throws ActionError `worker_lost` when its processes ended, `outcome_unknown` when its process ended and it may not run
    * again, `service_unavailable` when no process could be started within its deadline
    */

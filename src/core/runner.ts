@@ -2,9 +2,18 @@ import type { Action } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import type { Cluster } from '../api/cluster.js';
 import { AbortGroups } from '../lib/abort-groups.js';
+import { runWithin } from '../lib/time-limit.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { type Admitted, Admission, busy, timedOut, unreachable } from './admission.js';
+import {
+  type Admitted,
+  Admission,
+  busy,
+  type CheckedParameters,
+  timedOut,
+  unreachable,
+} from './admission.js';
 import { type Call, type FieldNames, releases, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
@@ -71,6 +80,8 @@ interface Job {
 const HUNG_MS = 3_000;
 /** A change that is stopped by a shutdown gets at least this long to reach a state that it can report, also after the grace time. */
 const MIN_OUTCOME_MS = 1_500;
+/** How long the check of parameters in isolation may take, in milliseconds: a watchdog ends one that loops, twice. */
+const CHECK_MS = 150_000;
 const RELEASED: Settled = { status: 'released' };
 
 /**
@@ -92,6 +103,7 @@ export class Runner {
   /** The number of calls for clusters without a response, as it was last told. */
   #withoutResponse = 0;
   #draining = false;
+  readonly #stopping = new AbortController();
   #idle: (() => void) | undefined;
 
   constructor(options: RunnerOptions) {
@@ -166,6 +178,7 @@ export class Runner {
   async drain(graceMs: number): Promise<void> {
     this.#draining = true;
     const shutdown = new Shutdown('the service is shutting down');
+    this.#stopping.abort(shutdown);
     for (const job of this.#waiting) this.#interrupt(job, shutdown);
     for (const { execution } of this.#running) execution?.release(shutdown);
     if (this.#running.size === 0) return;
@@ -194,9 +207,51 @@ export class Runner {
     if (this.#draining || (signal.aborted && releases(signal.reason))) return RELEASED;
     try {
       if (signal.aborted) throw cancelled();
-      return await this.#enqueue(call, this.#admission.admit(call));
+      // What ended a worker before may be the check of its parameters.
+      const { isolation } = this.#options;
+      const isApart = isolation !== undefined && call.delivery === 'repeated';
+      const checked = isApart ? await this.#checkedApart(call, isolation) : undefined;
+      return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {
-      return settledWith(error, id);
+      return releases(error) ? RELEASED : settledWith(error, id);
+    }
+  }
+
+  /**
+   * Checks the parameters of a call in isolation.
+   * @returns undefined when there is no such action
+   * @throws ActionError with the reason why the call is refused, or why it is released
+   */
+  async #checkedApart(
+    { id, action, parameters, caller, signal }: Call,
+    isolation: Pick<Isolation, 'run'>,
+  ): Promise<CheckedParameters | undefined> {
+    const { catalogue, clock } = this.#options;
+    if (typeof action !== 'string' || catalogue.find(action) === undefined) return undefined;
+    const begin = clock.now();
+    const ms = CHECK_MS;
+    const limit = { ms, clock, reason: () => timedOut(ms), signal: [signal, this.#stopping.signal] };
+    try {
+      const checked = await runWithin(limit, async (limited) => {
+        const check = isolation.run({
+          id,
+          action,
+          work: 'check',
+          repeated: true,
+          parameters,
+          token: undefined,
+          caller,
+          deadline: begin + ms,
+          mayRunAgain: true,
+          signal: limited,
+          onWarning: () => {},
+          onResponse: () => {},
+        });
+        return untilAborted(check, limited);
+      });
+      return { parameters: checked, tookMs: clock.now() - begin };
+    } catch (error) {
+      throw error === signal.reason && !releases(error) ? cancelled() : error;
     }
   }
 

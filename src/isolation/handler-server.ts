@@ -67,6 +67,8 @@ class HandlerServer {
     this.#running.set(call, abort);
     try {
       const result = await this.#handle(message, abort);
+      // Not as a reply: they come back to this process, where a date must still be one.
+      if (message.work === 'check') return send({ type: 'done', call, body: result });
       const problem = unsendableIn(result, 'result');
       if (problem !== undefined) throw new TypeError(problem);
       send({ type: 'done', call, body: this.#copyOf(result) });
@@ -90,6 +92,7 @@ class HandlerServer {
     const { catalogue, logFor, clock } = this.#served;
     const action = catalogue.find(name);
     if (action === undefined) throw new Error(`the plugins no longer declare the action ${name}`);
+    if (work === 'check') return action.check(parameters);
     const warnings = new Warnings();
     return action[work]?.(
       actionRequest({

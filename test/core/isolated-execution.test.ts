@@ -1,8 +1,12 @@
 import test from 'ava';
+import { object, string } from 'yup';
+import { prepareAction } from '../../src/core/prepare-action.js';
+import { ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
+import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import type { IsolatedCall } from '../../src/core/isolation.js';
 import { doing } from '../support/actions.js';
-import { openRunner, settle } from '../support/open-runner.js';
+import { openRunner, settle, watched } from '../support/open-runner.js';
 import { fakeClaims } from './fake-claims.js';
 
 /** What a test does with a call that core gives to the isolation. */
@@ -12,21 +16,26 @@ interface Isolated {
   reject: (error: unknown) => void;
 }
 
-/** A runner whose repeated calls end as the test says; the handler itself counts its runs. */
+/** A runner whose repeated calls end as the test says, and with `holdsChecks` their checks too; the handler counts its runs. */
 function isolating(
   definition: Parameters<typeof doing>[1] = {},
   settings: Parameters<typeof openRunner>[1] = {},
+  holdsChecks = false,
 ) {
   const isolated: Isolated[] = [];
   let handled = 0;
   const action = doing(async () => ({ handled: ++handled }), definition);
+  const checks: Isolated[] = [];
+  const { check } = prepareAction(action, () => undefined, { parametersName: FIELD_NAMES.parameters });
   const isolation = {
     run: async (call: IsolatedCall) =>
-      new Promise((resolve, reject) => {
-        isolated.push({ call, resolve, reject });
-      }),
+      call.work === 'check' && !holdsChecks
+        ? check(call.parameters)
+        : new Promise((resolve, reject) => {
+            (call.work === 'check' ? checks : isolated).push({ call, resolve, reject });
+          }),
   };
-  return { isolated, handled: () => handled, ...openRunner([action], { isolation, ...settings }) };
+  return { isolated, checks, handled: () => handled, ...openRunner([action], { isolation, ...settings }) };
 }
 
 const repeated = { delivery: 'repeated' } as const;
@@ -37,6 +46,7 @@ test('a first call runs in this process, a repeated one in isolation', async (t)
   t.like(await ask(), { status: 'completed', body: { handled: 1 } });
   t.is(isolated.length, 0);
   const reply = ask(repeated);
+  await settle();
   isolated[0]?.resolve({ isolated: true });
   t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
   t.is(handled(), 1);
@@ -67,6 +77,7 @@ test('the isolation gets what the handler needs', async (t) => {
   const { ask, isolated, clock } = isolating({ effect: 'change', redelivery: 'run-again' });
   const caller = { name: 'ops', verifiedBy: 'broker' } as const;
   void ask({ ...repeated, id: '13', target: 'secret', parameters: { text: 'a' }, caller, timeoutMs: 500 });
+  await settle();
   t.like(isolated[0]?.call, {
     id: '13',
     action: 'act',
@@ -89,6 +100,7 @@ test('its errors reach the caller', async (t) => {
   const { ask, isolated } = isolating();
   for (const error of [new ActionError('worker_lost', 'so'), new ActionError('unit_not_found', 'so')]) {
     const reply = ask(repeated);
+    await settle();
     isolated.pop()?.reject(error);
     t.like(await reply, settled(error));
   }
@@ -97,6 +109,7 @@ test('its errors reach the caller', async (t) => {
 test('a result that cannot be sent is checked here too', async (t) => {
   const { codeFor, isolated } = isolating();
   const code = codeFor(repeated);
+  await settle();
   isolated[0]?.resolve({ states: new Map() });
   t.is(await code, 'internal');
 });
@@ -104,6 +117,7 @@ test('a result that cannot be sent is checked here too', async (t) => {
 test('its warnings are in the reply', async (t) => {
   const { ask, isolated } = isolating();
   const reply = ask(repeated);
+  await settle();
   isolated[0]?.call.onWarning('one is missing');
   isolated[0]?.resolve({});
   t.deepEqual(await reply, { status: 'completed', body: {}, details: { warnings: ['one is missing'] } });
@@ -112,6 +126,7 @@ test('its warnings are in the reply', async (t) => {
 test('an isolated read ends at its deadline, and its signal is aborted', async (t) => {
   const { codeFor, isolated, clock } = isolating();
   const code = codeFor({ ...repeated, timeoutMs: 100 });
+  await settle();
   clock.advance(100);
   t.is(await code, 'timeout');
   t.like(isolated[0]?.call.signal.reason, { code: 'timeout' });
@@ -120,6 +135,7 @@ test('an isolated read ends at its deadline, and its signal is aborted', async (
 test('an isolated change that is stopped reports its outcome, or has an unknown one', async (t) => {
   const { codeFor, isolated, clock } = isolating({ effect: 'change', redelivery: 'run-again' });
   const [reports, rejects] = [1, 2].map(() => codeFor({ ...repeated, timeoutMs: 100 }));
+  await settle();
   clock.advance(100);
   isolated[0]?.reject(new ActionError('unit_stopped', 'it is stopped'));
   isolated[1]?.reject(isolated[1].call.signal.reason);
@@ -134,6 +150,7 @@ test('a change for which no process can be started has an unknown outcome, a rea
   ] as const) {
     const { codeFor, isolated } = isolating({ effect, redelivery: 'run-again' });
     const found = codeFor(repeated);
+    await settle();
     isolated[0]?.reject(new ActionError('service_unavailable', 'no process'));
     t.is(await found, code);
   }
@@ -153,6 +170,7 @@ test('a cluster that cannot be reached from isolation three times in a row is no
   const { codeFor, isolated } = isolating();
   for (let n = 0; n < 3; n++) {
     const code = codeFor(repeated);
+    await settle();
     isolated.pop()?.reject(new ActionError('cluster_unreachable', 'so'));
     t.is(await code, 'cluster_unreachable');
   }
@@ -166,6 +184,7 @@ for (const code of ['worker_lost', 'service_unavailable']) {
     const { codeFor, isolated } = isolating();
     for (const each of ['cluster_unreachable', 'cluster_unreachable', code, 'cluster_unreachable']) {
       const found = codeFor(repeated);
+      await settle();
       isolated.pop()?.reject(new ActionError(each, 'so'));
       t.is(await found, each);
     }
@@ -174,3 +193,69 @@ for (const code of ['worker_lost', 'service_unavailable']) {
     t.is(isolated.length, 0, 'three failures in a row');
   });
 }
+
+const TEXT = { parameters: object({ text: string().default('none').meta({ description: 'A text.' }) }) };
+
+test('the parameters of a repeated call are checked in isolation, and run as that gives them', async (t) => {
+  const { ask, checks, isolated } = isolating(TEXT, {}, true);
+  const reply = ask({ ...repeated, id: '13', parameters: { text: 'a' } });
+  await settle();
+  t.like(checks[0]?.call, { id: '13', action: 'act', parameters: { text: 'a' }, token: undefined });
+  t.true(checks[0]?.call.mayRunAgain);
+  checks[0]?.resolve({ text: 'checked' });
+  await settle();
+  t.deepEqual(isolated[0]?.call.parameters, { text: 'checked' });
+  isolated[0]?.resolve({});
+  t.deepEqual(await reply, { status: 'completed', body: {} });
+});
+
+test('a check that ends its processes is told its caller, and nothing runs', async (t) => {
+  for (const effect of ['read', 'change'] as const) {
+    const { codeFor, checks, isolated } = isolating({ effect }, {}, true);
+    const code = codeFor(repeated);
+    await settle();
+    checks[0]?.reject(new ActionError('worker_lost', 'so'));
+    t.is(await code, 'worker_lost');
+    t.is(isolated.length, 0);
+  }
+});
+
+test('a call whose connection is lost, or whose service stops, while its parameters are checked is released', async (t) => {
+  const connection = new AbortController();
+  const { ask, checks, drain, clock } = isolating({}, {}, true);
+  const [first, second] = [ask({ ...repeated, signal: connection.signal }), ask(repeated)];
+  await settle();
+  connection.abort(new ConnectionLost('lost'));
+  t.deepEqual(await first, { status: 'released' });
+  const reply = watched(second);
+  t.is(reply(), undefined);
+  await drain(1_000);
+  t.deepEqual(await second, { status: 'released' });
+  t.true(checks.every(({ call }) => call.signal.aborted));
+  t.is(clock.pending, 0);
+});
+
+test('the check of parameters takes from the time of the call', async (t) => {
+  const { codeFor, checks, isolated, clock } = isolating({}, {}, true);
+  const codes = [codeFor({ ...repeated, timeoutMs: 300 }), codeFor({ ...repeated, timeoutMs: 100 })];
+  await settle();
+  clock.advance(100);
+  for (const { resolve } of checks) resolve({});
+  t.is(await codes[1], 'timeout');
+  t.is(isolated[0]?.call.deadline, clock.now() + 200);
+});
+
+test('a check that does not end is given up', async (t) => {
+  const { codeFor, checks, clock } = isolating({}, {}, true);
+  const code = codeFor(repeated);
+  await settle();
+  clock.advance(150_000);
+  t.is(await code, 'timeout');
+  t.true(checks[0]?.call.signal.aborted);
+});
+
+test('an action that does not exist is not checked in isolation', async (t) => {
+  const { codeFor, checks } = isolating({}, {}, true);
+  t.is(await codeFor({ ...repeated, action: 'nothing' }), 'unknown_action');
+  t.is(checks.length, 0);
+});

@@ -26,7 +26,10 @@ const SOURCE = (gate: string) => `
   };
   export default defineAction({
     name: 'act', summary: 'Does what the test says.', target: 'none', effect: 'read',
-    parameters: object({ does: string().required().meta({ description: 'What.' }) }),
+    parameters: object({
+      does: string().required().meta({ description: 'What.', format: 'doing' })
+        .test('poison', 'no', (value) => value !== 'exit in the check' || process.exit(7)),
+    }),
     result: mixed().meta({ format: 'anything' }),
     handle: async ({ parameters: { does }, log, repeated }) => {
       log.info('it runs', { does });
@@ -85,6 +88,7 @@ const isGone = (pid: unknown) => {
 if (broker !== undefined) {
   for (const [does, how] of [
     ['exit', 'exit code 7'],
+    ['exit in the check', 'exit code 7'],
     ['memory', 'SIGABRT'],
     ['block', 'SIGKILL'],
   ] as const) {
@@ -94,7 +98,7 @@ if (broker !== undefined) {
       const innocent = [1, 2, 3].map(() => ask(parts, 'wait'));
       await eventually('they run', () => lines(first, 'it runs').length === 3);
       const poison = ask(parts, does);
-      t.is(await first.ended, does === 'exit' ? 7 : how);
+      t.is(await first.ended, how === 'exit code 7' ? 7 : how);
       const second = await startWorker(t, parts.env);
       await eventually('its process has ended', () => lines(second, 'handler process ended').length === 1);
       await parts.finish();
