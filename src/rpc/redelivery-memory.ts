@@ -5,8 +5,8 @@ export type Known<R> =
   | { state: 'settled'; reply: R }
   /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
-  /** It did not begin here, nor, as far as is known, elsewhere. */
-  | { state: 'released'; places: ReadonlySet<string> }
+  /** It did not begin here. `mayHaveBegun`: another worker may have begun it before it came. */
+  | { state: 'released'; places: ReadonlySet<string>; mayHaveBegun: boolean }
   | { state: 'unknown' };
 
 interface Entry<R> {
@@ -14,7 +14,17 @@ interface Entry<R> {
   reply: R | undefined;
   /** Where its messages came from that were released. */
   places: ReadonlySet<string>;
+  /** Of a released one: whether another worker may have begun it before. */
+  mayHaveBegun: boolean;
   at: number;
+}
+
+/** The message of a request. */
+export interface Source {
+  /** Where it came from. */
+  place: string;
+  /** Whether another worker may have begun it before. */
+  mayHaveBegun: boolean;
 }
 
 const NO_PLACES: ReadonlySet<string> = new Set();
@@ -65,28 +75,26 @@ export class RedeliveryMemory<R> {
     if (running !== undefined) return { state: 'running', reply: running };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    const { reply, places } = entry;
-    return reply === undefined ? { state: 'released', places } : { state: 'settled', reply };
+    const { reply, places, mayHaveBegun } = entry;
+    return reply === undefined ? { state: 'released', places, mayHaveBegun } : { state: 'settled', reply };
   }
 
   /**
    * Remembers a request; replaces an earlier entry with the same key.
    * @param settling resolves with its reply, or with undefined when it is released; must not reject
    * @param bytes returns the size of a reply in bytes
-   * @param place where its message came from, for a request that is released; undefined: another worker may have begun it, so
-   * that it stays unknown when it is released
    */
   track(
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    place: string | undefined,
+    { place, mayHaveBegun }: Source,
   ): void {
     const { places = NO_PLACES } = this.#younger.get(key) ?? this.#older.get(key) ?? {};
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, place === undefined ? undefined : { places, place });
+    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), mayHaveBegun });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -98,24 +106,22 @@ export class RedeliveryMemory<R> {
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    released: { places: ReadonlySet<string>; place: string } | undefined,
+    released: Pick<Entry<R>, 'places' | 'mayHaveBegun'>,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
-    if (reply === undefined && released === undefined) return;
     const size = reply === undefined ? 0 : bytes(reply);
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    this.#younger.set(key, {
-      reply,
-      places:
-        reply === undefined && released !== undefined
-          ? new Set([...released.places, released.place])
-          : NO_PLACES,
-      at: this.#clock.now(),
-    });
+    const at = this.#clock.now();
+    this.#younger.set(
+      key,
+      reply === undefined
+        ? { reply, ...released, at }
+        : { reply, places: NO_PLACES, mayHaveBegun: false, at },
+    );
     this.#youngerBytes += size;
   }
 

@@ -260,6 +260,7 @@ export class RpcHandler {
   async #outcome(request: Request): Promise<Handled> {
     const { delivery, key, log } = request;
     let { mayHaveBegun } = delivery;
+    let isKnown = false;
     if (delivery.mayBeCopy && key !== undefined) {
       let known = this.#memory.recall(key);
       // Again after each wait: of several messages that wait for the same one, only the first may run.
@@ -271,11 +272,13 @@ export class RpcHandler {
         log.info('remembered reply reused');
         return { ...known.reply, settled: undefined };
       }
-      // A worker that was lost after this one released it may have begun it. Its message would be in another place now.
-      if (known.state === 'released')
-        mayHaveBegun = lostWorkersOf(delivery) > 0 && !known.places.has(placeOf(delivery));
+      // A worker that was lost after this one released it may have begun it: its message would be in another place now.
+      if (known.state === 'released') {
+        isKnown = lostWorkersOf(delivery) === 0 || known.places.has(placeOf(delivery));
+        mayHaveBegun = !isKnown || known.mayHaveBegun;
+      }
     }
-    if (mayHaveBegun && delivery.redelivered) {
+    if (mayHaveBegun && delivery.redelivered && !isKnown) {
       if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';
       return this.#answered(request, workerLost(MAX_LOST_WORKERS));
     }
@@ -286,8 +289,8 @@ export class RpcHandler {
       const answer = outcome.then((each) =>
         typeof each === 'string' || 'refused' in each ? undefined : each,
       );
-      const place = mayHaveBegun ? undefined : placeOf(delivery);
-      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), place);
+      const source = { place: placeOf(delivery), mayHaveBegun };
+      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), source);
     }
     return outcome;
   }

@@ -6,11 +6,15 @@ const bytes = (reply: string) => reply.length;
 /** Lets the memory process settled promises. */
 const settled = async () => new Promise(setImmediate);
 
+/** A message that no other worker has had. */
+const NEW = { place: 'requests', mayHaveBegun: false };
+const RELEASED = { state: 'released', places: new Set(['requests']), mayHaveBegun: false } as const;
+
 test('a finished reply is recalled until its time is up', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve('answer');
-  memory.track('key', outcome, bytes, '');
+  memory.track('key', outcome, bytes, NEW);
   t.like(memory.recall('key'), { state: 'running' });
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
@@ -23,7 +27,7 @@ test('a finished reply is recalled until its time is up', async (t) => {
 test('a redelivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};
-  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, '');
+  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
   const known = memory.recall('key');
   finish('answer');
   t.is(known.state === 'running' ? await known.reply : undefined, 'answer');
@@ -32,10 +36,10 @@ test('a redelivery waits for the running request and gets its reply', async (t) 
 test('a released request is remembered as released, until it begins', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const outcome = Promise.resolve(undefined);
-  memory.track('key', outcome, bytes, '');
+  memory.track('key', outcome, bytes, NEW);
   await outcome;
-  t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
-  memory.track('key', new Promise(() => {}), bytes, '');
+  t.deepEqual(memory.recall('key'), RELEASED);
+  memory.track('key', new Promise(() => {}), bytes, NEW);
   t.like(memory.recall('key'), { state: 'running' });
 });
 
@@ -43,10 +47,10 @@ test('a released request is remembered for as long as a reply', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve(undefined);
-  memory.track('key', outcome, bytes, '');
+  memory.track('key', outcome, bytes, NEW);
   await outcome;
   clock.advance(1_000);
-  t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
+  t.deepEqual(memory.recall('key'), RELEASED);
   clock.advance(1);
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
@@ -56,7 +60,7 @@ test('the oldest replies are evicted when there are too many bytes or too many o
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 0; n < 10; n++) {
       const outcome = Promise.resolve('x'.repeat(100));
-      memory.track(String(n), outcome, bytes, '');
+      memory.track(String(n), outcome, bytes, NEW);
       await outcome;
     }
     return Array.from({ length: 10 }, (_, n) => memory.recall(String(n)).state === 'settled');
@@ -71,7 +75,7 @@ test('the number and the bytes of the kept replies stay within the limit, and ab
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 1; n <= 30; n++) {
       const outcome = Promise.resolve('x'.repeat(100));
-      memory.track(String(n), outcome, bytes, '');
+      memory.track(String(n), outcome, bytes, NEW);
       await outcome;
       const kept = Array.from({ length: n }, (_, each) => memory.recall(String(each + 1)).state).filter(
         (state) => state === 'settled',
@@ -84,7 +88,7 @@ test('the number and the bytes of the kept replies stay within the limit, and ab
 test('a reply that alone would fill much of the memory is not kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const outcome = Promise.resolve('x'.repeat(101));
-  memory.track('key', outcome, bytes, '');
+  memory.track('key', outcome, bytes, NEW);
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
@@ -95,12 +99,12 @@ test('a request that was released before it began is new again, whether or not a
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
     const settle = async (key: string, reply: string | undefined) => {
       const outcome = Promise.resolve(reply);
-      memory.track(key, outcome, bytes, '');
+      memory.track(key, outcome, bytes, NEW);
       await outcome;
     };
     await settle('key', undefined);
     for (let n = 0; n < others; n++) await settle(`other ${n}`, 'answer');
-    t.deepEqual(memory.recall('key'), { state: 'released', places: new Set(['']) });
+    t.deepEqual(memory.recall('key'), RELEASED);
     await settle('key', 'x'.repeat(101));
     t.deepEqual(memory.recall('key'), { state: 'unknown' }, `${others} others`);
   }
@@ -111,8 +115,8 @@ test('a request that is received twice concurrently is running until the later o
   const earlier = Promise.resolve(undefined);
   let finish: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finish = resolve));
-  memory.track('key', earlier, bytes, '');
-  memory.track('key', later, bytes, '');
+  memory.track('key', earlier, bytes, NEW);
+  memory.track('key', later, bytes, NEW);
   await earlier;
   t.like(memory.recall('key'), { state: 'running' });
   finish('answer');
@@ -123,7 +127,7 @@ test('a request that is received twice concurrently is running until the later o
 test('a reply of exactly the size limit is kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const reply = 'x'.repeat(100);
-  memory.track('key', Promise.resolve(reply), bytes, '');
+  memory.track('key', Promise.resolve(reply), bytes, NEW);
   await settled();
   t.deepEqual(memory.recall('key'), { state: 'settled', reply });
 });
@@ -131,7 +135,7 @@ test('a reply of exactly the size limit is kept', async (t) => {
 test('replies are kept for ten minutes by default', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock);
-  memory.track('key', Promise.resolve('answer'), bytes, '');
+  memory.track('key', Promise.resolve('answer'), bytes, NEW);
   await settled();
   clock.advance(600_000);
   t.like(memory.recall('key'), { state: 'settled' });
@@ -143,7 +147,7 @@ test('the time that a reply is kept begins with its end', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   let finish: (reply: string) => void = () => {};
-  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, '');
+  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
   clock.advance(5_000);
   t.like(memory.recall('key'), { state: 'running' });
   finish('answer');
@@ -160,7 +164,7 @@ test('kept replies and bytes never exceed their limit, and the latest half is al
   ] as const) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 0; n < 40; n++) {
-      memory.track(String(n), Promise.resolve('x'.repeat(size)), bytes, '');
+      memory.track(String(n), Promise.resolve('x'.repeat(size)), bytes, NEW);
       await settled();
       const kept = Array.from({ length: n + 1 }, (_, key) => memory.recall(String(key)).state === 'settled');
       t.true(kept.filter(Boolean).length <= most);
@@ -171,22 +175,26 @@ test('kept replies and bytes never exceed their limit, and the latest half is al
 
 test('a released request counts as an entry, and takes no bytes', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
-  memory.track('first', Promise.resolve('x'.repeat(100)), bytes, '');
-  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, '');
+  memory.track('first', Promise.resolve('x'.repeat(100)), bytes, NEW);
+  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, NEW);
   await settled();
   t.like(memory.recall('first'), { state: 'settled' });
-  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, '');
+  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, NEW);
   await settled();
   t.like(memory.recall('first'), { state: 'unknown' });
 });
 
-test('a released request that another worker may have begun stays unknown', async (t) => {
+test('a released request that another worker may have begun before is known, and that too', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
-  memory.track('key', Promise.resolve(undefined), bytes, undefined);
+  memory.track('key', Promise.resolve(undefined), bytes, { place: 'suspects 2', mayHaveBegun: true });
   t.like(memory.recall('key'), { state: 'running' });
   await settled();
-  t.like(memory.recall('key'), { state: 'unknown' });
-  memory.track('key', Promise.resolve('answer'), bytes, undefined);
+  t.deepEqual(memory.recall('key'), {
+    state: 'released',
+    places: new Set(['suspects 2']),
+    mayHaveBegun: true,
+  });
+  memory.track('key', Promise.resolve('answer'), bytes, { place: 'suspects 2', mayHaveBegun: true });
   await settled();
   t.like(memory.recall('key'), { state: 'settled', reply: 'answer' });
 });
@@ -194,7 +202,7 @@ test('a released request that another worker may have begun stays unknown', asyn
 test('replies are evicted as far as bytes are needed, the older generation first', async (t) => {
   const kept = async (needed: number) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });
-    for (const key of ['1', '2', '3']) memory.track(key, Promise.resolve('x'.repeat(10_000)), bytes, '');
+    for (const key of ['1', '2', '3']) memory.track(key, Promise.resolve('x'.repeat(10_000)), bytes, NEW);
     await settled();
     t.true(memory.bytes >= 30_000);
     memory.evict(needed);
@@ -210,19 +218,19 @@ test('replies are evicted as far as bytes are needed, the older generation first
 
 /** Fills a memory with the given capacity, so that its previous entries are in its older half. */
 async function age(memory: RedeliveryMemory<string>, entries: number): Promise<void> {
-  for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes, '');
+  for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes, NEW);
   await settled();
 }
 
 for (const where of ['younger', 'older'] as const) {
   test(`a request stops being released once it has begun, also from the ${where} half`, async (t) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
-    memory.track('key', Promise.resolve(undefined), bytes, '');
+    memory.track('key', Promise.resolve(undefined), bytes, NEW);
     await settled();
     if (where === 'older') await age(memory, 20);
-    t.like(memory.recall('key'), { state: 'released', places: new Set(['']) });
+    t.like(memory.recall('key'), RELEASED);
     // This reply is too large to be kept, so nothing replaces the previous entry.
-    memory.track('key', Promise.resolve('x'.repeat(101)), bytes, '');
+    memory.track('key', Promise.resolve('x'.repeat(101)), bytes, NEW);
     t.like(memory.recall('key'), { state: 'running' });
     await settled();
     t.like(memory.recall('key'), { state: 'unknown' });
@@ -233,8 +241,8 @@ test('for a request that was received twice, the later run counts', async (t) =>
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finishLater: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finishLater = resolve));
-  memory.track('key', Promise.resolve('earlier'), bytes, '');
-  memory.track('key', later, bytes, '');
+  memory.track('key', Promise.resolve('earlier'), bytes, NEW);
+  memory.track('key', later, bytes, NEW);
   await settled();
   const known = memory.recall('key');
   t.is(known.state === 'running' && known.reply, later);
@@ -246,7 +254,7 @@ test('for a request that was received twice, the later run counts', async (t) =>
 test('a reply that is newer than the one in the older half is recalled', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 20 });
   const finish: ((reply: string) => void)[] = [];
-  for (let n = 0; n < 2; n++) memory.track('key', new Promise((resolve) => finish.push(resolve)), bytes, '');
+  for (let n = 0; n < 2; n++) memory.track('key', new Promise((resolve) => finish.push(resolve)), bytes, NEW);
   finish[0]?.('earlier');
   await settled();
   await age(memory, 20);

@@ -208,6 +208,31 @@ if (rabbit !== undefined) {
     t.is((await caller.replyFor(id)).answer.response_body.code, 'timeout');
   });
 
+  test('RabbitMQ: a request that only waits as a suspect runs, however often the connection is lost', async (t) => {
+    const { action, begun, finishRun } = held();
+    const { queue, service, cut } = await serveRequests(t, rabbit, [action], { concurrency: 1 });
+    const caller = await RawCaller.open(t, rabbit, queue);
+    const first = caller.sendRaw(REQUEST, { messageId: 'first' });
+    await eventually('one runs', () => begun() === 1);
+    const suspects = await RawCaller.open(t, rabbit, `${queue}_suspects`);
+    const headers = { 'x-deadline': Date.now() + 3_600_000, 'x-lost-workers': 0 };
+    const waiting = suspects.sendRaw(REQUEST, { messageId: 'waiting', headers });
+    await eventually('the other one waits', () => service.held === 2);
+    for (let losses = 1; losses <= 12; losses++) {
+      cut();
+      await eventually('the loss is seen', () => service.notReady().length > 0);
+      await eventually(
+        'it is delivered again',
+        async () => service.notReady().length === 0 && (await suspects.waiting()) === 0,
+      );
+    }
+    finishRun();
+    t.like((await caller.replyFor(first)).answer, { status: 'completed' });
+    await eventually('the other one runs', () => begun() === 2);
+    finishRun();
+    t.like((await suspects.replyFor(waiting)).answer, { status: 'completed' });
+  });
+
   for (const limit of [undefined, 3])
     test(`RabbitMQ: a request that waits in a quorum queue ${limit === undefined ? '' : `with the delivery limit ${limit}, and the queue of suspects for what exceeds it, `}runs, however often the connection is lost`, async (t) => {
       const queue = `test_${randomUUID()}`;
