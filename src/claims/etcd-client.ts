@@ -238,7 +238,10 @@ function errorOf(response: HttpResponse): { reason: string; code: number | undef
 }
 
 function isUnauthenticated(response: HttpResponse): boolean {
-  return response.status === 401 || errorOf(response).code === UNAUTHENTICATED;
+  if (response.status === 401) return true;
+  const { code, reason } = errorOf(response);
+  // etcd refuses tokens of the kind JWT so after each change of its users and roles.
+  return code === UNAUTHENTICATED || reason.includes('revision of auth store is old');
 }
 
 function comparison(given: Comparison): object {

@@ -92,13 +92,15 @@ export class ChangeGate {
     const cancel = claim.onLost(change.stop);
     try {
       const performance = performanceOf(change, claim);
-      return await this.#turns.run(cluster, units, signal, async () => {
+      const work = async () => {
         for (const unit of units) await claim.lockUnit(cluster, unit, signal);
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();
         return settle(await change.perform(performance));
-      });
+      };
+      // A refusal would say nothing of what another worker has made of it.
+      return await this.#turns.run(cluster, units, signal, work, !isRepeated);
     } catch (error) {
       if (!releases(error)) return settle(settledWith(error, call.id));
       await claim.release();

@@ -14,6 +14,7 @@ export class UnitTurns {
   /**
    * Does the work when no other changes any of these units.
    * @param units in alphabetical order, so that two changes never wait for each other
+   * @param isLimited whether it is refused when too many wait
    * @throws ActionError `cluster_busy` when too many wait, or the signal's reason; the work was not begun
    */
   async run<T>(
@@ -21,10 +22,11 @@ export class UnitTurns {
     units: readonly string[],
     signal: AbortSignal,
     work: () => Promise<T>,
+    isLimited = true,
   ): Promise<T> {
     const keyOf = (unit: string) => `${cluster?.key ?? ''} ${unit}`;
     const full = units.find((unit) => this.#mutex.count(keyOf(unit)) >= MAX_CHANGES);
-    if (full !== undefined) {
+    if (isLimited && full !== undefined) {
       throw new ActionError(
         'cluster_busy',
         `${full} was not changed: ${MAX_CHANGES} changes of it run or wait already`,

@@ -77,7 +77,9 @@ export class HandlerProcess {
     });
     const how = hasEnded(this.#child);
     this.ready = new Promise((resolve, reject) => {
-      this.#child.on('message', (message: FromHandlerProcess) => {
+      this.#child.on('message', (message: FromHandlerProcess | null) => {
+        // A plugin may send on this channel too, as a library does that reports to a process manager.
+        if (message === null) return;
         if (message.type === 'loading') this.#limitStart();
         else if (message.type === 'ready') {
           this.#isReady = true;

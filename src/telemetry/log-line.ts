@@ -60,7 +60,8 @@ function asText(value: unknown): string {
 }
 
 function isPlain(value: unknown): boolean {
-  return (typeof value !== 'object' || value === null) && typeof value !== 'bigint';
+  // JSON reads `toJSON` of functions too.
+  return (typeof value !== 'object' || value === null) && !['bigint', 'function'].includes(typeof value);
 }
 
 function readable(_key: string, value: unknown): unknown {

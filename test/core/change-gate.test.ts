@@ -282,6 +282,28 @@ test('a change that becomes late while its worker is looked for does not begin',
   t.deepEqual(seen, []);
 });
 
+test('a change that another worker may have begun waits for its units however many changes do', async (t) => {
+  const { action, runs } = steered({ ...UNITS, probe: async () => ({ found: true }) });
+  const { claims } = fakeClaims();
+  const begun = fakeClaims({ claimed: 'begun' });
+  const { ask, codeFor } = openRunner([action], {
+    claims: {
+      claim: async (change, signal) => (change.isRepeated ? begun : { claims }).claims.claim(change, signal),
+    },
+  });
+  const parameters = { first: 'a.service' };
+  const codes = ['1', '2', '3'].map(async (key) => codeFor({ key, parameters }));
+  while (runs.length === 0) await settle();
+  t.is(await codeFor({ key: '4', parameters }), 'cluster_busy');
+  const reply = ask({ ...REPEATED, parameters });
+  for (let done = 0; done < 3; done++) {
+    while (runs.length === done) await settle();
+    runs[done]?.resolve({});
+  }
+  t.deepEqual(await Promise.all(codes), Array(3).fill('completed'));
+  t.deepEqual(await reply, { status: 'completed', body: { found: true } });
+});
+
 test('a change that a lost worker has begun is found out also when its caller no longer waits', async (t) => {
   let left = 0;
   const { action } = counted({

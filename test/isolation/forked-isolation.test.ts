@@ -48,6 +48,12 @@ test('calls share one process', async (t) => {
   t.is(logs.find(/^handler process started$/).length, 1);
 });
 
+test('what a plugin sends itself to the service does no harm', async (t) => {
+  const { act } = await openIsolation(t);
+  t.is(await act('sends'), 'sent');
+  t.is(await act('sends'), 'sent');
+});
+
 test('the ports work there, and the service is told of the responses of the cluster', async (t) => {
   const sandbox = await startSandbox({});
   t.teardown(async () => sandbox.stop());

@@ -33,6 +33,7 @@ const SOURCE = (counts: string) => `
     uncaught: () => { setTimeout(() => { throw new Error('in a timer'); }); return new Promise(() => {}); },
     never: () => new Promise(() => {}),
     pid: () => process.pid,
+    sends: () => { process.send(null); process.send('ready'); return 'sent'; },
     argv: () => [process.argv, process.execArgv, Object.values(process.env)].flat(),
     request: ({ id, caller, repeated, deadline, cluster, parameters }, { clock }) =>
       ({ id, caller, repeated, leftMs: deadline - clock.now(), cluster, parameters }),

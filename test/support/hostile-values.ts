@@ -18,12 +18,21 @@ export function hostileValues(): [what: string, value: unknown][] {
   });
   const revoked = Proxy.revocable({}, {});
   revoked.revoke();
+  const unreadable = new Proxy(() => {}, {
+    get: () => {
+      throw poison;
+    },
+    getPrototypeOf: () => {
+      throw poison;
+    },
+  });
   const known = () => new ActionError('known', 'so');
   return [
     ['nothing', undefined],
     ['a value without a prototype', Object.create(null)],
     ['a symbol', Symbol('s')],
     ['a revoked proxy', revoked.proxy],
+    ['a function that throws when anything of it is read', unreadable],
     ['an error that throws itself from its stack', poison],
     ['an error without a message', throwing(new Error('m'), 'message')],
     ['an ActionError with a code that throws', throwing(known(), 'code')],
