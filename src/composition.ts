@@ -16,7 +16,6 @@ import type { Log } from './telemetry/log.js';
 import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
 import { jsonRequestCodec } from './rpc/codec/json.js';
-import { MAX_SUSPECTS } from './rpc/amqp-endpoint.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -344,7 +343,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     names: FIELD_NAMES,
     clock,
     logFor,
-    maxCalls: rpc.prefetch + MAX_SUSPECTS,
+    maxCalls: rpc.prefetch,
     concurrency: rpc.concurrency,
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,

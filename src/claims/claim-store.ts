@@ -116,7 +116,8 @@ export class ClaimStore implements ChangeClaims {
   async claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed> {
     const attempt: Attempt = {
       change,
-      key: claimKey(change.key ?? ''),
+      // Without a key of its own nobody looks for it: it only shows whether the run goes on.
+      key: claimKey(change.key ?? randomUUID()),
       run: randomUUID(),
       tried: [],
       waitedFor: undefined,
@@ -154,7 +155,6 @@ export class ClaimStore implements ChangeClaims {
   async #try(attempt: Attempt, signal: AbortSignal): Promise<Claimed | undefined> {
     const { change, key, run } = attempt;
     const lease = await this.#worker.live(signal);
-    if (change.key === undefined) return { state: 'held', claim: this.#held(attempt, lease, undefined) };
     const record: ClaimRecord = {
       state: 'claimed',
       worker: lease.worker,
@@ -237,10 +237,10 @@ export class ClaimStore implements ChangeClaims {
     return undefined;
   }
 
-  #held({ change, run }: Attempt, lease: LiveLease, written: WrittenClaim | undefined): HeldClaim {
+  #held({ change, run }: Attempt, lease: LiveLease, written: WrittenClaim): HeldClaim {
     const { clock, log } = this.#options;
     return new HeldClaim(
-      { run, action: change.action, written },
+      { run, action: change.action, written, isKept: change.key !== undefined },
       {
         etcd: this.#etcd,
         leases: this.#leases,

@@ -62,22 +62,24 @@ export class HeldClaim implements Claim {
   readonly #parts: HeldClaimParts;
   readonly #run: string;
   readonly #action: string;
-  /** Undefined: the request has no key. */
-  #written: WrittenClaim | undefined;
+  readonly #written: WrittenClaim;
+  readonly #isKept: boolean;
   /** What may be in the store of it: the outcome of a write may stay unknown. */
   readonly #values = new Set<string>();
   readonly #units = new Set<string>();
 
+  /** @param run `isKept`: the claim is kept with the outcome, for another delivery of the request */
   constructor(
-    run: { run: string; action: string; written: WrittenClaim | undefined },
+    run: { run: string; action: string; written: WrittenClaim; isKept: boolean },
     parts: HeldClaimParts,
   ) {
     this.#parts = parts;
     this.#run = run.run;
     this.#action = run.action;
     this.#written = run.written;
-    if (run.written !== undefined) this.#values.add(encodeRecord(run.written.record));
-    this.wasBegun = run.written?.record.state === 'begun';
+    this.#isKept = run.isKept;
+    this.#values.add(encodeRecord(run.written.record));
+    this.wasBegun = run.written.record.state === 'begun';
   }
 
   async lockUnit(cluster: Cluster | undefined, unit: string, signal: AbortSignal): Promise<void> {
@@ -88,15 +90,23 @@ export class HeldClaim implements Claim {
     const value = this.#lockValue();
     for (let attempt = 1; ; attempt++) {
       const locked = this.#orUnavailable(async () => {
+        const { key: claim, revision = '0' } = this.#written;
         const { succeeded, parts } = await etcd.transaction(
           {
-            compare: [{ key, is: 'absent' }],
+            // The claim changes before the units are freed: a request that arrives after that must lock nothing.
+            compare: [
+              { key, is: 'absent' },
+              { key: claim, is: 'written', in: revision },
+            ],
             success: [{ put: key, value, lease: lease.id }],
-            failure: [{ get: key }],
+            failure: [{ get: key }, { get: claim }],
           },
           signal,
         );
-        return succeeded || parts[0]?.[0]?.value === value;
+        const [[lock], [own]] = [parts[0] ?? [], parts[1] ?? []];
+        if (succeeded || lock?.value === value) return true;
+        if (own?.modRevision !== revision) throw new ClaimLost('another worker has taken the change');
+        return false;
       });
       if (await locked) return;
       await clock.sleep(backoffMs(attempt, POLL), { signal });
@@ -107,10 +117,9 @@ export class HeldClaim implements Claim {
     const { lease, clock } = this.#parts;
     const begunAt = new Date(clock.wallTime()).toISOString();
     await this.#orUnavailable(async () => {
-      if (this.#written !== undefined)
-        await this.#write({ begunAt, ...this.#written.record, state: 'begun' }, signal, [
-          { key: workerKey(lease.worker), is: 'created', in: lease.createdIn },
-        ]);
+      await this.#write({ begunAt, ...this.#written.record, state: 'begun' }, signal, [
+        { key: workerKey(lease.worker), is: 'created', in: lease.createdIn },
+      ]);
       if (!lease.isAlive()) throw new ClaimLost('the lease of this worker has ended');
     });
   }
@@ -137,7 +146,6 @@ export class HeldClaim implements Claim {
   async #write(record: ClaimRecord, signal: AbortSignal, more: readonly Comparison[]): Promise<void> {
     const { etcd, leases } = this.#parts;
     const written = this.#written;
-    if (written === undefined) return;
     const { key } = written;
     const value = encodeRecord(record);
     this.#values.add(value);
@@ -165,18 +173,17 @@ export class HeldClaim implements Claim {
   }
 
   async #note(settled: StoredReply): Promise<void> {
-    const isWritten = await this.#inBackground(async (signal) => {
-      if (this.#written !== undefined)
-        await this.#write({ ...this.#written.record, state: 'settled', settled }, signal, []);
-    });
-    if (!isWritten && this.#written !== undefined)
-      this.#parts.log.warn('change outcome not recorded', { action: this.#action });
+    const isWritten = await this.#inBackground(async (signal) =>
+      this.#isKept
+        ? this.#write({ ...this.#written.record, state: 'settled', settled }, signal, [])
+        : this.#restore(signal),
+    );
+    if (!isWritten) this.#parts.log.warn('change outcome not recorded', { action: this.#action });
   }
 
   /** Writes what was there before the claim. */
   async #restore(signal: AbortSignal): Promise<void> {
     const { etcd, leases } = this.#parts;
-    if (this.#written === undefined) return;
     const { key, record, before } = this.#written;
     let own: Comparison = { key, is: 'equal', to: encodeRecord(record) };
     for (;;) {

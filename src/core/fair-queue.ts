@@ -142,7 +142,16 @@ export class FairQueue {
     found.idle--;
   }
 
-  /** Call this once for each started item, when it has ended. */
+  /** Call this when an item that has left goes on. It does so at once, also above the limits. */
+  rejoin(lane: string): void {
+    const found = this.#laneOf(lane);
+    if (found.running === found.idle) found.noResponseSince = this.#options.clock.now();
+    found.running++;
+    if (!found.uncounted) this.#count(found, 1);
+    this.#scheduleCheck();
+  }
+
+  /** Call this once for each started item, when it has ended, or waits long for what has nothing to do with the lane. */
   leave(lane: string): void {
     const found = this.#lanes.get(lane);
     if (found === undefined || found.running === 0) throw new Error('nothing runs in this lane');

@@ -69,8 +69,10 @@ interface Job {
   /** Whether it tries a cluster that could not be reached. */
   readonly isProbe: boolean;
   beganAt: number;
-  /** It has its turn, and waits for something else: its units, or another worker. */
+  /** It has its turn, and waits for something else: its units, or the store. */
   waitsOn: boolean;
+  /** It has left its place to others, as it waits for another worker, which may take long. */
+  isAside: boolean;
   /** Undefined while it waits. */
   execution: Execution | undefined;
   start(): void;
@@ -279,6 +281,7 @@ export class Runner {
         isProbe: inquiryMs === undefined && cluster !== undefined && this.#breaker.admitted(cluster.key),
         beganAt: 0,
         waitsOn: false,
+        isAside: false,
         execution: undefined,
         start: () => void this.#takeTurn(job),
       };
@@ -318,21 +321,33 @@ export class Runner {
     this.#waiting.delete(job);
     this.#running.add(job);
     const running = execution.run();
-    if (!execution.hasBegun) {
-      job.waitsOn = true;
-      this.#queue.waits(admitted.lane);
-    }
+    if (!execution.hasBegun) this.#wait(job);
     const settled = await running;
-    if (job.waitsOn) this.#queue.works(admitted.lane);
+    this.#goOn(job);
     this.#running.delete(job);
     this.#end(job, settled);
+  }
+
+  #wait(job: Job): void {
+    const { lane, inquiryMs } = job.admitted;
+    job.isAside = inquiryMs !== undefined;
+    job.waitsOn = !job.isAside;
+    if (job.isAside) this.#queue.leave(lane);
+    else this.#queue.waits(lane);
+  }
+
+  #goOn(job: Job): void {
+    const { lane } = job.admitted;
+    if (job.isAside) this.#queue.rejoin(lane);
+    if (job.waitsOn) this.#queue.works(lane);
+    job.isAside = false;
+    job.waitsOn = false;
   }
 
   /** The handler of a job begins; a change may have waited after its turn. */
   #begin(job: Job, work: Performance['work']): void {
     const { clock, events } = this.#options;
-    if (job.waitsOn) this.#queue.works(job.admitted.lane);
-    job.waitsOn = false;
+    this.#goOn(job);
     job.beganAt = clock.now();
     if (work === 'run' && job.deadline !== job.inquiryEnd) {
       job.cancelDeadline();

@@ -29,8 +29,11 @@ interface Consumers {
   suspects: Consumer;
 }
 
-/** The maximum number of unacknowledged messages from the queue of suspects: each may have to run once more, alone. */
-export const MAX_SUSPECTS = 10;
+/**
+ * The maximum number of unacknowledged messages from the queue of suspects. Changes among them may wait for a lost worker, which
+ * must not keep the others out: so it is as many as one worker can usually leave behind.
+ */
+const MAX_SUSPECTS = 100;
 
 /** The service's queues, consumers and publisher on the broker; they are set up again on each new connection. */
 export class AmqpEndpoint {

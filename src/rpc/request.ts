@@ -75,7 +75,8 @@ export class RequestReader {
     const envelope = readEnvelope(codec.decode(content));
     // After its envelope, which may name the record in which its caller waits for a reply.
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
-    const name = envelope.recordId ?? properties.messageId;
+    // Some client libraries send an empty id when they are given none.
+    const name = envelope.recordId ?? (properties.messageId === '' ? undefined : properties.messageId);
     const id = String(name ?? randomUUID()).slice(0, 128);
     const timeoutMs = headers['timeout-ms'];
     const limitMs = callerTimeout(timeoutMs) ?? 0;

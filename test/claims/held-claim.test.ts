@@ -36,19 +36,32 @@ function claimIn(transaction: (given: Transaction) => void) {
   const leases = { current: async () => '8', forget: () => {} };
   const written = { key: 'k', record: RECORD, revision: '1', before: undefined };
   const claim = new HeldClaim(
-    { run: RECORD.run, action: RECORD.action, written },
+    { run: RECORD.run, action: RECORD.action, written, isKept: true },
     { etcd, leases, lease, clock, log: logs.log, onPending: () => {} },
   );
   return { claim, clock, logs, lease, ended };
 }
+
+test('a request for a lock that arrives late locks nothing: it holds only while the claim is as it was', async (t) => {
+  const compared: object[] = [];
+  const { claim } = claimIn(({ compare, success }) => {
+    if (success.some((each) => 'put' in each && each.put.startsWith('/fleet-manager/units/')))
+      compared.push(...compare);
+  });
+  await claim.lockUnit(undefined, 'web.service', never);
+  t.deepEqual(compared, [
+    { key: '/fleet-manager/units/none/web.service', is: 'absent' },
+    { key: 'k', is: 'written', in: '1' },
+  ]);
+});
 
 const deletes = (operations: readonly Operation[]) =>
   operations.flatMap((each) => ('delete' in each ? [each.delete] : []));
 
 test('the units are freed also when the outcome cannot be noted because of a defect, and that is logged', async (t) => {
   const freed: string[] = [];
-  const { claim, logs } = claimIn(({ compare, success }) => {
-    if (compare.some(({ key }) => key === 'k')) throw new TypeError('a defect');
+  const { claim, logs } = claimIn(({ success }) => {
+    if (success.some((each) => 'put' in each && each.put === 'k')) throw new TypeError('a defect');
     freed.push(...deletes(success));
   });
   await claim.lockUnit(undefined, 'web.service', never);

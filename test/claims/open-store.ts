@@ -23,7 +23,7 @@ export function openStore(t: ExecutionContext, etcd: OwnEtcd, options: Partial<C
     store,
     logs,
     /** Claims a change for a message that was delivered for the first time. */
-    first: async (key: string, signal = never) => store.claim(changeOf(key, false), signal),
+    first: async (key: string | undefined, signal = never) => store.claim(changeOf(key, false), signal),
     /** Claims it for one that this worker has had for this long, in milliseconds. */
     kept: async (key: string, heldMs: number) => store.claim(changeOf(key, false, heldMs), never),
     /** Claims it for one that another worker may have got. */

@@ -6,6 +6,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { hasEtcd, ownEtcd, withUser } from '../support/own-etcd.js';
 import { startProxy } from '../support/proxy.js';
 import { done, held, keysIn, never, openStore } from './open-store.js';
+import { relayTo } from './relay.js';
 
 const CHECK_MS = 60_000;
 
@@ -49,6 +50,35 @@ if (hasEtcd) {
     await t.throwsAsync(first('k'), { code: 'service_unavailable' });
     etcd.thaw();
     await held(await first('k')).begin(never);
+  });
+
+  for (const key of ['k', undefined])
+    for (const end of ['settle', 'release'] as const)
+      test(`a lock that arrives when its change has ended, by ${end}, locks nothing${key === undefined ? ', also without a key' : ''}`, async (t) => {
+        const etcd = await ownEtcd(t);
+        const relay = await relayTo(t, etcd);
+        const { first } = openStore(t, etcd, { urls: [relay.url] });
+        const claim = held(await first(key));
+        const late = relay.holdLocks();
+        const caller = new AbortController();
+        const locking = claim.lockUnit(undefined, 'web.service', caller.signal);
+        await eventually('it is on its way', () => late.count() === 1);
+        caller.abort(new Error('no longer'));
+        await t.throwsAsync(locking, { message: 'no longer' });
+        await (end === 'settle' ? claim.settle(done(1), never) : claim.release());
+        await late.pass();
+        t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
+      });
+
+  test('a change without a key leaves nothing in the store when it has ended', async (t) => {
+    const etcd = await ownEtcd(t);
+    const { first } = openStore(t, etcd);
+    const claim = held(await first(undefined));
+    await claim.lockUnit(undefined, 'web.service', never);
+    await claim.begin(never);
+    await claim.settle(done(1), never);
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/claims/'), []);
+    t.deepEqual(await keysIn(etcd, '/fleet-manager/units/'), []);
   });
 
   test('an outcome that cannot be written while the store is away is written later, and its caller does not wait for it', async (t) => {

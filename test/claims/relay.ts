@@ -9,14 +9,23 @@ export interface Relay {
   /** From now on etcd writes claims, and its responses to that get lost. */
   loseResponses(): void;
   passResponses(): void;
+  /** From now on requests for locks of units do not arrive; `pass` lets them, and waits until etcd has done them. */
+  holdLocks(): { count: () => number; pass: () => Promise<void> };
 }
 
 /** The beginning of each key of a claim, as etcd gets it: whole groups of base64. */
 const CLAIM = Buffer.from('/fleet-manager/claims').toString('base64');
+/** The same for locks. */
+const LOCK = Buffer.from('/fleet-manager/units/').toString('base64');
 
 export async function relayTo(t: ExecutionContext, etcd: OwnEtcd): Promise<Relay> {
   let loses = false;
+  let held: (() => Promise<unknown>)[] | undefined;
   const pass = async (path: string, body: string, response: ServerResponse) => {
+    if (held !== undefined && body.includes('request_put') && body.includes(LOCK)) {
+      held.push(async () => etcd.post(path, JSON.parse(body) as object));
+      return;
+    }
     const given = await etcd.post(path, JSON.parse(body) as object);
     const writesClaim = body.includes('request_put') && body.includes(CLAIM);
     if (!loses || !writesClaim || given.succeeded !== true) response.end(JSON.stringify(given));
@@ -33,5 +42,13 @@ export async function relayTo(t: ExecutionContext, etcd: OwnEtcd): Promise<Relay
     url: url.href,
     loseResponses: () => (loses = true),
     passResponses: () => (loses = false),
+    holdLocks: () => {
+      const locks: (() => Promise<unknown>)[] = [];
+      held = locks;
+      return {
+        count: () => locks.length,
+        pass: async () => void (await Promise.all(locks.map(async (each) => each()))),
+      };
+    },
   };
 }

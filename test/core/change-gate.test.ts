@@ -218,6 +218,26 @@ test('what another worker has made of a change is waited for also when its calle
   t.deepEqual(seen, []);
 });
 
+test('a change that waits for another worker leaves its place to other requests, and takes one again to run', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  let found: (value?: unknown) => void = () => {};
+  const { claims } = fakeClaims({ waits: { claim: new Promise((resolve) => (found = resolve)) } });
+  const read = doing(async () => ({}), { name: 'read' });
+  const { codeFor } = openRunner([action, read], { claims, concurrency: 1, clusterConcurrency: 1 });
+  const change = codeFor(REPEATED);
+  await settle();
+  t.is(await codeFor({ action: 'read' }), 'completed');
+  found();
+  while (runs.length === 0) await settle();
+  const waiting = watched(codeFor({ action: 'read' }));
+  await settle();
+  t.is(waiting(), undefined);
+  runs[0]?.resolve({});
+  t.is(await change, 'completed');
+  while (waiting() === undefined) await settle();
+  t.is(waiting(), 'completed');
+});
+
 test('the reply of another worker is found also when a new request would be refused', async (t) => {
   const made: Reply = { status: 'completed', body: { by: 'another' } };
   const { action, seen } = counted();

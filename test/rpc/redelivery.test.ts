@@ -85,10 +85,12 @@ for (const broker of brokers()) {
   });
 
   test(over('messages without any id are separate requests'), async (t) => {
-    const answers = await afterALostWorker(t, counting(), (caller) =>
-      [1, 2].map(() => [caller, caller.sendRaw(request('a'))]),
-    );
-    t.deepEqual(answers, [{ run: 1 }, { run: 2 }]);
+    for (const options of [{}, { messageId: '' }]) {
+      const answers = await afterALostWorker(t, counting(), (caller) =>
+        [1, 2].map(() => [caller, caller.sendRaw(request('a'), options)]),
+      );
+      t.deepEqual(answers, [{ run: 1 }, { run: 2 }]);
+    }
   });
 
   test(over('a change without any id has an unknown outcome when it is delivered again'), async (t) => {
