@@ -110,3 +110,25 @@ test('a result that is not what its action declares is given anyway, and reporte
   const [cut] = await toldFor(many, true);
   t.true((cut as string[]).every((each) => each.length <= 300));
 });
+
+test('what a probe finds is checked as a result is, and a probe that knows nothing is not reported', async (t) => {
+  const toldFor = async (found: object | undefined) => {
+    const { log, find } = logLines();
+    const action = defineAction({
+      name: 'act',
+      summary: 'Finds what the test says.',
+      target: 'none',
+      effect: 'change',
+      parameters: object(),
+      result: object({ a: string().required().meta({ description: 'One.' }) }),
+      handle: async () => ({ a: 'x' }),
+      probe: async () => found as { a: string } | undefined,
+    });
+    const { probe } = prepareAction(action, () => undefined, { checkResults: true });
+    t.is(await probe?.(actionRequest({ cluster: undefined, log })), found);
+    return find(/does not match its schema/).length;
+  };
+  t.is(await toldFor({ a: 'x' }), 0);
+  t.is(await toldFor({ a: 3 }), 1);
+  t.is(await toldFor(undefined), 0);
+});
