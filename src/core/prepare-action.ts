@@ -65,30 +65,31 @@ export function prepareAction(
   for (const [name, token] of Object.entries(action.inject ?? {})) {
     injected[name] = inField(`inject.${name}`, () => resolve(token));
   }
-  const check = checkResults ? withResultCheck(resultCheck(result)) : (run: PreparedAction['run']) => run;
+  const check: Checking = checkResults ? withResultCheck(resultCheck(result)) : (run) => run;
   const prepared: PreparedAction = {
     description,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
     run: check((request) => action.handle(request, injected)),
-    probe: action.probe && check(async (request) => action.probe?.(request, injected)),
+    probe: action.probe && check(async (request) => action.probe?.(request, injected), true),
     unitsIn: unitParameters(parameters),
     dispose: () => action.dispose?.(),
   };
   return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));
 }
 
+/** @param mayBeNothing whether it may give undefined: a probe does that when it knows nothing */
+type Checking = (run: PreparedAction['run'], mayBeNothing?: boolean) => PreparedAction['run'];
+
 /** An invalid result is still sent to the caller; the warning is for the plugin's author. */
-function withResultCheck(
-  check: (result: unknown) => string[],
-): (run: PreparedAction['run']) => PreparedAction['run'] {
-  return (run) => async (request) => {
-    const result = await run(request);
-    // A probe that knows nothing has none.
-    const problems = result === undefined ? [] : check(result);
-    if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
-    return result;
-  };
+function withResultCheck(check: (result: unknown) => string[]): Checking {
+  return (run, mayBeNothing = false) =>
+    async (request) => {
+      const result = await run(request);
+      const problems = mayBeNothing && result === undefined ? [] : check(result);
+      if (problems.length > 0) request.log.warn('result does not match its schema', { problems });
+      return result;
+    };
 }
 
 /** Every field that a definition may have. */

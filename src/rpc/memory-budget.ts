@@ -87,7 +87,6 @@ export class MemoryBudget {
   /** Waits for room for this many more bytes. Rejects with the signal's reason. */
   async grow(share: Share, more: number, signal: AbortSignal): Promise<void> {
     if (this.tryGrow(share, more)) return;
-    signal.throwIfAborted();
     this.#log.usedUp(this.used);
     try {
       await this.#waiting.wait({ share, more }, signal);

@@ -22,13 +22,17 @@ const ACCESS_REFUSED = 403;
  * does not, it is tried again with messages that reach nobody.
  */
 export class WritePermission {
-  readonly #connection: BrokerConnection;
-  readonly #channel: ConfirmChannel;
+  readonly #connection: Pick<BrokerConnection, 'lost'>;
+  readonly #channel: Pick<ConfirmChannel, 'publish'>;
   readonly #options: WritePermissionOptions;
   #refusal: string | undefined;
   #granted: Promise<void> = Promise.resolve();
 
-  constructor(connection: BrokerConnection, channel: ConfirmChannel, options: WritePermissionOptions) {
+  constructor(
+    connection: Pick<BrokerConnection, 'lost'>,
+    channel: Pick<ConfirmChannel, 'publish'>,
+    options: WritePermissionOptions,
+  ) {
     this.#connection = connection;
     this.#channel = channel;
     this.#options = options;
@@ -82,7 +86,7 @@ export class WritePermission {
  * @returns the refusal when the permission is missing
  * @throws when the connection is lost
  */
-async function refusalOfProbe(channel: ConfirmChannel): Promise<PublishRefused | undefined> {
+async function refusalOfProbe(channel: Pick<ConfirmChannel, 'publish'>): Promise<PublishRefused | undefined> {
   const nobody = { exchange: '', routingKey: `fleet_manager.probe.${randomUUID()}` };
   try {
     await channel.publish(nobody, Buffer.alloc(0), {}, { sharing: 'alone' });

@@ -110,3 +110,30 @@ test('a result that is not what its action declares is given anyway, and reporte
   const [cut] = await toldFor(many, true);
   t.true((cut as string[]).every((each) => each.length <= 300));
 });
+
+test('a missing result is reported, and a probe that knows nothing is not', async (t) => {
+  const toldFor = async (given: unknown) => {
+    const { log, find } = logLines();
+    const action = defineAction({
+      name: 'act',
+      summary: 'Gives what the test says.',
+      target: 'none',
+      effect: 'change',
+      parameters: object(),
+      result: string().defined().meta({ description: 'One.' }),
+      handle: async () => given as string,
+      probe: async () => given as string | undefined,
+    });
+    const { run, probe } = prepareAction(action, () => undefined, { checkResults: true });
+    const told = [];
+    for (const each of [run, probe]) {
+      t.is(await each?.(actionRequest({ cluster: undefined, log })), given);
+      told.push(find(/does not match its schema/).length);
+    }
+    const [ofRun = 0, ofBoth = 0] = told;
+    return { run: ofRun, probe: ofBoth - ofRun };
+  };
+  t.deepEqual(await toldFor('x'), { run: 0, probe: 0 });
+  t.deepEqual(await toldFor(3), { run: 1, probe: 1 });
+  t.deepEqual(await toldFor(undefined), { run: 1, probe: 0 });
+});

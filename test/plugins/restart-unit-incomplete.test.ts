@@ -1,7 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import { MACHINE_A, MACHINE_B, service } from '../support/open-sandbox.js';
 import { inWords, outcomeOf } from './restart-outcome.js';
-import { codeOf, puts, UNIT, world } from './restart-world.js';
+import { codeOf, during, puts, UNIT, world } from './restart-world.js';
 
 const TWO_HOSTS = ['127.0.0.1', '127.0.0.2'];
 const ANY_ROLE = { MachineMetadata: '"role=web" "role=data"' };
@@ -22,7 +22,7 @@ async function unloadedOnFrozenMachine(t: ExecutionContext, fleetHosts?: string[
 test('a unit that is up on a machine that was not listed at the beginning may have run there all the time', async (t) => {
   const { sandbox, run, clock, goOn } = await unloadedOnFrozenMachine(t);
   const restart = outcomeOf(run({ wait_seconds: 60 }), sandbox.cluster, clock);
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(restart, () => puts(sandbox) > 0);
   sandbox.cluster.setMetadata(MACHINE_B, 'role', 'idle');
   goOn();
   const { code, text, happened } = await restart;

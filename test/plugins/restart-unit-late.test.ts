@@ -1,6 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { outcomeOf, inWords, RESTARTED } from './restart-outcome.js';
-import { letTimePass, puts, UNIT, world } from './restart-world.js';
+import { during, letTimePass, puts, UNIT, world } from './restart-world.js';
 
 const THREE_HOSTS = ['127.0.0.1', '127.0.0.2', '127.0.0.3'];
 
@@ -9,9 +9,7 @@ async function restartWithFrozenHost(t: ExecutionContext, order: 'loaded' | 'lau
   const { sandbox, run, clock, warnings } = await world(t, {}, hosts);
   const { cluster } = sandbox;
   const restart = outcomeOf(run({ wait_seconds: 60 }), cluster, clock);
-  const until = async (isTrue: () => boolean) => {
-    while (!isTrue()) await new Promise(setImmediate);
-  };
+  const until = async (isTrue: () => boolean) => during(restart, isTrue);
   // The starting point is read with three requests, and what shows the stop with two.
   if (order === 'launched') await until(() => cluster.states()[0]?.systemdActiveState === 'inactive');
   const reads = order === 'loaded' ? 3 : cluster.requests.length + 2;
@@ -48,7 +46,7 @@ test('a frozen host that may carry out the order to stop later is named in the r
 
 test('when a frozen host carries out the order to stop during the start, the unit is launched again, and that is told', async (t) => {
   const { restart, goOn, cluster, warnings, sandbox } = await restartWithFrozenHost(t, 'loaded');
-  while (cluster.starts(UNIT) === 0) await new Promise(setImmediate);
+  await during(restart, () => cluster.starts(UNIT) > 0);
   await goOn();
   const { code, text, happened, desiredState } = await restart;
   t.is(code, 'done', text);
@@ -82,7 +80,7 @@ test('an error names the frozen host too', async (t) => {
   const { restart, goOn, host, clock } = await restartWithFrozenHost(t, 'loaded', ['127.0.0.1']);
   // Longer than the order to stop is tried.
   const ended = clock.now() + 12_000;
-  while (clock.now() < ended) await new Promise(setImmediate);
+  await during(restart, () => clock.now() >= ended);
   await goOn();
   const { code, text } = await restart;
   t.is(code, 'outcome_unknown', text);

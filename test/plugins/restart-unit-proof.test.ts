@@ -1,7 +1,7 @@
 import test from 'ava';
 import { MACHINE_A, MACHINE_B } from '../support/open-sandbox.js';
 import { inWords, isTrue, type Outcome, outcomeOf, RESTARTED } from './restart-outcome.js';
-import { puts, UNIT, world } from './restart-world.js';
+import { during, puts, UNIT, world } from './restart-world.js';
 
 /**
  * Runs one restart. `plan` says what happens how many milliseconds after its begin. The cluster shows a change after
@@ -104,7 +104,7 @@ test('a unit that is up on a machine that had left the cluster is not reported a
     { 1_000: begin, 5_000: () => open.sandbox.cluster.setMetadata(MACHINE_B, 'x', 'y') },
     60,
   );
-  while (puts(open.sandbox) < 2) await new Promise(setImmediate);
+  await during(running, () => puts(open.sandbox) >= 2);
   revive();
   const outcome = await running;
   t.is(outcome.code, 'outcome_unknown', outcome.text);
@@ -133,7 +133,7 @@ test('when etcd goes away during the stop, all of the time is used to bring the 
 test('a unit that cannot be seen when its time is over may be up, and how long fleet could not be asked is told', async (t) => {
   const open = await world(t);
   const running = restartWith(open, {});
-  while (open.sandbox.cluster.starts(UNIT) === 0) await new Promise(setImmediate);
+  await during(running, () => open.sandbox.cluster.starts(UNIT) > 0);
   open.sandbox.cluster.loseEtcd();
   const outcome = await running;
   t.is(outcome.code, 'outcome_unknown', outcome.text);
@@ -148,7 +148,7 @@ test('a unit that came up while fleet could not be asked is up when fleet answer
   const open = await world(t);
   let back: () => void = () => {};
   const running = restartWith(open, {}, 60);
-  while (open.sandbox.cluster.starts(UNIT) === 0) await new Promise(setImmediate);
+  await during(running, () => open.sandbox.cluster.starts(UNIT) > 0);
   back = open.sandbox.cluster.loseEtcd();
   open.clock.after(20_000, () => back());
   const outcome = await running;
@@ -160,7 +160,7 @@ test('a unit that came up while fleet could not be asked is up when fleet answer
 test('launching is tried for all of the time that is left while fleet refuses it', async (t) => {
   const open = await world(t);
   const running = restartWith(open, {}, 240);
-  while (puts(open.sandbox) === 0) await new Promise(setImmediate);
+  await during(running, () => puts(open.sandbox) > 0);
   const end = open.sandbox.cluster.fail({ kind: '503', method: 'PUT' });
   open.clock.after(90_000, () => void end());
   const outcome = await running;

@@ -10,7 +10,7 @@ import { LeapingClock } from '../support/leaping-clock.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, service, TWO_MACHINES } from '../support/open-sandbox.js';
 import { actionRequest } from '../support/action-request.js';
-import { codeOf, letTimePass, puts, UNIT, world } from './restart-world.js';
+import { codeOf, during, letTimePass, puts, UNIT, world } from './restart-world.js';
 
 test('a restart really stops the unit and starts it again, and returns the evidence', async (t) => {
   const { sandbox, run } = await world(t);
@@ -109,7 +109,7 @@ test('a requirement that some machine meets is not reported beside one that none
 test('a unit that is removed while it is being restarted is reported as such', async (t) => {
   const { sandbox, run } = await world(t);
   const outcome = t.throwsAsync(async () => run());
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) > 0);
   sandbox.cluster.removeUnit(UNIT);
   const error = await outcome;
   t.is(codeOf(error), 'unit_not_found');
@@ -120,7 +120,7 @@ test('a unit that crashes soon after its start is not reported as restarted', as
   const { sandbox, run } = await world(t);
   const outcome = t.throwsAsync(async () => run());
   const isUp = () => sandbox.cluster.states()[0]?.systemdActiveState === 'active';
-  while (puts(sandbox) < 2 || !isUp()) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) >= 2 && isUp());
   sandbox.cluster.setState(UNIT, { systemdActiveState: 'failed', systemdSubState: 'failed' });
   t.is(codeOf(await outcome), 'unit_failed');
 });
@@ -128,7 +128,7 @@ test('a unit that crashes soon after its start is not reported as restarted', as
 test('a host of the fleet API that stops responding does not prevent the launch of the unit', async (t) => {
   const { sandbox, run, clock } = await world(t, {}, ['127.0.0.1', '127.0.0.2', '127.0.0.3']);
   const outcome = run({ wait_seconds: 60 });
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) > 0);
   const silent = sandbox.cluster.requests.find(({ method }) => method === 'PUT')?.host;
   sandbox.cluster.fail({ kind: 'hang', host: silent });
   letTimePass(t, clock);
@@ -139,7 +139,7 @@ test('a fleet API that stops responding delays a cancelled request for less than
   const { sandbox, run, clock } = await world(t);
   const abort = new AbortController();
   const outcome = t.throwsAsync(async () => run({}, abort.signal));
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) > 0);
   sandbox.cluster.fail({ kind: 'hang' });
   abort.abort(new ActionError('cancelled', 'gone'));
   const cancelledAt = clock.now();
@@ -203,7 +203,7 @@ test('a request that is cancelled while the unit is stopped still launches it, a
     const { sandbox, run } = await world(t);
     const abort = new AbortController();
     const outcome = t.throwsAsync(async () => run({}, abort.signal));
-    while (puts(sandbox) === 0) await new Promise(setImmediate);
+    await during(outcome, () => puts(sandbox) > 0);
     abort.abort(new ActionError(code, 'enough'));
     const error = await outcome;
     t.is(codeOf(error), 'unit_not_started');
@@ -216,7 +216,7 @@ test('after an abort launching is tried for as long as the service waits for a c
   const { sandbox, run, clock } = await world(t);
   const abort = new AbortController();
   const outcome = t.throwsAsync(async () => run({}, abort.signal));
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) > 0);
   sandbox.cluster.fail({ kind: '503', method: 'PUT' });
   abort.abort(new ActionError('timeout', 'enough'));
   const abortedAt = clock.now();
@@ -327,7 +327,7 @@ test('a step of the system time changes nothing', async (t) => {
   const starts = sandbox.cluster.starts(UNIT);
   const outcome = run();
   for (const count of [1, 2]) {
-    while (puts(sandbox) < count) await new Promise(setImmediate);
+    await during(outcome, () => puts(sandbox) >= count);
     clock.stepWallTime(count === 1 ? 3_600_000 : -7_200_000);
   }
   t.regex(String(await outcome), /was restarted/);
@@ -342,7 +342,7 @@ test('launching is tried again while the fleet API is down, and is reported when
       () => 'restarted',
       (error: unknown) => codeOf(error),
     );
-    while (puts(sandbox) === 0) await new Promise(setImmediate);
+    await during(outcome, () => puts(sandbox) > 0);
     end = sandbox.cluster.fail({ kind: '503', method: 'PUT', times });
     const code = await outcome;
     await end();
@@ -367,7 +367,7 @@ test('a unit that did not stop, and cannot be launched again, is not reported as
   const { sandbox, run } = await world(t);
   sandbox.cluster.behave(UNIT, 'never-stops');
   const outcome = t.throwsAsync(async () => run({ wait_seconds: 5 }));
-  while (puts(sandbox) === 0) await new Promise(setImmediate);
+  await during(outcome, () => puts(sandbox) > 0);
   sandbox.cluster.fail({ kind: '503', method: 'PUT' });
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
@@ -383,7 +383,7 @@ test('a change whose outcome is unknown is followed by launching anyway', async 
   const end = sandbox.cluster.fail({ kind: 'drop', method: 'PUT' });
   const warned = find(/^unit launch failed$/);
   const outcome = t.throwsAsync(async () => run());
-  await eventually('launching is tried', () => find(/^unit launch failed$/).length > warned.length);
+  await during(outcome, () => find(/^unit launch failed$/).length > warned.length);
   await end();
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');
@@ -623,7 +623,7 @@ test('a unit that is up when its request ends, but was not watched for long enou
   const { run, orders, sinceLaunch } = scripted(() => ({}));
   const leaving = new AbortController();
   const outcome = t.throwsAsync(run(UNIT, leaving));
-  while (orders.length < 2 || sinceLaunch() < 2_000) await new Promise(setImmediate);
+  await during(outcome, () => orders.length >= 2 && sinceLaunch() >= 2_000);
   leaving.abort(new ActionError('timeout', 'the deadline is over'));
   const error = await outcome;
   t.is(codeOf(error), 'outcome_unknown');

@@ -90,6 +90,17 @@ export function puts({ cluster }: Sandbox): number {
   return cluster.requests.filter(({ method }) => method === 'PUT').length;
 }
 
+/** Waits until it is true. @throws Error when the restart ends before */
+export async function during(restart: Promise<unknown>, isTrue: () => boolean): Promise<void> {
+  let ended = false;
+  const end = () => (ended = true);
+  restart.then(end, end);
+  while (!isTrue()) {
+    if (ended) throw new Error('the restart ended too early', { cause: await restart });
+    await new Promise(setImmediate);
+  }
+}
+
 /** Advances the clock also while the action waits for fleet, ten seconds per second. @returns a function that ends it */
 export function letTimePass(t: ExecutionContext, clock: LeapingClock): () => void {
   const timer = setInterval(() => void clock.sleep(100), 10);

@@ -29,10 +29,12 @@ for (const broker of brokers()) {
       };
       return connection;
     };
+    let isSetUp = false;
     const server = new AmqpEndpoint({
       connection: {
         connect,
         brokers: async () => [{ url: broker.url }],
+        onUsed: () => (isSetUp = true),
         name: 'test',
         clock: systemClock,
         log: logLines().log,
@@ -57,8 +59,10 @@ for (const broker of brokers()) {
     const consumers = async () =>
       connection.probe(async (channel) => (await channel.checkQueue(queue)).consumerCount);
     server.start();
-    await eventually('it is connected, and paused', () => paused && server.notReady()[0] === 'answers wait');
-    await eventually('nothing is taken', async () => (await consumers()) === 0);
+    await eventually('it is connected', () => isSetUp);
+    t.true(paused);
+    t.deepEqual(server.notReady(), ['answers wait']);
+    t.is(await consumers(), 0);
     server.resume();
     await eventually('it takes messages again', async () => (await consumers()) === 1);
     t.deepEqual(server.notReady(), []);
@@ -67,3 +71,29 @@ for (const broker of brokers()) {
     t.deepEqual(server.notReady(), ['answers wait']);
   });
 }
+
+test('why nothing is consumed is told: that it stops before a pause, and a pause before a missing connection', async (t) => {
+  const server = new AmqpEndpoint({
+    connection: {
+      connect: async () => Promise.reject(new Error('unreachable')),
+      brokers: async () => [],
+      name: 'test',
+      clock: systemClock,
+      log: logLines().log,
+    },
+    queue: 'requests',
+    prefetch: 10,
+    onDelivery: () => {},
+    onReplaced: async () => {},
+  });
+  const unconnected = ['no connection to a broker: not connected yet'];
+  t.deepEqual(server.notReady(), unconnected);
+  server.pause('replies wait');
+  t.deepEqual(server.notReady(), ['replies wait']);
+  server.resume();
+  t.deepEqual(server.notReady(), unconnected);
+  server.pause('replies wait');
+  await server.stopConsuming();
+  t.deepEqual(server.notReady(), ['the service is shutting down']);
+  await server.close();
+});

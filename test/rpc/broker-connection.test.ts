@@ -1,9 +1,96 @@
+import { EventEmitter } from 'node:events';
+import type { ChannelModel } from 'amqplib';
 import test from 'ava';
+import { ConnectionLost } from '../../src/core/call.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { openConnection } from '../../src/rpc/open-connection.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
+import { settle, watched } from '../support/open-runner.js';
+
+const ADDRESS = { url: 'amqp://embedded.invalid' };
+
+/** A connection whose broker blocks and unblocks it when the test says so. */
+async function open() {
+  const model = await new EmbeddedBroker().connect(ADDRESS.url, {});
+  const connection = new BrokerConnection(model, ADDRESS);
+  let changes = 0;
+  connection.onBlockedChange(() => changes++);
+  return { model, connection, changes: () => changes };
+}
+
+/** A connection whose channels count how often they are closed. */
+function openCounted() {
+  const closed: number[] = [];
+  const channels: EventEmitter[] = [];
+  const createConfirmChannel = async () => {
+    const number = channels.length;
+    const channel = Object.assign(new EventEmitter(), { close: async () => void closed.push(number) });
+    channels.push(channel);
+    return channel;
+  };
+  const model = Object.assign(new EventEmitter(), {
+    connection: {},
+    createConfirmChannel,
+    close: async () => {},
+  });
+  return { connection: new BrokerConnection(model as unknown as ChannelModel, ADDRESS), channels, closed };
+}
+
+test('a connection is lost once, for the first reason', async (t) => {
+  const { connection } = await open();
+  t.false(connection.lost.aborted);
+  connection.lose(new Error('first'));
+  t.true(connection.lost.aborted);
+  connection.lose(new Error('second'));
+  const { reason } = connection.lost;
+  t.true(reason instanceof ConnectionLost);
+  t.is(reason.message, 'first');
+});
+
+test('a message waits while the broker blocks the connection, however often it says so', async (t) => {
+  const { model, connection, changes } = await open();
+  const { signal } = new AbortController();
+  await t.notThrowsAsync(connection.whenUnblocked(signal), 'it is not blocked');
+  model.emit('blocked', 'low on memory');
+  const waited = watched(connection.whenUnblocked(signal).then(() => true));
+  model.emit('blocked', 'low on disk');
+  t.is(connection.blockedReason, 'low on disk');
+  await settle();
+  t.is(waited(), undefined);
+  model.emit('unblocked');
+  t.is(connection.blockedReason, undefined);
+  await settle();
+  t.true(waited());
+  t.is(changes(), 3);
+  model.emit('blocked', 'low on memory');
+  const again = watched(connection.whenUnblocked(signal).then(() => true));
+  await settle();
+  t.is(again(), undefined);
+});
+
+test('who waits for a blocked broker stops waiting when the connection is lost, or when it wants no more', async (t) => {
+  const { model, connection } = await open();
+  model.emit('blocked', 'low on memory');
+  const given = new AbortController();
+  const left = connection.whenUnblocked(given.signal);
+  const stays = connection.whenUnblocked(new AbortController().signal);
+  given.abort(new Error('enough'));
+  await t.throwsAsync(left, { message: 'enough' });
+  connection.lose(new Error('cut'));
+  await t.notThrowsAsync(stays);
+});
+
+test('a connection that is closed closes the channels first that are still open', async (t) => {
+  const { connection, channels, closed } = openCounted();
+  for (let opened = 0; opened < 3; opened++) await connection.confirmChannel();
+  channels[1]?.emit('close');
+  await connection.close(systemClock);
+  t.deepEqual(closed, [0, 2]);
+});
 
 for (const broker of brokers()) {
   test(`${broker.name}: a probe ends when its connection is lost while its channel is closed`, async (t) => {

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import test from 'ava';
-import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
+import test, { type ExecutionContext } from 'ava';
+import { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import { ConfirmChannel, type Sharing } from '../../src/rpc/confirm-channel.js';
 import { PublishRefused, UnpublishableError } from '../../src/rpc/publish-errors.js';
 import { systemClock } from '../../src/lib/clock.js';
-import { brokers, rabbitmq } from '../support/brokers.js';
+import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { connectTo } from '../support/connect-to.js';
 
 for (const broker of brokers()) {
@@ -96,6 +97,56 @@ for (const broker of brokers()) {
   });
 }
 
+/** A publisher, which tells by the number of the channel where each message was published; the shared one is 0. */
+async function openCounted(t: ExecutionContext, broker: TestBroker) {
+  const model = await broker.open();
+  const create = model.createConfirmChannel.bind(model);
+  let channels = 0;
+  const used: number[] = [];
+  model.createConfirmChannel = async () => {
+    const channel = await create();
+    const number = channels++;
+    const publish = channel.publish.bind(channel);
+    channel.publish = (...given) => {
+      used.push(number);
+      return publish(...given);
+    };
+    return channel;
+  };
+  const connection = new BrokerConnection(model, broker);
+  t.teardown(async () => connection.close(systemClock));
+  const publisher = await ConfirmChannel.open(connection);
+  /** Publishes messages of these sizes at the same time. @returns how many of them on the shared channel */
+  return async (sizes: number[], sharing: Sharing, exchange = '') => {
+    used.splice(0);
+    const to = { exchange, routingKey: 'no_such_queue' };
+    const sent = sizes.map(async (size) => publisher.publish(to, Buffer.alloc(size), {}, { sharing }));
+    t.deepEqual(new Set(await Promise.all(sent)), new Set(['unroutable']));
+    t.is(used.length, sizes.length);
+    return used.filter((number) => number === 0).length;
+  };
+}
+
+for (const broker of brokers()) {
+  for (const sharing of ['again', 'once'] as const)
+    test(`${broker.name}: a message that may be sent ${sharing} shares a channel when one as large was accepted`, async (t) => {
+      const shared = await openCounted(t, broker);
+      t.is(await shared([0], sharing), 0);
+      t.is(await shared([0, 0, 1], sharing), 2);
+      t.is(await shared([100], sharing), 0);
+      t.is(await shared([1, 50, 100], sharing), 3);
+      t.is(await shared([101], sharing), 0);
+      t.is(await shared([101, 100], sharing), 2);
+    });
+
+  test(`${broker.name}: a message that must be alone shares no channel, whatever was accepted`, async (t) => {
+    const shared = await openCounted(t, broker);
+    t.is(await shared([100], 'again'), 0);
+    t.is(await shared([1, 2, 100], 'alone'), 0);
+    t.is(await shared([100], 'again'), 1);
+  });
+}
+
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
   test('RabbitMQ: each message that a full queue does not accept is reported as refused', async (t) => {
@@ -129,6 +180,14 @@ if (rabbit !== undefined) {
     const error = await t.throwsAsync(published, { instanceOf: PublishRefused });
     t.like(error, { code: 404, message: "NOT_FOUND - no exchange 'no_such_exchange' in vhost '/'" });
     t.false(connection.lost.aborted);
+  });
+
+  test('RabbitMQ: a message shares a channel only when its exchange has accepted one', async (t) => {
+    const shared = await openCounted(t, rabbit);
+    t.is(await shared([1], 'again'), 0);
+    t.is(await shared([1], 'again', 'amq.topic'), 0);
+    t.is(await shared([1, 1], 'again', 'amq.topic'), 2);
+    t.is(await shared([1], 'again', 'amq.direct'), 0);
   });
 
   test('RabbitMQ: a message that AMQP cannot carry is reported, and the connection lives on', async (t) => {

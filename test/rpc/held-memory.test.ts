@@ -5,7 +5,7 @@ import { atomKeys } from '../../src/rpc/codec/erlang-atom.js';
 import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers } from '../support/brokers.js';
+import { brokers, cuttable } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
@@ -86,6 +86,31 @@ for (const broker of brokers()) {
     t.true(await drained);
     t.is(begun(), running);
   });
+
+  test(
+    over('requests that wait for memory and may have begun elsewhere stay so when the service stops'),
+    async (t) => {
+      const { action, begun, finishRun } = held();
+      const { connect, cut } = cuttable(broker);
+      const served = await serveRequests(t, { ...broker, connect }, [action], SMALL_BUDGET);
+      const { queue, service, logs } = served;
+      const caller = await RawCaller.open(t, broker, queue);
+      for (let n = 0; n < 10; n++) caller.send(LARGE);
+      await eventually('all have arrived', () => service.held === 10);
+      await eventually('the first one runs', () => begun() > 0);
+      const running = begun();
+      cut();
+      await eventually('the connection is back', () => logs.find(/^broker connection restored$/).length > 0);
+      await eventually('all have arrived again', () => service.held === running + 10);
+      const drained = service.drain(600_000);
+      const message = await caller.take('queue');
+      t.true(message.fields.redelivered);
+      t.is(message.properties.headers?.['x-requeued'], undefined);
+      finishRun();
+      await drained;
+      t.is(begun(), running);
+    },
+  );
 
   test(over('a compressed request counts with its inflated size, before it is inflated'), async (t) => {
     const { queue } = await serveRequests(t, broker, [echo], { codecs, maxMessageBytes });

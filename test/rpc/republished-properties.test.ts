@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import type { Options } from 'amqplib';
+import type { MessageProperties, Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
+import { republishedProperties } from '../../src/rpc/republished-properties.js';
 import { echo, held } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -21,6 +22,40 @@ const KEPT = {
   contentEncoding: 'utf-8',
 };
 const HEADERS = { 'timeout-ms': 60_000, text: 'kept', number: 7, yes: true, no: false };
+
+/** Texts of 255 and of 258 bytes in UTF-8: the longest that a property can have, and one too long. */
+const LONGEST = '\uFFFD'.repeat(85);
+const TOO_LONG = '\uFFFD'.repeat(86);
+
+const keptOf = (properties: Partial<MessageProperties>) =>
+  republishedProperties(properties as MessageProperties);
+
+test('a text that AMQP can carry is kept, and one that is too long is left out', (t) => {
+  for (const name of [
+    'contentType',
+    'contentEncoding',
+    'correlationId',
+    'replyTo',
+    'messageId',
+    'type',
+    'appId',
+  ] as const) {
+    t.is(keptOf({ [name]: LONGEST })[name], LONGEST, name);
+    t.false(name in keptOf({ [name]: TOO_LONG }), name);
+    t.false(name in keptOf({ [name]: undefined }), name);
+    t.is(keptOf({ [name]: TOO_LONG, priority: 3 }).priority, 3, name);
+  }
+});
+
+test('a header whose name is too long is left out, and a time that is none', (t) => {
+  t.deepEqual(keptOf({ headers: { [LONGEST]: 1, [TOO_LONG]: 2, kept: TOO_LONG } }).headers, {
+    [LONGEST]: 1,
+    kept: TOO_LONG,
+  });
+  t.is(keptOf({ timestamp: 1_700_000_000 }).timestamp, 1_700_000_000);
+  t.false('timestamp' in keptOf({ timestamp: 2 ** 63 }));
+  t.deepEqual(keptOf({}).headers, {});
+});
 
 // What of a message is left when it is published again, seen by who takes it next.
 const broker = rabbitmq();

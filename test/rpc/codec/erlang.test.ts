@@ -68,6 +68,7 @@ const READ: [string, Buffer, unknown][] = [
   ['MAP_EXT', body('74 00000002 77 01', "'a", '61 01 6d 00000001', "'b", '6a'), { a: 1, b: [] }],
   ['MAP_EXT with the key nil', body('74 00000001 77 03', "'nil", '77 03', "'nil"), { nil: null }],
   ['a compressed term', compressed(bytes('6b 0003 010203')), [1, 2, 3]],
+  ['a compressed term of one byte', compressed(bytes('6a')), []],
 ];
 
 for (const [what, given, expected] of READ) {
@@ -267,6 +268,18 @@ test('refuses to write values that have no form as a term', (t) => {
   t.throws(() => encodeTerm('x'.repeat(2000), erlangLimits({ encodedBytes: 2000 })), {
     instanceOf: RangeError,
   });
+});
+
+test('a term may take as many bytes as the limit allows, and no more', (t) => {
+  const text = 'x'.repeat(2000);
+  for (const value of [text, [text], [[text]], [text, 1.5], { [text]: 1.5 }]) {
+    const { length } = encodeTerm(value);
+    t.is(encodeTerm(value, erlangLimits({ encodedBytes: length })).length, length);
+    t.throws(() => encodeTerm(value, erlangLimits({ encodedBytes: length - 1 })), {
+      instanceOf: RangeError,
+      message: `the term is larger than ${length - 1} bytes`,
+    });
+  }
 });
 
 test('half a surrogate pair becomes U+FFFD, in short and in long text', (t) => {
