@@ -448,6 +448,27 @@ for (const broker of brokers()) {
   );
 
   test.serial(
+    over('a read that a queue refused fails, and is not sent again when the connection is lost'),
+    async (t) => {
+      const link = faultyLink(broker);
+      const { client, taken, until, whileTimePasses } = await openRoute(t, broker, link);
+      link.refuseAndCut();
+      const read = failure(t, client.call('list_units', { timeoutMs: LONG_MS }));
+      const { code, message } = await whileTimePasses(read, 'unhurried');
+      t.is(code, 'service_unavailable');
+      t.regex(message, /^a queue of the exchange \S+ is full, or has failed: /);
+      const next = failure(t, client.call('list_machines', { timeoutMs: LONG_MS }));
+      await until('the next is published', () => taken.length > 0, 'unhurried');
+      t.deepEqual(
+        taken.map(({ id }) => Number(id)),
+        [2],
+      );
+      await client.close();
+      t.is((await next).code, 'cancelled');
+    },
+  );
+
+  test.serial(
     over('a change that was sent and got no reply has an unknown outcome; a read is late'),
     async (t) => {
       const { client, clock, taken } = await openRoute(t, broker);
