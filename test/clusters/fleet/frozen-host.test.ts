@@ -100,11 +100,10 @@ test('a host whose first page took long gets four times as long for each further
   held.shift()?.();
   await eventually('the second page is asked for', () => held.length === 1);
   clock.advance(3_599);
-  await fetch(quick.url);
-  t.is(quick.requests.length, 1, 'no other host was asked before');
+  t.is(clock.pending, 1, 'it is still waited for the slow host');
   clock.advance(1);
   t.is((await units).length, 2);
-  t.true(quick.requests.length > 1);
+  t.true(quick.requests.length > 0);
 });
 
 test('a cancelled request is ended down to its connection', async (t) => {
