@@ -625,15 +625,20 @@ test('a host that does not speak SSH is unreachable', async (t) => {
   }
 });
 
-test('cancelling while the connection is being made closes it', async (t) => {
-  const caller = new AbortController();
-  let closed = false;
-  const port = await startTcpServer(t, (socket) => {
-    socket.resume().on('close', () => (closed = true));
-    caller.abort();
+for (const [when, event] of [
+  ['the connection is being made', 'connection'],
+  ['the host does not answer the greeting of the client', 'data'],
+] as const)
+  test(`cancelling while ${when} closes the connection`, async (t) => {
+    const caller = new AbortController();
+    let closed = false;
+    const port = await startTcpServer(t, (socket) => {
+      socket.resume().on('close', () => (closed = true));
+      if (event === 'connection') caller.abort();
+      else socket.once(event, () => caller.abort());
+    });
+    const options = { ...notAborted(), signal: caller.signal };
+    const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
+    t.is(error.code, 'cancelled');
+    await eventually('the connection is closed', () => closed);
   });
-  const options = { ...notAborted(), signal: caller.signal };
-  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
-  t.is(error.code, 'cancelled');
-  await eventually('the connection is closed', () => closed);
-});
