@@ -14,6 +14,7 @@ test('what fits is kept whole, and what comes after the cut is not received agai
   t.true(output.add(Buffer.from('12345')));
   t.false(output.add(Buffer.from('678901')));
   t.false(output.add(Buffer.from('x')));
+  t.false(output.add(Buffer.alloc(0)));
   t.is(output.text(), '1234567890');
 });
 

@@ -11,6 +11,8 @@ interface SshHost {
   onLogin: (context: AuthContext, socket: Socket) => void;
   /** Called with each client, before its login. */
   onClient?: (client: Connection) => void;
+  /** What it says before the login. */
+  banner?: string;
   /** Saves the key of the host. */
   remember?: () => Promise<void>;
 }
@@ -18,11 +20,11 @@ interface SshHost {
 /** Logs in to a host that answers as the test says; both sides are closed when the test ends. */
 export async function logInTo(
   t: ExecutionContext,
-  { onLogin, onClient, remember = async () => {} }: SshHost,
+  { onLogin, onClient, banner, remember = async () => {} }: SshHost,
 ): Promise<SshConnection> {
   const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
   const server = createServer((socket) => {
-    const host = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
+    const host = new ssh2.Server({ hostKeys: [hostKey], banner }, (client) => {
       client.on('error', () => {});
       client.on('authentication', (context) => onLogin(context, socket));
       onClient?.(client);

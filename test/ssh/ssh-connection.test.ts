@@ -18,6 +18,19 @@ test('a connection that the host closes instead of answering the login is a refu
   const error = await errorOf(logIn(t, (_context, socket) => socket.end()));
   t.is(error.code, 'login_refused');
   t.deepEqual(error.details, { host: 'node1', user: 'core', reason: 'closed' });
+  t.is(error.message, 'node1 refused the login of core: it closed the connection');
+});
+
+test('what a host says before it closes the connection is in the message, as one short line', async (t) => {
+  for (const [banner, shown] of [
+    ['Accounts are locked.\n  Ask for help.\n', 'Accounts are locked. Ask for help.'],
+    ['x'.repeat(300), 'x'.repeat(300)],
+    ['x'.repeat(301), `${'x'.repeat(300)}...`],
+  ] as const) {
+    const error = await errorOf(logInTo(t, { onLogin: (_context, socket) => socket.end(), banner }));
+    t.is(error.message, `node1 refused the login of core: ${shown}`);
+    t.like(error.details, { reason: 'closed', text: banner.trim() });
+  }
 });
 
 test('a connection that breaks during the login says nothing of the account', async (t) => {

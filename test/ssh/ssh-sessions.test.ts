@@ -287,8 +287,9 @@ testWithSshd('a command that waited for others until its time limit does not bla
     shell.run(sshd.address, ['sh', '-c', ':'], { ...notAborted(), signal: limit.signal }),
   );
   limit.abort(new ActionError('timeout', 'the host did not respond'));
-  const { code, message } = await waiting;
+  const { code, message, details } = await waiting;
   t.is(code, 'timeout');
+  t.deepEqual(details, { host: sshd.address });
   t.is(
     message,
     `sh was not run on ${sshd.address} in time: earlier commands of other requests have not ended there; try again later`,

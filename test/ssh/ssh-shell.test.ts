@@ -37,10 +37,11 @@ function sharedSshd(): Promise<Sshd> {
 
 test.after.always(async () => (await starting)?.stop());
 
-/** An SSH server that takes every login, and does with each command what the test says; it goes with the test. */
+/** An SSH server that takes every login by default, and does with each command what the test says; it goes with the test. */
 async function fakeHost(
   t: ExecutionContext,
   serve: (session: ssh2.Session, socket: Socket, connection: number) => void,
+  onLogin: (context: ssh2.AuthContext) => void = (context) => context.accept(),
 ): Promise<{ port: number; connections: () => number }> {
   // Not ed25519: ssh2 cannot read back one in 256 of the ed25519 keys that it generates.
   const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
@@ -50,7 +51,7 @@ async function fakeHost(
     const connection = connections;
     const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
       client.on('error', () => undefined);
-      client.on('authentication', (context) => context.accept());
+      client.on('authentication', onLogin);
       client.on('session', (accept) => serve(accept(), socket, connection));
     });
     server.injectSocket(socket);
@@ -231,6 +232,7 @@ testWithSshd('a command that exceeds its time limit is ended on the host', async
   const error = await failed;
   t.is(error.code, 'timeout');
   t.is(error.message, `sh on ${sshd.address} took longer than 20 s`);
+  t.deepEqual(error.details, { host: sshd.address, timeoutMs: 20_000, begun: true });
   await processEnd(pid);
 });
 
@@ -383,8 +385,8 @@ test('a command that cannot be ended costs its channel, not the connection', asy
       const channel = accept();
       channel.resume();
       channel.on('end', () => (ends += 1));
-      channel.on('close', () => (closes += 1));
       if (readWrappedCommand(command)?.argv[0] === 'stay') {
+        channel.on('close', () => (closes += 1));
         caller.abort();
         return;
       }
@@ -395,8 +397,11 @@ test('a command that cannot be ended costs its channel, not the connection', asy
   const options = { ...notAborted(), signal: caller.signal };
   t.is((await errorOf(shell.run('127.0.0.1', ['stay'], options))).code, 'cancelled');
   await eventually('the input of the command ends', () => ends > 0);
+  // Two seconds from TERM to KILL, and two more for the host.
+  clock.advance(3_999);
+  t.is((await shell.run('127.0.0.1', ['next'], notAborted())).stdout, 'next');
   t.is(closes, 0);
-  clock.advance(10_000);
+  clock.advance(1);
   await eventually('the channel is closed', () => closes > 0);
   t.is((await shell.run('127.0.0.1', ['next'], notAborted())).stdout, 'next');
   t.is(connections(), 1);
@@ -410,10 +415,14 @@ testWithSshd('a key that the host does not accept is a refused login', async (t)
   const banner = join(await testFolder(t), 'banner');
   await writeFile(banner, 'Authorized use only\n');
   const cases = [
-    { tries: 6, said: {} },
-    { tries: 1, said: { text: 'Too many authentication failures' } },
+    { tries: 6, said: {}, why: '' },
+    {
+      tries: 1,
+      said: { text: 'Too many authentication failures' },
+      why: ': Too many authentication failures',
+    },
   ];
-  for (const { tries, said } of cases) {
+  for (const { tries, said, why } of cases) {
     const sshd = await ownSshd(t, { config: [`MaxAuthTries ${tries}`, `Banner ${banner}`] });
     const shell = await shellFor(t, [sshd], { privateKey: await readFile(file) });
     const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
@@ -424,7 +433,26 @@ testWithSshd('a key that the host does not accept is a refused login', async (t)
       reason: 'no_accepted_key',
       ...said,
     });
+    t.is(error.message, `${sshd.address} refused the login of ${sshd.user}${why}`);
     await eventually('no session', async () => (await sshd.sessionPids()).length === 0);
+  }
+});
+
+test('a login without a key is tried only when there is none', async (t) => {
+  const { private: privateKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
+  for (const [options, method] of [
+    [{ privateKey }, 'publickey'],
+    [{}, 'none'],
+  ] as const) {
+    const tried = new Set<string>();
+    const refuse = (context: ssh2.AuthContext) => {
+      tried.add(context.method);
+      context.reject();
+    };
+    const { port } = await fakeHost(t, () => {}, refuse);
+    const error = await errorOf(plainShell(t, { port, ...options }).run('127.0.0.1', ['true'], notAborted()));
+    t.is(error.code, 'login_refused');
+    t.deepEqual([...tried], [method]);
   }
 });
 
@@ -597,15 +625,20 @@ test('a host that does not speak SSH is unreachable', async (t) => {
   }
 });
 
-test('cancelling while the connection is being made closes it', async (t) => {
-  const caller = new AbortController();
-  let closed = false;
-  const port = await startTcpServer(t, (socket) => {
-    socket.resume().on('close', () => (closed = true));
-    caller.abort();
+for (const [when, event] of [
+  ['the connection is being made', 'connection'],
+  ['the host does not answer the greeting of the client', 'data'],
+] as const)
+  test(`cancelling while ${when} closes the connection`, async (t) => {
+    const caller = new AbortController();
+    let closed = false;
+    const port = await startTcpServer(t, (socket) => {
+      socket.resume().on('close', () => (closed = true));
+      if (event === 'connection') caller.abort();
+      else socket.once(event, () => caller.abort());
+    });
+    const options = { ...notAborted(), signal: caller.signal };
+    const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
+    t.is(error.code, 'cancelled');
+    await eventually('the connection is closed', () => closed);
   });
-  const options = { ...notAborted(), signal: caller.signal };
-  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options));
-  t.is(error.code, 'cancelled');
-  await eventually('the connection is closed', () => closed);
-});

@@ -323,6 +323,20 @@ test('units and states with invalid names are left out, with a warning that is h
   }
 });
 
+test('one invalid name is a name, and more than three are not all shown', async (t) => {
+  for (const [names, shown] of [
+    [['one'], '1 invalid unit name, which were left out: "one"'],
+    [['a', 'b', 'c'], '3 invalid unit names, which were left out: "a", "b", "c"'],
+    [['a', 'b', 'c', 'd'], '4 invalid unit names, which were left out: "a", "b", "c", ...'],
+  ] as const) {
+    const server = await serve(t, respondWith(200, { units: names.map((name) => ({ name })) }));
+    const { fleet, cluster } = openNamedFleet(t, [server.url]);
+    const warnings: string[] = [];
+    await fleet.units(cluster, { warn: (text) => warnings.push(text), ...notAborted() });
+    t.deepEqual(warnings, [`The cluster lists ${shown}`]);
+  }
+});
+
 test('an empty token ends the pages like a missing one', async (t) => {
   const server = await serve(t, respondWith(200, { units: [{ name: 'a.service' }], nextPageToken: '' }));
   const { fleet, cluster } = openNamedFleet(t, [server.url]);

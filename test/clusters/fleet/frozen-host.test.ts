@@ -83,6 +83,29 @@ test('a page that a host does not answer is read from another one, and the later
   t.is(sandbox.cluster.requests.filter(({ host }) => host === silent).length, 1);
 });
 
+test('a host whose first page took long gets four times as long for each further one', async (t) => {
+  const pageOf = (url = '') =>
+    url.includes('nextPageToken')
+      ? { units: [{ name: 'b.service' }] }
+      : { units: [{ name: 'a.service' }], nextPageToken: 'second' };
+  const held: (() => void)[] = [];
+  const slow = await serve(t, (request, response) => {
+    held.push(() => response.end(JSON.stringify(pageOf(request.url))));
+  });
+  const quick = await serve(t, (request, response) => response.end(JSON.stringify(pageOf(request.url))));
+  const { fleet, cluster, clock } = openNamedFleet(t, [slow.url, quick.url]);
+  const units = fleet.units(cluster, notAborted());
+  await eventually('the first page is asked for', () => held.length === 1);
+  clock.advance(900);
+  held.shift()?.();
+  await eventually('the second page is asked for', () => held.length === 1);
+  clock.advance(3_599);
+  t.is(clock.pending, 1, 'it is still waited for the slow host');
+  clock.advance(1);
+  t.is((await units).length, 2);
+  t.true(quick.requests.length > 0);
+});
+
 test('a cancelled request is ended down to its connection', async (t) => {
   const { fleet, cluster, sandbox, clock } = await openFleet(t, { fleetHosts: THREE_HOSTS });
   await fleet.machines(cluster, notAborted());

@@ -11,11 +11,27 @@ test('a cluster that lists fewer machines than discovery names hosts is known to
   const missing = await fleet.incompleteness(cluster, notAborted());
   t.regex(
     missing ?? '',
-    /Discovery names 3 hosts .* fleet lists 1 machine, without 127\.0\.0\.\d, 127\.0\.0\.\d/,
+    /Discovery names 3 hosts .* fleet lists 1 machine, without 127\.0\.0\.\d, 127\.0\.0\.\d: /,
   );
   clock.advance(LASTS);
   t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
 });
+
+for (const [count, more] of [
+  [5, ''],
+  [6, ' and 1 more'],
+] as const)
+  test(`of ${count} hosts that fleet does not list the first five are named`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t);
+    const others = Array.from({ length: count }, (_, index) => `127.0.9.${index + 1}`);
+    sandbox.cluster.members = ['127.0.0.1', ...others].map((host) => `http://${host}:2380`);
+    const missing = await fleet.incompleteness(cluster, notAborted());
+    // Discovery lists its members in any order.
+    const [, shown, rest] = /, without ([\d., ]*\d)(.*): /.exec(missing ?? '') ?? [];
+    const named = shown?.split(', ') ?? [];
+    t.deepEqual([new Set(named).size, rest], [5, more]);
+    t.true(named.every((host) => others.includes(host)));
+  });
 
 test('incompleteness is logged once when it begins and once when it ends', async (t) => {
   const { fleet, cluster, sandbox, clock, log } = await openFleet(t, { fleetHosts: THREE_HOSTS });

@@ -250,6 +250,14 @@ for (const [what, tokenOf] of [
   });
 }
 
+test('a list with unfamiliar tokens may have as many pages as fleet has offsets', async (t) => {
+  const read = async (token = 'page-1'): Promise<Page<Row>> => {
+    const page = Number(token.slice('page-'.length));
+    return { rows: rowsOf([page]), nextPageToken: page < 65_535 ? `page-${page + 1}` : undefined };
+  };
+  t.is((await readWholeList({ read, keyOf })).rows.length, 65_535);
+});
+
 test('when tokens differ from the expected ones, the received tokens are followed', async (t) => {
   const familiar = server(750);
   const tokenOf = (page: number) => (page < 4 ? pageToken(100, page) : `page-${page}`);
