@@ -20,8 +20,6 @@ import { timePassing } from '../openaperture/open-manager.js';
 const RECORDS = /^\/messaging\/rpc_requests$/;
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
 const ROUTING_KEY = 'root.fragment7';
-/** A step of time that leaves a real broker enough time before a deadline passes. */
-const UNHURRIED_MS = 2;
 /** Longer than any test takes. */
 const LONG_MS = 3_600_000;
 const UNIT = { unit_name: 'a.service' };
@@ -127,7 +125,7 @@ for (const broker of brokers()) {
     // The embedded broker gives properties as they were set.
     t.true(deliveryMode === 2 || Reflect.get(properties, 'persistent') === true);
     answer(taken[0]?.id ?? 0, []);
-    t.deepEqual(await whileTimePasses(call, UNHURRIED_MS), []);
+    t.deepEqual(await whileTimePasses(call, 'unhurried'), []);
     await until('its record is deleted', () => manager.records.size === 0);
   });
 
@@ -194,7 +192,7 @@ for (const broker of brokers()) {
         const first = ask('of_a_plugin', { padding: 'x'.repeat(100) });
         await eventually('the first is published', () => taken.length === 1);
         answer(taken[0]?.id ?? 0, []);
-        await whileTimePasses(first, UNHURRIED_MS);
+        await whileTimePasses(first, 'unhurried');
         link.withholdConfirms();
         const calls = [1, 2].map(async () => ask(action));
         await eventually('both are published', () => taken.length === 3 && link.counts.withheld === 2);
@@ -205,7 +203,7 @@ for (const broker of brokers()) {
         await eventually('the next is published', () => taken.length > 3 + again);
         t.is(taken.length, 4 + again);
         for (const { id } of taken.slice(1)) answer(id, []);
-        await whileTimePasses(Promise.all([...calls, next]), UNHURRIED_MS);
+        await whileTimePasses(Promise.all([...calls, next]), 'unhurried');
         t.is(new Set(taken.map(({ id }) => id)).size, 4);
       },
     );
@@ -313,9 +311,9 @@ for (const broker of brokers()) {
     const warnings = await warningsDuring(async () => {
       const calls = Array.from({ length: 20 }, () => client.call('list_machines', { signal }));
       // A busy machine responds slowly to this many concurrent requests: failed ones are tried again as time passes.
-      await until('they are published', () => taken.length === 20, UNHURRIED_MS);
+      await until('they are published', () => taken.length === 20, 'unhurried');
       for (const { id } of taken) answer(id, []);
-      await whileTimePasses(Promise.all(calls), UNHURRIED_MS);
+      await whileTimePasses(Promise.all(calls), 'unhurried');
     });
     t.deepEqual(warnings, []);
     t.is(getEventListeners(signal, 'abort').length, 0);
@@ -332,16 +330,13 @@ for (const broker of brokers()) {
         const end = manager.fail(fault);
         const change = await failure(
           t,
-          whileTimePasses(
-            client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }),
-            UNHURRIED_MS,
-          ),
+          whileTimePasses(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), 'unhurried'),
         );
         t.like(change, { code: 'outcome_unknown', retryable: false });
         t.regex(change.message, reason);
         const read = await failure(
           t,
-          whileTimePasses(client.call('list_units', { resend: true, timeoutMs: LONG_MS }), UNHURRIED_MS),
+          whileTimePasses(client.call('list_units', { resend: true, timeoutMs: LONG_MS }), 'unhurried'),
         );
         t.like(read, { code: 'service_unavailable', retryable: true });
         end();
@@ -371,17 +366,17 @@ for (const broker of brokers()) {
         await eventually('it is published', () => taken.length === 1);
         link.passConfirms();
         link.cut();
-        await until('it is connected again', () => link.counts.made === 2, UNHURRIED_MS);
+        await until('it is connected again', () => link.counts.made === 2, 'unhurried');
         const next = ask('list_machines');
-        await until('the next is published', () => taken.length >= sent + 1, UNHURRIED_MS);
+        await until('the next is published', () => taken.length >= sent + 1, 'unhurried');
         answer(1, 'done');
         answer(2, 'next');
-        t.is(await whileTimePasses(call, UNHURRIED_MS), 'done');
-        t.is(await whileTimePasses(next, UNHURRIED_MS), 'next');
+        t.is(await whileTimePasses(call, 'unhurried'), 'done');
+        t.is(await whileTimePasses(next, 'unhurried'), 'next');
         const last = ask('list_machines');
-        await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), UNHURRIED_MS);
+        await until('the last is published', () => taken.some(({ id }) => Number(id) === 3), 'unhurried');
         answer(3, 'last');
-        t.is(await whileTimePasses(last, UNHURRIED_MS), 'last');
+        t.is(await whileTimePasses(last, 'unhurried'), 'last');
         // Sent again, a request has the same record.
         t.deepEqual(
           taken.map(({ id }) => Number(id)).toSorted((a, b) => a - b),
@@ -423,10 +418,10 @@ for (const broker of brokers()) {
       link.passConfirms();
       const parameters = { ...UNIT, padding: 'x'.repeat(1_000) };
       const change: Promise<unknown> = client.call('restart_unit', { parameters, timeoutMs: LONG_MS });
-      await until('it is published', () => taken.length === 2, UNHURRIED_MS);
+      await until('it is published', () => taken.length === 2, 'unhurried');
       t.is(link.counts.made, 2);
       answer(2, 'done');
-      t.is(await whileTimePasses(change, UNHURRIED_MS), 'done');
+      t.is(await whileTimePasses(change, 'unhurried'), 'done');
       t.is(taken.length, 2);
     },
   );
@@ -435,16 +430,20 @@ for (const broker of brokers()) {
     over('a change that a queue refused may have come to another one, so its reply is awaited'),
     async (t) => {
       const link = faultyLink(broker);
-      const { client, clock, manager, taken } = await openRoute(t, broker, link);
+      const { client, clock, manager, taken, until } = await openRoute(t, broker, link);
       link.refuseAndCut();
       const call = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }));
       await eventually('a queue has refused it', () => link.counts.refused === 1);
-      while (manager.records.size === 1) {
-        clock.advance(1_000);
-        await new Promise((resolve) => setImmediate(resolve));
-      }
+      const next = failure(t, client.call('list_machines', { timeoutMs: LONG_MS }));
+      await until('another request is published', () => taken.length > 0, 'unhurried');
+      t.is(manager.records.size, 2);
+      clock.advance(LONG_MS + 60_000);
       t.is((await call).code, 'outcome_unknown');
-      t.is(taken.length, 0);
+      await next;
+      t.deepEqual(
+        taken.map(({ id }) => Number(id)),
+        [2],
+      );
     },
   );
 
@@ -493,9 +492,9 @@ for (const broker of brokers()) {
     release();
     // After a call there is a connection.
     const first = client.call('list_machines', { timeoutMs: LONG_MS });
-    await until('it is published', () => taken.length === 1, UNHURRIED_MS);
+    await until('it is published', () => taken.length === 1, 'unhurried');
     answer(2, []);
-    await whileTimePasses(first, UNHURRIED_MS);
+    await whileTimePasses(first, 'unhurried');
     const finishRun = manager.hold(RECORDS);
     const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
     await eventually('a record is asked for', () => manager.callsTo(RECORDS).length === 3);
@@ -543,7 +542,7 @@ for (const broker of brokers()) {
     t.is(getEventListeners(signal, 'abort').length, 3);
     answer(1, []);
     answer(2, { errors: ['no'], code: 'forbidden' }, 'error');
-    await whileTimePasses(Promise.allSettled(calls.slice(0, 2)), UNHURRIED_MS);
+    await whileTimePasses(Promise.allSettled(calls.slice(0, 2)), 'unhurried');
     clock.advance(40_000);
     await t.throwsAsync(async () => calls[2]);
     t.is(getEventListeners(signal, 'abort').length, 0);
@@ -563,7 +562,7 @@ for (const broker of brokers()) {
     const call = client.call('restart_unit', { parameters: { unit_name: 'a.service' } });
     await eventually('it is published', () => taken.length === 1);
     answer(taken[0]?.id ?? 0, 'done');
-    t.is(await whileTimePasses(call, UNHURRIED_MS), 'done');
+    t.is(await whileTimePasses(call, 'unhurried'), 'done');
   });
 
   test.serial(over('a request without a record is not sent, and can be tried again'), async (t) => {
@@ -571,7 +570,7 @@ for (const broker of brokers()) {
     manager.fail({ status: 400, path: RECORDS });
     const error = await failure(
       t,
-      whileTimePasses(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), UNHURRIED_MS),
+      whileTimePasses(client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }), 'unhurried'),
     );
     t.like(error, { code: 'service_unavailable', retryable: true });
     t.is(taken.length, 0);
@@ -620,10 +619,10 @@ test('when the connection is lost, the Manager is queried again for the address 
   const call = client.call('list_units', { timeoutMs: LONG_MS });
   await eventually('it is published', () => taken.length === 1);
   manager.addRecord(1, { status: 'completed', responseBody: [] });
-  await whileTimePasses(call, UNHURRIED_MS);
+  await whileTimePasses(call, 'unhurried');
   manager.addBroker(3, { connections: [{ host: 'second' }] });
   await made[0]?.close();
-  await until('it is connected again', () => connected.length === 2, UNHURRIED_MS);
+  await until('it is connected again', () => connected.length === 2, 'unhurried');
   t.deepEqual(connected, ['first', 'second']);
 });
 

@@ -6,6 +6,17 @@ import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Oversize, StandInManager } from '../support/stand-in-manager.js';
 
+/**
+ * How far time advances in one step, in milliseconds. `unhurried`: to the end of a sleep, or hardly, while something has
+ * a time limit that a real server could miss on a busy machine.
+ */
+type Step = number | 'unhurried';
+
+/** Less than what is left of the time limit for one call of a server. */
+const UNHURRIED_MS = 2;
+/** Longer than the time limits of calls of servers. */
+const BEYOND_CALLS_MS = 15_000;
+
 export interface OpenManager {
   manager: StandInManager;
   client: ManagerClient;
@@ -14,9 +25,9 @@ export interface OpenManager {
   /** A signal that is not aborted. */
   notAborted: { signal: AbortSignal };
   /** Advances time in steps until a promise settles, so that every wait for a next try ends. */
-  whileTimePasses: <T>(work: Promise<T>, stepMs?: number) => Promise<T>;
+  whileTimePasses: <T>(work: Promise<T>, step?: Step) => Promise<T>;
   /** Waits until a condition is true, while time passes. */
-  until: (what: string, look: () => boolean, stepMs?: number) => Promise<void>;
+  until: (what: string, look: () => boolean, step?: Step) => Promise<void>;
 }
 
 interface Options {
@@ -72,24 +83,29 @@ export function notAborted(): { signal: AbortSignal } {
 
 /** Functions that advance a manual clock. */
 export function timePassing(clock: ManualClock): Pick<OpenManager, 'whileTimePasses' | 'until'> {
-  const until = async (what: string, look: () => boolean, stepMs = 500) => {
+  const until = async (what: string, look: () => boolean, step: Step = 500) => {
     let looked = false;
     await eventually(what, () => {
-      if (looked) clock.advance(stepMs);
+      if (looked) advance(clock, step);
       looked = true;
       return look();
     });
   };
   return {
     until,
-    whileTimePasses: async (work, stepMs) => {
+    whileTimePasses: async (work, step) => {
       let done = false;
       const ended = work.finally(() => {
         done = true;
       });
       ended.catch(() => {});
-      await until('the work is done', () => done, stepMs);
+      await until('the work is done', () => done, step);
       return ended;
     },
   };
+}
+
+function advance(clock: ManualClock, step: Step): void {
+  if (step !== 'unhurried') clock.advance(step);
+  else if (!clock.leapSleep(BEYOND_CALLS_MS)) clock.advance(UNHURRIED_MS);
 }

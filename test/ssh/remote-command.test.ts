@@ -135,10 +135,12 @@ for (const sh of POSIX_SHELLS) {
   });
 
   test(`${sh}: an error of the shell itself shows neither the script nor a mark`, async (t) => {
+    // Started by a network daemon, bash reads the user's .bashrc, which needs files too.
+    const env = { ...process.env, HOME: await testFolder(t) };
     const command = remoteCommand(['true'], { mark: MARK, limitSeconds: 60, sudo: false });
     // So few files that the shell cannot make a pipe.
     const line = `ulimit -n 4; ${command.replace("exec 'sh'", `exec '${sh}'`)}`;
-    const { stdout, stderr } = spawnSync(sh, ['-c', line], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync(sh, ['-c', line], { encoding: 'utf8', env });
     t.is(stdout, '');
     t.regex(stderr, /^sh: .*\n$/);
     t.false(stderr.includes(MARK));

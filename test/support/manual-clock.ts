@@ -7,7 +7,7 @@ export class ManualClock implements Clock {
   #wallOffset = Date.UTC(2026, 0, 1);
   /** The sum of all sleeps that were begun, in milliseconds: waits that the code decided on. */
   slept = 0;
-  readonly #alarms = new Set<{ at: number; ring: () => void }>();
+  readonly #alarms = new Set<{ at: number; ring: () => void; endsSleep: boolean }>();
 
   now(): number {
     return this.#now;
@@ -30,16 +30,20 @@ export class ManualClock implements Clock {
         cancel();
         reject(signal?.reason);
       };
-      const cancel = this.after(ms, () => {
+      const wake = () => {
         signal?.removeEventListener('abort', stop);
         resolve();
-      });
+      };
+      const cancel = this.#set({ at: this.#now + ms, ring: wake, endsSleep: true });
       signal?.addEventListener('abort', stop, { once: true });
     });
   }
 
   after(ms: number, ring: () => void): () => void {
-    const alarm = { at: this.#now + ms, ring };
+    return this.#set({ at: this.#now + ms, ring, endsSleep: false });
+  }
+
+  #set(alarm: { at: number; ring: () => void; endsSleep: boolean }): () => void {
     this.#alarms.add(alarm);
     return () => {
       this.#alarms.delete(alarm);
@@ -55,6 +59,19 @@ export class ManualClock implements Clock {
   leap(): void {
     const next = Math.min(...[...this.#alarms].map(({ at }) => at));
     if (Number.isFinite(next)) this.advance(next - this.#now);
+  }
+
+  /**
+   * Advances to the end of the next sleep, if one is begun and every time limit is later than that by `spareMs`.
+   * @returns whether it did
+   */
+  leapSleep(spareMs: number): boolean {
+    const alarms = [...this.#alarms];
+    const next = Math.min(...alarms.filter(({ endsSleep }) => endsSleep).map(({ at }) => at));
+    const isLimited = alarms.some(({ at, endsSleep }) => !endsSleep && at < next + spareMs);
+    if (!Number.isFinite(next) || isLimited) return false;
+    this.advance(next - this.#now);
+    return true;
   }
 
   /** Lets time pass in which no timer rings, as while the process is stopped or busy. */
