@@ -29,6 +29,8 @@ export async function serve(
     requests.push(request);
     answer(request, response);
   });
+  // On a busy machine a connection would be closed just when the next request is sent on it.
+  server.keepAliveTimeout = 0;
   server.on('connection', (socket) => {
     connections++;
     open++;
