@@ -448,6 +448,24 @@ for (const broker of brokers()) {
   );
 
   test.serial(
+    over('a read that a queue refused fails, and is not sent again when the connection is lost'),
+    async (t) => {
+      const link = faultyLink(broker);
+      const { client, taken, until } = await openRoute(t, broker, link);
+      link.refuseAndCut();
+      const call = failure(t, client.call('list_units', { timeoutMs: LONG_MS }));
+      await eventually('a queue has refused it', () => link.counts.refused === 1);
+      void client.call('list_machines', { timeoutMs: LONG_MS }).catch(() => {});
+      await until('the next is published', () => taken.length > 0, 'unhurried');
+      t.deepEqual(
+        taken.map(({ id }) => Number(id)),
+        [2],
+      );
+      t.like(await call, { code: 'service_unavailable', retryable: true });
+    },
+  );
+
+  test.serial(
     over('a change that was sent and got no reply has an unknown outcome; a read is late'),
     async (t) => {
       const { client, clock, taken } = await openRoute(t, broker);
