@@ -9,16 +9,10 @@ export interface TestRun {
   /** `hung`: it gave no result for too long, and was killed. */
   outcome: 'passed' | 'failed' | 'hung';
   seconds: number;
-  /** What failed first, as AVA names it: the file and the title of the test. */
+  /** The title of the test that failed first. */
   failure: string | undefined;
   output: string;
 }
-
-/** AVA runs test files in this order, whichever order their names have. */
-const AVA_CONFIG = `const order = (process.env.TEST_ORDER ?? '').split(',');
-const rank = (path) => order.findIndex((file) => path.endsWith(file));
-export default { ...AVA, sortTestFiles: (a, b) => rank(a) - rank(b) };
-`;
 
 /** The line of a failed test in the Test Anything Protocol. */
 const FAILURE = /^not ok \d+ - (.*)\n/m;
@@ -46,9 +40,6 @@ export class PrivateCopy {
     });
     await symlink(join(root, 'node_modules'), join(copy.folder, 'node_modules'));
     await mkdir(join(copy.folder, 'tmp'));
-    const { ava, ...rest } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
-    await copy.write('package.json', JSON.stringify(rest));
-    await copy.write('ava.config.js', AVA_CONFIG.replace('AVA', JSON.stringify(ava)));
     return copy;
   }
 
@@ -71,18 +62,17 @@ export class PrivateCopy {
   }
 
   /**
-   * Runs test files one after the other, and stops at the first failure.
+   * Runs a test file, and stops at the first failure.
    * @param silenceMs how long the run may take from one result to the next
    * @param signal ends the run; then it throws the signal's reason
    */
-  async test(files: readonly string[], silenceMs: number, signal: AbortSignal): Promise<TestRun> {
+  async test(file: string, silenceMs: number, signal: AbortSignal): Promise<TestRun> {
     const from = performance.now();
     const ava = join(this.#root, 'node_modules/ava/entrypoints/cli.mjs');
-    const child = spawn(process.execPath, [ava, '--tap', '--fail-fast', '--concurrency', '1', ...files], {
+    const child = spawn(process.execPath, [ava, '--tap', '--fail-fast', file], {
       cwd: this.folder,
       env: {
         ...process.env,
-        TEST_ORDER: files.join(','),
         TMPDIR: join(this.folder, 'tmp'),
         FORCE_COLOR: '0',
       },

@@ -2,7 +2,7 @@ import { readFile, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Mutant } from './mutant.js';
-import type { PrivateCopy, TestRun } from './private-copy.js';
+import type { PrivateCopy } from './private-copy.js';
 import { PROBE_MODULE, REACHED, withProbes } from './reach.js';
 import { editedText, type Sources } from './sources.js';
 
@@ -26,7 +26,7 @@ const PROBE_FILE = 'reach.mjs';
 const LONGEST_TEST_MS = 10 * 60_000;
 /** How much slower than without a mistake a test may be, as the machine may be busier, and what every test may take. */
 const SLOWER = 3;
-const LEAST_MS = 20_000;
+const LEAST_MS = 60_000;
 
 /**
  * Runs the tests against each mutant, until one fails: only the test files that reach its place.
@@ -48,11 +48,7 @@ export async function judge(
       files.filter(({ reached }) => reached.has(index)),
       mutant,
     );
-    const verdict = verdictOf(
-      mutant,
-      reaching.length,
-      await runAgainst(mutant, reaching, copy, sources, signal),
-    );
+    const verdict = await verdictOf(mutant, reaching, copy, sources, signal);
     report(verdict);
     verdicts.push(verdict);
   }
@@ -84,7 +80,7 @@ async function measure(
   }
   const measured: TestFile[] = [];
   for (const file of await copy.testFiles(tests)) {
-    const run = await copy.test([file], LONGEST_TEST_MS, signal);
+    const run = await copy.test(file, LONGEST_TEST_MS, signal);
     if (run.outcome !== 'passed')
       throw new Error(`${file} ${run.outcome} without any mistake:\n${run.output}`);
     process.stderr.write(`${file} takes ${run.seconds.toFixed(1)} s\n`);
@@ -106,28 +102,29 @@ async function takeReached(copy: PrivateCopy): Promise<Set<number>> {
   }
 }
 
-/** @returns undefined when no test file reaches the mutant */
-async function runAgainst(
+/** Runs one test file after the other, each with a time limit of its own, until one fails. */
+async function verdictOf(
   mutant: Mutant,
   files: readonly TestFile[],
   copy: PrivateCopy,
   sources: Sources,
   signal: AbortSignal,
-): Promise<TestRun | undefined> {
-  if (files.length === 0) return undefined;
+): Promise<Verdict> {
+  if (files.length === 0) return { mutant, noticed: false, by: 'no test reaches it' };
   await copy.write(mutant.file, editedText(sources.get(mutant.file).text, mutant));
-  const slowest = Math.max(...files.map(({ seconds }) => seconds));
-  const run = await copy.test(
-    files.map(({ file }) => file),
-    LEAST_MS + SLOWER * slowest * 1000,
-    signal,
-  );
-  await copy.restore(mutant.file);
-  return run;
-}
-
-function verdictOf(mutant: Mutant, files: number, run: TestRun | undefined): Verdict {
-  if (run === undefined) return { mutant, noticed: false, by: 'no test reaches it' };
-  if (run.outcome === 'passed') return { mutant, noticed: false, by: `${files} test files pass` };
-  return { mutant, noticed: true, by: run.outcome === 'hung' ? 'hung' : (run.failure ?? 'failed') };
+  try {
+    for (const { file, seconds } of files) {
+      const { outcome, failure = outcome } = await copy.test(
+        file,
+        LEAST_MS + SLOWER * seconds * 1000,
+        signal,
+      );
+      if (outcome === 'passed') continue;
+      const name = basename(file, '.test.ts');
+      return { mutant, noticed: true, by: `${name} › ${outcome === 'hung' ? 'hung' : failure}` };
+    }
+  } finally {
+    await copy.restore(mutant.file);
+  }
+  return { mutant, noticed: false, by: `${files.length} test files pass` };
 }
