@@ -58,7 +58,8 @@ export class Worker {
 
   private constructor(child: ChildProcess & { stderr: NodeJS.ReadableStream }) {
     this.#process = child;
-    this.ended = once(child, 'exit').then(([code, signal]) => code ?? signal);
+    // With all of its output read.
+    this.ended = once(child, 'close').then(([code, signal]) => code ?? signal);
     createInterface(child.stderr).on('line', (line) => this.#read(line));
     const started = Promise.race([this.logged('accepting requests').then(() => 'ready'), this.ended]);
     this.ready = within(START_MS, started, 'no end').then((outcome) => {
