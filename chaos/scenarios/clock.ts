@@ -3,11 +3,13 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startSandbox } from '../../src/sandbox/sandbox.js';
 import type { Scenario } from '../scenario.js';
 import { Caller } from '../support/caller.js';
-import { brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
+import { brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
+import { within } from '../support/within.js';
 import { Worker } from '../support/worker.js';
 
 const HOUR = 3_600;
@@ -17,9 +19,16 @@ const LIBRARIES = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu'].ma
 );
 const IN_FLIGHT = 20;
 /** Longer than a step takes. */
-const HELD_MS = 1_500;
+const HELD_MS = 800;
 /** Far less than a step. */
 const TIMEOUT_MS = 10 * 60_000;
+/** How often a cluster is not reached before its requests are refused for a time. */
+const THRESHOLD = 3;
+/** The longest that they are refused, in milliseconds. */
+const MAX_PAUSE_MS = 30_000;
+const POLL_MS = 100;
+/** Only ends what hangs, in milliseconds. */
+const HANGS_MS = 120_000;
 
 export const clock: Scenario = {
   name: 'clock',
@@ -36,11 +45,17 @@ export const clock: Scenario = {
     const queue = `chaos_clock_${randomUUID()}`;
     const ledger = new Ledger(run);
     const caller = await Caller.open(run, run.broker.url, queue, ledger);
+    const cluster = await startSandbox();
+    run.teardown(async () => cluster.stop());
+    const clustersFile = join(folder, 'clusters.json');
+    writeFileSync(clustersFile, JSON.stringify({ away: [`http://127.0.0.1:${cluster.fleetPort}`] }));
     const worker = Worker.start(run, {
       queue,
       url: `${run.broker.url}?heartbeat=2`,
       env: {
         ...ledger.env,
+        CLUSTERS_FILE: clustersFile,
+        ALLOWED_HOSTS: '127.0.0.0/8',
         LD_PRELOAD: library,
         FAKETIME_TIMESTAMP_FILE: offset,
         FAKETIME_NO_CACHE: '1',
@@ -48,6 +63,13 @@ export const clock: Scenario = {
       },
     });
     await worker.ready;
+    const read = async () => caller.ask({ action: 'list_machines', cluster: 'away' });
+    const accept = cluster.cluster.fail({ kind: 'refuse' });
+    const unreached: Entry[] = [];
+    while (unreached.length < THRESHOLD) unreached.push(await read());
+    set(-HOUR);
+    await accept();
+    const ended = untilCompleted(read);
     let over = false;
     const load = caller.load(IN_FLIGHT, mixedRequests(run.random), () => over);
     const steps = [HOUR, 0, -HOUR, 0, DAY, 0, -DAY, 0];
@@ -63,11 +85,17 @@ export const clock: Scenario = {
     }
     over = true;
     await load;
+    const pause = await within(HANGS_MS, ended, undefined);
     await ledger.settled();
     const exits = await stopWorkers([worker]);
     const audit = ledger.audit();
     const misses = [...brokenPromises(audit), ...exits];
-    const failed = ledger.entries.size - audit.completed;
+    if (pause === undefined) misses.push('a cluster that could be reached again was not tried again');
+    else {
+      unreached.push(...pause.refused);
+      misses.push(...pauseMisses(pause));
+    }
+    const failed = ledger.entries.size - audit.completed - unreached.length;
     if (failed > 0) misses.push(`${failed} requests were not completed: ${ledger.errors()}`);
     if (worker.count('broker connection lost') > 0) misses.push('the connection to the broker was lost');
     const seen = new Set(ledger.effects().map(({ at }) => Math.round((at - Date.now()) / (HOUR * 1_000))));
@@ -76,3 +104,32 @@ export const clock: Scenario = {
     return { figures: { requests: ledger.entries.size, ...audit, errors: ledger.errors() }, misses };
   },
 };
+
+interface Pause {
+  /** Those of which the callers were told to wait. */
+  refused: readonly Entry[];
+  /** From the first of them until one was completed. */
+  ms: number;
+}
+
+async function untilCompleted(ask: () => Promise<Entry>): Promise<Pause> {
+  const begin = performance.now();
+  for (const refused: Entry[] = []; ; await sleep(POLL_MS)) {
+    const entry = await ask();
+    if (entry.replies[0]?.outcome === 'completed') return { refused, ms: performance.now() - begin };
+    refused.push(entry);
+  }
+}
+
+function pauseMisses({ refused, ms }: Pause): string[] {
+  const told = refused.map(({ replies: [reply] }) =>
+    reply === undefined ? Number.NaN : Number(JSON.parse(reply.body).details?.retry_after_ms),
+  );
+  const [first = Number.NaN] = told;
+  const misses: string[] = [];
+  if (!told.every((each) => each > 0 && each <= MAX_PAUSE_MS))
+    misses.push(`requests of a cluster that was not reached were to wait for ${Math.max(...told)} ms`);
+  if (!(ms >= first))
+    misses.push(`a cluster was tried again after ${Math.round(ms)} ms instead of ${first} ms`);
+  return misses;
+}

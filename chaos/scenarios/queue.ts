@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Channel } from 'amqplib';
+import { eventually } from '../../test/support/eventually.js';
 import { startProxy } from '../../test/support/proxy.js';
 import type { Outcome, Run, Scenario } from '../scenario.js';
 import { Caller, type Queues } from '../support/caller.js';
 import { loseConnections, takeRequestsAgain } from '../support/connection-losses.js';
-import { type Audit, brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
+import { type Audit, brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
 import { within } from '../support/within.js';
@@ -14,7 +15,10 @@ import { Worker } from '../support/worker.js';
 const IN_FLIGHT = 5;
 /** Only ends what hangs, in milliseconds. */
 const HANGS_MS = 60_000;
+/** The broker's limit. */
 const MAX_MESSAGE_BYTES = 64 * 1024;
+/** The service's. */
+const MAX_REQUEST_BYTES = 32 * 1024;
 const QUIET_MS = 300;
 /** Less than usual: an operator removes requests here. */
 const PATIENCE_MS = 2_000;
@@ -35,14 +39,16 @@ export const queue: Scenario = {
     const parts = { purgedAndDeleted, full, limitedDeliveries, noWritePermission, smallMessages };
     const figures: Outcome['figures'] = {};
     const misses: string[] = [];
-    for (const [name, part] of Object.entries(parts)) {
+    // At the same time, each on a queue of its own: they wait for most of it.
+    const ends = Object.entries(parts).map(async ([name, part]) => {
       const { audit, missed } = await part(run);
       figures[name] = Object.entries(audit)
         .filter(([, count]) => count > 0)
         .map(([what, count]) => `${count} ${what}`)
         .join(' + ');
       misses.push(...missed.map((miss) => `${name}: ${miss}`));
-    }
+    });
+    await Promise.all(ends);
     return { figures, misses };
   },
 };
@@ -54,12 +60,12 @@ interface Ended {
 
 async function open(
   run: Run,
-  { url = run.broker.url, ...queues }: { url?: string } & Queues = {},
+  { url = run.broker.url, env = {}, ...queues }: { url?: string; env?: Record<string, string> } & Queues = {},
 ): Promise<Part> {
   const name = `chaos_queue_${randomUUID()}`;
   const ledger = new Ledger(run);
   const caller = await Caller.open(run, run.broker.url, name, ledger, queues);
-  const worker = Worker.start(run, { queue: name, url, env: ledger.env });
+  const worker = Worker.start(run, { queue: name, url, env: { ...ledger.env, ...env } });
   return { queue: name, ledger, caller, worker, misses: [] };
 }
 
@@ -174,16 +180,29 @@ async function noWritePermission(run: Run): Promise<Ended> {
   return end(part);
 }
 
-/** A broker with a small limit: a reply beyond it is replaced, and no other one suffers. */
+/** A broker and a service with small limits: a reply or a request beyond them is refused, and no other one suffers. */
 async function smallMessages(run: Run): Promise<Ended> {
   const limit = async (bytes: number) =>
     run.broker.ctl('eval', `application:set_env(rabbit, max_message_size, ${bytes}).`);
   await limit(MAX_MESSAGE_BYTES);
   run.teardown(async () => void (await limit(128 * 2 ** 20)));
-  const part = await open(run);
+  const part = await open(run, { env: { MAX_MESSAGE_BYTES: String(MAX_REQUEST_BYTES) } });
   const { caller, worker, misses } = part;
   await worker.ready;
   await loaded(part, run, async () => {
+    const large: Entry[] = [];
+    for (let left = 10; left > 0; left--) {
+      const parameters = { unit: 'x'.repeat(MAX_REQUEST_BYTES) };
+      large.push(await caller.send({ action: CHANGE, parameters }));
+    }
+    await eventually('each large request is refused', () =>
+      large.every(({ replies, deadLetters }) => replies.length > 0 && deadLetters.length > 0),
+    );
+    for (const { replies, deadLetters } of large) {
+      const told = [...replies.map(({ outcome }) => outcome), ...deadLetters].join(', ');
+      if (!/^invalid_request, .*MAX_MESSAGE_BYTES is \d+$/.test(told))
+        misses.push(`a request that is too large became ${told}`);
+    }
     for (let left = 10; left > 0; left--) {
       const parameters = { bytes: MAX_MESSAGE_BYTES };
       const { replies } = await caller.ask({ action: 'chaos_read', parameters });

@@ -22,7 +22,7 @@ const SITUATIONS = ['load', 'long changes', 'memory alarm', 'broker away'] as co
 
 export const sigterm: Scenario = {
   name: 'sigterm',
-  goal: 'a worker that is asked to stop ends in time with 0, and its requests are answered or go to another',
+  goal: 'a worker that is asked to stop ends in time with 0, says what it leaves, and the rest is answered or goes to another',
   async run(run) {
     const { random, broker } = run;
     const rounds = run.long ? 20 : SITUATIONS.length;
@@ -47,6 +47,7 @@ export const sigterm: Scenario = {
     const misses: string[] = [];
     const late: string[] = [];
     const took: number[] = [];
+    const left: number[] = [];
     let over = false;
     const load = caller.load(IN_FLIGHT, mixedRequests(random), () => over);
     for (let round = 0; round < rounds; round++) {
@@ -66,8 +67,25 @@ export const sigterm: Scenario = {
       took.push(ms);
       if (exit !== 0) misses.push(`${situation}: a worker ended with ${exit}`);
       if (ms > EXIT_MS) late.push(`${situation}: a worker ended after ${Math.round(ms)} ms`);
+      const { clean, unanswered } = lastWords(worker);
+      if (clean === undefined) misses.push(`${situation}: a worker did not say how it ended`);
+      if (clean === true && unanswered.size > 0)
+        misses.push(`${situation}: a worker ended clean and left ${unanswered.size} requests unanswered`);
+      // On a busy machine the replies may come too late.
+      if (clean === false && (situation === 'load' || situation === 'long changes'))
+        late.push(`${situation}: a worker did not end clean`);
+      left.push(unanswered.size);
       if (situation === 'memory alarm') await setAlarm(false);
       if (situation === 'broker away') link.accept();
+      // No other worker runs now.
+      const silent = await ledger.unanswered(
+        ledger.begunBy([worker]).filter(({ id }) => !unanswered.has(id)),
+        HANGS_MS,
+      );
+      if (silent.length > 0)
+        misses.push(
+          `${situation}: a worker said nothing of ${silent.length} changes that it left unanswered`,
+        );
     }
     const last = await start();
     over = true;
@@ -81,6 +99,7 @@ export const sigterm: Scenario = {
         requests: ledger.entries.size,
         ...audit,
         errors: ledger.errors(),
+        'left unanswered, each said': left.reduce((sum, each) => sum + each, 0),
         'ms until the end, at most': Math.round(Math.max(...took)),
       },
       misses: [...brokenPromises(audit), ...misses, ...exits],
@@ -88,3 +107,12 @@ export const sigterm: Scenario = {
     };
   },
 };
+
+/** What a worker logged at its end. */
+function lastWords({ lines }: Worker): { clean: unknown; unanswered: Set<unknown> } {
+  const unanswered = lines.filter(({ message }) => message === 'request unanswered');
+  return {
+    clean: lines.find(({ message }) => message === 'shut down')?.clean,
+    unanswered: new Set(unanswered.map(({ request }) => request)),
+  };
+}

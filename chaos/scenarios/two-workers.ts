@@ -2,48 +2,64 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startProxy } from '../../test/support/proxy.js';
 import type { Run, Scenario } from '../scenario.js';
-import { Caller } from '../support/caller.js';
+import { Caller, type Sending } from '../support/caller.js';
 import { takeRequestsAgain } from '../support/connection-losses.js';
-import { type Audit, brokenPromises, CHANGE, Ledger } from '../support/ledger.js';
+import { Crew } from '../support/crew.js';
+import { type Audit, brokenPromises, CHANGE, Ledger, UNIT_CHANGE } from '../support/ledger.js';
 import { stopWorkers } from '../support/stop-workers.js';
 import { Worker } from '../support/worker.js';
 
 const IN_FLIGHT = 40;
 /** How long a link lets nothing through, in milliseconds: the broker delivers its requests to the other worker. */
 const AWAY_MS = 300;
+const KILLS = 10;
+/** Fewer than there are requests in flight, so that some changes wait for the others of their unit. */
+const UNITS = 10;
+/** Much longer than the claim of a lost worker lives. */
+const TIMEOUT_MS = 5 * 60_000;
+/** Only ends what hangs, in milliseconds. */
+const HANGS_MS = 4 * 60_000;
+
+interface Part {
+  audit: Audit;
+  misses: string[];
+  figures?: Record<string, number>;
+}
 
 export const twoWorkers: Scenario = {
   name: 'two-workers',
-  goal: 'two workers do not make one change twice; with claims both know what became of it, while its worker lives',
+  goal: 'two workers do not make one change twice; with claims both know what became of it, or find it out when its worker is lost',
   async run(run) {
     const etcd = process.env.ETCD_URL;
     if (etcd === undefined) throw new Error('ETCD_URL is not set: run it with scripts/with-services');
-    const without = await closeLinks(run, {});
-    const claimed = await closeLinks(run, { CLAIMS_ETCD_URL: etcd });
-    const misses = [
-      ...without.misses,
-      ...claimed.misses.map((miss) => `with claims: ${miss}`),
-      ...(claimed.audit.unknown > 0
-        ? [`with claims: ${claimed.audit.unknown} outcomes were unknown, and all workers lived`]
-        : []),
-    ];
+    const claims = { CLAIMS_ETCD_URL: etcd };
+    // At the same time: they wait for most of it.
+    const [without, claimed, killed] = await Promise.all([
+      closeLinks(run, {}),
+      closeLinks(run, claims),
+      // Not in CI: the claims of each worker that is killed live on for 45 s.
+      run.long ? killWorkers(run, claims) : undefined,
+    ]);
+    if (claimed.audit.unknown > 0)
+      claimed.misses.push(`${claimed.audit.unknown} outcomes were unknown, and all workers lived`);
+    const parts = {
+      'without claims': without,
+      'with claims': claimed,
+      ...(killed && { 'workers killed': killed }),
+    };
+    const shown = ({ audit, figures }: Part) =>
+      Object.entries({ ...figures, ...audit })
+        .map(([what, count]) => `${count} ${what}`)
+        .join(' + ');
     return {
-      figures: {
-        ...without.audit,
-        ...Object.fromEntries(
-          Object.entries(claimed.audit).map(([what, count]) => [`${what} with claims`, count]),
-        ),
-      },
-      misses,
+      figures: Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, shown(part)])),
+      misses: Object.entries(parts).flatMap(([name, { misses }]) => misses.map((miss) => `${name}: ${miss}`)),
     };
   },
 };
 
 /** Changes under load, while now one and now the other worker loses its connection, and works on. */
-async function closeLinks(
-  run: Run,
-  settings: Record<string, string>,
-): Promise<{ audit: Audit; misses: string[] }> {
+async function closeLinks(run: Run, settings: Record<string, string>): Promise<Part> {
   const { random, broker } = run;
   const queue = `chaos_two_workers_${randomUUID()}`;
   const ledger = new Ledger(run);
@@ -76,4 +92,52 @@ async function closeLinks(
   const exits = await stopWorkers(workers);
   const audit = ledger.audit();
   return { audit, misses: [...brokenPromises(audit), ...exits, ...misses] };
+}
+
+/**
+ * Workers are killed while some changes run, and others wait. Those that had not begun run, a probe finds out what came of
+ * those that had, and without a probe nobody knows it.
+ */
+async function killWorkers(run: Run, claims: Record<string, string>): Promise<Part> {
+  const { random, broker } = run;
+  const queue = `chaos_killed_${randomUUID()}`;
+  const ledger = new Ledger(run);
+  const caller = await Caller.open(run, broker.url, queue, ledger);
+  const crew = await Crew.start(run, 2, {
+    queue,
+    url: broker.url,
+    env: { ...ledger.env, ...claims, CONCURRENCY: '10' },
+  });
+  let over = false;
+  const next = (): Sending => {
+    const sending = { parameters: { hold_ms: random.between(0, 300) }, timeoutMs: TIMEOUT_MS };
+    if (random.pick([true, false])) return { ...sending, action: CHANGE };
+    const unit = `unit${random.between(1, UNITS)}.service`;
+    return { ...sending, action: UNIT_CHANGE, parameters: { ...sending.parameters, unit } };
+  };
+  const load = caller.load(IN_FLIGHT, next, () => over);
+  for (let left = KILLS; left > 0; left--) {
+    await sleep(random.between(500, 2_000));
+    await crew.kill(random.pick(crew.workers));
+  }
+  over = true;
+  await load;
+  await ledger.settled(HANGS_MS);
+  const exits = await crew.stop();
+  const audit = ledger.audit();
+  const misses = [...brokenPromises(audit), ...exits];
+  const failed = ledger.entries.size - audit.completed - audit.unknown;
+  if (failed > 0) misses.push(`${failed} changes had another error: ${ledger.errors()}`);
+  const lived = new Set(ledger.begunBy(crew.workers));
+  const foundOut = ledger.finishedByAnother();
+  const all = [...ledger.entries.values()];
+  const unknown = all.filter(({ replies }) => replies.some(({ outcome }) => outcome === 'outcome_unknown'));
+  if (unknown.length === 0 || foundOut.length === 0)
+    misses.push('no worker was killed in the middle of changes of both kinds');
+  const ofTheLiving = unknown.filter((each) => lived.has(each)).length;
+  if (ofTheLiving > 0)
+    misses.push(`${ofTheLiving} outcomes were unknown, and the workers of these changes lived`);
+  const notFound = unknown.filter(({ action }) => action === UNIT_CHANGE).length;
+  if (notFound > 0) misses.push(`${notFound} outcomes were unknown, and a probe could find them out`);
+  return { audit, misses, figures: { kills: KILLS, 'found out': foundOut.length } };
 }

@@ -10,6 +10,8 @@ const RESTART_MS = 100;
 export class Crew {
   /** How each worker ended that the supervisor started again. */
   readonly deaths: (number | string)[] = [];
+  /** The workers that were killed. */
+  readonly killed: Worker[] = [];
   readonly #run: Run;
   readonly #settings: WorkerSettings;
   readonly #workers: Worker[] = [];
@@ -52,6 +54,7 @@ export class Crew {
 
   /** Kills a worker; resolves when all take requests again. */
   async kill(worker: Worker): Promise<void> {
+    this.killed.push(worker);
     worker.kill('SIGKILL');
     await worker.ended;
     await this.ready();

@@ -31,8 +31,10 @@ export interface Effect {
   /** The id of its request. */
   id: string;
   phase: 'begin' | 'end';
-  /** The process that wrote it. */
+  /** The process that wrote it: a worker, or a handler process. */
   pid: number;
+  /** The parent of that process. */
+  parent: number;
   /** Wall time in milliseconds. */
   at: number;
 }
@@ -57,6 +59,8 @@ export interface Audit {
 
 /** The action of chaos/plugins/change. */
 export const CHANGE = 'chaos_change';
+/** The action of chaos/plugins/unit-change, which has a probe. */
+export const UNIT_CHANGE = 'chaos_unit_change';
 /** With these codes a caller may not assume that nothing was done. */
 const MAY_BE_DONE = new Set(['completed', 'outcome_unknown', 'internal', 'worker_lost']);
 
@@ -79,16 +83,20 @@ export class Ledger {
 
   /** Those that have neither a reply nor been dead-lettered, although the broker may have them. */
   owed(): Entry[] {
-    return [...this.entries.values()].filter(
-      ({ sending, replies, deadLetters }) =>
-        sending !== 'uncertain' && replies.length + deadLetters.length === 0,
-    );
+    return [...this.entries.values()].filter((each) => each.sending !== 'uncertain' && isOpen(each));
   }
 
   /** Resolves when nothing is owed, at the latest after this time: what is owed then is lost. */
   async settled(ms = 60_000): Promise<void> {
     const end = performance.now() + ms;
     while (this.owed().length > 0 && performance.now() < end) await sleep(50);
+  }
+
+  /** Waits until these have been answered or dead-lettered. @returns those that still are not after this time */
+  async unanswered(entries: readonly Entry[], ms: number): Promise<Entry[]> {
+    const end = performance.now() + ms;
+    while (entries.some(isOpen) && performance.now() < end) await sleep(50);
+    return entries.filter(isOpen);
   }
 
   effects(): Effect[] {
@@ -104,6 +112,23 @@ export class Ledger {
       .map((line): Effect => JSON.parse(line));
   }
 
+  /** The changes that these workers, or their handler processes, began. */
+  begunBy(workers: readonly { pid: number }[]): Entry[] {
+    const pids = new Set(workers.map(({ pid }) => pid));
+    const begun = this.effects().filter(
+      ({ phase, pid, parent }) => phase === 'begin' && (pids.has(pid) || pids.has(parent)),
+    );
+    return [...new Set(begun.map(({ id }) => id))].flatMap((id) => this.entries.get(id) ?? []);
+  }
+
+  /** The changes that one process began, and another one finished. */
+  finishedByAnother(): Entry[] {
+    const effects = this.effects();
+    const begun = new Map(effects.filter(({ phase }) => phase === 'begin').map(({ id, pid }) => [id, pid]));
+    const finished = effects.filter(({ id, phase, pid }) => phase === 'end' && begun.get(id) !== pid);
+    return [...new Set(finished.map(({ id }) => id))].flatMap((id) => this.entries.get(id) ?? []);
+  }
+
   audit(): Audit {
     const begun = new Map<string, number>();
     const ended = new Set<string>();
@@ -112,7 +137,7 @@ export class Ledger {
       else ended.add(id);
     }
     const all = [...this.entries.values()];
-    const changes = all.filter(({ action }) => action === CHANGE);
+    const changes = all.filter(({ action }) => action === CHANGE || action === UNIT_CHANGE);
     const replied = (entry: Entry, fits: (outcome: string) => boolean) =>
       entry.replies.some(({ outcome }) => fits(outcome));
     const saysNotDone = (outcome: string) => outcome in ERROR_CODES && !MAY_BE_DONE.has(outcome);
@@ -143,6 +168,10 @@ export class Ledger {
     }
     return [...counts].map(([outcome, count]) => `${count} ${outcome}`).join(' + ') || 'none';
   }
+}
+
+function isOpen({ replies, deadLetters }: Entry): boolean {
+  return replies.length + deadLetters.length === 0;
 }
 
 /** The guarantees that every scenario expects. @returns a sentence for each that was broken */

@@ -6,6 +6,6 @@ import { appendFileSync } from 'node:fs';
  * @param {'begin' | 'end'} phase
  */
 export function writeEffect(id, phase) {
-  const line = JSON.stringify({ id, phase, pid: process.pid, at: Date.now() });
+  const line = JSON.stringify({ id, phase, pid: process.pid, parent: process.ppid, at: Date.now() });
   appendFileSync(process.env.CHAOS_LEDGER, `${line}\n`);
 }
