@@ -167,33 +167,36 @@ export class Caller {
 
   async #connect(declare: (channel: ConfirmChannel) => Promise<void> = async () => {}): Promise<void> {
     while (!this.#closed) {
+      let connection: ChannelModel | undefined;
       try {
-        const connection = await connect(this.#url, { noDelay: true });
+        connection = await connect(this.#url, { noDelay: true });
+        const lost = new AbortController();
         connection.on('error', () => {});
-        connection.once('close', () => {
-          this.#channel = undefined;
-          this.#connected = this.#connect();
-        });
+        connection.once('close', () => lost.abort());
         const channel = await connection.createConfirmChannel();
         channel.on('error', () => {});
         channel.on('return', ({ properties: { messageId } }: Message) => this.#returned(messageId));
         await declare(channel);
         await channel.consume(this.#replyQueue, (message) => this.#replied(message, channel));
-        void this.#watchDeadLetters(connection);
+        lost.signal.throwIfAborted();
+        lost.signal.addEventListener('abort', () => {
+          this.#channel = undefined;
+          this.#connected = this.#connect();
+        });
+        void this.#watchDeadLetters(connection, lost.signal);
         this.#connection = connection;
         this.#channel = channel;
         return;
       } catch {
+        await connection?.close().catch(() => {});
         await sleep(RECONNECT_MS);
       }
     }
   }
 
   /** On a channel of its own, which the broker closes while the queue does not exist. */
-  async #watchDeadLetters(connection: ChannelModel): Promise<void> {
-    const lost = new AbortController();
-    connection.once('close', () => lost.abort());
-    while (!lost.signal.aborted && !this.#closed) {
+  async #watchDeadLetters(connection: ChannelModel, lost: AbortSignal): Promise<void> {
+    while (!lost.aborted && !this.#closed) {
       try {
         if (this.#takesDeadLetters) await this.#consumeDeadLetters(connection);
       } catch {

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Run } from '../scenario.js';
+import { within } from './within.js';
 
 export interface WorkerSettings {
   queue: string;
@@ -16,16 +17,20 @@ export interface WorkerSettings {
 export const PLUGINS = new URL('../plugins', import.meta.url).pathname;
 /** The most log lines that are kept of a worker. */
 const MAX_LINES = 2_000;
+/** Only ends what hangs, in milliseconds: a busy machine may be slow. */
+const START_MS = 120_000;
 
 /** A process of the service. */
 export class Worker {
   /** Resolves with the exit code, or the name of the signal that ended it. */
   readonly ended: Promise<number | string>;
-  /** Resolves when it first takes requests; rejects when it ends before. */
+  /** Resolves when it first takes requests; rejects when it ends before, or hangs. */
   readonly ready: Promise<void>;
   /** Its first log lines, but those of requests. */
   readonly lines: Record<string, unknown>[] = [];
   readonly #process: ChildProcess;
+  /** How often it has logged each message; all of its lines count. */
+  readonly #counts = new Map<unknown, number>();
   #watchers = new Set<() => void>();
 
   static start(run: Run, { queue, url, env = {}, nodeOptions = [] }: WorkerSettings): Worker {
@@ -55,12 +60,12 @@ export class Worker {
     this.#process = child;
     this.ended = once(child, 'exit').then(([code, signal]) => code ?? signal);
     createInterface(child.stderr).on('line', (line) => this.#read(line));
-    this.ready = Promise.race([
-      this.logged('accepting requests'),
-      this.ended.then((exit) => {
-        throw new Error(`a worker ended with ${exit} before it took requests: ${JSON.stringify(this.lines)}`);
-      }),
-    ]);
+    const started = Promise.race([this.logged('accepting requests').then(() => 'ready'), this.ended]);
+    this.ready = within(START_MS, started, 'no end').then((outcome) => {
+      if (outcome === 'ready') return;
+      const lines = JSON.stringify(this.lines);
+      throw new Error(`a worker did not take requests, and ended with ${outcome}: ${lines}`);
+    });
     this.ready.catch(() => {});
   }
 
@@ -80,7 +85,7 @@ export class Worker {
 
   /** How often it has logged this message. */
   count(message: string): number {
-    return this.lines.filter((line) => line.message === message).length;
+    return this.#counts.get(message) ?? 0;
   }
 
   /** Resolves when it has logged this message this many times. */
@@ -98,8 +103,10 @@ export class Worker {
 
   #read(line: string): void {
     // Not parsed: there may be a million of them.
-    if (/"message":"request (?:completed|failed)"/.test(line) || this.lines.length >= MAX_LINES) return;
-    this.lines.push(parsed(line));
+    if (/"message":"request (?:completed|failed)"/.test(line)) return;
+    const read = parsed(line);
+    this.#counts.set(read.message, (this.#counts.get(read.message) ?? 0) + 1);
+    if (this.lines.length < MAX_LINES) this.lines.push(read);
     for (const look of this.#watchers) look();
   }
 }
