@@ -85,7 +85,7 @@ if (rabbitmq() !== undefined) {
     const { queue, broker, ready, notReady, grant } = await serve(t, forBoth);
     await ready();
     await grant({ ...forBoth(queue), configure: `^${queue}(_suspects|_error)?$` });
-    await broker.ctl('close_all_connections', 'closed by the test');
+    await broker.closeConnections();
     await notReady(/^the HTTP gateway: amqp:\/\/127\.0\.0\.1:\d+ cannot be used: ACCESS_REFUSED/);
     await grant(forBoth(queue));
     await ready();

@@ -139,8 +139,8 @@ if (rabbitmq() !== undefined) {
   test.serial('it stops in time while the broker is blocked', async (t) => {
     const { broker } = t.context;
     const served = await serve(t, broker);
-    await broker.ctl('set_vm_memory_high_watermark', '0.000001');
-    t.teardown(async () => broker.ctl('set_vm_memory_high_watermark', '0.4'));
+    await broker.alarm(true);
+    t.teardown(async () => broker.alarm(false));
     await fetch(`${served.service.httpUrl}/v1/actions/list_machines`, {
       method: 'POST',
       headers: { 'content-type': 'application/json', 'timeout-ms': '1000' },

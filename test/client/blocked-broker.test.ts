@@ -26,7 +26,7 @@ if (rabbitmq() !== undefined) {
       const client = new FleetManagerClient({ urls: [broker.url], queue, clock });
       t.teardown(async () => client.close());
       await eventually('it is connected', () => client.problem === undefined);
-      await broker.ctl('set_vm_memory_high_watermark', '0.000001');
+      await broker.alarm(true);
       // The broker blocks a connection at the first message on it. That one is sent, the others are not.
       const sent = client.call('echo', { timeoutMs: HUNG_MS });
       await eventually('the client is told', () => client.problem !== undefined);
@@ -36,7 +36,7 @@ if (rabbitmq() !== undefined) {
       const error = await t.throwsAsync<FleetManagerError>(call);
       t.is(error?.message, 'the broker accepts no messages: low on memory');
       t.is(error?.code, 'service_unavailable');
-      await broker.ctl('set_vm_memory_high_watermark', '0.8');
+      await broker.alarm(false);
       await sent;
       t.is(client.problem, undefined);
     },
@@ -70,7 +70,7 @@ if (rabbitmq() !== undefined) {
       // From then on requests of this size share a channel, so none waits for one.
       const calls = [restart()];
       await eventually('it is published', async () => (await queued()) === 1);
-      await broker.ctl('set_vm_memory_high_watermark', '0.000001');
+      await broker.alarm(true);
       calls.push(restart());
       await eventually('the client is told', () => client.problem !== undefined);
       const call = client.call('restart_unit', { timeoutMs: 1_000 });
@@ -79,7 +79,7 @@ if (rabbitmq() !== undefined) {
       const error = await t.throwsAsync<FleetManagerError>(call);
       t.is(error?.code, 'service_unavailable');
       t.is(error?.message, 'the broker accepts no messages: low on memory');
-      await broker.ctl('set_vm_memory_high_watermark', '0.8');
+      await broker.alarm(false);
       calls.push(restart());
       await eventually('the next one is published', async () => (await queued()) > 2);
       t.is(await queued(), 3, 'the one that failed was never sent');

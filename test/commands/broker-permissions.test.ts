@@ -85,10 +85,11 @@ if (rabbitmq() !== undefined) {
 
   test.serial('doctor names a broker that accepts no messages', async (t) => {
     const { broker } = t.context;
-    const limit = (of: string) => broker.ctl('set_vm_memory_high_watermark', of);
-    await limit('0.000001');
-    t.teardown(async () => limit('0.4'));
-    await eventually('the alarm is on', async () => (await broker.ctl('status')).includes('Memory alarm'));
+    await broker.alarm(true);
+    t.teardown(async () => broker.alarm(false));
+    await eventually('the alarm is on', async () =>
+      (await broker.eval('rabbit_alarm:get_alarms()')).includes('memory'),
+    );
     const result = await examine({ AMQP_URL: broker.url, FLEET_API_PORT: '4001', HTTP_PORT: 'off' });
     isFailure(t, result, 'broker', /the broker accepts no messages: low on memory/);
   });

@@ -65,7 +65,7 @@ if (other !== undefined) {
 
   test('a broker without memory is waited for when the service connects, and log and readiness say so', async (t) => {
     const broker = await ownBroker(t);
-    await broker.ctl('set_vm_memory_high_watermark', '0.000001');
+    await broker.alarm(true);
     const clock = new ManualClock();
     const { service, logs } = await serveRequests(t, broker, [echo], { clock, waits: false });
     const why = 'the broker accepts no messages: low on memory';
@@ -74,7 +74,7 @@ if (other !== undefined) {
     const begun = clock.now();
     await timePasses(clock, 'it has waited for long', () => clock.now() - begun > 25_000);
     t.deepEqual(logs.find(/^broker connection lost$/), []);
-    await broker.ctl('set_vm_memory_high_watermark', '0.8');
+    await broker.alarm(false);
     await timePasses(clock, 'it is ready', () => service.notReady().length === 0);
     t.is(logs.find(/^broker unblocked$/).length, 1);
   });
@@ -105,7 +105,7 @@ if (other !== undefined) {
     const [replyQueue = ''] = await replyQueues();
     await tellQueue(broker, replyQueue, 'suspend');
     t.teardown(async () => tellQueue(broker, replyQueue, 'resume'));
-    await broker.ctl('close_all_connections', 'closed by the test');
+    await broker.closeConnections();
     await eventually('the loss is seen', () => client.problem !== undefined);
     await timePasses(clock, 'it is connected', () => client.problem === undefined);
     const connection = await other.open();

@@ -53,7 +53,7 @@ if (rabbitmq() !== undefined) {
     t.teardown(async () => client.close());
     await client.call('echo', { timeoutMs: HUNG_MS });
     callerClock.pass(1_000);
-    await broker.ctl('close_all_connections', 'closed by the test');
+    await broker.closeConnections();
     await lost(1);
     t.regex(String(logs.find(/^broker connection lost$/)[0]?.reason), /closed by the test/);
     await ready();

@@ -15,8 +15,14 @@ export interface OwnBroker extends TestBroker {
   /** Starts it (again); resolves when it serves. Durable objects are kept. */
   start(): Promise<void>;
   stop(): Promise<void>;
-  /** Runs `rabbitmqctl`. @returns its output */
+  /** Runs `rabbitmqctl`, which takes seconds on a busy machine. @returns its output */
   ctl(...args: string[]): Promise<string>;
+  /** Evaluates an Erlang expression in the broker. @returns its value, as Erlang prints it */
+  eval(expression: string): Promise<string>;
+  /** Raises the memory alarm, which blocks all that publish, or ends it. */
+  alarm(on: boolean): Promise<void>;
+  /** Closes all connections by force. */
+  closeConnections(): Promise<void>;
   /**
    * Adds or changes a user with these permissions, as regular expressions; resolves when they are in effect: RabbitMQ's
    * channels remember the earlier ones until they are idle.
@@ -67,12 +73,18 @@ export async function startOwnBroker(
   };
   const ctl = async (...args: string[]) =>
     (await run(join(SCRIPTS, 'rabbitmqctl'), [directory, ...args])).stdout;
+  const evaluate = async (expression: string) => {
+    const { stdout } = await run(join(SCRIPTS, 'rabbitmq-eval'), [directory, expression]);
+    return stdout.trim().replace(/^\{ok, (.*)\}$/s, '$1');
+  };
   const user: OwnBroker['user'] = async (name, { configure = '.*', write = '.*', read = '.*' }) => {
-    const users = await ctl('list_users');
-    if (!new RegExp(`^${name}\\s`, 'm').test(users)) await ctl('add_user', name, 'secret');
-    await ctl('set_permissions', name, configure, write, read);
-    const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= <<"${name}">> orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created)).`;
-    await eventually('its channels are idle', async () => (await ctl('eval', forgotten)).trim() === 'true');
+    const [user, ...permissions] = [name, configure, write, read].map(binary);
+    await evaluate(
+      `case rabbit_auth_backend_internal:exists(${user}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${user}, <<"secret">>, <<"test">>) end, ` +
+        `rabbit_auth_backend_internal:set_permissions(${user}, <<"/">>, ${permissions.join(', ')}, <<"test">>)`,
+    );
+    const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= ${user} orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created))`;
+    await eventually('its channels are idle', async () => (await evaluate(forgotten)) === 'true');
     return brokerOf(name, urlOf(`${name}:secret`));
   };
   const broker = {
@@ -81,6 +93,13 @@ export async function startOwnBroker(
     start,
     stop: () => end('SIGTERM'),
     ctl,
+    eval: evaluate,
+    alarm: async (on: boolean) =>
+      void (await evaluate(`vm_memory_monitor:set_vm_memory_high_watermark(${on ? '0.000001' : '0.4'})`)),
+    closeConnections: async () => {
+      const close = 'rabbit_networking:close_connection(Pid, <<"closed by the test">>)';
+      await evaluate(`[${close} || Pid <- rabbit_networking:connections()], ok`);
+    },
     user,
   };
   await start();
@@ -92,6 +111,11 @@ export async function startOwnBroker(
       await rm(directory, { recursive: true, force: true });
     },
   };
+}
+
+/** A text as an Erlang binary. */
+function binary(text: string): string {
+  return `<<${JSON.stringify(text)}>>`;
 }
 
 async function serves(url: string): Promise<boolean> {

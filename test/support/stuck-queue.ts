@@ -19,5 +19,5 @@ export async function stuckQueue(t: ExecutionContext, broker: OwnBroker): Promis
 /** Suspends or resumes the process of a queue in the broker. */
 export async function tellQueue(broker: OwnBroker, name: string, what: 'suspend' | 'resume'): Promise<void> {
   const lookup = `rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${name}">>))`;
-  await broker.ctl('eval', `{ok, Q} = ${lookup}, sys:${what}(amqqueue:get_pid(Q)).`);
+  await broker.eval(`{ok, Q} = ${lookup}, sys:${what}(amqqueue:get_pid(Q))`);
 }
