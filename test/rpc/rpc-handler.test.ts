@@ -90,6 +90,39 @@ test('plain data stands beside the bytes of a reply only where a channel of its 
   }
 });
 
+test('a reply that waits to be sent takes memory, so that a large request must wait for it', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const mebibyte = 1024 * 1024;
+  const sent: (() => void)[] = [];
+  const slow: ReplyChannel = {
+    needsPlainReply: false,
+    reaches: () => true,
+    send: async () => new Promise((resolve) => sent.push(() => resolve('sent'))),
+  };
+  const long = doing(async () => ({ text: 'x'.repeat(20 * mebibyte) }), { name: 'long' });
+  const settings = {
+    maxMessageBytes: mebibyte,
+    memoryBudgetBytes: 32 * mebibyte,
+    maxAnswerBytes: 32 * mebibyte,
+    channels: [slow],
+  };
+  const { queue, service, logs } = await serveRequests(t, broker, [long, echo], settings);
+  const caller = await RawCaller.open(t, broker, queue);
+  caller.publish(JSON.stringify({ id: 1, request_body: { action: 'long' } }));
+  await eventually('its reply is being sent', () => sent.length === 1);
+  // Decoded, it may take 22 MiB.
+  const padding = ' '.repeat(90_000);
+  caller.publish(JSON.stringify({ id: 2, request_body }) + padding);
+  const usedUp = () => logs.find(/^memory budget used up$/).length;
+  await eventually('it waits, or is answered', () => usedUp() === 1 || sent.length === 2);
+  t.is(sent.length, 1);
+  sent[0]?.();
+  await eventually('the other one is answered', () => sent.length === 2);
+  sent[1]?.();
+  await eventually('nothing is held', () => service.held === 0);
+});
+
 test('a reply that cannot be sent before the service stops leaves its call unanswered', async (t) => {
   const [broker] = brokers();
   if (broker === undefined) throw new Error('there is always the embedded broker');
