@@ -48,8 +48,7 @@ export async function startOwnBroker(
   const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
-  const { stdout } = await run(join(SCRIPTS, 'free-port'));
-  const port = Number(stdout);
+  const port = Number((await run(join(SCRIPTS, 'free-port'))).stdout);
   const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
   const brokerOf = (name: string, url: string): TestBroker => ({
     name,
@@ -73,17 +72,25 @@ export async function startOwnBroker(
   };
   const ctl = async (...args: string[]) =>
     (await run(join(SCRIPTS, 'rabbitmqctl'), [directory, ...args])).stdout;
-  const evaluate = async (expression: string) => {
-    const { stdout } = await run(join(SCRIPTS, 'rabbitmq-eval'), [directory, expression]);
-    return stdout.trim().replace(/^\{ok, (.*)\}$/s, '$1');
+  const evaluate = async (expression: string): Promise<string> => {
+    const value = await eventually('RabbitMQ has evaluated it', async () => {
+      try {
+        return (await run(join(SCRIPTS, 'rabbitmq-eval'), [directory, expression])).stdout;
+      } catch (error) {
+        // A busy broker takes long to accept it: nothing was evaluated.
+        if (String(error).includes('failed to connect to node')) return undefined;
+        throw error;
+      }
+    });
+    return value.trim().replace(/^\{ok, (.*)\}$/s, '$1');
   };
   const user: OwnBroker['user'] = async (name, { configure = '.*', write = '.*', read = '.*' }) => {
-    const [user, ...permissions] = [name, configure, write, read].map(binary);
+    const [login, ...permissions] = [name, configure, write, read].map(binary);
     await evaluate(
-      `case rabbit_auth_backend_internal:exists(${user}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${user}, <<"secret">>, <<"test">>) end, ` +
-        `rabbit_auth_backend_internal:set_permissions(${user}, <<"/">>, ${permissions.join(', ')}, <<"test">>)`,
+      `case rabbit_auth_backend_internal:exists(${login}) of true -> ok; false -> rabbit_auth_backend_internal:add_user(${login}, <<"secret">>, <<"test">>) end, ` +
+        `rabbit_auth_backend_internal:set_permissions(${login}, <<"/">>, ${permissions.join(', ')}, <<"test">>)`,
     );
-    const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= ${user} orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created))`;
+    const forgotten = `lists:all(fun({P, I}) -> proplists:get_value(user, I) =/= ${login} orelse process_info(P, current_function) =:= {current_function, {erlang, hibernate, 3}} end, ets:tab2list(channel_created))`;
     await eventually('its channels are idle', async () => (await evaluate(forgotten)) === 'true');
     return brokerOf(name, urlOf(`${name}:secret`));
   };
