@@ -19,7 +19,7 @@ export const broker: Scenario = {
     const { random, long } = run;
     const sizes = long
       ? { restarts: 10, closes: 50, stalls: 3, stallMs: 20_000, halfOpen: 3, heartbeat: 10 }
-      : { restarts: 1, closes: 4, stalls: 1, stallMs: 4_000, halfOpen: 1, heartbeat: 2 };
+      : { restarts: 1, closes: 2, stalls: 1, stallMs: 4_000, halfOpen: 1, heartbeat: 2 };
     const queue = `chaos_broker_${randomUUID()}`;
     const ledger = new Ledger(run);
     const caller = await Caller.open(run, run.broker.url, queue, ledger);
