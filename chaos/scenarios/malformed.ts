@@ -8,8 +8,10 @@ import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
 
 const IN_FLIGHT = 40;
-/** What the worker may hold more at the end than after the first quarter. The replies that it remembers take most of it. */
-const GROWTH_BYTES = 16 * 2 ** 20;
+/** A quarter of it is for the replies that are remembered, so that these are as many after the first quarter as at the end. */
+const MEMORY_BUDGET_BYTES = 32 * 2 ** 20;
+/** What the worker may hold more at the end than after the first quarter. */
+const GROWTH_BYTES = 8 * 2 ** 20;
 
 export const malformed: Scenario = {
   name: 'malformed',
@@ -19,7 +21,11 @@ export const malformed: Scenario = {
     const queue = `chaos_malformed_${randomUUID()}`;
     const ledger = new Ledger(run);
     const caller = await Caller.open(run, run.broker.url, queue, ledger);
-    const env = { ...ledger.env, MAX_MESSAGE_BYTES: String(MAX_MESSAGE_BYTES) };
+    const env = {
+      ...ledger.env,
+      MAX_MESSAGE_BYTES: String(MAX_MESSAGE_BYTES),
+      MEMORY_BUDGET_BYTES: String(MEMORY_BUDGET_BYTES),
+    };
     const probed = new ProbedWorker(run, { queue, url: run.broker.url, env });
     await probed.worker.ready;
     const next = mixedRequests(run.random);

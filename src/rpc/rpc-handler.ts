@@ -286,8 +286,11 @@ export class RpcHandler {
     if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return 'released';
     const outcome = this.#checkAndRun(request, mayHaveBegun);
     if (key !== undefined) {
+      // Without the call, whose parameters would be kept as long.
       const answer = outcome.then((each) =>
-        typeof each === 'string' || 'refused' in each ? undefined : each,
+        typeof each === 'string' || 'refused' in each
+          ? undefined
+          : { outgoing: kept(each.outgoing), deadLetter: each.deadLetter },
       );
       const source = { place: placeOf(delivery), mayHaveBegun };
       this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), source);
@@ -411,6 +414,14 @@ function placeOf({ suspect }: Delivery): string {
 function workerLost(times: number): Reply {
   const text = `${times} workers were lost while they had this request: it is not tried again; the logs of the service may say why they ended`;
   return { status: 'error', body: { errors: [text], code: 'worker_lost' } };
+}
+
+/** A small buffer is a part of a larger one, whose other parts it would keep in memory. */
+function kept(reply: OutgoingReply | 'none'): OutgoingReply | 'none' {
+  if (reply === 'none' || reply.body.length === reply.body.buffer.byteLength) return reply;
+  const body = Buffer.allocUnsafeSlow(reply.body.length);
+  reply.body.copy(body);
+  return { ...reply, body };
 }
 
 function sizeOf(reply: OutgoingReply | 'none'): number {

@@ -1,10 +1,15 @@
 import { randomUUID } from 'node:crypto';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 /** A request in an envelope; `text` reports apart those of one action. */
 const request = (text: string, id?: unknown): string =>
@@ -82,6 +87,24 @@ for (const broker of brokers()) {
       ['m', 'n'].map((messageId) => [caller, caller.sendRaw(request('a', 13), { messageId })]),
     );
     t.deepEqual(answers, [{ run: 1 }, { run: 1 }]);
+  });
+
+  test(over('of a request that was answered only its reply is remembered'), async (t) => {
+    let result: WeakRef<object> | undefined;
+    const action = doing(async () => {
+      const made = { made: true };
+      result = new WeakRef(made);
+      return made;
+    });
+    const { queue, service } = await serveRequests(t, broker, [action]);
+    const caller = await RawCaller.open(t, broker, queue);
+    await caller.replyFor(caller.sendRaw(request('a'), { messageId: 'm' }));
+    await eventually('it is acknowledged', () => service.held === 0);
+    await eventually('its result is freed', () => {
+      collectGarbage();
+      return result !== undefined && result.deref() === undefined;
+    });
+    t.pass();
   });
 
   test(over('messages without any id are separate requests'), async (t) => {
