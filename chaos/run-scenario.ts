@@ -23,10 +23,18 @@ export async function runScenario(
   const teardown = (cleanUp: () => Promise<void> | void) => void cleanUps.unshift(cleanUp);
   const minutes = long ? LIMITS.long : LIMITS.short;
   const hung: Outcome = { figures: {}, misses: [`it did not end within ${minutes} minutes`] };
-  try {
-    const outcome = scenario.run({ long, service, broker, random: new Random(seed), teardown });
-    return await within(minutes * 60_000, outcome, hung);
-  } finally {
-    for (const cleanUp of cleanUps) await cleanUp();
+  const outcome = scenario.run({ long, service, broker, random: new Random(seed), teardown });
+  const [ended] = await Promise.allSettled([within(minutes * 60_000, outcome, hung)]);
+  const failures: unknown[] = [];
+  for (const cleanUp of cleanUps) {
+    try {
+      await cleanUp();
+    } catch (error) {
+      failures.push(error);
+    }
   }
+  // What a clean-up fails for may only be a consequence.
+  if (ended.status === 'rejected') throw ended.reason;
+  if (failures.length > 0) throw failures[0];
+  return ended.value;
 }

@@ -6,6 +6,7 @@ import { Caller, type Sending } from '../support/caller.js';
 import { takeRequestsAgain } from '../support/connection-losses.js';
 import { Crew } from '../support/crew.js';
 import { type Audit, brokenPromises, CHANGE, type Entry, Ledger, UNIT_CHANGE } from '../support/ledger.js';
+import { Restarts } from '../support/restarts.js';
 import { stopWorkers } from '../support/stop-workers.js';
 import { Worker } from '../support/worker.js';
 
@@ -35,22 +36,27 @@ export const twoWorkers: Scenario = {
     const etcd = process.env.ETCD_URL;
     if (etcd === undefined) throw new Error('ETCD_URL is not set: run it with scripts/with-services');
     const claims = { CLAIMS_ETCD_URL: etcd };
-    // At the same time: they wait for most of it.
-    const [without, claimed, killed] = await Promise.all([
-      closeLinks(run, {}),
-      closeLinks(run, claims),
-      // Not in CI: the claims of each worker that is killed live on for 45 s.
-      run.long ? killWorkers(run, claims) : undefined,
-    ]);
-    if (claimed.audit.unknown > 0)
-      claimed.misses.push(`${claimed.audit.unknown} outcomes were unknown, and all workers lived`);
+    // At the same time: they wait for most of it. The simulated cluster is in this process, which the load keeps busy.
+    const links = Promise.all([closeLinks(run, {}), closeLinks(run, claims)]);
+    if (run.long) await links;
+    const restarting = Promise.all([restartUnits(run, {}), restartUnits(run, claims)]);
+    const [[without, claimed], [restarts, claimedRestarts]] = await Promise.all([links, restarting]);
+    // Not in CI: the claims of each worker that is killed live on for 45 s.
+    const killed = run.long ? await killWorkers(run, claims) : undefined;
+    const killedRestarts = run.long ? await killRestarts(run, claims) : undefined;
+    for (const { audit, misses } of [claimed, claimedRestarts])
+      if (audit.unknown > 0) misses.push(`${audit.unknown} outcomes were unknown, and all workers lived`);
     const parts = {
       'without claims': without,
       'with claims': claimed,
+      'restarts without claims': restarts,
+      'restarts with claims': claimedRestarts,
       ...(killed && { 'workers killed': killed }),
+      ...(killedRestarts && { 'workers killed during restarts': killedRestarts }),
     };
     const shown = ({ audit, figures }: Part) =>
       Object.entries({ ...figures, ...audit })
+        .filter(([, count]) => count > 0)
         .map(([what, count]) => `${count} ${what}`)
         .join(' + ');
     return {
@@ -60,40 +66,99 @@ export const twoWorkers: Scenario = {
   },
 };
 
-/** Changes under load, while now one and now the other worker loses its connection, and works on. */
-async function closeLinks(run: Run, settings: Record<string, string>): Promise<Part> {
+/** Two workers, each with a link of its own. */
+interface Pair {
+  caller: Caller;
+  workers: Worker[];
+  /** Takes its connection from one of them; resolves when it takes requests again. @returns misses */
+  interrupt(): Promise<string[]>;
+}
+
+async function openPair(run: Run, ledger: Ledger, settings: Record<string, string>): Promise<Pair> {
   const { random, broker } = run;
   const queue = `chaos_two_workers_${randomUUID()}`;
-  const ledger = new Ledger(run);
   const caller = await Caller.open(run, broker.url, queue, ledger);
   const links = [await startProxy(run, broker), await startProxy(run, broker)];
   const workers = links.map(({ port }) =>
     Worker.start(run, {
       queue,
       url: `amqp://guest:guest@127.0.0.1:${port}`,
-      // Some requests wait, so that a worker also loses some that it has not begun.
-      env: { ...ledger.env, ...settings, CONCURRENCY: '10' },
+      env: { ...ledger.env, ...settings },
     }),
   );
   await Promise.all(workers.map(async ({ ready }) => ready));
-  const misses: string[] = [];
-  let over = false;
-  const next = () => ({ action: CHANGE, parameters: { hold_ms: random.between(0, 200) } });
-  const load = caller.load(IN_FLIGHT, next, () => over);
-  for (let left = run.long ? 40 : 5; left > 0; left--) {
+  const interrupt = async () => {
     await sleep(random.between(200, 600));
     const link = random.pick(links);
     link.refuse();
     await sleep(AWAY_MS);
     link.accept();
-    if ((await takeRequestsAgain(workers)) === undefined) misses.push('a worker did not take requests again');
-  }
+    const again = await takeRequestsAgain(workers);
+    return again === undefined ? ['a worker did not take requests again'] : [];
+  };
+  return { caller, workers, interrupt };
+}
+
+/** Changes under load, while now one and now the other worker loses its connection, and works on. */
+async function closeLinks(run: Run, settings: Record<string, string>): Promise<Part> {
+  const ledger = new Ledger(run);
+  // Some requests wait, so that a worker also loses some that it has not begun.
+  const pair = await openPair(run, ledger, { ...settings, CONCURRENCY: '10' });
+  const misses: string[] = [];
+  let over = false;
+  const next = () => ({ action: CHANGE, parameters: { hold_ms: run.random.between(0, 200) } });
+  const load = pair.caller.load(IN_FLIGHT, next, () => over);
+  for (let left = run.long ? 40 : 5; left > 0; left--) misses.push(...(await pair.interrupt()));
   over = true;
   await load;
   await ledger.settled();
-  const exits = await stopWorkers(workers);
+  misses.push(...(await stopWorkers(pair.workers)));
   const audit = ledger.audit();
-  return { audit, misses: [...brokenPromises(audit), ...exits, ...misses] };
+  return { audit, misses: [...brokenPromises(audit), ...misses] };
+}
+
+/** Restarts of units, each of several seconds, while now one and now the other worker loses its connection, and works on. */
+async function restartUnits(run: Run, settings: Record<string, string>): Promise<Part> {
+  const ledger = new Ledger(run);
+  const restarts = await Restarts.open(run, ledger, run.long ? 40 : 10);
+  const pair = await openPair(run, ledger, { ...settings, ...restarts.env });
+  await restarts.sendAll(pair.caller);
+  const misses: string[] = [];
+  for (let left = run.long ? 20 : 3; left > 0; left--) misses.push(...(await pair.interrupt()));
+  await ledger.settled(HANGS_MS);
+  misses.push(...(await stopWorkers(pair.workers)));
+  return restarted(restarts, ledger, misses);
+}
+
+/** Workers are killed while they restart units: others launch what was left stopped. */
+async function killRestarts(run: Run, claims: Record<string, string>): Promise<Part> {
+  const { random, broker } = run;
+  const queue = `chaos_killed_${randomUUID()}`;
+  const ledger = new Ledger(run);
+  const restarts = await Restarts.open(run, ledger, 20);
+  const caller = await Caller.open(run, broker.url, queue, ledger);
+  const env = { ...ledger.env, ...claims, ...restarts.env, CONCURRENCY: '5' };
+  const crew = await Crew.start(run, 2, { queue, url: broker.url, env });
+  await restarts.sendAll(caller);
+  for (let left = 3; left > 0; left--) {
+    await sleep(random.between(1_000, 2_000));
+    await crew.kill(random.pick(crew.workers));
+  }
+  await ledger.settled(HANGS_MS);
+  return restarted(restarts, ledger, await crew.stop());
+}
+
+function restarted(restarts: Restarts, ledger: Ledger, misses: readonly string[]): Part {
+  const stopped = restarts.note();
+  const audit = ledger.audit();
+  return {
+    audit,
+    misses: [
+      ...brokenPromises(audit),
+      ...misses,
+      ...(stopped.length > 0 ? [`${stopped.length} units were left stopped`] : []),
+    ],
+  };
 }
 
 /**

@@ -61,13 +61,28 @@ export interface Audit {
 export const CHANGE = 'chaos_change';
 /** The action of chaos/plugins/unit-change, which has a probe. */
 export const UNIT_CHANGE = 'chaos_unit_change';
+/** The action of plugins/restart-unit, whose effects the suite notes. */
+export const RESTART = 'restart_unit';
+const CHANGES: ReadonlySet<string> = new Set([CHANGE, UNIT_CHANGE, RESTART]);
 /** With these codes a caller may not assume that nothing was done. */
-const MAY_BE_DONE = new Set(['completed', 'outcome_unknown', 'internal', 'worker_lost']);
+const MAY_BE_DONE = new Set([
+  'completed',
+  'outcome_unknown',
+  'internal',
+  'worker_lost',
+  'unit_did_not_stop',
+  'unit_stopped',
+  'unit_not_started',
+  'unit_changed_meanwhile',
+  'unit_failed',
+  'unit_flaps',
+]);
 
 /** The requests that were sent, the replies that came, and the effects that actions wrote down. */
 export class Ledger {
   readonly entries = new Map<string, Entry>();
   readonly #file: string;
+  readonly #noted: Effect[] = [];
 
   /** Its file goes with the run. */
   constructor(run: Run) {
@@ -99,6 +114,11 @@ export class Ledger {
     return entries.filter(isOpen);
   }
 
+  /** Adds effects that no action of the suite writes down. */
+  note(effects: readonly Effect[]): void {
+    this.#noted.push(...effects);
+  }
+
   effects(): Effect[] {
     let text = '';
     try {
@@ -106,10 +126,11 @@ export class Ledger {
     } catch (error) {
       if (!(error instanceof Error) || !('code' in error) || error.code !== 'ENOENT') throw error;
     }
-    return text
+    const written = text
       .split('\n')
       .filter((line) => line !== '')
       .map((line): Effect => JSON.parse(line));
+    return [...written, ...this.#noted];
   }
 
   /** The changes that these workers, or their handler processes, began. */
@@ -137,7 +158,7 @@ export class Ledger {
       else ended.add(id);
     }
     const all = [...this.entries.values()];
-    const changes = all.filter(({ action }) => action === CHANGE || action === UNIT_CHANGE);
+    const changes = all.filter(({ action }) => CHANGES.has(action));
     const replied = (entry: Entry, fits: (outcome: string) => boolean) =>
       entry.replies.some(({ outcome }) => fits(outcome));
     const saysNotDone = (outcome: string) => outcome in ERROR_CODES && !MAY_BE_DONE.has(outcome);
