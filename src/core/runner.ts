@@ -60,6 +60,7 @@ interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
   readonly settle: (settled: Settled) => void;
+  /** In the clock's milliseconds. */
   readonly admittedAt: number;
   /** When it is stopped, in the clock's milliseconds, once it does more than to find out what another worker has done. */
   readonly deadline: number;
@@ -104,7 +105,7 @@ export class Runner {
   readonly #known = new WeakSet<Call>();
   /** The number of calls for clusters without a response, as it was last told. */
   #withoutResponse = 0;
-  #draining = false;
+  /** Aborted when the service stops. */
   readonly #stopping = new AbortController();
   #idle: (() => void) | undefined;
 
@@ -178,7 +179,6 @@ export class Runner {
    * Resolves when nothing runs any more.
    */
   async drain(graceMs: number): Promise<void> {
-    this.#draining = true;
     const shutdown = new Shutdown('the service is shutting down');
     this.#stopping.abort(shutdown);
     for (const job of this.#waiting) this.#interrupt(job, shutdown);
@@ -206,7 +206,7 @@ export class Runner {
   /** Never rejects. */
   async #dispatch(call: Call): Promise<Settled> {
     const { signal, id } = call;
-    if (this.#draining || (signal.aborted && releases(signal.reason))) return RELEASED;
+    if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason))) return RELEASED;
     try {
       if (signal.aborted) throw cancelled();
       // What ended a worker before may be the check of its parameters.
