@@ -45,6 +45,8 @@ export interface WrittenClaim {
 
 /** How long a caller waits for the outcome to be written, in milliseconds. */
 const SETTLE_MS = 5_000;
+/** The same, of a change that was not begun: if that is not written, another worker may make it. */
+const REFUSAL_MS = 15_000;
 /** How long a release waits for the claim to be given up: it may be part of a shutdown. */
 const RELEASE_MS = 1_000;
 /** How long to wait between two attempts to write it. */
@@ -130,7 +132,9 @@ export class HeldClaim implements Claim {
 
   async settle(reply: Reply, signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
-    await settledWithin(SETTLE_MS, clock, untilAborted(this.#note(storedReply(reply)), signal));
+    const isBegun = this.#written.record.state === 'begun';
+    const waitMs = isBegun ? SETTLE_MS : REFUSAL_MS;
+    await settledWithin(waitMs, clock, untilAborted(this.#note(storedReply(reply)), signal));
   }
 
   async release(): Promise<void> {

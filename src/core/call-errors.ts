@@ -1,6 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import type { Logger } from '../lib/logger.js';
-import type { ErrorBody, FieldProblem, Settled } from './call.js';
+import type { ErrorBody, Failed, FieldProblem } from './call.js';
 import { unsendableIn } from './unsendable.js';
 
 /** The error for an invalid field of a call. */
@@ -9,7 +9,7 @@ export function invalidRequest({ field, message }: FieldProblem): ActionError {
 }
 
 /** How a call settles after an error. The caller gets no details of an error that is not an `ActionError`. */
-export function settledWith(error: unknown, id: string): Extract<Settled, { status: 'error' }> {
+export function settledWith(error: unknown, id: string): Failed {
   const body = bodyOf(error);
   if (body !== undefined) return { status: 'error', body };
   const message = `An unexpected failure; the service's log has the reason under the request id ${id}`;

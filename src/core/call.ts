@@ -69,6 +69,9 @@ export type Settled =
 /** How a call ends that was not released. */
 export type Ended = Exclude<Settled, { readonly status: 'released' }>;
 
+/** How a call ends with an error. */
+export type Failed = Extract<Settled, { readonly status: 'error' }>;
+
 /** The connection that delivered the call is lost: a call that has not begun is released, one that has continues. */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';

@@ -1,6 +1,7 @@
 import { ActionError } from '../api/action-error.js';
+import { errorCodeInfo } from '../api/error-codes.js';
 import type { Admitted } from './admission.js';
-import { type Call, type Ended, releases, type Settled } from './call.js';
+import { type Call, type Ended, type Failed, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
 import type { ChangeClaims, Claim, Claimed } from './change-claims.js';
 import { ofRepeatedChange } from './repeated-change.js';
@@ -28,6 +29,20 @@ export interface GatedChange {
   /** Never rejects. */
   readonly perform: (performance: Performance) => Promise<Ended>;
   readonly stop: (reason: ActionError) => void;
+  /** Called when it is known what earlier deliveries of the call have done. */
+  readonly onKnown: () => void;
+}
+
+/** A change that is refused before it gets to wait here. */
+export interface RefusedChange {
+  readonly call: Call;
+  /** The name of the action. */
+  readonly action: string;
+  readonly refusal: Failed;
+  /** How long the service has had it, in milliseconds. */
+  readonly heldMs: number;
+  /** Aborted when there is no time to note the refusal. */
+  readonly signal: AbortSignal;
   /** Called when it is known what earlier deliveries of the call have done. */
   readonly onKnown: () => void;
 }
@@ -60,6 +75,31 @@ export class ChangeGate {
     } catch (error) {
       return releases(error) ? RELEASED : settledWith(error, call.id);
     }
+  }
+
+  /**
+   * Notes a refusal, so that no other worker makes a change whose caller was told that nothing was changed. Never rejects.
+   * @returns what its caller is told: what another worker has made of it, where that is known
+   */
+  async refuse({ call, action, refusal, heldMs, signal, onKnown }: RefusedChange): Promise<Settled> {
+    const { key, id, mayBeCopy: isRepeated } = call;
+    // All workers refuse for the other reasons.
+    if (this.#claims === undefined || key === undefined || !errorCodeInfo(refusal.body.code).retryable)
+      return refusal;
+    try {
+      const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);
+      if (claimed.state === 'held' && claimed.claim.wasBegun) {
+        await claimed.claim.release();
+        return refusal;
+      }
+      onKnown();
+      if (claimed.state === 'settled') return claimed.reply;
+      await claimed.claim.settle(refusal, signal);
+    } catch (error) {
+      // The store is away, or another worker makes the change.
+      if (error !== signal.reason && !(error instanceof ActionError)) throw error;
+    }
+    return refusal;
   }
 
   /** @throws ActionError, or the signal's reason, when it could not be claimed */

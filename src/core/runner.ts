@@ -14,7 +14,7 @@ import {
   timedOut,
   unreachable,
 } from './admission.js';
-import { type Call, type FieldNames, releases, type Settled, Shutdown } from './call.js';
+import { type Call, type Failed, type FieldNames, releases, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate, type Performance } from './change-gate.js';
@@ -59,7 +59,7 @@ export interface RunnerOptions {
 interface Job {
   readonly call: Call;
   readonly admitted: Admitted;
-  readonly settle: (settled: Settled) => void;
+  readonly settle: (settled: Settled | Promise<Settled>) => void;
   /** In the clock's milliseconds. */
   readonly admittedAt: number;
   /** When it is stopped, in the clock's milliseconds, once it does more than to find out what another worker has done. */
@@ -83,6 +83,8 @@ interface Job {
 const HUNG_MS = 3_000;
 /** A change that is stopped by a shutdown gets at least this long to reach a state that it can report, also after the grace time. */
 const MIN_OUTCOME_MS = 1_500;
+/** How long a caller waits until it is noted for other workers that its change was refused, in milliseconds. */
+const NOTE_MS = 15_000;
 /** How long the check of parameters in isolation may take, in milliseconds: a watchdog ends one that loops, twice. */
 const CHECK_MS = 150_000;
 const RELEASED: Settled = { status: 'released' };
@@ -96,6 +98,7 @@ export class Runner {
   readonly #admission: Admission;
   readonly #queue: FairQueue;
   readonly #breaker: CircuitBreaker;
+  readonly #gate: ChangeGate;
   readonly #execution: ExecutionOptions;
   readonly #chain: (call: Call) => Promise<Settled>;
   readonly #waiting = new Set<Job>();
@@ -131,10 +134,11 @@ export class Runner {
       hasClaims: claims !== undefined,
       onResponse: ({ key }) => this.#queue.responded(key),
     });
+    this.#gate = new ChangeGate(claims);
     this.#execution = {
       clock,
       logFor,
-      gate: new ChangeGate(claims),
+      gate: this.#gate,
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
@@ -206,6 +210,7 @@ export class Runner {
   /** Never rejects. */
   async #dispatch(call: Call): Promise<Settled> {
     const { signal, id } = call;
+    const begin = this.#options.clock.now();
     if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason))) return RELEASED;
     try {
       if (signal.aborted) throw cancelled();
@@ -215,8 +220,26 @@ export class Runner {
       const checked = isApart ? await this.#checkedApart(call, isolation) : undefined;
       return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {
-      return releases(error) ? RELEASED : settledWith(error, id);
+      return releases(error) ? RELEASED : this.#refused(call, settledWith(error, id), begin);
     }
+  }
+
+  /** Refuses a call that has not had its turn. @returns what its caller is told */
+  #refused(call: Call, refusal: Failed, since: number): Failed | Promise<Settled> {
+    const { catalogue, clock, claims } = this.#options;
+    const action = typeof call.action === 'string' ? catalogue.find(call.action)?.description : undefined;
+    if (claims === undefined || action?.effect !== 'change') return refusal;
+    const limit = { ms: NOTE_MS, clock, reason: () => timedOut(NOTE_MS), signal: this.#stopping.signal };
+    return runWithin(limit, async (signal) =>
+      this.#gate.refuse({
+        call,
+        action: action.name,
+        refusal,
+        heldMs: clock.now() - since,
+        signal,
+        onKnown: () => this.#known.add(call),
+      }),
+    );
   }
 
   /**
@@ -373,7 +396,7 @@ export class Runner {
     );
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
     for (const job of waiting.slice(waiting.length - excess))
-      this.#withdraw(job, settledWith(error, job.call.id));
+      this.#refuse(job, error);
   }
 
   /** Tells the transport, which then lets more calls in: those for such clusters keep none of others out. */
@@ -406,19 +429,24 @@ export class Runner {
   }
 
   #stop(job: Job, reason: ActionError): void {
-    if (job.execution === undefined) return this.#withdraw(job, settledWith(reason, job.call.id));
+    if (job.execution === undefined) return this.#refuse(job, reason);
     job.execution.stop(reason);
   }
 
+  #refuse(job: Job, reason: ActionError): void {
+    const { call, admittedAt } = job;
+    this.#withdraw(job, this.#refused(call, settledWith(reason, call.id), admittedAt));
+  }
+
   /** Ends a waiting job. */
-  #withdraw(job: Job, settled: Settled): void {
+  #withdraw(job: Job, settled: Settled | Promise<Settled>): void {
     this.#waiting.delete(job);
     this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }
 
-  #end(job: Job, settled: Settled): void {
+  #end(job: Job, settled: Settled | Promise<Settled>): void {
     job.cancelDeadline();
     if (job.isProbe) this.#breaker.probed(job.admitted.lane);
     this.#bySignal.delete(job.call.signal, job);
