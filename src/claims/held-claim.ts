@@ -130,11 +130,14 @@ export class HeldClaim implements Claim {
     return this.#parts.lease.onStale(() => callback(leaseLost()));
   }
 
-  async settle(reply: Reply, signal: AbortSignal): Promise<void> {
+  async settle(reply: Reply, signal: AbortSignal): Promise<boolean> {
     const { clock } = this.#parts;
     const isBegun = this.#written.record.state === 'begun';
     const waitMs = isBegun ? SETTLE_MS : REFUSAL_MS;
-    await settledWithin(waitMs, clock, untilAborted(this.#note(storedReply(reply)), signal));
+    let isLost = false;
+    const work = this.#note(storedReply(reply)).then((isWritten) => (isLost = !isWritten));
+    await settledWithin(waitMs, clock, untilAborted(work, signal));
+    return !isLost;
   }
 
   async release(): Promise<void> {
@@ -176,13 +179,15 @@ export class HeldClaim implements Claim {
     }
   }
 
-  async #note(settled: StoredReply): Promise<void> {
+  /** @returns whether it was written; false: another worker may have taken the change */
+  async #note(settled: StoredReply): Promise<boolean> {
     const isWritten = await this.#inBackground(async (signal) =>
       this.#isKept
         ? this.#write({ ...this.#written.record, state: 'settled', settled }, signal, [])
         : this.#restore(signal),
     );
     if (!isWritten) this.#parts.log.warn('change outcome not recorded', { action: this.#action });
+    return isWritten;
   }
 
   /** Writes what was there before the claim. */

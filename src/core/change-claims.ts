@@ -37,8 +37,11 @@ export interface Claim {
    * @returns cancels that
    */
   onLost(callback: (reason: ActionError) => void): () => void;
-  /** Notes the outcome. Waits some seconds for that, at most until the signal is aborted; never rejects. */
-  settle(reply: Reply, signal: AbortSignal): Promise<void>;
+  /**
+   * Notes the outcome. Waits some seconds for that, at most until the signal is aborted; never rejects.
+   * @returns false: it was not noted, and another worker may have taken the change; true also when that is not known yet
+   */
+  settle(reply: Reply, signal: AbortSignal): Promise<boolean>;
   /** Gives up a change that this worker has not begun. Never rejects. */
   release(): Promise<void>;
 }

@@ -83,9 +83,7 @@ export class ChangeGate {
    */
   async refuse({ call, action, refusal, heldMs, signal, onKnown }: RefusedChange): Promise<Settled> {
     const { key, id, mayBeCopy: isRepeated } = call;
-    // All workers refuse for the other reasons.
-    if (this.#claims === undefined || key === undefined || !errorCodeInfo(refusal.body.code).retryable)
-      return refusal;
+    if (this.#claims === undefined || key === undefined || !isRefusal(refusal)) return refusal;
     try {
       const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);
       if (claimed.state === 'held' && claimed.claim.wasBegun) {
@@ -94,7 +92,7 @@ export class ChangeGate {
       }
       onKnown();
       if (claimed.state === 'settled') return claimed.reply;
-      await claimed.claim.settle(refusal, signal);
+      if (!(await claimed.claim.settle(refusal, signal))) return RELEASED;
     } catch (error) {
       // The store is away, or another worker makes the change.
       if (error !== signal.reason && !(error instanceof ActionError)) throw error;
@@ -126,8 +124,7 @@ export class ChangeGate {
     const mayHaveBegunElsewhere = claim.wasBegun || (call.key === undefined && isRepeated);
     const settle = async (reply: Ended) => {
       const told = mayHaveBegunElsewhere ? ofRepeatedChange(reply) : reply;
-      await claim.settle(told, change.ending);
-      return told;
+      return { told, isNoted: await claim.settle(told, change.ending) };
     };
     const cancel = claim.onLost(change.stop);
     try {
@@ -137,18 +134,28 @@ export class ChangeGate {
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();
-        return settle(await change.perform(performance));
+        const { told } = await settle(await change.perform(performance));
+        return told;
       };
       // A refusal would say nothing of what another worker has made of it.
       return await this.#turns.run(cluster, units, signal, work, !isRepeated);
     } catch (error) {
-      if (!releases(error)) return settle(settledWith(error, call.id));
-      await claim.release();
-      return RELEASED;
+      if (releases(error)) {
+        await claim.release();
+        return RELEASED;
+      }
+      const { told, isNoted } = await settle(settledWith(error, call.id));
+      // Another worker may make it: its caller must not be told that nothing was changed.
+      return isNoted ? told : RELEASED;
     } finally {
       cancel();
     }
   }
+}
+
+/** Whether it says that nothing was changed, for a reason that may not hold for another worker. */
+function isRefusal(reply: Ended): boolean {
+  return reply.status === 'error' && errorCodeInfo(reply.body.code).retryable;
 }
 
 /** @throws ActionError when nothing can be done after an earlier run */

@@ -395,8 +395,7 @@ export class Runner {
       ({ admitted }) => admitted.lane === lane && admitted.inquiryMs === undefined,
     );
     const excess = Math.min(waiting.length, this.#queue.count(lane) - most);
-    for (const job of waiting.slice(waiting.length - excess))
-      this.#refuse(job, error);
+    for (const job of waiting.slice(waiting.length - excess)) this.#refuse(job, error);
   }
 
   /** Tells the transport, which then lets more calls in: those for such clusters keep none of others out. */

@@ -6,7 +6,7 @@ import { HeldClaim } from '../../src/claims/held-claim.js';
 import { type ClaimRecord, encodeRecord } from '../../src/claims/claim-record.js';
 import type { LiveLease } from '../../src/claims/worker-lease.js';
 import { logLines } from '../support/log-lines.js';
-import { settle } from '../support/open-runner.js';
+import { settle, watched } from '../support/open-runner.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { done, never } from './open-store.js';
 
@@ -71,6 +71,28 @@ test('the units are freed also when the outcome cannot be noted because of a def
   t.is(logs.find(/^change outcome not recorded$/).length, 1);
 });
 
+for (const [begins, seconds] of [
+  [false, 15],
+  [true, 5],
+] as const)
+  test(`a caller waits for ${seconds} s until the outcome of a change that has${begins ? '' : ' not'} begun is noted`, async (t) => {
+    let isAway = false;
+    const { claim, clock, lease } = claimIn(() => {
+      if (isAway) throw new EtcdError('away');
+    });
+    if (begins) await claim.begin(never);
+    isAway = true;
+    const settled = watched(claim.settle(done(1), never));
+    await settle();
+    for (let left = seconds * 2; left > 0; left--) {
+      t.is(settled(), undefined);
+      clock.advance(500);
+      await settle();
+    }
+    t.true(settled(), 'whether another worker has taken it is not known');
+    lease.end();
+  });
+
 test('attempts to note an outcome leave nothing behind, and the end of the lease ends them', async (t) => {
   let tried = 0;
   const { claim, clock, logs, lease } = claimIn(() => {
@@ -86,7 +108,7 @@ test('attempts to note an outcome leave nothing behind, and the end of the lease
   }
   await settle();
   lease.end();
-  await settled;
+  t.false(await settled);
   t.is(tried, 6);
   t.is(logs.find(/^change outcome not recorded$/).length, 1);
   t.is(clock.pending, 0);

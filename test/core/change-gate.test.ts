@@ -1,6 +1,6 @@
 import test from 'ava';
 import { object } from 'yup';
-import { ConnectionLost, type Reply } from '../../src/core/call.js';
+import { Cancelled, ConnectionLost, type Reply, type Settled } from '../../src/core/call.js';
 import { ActionError, unitName } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
 import { codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
@@ -277,6 +277,106 @@ test('the reply of another worker is found also when the cluster was lost while 
   t.deepEqual(await Promise.all(reads), Array(3).fill('cluster_unreachable'));
   t.is(await first, 'cluster_unreachable', 'a first delivery is refused');
   t.deepEqual(await reply, made);
+});
+
+test('what refuses a change before its turn is noted before its caller is told', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const away = doing(async () => Promise.reject(new ActionError('cluster_unreachable', 'so')), {
+    name: 'read',
+  });
+  const cases: Record<string, (store: ReturnType<typeof fakeClaims>) => Promise<Settled>> = {
+    cluster_busy: async ({ claims }) => openRunner([action], { claims, maxCalls: 0 }).ask({ key: 'k' }),
+    timeout: async ({ claims }) => openRunner([action], { claims }).ask({ key: 'k', waitedMs: 3_600_000 }),
+    cluster_unreachable: async ({ claims }) => {
+      const { ask, codeFor } = openRunner([action, away], { claims });
+      for (let failures = 3; failures > 0; failures--) await codeFor({ action: 'read' });
+      return ask({ key: 'k' });
+    },
+    cancelled: async ({ claims }) => {
+      const { ask, codeFor } = openRunner([action], { claims, concurrency: 1 });
+      void codeFor();
+      while (runs.length === 0) await settle();
+      const caller = new AbortController();
+      const waiting = ask({ key: 'k', signal: caller.signal });
+      caller.abort(new Cancelled('its caller is gone'));
+      return waiting;
+    },
+  };
+  for (const [code, refusal] of Object.entries(cases)) {
+    const store = fakeClaims();
+    const told = await refusal(store);
+    t.is(codeOf(told), code);
+    t.deepEqual(store.settled, [told], code);
+    t.deepEqual(store.asked, ['claim', 'settle'], code);
+  }
+});
+
+test('what is wrong with a change itself is not noted, and neither is what refuses a read', async (t) => {
+  const { claims, asked } = fakeClaims();
+  const read = doing(async () => ({}), { name: 'read' });
+  const { codeFor } = openRunner([counted().action, read], { claims, maxCalls: 0 });
+  t.is(await codeFor({ key: 'k', parameters: 7 }), 'invalid_parameters');
+  t.is(await codeFor({ key: 'k', action: 'other' }), 'unknown_action');
+  t.is(await codeFor({ key: 'k', action: 'read' }), 'cluster_busy');
+  t.is(await codeFor({ key: undefined }), 'cluster_busy');
+  t.deepEqual(asked, []);
+});
+
+test('a refusal is told also when it cannot be noted, at the latest after 15 seconds', async (t) => {
+  const away = fakeClaims({ fails: { claim: AWAY } });
+  t.is(
+    await openRunner([counted().action], { claims: away.claims, maxCalls: 0 }).codeFor({ key: 'k' }),
+    'cluster_busy',
+  );
+  for (const waits of ['claim', 'settle'] as const) {
+    const { claims } = fakeClaims({ waits: { [waits]: never } });
+    const { codeFor, clock } = openRunner([counted().action], { claims, maxCalls: 0 });
+    const code = watched(codeFor({ key: 'k' }));
+    await settle();
+    clock.advance(14_999);
+    await settle();
+    t.is(code(), undefined, waits);
+    clock.advance(1);
+    while (code() === undefined) await settle();
+    t.is(code(), 'cluster_busy');
+    t.is(clock.pending, 0);
+  }
+});
+
+test('a change that another worker has taken is not refused, but left to it', async (t) => {
+  const { action, seen } = counted();
+  const taken = { isLost: true, fails: { begin: AWAY } };
+  t.is(await openRunner([action], { claims: fakeClaims(taken).claims }).codeFor({ key: 'k' }), 'released');
+  const { claims } = fakeClaims({ isLost: true });
+  t.is(await openRunner([action], { claims, maxCalls: 0 }).codeFor({ key: 'k' }), 'released');
+  t.deepEqual(seen, []);
+  t.is(await openRunner([action], { claims }).codeFor({ key: 'k' }), 'completed', 'it was made here');
+});
+
+test('a refusal of a change that a lost worker has begun says that its outcome is unknown, and is not noted', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims, asked } = fakeClaims({ claimed: 'begun' });
+  const { codeFor } = openRunner([action], { claims, concurrency: 1 });
+  void codeFor();
+  while (runs.length === 0) await settle();
+  const caller = new AbortController();
+  const waiting = codeFor({ ...REPEATED, signal: caller.signal });
+  caller.abort(new Cancelled('its caller is gone'));
+  t.is(await waiting, 'outcome_unknown');
+  t.deepEqual(asked, ['claim', 'release']);
+});
+
+test('a refusal of a change that was delivered before, and never began, is told as it is', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims, settled } = fakeClaims();
+  const { ask, codeFor } = openRunner([action], { claims, concurrency: 1 });
+  void codeFor();
+  while (runs.length === 0) await settle();
+  const caller = new AbortController();
+  const waiting = ask({ ...REPEATED, signal: caller.signal });
+  caller.abort(new Cancelled('its caller is gone'));
+  t.is(codeOf(await waiting), 'cancelled');
+  t.deepEqual(settled, [await waiting]);
 });
 
 test('a change that is late, and that no other worker has begun, does not begin', async (t) => {

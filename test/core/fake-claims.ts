@@ -5,8 +5,10 @@ import type { ChangeClaims, ChangeToClaim, Claim, Claimed } from '../../src/core
 import { untilAborted } from '../../src/lib/until-aborted.js';
 
 interface Fake {
-  /** What it answers. */
+  /** What it answers; a reply only to a change that may be a copy. */
   claimed?: 'new' | 'begun' | Reply;
+  /** Whether another worker has taken the change when its outcome is noted. */
+  isLost?: boolean;
   /** Each of these throws this when it is called. */
   fails?: { claim?: unknown; lockUnit?: unknown; begin?: unknown };
   /** Each of these waits until it is resolved, or the signal is aborted. */
@@ -14,7 +16,7 @@ interface Fake {
 }
 
 /** A store of claims that does what the test says, and notes what core asks of it, in order. */
-export function fakeClaims({ claimed = 'new', fails = {}, waits = {} }: Fake = {}) {
+export function fakeClaims({ claimed = 'new', isLost = false, fails = {}, waits = {} }: Fake = {}) {
   const asked: string[] = [];
   const changes: ChangeToClaim[] = [];
   const settled: Reply[] = [];
@@ -45,6 +47,7 @@ export function fakeClaims({ claimed = 'new', fails = {}, waits = {} }: Fake = {
     settle: async (reply, signal) => {
       settled.push(reply);
       await step('settle', { waits: waits.settle }, signal).catch(() => {});
+      return !isLost;
     },
     release: async () => void asked.push('release'),
   };
@@ -52,7 +55,8 @@ export function fakeClaims({ claimed = 'new', fails = {}, waits = {} }: Fake = {
     claim: async (change, signal): Promise<Claimed> => {
       changes.push(change);
       await step('claim', { fails: fails.claim, waits: waits.claim }, signal);
-      return typeof claimed === 'object' ? { state: 'settled', reply: claimed } : { state: 'held', claim };
+      const isKnown = typeof claimed === 'object' && change.isRepeated;
+      return isKnown ? { state: 'settled', reply: claimed } : { state: 'held', claim };
     },
   };
   return {
