@@ -84,20 +84,21 @@ export class ChangeGate {
   async refuse({ call, action, refusal, heldMs, signal, onKnown }: RefusedChange): Promise<Settled> {
     const { key, id, mayBeCopy: isRepeated } = call;
     if (this.#claims === undefined || key === undefined || !isRefusal(refusal)) return refusal;
+    const unnoted = isRepeated ? ofRepeatedChange(refusal) : refusal;
     try {
       const claimed = await this.#claims.claim({ key, id, action, isRepeated, heldMs }, signal);
       if (claimed.state === 'held' && claimed.claim.wasBegun) {
         await claimed.claim.release();
-        return refusal;
+        return unnoted;
       }
       onKnown();
       if (claimed.state === 'settled') return claimed.reply;
-      if (!(await claimed.claim.settle(refusal, signal))) return RELEASED;
+      return (await claimed.claim.settle(refusal, signal)) ? refusal : RELEASED;
     } catch (error) {
       // The store is away, or another worker makes the change.
-      if (error !== signal.reason && !(error instanceof ActionError)) throw error;
+      if (error === signal.reason || error instanceof ActionError) return unnoted;
+      return settledWith(error, id);
     }
-    return refusal;
   }
 
   /** @throws ActionError, or the signal's reason, when it could not be claimed */

@@ -328,6 +328,11 @@ test('a refusal is told also when it cannot be noted, at the latest after 15 sec
     await openRunner([counted().action], { claims: away.claims, maxCalls: 0 }).codeFor({ key: 'k' }),
     'cluster_busy',
   );
+  const defect = fakeClaims({ fails: { claim: new TypeError('a defect') } });
+  t.is(
+    await openRunner([counted().action], { claims: defect.claims, maxCalls: 0 }).codeFor({ key: 'k' }),
+    'internal',
+  );
   for (const waits of ['claim', 'settle'] as const) {
     const { claims } = fakeClaims({ waits: { [waits]: never } });
     const { codeFor, clock } = openRunner([counted().action], { claims, maxCalls: 0 });
@@ -360,10 +365,12 @@ test('a refusal of a change that a lost worker has begun says that its outcome i
   void codeFor();
   while (runs.length === 0) await settle();
   const caller = new AbortController();
-  const waiting = codeFor({ ...REPEATED, signal: caller.signal });
+  const waiting = [REPEATED, { key: 'k', mayBeCopy: true }].map(async (call) =>
+    codeFor({ ...call, signal: caller.signal }),
+  );
   caller.abort(new Cancelled('its caller is gone'));
-  t.is(await waiting, 'outcome_unknown');
-  t.deepEqual(asked, ['claim', 'release']);
+  t.deepEqual(await Promise.all(waiting), ['outcome_unknown', 'outcome_unknown']);
+  t.deepEqual(asked.toSorted(), ['claim', 'claim', 'release', 'release']);
 });
 
 test('a refusal of a change that was delivered before, and never began, is told as it is', async (t) => {
