@@ -14,9 +14,11 @@ export interface ClaimRecord {
   action: string;
   /** Whether another worker may have got the same message before. */
   repeated: boolean;
-  /** The wall time at which it began, for people. */
+  /** The wall time at which it began. */
   begunAt?: string;
   settled?: StoredReply;
+  /** The wall time at which its outcome was known. */
+  settledAt?: string;
 }
 
 /** A reply that is too large is not kept, only what kind of reply it was. */
@@ -73,7 +75,7 @@ export function decodeRecord(value: string): ClaimRecord | undefined {
     if (error instanceof SyntaxError) return undefined;
     throw error;
   }
-  const { state, worker, run, action, repeated, begunAt, settled } = fieldsOf(given);
+  const { state, worker, run, action, repeated, begunAt, settled, settledAt } = fieldsOf(given);
   if (state !== 'claimed' && state !== 'begun' && state !== 'settled') return undefined;
   if (!isText(worker) || !isText(run) || !isText(action) || typeof repeated !== 'boolean') return undefined;
   if (state === 'settled' && !isStoredReply(settled)) return undefined;
@@ -85,6 +87,7 @@ export function decodeRecord(value: string): ClaimRecord | undefined {
     repeated,
     ...(isText(begunAt) && { begunAt }),
     ...(isStoredReply(settled) && { settled }),
+    ...(isText(settledAt) && { settledAt }),
   };
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { ChangeClaims, ChangeToClaim, Claimed } from '../core/change-claims.js';
+import { type ChangeClaims, type ChangeToClaim, type Claimed, MadeElsewhere } from '../core/change-claims.js';
 import { backoffMs } from '../lib/backoff.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
@@ -41,13 +41,16 @@ const PENDING_MS = 500;
 
 /** By how much the clocks of workers may differ, in milliseconds. */
 const CLOCKS_DIFFER_MS = 5_000;
+/** For how long a lost connection goes unnoticed, which may deliver a message so late: two heartbeats. */
+const UNNOTICED_MS = 20_000;
 
 /**
- * Whether a run of a message that was delivered again began after this wall time: then it is of the message that this worker
- * has had since, and whose connection is lost without its noticing yet.
+ * Whether a run of a message that was delivered again began, or was refused, after this wall time: then it is of the message that
+ * this worker has had since, and whose connection is lost without its noticing yet.
  */
-function hasBegunSince({ repeated, begunAt }: ClaimRecord, time: number): boolean {
-  return repeated && begunAt !== undefined && Date.parse(begunAt) > time - CLOCKS_DIFFER_MS;
+function isSince({ repeated, begunAt, settledAt }: ClaimRecord, time: number): boolean {
+  const at = begunAt ?? settledAt;
+  return repeated && at !== undefined && Date.parse(at) > time - CLOCKS_DIFFER_MS - UNNOTICED_MS;
 }
 
 /** One attempt to claim a change, until it is claimed or given up. */
@@ -59,6 +62,8 @@ interface Attempt {
   readonly tried: { claim: WrittenClaim; lease: LiveLease }[];
   /** The run for which it waited, if that one was of a repeated delivery: then both are the same message. */
   waitedFor: string | undefined;
+  /** Whether another worker that is alive has it, as far as is known. */
+  isElsewhere: boolean;
 }
 
 /** The workers' agreement on changes, in etcd: see decision 21. */
@@ -121,13 +126,14 @@ export class ClaimStore implements ChangeClaims {
       run: randomUUID(),
       tried: [],
       waitedFor: undefined,
+      isElsewhere: false,
     };
     try {
       return await this.#untilClaimed(attempt, signal);
     } catch (error) {
       // The next request with this key must not wait for it.
       for (const { claim, lease } of attempt.tried) void this.#held(attempt, lease, claim).release();
-      throw error;
+      throw attempt.isElsewhere ? new MadeElsewhere(error) : error;
     }
   }
 
@@ -175,8 +181,9 @@ export class ClaimStore implements ChangeClaims {
     const isRepeated =
       change.isRepeated ||
       other.run === attempt.waitedFor ||
-      hasBegunSince(other, this.#options.clock.wallTime() - change.heldMs);
+      isSince(other, this.#options.clock.wallTime() - change.heldMs);
     const decision = decide(other, owner !== undefined, isRepeated);
+    attempt.isElsewhere = decision.do === 'wait';
     if (decision.do === 'answer') return { state: 'settled', reply: decision.reply };
     if (decision.do === 'wait') {
       if (other.repeated) attempt.waitedFor = other.run;

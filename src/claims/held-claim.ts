@@ -181,9 +181,10 @@ export class HeldClaim implements Claim {
 
   /** @returns whether it was written; false: another worker may have taken the change */
   async #note(settled: StoredReply): Promise<boolean> {
+    const settledAt = new Date(this.#parts.clock.wallTime()).toISOString();
     const isWritten = await this.#inBackground(async (signal) =>
       this.#isKept
-        ? this.#write({ ...this.#written.record, state: 'settled', settled }, signal, [])
+        ? this.#write({ ...this.#written.record, state: 'settled', settled, settledAt }, signal, [])
         : this.#restore(signal),
     );
     if (!isWritten) this.#parts.log.warn('change outcome not recorded', { action: this.#action });
@@ -205,9 +206,25 @@ export class HeldClaim implements Claim {
         signal,
       );
       const now = parts.at(-1)?.[0];
-      if (succeeded || now === undefined || !this.#values.has(now.value)) return;
+      if (succeeded) return;
+      if (now === undefined) return this.#fence(signal);
+      if (!this.#values.has(now.value)) return;
       own = { key, is: 'written', in: now.modRevision };
     }
+  }
+
+  /** A write whose outcome is unknown may arrive still: it is made to fail, as nobody would end the claim that it makes. */
+  async #fence(signal: AbortSignal): Promise<void> {
+    const { etcd, leases } = this.#parts;
+    const { key, record, revision } = this.#written;
+    if (revision !== undefined) return;
+    // For other workers it is that of a lost one, which never began.
+    const value = encodeRecord({ ...record, worker: 'none' });
+    const lease = await leases.current(signal);
+    await etcd.transaction(
+      { compare: [{ key, is: 'absent' }], success: [{ put: key, value, lease }] },
+      signal,
+    );
   }
 
   async #unlock(signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@ import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
 import { type FairQueue, NO_CLUSTER } from './fair-queue.js';
-import { callerTimeout } from './caller-timeout.js';
+import { callerTimeout, OUTCOME_GRACE_MS } from './caller-timeout.js';
 import type { PreparedAction } from './prepare-action.js';
 import { invalidRequest } from './call-errors.js';
 
@@ -54,6 +54,8 @@ const SHARE_OF_ONE_LANE = 0.75;
 const BUSY_MS = 1_000;
 /** Longer than the claim of a lost worker lives: after that a probe can begin, and needs time. In milliseconds. */
 const INQUIRY_MS = 150_000;
+/** How long after the caller's time a worker that is alive has reported what it has made of a change, in milliseconds. */
+const REPORTED_MS = OUTCOME_GRACE_MS + 10_000;
 
 /** Decides whether a call may run: action, target, deadline, parameters, and room in its lane. */
 export class Admission {
@@ -92,7 +94,7 @@ export class Admission {
     const admitted = { action, cluster, lane, parameters, timeoutMs, leftMs };
     // A refusal would say nothing of what another worker has made of it.
     if (isClaimed && call.mayBeCopy && effect === 'change')
-      return { ...admitted, inquiryMs: Math.max(leftMs, INQUIRY_MS) };
+      return { ...admitted, inquiryMs: Math.max(leftMs + REPORTED_MS, INQUIRY_MS) };
     if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);

@@ -13,3 +13,6 @@ export function callerTimeout(sent: unknown): number | undefined {
   const isLimit = typeof value === 'number' && Number.isFinite(value) && value >= 1;
   return isLimit ? Math.min(value, MAX_TIMEOUT_MS) : undefined;
 }
+
+/** How long a change that is stopped at its time limit may take to report its outcome, in milliseconds. */
+export const OUTCOME_GRACE_MS = 30_000;

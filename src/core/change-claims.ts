@@ -11,7 +11,7 @@ export interface ChangeToClaim {
   readonly action: string;
   /** Whether another worker may have got the same message. */
   readonly isRepeated: boolean;
-  /** How long this worker has had it, in milliseconds: what began in that time elsewhere may be the same message. */
+  /** How long this worker has had it, at least, in milliseconds: what began in that time elsewhere may be the same message. */
   readonly heldMs: number;
 }
 
@@ -46,11 +46,20 @@ export interface Claim {
   release(): Promise<void>;
 }
 
+/** A change could not be claimed because another worker that is alive has it. `cause`: why the wait for that one has ended. */
+export class MadeElsewhere extends Error {
+  override readonly name = 'MadeElsewhere';
+
+  constructor(cause: unknown) {
+    super('another worker makes the change', { cause });
+  }
+}
+
 /** Where the workers agree which one makes a change. */
 export interface ChangeClaims {
   /**
    * Waits while another worker that is alive makes the same change.
-   * @throws ActionError `service_unavailable`, or the signal's reason: the change has not begun here
+   * @throws MadeElsewhere, ActionError `service_unavailable`, or the signal's reason: the change has not begun here
    */
   claim(change: ChangeToClaim, signal: AbortSignal): Promise<Claimed>;
 }

@@ -3,7 +3,7 @@ import { errorCodeInfo } from '../api/error-codes.js';
 import type { Admitted } from './admission.js';
 import { type Call, type Ended, type Failed, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
-import type { ChangeClaims, Claim, Claimed } from './change-claims.js';
+import { type ChangeClaims, type Claim, type Claimed, MadeElsewhere } from './change-claims.js';
 import { ofRepeatedChange } from './repeated-change.js';
 import { UnitTurns } from './unit-turns.js';
 
@@ -93,11 +93,13 @@ export class ChangeGate {
       }
       onKnown();
       if (claimed.state === 'settled') return claimed.reply;
-      return (await claimed.claim.settle(refusal, signal)) ? refusal : RELEASED;
+      const isNoted = await claimed.claim.settle(refusal, signal);
+      return isNoted && !isConnectionLost(call) ? refusal : RELEASED;
     } catch (error) {
-      // The store is away, or another worker makes the change.
-      if (error === signal.reason || error instanceof ActionError) return unnoted;
-      return settledWith(error, id);
+      if (isLeft(error, call)) return RELEASED;
+      // The store is away.
+      const { cause } = error instanceof MadeElsewhere ? error : { cause: error };
+      return cause === signal.reason || cause instanceof ActionError ? unnoted : settledWith(error, id);
     }
   }
 
@@ -113,8 +115,9 @@ export class ChangeGate {
         signal,
       );
     } catch (error) {
-      if (releases(error) || !isRepeated) throw error;
-      return ofRepeatedChange(settledWith(error, call.id));
+      if (isLeft(error, call)) return RELEASED;
+      const settled = settledWith(error instanceof MadeElsewhere ? error.cause : error, call.id);
+      return isRepeated ? ofRepeatedChange(settled) : settled;
     }
     if (claimed.state === 'settled') {
       change.onKnown();
@@ -152,6 +155,18 @@ export class ChangeGate {
       cancel();
     }
   }
+}
+
+/** Whether a change that could not be claimed goes back to where it came from, as another worker may make it. */
+function isLeft(error: unknown, call: Call): boolean {
+  if (isConnectionLost(call)) return true;
+  if (error instanceof MadeElsewhere) return releases(error.cause) || !call.mayBeCopy;
+  return releases(error);
+}
+
+/** Whether another worker may get the call too. */
+function isConnectionLost({ signal }: Call): boolean {
+  return signal.aborted && releases(signal.reason);
 }
 
 /** Whether it says that nothing was changed, for a reason that may not hold for another worker. */

@@ -5,6 +5,7 @@ import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 import { actionRequest } from './action-request.js';
 import { type Admitted, timedOut } from './admission.js';
+import { OUTCOME_GRACE_MS } from './caller-timeout.js';
 import type { Call, ConnectionLost, Ended, Settled, Shutdown } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
@@ -41,9 +42,6 @@ export interface TimeLimits {
   /** Its probe, and before it has begun. */
   inquiryEnd: number;
 }
-
-/** How long a stopped change may take to report its outcome, in milliseconds. */
-export const OUTCOME_GRACE_MS = 30_000;
 
 /** Errors that do not show whether the cluster can be reached. */
 const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
@@ -106,7 +104,7 @@ export class Execution {
       get ending() {
         return ending.signal;
       },
-      heldMs: () => this.#options.clock.now() - this.#limits.admittedAt,
+      heldMs: () => this.#call.waitedMs + this.#options.clock.now() - this.#limits.admittedAt,
       requireTime: () => this.#requireTime(),
       perform: async (performance) => this.#perform(performance),
       stop: (reason) => this.stop(reason),

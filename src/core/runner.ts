@@ -14,6 +14,7 @@ import {
   timedOut,
   unreachable,
 } from './admission.js';
+import { OUTCOME_GRACE_MS } from './caller-timeout.js';
 import { type Call, type Failed, type FieldNames, releases, type Settled, Shutdown } from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
@@ -21,7 +22,7 @@ import { ChangeGate, type Performance } from './change-gate.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
-import { Execution, type ExecutionOptions, OUTCOME_GRACE_MS } from './execution.js';
+import { Execution, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import type { Isolation } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
@@ -235,7 +236,7 @@ export class Runner {
         call,
         action: action.name,
         refusal,
-        heldMs: clock.now() - since,
+        heldMs: call.waitedMs + clock.now() - since,
         signal,
         onKnown: () => this.#known.add(call),
       }),

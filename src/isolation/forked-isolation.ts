@@ -6,8 +6,6 @@ import { Semaphore } from '../lib/semaphore.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { HandlerProcess, type HandlerProcessOptions, NotStarted, ProcessEnded } from './handler-process.js';
 
-/** How many calls share a process at most: all of them run again one after the other when it ends. */
-const SHARED_CALLS = 10;
 /** How long the shared process stays without calls, in milliseconds. */
 const IDLE_MS = 60_000;
 /** How long a process that is no longer needed may take to clean up, in milliseconds. */
@@ -23,7 +21,6 @@ export class ForkedIsolation implements Isolation {
   #shared: HandlerProcess | undefined;
   #cancelIdle = () => {};
   #isClosed = false;
-  readonly #places = new Semaphore(SHARED_CALLS);
   /** At most one process besides the shared one. */
   readonly #alone = new Semaphore(1);
   readonly #processes = new Set<HandlerProcess>();
@@ -56,14 +53,9 @@ export class ForkedIsolation implements Isolation {
   }
 
   async #runShared(call: IsolatedCall): Promise<unknown> {
-    const release = await this.#places.acquire(call.signal);
-    try {
-      const shared = await this.#started(call, () => (this.#shared ??= this.#fork()));
-      this.#cancelIdle();
-      return await shared.run(call).finally(() => shared.running === 0 && this.#endWhenIdle(shared));
-    } finally {
-      release();
-    }
+    const shared = await this.#started(call, () => (this.#shared ??= this.#fork()));
+    this.#cancelIdle();
+    return shared.run(call).finally(() => shared.running === 0 && this.#endWhenIdle(shared));
   }
 
   #endWhenIdle(shared: HandlerProcess): void {

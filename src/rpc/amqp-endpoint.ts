@@ -30,10 +30,10 @@ interface Consumers {
 }
 
 /**
- * The maximum number of unacknowledged messages from the queue of suspects. Far more than run at once: changes among them may wait
- * for a lost worker, which must not keep the others out.
+ * The maximum number of unacknowledged messages from the queue of suspects. Changes among them may wait for a lost worker, which
+ * must not keep the others out; but each of them may have to run once more, alone, when their process ends.
  */
-const MAX_SUSPECTS = 100;
+const MAX_SUSPECTS = 30;
 
 /** The service's queues, consumers and publisher on the broker; they are set up again on each new connection. */
 export class AmqpEndpoint {

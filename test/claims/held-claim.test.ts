@@ -13,7 +13,7 @@ import { done, never } from './open-store.js';
 const RECORD: ClaimRecord = { state: 'claimed', worker: 'w', run: 'r', action: 'act', repeated: false };
 
 /** A claim in a store of which each transaction does what the test says, and then succeeds. */
-function claimIn(transaction: (given: Transaction) => void) {
+function claimIn(transaction: (given: Transaction) => void, { isWritten = true, isEmpty = false } = {}) {
   const clock = new ManualClock();
   const logs = logLines();
   const ended = new AbortController();
@@ -30,11 +30,11 @@ function claimIn(transaction: (given: Transaction) => void) {
   const etcd = {
     transaction: async (given: Transaction) => {
       transaction(given);
-      return { succeeded: true, parts: [[now]] };
+      return isEmpty ? { succeeded: false, parts: [[]] } : { succeeded: true, parts: [[now]] };
     },
   };
   const leases = { current: async () => '8', forget: () => {} };
-  const written = { key: 'k', record: RECORD, revision: '1', before: undefined };
+  const written = { key: 'k', record: RECORD, revision: isWritten ? '1' : undefined, before: undefined };
   const claim = new HeldClaim(
     { run: RECORD.run, action: RECORD.action, written, isKept: true },
     { etcd, leases, lease, clock, log: logs.log, onPending: () => {} },
@@ -69,6 +69,19 @@ test('the units are freed also when the outcome cannot be noted because of a def
   t.deepEqual(freed, ['/fleet-manager/units/none/web.service']);
   t.is(logs.find(/^claim store failed unexpectedly$/).length, 1);
   t.is(logs.find(/^change outcome not recorded$/).length, 1);
+});
+
+test('a claim of which it is not known whether it was written makes a late write fail when it is given up', async (t) => {
+  const given: Transaction[] = [];
+  const { claim } = claimIn((each) => given.push(each), { isWritten: false, isEmpty: true });
+  await claim.release();
+  const { compare, success } = given.at(-1) ?? {};
+  t.deepEqual(compare, [{ key: 'k', is: 'absent' }]);
+  const value = encodeRecord({ ...RECORD, worker: 'none' });
+  t.deepEqual(success, [{ put: 'k', value, lease: '8' }]);
+  const known: Transaction[] = [];
+  await claimIn((each) => known.push(each), { isEmpty: true }).claim.release();
+  t.is(known.length, 1);
 });
 
 for (const [begins, seconds] of [

@@ -1,9 +1,10 @@
 import test from 'ava';
 import { object } from 'yup';
-import { Cancelled, ConnectionLost, type Reply, type Settled } from '../../src/core/call.js';
+import { Cancelled, ConnectionLost, type Reply, type Settled, Shutdown } from '../../src/core/call.js';
 import { ActionError, unitName } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
 import { codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
+import { MadeElsewhere } from '../../src/core/change-claims.js';
 import { fakeClaims } from './fake-claims.js';
 
 const CHANGE = { effect: 'change' } as const;
@@ -53,7 +54,7 @@ test('a claim tells for how long the service has had the change', async (t) => {
   const { action, runs } = steered(CHANGE);
   const { claims, changes } = fakeClaims();
   const { codeFor, clock } = openRunner([action], { claims, clusterConcurrency: 1 });
-  const codes = [codeFor({ key: 'a' }), codeFor({ key: 'b' })];
+  const codes = [codeFor({ key: 'a' }), codeFor({ key: 'b', waitedMs: 700 })];
   while (runs.length < 1) await settle();
   clock.advance(3_000);
   runs[0]?.resolve({});
@@ -62,7 +63,7 @@ test('a claim tells for how long the service has had the change', async (t) => {
   t.deepEqual(await Promise.all(codes), ['completed', 'completed']);
   t.deepEqual(
     changes.map(({ heldMs }) => heldMs),
-    [0, 3_000],
+    [0, 3_700],
   );
 });
 
@@ -356,6 +357,47 @@ test('a change that another worker has taken is not refused, but left to it', as
   t.is(await openRunner([action], { claims, maxCalls: 0 }).codeFor({ key: 'k' }), 'released');
   t.deepEqual(seen, []);
   t.is(await openRunner([action], { claims }).codeFor({ key: 'k' }), 'completed', 'it was made here');
+});
+
+test('a first delivery of a change that another worker makes goes back when it would be refused or late', async (t) => {
+  for (const delivery of [{ key: 'k' }, { key: 'k', mayBeCopy: true }] as const) {
+    const { claims } = fakeClaims({ fails: { claim: new MadeElsewhere(AWAY) } });
+    const expected = 'mayBeCopy' in delivery ? 'outcome_unknown' : 'released';
+    t.is(await openRunner([counted().action], { claims }).codeFor(delivery), expected);
+  }
+  const { claims } = fakeClaims({ fails: { claim: new MadeElsewhere(AWAY) } });
+  t.is(await openRunner([counted().action], { claims, maxCalls: 0 }).codeFor({ key: 'k' }), 'released');
+  const stopped = fakeClaims({ fails: { claim: new MadeElsewhere(new Shutdown('it stops')) } });
+  const { codeFor } = openRunner([counted().action], { claims: stopped.claims });
+  t.is(await codeFor(REPEATED), 'released');
+});
+
+test('a refused change whose connection is lost, or whose worker stops, before that is noted is left to others', async (t) => {
+  for (const loses of [true, false]) {
+    let note: (value?: unknown) => void = () => {};
+    const { claims } = fakeClaims({ waits: { claim: new Promise((resolve) => (note = resolve)) } });
+    const { codeFor, drain } = openRunner([counted().action], { claims, maxCalls: 0 });
+    const connection = new AbortController();
+    const code = codeFor({ key: 'k', signal: connection.signal });
+    await settle();
+    if (loses) connection.abort(new ConnectionLost('it is lost'));
+    else await drain(1_000);
+    note();
+    t.is(await code, 'released');
+  }
+});
+
+test('what another worker has made of a change is waited for until that one must have reported it', async (t) => {
+  const { claims } = fakeClaims({ waits: { claim: never } });
+  const { codeFor, clock } = openRunner([counted().action], { claims });
+  const ended = watched(codeFor({ ...REPEATED, timeoutMs: 200_000 }));
+  await settle();
+  clock.advance(200_000 + 30_000);
+  await settle();
+  t.is(ended(), undefined);
+  clock.advance(10_000);
+  while (ended() === undefined) await settle();
+  t.is(ended(), 'outcome_unknown');
 });
 
 test('a refusal of a change that a lost worker has begun says that its outcome is unknown, and is not noted', async (t) => {

@@ -9,7 +9,6 @@ import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { settle } from '../support/open-runner.js';
 import { folder } from '../support/settings.js';
 import { openIsolation } from './open-isolation.js';
 
@@ -253,22 +252,6 @@ test('calls that shared the process of another that ended it run once more, each
   t.is(new Set(all.map(([, second]) => second)).size, 4, 'then each alone');
 });
 
-test('ten calls share a process at most, and one more waits for the next process', async (t) => {
-  const { act, runs, logs } = await openIsolation(t);
-  const ids = Array.from({ length: 10 }, (_, n) => `held ${n}`);
-  const abort = new AbortController();
-  const { signal } = abort;
-  const held = ids.map(async (id) => t.throwsAsync(act('aborted', { id, signal, mayRunAgain: false })));
-  for (const id of ids) await eventually('it runs', async () => (await runs(id)).length === 1);
-  const next = act('pid', { id: 'next' });
-  const [shared] = await runs('held 0');
-  process.kill(Number(shared), 'SIGKILL');
-  t.not(await next, Number(shared));
-  await Promise.all(held);
-  const [{ requests } = {}] = logs.find(/^handler process ended$/);
-  t.is((requests as unknown[]).length, 10);
-});
-
 test('while a call runs alone, others share a process, and the next that must be alone waits', async (t) => {
   const { act, runs } = await openIsolation(t);
   const abort = new AbortController();
@@ -416,7 +399,6 @@ test('a process that makes no progress for a minute while it starts is killed, a
   const { act, logs } = await openIsolation(t, { clock, module: pathToFileURL(module) });
   const abort = new AbortController();
   const waiting = act('pid', { signal: abort.signal });
-  await settle();
   clock.advance(60_000);
   await eventually('it is killed', () => logs.find(/^handler process not started$/).length === 1);
   t.is(
@@ -452,7 +434,6 @@ test('the time limit of the start begins anew with each plugin that is loaded', 
   );
   const { act, logs } = await openIsolation(t, { clock, module: pathToFileURL(module) });
   const ran = act('pid');
-  await settle();
   t.is(limits, 1);
   clock.advance(59_999);
   await writeFile(join(directory, 'first'), '');
