@@ -248,7 +248,7 @@ if (rabbit !== undefined) {
     t.like((await suspects.replyFor(waiting)).answer, { status: 'completed' });
   });
 
-  for (const limit of [undefined, 3])
+  for (const limit of [undefined, 1, 3])
     test(`RabbitMQ: a request that waits in a quorum queue ${limit === undefined ? '' : `with the delivery limit ${limit}, and the queue of suspects for what exceeds it, `}runs, however often the connection is lost`, async (t) => {
       const queue = `test_${randomUUID()}`;
       await makeQueue(rabbit, queue, {
