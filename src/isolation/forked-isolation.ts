@@ -6,22 +6,33 @@ import { Semaphore } from '../lib/semaphore.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { HandlerProcess, type HandlerProcessOptions, NotStarted, ProcessEnded } from './handler-process.js';
 
-/** How long the shared process stays without calls, in milliseconds. */
+/** How many calls share a process: when it ends, each of them may have to run once more, one after the other. */
+const SHARED_CALLS = 10;
+/** How many processes calls share at most; further calls share them too. */
+const SHARED_PROCESSES = 3;
+/** How long a shared process stays without calls, in milliseconds. */
 const IDLE_MS = 60_000;
 /** How long a process that is no longer needed may take to clean up, in milliseconds. */
 const END_MS = 3_000;
 const BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 };
 
+/** A process that calls share. */
+interface Shared {
+  readonly process: HandlerProcess;
+  /** How many calls run in it, or wait for its start. */
+  calls: number;
+  cancelIdle: () => void;
+}
+
 /**
- * Runs calls in handler processes: all of them in one that they share. When that ends, each call that ran in it runs once
- * more, alone in a process of its own, one after the other; so only the call that ends its process is lost.
+ * Runs calls in handler processes that they share. When one ends, each call that ran in it runs once more, alone in a process of
+ * its own, one after the other; so only the call that ends its process is lost.
  */
 export class ForkedIsolation implements Isolation {
   readonly #options: HandlerProcessOptions;
-  #shared: HandlerProcess | undefined;
-  #cancelIdle = () => {};
+  readonly #shared = new Set<Shared>();
   #isClosed = false;
-  /** At most one process besides the shared one. */
+  /** At most one process besides the shared ones. */
   readonly #alone = new Semaphore(1);
   readonly #processes = new Set<HandlerProcess>();
   /** How many times in a row a process did not start, and the time of the next attempt. */
@@ -48,20 +59,48 @@ export class ForkedIsolation implements Isolation {
 
   async close(withinMs: number): Promise<void> {
     this.#isClosed = true;
-    this.#cancelIdle();
+    for (const { cancelIdle } of this.#shared) cancelIdle();
     await Promise.all([...this.#processes].map(async (each) => each.end(withinMs)));
   }
 
   async #runShared(call: IsolatedCall): Promise<unknown> {
-    const shared = await this.#started(call, () => (this.#shared ??= this.#fork()));
-    this.#cancelIdle();
-    return shared.run(call).finally(() => shared.running === 0 && this.#endWhenIdle(shared));
+    let shared: Shared | undefined;
+    try {
+      const process = await this.#started(call, () => {
+        this.#leave(shared);
+        shared = this.#enter();
+        return shared.process;
+      });
+      return await process.run(call);
+    } finally {
+      this.#leave(shared);
+    }
   }
 
-  #endWhenIdle(shared: HandlerProcess): void {
-    if (shared !== this.#shared || this.#isClosed) return;
-    this.#cancelIdle();
-    this.#cancelIdle = this.#options.clock.after(IDLE_MS, () => void shared.end(END_MS));
+  /** Takes a place in a shared process: of one that has room, or else of a new one, or else of the one with the fewest calls. */
+  #enter(): Shared {
+    const open = [...this.#shared].filter(({ process }) => process.isOpen);
+    const least = open.toSorted((a, b) => a.calls - b.calls)[0];
+    const hasRoom = open.find(({ calls }) => calls < SHARED_CALLS);
+    const shared = hasRoom ?? (open.length < SHARED_PROCESSES ? undefined : least) ?? this.#share();
+    shared.calls++;
+    shared.cancelIdle();
+    return shared;
+  }
+
+  #share(): Shared {
+    const shared: Shared = { process: this.#fork(), calls: 0, cancelIdle: () => {} };
+    this.#shared.add(shared);
+    void shared.process.ended.then(() => this.#shared.delete(shared));
+    return shared;
+  }
+
+  #leave(shared: Shared | undefined): void {
+    if (shared === undefined) return;
+    shared.calls--;
+    if (shared.calls > 0 || this.#isClosed || !shared.process.isOpen) return;
+    shared.cancelIdle();
+    shared.cancelIdle = this.#options.clock.after(IDLE_MS, () => void shared.process.end(END_MS));
   }
 
   async #runAlone(call: IsolatedCall): Promise<unknown> {
@@ -121,13 +160,11 @@ export class ForkedIsolation implements Isolation {
     }
     this.#failedStarts = 0;
     log.info('handler process started', { pid: process.pid });
-    this.#endWhenIdle(process);
   }
 
   async #watchEnd(process: HandlerProcess): Promise<void> {
     await process.ended;
     this.#processes.delete(process);
-    if (this.#shared === process) this.#shared = undefined;
   }
 }
 

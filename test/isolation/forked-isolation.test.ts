@@ -252,6 +252,25 @@ test('calls that shared the process of another that ended it run once more, each
   t.is(new Set(all.map(([, second]) => second)).size, 4, 'then each alone');
 });
 
+test('ten calls share a process, the next ones another, and what is more than three of them take shares these too', async (t) => {
+  const { act, runs, logs } = await openIsolation(t);
+  const abort = new AbortController();
+  const reason = new ActionError('timeout', 'the time is up');
+  const ids = Array.from({ length: 32 }, (_, n) => `call ${n}`);
+  const held = ids.map(async (id) => t.throwsAsync(act('aborted', { id, signal: abort.signal })));
+  const calls = new Map<string, number>();
+  for (const id of ids) {
+    await eventually('it runs', async () => (await runs(id)).length === 1);
+    const [pid = ''] = await runs(id);
+    calls.set(pid, (calls.get(pid) ?? 0) + 1);
+  }
+  t.deepEqual([...calls.values()].toSorted(), [10, 11, 11]);
+  abort.abort(reason);
+  await Promise.all(held);
+  t.true(calls.has(String(await act('pid'))));
+  t.is(logs.find(/^handler process started$/).length, 3);
+});
+
 test('while a call runs alone, others share a process, and the next that must be alone waits', async (t) => {
   const { act, runs } = await openIsolation(t);
   const abort = new AbortController();
