@@ -95,6 +95,7 @@ if (rabbitmq() !== undefined) {
       const claimed = async () => (await keysIn(etcd, '/fleet-manager/workers/')).length;
       const seen: number[] = [];
       const isolation: Isolation = {
+        ready: async () => {},
         run: async () => {},
         close: async () => {
           // Long enough for the end of the lease, which is one request.

@@ -26,6 +26,8 @@ export interface GatedChange {
   readonly heldMs: () => number;
   /** @throws ActionError when its time is up, so that only a probe may begin */
   readonly requireTime: () => void;
+  /** Waits for what the performance needs. @throws ActionError, or the signal's reason, when it must not begin */
+  readonly prepare: (performance: Performance) => Promise<void>;
   /** Never rejects. */
   readonly perform: (performance: Performance) => Promise<Ended>;
   readonly stop: (reason: ActionError) => void;
@@ -135,6 +137,7 @@ export class ChangeGate {
       const performance = performanceOf(change, claim);
       const work = async () => {
         for (const unit of units) await claim.lockUnit(cluster, unit, signal);
+        await change.prepare(performance);
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();

@@ -21,7 +21,7 @@ export interface ExecutionOptions {
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
   /** Where the handlers of repeated calls run; undefined: in this process. */
-  isolation: Pick<Isolation, 'run'> | undefined;
+  isolation: Omit<Isolation, 'close'> | undefined;
   /** Where changes wait until they may begin. */
   gate: ChangeGate;
 }
@@ -106,6 +106,7 @@ export class Execution {
       },
       heldMs: () => this.#call.waitedMs + this.#options.clock.now() - this.#limits.admittedAt,
       requireTime: () => this.#requireTime(),
+      prepare: async (performance) => this.#prepare(performance),
       perform: async (performance) => this.#perform(performance),
       stop: (reason) => this.stop(reason),
       onKnown: this.#options.onKnown,
@@ -115,6 +116,21 @@ export class Execution {
   /** @throws ActionError when the handler must not begin any more */
   #requireTime(): void {
     if (this.#options.clock.now() >= this.#limits.deadline) throw timedOut(this.#admitted.timeoutMs);
+  }
+
+  /** Waits for what the performance needs besides its turn. @throws ActionError, or the signal's reason */
+  async #prepare({ work, repeated }: Performance): Promise<void> {
+    const isolation = this.#isolationOf(repeated);
+    await isolation?.ready({ deadline: this.#deadlineOf(work), signal: this.#abort.signal });
+  }
+
+  /** What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first. */
+  #isolationOf(repeated: boolean): ExecutionOptions['isolation'] {
+    return repeated || this.#call.delivery === 'repeated' ? this.#options.isolation : undefined;
+  }
+
+  #deadlineOf(work: Performance['work']): number {
+    return work === 'probe' ? this.#limits.inquiryEnd : this.#limits.deadline;
   }
 
   async #perform(performance: Performance): Promise<Ended> {
@@ -190,15 +206,14 @@ export class Execution {
   /** The result of the handler, from wherever it runs. */
   async #result({ work, repeated }: Performance): Promise<unknown> {
     const { action, parameters, cluster } = this.#admitted;
-    const { id, caller, delivery } = this.#call;
-    const { isolation, logFor } = this.#options;
+    const { id, caller } = this.#call;
+    const { logFor } = this.#options;
     const { name, redelivery } = action.description;
     const abort = this.#abort;
-    const deadline = work === 'probe' ? this.#limits.inquiryEnd : this.#limits.deadline;
+    const deadline = this.#deadlineOf(work);
     const warn = (text: string) => this.#warnings.add(text);
-    // What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first.
-    const mayBePoison = delivery === 'repeated' || repeated;
-    if (!mayBePoison || isolation === undefined) {
+    const isolation = this.#isolationOf(repeated);
+    if (isolation === undefined) {
       const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
       return action[work]?.(actionRequest(run));
     }

@@ -33,6 +33,11 @@ export interface IsolatedCall {
  */
 export interface Isolation {
   /**
+   * Waits until a process can run a call, so that it is known before a change counts as begun.
+   * @throws ActionError `service_unavailable` when no process could be started within the deadline, or the signal's reason
+   */
+  ready(limits: Pick<IsolatedCall, 'deadline' | 'signal'>): Promise<void>;
+  /**
    * Checks the parameters of a repeated call, or runs its handler or probe.
    * @returns its result
    * @throws what that throws: an `ActionError`, the reason of the signal, or an error with the text of any other

@@ -51,7 +51,7 @@ export interface RunnerOptions {
   concurrency: number;
   clusterConcurrency: number;
   /** Where the handlers of repeated calls run; in this process by default. */
-  isolation?: Pick<Isolation, 'run'>;
+  isolation?: Omit<Isolation, 'close'>;
   /** Where the workers agree on changes; undefined: nowhere. */
   claims?: ChangeClaims | undefined;
 }

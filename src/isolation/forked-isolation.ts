@@ -63,15 +63,26 @@ export class ForkedIsolation implements Isolation {
     await Promise.all([...this.#processes].map(async (each) => each.end(withinMs)));
   }
 
+  async ready(limits: Pick<IsolatedCall, 'deadline' | 'signal'>): Promise<void> {
+    await this.#inShared(limits, async () => {});
+  }
+
   async #runShared(call: IsolatedCall): Promise<unknown> {
+    return this.#inShared(call, async (process) => process.run(call));
+  }
+
+  async #inShared<T>(
+    limits: Pick<IsolatedCall, 'deadline' | 'signal'>,
+    work: (process: HandlerProcess) => Promise<T>,
+  ): Promise<T> {
     let shared: Shared | undefined;
     try {
-      const process = await this.#started(call, () => {
+      const process = await this.#started(limits, () => {
         this.#leave(shared);
         shared = this.#enter();
         return shared.process;
       });
-      return await process.run(call);
+      return await work(process);
     } finally {
       this.#leave(shared);
     }
@@ -115,9 +126,11 @@ export class ForkedIsolation implements Isolation {
   }
 
   /** Waits for a process that can run the call. @param current the one to wait for; it may make one */
-  async #started(call: IsolatedCall, current: () => HandlerProcess): Promise<HandlerProcess> {
+  async #started(
+    { signal, deadline }: Pick<IsolatedCall, 'deadline' | 'signal'>,
+    current: () => HandlerProcess,
+  ): Promise<HandlerProcess> {
     const { clock } = this.#options;
-    const { signal, deadline } = call;
     for (;;) {
       signal.throwIfAborted();
       if (this.#isClosed) throw unavailable();

@@ -5,6 +5,7 @@ import { ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import type { IsolatedCall } from '../../src/core/isolation.js';
+import { untilAborted } from '../../src/lib/until-aborted.js';
 import { doing } from '../support/actions.js';
 import { openRunner, settle, watched } from '../support/open-runner.js';
 import { fakeClaims } from './fake-claims.js';
@@ -16,11 +17,14 @@ interface Isolated {
   reject: (error: unknown) => void;
 }
 
-/** A runner whose repeated calls end as the test says, and with `holdsChecks` their checks too; the handler counts its runs. */
+/**
+ * A runner whose repeated calls end as the test says, and with `holdsChecks` their checks too; the handler counts its runs.
+ * `ready`: when a process is.
+ */
 function isolating(
   definition: Parameters<typeof doing>[1] = {},
   settings: Parameters<typeof openRunner>[1] = {},
-  holdsChecks = false,
+  { holdsChecks = false, ready = Promise.resolve() } = {},
 ) {
   const isolated: Isolated[] = [];
   let handled = 0;
@@ -28,6 +32,7 @@ function isolating(
   const checks: Isolated[] = [];
   const { check } = prepareAction(action, () => undefined, { parametersName: FIELD_NAMES.parameters });
   const isolation = {
+    ready: async ({ signal }: Pick<IsolatedCall, 'signal'>) => untilAborted(ready, signal),
     run: async (call: IsolatedCall) =>
       call.work === 'check' && !holdsChecks
         ? check(call.parameters)
@@ -66,6 +71,35 @@ test('what an earlier delivery has begun runs in isolation, also when this deliv
     t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
     t.is(handled(), 0);
   }
+});
+
+test('a change in isolation counts as begun only when a process can run it', async (t) => {
+  const change = { effect: 'change' } as const;
+  const call = { ...repeated, key: 'k' };
+  const never = new Promise<void>(() => {});
+  const stopped = fakeClaims({ claimed: 'begun' });
+  const definition = { ...change, redelivery: 'run-again' } as const;
+  const waiting = isolating(definition, { claims: stopped.claims }, { ready: never });
+  const code = waiting.codeFor(call);
+  while (!stopped.asked.includes('claim')) await settle();
+  await settle();
+  await waiting.drain(1_000);
+  t.is(await code, 'released');
+  t.deepEqual(stopped.asked, ['claim', 'release']);
+
+  const away = new ActionError('service_unavailable', 'no process could be started');
+  const failed = fakeClaims({ claimed: 'begun' });
+  const none = isolating(definition, { claims: failed.claims }, { ready: Promise.reject(away) });
+  t.is(await none.codeFor(call), 'outcome_unknown');
+  t.deepEqual(failed.asked, ['claim', 'settle']);
+
+  const claimed = fakeClaims({ claimed: 'begun' });
+  const able = isolating(definition, { claims: claimed.claims });
+  const made = able.codeFor(call);
+  while (able.isolated.length === 0) await settle();
+  t.deepEqual(claimed.asked, ['claim', 'begin']);
+  able.isolated[0]?.resolve({});
+  t.is(await made, 'completed');
 });
 
 test('without an isolation a repeated call runs in this process', async (t) => {
@@ -197,7 +231,7 @@ for (const code of ['worker_lost', 'service_unavailable']) {
 const TEXT = { parameters: object({ text: string().default('none').meta({ description: 'A text.' }) }) };
 
 test('the parameters of a repeated call are checked in isolation, and run as that gives them', async (t) => {
-  const { ask, checks, isolated } = isolating(TEXT, {}, true);
+  const { ask, checks, isolated } = isolating(TEXT, {}, { holdsChecks: true });
   const reply = ask({ ...repeated, id: '13', parameters: { text: 'a' } });
   await settle();
   t.like(checks[0]?.call, { id: '13', action: 'act', parameters: { text: 'a' }, token: undefined });
@@ -211,7 +245,7 @@ test('the parameters of a repeated call are checked in isolation, and run as tha
 
 test('a check that ends its processes is told its caller, and nothing runs', async (t) => {
   for (const effect of ['read', 'change'] as const) {
-    const { codeFor, checks, isolated } = isolating({ effect }, {}, true);
+    const { codeFor, checks, isolated } = isolating({ effect }, {}, { holdsChecks: true });
     const code = codeFor(repeated);
     await settle();
     checks[0]?.reject(new ActionError('worker_lost', 'so'));
@@ -222,7 +256,7 @@ test('a check that ends its processes is told its caller, and nothing runs', asy
 
 test('a call whose connection is lost, or whose service stops, while its parameters are checked is released', async (t) => {
   const connection = new AbortController();
-  const { ask, checks, drain, clock } = isolating({}, {}, true);
+  const { ask, checks, drain, clock } = isolating({}, {}, { holdsChecks: true });
   const [first, second] = [ask({ ...repeated, signal: connection.signal }), ask(repeated)];
   await settle();
   connection.abort(new ConnectionLost('lost'));
@@ -236,7 +270,7 @@ test('a call whose connection is lost, or whose service stops, while its paramet
 });
 
 test('the check of parameters takes from the time of the call', async (t) => {
-  const { codeFor, checks, isolated, clock } = isolating({}, {}, true);
+  const { codeFor, checks, isolated, clock } = isolating({}, {}, { holdsChecks: true });
   const codes = [codeFor({ ...repeated, timeoutMs: 300 }), codeFor({ ...repeated, timeoutMs: 100 })];
   await settle();
   clock.advance(100);
@@ -246,7 +280,7 @@ test('the check of parameters takes from the time of the call', async (t) => {
 });
 
 test('a check that does not end is given up', async (t) => {
-  const { codeFor, checks, clock } = isolating({}, {}, true);
+  const { codeFor, checks, clock } = isolating({}, {}, { holdsChecks: true });
   const code = codeFor(repeated);
   await settle();
   clock.advance(150_000);
@@ -255,7 +289,7 @@ test('a check that does not end is given up', async (t) => {
 });
 
 test('an action that does not exist is not checked in isolation', async (t) => {
-  const { codeFor, checks } = isolating({}, {}, true);
+  const { codeFor, checks } = isolating({}, {}, { holdsChecks: true });
   t.is(await codeFor({ ...repeated, action: 'nothing' }), 'unknown_action');
   t.is(checks.length, 0);
 });
