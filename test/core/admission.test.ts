@@ -42,6 +42,23 @@ for (const [maxCalls, fits, target, which] of [
   });
 }
 
+for (const [target, which] of [
+  ['busy', 'for this cluster'],
+  [undefined, 'without a cluster'],
+] as const) {
+  test(`a request that finds no room is told when to try again, and that requests ${which} wait`, async (t) => {
+    const { ask } = openRunner([held().action], { maxCalls: 0 });
+    t.deepEqual(await ask({ target }), {
+      status: 'error',
+      body: {
+        errors: [`Too many requests ${which} are waiting; try again in a few seconds`],
+        code: 'cluster_busy',
+        details: { retry_after_ms: 1_000 },
+      },
+    });
+  });
+}
+
 test("a deadline is at most the action's own, and at most five minutes", async (t) => {
   for (const [definition, timeoutMs, endsAfter] of [
     [{ timeoutMs: 2_000 }, 60_000, 2_000],

@@ -1,10 +1,10 @@
 import test from 'ava';
 import { object } from 'yup';
 import { Cancelled, ConnectionLost, type Reply, type Settled, Shutdown } from '../../src/core/call.js';
+import { type ChangeClaims, MadeElsewhere } from '../../src/core/change-claims.js';
 import { ActionError, unitName } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
 import { codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
-import { MadeElsewhere } from '../../src/core/change-claims.js';
 import { fakeClaims } from './fake-claims.js';
 
 const CHANGE = { effect: 'change' } as const;
@@ -647,4 +647,83 @@ test('a change whose time ends while it waits for its turn in the process has no
   t.is(runs.length, 1);
   runs[0]?.resolve({});
   t.is(await first, 'completed');
+});
+
+test('a change that waits for its unit is listed with how long it has had its turn, and one that runs with how long it runs', async (t) => {
+  const { action, runs } = steered(UNITS);
+  const { codeFor, running, clock } = openRunner([action]);
+  const listed = () => running().map(({ id, runningMs }) => [id, runningMs]);
+  const parameters = { first: 'a.service' };
+  const first = codeFor({ id: 'r1', parameters });
+  while (runs.length < 1) await settle();
+  clock.advance(200);
+  const second = codeFor({ id: 'r2', parameters });
+  clock.advance(50);
+  t.deepEqual(listed(), [
+    ['r1', 250],
+    ['r2', 50],
+  ]);
+  runs[0]?.resolve({});
+  t.is(await first, 'completed');
+  while (runs.length < 2) await settle();
+  t.deepEqual(listed(), [['r2', 0]]);
+  runs[1]?.resolve({});
+  t.is(await second, 'completed');
+});
+
+test('a cluster that does not respond to changes which had to wait is not tried any more', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  let found: () => void = () => {};
+  const claims: ChangeClaims = {
+    claim: async (change, signal) => {
+      await new Promise<void>((resolve) => (found = resolve));
+      return fakeClaims().claims.claim(change, signal);
+    },
+  };
+  const { codeFor, clock } = openRunner([action], { claims });
+  for (let tried = 1; tried <= 3; tried++) {
+    const code = codeFor({ key: 'k', timeoutMs: 10_000 });
+    await settle();
+    clock.advance(5_000);
+    found();
+    while (runs.length < tried) await settle();
+    clock.advance(5_000);
+    runs.at(-1)?.reject(runs.at(-1)?.signal.reason);
+    t.is(await code, 'outcome_unknown');
+  }
+  const refused = codeFor();
+  await settle();
+  t.is(await refused, 'cluster_unreachable');
+});
+
+test('a cluster is not taken for one that does not respond because a change waits while another one has run', async (t) => {
+  const waiting = fakeClaims({ waits: { lockUnit: never } });
+  const claims: ChangeClaims = {
+    claim: async (change, signal) =>
+      (change.key === 'waits' ? waiting : fakeClaims()).claims.claim(change, signal),
+  };
+  const { codeFor, clock, events } = openRunner([counted(UNITS).action], { claims });
+  const run = async () => codeFor({ key: 'runs', parameters: { first: 'a.service' } });
+  t.is(await run(), 'completed', 'it responds');
+  const told: number[] = [];
+  events.on('withoutResponse', ({ calls }) => told.push(calls));
+  void codeFor({ key: 'waits', parameters: { first: 'b.service' } });
+  await settle();
+  t.is(await run(), 'completed');
+  for (let s = 0; s < 3; s++) clock.advance(1_000);
+  t.deepEqual(told, []);
+});
+
+test('what refuses a change is noted with how long the service has had the change', async (t) => {
+  const { action } = steered({ name: 'read' });
+  const { claims, changes } = fakeClaims();
+  const { codeFor, clock } = openRunner([counted().action, action], { claims, clusterConcurrency: 1 });
+  void codeFor({ action: 'read' });
+  const waiting = codeFor({ key: 'a', timeoutMs: 3_000 });
+  clock.advance(3_000);
+  t.is(await waiting, 'timeout');
+  t.deepEqual(
+    changes.map(({ heldMs }) => heldMs),
+    [3_000],
+  );
 });

@@ -134,6 +134,132 @@ test('what a lane starts while it does not respond takes nothing of the total', 
   t.is(started.b, 4);
 });
 
+test('a lane that responds again counts with what runs in it', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 4, perLane: 4, clock });
+  let started = 0;
+  for (const lane of ['a', 'b']) queue.responded(lane);
+  for (let n = 0; n < 3; n++) queue.enter('a', { start: () => {} });
+  clock.advance(1_250);
+  queue.responded('a');
+  for (let n = 0; n < 4; n++) queue.enter('b', { start: () => started++ });
+  t.is(started, 1);
+});
+
+test('a lane that did not respond counts again when it begins anew', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 1, perLane: 1, clock });
+  const started: string[] = [];
+  for (const name of ['a1', 'a2']) queue.enter('a', { start: () => started.push(name) });
+  clock.advance(1_250);
+  queue.leave('a');
+  queue.enter('b', { start: () => started.push('b1') });
+  t.deepEqual(started, ['a1', 'a2']);
+  queue.leave('a');
+  t.deepEqual(started, ['a1', 'a2', 'b1']);
+});
+
+test('a fifth of the total is left to lanes in which fewer than four items run', (t) => {
+  const queue = openQueue({ total: 20, perLane: 20 });
+  const started = { a: 0, b: 0 };
+  for (const lane of ['a', 'b'] as const)
+    for (let n = 0; n < 30; n++) queue.enter(lane, { start: () => started[lane]++ });
+  t.deepEqual(started, { a: 16, b: 4 });
+  queue.leave('b');
+  t.deepEqual(started, { a: 16, b: 5 });
+});
+
+test('lanes that have not responded yet use half of the total together', (t) => {
+  const queue = openQueue({ total: 20, perLane: 20 });
+  const started: Record<string, number> = { new1: 0, new2: 0, new3: 0, a: 0 };
+  const enter = (lane: string) =>
+    queue.enter(lane, { start: () => (started[lane] = (started[lane] ?? 0) + 1) });
+  for (const lane of ['new1', 'new2', 'new3', 'a']) for (let n = 0; n < 6; n++) enter(lane);
+  t.deepEqual(started, { new1: 4, new2: 4, new3: 2, a: 6 });
+  // What runs in it is no longer of those.
+  queue.responded('new1');
+  t.deepEqual(started, { new1: 4, new2: 4, new3: 4, a: 6 });
+});
+
+test('that a lane has responded is remembered of a thousand lanes, and of each in which items run', (t) => {
+  const queue = new FairQueue({ total: 1, perLane: 1, clock: new ManualClock() });
+  queue.enter('busy', { start: () => {} });
+  for (const lane of ['busy', 'first', 'second']) queue.responded(lane);
+  for (let n = 0; n < 997; n++) queue.responded(`further${n}`);
+  t.true(queue.hasResponded('first'));
+  queue.responded('last');
+  t.deepEqual(
+    ['busy', 'first', 'second', 'last'].filter((lane) => queue.hasResponded(lane)),
+    ['busy', 'second', 'last'],
+  );
+});
+
+test('an item that has left and goes on takes a place again, also above the limits', (t) => {
+  const queue = openQueue({ total: 1, perLane: 1 });
+  const started: string[] = [];
+  for (const lane of ['a', 'b', 'c']) queue.enter(lane, { start: () => started.push(lane) });
+  queue.leave('a');
+  queue.rejoin('a');
+  t.is(queue.count('a'), 1);
+  queue.leave('b');
+  t.deepEqual(started, ['a', 'b']);
+  queue.leave('a');
+  t.deepEqual(started, ['a', 'b', 'c']);
+});
+
+test('an item that goes on in a lane that does not respond takes nothing of the total', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 2, perLane: 2, clock });
+  let started = 0;
+  for (const lane of ['a', 'b']) queue.responded(lane);
+  for (let n = 0; n < 2; n++) queue.enter('a', { start: () => {} });
+  clock.advance(1_250);
+  queue.leave('a');
+  queue.rejoin('a');
+  for (let n = 0; n < 2; n++) queue.enter('b', { start: () => started++ });
+  t.is(started, 2);
+});
+
+test('a lane in which an item goes on has a second to respond', (t) => {
+  const clock = new ManualClock();
+  const unresponsive: string[] = [];
+  const onUnresponsive = (lane: string) => unresponsive.push(lane);
+  const queue = new FairQueue({ total: 2, perLane: 2, clock, onUnresponsive });
+  queue.enter('a', { start: () => {} });
+  queue.leave('a');
+  clock.advance(10_000);
+  queue.rejoin('a');
+  clock.advance(999);
+  t.false(queue.isUnresponsive('a'));
+  clock.advance(1);
+  t.true(queue.isUnresponsive('a'));
+  clock.advance(250);
+  t.deepEqual(unresponsive, ['a']);
+});
+
+test('that a lane does not respond counts only while items work', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 4, perLane: 4, clock });
+  const enter = () => queue.enter('a', { start: () => {} });
+  enter();
+  queue.waits('a');
+  clock.advance(5_000);
+  t.is(queue.noResponseMs('a'), 0);
+  queue.works('a');
+  clock.advance(600);
+  t.is(queue.noResponseMs('a'), 600, 'it works again');
+  queue.waits('a');
+  clock.advance(5_000);
+  enter();
+  clock.advance(600);
+  t.is(queue.noResponseMs('a'), 600, 'another one works, the first one waits');
+  queue.works('a');
+  enter();
+  clock.advance(400);
+  t.is(queue.noResponseMs('a'), 1_000, 'more of them work');
+  t.true(queue.isUnresponsive('a'));
+});
+
 /** Entering is the most frequent operation, and lanes are few: queues build up, and each run reaches every limit. */
 const step = fc.oneof(
   {

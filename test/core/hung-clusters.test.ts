@@ -1,7 +1,7 @@
 import test from 'ava';
 import { noteResponse } from '../../src/api/cluster.js';
 import { ActionError } from '../../src/plugin.js';
-import { doing } from '../support/actions.js';
+import { doing, held } from '../support/actions.js';
 import { openRunner, settle, watched } from '../support/open-runner.js';
 
 const HEALTHY = 'healthy';
@@ -226,6 +226,29 @@ test('the transport is told how many calls are held for clusters that do not res
   ask(HEALTHY, 30);
   await settle();
   t.is(withoutResponse(), 0);
+});
+
+test('the transport is told when calls that wait for a cluster that does not respond end', async (t) => {
+  const { clock, ask, withoutResponse } = openClusters();
+  ask('hung', 4, 30_000);
+  ask('hung', 6, 2_000);
+  clock.advance(1_999);
+  t.is(withoutResponse(), 10);
+  clock.advance(1);
+  t.is(withoutResponse(), 4);
+});
+
+test('clusters that do not respond keep one call each when they are as many as the calls that can be held', async (t) => {
+  const { codeFor, clock } = openRunner([held().action], { maxCalls: 4, clusterConcurrency: 1 });
+  const calls = ['a', 'b', 'c', 'd'].flatMap((target) =>
+    [1, 2].map(() => watched(codeFor({ target, timeoutMs: 30_000 }))),
+  );
+  clock.advance(1_000);
+  await settle();
+  t.deepEqual(
+    calls.map((code) => code()),
+    calls.map((_, n) => (n % 2 === 0 ? undefined : 'cluster_busy')),
+  );
 });
 
 test('the transport is told of clusters that responded before they hang, also when nothing waits', async (t) => {

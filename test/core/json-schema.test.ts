@@ -249,6 +249,11 @@ test('a map is described by its values', (t) => {
   });
 });
 
+test('a value of any type is described by the type that callers should send', (t) => {
+  for (const type of ['string', 'number', 'integer', 'boolean', 'array', 'object'])
+    t.deepEqual(field(mixed().meta({ type })), { type });
+});
+
 test('what JSON Schema cannot express is described by its format', (t) => {
   const even = number()
     .test('even', 'must be even', (value) => (value ?? 0) % 2 === 0)

@@ -8,6 +8,7 @@ import { describeActions, OWN_PLUGINS } from '../../src/composition.js';
 import { readConfiguration } from '../../src/settings/read-configuration.js';
 import type { RequestLog } from '../../src/plugin.js';
 import type { Catalogue } from '../../src/core/catalogue.js';
+import { resolveHook } from '../../src/core/plugin-hooks.js';
 import { type LoaderOptions, loadPlugins, PluginError } from '../../src/core/plugin-loader.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
@@ -148,6 +149,22 @@ test('a plugin with its own copies of yup and of the plugin module works', async
   t.not(failure?.constructor, ActionError);
   t.throws(() => catalogue.find('greet')?.check({ name: 3, zz: 1 }), { instanceOf: ActionError });
   t.like(catalogue.describe()[0]?.parameters, { properties: { times: { type: 'integer', default: 2 } } });
+});
+
+test('a file of a plugin is an ES module whatever Node takes it for, and a package that is bundled with it is not', async (t) => {
+  const resolve = resolveHook({ host: {}, roots: ['file:///plugins/'] });
+  const resolved = (url: string) => resolve('./any.js', {}, () => ({ url, format: 'commonjs' }));
+  for (const url of ['file:///plugins/greet/index.js', 'file:///plugins/greet/index.ts'])
+    t.deepEqual(resolved(url), { url, format: 'module' });
+  for (const url of [
+    'file:///plugins/greet/data.json',
+    'file:///plugins/greet/node_modules/yup/index.js',
+    'file:///elsewhere/index.js',
+  ])
+    t.deepEqual(resolved(url), { url, format: 'commonjs' });
+  const url = 'file:///plugins/greet/index.js';
+  const later = resolve('./any.js', {}, async () => ({ url, format: 'commonjs' }));
+  t.deepEqual(await later, { url, format: 'module' });
 });
 
 test('a package that is bundled with a plugin keeps its own yup', async (t) => {
