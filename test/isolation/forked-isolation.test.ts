@@ -264,7 +264,10 @@ test('ten calls share a process, the next ones another, and what is more than th
     const [pid = ''] = await runs(id);
     calls.set(pid, (calls.get(pid) ?? 0) + 1);
   }
-  t.deepEqual([...calls.values()].toSorted((a, b) => a - b), [10, 11, 11]);
+  t.deepEqual(
+    [...calls.values()].toSorted((a, b) => a - b),
+    [10, 11, 11],
+  );
   abort.abort(reason);
   await Promise.all(held);
   t.true(calls.has(String(await act('pid'))));
