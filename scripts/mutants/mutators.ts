@@ -139,8 +139,8 @@ const MUTATORS: Readonly<Record<string, Mutator>> = {
   },
   'arguments swapped': (node, text) => {
     if (!is.isCallExpression(node) && !is.isNewExpression(node)) return undefined;
-    // The order does not matter to `Math.max` and `Math.min`.
-    if (text(node.expression).startsWith('Math.')) return undefined;
+    // The order does not matter to them.
+    if (/^(Math\.(max|min)|Object\.is)$/.test(text(node.expression))) return undefined;
     const [first, second] = node.arguments ?? [];
     if (first === undefined || second === undefined || text(first) === text(second)) return undefined;
     return { of: { start: first.getStart(), end: second.end }, by: `${text(second)}, ${text(first)}` };
