@@ -106,8 +106,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/execution.ts',
-        from: 'if (!mayBePoison || isolation === undefined)',
-        to: 'if (mayBePoison || !mayBePoison || isolation === undefined)',
+        from: 'if (isolation === undefined) {',
+        to: "if (isolation === undefined || this.#call.id !== '') {",
       },
     ],
   },
