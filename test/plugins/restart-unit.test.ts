@@ -207,7 +207,10 @@ test('a request that is cancelled while the unit is stopped still launches it, a
     abort.abort(new ActionError(code, 'enough'));
     const error = await outcome;
     t.is(codeOf(error), 'unit_not_started');
-    t.regex(error?.message ?? '', /was stopped, and set to launched, .*; the request ended: enough\./);
+    t.regex(
+      error?.message ?? '',
+      /^web\.service was stopped, and set to launched, .*; the request ended: enough\./,
+    );
     t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
   }
 });
