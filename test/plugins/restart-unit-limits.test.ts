@@ -151,6 +151,22 @@ test('a oneshot unit is done when it ends after it was shown running, or after e
   t.is(unseen.tookMs, 8_000);
 });
 
+test('a unit is oneshot by its last type in its service section, whatever is around it', async (t) => {
+  const oneshot = (value: string) => [
+    { section: 'Service', name: 'Type', value: 'simple' },
+    { section: 'Service', name: 'Type', value },
+    ...service('/bin/job'),
+    { section: 'X-Other', name: 'Type', value: 'simple' },
+  ];
+  const ends = ({ launchedMs }: { launchedMs: number }) => ({
+    active: isAway(launchedMs, 0, 2_000) ? 'activating' : 'inactive',
+  });
+  const { code, text } = await restartSeeing(ends, { options: oneshot(' oneshot ') });
+  t.is(code, 'done', text);
+  t.regex(text, /^web\.service was started, and ended without a failure; it was not running before\.$/m);
+  t.is((await restartSeeing(ends, { options: oneshot('forking'), wait: 5 })).code, 'unit_not_started');
+});
+
 test('only the time since fleet last showed that it has not launched a oneshot unit counts as time in which it was ended', async (t) => {
   const { code, text, tookMs } = await restartSeeing(
     ({ desiredState, launchedMs }) => ({

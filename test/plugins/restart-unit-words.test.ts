@@ -92,6 +92,22 @@ test('each machine that left the cluster is named', async (t) => {
   );
 });
 
+test('of a unit whose machine left the cluster before it was shown running, nothing is said of the time before', async (t) => {
+  const restartEnding = async (active: string) =>
+    restartSeeing(({ desiredState, launchedMs }) => {
+      if (launchedMs < 0 && desiredState === 'launched') return { active: undefined };
+      const moved = { unit: { machineID: MACHINE_B }, on: MACHINE_B, listed: [MACHINE_B] };
+      return { ...moved, active: launchedMs < 0 ? 'inactive' : active };
+    });
+  const { code, text } = await restartEnding('active');
+  t.is(code, 'done', text);
+  t.regex(text, /^web\.service was started on machine b{32}\.$/m);
+  t.regex(text, /^stopped: .* \(it was not shown running\)$/m);
+  t.regex(text, /^note: {4}machine a{32} left the cluster: the unit may still run there$/m);
+  const failed = await restartEnding('activating');
+  t.regex(failed.text, /^web\.service lost its machine a{32}, where it may still run, and set to launched/);
+});
+
 test('each machine without a proof of the stop is named', async (t) => {
   const { code, text } = await restartSeeing(({ ms, desiredState }) =>
     desiredState === 'launched' && ms === 0
@@ -142,6 +158,28 @@ test('when it is not known whether fleet lists all machines, the lack of one is 
     text,
     /fleet has found no machine for it yet\. It is not known whether fleet lists all machines: HTTP 502\. Last state/,
   );
+});
+
+test('a unit that has stopped, and that fleet does not show when it cannot be launched, may be stopped', async (t) => {
+  const refuse = (state: string) => {
+    if (state === 'launched') throw new ActionError('cluster_unhealthy', 'HTTP 503');
+  };
+  const away = await restartSeeing(
+    ({ ms, desiredState }) => ({ ...obeys({ desiredState }), fails: ms > 0 }),
+    {
+      refuse,
+    },
+  );
+  t.is(away.code, 'outcome_unknown');
+  t.regex(
+    away.text,
+    /^web\.service MAY NOW BE STOPPED: fleet did not confirm that it starts it again: HTTP 503; fleet could not be asked for 22\.0 s\. Last state: loaded, inactive/,
+  );
+  const starts = await restartSeeing(
+    ({ ms, desiredState }) => (ms > 0 ? { active: 'activating' } : obeys({ desiredState })),
+    { refuse },
+  );
+  t.is(starts.code, 'outcome_unknown', starts.text);
 });
 
 test('how long launching took is logged, and only when it failed at first', async (t) => {

@@ -236,6 +236,19 @@ test('a template is refused at once', async (t) => {
   t.deepEqual(sandbox.cluster.requests, []);
 });
 
+test('a restart may take between one second and four minutes, in whole seconds, and takes 25 s by default', (t) => {
+  const { check } = prepareAction(restartUnit, () => undefined);
+  for (const wait_seconds of [1, 240])
+    t.deepEqual(check({ unit_name: UNIT, wait_seconds }), { unit_name: UNIT, wait_seconds });
+  for (const wait_seconds of [0, 241, 1.5])
+    t.throws(
+      () => check({ unit_name: UNIT, wait_seconds }),
+      { message: /wait_seconds/ },
+      String(wait_seconds),
+    );
+  t.deepEqual(check({ unit_name: UNIT }), { unit_name: UNIT, wait_seconds: 25 });
+});
+
 test('a unit that was on no machine is not said to have been stopped', async (t) => {
   const { sandbox, run } = await world(t);
   sandbox.cluster.addUnits([{ name: 'waits.service', behaviour: 'never-scheduled' }]);
