@@ -31,7 +31,7 @@ export class InformedHosts {
    */
   shows(host: string, state: string | null): boolean {
     const has = this.#has.get(host) ?? 0;
-    const isNext = has < this.#orders && this.#states[has + 1] === state && this.#states[has] !== state;
+    const isNext = this.#states[has + 1] === state && this.#states[has] !== state;
     if (isNext) this.#knows(host, has + 1);
     return this.include(host);
   }

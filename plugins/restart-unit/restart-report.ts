@@ -36,7 +36,7 @@ export class RestartReport {
   constructor(given: ReportParts) {
     this.#given = given;
     this.#startedAt = this.#now;
-    this.#stopEnd = { at: this.#startedAt, seen: given.start.seen, unreachableMs: 0 };
+    this.#stopEnd = this.#present();
   }
 
   /** Another worker may have begun the same request. */
@@ -53,8 +53,7 @@ export class RestartReport {
 
   /** The wait for the stop has ended. */
   stopEnded(): void {
-    const { watch } = this.#given;
-    this.#stopEnd = { at: this.#now, seen: watch.last, unreachableMs: watch.unreachableMs };
+    this.#stopEnd = this.#present();
   }
 
   /** fleet has not confirmed the order to stop, and has confirmed that it launches the unit again. */
@@ -177,6 +176,11 @@ export class RestartReport {
       ...this.#notes.map((note) => `note:    ${note}`),
       '',
     ].join('\n');
+  }
+
+  #present() {
+    const { watch } = this.#given;
+    return { at: this.#now, seen: watch.last, unreachableMs: watch.unreachableMs };
   }
 
   get #now(): number {

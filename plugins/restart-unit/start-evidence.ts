@@ -1,3 +1,4 @@
+import type { UnitState } from '../../src/plugin.js';
 import {
   endsByItself,
   hasFailed,
@@ -75,20 +76,19 @@ export class StartEvidence {
       this.#failed = now >= this.#failureCountsAt;
       return undefined;
     }
-    if (endsByItself(seen.unit)) return this.#addOneshot(seen, now);
-    if (isUp(seen)) {
-      this.#addGood(now);
-      return this.#goodMs >= (inTime ? STEADY_MS : LATE_STEADY_MS) ? 'up' : undefined;
+    if (endsByItself(seen.unit)) return this.#addOneshot(seen, row, now);
+    if (!isUp(seen)) {
+      this.#fall();
+      return undefined;
     }
-    this.#fall();
-    return undefined;
+    this.#addGood(now);
+    return this.#goodMs >= (inTime ? STEADY_MS : LATE_STEADY_MS) ? 'up' : undefined;
   }
 
-  #addOneshot(seen: Observation, now: number): StartOutcome | undefined {
-    const row = ownRow(seen);
-    const launched = seen.unit.currentState === 'launched';
-    if (row === undefined || !launched || !saysStopped(row)) {
-      this.#ran ||= launched && row !== undefined && saysRunning(row);
+  #addOneshot({ unit }: Observation, row: UnitState, now: number): StartOutcome | undefined {
+    const launched = unit.currentState === 'launched';
+    if (!launched || !saysStopped(row)) {
+      this.#ran ||= launched && saysRunning(row);
       this.#lastGoodAt = undefined;
       this.#goodMs = 0;
       return undefined;

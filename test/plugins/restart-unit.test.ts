@@ -207,7 +207,10 @@ test('a request that is cancelled while the unit is stopped still launches it, a
     abort.abort(new ActionError(code, 'enough'));
     const error = await outcome;
     t.is(codeOf(error), 'unit_not_started');
-    t.regex(error?.message ?? '', /was stopped, and set to launched, .*; the request ended: enough\./);
+    t.regex(
+      error?.message ?? '',
+      /^web\.service was stopped, and set to launched, .*; the request ended: enough\./,
+    );
     t.like(sandbox.cluster.unit(UNIT), { desiredState: 'launched' });
   }
 });
@@ -231,6 +234,19 @@ test('a template is refused at once', async (t) => {
   t.is(codeOf(error), 'invalid_parameters');
   t.regex(error?.message ?? '', /is a template: only its instances run/);
   t.deepEqual(sandbox.cluster.requests, []);
+});
+
+test('a restart may take between one second and four minutes, in whole seconds, and takes 25 s by default', (t) => {
+  const { check } = prepareAction(restartUnit, () => undefined);
+  for (const wait_seconds of [1, 240])
+    t.deepEqual(check({ unit_name: UNIT, wait_seconds }), { unit_name: UNIT, wait_seconds });
+  for (const wait_seconds of [0, 241, 1.5])
+    t.throws(
+      () => check({ unit_name: UNIT, wait_seconds }),
+      { message: /wait_seconds/ },
+      String(wait_seconds),
+    );
+  t.deepEqual(check({ unit_name: UNIT }), { unit_name: UNIT, wait_seconds: 25 });
 });
 
 test('a unit that was on no machine is not said to have been stopped', async (t) => {
