@@ -42,7 +42,7 @@ export interface Show {
   fails?: boolean;
   /** Whether there is no such unit any more. */
   gone?: boolean;
-  /** What each host shows differently; one host by default. */
+  /** What each host that answers shows differently; one host by default. */
   hosts?: Partial<Unit>[];
 }
 
@@ -54,6 +54,8 @@ export interface Circumstances {
   refuse?: (state: string, ms: number) => void;
   /** The index of the host that gets an order; the first one by default. */
   host?: (state: string) => number;
+  /** How long fleet takes to carry out an order, in milliseconds. */
+  takes?: number;
   wait?: number;
   /** When the request ends, in milliseconds since the restart began. */
   abortAt?: number;
@@ -70,6 +72,7 @@ export async function restartSeeing(
     order = () => {},
     refuse = () => {},
     host = () => 0,
+    takes = 0,
     wait = 25,
     abortAt,
     repeated = false,
@@ -130,6 +133,7 @@ export async function restartSeeing(
     },
     setDesiredState: async (_cluster, _name, wanted, { confirmedBy }) => {
       sent.push({ state: wanted, ms: passed() });
+      if (takes > 0) await clock.sleep(takes);
       refuse(wanted, passed());
       desiredState = wanted;
       if (wanted === 'launched') launchedAt = passed();

@@ -282,6 +282,24 @@ test('a refused order to stop that one host shows as carried out is followed by 
   }
 });
 
+test('a refused order to stop of which no host shows the outcome is tried again', async (t) => {
+  let refused = false;
+  const { code, text, orders } = await restartSeeing(
+    (scene) => ({
+      ...obeys(scene),
+      ...(scene.ms === 0 && scene.desiredState === 'launched' && refused ? { hosts: [] } : {}),
+    }),
+    {
+      refuse: (_state, ms) => {
+        refused = true;
+        if (ms === 0) throw new ActionError('cluster_refused', 'HTTP 403');
+      },
+    },
+  );
+  t.is(code, 'done', text);
+  t.deepEqual(orders, ['loaded', 'loaded', 'launched']);
+});
+
 test('an order to stop that is refused after one without an answer is tried again: the first may have been carried out', async (t) => {
   for (const code of ['cluster_refused', 'cluster_unreachable']) {
     let orders = 0;
