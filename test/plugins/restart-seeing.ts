@@ -40,7 +40,9 @@ export interface Show {
   listed?: string[];
   /** Whether fleet cannot be asked. */
   fails?: boolean;
-  /** What each host shows differently; one host by default. */
+  /** Whether there is no such unit any more. */
+  gone?: boolean;
+  /** What each host that answers shows differently; one host by default. */
   hosts?: Partial<Unit>[];
 }
 
@@ -50,6 +52,10 @@ export interface Circumstances {
   order?: (count: number) => void;
   /** Before fleet carries out an order. What it throws is the answer, and it is not carried out. */
   refuse?: (state: string, ms: number) => void;
+  /** The index of the host that gets an order; the first one by default. */
+  host?: (state: string) => number;
+  /** How long fleet takes to carry out an order, in milliseconds. */
+  takes?: number;
   wait?: number;
   /** When the request ends, in milliseconds since the restart began. */
   abortAt?: number;
@@ -65,6 +71,8 @@ export async function restartSeeing(
     options = service('/bin/web'),
     order = () => {},
     refuse = () => {},
+    host = () => 0,
+    takes = 0,
     wait = 25,
     abortAt,
     repeated = false,
@@ -99,10 +107,10 @@ export async function restartSeeing(
     },
     incompleteness: async () => missing(),
     unit: async (_cluster, name, { accepts }) => {
-      const { unit, hosts = [{}] } = shown();
+      const { unit, gone, hosts = [{}] } = shown();
       const base = { name, options, desiredState, currentState: desiredState, machineID: MACHINE_A, ...unit };
       for (const [index, own] of hosts.entries()) {
-        const seen = { ...base, ...own };
+        const seen = gone === true ? undefined : { ...base, ...own };
         if (accepts?.(seen, nameOf(index)) !== false) return seen;
       }
       throw new ActionError('cluster_answer_invalid', 'no host shows what is wanted');
@@ -125,11 +133,12 @@ export async function restartSeeing(
     },
     setDesiredState: async (_cluster, _name, wanted, { confirmedBy }) => {
       sent.push({ state: wanted, ms: passed() });
+      if (takes > 0) await clock.sleep(takes);
       refuse(wanted, passed());
       desiredState = wanted;
       if (wanted === 'launched') launchedAt = passed();
       order(sent.length);
-      confirmedBy?.(nameOf(0));
+      confirmedBy?.(nameOf(host(wanted)));
     },
   };
   const parts = new Map<symbol, unknown>([
@@ -140,8 +149,9 @@ export async function restartSeeing(
   const warnings: string[] = [];
   const { log, find } = logLines();
   const abort = new AbortController();
-  if (abortAt !== undefined)
-    clock.after(abortAt, () => abort.abort(new ActionError('timeout', 'the deadline is over')));
+  const end = () => abort.abort(new ActionError('timeout', 'the deadline is over'));
+  if (abortAt === 0) end();
+  else if (abortAt !== undefined) clock.after(abortAt, end);
   const request = actionRequest({
     parameters: action.check({ unit_name: UNIT, wait_seconds: wait }),
     cluster: new Cluster(randomUUID()),

@@ -222,6 +222,13 @@ test('a start that fleet does not show is unknown when fleet could not be asked 
   t.is(early.code, 'unit_not_started', 'it has answered for 8 s');
   t.regex(early.text, /is not shown as active after 8\.5 s; fleet could not be asked for 1\.5 s\. /);
   t.is((await restartAway(1_500, 2_500)).code, 'outcome_unknown', 'it has answered for 7.5 s');
+  t.is((await restartAway(8_500, 60_000)).code, 'outcome_unknown', 'it does not answer any more');
+});
+
+test('fleet that takes two seconds to carry out an order has been asked', async (t) => {
+  const { code, text, warnings } = await restartSeeing(stops, { takes: 2_000 });
+  t.is(code, 'done', text);
+  t.deepEqual(warnings, []);
 });
 
 test('time before the launch in which fleet could not be asked does not make the start unknown', async (t) => {

@@ -182,6 +182,42 @@ test('a unit that has stopped, and that fleet does not show when it cannot be la
   t.is(starts.code, 'outcome_unknown', starts.text);
 });
 
+test('a unit of which fleet says that it is not there when it is launched is looked at', async (t) => {
+  const refuse = (state: string, ms: number) => {
+    if (state === 'launched' && ms < 1_000) throw new ActionError('unit_not_found', 'HTTP 404');
+  };
+  let refused = false;
+  const gone = await restartSeeing(
+    ({ desiredState, launchedMs }) => ({
+      ...obeys({ desiredState }),
+      gone: launchedMs < 0 && desiredState === 'loaded' && refused,
+    }),
+    {
+      refuse: (state, ms) => {
+        refused ||= state === 'launched';
+        refuse(state, ms);
+      },
+    },
+  );
+  t.is(gone.code, 'unit_not_found');
+  t.is(gone.text, 'web.service was removed from the cluster while it was being restarted');
+  t.deepEqual(gone.orders, ['loaded', 'launched']);
+  const there = await restartSeeing(obeys, { refuse });
+  t.is(there.code, 'done', there.text);
+  t.deepEqual(there.orders, ['loaded', 'launched', 'launched', 'launched']);
+  t.deepEqual(there.warnings, [], 'it has answered all the time');
+});
+
+test('a launch whose answers are lost to the end is one when fleet shows it', async (t) => {
+  const { code, text, find } = await restartSeeing(obeys, {
+    order: (count) => {
+      if (count > 1) throw new ActionError('outcome_unknown', 'the answer was lost');
+    },
+  });
+  t.is(code, 'done', text);
+  t.like(find(/^unit launched$/), [{ unit: UNIT, failures: 44, lasted_ms: 22_000 }]);
+});
+
 test('how long launching took is logged, and only when it failed at first', async (t) => {
   const restartFailing = async (times: number) => {
     let failures = 0;
@@ -246,6 +282,24 @@ test('a refused order to stop that one host shows as carried out is followed by 
   }
 });
 
+test('a refused order to stop of which no host shows the outcome is tried again', async (t) => {
+  let refused = false;
+  const { code, text, orders } = await restartSeeing(
+    (scene) => ({
+      ...obeys(scene),
+      ...(scene.ms === 0 && scene.desiredState === 'launched' && refused ? { hosts: [] } : {}),
+    }),
+    {
+      refuse: (_state, ms) => {
+        refused = true;
+        if (ms === 0) throw new ActionError('cluster_refused', 'HTTP 403');
+      },
+    },
+  );
+  t.is(code, 'done', text);
+  t.deepEqual(orders, ['loaded', 'loaded', 'launched']);
+});
+
 test('an order to stop that is refused after one without an answer is tried again: the first may have been carried out', async (t) => {
   for (const code of ['cluster_refused', 'cluster_unreachable']) {
     let orders = 0;
@@ -282,6 +336,7 @@ test('the state from before an order, shown once, is that of a host that lags; s
     twice.text,
     /^web\.service was told to stop, but then somebody else set its desired state to launched, and it was left so\. /,
   );
+  t.deepEqual(twice.orders, ['loaded', 'launched'], 'to launch it once more changes nothing');
   const none = await restartSeeing(showsAt([1_000], null));
   t.regex(none.text, /somebody else set its desired state to unknown, and it was left so/);
   t.deepEqual(none.orders, ['loaded']);
@@ -309,6 +364,24 @@ test('a unit that a late order stops after its launch is launched again each tim
   t.is(notes.length, 1);
 });
 
+test('a unit that a late order stops after its launch, and that cannot be launched again, is said to be stopped', async (t) => {
+  const { code, text } = await restartSeeing(
+    ({ ms, desiredState }) =>
+      ms < 2_000
+        ? obeys({ desiredState })
+        : { active: 'inactive', unit: { desiredState: 'loaded', currentState: 'loaded' } },
+    {
+      order: (count) => {
+        if (count === 1) throw new ActionError('outcome_unknown', 'the answer was lost');
+      },
+      refuse: (state, ms) => {
+        if (state === 'launched' && ms > 0) throw new ActionError('cluster_unhealthy', 'HTTP 503');
+      },
+    },
+  );
+  t.is(code, 'unit_stopped', text);
+});
+
 test('unit, rows and machines are read from one host, and the machines only while a row is missing', async (t) => {
   const whole = await restartSeeing(obeys);
   t.deepEqual([...new Set(whole.reads)].toSorted(), [
@@ -318,6 +391,63 @@ test('unit, rows and machines are read from one host, and the machines only whil
   t.is(whole.reads.filter((read) => read.startsWith('machines')).length, 1, 'at the begin');
   const lost = await restartSeeing(losesTwoMachines);
   t.true(lost.reads.includes(`machines of ${HOST}`));
+});
+
+test('a request that has ended before the unit is touched changes nothing', async (t) => {
+  const { code, text, orders } = await restartSeeing(obeys, { abortAt: 0 });
+  t.is(code, 'timeout');
+  t.is(text, 'web.service was not changed: the deadline is over');
+  t.deepEqual(orders, []);
+});
+
+test('what keeps every machine from running the unit is told in the message and in the details', async (t) => {
+  const restartRequiring = async (fleet: Record<string, string>, missing?: string) =>
+    restartSeeing(obeys, { options: service('/bin/web', fleet), missing: () => missing });
+  const state = (fleet: Record<string, string>) =>
+    `launched, active/running, hash ${unitFileHash(service('/bin/web', fleet))} on machine ${MACHINE_A}`;
+  const elsewhere = { MachineID: MACHINE_C };
+  const one = await restartRequiring(elsewhere);
+  t.is(one.code, 'unit_not_schedulable');
+  t.is(
+    one.text,
+    `web.service was not changed (${state(elsewhere)}), because it could not be started again: no machine that fleet lists meets MachineID=${MACHINE_C}`,
+  );
+  t.deepEqual(one.details, { requirements: [`MachineID=${MACHINE_C}`] });
+  t.deepEqual(one.orders, []);
+  const both = await restartRequiring({ MachineID: MACHINE_A, MachineMetadata: 'role=data' });
+  t.deepEqual(both.details, { requirements: [`MachineID=${MACHINE_A}`, 'MachineMetadata=role=data'] });
+  const incomplete = await restartRequiring(elsewhere, 'A machine is missing');
+  t.is(incomplete.code, 'cluster_incomplete');
+  t.true(incomplete.text.endsWith(`meets MachineID=${MACHINE_C}. A machine is missing`), incomplete.text);
+});
+
+test('whether machines are missing is asked only when fleet does not list that of the unit', async (t) => {
+  const restartOn = async (listed: string[], missing?: string) => {
+    let asked = 0;
+    const outcome = await restartSeeing((scene) => ({ ...obeys(scene), listed }), {
+      missing: () => {
+        asked++;
+        return missing;
+      },
+    });
+    return { ...outcome, asked };
+  };
+  const known = await restartOn([MACHINE_A], 'A machine is missing');
+  t.is(known.code, 'done', known.text);
+  t.is(known.asked, 0);
+  const complete = await restartOn([MACHINE_B]);
+  t.is(complete.code, 'done', complete.text);
+  t.is(complete.asked, 1);
+  const incomplete = await restartOn([MACHINE_B], 'A machine is missing');
+  t.is(incomplete.code, 'cluster_incomplete');
+  t.true(
+    incomplete.text.endsWith('because fleet does not list its machine. A machine is missing'),
+    incomplete.text,
+  );
+  t.is(incomplete.details, undefined);
+  const none = await restartOn([]);
+  t.is(none.code, 'cluster_incomplete');
+  t.true(none.text.endsWith('because it could not be started again: fleet lists no machine'), none.text);
 });
 
 test('two hosts that may carry out an order later are both named', async (t) => {
