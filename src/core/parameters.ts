@@ -182,11 +182,14 @@ function isValidationError(error: unknown): error is ValidationError {
 }
 
 function problemsOf(error: ValidationError, name: string): FieldProblem[] {
-  const inner = error.inner.length > 0 ? error.inner : [error];
-  return inner
-    .slice(0, MAX_PROBLEMS)
-    .flatMap((each) => fieldProblems(each, name))
-    .slice(0, MAX_PROBLEMS);
+  return (
+    error.inner
+      // What yup's exact() finds, the strict schema finds too.
+      .filter(({ type }) => type !== 'exact')
+      .slice(0, MAX_PROBLEMS)
+      .flatMap((each) => fieldProblems(each, name))
+      .slice(0, MAX_PROBLEMS)
+  );
 }
 
 function fieldProblems(
@@ -194,7 +197,7 @@ function fieldProblems(
   parameters: string,
 ): FieldProblem[] {
   const at = (name: string) => (name === '' ? parameters : `${parameters}.${name}`);
-  if ((type === 'noUnknown' || type === 'exact') && typeof params?.unknown === 'string') {
+  if (type === 'noUnknown' && typeof params?.unknown === 'string') {
     return params.unknown
       .split(', ')
       .slice(0, MAX_PROBLEMS)

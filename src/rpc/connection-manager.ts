@@ -4,6 +4,7 @@ import type { Logger } from '../lib/logger.js';
 import { OutageLog } from '../lib/outage-log.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { WaitQueue } from '../lib/wait-queue.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import { type BrokerAddress, withoutCredentials } from './broker-address.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -60,7 +61,7 @@ export class ConnectionManager {
   #lastFailure: { reason: string; broker?: string } | undefined;
   /** The same for people: why there is no connection that is ready for use. */
   #problem = 'no connection to a broker: not connected yet';
-  readonly #waiters = new Set<(connection: BrokerConnection) => void>();
+  readonly #waiters = new WaitQueue<symbol>();
   #ended: Promise<void> = Promise.resolve();
 
   constructor(options: ConnectionManagerOptions) {
@@ -110,24 +111,14 @@ export class ConnectionManager {
   }
 
   /** Waits for a connection that is ready for use; rejects when the signal is aborted first. */
-  whenConnected(signal: AbortSignal): Promise<BrokerConnection> {
-    const { current } = this;
-    if (current !== undefined) return Promise.resolve(current);
-    // Node warns of a leak at the eleventh listener, but any number of messages may wait.
-    setMaxListeners(0, signal);
-    return new Promise((resolve, reject) => {
-      const done = (connection: BrokerConnection) => {
-        signal.removeEventListener('abort', stop);
-        resolve(connection);
-      };
-      const stop = () => {
-        this.#waiters.delete(done);
-        reject(signal.reason);
-      };
-      if (signal.aborted) return stop();
-      this.#waiters.add(done);
-      signal.addEventListener('abort', stop, { once: true });
-    });
+  async whenConnected(signal: AbortSignal): Promise<BrokerConnection> {
+    for (;;) {
+      const { current } = this;
+      if (current !== undefined) return current;
+      // Node warns of a leak at the eleventh listener, but any number of messages may wait.
+      setMaxListeners(0, signal);
+      await this.#waiters.wait(Symbol('waiter'), signal);
+    }
   }
 
   /** Call it when `brokers` returns others than before: a broker that is not among them is left. */
@@ -257,9 +248,7 @@ export class ConnectionManager {
     if (connection.preferred) this.#preferredOutage.succeeded();
     else this.#preferredOutage.failed({ ...this.#lastFailure, connected_to: connection.broker });
     this.#logBlocked(connection);
-    const waiters = [...this.#waiters];
-    this.#waiters.clear();
-    for (const waiter of waiters) waiter(connection);
+    for (const waiter of [...this.#waiters.waiters]) this.#waiters.resume(waiter);
     this.#options.onUsed?.(connection);
   }
 

@@ -190,6 +190,14 @@ test('unknown keys are refused at every level', (t) => {
   t.deepEqual(fieldsOf(t, check, { open: { zz: 1 } }), ['action_parameters.open.zz']);
 });
 
+test('an unknown key is named once, also where the schema itself accepts no others', (t) => {
+  const check = checkOf(object({ inner: object({ a: string() }).exact() }).exact());
+  t.deepEqual(problems(t, check, { b: 1, inner: { c: 1 } }), [
+    { field: 'action_parameters.inner.c', message: "unknown parameter 'inner.c'" },
+    { field: 'action_parameters.b', message: "unknown parameter 'b'" },
+  ]);
+});
+
 test('an action without parameters accepts none', (t) => {
   t.deepEqual(checkOf(object())({}), {});
   t.deepEqual(fieldsOf(t, checkOf(object()), { a: 1 }), ['action_parameters.a']);

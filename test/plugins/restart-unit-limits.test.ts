@@ -151,6 +151,20 @@ test('a oneshot unit is done when it ends after it was shown running, or after e
   t.is(unseen.tookMs, 8_000);
 });
 
+test('a oneshot unit was shown running only when fleet had launched it and systemd said so', async (t) => {
+  for (const early of [
+    { unit: { currentState: 'loaded' }, active: 'activating' },
+    { unit: {}, active: null },
+  ]) {
+    const { code, tookMs } = await restartSeeing(
+      ({ launchedMs }) => (isAway(launchedMs, 0, 2_000) ? early : { active: 'inactive' }),
+      { options: JOB },
+    );
+    t.is(code, 'done');
+    t.is(tookMs, 2_000 + 8_000, String(early.active));
+  }
+});
+
 test('a unit is oneshot by its last type in its service section, whatever is around it', async (t) => {
   const oneshot = (value: string) => [
     { section: 'Service', name: 'Type', value: 'simple' },

@@ -32,13 +32,19 @@ if (rabbitmq() !== undefined) {
   const publisher = async (t: ExecutionContext<{ broker: OwnBroker }>) => {
     const connection = await connectTo(t.context.broker);
     t.teardown(async () => connection.close(systemClock));
+    const open = connection.confirmChannel.bind(connection);
+    let channels = 0;
+    connection.confirmChannel = async () => {
+      channels++;
+      return open();
+    };
     const channel = await ConfirmChannel.open(connection);
     const queue = `refused_${randomUUID()}`;
     await connection.probe(async (probe) => probe.assertQueue(queue));
     const waiting = async () =>
       (await connection.probe(async (probe) => probe.checkQueue(queue))).messageCount;
     const to = { exchange: '', routingKey: queue };
-    return { connection, channel, queue, to, waiting };
+    return { connection, channel, queue, to, waiting, channels: () => channels };
   };
 
   test('a message that is too large fails with the limit, and the others arrive once', async (t) => {
@@ -107,7 +113,8 @@ if (rabbitmq() !== undefined) {
   });
 
   test('a message that may arrive only once is not published again after the refusal of another', async (t) => {
-    const { channel, to, gone, waiting } = await deletedExchange(t);
+    const { channel, to, gone, waiting, channels } = await deletedExchange(t);
+    const before = channels();
     let sent = 0;
     const once = { sharing: 'once', sending: () => ({ priority: sent++ }) } as const;
     const refused = channel.publish(gone, Buffer.alloc(9), {});
@@ -118,6 +125,7 @@ if (rabbitmq() !== undefined) {
     for (const outcome of outcomes)
       if (outcome.status === 'rejected') t.true(outcome.reason instanceof MayHaveArrived);
     t.true((await waiting()) <= 6);
+    t.is(channels(), before + 1, 'one takes the place of the one that the broker has closed');
   });
 
   const large = doing(async () => ({ text: 'x'.repeat(90_000) }), { name: 'large' });

@@ -8,7 +8,7 @@ import { jsonCodec } from '../../src/rpc/codec/json.js';
 import type { Delivery } from '../../src/rpc/consumer.js';
 import type { OutgoingReply, ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
 import { RpcHandler } from '../../src/rpc/rpc-handler.js';
-import { doing, echo } from '../support/actions.js';
+import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
@@ -121,6 +121,36 @@ test('a reply that waits to be sent takes memory, so that a large request must w
   await eventually('the other one is answered', () => sent.length === 2);
   sent[1]?.();
   await eventually('nothing is held', () => service.held === 0);
+});
+
+test('large requests are answered one in each turn of the event loop, so that other work gets its turns', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const turns: number[] = [];
+  let turn = 0;
+  let next = setImmediate(function count() {
+    turn++;
+    next = setImmediate(count);
+  });
+  t.teardown(() => clearImmediate(next));
+  const noting: ReplyChannel = {
+    needsPlainReply: false,
+    reaches: () => true,
+    send: async () => {
+      turns.push(turn);
+      return 'sent';
+    },
+  };
+  const { action, begun, finishRun } = held();
+  const settings = { maxMessageBytes: 100_000, channels: [noting] };
+  const { queue, service } = await serveRequests(t, broker, [action], settings);
+  const caller = await RawCaller.open(t, broker, queue);
+  const large = JSON.stringify({ id: 1, request_body: { action: 'act' } }) + ' '.repeat(65_536);
+  for (let count = 0; count < 5; count++) caller.publish(large);
+  await eventually('all run', () => begun() === 5);
+  finishRun();
+  await eventually('all are answered', () => service.held === 0);
+  t.is(new Set(turns).size, 5);
 });
 
 test('a reply that cannot be sent before the service stops leaves its call unanswered', async (t) => {

@@ -189,7 +189,15 @@ test('containers nest up to the depth limit and no deeper', (t) => {
   const deep = new ErlangCodec({ depth: 1000 });
   t.notThrows(() => deep.decode(nested('68 01', '6a', '', 999)));
   t.throws(() => new ErlangCodec({ depth: 1001 }), { instanceOf: RangeError });
-  t.throws(() => new ErlangCodec({ elements: Number.NaN }), { instanceOf: RangeError });
+});
+
+test('a limit is a whole number of at least 1', (t) => {
+  t.deepEqual(new ErlangCodec({ elements: 1 }).decode(body('6a')), []);
+  for (const elements of [0, -1, 1.5, Number.NaN, Infinity])
+    t.throws(() => new ErlangCodec({ elements }), {
+      instanceOf: RangeError,
+      message: 'the limit elements must be a whole number of at least 1',
+    });
 });
 
 test('the number of elements is limited, including those of strings of integers and keys', (t) => {
