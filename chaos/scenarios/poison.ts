@@ -6,11 +6,15 @@ import { Caller } from '../support/caller.js';
 import { Crew } from '../support/crew.js';
 import { brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
 
+/** Why a worker ends a handler process of which it has given all requests back. */
+const GIVEN_BACK = 'all of its requests were given back to the queue';
 const INNOCENTS = 200;
 const MOST_DEATHS = 3;
 /** Far longer than a worker on a busy machine waits for its turn of the processor. */
 const WATCHDOG_SECONDS = 8;
 const CUTS = 5;
+/** So that some fall into each run of a request that blocks its process. */
+const LONGEST_BETWEEN_CUTS_MS = 8_000;
 /** Only ends what hangs, in milliseconds. */
 const HANGS_MS = 150_000;
 
@@ -33,7 +37,7 @@ export const poison: Scenario = {
     });
     const innocents: Entry[] = [];
     const poisons: Entry[] = [];
-    for (const [number, way] of ways.entries()) {
+    for (const way of ways) {
       for (let left = INNOCENTS; left > 0; left--)
         innocents.push(
           await caller.send({
@@ -43,8 +47,9 @@ export const poison: Scenario = {
           }),
         );
       poisons.push(await caller.send({ action: 'chaos_poison', parameters: { way }, cluster: 'poison' }));
-      for (let left = number === 0 ? CUTS : 0; left > 0; left--) {
-        await sleep(run.random.between(50, 200));
+      // From the moment when it is taken, through all of its runs.
+      for (let left = CUTS; left > 0; left--) {
+        await sleep(run.random.between(50, LONGEST_BETWEEN_CUTS_MS));
         link.cut();
       }
       await ledger.settled(HANGS_MS);
@@ -56,7 +61,15 @@ export const poison: Scenario = {
     const begun = ledger
       .effects()
       .filter(({ id, phase }) => phase === 'begin' && poisons.some((each) => each.id === id));
-    const deaths = poisons.map(({ id }) => begun.filter((each) => each.id === id).length);
+    // A worker ends the process of a request that was given back, and the request does not end it then.
+    const stopped = new Set(
+      crew.started
+        .flatMap(({ lines }) => lines)
+        .filter(({ message, reason }) => message === 'handler process ended' && reason === GIVEN_BACK)
+        .map(({ pid }) => pid),
+    );
+    const runs = poisons.map(({ id }) => begun.filter((each) => each.id === id));
+    const deaths = runs.map((each) => each.filter(({ pid }) => !stopped.has(pid)).length);
     const refused = innocents.filter(
       ({ replies, deadLetters }) =>
         deadLetters.length > 0 ||
@@ -74,6 +87,7 @@ export const poison: Scenario = {
       figures: {
         poisons: ways.join(' '),
         'processes ended by each': deaths.join(' '),
+        'runs stopped by a cut': runs.flat().length - deaths.reduce((sum, each) => sum + each, 0),
         'workers lost': crew.deaths.length,
         innocents: innocents.length,
         ...audit,

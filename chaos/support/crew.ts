@@ -10,6 +10,8 @@ const RESTART_MS = 100;
 export class Crew {
   /** How each worker ended that the supervisor started again. */
   readonly deaths: (number | string)[] = [];
+  /** All workers that were started. */
+  readonly started: Worker[] = [];
   /** The workers that were killed. */
   readonly killed: Worker[] = [];
   readonly #run: Run;
@@ -70,6 +72,7 @@ export class Crew {
     while (!this.#stopping) {
       const worker = Worker.start(this.#run, this.#settings);
       this.#workers[place] = worker;
+      this.started.push(worker);
       const ended = await worker.ended;
       if (this.#stopping) return;
       this.deaths.push(ended);

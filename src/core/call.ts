@@ -31,6 +31,8 @@ export interface Call {
   readonly delivery: 'first' | 'repeated';
   /** Whether another worker may have the same message too; always true of a repeated one. */
   readonly mayBeCopy: boolean;
+  /** Whether a process has ended that it shared with others: it runs alone in one then. */
+  readonly mustRunAlone?: boolean;
   /** False: the caller does not wait for a reply. */
   readonly wantsReply: boolean;
   readonly wantsParts: boolean;
@@ -55,7 +57,7 @@ export type Reply =
   | { status: 'completed'; body: unknown; details?: ReplyDetails }
   | { status: 'error'; body: ErrorBody };
 
-/** How a call ends. `released`: it never began, so the transport can give it to any worker. */
+/** How a call ends. `released`: it never began, or may run again, so the transport can give it to any worker. */
 export type Settled =
   | { readonly status: 'completed'; readonly body: unknown; readonly details?: ReplyDetails }
   | {
@@ -64,7 +66,12 @@ export type Settled =
       /** The thrown value when it was not an `ActionError`; for the log, never for the caller. */
       readonly cause?: unknown;
     }
-  | { readonly status: 'released' };
+  | { readonly status: 'released'; readonly mustRunAlone?: true };
+
+export const RELEASED = { status: 'released' } as const satisfies Settled;
+
+/** How a call is released when the process has ended that it shared with others. */
+export const RELEASED_ALONE = { status: 'released', mustRunAlone: true } as const satisfies Settled;
 
 /** How a call ends that was not released. */
 export type Ended = Exclude<Settled, { readonly status: 'released' }>;
@@ -72,7 +79,10 @@ export type Ended = Exclude<Settled, { readonly status: 'released' }>;
 /** How a call ends with an error. */
 export type Failed = Extract<Settled, { readonly status: 'error' }>;
 
-/** The connection that delivered the call is lost: a call that has not begun is released, one that has continues. */
+/**
+ * The connection that delivered the call is lost: a call that has not begun is released, and so is a read that runs in isolation; any
+ * other that has begun continues.
+ */
 export class ConnectionLost extends Error {
   override readonly name = 'ConnectionLost';
 }

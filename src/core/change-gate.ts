@@ -1,7 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
 import type { Admitted } from './admission.js';
-import { type Call, type Ended, type Failed, releases, type Settled } from './call.js';
+import { type Call, type Ended, type Failed, RELEASED, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
 import { type ChangeClaims, type Claim, type Claimed, MadeElsewhere } from './change-claims.js';
 import { ofRepeatedChange } from './repeated-change.js';
@@ -48,8 +48,6 @@ export interface RefusedChange {
   /** Called when it is known what earlier deliveries of the call have done. */
   readonly onKnown: () => void;
 }
-
-const RELEASED: Settled = { status: 'released' };
 
 /** Lets a change begin when no other changes its units, and when no other worker has made it, as far as claims tell. */
 export class ChangeGate {

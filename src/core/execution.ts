@@ -6,10 +6,19 @@ import type { Logger } from '../lib/logger.js';
 import { actionRequest } from './action-request.js';
 import { type Admitted, timedOut } from './admission.js';
 import { OUTCOME_GRACE_MS } from './caller-timeout.js';
-import type { Call, ConnectionLost, Ended, Settled, Shutdown } from './call.js';
+import {
+  type Call,
+  ConnectionLost,
+  type Ended,
+  RELEASED,
+  RELEASED_ALONE,
+  releases,
+  type Settled,
+  type Shutdown,
+} from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
-import type { Isolation } from './isolation.js';
+import { type Isolation, MustRunAlone } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -70,8 +79,10 @@ export class Execution {
   readonly #ending = new LazyAbort();
   readonly #warnings = new Warnings();
   #state: 'waiting' | 'running' | 'ended' = 'waiting';
+  /** Whether it is a read, and the process that it shared in isolation has ended. */
+  #mustRunAlone = false;
   #cancelSettling = () => {};
-  #giveUp: (error: ActionError) => void = () => {};
+  #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = () => {};
 
   constructor(
     call: Call,
@@ -85,6 +96,10 @@ export class Execution {
     this.#options = options;
   }
 
+  get #isRead(): boolean {
+    return this.#admitted.action.description.effect === 'read';
+  }
+
   /** Whether the handler has begun. */
   get hasBegun(): boolean {
     return this.#state !== 'waiting';
@@ -92,8 +107,11 @@ export class Execution {
 
   /** Runs the handler; a change first waits until it may. Never rejects. */
   async run(): Promise<Settled> {
-    if (this.#admitted.action.description.effect === 'read')
-      return this.#perform({ work: 'run', repeated: this.#call.delivery === 'repeated' });
+    if (this.#isRead) {
+      const ended = await this.#perform({ work: 'run', repeated: this.#call.delivery === 'repeated' });
+      if (releases(this.#abort.reason)) return RELEASED;
+      return this.#mustRunAlone ? RELEASED_ALONE : ended;
+    }
     const [abort, ending] = [this.#abort, this.#ending];
     return this.#options.gate.run({
       call: this.#call,
@@ -156,9 +174,17 @@ export class Execution {
     }
   }
 
-  /** Gives up a change that waits, so that any worker can take it; one that has begun goes on. */
+  /**
+   * Gives up a change that waits, so that any worker can take it; one that has begun goes on. A read in isolation is given up too when
+   * its connection is lost: it may be what ended a worker, and would end processes here beside those of the worker that gets
+   * it now.
+   */
   release(reason: ConnectionLost | Shutdown): void {
-    if (!this.hasBegun) this.#abort.abort(reason);
+    const isSuspect = this.#isRead && this.#isolationOf(false) !== undefined;
+    if (this.hasBegun && !(isSuspect && reason instanceof ConnectionLost)) return;
+    if (this.#abort.aborted || this.#state === 'ended') return;
+    this.#abort.abort(reason);
+    if (this.hasBegun) this.#giveUp(reason);
   }
 
   /**
@@ -168,7 +194,7 @@ export class Execution {
   stop(reason: ActionError): void {
     if (this.#abort.aborted || this.#state === 'ended') return;
     this.#abort.abort(reason);
-    if (this.#admitted.action.description.effect === 'read') return this.#giveUp(reason);
+    if (this.#isRead) return this.#giveUp(reason);
     if (this.#state === 'waiting') return;
     const unknown = () => this.#giveUp(outcomeUnknown(reason));
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
@@ -199,7 +225,7 @@ export class Execution {
       // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
       const isReport = known !== undefined && error !== abort.reason;
       if (!abort.aborted || isReport) throw error;
-      throw action.description.effect === 'read' ? abort.reason : outcomeUnknown(abort.reason, error);
+      throw this.#isRead ? abort.reason : outcomeUnknown(abort.reason, error);
     }
   }
 
@@ -217,7 +243,7 @@ export class Execution {
       const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
       return action[work]?.(actionRequest(run));
     }
-    return isolation.run({
+    const running = isolation.run({
       id,
       action: name,
       work,
@@ -226,10 +252,19 @@ export class Execution {
       token: cluster && tokenOf(cluster),
       caller,
       deadline,
-      mayRunAgain: redelivery === 'run-again' || work === 'probe',
+      onProcessEnd: this.#isRead
+        ? 'give-back'
+        : redelivery === 'run-again' || work === 'probe'
+          ? 'run-alone'
+          : 'unknown',
+      isAlone: this.#call.mustRunAlone === true,
       signal: abort.signal,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),
+    });
+    return running.catch((error: unknown) => {
+      this.#mustRunAlone = error instanceof MustRunAlone;
+      throw error;
     });
   }
 }

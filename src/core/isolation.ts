@@ -1,6 +1,17 @@
 import type { Caller } from '../api/caller.js';
 import type { Performance } from './change-gate.js';
 
+/**
+ * What becomes of a call when the process that it shares with others ends. `unknown`: it may not run again, so its outcome is unknown.
+ * `run-alone`: it runs once more here, alone in a process. `give-back`: any worker can take it, to run it alone.
+ */
+export type OnProcessEnd = 'unknown' | 'run-alone' | 'give-back';
+
+/** The process that a call shared has ended, so it must run alone next, in any worker. */
+export class MustRunAlone extends Error {
+  override readonly name = 'MustRunAlone';
+}
+
 /** A call whose handler runs in another process. */
 export interface IsolatedCall {
   readonly id: string;
@@ -17,8 +28,9 @@ export interface IsolatedCall {
   readonly caller: Caller;
   /** When its signal is aborted at the latest, in the clock's milliseconds. */
   readonly deadline: number;
-  /** Whether it may run once more when the process in which it ran has ended. */
-  readonly mayRunAgain: boolean;
+  readonly onProcessEnd: OnProcessEnd;
+  /** Whether it runs alone in a process. */
+  readonly isAlone: boolean;
   /** Aborted with the `ActionError` that says why the call is stopped. */
   readonly signal: AbortSignal;
   /** Called when the handler warns its caller. */
@@ -41,8 +53,9 @@ export interface Isolation {
    * Checks the parameters of a repeated call, or runs its handler or probe.
    * @returns its result
    * @throws what that throws: an `ActionError`, the reason of the signal, or an error with the text of any other
-   * @throws ActionError `worker_lost` when its processes ended, `outcome_unknown` when its process ended and it may not run
-   * again, `service_unavailable` when no process could be started within its deadline
+   * @throws MustRunAlone when the process that it shared ended, and it is to be given back then
+   * @throws ActionError `worker_lost` when the process ended in which it ran alone, `outcome_unknown` when its process ended and it
+   * may not run again, `service_unavailable` when no process could be started within its deadline
    */
   run(call: IsolatedCall): Promise<unknown>;
   /** Ends the processes, within this time in milliseconds. Nothing may run in them any more. */

@@ -15,7 +15,16 @@ import {
   unreachable,
 } from './admission.js';
 import { OUTCOME_GRACE_MS } from './caller-timeout.js';
-import { type Call, type Failed, type FieldNames, releases, type Settled, Shutdown } from './call.js';
+import {
+  type Call,
+  type Failed,
+  type FieldNames,
+  RELEASED,
+  RELEASED_ALONE,
+  releases,
+  type Settled,
+  Shutdown,
+} from './call.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate, type Performance } from './change-gate.js';
@@ -24,7 +33,7 @@ import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
 import { Execution, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
-import type { Isolation } from './isolation.js';
+import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
 
@@ -88,7 +97,6 @@ const MIN_OUTCOME_MS = 1_500;
 const NOTE_MS = 15_000;
 /** How long the check of parameters in isolation may take, in milliseconds: a watchdog ends one that loops, twice. */
 const CHECK_MS = 150_000;
-const RELEASED: Settled = { status: 'released' };
 
 /**
  * Runs calls: checks each call, lets it wait for its turn, and runs its action under its deadline. Does not know where a
@@ -221,6 +229,7 @@ export class Runner {
       const checked = isApart ? await this.#checkedApart(call, isolation) : undefined;
       return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {
+      if (error instanceof MustRunAlone) return RELEASED_ALONE;
       return releases(error) ? RELEASED : this.#refused(call, settledWith(error, id), begin);
     }
   }
@@ -249,7 +258,7 @@ export class Runner {
    * @throws ActionError with the reason why the call is refused, or why it is released
    */
   async #checkedApart(
-    { id, action, parameters, caller, signal }: Call,
+    { id, action, parameters, caller, signal, mustRunAlone }: Call,
     isolation: Pick<Isolation, 'run'>,
   ): Promise<CheckedParameters | undefined> {
     const { catalogue, clock } = this.#options;
@@ -268,7 +277,8 @@ export class Runner {
           token: undefined,
           caller,
           deadline: begin + ms,
-          mayRunAgain: true,
+          onProcessEnd: 'give-back',
+          isAlone: mustRunAlone === true,
           signal: limited,
           onWarning: () => {},
           onResponse: () => {},

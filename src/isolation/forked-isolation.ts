@@ -1,5 +1,5 @@
 import { ActionError } from '../api/action-error.js';
-import type { IsolatedCall, Isolation } from '../core/isolation.js';
+import { type IsolatedCall, type Isolation, MustRunAlone } from '../core/isolation.js';
 import { type Backoff, backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
 import { Semaphore } from '../lib/semaphore.js';
@@ -25,8 +25,8 @@ interface Shared {
 }
 
 /**
- * Runs calls in handler processes that they share. When one ends, each call that ran in it runs once more, alone in a process of
- * its own, one after the other; so only the call that ends its process is lost.
+ * Runs calls in handler processes that they share. When one ends, each call that ran in it runs once more, here or elsewhere, alone in a
+ * process of its own, one after the other; so only the call that ends its process is lost.
  */
 export class ForkedIsolation implements Isolation {
   readonly #options: HandlerProcessOptions;
@@ -45,15 +45,17 @@ export class ForkedIsolation implements Isolation {
 
   async run(call: IsolatedCall): Promise<unknown> {
     try {
-      return await this.#runShared(call);
+      if (!call.isAlone) return await this.#runShared(call);
     } catch (error) {
       if (!(error instanceof ProcessEnded)) throw error;
-      if (!call.mayRunAgain) throw outcomeUnknown(error);
+      if (call.onProcessEnd === 'unknown') throw outcomeUnknown(error);
+      if (call.onProcessEnd === 'give-back') throw new MustRunAlone(error.message, { cause: error });
     }
     try {
       return await this.#runAlone(call);
     } catch (error) {
-      throw error instanceof ProcessEnded ? workerLost(error) : error;
+      if (!(error instanceof ProcessEnded)) throw error;
+      throw call.onProcessEnd === 'unknown' ? outcomeUnknown(error) : workerLost(error);
     }
   }
 
@@ -192,7 +194,7 @@ function outcomeUnknown(cause: ProcessEnded): ActionError {
 function workerLost(cause: ProcessEnded): ActionError {
   return new ActionError(
     'worker_lost',
-    'This request was delivered before, and the process that ran it here has ended twice; it is not run again. The log of the service says how each process ended',
+    'This request was delivered before, and the processes that ran it since have ended twice; it is not run again. The logs of the service say how each process ended',
     { cause },
   );
 }

@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { ActionError } from '../api/action-error.js';
+import { releases } from '../core/call.js';
 import { settledWith } from '../core/call-errors.js';
 import type { IsolatedCall } from '../core/isolation.js';
 import type { Clock } from '../lib/clock.js';
@@ -36,7 +37,7 @@ interface Running {
   readonly onAbort: () => void;
   /** Cancels the wait for its end after it was stopped. */
   cancelStop: () => void;
-  /** Whether it has not ended in time after it was stopped. */
+  /** Whether it has not ended in time after it was stopped; one that was released has no time. */
   isOverdue: boolean;
 }
 
@@ -179,10 +180,13 @@ export class HandlerProcess {
     if (running === undefined) return;
     const { id, signal } = running.call;
     this.#send({ type: 'stop', call: key, reason: settledWith(signal.reason, id).body });
-    running.cancelStop = this.#options.clock.after(STOP_MS, () => {
+    const overdue = () => {
       running.isOverdue = true;
       this.#killIfAllAreOverdue();
-    });
+    };
+    // Nobody waits for what was released, and it may run elsewhere now.
+    if (releases(signal.reason)) overdue();
+    else running.cancelStop = this.#options.clock.after(STOP_MS, overdue);
   }
 
   #settle(key: number, settle: (running: Running) => void): void {
@@ -198,8 +202,12 @@ export class HandlerProcess {
   /** A handler that ignores its signal cannot be stopped in any other way. */
   #killIfAllAreOverdue(): void {
     const running = [...this.#running.values()];
-    if (running.length > 0 && running.every(({ isOverdue }) => isOverdue))
-      this.#killFor(`its requests did not end within ${STOP_MS} ms after they were stopped`);
+    if (running.length === 0 || !running.every(({ isOverdue }) => isOverdue)) return;
+    this.#killFor(
+      running.every(({ call }) => releases(call.signal.reason))
+        ? 'all of its requests were given back to the queue'
+        : `its requests did not end within ${STOP_MS} ms after they were stopped`,
+    );
   }
 
   #killFor(reason: string): void {

@@ -248,7 +248,7 @@ export class ConnectionManager {
     if (connection.preferred) this.#preferredOutage.succeeded();
     else this.#preferredOutage.failed({ ...this.#lastFailure, connected_to: connection.broker });
     this.#logBlocked(connection);
-    for (const waiter of [...this.#waiters.waiters]) this.#waiters.resume(waiter);
+    for (const waiter of this.#waiters.waiters) this.#waiters.resume(waiter);
     this.#options.onUsed?.(connection);
   }
 

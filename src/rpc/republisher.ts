@@ -10,7 +10,7 @@ import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
 import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
-import { requeuedProperties, suspectProperties } from './suspect.js';
+import { requeuedProperties, type Suspect, suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
@@ -76,12 +76,11 @@ export class Republisher {
 
   /**
    * Publishes a request that another worker may have begun to the queue of suspects.
-   * @param lostWorkers how many workers were lost while they had it from that queue
    * @returns false when the broker delivers the message again instead
    */
-  async moveToSuspects(delivery: Delivery, lostWorkers: number): Promise<boolean> {
+  async moveToSuspects(delivery: Delivery, suspect: Omit<Suspect, 'deadline'>): Promise<boolean> {
     const { clock } = this.#options;
-    return this.#republish(delivery, this.#suspects, () => suspectProperties(delivery, clock, lostWorkers));
+    return this.#republish(delivery, this.#suspects, () => suspectProperties(delivery, clock, suspect));
   }
 
   /**

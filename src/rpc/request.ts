@@ -141,6 +141,7 @@ export function callOf(
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,
+    mustRunAlone: delivery.suspect?.mustRunAlone === true,
     wantsReply: channels.length > 0,
     wantsParts: false,
     signal: delivery.connection.lost,

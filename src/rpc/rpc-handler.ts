@@ -62,7 +62,12 @@ interface Refused {
 }
 
 /** `suspect`: it does not run now, as another worker may have begun it. */
-type Handled = Outcome | Refused | 'released' | 'suspect';
+/**
+ * How a message is passed on to any worker. `released`: it has not begun here. `suspect`: a worker that may have begun it was lost.
+ * `alone`: the process ended that it shared here.
+ */
+type PassedOn = 'released' | 'suspect' | 'alone';
+type Handled = Outcome | Refused | PassedOn;
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
@@ -192,15 +197,10 @@ export class RpcHandler {
     const { id, queueName, requestBody } = request.envelope;
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
-    if (outcome === 'released') {
-      const isGone = await this.#release(delivery, arrivedAt, false);
+    if (typeof outcome === 'string') {
+      const isGone = await this.#passOn(request, outcome);
       // Whoever takes it now may begin it.
       if (isGone && request.key !== undefined) this.#memory.forget(request.key);
-      return;
-    }
-    if (outcome === 'suspect') {
-      request.log.info('request moved to the queue of suspects', { lost_workers: lostWorkersOf(delivery) });
-      await this.#republisher.moveToSuspects(delivery, lostWorkersOf(delivery));
       return;
     }
     if ('refused' in outcome) {
@@ -214,6 +214,19 @@ export class RpcHandler {
     else await this.#deadLetter(delivery, outcome.deadLetter);
   }
 
+  /** @returns whether it was published again, and acknowledged */
+  async #passOn({ delivery, arrivedAt, log }: Request, how: PassedOn): Promise<boolean> {
+    if (how === 'released') return this.#release(delivery, arrivedAt, false);
+    const { suspect } = delivery;
+    const isAlone = how === 'alone';
+    const lostWorkers = isAlone ? (suspect?.lostWorkers ?? 0) : lostWorkersOf(delivery);
+    log.info('request moved to the queue of suspects', { lost_workers: lostWorkers, alone: isAlone });
+    return this.#republisher.moveToSuspects(delivery, {
+      lostWorkers,
+      mustRunAlone: isAlone || suspect?.mustRunAlone === true,
+    });
+  }
+
   /**
    * Gives a message that has not begun here to any worker, which must know whether another one may have begun it.
    * @returns whether it was published again, and acknowledged
@@ -221,10 +234,10 @@ export class RpcHandler {
   async #release(delivery: Delivery, arrivedAt: number, mayHaveBegun: boolean): Promise<boolean> {
     const { suspect } = delivery;
     if (suspect !== undefined)
-      return this.#republisher.moveToSuspects(
-        delivery,
-        mayHaveBegun ? lostWorkersOf(delivery) : suspect.lostWorkers,
-      );
+      return this.#republisher.moveToSuspects(delivery, {
+        ...suspect,
+        lostWorkers: mayHaveBegun ? lostWorkersOf(delivery) : suspect.lostWorkers,
+      });
     if (mayHaveBegun) {
       delivery.giveBack();
       return false;
@@ -298,7 +311,7 @@ export class RpcHandler {
     return outcome;
   }
 
-  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Exclude<Handled, 'suspect'>> {
+  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Handled> {
     const { channels, delivery, arrivedAt, timeoutMs } = request;
     const { clock } = this.#options;
     const waitedMs = () => request.waitedMs + clock.now() - arrivedAt;
@@ -316,9 +329,9 @@ export class RpcHandler {
     return this.#run(request, callOf(request, { mayHaveBegun, waitedMs: waited }));
   }
 
-  async #run(request: Request, call: Call): Promise<Outcome | 'released'> {
+  async #run(request: Request, call: Call): Promise<Outcome | PassedOn> {
     const settled = await this.#options.runner.run(call);
-    if (settled.status === 'released') return 'released';
+    if (settled.status === 'released') return settled.mustRunAlone === true ? 'alone' : 'released';
     return this.#answered(request, settled, call);
   }
 

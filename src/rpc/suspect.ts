@@ -13,6 +13,8 @@ const REQUEUED = 'x-requeued';
  * lost while they had it from that queue.
  */
 const [DEADLINE, LOST_WORKERS] = ['x-deadline', 'x-lost-workers'];
+/** Besides, when a process has ended that it shared with others. */
+const ALONE = 'x-alone';
 
 /** Who sent a request. */
 export interface Sender {
@@ -27,6 +29,8 @@ export interface Suspect {
   /** In milliseconds since the epoch. */
   deadline: number | undefined;
   lostWorkers: number;
+  /** Whether it must run alone in a process. */
+  mustRunAlone: boolean;
 }
 
 /** @param ownUser the user of this worker, and of the workers that publish messages again; undefined when it is not known */
@@ -39,10 +43,11 @@ export function readSender(properties: MessageProperties, ownUser: string | unde
 }
 
 export function readSuspect({ headers = {} }: { headers?: Record<string, unknown> }): Suspect {
-  const { [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers } = headers;
+  const { [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers, [ALONE]: alone } = headers;
   return {
     deadline: expired(headers) ? 0 : isCount(deadline) ? deadline : undefined,
     lostWorkers: isCount(lostWorkers) ? lostWorkers : 0,
+    mustRunAlone: alone === true,
   };
 }
 
@@ -57,9 +62,18 @@ export function requeuedProperties(delivery: Delivery): Options.Publish {
 }
 
 /** The properties that a message gets when it is moved to the queue of suspects, or put back there. */
-export function suspectProperties(delivery: Delivery, clock: Clock, lostWorkers: number): Options.Publish {
+export function suspectProperties(
+  delivery: Delivery,
+  clock: Clock,
+  { lostWorkers, mustRunAlone }: Omit<Suspect, 'deadline'>,
+): Options.Publish {
   const deadline = clock.wallTime() + timeLeft(delivery, clock);
-  return withSender(delivery, { [DEADLINE]: deadline, [LOST_WORKERS]: lostWorkers });
+  const headers = {
+    [DEADLINE]: deadline,
+    [LOST_WORKERS]: lostWorkers,
+    [ALONE]: mustRunAlone,
+  };
+  return withSender(delivery, headers);
 }
 
 function withSender({ sender, connection }: Delivery, headers: Record<string, unknown>): Options.Publish {

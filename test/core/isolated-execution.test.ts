@@ -4,7 +4,7 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
-import type { IsolatedCall } from '../../src/core/isolation.js';
+import { type IsolatedCall, MustRunAlone } from '../../src/core/isolation.js';
 import { untilAborted } from '../../src/lib/until-aborted.js';
 import { doing } from '../support/actions.js';
 import { openRunner, settle, watched } from '../support/open-runner.js';
@@ -24,11 +24,15 @@ interface Isolated {
 function isolating(
   definition: Parameters<typeof doing>[1] = {},
   settings: Parameters<typeof openRunner>[1] = {},
-  { holdsChecks = false, ready = Promise.resolve() } = {},
+  {
+    holdsChecks = false,
+    ready = Promise.resolve(),
+    action: given,
+  }: { holdsChecks?: boolean; ready?: Promise<void>; action?: ReturnType<typeof doing> } = {},
 ) {
   const isolated: Isolated[] = [];
   let handled = 0;
-  const action = doing(async () => ({ handled: ++handled }), definition);
+  const action = given ?? doing(async () => ({ handled: ++handled }), definition);
   const checks: Isolated[] = [];
   const { check } = prepareAction(action, () => undefined, { parametersName: FIELD_NAMES.parameters });
   const isolation = {
@@ -66,7 +70,7 @@ test('what an earlier delivery has begun runs in isolation, also when this deliv
     const { ask, isolated, handled } = isolating(definition, { claims });
     const reply = ask({ key: 'k', delivery: 'first', mayBeCopy: true });
     await settle();
-    t.like(isolated[0]?.call, { work, repeated: true, mayRunAgain: true });
+    t.like(isolated[0]?.call, { work, repeated: true, onProcessEnd: 'run-alone', isAlone: false });
     isolated[0]?.resolve({ isolated: true });
     t.deepEqual(await reply, { status: 'completed', body: { isolated: true } });
     t.is(handled(), 0);
@@ -119,8 +123,49 @@ test('the isolation gets what the handler needs', async (t) => {
     parameters: { text: 'a' },
     caller,
     deadline: clock.now() + 500,
-    mayRunAgain: true,
+    onProcessEnd: 'run-alone',
+    isAlone: false,
   });
+});
+
+test('a read and a check whose shared process has ended are released, to run alone', async (t) => {
+  const read = isolating();
+  const replyToRead = read.ask(repeated);
+  await settle();
+  t.like(read.isolated[0]?.call, { onProcessEnd: 'give-back', isAlone: false });
+  read.isolated[0]?.reject(new MustRunAlone('exit code 7'));
+  t.deepEqual(await replyToRead, { status: 'released', mustRunAlone: true });
+  for (const effect of ['read', 'change'] as const) {
+    const { ask, checks, isolated } = isolating({ effect }, {}, { holdsChecks: true });
+    const reply = ask(repeated);
+    await settle();
+    t.like(checks[0]?.call, { onProcessEnd: 'give-back', isAlone: false });
+    checks[0]?.reject(new MustRunAlone('exit code 7'));
+    t.deepEqual(await reply, { status: 'released', mustRunAlone: true });
+    t.is(isolated.length, 0);
+  }
+});
+
+test('what must run alone is checked alone and runs alone', async (t) => {
+  const { ask, checks, isolated } = isolating({}, {}, { holdsChecks: true });
+  const reply = ask({ ...repeated, mustRunAlone: true });
+  await settle();
+  t.true(checks[0]?.call.isAlone);
+  checks[0]?.resolve({});
+  await settle();
+  t.true(isolated[0]?.call.isAlone);
+  isolated[0]?.resolve({});
+  t.like(await reply, { status: 'completed' });
+});
+
+test('a change may run again in isolation only when its action says so', async (t) => {
+  const { claims } = fakeClaims({ claimed: 'new' });
+  const { ask, isolated } = isolating({ effect: 'change' }, { claims });
+  const reply = ask({ ...repeated, key: 'k' });
+  await settle();
+  t.like(isolated[0]?.call, { onProcessEnd: 'unknown' });
+  isolated[0]?.resolve({});
+  await reply;
 });
 
 test('a call that is refused does not reach the isolation', async (t) => {
@@ -164,6 +209,39 @@ test('an isolated read ends at its deadline, and its signal is aborted', async (
   clock.advance(100);
   t.is(await code, 'timeout');
   t.like(isolated[0]?.call.signal.reason, { code: 'timeout' });
+});
+
+test('an isolated read whose connection is lost is released: another worker gets it', async (t) => {
+  const connection = new AbortController();
+  const { ask, isolated, events, clock } = isolating();
+  const unsettled: string[] = [];
+  events.on('released', ({ call }) => unsettled.push(call.id));
+  const reply = ask({ ...repeated, id: '13', signal: connection.signal });
+  await settle();
+  const lost = new ConnectionLost('lost');
+  connection.abort(lost);
+  t.deepEqual(await reply, { status: 'released' });
+  t.is(isolated[0]?.call.signal.reason, lost);
+  t.deepEqual(unsettled, ['13']);
+  t.is(clock.pending, 0);
+});
+
+test('a read in this process, and an isolated change, go on when their connection is lost', async (t) => {
+  for (const [definition, call] of [
+    [{}, {}],
+    [{ effect: 'change', redelivery: 'run-again' }, repeated],
+  ] as const) {
+    const connection = new AbortController();
+    let finish = () => {};
+    const action = doing(async () => new Promise((resolve) => (finish = () => resolve({}))), definition);
+    const { isolated, ask } = isolating(definition, {}, { action });
+    const reply = ask({ ...call, signal: connection.signal });
+    await settle();
+    connection.abort(new ConnectionLost('lost'));
+    finish();
+    isolated[0]?.resolve({});
+    t.like(await reply, { status: 'completed' });
+  }
 });
 
 test('an isolated change that is stopped reports its outcome, or has an unknown one', async (t) => {
@@ -235,7 +313,6 @@ test('the parameters of a repeated call are checked in isolation, and run as tha
   const reply = ask({ ...repeated, id: '13', parameters: { text: 'a' } });
   await settle();
   t.like(checks[0]?.call, { id: '13', action: 'act', parameters: { text: 'a' }, token: undefined });
-  t.true(checks[0]?.call.mayRunAgain);
   checks[0]?.resolve({ text: 'checked' });
   await settle();
   t.deepEqual(isolated[0]?.call.parameters, { text: 'checked' });

@@ -4,6 +4,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import anyTest from 'ava';
+import { ConnectionLost } from '../../src/core/call.js';
+import { MustRunAlone } from '../../src/core/isolation.js';
 import { ActionError } from '../../src/plugin.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
@@ -231,6 +233,31 @@ for (const [does, how] of [
   });
 }
 
+test('a call that is to be given back does not run again here when its shared process has ended', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const error = await t.throwsAsync(act('exit', { id: '13', onProcessEnd: 'give-back' }), {
+    instanceOf: MustRunAlone,
+  });
+  t.regex(error?.message ?? '', /exit code 7/);
+  t.is((await runs('13')).length, 1);
+});
+
+test('a call that must be alone runs once, in a process of its own', async (t) => {
+  const { act, runs } = await openIsolation(t);
+  const shared = await act('pid');
+  t.not(await act('pid', { isAlone: true, onProcessEnd: 'give-back' }), shared);
+  for (const [onProcessEnd, code] of [
+    ['give-back', 'worker_lost'],
+    ['run-alone', 'worker_lost'],
+    ['unknown', 'outcome_unknown'],
+  ] as const) {
+    const call = act('exit', { id: onProcessEnd, onProcessEnd, isAlone: true });
+    t.like(await t.throwsAsync(call), { code });
+    t.is((await runs(onProcessEnd)).length, 1);
+  }
+  t.is(await act('pid'), shared);
+});
+
 test('an uncaught exception is in the log of the process', async (t) => {
   const { act, lines } = await openIsolation(t);
   await act('uncaught', { times: 1 });
@@ -293,7 +320,7 @@ test('while a call runs alone, others share a process, and the next that must be
 
 test('a change that may not run again has an unknown outcome when its process ends', async (t) => {
   const { act, runs } = await openIsolation(t);
-  const error = await t.throwsAsync(act('exit', { id: '13', mayRunAgain: false }), {
+  const error = await t.throwsAsync(act('exit', { id: '13', onProcessEnd: 'unknown' }), {
     instanceOf: ActionError,
   });
   t.like(error, { code: 'outcome_unknown', details: { stopped_by: 'worker_lost' } });
@@ -372,6 +399,40 @@ test('a process is killed when all that runs in it ignores for 30 s that it is s
   const [ended] = logs.find(/^handler process ended$/);
   t.like(ended, { pid, how: 'SIGKILL', requests: ['a', 'b'].map((request) => ({ request, action: 'act' })) });
   t.regex(String(ended?.reason), /did not end within 30000 ms after they were stopped/);
+});
+
+test('a process is killed at once when all that runs in it is released, and none of it runs once more', async (t) => {
+  const { act, runs, logs } = await openIsolation(t);
+  const connection = new AbortController();
+  const lost = new ConnectionLost('lost');
+  const calls: Promise<unknown>[] = [];
+  for (const [id, does] of Object.entries({ a: 'never', b: 'blocks' })) {
+    calls.push(act(does, { id, signal: connection.signal }));
+    await eventually(`${id} runs`, async () => (await runs(id)).length === 1);
+  }
+  connection.abort(lost);
+  for (const call of calls) t.is(await t.throwsAsync(call), lost);
+  const [ended] = logs.find(/^handler process ended$/);
+  t.like(ended, { how: 'SIGKILL', reason: 'all of its requests were given back to the queue' });
+  t.deepEqual([(await runs('a')).length, (await runs('b')).length], [1, 1]);
+});
+
+test('a process in which anything else runs is not killed when calls in it are released', async (t) => {
+  const { act, runs, logs } = await openIsolation(t);
+  const [connection, other] = [new AbortController(), new AbortController()];
+  const [released, kept] = [
+    act('never', { id: 'a', signal: connection.signal }),
+    act('aborted', { id: 'b', signal: other.signal }),
+  ];
+  for (const id of ['a', 'b']) await eventually(`${id} runs`, async () => (await runs(id)).length === 1);
+  const lost = new ConnectionLost('lost');
+  connection.abort(lost);
+  t.deepEqual([await act('pid')], (await runs('a')).map(Number));
+  t.is(logs.find(/^handler process ended$/).length, 0);
+  const reason = new ActionError('timeout', 'the time is up');
+  other.abort(reason);
+  t.is(await t.throwsAsync(kept), reason);
+  t.is(await t.throwsAsync(released), lost);
 });
 
 test('a call whose process cannot be started fails before its deadline, and the log has the reason', async (t) => {

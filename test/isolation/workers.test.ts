@@ -106,7 +106,7 @@ if (broker !== undefined) {
       t.is(code, 'worker_lost', errors?.join());
       const dead = await parts.caller.take('error queue');
       t.is(dead.properties.correlationId, poison);
-      t.regex(String(dead.properties.headers?.['x-reason']), /has ended twice/);
+      t.regex(String(dead.properties.headers?.['x-reason']), /have ended twice/);
       t.is(await parts.caller.waiting('error queue'), 0);
       for (const id of innocent) t.deepEqual(await reply(parts, id), { repeated: true });
       const ended = lines(second, 'handler process ended');

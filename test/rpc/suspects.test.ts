@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { ANONYMOUS } from '../../src/api/caller.js';
+import { type IsolatedCall, MustRunAlone } from '../../src/core/isolation.js';
 import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { checkingChannel } from '../support/checking-channel.js';
@@ -139,6 +140,51 @@ for (const broker of brokers()) {
     await service.close();
     const caller = await RawCaller.open(t, broker, queue);
     t.is((await caller.take('suspects')).properties.headers?.['x-lost-workers'], 5);
+  });
+
+  test(
+    over('a request whose shared process ended is moved, and any worker that gets it runs it alone'),
+    async (t) => {
+      const isolated: boolean[] = [];
+      const run = async ({ work, isAlone }: IsolatedCall) => {
+        if (work === 'check') return {};
+        isolated.push(isAlone);
+        if (!isAlone) throw new MustRunAlone('exit code 7');
+        return { text: 'done' };
+      };
+      const isolation = { ready: async () => {}, run };
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(broker, `${queue}_suspects`);
+      const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+      const id = suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 4 } });
+      const { logs } = await serveRequests(t, broker, [telling], { queue, isolation });
+      t.deepEqual((await suspects.replyFor(id)).answer.response_body, { text: 'done' });
+      t.deepEqual(isolated, [false, true]);
+      t.deepEqual(
+        logs.find(MOVED).map(({ lost_workers, alone }) => [lost_workers, alone]),
+        [[4, true]],
+      );
+    },
+  );
+
+  test(over('a request that must run alone must so after another worker was lost too'), async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, `${queue}_suspects`);
+    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+    const alone: boolean[] = [];
+    const run = async ({ isAlone }: IsolatedCall) => {
+      alone.push(isAlone);
+      return {};
+    };
+    for (const mustRunAlone of [true, false]) {
+      const id = suspects.sendRaw(REQUEST, { headers: { 'x-alone': mustRunAlone } });
+      await loseWorker(broker, `${queue}_suspects`, 1);
+      const isolation = { ready: async () => {}, run };
+      const { service } = await serveRequests(t, broker, [telling], { queue, isolation });
+      await suspects.replyFor(id);
+      await service.close();
+      t.deepEqual(new Set(alone.splice(0)), new Set([mustRunAlone]));
+    }
   });
 
   test(

@@ -17,6 +17,7 @@ import { Runner } from '../../src/core/runner.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { cuttable, type TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
+import type { Isolation } from '../../src/core/isolation.js';
 import { logLines } from './log-lines.js';
 import { queuesOf } from '../../src/rpc/queues.js';
 
@@ -45,6 +46,8 @@ interface Settings {
   /** The brokers to try, instead of the given one. */
   addresses: readonly BrokerAddress[];
   clock: Clock;
+  /** Where repeated requests run; undefined: in this process. */
+  isolation: Omit<Isolation, 'close'> | undefined;
   /** Whether to wait until it accepts requests; true by default. */
   waits: boolean;
 }
@@ -70,6 +73,7 @@ export async function serveRequests(
     addresses: [{ url: broker.url }],
     clock: systemClock,
     waits: true,
+    isolation: undefined,
     ...settings,
   };
   const logs = logLines();
@@ -80,7 +84,7 @@ export async function serveRequests(
   const { connect, cut } = cuttable(broker);
   const events = new CallEventBus(logs.log);
   logRequests(events, logFor);
-  const { queue, prefetch, maxCalls, concurrency, clusterConcurrency, clock } = options;
+  const { queue, prefetch, maxCalls, concurrency, clusterConcurrency, clock, isolation } = options;
   const runner = new Runner({
     catalogue,
     events,
@@ -90,6 +94,7 @@ export async function serveRequests(
     maxCalls,
     concurrency,
     clusterConcurrency,
+    ...(isolation && { isolation }),
   });
   const service = new RpcServer({
     connection: {
