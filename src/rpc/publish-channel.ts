@@ -109,7 +109,7 @@ export class PublishChannel {
           confirmed,
         );
       } catch (error) {
-        fail(this.#closed ? this.#reason(false) : new UnpublishableError(String(error), { cause: error }));
+        fail(new UnpublishableError(String(error), { cause: error }));
       }
     });
   }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { getEventListeners } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { ConfirmChannel, type Sharing } from '../../src/rpc/confirm-channel.js';
@@ -96,6 +97,25 @@ for (const broker of brokers()) {
     await connection.close(systemClock);
   });
 }
+
+for (const broker of brokers())
+  test(`${broker.name}: channels that are closed leave nothing behind on their connection`, async (t) => {
+    const connection = await connectTo(broker);
+    t.teardown(async () => connection.close(systemClock));
+    const publisher = await ConfirmChannel.open(connection);
+    const listeners = () => getEventListeners(connection.lost, 'abort').length;
+    // Each has a channel of its own, as none that is as large was accepted before.
+    const publishMany = async (size: number) =>
+      Promise.all(
+        Array.from({ length: 20 }, async () =>
+          publisher.publish({ exchange: '', routingKey: 'none' }, Buffer.alloc(size), {}),
+        ),
+      );
+    await publishMany(1);
+    const before = listeners();
+    for (const size of [2, 3, 4]) await publishMany(size);
+    t.true(listeners() <= before, `${listeners()} after ${before}`);
+  });
 
 /** A publisher, which tells by the number of the channel where each message was published; the shared one is 0. */
 async function openCounted(t: ExecutionContext, broker: TestBroker) {

@@ -43,6 +43,7 @@ test('messages get room as long as they fit, and then wait in their order', asyn
   await settled();
   t.deepEqual(order, ['first', 'second', 'third']);
   t.is(budget.used, 61);
+  t.is(budget.free, LIMIT - 61);
   budget.release(second);
   budget.release(third);
   t.is(budget.used, 0);

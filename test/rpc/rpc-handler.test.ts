@@ -345,11 +345,15 @@ test('a message that cannot even be dead-lettered is held until its connection i
   t.is(handler.held, 0);
 });
 
-test('of several messages that wait for the same change, only the first one runs it', async (t) => {
+/** A handler without a broker, which gets the deliveries that the test makes. */
+function withoutBroker(
+  options: Partial<ConstructorParameters<typeof RpcHandler>[0]> & {
+    channel?: Partial<ReplyChannel>;
+  } = {},
+) {
   const { log } = logLines();
-  const refusals: ((reason: string | undefined) => void)[] = [];
   const runs: Call[] = [];
-  const sent: string[] = [];
+  const { channel = {}, ...more } = options;
   const handler = new RpcHandler({
     queue: 'q',
     codecs: new Codecs([jsonCodec]),
@@ -362,28 +366,19 @@ test('of several messages that wait for the same change, only the first one runs
       resume: () => {},
     },
     events: new CallEventBus(log),
-    channels: [
-      {
-        needsPlainReply: false,
-        reaches: () => true,
-        refusal: async () => new Promise((resolve) => refusals.push(resolve)),
-        send: async ({ body }) => {
-          sent.push(String(body));
-          return 'sent';
-        },
-      },
-    ],
+    channels: [{ needsPlainReply: false, reaches: () => true, send: async () => 'sent', ...channel }],
     publish: async () => 'routed',
     maxMessageBytes: 1_000,
     memoryBudgetBytes: 1_000_000,
     maxReplyBytes: 1_000,
     clock: new ManualClock(),
     logFor: () => log,
+    ...more,
   });
   let acknowledged = 0;
-  const deliver = (redelivered: boolean) => {
+  const deliver = (content: string, redelivered = false) => {
     const delivery: Partial<Delivery> = {
-      content: Buffer.from(JSON.stringify({ id: 13, request_body })),
+      content: Buffer.from(content),
       properties: {} as Delivery['properties'],
       isReadable: true,
       redelivered,
@@ -396,13 +391,29 @@ test('of several messages that wait for the same change, only the first one runs
     };
     handler.receive(delivery as Delivery);
   };
-  deliver(false);
+  return { handler, deliver, runs, acknowledged: () => acknowledged };
+}
+
+test('of several messages that wait for the same change, only the first one runs it', async (t) => {
+  const refusals: ((reason: string | undefined) => void)[] = [];
+  const sent: string[] = [];
+  const { handler, deliver, runs, acknowledged } = withoutBroker({
+    channel: {
+      refusal: async () => new Promise((resolve) => refusals.push(resolve)),
+      send: async ({ body }) => {
+        sent.push(String(body));
+        return 'sent';
+      },
+    },
+  });
+  const content = JSON.stringify({ id: 13, request_body });
+  deliver(content);
   await eventually('the first one is checked', () => refusals.length === 1);
-  deliver(true);
-  deliver(true);
+  deliver(content, true);
+  deliver(content, true);
   refusals[0]?.('its record cannot be read');
   await eventually('the second one is checked', () => refusals.length === 2);
-  await eventually('the first one is dead-lettered', () => acknowledged === 1);
+  await eventually('the first one is dead-lettered', () => acknowledged() === 1);
   refusals.forEach((accept) => accept(undefined));
   await handler.idle();
   t.is(refusals.length, 2);
@@ -411,5 +422,21 @@ test('of several messages that wait for the same change, only the first one runs
     ['first'],
   );
   t.is(sent.length, 2);
-  t.is(acknowledged, 3);
+  t.is(acknowledged(), 3);
+});
+
+test('an invalid message that waits to be dead-lettered keeps no memory but its bytes from others', async (t) => {
+  let deadLetters = 0;
+  const { handler, deliver, runs } = withoutBroker({
+    memoryBudgetBytes: 1_000,
+    publish: async () => {
+      deadLetters++;
+      return new Promise(() => {});
+    },
+  });
+  deliver(`{${' '.repeat(500)}`);
+  await eventually('it is being dead-lettered', () => deadLetters === 1);
+  t.is(handler.freeMemory, 1_000 - 501);
+  deliver(JSON.stringify({ request_body }));
+  await eventually('the other one runs', () => runs.length === 1);
 });
