@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { Socket } from 'node:net';
 import type { ChannelModel } from 'amqplib';
 import test from 'ava';
 import { ConnectionLost } from '../../src/core/call.js';
@@ -9,6 +10,7 @@ import { openConnection } from '../../src/rpc/open-connection.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { settle, watched } from '../support/open-runner.js';
 
 const ADDRESS = { url: 'amqp://embedded.invalid' };
@@ -90,6 +92,28 @@ test('a connection that is closed closes the channels first that are still open'
   channels[1]?.emit('close');
   await connection.close(systemClock);
   t.deepEqual(closed, [0, 2]);
+});
+
+test('a connection that does not close within a second is cut', async (t) => {
+  const clock = new ManualClock();
+  const stream = new Socket();
+  const cut: string[] = [];
+  stream.on('error', ({ message }) => cut.push(message));
+  const model = Object.assign(new EventEmitter(), {
+    connection: { stream },
+    close: async () => new Promise(() => {}),
+  });
+  const connection = new BrokerConnection(model as unknown as ChannelModel, ADDRESS);
+  const closed = watched(connection.close(clock).then(() => true));
+  await settle();
+  clock.advance(999);
+  await settle();
+  t.deepEqual([closed(), cut], [undefined, []]);
+  clock.advance(1);
+  await settle();
+  t.true(closed());
+  t.is(connection.lost.reason.message, 'the connection was closed');
+  t.deepEqual(cut, ['the connection was not closed in time']);
 });
 
 for (const broker of brokers()) {

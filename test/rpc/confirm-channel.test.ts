@@ -111,8 +111,10 @@ for (const broker of brokers())
           publisher.publish({ exchange: '', routingKey: 'none' }, Buffer.alloc(size), {}),
         ),
       );
+    const opened = listeners();
     await publishMany(1);
     const before = listeners();
+    t.is(before - opened, 3, 'two were open, and four wait for such messages now besides the shared one');
     for (const size of [2, 3, 4]) await publishMany(size);
     t.true(listeners() <= before, `${listeners()} after ${before}`);
   });

@@ -21,10 +21,12 @@ function world(
   const logs = logLines();
   const down = new Set<string>();
   const asked: string[] = [];
+  const askedAt: number[] = [];
   const embedded = new Map(addresses.map(({ url }) => [new URL(url).host, new EmbeddedBroker()]));
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
     asked.push(host);
+    askedAt.push(clock.now());
     const broker = embedded.get(host);
     if (broker === undefined || down.has(host)) throw new Error(`${host} is down`);
     return broker.connect(url, options);
@@ -46,7 +48,7 @@ function world(
   t.teardown(async () => connections.close());
   const drop = (host: string) => embedded.get(host)?.dropConnections();
   const signal = new AbortController().signal;
-  return { connections, down, asked, built, retired, logs, drop, signal, clock };
+  return { connections, down, asked, askedAt, built, retired, logs, drop, signal, clock };
 }
 
 /** Much longer than until the preferred broker is tried again, by the clock of the manager. */
@@ -82,6 +84,28 @@ test('a broker that is down is logged once, without its password, and once when 
     ],
   );
   t.false(JSON.stringify(logs.lines).includes('secret'));
+});
+
+test('a broker whose connections are lost at once is tried less and less often, until one lasts a second', async (t) => {
+  const { connections, asked, askedAt, drop, signal, clock } = world(t, [A]);
+  connections.start();
+  /** Loses the connection after this time. @returns how long the next attempt waits then */
+  const lose = async (afterMs: number) => {
+    const connection = await connections.whenConnected(signal);
+    const tried = asked.length;
+    if (afterMs > 0) await clock.sleep(afterMs);
+    const from = clock.now();
+    drop('a:5672');
+    await eventually('the loss is seen', () => connection.lost.aborted);
+    await eventually('it is tried again', () => asked.length > tried);
+    return (askedAt[tried] ?? 0) - from;
+  };
+  const waits: number[] = [];
+  for (let times = 0; times < 5; times++) waits.push(await lose(0));
+  t.true((waits[0] ?? 0) <= 100, String(waits));
+  t.true((waits[4] ?? 0) >= 500, String(waits));
+  t.true((await lose(999)) >= 500);
+  t.true((await lose(1_000)) <= 100);
 });
 
 test('everything is built again on each connection', async (t) => {
@@ -149,7 +173,10 @@ test('a preferred broker that is back takes the place of the one that replaced i
 });
 
 test('while the preferred broker stays down the other one serves on, and nothing more is reported', async (t) => {
-  const { connections, down, asked, signal, logs, clock } = world(t, [A, { ...B, preferred: false }]);
+  const { connections, down, asked, askedAt, signal, logs, clock } = world(t, [
+    A,
+    { ...B, preferred: false },
+  ]);
   down.add('a:5672');
   connections.start();
   const connection = await connections.whenConnected(signal);
@@ -158,6 +185,8 @@ test('while the preferred broker stays down the other one serves on, and nothing
   const tries = () => asked.filter((host) => host === 'a:5672').length;
   await eventually('it was tried repeatedly', () => tries() > 5 || clock.now() - from > LONG_MS);
   t.true(tries() > 5);
+  const times = askedAt.filter((_, index) => asked[index] === 'a:5672').slice(1);
+  t.deepEqual(new Set(times.slice(1).map((at, index) => at - (times[index] ?? 0))), new Set([10_000]));
   t.is(connections.current, connection);
   t.is(logs.lines.length - before <= 1, true);
 });

@@ -24,6 +24,14 @@ test('a finished reply is recalled until its time is up', async (t) => {
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
 
+test('what is remembered of a request takes more memory than its reply', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock());
+  t.is(memory.bytes, 0);
+  for (const key of ['first', 'second']) memory.track(key, Promise.resolve('answer'), bytes, NEW);
+  await settled();
+  t.is(memory.bytes, 2 * ('answer'.length + 512));
+});
+
 test('a redelivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};

@@ -150,7 +150,12 @@ test('large requests are answered one in each turn of the event loop, so that ot
   await eventually('all run', () => begun() === 5);
   finishRun();
   await eventually('all are answered', () => service.held === 0);
-  t.is(new Set(turns).size, 5);
+  t.is(new Set(turns.splice(0)).size, 5);
+  for (let count = 0; count < 5; count++) caller.publish(large.trim());
+  await eventually('small ones run', () => begun() === 10);
+  finishRun();
+  await eventually('all are answered', () => service.held === 0);
+  t.is(new Set(turns).size, 1, 'small ones need no turns of their own');
 });
 
 test('a reply that cannot be sent before the service stops leaves its call unanswered', async (t) => {
@@ -376,7 +381,7 @@ function withoutBroker(
     ...more,
   });
   let acknowledged = 0;
-  const deliver = (content: string, redelivered = false) => {
+  const deliver = (content: string, redelivered = false, more: Partial<Delivery> = {}) => {
     const delivery: Partial<Delivery> = {
       content: Buffer.from(content),
       properties: {} as Delivery['properties'],
@@ -388,6 +393,7 @@ function withoutBroker(
       sender: { name: undefined, isVerified: true },
       connection: { lost: new AbortController().signal } as BrokerConnection,
       acknowledge: () => acknowledged++,
+      ...more,
     };
     handler.receive(delivery as Delivery);
   };
@@ -439,4 +445,70 @@ test('an invalid message that waits to be dead-lettered keeps no memory but its 
   t.is(handler.freeMemory, 1_000 - 501);
   deliver(JSON.stringify({ request_body }));
   await eventually('the other one runs', () => runs.length === 1);
+});
+
+test('a message for a full queue is published again each second, until it has room', async (t) => {
+  const clock = new ManualClock();
+  const outcomes = ['nacked', 'nacked', 'routed'] as const;
+  let published = 0;
+  const { handler, deliver, acknowledged } = withoutBroker({
+    clock,
+    publish: async () => outcomes[published++] ?? 'routed',
+  });
+  deliver('no request');
+  for (const times of [1, 2]) {
+    await eventually('it waits', () => published === times && clock.pending === 1);
+    t.true(handler.isBlocked);
+    clock.advance(999);
+    await new Promise(setImmediate);
+    t.is(published, times);
+    clock.advance(1);
+  }
+  await handler.idle();
+  t.is(published, 3);
+  t.is(acknowledged(), 1);
+  t.false(handler.isBlocked);
+});
+
+test('a message that the broker has taken back twice is published anew, where it counts from the beginning', async (t) => {
+  for (const returns of [1, 2, 3]) {
+    const published: string[] = [];
+    const { handler, deliver, runs, acknowledged } = withoutBroker({
+      publish: async ({ routingKey }) => {
+        published.push(routingKey);
+        return 'routed';
+      },
+    });
+    deliver(JSON.stringify({ request_body }), true, { mayHaveBegun: false, returns });
+    await handler.idle();
+    t.deepEqual(published, returns < 2 ? [] : ['q'], String(returns));
+    t.is(runs.length, returns < 2 ? 1 : 0);
+    t.is(acknowledged(), 1);
+  }
+});
+
+test('a reply counts with its bytes until it is sent, and as plain data with twice as many besides', async (t) => {
+  const free: number[] = [];
+  let bytes = 0;
+  for (const needsPlainReply of [false, true]) {
+    let send = () => {};
+    bytes = 0;
+    const { handler, deliver } = withoutBroker({
+      channel: {
+        needsPlainReply,
+        send: async ({ body }) => {
+          bytes = body.length;
+          return new Promise((resolve) => (send = () => resolve('sent')));
+        },
+      },
+    });
+    deliver(JSON.stringify({ request_body }));
+    await eventually('it is being sent', () => bytes > 0);
+    free.push(handler.freeMemory);
+    send();
+    await handler.idle();
+    t.is(handler.freeMemory, 1_000_000);
+  }
+  const [encoded = 0, plain = 0] = free;
+  t.is(encoded - plain, 2 * bytes);
 });
