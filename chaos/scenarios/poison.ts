@@ -14,8 +14,8 @@ const [WORKERS, PROCESSES] = [1, 2];
 /** Far longer than a worker on a busy machine waits for its turn of the processor. */
 const WATCHDOG_SECONDS = 8;
 const CUTS = 5;
-/** So that some fall into each run of a request that blocks its process. */
-const LONGEST_BETWEEN_CUTS_MS = 8_000;
+/** The longest time between cuts, in milliseconds, so that they fall into all runs of a request; an endless loop runs the longest. */
+const LONGEST_GAP_MS = { exit: 2_000, memory: 3_000, loop: 1_000 * WATCHDOG_SECONDS };
 /** Only ends what hangs, in milliseconds. */
 const HANGS_MS = 150_000;
 
@@ -24,8 +24,8 @@ export const poison: Scenario = {
   goal: 'a request that ends or blocks its process does so three times at most, and harms no other request',
   async run(run) {
     const ways = run.long
-      ? ['exit', 'loop', 'memory', 'exit', 'loop', 'memory', 'exit', 'loop', 'memory']
-      : ['exit', 'loop', 'memory'];
+      ? (['exit', 'loop', 'memory', 'exit', 'loop', 'memory', 'exit', 'loop', 'memory'] as const)
+      : (['exit', 'loop', 'memory'] as const);
     const queue = `chaos_poison_${randomUUID()}`;
     const ledger = new Ledger(run);
     const caller = await Caller.open(run, run.broker.url, queue, ledger);
@@ -48,9 +48,8 @@ export const poison: Scenario = {
           }),
         );
       poisons.push(await caller.send({ action: 'chaos_poison', parameters: { way }, cluster: 'poison' }));
-      // From the moment when it is taken, through all of its runs.
       for (let left = CUTS; left > 0; left--) {
-        await sleep(run.random.between(50, LONGEST_BETWEEN_CUTS_MS));
+        await sleep(run.random.between(50, LONGEST_GAP_MS[way]));
         link.cut();
       }
       await ledger.settled(HANGS_MS);
