@@ -2,11 +2,11 @@
  * Puts small mistakes into the sources, one at a time, and tells which of them no test notices.
  *
  * Usage: npm run mutants [-- OPTION...]
- *   --room ROOM       only the mutants of this room (scripts/mutants/rooms.ts); may be repeated
- *   --count N         how many mutants of each room; 40 by default
- *   --seed TEXT       takes another sample
- *   --only FILE:LINE  all mutants of this line instead of a sample
- *   --tests PATH      the test files whose path begins so, instead of those of the room; may be repeated
+ *   --room ROOM          only the mutants of this room (scripts/mutants/rooms.ts); may be repeated
+ *   --count N            how many mutants of each room; 40 by default
+ *   --seed TEXT          takes another sample
+ *   --only FILE[:LINE]   all mutants of this file, or of this line of it, instead of a sample
+ *   --tests PATH         the test files whose path begins so, instead of those of the room; may be repeated
  *
  * The exit code is 1 when in some room less than 90 % are noticed.
  */
@@ -49,7 +49,7 @@ function sampleOf(folder: string, sources: Sources): { mutants: Mutant[]; equiva
     return editsOf(source).map((edit) => mutantOf(file, source.text, edit));
   });
   const wanted = all.filter(
-    ({ file, line }) => options.only === undefined || options.only === `${file}:${line}`,
+    ({ file, line }) => options.only === undefined || [file, `${file}:${line}`].includes(options.only),
   );
   const count = options.only === undefined ? Number(options.count) : Infinity;
   const equivalents = readEquivalents();

@@ -123,9 +123,10 @@ if (broker !== undefined) {
       t.teardown(async () => connection.close());
       const channel = await connection.createChannel();
       const { queue } = await channel.assertQueue('', { exclusive: true });
-      const headers = { CC: [queue], cc: queue, Bcc: queue, kept: 'yes' };
+      const headers = { CC: [queue], cc: queue, Bcc: queue, 'cc-kept': 'too', kept: 'yes' };
       const { properties } = await again(t, { headers });
       t.is(properties.headers?.kept, 'yes');
+      t.is(properties.headers?.['cc-kept'], 'too', 'it names no copy');
       for (const name of ['CC', 'cc', 'Bcc', 'BCC']) t.is(properties.headers?.[name], undefined, name);
       t.is((await channel.checkQueue(queue)).messageCount, 1);
     });
