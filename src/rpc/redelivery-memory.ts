@@ -66,7 +66,8 @@ export class RedeliveryMemory<R> {
   /** Forgets the older generation, and the younger one too when that is not enough to free this many bytes. */
   evict(bytes: number): void {
     const left = this.bytes - bytes;
-    for (let generations = 2; generations > 0 && this.bytes > left; generations--) this.#dropOlder();
+    if (this.bytes > left) this.#dropOlder();
+    if (this.bytes > left) this.#dropOlder();
   }
 
   /** Looks up a request that is delivered again. */
