@@ -165,7 +165,6 @@ export class FairQueue {
 
   /** Call this when an item of the lane has had a response. */
   responded(lane: string): void {
-    if (lane === NO_CLUSTER) return;
     const found = this.#lanes.get(lane);
     if (found === undefined) return this.#remember(lane);
     found.noResponseSince = this.#options.clock.now();
@@ -174,7 +173,7 @@ export class FairQueue {
     found.uncounted = false;
     this.#remember(lane);
     this.#count(found, found.running);
-    if (found.waiting.size > 0) this.#turns.add(lane);
+    this.#turns.add(lane);
     this.#startNext();
   }
 

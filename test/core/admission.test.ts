@@ -257,13 +257,19 @@ test('an action gets the cluster only if its target allows one', async (t) => {
   const { ask, codeFor } = openRunner([actionOf('cluster'), actionOf('optional'), actionOf('none')]);
   const field = 'request_body.etcd_token';
   for (const target of [undefined, null]) {
-    t.is(await wrongField(t, ask({ action: 'with_cluster', target })), field);
+    const missing = ask({ action: 'with_cluster', target });
+    t.is(await wrongField(t, missing), field);
+    t.like(await missing, {
+      body: { errors: [`${field} is missing: with_cluster runs against a cluster`] },
+    });
     t.is(await codeFor({ action: 'with_optional', target }), 'completed');
     t.is(await codeFor({ action: 'with_none', target }), 'completed');
   }
   t.is(await codeFor({ action: 'with_cluster' }), 'completed');
   t.is(await codeFor({ action: 'with_optional' }), 'completed');
-  t.is(await wrongField(t, ask({ action: 'with_none' })), field);
+  const excess = ask({ action: 'with_none' });
+  t.is(await wrongField(t, excess), field);
+  t.like(await excess, { body: { errors: [`${field} must be left out: with_none uses no cluster`] } });
   t.deepEqual(clusters, [undefined, undefined, undefined, undefined, 'a cluster', 'a cluster']);
 });
 

@@ -29,6 +29,19 @@ test('a full lane leaves room for the others', (t) => {
   t.is(queue.count('busy'), 10);
 });
 
+test('while the queue is paused nothing starts, and then it goes on in turn', (t) => {
+  const queue = openQueue({ total: 3, perLane: 2 });
+  const started: string[] = [];
+  const enter = (name: string) => queue.enter(name.slice(0, 1), { start: () => started.push(name) });
+  enter('a1');
+  queue.pause();
+  for (const name of ['a2', 'a3', 'b1']) enter(name);
+  queue.leave('a');
+  t.deepEqual(started, ['a1']);
+  queue.resume();
+  t.deepEqual(started, ['a1', 'a2', 'b1', 'a3']);
+});
+
 test('as many items run as the limits allow, in total and per lane', (t) => {
   for (let total = 1; total <= 4; total++) {
     for (let perLane = 1; perLane <= 4; perLane++) {
