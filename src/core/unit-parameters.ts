@@ -35,7 +35,6 @@ function finderIn(schema: Schema): Find | undefined {
     case 'tuple': {
       const { types } = schema.spec as unknown as { types: Schema[] };
       const finders = types.map(finderIn);
-      if (finders.every((find) => find === undefined)) return undefined;
       return (value) => finders.flatMap((find, index) => find?.(fieldsOf(value)[index]) ?? []);
     }
     default:

@@ -12,6 +12,7 @@ test('the units that parameters name are found at every level, each once, in alp
       nested: object({ unit: unitName(), text: string() }),
       each: mapOf(object({ unit: unitName() })),
       pair: tuple([number(), unitName()]),
+      both: tuple([unitName(), unitName()]),
       text: string(),
     }),
   );
@@ -22,9 +23,10 @@ test('the units that parameters name are found at every level, each once, in alp
       nested: { unit: 'a.service', text: 'x.service' },
       each: { one: { unit: 'e.service' }, two: {} },
       pair: [1, 'd.service'],
+      both: ['f.service', 'g.service'],
       text: 'y.service',
     }),
-    ['a', 'b', 'c', 'd', 'e'].map((name) => `${name}.service`),
+    ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((name) => `${name}.service`),
   );
   t.deepEqual(unitParameters(schema)({ unit: 'c.service' }), ['c.service']);
 });
