@@ -119,12 +119,10 @@ export class ChangeGate {
       const settled = settledWith(error instanceof MadeElsewhere ? error.cause : error, call.id);
       return isRepeated ? ofRepeatedChange(settled) : settled;
     }
-    if (claimed.state === 'settled') {
-      change.onKnown();
-      return claimed.reply;
-    }
+    // What follows tells its caller itself what another worker may have made of it.
+    change.onKnown();
+    if (claimed.state === 'settled') return claimed.reply;
     const { claim } = claimed;
-    if (call.key !== undefined && !claim.wasBegun) change.onKnown();
     const mayHaveBegunElsewhere = claim.wasBegun || (call.key === undefined && isRepeated);
     const settle = async (reply: Ended) => {
       const told = mayHaveBegunElsewhere ? ofRepeatedChange(reply) : reply;

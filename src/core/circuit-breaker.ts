@@ -10,6 +10,10 @@ interface Failures {
 }
 
 const MAX_CLUSTERS = 1_000;
+/** After this many failures in a row a cluster is paused. */
+const THRESHOLD = 3;
+/** The first pause, and the longest one, in milliseconds. */
+const [PAUSE_MS, MAX_PAUSE_MS] = [5_000, 30_000];
 /** How long calls are refused while another one tries the cluster, before they are told to try again. */
 const PROBE_MS = 1_000;
 
@@ -20,22 +24,16 @@ const PROBE_MS = 1_000;
  */
 export class CircuitBreaker {
   readonly #clock: Clock;
-  readonly #threshold: number;
-  readonly #pauseMs: number;
-  readonly #maxPauseMs: number;
   readonly #failures = new Map<string, Failures>();
 
-  constructor(clock: Clock, options: { threshold?: number; pauseMs?: number; maxPauseMs?: number } = {}) {
+  constructor(clock: Clock) {
     this.#clock = clock;
-    this.#threshold = options.threshold ?? 3;
-    this.#pauseMs = options.pauseMs ?? 5_000;
-    this.#maxPauseMs = options.maxPauseMs ?? 30_000;
   }
 
   /** Milliseconds until the cluster may be tried again; 0: now. */
   pauseLeft(cluster: string): number {
     const failed = this.#failures.get(cluster);
-    if (failed === undefined || failed.consecutive < this.#threshold) return 0;
+    if (failed === undefined || failed.consecutive < THRESHOLD) return 0;
     const left = Math.max(0, failed.until - this.#clock.now());
     return failed.probing ? Math.max(left, PROBE_MS) : left;
   }
@@ -46,7 +44,7 @@ export class CircuitBreaker {
    */
   admitted(cluster: string): boolean {
     const failed = this.#failures.get(cluster);
-    if (failed === undefined || failed.consecutive < this.#threshold) return false;
+    if (failed === undefined || failed.consecutive < THRESHOLD) return false;
     failed.probing = true;
     return true;
   }
@@ -66,10 +64,10 @@ export class CircuitBreaker {
     const { consecutive = 0, probing = false } = this.#failures.get(cluster) ?? {};
     // Requests that were sent before the pause show nothing new.
     if (!probing && this.pauseLeft(cluster) > 0) return true;
-    const pauses = Math.max(0, consecutive + 1 - this.#threshold);
-    const pauseMs = Math.min(this.#pauseMs * 2 ** Math.min(pauses, 20), this.#maxPauseMs);
+    const pauses = Math.max(0, consecutive + 1 - THRESHOLD);
+    const pauseMs = Math.min(PAUSE_MS * 2 ** Math.min(pauses, 20), MAX_PAUSE_MS);
     const failures = { consecutive: consecutive + 1, until: this.#clock.now() + pauseMs, probing };
     remember(this.#failures, cluster, failures, MAX_CLUSTERS);
-    return consecutive + 1 >= this.#threshold;
+    return consecutive + 1 >= THRESHOLD;
   }
 }

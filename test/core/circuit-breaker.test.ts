@@ -4,7 +4,7 @@ import { ManualClock } from '../support/manual-clock.js';
 
 function open(): { breaker: CircuitBreaker; clock: ManualClock } {
   const clock = new ManualClock();
-  return { breaker: new CircuitBreaker(clock, { threshold: 3, pauseMs: 5_000 }), clock };
+  return { breaker: new CircuitBreaker(clock), clock };
 }
 
 test('a cluster that could not be reached three times in a row is not tried for a while', (t) => {

@@ -49,6 +49,19 @@ test('a run counts until its handler ends, and each run counts', async (t) => {
   t.is(running(), 0);
 });
 
+test('a probe counts until it ends, if the action has one', async (t) => {
+  t.is(watched({}).action.probe, undefined);
+  let end = () => {};
+  const { action, running } = watched({
+    probe: async () => new Promise<object>((resolve) => (end = () => resolve({ found: true }))),
+  });
+  const probing = action.probe?.(REQUEST);
+  t.is(running(), 1);
+  end();
+  t.deepEqual(await probing, { found: true });
+  t.is(running(), 0);
+});
+
 test('a handler that fails, or throws at once, has ended', async (t) => {
   for (const run of [async () => fail(), fail]) {
     const { action, running } = watched({ run });

@@ -1,0 +1,189 @@
+import test from 'ava';
+import { Codecs } from '../../src/rpc/codec/codecs.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
+import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
+import type { Delivery } from '../../src/rpc/consumer.js';
+import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
+import { callOf, RequestReader } from '../../src/rpc/request.js';
+import { logLines } from '../support/log-lines.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+const BODY = { request_body: { action: 'act', etcd_token: 'token', action_parameters: { text: 'a' } } };
+const FIVE_MINUTES = 300_000;
+
+interface Given {
+  body?: object;
+  properties?: Record<string, unknown>;
+  delivery?: Partial<Delivery>;
+}
+
+/** Reads messages of at most 1,000 bytes from the queue `q`. */
+function reading({ channels = [] }: { channels?: readonly ReplyChannel[] } = {}) {
+  const clock = new ManualClock();
+  const { log } = logLines();
+  const reader = new RequestReader({
+    queue: 'q',
+    codecs: new Codecs([jsonRequestCodec, new ErlangCodec()]),
+    channels,
+    maxMessageBytes: 1_000,
+    clock,
+    logFor: () => log,
+  });
+  const lost = new AbortController().signal;
+  const deliveryOf = ({ body = BODY, properties = {}, delivery = {} }: Given = {}) =>
+    ({
+      content: Buffer.from(JSON.stringify(body)),
+      properties,
+      isReadable: true,
+      mayHaveBegun: false,
+      mayBeCopy: false,
+      sender: { name: 'ops', isVerified: true },
+      caller: 'ops',
+      suspect: undefined,
+      connection: { lost },
+      ...delivery,
+    }) as unknown as Delivery;
+  const read = (given: Given = {}) => {
+    const delivery = deliveryOf(given);
+    return reader.read(delivery, reader.codecOf(delivery), clock.now());
+  };
+  return { reader, clock, lost, deliveryOf, read };
+}
+
+const CHANNEL: ReplyChannel = { needsPlainReply: false, reaches: () => true, send: async () => 'sent' };
+const FIRST = { mayHaveBegun: false, waitedMs: 0 };
+
+test('a request is named by its record, or else by its message id, and a name that is empty is none', (t) => {
+  const { read } = reading();
+  t.is(read({ body: { id: 13, ...BODY }, properties: { messageId: 'm' } }).id, '13');
+  t.is(read({ properties: { messageId: 'm' } }).id, 'm');
+  t.is(read({ properties: { messageId: 'm'.repeat(200) } }).id, 'm'.repeat(128));
+  for (const properties of [{}, { messageId: '' }]) {
+    const [one, other] = [read({ properties }), read({ properties })];
+    t.not(one.id, other.id);
+    t.is(one.key, undefined, 'it cannot be known again');
+  }
+});
+
+test('a message is known again by its queue, caller, name, reply address and body', (t) => {
+  const { read } = reading();
+  const same: Given = { properties: { messageId: 'm', replyTo: 'r' } };
+  const { key } = read(same);
+  t.regex(key ?? '', /^[\w-]{43}$/);
+  t.is(read(same).key, key);
+  const others: Given[] = [
+    { properties: { messageId: 'other', replyTo: 'r' } },
+    { properties: { messageId: 'm', replyTo: 'other' } },
+    { properties: { messageId: 'm' } },
+    { ...same, body: { request_body: { action: 'other' } } },
+    { ...same, delivery: { sender: { name: 'other', isVerified: true } } },
+    { ...same, delivery: { sender: { name: undefined, isVerified: true } } },
+  ];
+  const keys = others.map((given) => read(given).key);
+  t.is(new Set([key, ...keys]).size, others.length + 1);
+});
+
+test('the time of a first delivery is the time limit of its caller', (t) => {
+  const { read, clock } = reading();
+  for (const [sent, limit] of [
+    [undefined, FIVE_MINUTES],
+    [20_000, 20_000],
+    ['20000', 20_000],
+    ['soon', 0],
+  ] as const) {
+    const { until, waitedMs, timeoutMs } = read({
+      properties: { headers: { 'timeout-ms': sent }, timestamp: 1 },
+    });
+    t.deepEqual([until - clock.now(), waitedMs, timeoutMs], [limit, 0, sent], String(sent));
+  }
+});
+
+test('a request that was delivered before has what is left of the time limit since it was sent', (t) => {
+  const { read, clock } = reading();
+  const sentAgo = (ms: number) => Math.round((clock.wallTime() - ms) / 1_000);
+  const delivery = { mayHaveBegun: true };
+  const properties = { headers: { 'timeout-ms': 20_000 }, timestamp: sentAgo(5_000) };
+  const { until, waitedMs } = read({ properties, delivery });
+  t.deepEqual([until - clock.now(), waitedMs], [15_000, 5_000]);
+  const late = read({ properties: { ...properties, timestamp: sentAgo(60_000) }, delivery });
+  t.deepEqual([late.until - clock.now(), late.waitedMs], [0, 20_000]);
+  const early = read({ properties: { ...properties, timestamp: sentAgo(-60_000) }, delivery });
+  t.deepEqual([early.until - clock.now(), early.waitedMs], [20_000, 0], 'the clocks differ');
+  const none = read({ properties: { headers: { 'timeout-ms': 'soon' } }, delivery });
+  t.deepEqual([none.until - clock.now(), none.waitedMs], [0, 0]);
+});
+
+test('a message above the limit, also when it is inflated, and one that asks for its reply as a request are not decoded', (t) => {
+  const { reader, deliveryOf } = reading();
+  const refused = (given: Given) => t.throws(() => reader.codecOf(deliveryOf(given))).message;
+  t.is(
+    refused({ delivery: { content: Buffer.alloc(1_001, '{') } }),
+    'it has 1001 bytes, and MAX_MESSAGE_BYTES is 1000',
+  );
+  t.notThrows(() => reader.codecOf(deliveryOf({ delivery: { content: Buffer.alloc(1_000, '{') } })));
+  const inflated = (bytes: number) => ({
+    delivery: { content: Buffer.from([131, 80, 0, 0, 3, bytes - 768]) },
+  });
+  t.notThrows(() => reader.codecOf(deliveryOf(inflated(1_000))));
+  t.is(refused(inflated(1_001)), 'it has 1001 bytes when it is decompressed, and MAX_MESSAGE_BYTES is 1000');
+  for (const replyTo of ['q', 'q_error', 'q_suspects'])
+    t.is(refused({ properties: { replyTo } }), 'its reply_to names a queue of this service');
+  t.notThrows(() => reader.codecOf(deliveryOf({ properties: { replyTo: 'other' } })));
+});
+
+test('a message whose headers cannot be read is invalid, and its envelope is told', (t) => {
+  const { read } = reading();
+  const error = t.throws(() => read({ body: { id: 13, ...BODY }, delivery: { isReadable: false } }));
+  t.like(error, { message: 'its headers cannot be read', envelope: { recordId: 13 } });
+});
+
+test('a request is large above 64 KiB', (t) => {
+  const { reader, clock, deliveryOf } = reading();
+  const sizes = [65_536, 65_537].map((bytes) => {
+    const text = JSON.stringify(BODY);
+    const content = Buffer.from(text + ' '.repeat(bytes - text.length));
+    return reader.read(deliveryOf({ delivery: { content } }), jsonRequestCodec, clock.now()).isLarge;
+  });
+  t.deepEqual(sizes, [false, true]);
+});
+
+test('a call has what its message says', (t) => {
+  const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
+  const headers = { 'timeout-ms': 7_000, traceparent: '00-1-1-00', tracestate: 'a=1', other: 'x' };
+  const request = read({ properties: { messageId: 'm', headers } });
+  t.deepEqual(callOf(request, { mayHaveBegun: false, waitedMs: 3 }), {
+    id: 'm',
+    key: request.key,
+    action: 'act',
+    target: 'token',
+    parameters: { text: 'a' },
+    timeoutMs: 7_000,
+    waitedMs: 3,
+    malformed: undefined,
+    caller: { name: 'ops', verifiedBy: 'broker' },
+    context: { traceparent: '00-1-1-00', tracestate: 'a=1' },
+    delivery: 'first',
+    mayBeCopy: false,
+    mustRunAlone: false,
+    wantsReply: true,
+    wantsParts: false,
+    signal: lost,
+  });
+});
+
+test('a call tells who is not known, that nobody waits, and what may have begun', (t) => {
+  const { read } = reading();
+  const suspect = { deadline: undefined, lostWorkers: 0, mustRunAlone: true };
+  const call = callOf(read({ delivery: { caller: undefined, mayBeCopy: true, suspect } }), {
+    mayHaveBegun: true,
+    waitedMs: 0,
+  });
+  t.like(call, { caller: { name: 'anonymous' }, delivery: 'repeated', mayBeCopy: true });
+  t.like(call, { mustRunAlone: true, wantsReply: false, context: {} });
+  const trace = read({ properties: { headers: { traceparent: '00-1-1-00', tracestate: 7 } } });
+  t.deepEqual(callOf(trace, FIRST).context, { traceparent: '00-1-1-00' });
+  const none = read({ properties: { headers: { tracestate: 'a=1' } } });
+  t.deepEqual(callOf(none, FIRST).context, {});
+  const shared = read({ delivery: { suspect: { ...suspect, mustRunAlone: false } } });
+  t.false(callOf(shared, FIRST).mustRunAlone);
+});
