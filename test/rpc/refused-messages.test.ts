@@ -112,6 +112,24 @@ if (rabbitmq() !== undefined) {
     t.false(connection.lost.aborted);
   });
 
+  test('each time that the broker closes the shared channel, another one takes its place', async (t) => {
+    const { connection, channel, to, channels } = await publisher(t);
+    const exchange = `exchange_${randomUUID()}`;
+    for (const times of [1, 2, 3]) {
+      await connection.probe(async (probe) => probe.assertExchange(exchange, 'topic', { durable: false }));
+      await channel.publish({ exchange, routingKey: 'x' }, Buffer.alloc(100), {});
+      await channel.publish(to, Buffer.alloc(100), {});
+      await connection.probe(async (probe) => probe.deleteExchange(exchange));
+      const refused = channel.publish({ exchange, routingKey: 'x' }, Buffer.alloc(9), {});
+      await t.throwsAsync(refused, { instanceOf: PublishRefused });
+      // The broker answers in order: the new channel is open before that of a later probe is closed.
+      for (let probes = 0; probes < 2; probes++) await connection.probe(async () => {});
+      const opened = channels();
+      await Promise.all(Array.from({ length: 20 }, async () => channel.publish(to, Buffer.alloc(9), {})));
+      t.is(channels(), opened, `they share a channel, also after ${times} refusals`);
+    }
+  });
+
   test('a message that may arrive only once is not published again after the refusal of another', async (t) => {
     const { channel, to, gone, waiting, channels } = await deletedExchange(t);
     const before = channels();

@@ -3,7 +3,7 @@ import test from 'ava';
 import { DecodeError } from '../../../src/rpc/codec/codec.js';
 import { ErlangCodec } from '../../../src/rpc/codec/erlang.js';
 import { atom, atomKeys } from '../../../src/rpc/codec/erlang-atom.js';
-import { encodeTerm } from '../../../src/rpc/codec/erlang-encode.js';
+import { encodeEnvelope, encodeTerm } from '../../../src/rpc/codec/erlang-encode.js';
 import { erlangLimits } from '../../../src/rpc/codec/erlang-limits.js';
 
 const codec = new ErlangCodec();
@@ -34,6 +34,7 @@ const READ: [string, Buffer, unknown][] = [
   ['SMALL_INTEGER_EXT', body('61 ff'), 255],
   ['INTEGER_EXT', body('62 ffffffff'), -1],
   ['INTEGER_EXT, smallest', body('62 80000000'), -2147483648],
+  ['SMALL_BIG_EXT of six bytes', body('6e 06 00 01 00 00 00 00 01'), 2 ** 40 + 1],
   ['SMALL_BIG_EXT within 2^53', body('6e 06 01 00 00 00 00 00 01'), -(2 ** 40)],
   ['SMALL_BIG_EXT 2^53 - 1', body('6e 07 00 ff ff ff ff ff ff 1f'), Number.MAX_SAFE_INTEGER],
   ['SMALL_BIG_EXT 2^53', body('6e 07 00 00 00 00 00 00 00 20'), 2n ** 53n],
@@ -50,6 +51,7 @@ const READ: [string, Buffer, unknown][] = [
   ['SMALL_ATOM_EXT', body('73 04', "'caf\xe9"), 'café'],
   ['ATOM_UTF8_EXT', body('76 0005', "'caf\xc3\xa9"), 'café'],
   ['SMALL_ATOM_UTF8_EXT', body('77 05', "'caf\xc3\xa9"), 'café'],
+  ['ATOM_EXT of 255 characters', body('64 00ff', "'".padEnd(256, '\xe9')), 'é'.repeat(255)],
   ['ATOM_UTF8_EXT of 255 characters', body('76 03fc', Buffer.from('😀'.repeat(255))), '😀'.repeat(255)],
   ['the atom nil', body('77 03', "'nil"), null],
   ['the atom true', body('64 0004', "'true"), true],
@@ -74,6 +76,21 @@ const READ: [string, Buffer, unknown][] = [
 for (const [what, given, expected] of READ) {
   test(`reads ${what}`, (t) => t.deepEqual(codec.decode(given), expected));
 }
+
+test('reads each of them also where other terms follow', (t) => {
+  for (const [what, given, expected] of READ) {
+    const isCompressed = given[1] === 0x50;
+    const within = body('68 02', isCompressed ? bytes('6a') : given.subarray(1), '6d 00000001', "'z");
+    t.deepEqual(codec.decode(within), [isCompressed ? [] : expected, 'z'], what);
+  }
+});
+
+test('a key of a map is a property like any other, whatever its name', (t) => {
+  const map = codec.decode(body('74 00000002 77 09', "'__proto__", '61 01 77 01', "'a", '61 01'));
+  const [proto, other] = ['__proto__', 'a'].map((key) => Object.getOwnPropertyDescriptor(map, key));
+  t.deepEqual(proto, other);
+  t.is(proto?.value, 1);
+});
 
 const DAMAGED = compressed(bytes('6b 0003 010203'));
 DAMAGED.writeUInt8(DAMAGED.readUInt8(DAMAGED.length - 1) ^ 1, DAMAGED.length - 1);
@@ -101,6 +118,8 @@ const REFUSED: [string, Buffer, RegExp][] = [
   ['a float that is not a number', body('46 7ff8000000000000'), /not finite/],
   ['a float in text beyond all floats', body('63', "'1.00000000000000000000e+999", '00000000'), /not finite/],
   ['a float in text that is none', body('63', "'0x1p3", '00'.repeat(26)), /malformed/],
+  ['a float after other text', body('63', "'x1.5", '00'.repeat(27)), /malformed/],
+  ['a float before other text', body('63', "'1.5x", '00'.repeat(27)), /malformed/],
   ['an integer key', body('74 00000001 61 01 61 02'), /key of a map/],
   ['a list as a key', body('74 00000001 6a 61 02'), /key of a map/],
   ['keys that collide', body('74 00000002 77 01 61 61 01 6d 00000001 61 61 02'), /two keys/],
@@ -206,6 +225,10 @@ test('the number of elements is limited, including those of strings of integers 
   t.throws(() => small.decode(body('68 04 6a 6a 6a 6a')), { message: /more than 4 elements/ });
   t.deepEqual(small.decode(body('6b 0003 000000')), [0, 0, 0]);
   t.throws(() => small.decode(body('6b 0004 00000000')), { message: /more than 4 elements/ });
+  t.deepEqual(new ErlangCodec({ elements: 5 }).decode(body('74 00000002 6d00000000 6a 770161 6a')), {
+    '': [],
+    a: [],
+  });
   t.throws(() => small.decode(body('74 00000002 6d00000000 6a 770161 6a')), {
     message: /more than 4 elements/,
   });
@@ -301,10 +324,24 @@ test('a value that contains itself or nests too deep is an error, not a stack ov
   t.throws(() => encodeTerm(loop), { instanceOf: RangeError, message: /deep/ });
   const endless = { toJSON: () => endless };
   t.throws(() => encodeTerm(endless), { instanceOf: RangeError, message: /deep/ });
+  const nest: ((inner: unknown) => unknown)[] = [
+    (inner) => [inner],
+    (inner) => ({ key: inner }),
+    (inner) => atomKeys({ key: inner }),
+    (inner) => ({ toJSON: () => inner }),
+  ];
+  for (const around of nest) {
+    let deep: unknown = [];
+    for (let i = 0; i < 99; i++) deep = around(deep);
+    t.notThrows(() => encodeTerm(deep));
+    t.throws(() => encodeTerm(around(deep)), { instanceOf: RangeError, message: /deep/ });
+  }
+});
+
+test('what is no envelope is encoded like any term', (t) => {
   let deep: unknown = [];
   for (let i = 0; i < 99; i++) deep = [deep];
-  t.deepEqual(codec.decode(encodeTerm(deep)), deep);
-  t.throws(() => encodeTerm([deep]), { instanceOf: RangeError });
+  for (const value of [null, 7, 'text', [1], deep]) t.deepEqual(encodeEnvelope(value), encodeTerm(value));
 });
 
 test('a long reply outgrows the first buffer and stays whole', (t) => {
