@@ -51,7 +51,7 @@ export class HostHealth {
 
   /** 0 for a host that is not avoided. */
   #avoidedUntil({ href }: URL): number {
-    const until = this.#avoided.get(href) ?? 0;
-    return until > this.#clock.now() ? until : 0;
+    const until = this.#avoided.get(href);
+    return until !== undefined && until > this.#clock.now() ? until : 0;
   }
 }
