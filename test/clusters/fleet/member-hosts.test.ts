@@ -170,6 +170,7 @@ for (const [what, body] of [
   ['nodes that are a map', { node: { nodes: {} } }],
   ['nodes that are text', { node: { nodes: 'http://10.0.0.1' } }],
   ['only values that are not text', discoveryAnswer([7, null, {}])],
+  ['only one value, without an address', discoveryAnswer(['nonsense'])],
   ['only values without an address', discoveryAnswer(['nonsense', 'node=nonsense'])],
   ['only nodes that are not maps', { node: { nodes: [null, 'http://10.0.0.1', 7] } }],
 ] as const) {

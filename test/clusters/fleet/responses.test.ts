@@ -381,13 +381,15 @@ test('a refusal that fleet never gives to a list is a failure of that host, with
   }
 });
 
-test('an error of fleet without a message is shown by its status', async (t) => {
-  for (const [status, error, shown] of [
-    [400, { code: 400, message: '' }, 'HTTP 400 application/json'],
-    [503, { code: 503, message: '' }, 'HTTP 503'],
-    [503, { code: 503, message: 7 }, 'HTTP 503'],
+test('an error of fleet without a message is shown by its status, and by a type that is one', async (t) => {
+  for (const [status, message, type, shown] of [
+    [400, '', 'application/json', 'HTTP 400 application/json'],
+    [400, '', '(application/json)', 'HTTP 400 without a content type'],
+    [503, '', 'application/json', 'HTTP 503'],
+    [503, 7, 'application/json', 'HTTP 503'],
   ] as const) {
-    const server = await serve(t, respondWith(status, { error }, { 'content-type': 'application/json' }));
+    const error = { code: status, message };
+    const server = await serve(t, respondWith(status, { error }, { 'content-type': type }));
     const { fleet, cluster } = openNamedFleet(t, [server.url]);
     const { hosts } = await fleet.hosts(cluster, notAborted());
     t.is(hosts[0]?.failure, shown);
