@@ -39,7 +39,7 @@ export async function readWholeList<Row>({ read, keyOf }: ListReader<Row>): Prom
   if (first.nextPageToken === undefined) return { rows: unique(first.rows, keyOf), complete: true };
   const limit = limitOf(first.nextPageToken);
   const windows = limit === undefined ? undefined : new Windows(limit);
-  if (windows !== undefined && windows.stride > 0) {
+  if (windows !== undefined && windows.stride !== 0) {
     const covered = await new OverlappingRead(windows, { read, keyOf }).rows(first);
     if (covered !== undefined) return covered;
   }
@@ -85,7 +85,8 @@ class OverlappingRead<Row> {
       if (error instanceof NotAsInFleet) return undefined;
       throw error;
     }
-    const rows = [...this.#rows].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+    const { keyOf } = this.#reader;
+    const rows = [...this.#rows.values()].toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
     return { rows, complete: this.#coverage.gaps().length === 0 };
   }
 
@@ -145,8 +146,9 @@ class OverlappingRead<Row> {
 }
 
 function isWithin(inner: KeyGap, outer: KeyGap): boolean {
-  if (inner.after < outer.after) return false;
-  return outer.before === undefined || (inner.before !== undefined && inner.before <= outer.before);
+  const endsWithin =
+    outer.before === undefined || (inner.before !== undefined && inner.before <= outer.before);
+  return inner.after >= outer.after && endsWithin;
 }
 
 /** The offset at which the side of the gap that is next to this window was: the window's beginning, or its end. */

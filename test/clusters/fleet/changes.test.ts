@@ -170,6 +170,22 @@ test('when the outcome is unknown, the error names the hosts that may have made 
   });
 });
 
+test('a host that has stopped since it responded never received the change, so another one makes it', async (t) => {
+  // Without a kept connection, on which the change could have been sent.
+  const stopped = await serve(t, respondWith(200, {}, { connection: 'close' }));
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet, cluster } = openNamedFleet(t, [stopped.url, good.url]);
+  for (const [, change] of CHANGES) {
+    await fleet.machines(cluster, notAborted());
+    if (good.requests.length === 0) await stopped.stop();
+    await change(fleet, cluster);
+  }
+  t.deepEqual(
+    good.requests.map(({ method }) => method).filter((method) => method !== 'GET'),
+    ['PUT', 'PUT', 'DELETE'],
+  );
+});
+
 test('a host that has made a change is the one that is asked next', async (t) => {
   const moved = await serve(t, readable(respondWith(302)));
   const good = await serve(t, readable(respondWith(204)));

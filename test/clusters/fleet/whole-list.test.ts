@@ -197,26 +197,44 @@ test('at a page size that is a power of two, a row that stays is lost only when 
   );
 });
 
-for (const count of [30, 50])
-  test(`${count} of 5,000 rows that are removed at once lose no other row, at the cost of one more page`, async (t) => {
-    // Before the thirtieth page is read; what is removed was on pages that were read before.
-    const changes = upTo(1_000).map((read) =>
-      read === 29 ? upTo(count).map(() => ({ remove: true, at: 0.01 })) : [],
-    );
+for (const [times, count] of [
+  [1, 30],
+  [1, 50],
+  [2, 25],
+] as const)
+  test(`rows that are removed ${times === 1 ? 'once' : 'twice'}, ${count} of 5,000 at once, lose no other row, and each time costs one more page`, async (t) => {
+    // Before the thirtieth page is read, or the fortieth too; what is removed was on pages that were read before.
+    const removal = upTo(count).map(() => ({ remove: true, at: 0.01 }));
+    const changes = upTo(1_000).map((read) => (read === 29 || (times === 2 && read === 39) ? removal : []));
     const list = changingList(5_000, changes);
     const { rows, complete } = await readWholeList({
       read: async (token) => list.page(token, 100),
       keyOf,
     });
     t.true(complete);
-    const numbers = new Set(numbersOf(rows));
-    t.is(list.always.size, 5_000 - count);
+    const numbers = numbersOf(rows);
     t.deepEqual(
-      [...list.always].filter((number) => !numbers.has(number)),
+      numbers,
+      numbers.toSorted((a, b) => a - b),
+    );
+    t.is(list.always.size, 5_000 - times * count);
+    const read = new Set(numbers);
+    t.deepEqual(
+      [...list.always].filter((number) => !read.has(number)),
       [],
     );
-    t.true(list.reads() <= 55 + 3 + 1, `${list.reads()} page requests`);
+    // Without gaps: 54 pages, and three after the last one.
+    t.is(list.reads(), 54 + 3 + times);
   });
+
+test('a list whose last page is empty when it is read, as rows were removed before, is read to its end', async (t) => {
+  const removal = upTo(8).map(() => ({ remove: true, at: 0 }));
+  const list = changingList(40, [[], [], [], [], removal, ...upTo(20).map(() => [])]);
+  const { rows, complete } = await readWholeList({ read: async (token) => list.page(token, 10), keyOf });
+  t.true(complete);
+  t.deepEqual(numbersOf(rows).slice(-32), [...list.always]);
+  t.is(list.reads(), 5 + 3 + 2);
+});
 
 test('where pages cannot overlap, a row that a removal and an insertion hide from both passes is told', async (t) => {
   const first = { at: 0 };
@@ -260,14 +278,15 @@ for (const [rowsAtFirst, pages] of [
   });
 }
 
-test('a list that becomes shorter than a page while it is read costs one more request', async (t) => {
-  const shorter = upTo(60).map(() => ({ remove: true, at: 0.99 }));
-  const list = changingList(100, [[], shorter, ...upTo(20).map(() => [])]);
-  const { rows, complete } = await readWholeList({ read: async (token) => list.page(token, 100), keyOf });
-  t.true(complete);
-  t.true(rows.length >= 40);
-  t.is(list.reads(), 1 + 4 + 1);
-});
+for (const left of [40, 0])
+  test(`a list of which only ${left} rows are left when its second page is read costs one more request`, async (t) => {
+    const shorter = upTo(100 - left).map(() => ({ remove: true, at: 0.99 }));
+    const list = changingList(100, [[], shorter, ...upTo(20).map(() => [])]);
+    const { rows, complete } = await readWholeList({ read: async (token) => list.page(token, 100), keyOf });
+    t.true(complete);
+    t.true(rows.length >= left);
+    t.is(list.reads(), 1 + 4 + 1);
+  });
 
 test('a row that is on a page twice does not change how the pages are read', async (t) => {
   const rows = rowsOf(upTo(150).flatMap((number) => (number === 5 ? [5, 5] : [number])));
@@ -327,16 +346,25 @@ test('a server that does not calculate offsets with 16 bits is read one page aft
   t.true(complete);
 });
 
-test('a server that does not sort its rows is read one page after the other', async (t) => {
-  const shuffled = rowsOf([...upTo(350)].toSorted((a, b) => ((a * 7) % 350) - ((b * 7) % 350)));
-  const read = async (token: string | undefined) => pageAt(shuffled, token, 100);
-  const { rows, complete } = await readWholeList({ read, keyOf });
-  t.deepEqual(
-    numbersOf(rows).toSorted((a, b) => a - b),
-    upTo(350),
-  );
-  t.true(complete);
-});
+for (const [what, numbers] of [
+  ['its rows', upTo(350).toSorted((a, b) => ((a * 7) % 350) - ((b * 7) % 350))],
+  ['two of its rows', upTo(350).map((number) => (number === 120 ? 121 : number === 121 ? 120 : number))],
+] as const)
+  test(`a server that does not sort ${what} is read one page after the other, and once more backwards`, async (t) => {
+    const asked: (string | undefined)[] = [];
+    const read = async (token: string | undefined) => {
+      asked.push(token);
+      return pageAt(rowsOf(numbers), token, 100);
+    };
+    const { rows, complete } = await readWholeList({ read, keyOf });
+    t.deepEqual(
+      numbersOf(rows).toSorted((a, b) => a - b),
+      upTo(350),
+    );
+    t.true(complete);
+    const tokens = [undefined, ...[2, 3, 4].map((page) => pageToken(100, page))];
+    t.deepEqual(asked.slice(-7), [...tokens.slice(1), ...tokens.toReversed()]);
+  });
 
 for (const [what, tokenOf] of [
   ['tokens of fleet', (page: number) => pageToken(100, page)],
