@@ -22,6 +22,8 @@ for (const [endpoint, href] of [
   ['http://10.0.0.1:80', 'http://10.0.0.1/'],
   ['http://10.0.0.1:80/', 'http://10.0.0.1/'],
   ['https://fleet.example.com:443/clusters/a', 'https://fleet.example.com/clusters/a'],
+  // The port of another URL in the path is not its port.
+  ['http://proxy.example.com/http://10.0.0.1:80/', 'http://proxy.example.com:7002/http://10.0.0.1:80/'],
   ['http://fleet.example.com/clusters/a', 'http://fleet.example.com:7002/clusters/a'],
 ] as const) {
   test(`the endpoint ${endpoint} means ${href}`, (t) => {

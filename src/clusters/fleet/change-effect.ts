@@ -14,7 +14,7 @@ export type ChangeEffect = 'none' | 'claimed' | 'perhaps' | 'perhaps-later';
  * The 4xx with which a proxy refuses a request before it forwards it. With others, such as 408, it may report that fleet
  * has not answered in time.
  */
-const REFUSED_BY_PROXY: ReadonlySet<number> = new Set([400, 401, 403, 404, 405, 407, 429]);
+const REFUSED_BY_PROXY: ReadonlySet<number> = new Set([400, 401, 403, 404, 405, 429]);
 
 /** @param status of the response; undefined when there was none */
 export function effectOf(error: unknown, status: number | undefined): ChangeEffect {

@@ -153,7 +153,6 @@ export class ClusterHttp {
       return undefined;
     } catch (error) {
       this.#health.failed(host);
-      call.signal.throwIfAborted();
       return new HostFailures().add(host, error);
     }
   }
@@ -173,7 +172,6 @@ export class ClusterHttp {
       if (error === NOT_NEEDED || error === ANSWERED_ELSEWHERE) throw error;
       // Also after an abort: the next attempt must not wait for the same silent host.
       this.#health.failed(host);
-      call.signal.throwIfAborted();
       failures.add(host, error);
       return undefined;
     }

@@ -58,7 +58,7 @@ export class Completeness {
   }
 
   async #memberAt({ hostname }: URL): Promise<MemberHost> {
-    const host = hostname.replace(/^\[|\]$/g, '');
+    const host = hostname.replace(/[[\]]/g, '');
     if (isIP(host) !== 0) return { host, addresses: [host] };
     // A name that cannot be resolved, or that policy forbids, cannot be compared.
     const { policy, clock } = this.#options;

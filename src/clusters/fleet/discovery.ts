@@ -116,7 +116,7 @@ export class Discovery implements EtcdResolver {
   /** Call this when none of a cluster's hosts responded: the next call of `endpoints` asks discovery again. */
   forget(cluster: Cluster): void {
     const cached = this.#cached.get(tokenOf(cluster));
-    if (cached !== undefined) cached.refreshAt = 0;
+    if (cached !== undefined) cached.refreshAt = -Infinity;
   }
 
   /** Concurrent calls for the same token share one lookup; only its timeout ends it, not the signal of a caller. */
@@ -167,10 +167,9 @@ export class Discovery implements EtcdResolver {
       .catch((cause: unknown) => {
         if (cause instanceof HttpFailure && cause.tooLarge) throw invalidDiscoveryResponse(cause.message);
         // The URL contains the token, so the message has only the host.
-        const reason = cause instanceof Error ? cause.message.replaceAll(token, '***') : 'no response';
         throw new ActionError(
           'discovery_unreachable',
-          `The discovery service at ${url.host} cannot be reached: ${reason}`,
+          `The discovery service at ${url.host} cannot be reached: ${hidden(token, reasonOf(cause))}`,
         );
       });
     const { status } = response;
@@ -225,12 +224,15 @@ function jsonOf(response: HttpResponse): unknown {
 
 /** The hosts in a response; neither its members nor an error contain the token. */
 function readMembers(body: unknown, token: string): ReturnType<typeof memberHosts> {
-  const hide = (text: string) => text.replaceAll(token, '***');
   try {
     const { ignored, ...others } = memberHosts(body);
-    return { ...others, ignored: ignored.map(hide) };
+    return { ...others, ignored: ignored.map((text) => hidden(token, text)) };
   } catch (error) {
-    if (error instanceof ActionError) throw new ActionError(error.code, hide(error.message));
+    if (error instanceof ActionError) throw new ActionError(error.code, hidden(token, error.message));
     throw error;
   }
+}
+
+function hidden(token: string, text: string): string {
+  return text.replaceAll(token, '***');
 }

@@ -40,7 +40,7 @@ export class HostHealth {
   /** Whether this host was the last one to respond, a moment ago, and has not failed since. */
   hasJustResponded(cluster: Cluster, host: URL): boolean {
     const preferred = this.#preferred.get(cluster.key);
-    if (preferred?.href !== host.href || this.#avoidedUntil(host) > 0) return false;
+    if (preferred?.href !== host.href || this.#avoidedUntil(host) !== 0) return false;
     return this.#clock.now() - preferred.at < JUST_RESPONDED_MS;
   }
 
@@ -51,7 +51,7 @@ export class HostHealth {
 
   /** 0 for a host that is not avoided. */
   #avoidedUntil({ href }: URL): number {
-    const until = this.#avoided.get(href) ?? 0;
-    return until > this.#clock.now() ? until : 0;
+    const until = this.#avoided.get(href);
+    return until !== undefined && until > this.#clock.now() ? until : 0;
   }
 }

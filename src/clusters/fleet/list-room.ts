@@ -34,7 +34,6 @@ export class ListRoom {
 
   /** Waits until the list may begin another page, and begins it. */
   async beginPage(list: ListInProgress, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
     if (this.#allows(list)) list.pages += 1;
     else await this.#waiting.wait({ list }, signal);
   }

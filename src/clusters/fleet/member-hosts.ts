@@ -77,7 +77,7 @@ function urlOf(member: string): string {
 
 function hostOf(url: string): string | undefined {
   if (url.length > MAX_URL_CHARACTERS || !URL.canParse(url)) return undefined;
-  const host = new URL(url).hostname.replace(/^\[|\]$/g, '');
+  const host = new URL(url).hostname.replace(/[[\]]/g, '');
   return isHostAddress(host) ? host : undefined;
 }
 

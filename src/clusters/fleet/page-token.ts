@@ -73,7 +73,7 @@ export class Windows {
 /** The inverse of an odd number modulo 2^16, by Newton's iteration, which doubles the number of right bits. */
 function inverseOf(odd: number): number {
   let inverse = odd;
-  for (let bits = 3; bits < 16; bits *= 2) {
+  while ((odd * inverse) % UINT16_VALUES !== 1) {
     inverse = (((inverse * (2 - odd * inverse)) % UINT16_VALUES) + UINT16_VALUES) % UINT16_VALUES;
   }
   return inverse;

@@ -29,7 +29,7 @@ export interface ListReader<Row> {
  * a page that may have been read already. But fleet sorts its lists, and one page is a snapshot. So a page shows all rows
  * between its first and its last key, and a list is complete when these ranges leave no gap. For that the pages overlap;
  * where neighbours have no row in common, because rows between them were removed, the rows around the gap are read again.
- * At most about three times as many pages are read as the list has.
+ * That costs at most 16 further pages, and two for each page of the list.
  *
  * Requests for pages after the last one may still be pending at the end.
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
@@ -39,7 +39,7 @@ export async function readWholeList<Row>({ read, keyOf }: ListReader<Row>): Prom
   if (first.nextPageToken === undefined) return { rows: unique(first.rows, keyOf), complete: true };
   const limit = limitOf(first.nextPageToken);
   const windows = limit === undefined ? undefined : new Windows(limit);
-  if (windows !== undefined && windows.stride > 0) {
+  if (windows !== undefined && windows.stride !== 0) {
     const covered = await new OverlappingRead(windows, { read, keyOf }).rows(first);
     if (covered !== undefined) return covered;
   }
@@ -66,7 +66,6 @@ class OverlappingRead<Row> {
   readonly #rows = new Map<string, Row>();
   /** The latest last. */
   readonly #read: ReadWindow[] = [];
-  #repairsLeft = 0;
 
   constructor(windows: Windows, reader: ListReader<Row>) {
     this.#windows = windows;
@@ -81,13 +80,13 @@ class OverlappingRead<Row> {
       const pages = await readAhead((index) => this.#pageAt(offsetOf(index)));
       if (pages[0]?.rows.length === 0) await this.#checkShrunk();
       for (const [index, page] of pages.entries()) this.#add(offsetOf(index), page);
-      this.#repairsLeft = 16 + 2 * pages.length;
-      await this.#closeGaps();
+      await this.#closeGaps(16 + 2 * pages.length);
     } catch (error) {
       if (error instanceof NotAsInFleet) return undefined;
       throw error;
     }
-    const rows = [...this.#rows].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, row]) => row);
+    const { keyOf } = this.#reader;
+    const rows = [...this.#rows.values()].toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
     return { rows, complete: this.#coverage.gaps().length === 0 };
   }
 
@@ -98,22 +97,25 @@ class OverlappingRead<Row> {
     this.#add(0, first);
   }
 
-  async #closeGaps(): Promise<void> {
+  /** @param most how many windows may be read for that */
+  async #closeGaps(most: number): Promise<void> {
+    let left = most;
+    const mayRead = () => left-- > 0;
     const gaps = this.#coverage.gaps().values();
     const closer = async () => {
-      for (const gap of gaps) await this.#close(gap);
+      for (const gap of gaps) await this.#close(gap, mayRead);
     };
     await Promise.all(Array.from({ length: CONCURRENT_PAGES }, closer));
   }
 
   /** Reads windows around a gap until it is closed, or too many have been read. */
-  async #close(gap: KeyGap): Promise<void> {
+  async #close(gap: KeyGap, mayRead: () => boolean): Promise<void> {
     let nearest = this.#read.findLast(
       ({ range }) => range !== undefined && (range.to === gap.after || range.from === gap.before),
     );
     for (;;) {
       const open = this.#coverage.gaps().find((each) => isWithin(each, gap));
-      if (open === undefined || nearest === undefined || this.#repairsLeft-- <= 0) return;
+      if (open === undefined || nearest === undefined || !mayRead()) return;
       // With the estimated position of the gap in its middle, the window meets it also when rows have moved.
       const offset = this.#windows.align(positionOf(open, nearest) - this.#windows.limit / 2);
       nearest = this.#add(offset, await this.#pageAt(offset));
@@ -131,7 +133,7 @@ class OverlappingRead<Row> {
 
   #add(offset: number, { rows, nextPageToken }: Page<Row>): ReadWindow {
     const keys = rows.map((row) => this.#reader.keyOf(row));
-    if (keys.some((key, index) => index > 0 && key < (keys[index - 1] ?? ''))) throw new NotAsInFleet();
+    if (keys.some((key, index) => key < (keys[index - 1] ?? ''))) throw new NotAsInFleet();
     for (const [index, row] of rows.entries()) this.#rows.set(keys[index] ?? '', row);
     const isLast = nextPageToken === undefined;
     const from = offset === 0 ? '' : keys[0];
@@ -144,8 +146,9 @@ class OverlappingRead<Row> {
 }
 
 function isWithin(inner: KeyGap, outer: KeyGap): boolean {
-  if (inner.after < outer.after) return false;
-  return outer.before === undefined || (inner.before !== undefined && inner.before <= outer.before);
+  const endsWithin =
+    outer.before === undefined || (inner.before !== undefined && inner.before <= outer.before);
+  return inner.after >= outer.after && endsWithin;
 }
 
 /** The offset at which the side of the gap that is next to this window was: the window's beginning, or its end. */

@@ -1,8 +1,10 @@
+import { getEventListeners } from 'node:events';
 import test from 'ava';
 import type { FleetTransport } from '../../../src/plugin.js';
-import type { Cluster } from '../../../src/api/cluster.js';
+import { Cluster } from '../../../src/api/cluster.js';
+import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
-import { notAborted, openFleet, pagesAt, THREE_HOSTS } from './open-fleet.js';
+import { notAborted, openFleet, openNamedFleet, pagesAt, readable, THREE_HOSTS } from './open-fleet.js';
 
 const CHANGES = new Set(['setDesiredState', 'putUnit', 'destroyUnit']);
 const CALLS: [string, (fleet: FleetTransport, cluster: Cluster, signal: AbortSignal) => Promise<unknown>][] =
@@ -68,6 +70,28 @@ for (const [what, call] of CALLS) {
     t.is(sandbox.cluster.requests.length, 0);
   });
 }
+
+test('a change is not sent when it is aborted while the hosts are asked whether they respond', async (t) => {
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet } = openNamedFleet(t, [good.url]);
+  const caller = new AbortController();
+  const reason = new Error('the deadline passed');
+  const cluster = new Cluster('named', () => caller.abort(reason));
+  t.is(await t.throwsAsync(fleet.destroyUnit(cluster, 'a.service', caller)), reason);
+  t.deepEqual(
+    good.requests.map(({ method }) => method),
+    ['GET'],
+  );
+});
+
+test('a call leaves nothing on its signal', async (t) => {
+  const { fleet, cluster } = await openFleet(t);
+  const { signal } = new AbortController();
+  await fleet.unitStates(cluster, { signal, unitName: 'node-exporter.service' });
+  await fleet.units(cluster, { signal });
+  await fleet.unit(cluster, 'a.service', { signal });
+  t.deepEqual(getEventListeners(signal, 'abort'), []);
+});
 
 test('aborting ends every page that is in progress', async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });

@@ -144,6 +144,59 @@ test('setting the state of a unit that does not exist is reported as such', asyn
   t.true(error?.message.includes('a.service'));
 });
 
+test('a change that is answered with 404 of fleet is one of a unit that does not exist', async (t) => {
+  const server = await serve(t, readable(respondWith(404, { error: { code: 404, message: 'no unit' } })));
+  const { fleet, cluster } = openNamedFleet(t, [server.url]);
+  for (const [, change] of CHANGES.filter(([what]) => what !== 'destroyUnit'))
+    await t.throwsAsync(change(fleet, cluster), { code: 'unit_not_found' });
+});
+
+test('when the outcome is unknown, the error names the hosts that may have made the change, and its details all', async (t) => {
+  const moved = await serve(t, readable(respondWith(302)));
+  const tunnel = await serve(t, readable(respondWith(504)));
+  const { fleet, cluster } = openNamedFleet(t, [moved.url, tunnel.url]);
+  const reason = (status: number) => `HTTP ${status} without a content type, which is not from fleet`;
+  const error = await t.throwsAsync(fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted()), {
+    code: 'outcome_unknown',
+    message: `The cluster's fleet API did not confirm the change (${tunnel.url.host}: ${reason(504)})`,
+  });
+  t.like(error, {
+    details: {
+      hosts: [
+        { host: moved.url.host, reason: reason(302) },
+        { host: tunnel.url.host, reason: reason(504) },
+      ],
+    },
+  });
+});
+
+test('a host that has stopped since it responded never received the change, so another one makes it', async (t) => {
+  // Without a kept connection, on which the change could have been sent.
+  const stopped = await serve(t, respondWith(200, {}, { connection: 'close' }));
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet, cluster } = openNamedFleet(t, [stopped.url, good.url]);
+  for (const [, change] of CHANGES) {
+    await fleet.machines(cluster, notAborted());
+    if (good.requests.length === 0) await stopped.stop();
+    await change(fleet, cluster);
+  }
+  t.deepEqual(
+    good.requests.map(({ method }) => method).filter((method) => method !== 'GET'),
+    ['PUT', 'PUT', 'DELETE'],
+  );
+});
+
+test('a host that has made a change is the one that is asked next', async (t) => {
+  const moved = await serve(t, readable(respondWith(302)));
+  const good = await serve(t, readable(respondWith(204)));
+  const { fleet, cluster, clock } = openNamedFleet(t, [moved.url, good.url]);
+  await fleet.setDesiredState(cluster, 'a.service', 'loaded', notAborted());
+  // The other host is not avoided any more.
+  clock.advance(30_000);
+  await fleet.machines(cluster, notAborted());
+  t.deepEqual([moved.requests.length, good.requests.length], [2, 2]);
+});
+
 test("fleet's reason for refusing a change is reported", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t, {
     units: [{ name: 'web@.service', desiredState: 'inactive' }],

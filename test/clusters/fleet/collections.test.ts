@@ -1,5 +1,6 @@
 import type { IncomingMessage, RequestListener } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
+import { Cluster } from '../../../src/api/cluster.js';
 import { pageToken, Windows } from '../../../src/clusters/fleet/page-token.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
@@ -470,6 +471,45 @@ test('calls that come while a list is read share the next reading, which shows w
   await first;
   const firstPages = pagesAsked(sandbox).filter((token) => token === null);
   t.is(firstPages.length, 2);
+});
+
+test('calls share no list that has other rows: of another unit, machine, host or cluster', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  const other = await sandbox.addCluster('other', { machines: [] });
+  const all = sandbox.cluster.states();
+  const [one, two] = sandbox.cluster.machines.map(({ id }) => id);
+  const options = [
+    { machineID: one },
+    { machineID: two },
+    { machineID: two, unitName: 'node-exporter.service' },
+    {},
+  ];
+  const lists = await Promise.all(
+    options.map(async (filters) => fleet.unitStates(cluster, { ...filters, ...notAborted() })),
+  );
+  t.deepEqual(
+    lists,
+    options.map(({ machineID, unitName }) =>
+      all
+        .filter((row) => machineID === undefined || row.machineID === machineID)
+        .filter((row) => unitName === undefined || row.name === unitName),
+    ),
+  );
+  sandbox.cluster.requests.length = 0;
+  const hosts = ['127.0.0.3', '127.0.0.2', '127.0.0.1'];
+  const machines = await Promise.all([
+    fleet.machines(cluster, notAborted()),
+    ...hosts.map(async (host) =>
+      fleet.machines(cluster, { from: `${host}:${sandbox.fleetPort}`, ...notAborted() }),
+    ),
+    fleet.machines(new Cluster(other.token), notAborted()),
+    fleet.machines(new Cluster(other.token), notAborted()),
+  ]);
+  t.deepEqual(
+    machines.map(({ length }) => length),
+    [3, 3, 3, 3, 0, 0],
+  );
+  t.deepEqual([...new Set(sandbox.cluster.requests.map(({ host }) => host))].toSorted(), THREE_HOSTS);
 });
 
 test('a call that shares a list gets a list of its own', async (t) => {

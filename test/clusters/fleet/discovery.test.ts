@@ -67,6 +67,7 @@ for (const kind of ['hang', '500', '503', 'drop', 'drop-answer', 'truncate', 're
       code: 'discovery_unreachable',
     });
     t.false(inspect(error, { depth: 20, showHidden: true }).includes(TOKEN));
+    t.true(error?.message.startsWith(`The discovery service at ${new URL(sandbox.discoveryUrl).host} `));
     t.is(sandbox.discovery.requests.length, 1, 'it is asked once');
   });
 }
@@ -106,6 +107,14 @@ test('the hosts of many clusters with the longest names take little memory: the 
   t.is(discovery.requests.length, 200, 'the latest is known');
   await ask('token-0');
   t.is(discovery.requests.length, 201, 'the oldest has been dropped');
+});
+
+test('discovery has ten seconds to respond, and the error says why it did not', async (t) => {
+  const { resolver, discoveryLimits } = openResolver(t, { discoveryUrl: 'http://127.0.0.1:1' });
+  await t.throwsAsync(resolver.endpoints(new Cluster(TOKEN), notAborted()), {
+    message: /The discovery service at 127\.0\.0\.1:1 cannot be reached: HTTP clients do not use this port/,
+  });
+  t.deepEqual(discoveryLimits, [10_000]);
 });
 
 test('neither errors nor the log contain the token, whatever fails', async (t) => {
@@ -180,6 +189,39 @@ test('members that are not used are logged once, and again when they change', as
     [
       ['discovery members ignored', cluster.hash, ["'http://***..lan'"]],
       ['discovery members ignored', cluster.hash, ["'nonsense'"]],
+    ],
+  );
+  t.true(log.lines.every((line) => !('more' in line)));
+});
+
+for (const [count, more] of [
+  [20, undefined],
+  [21, 1],
+  [60, 40],
+] as const)
+  test(`of ${count} members that are not used the log names the first 20`, async (t) => {
+    const { resolver, sandbox, cluster, log } = await openFleet(t);
+    const bad = Array.from({ length: count }, (_, at) => `bad-${at}`);
+    sandbox.cluster.members = ['node1=http://10.0.0.1:2380', ...bad];
+    await resolver.endpoints(cluster, notAborted());
+    const [{ members, more: others }] = log.lines as [Record<string, unknown>];
+    t.is((members as string[]).length, 20);
+    t.is(others, more);
+  });
+
+test('the log tells when the number of the members that it does not name has changed', async (t) => {
+  const { resolver, sandbox, cluster, clock, log } = await openFleet(t);
+  const good = 'node1=http://10.0.0.1:2380';
+  for (const count of [3_000, 3_000, 3_001]) {
+    sandbox.cluster.members = Array.from({ length: count }, () => good);
+    clock.advance(MINUTE);
+    await resolver.endpoints(cluster, notAborted());
+  }
+  t.deepEqual(
+    log.lines.map(({ members, more }) => [members, more]),
+    [
+      [[], 3_000 - 2_048],
+      [[], 3_001 - 2_048],
     ],
   );
 });
@@ -287,6 +329,10 @@ test('while discovery hangs, known hosts are used after a second, and by later c
   await eventually('discovery is asked', () => waiting.length === 2);
   clock.advance(999);
   const later = hosts();
+  let isLater = false;
+  void later.then(() => (isLater = true));
+  for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+  t.false(isLater);
   clock.advance(1);
   for (const call of [...calls, later, hosts()]) t.deepEqual(await call, ['10.0.0.1']);
   t.is(waiting.length, 2);
@@ -296,27 +342,31 @@ test('while discovery hangs, known hosts are used after a second, and by later c
   t.is(waiting.length, 2);
 });
 
-test('a late response that the cluster has no hosts counts as one in time', async (t) => {
-  const { clock, waiting, hosts, respond } = await openHanging(t);
-  const call = hosts();
-  await eventually('discovery is asked', () => waiting.length === 2);
-  clock.advance(1_000);
-  t.deepEqual(await call, ['10.0.0.1']);
-  await respond(2, 404, '');
-  // Without cached hosts, the next call waits for discovery.
-  await eventually('discovery is asked again', async () => {
-    const next = hosts();
-    const isAsked = await Promise.race([
-      next.then(() => false),
-      eventually('it is asked', () => waiting.length === 3).then(() => true),
-    ]);
-    if (!isAsked) return false;
+for (const [what, code, status, body] of [
+  ['is not known', 'cluster_not_found', 404, ''],
+  ['is empty', 'cluster_empty', 200, '{"node":{}}'],
+] as const)
+  test(`a late response that the cluster ${what} counts as one in time`, async (t) => {
+    const { clock, waiting, hosts, respond } = await openHanging(t);
+    const call = hosts();
+    await eventually('discovery is asked', () => waiting.length === 2);
     clock.advance(1_000);
-    await respond(3, 404, '');
-    await t.throwsAsync(next, { code: 'cluster_not_found' });
-    return true;
+    t.deepEqual(await call, ['10.0.0.1']);
+    await respond(2, status, body);
+    // Without cached hosts, the next call waits for discovery.
+    await eventually('discovery is asked again', async () => {
+      const next = hosts();
+      const isAsked = await Promise.race([
+        next.then(() => false),
+        eventually('it is asked', () => waiting.length === 3).then(() => true),
+      ]);
+      if (!isAsked) return false;
+      clock.advance(1_000);
+      await respond(3, status, body);
+      await t.throwsAsync(next, { code });
+      return true;
+    });
   });
-});
 
 test('after a failed look-up, known hosts are used for ten seconds without another one', async (t) => {
   const { resolver, sandbox, cluster, clock } = await openFleet(t);
@@ -406,6 +456,7 @@ test('a cluster that CLUSTERS_FILE names is not looked up in discovery', async (
     (await resolver.endpoints(new Cluster('prod'), notAborted())).map(({ host }) => host),
     ['10.0.0.1:49153', '10.0.0.2:49153'],
   );
+  t.like(await resolver.hosts(new Cluster('prod'), notAborted()), { ignored: [], moreIgnored: 0 });
   t.is(discovery.connections(), 0);
   await t.throwsAsync(resolver.endpoints(new Cluster('other'), notAborted()), {
     code: 'discovery_unreachable',

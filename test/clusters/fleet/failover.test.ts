@@ -120,6 +120,27 @@ test('the error names for each host why it gave no response', async (t) => {
   t.regex(error?.message ?? '', /127\.0\.0\.3:\d+: UND_ERR_SOCKET/);
 });
 
+for (const [count, more] of [
+  [2, ''],
+  [5, ''],
+  [6, ', and 1 more'],
+  [22, ', and 17 more'],
+] as const)
+  test(`of ${count} hosts that cannot be reached the error names the first five, and its details the first 20`, async (t) => {
+    const reason = 'HTTP clients do not use this port (Fetch standard, bad port)';
+    const hosts = Array.from({ length: count }, (_, at) => `127.0.0.${at + 1}:1`);
+    const { fleet, cluster } = openNamedFleet(
+      t,
+      hosts.map((host) => new URL(`http://${host}`)),
+    );
+    const named = hosts.slice(0, 5).map((host) => `${host}: ${reason}`);
+    const error = await t.throwsAsync(fleet.machines(cluster, notAborted()), {
+      code: 'cluster_unreachable',
+      message: `No fleet API of the cluster can be reached (${named.join(', ')}${more})`,
+    });
+    t.like(error, { details: { hosts: hosts.slice(0, 20).map((host) => ({ host, reason })) } });
+  });
+
 for (const kind of ['500', '503'] as const) {
   test(`when every host responds with ${kind}, the cluster is unhealthy`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
@@ -138,8 +159,8 @@ test('a cluster in which one host responds with 500 and the others not at all is
   await t.throwsAsync(fleet.units(cluster, notAborted()), { code: 'cluster_unhealthy' });
 });
 
-test('a 502 or 504 from a tunnel is not a response from fleet, so another host is tried', async (t) => {
-  for (const status of [502, 504]) {
+test('a 5xx from a tunnel is not a response from fleet, so another host is tried', async (t) => {
+  for (const status of [500, 502, 504]) {
     const tunnel = await serve(t, respondWith(status, '<html>Bad Gateway'));
     const good = await serve(t, respondWith(200, { machines: [{ id: 'a'.repeat(32) }] }));
     const { fleet, cluster } = openNamedFleet(t, [tunnel.url, good.url]);
@@ -152,6 +173,7 @@ test('a 502 or 504 from a tunnel is not a response from fleet, so another host i
 for (const [kind, code] of [
   ['refuse', 'cluster_unreachable'],
   ['redirect', 'cluster_answer_invalid'],
+  ['503', 'cluster_unhealthy'],
 ] as const) {
   test(`after ${kind} by all hosts discovery is queried again, so that a moved cluster is found immediately`, async (t) => {
     const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
@@ -163,6 +185,17 @@ for (const [kind, code] of [
     t.is((await fleet.machines(cluster, notAborted())).length, 3);
   });
 }
+
+test('after all hosts were forbidden discovery is queried again, so that a moved cluster is found immediately', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, {
+    fleetHosts: THREE_HOSTS,
+    allowedHosts: ['127.0.0.2'],
+  });
+  sandbox.cluster.members = ['node1=http://127.0.0.1:2380'];
+  await t.throwsAsync(fleet.machines(cluster, notAborted()), { code: 'forbidden' });
+  sandbox.cluster.members = ['node2=http://127.0.0.2:2380'];
+  t.is((await fleet.machines(cluster, notAborted())).length, 3);
+});
 
 test("discovery's error about a cluster reaches the caller", async (t) => {
   const { fleet, cluster, sandbox } = await openFleet(t);

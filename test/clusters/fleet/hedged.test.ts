@@ -166,6 +166,28 @@ test('when the caller gives up, every request is aborted with its reason', async
   t.is(clock.pending, 0);
 });
 
+test('when the caller gives up just when a host fails, no other host is asked', async (t) => {
+  const { caller, answer, read, asked } = open(['a', 'b']);
+  const reason = new Error('the deadline passed');
+  // The host's answer is known first.
+  const answered = answer('a', undefined);
+  caller.abort(reason);
+  await answered;
+  t.is(await t.throwsAsync(read), reason);
+  t.deepEqual(asked, ['a']);
+});
+
+test('there is a timer only while a further host may be asked, and only one', async (t) => {
+  const { answer, read, clock, pass } = open(['a', 'b', 'c']);
+  t.is(clock.pending, 1);
+  await answer('a', undefined);
+  t.is(clock.pending, 1);
+  await pass(HEDGE_MS);
+  t.is(clock.pending, 0);
+  await answer('c', 'of c');
+  t.deepEqual(await read, ['of c']);
+});
+
 test('a request that is aborted because of another answer has that as its reason', async (t) => {
   const clock = new ManualClock();
   let reason: unknown;

@@ -1,4 +1,7 @@
 import test from 'ava';
+import { ActionError } from '../../../src/api/action-error.js';
+import { respondWith, serve } from '../../network/http-server.js';
+import { eventually } from '../../support/eventually.js';
 import { notAborted, openFleet, openNamedFleet, THREE_HOSTS } from './open-fleet.js';
 
 const LASTS = 24_000;
@@ -11,7 +14,16 @@ test('a cluster that lists fewer machines than discovery names hosts is known to
   const missing = await fleet.incompleteness(cluster, notAborted());
   t.regex(
     missing ?? '',
-    /Discovery names 3 hosts .* fleet lists 1 machine, without 127\.0\.0\.\d, 127\.0\.0\.\d: /,
+    /^Discovery names 3 hosts of this cluster, but fleet lists 1 machine, without 127\.0\.0\.\d, 127\.0\.0\.\d: machines, units and states may be missing$/,
+  );
+  clock.advance(2_000);
+  sandbox.cluster.recover({ machines: 2, states: 0, lasts: LASTS });
+  t.regex((await fleet.incompleteness(cluster, notAborted())) ?? '', / fleet lists 2 machines, without /);
+  clock.advance(2_000);
+  sandbox.cluster.recover({ machines: 0, states: 0, lasts: LASTS });
+  t.is(
+    await fleet.incompleteness(cluster, notAborted()),
+    'Discovery names 3 hosts of this cluster, but fleet lists 0 machines: machines, units and states may be missing',
   );
   clock.advance(LASTS);
   t.is(await fleet.incompleteness(cluster, notAborted()), undefined);
@@ -98,6 +110,42 @@ test('every host is asked for itself, and each that does not answer, is not list
   );
   t.deepEqual(report.unlisted, ['127.0.0.3']);
   t.deepEqual(report.ignored, ["'nonsense'"]);
+});
+
+test('when no host answers, nothing more is asked', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS });
+  sandbox.cluster.fail({ kind: '503' });
+  const { hosts, unlisted, ignored, moreIgnored } = await fleet.hosts(cluster, notAborted());
+  t.is(hosts.length, 3);
+  t.deepEqual([unlisted, ignored, moreIgnored], [[], [], 0]);
+  t.is(sandbox.cluster.requests.length, 3);
+});
+
+test('a host that does not answer when all are asked is avoided', async (t) => {
+  const failing = await serve(t, respondWith(503, { error: { code: 503 } }));
+  const good = await serve(t, respondWith(200, {}));
+  const { fleet, cluster } = openNamedFleet(t, [failing.url, good.url]);
+  const { hosts } = await fleet.hosts(cluster, notAborted());
+  t.deepEqual(
+    hosts.map(({ failure }) => failure),
+    ['HTTP 503', undefined],
+  );
+  await fleet.machines(cluster, notAborted());
+  t.deepEqual([failing.requests.length, good.requests.length], [1, 3]);
+});
+
+test('aborting ends the questions, also with an error of an action as its reason', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t);
+  sandbox.cluster.fail({ kind: 'hang' });
+  for (const ask of ['hosts', 'incompleteness'] as const) {
+    sandbox.cluster.requests.length = 0;
+    const caller = new AbortController();
+    const asked = fleet[ask](cluster, { signal: caller.signal });
+    await eventually('the host is asked', () => sandbox.cluster.requests.length === 1);
+    const reason = new ActionError('cancelled', 'The request was cancelled');
+    caller.abort(reason);
+    t.is(await t.throwsAsync(asked), reason);
+  }
 });
 
 test('a host that policy forbids is reported as forbidden', async (t) => {

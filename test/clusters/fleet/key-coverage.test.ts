@@ -59,6 +59,21 @@ for (const [what, ranges, gaps] of [
     [],
   ],
   [
+    'ranges of one key at the ends of another',
+    [
+      ['', 'b'],
+      ['d', 'd'],
+      ['d', 'f'],
+      ['f', 'f'],
+      ['d', 'd'],
+      ['h', END],
+    ],
+    [
+      { after: 'b', before: 'd' },
+      { after: 'f', before: 'h' },
+    ],
+  ],
+  [
     'a range that joins all others',
     [
       ['', 'b'],

@@ -57,3 +57,13 @@ test('a change tells which host has made it', async (t) => {
   await fleet.setDesiredState(cluster, 'a.service', 'loaded', { ...notAborted(), confirmedBy });
   t.deepEqual(hosts, [good.url.host]);
 });
+
+test('a change that fleet refuses was made by no host', async (t) => {
+  const refusing = await serve(t, readable(respondWith(409, { error: { code: 409, message: 'no' } })));
+  const { fleet, cluster } = openNamedFleet(t, [refusing.url]);
+  const confirmedBy = () => t.fail();
+  await t.throwsAsync(
+    fleet.setDesiredState(cluster, 'a.service', 'loaded', { ...notAborted(), confirmedBy }),
+    { code: 'unit_not_found' },
+  );
+});

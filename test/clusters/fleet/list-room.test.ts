@@ -11,6 +11,9 @@ test('while there is no room, only one list reads on; the others go on when it h
   await second.page(signal, page(1));
   let done = false;
   const waiting = second.page(signal, page(1)).then(() => (done = true));
+  const third = room.begin();
+  await third.page(signal, page(1));
+  third.end();
   await settle();
   t.false(done);
   end();
@@ -22,6 +25,17 @@ test('the first page of a list never waits', async (t) => {
   const room = new ListRoom();
   await room.begin().page(signal, page(MAX_HELD));
   t.is((await room.begin().page(signal, page(7))).characters, 7);
+});
+
+test('there is room up to the last character, and a first page takes none before it is read', async (t) => {
+  const room = new ListRoom();
+  const [large, small] = [room.begin(), room.begin()];
+  void room.begin().page(signal, () => new Promise<{ characters: number }>(() => {}));
+  await large.page(signal, page(MAX_HELD - 2));
+  await small.page(signal, page(1));
+  // Both go on: the first one that asked without room would go on alone.
+  t.is((await small.page(signal, page(0))).characters, 0);
+  t.is((await large.page(signal, page(0))).characters, 0);
 });
 
 test('a list that waits for its server keeps no other from reading, however little room there is', async (t) => {
@@ -56,6 +70,32 @@ test('pages that are being read take room, as much as the largest page before', 
   finish();
   await Promise.all(pages);
   t.is(begun, 4);
+});
+
+test('pages that waited take room too: those of the list that began first go on, and others when they are read', async (t) => {
+  const { room, end } = await fullRoom();
+  const [early, late] = [room.begin(), room.begin()];
+  await early.page(signal, page(MAX_HELD / 4));
+  await late.page(signal, page(1));
+  let finish = () => {};
+  const finished = new Promise<void>((resolve) => (finish = resolve));
+  const begun: string[] = [];
+  const read = (name: string) => async () => {
+    begun.push(name);
+    await finished;
+    return { characters: 0 };
+  };
+  const pages = Array.from({ length: 4 }, async () => early.page(signal, read('early')));
+  pages.unshift(late.page(signal, read('late')));
+  await settle();
+  t.deepEqual(begun, []);
+  end();
+  await settle();
+  t.deepEqual(begun, ['early', 'early', 'early', 'early']);
+  finish();
+  await settle();
+  t.is(begun.at(-1), 'late');
+  await Promise.all(pages);
 });
 
 test('a page whose caller leaves while it waits is not read', async (t) => {

@@ -100,6 +100,23 @@ test('when no member has a usable address, the error names them', (t) => {
   });
 });
 
+test('of many members without a usable address the error names five', (t) => {
+  const values = Array.from({ length: 6 }, (_, at) => `bad-${at}`);
+  t.throws(() => memberHosts(discoveryAnswer(values)), {
+    message: /valid host: 'bad-0', 'bad-1', 'bad-2', 'bad-3', 'bad-4'$/,
+  });
+});
+
+test('a member may have 64 URLs, each of 2,048 characters', (t) => {
+  const hostsOf = (value: string) => memberHosts(discoveryAnswer(['http://10.0.1.1', value])).hosts.slice(1);
+  const urls = (count: number) => Array.from({ length: count }, (_, at) => `http://10.0.0.${at}:2380`).join();
+  t.is(hostsOf(urls(64)).length, 64);
+  t.is(hostsOf(urls(65)).length, 0);
+  const long = `http://10.0.0.1/${'x'.repeat(2_048 - 16)}`;
+  t.deepEqual(hostsOf(long), ['10.0.0.1']);
+  t.deepEqual(hostsOf(`${long}x`), []);
+});
+
 test('at most 256 hosts are taken from one response; the first others are named, and the rest counted', (t) => {
   const values = Array.from({ length: 1_000 }, (_, index) => `http://10.0.${index >> 8}.${index & 255}:2380`);
   const { hosts, ignored, moreIgnored } = memberHosts(discoveryAnswer(values));
@@ -153,6 +170,7 @@ for (const [what, body] of [
   ['nodes that are a map', { node: { nodes: {} } }],
   ['nodes that are text', { node: { nodes: 'http://10.0.0.1' } }],
   ['only values that are not text', discoveryAnswer([7, null, {}])],
+  ['only one value, without an address', discoveryAnswer(['nonsense'])],
   ['only values without an address', discoveryAnswer(['nonsense', 'node=nonsense'])],
   ['only nodes that are not maps', { node: { nodes: [null, 'http://10.0.0.1', 7] } }],
 ] as const) {

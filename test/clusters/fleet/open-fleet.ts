@@ -35,6 +35,8 @@ export function pagesAt(...offsets: readonly number[]): RegExp {
 
 interface ResolverParts {
   resolver: Discovery;
+  /** How long each call of discovery may take, in milliseconds. */
+  discoveryLimits: readonly number[];
   clock: ManualClock;
   log: ReturnType<typeof logLines>;
 }
@@ -69,15 +71,18 @@ export async function openFleet(t: ExecutionContext, options: OpenFleetOptions =
   return { ...parts, sandbox, cluster: new Cluster(token), fleet };
 }
 
+export interface NamedFleet extends Pick<OpenFleet, 'fleet' | 'cluster' | 'clock'> {
+  /** How long each call of a host may take, in milliseconds. */
+  timeLimits: readonly number[];
+}
+
 /** A fleet transport for a cluster that `CLUSTERS_FILE` names with these endpoints. */
-export function openNamedFleet(
-  t: ExecutionContext,
-  endpoints: readonly URL[],
-): Pick<OpenFleet, 'fleet' | 'cluster' | 'clock'> {
+export function openNamedFleet(t: ExecutionContext, endpoints: readonly URL[]): NamedFleet {
   const parts = openResolver(t, { namedClusters: new Map([['named', endpoints]]) });
   const policy = new HostPolicy(['127.0.0.0/8']);
-  const fleet = new FleetHttpTransport({ ...parts, http: openHttp(t, policy), policy, log: parts.log.log });
-  return { fleet, cluster: new Cluster('named'), clock: parts.clock };
+  const http = openHttp(t, policy);
+  const fleet = new FleetHttpTransport({ ...parts, http, policy, log: parts.log.log });
+  return { fleet, cluster: new Cluster('named'), clock: parts.clock, timeLimits: http.timeLimits };
 }
 
 interface OpenResolverOptions {
@@ -103,14 +108,14 @@ export function openResolver(t: ExecutionContext, options: OpenResolverOptions):
     clock,
     log: log.log,
   });
-  return { resolver, clock, log };
+  return { resolver, clock, log, discoveryLimits: http.timeLimits };
 }
 
 function openHttp(
   t: ExecutionContext,
   policy: HostPolicy | undefined,
   hangs: (url: URL) => boolean = () => false,
-): HttpClient {
+): FittedHttpClient {
   const http = new FittedHttpClient(policy, hangs);
   t.teardown(() => http.close());
   return http;
@@ -119,6 +124,8 @@ function openHttp(
 /** Gives up after half a second on servers that are known to hang, and gives others the time of a busy machine. */
 class FittedHttpClient extends HttpClient {
   readonly #hangs: (url: URL) => boolean;
+  /** Those that the callers give. */
+  readonly timeLimits: number[] = [];
 
   constructor(policy: HostPolicy | undefined, hangs: (url: URL) => boolean) {
     super({ policy });
@@ -126,6 +133,7 @@ class FittedHttpClient extends HttpClient {
   }
 
   override call(...[method, url, options]: Parameters<HttpClient['call']>): ReturnType<HttpClient['call']> {
+    this.timeLimits.push(options.timeoutMs);
     return super.call(method, url, { ...options, timeoutMs: this.#hangs(url) ? 500 : HUNG_MS });
   }
 }

@@ -15,9 +15,11 @@ const ANSWERS: [string, number, unknown, Record<string, string>?][] = [
   ['200 with a number', 200, '7'],
   ['200 with a list', 200, [SECRET]],
   ['200 with another map', 200, { status: 'up', key: SECRET }],
+  ['200 with a map of one key', 200, { key: SECRET }],
   ['201', 201, ''],
   ['204', 204, ''],
   ['206 with a map', 206, {}],
+  ['300 with HTML', 300, '<html>'],
   ['301', 301, '', { location: `http://127.0.0.1:1/?${SECRET}` }],
   ['302', 302, '', { location: 'http://127.0.0.1:1/' }],
   ['303', 303, '', { location: 'http://127.0.0.1:1/' }],
@@ -30,6 +32,7 @@ const ANSWERS: [string, number, unknown, Record<string, string>?][] = [
   ['404 with HTML', 404, '<html>not found'],
   ['404 with an empty map', 404, {}],
   ['404 with an error of another code', 404, { error: { code: 100, message: SECRET } }],
+  ['405 with text', 405, 'Method Not Allowed'],
   ['429 with a list', 429, []],
 ];
 
@@ -159,8 +162,18 @@ for (const [what, status, body] of [
 test('a refusal of fleet does not show that a host that answered 200 before has done nothing', async (t) => {
   const other = await serve(t, readable(respondWith(200)));
   const refusing = await serve(t, readable(respondWith(409, { error: { code: 409, message: 'no' } })));
-  const error = await t.throwsAsync(setState(openNamedFleet(t, [other.url, refusing.url])), {
+  const third = await serve(t, readable(respondWith(204)));
+  const error = await t.throwsAsync(setState(openNamedFleet(t, [other.url, refusing.url, third.url])), {
     code: 'outcome_unknown',
   });
   t.like(error, { details: { mayChangeLater: [other.url.host] } });
+  t.like(error, {
+    details: {
+      hosts: [
+        { host: other.url.host, reason: 'HTTP 200 without a content type, which is not from fleet' },
+        { host: refusing.url.host, reason: 'HTTP 409 no' },
+      ],
+    },
+  });
+  t.deepEqual(changesOf(third), []);
 });

@@ -50,6 +50,13 @@ for (const limit of [1, 2, 3, 7, 24, 50, 96, 99, 100, 1_000, 1_024, 4_095, 20_00
   });
 }
 
+test('a window ends before the offsets overflow, and begins at the first row at the earliest', (t) => {
+  const windows = new Windows(100);
+  t.true(windows.reaches(65_432));
+  t.false(windows.reaches(65_436));
+  t.is(windows.align(-50), 0);
+});
+
 for (const [limit, stride] of [
   [100, 92],
   [50, 46],
