@@ -184,22 +184,21 @@ function preferredFirst(types: readonly string[]): string[] {
 
 /** Key facts for errors and logs; the fingerprint is in the format of `ssh-keygen -l`. */
 function facts(knownKeyTypes: string[], key: Buffer | undefined) {
-  const fingerprint = key && `SHA256:${createHash('sha256').update(key).digest('base64').replace(/=+$/, '')}`;
+  const fingerprint = key && `SHA256:${createHash('sha256').update(key).digest('base64').replace('=', '')}`;
   return {
     ...(key && { keyType: keyTypeOf(key), fingerprint }),
     ...(knownKeyTypes.length > 0 && { knownKeyTypes }),
   };
 }
 
-/** Appends with one write, so that the lines of processes that share the file do not mix. */
+/** Appends to the disk with one write, so that the lines of processes that share the file do not mix. */
 async function appendLine(file: string, line: string): Promise<void> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const handle = await open(file, 'a+', 0o600);
+  const handle = await open(file, 'as+', 0o600);
   try {
     const { size } = await handle.stat();
     const last = size > 0 ? (await handle.read(Buffer.alloc(1), 0, 1, size - 1)).buffer.toString() : '\n';
     await handle.write(last === '\n' ? line : `\n${line}`);
-    await handle.sync();
   } finally {
     await handle.close();
   }

@@ -32,7 +32,7 @@ export interface RunOptions extends RanCommand {
   /** Whether the output is used when the time limit of a read has passed. */
   partial: boolean;
   clock: Clock;
-  /** Its reason is an `ActionError`. */
+  /** For this run alone. Its reason is an `ActionError`. */
   signal: AbortSignal;
 }
 
@@ -45,7 +45,7 @@ export interface RemoteRun {
    */
   outcome: Promise<RemoteOutput>;
   /** Resolves when the channel is closed; never rejects. */
-  ended: Promise<void>;
+  ended: Promise<unknown>;
 }
 
 /** Collects the output of a command made by `remoteCommand`; stops the command on timeout, abort or too much output. */
@@ -93,7 +93,6 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
 
     const finish = (exit: Exit) => {
       cancelTimeout();
-      signal.removeEventListener('abort', abort);
       const { exitStatus } = stdout;
       // Even with an exit status, because output may be missing.
       if (!connection.open) rejectUnknown(connectionLost(options.host));
@@ -111,7 +110,7 @@ export function followRun(connection: SshConnection, channel: ClientChannel, opt
     };
     void ending.closed.then(finish);
   });
-  return { outcome, ended: ending.closed.then(() => undefined) };
+  return { outcome, ended: ending.closed };
 }
 
 const UNKNOWN_EXIT: Exit = { status: undefined, signalName: undefined };

@@ -3,6 +3,8 @@ import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2'
 import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
+import { runWithin } from '../lib/time-limit.js';
+import { untilAborted } from '../lib/until-aborted.js';
 import { connectionLost, hostUnreachable, loginEnded, loginRefused } from './ssh-errors.js';
 
 /** How long a server may take to close the connection after our disconnect message, in milliseconds. */
@@ -77,10 +79,14 @@ export class SshConnection {
    * `login_refused`, `host_unreachable`; the signal's reason when the signal is aborted.
    */
   static async handshake(socket: Socket, options: HandshakeOptions): Promise<SshConnection> {
+    const { host, clock, handshakeTimeoutMs: ms, signal } = options;
     const client = new ssh2.Client();
     const connection = new SshConnection(client, socket, options);
+    const reason = () => hostUnreachable(host, 'handshake_timeout');
     try {
-      await logIn(client, socket, options);
+      await runWithin({ ms, clock, reason, signal }, (limited) =>
+        untilAborted(logIn(client, socket, options), limited),
+      );
       connection.#watch();
       return connection;
     } catch (error) {
@@ -100,10 +106,6 @@ export class SshConnection {
   exec(command: string): Promise<ClientChannel> {
     const { host, clock, handshakeTimeoutMs } = this.#options;
     return new Promise((resolve, reject) => {
-      if (!this.#open) {
-        reject(new CommandNotSent('closed', undefined));
-        return;
-      }
       const cancelTimeout = clock.after(handshakeTimeoutMs, () => this.destroy());
       const cancelAnswer = this.#requireAnswer();
       this.#channels += 1;
@@ -128,7 +130,6 @@ export class SshConnection {
           settle(() => resolve(channel));
         });
       } catch (cause) {
-        this.destroy();
         fail(new CommandNotSent('closed', cause));
       }
     });
@@ -197,7 +198,7 @@ export class SshConnection {
 
 /** Resolves after the login and, for a new host, after its key has been saved. */
 function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promise<void> {
-  const { host, user, hostKey, signal } = options;
+  const { host, user, hostKey } = options;
   return new Promise((resolve, reject) => {
     let keyRefusal: Error | undefined;
     let hostKeySeen: Buffer | undefined;
@@ -206,25 +207,13 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
     let serverText = '';
     let keySaved: Promise<void> | undefined;
 
-    const settle = (act: () => void) => {
-      signal.removeEventListener('abort', abort);
-      act();
-    };
-    const fail = (error: unknown) => settle(() => reject(error));
-    const abort = () => fail(signal.reason);
-    if (signal.aborted) {
-      abort();
-      return;
-    }
-    signal.addEventListener('abort', abort, { once: true });
-
     // This listener is never removed: ssh2 may emit errors after the end of the connection.
     client.on('error', (error) => {
       // When the agent fails, ssh2 tries the other authentication methods.
       if (error.level === 'agent') return;
-      fail(keyRefusal ?? failure(error));
+      reject(keyRefusal ?? failure(error));
     });
-    client.once('close', () => fail(keyRefusal ?? closed()));
+    client.once('close', () => reject(closed()));
     client.on('banner', (text) => {
       serverText = text;
     });
@@ -232,11 +221,11 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
       // Only the completed handshake proves that the host owns the key.
       inLogin = true;
       keySaved = hostKeySeen && hostKey.remember(hostKeySeen);
-      keySaved?.catch(fail);
+      keySaved?.catch(reject);
     });
     client.once('ready', () => {
       inLogin = false;
-      Promise.resolve(keySaved).then(() => settle(resolve), fail);
+      Promise.resolve(keySaved).then(resolve, reject);
     });
 
     // After it has accepted the key, sshd closes the connection without a disconnect message when PAM refuses the account.
@@ -244,7 +233,6 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
       inLogin ? loginEnded(host, user, serverText) : hostUnreachable(host, 'handshake_failed');
 
     const failure = (error: Error & { level?: string }): Error => {
-      if (error.level === 'client-timeout') return hostUnreachable(host, 'handshake_timeout', error);
       if (error.level === 'client-authentication')
         return loginRefused(host, user, { reason: 'no_accepted_key' }, error);
       // Not reported as a changed key: the host may be new, or support only SHA-1 signatures (RFC 8332).
@@ -256,26 +244,23 @@ function logIn(client: Client, socket: Socket, options: HandshakeOptions): Promi
       return hostUnreachable(host, 'handshake_failed', error);
     };
 
-    try {
-      client.connect({
-        sock: socket,
-        username: user,
-        authHandler: [...options.login],
-        algorithms: { serverHostKey: hostKey.algorithms },
-        // Must return undefined: ssh2 uses any other return value as the result, and a promise would accept every key.
-        hostVerifier: (key: Buffer, verify: (accepted: boolean) => void): void => {
-          // Called again when a long connection exchanges new session keys.
-          hostKeySeen = Buffer.from(key);
-          const reason = hostKey.problemWith(hostKeySeen);
-          if (reason !== undefined) keyRefusal = hostKey.refusal(reason, hostKeySeen);
-          verify(reason === undefined);
-        },
-        readyTimeout: options.handshakeTimeoutMs,
-        keepaliveInterval: options.keepaliveMs ?? KEEPALIVE_MS,
-        keepaliveCountMax: Number.POSITIVE_INFINITY,
-      });
-    } catch (error) {
-      fail(hostUnreachable(host, 'handshake_failed', error));
-    }
+    client.connect({
+      sock: socket,
+      username: user,
+      authHandler: [...options.login],
+      algorithms: { serverHostKey: hostKey.algorithms },
+      // Must return undefined: ssh2 uses any other return value as the result, and a promise would accept every key.
+      hostVerifier: (key: Buffer, verify: (accepted: boolean) => void): void => {
+        // Called again when a long connection exchanges new session keys.
+        hostKeySeen = Buffer.from(key);
+        const reason = hostKey.problemWith(hostKeySeen);
+        if (reason !== undefined) keyRefusal = hostKey.refusal(reason, hostKeySeen);
+        verify(reason === undefined);
+      },
+      // Without a time limit of ssh2's own.
+      readyTimeout: 0,
+      keepaliveInterval: options.keepaliveMs ?? KEEPALIVE_MS,
+      keepaliveCountMax: Number.POSITIVE_INFINITY,
+    });
   });
 }

@@ -103,7 +103,7 @@ export function loginRefused(
 }
 
 /** The text of /run/nologin while systemd starts the machine up or shuts it down (pam_nologin(8)). */
-const NOT_READY = /^System is (?:booting up|going down)\./m;
+const NOT_READY = /System is (?:booting up|going down)\./;
 
 /**
  * The server has closed the connection instead of answering the login: `login_refused`; or `host_unreachable`, reason

@@ -76,7 +76,6 @@ export class SshShell implements RemoteShell {
   readonly #login: AnyAuthMethod[];
   readonly #sessions: SshSessions;
   readonly #running = new Set<AbortController>();
-  #closed = false;
 
   /** @throws PrivateKeyProblem when the private key cannot be used */
   constructor(options: SshShellOptions) {
@@ -102,7 +101,6 @@ export class SshShell implements RemoteShell {
     options: RemoteRunOptions,
   ): Promise<RemoteOutput> {
     if (options.signal.aborted) throw stopError(options.signal);
-    if (this.#closed) throw stopping();
     // Not `invalid_parameters`: the host may be a machine address from fleet, not from the caller.
     if (!isHostAddress(host)) throw hostUnreachable(host, 'no_host');
     const mark = randomBytes(16).toString('hex');
@@ -138,8 +136,7 @@ export class SshShell implements RemoteShell {
 
   /** Stops all running commands with `cancelled`, and closes all connections. */
   async close(): Promise<void> {
-    this.#closed = true;
-    for (const each of this.#running) each.abort(stopping());
+    for (const each of this.#running) each.abort(new ActionError('cancelled', 'the service is stopping'));
     await this.#sessions.close();
   }
 
@@ -164,7 +161,7 @@ export class SshShell implements RemoteShell {
   /** Starts the command on a channel of the leased connection; releases the lease on failure. */
   async #start(lease: Lease, command: string, options: RunOptions): Promise<ClientChannel> {
     const { signal, effect } = options;
-    const sent = { maybe: false };
+    const sent: { maybe?: boolean } = {};
     const starting = this.#openChannel(lease, command, { signal, sent });
     try {
       return await untilAborted(starting, signal);
@@ -182,7 +179,7 @@ export class SshShell implements RemoteShell {
   async #openChannel(
     lease: Lease,
     command: string,
-    { signal, sent }: { signal: AbortSignal; sent: { maybe: boolean } },
+    { signal, sent }: { signal: AbortSignal; sent: { maybe?: boolean } },
   ): Promise<ClientChannel> {
     for (let attempt = 0; ; attempt += 1) {
       try {
@@ -200,7 +197,6 @@ export class SshShell implements RemoteShell {
   async #connect(host: string, signal: AbortSignal): Promise<SshConnection> {
     const { port, user, connectTimeoutMs, handshakeTimeoutMs, keepaliveMs, log } = this.#options;
     const clock = this.#clock;
-    signal.throwIfAborted();
     const addresses = await this.#addresses(host, signal);
     const hostKey = await this.#hostKeys.check(host, port);
     const socket = await connectTcp(addresses, port, { host, timeoutMs: connectTimeoutMs, clock, signal });
@@ -228,7 +224,7 @@ export class SshShell implements RemoteShell {
         untilAborted(policy.resolve(host, { signal: limited }), limited),
       );
     } catch (error) {
-      if (signal.aborted || error instanceof ActionError) throw error;
+      if (error instanceof ActionError) throw error;
       throw hostUnreachable(host, 'dns', error);
     }
   }
@@ -237,10 +233,6 @@ export class SshShell implements RemoteShell {
 /** Whether the host has certainly not got the command: no channel was opened, or the command was refused. */
 function hasNotGotIt(error: unknown): boolean {
   return error instanceof CommandNotSent || (error instanceof ActionError && error.code === 'command_failed');
-}
-
-function stopping(): ActionError {
-  return new ActionError('cancelled', 'the service is stopping');
 }
 
 function loginMethods({ user, privateKey, passphrase, agentSocket }: SshShellOptions): AnyAuthMethod[] {

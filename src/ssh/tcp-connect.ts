@@ -1,5 +1,6 @@
 import { connect, isIP, type Socket } from 'node:net';
 import type { Clock } from '../lib/clock.js';
+import { runWithin } from '../lib/time-limit.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
 
 /**
@@ -12,13 +13,21 @@ import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
 export async function connectTcp(
   addresses: readonly string[],
   port: number,
-  options: { host: string; timeoutMs: number; clock: Clock; signal: AbortSignal },
+  {
+    host,
+    timeoutMs: ms,
+    clock,
+    signal,
+  }: { host: string; timeoutMs: number; clock: Clock; signal: AbortSignal },
 ): Promise<Socket> {
-  let failure: unknown = hostUnreachable(options.host, 'dns');
+  const reason = () => hostUnreachable(host, 'connect_timeout');
+  let failure: unknown = hostUnreachable(host, 'dns');
   for (const address of addresses) {
-    options.signal.throwIfAborted();
+    signal.throwIfAborted();
     try {
-      return await connectTo(address, port, options);
+      return await runWithin({ ms, clock, reason, signal }, (limited) =>
+        connectTo(address, port, host, limited),
+      );
     } catch (error) {
       failure = error;
     }
@@ -26,31 +35,16 @@ export async function connectTcp(
   throw failure;
 }
 
-function connectTo(
-  address: string,
-  port: number,
-  { host, timeoutMs, clock, signal }: { host: string; timeoutMs: number; clock: Clock; signal: AbortSignal },
-): Promise<Socket> {
+function connectTo(address: string, port: number, host: string, signal: AbortSignal): Promise<Socket> {
   if (isIP(address) === 0) throw new TypeError(`'${address}' is not an IP address`);
   return new Promise((resolve, reject) => {
     // Without noDelay each command takes 40 ms longer, because of Nagle's algorithm and delayed acknowledgements.
-    const socket = connect({ host: address, port, noDelay: true });
-    const settle = (act: () => void) => {
-      cancelTimeout();
-      signal.removeEventListener('abort', abort);
-      act();
-    };
-    const fail = (error: unknown) =>
-      settle(() => {
-        socket.destroy();
-        reject(error);
-      });
-    const abort = () => fail(signal.reason);
-    const cancelTimeout = clock.after(timeoutMs, () => fail(hostUnreachable(host, 'connect_timeout')));
-    signal.addEventListener('abort', abort, { once: true });
+    const socket = connect({ host: address, port, noDelay: true, signal });
     // This listener is never removed: a late error must not become an uncaught exception.
-    socket.on('error', (error) => fail(hostUnreachable(host, unreachableReasonOf(error), error)));
-    socket.once('connect', () => settle(() => resolve(socket)));
+    socket.on('error', (error) =>
+      reject(signal.aborted ? signal.reason : hostUnreachable(host, unreachableReasonOf(error), error)),
+    );
+    socket.once('connect', () => resolve(socket));
   });
 }
 

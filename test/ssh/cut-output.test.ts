@@ -37,3 +37,9 @@ test('a program that writes endlessly uses no more memory than the limit', async
   t.is(blocks.filter((block) => block.deref() !== undefined).length, 0);
   t.is(output.text().length, 100_000);
 });
+
+test('a text that begins with a byte order mark keeps it', (t) => {
+  const output = new CutOutput(10);
+  output.add(Buffer.from('\u{feff}text'));
+  t.is(output.text(), '\u{feff}text');
+});

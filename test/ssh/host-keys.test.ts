@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
-import { readFile, stat, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import test from 'ava';
 import ssh2 from 'ssh2';
@@ -248,11 +248,15 @@ testWithSshd('the known name is the one that the caller gave, not the address be
 testWithSshd('accept-new records the key of a new host, and from then on refuses another key', async (t) => {
   const knownHostsFile = join(await testFolder(t), 'new', 'known_hosts');
   const sshd = await ownSshd(t);
-  const options = { knownHostsFile, hostKeys: 'accept-new' as const };
+  const log = keepingLog();
+  const options = { knownHostsFile, hostKeys: 'accept-new' as const, log };
   const shell = await shellFor(t, [sshd], options);
   t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
   t.is(await readFile(knownHostsFile, 'utf8'), knownHostLines(sshd));
   t.is((await stat(knownHostsFile)).mode & 0o777, 0o600);
+  t.is((await stat(dirname(knownHostsFile))).mode & 0o777, 0o700);
+  const added = log.lines.find(({ message }) => message === 'host added to known_hosts');
+  t.like(added, { level: 'info', fields: { host: sshd.address, keyType: 'ssh-ed25519' } });
 
   await sshd.stop();
   const impostor = await ownSshd(t, { port: sshd.port });
@@ -298,6 +302,18 @@ testWithSshd('accept-new refuses a new host that it cannot record', async (t) =>
   const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.is(error.code, 'host_key_refused');
   t.like(error.details, { reason: 'known_hosts_unusable' });
+  t.like(error.cause, { code: 'ENOENT' });
+  await mkdir(join(folder, 'nowhere'));
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
+});
+
+testWithSshd('a host is refused while its known_hosts file cannot be read', async (t) => {
+  const sshd = await sharedSshd();
+  const shell = await shellFor(t, [sshd], { knownHostsFile: await testFolder(t) });
+  const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
+  t.is(error.code, 'host_key_refused');
+  t.deepEqual(error.details, { host: sshd.address, reason: 'known_hosts_unusable' });
+  t.like(error.cause, { code: 'EISDIR' });
 });
 
 testWithSshd('off accepts any key', async (t) => {
@@ -316,7 +332,7 @@ testWithSshd('a change of the file applies from the next connection on', async (
   t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
 });
 
-testWithSshd('unusable lines are logged as a warning once', async (t) => {
+testWithSshd('unusable lines are logged as a warning once, and usable ones are not', async (t) => {
   const sshd = await sharedSshd();
   const log = keepingLog();
   const knownHosts = `nonsense\n${knownHostLines(sshd)}`;
@@ -326,6 +342,9 @@ testWithSshd('unusable lines are logged as a warning once', async (t) => {
   const warnings = log.lines.filter(({ level }) => level === 'warn');
   t.is(warnings.length, 1);
   t.like(warnings[0]?.fields, { lines: [1] });
+  const silent = keepingLog();
+  await (await shellFor(t, [sshd], { log: silent })).run(sshd.address, ['true'], notAborted());
+  t.false(silent.lines.some(({ level }) => level === 'warn'));
 });
 
 test('off is logged as a warning at the start', (t) => {
@@ -377,8 +396,52 @@ test('of two keys that a new host shows at the same time, the first is recorded 
   const error = await errorOf(checks[1]?.remember(second) ?? Promise.resolve());
   await taken;
   t.is(error.code, 'host_key_refused');
-  t.like(error.details, { reason: 'changed' });
+  t.like(error.details, { reason: 'changed', keyType: 'ecdsa-sha2-nistp256' });
   t.is(await readFile(file, 'utf8'), `node1 ecdsa-sha2-nistp256 ${first.toString('base64')}\n`);
   t.is((await keys.check('node1', 22)).problemWith(second), 'changed');
   t.is((await keys.check('node2', 22)).problemWith(second), undefined);
+});
+
+/** A host key of this type in wire form, with a type name and no numbers: no host proves to have it. */
+function keyOfType(type: string): string {
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(type.length);
+  return Buffer.concat([length, Buffer.from(type), Buffer.alloc(36, 7)]).toString('base64');
+}
+
+test('a host is asked for the types of its known keys only, another one for every type; none with SHA-1', async (t) => {
+  const algorithmsOf = async (lines: readonly string[], mode: 'strict' | 'off' = 'strict') => {
+    const file = join(await testFolder(t), 'known_hosts');
+    await writeFile(file, lines.join('\n'));
+    return (await new HostKeys({ mode, file, log: keepingLog() }).check('node1', 2222)).algorithms;
+  };
+  const rsa = ['rsa-sha2-512', 'rsa-sha2-256'];
+  const others = ['ssh-ed25519', 'ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp384', 'ecdsa-sha2-nistp521'];
+  const line = (host: string, type: string) => `${host} ${type} ${keyOfType(type)}`;
+  for (const type of others) t.deepEqual(await algorithmsOf([line('[node1]:2222', type)]), [type]);
+  t.deepEqual(await algorithmsOf([line('[node1]:2222', 'ssh-rsa')]), rsa);
+  const two = ['ecdsa-sha2-nistp384', 'ssh-ed25519'].map((type) => line('[node1]:2222', type));
+  t.deepEqual(await algorithmsOf(two), ['ssh-ed25519', 'ecdsa-sha2-nistp384']);
+  t.deepEqual(await algorithmsOf([]), [...others, ...rsa]);
+  t.deepEqual(await algorithmsOf(two, 'off'), [...others, ...rsa]);
+  // The keys of its name without the port come first, as they may be accepted. A revoked one may not.
+  const withoutPort = [line('node1', 'ssh-rsa'), `@revoked ${line('node1', 'ecdsa-sha2-nistp521')}`];
+  t.deepEqual(await algorithmsOf(withoutPort), [...rsa, ...others]);
+});
+
+test('a new host gets a line of its own, whatever the file ends with, and the file is closed', async (t) => {
+  const key = newKey();
+  for (const before of ['', '#', '\n', '# a comment', '# a comment\n']) {
+    const file = join(await testFolder(t), 'known_hosts');
+    await writeFile(file, before);
+    const check = await new HostKeys({ mode: 'accept-new', file, log: keepingLog() }).check('node1', 22);
+    await check.remember(key);
+    const separator = before === '' || before.endsWith('\n') ? '' : '\n';
+    const line = `node1 ecdsa-sha2-nistp256 ${key.toString('base64')}\n`;
+    t.is(await readFile(file, 'utf8'), `${before}${separator}${line}`);
+    const open = (await readdir('/proc/self/fd')).map(async (fd) =>
+      readlink(join('/proc/self/fd', fd)).catch(() => undefined),
+    );
+    t.false((await Promise.all(open)).includes(file));
+  }
 });

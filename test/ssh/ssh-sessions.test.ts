@@ -1,12 +1,17 @@
 import { mkdir } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
+import test from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
+import type { SshConnection } from '../../src/ssh/ssh-connection.js';
+import { SshSessions } from '../../src/ssh/ssh-sessions.js';
+import { untilAborted } from '../../src/lib/until-aborted.js';
 import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type Sshd, testWithSshd } from '../support/sshd.js';
 import { startTcpServer } from '../support/tcp-server.js';
+import { logInTo } from './log-in-to.js';
 import {
   notAborted,
   errorOf,
@@ -93,12 +98,16 @@ testWithSshd('a host that accepts fewer channels is retried until it accepts one
   t.is(sshd.connections(), 1);
 });
 
-testWithSshd('a host that accepts no channel at all is finally unreachable', async (t) => {
+testWithSshd('a host that accepts no channel at all is unreachable after ten seconds', async (t) => {
   const sshd = await ownSshd(t, { config: ['MaxSessions 0'] });
-  const shell = await shellFor(t, [sshd], { clock: new LeapingClock() });
+  const clock = new LeapingClock();
+  const began = clock.now();
+  const shell = await shellFor(t, [sshd], { clock });
   const error = await errorOf(shell.run(sshd.address, ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'channel_refused' });
+  t.true(error.cause instanceof Error);
+  t.is(clock.now() - began, 10_000);
 });
 
 testWithSshd('a command that is sent 30 s after the login, or later, gets a new login', async (t) => {
@@ -133,6 +142,8 @@ testWithSshd(
     t.is(sshd.connections(), 2);
     t.is((await long).stdout, 'whole\n');
     await eventually('the first connection is closed', async () => (await sshd.sessionPids()).length === 1);
+    await shell.run(sshd.address, ['true'], notAborted());
+    t.is(sshd.connections(), 2);
   },
 );
 
@@ -161,6 +172,37 @@ testWithSshd('a connection that broke while idle is replaced', async (t) => {
     for (const pid of await sshd.sessionPids()) process.kill(pid, 'SIGKILL');
   }
 });
+
+testWithSshd('a connection that broke while idle is forgotten', async (t) => {
+  const sshd = await ownSshd(t);
+  const clock = new ManualClock();
+  const shell = await shellFor(t, [sshd], { clock });
+  await shell.run(sshd.address, ['true'], notAborted());
+  // The end of its time in the pool.
+  t.is(clock.pending, 1);
+  for (const pid of await sshd.sessionPids()) process.kill(pid, 'SIGKILL');
+  await eventually('nothing is left of it', () => clock.pending === 0);
+});
+
+testWithSshd(
+  'a connection on which a command runs is not closed when another command on it ends',
+  async (t) => {
+    const sshd = await ownSshd(t);
+    const shell = await shellFor(t, [sshd], { maxIdle: 0 });
+    const pidFile = join(await testFolder(t), 'pid');
+    const caller = new AbortController();
+    const staying = errorOf(
+      shell.run(sshd.address, stayingCommand(pidFile), { ...notAborted(), signal: caller.signal }),
+    );
+    await pidIn(pidFile);
+    await shell.run(sshd.address, ['true'], notAborted());
+    await shell.run(sshd.address, ['true'], notAborted());
+    t.is(sshd.connections(), 1);
+    caller.abort();
+    t.is((await staying).code, 'cancelled');
+    await noSessions(sshd);
+  },
+);
 
 testWithSshd(
   'a connection that is lost while it is used is replaced immediately, and not tried again',
@@ -247,18 +289,19 @@ testWithSshd('hosts that hang, however many, do not delay a healthy one', async 
 });
 
 testWithSshd('only so many unused connections are kept, those that were used last', async (t) => {
-  const servers = await ownSshds(t, MACHINES);
+  const servers = await ownSshds(t, [...MACHINES, '127.0.0.4']);
   const shell = await shellFor(t, servers, { maxIdle: 2 });
   const [first, second, third] = MACHINES;
+  const isClosed = (index: number) =>
+    eventually('its connection is closed', async () => (await servers[index]?.sessionPids())?.length === 0);
   for (const host of [first, second, first, third]) await shell.run(host, ['true'], notAborted());
-  await eventually(
-    'the second connection is closed',
-    async () => (await servers[1]?.sessionPids())?.length === 0,
-  );
-  await Promise.all([first, third].map((host) => shell.run(host, ['true'], notAborted())));
+  await isClosed(1);
+  await shell.run('127.0.0.4', ['true'], notAborted());
+  await isClosed(0);
+  for (const host of ['127.0.0.4', third]) await shell.run(host, ['true'], notAborted());
   t.deepEqual(
     servers.map((server) => server.connections()),
-    [1, 1, 1],
+    [1, 1, 1, 1],
   );
 });
 
@@ -335,4 +378,50 @@ testWithSshd('closing ends running commands, here and on the host, and leaves no
   await processEnd(pid);
   await noSessions(sshd);
   t.is((await errorOf(shell.run(sshd.address, ['true'], notAborted()))).code, 'cancelled');
+});
+
+test('of one host eight channels are used at a time, and who stops waiting for one leaves the others theirs', async (t) => {
+  const connection = await logInTo(t, { onLogin: (context) => context.accept() });
+  const connect = async () => connection;
+  const sessions = new SshSessions({ connect, maxAgeMs: 1_000, maxIdle: 1, clock: new ManualClock() });
+  const { signal } = new AbortController();
+  const leases = await Promise.all(
+    Array.from({ length: 8 }, (_, n) => sessions.lease('node1', `program${n % 4}`, signal)),
+  );
+  const leaving = new AbortController();
+  const left = [1, 2].map(() => errorOf(sessions.lease('node1', 'other', leaving.signal)));
+  leaving.abort(new ActionError('cancelled', 'the caller has left'));
+  await Promise.all(left);
+  let isLeased = false;
+  const waiting = sessions.lease('node1', 'other', signal).finally(() => (isLeased = true));
+  for (let n = 0; n < 5; n += 1) await new Promise(setImmediate);
+  t.false(isLeased);
+  leases[0]?.release();
+  t.is((await waiting).connection, connection);
+});
+
+test('a connection that opens just when its last caller has left is closed', async (t) => {
+  const connection = await logInTo(t, { onLogin: (context) => context.accept() });
+  let open = (_connection: SshConnection) => {};
+  const opening = new Promise<SshConnection>((resolve) => (open = resolve));
+  const clock = new ManualClock();
+  const sessions = new SshSessions({ connect: () => opening, maxAgeMs: 1_000, maxIdle: 1, clock });
+  const caller = new AbortController();
+  const left = errorOf(sessions.lease('node1', 'true', caller.signal));
+  caller.abort(new ActionError('cancelled', 'the caller has left'));
+  await left;
+  open(connection);
+  await connection.closed;
+  t.false(connection.open);
+});
+
+test('closing cancels who waits for a connection', async (t) => {
+  const never = new Promise<SshConnection>(() => {});
+  const connect = async (_host: string, signal: AbortSignal) => untilAborted(never, signal);
+  const sessions = new SshSessions({ connect, maxAgeMs: 1_000, maxIdle: 1, clock: new ManualClock() });
+  const waiting = errorOf(sessions.lease('node1', 'true', new AbortController().signal));
+  await sessions.close();
+  t.is((await waiting).code, 'cancelled');
+  const late = errorOf(sessions.lease('node1', 'true', new AbortController().signal));
+  t.is((await late).code, 'cancelled');
 });

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -316,7 +316,14 @@ test('a command that the host refuses to run has failed, and has not begun', asy
     const shell = plainShell(t, { port });
     const error = await errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), effect }));
     t.is(error.code, 'command_failed');
-    t.like(error.details, { begun: false, exitStatus: null });
+    t.is(error.message, '127.0.0.1 refused to run a command');
+    t.deepEqual(error.details, {
+      host: '127.0.0.1',
+      begun: false,
+      exitStatus: null,
+      signal: null,
+      stderr: '',
+    });
   }
 });
 
@@ -373,6 +380,137 @@ test('cancelling does not wait for a host that does not respond', async (t) => {
   const shell = plainShell(t, { port, handshakeTimeoutMs: 600_000 });
   const options = { ...notAborted(), signal: caller.signal };
   t.is((await errorOf(shell.run('127.0.0.1', ['true'], options))).code, 'cancelled');
+});
+
+test('a change that is cancelled while the host starts it has an unknown outcome', async (t) => {
+  const caller = new AbortController();
+  const { port } = await fakeHost(t, (session) => session.on('exec', () => caller.abort()));
+  const options = { ...notAborted(), signal: caller.signal, effect: 'change' as const };
+  t.is((await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], options))).code, 'outcome_unknown');
+});
+
+test('a command that starts after its caller has left is ended, and only then the next one gets its channel', async (t) => {
+  const begins: (() => ssh2.ServerChannel)[] = [];
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => {
+      if (begins.length < 2) begins.push(accept);
+      else succeed(accept(), command, 'next');
+    }),
+  );
+  const clock = new ManualClock();
+  const shell = plainShell(t, { port, clock });
+  const caller = new AbortController();
+  const left = [1, 2].map(() =>
+    errorOf(shell.run('127.0.0.1', ['true'], { ...notAborted(), signal: caller.signal })),
+  );
+  await eventually('the host has both commands', () => begins.length === 2);
+  caller.abort();
+  await Promise.all(left);
+  let nextIsOver = false;
+  const next = shell.run('127.0.0.1', ['true'], notAborted()).finally(() => (nextIsOver = true));
+  const ends = begins.map(async (accept) => {
+    const channel = accept();
+    channel.write('late output');
+    channel.stderr.write('late output');
+    channel.resume();
+    await once(channel, 'end');
+    t.false(nextIsOver);
+    channel.exit(143);
+    channel.end();
+  });
+  await Promise.all(ends);
+  t.is((await next).stdout, 'next');
+  t.is(clock.pending, 1);
+});
+
+test('the host itself ends a command five seconds after its time limit', async (t) => {
+  const limits: unknown[] = [];
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => {
+      limits.push(readWrappedCommand(command)?.limitSeconds);
+      succeed(accept(), command, '');
+    }),
+  );
+  const shell = plainShell(t, { port });
+  for (const timeoutMs of [20_000, 20_001])
+    await shell.run('127.0.0.1', ['true'], { ...notAborted(), timeoutMs });
+  t.deepEqual(limits, [25, 26]);
+});
+
+test('a host that closes each connection instead of opening a channel is tried three times', async (t) => {
+  const { private: hostKey } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
+  let connections = 0;
+  const port = await startTcpServer(t, (socket) => {
+    connections += 1;
+    const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
+      client.on('error', () => undefined);
+      client.on('authentication', (context) => context.accept());
+      client.on('session', () => socket.destroy());
+    });
+    server.injectSocket(socket);
+  });
+  const error = await errorOf(plainShell(t, { port }).run('127.0.0.1', ['true'], notAborted()));
+  t.is(error.code, 'host_unreachable');
+  t.deepEqual(error.details, { host: '127.0.0.1', reason: 'connection_lost' });
+  t.true(error.cause instanceof Error);
+  t.is(connections, 3);
+});
+
+test('commands that have ended leave nothing on the signal of their caller, and many may share it', async (t) => {
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => succeed(accept(), command, '')),
+  );
+  const warnings: Error[] = [];
+  const warn = (warning: Error) => warnings.push(warning);
+  process.on('warning', warn);
+  t.teardown(() => process.off('warning', warn));
+  const shell = plainShell(t, { port });
+  const options = notAborted();
+  await Promise.all(Array.from({ length: 20 }, () => shell.run('127.0.0.1', ['true'], options)));
+  t.deepEqual(getEventListeners(options.signal, 'abort'), []);
+  t.false(warnings.some(({ name }) => name === 'MaxListenersExceededWarning'));
+});
+
+test('the log tells when a connection is opened and closed, and of which address', async (t) => {
+  const { port } = await fakeHost(t, (session) =>
+    session.on('exec', (accept, _reject, { command }) => succeed(accept(), command, '')),
+  );
+  const log = keepingLog();
+  const shell = plainShell(t, { port, log, policy: { resolve: async () => ['127.0.0.1'] } });
+  await shell.run('node1', ['true'], notAborted());
+  await shell.close();
+  const fields = { host: 'node1', address: '127.0.0.1', port };
+  t.deepEqual(
+    log.lines.filter(({ level }) => level === 'debug'),
+    [
+      { level: 'debug', message: 'SSH connection opened', fields },
+      { level: 'debug', message: 'SSH connection closed', fields },
+    ],
+  );
+});
+
+test('closing waits until the connections are closed, and refuses commands from its beginning on', async (t) => {
+  const sockets: Socket[] = [];
+  const { port } = await fakeHost(t, (session, socket) => {
+    sockets.push(socket);
+    session.on('exec', (accept, _reject, { command }) => succeed(accept(), command, ''));
+  });
+  const clock = new ManualClock();
+  const shell = plainShell(t, { port, clock });
+  await shell.run('127.0.0.1', ['true'], notAborted());
+  // It does not see the end.
+  sockets[0]?.pause();
+  let isClosed = false;
+  const closing = shell.close().then(() => (isClosed = true));
+  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
+  t.is(error.code, 'cancelled');
+  t.is(error.message, 'the service is stopping');
+  await eventually('it waits for the host', () => clock.pending > 0);
+  for (let n = 0; n < 5; n += 1) await new Promise(setImmediate);
+  t.false(isClosed);
+  clock.advance(2_000);
+  await closing;
+  t.true(isClosed);
 });
 
 test('a command that cannot be ended costs its channel, not the connection', async (t) => {
@@ -572,6 +710,7 @@ test('a host whose name cannot be resolved is unreachable', async (t) => {
   const error = await errorOf(plainShell(t, { policy }).run('node1', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.deepEqual(error.details, { host: 'node1', reason: 'dns' });
+  t.like(error.cause, { code: 'ENOTFOUND' });
 });
 
 test('the wait for a name server that does not respond has a limit', async (t) => {
@@ -580,12 +719,29 @@ test('the wait for a name server that does not respond has a limit', async (t) =
   t.like((await errorOf(shell.run('node1', ['true'], notAborted()))).details, { reason: 'dns' });
 });
 
+test('nobody waits for a name server when the caller has left', async (t) => {
+  const signals: AbortSignal[] = [];
+  const resolve = (_host: string, { signal }: { signal: AbortSignal }) => {
+    signals.push(signal);
+    return new Promise<string[]>(() => undefined);
+  };
+  const shell = plainShell(t, { policy: { resolve } });
+  const caller = new AbortController();
+  const options = { ...notAborted(), signal: caller.signal };
+  const left = errorOf(shell.run('node1', ['true'], options));
+  await eventually('the name is looked up', () => signals.length > 0);
+  caller.abort();
+  t.is((await left).code, 'cancelled');
+  t.true(signals[0]?.aborted);
+});
+
 test('a port where nothing listens is unreachable', async (t) => {
   const port = await startTcpServer(t, () => undefined);
   // The listener is on 127.0.0.1 only.
   const error = await errorOf(plainShell(t, { port }).run('127.0.0.9', ['true'], notAborted()));
   t.is(error.code, 'host_unreachable');
   t.deepEqual(error.details, { host: '127.0.0.9', reason: 'refused' });
+  t.like(error.cause, { code: 'ECONNREFUSED' });
 });
 
 test('a host that does not accept the connection is unreachable', async (t) => {
@@ -602,9 +758,20 @@ test('a host that does not accept the connection is unreachable', async (t) => {
 
 test('a host that accepts the connection and sends nothing is unreachable', async (t) => {
   let closed = false;
-  const port = await startTcpServer(t, (socket) => socket.resume().on('close', () => (closed = true)));
-  const shell = plainShell(t, { port, handshakeTimeoutMs: 200 });
-  const error = await errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
+  let connected = false;
+  const port = await startTcpServer(t, (socket) => {
+    connected = true;
+    socket.resume().on('close', () => (closed = true));
+  });
+  const clock = new ManualClock();
+  const shell = plainShell(t, { port, clock, handshakeTimeoutMs: 200 });
+  const failed = errorOf(shell.run('127.0.0.1', ['true'], notAborted()));
+  await eventually('it is connected', () => connected);
+  await eventually('it is timed out', () => {
+    clock.advance(200);
+    return closed;
+  });
+  const error = await failed;
   t.is(error.code, 'host_unreachable');
   t.like(error.details, { reason: 'handshake_timeout' });
   await eventually('the connection is closed', () => closed);
