@@ -46,6 +46,28 @@ for (const broker of brokers()) {
     return { connection, consumer, taken, held, consumers, send, deliver, other };
   };
 
+  test(`${broker.name}: a message that is given back comes again, and those before it do not`, async (t) => {
+    const { consumer, taken, held, send, connection, other } = await world(t, { acknowledge: false });
+    await consumer.setConsuming(true);
+    for (const text of ['1', '2', '3']) await send(text);
+    await eventually('they are taken', () => taken.length === 3);
+    held[1]?.giveBack();
+    await eventually('it comes again', () => taken.length === 4);
+    t.deepEqual(
+      held.map(({ content, redelivered }) => [String(content), redelivered]),
+      [
+        ['1', false],
+        ['2', false],
+        ['3', false],
+        ['2', true],
+      ],
+    );
+    for (const index of [0, 2, 3]) held[index]?.acknowledge();
+    await consumer.setConsuming(false);
+    t.false(connection.lost.aborted);
+    await eventually('none is left', async () => (await other.ready()) === 0);
+  });
+
   test(`${broker.name}: messages are taken only while consuming is wanted`, async (t) => {
     const { consumer, taken, consumers, send } = await world(t);
     await send('1');

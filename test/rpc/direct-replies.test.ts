@@ -16,7 +16,10 @@ const NEVER = new AbortController().signal;
 type Answer = 'confirms' | 'waits' | 'closes' | 'does not know the address' | 'cannot be encoded';
 
 /** A connection whose broker answers each message like that. */
-function fakeConnection(answer: () => Answer, open?: () => Promise<BrokerConnection>): BrokerConnection {
+function fakeConnection(
+  answer: () => Answer,
+  openAnother?: () => Promise<BrokerConnection>,
+): BrokerConnection {
   const createConfirmChannel = async () =>
     Object.assign(new EventEmitter(), {
       close: async () => {},
@@ -38,7 +41,7 @@ function fakeConnection(answer: () => Answer, open?: () => Promise<BrokerConnect
     createConfirmChannel,
     close: async () => {},
   });
-  return new BrokerConnection(model as unknown as ChannelModel, ADDRESS, open);
+  return new BrokerConnection(model as unknown as ChannelModel, ADDRESS, openAnother);
 }
 
 /** Direct replies; each connection that is opened for them answers as the next of these lists says, or does not open. */

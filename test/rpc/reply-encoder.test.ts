@@ -92,6 +92,9 @@ test('a reply that the broker refuses is sent without the copy of the request, i
     t.is(bare.replacement, undefined);
     const kept = { id: '13', status: 'completed', request_body: {}, response_body: { list: [1, 'two'] } };
     t.like(codec.decode(bare.body), kept);
+    const { length } = bare.body;
+    t.is(shrunk(body, { codec, envelope }, length).replacement, undefined, 'the limit is allowed');
+    t.not(shrunk(body, { codec, envelope }, length - 1).replacement, undefined);
     const small = shrunk(body, { codec, envelope }, 50);
     t.like(small.replacement?.body, { code: 'answer_too_large', details: { bytes: body.length, limit: 50 } });
   }

@@ -69,7 +69,7 @@ test('a message is published on its own connection, alone on a channel, and then
   const { republisher, published, delivery, messages } = open();
   const { delivery: message, acknowledged } = delivery({ correlationId: 'c', headers: { trace: 't' } });
   t.true(await republisher.deadLetter(message, 'no request'));
-  const [{ queue, content, options, within } = t.fail()] = published as [Published];
+  const [{ queue, content, options, within }] = published as [Published];
   t.deepEqual([queue, content], ['q_error', 'body']);
   t.like(options, {
     correlationId: 'c',

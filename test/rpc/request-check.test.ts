@@ -17,7 +17,7 @@ function channel(refusal?: ReplyChannel['refusal']): ReplyChannel {
 }
 
 /** Checks a request of which 3 s have passed. */
-function check(channels: readonly ReplyChannel[], { timeoutMs = 5_000 as unknown } = {}) {
+function check(channels: readonly ReplyChannel[], { timeoutMs = 5_000 }: { timeoutMs?: unknown } = {}) {
   const clock = new ManualClock();
   const [stopped, lost] = [new AbortController(), new AbortController()];
   const signals = [stopped.signal, lost.signal];

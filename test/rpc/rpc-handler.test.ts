@@ -358,7 +358,7 @@ function withoutBroker(
 ) {
   const { log } = logLines();
   const runs: Call[] = [];
-  const { channel = {}, ...more } = options;
+  const { channel = {}, ...others } = options;
   const handler = new RpcHandler({
     queue: 'q',
     codecs: new Codecs([jsonCodec]),
@@ -378,7 +378,7 @@ function withoutBroker(
     maxReplyBytes: 1_000,
     clock: new ManualClock(),
     logFor: () => log,
-    ...more,
+    ...others,
   });
   let acknowledged = 0;
   const deliver = (content: string, redelivered = false, more: Partial<Delivery> = {}) => {
