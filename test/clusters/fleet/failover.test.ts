@@ -1,4 +1,5 @@
 import test from 'ava';
+import type { ActionError } from '../../../src/api/action-error.js';
 import { Cluster } from '../../../src/api/cluster.js';
 import { respondWith, serve } from '../../network/http-server.js';
 import { eventually } from '../../support/eventually.js';
@@ -134,11 +135,11 @@ for (const [count, more] of [
       hosts.map((host) => new URL(`http://${host}`)),
     );
     const named = hosts.slice(0, 5).map((host) => `${host}: ${reason}`);
-    const error = await t.throwsAsync(fleet.machines(cluster, notAborted()), {
+    const error = await t.throwsAsync<ActionError>(fleet.machines(cluster, notAborted()), {
       code: 'cluster_unreachable',
       message: `No fleet API of the cluster can be reached (${named.join(', ')}${more})`,
     });
-    t.like(error, { details: { hosts: hosts.slice(0, 20).map((host) => ({ host, reason })) } });
+    t.deepEqual(error?.details, { hosts: hosts.slice(0, 20).map((host) => ({ host, reason })) });
   });
 
 for (const kind of ['500', '503'] as const) {
