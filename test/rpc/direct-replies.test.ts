@@ -1,48 +1,15 @@
-import { EventEmitter, getEventListeners } from 'node:events';
-import type { ChannelModel } from 'amqplib';
+import { getEventListeners } from 'node:events';
 import test from 'ava';
-import { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { DirectReplies, isDirectReply } from '../../src/rpc/direct-replies.js';
 import { PublishRefused, UnpublishableError } from '../../src/rpc/publish-errors.js';
+import { type Answer, fakeConnection } from '../support/fake-connection.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { settle, watched } from '../support/open-runner.js';
 
-const ADDRESS = { url: 'amqp://fake.invalid' };
 const TO = { exchange: '', routingKey: 'amq.rabbitmq.reply-to.x' };
 const NEVER = new AbortController().signal;
-
-/** What a fake broker does with a message. */
-type Answer = 'confirms' | 'waits' | 'closes' | 'does not know the address' | 'cannot be encoded';
-
-/** A connection whose broker answers each message like that. */
-function fakeConnection(
-  answer: () => Answer,
-  openAnother?: () => Promise<BrokerConnection>,
-): BrokerConnection {
-  const createConfirmChannel = async () =>
-    Object.assign(new EventEmitter(), {
-      close: async () => {},
-      prefetch: async () => {},
-      publish: (_to: string, _key: string, _body: Buffer, _options: object, done: (e: null) => void) => {
-        const given = answer();
-        if (given === 'cannot be encoded') throw new TypeError('a bad property');
-        if (given === 'confirms') queueMicrotask(() => done(null));
-        if (given === 'closes') queueMicrotask(() => model.emit('close', new Error('cut')));
-        if (given === 'does not know the address')
-          queueMicrotask(() => {
-            model.emit('error', Object.assign(new Error('INTERNAL_ERROR'), { code: 541 }));
-            model.emit('close');
-          });
-      },
-    });
-  const model = Object.assign(new EventEmitter(), {
-    connection: {},
-    createConfirmChannel,
-    close: async () => {},
-  });
-  return new BrokerConnection(model as unknown as ChannelModel, ADDRESS, openAnother);
-}
 
 /** Direct replies; each connection that is opened for them answers as the next of these lists says, or does not open. */
 function open(...connections: (Answer[] | Error)[]) {
