@@ -174,6 +174,22 @@ test('a reply that the broker does not confirm is slow after a second, and given
   t.is(changes.slowReplies, 2);
 });
 
+test('at most 30 replies to one address are unconfirmed, and other messages do not count', async (t) => {
+  const { connect, use, publish, clock } = open();
+  const { connection, written } = await connect((message) => (isProbe(message) ? 'confirms' : 'waits'));
+  use(connection);
+  const caller = new AbortController();
+  const until = clock.now() + 10_000;
+  const all = Array.from({ length: 40 }, async () => publish('a', { until, signal: caller.signal }));
+  for (const more of [{ until }, {}]) all.push(publish('b', { ...more, signal: caller.signal }));
+  for (let count = 0; count < 31; count++) all.push(publish('c', { signal: caller.signal }));
+  await settle();
+  const count = (key: string) => keys(written).filter((each) => each === key).length;
+  t.deepEqual([count('a'), count('b'), count('c')], [30, 2, 31]);
+  caller.abort(new Error('nobody waits'));
+  for (const each of await Promise.allSettled(all)) t.is(each.status, 'rejected');
+});
+
 test('a direct reply has a connection of its own, and says why that cannot be opened', async (t) => {
   const { publisher, connect, use, publish, clock } = open();
   const { connection, written } = await connect();
