@@ -58,11 +58,6 @@ test('a request arrives with its cluster, parameters and timeout, and its whole 
   t.deepEqual(asked[1], ['look again', undefined, undefined, 30_000]);
 });
 
-test('a reply that takes no longer than it must is used, however short the time of its request was', async (t) => {
-  const route = await open(t, async () => ({ status: 'completed', response_body: 'done' }));
-  t.like(await route.request('look', { timeoutMs: 1 }), { response_body: 'done' });
-});
-
 test('the actions of the service are listed as it describes them', async (t) => {
   const actions: ActionDescription[] = [
     {
