@@ -1,6 +1,8 @@
+import { getEventListeners } from 'node:events';
 import test, { type ExecutionContext } from 'ava';
 import { type AnswerEnvelope, type CallOptions, FleetManagerError } from '../../src/client/client.js';
 import { HttpRoute } from '../../src/client/http-route.js';
+import type { ActionDescription } from '../../src/core/action-description.js';
 import { HttpServer } from '../../src/gateway/http-server.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { eventually } from '../support/eventually.js';
@@ -13,14 +15,14 @@ const TOKEN = '0123456789abcdef';
 async function open(
   t: ExecutionContext,
   answer: (action: string, options: CallOptions) => Promise<AnswerEnvelope>,
-  { token = TOKEN } = {},
+  { token = TOKEN, actions = [] }: { token?: string; actions?: ActionDescription[] } = {},
 ): Promise<HttpRoute> {
   const server = new HttpServer({
     host: '127.0.0.1',
     port: 0,
     token: TOKEN,
     client: { request: answer },
-    describe: () => [],
+    describe: () => actions,
     notReady: () => [],
     maxBodyBytes: 4_096,
     memoryBytes: 2 ** 30,
@@ -52,6 +54,54 @@ test('a request arrives with its cluster, parameters and timeout, and its whole 
   const answer = await route.request('look', { cluster: 'abc', parameters: { n: 1 }, timeoutMs: 700 });
   t.like(answer, { status: 'error', response_body: { errors: ['no'], large } });
   t.deepEqual(asked, [['look', 'abc', { n: 1 }, 700]]);
+  await route.request('look again', {});
+  t.deepEqual(asked[1], ['look again', undefined, undefined, 30_000]);
+});
+
+test('the actions of the service are listed as it describes them', async (t) => {
+  const actions: ActionDescription[] = [
+    {
+      name: 'look',
+      summary: 'Looks.',
+      target: 'none',
+      effect: 'read',
+      redelivery: 'run-again',
+      timeout_ms: 1_000,
+      parameters: {},
+      result: {},
+    },
+  ];
+  const { answer } = never();
+  t.deepEqual(await (await open(t, answer, { actions })).describe(), actions);
+});
+
+test('a gateway that does not list its actions is told with its code and its reasons', async (t) => {
+  for (const [body, code, reason] of [
+    [{ response_body: { code: 'forbidden', errors: ['no', 'never'] } }, 'forbidden', 'no; never'],
+    [{ response_body: { errors: ['no'] } }, 'internal', 'no'],
+    [{}, 'internal', 'its response has no reason'],
+  ] as const) {
+    const { port, requests } = await serve(t, respondWith(403, JSON.stringify(body)));
+    const error = await t.throwsAsync(new HttpRoute({ host: '127.0.0.1', port, token: TOKEN }).describe());
+    t.is(codeOf(error), code);
+    t.is(
+      error?.message,
+      `the gateway does not list its actions (${reason}): is it a fleet-manager, and is HTTP_TOKEN the same as the gateway's?`,
+    );
+    t.like(requests[0], { url: '/v1/actions', method: 'GET' });
+    t.is(requests[0]?.headers.authorization, `Bearer ${TOKEN}`);
+  }
+});
+
+test('without a token a request has none', async (t) => {
+  const { port, requests } = await serve(t, respondWith(200, '{"status":"completed","response_body":1}'));
+  const signal = new AbortController().signal;
+  const route = new HttpRoute({ host: '127.0.0.1', port, token: undefined });
+  t.like(await route.request('look', { signal }), { response_body: 1 });
+  t.is(requests[0]?.headers.authorization, undefined);
+  t.is(requests[0]?.headers['content-type'], 'application/json');
+  // The signal may live as long as its program.
+  t.deepEqual(getEventListeners(signal, 'abort'), []);
 });
 
 test('an aborted request rejects with the reason', async (t) => {
@@ -62,6 +112,8 @@ test('an aborted request rejects with the reason', async (t) => {
   await eventually('it waits', () => waiting() === 1);
   abort.abort(new Error('enough'));
   await t.throwsAsync(request, { message: 'enough' });
+  await t.throwsAsync(route.request('look', { signal: abort.signal }), { message: 'enough' });
+  t.is(waiting(), 1);
 });
 
 test('closing the route fails pending calls: a change as unknown, a read as cancelled', async (t) => {
