@@ -8,7 +8,7 @@ import { ActionError, Clock, FleetTransport, RemoteShell } from '../../src/plugi
 import { strictSchema } from '../../src/core/parameters.js';
 import { prepareAction } from '../../src/core/prepare-action.js';
 import { resultCheck } from '../../src/core/result-check.js';
-import { systemClock } from '../../src/lib/clock.js';
+
 import type { SshShell } from '../../src/ssh/ssh-shell.js';
 import { installHanging, notAborted, ownSshd, pidIn, shellFor, testFolder } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
@@ -45,7 +45,7 @@ interface InfoOptions {
 }
 
 async function infoOf(shell: RemoteShell, parameters: unknown, options: InfoOptions = {}): Promise<Info> {
-  const { signal = new AbortController().signal, clock = systemClock } = options;
+  const { signal = new AbortController().signal, clock = new ManualClock() } = options;
   const { deadline, machines, missing, warnings = [] } = options;
   const parts = new Map<symbol, unknown>([
     [RemoteShell, shell],
