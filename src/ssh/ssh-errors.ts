@@ -102,8 +102,8 @@ export function loginRefused(
   });
 }
 
-/** The text of /run/nologin while systemd starts the machine up or shuts it down (pam_nologin(8)). */
-const NOT_READY = /System is (?:booting up|going down)\./;
+/** The text of /run/nologin, in some versions in quotes, while systemd starts the machine up or shuts it down (pam_nologin(8)). */
+const NOT_READY = /^"?System is (?:booting up|going down)\./m;
 
 /**
  * The server has closed the connection instead of answering the login: `login_refused`; or `host_unreachable`, reason
