@@ -1,13 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startProxy } from '../../test/support/proxy.js';
+import { GIVEN_BACK } from '../../src/isolation/handler-process.js';
 import type { Scenario } from '../scenario.js';
 import { Caller } from '../support/caller.js';
 import { Crew } from '../support/crew.js';
 import { brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
 
-/** Why a worker ends a handler process of which it has given all requests back. */
-const GIVEN_BACK = 'all of its requests were given back to the queue';
 const INNOCENTS = 200;
 /** The worker that has it first, and two handler processes. */
 const [WORKERS, PROCESSES] = [1, 2];

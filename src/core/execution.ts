@@ -18,7 +18,7 @@ import {
 } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
-import { type Isolation, MustRunAlone } from './isolation.js';
+import { type Isolation, MustRunAlone, type OnProcessEnd } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -229,12 +229,18 @@ export class Execution {
     }
   }
 
+  #onProcessEnd(work: Performance['work']): OnProcessEnd {
+    if (this.#isRead) return 'give-back';
+    const mayRunAgain = work === 'probe' || this.#admitted.action.description.redelivery === 'run-again';
+    return mayRunAgain ? 'run-alone' : 'unknown';
+  }
+
   /** The result of the handler, from wherever it runs. */
   async #result({ work, repeated }: Performance): Promise<unknown> {
     const { action, parameters, cluster } = this.#admitted;
     const { id, caller } = this.#call;
     const { logFor } = this.#options;
-    const { name, redelivery } = action.description;
+    const { name } = action.description;
     const abort = this.#abort;
     const deadline = this.#deadlineOf(work);
     const warn = (text: string) => this.#warnings.add(text);
@@ -252,11 +258,7 @@ export class Execution {
       token: cluster && tokenOf(cluster),
       caller,
       deadline,
-      onProcessEnd: this.#isRead
-        ? 'give-back'
-        : redelivery === 'run-again' || work === 'probe'
-          ? 'run-alone'
-          : 'unknown',
+      onProcessEnd: this.#onProcessEnd(work),
       isAlone: this.#call.mustRunAlone === true,
       signal: abort.signal,
       onWarning: warn,

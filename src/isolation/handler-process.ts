@@ -45,6 +45,8 @@ interface Running {
 const START_MS = 60_000;
 /** How long a stopped call may take to end, in milliseconds, before its process is killed; a change has as long to report. */
 const STOP_MS = 30_000;
+/** Why a process is killed when nobody waits for what runs in it. */
+export const GIVEN_BACK = 'all of its requests were given back to the queue';
 /** The longest line of its log, in UTF-16 code units: longer than any that the log itself writes. */
 const MAX_LINE = 1024 * 1024;
 
@@ -205,7 +207,7 @@ export class HandlerProcess {
     if (running.length === 0 || !running.every(({ isOverdue }) => isOverdue)) return;
     this.#killFor(
       running.every(({ call }) => releases(call.signal.reason))
-        ? 'all of its requests were given back to the queue'
+        ? GIVEN_BACK
         : `its requests did not end within ${STOP_MS} ms after they were stopped`,
     );
   }
