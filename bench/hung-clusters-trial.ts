@@ -11,7 +11,7 @@ import {
 } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Caller, load, percentile } from './support.js';
+import { Caller, load, median, percentile } from './support.js';
 
 const HEALTHY = 'healthy';
 const MOST_HUNG = 8;
@@ -32,7 +32,16 @@ export interface Latency {
   failed: number;
 }
 
-export interface Pair {
+/** What several rounds measured: medians, since one round varies by more than the clusters that hang cost. */
+export interface Comparison {
+  alone: Latency;
+  beside: Latency;
+  p50Ratio: number;
+  /** Milliseconds. */
+  p99More: number;
+}
+
+interface Pair {
   alone: Latency;
   beside: Latency;
 }
@@ -88,11 +97,26 @@ export class HungClustersTrial {
   }
 
   /**
-   * One service: the healthy cluster alone, then beside requests that hang.
+   * In each round a new service: the healthy cluster alone, then beside requests that hang.
    * @param warm the clusters that answer before
    * @param seconds how long each is measured
    */
-  async compare(hung: readonly RequestBody[], warm: readonly string[], seconds: number): Promise<Pair> {
+  async compare(
+    hung: readonly RequestBody[],
+    warm: readonly string[],
+    { rounds, seconds }: { rounds: number; seconds: number },
+  ): Promise<Comparison> {
+    const pairs: Pair[] = [];
+    for (let round = 0; round < rounds; round++) pairs.push(await this.#compareOnce(hung, warm, seconds));
+    return {
+      alone: medianOf(pairs.map(({ alone }) => alone)),
+      beside: medianOf(pairs.map(({ beside }) => beside)),
+      p50Ratio: median(pairs.map(({ alone, beside }) => beside.p50 / alone.p50)),
+      p99More: median(pairs.map(({ alone, beside }) => beside.p99 - alone.p99)),
+    };
+  }
+
+  async #compareOnce(hung: readonly RequestBody[], warm: readonly string[], seconds: number): Promise<Pair> {
     const queue = `bench_hung_${randomUUID()}`;
     const service = this.#startService(queue, {
       CLUSTERS_FILE: this.#clustersFile,
@@ -110,7 +134,7 @@ export class HungClustersTrial {
         );
         await Promise.all(requests);
       }
-      await this.#measure(queue, seconds / 2);
+      await this.#measure(queue, seconds);
       const alone = await this.#measure(queue, seconds);
       this.#hangs = true;
       const end = performance.now() + seconds * 1_000;
@@ -161,6 +185,15 @@ export function hungName(n: number): string {
 
 export function listMachines(cluster: string): RequestBody {
   return { etcd_token: cluster, action: 'list_machines' };
+}
+
+/** @returns the median latencies, and how many requests failed in all */
+function medianOf(latencies: readonly Latency[]): Latency {
+  return {
+    p50: median(latencies.map(({ p50 }) => p50)),
+    p99: median(latencies.map(({ p99 }) => p99)),
+    failed: latencies.reduce((sum, { failed }) => sum + failed, 0),
+  };
 }
 
 function answer(response: { setHeader(name: string, value: string): void; end(body: string): void }): void {

@@ -7,8 +7,8 @@
  *
  * Usage: npm run bench:hung-clusters [-- SECONDS [ROUNDS]]
  */
-import { HungClustersTrial, hungName, listMachines, type Pair } from './hung-clusters-trial.js';
-import { brokerUrl, median, startService } from './support.js';
+import { HungClustersTrial, hungName, listMachines, type Comparison } from './hung-clusters-trial.js';
+import { brokerUrl, startService } from './support.js';
 
 const [seconds = 4, rounds = 5] = process.argv.slice(2).map(Number);
 const url = brokerUrl();
@@ -32,36 +32,31 @@ try {
   );
   for (const warm of [false, true]) {
     for (const [count, calls] of CASES) {
-      const pairs: Pair[] = [];
       const names = Array.from({ length: count }, (_, n) => hungName(n));
       const hung = names.flatMap((name) => Array(calls).fill(listMachines(name)));
-      for (let round = 0; round < rounds; round++)
-        pairs.push(await trial.compare(hung, warm ? names : [], seconds));
-      print(`${count} x ${calls} requests${warm ? ', warm' : ''}`, pairs);
+      const comparison = await trial.compare(hung, warm ? names : [], { rounds, seconds });
+      print(`${count} x ${calls} requests${warm ? ', warm' : ''}`, comparison);
     }
   }
-  const pairs: Pair[] = [];
   const hung = Array.from({ length: WITHOUT_CLUSTER }, (_, n) => ({
     action: 'node_info',
     action_parameters: { nodes: [`127.0.1.${n % 250}`] },
   }));
-  for (let round = 0; round < rounds; round++) pairs.push(await trial.compare(hung, [], seconds));
-  print(`${WITHOUT_CLUSTER} without a cluster`, pairs);
+  print(`${WITHOUT_CLUSTER} without a cluster`, await trial.compare(hung, [], { rounds, seconds }));
 } finally {
   await trial.close();
   setImmediate(() => process.exit());
 }
 
-function print(name: string, pairs: readonly Pair[]): void {
-  const of = (pick: (pair: Pair) => number) => median(pairs.map(pick));
+function print(name: string, { alone, beside, p50Ratio, p99More }: Comparison): void {
   const columns = [
-    of(({ alone }) => alone.p50).toFixed(2),
-    of(({ alone }) => alone.p99).toFixed(2),
-    of(({ beside }) => beside.p50).toFixed(2),
-    of(({ beside }) => beside.p99).toFixed(2),
-    of(({ alone, beside }) => beside.p50 / alone.p50).toFixed(2),
-    of(({ alone, beside }) => beside.p99 - alone.p99).toFixed(1),
-    String(pairs.reduce((sum, { beside }) => sum + beside.failed, 0)),
+    alone.p50.toFixed(2),
+    alone.p99.toFixed(2),
+    beside.p50.toFixed(2),
+    beside.p99.toFixed(2),
+    p50Ratio.toFixed(2),
+    p99More.toFixed(1),
+    String(beside.failed),
   ];
   process.stdout.write(`${name.padEnd(26)} ${columns.map((each) => each.padStart(10)).join('')}\n`);
 }

@@ -1,4 +1,9 @@
-import { HungClustersTrial, hungName, listMachines, type Pair } from '../../bench/hung-clusters-trial.js';
+import {
+  HungClustersTrial,
+  hungName,
+  listMachines,
+  type Comparison,
+} from '../../bench/hung-clusters-trial.js';
 import { startService } from '../../bench/support.js';
 import type { Scenario } from '../scenario.js';
 
@@ -10,31 +15,29 @@ export const hungClusters: Scenario = {
   name: 'hung-clusters',
   goal: 'clusters that hang under 500 requests cost those of a healthy one nothing, and none is refused',
   async run(run) {
-    const seconds = run.long ? 5 : 2;
+    const size = run.long ? { rounds: 5, seconds: 3 } : { rounds: 1, seconds: 2 };
     const start = (queue: string, settings: Record<string, string>) =>
       startService(queue, run.broker.url, settings, run.service.cli);
     const trial = await HungClustersTrial.open(run.broker.url, start);
     run.teardown(async () => trial.close());
-    const pairs = new Map<number, Pair>();
+    const comparisons: [number, Comparison][] = [];
     for (const count of run.long ? [1, 2, 3, 8] : [8]) {
       const hung = Array.from({ length: REQUESTS }, (_, n) => listMachines(hungName(n % count)));
-      pairs.set(count, await trial.compare(hung, [], seconds));
+      comparisons.push([count, await trial.compare(hung, [], size)]);
     }
-    const ratioOf = ({ alone, beside }: Pair) => beside.p50 / alone.p50;
-    const moreOf = ({ alone, beside }: Pair) => beside.p99 - alone.p99;
-    const shown = [...pairs].map(([count, pair]): [string, string] => [
+    const shown = comparisons.map(([count, { p50Ratio, p99More, beside }]): [string, string] => [
       `with ${count} hung`,
-      `p50 x ${ratioOf(pair).toFixed(2)}, p99 + ${moreOf(pair).toFixed(1)} ms, ${pair.beside.failed} refused`,
+      `p50 x ${p50Ratio.toFixed(2)}, p99 + ${p99More.toFixed(1)} ms, ${beside.failed} refused`,
     ]);
     return {
       figures: Object.fromEntries(shown),
-      misses: [...pairs]
+      misses: comparisons
         .filter(([, { beside }]) => beside.failed > 0)
         .map(
           ([count, { beside }]) => `${count} hung: ${beside.failed} requests of the healthy one were refused`,
         ),
-      late: [...pairs]
-        .filter(([, pair]) => ratioOf(pair) > MOST_P50_RATIO || moreOf(pair) > MOST_P99_MORE_MS)
+      late: comparisons
+        .filter(([, { p50Ratio, p99More }]) => p50Ratio > MOST_P50_RATIO || p99More > MOST_P99_MORE_MS)
         .map(([count]) => `${count} hung: the healthy one became slower than it may`),
     };
   },

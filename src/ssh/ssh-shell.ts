@@ -161,7 +161,7 @@ export class SshShell implements RemoteShell {
   /** Starts the command on a channel of the leased connection; releases the lease on failure. */
   async #start(lease: Lease, command: string, options: RunOptions): Promise<ClientChannel> {
     const { signal, effect } = options;
-    const sent: { maybe?: boolean } = {};
+    const sent = { maybe: false };
     const starting = this.#openChannel(lease, command, { signal, sent });
     try {
       return await untilAborted(starting, signal);
@@ -179,7 +179,7 @@ export class SshShell implements RemoteShell {
   async #openChannel(
     lease: Lease,
     command: string,
-    { signal, sent }: { signal: AbortSignal; sent: { maybe?: boolean } },
+    { signal, sent }: { signal: AbortSignal; sent: { maybe: boolean } },
   ): Promise<ClientChannel> {
     for (let attempt = 0; ; attempt += 1) {
       try {
