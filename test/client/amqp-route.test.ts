@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
-import type { ChannelModel, ConsumeMessage, Options } from 'amqplib';
+import type { Channel, ChannelModel, ConsumeMessage, Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import {
   type CallOptions,
@@ -84,6 +84,26 @@ async function ask(client: FleetManagerClient, action: string, options?: CallOpt
 
 async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<FleetManagerError> {
   return t.throwsAsync(call, { instanceOf: FleetManagerError });
+}
+
+/** Connects to the embedded broker, and changes each channel of the connections. */
+function withChannels(change: (channel: Channel) => void) {
+  const broker = new EmbeddedBroker();
+  let connection: ChannelModel | undefined;
+  const connect: Connect = async (url, options) => {
+    const made = await broker.connect(url, options);
+    connection = made;
+    const createChannel = made.createChannel.bind(made);
+    made.createChannel = async () => {
+      const channel = await createChannel();
+      change(channel);
+      return channel;
+    };
+    return made;
+  };
+  const url = 'amqp://embedded.invalid';
+  const embedded: TestBroker = { name: 'embedded broker', url, connect, open: () => broker.connect(url, {}) };
+  return { broker: embedded, current: () => connection };
 }
 
 /** Lets all work proceed that does not wait for time to pass. */
@@ -484,7 +504,8 @@ for (const broker of brokers()) {
     async (t) => {
       const { queue, otherChannel, take, arrived, replyQueue } = await openQueue(t, broker);
       await take();
-      const client = clientOf(t, broker, { queue });
+      const link = faultyLink(broker);
+      const client = clientOf(t, broker, { queue, connect: link.connect });
       const calls = [
         failure(t, ask(client, 'restart_unit', { parameters: UNIT })),
         failure(t, ask(client, 'list_units')),
@@ -493,6 +514,7 @@ for (const broker of brokers()) {
       ];
       await arrived(4);
       await client.close();
+      t.is(link.counts.open, 0);
       const errors = await Promise.all(calls);
       t.deepEqual(
         errors.map(({ code }) => code),
@@ -794,6 +816,74 @@ test('a client that is told that its brokers are others leaves the broker that i
   client.brokersChanged();
   await eventually('the first broker is left', () => firstIsLeft);
   t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'second');
+});
+
+test('a client whose reply queue is refused says so, and tries again', async (t) => {
+  let isRefused = true;
+  const { broker } = withChannels((channel) => {
+    const assertQueue = channel.assertQueue.bind(channel);
+    channel.assertQueue = async (...given) => {
+      if (isRefused) throw new Error('ACCESS_REFUSED - no access to the reply queue');
+      return assertQueue(...given);
+    };
+  });
+  const clock = new ManualClock();
+  const client = clientOf(t, broker, { clock });
+  await eventually('it knows', () => client.problem?.includes('no access to the reply queue') === true);
+  isRefused = false;
+  await eventually('it is connected', () => {
+    clock.advance(1_000);
+    return client.problem === undefined;
+  });
+  t.is(client.problem, undefined);
+});
+
+test('a reply that is read after its connection was lost is left for the next connection', async (t) => {
+  const deliver: ((message: ConsumeMessage | null) => void)[] = [];
+  const { broker, current } = withChannels((channel) => {
+    const consume = channel.consume.bind(channel);
+    channel.consume = async (queue, onMessage, options) => {
+      deliver.push(onMessage);
+      return consume(queue, onMessage, options);
+    };
+  });
+  const { queue, take, arrived, answer, taken } = await openQueue(t, broker);
+  await take();
+  const client = clientOf(t, broker, { queue });
+  const call = ask(client, 'list_units', { timeoutMs: UNHURRIED_MS });
+  await arrived(1);
+  const lost = current();
+  lost?.emit('close', new Error('cut by the test'));
+  const reply = JSON.stringify({ status: 'completed', response_body: 'early' });
+  const { correlationId } = taken[0]?.properties ?? {};
+  const message = { content: Buffer.from(reply), properties: { correlationId }, fields: {} };
+  deliver.at(-1)?.(message as ConsumeMessage);
+  await eventually('it is connected again', () => current() !== lost);
+  answer(0, 'again');
+  t.is(await call, 'again');
+});
+
+test('closing waits a second for the broker to remove the reply queue', async (t) => {
+  const asked: string[] = [];
+  const { broker } = withChannels((channel) => {
+    channel.deleteQueue = async (queue) => {
+      asked.push(queue);
+      return new Promise(() => {});
+    };
+  });
+  const clock = new ManualClock();
+  const client = new FleetManagerClient({ urls: [broker.url], connect: broker.connect, clock });
+  await eventually('it is connected', () => client.problem === undefined);
+  const closed = client.close();
+  const isClosed = settledOf(closed);
+  await eventually('the broker is asked', () => asked.length === 1);
+  clock.advance(999);
+  await settle();
+  t.false(isClosed());
+  clock.advance(1);
+  await settle();
+  t.true(isClosed());
+  await closed;
 });
 
 test('a client calls the queue fleet_manager by default', async (t) => {

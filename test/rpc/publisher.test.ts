@@ -87,6 +87,25 @@ test('after the loss of the connection a message is published again on the next 
   t.deepEqual(keys(second.written), ['a']);
 });
 
+test('a reply is published again after a loss too, but not when nobody waits for it any more', async (t) => {
+  const { connect, use, publish, clock } = open();
+  const first = await connect((message) => (isProbe(message) ? 'confirms' : 'waits'));
+  use(first.connection);
+  const caller = new AbortController();
+  const until = clock.now() + 10_000;
+  const replies = [publish('a', { until }), publish('b', { until, signal: caller.signal })];
+  const given = t.throwsAsync(publish('c', { signal: caller.signal }), { message: 'nobody waits' });
+  await settle();
+  const second = await connect();
+  use(second.connection);
+  first.connection.lose(new Error('cut'));
+  caller.abort(new Error('nobody waits'));
+  t.is(await replies[0], 'routed');
+  await t.throwsAsync(async () => replies[1], { message: 'nobody waits' });
+  await given;
+  t.deepEqual(keys(second.written), ['a']);
+});
+
 test('a message that must be alone shares no channel', async (t) => {
   const { connect, use, publish } = open();
   const { connection, written } = await connect();
