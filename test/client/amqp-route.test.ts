@@ -304,6 +304,27 @@ for (const broker of brokers()) {
     t.is(taken.length, 1);
   });
 
+  test(over('what has one millisecond left is sent, and what has none is not'), async (t) => {
+    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const release = link.hold();
+    const clock = new ManualClock();
+    const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+    const late = failure(t, ask(client, 'late', { timeoutMs: 1_000 }));
+    const inTime = ask(client, 'in_time', { timeoutMs: 1_001 });
+    clock.advance(1_000);
+    release();
+    await arrived(1);
+    t.deepEqual(actions(), ['in_time']);
+    t.deepEqual(taken[0]?.properties.headers, { 'timeout-ms': 1 });
+    answer(0, 'done');
+    t.is(await inTime, 'done');
+    clock.advance(2_000);
+    t.is((await late).code, 'service_unavailable');
+    t.is(taken.length, 1);
+  });
+
   test(over('a call that is aborted while it waits for the connection is not sent later'), async (t) => {
     const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
     await take();
