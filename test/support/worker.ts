@@ -7,7 +7,7 @@ export interface Worker {
   process: ChildProcess;
   /** Its parsed log lines so far. */
   lines: Record<string, unknown>[];
-  /** Resolves with the exit code, or the signal that ended it. */
+  /** Resolves with the exit code, or the signal that ended it, when all its lines have been read. */
   ended: Promise<number | string>;
 }
 
@@ -23,7 +23,7 @@ export async function startWorker(
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const lines: Record<string, unknown>[] = [];
-  const ended = once(worker, 'exit').then(([code, signal]) =>
+  const ended = once(worker, 'close').then(([code, signal]) =>
     Number.isInteger(code) ? Number(code) : String(signal),
   );
   t.teardown(async () => {
