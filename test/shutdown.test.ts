@@ -95,7 +95,7 @@ if (rabbitmq() !== undefined) {
       const claimed = async () => (await keysIn(etcd, '/fleet-manager/workers/')).length;
       const seen: number[] = [];
       const isolation: Isolation = {
-        ready: async () => {},
+        enter: async () => ({ run: async () => {}, leave: () => {} }),
         run: async () => {},
         close: async () => {
           // Long enough for the end of the lease, which is one request.

@@ -18,7 +18,7 @@ import {
 } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
-import { type Isolation, MustRunAlone, type OnProcessEnd } from './isolation.js';
+import { type IsolatedPlace, type Isolation, MustRunAlone, type OnProcessEnd } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -81,6 +81,8 @@ export class Execution {
   #state: 'waiting' | 'running' | 'ended' = 'waiting';
   /** Whether it is a read, and the process that it shared in isolation has ended. */
   #mustRunAlone = false;
+  /** Where a change will run in isolation. */
+  #place: IsolatedPlace | undefined;
   #cancelSettling = () => {};
   #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = () => {};
 
@@ -113,7 +115,7 @@ export class Execution {
       return this.#mustRunAlone ? RELEASED_ALONE : ended;
     }
     const [abort, ending] = [this.#abort, this.#ending];
-    return this.#options.gate.run({
+    const settled = await this.#options.gate.run({
       call: this.#call,
       admitted: this.#admitted,
       get signal() {
@@ -129,6 +131,9 @@ export class Execution {
       stop: (reason) => this.stop(reason),
       onKnown: this.#options.onKnown,
     });
+    // When it did not begin.
+    this.#place?.leave();
+    return settled;
   }
 
   /** @throws ActionError when the handler must not begin any more */
@@ -138,13 +143,21 @@ export class Execution {
 
   /** Waits for what the performance needs besides its turn. @throws ActionError, or the signal's reason */
   async #prepare({ work, repeated }: Performance): Promise<void> {
-    const isolation = this.#isolationOf(repeated);
-    await isolation?.ready({ deadline: this.#deadlineOf(work), signal: this.#abort.signal });
+    this.#place = await this.#isolationOf(repeated)?.enter({
+      deadline: this.#deadlineOf(work),
+      signal: this.#abort.signal,
+      onProcessEnd: this.#onProcessEnd(work),
+      isAlone: this.#isAlone,
+    });
   }
 
   /** What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first. */
   #isolationOf(repeated: boolean): ExecutionOptions['isolation'] {
     return repeated || this.#call.delivery === 'repeated' ? this.#options.isolation : undefined;
+  }
+
+  get #isAlone(): boolean {
+    return this.#call.mustRunAlone === true;
   }
 
   #deadlineOf(work: Performance['work']): number {
@@ -249,7 +262,7 @@ export class Execution {
       const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
       return action[work]?.(actionRequest(run));
     }
-    const running = isolation.run({
+    const running = (this.#place ?? isolation).run({
       id,
       action: name,
       work,
@@ -259,7 +272,7 @@ export class Execution {
       caller,
       deadline,
       onProcessEnd: this.#onProcessEnd(work),
-      isAlone: this.#call.mustRunAlone === true,
+      isAlone: this.#isAlone,
       signal: abort.signal,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),

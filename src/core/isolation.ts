@@ -2,7 +2,7 @@ import type { Caller } from '../api/caller.js';
 import type { Performance } from './change-gate.js';
 
 /**
- * What becomes of a call when the process that it shares with others ends. `unknown`: it may not run again, so its outcome is unknown.
+ * What becomes of a call when the process that it shares with others ends. `unknown`: once it has begun it may not run again, so its outcome is unknown.
  * `run-alone`: it runs once more here, alone in a process. `give-back`: any worker can take it, to run it alone.
  */
 export type OnProcessEnd = 'unknown' | 'run-alone' | 'give-back';
@@ -39,23 +39,34 @@ export interface IsolatedCall {
   onResponse(): void;
 }
 
+/** What a call needs of a place in a process. */
+export type PlaceNeeds = Pick<IsolatedCall, 'deadline' | 'signal' | 'onProcessEnd' | 'isAlone'>;
+
+/** A place for one call, in a process that responds. */
+export interface IsolatedPlace {
+  /** Like `Isolation.run`; leaves the place at the end. */
+  run(call: IsolatedCall): Promise<unknown>;
+  /** Gives the place to others; once is enough. */
+  leave(): void;
+}
+
 /**
  * Runs the code of actions in other processes: a repeated call may be what ended the worker that had it before, so it must not be
  * able to end this one.
  */
 export interface Isolation {
   /**
-   * Waits until a process can run a call, so that it is known before a change counts as begun.
+   * Waits for a place in a process, so that a change does not count as begun while it waits.
    * @throws ActionError `service_unavailable` when no process could be started within the deadline, or the signal's reason
    */
-  ready(limits: Pick<IsolatedCall, 'deadline' | 'signal'>): Promise<void>;
+  enter(needs: PlaceNeeds): Promise<IsolatedPlace>;
   /**
    * Checks the parameters of a repeated call, or runs its handler or probe.
    * @returns its result
    * @throws what that throws: an `ActionError`, the reason of the signal, or an error with the text of any other
    * @throws MustRunAlone when the process that it shared ended, and it is to be given back then
-   * @throws ActionError `worker_lost` when the process ended in which it ran alone, `outcome_unknown` when its process ended and it
-   * may not run again, `service_unavailable` when no process could be started within its deadline
+   * @throws ActionError `worker_lost` when the process ended in which it ran alone, `outcome_unknown` when its process ended, it
+   * had begun and may not run again, `service_unavailable` when no process could be started within its deadline
    */
   run(call: IsolatedCall): Promise<unknown>;
   /** Ends the processes, within this time in milliseconds. Nothing may run in them any more. */

@@ -1,15 +1,23 @@
 import { ActionError } from '../api/action-error.js';
-import { type IsolatedCall, type Isolation, MustRunAlone } from '../core/isolation.js';
+import {
+  type IsolatedCall,
+  type IsolatedPlace,
+  type Isolation,
+  MustRunAlone,
+  type PlaceNeeds,
+} from '../core/isolation.js';
 import { type Backoff, backoffMs } from '../lib/backoff.js';
 import { reasonOf } from '../lib/errors.js';
 import { Semaphore } from '../lib/semaphore.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { HandlerProcess, type HandlerProcessOptions, NotStarted, ProcessEnded } from './handler-process.js';
 
-/** How many calls share a process: when it ends, each of them may have to run once more, one after the other. */
+/** How many calls share a process: when it ends, each of them may have to run once more, alone. */
 const SHARED_CALLS = 10;
-/** How many processes calls share at most; further calls share them too. */
-const SHARED_PROCESSES = 3;
+/** How many processes calls of a kind share at most; further calls share them too. */
+const SHARED_PROCESSES = 2;
+/** How many calls run alone at a time; others wait. */
+const ALONE_PROCESSES = 2;
 /** How long a shared process stays without calls, in milliseconds. */
 const IDLE_MS = 60_000;
 /** How long a process that is no longer needed may take to clean up, in milliseconds. */
@@ -18,22 +26,59 @@ const BACKOFF: Backoff = { firstMs: 500, maxMs: 10_000 };
 
 /** A process that calls share. */
 interface Shared {
+  /** Whether its calls are given back: when all of them are, it is ended, so no other may be in it. */
+  readonly isGivenBack: boolean;
   readonly process: HandlerProcess;
   /** How many calls run in it, or wait for its start. */
   calls: number;
   cancelIdle: () => void;
 }
 
+/** A process that a call shares, or has to itself. */
+class Place implements IsolatedPlace {
+  readonly #process: HandlerProcess;
+  readonly #onEnd: (error: ProcessEnded, call: IsolatedCall) => Promise<unknown>;
+  #onLeave: (() => void) | undefined;
+
+  /** @param onEnd what becomes of a call whose process has ended */
+  constructor(
+    process: HandlerProcess,
+    onLeave: () => void,
+    onEnd: (error: ProcessEnded, call: IsolatedCall) => Promise<unknown>,
+  ) {
+    this.#process = process;
+    this.#onLeave = onLeave;
+    this.#onEnd = onEnd;
+  }
+
+  async run(call: IsolatedCall): Promise<unknown> {
+    let ended: ProcessEnded;
+    try {
+      return await this.#process.run(call);
+    } catch (error) {
+      if (!(error instanceof ProcessEnded)) throw error;
+      ended = error;
+    } finally {
+      this.leave();
+    }
+    return this.#onEnd(ended, call);
+  }
+
+  leave(): void {
+    this.#onLeave?.();
+    this.#onLeave = undefined;
+  }
+}
+
 /**
  * Runs calls in handler processes that they share. When one ends, each call that ran in it runs once more, here or elsewhere, alone in a
- * process of its own, one after the other; so only the call that ends its process is lost.
+ * process of its own; so only the call that ends its process is lost.
  */
 export class ForkedIsolation implements Isolation {
   readonly #options: HandlerProcessOptions;
   readonly #shared = new Set<Shared>();
   #isClosed = false;
-  /** At most one process besides the shared ones. */
-  readonly #alone = new Semaphore(1);
+  readonly #alone = new Semaphore(ALONE_PROCESSES);
   readonly #processes = new Set<HandlerProcess>();
   /** How many times in a row a process did not start, and the time of the next attempt. */
   #failedStarts = 0;
@@ -43,20 +88,13 @@ export class ForkedIsolation implements Isolation {
     this.#options = options;
   }
 
+  async enter(needs: PlaceNeeds): Promise<IsolatedPlace> {
+    return needs.isAlone ? this.#enterAlone(needs) : this.#enterShared(needs);
+  }
+
   async run(call: IsolatedCall): Promise<unknown> {
-    try {
-      if (!call.isAlone) return await this.#runShared(call);
-    } catch (error) {
-      if (!(error instanceof ProcessEnded)) throw error;
-      if (call.onProcessEnd === 'unknown') throw outcomeUnknown(error);
-      if (call.onProcessEnd === 'give-back') throw new MustRunAlone(error.message, { cause: error });
-    }
-    try {
-      return await this.#runAlone(call);
-    } catch (error) {
-      if (!(error instanceof ProcessEnded)) throw error;
-      throw call.onProcessEnd === 'unknown' ? outcomeUnknown(error) : workerLost(error);
-    }
+    const place = await this.enter(call);
+    return place.run(call);
   }
 
   async close(withinMs: number): Promise<void> {
@@ -65,44 +103,57 @@ export class ForkedIsolation implements Isolation {
     await Promise.all([...this.#processes].map(async (each) => each.end(withinMs)));
   }
 
-  async ready(limits: Pick<IsolatedCall, 'deadline' | 'signal'>): Promise<void> {
-    await this.#inShared(limits, async () => {});
-  }
-
-  async #runShared(call: IsolatedCall): Promise<unknown> {
-    return this.#inShared(call, async (process) => process.run(call));
-  }
-
-  async #inShared<T>(
-    limits: Pick<IsolatedCall, 'deadline' | 'signal'>,
-    work: (process: HandlerProcess) => Promise<T>,
-  ): Promise<T> {
+  async #enterShared(needs: PlaceNeeds): Promise<IsolatedPlace> {
+    const isGivenBack = needs.onProcessEnd === 'give-back';
     let shared: Shared | undefined;
+    const leave = () => this.#leave(shared);
     try {
-      const process = await this.#started(limits, () => {
-        this.#leave(shared);
-        shared = this.#enter();
+      const process = await this.#responding(needs, () => {
+        leave();
+        shared = this.#join(isGivenBack);
         return shared.process;
       });
-      return await work(process);
-    } finally {
-      this.#leave(shared);
+      return new Place(process, leave, async (error, call) => {
+        if (isGivenBack) throw new MustRunAlone(error.message, { cause: error });
+        if (call.onProcessEnd === 'unknown' && error.hadBegun) throw outcomeUnknown(error);
+        const alone = await this.#enterAlone(call);
+        return alone.run(call);
+      });
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  }
+
+  async #enterAlone(needs: PlaceNeeds): Promise<IsolatedPlace> {
+    const release = await this.#alone.acquire(needs.signal);
+    let own: HandlerProcess | undefined;
+    const leave = () => void (own?.end(END_MS) ?? Promise.resolve()).then(release);
+    try {
+      const process = await this.#responding(needs, () => (own = this.#fork()));
+      return new Place(process, leave, async (error, { onProcessEnd }) => {
+        throw onProcessEnd === 'unknown' && error.hadBegun ? outcomeUnknown(error) : workerLost(error);
+      });
+    } catch (error) {
+      leave();
+      throw error;
     }
   }
 
   /** Takes a place in a shared process: of one that has room, or else of a new one, or else of the one with the fewest calls. */
-  #enter(): Shared {
-    const open = [...this.#shared].filter(({ process }) => process.isOpen);
+  #join(isGivenBack: boolean): Shared {
+    const open = [...this.#shared].filter((each) => each.isGivenBack === isGivenBack && each.process.isOpen);
     const least = open.toSorted((a, b) => a.calls - b.calls)[0];
     const hasRoom = open.find(({ calls }) => calls < SHARED_CALLS);
-    const shared = hasRoom ?? (open.length < SHARED_PROCESSES ? undefined : least) ?? this.#share();
+    const shared =
+      hasRoom ?? (open.length < SHARED_PROCESSES ? undefined : least) ?? this.#share(isGivenBack);
     shared.calls++;
     shared.cancelIdle();
     return shared;
   }
 
-  #share(): Shared {
-    const shared: Shared = { process: this.#fork(), calls: 0, cancelIdle: () => {} };
+  #share(isGivenBack: boolean): Shared {
+    const shared: Shared = { isGivenBack, process: this.#fork(), calls: 0, cancelIdle: () => {} };
     this.#shared.add(shared);
     void shared.process.ended.then(() => this.#shared.delete(shared));
     return shared;
@@ -116,20 +167,9 @@ export class ForkedIsolation implements Isolation {
     shared.cancelIdle = this.#options.clock.after(IDLE_MS, () => void shared.process.end(END_MS));
   }
 
-  async #runAlone(call: IsolatedCall): Promise<unknown> {
-    const release = await this.#alone.acquire(call.signal);
-    let own: HandlerProcess | undefined;
-    try {
-      const started = await this.#started(call, () => (own = this.#fork()));
-      return await started.run(call);
-    } finally {
-      void (own?.end(END_MS) ?? Promise.resolve()).then(release);
-    }
-  }
-
-  /** Waits for a process that can run the call. @param current the one to wait for; it may make one */
-  async #started(
-    { signal, deadline }: Pick<IsolatedCall, 'deadline' | 'signal'>,
+  /** Waits for a process that responds. @param current the one to wait for; it may make one */
+  async #responding(
+    { signal, deadline }: PlaceNeeds,
     current: () => HandlerProcess,
   ): Promise<HandlerProcess> {
     const { clock } = this.#options;
@@ -145,6 +185,7 @@ export class ForkedIsolation implements Isolation {
       const process = current();
       try {
         await untilAborted(process.isOpen ? process.ready : process.ended, signal);
+        await untilAborted(process.responds(), signal);
       } catch (error) {
         if (!(error instanceof NotStarted)) throw error;
       }

@@ -19,9 +19,17 @@ export interface HandlerProcessOptions {
   onLine: (line: string) => void;
 }
 
-/** The process ended while the call ran in it. */
+/** The process ended while it had the call. */
 export class ProcessEnded extends Error {
   override readonly name = 'ProcessEnded';
+
+  constructor(
+    how: string,
+    /** Whether the call had begun. */
+    readonly hadBegun: boolean,
+  ) {
+    super(how);
+  }
 }
 
 /** The process could not be started, ended, or was not ready in time, before it could run any call. */
@@ -35,6 +43,7 @@ interface Running {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
   readonly onAbort: () => void;
+  hasBegun: boolean;
   /** Cancels the wait for its end after it was stopped. */
   cancelStop: () => void;
   /** Whether it has not ended in time after it was stopped; one that was released has no time. */
@@ -59,6 +68,8 @@ export class HandlerProcess {
   readonly #options: HandlerProcessOptions;
   readonly #child: ChildProcess;
   readonly #running = new Map<number, Running>();
+  /** What waits for a response, in the order of the questions. */
+  readonly #pings: (() => void)[] = [];
   readonly #kill = () => {
     // Without a pid it was not started: the signal would be sent to the group of this process.
     if (this.#child.pid !== undefined) this.#child.kill('SIGKILL');
@@ -106,11 +117,6 @@ export class HandlerProcess {
     return this.#child.pid;
   }
 
-  /** How many calls run in it. */
-  get running(): number {
-    return this.#running.size;
-  }
-
   /** Whether `end` was called: nobody needs it any more. */
   get isEnding(): boolean {
     return this.#isEnding;
@@ -130,7 +136,16 @@ export class HandlerProcess {
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
-      this.#running.set(key, { call, resolve, reject, onAbort, cancelStop: () => {}, isOverdue: false });
+      const running = {
+        call,
+        resolve,
+        reject,
+        onAbort,
+        hasBegun: false,
+        cancelStop: () => {},
+        isOverdue: false,
+      };
+      this.#running.set(key, running);
       const leftMs = deadline - this.#options.clock.now();
       try {
         this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });
@@ -140,6 +155,15 @@ export class HandlerProcess {
       }
       if (signal.aborted) onAbort();
       else signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  /** Resolves when it has responded to this question: it is not blocked then; or when it has ended. */
+  async responds(): Promise<void> {
+    if (this.#hasEnded) return;
+    return new Promise((resolve) => {
+      this.#pings.push(resolve);
+      this.#send({ type: 'ping' });
     });
   }
 
@@ -171,10 +195,17 @@ export class HandlerProcess {
 
   #receive(message: Exclude<FromHandlerProcess, { type: 'ready' | 'loading' }>): void {
     if (message.type === 'unusable') this.#reason = message.reason;
+    else if (message.type === 'pong') this.#pings.shift()?.();
+    else if (message.type === 'began') this.#noteBegin(message.call);
     else if (message.type === 'responded') this.#running.get(message.call)?.call.onResponse();
     else if (message.type === 'warned') this.#running.get(message.call)?.call.onWarning(message.text);
     else if (message.type === 'done') this.#settle(message.call, ({ resolve }) => resolve(message.body));
     else this.#settle(message.call, ({ call, reject }) => reject(errorOf(message.thrown, call.signal)));
+  }
+
+  #noteBegin(key: number): void {
+    const running = this.#running.get(key);
+    if (running !== undefined) running.hasBegun = true;
   }
 
   #stop(key: number): void {
@@ -227,9 +258,10 @@ export class HandlerProcess {
       const why = this.#reason !== undefined && { reason: this.#reason };
       this.#options.log.warn('handler process ended', { pid, how, ...why, requests });
     }
+    for (const resolve of this.#pings.splice(0)) resolve();
     for (const key of this.#running.keys())
-      this.#settle(key, ({ call: { signal }, reject }) =>
-        reject(signal.aborted ? signal.reason : new ProcessEnded(how)),
+      this.#settle(key, ({ call: { signal }, reject, hasBegun }) =>
+        reject(signal.aborted ? signal.reason : new ProcessEnded(how, hasBegun)),
       );
   }
 }

@@ -45,6 +45,7 @@ export function serveHandlers(
   process.on('message', (message: ToHandlerProcess) => {
     if (message.type === 'start') void start(message.settings);
     else if (message.type === 'run') void server?.run(message);
+    else if (message.type === 'ping') send({ type: 'pong' });
     else if (message.type === 'stop') server?.stop(message.call, message.reason);
     else void server?.close(message.withinMs).finally(() => exit(0));
   });
@@ -66,6 +67,9 @@ class HandlerServer {
     const abort = new LazyAbort();
     this.#running.set(call, abort);
     try {
+      // When this process ends, the service knows whether the call had begun.
+      await new Promise<void>((sent) => send({ type: 'began', call }, sent));
+      if (abort.aborted) throw abort.reason;
       const result = await this.#handle(message, abort);
       // Not as a reply: they come back to this process, where a date must still be one.
       if (message.work === 'check') return send({ type: 'done', call, body: result });

@@ -34,6 +34,8 @@ export type ToHandlerProcess =
   | Run
   /** Aborts the signal of a call. */
   | { type: 'stop'; call: number; reason: ErrorBody }
+  /** The process responds with `pong`. */
+  | { type: 'ping' }
   /** The process cleans up, for at most this long, and ends. */
   | { type: 'end'; withinMs: number };
 
@@ -51,6 +53,9 @@ export type FromHandlerProcess =
   | { type: 'ready' }
   /** It cannot serve the actions, and ends. */
   | { type: 'unusable'; reason: string }
+  | { type: 'pong' }
+  /** The call begins, but not before this has been sent. */
+  | { type: 'began'; call: number }
   | { type: 'responded'; call: number }
   | { type: 'warned'; call: number; text: string }
   | { type: 'done'; call: number; body: unknown }

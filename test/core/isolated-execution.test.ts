@@ -4,7 +4,7 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
-import { type IsolatedCall, MustRunAlone } from '../../src/core/isolation.js';
+import { type IsolatedCall, MustRunAlone, type PlaceNeeds } from '../../src/core/isolation.js';
 import { untilAborted } from '../../src/lib/until-aborted.js';
 import { doing } from '../support/actions.js';
 import { openRunner, settle, watched } from '../support/open-runner.js';
@@ -19,7 +19,7 @@ interface Isolated {
 
 /**
  * A runner whose repeated calls end as the test says, and with `holdsChecks` their checks too; the handler counts its runs.
- * `ready`: when a process is.
+ * `ready`: when there is a place in a process.
  */
 function isolating(
   definition: Parameters<typeof doing>[1] = {},
@@ -35,16 +35,33 @@ function isolating(
   const action = given ?? doing(async () => ({ handled: ++handled }), definition);
   const checks: Isolated[] = [];
   const { check } = prepareAction(action, () => undefined, { parametersName: FIELD_NAMES.parameters });
+  const run = async (call: IsolatedCall) =>
+    call.work === 'check' && !holdsChecks
+      ? check(call.parameters)
+      : new Promise((resolve, reject) => {
+          (call.work === 'check' ? checks : isolated).push({ call, resolve, reject });
+        });
+  const entered: PlaceNeeds[] = [];
+  let left = 0;
   const isolation = {
-    ready: async ({ signal }: Pick<IsolatedCall, 'signal'>) => untilAborted(ready, signal),
-    run: async (call: IsolatedCall) =>
-      call.work === 'check' && !holdsChecks
-        ? check(call.parameters)
-        : new Promise((resolve, reject) => {
-            (call.work === 'check' ? checks : isolated).push({ call, resolve, reject });
-          }),
+    enter: async (needs: PlaceNeeds) => {
+      entered.push(needs);
+      await untilAborted(ready, needs.signal);
+      const leave = () => void left++;
+      return { run: async (call: IsolatedCall) => run(call).finally(leave), leave };
+    },
+    run,
   };
-  return { isolated, checks, handled: () => handled, ...openRunner([action], { isolation, ...settings }) };
+  return {
+    isolated,
+    checks,
+    /** The places that were asked for. */
+    entered,
+    /** How often a place was left. */
+    left: () => left,
+    handled: () => handled,
+    ...openRunner([action], { isolation, ...settings }),
+  };
 }
 
 const repeated = { delivery: 'repeated' } as const;
@@ -77,7 +94,7 @@ test('what an earlier delivery has begun runs in isolation, also when this deliv
   }
 });
 
-test('a change in isolation counts as begun only when a process can run it', async (t) => {
+test('a change in isolation counts as begun only when it has a place in a process', async (t) => {
   const change = { effect: 'change' } as const;
   const call = { ...repeated, key: 'k' };
   const never = new Promise<void>(() => {});
@@ -102,8 +119,35 @@ test('a change in isolation counts as begun only when a process can run it', asy
   const made = able.codeFor(call);
   while (able.isolated.length === 0) await settle();
   t.deepEqual(claimed.asked, ['claim', 'begin']);
+  t.is(able.left(), 0);
   able.isolated[0]?.resolve({});
   t.is(await made, 'completed');
+  t.true(able.left() > 0);
+});
+
+test('a change that must run alone waits for a process of its own before it counts as begun', async (t) => {
+  const { claims, asked } = fakeClaims();
+  const { codeFor, entered, isolated, drain } = isolating(
+    { effect: 'change' },
+    { claims },
+    { ready: new Promise(() => {}) },
+  );
+  const code = codeFor({ ...repeated, key: 'k', mustRunAlone: true });
+  while (entered.length === 0) await settle();
+  t.like(entered[0], { isAlone: true, onProcessEnd: 'unknown' });
+  await drain(1_000);
+  t.is(await code, 'released');
+  t.deepEqual(asked, ['claim', 'release']);
+  t.is(isolated.length, 0);
+});
+
+test('a change that may not begin after all leaves its place', async (t) => {
+  const away = new ActionError('service_unavailable', 'the store is away');
+  const { claims } = fakeClaims({ fails: { begin: away } });
+  const { codeFor, isolated, left } = isolating({ effect: 'change' }, { claims });
+  t.is(await codeFor({ ...repeated, key: 'k' }), 'service_unavailable');
+  t.is(left(), 1);
+  t.is(isolated.length, 0);
 });
 
 test('without an isolation a repeated call runs in this process', async (t) => {

@@ -279,11 +279,11 @@ test('calls that shared the process of another that ended it run once more, each
   t.is(new Set(all.map(([, second]) => second)).size, 4, 'then each alone');
 });
 
-test('ten calls share a process, the next ones another, and what is more than three of them take shares these too', async (t) => {
+test('ten calls share a process, the next ones another, and what is more than two of them take shares these too', async (t) => {
   const { act, runs, logs } = await openIsolation(t);
   const abort = new AbortController();
   const reason = new ActionError('timeout', 'the time is up');
-  const ids = Array.from({ length: 32 }, (_, n) => `call ${n}`);
+  const ids = Array.from({ length: 22 }, (_, n) => `call ${n}`);
   const held = ids.map(async (id) => t.throwsAsync(act('aborted', { id, signal: abort.signal })));
   const calls = new Map<string, number>();
   for (const id of ids) {
@@ -293,29 +293,83 @@ test('ten calls share a process, the next ones another, and what is more than th
   }
   t.deepEqual(
     [...calls.values()].toSorted((a, b) => a - b),
-    [10, 11, 11],
+    [11, 11],
   );
   abort.abort(reason);
   await Promise.all(held);
   t.true(calls.has(String(await act('pid'))));
-  t.is(logs.find(/^handler process started$/).length, 3);
+  t.is(logs.find(/^handler process started$/).length, 2);
 });
 
-test('while a call runs alone, others share a process, and the next that must be alone waits', async (t) => {
+test('calls that are given back share no process with others', async (t) => {
+  const { act } = await openIsolation(t);
+  const kinds = ['give-back', 'unknown', 'run-alone', 'give-back'] as const;
+  const [read, change, probe, other] = await Promise.all(
+    kinds.map(async (onProcessEnd) => act('pid', { onProcessEnd })),
+  );
+  t.is(read, other);
+  t.is(change, probe);
+  t.not(read, change);
+});
+
+test('a place is given in a process that responds, so not in one that is blocked', async (t) => {
+  const { isolation, act, callOf, runs, logs } = await openIsolation(t, { env: { WATCHDOG_SECONDS: '3' } });
+  const blocked = act('blocks', { id: 'poison', times: 1 });
+  await eventually('it blocks', async () => (await runs('poison')).length === 1);
+  let hasPlace = false;
+  const entering = isolation.enter(callOf('pid')).then((place) => {
+    hasPlace = true;
+    return place;
+  });
+  await eventually('the process has ended', () => {
+    const [ended] = logs.find(/^handler process ended$/);
+    t.false(hasPlace && ended === undefined);
+    return ended !== undefined;
+  });
+  const place = await entering;
+  t.not(String(await place.run(callOf('pid'))), (await runs('poison'))[0]);
+  await blocked;
+});
+
+test('a change runs alone when its process had not begun it when that ended', async (t) => {
+  const { isolation, act, callOf, runs } = await openIsolation(t, { env: { WATCHDOG_SECONDS: '3' } });
+  const change = callOf('pid', { id: 'change', onProcessEnd: 'unknown' });
+  const place = await isolation.enter(change);
+  const blocked = act('blocks', { id: 'poison', times: 1 });
+  await eventually('it blocks', async () => (await runs('poison')).length === 1);
+  const pid = await place.run(change);
+  t.not(String(pid), (await runs('poison'))[0]);
+  t.deepEqual(await runs('change'), [String(pid)]);
+  await blocked;
+});
+
+test('two calls run alone at a time, and the next waits until a place is left', async (t) => {
+  const { isolation, callOf } = await openIsolation(t);
+  const needs = callOf('pid', { isAlone: true });
+  const [first, second] = await Promise.all([isolation.enter(needs), isolation.enter(needs)]);
+  let hasPlace = false;
+  const third = isolation.enter(needs).then((place) => {
+    hasPlace = true;
+    return place;
+  });
+  const pids = [await second.run(needs)];
+  await eventually('the next has the place', () => hasPlace);
+  const fourth = isolation.enter(needs);
+  first.leave();
+  first.leave();
+  for (const place of [await third, await fourth]) pids.push(await place.run(needs));
+  t.is(new Set(pids).size, 3);
+});
+
+test('while a call runs alone, others share a process', async (t) => {
   const { act, runs } = await openIsolation(t);
   const abort = new AbortController();
-  const first = act('aborted', { id: 'first', signal: abort.signal });
-  await eventually('it runs', async () => (await runs('first')).length === 1);
-  const next = act('exit', { id: 'next', times: 1 });
-  await eventually('it runs alone', async () => (await runs('first')).length === 2);
-  const [, alone] = await runs('first');
+  const alone = act('aborted', { id: 'alone', isAlone: true, signal: abort.signal });
+  await eventually('it runs', async () => (await runs('alone')).length === 1);
   const shared = await Promise.all([act('pid'), act('pid')]);
-  t.is(new Set([...shared, Number(alone)]).size, 2);
-  t.is((await runs('next')).length, 1);
+  t.is(new Set([...shared.map(String), ...(await runs('alone'))]).size, 2);
   abort.abort(new ActionError('timeout', 'the time is up'));
-  await t.throwsAsync(first, { instanceOf: ActionError });
-  t.is(await next, 'ran');
-  t.is((await runs('next')).length, 2);
+  await t.throwsAsync(alone, { instanceOf: ActionError });
 });
 
 test('a change that may not run again has an unknown outcome when its process ends', async (t) => {

@@ -78,13 +78,14 @@ const SOURCE = (counts: string) => `
   });
 `;
 
+type Changes = Partial<IsolatedCall> & { times?: number; value?: unknown };
+
 export interface OpenIsolation {
   isolation: ForkedIsolation;
+  /** A call of `act`. */
+  callOf: (does: string, changes?: Changes) => IsolatedCall;
   /** Runs `act`. */
-  act: (
-    does: string,
-    changes?: Partial<IsolatedCall> & { times?: number; value?: unknown },
-  ) => Promise<unknown>;
+  act: (does: string, changes?: Changes) => Promise<unknown>;
   /** The log of the service. */
   logs: ReturnType<typeof logLines>;
   /** The lines of the log of the processes, parsed. */
@@ -133,25 +134,26 @@ export async function openIsolation(
   });
   // The limit is by the clock of the test, which may stand still.
   t.teardown(async () => isolation.close(0));
+  const callOf: OpenIsolation['callOf'] = (does, { times, value, ...changes } = {}) => ({
+    id: randomUUID(),
+    action: 'act',
+    work: 'run',
+    repeated: true,
+    parameters: { does, times, value },
+    token: undefined,
+    caller: ANONYMOUS,
+    deadline: clock.now() + HUNG_MS,
+    onProcessEnd: 'run-alone',
+    isAlone: false,
+    signal: new AbortController().signal,
+    onWarning: () => {},
+    onResponse: () => {},
+    ...changes,
+  });
   return {
     isolation,
-    act: async (does, { times, value, ...changes } = {}) =>
-      isolation.run({
-        id: randomUUID(),
-        action: 'act',
-        work: 'run',
-        repeated: true,
-        parameters: { does, times, value },
-        token: undefined,
-        caller: ANONYMOUS,
-        deadline: clock.now() + HUNG_MS,
-        onProcessEnd: 'run-alone',
-        isAlone: false,
-        signal: new AbortController().signal,
-        onWarning: () => {},
-        onResponse: () => {},
-        ...changes,
-      }),
+    callOf,
+    act: async (does, changes) => isolation.run(callOf(does, changes)),
     logs,
     lines,
     runs: async (id) =>

@@ -152,7 +152,7 @@ for (const broker of brokers()) {
         if (!isAlone) throw new MustRunAlone('exit code 7');
         return { text: 'done' };
       };
-      const isolation = { ready: async () => {}, run };
+      const isolation = { enter: async () => ({ run, leave: () => {} }), run };
       const queue = `test_${randomUUID()}`;
       await makeQueue(broker, `${queue}_suspects`);
       const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
@@ -179,7 +179,7 @@ for (const broker of brokers()) {
     for (const mustRunAlone of [true, false]) {
       const id = suspects.sendRaw(REQUEST, { headers: { 'x-alone': mustRunAlone } });
       await loseWorker(broker, `${queue}_suspects`, 1);
-      const isolation = { ready: async () => {}, run };
+      const isolation = { enter: async () => ({ run, leave: () => {} }), run };
       const { service } = await serveRequests(t, broker, [telling], { queue, isolation });
       await suspects.replyFor(id);
       await service.close();
