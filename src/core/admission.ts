@@ -78,9 +78,9 @@ export class Admission {
         `The request asks for no reply, and ${name} changes nothing: it is not run`,
       );
     if (call.malformed !== undefined) throw invalidRequest(call.malformed);
-    const callerMs = this.#timeoutOf(call);
-    const timeoutMs = Math.min(callerMs, longest);
-    const leftMs = Math.min(callerMs - call.waitedMs - (checked?.tookMs ?? 0), longest);
+    const time = this.timeOf(call);
+    const timeoutMs = Math.min(time.callerMs, longest);
+    const leftMs = Math.min(time.leftMs - (checked?.tookMs ?? 0), longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = checked === undefined ? action.check(call.parameters) : checked.parameters;
     const isClaimed = this.#options.hasClaims && call.key !== undefined;
@@ -123,9 +123,13 @@ export class Admission {
     throw new ActionError('unknown_action', message, { details: { fields: [{ field, message }], actions } });
   }
 
-  #timeoutOf({ timeoutMs: sent }: Call): number {
-    const timeoutMs = callerTimeout(sent);
-    if (timeoutMs !== undefined) return timeoutMs;
+  /**
+   * How long the caller waits, and how much of that is left, in milliseconds.
+   * @throws ActionError `invalid_request`
+   */
+  timeOf({ timeoutMs, waitedMs }: Call): { callerMs: number; leftMs: number } {
+    const callerMs = callerTimeout(timeoutMs);
+    if (callerMs !== undefined) return { callerMs, leftMs: callerMs - waitedMs };
     const field = this.#options.names.timeout;
     throw invalidRequest({ field, message: `${field} must be a number of milliseconds, at least 1` });
   }

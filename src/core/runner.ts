@@ -257,15 +257,19 @@ export class Runner {
    * @returns undefined when there is no such action
    * @throws ActionError with the reason why the call is refused, or why it is released
    */
-  async #checkedApart(
-    { id, action, parameters, caller, signal, mustRunAlone }: Call,
-    isolation: Pick<Isolation, 'run'>,
-  ): Promise<CheckedParameters | undefined> {
+  async #checkedApart(call: Call, isolation: Pick<Isolation, 'run'>): Promise<CheckedParameters | undefined> {
+    const { id, action, parameters, caller, signal, mustRunAlone } = call;
     const { catalogue, clock } = this.#options;
-    if (typeof action !== 'string' || catalogue.find(action) === undefined) return undefined;
+    const effect = typeof action === 'string' ? catalogue.find(action)?.description.effect : undefined;
+    if (typeof action !== 'string' || effect === undefined) return undefined;
     const begin = clock.now();
-    const ms = CHECK_MS;
-    const limit = { ms, clock, reason: () => timedOut(ms), signal: [signal, this.#stopping.signal] };
+    const { callerMs, leftMs } = this.#admission.timeOf(call);
+    // What an earlier delivery of a change has done is found out also when its caller waits no longer.
+    const isCallers = effect === 'read' && leftMs < CHECK_MS;
+    if (isCallers && leftMs <= 0) throw timedOut(callerMs);
+    const ms = isCallers ? leftMs : CHECK_MS;
+    const reason = () => timedOut(isCallers ? callerMs : CHECK_MS);
+    const limit = { ms, clock, reason, signal: [signal, this.#stopping.signal] };
     try {
       const checked = await runWithin(limit, async (limited) => {
         const check = isolation.run({

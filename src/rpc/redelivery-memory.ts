@@ -5,17 +5,22 @@ export type Known<R> =
   | { state: 'settled'; reply: R }
   /** It still runs here; `reply` resolves with undefined when it is released. */
   | { state: 'running'; reply: Promise<R | undefined> }
-  /** It did not begin here. `mayHaveBegun`: another worker may have begun it before it came. */
-  | { state: 'released'; places: ReadonlySet<string>; mayHaveBegun: boolean }
+  /** It did not begin here, or may run again. */
+  | ({ state: 'released' } & Released)
   | { state: 'unknown' };
 
-interface Entry<R> {
-  /** Undefined: released. */
-  reply: R | undefined;
+interface Released {
   /** Where its messages came from that were released. */
   places: ReadonlySet<string>;
-  /** Of a released one: whether another worker may have begun it before. */
+  /** Whether another worker may have begun it before it came. */
   mayHaveBegun: boolean;
+  /** Whether a process has ended that it shared here. */
+  mustRunAlone: boolean;
+}
+
+interface Entry<R> extends Released {
+  /** Undefined: released. */
+  reply: R | undefined;
   at: number;
 }
 
@@ -25,6 +30,8 @@ export interface Source {
   place: string;
   /** Whether another worker may have begun it before. */
   mayHaveBegun: boolean;
+  /** Whether it must run alone, when it was released. */
+  mustRunAlone: () => boolean;
 }
 
 const NO_PLACES: ReadonlySet<string> = new Set();
@@ -76,8 +83,10 @@ export class RedeliveryMemory<R> {
     if (running !== undefined) return { state: 'running', reply: running };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    const { reply, places, mayHaveBegun } = entry;
-    return reply === undefined ? { state: 'released', places, mayHaveBegun } : { state: 'settled', reply };
+    const { reply, places, mayHaveBegun, mustRunAlone } = entry;
+    return reply === undefined
+      ? { state: 'released', places, mayHaveBegun, mustRunAlone }
+      : { state: 'settled', reply };
   }
 
   /**
@@ -89,13 +98,13 @@ export class RedeliveryMemory<R> {
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    { place, mayHaveBegun }: Source,
+    { place, ...source }: Source,
   ): void {
     const { places = NO_PLACES } = this.#younger.get(key) ?? this.#older.get(key) ?? {};
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), mayHaveBegun });
+    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), ...source });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -107,7 +116,7 @@ export class RedeliveryMemory<R> {
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    released: Pick<Entry<R>, 'places' | 'mayHaveBegun'>,
+    { places, mayHaveBegun, mustRunAlone }: Omit<Source, 'place'> & Pick<Released, 'places'>,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
@@ -120,8 +129,8 @@ export class RedeliveryMemory<R> {
     this.#younger.set(
       key,
       reply === undefined
-        ? { reply, ...released, at }
-        : { reply, places: NO_PLACES, mayHaveBegun: false, at },
+        ? { reply, places, mayHaveBegun, mustRunAlone: mustRunAlone(), at }
+        : { reply, places: NO_PLACES, mayHaveBegun: false, mustRunAlone: false, at },
     );
     this.#youngerBytes += size;
   }

@@ -1,9 +1,11 @@
 import type { MessageProperties, Options } from 'amqplib';
+import { callerTimeout } from '../core/caller-timeout.js';
 
 /** The maximum length of a short string of AMQP 0-9-1, in bytes. */
 const SHORT_STRING_BYTES = 255;
 /** amqplib's buffer for the properties of a message has 64 KiB. */
 const HEADER_BYTES = 48 * 1024;
+const TIMEOUT = 'timeout-ms';
 
 /**
  * The properties that a message keeps when it is republished: all that amqplib can encode. Without `user_id`, which the
@@ -34,8 +36,8 @@ export function republishedProperties(properties: MessageProperties): Options.Pu
 function headersToKeep(headers: Record<string, unknown>): Record<string, unknown> {
   let bytes = 0;
   // `timeout-ms` first, in case the headers exceed the limit.
-  const inOrder = Object.entries(headers).toSorted(
-    ([a], [b]) => Number(b === 'timeout-ms') - Number(a === 'timeout-ms'),
+  const inOrder = Object.entries({ ...headers, ...timeoutToKeep(headers[TIMEOUT]) }).toSorted(
+    ([a], [b]) => Number(b === TIMEOUT) - Number(a === TIMEOUT),
   );
   const kept = inOrder.filter(([name, value]) => {
     if (/^b?cc$/i.test(name) || !isShortString(name)) return false;
@@ -44,6 +46,12 @@ function headersToKeep(headers: Record<string, unknown>): Record<string, unknown
     return bytes <= HEADER_BYTES;
   });
   return Object.fromEntries(kept);
+}
+
+/** What is no time limit must not be left out, as the request would run without one: every worker has to refuse it. */
+function timeoutToKeep(sent: unknown): Record<string, unknown> {
+  const isKept = callerTimeout(sent) !== undefined || (canBeWritten(sent) && isShortString(String(sent)));
+  return isKept ? {} : { [TIMEOUT]: 'not a number' };
 }
 
 function canBeWritten(value: unknown): boolean {

@@ -125,7 +125,11 @@ export function isLarge(codec: Codec, content: Buffer): boolean {
 /** The call that a request asks for. */
 export function callOf(
   { id, key, envelope, delivery, channels, timeoutMs }: Request,
-  { mayHaveBegun, waitedMs }: { mayHaveBegun: boolean; waitedMs: number },
+  {
+    mayHaveBegun,
+    mustRunAlone,
+    waitedMs,
+  }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number },
 ): Call {
   const { headers = {} } = delivery.properties;
   return {
@@ -141,7 +145,7 @@ export function callOf(
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,
-    mustRunAlone: delivery.suspect?.mustRunAlone === true,
+    mustRunAlone,
     wantsReply: channels.length > 0,
     wantsParts: false,
     signal: delivery.connection.lost,

@@ -61,7 +61,6 @@ interface Refused {
   channels: readonly ReplyChannel[];
 }
 
-/** `suspect`: it does not run now, as another worker may have begun it. */
 /**
  * How a message is passed on to any worker. `released`: it has not begun here. `suspect`: a worker that may have begun it was lost.
  * `alone`: the process ended that it shared here.
@@ -73,8 +72,11 @@ type Handled = Outcome | Refused | PassedOn;
 const PLAIN_REPLY_FACTOR = 2;
 /** The share of the memory budget that remembered replies may take; they give way to messages. */
 const REMEMBERED_SHARE = 0.25;
-/** A message from the queue of suspects is given up after this many lost workers: not every loss is its fault. */
-const MAX_LOST_WORKERS = 10;
+/**
+ * A message from the queue of suspects is given up after this many lost workers. Far more than a request loses connections in its time:
+ * plugins run in other processes, so hardly any loss is the fault of a request.
+ */
+const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
 const MAX_RETURNS = 2;
 /** How much of an invalid message is read to detect its encoding. */
@@ -273,6 +275,7 @@ export class RpcHandler {
   async #outcome(request: Request): Promise<Handled> {
     const { delivery, key, log } = request;
     let { mayHaveBegun } = delivery;
+    let mustRunAlone = delivery.suspect?.mustRunAlone === true;
     let isKnown = false;
     if (delivery.mayBeCopy && key !== undefined) {
       let known = this.#memory.recall(key);
@@ -289,6 +292,7 @@ export class RpcHandler {
       if (known.state === 'released') {
         isKnown = lostWorkersOf(delivery) === 0 || known.places.has(placeOf(delivery));
         mayHaveBegun = !isKnown || known.mayHaveBegun;
+        mustRunAlone ||= known.mustRunAlone;
       }
     }
     if (mayHaveBegun && delivery.redelivered && !isKnown) {
@@ -297,21 +301,25 @@ export class RpcHandler {
     }
     // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
     if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return 'released';
-    const outcome = this.#checkAndRun(request, mayHaveBegun);
+    const outcome = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone });
     if (key !== undefined) {
       // Without the call, whose parameters would be kept as long.
-      const answer = outcome.then((each) =>
-        typeof each === 'string' || 'refused' in each
+      const answer = outcome.then((each) => {
+        mustRunAlone ||= each === 'alone';
+        return typeof each === 'string' || 'refused' in each
           ? undefined
-          : { outgoing: kept(each.outgoing), deadLetter: each.deadLetter },
-      );
-      const source = { place: placeOf(delivery), mayHaveBegun };
+          : { outgoing: kept(each.outgoing), deadLetter: each.deadLetter };
+      });
+      const source = { place: placeOf(delivery), mayHaveBegun, mustRunAlone: () => mustRunAlone };
       this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), source);
     }
     return outcome;
   }
 
-  async #checkAndRun(request: Request, mayHaveBegun: boolean): Promise<Handled> {
+  async #checkAndRun(
+    request: Request,
+    history: { mayHaveBegun: boolean; mustRunAlone: boolean },
+  ): Promise<Handled> {
     const { channels, delivery, arrivedAt, timeoutMs } = request;
     const { clock } = this.#options;
     const waitedMs = () => request.waitedMs + clock.now() - arrivedAt;
@@ -326,7 +334,7 @@ export class RpcHandler {
     if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
     // The runner does not begin a late one.
     const waited = checked.state === 'late' ? checked.waitedMs : waitedMs();
-    return this.#run(request, callOf(request, { mayHaveBegun, waitedMs: waited }));
+    return this.#run(request, callOf(request, { ...history, waitedMs: waited }));
   }
 
   async #run(request: Request, call: Call): Promise<Outcome | PassedOn> {

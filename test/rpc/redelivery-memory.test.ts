@@ -7,8 +7,13 @@ const bytes = (reply: string) => reply.length;
 const settled = async () => new Promise(setImmediate);
 
 /** A message that no other worker has had. */
-const NEW = { place: 'requests', mayHaveBegun: false };
-const RELEASED = { state: 'released', places: new Set(['requests']), mayHaveBegun: false } as const;
+const NEW = { place: 'requests', mayHaveBegun: false, mustRunAlone: () => false };
+const RELEASED = {
+  state: 'released',
+  places: new Set(['requests']),
+  mayHaveBegun: false,
+  mustRunAlone: false,
+} as const;
 
 test('a finished reply is recalled until its time is up', async (t) => {
   const clock = new ManualClock();
@@ -43,11 +48,12 @@ test('every place where a request was released is remembered, and whether it may
     };
     await release('key', NEW);
     for (let n = 0; n < others; n++) await release(`other ${n}`, NEW);
-    await release('key', { place: 'suspects 0', mayHaveBegun: true });
+    await release('key', { ...NEW, place: 'suspects 0', mayHaveBegun: true });
     t.deepEqual(memory.recall('key'), {
       state: 'released',
       places: new Set(['requests', 'suspects 0']),
       mayHaveBegun: true,
+      mustRunAlone: false,
     });
   }
 });
@@ -231,17 +237,19 @@ test('a released request counts as an entry, and takes no bytes', async (t) => {
   t.like(memory.recall('first'), { state: 'unknown' });
 });
 
-test('a released request that another worker may have begun before is known, and that too', async (t) => {
+test('a released request is known, whether another worker may have begun it before, and whether it must run alone', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
-  memory.track('key', Promise.resolve(undefined), bytes, { place: 'suspects 2', mayHaveBegun: true });
+  const source = { place: 'suspects 2', mayHaveBegun: true, mustRunAlone: () => true };
+  memory.track('key', Promise.resolve(undefined), bytes, source);
   t.like(memory.recall('key'), { state: 'running' });
   await settled();
   t.deepEqual(memory.recall('key'), {
     state: 'released',
     places: new Set(['suspects 2']),
     mayHaveBegun: true,
+    mustRunAlone: true,
   });
-  memory.track('key', Promise.resolve('answer'), bytes, { place: 'suspects 2', mayHaveBegun: true });
+  memory.track('key', Promise.resolve('answer'), bytes, source);
   await settled();
   t.like(memory.recall('key'), { state: 'settled', reply: 'answer' });
 });

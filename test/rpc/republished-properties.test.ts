@@ -57,6 +57,14 @@ test('a header whose name is too long is left out, and a time that is none', (t)
   t.deepEqual(keptOf({}).headers, {});
 });
 
+test('a time limit that is none, and cannot be written, stays one that is none', (t) => {
+  const limit = (sent: unknown) => keptOf({ headers: { 'timeout-ms': sent } }).headers?.['timeout-ms'];
+  for (const kept of [500, '500', 'soon', true, 0, -1]) t.is(limit(kept), kept, String(kept));
+  for (const other of [{ ms: 1 }, [1], Buffer.from('1'), NaN, Infinity, -(2 ** 64), TOO_LONG])
+    t.is(limit(other), 'not a number');
+  for (const none of [undefined, null]) t.is(limit(none), undefined);
+});
+
 // What of a message is left when it is published again, seen by who takes it next.
 const broker = rabbitmq();
 if (broker !== undefined) {

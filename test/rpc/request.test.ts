@@ -51,7 +51,7 @@ function reading({ channels = [] }: { channels?: readonly ReplyChannel[] } = {})
 }
 
 const CHANNEL: ReplyChannel = { needsPlainReply: false, reaches: () => true, send: async () => 'sent' };
-const FIRST = { mayHaveBegun: false, waitedMs: 0 };
+const FIRST = { mayHaveBegun: false, mustRunAlone: false, waitedMs: 0 };
 
 test('a request is named by its record, or else by its message id, and a name that is empty is none', (t) => {
   const { read } = reading();
@@ -151,7 +151,7 @@ test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
   const headers = { 'timeout-ms': 7_000, traceparent: '00-1-1-00', tracestate: 'a=1', other: 'x' };
   const request = read({ properties: { messageId: 'm', headers } });
-  t.deepEqual(callOf(request, { mayHaveBegun: false, waitedMs: 3 }), {
+  t.deepEqual(callOf(request, { ...FIRST, waitedMs: 3 }), {
     id: 'm',
     key: request.key,
     action: 'act',
@@ -173,9 +173,9 @@ test('a call has what its message says', (t) => {
 
 test('a call tells who is not known, that nobody waits, and what may have begun', (t) => {
   const { read } = reading();
-  const suspect = { deadline: undefined, lostWorkers: 0, mustRunAlone: true };
-  const call = callOf(read({ delivery: { caller: undefined, mayBeCopy: true, suspect } }), {
+  const call = callOf(read({ delivery: { caller: undefined, mayBeCopy: true } }), {
     mayHaveBegun: true,
+    mustRunAlone: true,
     waitedMs: 0,
   });
   t.like(call, { caller: { name: 'anonymous' }, delivery: 'repeated', mayBeCopy: true });
@@ -184,6 +184,4 @@ test('a call tells who is not known, that nobody waits, and what may have begun'
   t.deepEqual(callOf(trace, FIRST).context, { traceparent: '00-1-1-00' });
   const none = read({ properties: { headers: { tracestate: 'a=1' } } });
   t.deepEqual(callOf(none, FIRST).context, {});
-  const shared = read({ delivery: { suspect: { ...suspect, mustRunAlone: false } } });
-  t.false(callOf(shared, FIRST).mustRunAlone);
 });

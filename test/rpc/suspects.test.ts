@@ -7,6 +7,7 @@ import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { checkingChannel } from '../support/checking-channel.js';
 import { eventually } from '../support/eventually.js';
+import { faultyLink } from '../support/faulty-link.js';
 import {
   loseWorker,
   makeQueue,
@@ -187,13 +188,39 @@ for (const broker of brokers()) {
     }
   });
 
+  test(over('a request whose shared process ended runs alone also when it could not be moved'), async (t) => {
+    const isolated: boolean[] = [];
+    let end = () => {};
+    const run = async ({ work, isAlone }: IsolatedCall) => {
+      if (work === 'check') return {};
+      isolated.push(isAlone);
+      if (isAlone) return { text: 'done' };
+      await new Promise<void>((resolve) => (end = resolve));
+      throw new MustRunAlone('exit code 7');
+    };
+    const isolation = { enter: async () => ({ run, leave: () => {} }), run };
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, `${queue}_suspects`);
+    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+    const link = faultyLink(broker);
+    const id = suspects.sendRaw(REQUEST, { messageId: 'm', persistent: true });
+    await loseWorker(broker, `${queue}_suspects`, 1);
+    await serveRequests(t, { ...broker, connect: link.connect }, [telling], { queue, isolation });
+    await eventually('it runs', () => isolated.length === 1);
+    link.refuseAndCut();
+    end();
+    t.deepEqual((await suspects.replyFor(id)).answer.response_body, { text: 'done' });
+    t.is(link.counts.refused, 1);
+    t.deepEqual(isolated, [false, true]);
+  });
+
   test(
-    over('a request that ten workers had when they were lost is given up: answered and dead-lettered'),
+    over('a request that 100 workers had when they were lost is given up: answered and dead-lettered'),
     async (t) => {
       const queue = `test_${randomUUID()}`;
       await makeQueue(broker, `${queue}_suspects`);
       const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
-      const id = suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 9 } });
+      const id = suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 99 } });
       await loseWorker(broker, `${queue}_suspects`, 1);
       const { action, begun } = held();
       const { service } = await serveRequests(t, broker, [action], { queue });
@@ -201,7 +228,7 @@ for (const broker of brokers()) {
       await eventually('nothing is held', () => service.held === 0);
       const caller = await RawCaller.open(t, broker, queue);
       const dead = await caller.take('error queue');
-      t.regex(String(dead.properties.headers?.['x-reason']), /10 workers were lost/);
+      t.regex(String(dead.properties.headers?.['x-reason']), /100 workers were lost/);
       t.is(begun(), 0);
     },
   );
