@@ -400,6 +400,34 @@ test('the check of parameters takes from the time of the call', async (t) => {
   t.is(isolated[0]?.call.deadline, clock.now() + 200);
 });
 
+test('the check of the parameters of a read ends when its caller waits no longer', async (t) => {
+  const { ask, checks, clock } = isolating({}, {}, { holdsChecks: true });
+  const reply = watched(ask({ ...repeated, timeoutMs: 5_000, waitedMs: 1_000 }));
+  await settle();
+  clock.advance(3_999);
+  await settle();
+  t.is(reply(), undefined);
+  clock.advance(1);
+  await settle();
+  t.like(reply(), {
+    body: { code: 'timeout', errors: ['Request has timed out during execution! (after 5000 ms)'] },
+  });
+  t.true(checks[0]?.call.signal.aborted);
+  t.like(await ask({ ...repeated, timeoutMs: 5_000, waitedMs: 5_000 }), { body: { code: 'timeout' } });
+  t.is(checks.length, 1);
+});
+
+test('the parameters of a change are checked also when its caller waits no longer', async (t) => {
+  const { claims } = fakeClaims({ claimed: { status: 'completed', body: 'made' } });
+  const { ask, checks, clock } = isolating({ effect: 'change' }, { claims }, { holdsChecks: true });
+  const call = { ...repeated, key: 'k', mayBeCopy: true } as const;
+  const replies = [ask({ ...call, timeoutMs: 5_000 }), ask({ ...call, timeoutMs: 5_000, waitedMs: 5_000 })];
+  await settle();
+  clock.advance(149_999);
+  for (const { resolve } of checks) resolve({});
+  for (const reply of replies) t.deepEqual(await reply, { status: 'completed', body: 'made' });
+});
+
 test('a check that does not end is given up', async (t) => {
   const { codeFor, checks, clock } = isolating({}, {}, { holdsChecks: true });
   const code = codeFor(repeated);
@@ -407,6 +435,11 @@ test('a check that does not end is given up', async (t) => {
   clock.advance(150_000);
   t.is(await code, 'timeout');
   t.true(checks[0]?.call.signal.aborted);
+  const change = isolating({ effect: 'change' }, {}, { holdsChecks: true });
+  const late = change.codeFor({ ...repeated, timeoutMs: 5_000 });
+  await settle();
+  change.clock.advance(150_000);
+  t.is(await late, 'outcome_unknown');
 });
 
 test('an action that does not exist is not checked in isolation', async (t) => {
