@@ -38,7 +38,7 @@ export function storedReply(reply: Reply): StoredReply {
     : { status: 'completed', ...large };
 }
 
-/** Without what is only for the log. JSON would leave out a body that is undefined. */
+/** Without what is only for the log. JSON leaves out a body that is undefined, or becomes so. */
 function keptPartOf(reply: Reply): Reply {
   if (reply.status === 'error') return { status: 'error', body: reply.body };
   const { body = null, details } = reply;
@@ -47,7 +47,7 @@ function keptPartOf(reply: Reply): Reply {
 
 /** What a caller gets for a stored reply: the reply itself, or else an error that says what is known of it. */
 export function replyOf(stored: StoredReply): Reply {
-  if ('body' in stored) return stored;
+  if (!('bytes' in stored)) return keptPartOf(stored);
   const { code, bytes } = stored;
   const size = `The reply was sent once; it is too large to be kept for another delivery of the request`;
   if (code !== undefined)
