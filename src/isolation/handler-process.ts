@@ -136,7 +136,7 @@ export class HandlerProcess {
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
-      const running = {
+      const added = {
         call,
         resolve,
         reject,
@@ -145,7 +145,7 @@ export class HandlerProcess {
         cancelStop: () => {},
         isOverdue: false,
       };
-      this.#running.set(key, running);
+      this.#running.set(key, added);
       const leftMs = deadline - this.#options.clock.now();
       try {
         this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });

@@ -18,9 +18,10 @@ interface Released {
   mustRunAlone: boolean;
 }
 
-interface Entry<R> extends Released {
+interface Entry<R> {
   /** Undefined: released. */
   reply: R | undefined;
+  released: Released;
   at: number;
 }
 
@@ -34,7 +35,6 @@ export interface Source {
   mustRunAlone: () => boolean;
 }
 
-const NO_PLACES: ReadonlySet<string> = new Set();
 /** The memory of an entry without its reply, in bytes: its key, and some objects. */
 const ENTRY_BYTES = 512;
 
@@ -83,10 +83,8 @@ export class RedeliveryMemory<R> {
     if (running !== undefined) return { state: 'running', reply: running };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
-    const { reply, places, mayHaveBegun, mustRunAlone } = entry;
-    return reply === undefined
-      ? { state: 'released', places, mayHaveBegun, mustRunAlone }
-      : { state: 'settled', reply };
+    const { reply, released } = entry;
+    return reply === undefined ? { state: 'released', ...released } : { state: 'settled', reply };
   }
 
   /**
@@ -100,11 +98,12 @@ export class RedeliveryMemory<R> {
     bytes: (reply: R) => number,
     { place, ...source }: Source,
   ): void {
-    const { places = NO_PLACES } = this.#younger.get(key) ?? this.#older.get(key) ?? {};
+    const known = this.#younger.get(key) ?? this.#older.get(key);
+    const places = known?.reply === undefined ? known?.released.places : undefined;
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), ...source });
+    void this.#settle(key, settling, bytes, { places: new Set([...(places ?? []), place]), ...source });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -125,13 +124,8 @@ export class RedeliveryMemory<R> {
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    const at = this.#clock.now();
-    this.#younger.set(
-      key,
-      reply === undefined
-        ? { reply, places, mayHaveBegun, mustRunAlone: mustRunAlone(), at }
-        : { reply, places: NO_PLACES, mayHaveBegun: false, mustRunAlone: false, at },
-    );
+    const released = { places, mayHaveBegun, mustRunAlone: mustRunAlone() };
+    this.#younger.set(key, { reply, released, at: this.#clock.now() });
     this.#youngerBytes += size;
   }
 

@@ -214,6 +214,16 @@ for (const broker of brokers()) {
     t.deepEqual(isolated, [false, true]);
   });
 
+  test(over('a request runs also when 99 workers were lost that had it'), async (t) => {
+    const queue = `test_${randomUUID()}`;
+    await makeQueue(broker, `${queue}_suspects`);
+    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+    const id = suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 98 } });
+    await loseWorker(broker, `${queue}_suspects`, 1);
+    await serveRequests(t, broker, [telling], { queue });
+    t.is((await suspects.replyFor(id)).answer.status, 'completed');
+  });
+
   test(
     over('a request that 100 workers had when they were lost is given up: answered and dead-lettered'),
     async (t) => {
