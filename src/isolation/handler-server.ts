@@ -68,7 +68,9 @@ class HandlerServer {
     this.#running.set(call, abort);
     try {
       // When this process ends, the service knows whether the call had begun.
-      await new Promise<void>((sent) => send({ type: 'began', call }, sent));
+      await new Promise<void>((resolve, reject) =>
+        send({ type: 'began', call }, (error) => (error === null ? resolve() : reject(error))),
+      );
       if (abort.aborted) throw abort.reason;
       const result = await this.#handle(message, abort);
       // Not as a reply: they come back to this process, where a date must still be one.
@@ -149,7 +151,7 @@ class HandlerServer {
   }
 }
 
-function send(message: FromHandlerProcess, done: () => void = () => {}): void {
+function send(message: FromHandlerProcess, done: (error: Error | null) => void = () => {}): void {
   // The error is that nobody listens any more: `disconnect` follows.
   process.send?.(message, undefined, undefined, done);
 }
