@@ -18,6 +18,7 @@ const LONGEST_GAP_MS = { exit: 2_000, memory: 3_000, loop: 1_000 * WATCHDOG_SECO
 const WAYS = ['exit', 'loop', 'memory', 'check'] as const;
 /** The action of chaos/plugins/poison. */
 const POISON = 'chaos_poison';
+const MOVED = 'request moved to the queue of suspects';
 /** Only ends what hangs, in milliseconds. */
 const HANGS_MS = 150_000;
 
@@ -62,15 +63,23 @@ export const poison: Scenario = {
 
     const audit = ledger.audit();
     const effects = ledger.effects();
+    const lines = crew.started.flatMap((each) => each.lines);
     // A worker ends the process of a request that was given back, and the request does not end it then.
     const stopped = new Set(
-      crew.started
-        .flatMap(({ lines }) => lines)
+      lines
         .filter(({ message, reason }) => message === 'handler process ended' && reason === GIVEN_BACK)
         .map(({ pid }) => pid),
     );
     const runs = marks.map((mark) => effects.filter(({ id }) => id === mark));
     const deaths = runs.map((each) => each.filter(({ pid }) => !stopped.has(pid)).length);
+    // A cut between the end of a process that it shared and the confirm of its move: who gets it then does not know that it must
+    // run alone.
+    const movesLost = poisons.map(({ id, deadLetters }) => {
+      const moves = lines.filter(
+        ({ request, message, alone }) => request === id && message === MOVED && alone,
+      );
+      return Math.min(CUTS, Math.max(0, moves.length - deadLetters.length));
+    });
     const misses = [...ledger.misses(audit), ...exits];
     for (const [place, way] of ways.entries()) {
       const [outcome] = poisons[place]?.replies.map((each) => each.outcome) ?? [];
@@ -78,7 +87,7 @@ export const poison: Scenario = {
       // A connection that is lost between the confirm of its copy and its acknowledgement leaves two of it.
       const copies = poisons[place]?.deadLetters.length ?? 0;
       if (copies === 0) misses.push(`${way}: it was not dead-lettered`);
-      if ((deaths[place] ?? 0) > WORKERS + PROCESSES * copies)
+      if ((deaths[place] ?? 0) > WORKERS + PROCESSES * copies + (movesLost[place] ?? 0))
         misses.push(`${way}: it ended ${deaths[place]} processes`);
     }
     return {
@@ -86,6 +95,7 @@ export const poison: Scenario = {
         poisons: ways.join(' '),
         'processes ended by each': deaths.join(' '),
         'copies of each': poisons.map(({ deadLetters }) => deadLetters.length).join(' '),
+        'moves of each lost by a cut': movesLost.join(' '),
         'runs stopped by a cut': runs.flat().length - deaths.reduce((sum, each) => sum + each, 0),
         'workers lost': crew.deaths.length,
         innocents: ledger.entries.size - poisons.length,
