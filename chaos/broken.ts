@@ -5,6 +5,8 @@ export interface Broken {
   /** The scenario that must notice it. */
   scenario: string;
   what: string;
+  /** Texts in what it then says that it has missed; without them, any miss will do. */
+  misses?: readonly string[];
   replacements: readonly Replacement[];
 }
 
@@ -15,6 +17,17 @@ const AGAIN: Omit<Broken, 'scenario'> = {
       file: 'src/rpc/request.ts',
       from: `delivery: mayHaveBegun ? 'repeated' : 'first',`,
       to: `delivery: 'first',`,
+    },
+  ],
+};
+
+const LOST: Omit<Broken, 'scenario' | 'misses'> = {
+  what: 'a request that was delivered again counts at once as one that ends its workers',
+  replacements: [
+    {
+      file: 'src/rpc/rpc-handler.ts',
+      from: `if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';`,
+      to: `if (lostWorkersOf(delivery) < 0) return 'suspect';`,
     },
   ],
 };
@@ -32,8 +45,43 @@ export const BROKEN: readonly Broken[] = [
     ],
   },
   { scenario: 'kills', ...AGAIN },
+  {
+    scenario: 'kills',
+    ...LOST,
+    misses: ['chaos_read became worker_lost', 'chaos_change became worker_lost'],
+  },
   { scenario: 'broker', ...AGAIN },
+  { scenario: 'broker', ...LOST, misses: ['became worker_lost'] },
   { scenario: 'two-workers', ...AGAIN },
+  {
+    scenario: 'two-workers',
+    ...LOST,
+    misses: ['without claims: ', 'became worker_lost', 'contradict each other'],
+  },
+  {
+    scenario: 'two-workers',
+    what: 'a worker says of a change that another one has made that its outcome is unknown',
+    misses: ['with claims: ', 'contradict each other'],
+    replacements: [
+      {
+        file: 'src/core/change-gate.ts',
+        from: `if (claimed.state === 'settled') return claimed.reply;\n    const { claim }`,
+        to: `if (claimed.state === 'settled') return settledWith(outcomeNotReported('it'), call.id);\n    const { claim }`,
+      },
+    ],
+  },
+  {
+    scenario: 'two-workers',
+    what: 'a worker changes a unit that another one has locked',
+    misses: ['with claims: ', 'changes began while another one of their unit ran'],
+    replacements: [
+      {
+        file: 'src/claims/held-claim.ts',
+        from: 'if (succeeded || lock?.value === value) return true;',
+        to: 'if (succeeded || lock !== undefined) return true;',
+      },
+    ],
+  },
   {
     scenario: 'sigterm',
     what: 'a request that has not begun is acknowledged instead of requeued',
@@ -42,6 +90,18 @@ export const BROKEN: readonly Broken[] = [
         file: 'src/rpc/republisher.ts',
         from: 'const heldMs = () => Math.round(clock.now() - arrivedAt);',
         to: 'const heldMs = () => Math.round(clock.now() - arrivedAt);\n    return delivery.acknowledge();',
+      },
+    ],
+  },
+  {
+    scenario: 'sigterm',
+    what: 'a request that has not begun is told that it was cancelled',
+    misses: ['became cancelled'],
+    replacements: [
+      {
+        file: 'src/core/runner.ts',
+        from: 'for (const job of this.#waiting) this.#interrupt(job, shutdown);',
+        to: 'for (const job of this.#waiting) this.#stop(job, shuttingDown());',
       },
     ],
   },
@@ -108,6 +168,18 @@ export const BROKEN: readonly Broken[] = [
         file: 'src/core/execution.ts',
         from: 'if (isolation === undefined) {',
         to: "if (isolation === undefined || this.#call.id !== '') {",
+      },
+    ],
+  },
+  {
+    scenario: 'poison',
+    what: 'the parameters of a repeated request are checked in the worker itself',
+    misses: ['check: it ended'],
+    replacements: [
+      {
+        file: 'src/core/runner.ts',
+        from: `const isApart = isolation !== undefined && call.delivery === 'repeated';`,
+        to: `const isApart = isolation !== undefined && call.id === '';`,
       },
     ],
   },

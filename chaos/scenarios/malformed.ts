@@ -2,12 +2,14 @@ import { randomUUID } from 'node:crypto';
 import type { Scenario } from '../scenario.js';
 import { Caller } from '../support/caller.js';
 import { ProbedWorker } from '../support/holdings.js';
-import { brokenPromises, type Entry, Ledger } from '../support/ledger.js';
+import { DEAD_LETTERED, type Entry, Ledger } from '../support/ledger.js';
 import { MALFORMED, MAX_MESSAGE_BYTES } from '../support/malformed-messages.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
 
 const IN_FLIGHT = 40;
+/** The action of what is no request. */
+const NONE = 'none';
 /** A quarter of it is for the replies that are remembered, so that these are as many after the first quarter as at the end. */
 const MEMORY_BUDGET_BYTES = 32 * 2 ** 20;
 /** What the worker may hold more at the end than after the first quarter. */
@@ -19,7 +21,7 @@ export const malformed: Scenario = {
   async run(run) {
     const each = run.long ? 10_000 : 1_000;
     const queue = `chaos_malformed_${randomUUID()}`;
-    const ledger = new Ledger(run);
+    const ledger = new Ledger(run, { allows: { [NONE]: [DEAD_LETTERED, 'invalid_request', 'not read'] } });
     const caller = await Caller.open(run, run.broker.url, queue, ledger);
     const env = {
       ...ledger.env,
@@ -38,7 +40,7 @@ export const malformed: Scenario = {
           const kind = MALFORMED[pairs++ % MALFORMED.length];
           if (kind === undefined) return;
           const { content, properties } = kind.make(queue);
-          bad.push({ kind: kind.name, entry: await caller.sendRaw(content, 'none', properties) });
+          bad.push({ kind: kind.name, entry: await caller.sendRaw(content, NONE, properties) });
           good.push(await caller.ask(next()));
         }
       };
@@ -51,9 +53,7 @@ export const malformed: Scenario = {
     const exits = await stopWorkers([probed.worker]);
 
     const audit = ledger.audit();
-    const misses = [...brokenPromises(audit), ...exits];
-    const unanswered = good.filter(({ replies }) => replies[0]?.outcome !== 'completed').length;
-    if (unanswered > 0) misses.push(`${unanswered} good requests were not completed`);
+    const misses = [...ledger.misses(audit), ...exits];
     const kinds = new Set(
       bad
         .filter(

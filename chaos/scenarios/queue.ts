@@ -6,7 +6,7 @@ import { startProxy } from '../../test/support/proxy.js';
 import type { Outcome, Run, Scenario } from '../scenario.js';
 import { Caller, type Queues } from '../support/caller.js';
 import { loseConnections, takeRequestsAgain } from '../support/connection-losses.js';
-import { type Audit, brokenPromises, CHANGE, type Entry, Ledger } from '../support/ledger.js';
+import { type Allowed, type Audit, CHANGE, DEAD_LETTERED, type Entry, Ledger } from '../support/ledger.js';
 import { mixedRequests } from '../support/mixed-requests.js';
 import { stopWorkers } from '../support/stop-workers.js';
 import { within } from '../support/within.js';
@@ -58,12 +58,18 @@ interface Ended {
   missed: string[];
 }
 
+interface Opening extends Queues {
+  url?: string;
+  env?: Record<string, string>;
+  allows?: Allowed;
+}
+
 async function open(
   run: Run,
-  { url = run.broker.url, env = {}, ...queues }: { url?: string; env?: Record<string, string> } & Queues = {},
+  { url = run.broker.url, env = {}, allows = {}, ...queues }: Opening = {},
 ): Promise<Part> {
   const name = `chaos_queue_${randomUUID()}`;
-  const ledger = new Ledger(run);
+  const ledger = new Ledger(run, { allows });
   const caller = await Caller.open(run, run.broker.url, name, ledger, queues);
   const worker = Worker.start(run, { queue: name, url, env: { ...ledger.env, ...env } });
   return { queue: name, ledger, caller, worker, misses: [] };
@@ -85,7 +91,7 @@ async function end({ ledger, worker, misses }: Part): Promise<Ended> {
   await ledger.settled();
   const exits = await stopWorkers([worker]);
   const audit = ledger.audit();
-  return { audit, missed: [...brokenPromises(audit), ...exits, ...misses] };
+  return { audit, missed: [...ledger.misses(audit), ...exits, ...misses] };
 }
 
 /** Under load until `work` is over. */
@@ -98,7 +104,7 @@ async function loaded({ caller }: Part, run: Run, work: () => Promise<void>): Pr
 
 /** What was in the queue is gone, and nobody can answer it; what comes later is owed. */
 async function purgedAndDeleted(run: Run): Promise<Ended> {
-  const part = await open(run);
+  const part = await open(run, { allows: { none: [DEAD_LETTERED] } });
   const { ledger, caller, worker, misses } = part;
   await worker.ready;
   const operator = await channelTo(run);
@@ -126,7 +132,7 @@ async function untilAnswered(caller: Caller): Promise<true> {
 /** The error queue is full for a time: what it refuses waits, and requests are answered meanwhile. */
 async function full(run: Run): Promise<Ended> {
   const errorQueue = { maxLength: 1, arguments: { 'x-overflow': 'reject-publish' } };
-  const part = await open(run, { errorQueue, takesDeadLetters: false });
+  const part = await open(run, { errorQueue, takesDeadLetters: false, allows: { none: [DEAD_LETTERED] } });
   const { queue: name, caller, worker, misses } = part;
   await worker.ready;
   const operator = await channelTo(run);
@@ -147,8 +153,11 @@ async function full(run: Run): Promise<Ended> {
 async function limitedDeliveries(run: Run): Promise<Ended> {
   const link = await startProxy(run, run.broker);
   const url = `amqp://guest:guest@127.0.0.1:${link.port}`;
+  // A change that was delivered before it came is unknown.
+  const allows = { [CHANGE]: ['outcome_unknown', DEAD_LETTERED], chaos_read: [DEAD_LETTERED] };
   const part = await open(run, {
     url,
+    allows,
     queue: { arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 3 } },
   });
   const { worker, misses } = part;
@@ -186,7 +195,10 @@ async function smallMessages(run: Run): Promise<Ended> {
     run.broker.ctl('eval', `application:set_env(rabbit, max_message_size, ${bytes}).`);
   await limit(MAX_MESSAGE_BYTES);
   run.teardown(async () => void (await limit(128 * 2 ** 20)));
-  const part = await open(run, { env: { MAX_MESSAGE_BYTES: String(MAX_REQUEST_BYTES) } });
+  const part = await open(run, {
+    env: { MAX_MESSAGE_BYTES: String(MAX_REQUEST_BYTES) },
+    allows: { [CHANGE]: ['invalid_request', DEAD_LETTERED], chaos_read: ['answer_too_large'] },
+  });
   const { caller, worker, misses } = part;
   await worker.ready;
   await loaded(part, run, async () => {

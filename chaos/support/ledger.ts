@@ -30,13 +30,25 @@ export interface ReplySeen {
 export interface Effect {
   /** The id of its request. */
   id: string;
-  phase: 'begin' | 'end';
+  /** `end`: it was made. `stop`: its handler ended without that. */
+  phase: 'begin' | 'end' | 'stop';
+  /** The unit that it changes. */
+  unit?: string;
   /** The process that wrote it: a worker, or a handler process. */
   pid: number;
   /** The parent of that process. */
   parent: number;
   /** Wall time in milliseconds. */
   at: number;
+}
+
+/** The outcomes that the requests of each action may have besides `completed`; of an action that is not named: none. */
+export type Allowed = Readonly<Record<string, readonly string[]>>;
+
+export interface Expected {
+  allows?: Allowed;
+  /** Whether the workers agree on changes in a claim store. */
+  claims?: boolean;
 }
 
 /** What the ledger shows. All but the last three should be 0. */
@@ -49,8 +61,10 @@ export interface Audit {
   doneToldFailed: number;
   /** Changes that did not end, whose reply says that they did. */
   notDoneToldDone: number;
-  /** Changes with two replies that cannot both be true. */
+  /** Changes with two replies that differ. Without claims one of them may be `outcome_unknown`. */
   contradictory: number;
+  /** Changes that began while another one of the same unit ran. */
+  overlapping: number;
   /** Requests with more than one reply. */
   repliedTwice: number;
   unknown: number;
@@ -64,9 +78,12 @@ export const UNIT_CHANGE = 'chaos_unit_change';
 /** The action of plugins/restart-unit, whose effects the suite notes. */
 export const RESTART = 'restart_unit';
 const CHANGES: ReadonlySet<string> = new Set([CHANGE, UNIT_CHANGE, RESTART]);
+/** The outcome of a request that is in the error queue. */
+export const DEAD_LETTERED = 'dead-lettered';
 /** With these codes a caller may not assume that nothing was done. */
 const MAY_BE_DONE = new Set([
   'completed',
+  'answer_too_large',
   'outcome_unknown',
   'internal',
   'worker_lost',
@@ -83,9 +100,13 @@ export class Ledger {
   readonly entries = new Map<string, Entry>();
   readonly #file: string;
   readonly #noted: Effect[] = [];
+  readonly #allows: Allowed;
+  readonly #claims: boolean;
 
   /** Its file goes with the run. */
-  constructor(run: Run) {
+  constructor(run: Pick<Run, 'teardown'>, { allows = {}, claims = false }: Expected = {}) {
+    this.#allows = allows;
+    this.#claims = claims;
     const folder = mkdtempSync(join(tmpdir(), 'chaos-ledger-'));
     run.teardown(() => rmSync(folder, { recursive: true, force: true }));
     this.#file = join(folder, 'effects');
@@ -153,9 +174,10 @@ export class Ledger {
   audit(): Audit {
     const begun = new Map<string, number>();
     const ended = new Set<string>();
-    for (const { id, phase } of this.effects()) {
+    const effects = this.effects();
+    for (const { id, phase } of effects) {
       if (phase === 'begin') begun.set(id, (begun.get(id) ?? 0) + 1);
-      else ended.add(id);
+      if (phase === 'end') ended.add(id);
     }
     const all = [...this.entries.values()];
     const changes = all.filter(({ action }) => CHANGES.has(action));
@@ -168,15 +190,40 @@ export class Ledger {
       doneTwice: changes.filter(({ id }) => (begun.get(id) ?? 0) > 1).length,
       doneToldFailed: changes.filter((each) => begun.has(each.id) && replied(each, saysNotDone)).length,
       notDoneToldDone: changes.filter((each) => !ended.has(each.id) && replied(each, saysDone)).length,
-      contradictory: changes.filter(
-        (each) =>
-          (replied(each, saysDone) && replied(each, saysNotDone)) ||
-          new Set(each.replies.filter(({ outcome }) => saysDone(outcome)).map(({ body }) => body)).size > 1,
-      ).length,
+      contradictory: changes.filter(({ replies }) => this.#contradict(replies)).length,
+      overlapping: overlapping(effects),
       repliedTwice: all.filter(({ replies }) => replies.length > 1).length,
       unknown: changes.filter((each) => replied(each, (outcome) => outcome === 'outcome_unknown')).length,
       completed: all.filter((each) => replied(each, saysDone)).length,
     };
+  }
+
+  /** @returns a sentence for each guarantee that was broken, and for each outcome that no request of its action may have */
+  misses(audit: Audit): string[] {
+    const others = new Map<string, { count: number; first: string }>();
+    for (const { action, replies, deadLetters } of this.entries.values()) {
+      const allowed = new Set(['completed', ...(this.#allows[action] ?? [])]);
+      const told = replies.map(({ outcome, body }): [string, string] => [outcome, body]);
+      const found = new Map([
+        ...deadLetters.map((reason): [string, string] => [DEAD_LETTERED, reason]),
+        ...told,
+      ]);
+      for (const [outcome, text] of found) {
+        if (allowed.has(outcome)) continue;
+        const what = `${action} became ${outcome}`;
+        const { count, first } = others.get(what) ?? { count: 0, first: text };
+        others.set(what, { count: count + 1, first });
+      }
+    }
+    return [
+      ...brokenPromises(audit),
+      ...[...others].map(([what, { count, first }]) => `${count} requests of ${what}: ${first}`),
+    ];
+  }
+
+  #contradict(replies: readonly ReplySeen[]): boolean {
+    const counted = this.#claims ? replies : replies.filter(({ outcome }) => outcome !== 'outcome_unknown');
+    return new Set(counted.map(({ outcome, body }) => `${outcome} ${body}`)).size > 1;
   }
 
   /** How many last replies had each outcome, but for `completed`. */
@@ -195,14 +242,40 @@ function isOpen({ replies, deadLetters }: Entry): boolean {
   return replies.length + deadLetters.length === 0;
 }
 
+/**
+ * How many changes began while another one of their unit ran.
+ * @param effects in the order in which they were written
+ */
+function overlapping(effects: readonly Effect[]): number {
+  const runOf = ({ id, pid }: Effect) => `${id} ${pid}`;
+  // A run without an end was that of a worker that was killed, nobody knows when.
+  const ends = new Set(effects.filter(({ phase }) => phase !== 'begin').map(runOf));
+  const running = new Map<string, Set<string>>();
+  let count = 0;
+  for (const effect of effects) {
+    const { unit, phase } = effect;
+    if (unit === undefined) continue;
+    const run = runOf(effect);
+    const others = running.get(unit) ?? new Set();
+    running.set(unit, others);
+    if (phase !== 'begin') others.delete(run);
+    else {
+      if (others.size > 0) count++;
+      if (ends.has(run)) others.add(run);
+    }
+  }
+  return count;
+}
+
 /** The guarantees that every scenario expects. @returns a sentence for each that was broken */
-export function brokenPromises(audit: Audit): string[] {
+function brokenPromises(audit: Audit): string[] {
   const promises: [keyof Audit, string][] = [
     ['lost', 'requests were lost'],
     ['doneTwice', 'changes were done twice'],
     ['doneToldFailed', 'changes were done, and their callers were told that nothing was'],
     ['notDoneToldDone', 'changes were not done, and their callers were told that they were'],
     ['contradictory', 'changes got replies that contradict each other'],
+    ['overlapping', 'changes began while another one of their unit ran'],
   ];
   return promises
     .filter(([promise]) => audit[promise] > 0)

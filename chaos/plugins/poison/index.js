@@ -2,8 +2,9 @@ import { defineAction } from 'fleet-manager/plugin';
 import { object, string } from 'yup';
 import { writeEffect } from '../../support/write-effect.js';
 
+const exit = () => process.exit(7);
 const WAYS = {
-  exit: () => process.exit(7),
+  exit,
   loop: () => {
     for (;;);
   },
@@ -12,6 +13,8 @@ const WAYS = {
     for (;;) held.push(Array.from({ length: 100_000 }, () => ({})));
   },
 };
+/** Already the check of the parameters ends the process. */
+const CHECK = 'check';
 
 export default defineAction({
   name: 'chaos_poison',
@@ -19,11 +22,24 @@ export default defineAction({
   target: 'optional',
   effect: 'read',
   parameters: object({
-    way: string().oneOf(Object.keys(WAYS)).required().meta({ description: 'How.' }),
+    way: string()
+      .oneOf([...Object.keys(WAYS), CHECK])
+      .required()
+      .test('poison', (way, { parent: { mark } }) => {
+        if (way === CHECK) {
+          writeEffect(mark, 'begin');
+          exit();
+        }
+        return true;
+      })
+      .meta({ description: 'How.', format: 'way' }),
+    mark: string()
+      .required()
+      .meta({ description: 'Stands in the ledger for the request: a check gets no id.' }),
   }),
   result: object({}),
-  async handle({ parameters: { way }, id }) {
-    writeEffect(id, 'begin');
+  async handle({ parameters: { way, mark } }) {
+    writeEffect(mark, 'begin');
     WAYS[way]();
     return {};
   },

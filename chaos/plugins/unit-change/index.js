@@ -16,10 +16,15 @@ export default defineAction({
   result: object({
     run: string().required().meta({ description: 'Another one for each run.' }),
   }),
-  async handle({ parameters: { hold_ms: holdMs }, id, signal }) {
-    writeEffect(id, 'begin');
-    await sleep(holdMs, undefined, { signal });
-    writeEffect(id, 'end');
+  async handle({ parameters: { hold_ms: holdMs, unit }, id, signal }) {
+    writeEffect(id, 'begin', unit);
+    let phase = 'stop';
+    try {
+      await sleep(holdMs, undefined, { signal });
+      phase = 'end';
+    } finally {
+      writeEffect(id, phase, unit);
+    }
     return { run: randomUUID() };
   },
   /** Finishes what an earlier run began. */
