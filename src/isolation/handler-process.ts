@@ -77,7 +77,8 @@ export class HandlerProcess {
   #calls = 0;
   #isReady = false;
   #isEnding = false;
-  #hasEnded = false;
+  /** How it ended. */
+  #how: string | undefined;
   /** Why it was killed, or cannot start. */
   #reason: string | undefined;
   #cancelLimit = () => {};
@@ -124,14 +125,15 @@ export class HandlerProcess {
 
   /** Whether it takes calls, once it is ready. */
   get isOpen(): boolean {
-    return !this.#isEnding && !this.#hasEnded;
+    return !this.#isEnding && this.#how === undefined;
   }
 
   /**
    * Runs a call, when it is ready. After the call's signal is aborted this settles only when the handler has ended.
-   * @throws ProcessEnded when the process ends; the signal's reason when that was aborted before
+   * @throws ProcessEnded when the process ends, or has ended; the signal's reason when that was aborted before
    */
-  run(call: IsolatedCall): Promise<unknown> {
+  async run(call: IsolatedCall): Promise<unknown> {
+    if (this.#how !== undefined) throw new ProcessEnded(this.#how, false);
     const key = this.#calls++;
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
@@ -160,7 +162,7 @@ export class HandlerProcess {
 
   /** Resolves when it has responded to this question: it is not blocked then; or when it has ended. */
   async responds(): Promise<void> {
-    if (this.#hasEnded) return;
+    if (this.#how !== undefined) return;
     return new Promise((resolve) => {
       this.#pings.push(resolve);
       this.#send({ type: 'ping' });
@@ -249,7 +251,7 @@ export class HandlerProcess {
   }
 
   #end(how: string): void {
-    this.#hasEnded = true;
+    this.#how = how;
     this.#cancelLimit();
     process.removeListener('exit', this.#kill);
     const requests = [...this.#running.values()].map(({ call: { id, action } }) => ({ request: id, action }));

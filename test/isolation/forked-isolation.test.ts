@@ -343,6 +343,17 @@ test('a change runs alone when its process had not begun it when that ended', as
   await blocked;
 });
 
+test('a change runs alone when its process has ended before it came', async (t) => {
+  const { isolation, act, callOf, runs, logs } = await openIsolation(t);
+  const change = callOf('pid', { id: 'change', onProcessEnd: 'unknown' });
+  const place = await isolation.enter(change);
+  await act('exit', { id: 'poison', times: 1 });
+  t.is(logs.find(/^handler process ended$/).length, 1);
+  const pid = String(await place.run(change));
+  t.deepEqual(await runs('change'), [pid]);
+  t.false((await runs('poison')).includes(pid));
+});
+
 test('two calls run alone at a time, and the next waits until a place is left', async (t) => {
   const { isolation, callOf } = await openIsolation(t);
   const needs = callOf('pid', { isAlone: true });
