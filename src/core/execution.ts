@@ -3,6 +3,7 @@ import { type Cluster, noteResponse, tokenOf } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
+import { runWithin } from '../lib/time-limit.js';
 import { actionRequest } from './action-request.js';
 import { type Admitted, timedOut } from './admission.js';
 import { OUTCOME_GRACE_MS } from './caller-timeout.js';
@@ -18,7 +19,13 @@ import {
 } from './call.js';
 import { bodyOf, settledWith, withSendableDetails } from './call-errors.js';
 import { type ChangeGate, outcomeNotReported, type Performance } from './change-gate.js';
-import { type IsolatedPlace, type Isolation, MustRunAlone, type OnProcessEnd } from './isolation.js';
+import {
+  type IsolatedPlace,
+  type Isolation,
+  MustRunAlone,
+  NeverBegan,
+  type OnProcessEnd,
+} from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
 
@@ -131,7 +138,7 @@ export class Execution {
       stop: (reason) => this.stop(reason),
       onKnown: this.#options.onKnown,
     });
-    // When it did not begin.
+    // It may not have begun.
     this.#place?.leave();
     return settled;
   }
@@ -143,12 +150,21 @@ export class Execution {
 
   /** Waits for what the performance needs besides its turn. @throws ActionError, or the signal's reason */
   async #prepare({ work, repeated }: Performance): Promise<void> {
-    this.#place = await this.#isolationOf(repeated)?.enter({
-      deadline: this.#deadlineOf(work),
+    const isolation = this.#isolationOf(repeated);
+    if (isolation === undefined) return;
+    const { clock } = this.#options;
+    const deadline = this.#deadlineOf(work);
+    // Until it begins it is stopped only when there is no time for a probe either.
+    const limit = {
+      ms: deadline - clock.now(),
+      clock,
+      reason: () => timedOut(this.#admitted.timeoutMs),
       signal: this.#abort.signal,
-      onProcessEnd: this.#onProcessEnd(work),
-      isAlone: this.#isAlone,
-    });
+    };
+    const [onProcessEnd, isAlone] = [this.#onProcessEnd(work), this.#isAlone];
+    this.#place = await runWithin(limit, async (signal) =>
+      isolation.enter({ deadline, signal, onProcessEnd, isAlone }),
+    );
   }
 
   /** What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first. */
@@ -230,6 +246,7 @@ export class Execution {
         throw outcomeNotReported(action.description.name);
       return result;
     } catch (error) {
+      if (error instanceof NeverBegan) throw error.cause;
       const known = bodyOf(error);
       if (cluster !== undefined && known !== undefined) {
         if (known.code === 'cluster_unreachable') onUnreachable(cluster);

@@ -12,6 +12,15 @@ export class MustRunAlone extends Error {
   override readonly name = 'MustRunAlone';
 }
 
+/** A call was stopped before it began, though it had a place; its cause is the reason of its signal. */
+export class NeverBegan extends Error {
+  override readonly name = 'NeverBegan';
+
+  constructor(override readonly cause: unknown) {
+    super('the call was stopped before it began');
+  }
+}
+
 /** A call whose handler runs in another process. */
 export interface IsolatedCall {
   readonly id: string;
@@ -64,6 +73,7 @@ export interface Isolation {
    * Checks the parameters of a repeated call, or runs its handler or probe.
    * @returns its result
    * @throws what that throws: an `ActionError`, the reason of the signal, or an error with the text of any other
+   * @throws NeverBegan when it was stopped, and is known not to have begun
    * @throws MustRunAlone when the process that it shared ended, and it is to be given back then
    * @throws ActionError `worker_lost` when the process ended in which it ran alone, `outcome_unknown` when its process ended, it
    * had begun and may not run again, `service_unavailable` when no process could be started within its deadline

@@ -4,6 +4,7 @@ import {
   type IsolatedPlace,
   type Isolation,
   MustRunAlone,
+  NeverBegan,
   type PlaceNeeds,
 } from '../core/isolation.js';
 import { type Backoff, backoffMs } from '../lib/backoff.js';
@@ -115,7 +116,8 @@ export class ForkedIsolation implements Isolation {
       });
       return new Place(process, leave, async (error, call) => {
         if (isGivenBack) throw new MustRunAlone(error.message, { cause: error });
-        if (call.onProcessEnd === 'unknown' && error.hadBegun) throw outcomeUnknown(error);
+        if (error.progress !== 'begun') return this.#runUnbegun(call);
+        if (call.onProcessEnd === 'unknown') throw outcomeUnknown(error);
         const alone = await this.#enterAlone(call);
         return alone.run(call);
       });
@@ -131,13 +133,27 @@ export class ForkedIsolation implements Isolation {
     const leave = () => void (own?.end(END_MS) ?? Promise.resolve()).then(release);
     try {
       const process = await this.#responding(needs, () => (own = this.#fork()));
-      return new Place(process, leave, async (error, { onProcessEnd }) => {
-        throw onProcessEnd === 'unknown' && error.hadBegun ? outcomeUnknown(error) : workerLost(error);
+      return new Place(process, leave, async (error, call) => {
+        // What was sent may have ended the process while that read it.
+        if (error.progress === 'not sent') return this.#runUnbegun(call);
+        const isUnknown = error.progress === 'begun' && call.onProcessEnd === 'unknown';
+        throw isUnknown ? outcomeUnknown(error) : workerLost(error);
       });
     } catch (error) {
       leave();
       throw error;
     }
+  }
+
+  /** Runs a call alone whose process ended before it began. */
+  async #runUnbegun(call: IsolatedCall): Promise<unknown> {
+    let alone: IsolatedPlace;
+    try {
+      alone = await this.#enterAlone(call);
+    } catch (error) {
+      throw error === call.signal.reason ? new NeverBegan(error) : error;
+    }
+    return alone.run(call);
   }
 
   /** Takes a place in a shared process: of one that has room, or else of a new one, or else of the one with the fewest calls. */

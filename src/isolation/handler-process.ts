@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { ActionError } from '../api/action-error.js';
 import { releases } from '../core/call.js';
 import { settledWith } from '../core/call-errors.js';
-import type { IsolatedCall } from '../core/isolation.js';
+import { type IsolatedCall, NeverBegan } from '../core/isolation.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import type { FromHandlerProcess, HandlerSettings, Thrown, ToHandlerProcess } from './messages.js';
@@ -25,8 +25,8 @@ export class ProcessEnded extends Error {
 
   constructor(
     how: string,
-    /** Whether the call had begun. */
-    readonly hadBegun: boolean,
+    /** How far the call had come. */
+    readonly progress: 'not sent' | 'sent' | 'begun',
   ) {
     super(how);
   }
@@ -77,6 +77,7 @@ export class HandlerProcess {
   #calls = 0;
   #isReady = false;
   #isEnding = false;
+  #isKilled = false;
   /** How it ended. */
   #how: string | undefined;
   /** Why it was killed, or cannot start. */
@@ -125,7 +126,7 @@ export class HandlerProcess {
 
   /** Whether it takes calls, once it is ready. */
   get isOpen(): boolean {
-    return !this.#isEnding && this.#how === undefined;
+    return !this.#isEnding && !this.#isKilled && this.#how === undefined;
   }
 
   /**
@@ -133,7 +134,7 @@ export class HandlerProcess {
    * @throws ProcessEnded when the process ends, or has ended; the signal's reason when that was aborted before
    */
   async run(call: IsolatedCall): Promise<unknown> {
-    if (this.#how !== undefined) throw new ProcessEnded(this.#how, false);
+    if (this.#how !== undefined) throw new ProcessEnded(this.#how, 'not sent');
     const key = this.#calls++;
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
@@ -163,10 +164,15 @@ export class HandlerProcess {
   /** Resolves when it has responded to this question: it is not blocked then; or when it has ended. */
   async responds(): Promise<void> {
     if (this.#how !== undefined) return;
-    return new Promise((resolve) => {
+    const cancel = this.#options.clock.after(STOP_MS, () => {
+      // What runs in it has time limits of its own.
+      if (this.#running.size === 0) this.#killFor(`it did not respond for ${STOP_MS} ms`);
+    });
+    await new Promise<void>((resolve) => {
       this.#pings.push(resolve);
       this.#send({ type: 'ping' });
     });
+    cancel();
   }
 
   /** Lets it clean up and end; kills it after this time in milliseconds. */
@@ -247,6 +253,7 @@ export class HandlerProcess {
 
   #killFor(reason: string): void {
     this.#reason = reason;
+    this.#isKilled = true;
     this.#kill();
   }
 
@@ -263,7 +270,13 @@ export class HandlerProcess {
     for (const resolve of this.#pings.splice(0)) resolve();
     for (const key of this.#running.keys())
       this.#settle(key, ({ call: { signal }, reject, hasBegun }) =>
-        reject(signal.aborted ? signal.reason : new ProcessEnded(how, hasBegun)),
+        reject(
+          signal.aborted
+            ? hasBegun
+              ? signal.reason
+              : new NeverBegan(signal.reason)
+            : new ProcessEnded(how, hasBegun ? 'begun' : 'sent'),
+        ),
       );
   }
 }

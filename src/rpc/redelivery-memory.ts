@@ -35,6 +35,7 @@ export interface Source {
   mustRunAlone: () => boolean;
 }
 
+const NOT_RELEASED: Released = { places: new Set(), mayHaveBegun: false, mustRunAlone: false };
 /** The memory of an entry without its reply, in bytes: its key, and some objects. */
 const ENTRY_BYTES = 512;
 
@@ -124,7 +125,8 @@ export class RedeliveryMemory<R> {
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    const released = { places, mayHaveBegun, mustRunAlone: mustRunAlone() };
+    const released =
+      reply === undefined ? { places, mayHaveBegun, mustRunAlone: mustRunAlone() } : NOT_RELEASED;
     this.#younger.set(key, { reply, released, at: this.#clock.now() });
     this.#youngerBytes += size;
   }

@@ -295,13 +295,16 @@ export class RpcHandler {
         mustRunAlone ||= known.mustRunAlone;
       }
     }
+    // Whoever gets it next must know it too.
+    const passedOn = (how: PassedOn): PassedOn => (mustRunAlone ? 'alone' : how);
     if (mayHaveBegun && delivery.redelivered && !isKnown) {
-      if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return 'suspect';
+      if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return passedOn('suspect');
       return this.#answered(request, workerLost(MAX_LOST_WORKERS));
     }
     // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
-    if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return 'released';
-    const outcome = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone });
+    if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return passedOn('released');
+    const checked = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone });
+    const outcome = checked.then((each) => (each === 'released' ? passedOn(each) : each));
     if (key !== undefined) {
       // Without the call, whose parameters would be kept as long.
       const answer = outcome.then((each) => {

@@ -4,7 +4,7 @@ import { prepareAction } from '../../src/core/prepare-action.js';
 import { ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
-import { type IsolatedCall, MustRunAlone, type PlaceNeeds } from '../../src/core/isolation.js';
+import { type IsolatedCall, MustRunAlone, NeverBegan, type PlaceNeeds } from '../../src/core/isolation.js';
 import { untilAborted } from '../../src/lib/until-aborted.js';
 import { doing } from '../support/actions.js';
 import { openRunner, settle, watched } from '../support/open-runner.js';
@@ -139,6 +139,31 @@ test('a change that must run alone waits for a process of its own before it coun
   t.is(await code, 'released');
   t.deepEqual(asked, ['claim', 'release']);
   t.is(isolated.length, 0);
+});
+
+test('a change waits for a place as long as its caller, also when it may have been made elsewhere', async (t) => {
+  const { claims, settled: noted } = fakeClaims();
+  const { codeFor, entered, clock } = isolating(
+    { effect: 'change' },
+    { claims },
+    { ready: new Promise(() => {}) },
+  );
+  const code = codeFor({ ...repeated, key: 'k', mayBeCopy: true, timeoutMs: 5_000 });
+  while (entered.length === 0) await settle();
+  clock.advance(5_000);
+  t.is(await code, 'timeout');
+  t.true(entered[0]?.signal.aborted);
+  t.like(noted, [{ body: { code: 'timeout' } }]);
+});
+
+test('a change that was stopped and is known not to have begun is told so', async (t) => {
+  const { claims } = fakeClaims();
+  const { codeFor, isolated, clock } = isolating({ effect: 'change' }, { claims });
+  const code = codeFor({ ...repeated, key: 'k', timeoutMs: 5_000 });
+  while (isolated.length === 0) await settle();
+  clock.advance(5_000);
+  isolated[0]?.reject(new NeverBegan(isolated[0].call.signal.reason));
+  t.is(await code, 'timeout');
 });
 
 test('a change that may not begin after all leaves its place', async (t) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import anyTest from 'ava';
 import { ConnectionLost } from '../../src/core/call.js';
-import { MustRunAlone } from '../../src/core/isolation.js';
+import { MustRunAlone, NeverBegan } from '../../src/core/isolation.js';
 import { ActionError } from '../../src/plugin.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
@@ -352,6 +352,67 @@ test('a change runs alone when its process has ended before it came', async (t) 
   const pid = String(await place.run(change));
   t.deepEqual(await runs('change'), [pid]);
   t.false((await runs('poison')).includes(pid));
+});
+
+test('a change that is stopped while its process is blocked is known not to have begun', async (t) => {
+  const { isolation, act, callOf, runs } = await openIsolation(t, { env: { WATCHDOG_SECONDS: '3' } });
+  const abort = new AbortController();
+  const change = callOf('pid', { id: 'change', onProcessEnd: 'unknown', signal: abort.signal });
+  const place = await isolation.enter(change);
+  const blocked = act('blocks', { id: 'poison', times: 1 });
+  await eventually('it blocks', async () => (await runs('poison')).length === 1);
+  const running = place.run(change);
+  const reason = new ActionError('timeout', 'the time is up');
+  abort.abort(reason);
+  t.is((await t.throwsAsync(running, { instanceOf: NeverBegan }))?.cause, reason);
+  await blocked;
+  t.deepEqual(await runs('change'), []);
+});
+
+test('a change that is stopped while it waits to run alone is known not to have begun', async (t) => {
+  const { isolation, act, callOf, runs } = await openIsolation(t);
+  const abort = new AbortController();
+  const change = callOf('pid', { id: 'change', onProcessEnd: 'unknown', signal: abort.signal });
+  const place = await isolation.enter(change);
+  await act('exit', { id: 'poison', times: 1 });
+  const others = [1, 2].map(async () => isolation.enter(callOf('pid', { isAlone: true })));
+  const running = place.run(change);
+  const reason = new ActionError('cancelled', 'enough');
+  abort.abort(reason);
+  t.is((await t.throwsAsync(running, { instanceOf: NeverBegan }))?.cause, reason);
+  for (const other of others) (await other).leave();
+  t.deepEqual(await runs('change'), []);
+});
+
+test('a call that must be alone gets another process when its own has ended before it came', async (t) => {
+  const { isolation, callOf, runs, logs } = await openIsolation(t);
+  for (const onProcessEnd of ['unknown', 'give-back'] as const) {
+    const call = callOf('pid', { id: onProcessEnd, onProcessEnd, isAlone: true });
+    const place = await isolation.enter(call);
+    const { pid } = logs.find(/^handler process started$/).at(-1) ?? {};
+    process.kill(Number(pid), 'SIGKILL');
+    await eventually('it has ended', () =>
+      logs.find(/^handler process ended$/).some((line) => line.pid === pid),
+    );
+    const other = await place.run(call);
+    t.not(other, pid);
+    t.deepEqual(await runs(onProcessEnd), [String(other)]);
+  }
+});
+
+test('a process in which nothing runs is killed when it does not respond for 30 s', async (t) => {
+  const clock = new ManualClock();
+  const { isolation, act, callOf, logs } = await openIsolation(t, { clock });
+  const pid = Number(await act('pid'));
+  process.kill(pid, 'SIGSTOP');
+  const entering = isolation.enter(callOf('pid'));
+  await new Promise(setImmediate);
+  clock.advance(29_999);
+  t.false(isGone(pid));
+  clock.advance(1);
+  const place = await entering;
+  t.not(await place.run(callOf('pid')), pid);
+  t.like(logs.find(/^handler process ended$/)[0], { pid, reason: 'it did not respond for 30000 ms' });
 });
 
 test('two calls run alone at a time, and the next waits until a place is left', async (t) => {

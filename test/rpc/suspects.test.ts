@@ -6,6 +6,7 @@ import { type IsolatedCall, MustRunAlone } from '../../src/core/isolation.js';
 import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { checkingChannel } from '../support/checking-channel.js';
+import { whenAborted } from '../../src/lib/when-aborted.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
 import {
@@ -213,6 +214,45 @@ for (const broker of brokers()) {
     t.is(link.counts.refused, 1);
     t.deepEqual(isolated, [false, true]);
   });
+
+  test(
+    over(
+      'that a request must run alone is known also to the worker that gets it when it could not be moved at first',
+    ),
+    async (t) => {
+      let checks = 0;
+      let end = () => {};
+      const run = async ({ work, signal }: IsolatedCall) => {
+        if (work === 'check') return ++checks === 1 ? {} : whenAborted(signal);
+        await new Promise<void>((resolve) => (end = resolve));
+        throw new MustRunAlone('exit code 7');
+      };
+      let runs = 0;
+      const counted = async (call: IsolatedCall) => {
+        if (call.work !== 'check') runs++;
+        return run(call);
+      };
+      const isolation = { enter: async () => ({ run: counted, leave: () => {} }), run: counted };
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(broker, `${queue}_suspects`);
+      const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+      const link = faultyLink(broker);
+      suspects.sendRaw(REQUEST, { messageId: 'm', persistent: true });
+      await loseWorker(broker, `${queue}_suspects`, 1);
+      const { service } = await serveRequests(t, { ...broker, connect: link.connect }, [telling], {
+        queue,
+        isolation,
+      });
+      await eventually('it runs', () => runs === 1);
+      link.refuseAndCut();
+      end();
+      await eventually('it is here again', () => checks === 2);
+      await service.drain(0);
+      await service.close();
+      const caller = await RawCaller.open(t, broker, queue);
+      t.true((await caller.take('suspects')).properties.headers?.['x-alone']);
+    },
+  );
 
   test(over('a request runs also when 99 workers were lost that had it'), async (t) => {
     const queue = `test_${randomUUID()}`;
