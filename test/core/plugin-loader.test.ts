@@ -162,6 +162,10 @@ test('a file of a plugin is an ES module whatever Node takes it for, and a packa
     'file:///elsewhere/index.js',
   ])
     t.deepEqual(resolved(url), { url, format: 'commonjs' });
+  // Plugins may be installed as a package themselves.
+  const installed = resolveHook({ host: {}, roots: ['file:///app/node_modules/plugins/'] });
+  const own = { url: 'file:///app/node_modules/plugins/greet/index.js', format: 'commonjs' };
+  t.deepEqual(await installed('./any.js', {}, () => own), { ...own, format: 'module' });
   const url = 'file:///plugins/greet/index.js';
   const later = resolve('./any.js', {}, async () => ({ url, format: 'commonjs' }));
   t.deepEqual(await later, { url, format: 'module' });

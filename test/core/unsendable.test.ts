@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
 import { parseBounded } from '../../src/lib/bounded-json.js';
@@ -65,6 +66,12 @@ for (const [what, value, problem] of [
     t.is(unsendableIn(value, 'result'), problem);
   });
 }
+
+test('plain objects can be sent, also those without a prototype and those of another context', (t) => {
+  for (const plain of [{ a: 1 }, Object.create(null), runInNewContext('({ a: [{}] })')])
+    t.is(unsendableIn(plain, 'result'), undefined);
+  t.is(unsendableIn(Object.create(Object.create({})), 'result'), 'result is an instance of Object');
+});
 
 test('what is nested too deep cannot be sent', (t) => {
   t.regex(unsendableIn(deep, 'result') ?? '', /^result(\[0\])+ is nested more than 90 levels deep$/);
