@@ -26,8 +26,8 @@ const LOST: Omit<Broken, 'scenario' | 'misses'> = {
   replacements: [
     {
       file: 'src/rpc/rpc-handler.ts',
-      from: `if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return passedOn('suspect');`,
-      to: `if (lostWorkersOf(delivery) < 0) return passedOn('suspect');`,
+      from: `if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return { passedOn: 'suspect', mustRunAlone: alone };`,
+      to: `if (lostWorkersOf(delivery) < 0) return { passedOn: 'suspect', mustRunAlone: alone };`,
     },
   ],
 };

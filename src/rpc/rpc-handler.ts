@@ -61,12 +61,23 @@ interface Refused {
   channels: readonly ReplyChannel[];
 }
 
-/**
- * How a message is passed on to any worker. `released`: it has not begun here. `suspect`: a worker that may have begun it was lost.
- * `alone`: the process ended that it shared here.
- */
-type PassedOn = 'released' | 'suspect' | 'alone';
+/** A message is passed on to any worker. */
+interface PassedOn {
+  /** `released`: it has not begun here. `suspect`: a worker that may have begun it was lost. `alone`: the process ended that it shared here. */
+  passedOn: 'released' | 'suspect' | 'alone';
+  /** What whoever gets it must know too. */
+  mustRunAlone: boolean;
+}
+
 type Handled = Outcome | Refused | PassedOn;
+
+/** What earlier deliveries of a request came to, as far as is known. */
+interface History {
+  /** Whether another worker may have begun it. */
+  mayHaveBegun: boolean;
+  /** Whether a process has ended that it shared. */
+  mustRunAlone: boolean;
+}
 
 /** A reply as plain data takes about twice the memory of its encoded form. */
 const PLAIN_REPLY_FACTOR = 2;
@@ -188,7 +199,10 @@ export class RpcHandler {
     try {
       const codec = this.#reader.codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
-        return void (await this.#release(delivery, arrivedAt, delivery.mayHaveBegun));
+        return void (await this.#release(delivery, arrivedAt, {
+          mayHaveBegun: delivery.mayHaveBegun,
+          mustRunAlone: mustRunAlone(delivery),
+        }));
       request = this.#reader.read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
@@ -199,7 +213,7 @@ export class RpcHandler {
     const { id, queueName, requestBody } = request.envelope;
     this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
     const outcome = await this.#outcome(request);
-    if (typeof outcome === 'string') {
+    if ('passedOn' in outcome) {
       const isGone = await this.#passOn(request, outcome);
       // Whoever takes it now may begin it.
       if (isGone && request.key !== undefined) this.#memory.forget(request.key);
@@ -217,28 +231,33 @@ export class RpcHandler {
   }
 
   /** @returns whether it was published again, and acknowledged */
-  async #passOn({ delivery, arrivedAt, log }: Request, how: PassedOn): Promise<boolean> {
-    if (how === 'released') return this.#release(delivery, arrivedAt, false);
-    const { suspect } = delivery;
-    const isAlone = how === 'alone';
-    const lostWorkers = isAlone ? (suspect?.lostWorkers ?? 0) : lostWorkersOf(delivery);
-    log.info('request moved to the queue of suspects', { lost_workers: lostWorkers, alone: isAlone });
-    return this.#republisher.moveToSuspects(delivery, {
-      lostWorkers,
-      mustRunAlone: isAlone || suspect?.mustRunAlone === true,
+  async #passOn(
+    { delivery, arrivedAt, log }: Request,
+    { passedOn, mustRunAlone: alone }: PassedOn,
+  ): Promise<boolean> {
+    if (passedOn === 'released')
+      return this.#release(delivery, arrivedAt, { mayHaveBegun: false, mustRunAlone: alone });
+    const lostWorkers = lostWorkersIn(delivery, passedOn === 'suspect');
+    log.info('request moved to the queue of suspects', {
+      lost_workers: lostWorkers,
+      alone: passedOn === 'alone',
     });
+    return this.#republisher.moveToSuspects(delivery, { lostWorkers, mustRunAlone: alone });
   }
 
   /**
    * Gives a message that has not begun here to any worker, which must know whether another one may have begun it.
    * @returns whether it was published again, and acknowledged
    */
-  async #release(delivery: Delivery, arrivedAt: number, mayHaveBegun: boolean): Promise<boolean> {
-    const { suspect } = delivery;
-    if (suspect !== undefined)
+  async #release(
+    delivery: Delivery,
+    arrivedAt: number,
+    { mayHaveBegun, mustRunAlone: alone }: History,
+  ): Promise<boolean> {
+    if (delivery.suspect !== undefined || alone)
       return this.#republisher.moveToSuspects(delivery, {
-        ...suspect,
-        lostWorkers: mayHaveBegun ? lostWorkersOf(delivery) : suspect.lostWorkers,
+        lostWorkers: lostWorkersIn(delivery, mayHaveBegun),
+        mustRunAlone: alone,
       });
     if (mayHaveBegun) {
       delivery.giveBack();
@@ -275,7 +294,7 @@ export class RpcHandler {
   async #outcome(request: Request): Promise<Handled> {
     const { delivery, key, log } = request;
     let { mayHaveBegun } = delivery;
-    let mustRunAlone = delivery.suspect?.mustRunAlone === true;
+    let alone = mustRunAlone(delivery);
     let isKnown = false;
     if (delivery.mayBeCopy && key !== undefined) {
       let known = this.#memory.recall(key);
@@ -292,37 +311,32 @@ export class RpcHandler {
       if (known.state === 'released') {
         isKnown = lostWorkersOf(delivery) === 0 || known.places.has(placeOf(delivery));
         mayHaveBegun = !isKnown || known.mayHaveBegun;
-        mustRunAlone ||= known.mustRunAlone;
+        alone ||= known.mustRunAlone;
       }
     }
-    // Whoever gets it next must know it too.
-    const passedOn = (how: PassedOn): PassedOn => (mustRunAlone ? 'alone' : how);
     if (mayHaveBegun && delivery.redelivered && !isKnown) {
-      if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return passedOn('suspect');
+      if (lostWorkersOf(delivery) < MAX_LOST_WORKERS) return { passedOn: 'suspect', mustRunAlone: alone };
       return this.#answered(request, workerLost(MAX_LOST_WORKERS));
     }
     // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
-    if (delivery.redelivered && delivery.returns >= MAX_RETURNS) return passedOn('released');
-    const checked = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone });
-    const outcome = checked.then((each) => (each === 'released' ? passedOn(each) : each));
+    if (delivery.redelivered && delivery.returns >= MAX_RETURNS)
+      return { passedOn: 'released', mustRunAlone: alone };
+    const outcome = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone: alone });
     if (key !== undefined) {
       // Without the call, whose parameters would be kept as long.
       const answer = outcome.then((each) => {
-        mustRunAlone ||= each === 'alone';
-        return typeof each === 'string' || 'refused' in each
+        if ('passedOn' in each) alone = each.mustRunAlone;
+        return 'passedOn' in each || 'refused' in each
           ? undefined
           : { outgoing: kept(each.outgoing), deadLetter: each.deadLetter };
       });
-      const source = { place: placeOf(delivery), mayHaveBegun, mustRunAlone: () => mustRunAlone };
+      const source = { place: placeOf(delivery), mayHaveBegun, mustRunAlone: () => alone };
       this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), source);
     }
     return outcome;
   }
 
-  async #checkAndRun(
-    request: Request,
-    history: { mayHaveBegun: boolean; mustRunAlone: boolean },
-  ): Promise<Handled> {
+  async #checkAndRun(request: Request, history: History): Promise<Handled> {
     const { channels, delivery, arrivedAt, timeoutMs } = request;
     const { clock } = this.#options;
     const waitedMs = () => request.waitedMs + clock.now() - arrivedAt;
@@ -333,7 +347,7 @@ export class RpcHandler {
       signals: [this.#stopped.signal, this.#draining.signal, delivery.connection.lost],
       clock,
     });
-    if (checked.state === 'released') return 'released';
+    if (checked.state === 'released') return { passedOn: 'released', mustRunAlone: history.mustRunAlone };
     if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
     // The runner does not begin a late one.
     const waited = checked.state === 'late' ? checked.waitedMs : waitedMs();
@@ -342,7 +356,10 @@ export class RpcHandler {
 
   async #run(request: Request, call: Call): Promise<Outcome | PassedOn> {
     const settled = await this.#options.runner.run(call);
-    if (settled.status === 'released') return settled.mustRunAlone === true ? 'alone' : 'released';
+    if (settled.status === 'released')
+      return settled.mustRunAlone === true
+        ? { passedOn: 'alone', mustRunAlone: true }
+        : { passedOn: 'released', mustRunAlone: call.mustRunAlone === true };
     return this.#answered(request, settled, call);
   }
 
@@ -424,10 +441,19 @@ export class RpcHandler {
   }
 }
 
+function mustRunAlone({ suspect }: Delivery): boolean {
+  return suspect?.mustRunAlone === true;
+}
+
 /** How many workers were lost while they had a message from the queue of suspects, this delivery's included. */
 function lostWorkersOf({ suspect, redelivered }: Delivery): number {
   if (suspect === undefined) return 0;
   return suspect.lostWorkers + (redelivered ? 1 : 0);
+}
+
+/** How many of them another worker is told of. @param isLoss whether this delivery shows one more */
+function lostWorkersIn(delivery: Delivery, isLoss: boolean): number {
+  return isLoss ? lostWorkersOf(delivery) : (delivery.suspect?.lostWorkers ?? 0);
 }
 
 /** Where a message is; a worker that takes it from the queue of suspects after the loss of another one puts it elsewhere. */

@@ -130,19 +130,24 @@ for (const broker of brokers()) {
     },
   );
 
-  test(over('a worker that is lost with a request from the queue of suspects is counted'), async (t) => {
-    const queue = `test_${randomUUID()}`;
-    await makeQueue(broker, `${queue}_suspects`);
-    const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
-    suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 4 } });
-    await loseWorker(broker, `${queue}_suspects`, 1);
-    const { service, logs } = await serveRequests(t, broker, [telling], { queue, channels: [endless] });
-    await eventually('it is moved, and held', () => service.held === 1 && logs.find(MOVED).length === 1);
-    await service.drain(0);
-    await service.close();
-    const caller = await RawCaller.open(t, broker, queue);
-    t.is((await caller.take('suspects')).properties.headers?.['x-lost-workers'], 5);
-  });
+  for (const [alone, what] of [
+    [false, 'a request'],
+    [true, 'a request that must run alone'],
+  ] as const)
+    test(over(`a worker that is lost with ${what} from the queue of suspects is counted`), async (t) => {
+      const queue = `test_${randomUUID()}`;
+      await makeQueue(broker, `${queue}_suspects`);
+      const suspects = await RawCaller.open(t, broker, `${queue}_suspects`);
+      suspects.sendRaw(REQUEST, { headers: { 'x-lost-workers': 4, 'x-alone': alone } });
+      await loseWorker(broker, `${queue}_suspects`, 1);
+      const { service, logs } = await serveRequests(t, broker, [telling], { queue, channels: [endless] });
+      await eventually('it is moved, and held', () => service.held === 1 && logs.find(MOVED).length === 1);
+      t.like(logs.find(MOVED)[0], { lost_workers: 5, alone: false });
+      await service.drain(0);
+      await service.close();
+      const caller = await RawCaller.open(t, broker, queue);
+      t.like((await caller.take('suspects')).properties.headers, { 'x-lost-workers': 5, 'x-alone': alone });
+    });
 
   test(
     over('a request whose shared process ended is moved, and any worker that gets it runs it alone'),
