@@ -25,6 +25,7 @@ import {
   MustRunAlone,
   NeverBegan,
   type OnProcessEnd,
+  type PlaceNeeds,
 } from './isolation.js';
 import { unsendableIn } from './unsendable.js';
 import { Warnings } from './warnings.js';
@@ -153,27 +154,20 @@ export class Execution {
     const isolation = this.#isolationOf(repeated);
     if (isolation === undefined) return;
     const { clock } = this.#options;
-    const deadline = this.#deadlineOf(work);
+    const needs = this.#needsOf(work);
     // Until it begins it is stopped only when there is no time for a probe either.
     const limit = {
-      ms: deadline - clock.now(),
+      ms: needs.deadline - clock.now(),
       clock,
       reason: () => timedOut(this.#admitted.timeoutMs),
       signal: this.#abort.signal,
     };
-    const [onProcessEnd, isAlone] = [this.#onProcessEnd(work), this.#isAlone];
-    this.#place = await runWithin(limit, async (signal) =>
-      isolation.enter({ deadline, signal, onProcessEnd, isAlone }),
-    );
+    this.#place = await runWithin(limit, async (signal) => isolation.enter({ ...needs, signal }));
   }
 
   /** What an earlier delivery began may be what ended its worker, also when the broker calls this delivery the first. */
   #isolationOf(repeated: boolean): ExecutionOptions['isolation'] {
     return repeated || this.#call.delivery === 'repeated' ? this.#options.isolation : undefined;
-  }
-
-  get #isAlone(): boolean {
-    return this.#call.mustRunAlone === true;
   }
 
   #deadlineOf(work: Performance['work']): number {
@@ -259,6 +253,14 @@ export class Execution {
     }
   }
 
+  #needsOf(work: Performance['work']): Omit<PlaceNeeds, 'signal'> {
+    return {
+      deadline: this.#deadlineOf(work),
+      onProcessEnd: this.#onProcessEnd(work),
+      isAlone: this.#call.mustRunAlone === true,
+    };
+  }
+
   #onProcessEnd(work: Performance['work']): OnProcessEnd {
     if (this.#isRead) return 'give-back';
     const mayRunAgain = work === 'probe' || this.#admitted.action.description.redelivery === 'run-again';
@@ -287,9 +289,7 @@ export class Execution {
       parameters,
       token: cluster && tokenOf(cluster),
       caller,
-      deadline,
-      onProcessEnd: this.#onProcessEnd(work),
-      isAlone: this.#isAlone,
+      ...this.#needsOf(work),
       signal: abort.signal,
       onWarning: warn,
       onResponse: () => cluster && noteResponse(cluster),

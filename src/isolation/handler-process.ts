@@ -26,7 +26,7 @@ export class ProcessEnded extends Error {
   constructor(
     how: string,
     /** How far the call had come. */
-    readonly progress: 'not sent' | 'sent' | 'begun',
+    readonly progress: 'not sent' | Running['progress'],
   ) {
     super(how);
   }
@@ -43,7 +43,7 @@ interface Running {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: unknown) => void;
   readonly onAbort: () => void;
-  hasBegun: boolean;
+  progress: 'sent' | 'begun';
   /** Cancels the wait for its end after it was stopped. */
   cancelStop: () => void;
   /** Whether it has not ended in time after it was stopped; one that was released has no time. */
@@ -77,7 +77,6 @@ export class HandlerProcess {
   #calls = 0;
   #isReady = false;
   #isEnding = false;
-  #isKilled = false;
   /** How it ended. */
   #how: string | undefined;
   /** Why it was killed, or cannot start. */
@@ -126,7 +125,7 @@ export class HandlerProcess {
 
   /** Whether it takes calls, once it is ready. */
   get isOpen(): boolean {
-    return !this.#isEnding && !this.#isKilled && this.#how === undefined;
+    return !this.#isEnding && this.#reason === undefined && this.#how === undefined;
   }
 
   /**
@@ -139,16 +138,8 @@ export class HandlerProcess {
     const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
-      const added = {
-        call,
-        resolve,
-        reject,
-        onAbort,
-        hasBegun: false,
-        cancelStop: () => {},
-        isOverdue: false,
-      };
-      this.#running.set(key, added);
+      const states = { progress: 'sent', cancelStop: () => {}, isOverdue: false } as const;
+      this.#running.set(key, { call, resolve, reject, onAbort, ...states });
       const leftMs = deadline - this.#options.clock.now();
       try {
         this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });
@@ -213,7 +204,7 @@ export class HandlerProcess {
 
   #noteBegin(key: number): void {
     const running = this.#running.get(key);
-    if (running !== undefined) running.hasBegun = true;
+    if (running !== undefined) running.progress = 'begun';
   }
 
   #stop(key: number): void {
@@ -253,7 +244,6 @@ export class HandlerProcess {
 
   #killFor(reason: string): void {
     this.#reason = reason;
-    this.#isKilled = true;
     this.#kill();
   }
 
@@ -269,15 +259,10 @@ export class HandlerProcess {
     }
     for (const resolve of this.#pings.splice(0)) resolve();
     for (const key of this.#running.keys())
-      this.#settle(key, ({ call: { signal }, reject, hasBegun }) =>
-        reject(
-          signal.aborted
-            ? hasBegun
-              ? signal.reason
-              : new NeverBegan(signal.reason)
-            : new ProcessEnded(how, hasBegun ? 'begun' : 'sent'),
-        ),
-      );
+      this.#settle(key, ({ call: { signal }, reject, progress }) => {
+        if (!signal.aborted) reject(new ProcessEnded(how, progress));
+        else reject(progress === 'begun' ? signal.reason : new NeverBegan(signal.reason));
+      });
   }
 }
 

@@ -3,6 +3,7 @@ import { callbackify } from 'node:util';
 import { Agent, buildConnector, errors } from 'undici';
 import { parseBounded } from '../lib/bounded-json.js';
 import { systemClock } from '../lib/clock.js';
+import { hostOf } from '../lib/host-of.js';
 import { runWithin } from '../lib/time-limit.js';
 import { type BoundedCall, boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
@@ -153,7 +154,7 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
       }),
   });
   return (options, done) => {
-    const host = options.hostname.replace(/^\[|\]$/g, '');
+    const host = hostOf(options);
     // `lookup` is not called for an IP address, so it is checked here.
     if (isIP(host) === 0) return connect(options, done);
     return resolve(host, (error) => (error ? done(error, null) : connect(options, done)));

@@ -100,11 +100,11 @@ export class RedeliveryMemory<R> {
     { place, ...source }: Source,
   ): void {
     const known = this.#younger.get(key) ?? this.#older.get(key);
-    const places = known?.reply === undefined ? known?.released.places : undefined;
+    const { places } = known?.released ?? NOT_RELEASED;
     this.#younger.delete(key);
     this.#older.delete(key);
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, { places: new Set([...(places ?? []), place]), ...source });
+    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), ...source });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */

@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import type { Cluster } from '../../api/cluster.js';
 import type { Machine } from '../../api/fleet-transport.js';
 import type { Clock } from '../../lib/clock.js';
+import { hostOf } from '../../lib/host-of.js';
 import type { Logger } from '../../lib/logger.js';
 import { OutageLog } from '../../lib/outage-log.js';
 import { remember } from '../../lib/remember.js';
@@ -57,8 +58,8 @@ export class Completeness {
     return { unlisted, sentence };
   }
 
-  async #memberAt({ hostname }: URL): Promise<MemberHost> {
-    const host = hostname.replace(/[[\]]/g, '');
+  async #memberAt(endpoint: URL): Promise<MemberHost> {
+    const host = hostOf(endpoint);
     if (isIP(host) !== 0) return { host, addresses: [host] };
     // A name that cannot be resolved, or that policy forbids, cannot be compared.
     const { policy, clock } = this.#options;

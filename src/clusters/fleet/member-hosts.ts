@@ -1,5 +1,6 @@
 import { ActionError } from '../../api/action-error.js';
 import { isHostAddress } from '../../api/grammar.js';
+import { hostOf } from '../../lib/host-of.js';
 
 const MAX_HOSTS = 256;
 /** The maximum number of URLs that are read; a member has one or two. Further members are only counted. */
@@ -56,7 +57,7 @@ function readMember(value: unknown): Named[] {
   if (parts.length > MAX_URLS_OF_MEMBER)
     return [{ host: undefined, invalid: `a value with more than ${MAX_URLS_OF_MEMBER} URLs` }];
   return parts.map(urlOf).map((url) => {
-    const host = hostOf(url);
+    const host = hostIn(url);
     return host === undefined ? { host, invalid: shown(url) } : { host };
   });
 }
@@ -75,9 +76,9 @@ function urlOf(member: string): string {
   return /^\s*https?:\/\//i.test(member) ? member : member.slice(member.indexOf('=') + 1);
 }
 
-function hostOf(url: string): string | undefined {
+function hostIn(url: string): string | undefined {
   if (url.length > MAX_URL_CHARACTERS || !URL.canParse(url)) return undefined;
-  const host = new URL(url).hostname.replace(/[[\]]/g, '');
+  const host = hostOf(new URL(url));
   return isHostAddress(host) ? host : undefined;
 }
 
