@@ -278,13 +278,19 @@ for (const broker of brokers()) {
     await t.throwsAsync(call, { message: 'enough' });
   });
 
-  test(over('what could not be sent in time is known not to be done, and is not sent later'), async (t) => {
-    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
-    await take();
+  /** A client that is connected only after `release`, and the queue that it calls. */
+  const openUnconnected = async (t: ExecutionContext) => {
+    const requests = await openQueue(t, broker);
+    await requests.take();
     const link = faultyLink(broker);
     const release = link.hold();
     const clock = new ManualClock();
-    const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+    const client = clientOf(t, broker, { queue: requests.queue, connect: link.connect, clock });
+    return { ...requests, client, clock, release };
+  };
+
+  test(over('what could not be sent in time is known not to be done, and is not sent later'), async (t) => {
+    const { client, clock, release, taken, arrived, answer, actions } = await openUnconnected(t);
     const calls = ['restart_unit', 'list_units'].map(async (action) =>
       failure(t, ask(client, action, { timeoutMs: 1_000 })),
     );
@@ -305,12 +311,7 @@ for (const broker of brokers()) {
   });
 
   test(over('what has one millisecond left is sent, and what has none is not'), async (t) => {
-    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
-    await take();
-    const link = faultyLink(broker);
-    const release = link.hold();
-    const clock = new ManualClock();
-    const client = clientOf(t, broker, { queue, connect: link.connect, clock });
+    const { client, clock, release, taken, arrived, answer, actions } = await openUnconnected(t);
     const late = failure(t, ask(client, 'late', { timeoutMs: 1_000 }));
     const inTime = ask(client, 'in_time', { timeoutMs: 1_001 });
     clock.advance(1_000);
@@ -326,11 +327,7 @@ for (const broker of brokers()) {
   });
 
   test(over('a call that is aborted while it waits for the connection is not sent later'), async (t) => {
-    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
-    await take();
-    const link = faultyLink(broker);
-    const release = link.hold();
-    const client = clientOf(t, broker, { queue, connect: link.connect });
+    const { client, release, taken, arrived, answer, actions } = await openUnconnected(t);
     const leaving = new AbortController();
     const call = ask(client, 'restart_unit', { parameters: UNIT, signal: leaving.signal });
     leaving.abort(new Error('enough'));

@@ -5,6 +5,7 @@ import { HttpRoute } from '../../src/client/http-route.js';
 import type { ActionDescription } from '../../src/core/action-description.js';
 import { HttpServer } from '../../src/gateway/http-server.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { DESCRIPTION } from '../support/action-description.js';
 import { eventually } from '../support/eventually.js';
 import { respondWith, serve } from '../network/http-server.js';
 import { logLines } from '../support/log-lines.js';
@@ -59,18 +60,7 @@ test('a request arrives with its cluster, parameters and timeout, and its whole 
 });
 
 test('the actions of the service are listed as it describes them', async (t) => {
-  const actions: ActionDescription[] = [
-    {
-      name: 'look',
-      summary: 'Looks.',
-      target: 'none',
-      effect: 'read',
-      redelivery: 'run-again',
-      timeout_ms: 1_000,
-      parameters: {},
-      result: {},
-    },
-  ];
+  const actions = [DESCRIPTION];
   const { answer } = never();
   t.deepEqual(await (await open(t, answer, { actions })).describe(), actions);
 });

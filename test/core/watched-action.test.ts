@@ -1,24 +1,15 @@
 import test from 'ava';
 import type { PreparedAction } from '../../src/core/prepare-action.js';
 import { watchedAction } from '../../src/core/watched-action.js';
+import { DESCRIPTION } from '../support/action-description.js';
 import { actionRequest } from '../support/action-request.js';
 
 /** A watched action with these functions, and how often its code runs now. */
 function watched(functions: Partial<PreparedAction>): { action: PreparedAction; running: () => number } {
   let count = 0;
   const unused = async () => {};
-  const description: PreparedAction['description'] = {
-    name: 'greet',
-    summary: 'Greets.',
-    target: 'none',
-    effect: 'read',
-    redelivery: 'run-again',
-    timeout_ms: 1_000,
-    parameters: {},
-    result: {},
-  };
   const prepared = {
-    description,
+    description: DESCRIPTION,
     injects: new Set<symbol>(),
     check: () => ({}),
     run: unused,
