@@ -125,7 +125,7 @@ async function closeLinks(run: Run, claims?: Claims): Promise<Part> {
   const misses: string[] = [];
   let over = false;
   if (claims !== undefined) {
-    // At the same time for both: the broker delivers to one and the other in turns.
+    // At the same time for both: the broker delivers to both alternately.
     const parameters = { unit: 'own.service', hold_ms: 500 };
     for (let left = TURNS; left > 0; left--) await pair.caller.send({ action: UNIT_CHANGE, parameters });
     await ledger.settled(HANGS_MS);

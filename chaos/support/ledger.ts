@@ -248,7 +248,7 @@ function isOpen({ replies, deadLetters }: Entry): boolean {
  */
 function overlapping(effects: readonly Effect[]): number {
   const runOf = ({ id, pid }: Effect) => `${id} ${pid}`;
-  // A run without an end was that of a worker that was killed, nobody knows when.
+  // A run without an end was that of a worker that was killed at an unknown time.
   const ends = new Set(effects.filter(({ phase }) => phase !== 'begin').map(runOf));
   const running = new Map<string, Set<string>>();
   let count = 0;

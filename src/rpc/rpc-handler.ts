@@ -85,7 +85,7 @@ const PLAIN_REPLY_FACTOR = 2;
 const REMEMBERED_SHARE = 0.25;
 /**
  * A message from the queue of suspects is given up after this many lost workers. Far more than a request loses connections in its time:
- * plugins run in other processes, so hardly any loss is the fault of a request.
+ * plugins run in other processes, so a request rarely causes a loss.
  */
 const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
