@@ -177,7 +177,9 @@ if (rabbit !== undefined) {
       const found: string[] = claims.map(({ value }) => JSON.parse(value).state);
       return found.toSorted((one, other) => one.localeCompare(other)).join();
     };
-    await eventually('both are claimed, and one runs', async () => (await states()) === 'begun,claimed');
+    await eventually('both are claimed, and one is begun', async () => (await states()) === 'begun,claimed');
+    // A change is begun before its handler starts.
+    await eventually('it runs', async () => (await effects()).length > 0);
     t.is((await effects()).length, 1);
     await go();
     const makers = await Promise.all(ids.map(async (id) => replyTo(caller, id)));
