@@ -64,6 +64,11 @@ export const clock: Scenario = {
         DONT_FAKE_MONOTONIC: '1',
       },
     });
+    // libfaketime leaves them when its process runs another program, as setpriv does.
+    run.teardown(() => {
+      for (const name of ['faketime_shm', 'sem.faketime_sem'])
+        rmSync(`/dev/shm/${name}_${worker.pid}`, { force: true });
+    });
     await worker.ready;
     const read = async () => caller.ask({ action: READ, cluster: 'away' });
     const accept = cluster.cluster.fail({ kind: 'refuse' });
