@@ -14,6 +14,7 @@ import {
 } from '../chaos/support/ledger.js';
 import { noteSkipped } from './support/note-skipped.js';
 import { startOwnBroker } from './support/own-broker.js';
+import { inRepository } from './support/repository.js';
 
 const SEED = 1;
 
@@ -39,7 +40,7 @@ test('each scenario can run on a build in which its guarantee is broken', async 
       scenario,
     );
     for (const { file, ...change } of replacements) {
-      const text = await readFile(new URL(`../${file}`, import.meta.url), 'utf8');
+      const text = await readFile(inRepository(file), 'utf8');
       t.not(replaced(text, file, change), text);
     }
   }

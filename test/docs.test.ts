@@ -1,14 +1,17 @@
 import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { ERROR_CODES } from '../src/api/error-codes.js';
 import { httpStatusOf } from '../src/gateway/http-status.js';
 import { describeSettings } from '../src/settings/describe-settings.js';
 import { contributingExample } from './support/contributing-example.js';
+import { inRepository } from './support/repository.js';
 
-const ROOT = new URL('../', import.meta.url);
-const read = async (path: string) => readFile(new URL(path, ROOT), 'utf8');
+const CLI = fileURLToPath(new URL('../src/cli.js', import.meta.url));
+const read = async (path: string) => readFile(inRepository(path), 'utf8');
 
 /** The rows of the table after a marker, each a list of its cells. */
 function tableAfter(page: string, marker: string): string[][] {
@@ -68,7 +71,7 @@ test('each promise in docs/guarantees.md names tests and chaos scenarios that ex
 test('docs/operating.md explains every log message', async (t) => {
   const operating = await read('docs/operating.md');
   const files = await Promise.all(
-    ['src', 'plugins'].map(async (folder) => readdir(new URL(folder, ROOT), { recursive: true })),
+    ['src', 'plugins'].map(async (folder) => readdir(inRepository(folder), { recursive: true })),
   );
   const sources = ['src', 'plugins'].flatMap((folder, at) =>
     (files[at] ?? []).filter((file) => file.endsWith('.ts')).map((file) => `${folder}/${file}`),
@@ -89,17 +92,15 @@ test('docs/operating.md explains every log message', async (t) => {
 
 test('the action in CONTRIBUTING.md is served from its own folder', async (t) => {
   const { directory, name } = await contributingExample(t);
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import=tsx', new URL('src/cli.ts', ROOT).pathname, 'actions', name, '--json'],
-    { env: { PATH: process.env.PATH, PLUGIN_PATHS: directory } },
-  );
+  const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'actions', name, '--json'], {
+    env: { PATH: process.env.PATH, PLUGIN_PATHS: directory },
+  });
   t.like(JSON.parse(stdout), { name, target: 'cluster' });
 });
 
 test('every action of this repository has a README and a row in the table of actions', async (t) => {
   const readme = await read('README.md');
-  const folders = (await readdir(new URL('plugins', ROOT))).filter((name) => !name.startsWith('.'));
+  const folders = (await readdir(inRepository('plugins'))).filter((name) => !name.startsWith('.'));
   for (const folder of folders) {
     const [heading = ''] = (await read(`plugins/${folder}/README.md`)).split('\n');
     t.regex(
@@ -113,9 +114,7 @@ test('every link between the pages has a target', async (t) => {
   const folders = ['', 'docs/', 'docs/decisions/'];
   const pages = (
     await Promise.all(
-      folders.map(async (folder) =>
-        (await readdir(new URL(`./${folder}`, ROOT))).map((name) => `${folder}${name}`),
-      ),
+      folders.map(async (folder) => (await readdir(inRepository(folder))).map((name) => `${folder}${name}`)),
     )
   )
     .flat()
@@ -124,7 +123,7 @@ test('every link between the pages has a target', async (t) => {
   for (const page of pages) {
     const links = [...(await read(page)).matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, link = '']) => link);
     for (const link of links) {
-      const target = new URL(link, new URL(page, ROOT));
+      const target = inRepository(join(dirname(page), link));
       await t.notThrowsAsync(link.endsWith('/') ? readdir(target) : readFile(target), `${page}: ${link}`);
     }
   }

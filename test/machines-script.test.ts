@@ -7,8 +7,9 @@ import { createInterface } from 'node:readline';
 import test, { type ExecutionContext } from 'ava';
 import { eventually } from './support/eventually.js';
 import { machinesCanRun } from './support/systemd-machines.js';
+import { inRepository } from './support/repository.js';
 
-const SCRIPT = new URL('../scripts/machines', import.meta.url).pathname;
+const SCRIPT = inRepository('scripts/machines');
 
 // Asked before any test is declared.
 const canRun = await machinesCanRun('scripts/machines');

@@ -8,8 +8,7 @@ import { editsOf, MUTATOR_NAMES } from '../scripts/mutants/mutators.js';
 import { withProbes } from '../scripts/mutants/reach.js';
 import { ROOMS } from '../scripts/mutants/rooms.js';
 import { Sources } from '../scripts/mutants/sources.js';
-
-const ROOT = new URL('..', import.meta.url).pathname;
+import { REPOSITORY } from './support/repository.js';
 
 /** A project whose only file has this text. */
 async function openText(t: ExecutionContext, text: string) {
@@ -117,7 +116,7 @@ test('a probe tells that the code around a place runs, in a block and in an arro
 });
 
 test('each equivalent mutant is one that can be made, and has a reason', (t) => {
-  const sources = new Sources(ROOT);
+  const sources = new Sources(REPOSITORY);
   t.teardown(() => sources.close());
   const canBeMade = (equivalent: Equivalent) => {
     const source = sources.get(equivalent.file);
@@ -131,7 +130,7 @@ test('each equivalent mutant is one that can be made, and has a reason', (t) => 
 });
 
 test('each room has sources with mutants', (t) => {
-  const sources = new Sources(ROOT);
+  const sources = new Sources(REPOSITORY);
   t.teardown(() => sources.close());
   for (const { sources: folder } of Object.values(ROOMS)) {
     const [first] = sources.below(folder);

@@ -2,15 +2,13 @@ import { execFile } from 'node:child_process';
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { describeActions } from '../src/composition.js';
 import { readConfiguration } from '../src/settings/read-configuration.js';
 import { runCli, startCli } from './commands/cli-process.js';
 import { examine, isFailure } from './commands/examine.js';
-
-const ROOT = fileURLToPath(new URL('../', import.meta.url));
+import { inRepository, REPOSITORY } from './support/repository.js';
 
 const KERNEL = `
 import { array, object, string } from 'yup';
@@ -63,9 +61,9 @@ test('a new action can be called, with its parameters read by their types', asyn
 test('the types of a new action can be generated', async (t) => {
   const plugins = await newAction(t);
   const output = join(plugins, 'types.ts');
-  const script = join(ROOT, 'scripts/generate-action-types.ts');
+  const script = inRepository('scripts/generate-action-types.ts');
   const options = ['--import=tsx', script, '--plugins', plugins, '--output', output];
-  await promisify(execFile)(process.execPath, options, { cwd: ROOT });
+  await promisify(execFile)(process.execPath, options, { cwd: REPOSITORY });
   const source = (await readFile(output, 'utf8')).replaceAll(/\s*\/\*\*.*\*\//g, '').replaceAll(/\s+/g, ' ');
   t.true(
     source.includes(
@@ -80,13 +78,13 @@ test('no source file names an action', async (t) => {
   const catalogue = await describeActions(readConfiguration({ env: {}, directory: '/nonexistent' }));
   const names = catalogue.describe().map(({ name }) => name);
   t.true(names.length > 5);
-  const files = (await readdir(join(ROOT, 'src'), { recursive: true })).filter((path) =>
+  const files = (await readdir(inRepository('src'), { recursive: true })).filter((path) =>
     path.endsWith('.ts'),
   );
   const found: string[] = [];
   for (const file of files) {
     if (file === 'client/action-types.ts') continue;
-    const lines = (await readFile(join(ROOT, 'src', file), 'utf8')).split('\n');
+    const lines = (await readFile(inRepository(`src/${file}`), 'utf8')).split('\n');
     for (const [index, line] of lines.entries()) {
       // A comment may give an example.
       const code = line.replace(/^\s*(\/\*|\*|\/\/).*$/, '');

@@ -1,12 +1,11 @@
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { contributingExample } from './support/contributing-example.js';
 import { type Ended, type RunningCli, startProgram } from './commands/cli-process.js';
+import { REPOSITORY } from './support/repository.js';
 
-const REPOSITORY = fileURLToPath(new URL('../', import.meta.url));
 /** What `npm pack` builds from and packs. */
 const SOURCES = [
   'src',

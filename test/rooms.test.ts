@@ -1,9 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test from 'ava';
-
-const ROOT = fileURLToPath(new URL('../', import.meta.url));
+import { REPOSITORY } from './support/repository.js';
 
 /** An import of one room by another. */
 interface Import {
@@ -14,13 +12,13 @@ interface Import {
 
 /** The room of a file: its folder in src, or the file itself if it is directly in src. */
 function roomOf(path: string): string {
-  const [first = '', second] = relative(join(ROOT, 'src'), path).split('/');
+  const [first = '', second] = relative(join(REPOSITORY, 'src'), path).split('/');
   return second === undefined ? first.replace(/\.[jt]s$/, '') : first;
 }
 
 async function importsOfSource(): Promise<Import[]> {
-  const names = await readdir(join(ROOT, 'src'), { recursive: true });
-  const files = names.filter((name) => name.endsWith('.ts')).map((name) => join(ROOT, 'src', name));
+  const names = await readdir(join(REPOSITORY, 'src'), { recursive: true });
+  const files = names.filter((name) => name.endsWith('.ts')).map((name) => join(REPOSITORY, 'src', name));
   const imports = await Promise.all(files.map(async (file) => importsOf(file, await readFile(file, 'utf8'))));
   return imports.flat();
 }
@@ -33,7 +31,7 @@ function importsOf(file: string, text: string): Import[] {
 
 /** What each room may import, as the table "Who may import what" of docs/architecture.md says. */
 async function allowed(): Promise<Map<string, Set<string>>> {
-  const page = await readFile(join(ROOT, 'docs/architecture.md'), 'utf8');
+  const page = await readFile(join(REPOSITORY, 'docs/architecture.md'), 'utf8');
   const [, section = ''] = page.split('### Who may import what');
   const rows = [...(section.split('\n## ')[0]?.matchAll(/^\| `([\w-]+)` \| (.+) \|$/gm) ?? [])];
   return new Map(
@@ -47,7 +45,7 @@ async function allowed(): Promise<Map<string, Set<string>>> {
 function forbidden(imports: readonly Import[], rules: ReadonlyMap<string, ReadonlySet<string>>): string[] {
   return imports
     .filter(({ from, to }) => rules.get(from)?.has(to) !== true)
-    .map(({ file, from, to }) => `${relative(ROOT, file)}: ${from} must not import ${to}`);
+    .map(({ file, from, to }) => `${relative(REPOSITORY, file)}: ${from} must not import ${to}`);
 }
 
 test('each room imports only what docs/architecture.md allows', async (t) => {
@@ -66,7 +64,7 @@ test('docs/architecture.md names every room once, and allows only imports that a
 });
 
 test('a forbidden import is found in every form', async (t) => {
-  const file = join(ROOT, 'src/core/runner.ts');
+  const file = join(REPOSITORY, 'src/core/runner.ts');
   for (const text of [
     "import { x } from '../rpc/envelope.js';",
     "import type { X } from '../rpc/envelope.js';",
@@ -81,12 +79,12 @@ test('a forbidden import is found in every form', async (t) => {
 });
 
 test('plugins import nothing of the service but src/plugin.ts, and no other plugin', async (t) => {
-  const names = await readdir(join(ROOT, 'plugins'), { recursive: true });
+  const names = await readdir(join(REPOSITORY, 'plugins'), { recursive: true });
   for (const name of names.filter((each) => each.endsWith('.ts'))) {
-    const file = join(ROOT, 'plugins', name);
+    const file = join(REPOSITORY, 'plugins', name);
     const text = await readFile(file, 'utf8');
     for (const [, path = ''] of text.matchAll(/(?:\bfrom|\bimport)\s*\(?\s*'(\.[^']+)'/g)) {
-      const target = relative(ROOT, join(dirname(file), path));
+      const target = relative(REPOSITORY, join(dirname(file), path));
       const own = target.startsWith(`plugins/${name.split('/')[0]}/`);
       t.true(own || target === 'src/plugin.js', `${name} imports ${target}`);
     }

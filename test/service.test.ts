@@ -15,7 +15,7 @@ import { queuesOf } from '../src/rpc/queues.js';
 // The service as it is run: separate processes, a real RabbitMQ, a real etcd for discovery, a simulated fleet.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the service on RabbitMQ', 'RABBITMQ_URL');
 const etcdUrl = process.env.ETCD_URL ?? noteSkipped('the service with etcd', 'ETCD_URL');
-const CLI = new URL('../src/cli.ts', import.meta.url).pathname;
+const CLI = new URL('../src/cli.js', import.meta.url).pathname;
 
 interface World {
   sandbox: Sandbox;
@@ -69,7 +69,7 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
     const call = async (...args: string[]): Promise<unknown> => {
       const { stdout } = await promisify(execFile)(
         process.execPath,
-        ['--import=tsx', CLI, 'call', ...args, '--cluster', token],
+        [CLI, 'call', ...args, '--cluster', token],
         { env: { PATH: process.env.PATH, ...env }, maxBuffer: 16 * 1024 * 1024 },
       );
       return JSON.parse(stdout);

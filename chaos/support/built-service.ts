@@ -2,8 +2,8 @@ import { execFile } from 'node:child_process';
 import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { inRepository } from '../../test/support/repository.js';
 
 /** The service, built in a folder of its own: the working tree is only read. */
 export interface BuiltService {
@@ -21,19 +21,18 @@ export interface Replacement {
   to: string;
 }
 
-const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const SOURCES = ['src', 'plugins', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
 
 export async function buildService(replacements: readonly Replacement[] = []): Promise<BuiltService> {
   const folder = await mkdtemp(join(tmpdir(), 'chaos-service-'));
   const remove = async () => rm(folder, { recursive: true, force: true });
   try {
-    for (const source of SOURCES) await cp(join(ROOT, source), join(folder, source), { recursive: true });
-    await symlink(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
+    for (const source of SOURCES) await cp(inRepository(source), join(folder, source), { recursive: true });
+    await symlink(inRepository('node_modules'), join(folder, 'node_modules'));
     for (const { file, ...change } of replacements)
-      await writeFile(join(folder, file), replaced(await readFile(join(ROOT, file), 'utf8'), file, change));
+      await writeFile(join(folder, file), replaced(await readFile(inRepository(file), 'utf8'), file, change));
     // Without the type check: `npm run typecheck` has done it, and what is broken on purpose may leave variables unused.
-    const tsc = join(ROOT, 'node_modules/.bin/tsc');
+    const tsc = inRepository('node_modules/.bin/tsc');
     await promisify(execFile)(tsc, ['-p', 'tsconfig.build.json', '--noCheck'], { cwd: folder });
   } catch (error) {
     await remove();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { eventually } from '../../test/support/eventually.js';
 import type { Run } from '../scenario.js';
 import { type WorkerSettings, Worker } from './worker.js';
+import { inRepository } from '../../test/support/repository.js';
 
 /** What a worker holds after a collection of garbage. */
 export interface Holdings {
@@ -15,7 +16,7 @@ export interface Holdings {
   listeners: number;
 }
 
-const PROBE = new URL('probe.js', import.meta.url).pathname;
+const PROBE = inRepository('chaos/support/probe.js');
 
 /** A worker that tells what it holds. */
 export class ProbedWorker {

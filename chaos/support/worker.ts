@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Run } from '../scenario.js';
 import { within } from './within.js';
+import { inRepository } from '../../test/support/repository.js';
 
 export interface WorkerSettings {
   queue: string;
@@ -14,7 +15,7 @@ export interface WorkerSettings {
   nodeOptions?: readonly string[];
 }
 
-export const PLUGINS = new URL('../plugins', import.meta.url).pathname;
+export const PLUGINS = inRepository('chaos/plugins');
 /** The most log lines that are kept of a worker. */
 const MAX_LINES = 2_000;
 /** Only ends what hangs, in milliseconds: a busy machine may be slow. */

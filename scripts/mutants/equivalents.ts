@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { inRepository } from '../../test/support/repository.js';
 import type { Mutant } from './mutant.js';
 
 /** A mutant that behaves as the original, so that no test can notice it. */
@@ -13,7 +14,7 @@ export interface Equivalent {
 
 /** What scripts/mutants/equivalents.json lists. */
 export function readEquivalents(): Equivalent[] {
-  return JSON.parse(readFileSync(new URL('equivalents.json', import.meta.url), 'utf8'));
+  return JSON.parse(readFileSync(inRepository('scripts/mutants/equivalents.json'), 'utf8'));
 }
 
 export function isEquivalent(

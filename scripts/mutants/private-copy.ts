@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
+import { promisify } from 'node:util';
 
 /** How a run of tests ended. */
 export interface TestRun {
@@ -33,7 +34,7 @@ export class PrivateCopy {
   /** @param root the folder of the repository; only its `node_modules` is shared */
   static async make(root: string): Promise<PrivateCopy> {
     const copy = new PrivateCopy(root, await mkdtemp(join(tmpdir(), 'mutants-')));
-    const left = new Set(['.git', 'node_modules', 'dist']);
+    const left = new Set(['.git', 'node_modules', 'build', 'dist']);
     await cp(root, copy.folder, {
       recursive: true,
       filter: (path) => path === root || !left.has(basename(path)),
@@ -50,6 +51,12 @@ export class PrivateCopy {
   /** Writes the repository's own text of a file again. */
   async restore(file: string): Promise<void> {
     await this.write(file, await readFile(join(this.#root, file), 'utf8'));
+  }
+
+  /** Compiles what was written, for the tests that are run then. */
+  async compile(): Promise<void> {
+    const tsc = join(this.#root, 'node_modules/.bin/tsc');
+    await promisify(execFile)(tsc, ['-p', 'tsconfig.test.json'], { cwd: this.folder });
   }
 
   /** The test files whose path begins with one of the texts, sorted. */

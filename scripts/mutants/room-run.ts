@@ -78,6 +78,7 @@ async function measure(
     const positions = places.map(([index, { start }]) => ({ position: start, number: index }));
     await copy.write(file, withProbes(sources.get(file), positions, pathToFileURL(probe).href));
   }
+  await copy.compile();
   const measured: TestFile[] = [];
   for (const file of await copy.testFiles(tests)) {
     const run = await copy.test(file, LONGEST_TEST_MS, signal);
@@ -113,6 +114,7 @@ async function verdictOf(
   if (files.length === 0) return { mutant, noticed: false, by: 'no test reaches it' };
   await copy.write(mutant.file, editedText(sources.get(mutant.file).text, mutant));
   try {
+    await copy.compile();
     for (const { file, seconds } of files) {
       const { outcome, failure = outcome } = await copy.test(
         file,

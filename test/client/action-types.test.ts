@@ -9,14 +9,14 @@ import { readConfiguration } from '../../src/settings/read-configuration.js';
 import { typeOfSchema } from '../../scripts/schema-type.js';
 import { KNOWN_READS } from '../../src/client/action-types.js';
 import { mayRunTwice } from '../../src/client/route.js';
+import { inRepository, REPOSITORY } from '../support/repository.js';
 
-const ROOT = new URL('../../', import.meta.url).pathname;
-const COMMITTED = join(ROOT, 'src/client/action-types.ts');
+const COMMITTED = inRepository('src/client/action-types.ts');
 
 /** Runs \`npm run generate\`. */
 async function generate(...options: string[]): Promise<unknown> {
-  const script = join(ROOT, 'scripts/generate-action-types.ts');
-  return promisify(execFile)(process.execPath, ['--import=tsx', script, ...options], { cwd: ROOT });
+  const script = inRepository('scripts/generate-action-types.ts');
+  return promisify(execFile)(process.execPath, ['--import=tsx', script, ...options], { cwd: REPOSITORY });
 }
 
 async function folder(t: ExecutionContext): Promise<string> {
@@ -28,16 +28,16 @@ async function folder(t: ExecutionContext): Promise<string> {
 /** The compiler's output for a file that can import the client's types. */
 async function compiled(lines: readonly string[]): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'action-types-'));
-  const known = join(ROOT, 'src/client/action-types.js');
+  const known = inRepository('src/client/action-types.js');
   const head = `import type { KnownActions } from '${known}';
-    import type { Machine, Unit, UnitState } from '${join(ROOT, 'src/plugin.js')}';
+    import type { Machine, Unit, UnitState } from '${inRepository('src/plugin.js')}';
     type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;`;
   await writeFile(join(directory, 'check.mts'), [head, ...lines].join('\n'));
-  const options = { extends: join(ROOT, 'tsconfig.json'), files: ['check.mts'], include: [] };
-  const compilerOptions = { typeRoots: [join(ROOT, 'node_modules/@types')] };
+  const options = { extends: inRepository('tsconfig.json'), files: ['check.mts'], include: [] };
+  const compilerOptions = { typeRoots: [inRepository('node_modules/@types')] };
   await writeFile(join(directory, 'tsconfig.json'), JSON.stringify({ ...options, compilerOptions }));
   const said = await new Promise<string>((resolve) =>
-    execFile(join(ROOT, 'node_modules/.bin/tsc'), ['-p', directory, '--pretty', 'false'], (error, stdout) =>
+    execFile(inRepository('node_modules/.bin/tsc'), ['-p', directory, '--pretty', 'false'], (error, stdout) =>
       resolve(`${stdout}${error !== null && stdout === '' ? error.message : ''}`),
     ),
   );

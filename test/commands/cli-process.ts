@@ -7,9 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import { HUNG_MS } from '../support/eventually.js';
 
-const CLI = fileURLToPath(new URL('../../src/cli.ts', import.meta.url));
-const TSCONFIG = fileURLToPath(new URL('../../tsconfig.json', import.meta.url));
-const TSX = import.meta.resolve('tsx');
+const CLI = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
 
 /** Processes that still run. They are killed when the tests end. */
 const running = new Set<ChildProcess>();
@@ -46,7 +44,7 @@ export interface RunningCli {
   ended: Promise<Ended>;
 }
 
-/** Runs a command of `fleet-manager` from its sources and waits for its end. */
+/** Runs a command of `fleet-manager` and waits for its end. */
 export async function runCli(
   t: ExecutionContext,
   args: readonly string[],
@@ -56,7 +54,7 @@ export async function runCli(
   return ended;
 }
 
-/** Starts a command of `fleet-manager` from its sources. It is stopped when the test ends. */
+/** Starts a command of `fleet-manager`. It is stopped when the test ends. */
 export async function startCli(
   t: Pick<ExecutionContext, 'teardown'>,
   args: readonly string[],
@@ -65,9 +63,9 @@ export async function startCli(
   const own = directory ?? (await mkdtemp(join(tmpdir(), 'cli-')));
   if (directory === undefined) t.teardown(() => rm(own, { recursive: true }));
   const through = shell === undefined ? [] : ['sh', '-c', shell, 'sh'];
-  const [program = '', ...rest] = [...through, process.execPath, '--import', TSX, CLI, ...args];
+  const [program = '', ...rest] = [...through, process.execPath, CLI, ...args];
   return startProgram(t, [program, ...rest], {
-    env: { TSX_TSCONFIG_PATH: TSCONFIG, ...env },
+    env,
     directory: own,
   });
 }

@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
 import { type CliOptions, type RunningCli, startCli } from './cli-process.js';
+import { inRepository } from '../support/repository.js';
 
 const run = promisify(execFile);
 
@@ -52,7 +53,7 @@ async function serve(
   const plugins = join(folder, 'plugins');
   await mkdir(join(plugins, 'chatty'), { recursive: true });
   await writeFile(join(plugins, 'chatty/index.js'), CHATTY);
-  const { stdout } = await run(new URL('../../scripts/free-port', import.meta.url).pathname);
+  const { stdout } = await run(inRepository('scripts/free-port'));
   const HTTP_PORT = stdout.trim();
   const cli = await startCli(t, ['serve'], {
     env: { HTTP_PORT, LOG_FORMAT: 'json', PLUGIN_PATHS: plugins, LOG: join(folder, 'log'), ...env },

@@ -1,7 +1,6 @@
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
 import { describeActions, OWN_PLUGINS } from '../../src/composition.js';
@@ -13,8 +12,7 @@ import { type LoaderOptions, loadPlugins, PluginError } from '../../src/core/plu
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { actionRequest } from '../support/action-request.js';
-
-const REPOSITORY = fileURLToPath(new URL('../../', import.meta.url));
+import { REPOSITORY } from '../support/repository.js';
 
 /** The text of a plugin's entry file; `fields` replace those of a valid action. */
 function entry(fields: Record<string, string> = {}, before = ''): string {

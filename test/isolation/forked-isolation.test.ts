@@ -586,7 +586,7 @@ test('a call runs once its process can be started, and the failures do not count
   const directory = await folder(t);
   const gate = join(directory, 'gate');
   const module = join(directory, 'module.mjs');
-  const real = new URL('../../src/isolated-handlers.ts', import.meta.url).href;
+  const real = new URL('../../src/isolated-handlers.js', import.meta.url).href;
   await writeFile(
     module,
     `import { existsSync } from 'node:fs';
@@ -630,7 +630,7 @@ test('the time limit of the start begins anew with each plugin that is loaded', 
   const directory = await folder(t);
   const gates = ['first', 'second'].map((name) => join(directory, name));
   const module = join(directory, 'module.mjs');
-  const real = new URL('../../src/isolated-handlers.ts', import.meta.url).href;
+  const real = new URL('../../src/isolated-handlers.js', import.meta.url).href;
   await writeFile(
     module,
     `import { existsSync } from 'node:fs';

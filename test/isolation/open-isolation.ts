@@ -12,7 +12,7 @@ import { logLines } from '../support/log-lines.js';
 import { folder, read, REACHES_NOTHING } from '../support/settings.js';
 import { writePlugin } from '../support/write-plugin.js';
 
-const MODULE = new URL('../../src/isolated-handlers.ts', import.meta.url);
+const MODULE = new URL('../../src/isolated-handlers.js', import.meta.url);
 
 /**
  * What the handler of `act` may do, by the parameter `does`. With `times`, it does so only in that many runs, and then

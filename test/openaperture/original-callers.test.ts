@@ -20,12 +20,13 @@ import {
   startFast,
 } from './open-installation.js';
 import { messageOf, ORIGINAL_REQUESTS, ORIGINAL_STRUCTS } from './original-requests.js';
+import { inRepository } from '../support/repository.js';
 
 // The existing callers, end to end: a record, a request with the record's id as text, the reply polled and read.
 const rabbitmqUrl = process.env.RABBITMQ_URL ?? noteSkipped('the original callers', 'RABBITMQ_URL');
 const erlangLibraries = await librariesOfRabbitmq();
 if (erlangLibraries === undefined) noteSkipped('the original callers', "RabbitMQ's Erlang client");
-const SCRIPT = new URL('original-caller.escript', import.meta.url).pathname;
+const SCRIPT = inRepository('test/openaperture/original-caller.escript');
 const NOON = 1_714_564_800;
 const WIDE = { MAX_RECORD_BYTES: '16000000' };
 

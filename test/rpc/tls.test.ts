@@ -16,8 +16,7 @@ import { echo } from '../support/actions.js';
 import { rabbitmq } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { serveRequests } from '../support/requests.js';
-
-const SCRIPTS = new URL('../../scripts/', import.meta.url).pathname;
+import { inRepository } from '../support/repository.js';
 
 const openssl = async (...args: string[]) => promisify(execFile)('openssl', args);
 
@@ -83,7 +82,7 @@ async function brokerWithCertificates(
   files: { folder: string; ca: Buffer; cert: Buffer; key: Buffer },
 ): Promise<{ tlsPort: number; port: number }> {
   const at = (name: string) => join(files.folder, name);
-  const { stdout } = await promisify(execFile)(join(SCRIPTS, 'free-port'), ['2']);
+  const { stdout } = await promisify(execFile)(inRepository('scripts/free-port'), ['2']);
   const [tlsPort = 0, port = 0] = stdout.trim().split('\n').map(Number);
   const permission = { user: 'client', vhost: '/', configure: '.*', write: '.*', read: '.*' };
   const definitions = {
@@ -110,7 +109,7 @@ async function brokerWithCertificates(
   };
   const lines = Object.entries(settings).map(([name, value]) => `${name} = ${value}\n`);
   await writeFile(at('broker/conf.d/10-tls.conf'), lines.join(''));
-  const process = spawn(join(SCRIPTS, 'rabbitmq'), [at('broker'), String(port)], { stdio: 'ignore' });
+  const process = spawn(inRepository('scripts/rabbitmq'), [at('broker'), String(port)], { stdio: 'ignore' });
   const exited = once(process, 'exit');
   t.teardown(async () => {
     process.kill('SIGTERM');

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test from 'ava';
 import { isUnitName } from '../../src/api/grammar.js';
 import { startSandbox } from '../../src/sandbox/sandbox.js';
 import { ask, openSandbox } from '../support/open-sandbox.js';
+import { REPOSITORY } from '../support/repository.js';
 
 test('the ready-made cluster is found under its token and shows what an operator sees', async (t) => {
   const { sandbox, fleet } = await openSandbox(t);
@@ -106,7 +106,7 @@ test('stopping drops pending responses', async (t) => {
 
 test('nothing keeps the process alive once the sandbox has stopped', async (t) => {
   const script = `
-    import { startSandbox } from './src/sandbox/sandbox.ts';
+    import { startSandbox } from '${import.meta.resolve('../../src/sandbox/sandbox.js')}';
     const sandbox = await startSandbox({ delays: { answer: 600_000 } });
     const url = 'http://127.0.0.1:' + sandbox.fleetPort + '/fleet/v1';
     const answer = fetch(url + '/units').catch(() => 'cut');
@@ -117,10 +117,9 @@ test('nothing keeps the process alive once the sandbox has stopped', async (t) =
     await sandbox.stop();
     console.log(await answer, await hung);
   `;
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import=tsx', '--input-type=module', '--eval', script],
-    { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 8 * 60_000 },
-  );
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: REPOSITORY,
+    timeout: 8 * 60_000,
+  });
   t.is(stdout.trim(), 'cut cut');
 });

@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { access, readFile, stat } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import ssh2, { type AnyAuthMethod, type Client, type ClientChannel, type ParsedKey } from 'ssh2';
@@ -13,6 +12,7 @@ import { SshShell, type SshShellOptions } from '../../src/ssh/ssh-shell.js';
 import { anyAddress, notAborted, errorOf, keepingLog } from '../ssh/shell-for.js';
 import { eventually } from '../support/eventually.js';
 import { MACHINE_A, openSandbox, TWO_MACHINES } from '../support/open-sandbox.js';
+import { REPOSITORY } from '../support/repository.js';
 
 const MACHINES = ['127.0.0.1', '127.0.0.2', '127.0.0.3'] as const;
 const [WEB, WORKER, DATA] = MACHINES;
@@ -492,8 +492,8 @@ test('nothing keeps the process alive once the sandbox has stopped', async (t) =
   const script = `
     import { readFileSync } from 'node:fs';
     import ssh2 from 'ssh2';
-    import { startSandbox } from './src/sandbox/sandbox.ts';
-    import { remoteCommand } from './src/ssh/remote-command.ts';
+    import { startSandbox } from '${import.meta.resolve('../../src/sandbox/sandbox.js')}';
+    import { remoteCommand } from '${import.meta.resolve('../../src/ssh/remote-command.js')}';
     const sandbox = await startSandbox({ ssh: true });
     const { port, user: username, privateKeyFile, commands, fail } = sandbox.ssh;
     sandbox.ssh.fail({ kind: 'hang' });
@@ -505,10 +505,9 @@ test('nothing keeps the process alive once the sandbox has stopped', async (t) =
     while (commands.length < 1) await new Promise((done) => setImmediate(done));
     await sandbox.stop();
   `;
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import=tsx', '--input-type=module', '--eval', script],
-    { cwd: fileURLToPath(new URL('../..', import.meta.url)), timeout: 8 * 60_000 },
-  );
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: REPOSITORY,
+    timeout: 8 * 60_000,
+  });
   t.is(stdout.trim(), 'cut');
 });

@@ -2,6 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { inRepository } from './repository.js';
 
 /**
  * Writes the action of CONTRIBUTING.md, and its test, to the folders that it names; removed when the test ends. Only the
@@ -11,7 +12,7 @@ import type { ExecutionContext } from 'ava';
 export async function contributingExample(
   t: Pick<ExecutionContext, 'teardown'>,
 ): Promise<{ directory: string; name: string }> {
-  const page = await readFile(new URL('../../CONTRIBUTING.md', import.meta.url), 'utf8');
+  const page = await readFile(inRepository('CONTRIBUTING.md'), 'utf8');
   const [action, itsTest] = [...page.matchAll(/^ *```js\n([\s\S]*?)```/gm)].map(([, code = '']) => code);
   if (action === undefined || itsTest === undefined)
     throw new Error('CONTRIBUTING.md shows no action and test');

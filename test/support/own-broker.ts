@@ -8,6 +8,7 @@ import type { ExecutionContext } from 'ava';
 import { connect } from '../../src/rpc/patched-amqplib.js';
 import type { TestBroker } from './brokers.js';
 import { eventually } from './eventually.js';
+import { inRepository } from './repository.js';
 
 /** A separate RabbitMQ, which a test can stop, start and manage. */
 export interface OwnBroker extends TestBroker {
@@ -32,7 +33,6 @@ export interface OwnBroker extends TestBroker {
 }
 
 const run = promisify(execFile);
-const SCRIPTS = new URL('../../scripts/', import.meta.url).pathname;
 
 /** Starts one that goes with the test. */
 export async function ownBroker(t: ExecutionContext, settings: readonly string[] = []): Promise<OwnBroker> {
@@ -48,7 +48,7 @@ export async function startOwnBroker(
   const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
-  const port = Number((await run(join(SCRIPTS, 'free-port'))).stdout);
+  const port = Number((await run(inRepository('scripts/free-port'))).stdout);
   const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
   const brokerOf = (name: string, url: string): TestBroker => ({
     name,
@@ -58,7 +58,7 @@ export async function startOwnBroker(
   });
   let end = async (_signal: 'SIGTERM' | 'SIGKILL') => {};
   const start = async () => {
-    const rabbitmq = spawn(join(SCRIPTS, 'rabbitmq'), [directory, String(port)], { stdio: 'ignore' });
+    const rabbitmq = spawn(inRepository('scripts/rabbitmq'), [directory, String(port)], { stdio: 'ignore' });
     const exited = once(rabbitmq, 'exit');
     end = async (signal) => {
       rabbitmq.kill(signal);
@@ -71,11 +71,11 @@ export async function startOwnBroker(
     await Promise.race([ended, eventually('RabbitMQ serves', () => serves(urlOf('guest:guest')))]);
   };
   const ctl = async (...args: string[]) =>
-    (await run(join(SCRIPTS, 'rabbitmqctl'), [directory, ...args])).stdout;
+    (await run(inRepository('scripts/rabbitmqctl'), [directory, ...args])).stdout;
   const evaluate = async (expression: string): Promise<string> => {
     const value = await eventually('RabbitMQ has evaluated it', async () => {
       try {
-        return (await run(join(SCRIPTS, 'rabbitmq-eval'), [directory, expression])).stdout;
+        return (await run(inRepository('scripts/rabbitmq-eval'), [directory, expression])).stdout;
       } catch (error) {
         // A busy broker takes long to accept it: nothing was evaluated.
         if (String(error).includes('failed to connect to node')) return undefined;

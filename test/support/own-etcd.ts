@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import type { ExecutionContext } from 'ava';
 import { eventually } from './eventually.js';
 import { noteSkipped } from './note-skipped.js';
+import { inRepository } from './repository.js';
 
 /** A separate etcd, which a test can stop and start. */
 export interface OwnEtcd {
@@ -27,7 +28,6 @@ export interface OwnEtcd {
 }
 
 const run = promisify(execFile);
-const FREE_PORT = new URL('../../scripts/free-port', import.meta.url).pathname;
 
 /** Whether an etcd is there to be started; noted as skipped where not. */
 export const hasEtcd =
@@ -37,7 +37,7 @@ export const hasEtcd =
 export async function ownEtcd(t: ExecutionContext, { tls = false } = {}): Promise<OwnEtcd> {
   const folder = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'etcd-'));
   t.teardown(async () => rm(folder, { recursive: true, force: true }));
-  const { stdout: ports } = await run(FREE_PORT, ['2']);
+  const { stdout: ports } = await run(inRepository('scripts/free-port'), ['2']);
   const [port, peerPort] = ports.trim().split('\n');
   const url = `${tls ? 'https' : 'http'}://127.0.0.1:${port}`;
   const peerUrl = `http://127.0.0.1:${peerPort}`;

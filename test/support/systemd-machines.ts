@@ -9,8 +9,9 @@ import { Semaphore } from '../../src/lib/semaphore.js';
 import type { Machine } from '../../src/plugin.js';
 import { eventually } from './eventually.js';
 import { noteImpossible } from './note-skipped.js';
+import { inRepository } from './repository.js';
 
-const SCRIPT = new URL('../../scripts/machines', import.meta.url).pathname;
+const SCRIPT = inRepository('scripts/machines');
 const NOT_INSTALLED = 69;
 
 /** What happens to a machine: see `scripts/machines`. */

@@ -11,14 +11,16 @@ export interface Worker {
   ended: Promise<number | string>;
 }
 
-const CLI = new URL('../../src/cli.ts', import.meta.url).pathname;
+const CLI = new URL('../../src/cli.js', import.meta.url).pathname;
 
 /** Runs the service as a separate process until the test ends; resolves when it accepts requests. */
 export async function startWorker(
   t: Pick<ExecutionContext, 'teardown'>,
   env: Record<string, string>,
+  /** What Node runs; the compiled service by default. */
+  program: readonly string[] = [CLI],
 ): Promise<Worker> {
-  const worker = spawn(process.execPath, ['--import=tsx', CLI, 'serve'], {
+  const worker = spawn(process.execPath, [...program, 'serve'], {
     env: { PATH: process.env.PATH, HTTP_PORT: 'off', LOG_FORMAT: 'json', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });

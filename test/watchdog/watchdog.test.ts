@@ -7,8 +7,7 @@ import { type Ended, startProgram } from '../commands/cli-process.js';
 import { noteImpossible } from '../support/note-skipped.js';
 import { folder } from '../support/settings.js';
 
-const WATCHDOG = new URL('../../src/watchdog/watchdog.ts', import.meta.url).href;
-const TSX = import.meta.resolve('tsx');
+const WATCHDOG = import.meta.resolve('../../src/watchdog/watchdog.js');
 
 /** The command of a process that runs this code with a `watchdog`. */
 async function command(
@@ -23,7 +22,7 @@ async function command(
 const watchdog = startWatchdog({ seconds: ${seconds}, format: '${format}' });
 ${code}`,
   );
-  return [process.execPath, '--import', TSX, file];
+  return [process.execPath, file];
 }
 
 async function run(t: ExecutionContext, ...source: [string, object?]): Promise<Ended> {

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
+import { inRepository } from '../../support/repository.js';
 
-const SCRIPT = fileURLToPath(new URL('erlang-peer.escript', import.meta.url));
+const SCRIPT = inRepository('test/rpc/codec/erlang-peer.escript');
 
 /** Whether `escript` (Debian: erlang-base) is on the PATH. */
 export function hasErlang(): boolean {
