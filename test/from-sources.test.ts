@@ -1,4 +1,6 @@
 import { randomUUID } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import test from 'ava';
 import { queuesOf } from '../src/rpc/queues.js';
 import { startProgram } from './commands/cli-process.js';
@@ -16,8 +18,7 @@ const SOURCES = ['--import=tsx', inRepository('src/cli.ts')];
 const GREET = `
   import { defineAction } from 'fleet-manager/plugin';
   import { object, string } from 'yup';
-  type Word = 'Hello';
-  const word: Word = 'Hello';
+  import { word } from './word.js';
   export default defineAction({
     name: 'greet', summary: 'Greets.', target: 'none', effect: 'read',
     parameters: object({}),
@@ -25,12 +26,17 @@ const GREET = `
     handle: async () => word,
   });`;
 
-const EXIT = GREET.replace('type Word', '// ').replace(': Word', '').replace('=> word', '=> process.exit(7)');
+const WORD = `
+  export type Word = 'Hello';
+  export const word: Word = 'Hello';`;
+
+const EXIT = GREET.replace(/import .*word.*/, '').replace('=> word', '=> process.exit(7)');
 
 const cliEnv = (env: Record<string, string>) => ({ env, directory: REPOSITORY });
 
 test('npm start runs the service with a plugin in TypeScript, and ends with 0 when it is stopped', async (t) => {
   const PLUGIN_PATHS = await writePlugin(t, 'greet', GREET, 'index.ts');
+  await writeFile(join(PLUGIN_PATHS, 'greet/word.ts'), WORD);
   const service = startProgram(t, ['npm', 'start'], cliEnv({ PLUGIN_PATHS, HTTP_PORT: '0' }));
   const [, url = ''] = await service.printed(/^ {2}gateway +(http:\S+)$/m);
   await service.printed(/accepting requests/);

@@ -293,16 +293,6 @@ test('the installed service ends when a plugin blocks it, and names the plugin',
   t.true(stderr.includes(`${PLUGIN_PATHS}/looping`), stderr);
 });
 
-test('the installed service says that a plugin in TypeScript must be compiled', async (t) => {
-  const PLUGIN_PATHS = await folder({ 'greet/index.ts': 'export default 1;' });
-  const { code, stderr } = await start(t, ['actions'], { PLUGIN_PATHS }).ended;
-  t.is(code, 1);
-  t.is(
-    stderr,
-    `fleet-manager: plugin ${PLUGIN_PATHS}/greet: has only index.ts, but the built service loads JavaScript: compile it to index.js\n`,
-  );
-});
-
 test('client, plugin and testing can be imported from the package, and no internal module', async (t) => {
   const script = `
     import { FleetManagerClient, FleetManagerError } from 'fleet-manager/client';

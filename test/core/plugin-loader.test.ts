@@ -1,6 +1,7 @@
 import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { ActionError } from '../../src/api/action-error.js';
 import { describeActions, OWN_PLUGINS } from '../../src/composition.js';
@@ -12,7 +13,9 @@ import { type LoaderOptions, loadPlugins, PluginError } from '../../src/core/plu
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { actionRequest } from '../support/action-request.js';
-import { REPOSITORY } from '../support/repository.js';
+import { inRepository } from '../support/repository.js';
+
+const SOURCES = fileURLToPath(new URL('../../src/', import.meta.url));
 
 /** The text of a plugin's entry file; `fields` replace those of a valid action. */
 function entry(fields: Record<string, string> = {}, before = ''): string {
@@ -94,16 +97,11 @@ test('a folder in JavaScript is served without an install, including its own mod
   });
 });
 
-test('a folder in TypeScript is served in development, including its own modules', async (t) => {
-  const root = await directory(t, {
-    'greet/index.ts': entry(
-      { handle: 'async ({ parameters }) => greeting(parameters.name)' },
-      "import { greeting } from './greeting.js';",
-    ),
-    'greet/greeting.ts':
-      "import { ActionError } from 'fleet-manager/plugin';\nexport const greeting = (name: string): string => `Hello ${name} ${ActionError.name}`;",
+test('a folder that has only TypeScript is refused by the built service, with what to do', async (t) => {
+  const root = await directory(t, { 'greet/index.ts': entry() });
+  await t.throwsAsync(load([root]), {
+    message: `plugin ${join(root, 'greet')}: has only index.ts, but the built service loads JavaScript: compile it to index.js`,
   });
-  t.is(await run(await load([root]), 'greet', { name: 'you' }), 'Hello you ActionError');
 });
 
 test('a plugin imports the same modules that the service runs on', async (t) => {
@@ -118,7 +116,7 @@ test('a plugin with its own copies of yup and of the plugin module works', async
   const root = await directory(t, {
     'greet/index.js': [
       "import { number, object, string } from './node_modules/yup/index.js';",
-      "import { ActionError, defineAction, FleetTransport } from './own/plugin.ts';",
+      "import { ActionError, defineAction, FleetTransport } from './own/plugin.js';",
       'export default defineAction({',
       "  name: 'greet', summary: 'Greets.', target: 'none', effect: 'read',",
       '  parameters: object({',
@@ -135,11 +133,11 @@ test('a plugin with its own copies of yup and of the plugin module works', async
     ].join('\n'),
   });
   for (const name of ['yup', 'property-expr', 'tiny-case', 'toposort'])
-    await cp(join(REPOSITORY, 'node_modules', name), join(root, 'greet/node_modules', name), {
+    await cp(inRepository(`node_modules/${name}`), join(root, 'greet/node_modules', name), {
       recursive: true,
     });
-  for (const name of ['plugin.ts', 'api', 'lib'])
-    await cp(join(REPOSITORY, 'src', name), join(root, 'greet/own', name), { recursive: true });
+  for (const name of ['plugin.js', 'api', 'lib'])
+    await cp(join(SOURCES, name), join(root, 'greet/own', name), { recursive: true });
   const catalogue = await load([root], { resolve: (token) => token.description });
   t.is(await run(catalogue, 'greet', { name: 'you' }), 'Hello you! Hello you! fleet-manager:FleetTransport');
   const failure = await t.throwsAsync(run(catalogue, 'greet', { name: 'nobody' }));
@@ -616,16 +614,16 @@ test('a plugin whose own copy of defineAction has another version is refused, wh
     const root = await directory(t, {
       'other/index.js': [
         "import { object, string } from 'yup';",
-        "import { defineAction } from './own/plugin.ts';",
+        "import { defineAction } from './own/plugin.js';",
         'export default defineAction({',
         "  name: 'greet', summary: 'Greets.', target: 'none', effect: 'read',",
         `  parameters: object(), result: string(), ${contract} permissions: [], handle: async () => '',`,
         '});',
       ].join('\n'),
     });
-    for (const name of ['plugin.ts', 'api', 'lib'])
-      await cp(join(REPOSITORY, 'src', name), join(root, 'other/own', name), { recursive: true });
-    const source = join(root, 'other/own/api/action.ts');
+    for (const name of ['plugin.js', 'api', 'lib'])
+      await cp(join(SOURCES, name), join(root, 'other/own', name), { recursive: true });
+    const source = join(root, 'other/own/api/action.js');
     const text = await readFile(source, 'utf8');
     const changed = text.replace('CONTRACT_VERSION = 1', 'CONTRACT_VERSION = 2');
     t.not(changed, text);
