@@ -15,7 +15,12 @@ import { logLines } from '../support/log-lines.js';
 function world(
   t: ExecutionContext,
   addresses: readonly BrokerAddress[],
-  more: { onConnected?: () => Promise<void>; lookUp?: () => Promise<BrokerAddress[]> } = {},
+  more: {
+    onConnected?: () => Promise<void>;
+    lookUp?: () => Promise<BrokerAddress[]>;
+    /** No connection is closed before. */
+    mayClose?: Promise<void>;
+  } = {},
 ) {
   const clock = new LeapingClock();
   const logs = logLines();
@@ -29,7 +34,10 @@ function world(
     askedAt.push(clock.now());
     const broker = embedded.get(host);
     if (broker === undefined || down.has(host)) throw new Error(`${host} is down`);
-    return broker.connect(url, options);
+    const model = await broker.connect(url, options);
+    const close = model.close.bind(model);
+    model.close = async () => more.mayClose?.then(close) ?? close();
+    return model;
   };
   const built: BrokerConnection[] = [];
   const retired: BrokerConnection[] = [];
@@ -207,6 +215,20 @@ test('a preferred broker that is still among those that have changed keeps its c
   t.is(connections.current, connection);
   t.deepEqual(asked, ['a:5672']);
   t.deepEqual(built, [connection]);
+});
+
+test('a manager that is being closed takes its connection for lost, not for replaced, when the brokers change', async (t) => {
+  let letClose = () => {};
+  const mayClose = new Promise<void>((resolve) => (letClose = resolve));
+  const { connections, retired, signal } = world(t, [A], { mayClose });
+  connections.start();
+  await connections.whenConnected(signal);
+  const closed = connections.close();
+  connections.brokersChanged();
+  await new Promise(setImmediate);
+  letClose();
+  await closed;
+  t.deepEqual(retired, []);
 });
 
 test('while another broker serves, a failed lookup of brokers is not logged as a lost broker', async (t) => {
