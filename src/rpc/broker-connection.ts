@@ -58,9 +58,7 @@ export class BrokerConnection {
     // Node warns of a leak at the eleventh listener, but any number of messages may wait.
     setMaxListeners(0, this.#lost.signal);
     connection.on('error', (error: unknown) => (this.#cause = error));
-    connection.on('close', (error?: unknown) =>
-      this.lose(this.#cause ?? error ?? new Error('the connection was closed')),
-    );
+    connection.on('close', (error?: unknown) => this.lose(error ?? new Error('the connection was closed')));
   }
 
   /** Opens another connection to the same broker, for operations that may make the broker close the connection. */

@@ -53,6 +53,16 @@ test('a connection is lost once, for the first reason', async (t) => {
   t.is(reason.message, 'first');
 });
 
+test('a connection is lost for what the broker says, also when something else is noticed first', async (t) => {
+  for (const notice of ['close', undefined]) {
+    const { model, connection } = await open();
+    model.emit('error', new Error('the broker shuts down'));
+    if (notice === undefined) connection.lose(new Error('a channel was closed'));
+    else model.emit(notice, new Error('the socket was closed'));
+    t.is(connection.lost.reason.message, 'the broker shuts down');
+  }
+});
+
 test('a message waits while the broker blocks the connection, however often it says so', async (t) => {
   const { model, connection, changes } = await open();
   const { signal } = new AbortController();

@@ -224,8 +224,9 @@ class TermWriter {
       throw new RangeError(`an integer has more than ${this.limits.integerBytes} bytes`);
     const hex = absolute.toString(16);
     const magnitude = Buffer.from(hex.length % 2 === 0 ? hex : `0${hex}`, 'hex').toReversed();
-    this.reserve(6 + magnitude.length);
-    if (magnitude.length < 256) {
+    const isSmall = magnitude.length < 256;
+    this.reserve((isSmall ? 3 : 6) + magnitude.length);
+    if (isSmall) {
       this.byte(SMALL_BIG_EXT);
       this.byte(magnitude.length);
     } else {

@@ -303,10 +303,20 @@ test('refuses to write values that have no form as a term', (t) => {
 
 test('a term may take as many bytes as the limit allows, and no more', (t) => {
   const text = 'x'.repeat(2000);
-  for (const value of [text, [text], [[text]], [text, 1.5], { [text]: 1.5 }]) {
-    const { length } = encodeTerm(value);
-    t.is(encodeTerm(value, erlangLimits({ encodedBytes: length })).length, length);
-    t.throws(() => encodeTerm(value, erlangLimits({ encodedBytes: length - 1 })), {
+  const big = { integerBytes: 300 };
+  for (const value of [
+    text,
+    [text],
+    [[text]],
+    [text, 1.5],
+    { [text]: 1.5 },
+    { [text]: -(2n ** 80n) },
+    { [text]: 2n ** 2039n },
+    { [text]: 2n ** 2040n },
+  ]) {
+    const { length } = encodeTerm(value, erlangLimits(big));
+    t.is(encodeTerm(value, erlangLimits({ ...big, encodedBytes: length })).length, length);
+    t.throws(() => encodeTerm(value, erlangLimits({ ...big, encodedBytes: length - 1 })), {
       instanceOf: RangeError,
       message: `the term is larger than ${length - 1} bytes`,
     });
