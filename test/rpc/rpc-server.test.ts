@@ -7,9 +7,30 @@ import { ActionError } from '../../src/plugin.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 // How a message is processed: the same over every broker.
+test('the service is closed only when its connection is', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  let letClose = () => {};
+  const mayClose = new Promise<void>((resolve) => (letClose = resolve));
+  const connect: TestBroker['connect'] = async (url, options) => {
+    const connection = await broker.connect(url, options);
+    const close = connection.close.bind(connection);
+    connection.close = async () => mayClose.then(close);
+    return connection;
+  };
+  const { service } = await serveRequests(t, { ...broker, connect }, [echo], { clock: new ManualClock() });
+  let closed = false;
+  const closing = service.close().then(() => (closed = true));
+  await new Promise(setImmediate);
+  t.false(closed);
+  letClose();
+  t.true(await closing);
+});
+
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 
