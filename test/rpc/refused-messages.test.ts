@@ -1,8 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import type { Channel } from 'amqplib';
 import anyTest, { type ExecutionContext, type TestFn } from 'ava';
 import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
 import { Gateway } from '../../src/gateway/gateway.js';
 import { systemClock } from '../../src/lib/clock.js';
+import { brokerReason } from '../../src/rpc/broker-refusal.js';
 import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
 import { MayHaveArrived, PublishRefused } from '../../src/rpc/publish-errors.js';
 import { doing, echo, held } from '../support/actions.js';
@@ -286,6 +288,30 @@ if (rabbitmq() !== undefined) {
       await set({});
       await eventually('it is ready', () => isReady(service));
       t.pass();
+    });
+  }
+
+  for (const [operation, permission, ask] of [
+    ['to bind a queue', 'write', async (channel, queue) => channel.bindQueue(queue, 'amq.direct', 'key')],
+    [
+      'to bind to an exchange',
+      'read',
+      async (channel, queue) => channel.bindQueue(queue, 'amq.direct', 'key'),
+    ],
+    ['to delete a queue', 'configure', async (channel, queue) => channel.deleteQueue(queue)],
+    ['to consume', 'read', async (channel, queue) => channel.consume(queue, () => {})],
+  ] as const satisfies [string, string, (channel: Channel, queue: string) => Promise<unknown>][]) {
+    test(`the reason why the broker does not allow a user ${operation} names the ${permission} permission`, async (t) => {
+      const { broker } = t.context;
+      const queue = `queue_${randomUUID()}`;
+      await makeQueue(broker, queue);
+      const connection = await connectTo(await broker.user(`user_${randomUUID()}`, { [permission]: '^$' }));
+      t.teardown(async () => connection.close(systemClock));
+      const error = await t.throwsAsync(connection.probe(async (channel) => ask(channel, queue)));
+      t.regex(
+        brokerReason(error),
+        new RegExp(`^ACCESS_REFUSED .* \\(it lacks the ${permission} permission\\)$`),
+      );
     });
   }
 
