@@ -55,7 +55,7 @@ export class FairQueue {
   /** The lanes whose latest items had responses; the oldest is forgotten when there are too many. */
   readonly #responded = new Set<string>();
   /** The lanes with a waiting item and free capacity, in the order of their turns. */
-  readonly #turns = new Set<string>();
+  readonly #turns = new Set<Lane>();
   /** The running items that are counted, of all lanes and of those without a response. */
   #running = 0;
   #runningNew = 0;
@@ -117,7 +117,7 @@ export class FairQueue {
   enter(lane: string, item: Waiting): void {
     const found = this.#laneOf(lane);
     found.waiting.add(item);
-    if (found.running < this.#limitOf(found)) this.#turns.add(lane);
+    this.#updateTurn(found);
     this.#startNext();
   }
 
@@ -125,6 +125,7 @@ export class FairQueue {
   withdraw(lane: string, item: Waiting): boolean {
     const found = this.#lanes.get(lane);
     if (found === undefined || !found.waiting.delete(item)) return false;
+    this.#updateTurn(found);
     this.#tidy(found);
     this.#scheduleCheck();
     return true;
@@ -148,6 +149,7 @@ export class FairQueue {
     if (found.running === found.idle) found.noResponseSince = this.#options.clock.now();
     found.running++;
     if (!found.uncounted) this.#count(found, 1);
+    this.#updateTurn(found);
     this.#scheduleCheck();
   }
 
@@ -158,7 +160,7 @@ export class FairQueue {
     found.running--;
     if (!found.uncounted) this.#count(found, -1);
     if (found.running === 0) found.uncounted = false;
-    if (found.waiting.size > 0 && found.running < this.#limitOf(found)) this.#turns.add(lane);
+    this.#updateTurn(found);
     this.#tidy(found);
     this.#startNext();
   }
@@ -168,12 +170,12 @@ export class FairQueue {
     const found = this.#lanes.get(lane);
     if (found === undefined) return this.#remember(lane);
     found.noResponseSince = this.#options.clock.now();
-    if (this.hasResponded(lane) && !found.uncounted) return;
+    if (this.hasResponded(lane)) return;
     if (!found.uncounted) this.#count(found, -found.running);
     found.uncounted = false;
     this.#remember(lane);
     this.#count(found, found.running);
-    this.#turns.add(lane);
+    this.#updateTurn(found);
     this.#startNext();
   }
 
@@ -203,6 +205,12 @@ export class FairQueue {
     return this.hasResponded(lane.name) ? perLane : Math.min(perLane, NEW_LANE_ITEMS);
   }
 
+  /** Gives the lane a turn, or takes it back, when what waits or runs in it, or its limit, has changed. */
+  #updateTurn(lane: Lane): void {
+    if (lane.waiting.size > 0 && lane.running < this.#limitOf(lane)) this.#turns.add(lane);
+    else this.#turns.delete(lane);
+  }
+
   /** Adds to the running items that are counted. */
   #count(lane: Lane, items: number): void {
     this.#running += items;
@@ -225,25 +233,21 @@ export class FairQueue {
 
   #startNext(): void {
     // Each lane that has no room now is passed over once.
-    for (const name of this.#turns) {
+    for (const lane of this.#turns) {
       if (this.#paused) break;
-      const lane = this.#lanes.get(name);
-      const [item] = lane?.waiting ?? [];
-      if (lane === undefined || item === undefined) {
-        this.#turns.delete(name);
-        continue;
-      }
       if (!this.#hasRoom(lane)) {
         if (this.#running >= this.#options.total) break;
         continue;
       }
-      this.#turns.delete(name);
+      const [item] = lane.waiting;
+      if (item === undefined) continue;
       lane.waiting.delete(item);
       if (lane.running === lane.idle) lane.noResponseSince = this.#options.clock.now();
       lane.running++;
       if (!lane.uncounted) this.#count(lane, 1);
       // The lane goes to the end of the turns.
-      if (lane.waiting.size > 0 && lane.running < this.#limitOf(lane)) this.#turns.add(name);
+      this.#turns.delete(lane);
+      this.#updateTurn(lane);
       item.start();
     }
     this.#scheduleCheck();
@@ -265,14 +269,13 @@ export class FairQueue {
       this.#count(lane, -lane.running);
       this.#responded.delete(lane.name);
       lane.uncounted = true;
+      this.#updateTurn(lane);
       this.#options.onUnresponsive?.(lane.name);
     }
     this.#startNext();
   }
 
   #tidy(lane: Lane): void {
-    if (lane.waiting.size > 0) return;
-    this.#turns.delete(lane.name);
-    if (lane.running === 0) this.#lanes.delete(lane.name);
+    if (lane.waiting.size === 0 && lane.running === 0) this.#lanes.delete(lane.name);
   }
 }

@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { FairQueue } from '../../src/core/fair-queue.js';
+import { FairQueue, NO_CLUSTER } from '../../src/core/fair-queue.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 /** A queue whose lanes have had responses. */
@@ -27,6 +27,17 @@ test('a full lane leaves room for the others', (t) => {
   queue.enter('quiet', { start: () => started.push('quiet') });
   t.deepEqual(started, ['busy', 'busy', 'quiet']);
   t.is(queue.count('busy'), 10);
+});
+
+test('items without a cluster have the full limit at once, and are never without a response', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 20, perLane: 8, clock });
+  let started = 0;
+  for (let n = 0; n < 12; n++) queue.enter(NO_CLUSTER, { start: () => started++ });
+  t.is(started, 8);
+  clock.advance(5_000);
+  t.false(queue.isUnresponsive(NO_CLUSTER));
+  t.deepEqual(queue.withoutResponse, { lanes: 0, items: 0 });
 });
 
 test('while the queue is paused nothing starts, and then it goes on in turn', (t) => {
@@ -78,6 +89,21 @@ test('a lane whose items were all withdrawn takes no turn, and its running items
   t.is(queue.count('a'), 0);
   t.throws(() => queue.leave('a'));
   t.false(queue.withdraw('never seen', gone));
+});
+
+test('a lane whose items were all withdrawn has lost its turn to those that waited then', (t) => {
+  const queue = openQueue({ total: 2, perLane: 2 });
+  const started: string[] = [];
+  const item = (name: string) => ({ start: () => started.push(name) });
+  const gone = item('a2');
+  queue.enter('a', item('a1'));
+  queue.enter('b', item('b1'));
+  queue.enter('a', gone);
+  queue.enter('c', item('c1'));
+  queue.withdraw('a', gone);
+  queue.enter('a', item('a3'));
+  queue.leave('b');
+  t.deepEqual(started, ['a1', 'b1', 'c1']);
 });
 
 test('a lane in which nothing runs cannot be left', (t) => {
@@ -134,6 +160,137 @@ test('a lane that stops responding starts no more until as few run as in a new l
   t.is(started, 9);
 });
 
+test('the first response of a lane starts no more than its limit', (t) => {
+  const queue = new FairQueue({ total: 20, perLane: 3, clock: new ManualClock() });
+  let started = 0;
+  for (let n = 0; n < 6; n++) queue.enter('a', { start: () => started++ });
+  t.is(started, 3);
+  queue.responded('a');
+  t.is(started, 3);
+});
+
+test('the first response of a lane starts what its limit then allows', (t) => {
+  const queue = new FairQueue({ total: 20, perLane: 8, clock: new ManualClock() });
+  let started = 0;
+  for (let n = 0; n < 12; n++) queue.enter('a', { start: () => started++ });
+  t.is(started, 4);
+  queue.responded('a');
+  t.is(started, 8);
+});
+
+test('a lane that responds again starts no more than its limit', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 20, perLane: 8, clock });
+  queue.responded('a');
+  let started = 0;
+  for (let n = 0; n < 12; n++) queue.enter('a', { start: () => started++ });
+  clock.advance(1_250);
+  queue.responded('a');
+  t.is(started, 8);
+});
+
+test('a lane that stops responding while it waits for room starts no more', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 6, perLane: 8, clock });
+  queue.responded('a');
+  let started = 0;
+  for (let n = 0; n < 8; n++) queue.enter('a', { start: () => started++ });
+  t.is(started, 5);
+  clock.advance(1_250);
+  t.is(started, 5);
+});
+
+test('a lane is not unresponsive while it responds, and counts what it starts and ends', (t) => {
+  const clock = new ManualClock();
+  const unresponsive: string[] = [];
+  const onUnresponsive = (lane: string) => unresponsive.push(lane);
+  const queue = new FairQueue({ total: 2, perLane: 2, clock, onUnresponsive });
+  let started = 0;
+  for (let n = 0; n < 2; n++) queue.enter('a', { start: () => {} });
+  clock.advance(1_250);
+  queue.responded('a');
+  clock.advance(750);
+  queue.responded('a');
+  clock.advance(750);
+  t.false(queue.isUnresponsive('a'));
+  t.deepEqual(unresponsive, ['a']);
+  queue.enter('b', { start: () => started++ });
+  t.is(started, 0);
+  queue.leave('a');
+  t.is(started, 1);
+});
+
+test('what starts or goes on while others work in a lane gives it no further second to respond', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 4, perLane: 4, clock });
+  const enter = () => queue.enter('a', { start: () => {} });
+  enter();
+  enter();
+  queue.leave('a');
+  clock.advance(400);
+  enter();
+  t.is(queue.noResponseMs('a'), 400);
+  queue.rejoin('a');
+  t.is(queue.noResponseMs('a'), 400);
+});
+
+test('what ends in a lane that does not respond makes no room', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 2, perLane: 2, clock });
+  const started: string[] = [];
+  for (const lane of ['b', 'c']) queue.responded(lane);
+  for (let n = 0; n < 2; n++) queue.enter('a', { start: () => {} });
+  clock.advance(1_250);
+  queue.leave('a');
+  for (const lane of ['b', 'b', 'c']) queue.enter(lane, { start: () => started.push(lane) });
+  t.deepEqual(started, ['b', 'b']);
+});
+
+test('a lane that has become unresponsive makes room for others at once', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 1, perLane: 1, clock });
+  let started = 0;
+  queue.enter('a', { start: () => {} });
+  queue.enter('b', { start: () => started++ });
+  clock.advance(750);
+  clock.advance(250);
+  t.is(started, 1);
+});
+
+test('lanes without a response are counted as long as items wait or run in them', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 4, perLane: 2, clock });
+  const item = { start: () => {} };
+  for (let n = 0; n < 3; n++) queue.enter('new', { ...item });
+  queue.responded('stopped');
+  queue.enter('stopped', item);
+  t.deepEqual(queue.withoutResponse, { lanes: 1, items: 3 });
+  clock.advance(1_000);
+  t.deepEqual(queue.withoutResponse, { lanes: 2, items: 4 });
+  queue.leave('stopped');
+  t.deepEqual(queue.withoutResponse, { lanes: 1, items: 3 });
+  queue.pause();
+  queue.enter('withdrawn', item);
+  t.deepEqual(queue.withoutResponse, { lanes: 2, items: 4 });
+  queue.withdraw('withdrawn', item);
+  t.deepEqual(queue.withoutResponse, { lanes: 1, items: 3 });
+});
+
+test('lanes are checked only while items wait or run', (t) => {
+  const clock = new ManualClock();
+  const queue = new FairQueue({ total: 1, perLane: 1, clock });
+  const item = { start: () => {} };
+  queue.enter('a', item);
+  t.is(clock.pending, 1);
+  queue.leave('a');
+  t.is(clock.pending, 0);
+  queue.pause();
+  queue.enter('a', item);
+  t.is(clock.pending, 1);
+  queue.withdraw('a', item);
+  t.is(clock.pending, 0);
+});
+
 test('what a lane starts while it does not respond takes nothing of the total', (t) => {
   const clock = new ManualClock();
   const queue = new FairQueue({ total: 4, perLane: 4, clock });
@@ -182,6 +339,17 @@ test('a fifth of the total is left to lanes in which fewer than four items run',
   t.deepEqual(started, { a: 16, b: 5 });
 });
 
+test('a lane in which four items run takes nothing of that fifth', (t) => {
+  const queue = openQueue({ total: 20, perLane: 20 });
+  const started = { a: 0, b: 0 };
+  const enter = (lane: 'a' | 'b', count: number) => {
+    for (let n = 0; n < count; n++) queue.enter(lane, { start: () => started[lane]++ });
+  };
+  enter('a', 12);
+  enter('b', 5);
+  t.deepEqual(started, { a: 12, b: 4 });
+});
+
 test('lanes that have not responded yet use half of the total together', (t) => {
   const queue = openQueue({ total: 20, perLane: 20 });
   const started: Record<string, number> = { new1: 0, new2: 0, new3: 0, a: 0 };
@@ -218,6 +386,20 @@ test('an item that has left and goes on takes a place again, also above the limi
   t.deepEqual(started, ['a', 'b']);
   queue.leave('a');
   t.deepEqual(started, ['a', 'b', 'c']);
+});
+
+test('an item that goes on in a lane takes the place of one that waits for room', (t) => {
+  const queue = openQueue({ total: 2, perLane: 1 });
+  const started: string[] = [];
+  const enter = (name: string) => queue.enter(name.slice(0, 1), { start: () => started.push(name) });
+  enter('a1');
+  queue.leave('a');
+  for (const name of ['b1', 'c1', 'a2']) enter(name);
+  queue.rejoin('a');
+  for (const lane of ['b', 'c']) queue.leave(lane);
+  t.deepEqual(started, ['a1', 'b1', 'c1']);
+  queue.leave('a');
+  t.deepEqual(started, ['a1', 'b1', 'c1', 'a2']);
 });
 
 test('an item that goes on in a lane that does not respond takes nothing of the total', (t) => {
