@@ -64,8 +64,7 @@ export class CircuitBreaker {
     const { consecutive = 0, probing = false } = this.#failures.get(cluster) ?? {};
     // Requests that were sent before the pause show nothing new.
     if (!probing && this.pauseLeft(cluster) > 0) return true;
-    const pauses = Math.max(0, consecutive + 1 - THRESHOLD);
-    const pauseMs = Math.min(PAUSE_MS * 2 ** Math.min(pauses, 20), MAX_PAUSE_MS);
+    const pauseMs = Math.min(PAUSE_MS * 2 ** (consecutive + 1 - THRESHOLD), MAX_PAUSE_MS);
     const failures = { consecutive: consecutive + 1, until: this.#clock.now() + pauseMs, probing };
     remember(this.#failures, cluster, failures, MAX_CLUSTERS);
     return consecutive + 1 >= THRESHOLD;
