@@ -85,6 +85,24 @@ test('without a key only the units of a change are claimed, and without units no
   t.deepEqual(asked, ['claim', 'lock none a.service', 'begin', 'settle']);
 });
 
+test('without a key the delivery tells whether an earlier run may have begun, with and without a store', async (t) => {
+  const call = { parameters: { first: 'a.service' }, target: undefined };
+  for (const claims of [undefined, fakeClaims().claims]) {
+    const { action, seen } = counted({ ...UNITS, redelivery: 'run-again' });
+    const { codeFor } = openRunner([action], { claims });
+    for (const delivery of ['first', 'repeated'] as const)
+      t.is(await codeFor({ ...call, delivery }), 'completed');
+    t.deepEqual(seen, [false, true]);
+  }
+});
+
+test('without a key a repeated change is not run again with a store either', async (t) => {
+  const { action, seen } = counted();
+  const { codeFor } = openRunner([action], { claims: fakeClaims().claims });
+  t.is(await codeFor({ delivery: 'repeated' }), 'outcome_unknown');
+  t.deepEqual(seen, []);
+});
+
 test('a repeated change that another worker has made is answered with its reply and does not run', async (t) => {
   const recordings: Reply[] = [
     { status: 'completed', body: { by: 'another' } },
@@ -550,6 +568,61 @@ test('a change that waits is released when the service stops, and its claim is g
   t.is(await ended, 'released');
   t.is(asked.at(-1), 'release');
   t.deepEqual(seen, []);
+});
+
+test('a change is released only when its claim is given up', async (t) => {
+  let giveUp: (value?: unknown) => void = () => {};
+  const released = new Promise((resolve) => (giveUp = resolve));
+  const { claims, asked } = fakeClaims({ waits: { lockUnit: never }, released });
+  const connection = new AbortController();
+  const { codeFor } = openRunner([counted(UNITS).action], { claims });
+  const call = { key: 'k', parameters: { first: 'a.service' }, signal: connection.signal };
+  const code = watched(codeFor(call));
+  await settle();
+  connection.abort(new ConnectionLost('lost'));
+  while (asked.at(-1) !== 'release') await settle();
+  await settle();
+  t.is(code(), undefined);
+  giveUp();
+  while (code() === undefined) await settle();
+  t.is(code(), 'released');
+});
+
+test('the caller of a refused change is told when its claim is given up', async (t) => {
+  let giveUp: (value?: unknown) => void = () => {};
+  const released = new Promise((resolve) => (giveUp = resolve));
+  const { claims, asked } = fakeClaims({ claimed: 'begun', released });
+  const { codeFor } = openRunner([counted().action], { claims, maxCalls: 0 });
+  const code = watched(codeFor({ key: 'k' }));
+  while (asked.at(-1) !== 'release') await settle();
+  await settle();
+  t.is(code(), undefined);
+  giveUp();
+  while (code() === undefined) await settle();
+  t.is(code(), 'cluster_busy');
+});
+
+test('a change whose connection is lost while its begin is noted does not begin', async (t) => {
+  const connection = new AbortController();
+  const { action, seen } = counted();
+  const { claims } = fakeClaims({ onBegin: () => connection.abort(new ConnectionLost('lost')) });
+  const { codeFor } = openRunner([action], { claims });
+  t.is(await codeFor({ key: 'k', signal: connection.signal }), 'released');
+  t.deepEqual(seen, []);
+});
+
+test('a change whose connection is lost is left to others, also when the store is away', async (t) => {
+  for (const maxCalls of [0, 4]) {
+    const connection = new AbortController();
+    const claims: ChangeClaims = {
+      claim: async () => {
+        connection.abort(new ConnectionLost('lost'));
+        throw AWAY;
+      },
+    };
+    const { codeFor } = openRunner([counted().action], { claims, maxCalls });
+    t.is(await codeFor({ key: 'k', signal: connection.signal }), 'released');
+  }
 });
 
 test('a change that runs is stopped when its worker may lose its claim, and reports its outcome', async (t) => {

@@ -13,23 +13,34 @@ interface Fake {
   fails?: { claim?: unknown; lockUnit?: unknown; begin?: unknown };
   /** Each of these waits until it is resolved, or the signal is aborted. */
   waits?: { claim?: Promise<unknown>; lockUnit?: Promise<unknown>; settle?: Promise<unknown> };
+  /** Called when a change begins. */
+  onBegin?: () => void;
+  /** A claim is given up when this is resolved. */
+  released?: Promise<unknown>;
 }
 
 /** A store of claims that does what the test says, and notes what core asks of it, in order. */
-export function fakeClaims({ claimed = 'new', isLost = false, fails = {}, waits = {} }: Fake = {}) {
+export function fakeClaims({
+  claimed = 'new',
+  isLost = false,
+  fails = {},
+  waits = {},
+  onBegin,
+  released,
+}: Fake = {}) {
   const asked: string[] = [];
   const changes: ChangeToClaim[] = [];
   const settled: Reply[] = [];
   const lost = new Set<(reason: ActionError) => void>();
   const step = async (
     name: string,
-    on: { fails?: unknown; waits?: Promise<unknown> | undefined },
+    { fails: failure, waits: wait }: { fails?: unknown; waits?: Promise<unknown> | undefined },
     signal: AbortSignal,
   ) => {
     asked.push(name);
     signal.throwIfAborted();
-    await untilAborted(on.waits ?? Promise.resolve(), signal);
-    if (on.fails !== undefined) throw on.fails;
+    await untilAborted(wait ?? Promise.resolve(), signal);
+    if (failure !== undefined) throw failure;
   };
   const claim: Claim = {
     wasBegun: claimed === 'begun',
@@ -39,7 +50,10 @@ export function fakeClaims({ claimed = 'new', isLost = false, fails = {}, waits 
         { fails: fails.lockUnit, waits: waits.lockUnit },
         signal,
       ),
-    begin: async (signal) => step('begin', { fails: fails.begin }, signal),
+    begin: async (signal) => {
+      await step('begin', { fails: fails.begin }, signal);
+      onBegin?.();
+    },
     onLost: (callback) => {
       lost.add(callback);
       return () => lost.delete(callback);
@@ -49,7 +63,10 @@ export function fakeClaims({ claimed = 'new', isLost = false, fails = {}, waits 
       await step('settle', { waits: waits.settle }, signal).catch(() => {});
       return !isLost;
     },
-    release: async () => void asked.push('release'),
+    release: async () => {
+      asked.push('release');
+      await released;
+    },
   };
   const claims: ChangeClaims = {
     claim: async (change, signal): Promise<Claimed> => {
