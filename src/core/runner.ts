@@ -192,7 +192,7 @@ export class Runner {
    * Resolves when nothing runs any more.
    */
   async drain(graceMs: number): Promise<void> {
-    const shutdown = new Shutdown('the service is shutting down');
+    const shutdown = new Shutdown();
     this.#stopping.abort(shutdown);
     for (const job of this.#waiting) this.#interrupt(job, shutdown);
     for (const { execution } of this.#running) execution?.release(shutdown);

@@ -80,6 +80,24 @@ test("a deadline is at most the action's own, and at most five minutes", async (
   }
 });
 
+test('the error of a request that took too long says how long it could take', async (t) => {
+  for (const [timeoutMs, told] of [
+    [60_000, 2_000],
+    [1_999, 1_999],
+  ]) {
+    const { ask, clock } = openRunner([held({ timeoutMs: 2_000 }).action]);
+    const reply = ask({ timeoutMs, waitedMs: 500 });
+    clock.advance(2_000);
+    t.like(await reply, { body: { errors: [`Request has timed out during execution! (after ${told} ms)`] } });
+  }
+});
+
+test('a request whose time is over is told so, also when there is no room', async (t) => {
+  const { codeFor } = openRunner([doing(async () => t.fail())], { maxCalls: 0 });
+  t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 1_000 }), 'timeout');
+  t.is(await codeFor({ timeoutMs: 1_000, waitedMs: 999 }), 'cluster_busy');
+});
+
 test('a time limit is a number of milliseconds, also as a string of digits', async (t) => {
   for (const [timeoutMs, endsAfter] of [
     [1, 1],
@@ -158,6 +176,7 @@ test('a repeated delivery is run again only if its action allows that', async (t
   t.deepEqual(ran, ['read', 'change_again']);
   for (const action of ['read', 'read_once', 'change', 'change_again'])
     t.is(await codeFor({ action, delivery: 'first' }), 'completed');
+  t.is(await codeFor({ action: 'change', delivery: 'repeated', key: 'k' }), 'outcome_unknown', 'no store');
   const reply = await ask({ action: 'change', delivery: 'repeated' });
   t.regex(JSON.stringify(reply), /change may or may not have been done/);
 });

@@ -162,7 +162,9 @@ test('after a pause one call tries the cluster, and the others are told when to 
   });
   const { ask, codeFor, clock } = openRunner([action]);
   for (let n = 0; n < 3; n++) await codeFor();
-  clock.advance(5_000);
+  clock.advance(4_999);
+  t.like(await ask(), { body: { code: 'cluster_unreachable', details: { retry_after_ms: 1 } } });
+  clock.advance(1);
   const probe = watched(codeFor({ timeoutMs: 4_000 }));
   for (let n = 0; n < 10; n++) {
     t.like(await ask(), {
@@ -224,6 +226,15 @@ test('the transport is told how many calls are held for clusters that do not res
   await settle();
   t.is(withoutResponse(), 0);
   ask(HEALTHY, 30);
+  await settle();
+  t.is(withoutResponse(), 0);
+});
+
+test('the transport is told of a single call for a cluster that does not respond, and of its end', async (t) => {
+  const { clock, ask, withoutResponse } = openClusters();
+  ask('hung', 1, 2_000);
+  t.is(withoutResponse(), 1);
+  clock.advance(2_000);
   await settle();
   t.is(withoutResponse(), 0);
 });

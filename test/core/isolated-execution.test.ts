@@ -1,7 +1,7 @@
 import test from 'ava';
 import { object, string } from 'yup';
 import { prepareAction } from '../../src/core/prepare-action.js';
-import { ConnectionLost } from '../../src/core/call.js';
+import { Cancelled, ConnectionLost } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { FIELD_NAMES } from '../../src/rpc/field-names.js';
 import { type IsolatedCall, MustRunAlone, NeverBegan, type PlaceNeeds } from '../../src/core/isolation.js';
@@ -378,10 +378,11 @@ for (const code of ['worker_lost', 'service_unavailable']) {
 const TEXT = { parameters: object({ text: string().default('none').meta({ description: 'A text.' }) }) };
 
 test('the parameters of a repeated call are checked in isolation, and run as that gives them', async (t) => {
-  const { ask, checks, isolated } = isolating(TEXT, {}, { holdsChecks: true });
+  const { ask, checks, isolated, clock } = isolating(TEXT, {}, { holdsChecks: true });
   const reply = ask({ ...repeated, id: '13', parameters: { text: 'a' } });
   await settle();
-  t.like(checks[0]?.call, { id: '13', action: 'act', parameters: { text: 'a' }, token: undefined });
+  const sent = { id: '13', action: 'act', parameters: { text: 'a' }, token: undefined };
+  t.like(checks[0]?.call, { ...sent, work: 'check', repeated: true, deadline: clock.now() + 150_000 });
   checks[0]?.resolve({ text: 'checked' });
   await settle();
   t.deepEqual(isolated[0]?.call.parameters, { text: 'checked' });
@@ -415,6 +416,17 @@ test('a call whose connection is lost, or whose service stops, while its paramet
   t.is(clock.pending, 0);
 });
 
+test('a call whose caller no longer waits while its parameters are checked is cancelled', async (t) => {
+  const caller = new AbortController();
+  const { codeFor, checks, isolated } = isolating({}, {}, { holdsChecks: true });
+  const code = codeFor({ ...repeated, signal: caller.signal });
+  await settle();
+  caller.abort(new Cancelled('its caller is gone'));
+  t.is(await code, 'cancelled');
+  t.true(checks[0]?.call.signal.aborted);
+  t.is(isolated.length, 0);
+});
+
 test('the check of parameters takes from the time of the call', async (t) => {
   const { codeFor, checks, isolated, clock } = isolating({}, {}, { holdsChecks: true });
   const codes = [codeFor({ ...repeated, timeoutMs: 300 }), codeFor({ ...repeated, timeoutMs: 100 })];
@@ -440,6 +452,9 @@ test('the check of the parameters of a read ends when its caller waits no longer
   t.true(checks[0]?.call.signal.aborted);
   t.like(await ask({ ...repeated, timeoutMs: 5_000, waitedMs: 5_000 }), { body: { code: 'timeout' } });
   t.is(checks.length, 1);
+  void ask({ ...repeated, timeoutMs: 5_000, waitedMs: 4_999 });
+  await settle();
+  t.is(checks.length, 2, 'for its last millisecond');
 });
 
 test('the parameters of a change are checked also when its caller waits no longer', async (t) => {
@@ -454,11 +469,13 @@ test('the parameters of a change are checked also when its caller waits no longe
 });
 
 test('a check that does not end is given up', async (t) => {
-  const { codeFor, checks, clock } = isolating({}, {}, { holdsChecks: true });
-  const code = codeFor(repeated);
+  const { ask, checks, clock } = isolating({}, {}, { holdsChecks: true });
+  const reply = ask(repeated);
   await settle();
   clock.advance(150_000);
-  t.is(await code, 'timeout');
+  t.like(await reply, {
+    body: { code: 'timeout', errors: ['Request has timed out during execution! (after 150000 ms)'] },
+  });
   t.true(checks[0]?.call.signal.aborted);
   const change = isolating({ effect: 'change' }, {}, { holdsChecks: true });
   const late = change.codeFor({ ...repeated, timeoutMs: 5_000 });

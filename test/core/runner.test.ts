@@ -69,6 +69,23 @@ test('a request whose time passed while the process was stopped is never run', a
   t.is(clock.pending, 0);
 });
 
+test('while it is paused requests wait within their deadlines, and then have their turns', async (t) => {
+  const { action, begun, finishRun } = held();
+  const { codeFor, clock, runner } = openRunner([action]);
+  const running = codeFor();
+  runner.pause();
+  const waiting = [codeFor({ timeoutMs: 10 }), codeFor()];
+  finishRun();
+  t.is(await running, 'completed');
+  clock.advance(10);
+  t.is(await waiting[0], 'timeout');
+  t.is(begun(), 1);
+  runner.resume();
+  t.is(begun(), 2);
+  finishRun();
+  t.is(await waiting[1], 'completed');
+});
+
 test('the time that a request waited in the transport counts', async (t) => {
   const { action, begun } = held();
   const { codeFor, clock } = openRunner([action]);
