@@ -330,6 +330,21 @@ test('what refuses a change before its turn is noted before its caller is told',
   }
 });
 
+test('a change that was refused is not refused again when its caller is gone', async (t) => {
+  const { action, runs } = steered(CHANGE);
+  const { claims, asked } = fakeClaims();
+  const { codeFor, clock } = openRunner([action], { claims, concurrency: 1 });
+  void codeFor();
+  while (runs.length === 0) await settle();
+  const caller = new AbortController();
+  const waiting = codeFor({ key: 'k', timeoutMs: 100, signal: caller.signal });
+  clock.advance(100);
+  t.is(await waiting, 'timeout');
+  caller.abort(new Cancelled('its caller is gone'));
+  await settle();
+  t.deepEqual(asked, ['claim', 'settle']);
+});
+
 test('what is wrong with a change itself is not noted, and neither is what refuses a read', async (t) => {
   const { claims, asked } = fakeClaims();
   const read = doing(async () => ({}), { name: 'read' });

@@ -2,7 +2,7 @@ import test from 'ava';
 import { noteResponse } from '../../src/api/cluster.js';
 import { ActionError } from '../../src/plugin.js';
 import { doing, held } from '../support/actions.js';
-import { openRunner, settle, watched } from '../support/open-runner.js';
+import { openRunner, settle, steered, watched } from '../support/open-runner.js';
 
 const HEALTHY = 'healthy';
 
@@ -143,6 +143,50 @@ test('calls that got no response for three seconds show that a cluster cannot be
   t.is(await codeFor({ target: 'hung' }), 'cluster_unreachable');
 });
 
+test('calls that never had their turn do not show that a cluster cannot be reached', async (t) => {
+  const { codeFor, clock } = openRunner([held().action], { concurrency: 1 });
+  void codeFor({ target: undefined });
+  const waiting = Array.from({ length: 3 }, async () => codeFor({ timeoutMs: 4_000 }));
+  clock.advance(4_000);
+  t.deepEqual(await Promise.all(waiting), Array(3).fill('timeout'));
+  const next = watched(codeFor());
+  await settle();
+  t.is(next(), undefined);
+});
+
+test('calls that wait are not refused before a cluster could not be reached three times', async (t) => {
+  let failures = 2;
+  const action = doing(async () => {
+    if (failures-- > 0) throw new ActionError('cluster_unreachable', 'down');
+    return {};
+  });
+  const { codeFor } = openRunner([action], { clusterConcurrency: 1 });
+  const codes = Array.from({ length: 4 }, async () => codeFor());
+  t.deepEqual(await Promise.all(codes), [
+    'cluster_unreachable',
+    'cluster_unreachable',
+    'completed',
+    'completed',
+  ]);
+});
+
+test('the end of a call from before the pause lets no second one try the cluster', async (t) => {
+  const { action, runs } = steered();
+  const { ask, codeFor, clock } = openRunner([action]);
+  const first = codeFor();
+  for (let failed = 1; failed <= 3; failed++) {
+    const code = codeFor();
+    runs[failed]?.reject(new ActionError('cluster_unreachable', 'down'));
+    t.is(await code, 'cluster_unreachable');
+  }
+  clock.advance(5_000);
+  void codeFor();
+  t.is(runs.length, 5);
+  runs[0]?.reject(new ActionError('forbidden', 'says nothing of the cluster'));
+  t.is(await first, 'forbidden');
+  t.like(await ask(), { body: { code: 'cluster_unreachable', details: { retry_after_ms: 1_000 } } });
+});
+
 test('a short deadline does not show that a cluster cannot be reached', async (t) => {
   const { clock, ask, ended } = openClusters();
   for (let n = 0; n < 5; n++) {
@@ -237,6 +281,17 @@ test('the transport is told of a single call for a cluster that does not respond
   clock.advance(2_000);
   await settle();
   t.is(withoutResponse(), 0);
+});
+
+test('the transport is told of a single call that waits for a cluster without a response, and of its end', async (t) => {
+  const { codeFor, clock, events } = openRunner([held().action], { concurrency: 1 });
+  const told: number[] = [];
+  events.on('withoutResponse', ({ calls }) => told.push(calls));
+  void codeFor({ target: undefined });
+  const waiting = codeFor({ timeoutMs: 500 });
+  clock.advance(500);
+  t.is(await waiting, 'timeout');
+  t.deepEqual(told, [1, 0]);
 });
 
 test('the transport is told when calls that wait for a cluster that does not respond end', async (t) => {

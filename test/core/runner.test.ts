@@ -1,6 +1,7 @@
 import test from 'ava';
 import { ActionError } from '../../src/plugin.js';
 import { Cancelled, ConnectionLost, Shutdown } from '../../src/core/call.js';
+import type { Middleware } from '../../src/core/middleware.js';
 import { doing, held } from '../support/actions.js';
 import { callOf, codeOf, openRunner, settle, steered, watched } from '../support/open-runner.js';
 
@@ -306,6 +307,56 @@ test('the last line says how long the request waited and how long it ran', async
       ['r3', 150, 0],
     ],
   );
+});
+
+test('each request is told as received and admitted, and as settled or released', async (t) => {
+  const { action } = held();
+  const { codeFor, clock, events, runner } = openRunner([action], { concurrency: 1 });
+  const told: unknown[] = [];
+  events.on('received', ({ call, at }) => told.push(['received', call.id, at - begin]));
+  events.on('admitted', ({ call, at }) => told.push(['admitted', call.id, at - begin]));
+  events.on('settled', ({ call, settled, at }) => told.push([codeOf(settled), call.id, at - begin]));
+  events.on('released', ({ call, at }) => told.push(['released', call.id, at - begin]));
+  const begin = clock.now();
+  const ran = codeFor({ id: 'runs', timeoutMs: 100 });
+  const waited = codeFor({ id: 'waits' });
+  t.is(await codeFor({ id: 'refused', action: 'none' }), 'unknown_action');
+  clock.advance(50);
+  const drained = runner.drain(50);
+  t.is(await waited, 'released');
+  clock.advance(50);
+  t.is(await ran, 'timeout');
+  await drained;
+  t.deepEqual(told, [
+    ['received', 'runs', 0],
+    ['admitted', 'runs', 0],
+    ['received', 'waits', 0],
+    ['admitted', 'waits', 0],
+    ['received', 'refused', 0],
+    ['unknown_action', 'refused', 0],
+    ['released', 'waits', 50],
+    ['timeout', 'runs', 100],
+  ]);
+});
+
+test('middlewares wrap every run, the first around the others', async (t) => {
+  const seen: string[] = [];
+  const wrap =
+    (name: string): Middleware =>
+    async (_call, next) => {
+      seen.push(`${name} begins`);
+      const settled = await next();
+      seen.push(`${name} ends with ${codeOf(settled)}`);
+      return settled;
+    };
+  const { codeFor } = openRunner([doing(async () => ({}))], { middlewares: [wrap('outer'), wrap('inner')] });
+  t.is(await codeFor(), 'completed');
+  t.deepEqual(seen, [
+    'outer begins',
+    'inner begins',
+    'inner ends with completed',
+    'outer ends with completed',
+  ]);
 });
 
 test('unexpected failures are visible as events', async (t) => {
