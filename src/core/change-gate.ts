@@ -65,12 +65,12 @@ export class ChangeGate {
     const { action, cluster, parameters } = admitted;
     const units = action.unitsIn(parameters);
     const repeated = call.delivery === 'repeated';
-    if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
-      return this.#claimed(this.#claims, change, units);
-    const performance = { work: 'run', repeated } as const;
-    // At once, where there is nothing to wait for.
-    if (units.length === 0) return change.perform(performance);
     try {
+      if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
+        return await this.#claimed(this.#claims, change, units);
+      const performance = { work: 'run', repeated } as const;
+      // At once, where there is nothing to wait for.
+      if (units.length === 0) return await change.perform(performance);
       return await this.#turns.run(cluster, units, change.signal, async () => change.perform(performance));
     } catch (error) {
       return releases(error) ? RELEASED : settledWith(error, call.id);
@@ -103,7 +103,7 @@ export class ChangeGate {
     }
   }
 
-  /** Never rejects. */
+  /** @throws ActionError, or the signal's reason, when it could not be claimed */
   async #claimed(claims: ChangeClaims, change: GatedChange, units: readonly string[]): Promise<Settled> {
     const { call, admitted, signal } = change;
     const { action, cluster } = admitted;
