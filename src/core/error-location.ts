@@ -33,12 +33,9 @@ async function unparsed(folder: string): Promise<string | undefined> {
   const names = await readdir(folder, { recursive: true });
   for (const name of names.filter((each) => each.endsWith('.js') && !each.includes('node_modules/'))) {
     const file = join(folder, name);
-    const check = spawn(process.execPath, ['--input-type=module', '--check', '-'], {
-      env: {},
-      stdio: 'pipe',
-    });
+    const check = spawn(process.execPath, ['--input-type=module', '--check'], { env: {} });
     check.stdin.end(await readFile(file));
-    const [, line] = /^\[stdin\]:(\d+)$/m.exec(await text(check.stderr)) ?? [];
+    const [, line] = /\[stdin\]:(\d+)/.exec(await text(check.stderr)) ?? [];
     if (line !== undefined) return `${file}:${line}`;
   }
   return undefined;

@@ -38,8 +38,7 @@ function translate(description: Description, path: string, described: boolean): 
   if (typeof meta.format === 'string' && !MAPS.includes(meta.format)) result.format = meta.format;
   for (const test of description.tests ?? []) addTest(result, type, test, at, meta);
   // yup's `required` refuses the empty string.
-  if (type === 'string' && description.tests?.some(({ name }) => name === 'required'))
-    result.minLength = Math.max(1, Number(result.minLength ?? 0));
+  if (type === 'string' && description.tests?.some(({ name }) => name === 'required')) result.minLength ||= 1;
   const { oneOf = [], notOneOf = [] } = description;
   if (oneOf.length > 0) result.enum = oneOf.map(plain(at));
   if (notOneOf.length > 0) result.not = { enum: notOneOf.map(plain(at)) };
@@ -142,8 +141,6 @@ function addTest(
   };
   switch (name) {
     case 'required':
-    case 'optionality':
-    case 'nullable':
     case 'noUnknown':
     case 'exact':
     case 'finite':

@@ -122,7 +122,7 @@ export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (
     }
     const copy = copyPlain(value);
     // The value is valid, so a cast only fills in defaults.
-    return fillsDefaults ? schema.cast(copy, { assert: false }) : copy;
+    return fillsDefaults ? schema.cast(copy) : copy;
   };
 }
 
@@ -186,7 +186,6 @@ function problemsOf(error: ValidationError, name: string): FieldProblem[] {
     error.inner
       // What yup's exact() finds, the strict schema finds too.
       .filter(({ type }) => type !== 'exact')
-      .slice(0, MAX_PROBLEMS)
       .flatMap((each) => fieldProblems(each, name))
       .slice(0, MAX_PROBLEMS)
   );
@@ -198,22 +197,17 @@ function fieldProblems(
 ): FieldProblem[] {
   const at = (name: string) => (name === '' ? parameters : `${parameters}.${name}`);
   if (type === 'noUnknown' && typeof params?.unknown === 'string') {
-    return params.unknown
-      .split(', ')
-      .slice(0, MAX_PROBLEMS)
-      .map((key) => {
-        const name = cut(path === '' || path === 'this' ? key : `${path}.${key}`, 100);
-        return { field: at(name), message: `unknown parameter '${name}'` };
-      });
+    return params.unknown.split(', ', MAX_PROBLEMS).map((key) => {
+      const name = cut(path === '' ? key : `${path}.${key}`, 100);
+      return { field: at(name), message: `unknown parameter '${name}'` };
+    });
   }
   return [
     {
       // Cut, because the caller chooses the keys of a map.
-      field: at(path === 'this' ? '' : cut(path, 200)),
-      message: cut(
-        message.replace(/^this/, () => parameters),
-        MAX_MESSAGE,
-      ),
+      field: at(cut(path, 200)),
+      // yup calls the whole value `this`.
+      message: cut(path === '' ? message.replace(/^this/, () => parameters) : message, MAX_MESSAGE),
     },
   ];
 }

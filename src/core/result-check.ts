@@ -18,7 +18,7 @@ export function resultCheck(schema: Schema): (result: unknown) => string[] {
       const messages = ValidationError.isError(error) ? error.errors : [String(error)];
       return messages
         .slice(0, MAX_PROBLEMS)
-        .map((each) => each.replace(/^this/, 'the result').slice(0, MAX_MESSAGE));
+        .map((each) => each.replace(/^this\b/, 'the result').slice(0, MAX_MESSAGE));
     }
   };
 }

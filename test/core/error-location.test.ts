@@ -25,4 +25,17 @@ test('an error that is no syntax error is not looked for in files that it does n
   error.stack += `\n    at run (file://${place}/lib/a.js:7:1)\n    at file://${place}/index.js:1:1`;
   t.is(await errorLocation(place, error), `${place}/lib/a.js:7`);
   t.is(await errorLocation(place, 'no error'), undefined);
+  error.stack = `TypeError: here\n    at file://${place}/version:2/index.js:7:1`;
+  t.is(await errorLocation(place, error), `${place}/version:2/index.js:7`);
+});
+
+test('a syntax error is found whatever options Node takes from the environment', async (t) => {
+  const place = await realpath(await folder(t, { 'bad.js': 'export const b = ;\n' }));
+  const { NODE_OPTIONS: before } = process.env;
+  t.teardown(() => {
+    if (before === undefined) delete process.env.NODE_OPTIONS;
+    else process.env.NODE_OPTIONS = before;
+  });
+  process.env.NODE_OPTIONS = '--require=/no/such/file.js';
+  t.is(await errorLocation(place, new SyntaxError('unexpected')), `${place}/bad.js:1`);
 });

@@ -103,6 +103,7 @@ test('texts, numbers, flags and lists are described with their limits', (t) => {
   t.deepEqual(field(string().length(4)), { type: 'string', minLength: 4, maxLength: 4 });
   t.deepEqual(field(string().required()), { type: 'string', minLength: 1 });
   t.deepEqual(field(string().required().min(0)), { type: 'string', minLength: 1 });
+  t.deepEqual(field(string().required().min(2)), { type: 'string', minLength: 2 });
   t.deepEqual(field(string().email()).format, 'email');
   t.deepEqual(field(string().url()).format, 'uri');
   t.deepEqual(field(string().uuid()).format, 'uuid');
@@ -145,6 +146,12 @@ test('a field is required unless it is optional or has a default', (t) => {
     ),
   );
   t.deepEqual(schema.required, ['must', 'inner']);
+});
+
+test('an object that accepts no other keys is described like every other object', (t) => {
+  const bare = object({ may: string().meta(described) });
+  t.deepEqual(jsonSchemaOf(bare.exact()), jsonSchemaOf(bare));
+  t.deepEqual(jsonSchemaOf(bare.noUnknown()), jsonSchemaOf(bare));
 });
 
 test('a default is reported', (t) => {
@@ -264,5 +271,6 @@ test('what JSON Schema cannot express is described by its format', (t) => {
     type: ['string', 'null'],
     format: 'node',
   });
+  t.deepEqual(field(mixed().nullable().meta({ format: 'node' })), { format: 'node' });
   t.deepEqual(field(string().matches(/x/i).meta({ format: 'has-x' })), { type: 'string', format: 'has-x' });
 });

@@ -168,6 +168,21 @@ test('parameters that are no object are reported as such, by the name that calle
   }
 });
 
+test('the message of a problem with one field is told as it is, whatever the name of the field', (t) => {
+  const check = checkOf(object({ thistles: number() }));
+  t.regex(problems(t, check, { thistles: 'x' })[0]?.message ?? '', /^thistles must be a `number`/);
+  const whole = checkOf(object().test('own', 'not like this', () => false));
+  t.deepEqual(problems(t, whole, {}), [{ field: 'action_parameters', message: 'not like this' }]);
+});
+
+test('a field that is missing is told to be required', (t) => {
+  const check = checkOf(object({ name: string().required(), lines: number().required() }));
+  t.deepEqual(problems(t, check, {}), [
+    { field: 'action_parameters.name', message: 'name is a required field' },
+    { field: 'action_parameters.lines', message: 'lines is a required field' },
+  ]);
+});
+
 test('a transform in the schema does not change the sent value', (t) => {
   const schema = object({ s: string().transform((value) => `${value}!`), n: number().default(1) });
   t.deepEqual(checkOf(schema)({ s: 'as sent' }), { s: 'as sent', n: 1 });
@@ -302,6 +317,11 @@ test('at most twenty problems are reported', (t) => {
   t.is(problems(t, check, keys).length, 20);
   t.is(problems(t, check, { list: Array.from({ length: 50 }, () => 1) }).length, 20);
   t.is(problems(t, check, { list: Array.from({ length: 50 }, () => keys) }).length, 20);
+  const large = Array.from({ length: 21 }, () => 10n ** 20n);
+  t.deepEqual(
+    fieldsOf(t, checkOf(object({ list: array(number()) })), { list: large }),
+    large.slice(0, 20).map((_, index) => `action_parameters.list[${index}]`),
+  );
 });
 
 test('twenty problems are all reported, and of more the first twenty', (t) => {
@@ -409,6 +429,9 @@ test('a schema that depends on the value is refused', (t) => {
   t.throws(() => strictSchema(object({ list: array(object(inner)) })), {
     message: /'list.b' depends on others/,
   });
+  t.throws(() => strictSchema(object(inner).when('$x', (_, schema) => schema)), {
+    message: 'the schema depends on others by when(), which cannot be described: use a test()',
+  });
   t.throws(() => strictSchema(object({ a: lazy(() => string()) })), {
     message: /'a' is a reference or lazy/,
   });
@@ -426,6 +449,10 @@ test('a default that its own field does not accept is refused', (t) => {
   });
   t.throws(() => strictSchema(object({ inner: object({ a: string().max(1).default('yy') }) })), {
     message: /'inner.a' does not accept its own default/,
+  });
+  const withUnknownKey = object({ a: string() }).default({ a: 'x', zz: 1 } as { a: string });
+  t.throws(() => strictSchema(object({ inner: withUnknownKey })), {
+    message: "the field 'inner' does not accept its own default",
   });
 });
 

@@ -165,6 +165,11 @@ test('a file of a plugin is an ES module whatever Node takes it for, and a packa
   const url = 'file:///plugins/greet/index.js';
   const later = resolve('./any.js', {}, async () => ({ url, format: 'commonjs' }));
   t.deepEqual(await later, { url, format: 'module' });
+  // tsx adds to the URL of a file that it takes for CommonJS.
+  for (const added of ['?tsx-commonjs-1', '%3Ftsx-commonjs-1'])
+    t.deepEqual(resolved(`${url}${added}`), { url, format: 'module' });
+  const whole = { url, format: 'commonjs', importAttributes: { type: 'x' } };
+  t.deepEqual(await resolve('./any.js', {}, () => whole), { ...whole, format: 'module' });
 });
 
 test('a package that is bundled with a plugin keeps its own yup', async (t) => {
@@ -344,7 +349,7 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': "import { string } from 'yup';\n\nstring().matches(/a/, 5).oneOf(3);" },
     /its import failed: .* \(.*\/broken\/index\.js:3\)$/,
   ],
-  'that throws what is no error': [{ 'index.js': "throw 'no licence';" }, /its import failed: no licence/],
+  'that throws what is no error': [{ 'index.js': "throw 'no licence';" }, /its import failed: no licence$/],
   'that imports what is not there': [
     { 'index.js': "import 'no-such-package';" },
     /its import failed: Cannot find (package|module) 'no-such-package'/,
@@ -505,10 +510,11 @@ test('stops the start: a token that no part of the service uses', async (t) => {
   const resolve = (token: symbol) => {
     throw new Error(`there is no part ${String(token)}`);
   };
-  await t.throwsAsync(load([root], { resolve }), {
+  const error = await t.throwsAsync(load([root], { resolve }), {
     instanceOf: PluginError,
     message: `plugin ${join(root, 'broken')}: its field 'inject.part': there is no part Symbol(fleet-manager:Part)`,
   });
+  t.regex(String(error?.cause), /there is no part/);
 });
 
 test('stops the start: two actions with the same name, in one directory or in two', async (t) => {
@@ -525,6 +531,8 @@ test('stops the start: two actions with the same name, in one directory or in tw
 
 test('loads the plugins one after the other, and tells the folder that is being loaded', async (t) => {
   const told: string[] = [];
+  Reflect.set(globalThis, 'toldByTest', told);
+  t.teardown(() => Reflect.deleteProperty(globalThis, 'toldByTest'));
   const loading = (folder: string) => ({
     began: () => void told.push(`${basename(folder)} began`),
     ended: () => void told.push(`${basename(folder)} ended`),
@@ -532,30 +540,37 @@ test('loads the plugins one after the other, and tells the folder that is being 
   const action = () => ({ began: () => {}, ended: () => {} });
   const root = await directory(t, {
     'broken/index.js': `throw new Error('broken');`,
-    'greet/index.js': entry({}, 'await new Promise((done) => setTimeout(done, 1));'),
+    'greet/index.js': entry(
+      {},
+      "await new Promise((done) => setTimeout(done, 1)); globalThis.toldByTest.push('greet runs');",
+    ),
   });
   await t.throwsAsync(load([root], { watch: { loading, action } }), { instanceOf: PluginError });
-  t.deepEqual(told, ['broken began', 'broken ended', 'greet began', 'greet ended']);
+  t.deepEqual(told, ['broken began', 'broken ended', 'greet began', 'greet runs', 'greet ended']);
 });
 
-test('stops the start: an import that does not settle', async (t) => {
-  const begun = () => Reflect.get(globalThis, 'importsBegunByTest');
-  t.teardown(() => Reflect.deleteProperty(globalThis, 'importsBegunByTest'));
-  const begins = 'globalThis.importsBegunByTest = 1 + (globalThis.importsBegunByTest ?? 0);';
-  const root = await directory(t, {
-    'broken/index.js': `${begins} await new Promise(() => {});`,
-    'greet/index.js': entry(),
+for (const [what, importTimeoutMs, within] of [
+  ['the configured time', 5_000, 5_000],
+  ['half a minute where nothing else is configured', undefined, 30_000],
+] as const)
+  test.serial(`stops the start: an import that does not settle within ${what}`, async (t) => {
+    const begun = () => Reflect.get(globalThis, 'importsBegunByTest');
+    t.teardown(() => Reflect.deleteProperty(globalThis, 'importsBegunByTest'));
+    const begins = 'globalThis.importsBegunByTest = 1 + (globalThis.importsBegunByTest ?? 0);';
+    const root = await directory(t, {
+      'broken/index.js': `${begins} await new Promise(() => {});`,
+      'greet/index.js': entry(),
+    });
+    const clock = new ManualClock();
+    const loading = load([root], { clock, importTimeoutMs });
+    const refused = t.throwsAsync(loading, {
+      instanceOf: PluginError,
+      message: `plugin ${join(root, 'broken')}: its import did not finish within ${within} ms: check for an await at the top level`,
+    });
+    while (begun() !== 1 || clock.pending !== 1) await new Promise((resolve) => setImmediate(resolve));
+    clock.advance(within);
+    await refused;
   });
-  const clock = new ManualClock();
-  const loading = load([root], { clock, importTimeoutMs: 5_000 });
-  const refused = t.throwsAsync(loading, {
-    instanceOf: PluginError,
-    message: `plugin ${join(root, 'broken')}: its import did not finish within 5000 ms: check for an await at the top level`,
-  });
-  while (begun() !== 1 || clock.pending !== 1) await new Promise((resolve) => setImmediate(resolve));
-  clock.advance(5_000);
-  await refused;
-});
 
 test('stops the start: a directory that does not exist', async (t) => {
   const root = join(await directory(t, {}), 'none');

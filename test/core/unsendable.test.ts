@@ -74,6 +74,9 @@ test('plain objects can be sent, also those without a prototype and those of ano
 });
 
 test('what is nested too deep cannot be sent', (t) => {
+  const within = (levels: number) => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
+  t.is(unsendableIn(within(90), 'result'), undefined);
+  t.is(unsendableIn(within(91), 'result'), `result${'[0]'.repeat(90)} is nested more than 90 levels deep`);
   t.regex(unsendableIn(deep, 'result') ?? '', /^result(\[0\])+ is nested more than 90 levels deep$/);
 });
 
@@ -132,18 +135,21 @@ test('every integer that a request may contain can be sent back, in each encodin
 });
 
 test('an error whose details cannot be sent keeps its code and its message, and the log says why', async (t) => {
-  for (const details of [
-    circular,
-    { units: new Map() },
-    { size: NaN },
-    { size: 2n ** 512n },
-    { bytes: Buffer.alloc(1) },
-  ]) {
+  for (const [details, reason] of [
+    [circular, 'details.self.again contains itself'],
+    [{ units: new Map() }, 'details.units is an instance of Map'],
+    [{ size: NaN }, 'details.size is NaN'],
+    [{ size: 2n ** 512n }, 'details.size is an integer that is too long'],
+    [{ bytes: Buffer.alloc(1) }, 'details.bytes is an instance of Buffer'],
+  ] as const) {
     const action = doing(async () => {
       throw new ActionError('unit_failed', 'it failed', { details });
     });
     const { ask, logs } = openRunner([action]);
     t.deepEqual(await ask(), { status: 'error', body: { errors: ['it failed'], code: 'unit_failed' } });
-    t.is(logs.find(/^error details left out$/).length, 1);
+    t.deepEqual(
+      logs.find(/^error details left out$/).map((line) => line.reason),
+      [reason],
+    );
   }
 });

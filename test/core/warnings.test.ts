@@ -1,5 +1,6 @@
 import test from 'ava';
 import { ActionError, type ActionRequest } from '../../src/plugin.js';
+import { Warnings } from '../../src/core/warnings.js';
 import { doing } from '../support/actions.js';
 import { openRunner } from '../support/open-runner.js';
 
@@ -46,4 +47,17 @@ test('a handler that warns in a loop gets a reply of limited size', async (t) =>
   });
   t.like(settled, { status: 'completed', body: { done: true } });
   t.true(JSON.stringify(settled).length < 30_000);
+});
+
+test('twenty warnings are added, and it is told which: no repetition, and none of the further ones', (t) => {
+  const warnings = new Warnings();
+  const texts = Array.from({ length: 21 }, (_, n) => `warning ${n}`);
+  t.is(warnings.add('warning 0'), 'warning 0');
+  t.is(warnings.add('warning 0'), undefined);
+  t.deepEqual(
+    texts.slice(1).map((text) => warnings.add(text)),
+    [...texts.slice(1, 20), undefined],
+  );
+  const settled = warnings.addedTo({ status: 'completed', body: {} });
+  t.deepEqual(settled, { status: 'completed', body: {}, details: { warnings: texts.slice(0, 20) } });
 });
