@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events';
+import { getMaxListeners, setMaxListeners } from 'node:events';
 import type { Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import type { Call, Reply } from '../../src/core/call.js';
@@ -631,6 +631,7 @@ test('any number of replies may wait for their channels without a warning of a l
   handler.stop();
   await handler.idle();
   t.deepEqual(warnings, []);
+  t.is(getMaxListeners(new EventTarget()), 10, 'others are warned');
 });
 
 test('the messages of a connection are waited for without those of others', async (t) => {
