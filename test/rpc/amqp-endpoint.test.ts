@@ -195,16 +195,17 @@ test('requests are the last that it begins to take, and the first that it takes 
   const queues = new Map<string, string>();
   const { endpoint, queue } = await open(t, {
     change: (channel) => {
-      const { consume, cancel } = channel;
+      const consume = channel.consume.bind(channel);
+      const cancel = channel.cancel.bind(channel);
       channel.consume = async (name, ...given) => {
         begun?.push(name);
-        const consuming = await consume.call(channel, name, ...given);
+        const consuming = await consume(name, ...given);
         queues.set(consuming.consumerTag, name);
         return consuming;
       };
       channel.cancel = async (tag) => {
         ended?.push(queues.get(tag) ?? '');
-        return cancel.call(channel, tag);
+        return cancel(tag);
       };
     },
   });
