@@ -524,7 +524,7 @@ for (const broker of brokers()) {
 
   test(over('while the broker blocks publishing the service is not ready'), async (t) => {
     const connections: ChannelModel[] = [];
-    const watched: TestBroker = {
+    const listened: TestBroker = {
       ...broker,
       connect: async (url, options) => {
         const connection = await broker.connect(url, options);
@@ -532,7 +532,7 @@ for (const broker of brokers()) {
         return connection;
       },
     };
-    const { service } = await serveRequests(t, watched, [echo]);
+    const { service } = await serveRequests(t, listened, [echo]);
     connections[0]?.emit('blocked', 'low on memory');
     t.deepEqual(service.notReady(), ['the broker accepts no messages: low on memory']);
     connections[0]?.emit('unblocked');
