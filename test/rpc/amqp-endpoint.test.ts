@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
-import test from 'ava';
-import { AmqpEndpoint } from '../../src/rpc/amqp-endpoint.js';
+import type { Channel } from 'amqplib';
+import test, { type ExecutionContext } from 'ava';
+import { AmqpEndpoint, type AmqpEndpointOptions } from '../../src/rpc/amqp-endpoint.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
-import { brokers } from '../support/brokers.js';
+import { brokers, cuttable } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { connectTo } from '../support/connect-to.js';
 import { logLines } from '../support/log-lines.js';
@@ -86,6 +87,7 @@ test('why nothing is consumed is told: that it stops before a pause, and a pause
     onDelivery: () => {},
     onReplaced: async () => {},
   });
+  t.true(server.onPreferred, 'there is nothing better to go to');
   const unconnected = ['no connection to a broker: not connected yet'];
   t.deepEqual(server.notReady(), unconnected);
   server.pause('replies wait');
@@ -96,4 +98,118 @@ test('why nothing is consumed is told: that it stops before a pause, and a pause
   await server.stopConsuming();
   t.deepEqual(server.notReady(), ['the service is shutting down']);
   await server.close();
+});
+
+/** An endpoint on the embedded broker that is ready; each channel for consumers is changed like that. */
+async function open(
+  t: ExecutionContext,
+  {
+    change = () => {},
+    ...options
+  }: Partial<AmqpEndpointOptions> & { change?: (channel: Channel) => void } = {},
+) {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const { connect: make, cut } = cuttable(broker);
+  let connections = 0;
+  const connect: Connect = async (url, given) => {
+    const connection = await make(url, given);
+    connections++;
+    const createChannel = connection.createChannel.bind(connection);
+    connection.createChannel = async () => {
+      const channel = await createChannel();
+      change(channel);
+      return channel;
+    };
+    return connection;
+  };
+  const queue = `server_${randomUUID()}`;
+  const endpoint = new AmqpEndpoint({
+    connection: {
+      connect,
+      brokers: async () => [{ url: broker.url }],
+      name: 'test',
+      clock: systemClock,
+      log: logLines().log,
+    },
+    queue,
+    prefetch: 10,
+    onDelivery: () => {},
+    onReplaced: async () => {},
+    ...options,
+  });
+  t.teardown(async () => endpoint.close());
+  endpoint.start();
+  const isReady = () => endpoint.notReady().length === 0;
+  await eventually('it is ready', isReady);
+  return { endpoint, queue, cut, isReady, connections: () => connections };
+}
+
+test('the loss of a connection is told', async (t) => {
+  let losses = 0;
+  const { cut, isReady, connections } = await open(t, { onLost: () => losses++ });
+  t.is(losses, 0);
+  cut();
+  await eventually('it is connected again', () => connections() === 2 && isReady());
+  t.is(losses, 1);
+});
+
+test('an endpoint that is closed is shutting down', async (t) => {
+  const { endpoint } = await open(t);
+  await endpoint.close();
+  t.deepEqual(endpoint.notReady(), ['the service is shutting down']);
+});
+
+test('a connection on which consuming does not end is given up', async (t) => {
+  let failures = 1;
+  const { endpoint, connections } = await open(t, {
+    change: (channel) => {
+      const cancel = channel.cancel.bind(channel);
+      channel.cancel = async (tag) => {
+        if (failures-- > 0) throw new Error('it cannot be cancelled');
+        return cancel(tag);
+      };
+    },
+  });
+  endpoint.pause('replies wait');
+  await eventually('there is another connection', () => connections() === 2);
+  t.deepEqual(endpoint.notReady().slice(0, 1), ['replies wait']);
+});
+
+test('a set-up in which a queue cannot be declared fails, and is tried again', async (t) => {
+  let failures = 1;
+  const { connections } = await open(t, {
+    change: (channel) => {
+      const declare = channel.assertQueue.bind(channel);
+      channel.assertQueue = async (...given) => {
+        if (failures-- > 0) throw new Error('it cannot be declared');
+        return declare(...given);
+      };
+    },
+  });
+  t.is(connections(), 2);
+});
+
+test('requests are the last that it begins to take, and the first that it takes no more', async (t) => {
+  const [begun, ended]: string[][] = [[], []];
+  const queues = new Map<string, string>();
+  const { endpoint, queue } = await open(t, {
+    change: (channel) => {
+      const consume = channel.consume.bind(channel);
+      const cancel = channel.cancel.bind(channel);
+      channel.consume = async (name, ...given) => {
+        begun?.push(name);
+        const consuming = await consume(name, ...given);
+        queues.set(consuming.consumerTag, name);
+        return consuming;
+      };
+      channel.cancel = async (tag) => {
+        ended?.push(queues.get(tag) ?? '');
+        return cancel(tag);
+      };
+    },
+  });
+  await endpoint.stopConsuming();
+  t.deepEqual(begun, [`${queue}_suspects`, queue]);
+  t.deepEqual(ended, [queue, `${queue}_suspects`]);
 });

@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
+import type { Channel, ConsumeMessage } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
-import { Consumer, type Delivery } from '../../src/rpc/consumer.js';
+import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
+import { Consumer, Delivery } from '../../src/rpc/consumer.js';
 import { systemClock } from '../../src/lib/clock.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { connectTo } from '../support/connect-to.js';
+import { settle, watched } from '../support/open-runner.js';
 
 for (const broker of brokers()) {
   const world = async (t: ExecutionContext, { acknowledge = true } = {}) => {
@@ -151,3 +154,146 @@ for (const broker of brokers()) {
     t.is(await other.take(), '2');
   });
 }
+
+/** A consumer whose broker does what the test lets it do. */
+function withoutBroker(prefetch: number, { cancels = async () => {} } = {}) {
+  /** The prefetch of each consumer on the broker. */
+  const open = new Map<string, number>();
+  let next = 0;
+  let made = 0;
+  let failures = 0;
+  const channel = {
+    prefetch: async (count: number) => {
+      next = count;
+    },
+    consume: async () => {
+      const count = next;
+      if (failures-- > 0) throw new Error('it cannot consume');
+      const consumerTag = String(made++);
+      open.set(consumerTag, count);
+      return { consumerTag };
+    },
+    cancel: async (tag: string) => {
+      await cancels();
+      open.delete(tag);
+    },
+  };
+  const connection = { lost: new AbortController().signal } as BrokerConnection;
+  const consumer = new Consumer(channel as unknown as Channel, connection, {
+    queue: 'q',
+    prefetch,
+    onDelivery: () => {},
+  });
+  return {
+    consumer,
+    parts: () => [...open.values()],
+    made: () => made,
+    fail: (times: number) => (failures = times),
+  };
+}
+
+test('a consumer whose prefetch is set before it consumes begins with that one', async (t) => {
+  const { consumer, parts } = withoutBroker(10);
+  await consumer.setPrefetch(5);
+  t.deepEqual(parts(), []);
+  t.true(await consumer.setConsuming(true));
+  t.deepEqual(parts(), [5]);
+});
+
+test('consumers are added for a larger prefetch, and the last ones cancelled for a smaller one', async (t) => {
+  const { consumer, parts, made } = withoutBroker(10);
+  await consumer.setConsuming(true);
+  for (const [prefetch, expected] of [
+    [25, [10, 15]],
+    [45, [10, 15, 20]],
+    [46, [10, 15, 20, 1]],
+    [44, [10, 15, 20]],
+    [26, [10, 15, 20]],
+    [12, [10, 15]],
+    [24, [10, 15]],
+    [27, [10, 15, 2]],
+    [10, [10]],
+    [1, [10]],
+    [30, [10, 20]],
+  ] as const) {
+    await consumer.setPrefetch(prefetch);
+    t.deepEqual(parts(), expected, String(prefetch));
+  }
+  t.is(made(), 6, 'none was made again');
+  await consumer.setPrefetch(31);
+  t.false(await consumer.setConsuming(false));
+  t.deepEqual(parts(), []);
+});
+
+test('a consumer for one message stays the same', async (t) => {
+  const { consumer, made } = withoutBroker(1);
+  for (let times = 0; times < 2; times++) await consumer.setConsuming(true);
+  t.is(made(), 1);
+});
+
+test('a consumer has ended only when the broker has confirmed it', async (t) => {
+  let confirm = () => {};
+  const { consumer } = withoutBroker(1, {
+    cancels: async () => new Promise<void>((resolve) => (confirm = resolve)),
+  });
+  await consumer.setConsuming(true);
+  const ended = watched(consumer.setConsuming(false));
+  await settle();
+  t.is(ended(), undefined);
+  confirm();
+  await settle();
+  t.false(ended());
+});
+
+test('a change that the broker refuses fails, and the next one is made all the same', async (t) => {
+  const { consumer, parts, fail } = withoutBroker(10);
+  fail(2);
+  await t.throwsAsync(consumer.setConsuming(true), { message: 'it cannot consume' });
+  await t.throwsAsync(consumer.setPrefetch(20), { message: 'it cannot consume' });
+  t.true(await consumer.setConsuming(true));
+  t.deepEqual(parts(), [20]);
+});
+
+/** A message as its channel gives it. */
+function delivered(headers: Record<string, unknown>, { redelivered = false, suspects = false } = {}) {
+  const lost = new AbortController();
+  const connection = { user: 'worker', lost: lost.signal, lose: (reason: unknown) => lost.abort(reason) };
+  const fails = () => {
+    throw new Error('the channel is closed');
+  };
+  const message = { content: Buffer.from('{}'), properties: { headers }, fields: { redelivered } };
+  const delivery = new Delivery(message as unknown as ConsumeMessage, {
+    channel: { ack: fails, nack: fails } as unknown as Channel,
+    connection: connection as unknown as BrokerConnection,
+    suspects,
+  });
+  return { delivery, lost };
+}
+
+test('a message may be a copy when it was delivered, moved or requeued before', (t) => {
+  const kinds = ({ delivery: { mayHaveBegun, mayBeCopy } }: ReturnType<typeof delivered>) => ({
+    mayHaveBegun,
+    mayBeCopy,
+  });
+  t.deepEqual(kinds(delivered({})), { mayHaveBegun: false, mayBeCopy: false });
+  t.deepEqual(kinds(delivered({ 'x-requeued': true })), { mayHaveBegun: false, mayBeCopy: true });
+  t.deepEqual(kinds(delivered({}, { redelivered: true })), { mayHaveBegun: true, mayBeCopy: true });
+  t.deepEqual(kinds(delivered({}, { suspects: true })), { mayHaveBegun: true, mayBeCopy: true });
+});
+
+test('how often a message came back is what its queue has counted, else 0', (t) => {
+  for (const [count, expected] of [
+    [undefined, 0],
+    ['3', 0],
+    [3, 3],
+  ])
+    t.is(delivered({ 'x-delivery-count': count }).delivery.returns, expected as number);
+});
+
+test('a connection whose channel takes no acknowledgement is given up', (t) => {
+  for (const settled of ['acknowledge', 'giveBack'] as const) {
+    const { delivery, lost } = delivered({});
+    delivery[settled]();
+    t.like(lost.signal.reason, { message: 'the channel is closed' });
+  }
+});

@@ -42,6 +42,8 @@ test('a window that has grown is made smaller when memory is used up', (t) => {
   state.room = 0;
   t.is(window.next(700), 256);
   t.is(window.next(256), 256);
+  state.room = 0.5;
+  t.is(window.next(700), 700, 'not while some is left');
 });
 
 test('requests that wait for clusters that do not respond enlarge the window, up to five times PREFETCH', (t) => {
@@ -81,4 +83,12 @@ test('the window gets its size back when no request waits for such clusters any 
   window.setWithoutResponse(0);
   t.is(window.next(500), 200);
   t.is(window.next(200), 200);
+});
+
+test('a window that is hardly too large, or not full, keeps its size', (t) => {
+  const { window, state } = open({ prefetch: 1_000 });
+  t.is(window.next(950), 950);
+  state.held = 1_099;
+  t.is(window.next(1_099), 1_099);
+  t.is(window.next(1_100), 1_000);
 });

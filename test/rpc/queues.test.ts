@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
+import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { ensureQueues, queuesOf } from '../../src/rpc/queues.js';
 import { ConnectionManager } from '../../src/rpc/connection-manager.js';
 import { systemClock } from '../../src/lib/clock.js';
@@ -156,3 +157,79 @@ if (rabbit !== undefined) {
     t.deepEqual(logs.lines, []);
   });
 }
+
+const NOT_FOUND = Object.assign(new Error('NOT_FOUND'), { code: 404 });
+const REFUSED = Object.assign(new Error('ACCESS_REFUSED'), { code: 403 });
+
+/** Ensures the queues of `q`, with a binding, on a broker where these operations fail. */
+function ensureOn(failures: Readonly<Record<string, Error>>) {
+  const { log, lines } = logLines();
+  const asked: string[] = [];
+  const answer = async (what: string) => {
+    await new Promise(setImmediate);
+    asked.push(what);
+    const failure = failures[what];
+    if (failure !== undefined) throw failure;
+  };
+  const channel = {
+    checkQueue: async (name: string) => answer(`look for ${name}`),
+    assertQueue: async (name: string) => answer(`declare ${name}`),
+    checkExchange: async (name: string) => answer(`look for ${name}`),
+    bindQueue: async (queue: string, exchange: string) => answer(`bind ${queue} to ${exchange}`),
+  };
+  const probe = async (ask: (on: typeof channel) => Promise<unknown>) => ask(channel);
+  const bindings = async () => [{ exchange: 'x', routingKey: 'key' }];
+  const ensured = ensureQueues(
+    { probe } as unknown as BrokerConnection,
+    { queue: 'q', bindings, log },
+    async (_what, run) => run(),
+  );
+  return { ensured, asked, lines };
+}
+
+const NONE = { 'look for q': NOT_FOUND, 'look for q_suspects': NOT_FOUND, 'look for q_error': NOT_FOUND };
+
+test('what is missing is declared, and bound at last', async (t) => {
+  const { ensured, asked, lines } = ensureOn(NONE);
+  await ensured;
+  t.deepEqual(asked, [
+    'look for q_error',
+    'declare q_error',
+    'look for q_suspects',
+    'declare q_suspects',
+    'look for q',
+    'declare q',
+    'look for x',
+    'bind q to x',
+  ]);
+  t.deepEqual(lines, []);
+});
+
+test('nothing is declared when everything is there', async (t) => {
+  const { ensured, asked } = ensureOn({});
+  await ensured;
+  t.deepEqual(asked, ['look for q_error', 'look for q_suspects', 'look for q']);
+});
+
+test('queues are not ensured when the broker refuses one of the steps, which is the last then', async (t) => {
+  for (const step of [
+    'look for q_error',
+    'declare q_error',
+    'declare q_suspects',
+    'look for q',
+    'declare q',
+    'look for x',
+    'bind q to x',
+  ]) {
+    const { ensured, asked } = ensureOn({ ...NONE, [step]: REFUSED });
+    t.is(await t.throwsAsync(ensured), REFUSED, step);
+    t.is(asked.at(-1), step);
+  }
+});
+
+test('a queue is not bound to an exchange that is missing', async (t) => {
+  const { ensured, asked, lines } = ensureOn({ ...NONE, 'look for x': NOT_FOUND });
+  await ensured;
+  t.is(asked.at(-1), 'look for x');
+  t.is(lines.length, 1);
+});

@@ -50,6 +50,12 @@ test('a request that a reply channel refuses is refused for the first reason, an
   t.deepEqual(await checked, { state: 'refused', reason: 'no record', channels: [reaches, plain] });
 });
 
+test('a request whose reply channels check nothing needs no time for that', async (t) => {
+  const { checked, clock } = check([channel()], { timeoutMs: 2_000 });
+  t.is(clock.pending, 0);
+  t.deepEqual(await checked, { state: 'accepted' });
+});
+
 test('a request is late when its time passes before a channel knows', async (t) => {
   for (const [timeoutMs, leftMs, waitedMs] of [
     [5_000, 2_000, 5_000],

@@ -1,19 +1,25 @@
+import { getMaxListeners, setMaxListeners } from 'node:events';
+import type { Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import type { Call, Reply } from '../../src/core/call.js';
 import { CallEventBus, type CallEvents } from '../../src/core/call-events.js';
 import type { Action } from '../../src/plugin.js';
 import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { Codecs } from '../../src/rpc/codec/codecs.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { jsonCodec } from '../../src/rpc/codec/json.js';
 import type { Delivery } from '../../src/rpc/consumer.js';
 import type { OutgoingReply, ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
 import { RpcHandler } from '../../src/rpc/rpc-handler.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq } from '../support/brokers.js';
+import { checkingChannel } from '../support/checking-channel.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { settle, watched } from '../support/open-runner.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
+import { warningsDuring } from '../support/warnings.js';
 
 /** Serves actions over the embedded broker, with a further reply channel that gives this outcome. */
 async function open(
@@ -381,9 +387,9 @@ function withoutBroker(
     ...others,
   });
   let acknowledged = 0;
-  const deliver = (content: string, redelivered = false, more: Partial<Delivery> = {}) => {
+  const deliver = (content: string | Buffer, redelivered = false, more: Partial<Delivery> = {}) => {
     const delivery: Partial<Delivery> = {
-      content: Buffer.from(content),
+      content: typeof content === 'string' ? Buffer.from(content) : content,
       properties: {} as Delivery['properties'],
       isReadable: true,
       redelivered,
@@ -511,4 +517,362 @@ test('a reply counts with its bytes until it is sent, and as plain data with twi
   }
   const [encoded = 0, plain = 0] = free;
   t.is(encoded - plain, 2 * bytes);
+});
+
+test('a request takes memory for its bytes and for its contents, and none for a reply that nobody waits for', async (t) => {
+  const events = new CallEventBus(logLines().log);
+  const free: number[] = [];
+  const note = () => free.push(handler.freeMemory);
+  const run = async () => {
+    note();
+    return COMPLETED;
+  };
+  const runner = { run, pause: () => {}, resume: () => {} };
+  const { handler, deliver } = withoutBroker({ runner, events, channels: [] });
+  events.on('answered', note);
+  const content = JSON.stringify({ request_body });
+  deliver(content);
+  await handler.idle();
+  const [running = 0, answered] = free;
+  t.true(1_000_000 - running > content.length);
+  t.is(answered, running);
+});
+
+test('a result that nobody waits for is not measured', async (t) => {
+  const events = new CallEventBus(logLines().log);
+  const replies: Reply[] = [];
+  events.on('answered', ({ reply }) => replies.push(reply));
+  const large: Reply = { status: 'completed', body: { text: 'x'.repeat(2_000) } };
+  const runner = { run: async () => large, pause: () => {}, resume: () => {} };
+  const { handler, deliver } = withoutBroker({ runner, events, channels: [] });
+  deliver(JSON.stringify({ request_body }));
+  await handler.idle();
+  t.deepEqual(replies, [large]);
+});
+
+test('plain data is made when one of several channels needs it', async (t) => {
+  const sent: OutgoingReply[] = [];
+  const channels = [false, true].map((needsPlainReply) => ({
+    needsPlainReply,
+    reaches: () => true,
+    send: async (reply: OutgoingReply) => {
+      sent.push(reply);
+      return 'sent' as const;
+    },
+  }));
+  const { handler, deliver } = withoutBroker({ channels });
+  deliver(JSON.stringify({ request_body }));
+  await handler.idle();
+  t.deepEqual(
+    sent.map(({ plain }) => plain),
+    [COMPLETED, COMPLETED],
+  );
+});
+
+test('an invalid message is answered in its own encoding, also without a content type', async (t) => {
+  const erlang = new ErlangCodec();
+  const sent: OutgoingReply[] = [];
+  const { handler, deliver } = withoutBroker({
+    codecs: new Codecs([jsonCodec, erlang]),
+    channel: {
+      send: async (reply) => {
+        sent.push(reply);
+        return 'sent';
+      },
+    },
+  });
+  deliver(erlang.encode({ request_body: [] }));
+  await handler.idle();
+  t.is(sent[0]?.contentType, erlang.contentType);
+  t.notThrows(() => erlang.decode(sent[0]?.body ?? Buffer.alloc(0)));
+});
+
+test('large requests are decoded one in each turn of the event loop, and small ones together', async (t) => {
+  for (const [bytes, turnsTaken] of [
+    [65_537, 5],
+    [200, 1],
+  ] as const) {
+    const turns: number[] = [];
+    let turn = 0;
+    let next = setImmediate(function count() {
+      turn++;
+      next = setImmediate(count);
+    });
+    const run = async () => {
+      turns.push(turn);
+      return COMPLETED;
+    };
+    const runner = { run, pause: () => {}, resume: () => {} };
+    const { handler, deliver } = withoutBroker({ runner, maxMessageBytes: 1e6, memoryBudgetBytes: 1e9 });
+    for (let count = 0; count < 5; count++) deliver(JSON.stringify({ request_body }).padEnd(bytes));
+    await handler.idle();
+    clearImmediate(next);
+    t.is(turns.length, 5);
+    t.is(new Set(turns).size, turnsTaken, String(bytes));
+  }
+});
+
+test('any number of replies may wait for their channels without a warning of a leak', async (t) => {
+  // The default of Node.
+  setMaxListeners(10);
+  let sending = 0;
+  const { handler, deliver } = withoutBroker({
+    channel: {
+      send: async (_reply, _request, signal) => {
+        sending++;
+        return new Promise((resolve) => signal.addEventListener('abort', () => resolve('dropped')));
+      },
+    },
+  });
+  const warnings = await warningsDuring(async () => {
+    for (let count = 0; count < 20; count++) deliver(JSON.stringify({ request_body }));
+    await eventually('all are being sent', () => sending === 20);
+  });
+  handler.stop();
+  await handler.idle();
+  t.deepEqual(warnings, []);
+  t.is(getMaxListeners(new EventTarget()), 10, 'others are warned');
+});
+
+test('the messages of a connection are waited for without those of others', async (t) => {
+  const sending = new Map<unknown, () => void>();
+  const { handler, deliver } = withoutBroker({
+    channel: {
+      send: async (_reply, { delivery }) =>
+        new Promise((resolve) => sending.set(delivery.connection, () => resolve('sent'))),
+    },
+  });
+  const [left, other] = [1, 2].map(() => ({ lost: new AbortController().signal }) as BrokerConnection);
+  for (const connection of [left, other]) deliver(JSON.stringify({ request_body }), false, { connection });
+  await eventually('both are being sent', () => sending.size === 2);
+  const idle = watched(handler.idle(left).then(() => true));
+  await settle();
+  t.is(idle(), undefined);
+  sending.get(left)?.();
+  await eventually('those of the first one are done', idle);
+  t.is(handler.held, 1);
+  sending.get(other)?.();
+  await handler.idle();
+});
+
+/** Publishes messages, and confirms none before `confirm`. */
+function slowPublisher() {
+  const waiting: (() => void)[] = [];
+  const published: { queue: string; headers: unknown }[] = [];
+  return {
+    publish: async (
+      { routingKey }: { routingKey: string },
+      _content: Buffer,
+      { headers }: Options.Publish,
+    ) => {
+      published.push({ queue: routingKey, headers });
+      return new Promise<'routed'>((resolve) => waiting.push(() => resolve('routed')));
+    },
+    published,
+    confirm: () => waiting.splice(0).forEach((resolve) => resolve()),
+  };
+}
+
+test('a message that waits for memory when the service stops is held until the broker has it again', async (t) => {
+  const { publish, published, confirm } = slowPublisher();
+  let end = () => {};
+  const run = async () => new Promise<Reply>((resolve) => (end = () => resolve(COMPLETED)));
+  const runner = { run, pause: () => {}, resume: () => {} };
+  const { handler, deliver } = withoutBroker({ runner, publish, memoryBudgetBytes: 1_000 });
+  const content = JSON.stringify({ request_body });
+  deliver(content);
+  deliver(content);
+  const suspect = { deadline: undefined, lostWorkers: 4, mustRunAlone: false };
+  deliver(content, false, { suspect, mayHaveBegun: true });
+  handler.drain();
+  await eventually('they are being published', () => published.length === 2);
+  await settle();
+  t.is(handler.held, 3);
+  t.deepEqual(
+    published.map(({ queue }) => queue),
+    ['q', 'q_suspects'],
+  );
+  t.like(published[1]?.headers, { 'x-lost-workers': 4 });
+  confirm();
+  await eventually('only the first one is held', () => handler.held === 1);
+  end();
+  await handler.idle();
+});
+
+test('a request that is refused is dead-lettered only when the other channels have told its caller', async (t) => {
+  const { publish, published, confirm } = slowPublisher();
+  let send: (() => void) | undefined;
+  const channel = { needsPlainReply: false, reaches: () => true };
+  const { handler, deliver } = withoutBroker({
+    publish,
+    channels: [
+      { ...channel, refusal: async () => 'no record', send: async () => 'sent' },
+      { ...channel, send: async () => new Promise((resolve) => (send = () => resolve('sent'))) },
+    ],
+  });
+  deliver(JSON.stringify({ request_body }));
+  await eventually('it is answered', () => send !== undefined);
+  await settle();
+  t.deepEqual(published, []);
+  send?.();
+  await eventually('it is dead-lettered', () => published.length === 1);
+  confirm();
+  await handler.idle();
+});
+
+test('a request that cost a process is answered, and held until it is dead-lettered; another error is only answered', async (t) => {
+  for (const code of ['worker_lost', 'internal']) {
+    const { publish, published, confirm } = slowPublisher();
+    let sent = 0;
+    const reply: Reply = { status: 'error', body: { errors: ['it ended', 'again'], code } };
+    const { handler, deliver } = withoutBroker({
+      publish,
+      runner: { run: async () => reply, pause: () => {}, resume: () => {} },
+      channel: {
+        send: async () => {
+          sent++;
+          return 'sent';
+        },
+      },
+    });
+    deliver(JSON.stringify({ request_body }));
+    await eventually('it is answered', () => sent === 1);
+    await settle();
+    const isLost = code === 'worker_lost';
+    t.is(handler.held, isLost ? 1 : 0);
+    t.deepEqual(published, isLost ? [{ queue: 'q_error', headers: { 'x-reason': 'it ended again' } }] : []);
+    confirm();
+    await handler.idle();
+  }
+});
+
+const NAMED = { properties: { messageId: 'm' } as Delivery['properties'] };
+const CONTENT = JSON.stringify({ request_body });
+
+test('of a reply only its own bytes are remembered, and these are sent again', async (t) => {
+  const bodies: Buffer[] = [];
+  const { handler, deliver, runs } = withoutBroker({
+    channel: {
+      send: async ({ body }) => {
+        bodies.push(body);
+        return 'sent';
+      },
+    },
+  });
+  for (const redelivered of [false, true]) {
+    deliver(CONTENT, redelivered, NAMED);
+    await handler.idle();
+  }
+  const [first, again] = bodies;
+  t.is(runs.length, 1);
+  t.deepEqual(again, first);
+  t.is(again?.buffer.byteLength, first?.length);
+});
+
+test('remembered replies take at most a quarter of the memory budget', async (t) => {
+  // A single one takes at most a quarter of that.
+  for (const [bytes, expectedRuns] of [
+    [50_000, 1],
+    [70_000, 2],
+  ] as const) {
+    let runs = 0;
+    const run = async (): Promise<Reply> => {
+      runs++;
+      return { status: 'completed', body: { text: 'x'.repeat(bytes) } };
+    };
+    const runner = { run, pause: () => {}, resume: () => {} };
+    const { handler, deliver } = withoutBroker({ runner, maxReplyBytes: 1_000_000 });
+    for (let count = 0; count < 2; count++) {
+      deliver(CONTENT, false, { ...NAMED, mayBeCopy: true });
+      await handler.idle();
+    }
+    t.is(runs, expectedRuns, String(bytes));
+  }
+});
+
+const suspectOf = (lostWorkers: number) => ({
+  suspect: { deadline: undefined, lostWorkers, mustRunAlone: false },
+  mayHaveBegun: true,
+  mayBeCopy: true,
+});
+
+for (const { title, first, again, redelivered, runsAs, movedWith } of [
+  {
+    title: 'comes back to the requests',
+    first: {},
+    again: {},
+    redelivered: true,
+    runsAs: 'first',
+  },
+  {
+    title: 'comes back to the same place among the suspects',
+    first: suspectOf(4),
+    again: suspectOf(4),
+    redelivered: true,
+    runsAs: 'repeated',
+  },
+  {
+    title: 'is put among the suspects by a worker that may not have seen its release',
+    first: {},
+    again: suspectOf(0),
+    redelivered: false,
+    runsAs: 'first',
+  },
+  {
+    title: 'is lost by another worker, which had it from another place',
+    first: suspectOf(4),
+    again: suspectOf(5),
+    redelivered: true,
+    movedWith: 6,
+  },
+] satisfies {
+  title: string;
+  first: Partial<Delivery>;
+  again: Partial<Delivery>;
+  redelivered: boolean;
+  runsAs?: Call['delivery'];
+  movedWith?: number;
+}[])
+  test(`a request that was released before it began, and then ${title}, ${movedWith === undefined ? `runs as ${runsAs}` : 'is a suspect again'}`, async (t) => {
+    const { channel, checks, accept } = checkingChannel();
+    const moved: unknown[] = [];
+    const { handler, deliver, runs } = withoutBroker({
+      channels: [channel],
+      publish: async (_to, _content, { headers }) => {
+        moved.push(headers?.['x-lost-workers']);
+        return 'routed';
+      },
+    });
+    const lost = new AbortController();
+    deliver(CONTENT, false, { ...NAMED, ...first, connection: { lost: lost.signal } as BrokerConnection });
+    await eventually('it is checked', () => checks() === 1);
+    lost.abort(new Error('the connection is lost'));
+    await handler.idle();
+    t.is(runs.length, 0);
+    accept();
+    deliver(CONTENT, redelivered, { ...NAMED, ...again });
+    await handler.idle();
+    t.deepEqual(
+      runs.map(({ delivery }) => delivery),
+      runsAs === undefined ? [] : [runsAs],
+    );
+    t.deepEqual(moved, movedWith === undefined ? [] : [movedWith]);
+  });
+
+test('a request that becomes a suspect says that no worker was lost with it among them yet', async (t) => {
+  for (const [redelivered, mustRunAlone] of [
+    [true, false],
+    [false, true],
+  ] as const) {
+    const { publish, published, confirm } = slowPublisher();
+    const run = async () => ({ status: 'released', ...(mustRunAlone && { mustRunAlone }) }) as const;
+    const runner = { run, pause: () => {}, resume: () => {} };
+    const { handler, deliver } = withoutBroker({ runner, publish });
+    deliver(CONTENT, redelivered);
+    await eventually('it is being moved', () => published.length === 1);
+    t.is(published[0]?.queue, 'q_suspects');
+    t.like(published[0]?.headers, { 'x-lost-workers': 0, 'x-alone': mustRunAlone });
+    confirm();
+    await handler.idle();
+  }
 });

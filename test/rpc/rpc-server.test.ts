@@ -1,13 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
-import type { ChannelModel } from 'amqplib';
+import type { Channel, ChannelModel } from 'amqplib';
 import test from 'ava';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
+import { CallEventBus } from '../../src/core/call-events.js';
 import { ActionError } from '../../src/plugin.js';
+import { Codecs } from '../../src/rpc/codec/codecs.js';
+import { jsonCodec } from '../../src/rpc/codec/json.js';
+import { RpcServer } from '../../src/rpc/rpc-server.js';
 import { doing, echo, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
+import { faultyLink } from '../support/faulty-link.js';
+import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { settle, watched } from '../support/open-runner.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
 // How a message is processed: the same over every broker.
@@ -29,6 +36,216 @@ test('the service is closed only when its connection is', async (t) => {
   t.false(closed);
   letClose();
   t.true(await closing);
+});
+
+/** The same broker, whose channels for consumers are changed like that. */
+function withChannels(broker: TestBroker, change: (channel: Channel) => void): TestBroker {
+  const connect: TestBroker['connect'] = async (url, options) => {
+    const connection = await broker.connect(url, options);
+    const createChannel = connection.createChannel.bind(connection);
+    connection.createChannel = async () => {
+      const channel = await createChannel();
+      change(channel);
+      return channel;
+    };
+    return connection;
+  };
+  return { ...broker, connect };
+}
+
+/** The same broker, and how many messages its consumers were made for: those of the requests, and of the suspects. */
+function notingPrefetch(broker: TestBroker) {
+  const [requests, suspects]: number[][] = [[], []];
+  const noting = withChannels(broker, (channel) => {
+    const prefetch = channel.prefetch.bind(channel);
+    const consume = channel.consume.bind(channel);
+    let next = 0;
+    channel.prefetch = async (count, ...given) => {
+      next = count;
+      return prefetch(count, ...given);
+    };
+    channel.consume = async (queue, ...given) => {
+      (queue.endsWith('_suspects') ? suspects : requests)?.push(next);
+      return consume(queue, ...given);
+    };
+  });
+  return { noting, requests, suspects };
+}
+
+test('requests that wait for clusters that do not respond make room for others', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const { noting, requests, suspects } = notingPrefetch(broker);
+  const { action, begun, finishRun } = held();
+  const { queue, events, service } = await serveRequests(t, noting, [action], { prefetch: 2 });
+  t.deepEqual([requests, suspects], [[2], [2]]);
+  const caller = await RawCaller.open(t, broker, queue);
+  for (let n = 0; n < 2; n++) caller.send({ action: 'act' });
+  await eventually('they run', () => begun() === 2);
+  events.emit('withoutResponse', { calls: 3, at: 0 });
+  await eventually('there is room', () => requests?.length === 2);
+  t.deepEqual(requests, [2, 3]);
+  finishRun();
+  await eventually('nothing is held', () => service.held === 0);
+});
+
+test('requests whose replies are not confirmed for long make room for others', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const link = faultyLink(broker);
+  const { noting, requests } = notingPrefetch({ ...broker, connect: link.connect });
+  const clock = new ManualClock();
+  const { queue, service } = await serveRequests(t, noting, [echo], { prefetch: 2, clock });
+  const caller = await RawCaller.open(t, broker, queue);
+  link.withholdConfirms();
+  for (let n = 0; n < 2; n++) caller.send({ action: 'echo' }, { headers: { 'timeout-ms': 60_000 } });
+  await eventually('they are answered', () => service.held === 2 && link.counts.withheld > 0);
+  t.deepEqual(requests, [2]);
+  clock.advance(1_000);
+  await eventually('there is room', () => requests !== undefined && requests.length > 1);
+  t.is(service.held, 2);
+  clock.advance(63_000);
+  await eventually('their callers wait no more', () => service.held === 0);
+});
+
+test('at shutdown, what has not begun is requeued only when the broker delivers no more, or after half a second', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  for (const responds of [true, false]) {
+    const cancels: (() => void)[] = [];
+    const slow = withChannels(broker, (channel) => {
+      const cancel = channel.cancel.bind(channel);
+      channel.cancel = async (tag) => {
+        const cancelled = await cancel(tag);
+        await new Promise<void>((resolve) => cancels.push(resolve));
+        return cancelled;
+      };
+    });
+    const clock = new ManualClock();
+    const { action, begun, finishRun } = held();
+    const { queue, service } = await serveRequests(t, slow, [action], { concurrency: 1, clock });
+    const caller = await RawCaller.open(t, broker, queue);
+    for (let n = 0; n < 2; n++) caller.send({ action: 'act' });
+    await eventually('both are held', () => service.held === 2 && begun() === 1);
+    const drained = service.drain(60_000);
+    await eventually('the consumers are cancelled', () => cancels.length === 2);
+    const passes = async (ms: number) => {
+      clock.advance(ms);
+      for (let turn = 0; turn < 10; turn++) await settle();
+    };
+    await passes(499);
+    t.is(service.held, 2);
+    if (responds) cancels.forEach((resolve) => resolve());
+    else await passes(1);
+    await eventually('the second one is requeued', () => service.held === 1);
+    cancels.forEach((resolve) => resolve());
+    finishRun();
+    t.true(await drained);
+  }
+});
+
+test('at shutdown, replies have 5 s to be confirmed, and at most a second more than the grace time', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  for (const [graceMs, waitMs] of [
+    [0, 1_000],
+    [2_000, 3_000],
+    [60_000, 5_000],
+  ] as const) {
+    const limits: number[] = [];
+    class NotingClock extends ManualClock {
+      override after(ms: number, ring: () => void): () => void {
+        limits.push(ms);
+        return super.after(ms, ring);
+      }
+    }
+    const clock = new NotingClock();
+    let sending = false;
+    const stuck = {
+      needsPlainReply: false,
+      reaches: () => true,
+      send: async (_reply: unknown, _request: unknown, signal: AbortSignal) => {
+        sending = true;
+        return new Promise<SendOutcome>((_resolve, reject) =>
+          signal.addEventListener('abort', () => reject(signal.reason)),
+        );
+      },
+    };
+    const { queue, service } = await serveRequests(t, broker, [echo], { channels: [stuck], clock });
+    const caller = await RawCaller.open(t, broker, queue);
+    caller.publish(JSON.stringify({ request_body: { action: 'echo' } }));
+    await eventually('its reply is being sent', () => sending);
+    limits.splice(0);
+    const drained = service.drain(graceMs);
+    const isDrained = watched(drained);
+    await eventually('it waits for the reply', () => limits.length === 2);
+    clock.advance(waitMs - 1);
+    await settle();
+    t.is(isDrained(), undefined, String(graceMs));
+    clock.advance(1);
+    t.false(await drained);
+  }
+});
+
+test('running requests get the grace time, and the service has drained only when they have ended', async (t) => {
+  const { log } = logLines();
+  for (const graceMs of [0, 2_000]) {
+    const given: number[] = [];
+    let end = () => {};
+    const drain = async (ms: number) => {
+      given.push(ms);
+      await new Promise<void>((resolve) => (end = resolve));
+    };
+    const service = new RpcServer({
+      connection: {
+        connect: async () => Promise.reject(new Error('unreachable')),
+        brokers: async () => [],
+        name: 'test',
+        clock: new ManualClock(),
+        log,
+      },
+      queue: 'q',
+      prefetch: 1,
+      runner: { run: async () => t.fail(), drain, pause: () => {}, resume: () => {} },
+      events: new CallEventBus(log),
+      codecs: new Codecs([jsonCodec]),
+      maxMessageBytes: 1_000,
+      memoryBudgetBytes: 1_000_000,
+      maxReplyBytes: 1_000,
+      logFor: () => log,
+    });
+    const drained = service.drain(graceMs);
+    const isDrained = watched(drained);
+    await settle();
+    t.deepEqual(given, [graceMs]);
+    t.is(isDrained(), undefined);
+    end();
+    t.true(await drained);
+  }
+});
+
+test('while the broker refuses replies, the service is not ready, and says why', async (t) => {
+  const [broker] = brokers();
+  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const link = faultyLink(broker);
+  link.withholdConfirms();
+  const clock = new ManualClock();
+  const { service } = await serveRequests(t, { ...broker, connect: link.connect }, [echo], {
+    clock,
+    waits: false,
+  });
+  await eventually('it has tried', () => link.counts.withheld > 0);
+  link.passConfirms();
+  link.refuseWithheld();
+  const [reason] = await eventually('it says so', () => {
+    const reasons = service.notReady();
+    return reasons.join().includes('refuses') ? reasons : undefined;
+  });
+  t.regex(reason ?? '', /^the broker refuses replies: .*ACCESS_REFUSED/);
+  await eventually('it is ready', () => {
+    clock.leap();
+    return service.notReady().length === 0;
+  });
 });
 
 for (const broker of brokers()) {
@@ -307,7 +524,7 @@ for (const broker of brokers()) {
 
   test(over('while the broker blocks publishing the service is not ready'), async (t) => {
     const connections: ChannelModel[] = [];
-    const watched: TestBroker = {
+    const listened: TestBroker = {
       ...broker,
       connect: async (url, options) => {
         const connection = await broker.connect(url, options);
@@ -315,7 +532,7 @@ for (const broker of brokers()) {
         return connection;
       },
     };
-    const { service } = await serveRequests(t, watched, [echo]);
+    const { service } = await serveRequests(t, listened, [echo]);
     connections[0]?.emit('blocked', 'low on memory');
     t.deepEqual(service.notReady(), ['the broker accepts no messages: low on memory']);
     connections[0]?.emit('unblocked');
@@ -519,6 +736,28 @@ for (const broker of brokers()) {
 
 const rabbit = rabbitmq();
 if (rabbit !== undefined) {
+  test('RabbitMQ: it delivers as many messages as memory has room for at their largest, then more while there is room', async (t) => {
+    const ample = notingPrefetch(rabbit);
+    await serveRequests(t, ample.noting, [echo]);
+    t.deepEqual([ample.requests, ample.suspects], [[200], [30]]);
+    const { noting, requests, suspects } = notingPrefetch(rabbit);
+    const { action, begun, finishRun } = held();
+    const memory = { maxMessageBytes: 100_000, memoryBudgetBytes: 400_000 };
+    const { queue, service } = await serveRequests(t, noting, [action], memory);
+    t.deepEqual([requests, suspects], [[4], [4]]);
+    const caller = await RawCaller.open(t, rabbit, queue);
+    for (const total of [4, 7, 10]) {
+      while (service.held < total) {
+        const before = service.held;
+        caller.send({ action: 'act' });
+        await eventually('it runs', () => begun() === before + 1 && service.held === before + 1);
+      }
+    }
+    t.deepEqual(requests?.slice(0, 3), [4, 3, 3]);
+    finishRun();
+    await eventually('nothing is held', () => service.held === 0);
+  });
+
   // The embedded broker does not report its consumers of a deleted queue.
   test('RabbitMQ: a queue that is deleted in progress is made again', async (t) => {
     const { queue, service, logs } = await serveRequests(t, rabbit, [echo]);

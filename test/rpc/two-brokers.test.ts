@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import type { Action } from '../../src/plugin.js';
-import { held } from '../support/actions.js';
+import { echo, held } from '../support/actions.js';
 import type { TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
@@ -13,7 +13,7 @@ import { RawCaller, serveRequests } from '../support/requests.js';
 async function world(
   t: ExecutionContext,
   actions: readonly Action[],
-  settings: { concurrency?: number } = {},
+  { cancels = async () => {}, ...settings }: { concurrency?: number; cancels?: () => Promise<void> } = {},
 ) {
   const [wanted, other] = [new EmbeddedBroker(), new EmbeddedBroker()];
   const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
@@ -25,6 +25,13 @@ async function world(
       const connection = await other.connect(url, options);
       open++;
       connection.once('close', () => open--);
+      const createChannel = connection.createChannel.bind(connection);
+      connection.createChannel = async () => {
+        const channel = await createChannel();
+        const cancel = channel.cancel.bind(channel);
+        channel.cancel = async (tag) => cancels().then(async () => cancel(tag));
+        return channel;
+      };
       return connection;
     }
     if (down) throw new Error('it is down');
@@ -108,4 +115,15 @@ test('a broker is disconnected when its messages are settled, even if those of t
   t.is(callers.wanted.repliesFor(second).length, 0);
   late.finishRun();
   await callers.wanted.replyFor(second);
+});
+
+test('a broker is left only when it has confirmed that it delivers no more', async (t) => {
+  let confirm = () => {};
+  const confirmed = new Promise<void>((resolve) => (confirm = resolve));
+  const { back, isOnOther, callers } = await world(t, [echo], { cancels: async () => confirmed });
+  await back();
+  await callers.wanted.ask({ action: 'echo' });
+  t.true(isOnOther());
+  confirm();
+  await eventually('the broker is left', () => !isOnOther());
 });

@@ -1,0 +1,127 @@
+import type { MessageProperties } from 'amqplib';
+import test from 'ava';
+import type { Delivery } from '../../src/rpc/consumer.js';
+import {
+  isRequeued,
+  readSender,
+  readSuspect,
+  requeuedProperties,
+  suspectProperties,
+  timeLeft,
+} from '../../src/rpc/suspect.js';
+import { ManualClock } from '../support/manual-clock.js';
+
+/** @param ownUser null: it is not known */
+const senderOf = (properties: Partial<MessageProperties>, ownUser: string | null = 'worker') =>
+  readSender(properties as MessageProperties, ownUser ?? undefined);
+
+const MOVED = { 'x-deadline': 5, 'x-caller': 'ops' };
+const REQUEUED = { 'x-requeued': true, 'x-caller': 'ops' };
+
+test('a message that was not published again has the sender whom the broker has verified', (t) => {
+  t.deepEqual(senderOf({ userId: 'ops' }), { name: 'ops', isVerified: true });
+  t.deepEqual(senderOf({ userId: 'ops', headers: { 'x-caller': 'other' } }), {
+    name: 'ops',
+    isVerified: true,
+  });
+  for (const userId of [undefined, ''])
+    t.deepEqual(senderOf({ userId }), { name: undefined, isVerified: true });
+});
+
+test('a message that was published again has the sender that it names, verified only when a worker has published it', (t) => {
+  for (const headers of [MOVED, REQUEUED, { ...MOVED, ...REQUEUED }]) {
+    t.deepEqual(senderOf({ userId: 'worker', headers }), { name: 'ops', isVerified: true });
+    for (const userId of [undefined, '', 'stranger'])
+      t.deepEqual(senderOf({ userId, headers }), { name: 'ops', isVerified: false });
+    t.deepEqual(senderOf({ headers }, null), { name: 'ops', isVerified: false });
+  }
+  t.is(senderOf({ userId: 'worker', headers: { ...MOVED, 'x-caller': '' } }).name, undefined);
+});
+
+test('a suspect says its deadline, how many workers were lost with it, and whether it must run alone', (t) => {
+  const headers = { 'x-deadline': 0, 'x-lost-workers': 0, 'x-alone': true };
+  t.deepEqual(readSuspect({ headers }), { deadline: 0, lostWorkers: 0, mustRunAlone: true });
+  for (const other of [undefined, -1, 1.5, '7', NaN])
+    t.deepEqual(
+      readSuspect({ headers: { 'x-deadline': other, 'x-lost-workers': other, 'x-alone': other } }),
+      {
+        deadline: undefined,
+        lostWorkers: 0,
+        mustRunAlone: false,
+      },
+    );
+  t.deepEqual(readSuspect({}), { deadline: undefined, lostWorkers: 0, mustRunAlone: false });
+});
+
+test('a message that the broker moved because it had expired last has no time left', (t) => {
+  const deadline = (headers: object) => readSuspect({ headers: { ...headers } }).deadline;
+  const [expired, other] = [{ reason: 'expired' }, { reason: 'delivery_limit' }];
+  t.is(deadline({ 'x-death': [expired, other] }), 0);
+  t.is(deadline({ 'x-death': [other, expired] }), undefined);
+  t.is(deadline({ 'x-death': expired }), undefined);
+  t.is(deadline({ 'x-death': [{}] }), undefined);
+  t.is(deadline({ 'x-death': [expired], 'x-deadline': 7 }), 7);
+});
+
+function deliveryOf(properties: object, others: Partial<Delivery> = {}): Delivery {
+  return { properties: { headers: {}, ...properties }, suspect: undefined, ...others } as Delivery;
+}
+
+test('a message that is published again names its sender, and the worker only for one who was verified', (t) => {
+  const connection = { user: 'worker' } as Delivery['connection'];
+  const verified = deliveryOf({}, { connection, sender: { name: 'ops', isVerified: true } });
+  const requeued = requeuedProperties(verified);
+  t.deepEqual(requeued, { userId: 'worker', headers: REQUEUED });
+  t.true(isRequeued({ headers: { ...requeued.headers } }));
+  const unknown = deliveryOf({}, { connection, sender: { name: undefined, isVerified: false } });
+  t.deepEqual(requeuedProperties(unknown), { headers: { 'x-requeued': true, 'x-caller': '' } });
+  const clock = new ManualClock();
+  const moved = suspectProperties(
+    deliveryOf({ headers: { 'timeout-ms': 1_000 } }, { connection, sender: verified.sender }),
+    clock,
+    { lostWorkers: 3, mustRunAlone: false },
+  );
+  const headers = {
+    'x-caller': 'ops',
+    'x-deadline': clock.wallTime() + 1_000,
+    'x-lost-workers': 3,
+    'x-alone': false,
+  };
+  t.deepEqual(moved, { userId: 'worker', headers });
+});
+
+test('a caller waits for its time limit or the expiration, less what has passed since the request was sent', (t) => {
+  const clock = new ManualClock();
+  const seconds = clock.wallTime() / 1_000;
+  const left = (properties: object) => timeLeft(deliveryOf(properties), clock);
+  const headers = { 'timeout-ms': 10_000 };
+  for (const [properties, expected] of [
+    [{}, 300_000],
+    [{ headers }, 10_000],
+    [{ headers, expiration: '4000' }, 4_000],
+    [{ headers, expiration: '40000' }, 10_000],
+    [{ headers, timestamp: seconds - 3 }, 7_000],
+    [{ headers, timestamp: seconds - 3, expiration: '4000' }, 1_000],
+    [{ headers, timestamp: seconds - 30 }, 0],
+    [{ headers, timestamp: 0 }, 0],
+    [{ headers, timestamp: seconds + 3 }, 10_000],
+    [{ headers, timestamp: -1 }, 10_000],
+    [{ headers, timestamp: String(seconds - 3) }, 10_000],
+    [{ headers: { ...headers, 'x-requeued': true }, timestamp: seconds - 3 }, 10_000],
+  ] as const)
+    t.is(left(properties), expected, JSON.stringify(properties));
+});
+
+test('a caller of a suspect waits until its deadline, and never longer than its time limit', (t) => {
+  const clock = new ManualClock();
+  const headers = { 'timeout-ms': 10_000 };
+  for (const [laterMs, expected] of [
+    [4_000, 4_000],
+    [40_000, 10_000],
+    [0, 0],
+    [-5, 0],
+  ] as const) {
+    const suspect = { deadline: clock.wallTime() + laterMs, lostWorkers: 0, mustRunAlone: false };
+    t.is(timeLeft(deliveryOf({ headers, expiration: '1' }, { suspect }), clock), expected, String(laterMs));
+  }
+});
