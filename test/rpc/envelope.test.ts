@@ -1,6 +1,7 @@
 import test, { type ExecutionContext } from 'ava';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import type { Action } from '../../src/plugin.js';
+import { InvalidMessage, readEnvelope, replyEnvelope, withoutRequest } from '../../src/rpc/envelope.js';
 import { doing, echo } from '../support/actions.js';
 import { brokers } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
@@ -41,6 +42,93 @@ test('an envelope that is not finished is a request, and a finished one is not',
       'invalid_request',
       JSON.stringify(status),
     );
+});
+
+/** What is known of a message that is not a request. */
+function refused(t: ExecutionContext, message: unknown) {
+  const error = t.throws(() => readEnvelope(message), { instanceOf: InvalidMessage });
+  return { text: error?.message, envelope: error?.envelope };
+}
+
+test('the id of a record is a whole number from 0 to the largest bigint of PostgreSQL, or its digits', (t) => {
+  const largest = 2n ** 63n - 1n;
+  for (const [id, recordId] of [
+    [0, 0],
+    ['0', 0],
+    [7, 7],
+    ['7', 7],
+    [largest, largest],
+    [String(largest), largest],
+    [null, undefined],
+    [undefined, undefined],
+  ]) {
+    const envelope = readEnvelope({ id, request_body });
+    t.is(envelope.recordId, recordId as typeof envelope.recordId, String(id));
+    t.is(envelope.id, id ?? null);
+  }
+  const others = [
+    -1,
+    -1n,
+    -0,
+    1.5,
+    2 ** 53,
+    NaN,
+    largest + 1n,
+    String(largest + 1n),
+    '',
+    '-1',
+    '01',
+    '1x',
+    'x1',
+    true,
+    {},
+  ];
+  for (const id of others) {
+    const { text, envelope } = refused(t, { id, request_body, queue_name: 'q' });
+    t.is(text, 'its id is not the id of a record: a whole number from 0 to 9223372036854775807', typeof id);
+    t.like(envelope, { id, recordId: undefined, queueName: 'q', requestBody: request_body });
+  }
+});
+
+test('of a message that is not a request, the reply has what can be read', (t) => {
+  for (const message of [null, 7, 'text', [], undefined])
+    t.like(refused(t, message), {
+      text: 'the message is not a map',
+      envelope: { id: null, requestBody: {} },
+    });
+  for (const body of [undefined, null, [], 'text'])
+    t.like(refused(t, { id: '13', queue_name: 'q', request_body: body }), {
+      text: 'the message has no request_body',
+      envelope: { id: '13', recordId: 13, queueName: 'q', requestBody: {} },
+    });
+  t.like(refused(t, { id: 13, queue_name: 'q', status: 'completed', request_body }), {
+    text: 'its status is not that of a request',
+    envelope: { id: 13, recordId: undefined, queueName: 'q', requestBody: request_body },
+  });
+});
+
+test('an unknown key is named by its beginning', (t) => {
+  const { problem } = readEnvelope({
+    request_body: { ...request_body, none: null, [`${'k'.repeat(99)}lm`]: 1 },
+  });
+  const field = `request_body.${'k'.repeat(99)}l`;
+  t.is(problem?.field, field);
+  t.is(problem?.message, `${field} is an unknown key: the keys are action, etcd_token and action_parameters`);
+  t.is(
+    readEnvelope({ request_body: { ...request_body, action_parameters: {}, etcd_token: 'x' } }).problem,
+    undefined,
+  );
+});
+
+test('a reply without the copy of its request has the id of its record, and no other', (t) => {
+  const answer = (id: unknown, given = {}) => {
+    const envelope = { ...readEnvelope({ queue_name: 'q', request_body }), id, ...given };
+    return replyEnvelope(withoutRequest(envelope), { status: 'completed', body: 1 });
+  };
+  const rest = { queue_name: '', status: 'completed', request_body: {}, response_body: 1 };
+  t.deepEqual(answer('13', { recordId: 13 }), { id: '13', ...rest });
+  t.deepEqual(answer('x'.repeat(1_000)), { id: null, ...rest });
+  t.is(withoutRequest(readEnvelope({ id: '13', request_body })).recordId, 13);
 });
 
 test('null keys of a request count as missing, and so does the name of an Elixir struct', async (t) => {

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { NotConfirmed, PendingReplies } from '../../src/rpc/pending-replies.js';
@@ -165,4 +167,48 @@ test('a reply that waits for its turn stops waiting with its signal, and one tha
   t.is(await next, 'sent');
   for (const fail of fails) fail(new Error('refused'));
   await Promise.allSettled(held);
+});
+
+test('the end of one of several replies to an address lets only one more begin', async (t) => {
+  const { replies } = await open();
+  const { signal } = new AbortController();
+  const ends: (() => void)[] = [];
+  const sent: Promise<void>[] = [];
+  const send = async (many: number) => {
+    for (let n = 0; n < many; n++)
+      sent.push(replies.inTurn('a', signal, async () => new Promise((resolve) => ends.push(resolve))));
+    await settle();
+  };
+  await send(1);
+  await send(1);
+  await send(1);
+  ends.shift()?.();
+  await settle();
+  ends.shift()?.();
+  await settle();
+  await send(30);
+  t.is(ends.length, 30);
+  ends.shift()?.();
+  await settle();
+  t.is(ends.length, 30);
+  for (const end of ends) end();
+  await Promise.all(sent);
+});
+
+test('addresses that had replies once take no memory', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const used = () => {
+    collectGarbage();
+    return process.memoryUsage().heapUsed;
+  };
+  const { replies } = await open();
+  const { signal } = new AbortController();
+  const bytes = 10_000;
+  const times = 2_000;
+  const before = used();
+  for (let n = 0; n < times; n++)
+    await replies.inTurn(Buffer.alloc(bytes, `${n},`).toString('latin1'), signal, async () => {});
+  t.true(used() - before < (bytes * times) / 2);
+  t.is(replies.slow, 0);
 });

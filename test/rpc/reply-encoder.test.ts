@@ -108,3 +108,12 @@ test('a reply with more values than can be decoded is replaced when the broker r
   const { replacement } = shrunk(body, { codec: jsonRequestCodec, envelope }, 300_000);
   t.like(replacement?.body, { code: 'answer_too_large' });
 });
+
+test('a defect of an encoding is not taken for a reply that is too large', (t) => {
+  const envelope = readEnvelope({ request_body: { action: 'act' } });
+  const decode = () => {
+    throw new TypeError('a defect');
+  };
+  const codec = { ...jsonCodec, encode: jsonCodec.encode.bind(jsonCodec), decode };
+  t.throws(() => shrunk(Buffer.from('{}'), { codec, envelope }, 1_000), { message: 'a defect' });
+});

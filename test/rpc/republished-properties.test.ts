@@ -65,6 +65,41 @@ test('a time limit that is none, and cannot be written, stays one that is none',
   for (const none of [undefined, null]) t.is(limit(none), undefined);
 });
 
+test('headers that copy a message are left out, and those with a similar name are kept', (t) => {
+  const kept = { account: 1, 'cc-kept': 2, xcc: 3, bcc2: 4 };
+  t.deepEqual(keptOf({ headers: { CC: 'q', cc: 'q', BCC: 'q', Bcc: 'q', ...kept } }).headers, kept);
+});
+
+test('plain values are kept, and numbers that amqplib cannot write are not', (t) => {
+  const kept = { least: -(2 ** 63), large: 1e308, part: -1.5, zero: 0, yes: true, no: false, text: '' };
+  const left = {
+    low: -(2 ** 64),
+    none: NaN,
+    most: Infinity,
+    table: {},
+    list: [1],
+    nothing: null,
+    missing: undefined,
+  };
+  t.deepEqual(keptOf({ headers: { ...left, ...kept } }).headers, kept);
+});
+
+test('headers are kept up to 48 KiB, each with 8 bytes more than its name and its value, and the time limit first', (t) => {
+  const limit = 48 * 1024;
+  const names = (headers: Record<string, unknown>) => Object.keys(keptOf({ headers }).headers ?? {});
+  const text = (bytes: number) => 'x'.repeat(bytes - 8 - 1);
+  t.deepEqual(names({ a: text(limit) }), ['a']);
+  t.deepEqual(names({ a: text(limit + 1) }), []);
+  // A number counts 8 bytes.
+  t.deepEqual(names({ a: 1, b: text(limit - 17) }), ['a', 'b']);
+  t.deepEqual(names({ a: 1, b: text(limit - 16) }), ['a']);
+  t.deepEqual(names({ a: '\uFFFD', b: text(limit - 12) }), ['a', 'b']);
+  t.deepEqual(names({ a: '\uFFFD', b: text(limit - 11) }), ['a']);
+  t.deepEqual(names({ '\uFFFD': true, b: text(limit - 19) }), ['\uFFFD', 'b']);
+  t.deepEqual(names({ '\uFFFD': true, b: text(limit - 18) }), ['\uFFFD']);
+  t.deepEqual(names({ a: 1, b: text(limit - 8), 'timeout-ms': 5 }), ['timeout-ms', 'a']);
+});
+
 // What of a message is left when it is published again, seen by who takes it next.
 const broker = rabbitmq();
 if (broker !== undefined) {

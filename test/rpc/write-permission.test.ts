@@ -1,10 +1,12 @@
 import test from 'ava';
 import { OutageLog } from '../../src/lib/outage-log.js';
 import { PublishRefused } from '../../src/rpc/publish-errors.js';
+import { ConfirmChannel } from '../../src/rpc/confirm-channel.js';
 import { isAccessRefused, WritePermission } from '../../src/rpc/write-permission.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { settle, watched } from '../support/open-runner.js';
+import { scriptedConnection } from '../support/scripted-connection.js';
 
 const REFUSAL = new PublishRefused({ code: 403, text: 'ACCESS_REFUSED - no' });
 const TEXT = 'ACCESS_REFUSED - no (it lacks the write permission)';
@@ -15,7 +17,7 @@ function open() {
   const logs = logLines();
   const lost = new AbortController();
   const changes: (string | undefined)[] = [];
-  let answer = async () => Promise.reject(REFUSAL);
+  let answer = async () => Promise.reject<void>(REFUSAL);
   let published = 0;
   const channel = {
     publish: async () => {
@@ -35,8 +37,13 @@ function open() {
     clock.advance(ms);
     await settle();
   };
-  const grant = () => (answer = async () => undefined as never);
-  return { permission, clock, logs, lost, changes, pass, grant, published: () => published };
+  const grant = () => (answer = async () => {});
+  const fail = (cause: Error) => {
+    answer = async () => {
+      throw cause;
+    };
+  };
+  return { permission, clock, logs, lost, changes, pass, grant, fail, published: () => published };
 }
 
 test('a permission that is there is nothing to tell', async (t) => {
@@ -115,6 +122,46 @@ test('with the loss of the connection nothing is missing any more, and nothing i
   t.deepEqual(changes, [TEXT]);
   t.is(logs.find(/^accepted$/).length, 0);
   t.true(published() <= 2);
+});
+
+test('an attempt that fails with the connection ends the wait, and tells nothing', async (t) => {
+  const { permission, lost, fail, changes, logs, pass } = open();
+  await permission.check();
+  const cut = new Error('cut');
+  fail(cut);
+  t.true(
+    await permission.check().then(
+      () => false,
+      (error: unknown) => error === cut,
+    ),
+  );
+  const waited = permission.granted;
+  lost.abort(cut);
+  await pass(5_000);
+  await t.notThrowsAsync(waited);
+  t.deepEqual(changes, [TEXT]);
+  t.is(logs.find(/^accepted$/).length, 0);
+});
+
+test('an attempt is a message without a body that shares no channel, so its refusal costs no other message', async (t) => {
+  const { connection, written, channels } = scriptedConnection();
+  const clock = new ManualClock();
+  const channel = await ConfirmChannel.open(connection);
+  const outage = new OutageLog(logLines().log, clock, { began: 'refused', ended: 'accepted' });
+  const permission = new WritePermission(connection, channel, { clock, outage });
+  const first = channel.publish({ exchange: '', routingKey: 'q' }, Buffer.alloc(10), {});
+  await settle();
+  written[0]?.confirm();
+  await first;
+  const checked = permission.check();
+  await settle();
+  const probe = written[1];
+  t.is(probe?.bytes, 0);
+  t.not(probe?.channel, channels[0], 'not the shared one');
+  probe?.channel.refuse(403, 'ACCESS_REFUSED - no');
+  await checked;
+  t.is(permission.refusal, TEXT);
+  connection.lose(new Error('cut'));
 });
 
 test('only a refusal for lack of permission is one', async (t) => {
