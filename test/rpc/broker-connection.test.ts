@@ -12,6 +12,7 @@ import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { settle, watched } from '../support/open-runner.js';
+import { warningsDuring } from '../support/warnings.js';
 
 const ADDRESS = { url: 'amqp://embedded.invalid' };
 
@@ -24,20 +25,26 @@ async function open() {
   return { model, connection, changes: () => changes };
 }
 
-/** A connection whose channels count how often they are closed. */
-function openCounted() {
-  const closed: number[] = [];
+/** A connection that notes in which order it and its channels are closed. */
+function openCounted({ close = async () => {} }: { close?: (number: number) => Promise<void> } = {}) {
+  const closed: (number | string)[] = [];
   const channels: EventEmitter[] = [];
-  const createConfirmChannel = async () => {
+  const createChannel = async () => {
     const number = channels.length;
-    const channel = Object.assign(new EventEmitter(), { close: async () => void closed.push(number) });
+    const channel = Object.assign(new EventEmitter(), {
+      close: async () => {
+        await close(number);
+        closed.push(number);
+      },
+    });
     channels.push(channel);
     return channel;
   };
   const model = Object.assign(new EventEmitter(), {
     connection: {},
-    createConfirmChannel,
-    close: async () => {},
+    createChannel,
+    createConfirmChannel: createChannel,
+    close: async () => void closed.push('connection'),
   });
   return { connection: new BrokerConnection(model as unknown as ChannelModel, ADDRESS), channels, closed };
 }
@@ -51,6 +58,14 @@ test('a connection is lost once, for the first reason', async (t) => {
   const { reason } = connection.lost;
   t.true(reason instanceof ConnectionLost);
   t.is(reason.message, 'first');
+});
+
+test('any number may wait for the loss of a connection without a warning of Node', async (t) => {
+  const { connection } = await open();
+  const warnings = await warningsDuring(async () => {
+    for (let times = 0; times < 12; times++) connection.lost.addEventListener('abort', () => {});
+  });
+  t.deepEqual(warnings, []);
 });
 
 test('a connection is lost for what the broker says, also when something else is noticed first', async (t) => {
@@ -97,11 +112,84 @@ test('who waits for a blocked broker stops waiting when the connection is lost, 
 });
 
 test('a connection that is closed closes the channels first that are still open', async (t) => {
-  const { connection, channels, closed } = openCounted();
+  const { connection, channels, closed } = openCounted({ close: settle });
   for (let opened = 0; opened < 3; opened++) await connection.confirmChannel();
   channels[1]?.emit('close');
   await connection.close(systemClock);
-  t.deepEqual(closed, [0, 2]);
+  t.deepEqual(closed, [0, 2, 'connection']);
+});
+
+test('a connection whose consuming channel the broker closes is lost for the reason that the broker gives', async (t) => {
+  const { connection, channels } = openCounted();
+  await connection.channel();
+  channels[0]?.emit('error', new Error('PRECONDITION_FAILED - delivery acknowledgement timed out'));
+  channels[0]?.emit('close');
+  t.is(connection.lost.reason.message, 'PRECONDITION_FAILED - delivery acknowledgement timed out');
+});
+
+test('a connection is kept when the broker closes a channel for publishing', async (t) => {
+  const { connection, channels } = openCounted();
+  await connection.confirmChannel();
+  channels[0]?.emit('error', new Error('NOT_FOUND - no exchange'));
+  channels[0]?.emit('close');
+  await settle();
+  t.false(connection.lost.aborted);
+});
+
+test('a probe ends when its channel is closed, also when that fails', async (t) => {
+  for (const fails of [false, true]) {
+    let end = () => {};
+    const closing = new Promise<void>((resolve, reject) => {
+      end = () => (fails ? reject(new Error('it is closed')) : resolve());
+    });
+    let isAsked = false;
+    const { connection } = openCounted({
+      close: async () => {
+        t.true(isAsked, 'it is closed when it was used');
+        await closing;
+      },
+    });
+    const asked = watched(
+      connection.probe(async () => {
+        await settle();
+        isAsked = true;
+        return 'asked';
+      }),
+    );
+    await settle();
+    await settle();
+    t.is(asked(), undefined);
+    end();
+    await settle();
+    t.is(asked(), 'asked');
+  }
+});
+
+test('a probe whose channel the broker closes fails with the reason, and closes it no more', async (t) => {
+  const { connection, channels, closed } = openCounted();
+  const refused = connection.probe(async () => {
+    channels[0]?.emit('error', new Error('NOT_FOUND - no queue'));
+    channels[0]?.emit('close');
+    throw new Error('NOT_FOUND - no queue');
+  });
+  await t.throwsAsync(refused, { message: 'NOT_FOUND - no queue' });
+  t.deepEqual(closed, []);
+  t.false(connection.lost.aborted);
+});
+
+test('a channel too many fails with the number that the broker allows, and any other fault as it is', async (t) => {
+  const faults = ['No channels left to allocate', 'cut'];
+  const model = Object.assign(new EventEmitter(), {
+    connection: { channelMax: 2 },
+    createChannel: async () => {
+      throw new Error(faults.shift());
+    },
+  });
+  const connection = new BrokerConnection(model as unknown as ChannelModel, ADDRESS);
+  await t.throwsAsync(connection.channel(), {
+    message: 'the broker allows no more than 2 channels on a connection',
+  });
+  await t.throwsAsync(connection.channel(), { message: 'cut' });
 });
 
 test('a connection that does not close within a second is cut', async (t) => {

@@ -1,4 +1,5 @@
-import { connect as amqpConnect } from 'amqplib';
+import { EventEmitter, getEventListeners } from 'node:events';
+import { type ChannelModel, connect as amqpConnect } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { type BrokerAddress, withoutCredentials } from '../../src/rpc/broker-address.js';
@@ -10,6 +11,8 @@ import { eventually } from '../support/eventually.js';
 import { LeapingClock } from '../support/leaping-clock.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { logLines } from '../support/log-lines.js';
+import { settle } from '../support/open-runner.js';
+import { warningsDuring } from '../support/warnings.js';
 
 /** Brokers by URL, each of which can be down. */
 function world(
@@ -27,6 +30,8 @@ function world(
   const down = new Set<string>();
   const asked: string[] = [];
   const askedAt: number[] = [];
+  /** The latest connection to each broker. */
+  const models = new Map<string, ChannelModel>();
   const embedded = new Map(addresses.map(({ url }) => [new URL(url).host, new EmbeddedBroker()]));
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
@@ -35,6 +40,7 @@ function world(
     const broker = embedded.get(host);
     if (broker === undefined || down.has(host)) throw new Error(`${host} is down`);
     const model = await broker.connect(url, options);
+    models.set(host, model);
     const close = model.close.bind(model);
     model.close = async () => more.mayClose?.then(close) ?? close();
     return model;
@@ -56,7 +62,7 @@ function world(
   t.teardown(async () => connections.close());
   const drop = (host: string) => embedded.get(host)?.dropConnections();
   const signal = new AbortController().signal;
-  return { connections, down, asked, askedAt, built, retired, logs, drop, signal, clock };
+  return { connections, down, asked, askedAt, models, built, retired, logs, drop, signal, clock };
 }
 
 /** Much longer than until the preferred broker is tried again, by the clock of the manager. */
@@ -217,6 +223,137 @@ test('a preferred broker that is still among those that have changed keeps its c
   t.deepEqual(built, [connection]);
 });
 
+test('a connection that is kept gathers no listeners, however often the brokers change', async (t) => {
+  let lookUps = 0;
+  const lookUp = async () => {
+    lookUps++;
+    return [A];
+  };
+  const { connections, signal } = world(t, [A], { lookUp });
+  connections.start();
+  const { lost } = await connections.whenConnected(signal);
+  const listeners: number[] = [];
+  for (let count = 2; count <= 6; count++) {
+    connections.brokersChanged();
+    await eventually('they are looked up again', () => lookUps === count);
+    await settle();
+    listeners.push(getEventListeners(lost, 'abort').length);
+  }
+  t.is(new Set(listeners).size, 1, listeners.join(', '));
+});
+
+test('a broker that is no longer among those that have changed is left, and that is the reason why there is none', async (t) => {
+  let letClose = () => {};
+  const mayClose = new Promise<void>((resolve) => (letClose = resolve));
+  let known = [A];
+  const lookUp = async () => known;
+  const { connections, retired, signal, logs } = world(t, [A], { lookUp, mayClose });
+  t.teardown(() => letClose());
+  connections.start();
+  const connection = await connections.whenConnected(signal);
+  known = [];
+  connections.brokersChanged();
+  await eventually('it is left', () => retired.length === 1);
+  t.is(retired[0], connection);
+  t.false(connection.lost.aborted);
+  t.is(connections.current, undefined, 'nothing more is sent on it');
+  t.is(connections.problem, 'no connection to a broker: another broker is to be used');
+  t.deepEqual(
+    logs.lines.map(({ message, reason }) => [message, reason]),
+    [['broker connection lost', 'another broker is to be used']],
+  );
+});
+
+test('brokers that change while they are looked up are not tried, but looked up again', async (t) => {
+  let lookUps = 0;
+  let found: (brokers: BrokerAddress[]) => void = () => {};
+  const lookUp = async () => {
+    if (++lookUps > 1) return [B];
+    return new Promise<BrokerAddress[]>((resolve) => (found = resolve));
+  };
+  const { connections, asked, signal, logs } = world(t, [A, B], { lookUp });
+  connections.start();
+  connections.brokersChanged();
+  found([A]);
+  await connections.whenConnected(signal);
+  t.deepEqual(asked, ['b:5672']);
+  t.deepEqual(logs.lines, []);
+});
+
+test('while there are no brokers to try they are looked up at least once a second, and less often when that fails', async (t) => {
+  for (const fails of [false, true]) {
+    const times: number[] = [];
+    const lookUp = async (): Promise<BrokerAddress[]> => {
+      times.push(clock.now());
+      if (fails) throw new Error('the Manager is down');
+      return [];
+    };
+    const { connections, clock } = world(t, [A], { lookUp });
+    connections.start();
+    await eventually('they were looked up often', () => times.length > 15);
+    await connections.close();
+    const waits = times.map((at, index) => at - (times[index - 1] ?? at)).slice(10, 15);
+    const [least, most] = fails ? [2_500, 5_000] : [500, 1_000];
+    for (const wait of waits) t.true(wait >= least && wait <= most, `${fails} ${wait} ms`);
+  }
+});
+
+test('a manager that is closed does not wait for the lookup of its brokers, and says why there is no connection', async (t) => {
+  const { connections } = world(t, [A], { lookUp: async () => new Promise(() => {}) });
+  connections.start();
+  await connections.close();
+  t.is(connections.problem, 'no connection to a broker: the connection manager is closed');
+});
+
+test('a manager that is closed logs no loss of its connection', async (t) => {
+  const { connections, signal, logs } = world(t, [A]);
+  connections.start();
+  const { lost } = await connections.whenConnected(signal);
+  await connections.close();
+  t.true(lost.aborted);
+  t.deepEqual(logs.lines, []);
+});
+
+test('a broker that blocks a connection that has been replaced is not logged', async (t) => {
+  let letClose = () => {};
+  const mayClose = new Promise<void>((resolve) => (letClose = resolve));
+  const { connections, down, models, retired, logs } = world(t, [A, { ...B, preferred: false }], {
+    mayClose,
+  });
+  t.teardown(() => letClose());
+  down.add('a:5672');
+  connections.start();
+  await eventually('the other one is used', () => connections.current?.preferred === false);
+  down.clear();
+  await eventually('it is replaced', () => retired.length === 1);
+  models.get('b:5672')?.emit('blocked', 'low on memory');
+  t.deepEqual(logs.find(/^broker blocked$/), []);
+  t.is(connections.problem, undefined);
+});
+
+test('what a connection has learned about its channels holds for the next one', async (t) => {
+  const { connections, drop, signal } = world(t, [A]);
+  connections.start();
+  const first = await connections.whenConnected(signal);
+  const refusal = new Error("NOT_ALLOWED - number of channels opened for user 'guest' has reached the limit");
+  first.channelLimit.learn(Object.assign(refusal, { code: 530 }), 20);
+  drop('a:5672');
+  await eventually('the loss is seen', () => first.lost.aborted);
+  const second = await connections.whenConnected(signal);
+  t.is(second.channelLimit.within(Infinity), 10);
+});
+
+test('any number of messages may wait for a connection without a warning of Node', async (t) => {
+  const { connections, signal } = world(t, [A]);
+  const warnings = await warningsDuring(async () => {
+    const waiting = Array.from({ length: 12 }, async () => connections.whenConnected(signal));
+    connections.start();
+    await Promise.all(waiting);
+  });
+  t.deepEqual(warnings, []);
+  t.is(EventEmitter.defaultMaxListeners, 10, 'it still warns of others');
+});
+
 test('a manager that is being closed takes its connection for lost, not for replaced, when the brokers change', async (t) => {
   let letClose = () => {};
   const mayClose = new Promise<void>((resolve) => (letClose = resolve));
@@ -249,10 +386,13 @@ test('while another broker serves, a failed lookup of brokers is not logged as a
 });
 
 /** Two brokers, of which the first takes long to respond; time stands still but for what the test lets pass. */
-function slowFirst(t: ExecutionContext) {
+function slowFirst(t: ExecutionContext, second: BrokerAddress = B) {
   const clock = new ManualClock();
+  const logs = logLines();
   const brokers = { a: new EmbeddedBroker(), b: new EmbeddedBroker() };
   const asked: string[] = [];
+  const closed: string[] = [];
+  let known: BrokerAddress[] = [A, second];
   let respond = () => {};
   let isDown = true;
   const connect: Connect = async (url, options) => {
@@ -260,15 +400,17 @@ function slowFirst(t: ExecutionContext) {
     asked.push(hostname);
     if (hostname === 'a') await new Promise<void>((resolve) => (respond = resolve));
     else if (isDown) throw new Error('b is down');
-    return brokers[hostname === 'a' ? 'a' : 'b'].connect(url, options);
+    const model = await brokers[hostname === 'a' ? 'a' : 'b'].connect(url, options);
+    model.once('close', () => closed.push(hostname));
+    return model;
   };
   const connections = new ConnectionManager({
     connect,
-    brokers: async () => [A, B],
+    brokers: async () => known,
     name: 'test',
     onConnected: async () => {},
     clock,
-    log: logLines().log,
+    log: logs.log,
   });
   t.teardown(async () => connections.close());
   connections.start();
@@ -278,7 +420,23 @@ function slowFirst(t: ExecutionContext) {
       clock.advance(50);
       return reached();
     });
-  return { connections, clock, times, until, respond: () => respond(), up: () => void (isDown = false) };
+  return {
+    connections,
+    clock,
+    logs,
+    asked,
+    closed,
+    times,
+    until,
+    respond: () => respond(),
+    up: () => void (isDown = false),
+    /** Changes the brokers. */
+    changeTo: (to: BrokerAddress[]) => {
+      known = to;
+      connections.brokersChanged();
+    },
+    dropSecond: () => brokers.b.dropConnections(),
+  };
 }
 
 test('while one broker does not respond the others are tried again and again', async (t) => {
@@ -290,6 +448,41 @@ test('while one broker does not respond the others are tried again and again', a
   up();
   await until('it is connected', () => connections.current !== undefined);
   t.is(connections.current?.broker, 'amqp://b:5672');
+});
+
+test('a broker that responds when another one is used already is disconnected', async (t) => {
+  const { connections, closed, until, respond, up } = slowFirst(t);
+  up();
+  await until('the other one is connected', () => connections.current !== undefined);
+  respond();
+  await eventually('the first one is disconnected', () => closed.length === 1);
+  t.deepEqual(closed, ['a']);
+  t.is(connections.current?.broker, 'amqp://b:5672');
+});
+
+test('an attempt that takes long ends when the brokers change, and is no failure', async (t) => {
+  const { connections, asked, up, changeTo, clock, logs } = slowFirst(t);
+  up();
+  await eventually('the first one is tried', () => asked.length === 1);
+  const begun = clock.now();
+  changeTo([B]);
+  await eventually('the other one is connected', () => connections.current !== undefined);
+  t.is(clock.now(), begun);
+  t.deepEqual(asked, ['a', 'b']);
+  t.deepEqual(logs.lines, []);
+});
+
+test('a preferred broker that does not respond keeps nobody from connecting to the other one again', async (t) => {
+  const { connections, times, until, up, dropSecond, clock } = slowFirst(t, { ...B, preferred: false });
+  up();
+  await until('the other one is used', () => connections.current !== undefined);
+  // The attempt that was made before has ended with that.
+  await until('the preferred one is tried again', () => times('a') === 2);
+  const before = times('b');
+  const from = clock.now();
+  dropSecond();
+  await until('the other one is used again', () => times('b') > before && connections.current !== undefined);
+  t.true(clock.now() - from < 5_000, `${clock.now() - from} ms`);
 });
 
 test('a broker that responds after several seconds is used while no other one can be', async (t) => {

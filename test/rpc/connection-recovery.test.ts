@@ -3,20 +3,24 @@ import type { ChannelModel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
+import type { BrokerAddress } from '../../src/rpc/broker-address.js';
 import type { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { reasonOf } from '../../src/lib/errors.js';
 import { ConnectionManager } from '../../src/rpc/connection-manager.js';
+import { MechanismNotOffered } from '../../src/rpc/patched-amqplib.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { settle } from '../support/open-runner.js';
 
 const A = { url: 'amqp://a:5672' };
 const CONNECT_LIMIT_MS = 10_000;
+const REFUSAL = new Error('Handshake terminated by server: 403 (ACCESS-REFUSED) with message "..."');
 
 /** A connection manager whose connections are made when the test says so, with a manual clock. */
 function world(
   t: ExecutionContext,
-  { brokers = [A], build = async () => {} }: { brokers?: (typeof A)[]; build?: () => Promise<void> } = {},
+  { brokers = [A], build = async () => {} }: { brokers?: BrokerAddress[]; build?: () => Promise<void> } = {},
 ) {
   const clock = new ManualClock();
   const logs = logLines();
@@ -129,7 +133,25 @@ test('a connection on which nothing can be built is closed', async (t) => {
     const model = await (number === 1 ? await attempt(1) : await nextAttempt(2)).make();
     await eventually('it is closed', () => isClosed(model));
     t.is(connections.current, undefined);
+    t.is(connections.problem, 'amqp://a:5672 cannot be used: no permission');
   }
+});
+
+test('a connection that was blocked says nothing of a broker when it is lost while it is set up', async (t) => {
+  let building = false;
+  const build = async () => {
+    building = true;
+    await new Promise(() => {});
+  };
+  const { connections, attempt } = world(t, { build });
+  const model = await (await attempt(1)).make();
+  await eventually('it is being set up', () => building);
+  model.emit('blocked', 'low on memory');
+  model.emit('error', new Error('CONNECTION_FORCED'));
+  await model.close();
+  await settle();
+  t.is(connections.blockedReason, undefined);
+  t.is(connections.problem, 'amqp://a:5672 cannot be used: CONNECTION_FORCED');
 });
 
 test('a connection that is blocked while it is set up is logged once, and says why nothing can be sent', async (t) => {
@@ -207,11 +229,18 @@ test('the waits between attempts grow to a limit, with random jitter down to hal
 });
 
 test('a broker that refuses the login is tried less often, but at least every 5 s', async (t) => {
-  const { attempts, nextAttempt } = world(t);
-  const refusal = new Error('Handshake terminated by server: 403 (ACCESS-REFUSED) with message "..."');
-  for (let number = 1; number <= 15; number++) (await nextAttempt(number)).fail(refusal);
-  const last = attempts.slice(-5).map(({ at }, index, all) => at - (all[index - 1]?.at ?? at));
-  for (const wait of last.slice(1)) t.true(wait >= 2_500 && wait <= 5_000, `${wait} ms`);
+  for (const refusal of [
+    REFUSAL,
+    new MechanismNotOffered(['EXTERNAL']),
+    new Error('NOT_ALLOWED - vhost none not found', {
+      cause: new Error('Expected ConnectionOpenOk; got <ConnectionClose channel:0>'),
+    }),
+  ]) {
+    const { attempts, nextAttempt } = world(t);
+    for (let number = 1; number <= 15; number++) (await nextAttempt(number)).fail(refusal);
+    const last = attempts.slice(-5).map(({ at }, index, all) => at - (all[index - 1]?.at ?? at));
+    for (const wait of last.slice(1)) t.true(wait >= 2_500 && wait <= 5_000, `${wait} ms`);
+  }
 });
 
 test('a broker that refuses the setup is tried less often, but at least every 5 s', async (t) => {
@@ -243,7 +272,9 @@ test('after a connection that was good for a second the waits begin again with t
 test('after connections that are lost soon the waits continue to grow', async (t) => {
   const { clock, nextAttempt, connections } = world(t);
   const waits: number[] = [];
-  for (let number = 1; number <= 10; number++) {
+  // What refused the login before has let it in since.
+  (await nextAttempt(1)).fail(REFUSAL);
+  for (let number = 2; number <= 11; number++) {
     const model = await (await nextAttempt(number)).make();
     await connections.whenConnected(new AbortController().signal);
     clock.advance(999);
@@ -251,7 +282,8 @@ test('after connections that are lost soon the waits continue to grow', async (t
     await model.close();
     waits.push((await nextAttempt(number + 1)).at - lost);
   }
-  t.true((waits.at(-1) ?? 0) >= 1_000 / 2, waits.join(', '));
+  const last = waits.at(-1) ?? 0;
+  t.true(last >= 1_000 / 2 && last <= 1_000, waits.join(', '));
 });
 
 test('a manager that is closed while it waits or connects tries no more, and leaves nothing open', async (t) => {
@@ -265,6 +297,28 @@ test('a manager that is closed while it waits or connects tries no more, and lea
   await new Promise(setImmediate);
   t.is(attempts.length, 1);
   t.is(connections.current, undefined);
+});
+
+test('a manager that is closed while it connects to one broker does not try the next one', async (t) => {
+  const { connections, attempt, attempts } = world(t, { brokers: [A, { url: 'amqp://b:5672' }] });
+  await attempt(1);
+  const closed = connections.close();
+  await settle();
+  t.is(attempts.length, 1);
+  await closed;
+});
+
+test('the loss of a connection to a broker that is not preferred is seen at once', async (t) => {
+  const brokers = [A, { url: 'amqp://b:5672', preferred: false }];
+  const { connections, attempt, attempts, nextAttempt, logs } = world(t, { brokers });
+  (await attempt(1)).fail();
+  const model = await (await nextAttempt(2)).make();
+  await connections.whenConnected(new AbortController().signal);
+  model.emit('error', new Error('CONNECTION_FORCED'));
+  await model.close();
+  await settle();
+  t.is(logs.find(/^broker connection lost$/).at(-1)?.reason, 'CONNECTION_FORCED');
+  t.is(attempts.length, 2, 'first it waits');
 });
 
 test('a manager that is closed does not wait for a broker that is silent during the connection', async (t) => {
@@ -316,6 +370,7 @@ test('a broker that accepts no messages is logged, and its return', async (t) =>
   t.is(logs.find(/^broker unblocked$/).length, 1);
   model.emit('blocked', 'low on disk');
   await model.close();
+  t.is(connections.blockedReason, undefined, 'the connection is lost');
   await (await nextAttempt(2)).make();
   await connections.whenConnected(signal);
   t.is(connections.blockedReason, undefined, 'the next connection is none of it');

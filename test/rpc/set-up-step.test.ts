@@ -54,6 +54,7 @@ test('while the broker blocks the connection, the time for a step does not run',
   const { model, answer, outcomeAfter } = await open();
   model.emit('blocked', 'low on memory');
   for (let times = 0; times < 5; times++) t.is(await outcomeAfter(LIMIT_MS), undefined);
+  t.is(await outcomeAfter(LIMIT_MS / 2), undefined);
   model.emit('unblocked');
   t.is(await outcomeAfter(0), undefined);
   t.is(await outcomeAfter(LIMIT_MS - 1), undefined, 'it has its whole time again');

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect as connectSocket, createServer } from 'node:net';
+import { mock } from 'node:test';
+import { type AddressInfo, connect as connectSocket, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { systemClock } from '../../src/lib/clock.js';
@@ -36,6 +37,65 @@ if (rabbit !== undefined) {
     t.false(connection.lost.aborted);
   });
 }
+
+/** A connection whose heartbeats are watched, and a socket that counts how often it is looked at. */
+async function watch(heartbeat: number, { isLost = false }: { isLost?: boolean } = {}) {
+  const url = 'amqp://embedded.invalid';
+  const connection = new BrokerConnection(await new EmbeddedBroker().connect(url, {}), { url });
+  if (isLost) connection.lose(new Error('cut'));
+  const state = { bytes: 100, looks: 0 };
+  const socket = {
+    get bytesRead() {
+      state.looks++;
+      return state.bytes;
+    },
+  };
+  // Only while this file's other tests cannot run.
+  const during = (act: () => void) => {
+    mock.timers.enable({ apis: ['setInterval'] });
+    try {
+      watchHeartbeats(socket as Socket, heartbeat, connection);
+      act();
+    } finally {
+      mock.timers.reset();
+    }
+  };
+  return { connection, state, during };
+}
+
+test('a broker that sends nothing for one and a half heartbeats is lost, and one that sends something is not', async (t) => {
+  const { connection, state, during } = await watch(10);
+  during(() => {
+    for (let times = 0; times < 5; times++) {
+      mock.timers.tick(14_999);
+      t.false(connection.lost.aborted);
+      state.bytes++;
+      mock.timers.tick(1);
+    }
+    mock.timers.tick(14_999);
+    t.false(connection.lost.aborted);
+    mock.timers.tick(1);
+    t.is(connection.lost.reason.message, 'the broker sent nothing, not even a heartbeat, for 15 s');
+  });
+});
+
+test('a broker without heartbeats may be silent for as long as it likes', async (t) => {
+  const { connection, during } = await watch(0);
+  during(() => mock.timers.tick(60_000));
+  t.false(connection.lost.aborted);
+});
+
+test('a connection that is lost is not watched any more, nor one that was lost before', async (t) => {
+  for (const isLost of [false, true]) {
+    const { connection, state, during } = await watch(10, { isLost });
+    during(() => {
+      connection.lose(new Error('cut'));
+      const { looks } = state;
+      mock.timers.tick(60_000);
+      t.is(state.looks, looks);
+    });
+  }
+});
 
 test('a process that was blocked for longer than two heartbeats does not count the broker as lost', async (t) => {
   const url = 'amqp://embedded.invalid';
