@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { Channel, ChannelModel, ConsumeMessage, Options } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import {
@@ -13,8 +15,12 @@ import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
+import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { startProxy } from '../support/proxy.js';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 /** Longer than any test takes. */
 const UNHURRIED_MS = 600_000;
@@ -228,6 +234,39 @@ for (const broker of brokers()) {
       t.deepEqual(await Promise.all([...calls, next]), ['done', 'done', 'done']);
       t.is(taken.length, 4 + again.length);
     });
+
+  test(over('a read whose reply arrives before it could be sent again is not sent again'), async (t) => {
+    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
+    await take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    // Messages share a channel when the broker has accepted a larger one.
+    const parameters = { padding: 'x'.repeat(100) };
+    const first = client.call('of_a_plugin', { parameters, timeoutMs: UNHURRIED_MS });
+    await arrived(1);
+    answer(0, 'first');
+    await first;
+    link.withholdConfirms();
+    const calls = [1, 2].map(async () => ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }));
+    await arrived(3);
+    await eventually('both confirmations are withheld', () => link.counts.withheld === 2);
+    const release = link.holdChannels();
+    link.refuseWithheld();
+    // One takes the channel that is there, and the other one has to wait.
+    await arrived(4);
+    answer(1, 'done');
+    answer(2, 'done');
+    t.deepEqual(await Promise.all(calls), ['done', 'done']);
+    link.passConfirms();
+    release();
+    await settle();
+    const next = ask(client, 'list_machines', { timeoutMs: UNHURRIED_MS });
+    await arrived(5);
+    t.deepEqual(actions(), ['of_a_plugin', 'list_units', 'list_units', 'list_units', 'list_machines']);
+    answer(4, 'next');
+    t.is(await next, 'next');
+    t.is(taken.length, 5);
+  });
 
   test(
     over('a change that was not confirmed and got no reply has an unknown outcome; a read is late'),
@@ -523,7 +562,8 @@ for (const broker of brokers()) {
       const { queue, otherChannel, take, arrived, replyQueue } = await openQueue(t, broker);
       await take();
       const link = faultyLink(broker);
-      const client = clientOf(t, broker, { queue, connect: link.connect });
+      const { log, lines } = logLines();
+      const client = clientOf(t, broker, { queue, connect: link.connect, log });
       const calls = [
         failure(t, ask(client, 'restart_unit', { parameters: UNIT })),
         failure(t, ask(client, 'list_units')),
@@ -533,6 +573,7 @@ for (const broker of brokers()) {
       await arrived(4);
       await client.close();
       t.is(link.counts.open, 0);
+      t.deepEqual(lines, [], 'nothing was lost');
       const errors = await Promise.all(calls);
       t.deepEqual(
         errors.map(({ code }) => code),
@@ -731,6 +772,20 @@ if (rabbit !== undefined) {
       await t.throwsAsync(ask(client, action, { timeoutMs: UNHURRIED_MS }), { name: 'UnpublishableError' });
   });
 
+  test('RabbitMQ: the reply queue has the name that permissions refer to, survives a restart of the broker, and is removed after ten minutes without its client', async (t) => {
+    const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, rabbit);
+    await take();
+    const call = ask(clientOf(t, rabbit, { queue }), 'list_units', { timeoutMs: UNHURRIED_MS });
+    await arrived(1);
+    answer(0, 'done');
+    await call;
+    t.regex(replyQueue(), /^fleet_manager\.reply\.[-0-9a-f]{36}$/);
+    // The broker refuses other options for a queue that exists.
+    await t.notThrowsAsync(async () =>
+      channel.assertQueue(replyQueue(), { durable: true, expires: 600_000 }),
+    );
+  });
+
   test('RabbitMQ: a client whose reply queue is deleted creates another one', async (t) => {
     const { queue, channel, take, arrived, answer, replyQueue } = await openQueue(t, rabbit);
     await take();
@@ -749,7 +804,8 @@ if (rabbit !== undefined) {
   });
 }
 
-test('a failover broker is left only when the calls that wait there have ended', async (t) => {
+/** A client of two brokers, of which the first is preferred, but down until `firstIsUp` is called. */
+async function openFailover(t: ExecutionContext) {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
   const taken: { [host in keyof typeof hosts]: ConsumeMessage[] } = { first: [], second: [] };
   const answers = new Map<string, (message: ConsumeMessage | undefined, body: unknown) => void>();
@@ -769,6 +825,7 @@ test('a failover broker is left only when the calls that wait there have ended',
     );
   }
   let firstIsAway = true;
+  let second: ChannelModel | undefined;
   let secondIsClosed = false;
   const clock = new ManualClock();
   const client = new FleetManagerClient({
@@ -783,15 +840,30 @@ test('a failover broker is left only when the calls that wait there have ended',
         if (firstIsAway) throw new Error('it is down');
         return hosts.first.connect(url, options);
       }
-      const connection = await hosts.second.connect(url, options);
-      connection.on('close', () => (secondIsClosed = true));
-      return connection;
+      second = await hosts.second.connect(url, options);
+      second.on('close', () => (secondIsClosed = true));
+      return second;
     },
   });
   t.teardown(async () => client.close());
+  return {
+    taken,
+    answer: (host: keyof typeof hosts, n: number, body: unknown) =>
+      answers.get(host)?.(taken[host].at(n), body),
+    clock,
+    client,
+    firstIsUp: () => (firstIsAway = false),
+    /** The client's connection. */
+    second: () => second,
+    secondIsClosed: () => secondIsClosed,
+  };
+}
+
+test('a failover broker is left only when the calls that wait there have ended', async (t) => {
+  const { taken, answer, clock, client, firstIsUp, secondIsClosed } = await openFailover(t);
   const call = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
   await eventually('it is sent to the second broker', () => taken.second.length === 1);
-  firstIsAway = false;
+  firstIsUp();
   await settle();
   clock.advance(10_000);
   const next = await eventually('calls go to the first broker', async () => {
@@ -799,17 +871,34 @@ test('a failover broker is left only when the calls that wait there have ended',
     await settle();
     if (taken.first.length > 0) return { later };
     later.catch(() => {});
-    answers.get('second')?.(taken.second.at(-1), 'too early');
+    answer('second', -1, 'too early');
     await later;
     clock.advance(10_000);
     return undefined;
   });
-  t.false(secondIsClosed);
-  answers.get('second')?.(taken.second[0], 'done');
+  t.false(secondIsClosed());
+  answer('second', 0, 'done');
   t.is(await call, 'done');
-  await eventually('the second broker is left', () => secondIsClosed);
-  answers.get('first')?.(taken.first[0], 'next');
+  await eventually('the second broker is left', secondIsClosed);
+  answer('first', 0, 'next');
   t.is(await next.later, 'next');
+});
+
+test('a request that waits until the broker accepts messages is sent to the broker that is used then', async (t) => {
+  const { taken, answer, clock, client, firstIsUp, second } = await openFailover(t);
+  await eventually('it is connected', () => client.problem === undefined);
+  second()?.emit('blocked', 'low on memory');
+  const call = ask(client, 'restart_unit', { parameters: UNIT, timeoutMs: UNHURRIED_MS });
+  firstIsUp();
+  await eventually('it uses the first broker', () => {
+    clock.advance(10_000);
+    return client.problem === undefined;
+  });
+  second()?.emit('unblocked');
+  await eventually('it is sent', () => taken.first.length + taken.second.length === 1);
+  t.is(taken.first.length, 1);
+  answer('first', 0, 'done');
+  t.is(await call, 'done');
 });
 
 test('a client that is told that its brokers are others leaves the broker that is not among them', async (t) => {
@@ -836,24 +925,83 @@ test('a client that is told that its brokers are others leaves the broker that i
   t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'second');
 });
 
-test('a client whose reply queue is refused says so, and tries again', async (t) => {
+for (const operation of ['assertQueue', 'consume'] as const)
+  test(`a client whose reply queue is refused (${operation}) says so, and tries again`, async (t) => {
+    let isRefused = true;
+    const { broker } = withChannels((channel) => {
+      const allowed: (...given: never[]) => Promise<unknown> = channel[operation].bind(channel);
+      Object.assign(channel, {
+        [operation]: async (...given: never[]) => {
+          if (isRefused) throw new Error('ACCESS_REFUSED - no access to the reply queue');
+          return allowed(...given);
+        },
+      });
+    });
+    const clock = new ManualClock();
+    const client = clientOf(t, broker, { clock });
+    await eventually('it knows', () => client.problem?.includes('no access to the reply queue') === true);
+    isRefused = false;
+    await eventually('it is connected', () => {
+      clock.advance(1_000);
+      return client.problem === undefined;
+    });
+    t.is(client.problem, undefined);
+  });
+
+test('a client that may not send requests says so until it may, and then tries each new connection first', async (t) => {
+  const embedded = new EmbeddedBroker();
   let isRefused = true;
-  const { broker } = withChannels((channel) => {
-    const assertQueue = channel.assertQueue.bind(channel);
-    channel.assertQueue = async (...given) => {
-      if (isRefused) throw new Error('ACCESS_REFUSED - no access to the reply queue');
-      return assertQueue(...given);
+  const refusing: Connect = async (url, options) => {
+    const connection = await embedded.connect(url, options);
+    const createConfirmChannel = connection.createConfirmChannel.bind(connection);
+    connection.createConfirmChannel = async () => {
+      const channel = await createConfirmChannel();
+      const publish = channel.publish.bind(channel);
+      channel.publish = (...message) => {
+        if (!isRefused) return publish(...message);
+        return channel.emit('error', Object.assign(new Error('ACCESS_REFUSED - no'), { code: 403 }));
+      };
+      return channel;
     };
+    return connection;
+  };
+  const url = 'amqp://embedded.invalid';
+  const link = faultyLink({
+    name: 'refusing',
+    url,
+    connect: refusing,
+    open: () => embedded.connect(url, {}),
   });
   const clock = new ManualClock();
-  const client = clientOf(t, broker, { clock });
-  await eventually('it knows', () => client.problem?.includes('no access to the reply queue') === true);
-  isRefused = false;
-  await eventually('it is connected', () => {
-    clock.advance(1_000);
-    return client.problem === undefined;
+  const { log, find } = logLines();
+  const client = new FleetManagerClient({ urls: [url], connect: link.connect, clock, log });
+  t.teardown(async () => client.close());
+  await eventually('it is connected', () => client.problem === undefined);
+  const refusal = await failure(t, ask(client, 'restart_unit', { timeoutMs: UNHURRIED_MS }));
+  t.like(refusal, {
+    code: 'service_unavailable',
+    message: 'the broker refuses requests: ACCESS_REFUSED - no',
   });
-  t.is(client.problem, undefined);
+  t.is(client.problem, 'the broker refuses requests: ACCESS_REFUSED - no (it lacks the write permission)');
+  t.is(find(/^requests refused$/).length, 1);
+  isRefused = false;
+  const accepted = async () =>
+    eventually('it is accepted', () => {
+      clock.advance(1_000);
+      return client.problem === undefined;
+    });
+  await accepted();
+  t.is(find(/^requests no longer refused$/).length, 1);
+  link.withholdConfirms();
+  link.cut();
+  await eventually('there is a new connection', () => {
+    clock.advance(100);
+    return link.counts.withheld === 1 || client.problem === undefined;
+  });
+  await settle();
+  t.not(client.problem, undefined, 'it is not used before a message was accepted');
+  link.passConfirms();
+  await accepted();
 });
 
 test('a reply that is read after its connection was lost is left for the next connection', async (t) => {
@@ -911,6 +1059,24 @@ test('a client calls the queue fleet_manager by default', async (t) => {
   const client = new FleetManagerClient({ urls: ['amqp://any.invalid'], connect: embedded.connect });
   t.teardown(async () => client.close());
   t.is(await ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }), 'done');
+});
+
+test('the reply to a call that has ended is not kept', async (t) => {
+  const embedded = new EmbeddedBroker();
+  await serveQueue(await embedded.connect('', {}), 'queue', 'done');
+  const client = new FleetManagerClient({
+    urls: ['amqp://any.invalid'],
+    queue: 'queue',
+    connect: embedded.connect,
+  });
+  t.teardown(async () => client.close());
+  const ended = async () => new WeakRef(await client.request('list_units', { timeoutMs: UNHURRIED_MS }));
+  const reply = await ended();
+  await eventually('it is freed', () => {
+    collectGarbage();
+    return reply.deref() === undefined;
+  });
+  t.pass();
 });
 
 test('a call may wait from a millisecond to a day', async (t) => {

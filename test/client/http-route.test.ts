@@ -10,6 +10,8 @@ import { eventually } from '../support/eventually.js';
 import { respondWith, serve } from '../network/http-server.js';
 import { logLines } from '../support/log-lines.js';
 
+/** Longer than any test takes. */
+const UNHURRIED_MS = 600_000;
 const TOKEN = '0123456789abcdef';
 
 /** A route to a gateway whose own client replies as the test says. */
@@ -94,16 +96,25 @@ test('without a token a request has none', async (t) => {
   t.deepEqual(getEventListeners(signal, 'abort'), []);
 });
 
-test('an aborted request rejects with the reason', async (t) => {
-  const { answer, waiting } = never();
-  const route = await open(t, answer);
+test('an aborted request rejects with the reason, and the gateway stops it', async (t) => {
+  const signals: (AbortSignal | undefined)[] = [];
+  const route = await open(t, async (_, { signal }) => new Promise(() => signals.push(signal)));
   const abort = new AbortController();
-  const request = route.request('look', { signal: abort.signal });
-  await eventually('it waits', () => waiting() === 1);
+  // Its own time limit ends it much later.
+  const request = route.request('look', { signal: abort.signal, timeoutMs: UNHURRIED_MS });
+  await eventually('it waits', () => signals.length === 1);
   abort.abort(new Error('enough'));
   await t.throwsAsync(request, { message: 'enough' });
+  await eventually('the gateway knows', () => signals[0]?.aborted === true);
   await t.throwsAsync(route.request('look', { signal: abort.signal }), { message: 'enough' });
-  t.is(waiting(), 1);
+  t.is(signals.length, 1);
+});
+
+test('a reply may come after the timeout of its request', async (t) => {
+  const answer = respondWith(200, '{"status":"completed","response_body":1}');
+  const { port } = await serve(t, (...call) => setTimeout(() => answer(...call), 20));
+  const route = new HttpRoute({ host: '127.0.0.1', port, token: undefined });
+  t.like(await route.request('look', { timeoutMs: 1 }), { response_body: 1 });
 });
 
 test('closing the route fails pending calls: a change as unknown, a read as cancelled', async (t) => {

@@ -1,5 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { getEventListeners } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { ChannelModel, ConsumeMessage, Options as Amqp } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { FleetManagerClient, FleetManagerError } from '../../src/client/client.js';
@@ -16,6 +18,9 @@ import { ManualClock } from '../support/manual-clock.js';
 import { StandInManager } from '../support/stand-in-manager.js';
 import { warningsDuring } from '../support/warnings.js';
 import { timePassing } from '../openaperture/open-manager.js';
+
+setFlagsFromString('--expose-gc');
+const collectGarbage = runInNewContext('gc') as () => void;
 
 const RECORDS = /^\/messaging\/rpc_requests$/;
 const RECORD = /^\/messaging\/rpc_requests\/\d+$/;
@@ -127,6 +132,12 @@ for (const broker of brokers()) {
     answer(taken[0]?.id ?? 0, []);
     t.deepEqual(await whileTimePasses(call, 'unhurried'), []);
     await until('its record is deleted', () => manager.records.size === 0);
+    const request = client.request('list_machines', { timeoutMs: LONG_MS });
+    await eventually('it is published', () => taken.length === 2);
+    const refusal = { errors: ['no'], code: 'forbidden' };
+    answer(taken[1]?.id ?? 0, refusal, 'error');
+    const reply = await whileTimePasses(request, 'unhurried');
+    t.deepEqual(reply, { id: taken[1]?.id, status: 'error', response_body: refusal });
   });
 
   test.serial(
@@ -152,16 +163,20 @@ for (const broker of brokers()) {
     },
   );
 
-  test.serial(over('a request carries the time that is left when it is published'), async (t) => {
-    const { client, manager, clock, taken } = await openRoute(t, broker);
-    const release = manager.hold(RECORDS);
-    void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
-    await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
-    clock.advance(2_000);
-    release();
-    await eventually('it is published', () => taken.length === 1);
-    t.is(taken[0]?.message.properties.headers?.['timeout-ms'], 3_000);
-  });
+  for (const leftMs of [3_000, 1])
+    test.serial(
+      over(`a request with ${leftMs} ms left when it is published carries that time`),
+      async (t) => {
+        const { client, manager, clock, taken } = await openRoute(t, broker);
+        const release = manager.hold(RECORDS);
+        void client.call('list_machines', { timeoutMs: 5_000 }).catch(() => {});
+        await eventually('its record is being made', () => manager.callsTo(RECORDS).length === 1);
+        clock.advance(5_000 - leftMs);
+        release();
+        await eventually('it is published', () => taken.length === 1);
+        t.is(taken[0]?.message.properties.headers?.['timeout-ms'], leftMs);
+      },
+    );
 
   test.serial(over('a request whose time has passed before it can be published is not sent'), async (t) => {
     const { client, manager, clock, taken } = await openRoute(t, broker);
@@ -173,6 +188,59 @@ for (const broker of brokers()) {
     t.like(await failed, { code: 'timeout', message: 'the request could not be sent within 5000 ms' });
     await eventually('its record is deleted', () => manager.records.size === 0);
     t.is(taken.length, 0);
+  });
+
+  test.serial(over('a request is not sent while the broker accepts no messages'), async (t) => {
+    const connections: ChannelModel[] = [];
+    const connect: Connect = async (url, options) => {
+      const connection = await broker.connect(url, options);
+      connections.push(connection);
+      return connection;
+    };
+    const { client, manager, clock, taken } = await openRoute(t, broker, { connect });
+    await eventually('it is connected', () => client.problem === undefined);
+    connections[0]?.emit('blocked', 'low on memory');
+    const late = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: 1_000 }));
+    const inTime = failure(t, client.call('restart_unit', { parameters: UNIT, timeoutMs: LONG_MS }));
+    await eventually('their records are made', () => manager.records.size === 2);
+    clock.advance(4_000);
+    t.like(await late, {
+      code: 'service_unavailable',
+      message: 'the broker accepts no messages: low on memory',
+    });
+    connections[0]?.emit('unblocked');
+    await eventually('one is published', () => taken.length > 0);
+    await client.close();
+    t.is((await inTime).code, 'outcome_unknown');
+    t.is(taken.length, 1);
+  });
+
+  test.serial(over('a request whose call has ended before it could be written is not sent'), async (t) => {
+    const link = faultyLink(broker);
+    const { client, manager, taken } = await openRoute(t, broker, link);
+    await eventually('it is connected', () => client.problem === undefined);
+    link.withholdConfirms();
+    const release = link.holdChannels();
+    // The first one keeps the channel that is there.
+    const calls = [failure(t, client.call('act', { parameters: UNIT, timeoutMs: LONG_MS }))];
+    await eventually('the first is published', () => taken.length === 1);
+    const leaving = new AbortController();
+    const parameters = { ...UNIT, padding: 'x'.repeat(1_000) };
+    const { signal } = leaving;
+    const aborted = client.call('restart_unit', { parameters, signal, timeoutMs: LONG_MS });
+    await eventually('its record is made', () => manager.records.size === 2);
+    leaving.abort(new Error('enough'));
+    await t.throwsAsync(aborted, { message: 'enough' });
+    link.passConfirms();
+    release();
+    calls.push(failure(t, client.call('list_machines', { timeoutMs: LONG_MS })));
+    await eventually('the next is published', () => taken.some(({ id }) => Number(id) === 3));
+    await client.close();
+    await Promise.all(calls);
+    t.deepEqual(
+      taken.map(({ id }) => Number(id)),
+      [1, 3],
+    );
   });
 
   for (const [what, action, again] of [
@@ -262,8 +330,10 @@ for (const broker of brokers()) {
       const closing = client.close().then(() => (closed = true));
       releases[0]?.();
       await eventually('one is deleted', () => manager.records.size === 1);
+      clock.advance(2_000);
+      await new Promise(setImmediate);
       t.false(closed);
-      clock.advance(3_000);
+      clock.advance(1_000);
       await closing;
       releases[1]?.();
     },
@@ -542,6 +612,7 @@ for (const broker of brokers()) {
     const errors = await Promise.all(calls);
     finishRun();
     await closed;
+    t.is(link.counts.open, 0);
     t.deepEqual(
       errors.map(({ code }) => code),
       ['outcome_unknown', 'cancelled', 'cancelled'],
@@ -610,6 +681,24 @@ for (const broker of brokers()) {
     });
   }
 }
+
+test('the reply to a call that has ended is not kept', async (t) => {
+  const [embedded] = brokers();
+  if (embedded === undefined) throw new Error('there is no embedded broker');
+  const { client, taken, answer, whileTimePasses } = await openRoute(t, embedded);
+  const ended = async () => {
+    const request = client.request('list_machines', { timeoutMs: LONG_MS });
+    await eventually('it is published', () => taken.length === 1);
+    answer(1, []);
+    return new WeakRef(await whileTimePasses(request, 'unhurried'));
+  };
+  const reply = await ended();
+  await eventually('it is freed', () => {
+    collectGarbage();
+    return reply.deref() === undefined;
+  });
+  t.pass();
+});
 
 test('when the connection is lost, the Manager is queried again for the address of the broker', async (t) => {
   const hosts = { first: new EmbeddedBroker(), second: new EmbeddedBroker() };
