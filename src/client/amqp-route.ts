@@ -126,6 +126,7 @@ export class AmqpRoute implements BrokerRoute {
 
   /** Also removes the reply queue. */
   async close(): Promise<void> {
+    if (this.#closed.signal.aborted) return;
     this.#closed.abort();
     for (const call of this.#pending.values()) call.failed(abandoned(call, closedError()));
     const removed = this.#connections.current?.probe(async (channel) =>

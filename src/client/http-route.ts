@@ -65,6 +65,7 @@ export class HttpRoute implements Route {
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
     const { cluster, parameters, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
     const body = encoded(() =>
       Buffer.from(stringifyExactly({ etcd_token: cluster, action_parameters: parameters })),

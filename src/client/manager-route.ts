@@ -112,6 +112,8 @@ export class ManagerRoute implements BrokerRoute {
 
   async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    signal?.throwIfAborted();
+    if (this.#closed.signal.aborted) throw closedError();
     const deadline = this.#clock.now() + timeoutMs;
     const call: PendingCall = {
       action,
@@ -131,7 +133,8 @@ export class ManagerRoute implements BrokerRoute {
       const reply = runWithin(limit, (limited) => this.#callThroughRecord(call, limited));
       return await tracked(this.#calls, reply);
     } catch (error) {
-      if (error === this.#closed.signal.reason) throw abandoned(call, closedError());
+      if (this.#closed.signal.aborted && error === this.#closed.signal.reason)
+        throw abandoned(call, closedError());
       throw error instanceof ManagerError ? abandoned(call, unavailable(error.message)) : error;
     }
   }
@@ -141,7 +144,7 @@ export class ManagerRoute implements BrokerRoute {
   }
 
   async close(): Promise<void> {
-    this.#closed.abort();
+    this.#closed.abort(closedError());
     await Promise.allSettled(this.#calls);
     await Promise.allSettled(this.#deleting);
     await this.#connections.close();
@@ -191,7 +194,7 @@ export class ManagerRoute implements BrokerRoute {
         // The service may have it: then its reply will be saved in the record.
         if (error instanceof MayHaveArrived) return;
         if (error instanceof PublishRefused) throw refused(error);
-        if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
+        if (!connection.lost.aborted || signal.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will be saved in the record.
         if (call.sent && !call.mayRunTwice) return;
       }

@@ -8,13 +8,9 @@ import type { Settled } from './call.js';
  */
 export function ofRepeatedChange<S extends Settled>(settled: S): S {
   if (settled.status !== 'error') return settled;
-  const {
-    code,
-    errors: [message = ''],
-    details,
-  } = settled.body;
+  const { code, errors, details } = settled.body;
   if (!errorCodeInfo(code).retryable) return settled;
-  const text = `This request was delivered before, and a worker may have begun it: the change may or may not have been made. This time: ${message}`;
+  const text = `This request was delivered before, and a worker may have begun it: the change may or may not have been made. This time: ${errors.join(' ')}`;
   return {
     ...settled,
     body: { errors: [text], code: 'outcome_unknown', details: { ...fieldsOf(details), stopped_by: code } },

@@ -29,10 +29,9 @@ export function brokerLogins(url: string, hasCertificate: boolean): [Login, ...L
   const { protocol, username, password } = new URL(url);
   const external = hasCertificate && protocol === 'amqps:' ? [credentials.external()] : [];
   // The parsed URL does not distinguish empty credentials from missing ones.
-  const authority = url.split(/[/?#]/)[2];
+  const has = username !== '' || password !== '' || /^\w+:\/\/[^/?#]*@/.test(url);
   // amqplib's own parsing decodes them as Latin-1 instead of UTF-8, and ignores empty ones.
-  if (authority?.includes('@'))
-    return [credentials.plain(unescape(username), unescape(password)), ...external];
+  if (has) return [credentials.plain(unescape(username), unescape(password)), ...external];
   const guest = credentials.plain(GUEST, GUEST);
   const [first] = external;
   return first === undefined ? [guest] : [first, guest];

@@ -74,10 +74,13 @@ export class BrokerConnection {
 
   /** Treats the connection as lost. */
   lose(cause: unknown): void {
+    if (this.#lost.signal.aborted) return;
     // What ends a connection also ends its channels, without the broker's text.
     this.#blocked.abort();
     const known = this.#cause ?? cause;
-    this.#lost.abort(new ConnectionLost(brokerReason(known), { cause: known }));
+    this.#lost.abort(
+      known instanceof ConnectionLost ? known : new ConnectionLost(brokerReason(known), { cause: known }),
+    );
   }
 
   /** A channel to consume on: its loss is the loss of the connection. */

@@ -108,8 +108,9 @@ export class ConfirmChannel {
       if (sharing === 'alone') next = await this.#inOrder.acquire(lost);
       const { to, content, options, sending, signal } = message;
       if (this.#mayShare(message, sharing) || content.length > this.#maxBytes) {
-        // The broker has accepted or refused a message like this one meanwhile, so it gives up its place at once.
-        return this.publish(to, content, options, { sharing, sending, signal });
+        // The broker has accepted or refused a message like this one meanwhile.
+        release();
+        return await this.publish(to, content, options, { sharing, sending, signal });
       }
       return await this.#onOwnChannel(message, () => {
         this.#acceptedExchanges.add(to.exchange);
@@ -153,7 +154,7 @@ export class ConfirmChannel {
     }
     // Until then it counts for the broker. amqplib's close() never settles when the connection is lost meanwhile.
     await untilAborted(channel.close(), this.#connection.lost).catch(() => {});
-    this.#own--;
+    if (!this.#connection.lost.aborted) this.#own--;
   }
 
   #refused(error: PublishRefused): PublishRefused {
@@ -167,7 +168,7 @@ export class ConfirmChannel {
    * Never rejects.
    */
   async #replaceShared(): Promise<void> {
-    if (this.#shared.isOpen || this.#replacing) return;
+    if (this.#shared.isOpen || this.#replacing || this.#connection.lost.aborted) return;
     this.#replacing = true;
     try {
       this.#shared = await this.#open();

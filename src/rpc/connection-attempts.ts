@@ -58,6 +58,7 @@ export class ConnectionAttempts {
       // It may have connected just before.
       connection.then((unused) => void unused.close(this.#clock)).catch(() => {});
     };
+    connection.catch(() => {});
     const attempt = { begunAt: this.#clock.now(), connection, stop };
     this.#attempts.set(broker.url, attempt);
     return attempt;

@@ -37,6 +37,7 @@ const REFUSED_BACKOFF: Backoff = { firstMs: 100, maxMs: 5_000 };
 const PREFERRED_RETRY_MS = 10_000;
 /** When a connection has lasted this long, the waits begin again with the shortest. */
 const GOOD_MS = 1_000;
+const LEFT = 'another broker is to be used';
 
 /**
  * Keeps a connection to one of several brokers: it connects again after each loss, with growing waits, until it is
@@ -116,13 +117,13 @@ export class ConnectionManager {
       if (current !== undefined) return current;
       // Node warns of a leak at the eleventh listener, but any number of messages may wait.
       setMaxListeners(0, signal);
-      await this.#waiters.wait(Symbol(), signal);
+      await this.#waiters.wait(Symbol('waiter'), signal);
     }
   }
 
   /** Call it when `brokers` returns others than before: a broker that is not among them is left. */
   brokersChanged(): void {
-    this.#changed.abort();
+    this.#changed.abort(new Error(LEFT));
     this.#attempts.stop();
   }
 
@@ -130,8 +131,7 @@ export class ConnectionManager {
   async close(): Promise<void> {
     this.#closed.abort(new Error('the connection manager is closed'));
     this.#attempts.stop();
-    void this.#current?.close(this.#options.clock);
-    // It waits until that connection is lost.
+    await this.#current?.close(this.#options.clock);
     await this.#ended;
   }
 
@@ -158,8 +158,7 @@ export class ConnectionManager {
       connection = await this.#replacementFor(previous);
       if (connection === undefined) {
         this.#current = undefined;
-        const left = new Error('another broker is to be used');
-        this.#failed(this.#lostOutage, previous.lost.aborted ? previous.lost.reason : left);
+        this.#failed(this.#lostOutage, previous.lost.aborted ? previous.lost.reason : new Error(LEFT));
       }
       void this.#leave(previous);
     }
@@ -168,7 +167,7 @@ export class ConnectionManager {
   async #leave(connection: BrokerConnection): Promise<void> {
     const { clock, onReplaced } = this.#options;
     if (!connection.lost.aborted) await onReplaced?.(connection);
-    void connection.close(clock);
+    await connection.close(clock);
   }
 
   /**

@@ -48,7 +48,7 @@ export class DeliveryWindow {
     const free = room();
     if (free <= 0) return Math.min(size, this.initial);
     // Only when it is far too large: each change takes the broker a moment.
-    if (size >= most + STEP) return most;
+    if (size >= most + STEP) return Math.max(most, this.initial);
     if (held() < size) return size;
     return Math.max(size, Math.min(most, size + STEP, size + Math.floor(free)));
   }

@@ -34,7 +34,7 @@ export function isLoginRefused(error: unknown): boolean {
   if (cause instanceof MechanismNotOffered) return true;
   // amqplib reports the second when the broker refuses to open the virtual host; its reason replaces that text.
   return [error, cause].some((each) =>
-    /Handshake terminated by server|ConnectionOpenOk/.test(reasonOf(each)),
+    /^Handshake terminated by server|ConnectionOpenOk/.test(reasonOf(each)),
   );
 }
 
@@ -74,8 +74,8 @@ export async function openConnection(
   }
 }
 
-function closeUnused(connection: ChannelModel): Promise<void> {
+async function closeUnused(connection: ChannelModel): Promise<void> {
   // An error that nothing listens to would end the process.
   connection.on('error', () => {});
-  return connection.close();
+  await connection.close();
 }

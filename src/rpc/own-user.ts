@@ -16,13 +16,13 @@ export async function ownUserOf(connection: BrokerConnection, cert?: Buffer): Pr
 }
 
 function commonNameOf(cert: Buffer): string | undefined {
-  return /^CN=(.+)/m.exec(new X509Certificate(cert).subject)?.[1];
+  return /^CN=(.+)$/m.exec(new X509Certificate(cert).subject)?.[1];
 }
 
 async function isOwn(userId: string, connection: BrokerConnection): Promise<boolean> {
   try {
     await connection.probe(async (channel) => {
-      channel.publish('', `fleet_manager.probe.${randomUUID()}`, Buffer.of(), { userId });
+      channel.publish('', `fleet_manager.probe.${randomUUID()}`, Buffer.alloc(0), { userId });
       // The broker handles what comes on a channel in order.
       await channel.prefetch(1);
     });

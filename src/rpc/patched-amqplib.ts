@@ -49,6 +49,7 @@ function explainRefusals(connection: OpeningConnection): void {
     Reflect.apply(open, this, [
       fields,
       (error: unknown, ok?: unknown) => {
+        this.step = step;
         if (offered !== undefined && !offered.includes(fields.mechanism))
           done(new MechanismNotOffered(offered));
         else if (reason !== undefined && error instanceof Error && !error.message.includes(reason))

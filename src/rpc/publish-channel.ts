@@ -56,6 +56,7 @@ export class PublishChannel {
     channel.on('return', ({ properties }) => this.#returned.add(String(properties.messageId)));
     channel.on('error', (error: unknown) => {
       this.#refusal ??= refusalOf(error);
+      this.#end();
     });
     channel.on('close', this.#end);
     connection.lost.addEventListener('abort', this.#end);
@@ -130,13 +131,16 @@ export class PublishChannel {
   }
 
   readonly #end = (): void => {
+    if (this.#closed) return;
     this.#closed = true;
     this.#connection.lost.removeEventListener('abort', this.#end);
     const sole = this.#pending.size === 1;
-    // A lost connection closes its channels before it says why.
-    queueMicrotask(() => {
+    const failAll = () => {
       for (const fail of this.#pending) fail(this.#reason(sole));
-    });
+    };
+    // A lost connection closes its channels before it says why.
+    if (this.#refusal === undefined) queueMicrotask(failAll);
+    else failAll();
   };
 
   #reason(sole: boolean): unknown {

@@ -199,7 +199,10 @@ export class RpcHandler {
     try {
       const codec = this.#reader.codecOf(delivery);
       if (!(await this.#mayDecode(delivery, codec, memory)))
-        return await this.#releaseUnread(delivery, arrivedAt);
+        return void (await this.#release(delivery, arrivedAt, {
+          mayHaveBegun: delivery.mayHaveBegun,
+          mustRunAlone: mustRunAlone(delivery),
+        }));
       request = this.#reader.read(delivery, codec, arrivedAt);
     } catch (error) {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
@@ -242,16 +245,9 @@ export class RpcHandler {
     return this.#republisher.moveToSuspects(delivery, { lostWorkers, mustRunAlone: alone });
   }
 
-  /** Gives a message that was not decoded here to any worker, which must know whether another one may have begun it. */
-  async #releaseUnread(delivery: Delivery, arrivedAt: number): Promise<void> {
-    const { suspect, mayHaveBegun } = delivery;
-    if (suspect === undefined && mayHaveBegun) delivery.giveBack();
-    else await this.#release(delivery, arrivedAt, { mayHaveBegun, mustRunAlone: mustRunAlone(delivery) });
-  }
-
   /**
-   * Publishes a message that has not begun here again, for any worker.
-   * @returns whether that was done, and it is acknowledged
+   * Gives a message that has not begun here to any worker, which must know whether another one may have begun it.
+   * @returns whether it was published again, and acknowledged
    */
   async #release(
     delivery: Delivery,
@@ -263,6 +259,10 @@ export class RpcHandler {
         lostWorkers: lostWorkersIn(delivery, mayHaveBegun),
         mustRunAlone: alone,
       });
+    if (mayHaveBegun) {
+      delivery.giveBack();
+      return false;
+    }
     return this.#republisher.requeue(delivery, arrivedAt);
   }
 
@@ -273,9 +273,9 @@ export class RpcHandler {
       const { signal, unlink } = linkSignals(connection.lost, this.#draining.signal);
       try {
         await this.#budget.grow(memory, needed, signal);
-      } catch {
-        // The signal is aborted.
-        return false;
+      } catch (error) {
+        if (signal.aborted) return false;
+        throw error;
       } finally {
         unlink();
       }
@@ -414,6 +414,7 @@ export class RpcHandler {
     if (this.#reader.isOwnQueue(properties.replyTo)) return;
     const envelope = reason instanceof InvalidMessage ? reason.envelope : NO_ENVELOPE;
     const channels = this.#reader.channelsTo(envelope, delivery);
+    if (channels.length === 0) return;
     // Only the first bytes: the message may be too large to read.
     const codec = this.#options.codecs.ofReply(content.subarray(0, ENCODING_BYTES), properties.contentType);
     const until = this.#options.clock.now();
