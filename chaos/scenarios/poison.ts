@@ -80,6 +80,10 @@ export const poison: Scenario = {
       );
       return Math.min(CUTS, Math.max(0, moves.length - deadLetters.length));
     });
+    // A cut between the end of its last process and the confirm of its dead letter: another worker gets it, and replies too.
+    const endsLost = poisons.map(({ replies, deadLetters }) =>
+      Math.min(CUTS, Math.max(0, replies.length - deadLetters.length)),
+    );
     const misses = [...ledger.misses(audit), ...exits];
     for (const [place, way] of ways.entries()) {
       const [outcome] = poisons[place]?.replies.map((each) => each.outcome) ?? [];
@@ -87,7 +91,8 @@ export const poison: Scenario = {
       // A connection that is lost between the confirm of its copy and its acknowledgement leaves two of it.
       const copies = poisons[place]?.deadLetters.length ?? 0;
       if (copies === 0) misses.push(`${way}: it was not dead-lettered`);
-      if ((deaths[place] ?? 0) > WORKERS + PROCESSES * copies + (movesLost[place] ?? 0))
+      const lost = (movesLost[place] ?? 0) + (endsLost[place] ?? 0);
+      if ((deaths[place] ?? 0) > WORKERS + PROCESSES * copies + lost)
         misses.push(`${way}: it ended ${deaths[place]} processes`);
     }
     return {
@@ -96,6 +101,7 @@ export const poison: Scenario = {
         'processes ended by each': deaths.join(' '),
         'copies of each': poisons.map(({ deadLetters }) => deadLetters.length).join(' '),
         'moves of each lost by a cut': movesLost.join(' '),
+        'ends of each lost by a cut': endsLost.join(' '),
         'runs stopped by a cut': runs.flat().length - deaths.reduce((sum, each) => sum + each, 0),
         'workers lost': crew.deaths.length,
         innocents: ledger.entries.size - poisons.length,
