@@ -12,7 +12,7 @@ import {
 } from '../../src/client/client.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
-import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { brokers, embeddedBroker, rabbitmq, type TestBroker, withChannels } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
 import { logLines } from '../support/log-lines.js';
@@ -93,23 +93,14 @@ async function failure(t: ExecutionContext, call: Promise<unknown>): Promise<Fle
 }
 
 /** Connects to the embedded broker, and changes each channel of the connections. */
-function withChannels(change: (channel: Channel) => void) {
-  const broker = new EmbeddedBroker();
+function changedChannels(change: (channel: Channel) => void) {
+  const broker = embeddedBroker();
   let connection: ChannelModel | undefined;
-  const connect: Connect = async (url, options) => {
-    const made = await broker.connect(url, options);
-    connection = made;
-    const createChannel = made.createChannel.bind(made);
-    made.createChannel = async () => {
-      const channel = await createChannel();
-      change(channel);
-      return channel;
-    };
-    return made;
-  };
-  const url = 'amqp://embedded.invalid';
-  const embedded: TestBroker = { name: 'embedded broker', url, connect, open: () => broker.connect(url, {}) };
-  return { broker: embedded, current: () => connection };
+  const connect = withChannels(
+    async (url, options) => (connection = await broker.connect(url, options)),
+    change,
+  );
+  return { broker: { ...broker, connect }, current: () => connection };
 }
 
 /** Lets all work proceed that does not wait for time to pass. */
@@ -205,25 +196,32 @@ for (const broker of brokers()) {
     });
   }
 
+  /** A client with two calls of this action on one channel, which the broker has taken and not confirmed. */
+  const openUnconfirmed = async (t: ExecutionContext, action: string) => {
+    const requests = await openQueue(t, broker);
+    const { queue, arrived, answer } = requests;
+    await requests.take();
+    const link = faultyLink(broker);
+    const client = clientOf(t, broker, { queue, connect: link.connect });
+    // Messages share a channel when the broker has accepted a larger one.
+    const parameters = { padding: 'x'.repeat(100) };
+    const first = client.call('of_a_plugin', { parameters, timeoutMs: UNHURRIED_MS });
+    await arrived(1);
+    answer(0, 'first');
+    await first;
+    link.withholdConfirms();
+    const calls = [1, 2].map(async () => ask(client, action, { timeoutMs: UNHURRIED_MS }));
+    await arrived(3);
+    await eventually('both confirmations are withheld', () => link.counts.withheld === 2);
+    return { ...requests, client, link, calls };
+  };
+
   for (const [what, action, again] of [
     ['a change is not', 'restart_unit', []],
     ['a read is', 'list_units', ['list_units', 'list_units']],
   ] as const)
     test(over(`${what} sent again when the broker closes its channel over another message`), async (t) => {
-      const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
-      await take();
-      const link = faultyLink(broker);
-      const client = clientOf(t, broker, { queue, connect: link.connect });
-      // Messages share a channel when the broker has accepted a larger one.
-      const parameters = { padding: 'x'.repeat(100) };
-      const first = client.call('of_a_plugin', { parameters, timeoutMs: UNHURRIED_MS });
-      await arrived(1);
-      answer(0, 'first');
-      await first;
-      link.withholdConfirms();
-      const calls = [1, 2].map(async () => ask(client, action, { timeoutMs: UNHURRIED_MS }));
-      await arrived(3);
-      await eventually('both confirmations are withheld', () => link.counts.withheld === 2);
+      const { client, link, calls, taken, arrived, answer, actions } = await openUnconfirmed(t, action);
       link.passConfirms();
       link.refuseWithheld();
       await arrived(3 + again.length);
@@ -236,20 +234,7 @@ for (const broker of brokers()) {
     });
 
   test(over('a read whose reply arrives before it could be sent again is not sent again'), async (t) => {
-    const { queue, taken, take, arrived, answer, actions } = await openQueue(t, broker);
-    await take();
-    const link = faultyLink(broker);
-    const client = clientOf(t, broker, { queue, connect: link.connect });
-    // Messages share a channel when the broker has accepted a larger one.
-    const parameters = { padding: 'x'.repeat(100) };
-    const first = client.call('of_a_plugin', { parameters, timeoutMs: UNHURRIED_MS });
-    await arrived(1);
-    answer(0, 'first');
-    await first;
-    link.withholdConfirms();
-    const calls = [1, 2].map(async () => ask(client, 'list_units', { timeoutMs: UNHURRIED_MS }));
-    await arrived(3);
-    await eventually('both confirmations are withheld', () => link.counts.withheld === 2);
+    const { client, link, calls, taken, arrived, answer, actions } = await openUnconfirmed(t, 'list_units');
     const release = link.holdChannels();
     link.refuseWithheld();
     // One takes the channel that is there, and the other one has to wait.
@@ -928,7 +913,7 @@ test('a client that is told that its brokers are others leaves the broker that i
 for (const operation of ['assertQueue', 'consume'] as const)
   test(`a client whose reply queue is refused (${operation}) says so, and tries again`, async (t) => {
     let isRefused = true;
-    const { broker } = withChannels((channel) => {
+    const { broker } = changedChannels((channel) => {
       const allowed: (...given: never[]) => Promise<unknown> = channel[operation].bind(channel);
       Object.assign(channel, {
         [operation]: async (...given: never[]) => {
@@ -1006,7 +991,7 @@ test('a client that may not send requests says so until it may, and then tries e
 
 test('a reply that is read after its connection was lost is left for the next connection', async (t) => {
   const deliver: ((message: ConsumeMessage | null) => void)[] = [];
-  const { broker, current } = withChannels((channel) => {
+  const { broker, current } = changedChannels((channel) => {
     const consume = channel.consume.bind(channel);
     channel.consume = async (queue, onMessage, options) => {
       deliver.push(onMessage);
@@ -1031,7 +1016,7 @@ test('a reply that is read after its connection was lost is left for the next co
 
 test('closing waits a second for the broker to remove the reply queue', async (t) => {
   const asked: string[] = [];
-  const { broker } = withChannels((channel) => {
+  const { broker } = changedChannels((channel) => {
     channel.deleteQueue = async (queue) => {
       asked.push(queue);
       return new Promise(() => {});

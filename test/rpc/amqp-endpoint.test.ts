@@ -2,9 +2,8 @@ import { randomUUID } from 'node:crypto';
 import type { Channel } from 'amqplib';
 import test, { type ExecutionContext } from 'ava';
 import { AmqpEndpoint, type AmqpEndpointOptions } from '../../src/rpc/amqp-endpoint.js';
-import type { Connect } from '../../src/rpc/open-connection.js';
 import { systemClock } from '../../src/lib/clock.js';
-import { brokers, cuttable } from '../support/brokers.js';
+import { brokers, cuttable, embeddedBroker, withChannels } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { connectTo } from '../support/connect-to.js';
 import { logLines } from '../support/log-lines.js';
@@ -14,22 +13,15 @@ for (const broker of brokers()) {
   test(`${broker.name}: a pause that comes while consuming begins stays in effect`, async (t) => {
     const queue = `server_${randomUUID()}`;
     let asked: (() => void) | undefined;
-    const connect: Connect = async (url, options) => {
-      const connection = await broker.connect(url, options);
-      const createChannel = connection.createChannel.bind(connection);
-      connection.createChannel = async () => {
-        const channel = await createChannel();
-        const consume = channel.consume.bind(channel);
-        channel.consume = async (...given) => {
-          const consuming = consume(...given);
-          asked?.();
-          asked = undefined;
-          return consuming;
-        };
-        return channel;
+    const connect = withChannels(broker.connect, (channel) => {
+      const consume = channel.consume.bind(channel);
+      channel.consume = async (...given) => {
+        const consuming = consume(...given);
+        asked?.();
+        asked = undefined;
+        return consuming;
       };
-      return connection;
-    };
+    });
     let isSetUp = false;
     const server = new AmqpEndpoint({
       connection: {
@@ -108,21 +100,14 @@ async function open(
     ...options
   }: Partial<AmqpEndpointOptions> & { change?: (channel: Channel) => void } = {},
 ) {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const { connect: make, cut } = cuttable(broker);
   let connections = 0;
-  const connect: Connect = async (url, given) => {
+  const connect = withChannels(async (url, given) => {
     const connection = await make(url, given);
     connections++;
-    const createChannel = connection.createChannel.bind(connection);
-    connection.createChannel = async () => {
-      const channel = await createChannel();
-      change(channel);
-      return channel;
-    };
     return connection;
-  };
+  }, change);
   const queue = `server_${randomUUID()}`;
   const endpoint = new AmqpEndpoint({
     connection: {

@@ -3,7 +3,7 @@ import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import type { Action } from '../../src/plugin.js';
 import { InvalidMessage, readEnvelope, replyEnvelope, withoutRequest } from '../../src/rpc/envelope.js';
 import { doing, echo } from '../support/actions.js';
-import { brokers } from '../support/brokers.js';
+import { embeddedBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
 
@@ -13,8 +13,7 @@ async function world(
   actions: readonly Action[],
   channels: readonly ReplyChannel[] = [],
 ) {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const { queue, service } = await serveRequests(t, broker, actions, {
     channels,
     maxMessageBytes: 1_000,
@@ -203,8 +202,7 @@ test('a message that is itself a reply names no record to write to', async (t) =
 });
 
 test('the log names a request by the beginning of its id', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const { queue, logs } = await serveRequests(t, broker, [echo]);
   const caller = await RawCaller.open(t, broker, queue);
   for (const messageId of ['short', 'x'.repeat(200)]) {

@@ -12,7 +12,7 @@ import type { Delivery } from '../../src/rpc/consumer.js';
 import type { OutgoingReply, ReplyChannel, SendOutcome } from '../../src/rpc/reply-channel.js';
 import { RpcHandler } from '../../src/rpc/rpc-handler.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers, rabbitmq } from '../support/brokers.js';
+import { embeddedBroker, rabbitmq } from '../support/brokers.js';
 import { checkingChannel } from '../support/checking-channel.js';
 import { eventually } from '../support/eventually.js';
 import { logLines } from '../support/log-lines.js';
@@ -34,8 +34,7 @@ async function open(
     needsPlainReply?: boolean;
   } = {},
 ) {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const sent: OutgoingReply[] = [];
   const channel: ReplyChannel = {
     needsPlainReply,
@@ -97,8 +96,7 @@ test('plain data stands beside the bytes of a reply only where a channel of its 
 });
 
 test('a reply that waits to be sent takes memory, so that a large request must wait for it', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const mebibyte = 1024 * 1024;
   const sent: (() => void)[] = [];
   const slow: ReplyChannel = {
@@ -130,8 +128,7 @@ test('a reply that waits to be sent takes memory, so that a large request must w
 });
 
 test('large requests are answered one in each turn of the event loop, so that other work gets its turns', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const turns: number[] = [];
   let turn = 0;
   let next = setImmediate(function count() {
@@ -165,8 +162,7 @@ test('large requests are answered one in each turn of the event loop, so that ot
 });
 
 test('a reply that cannot be sent before the service stops leaves its call unanswered', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const stuck: ReplyChannel = {
     needsPlainReply: false,
     reaches: () => true,
@@ -192,8 +188,7 @@ async function openChecked(
   refusal: NonNullable<ReplyChannel['refusal']>,
   clock?: ManualClock,
 ) {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const sent: string[] = [];
   const ofRecords: ReplyChannel = {
     needsPlainReply: false,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { randomUUID } from 'node:crypto';
-import type { Channel, ChannelModel } from 'amqplib';
+import type { ChannelModel } from 'amqplib';
 import test from 'ava';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
 import { CallEventBus } from '../../src/core/call-events.js';
@@ -9,7 +9,7 @@ import { Codecs } from '../../src/rpc/codec/codecs.js';
 import { jsonCodec } from '../../src/rpc/codec/json.js';
 import { RpcServer } from '../../src/rpc/rpc-server.js';
 import { doing, echo, held } from '../support/actions.js';
-import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
+import { brokers, embeddedBroker, rabbitmq, type TestBroker, withChannels } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { faultyLink } from '../support/faulty-link.js';
 import { logLines } from '../support/log-lines.js';
@@ -17,10 +17,8 @@ import { ManualClock } from '../support/manual-clock.js';
 import { settle, watched } from '../support/open-runner.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 
-// How a message is processed: the same over every broker.
 test('the service is closed only when its connection is', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   let letClose = () => {};
   const mayClose = new Promise<void>((resolve) => (letClose = resolve));
   const connect: TestBroker['connect'] = async (url, options) => {
@@ -38,25 +36,10 @@ test('the service is closed only when its connection is', async (t) => {
   t.true(await closing);
 });
 
-/** The same broker, whose channels for consumers are changed like that. */
-function withChannels(broker: TestBroker, change: (channel: Channel) => void): TestBroker {
-  const connect: TestBroker['connect'] = async (url, options) => {
-    const connection = await broker.connect(url, options);
-    const createChannel = connection.createChannel.bind(connection);
-    connection.createChannel = async () => {
-      const channel = await createChannel();
-      change(channel);
-      return channel;
-    };
-    return connection;
-  };
-  return { ...broker, connect };
-}
-
 /** The same broker, and how many messages its consumers were made for: those of the requests, and of the suspects. */
 function notingPrefetch(broker: TestBroker) {
   const [requests, suspects]: number[][] = [[], []];
-  const noting = withChannels(broker, (channel) => {
+  const connect = withChannels(broker.connect, (channel) => {
     const prefetch = channel.prefetch.bind(channel);
     const consume = channel.consume.bind(channel);
     let next = 0;
@@ -69,12 +52,11 @@ function notingPrefetch(broker: TestBroker) {
       return consume(queue, ...given);
     };
   });
-  return { noting, requests, suspects };
+  return { noting: { ...broker, connect }, requests, suspects };
 }
 
 test('requests that wait for clusters that do not respond make room for others', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const { noting, requests, suspects } = notingPrefetch(broker);
   const { action, begun, finishRun } = held();
   const { queue, events, service } = await serveRequests(t, noting, [action], { prefetch: 2 });
@@ -90,8 +72,7 @@ test('requests that wait for clusters that do not respond make room for others',
 });
 
 test('requests whose replies are not confirmed for long make room for others', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const link = faultyLink(broker);
   const { noting, requests } = notingPrefetch({ ...broker, connect: link.connect });
   const clock = new ManualClock();
@@ -109,11 +90,10 @@ test('requests whose replies are not confirmed for long make room for others', a
 });
 
 test('at shutdown, what has not begun is requeued only when the broker delivers no more, or after half a second', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   for (const responds of [true, false]) {
     const cancels: (() => void)[] = [];
-    const slow = withChannels(broker, (channel) => {
+    const connect = withChannels(broker.connect, (channel) => {
       const cancel = channel.cancel.bind(channel);
       channel.cancel = async (tag) => {
         const cancelled = await cancel(tag);
@@ -123,7 +103,10 @@ test('at shutdown, what has not begun is requeued only when the broker delivers 
     });
     const clock = new ManualClock();
     const { action, begun, finishRun } = held();
-    const { queue, service } = await serveRequests(t, slow, [action], { concurrency: 1, clock });
+    const { queue, service } = await serveRequests(t, { ...broker, connect }, [action], {
+      concurrency: 1,
+      clock,
+    });
     const caller = await RawCaller.open(t, broker, queue);
     for (let n = 0; n < 2; n++) caller.send({ action: 'act' });
     await eventually('both are held', () => service.held === 2 && begun() === 1);
@@ -145,8 +128,7 @@ test('at shutdown, what has not begun is requeued only when the broker delivers 
 });
 
 test('at shutdown, replies have 5 s to be confirmed, and at most a second more than the grace time', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   for (const [graceMs, waitMs] of [
     [0, 1_000],
     [2_000, 3_000],
@@ -225,8 +207,7 @@ test('running requests get the grace time, and the service has drained only when
 });
 
 test('while the broker refuses replies, the service is not ready, and says why', async (t) => {
-  const [broker] = brokers();
-  if (broker === undefined) throw new Error('there is always the embedded broker');
+  const broker = embeddedBroker();
   const link = faultyLink(broker);
   link.withholdConfirms();
   const clock = new ManualClock();
@@ -248,6 +229,7 @@ test('while the broker refuses replies, the service is not ready, and says why',
   });
 });
 
+// How a message is processed: the same over every broker.
 for (const broker of brokers()) {
   const over = (title: string) => `${broker.name}: ${title}`;
 

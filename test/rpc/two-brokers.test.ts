@@ -4,7 +4,7 @@ import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
 import type { Action } from '../../src/plugin.js';
 import { echo, held } from '../support/actions.js';
-import type { TestBroker } from '../support/brokers.js';
+import { type TestBroker, withChannels } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { FastClock } from '../support/fast-clock.js';
 import { RawCaller, serveRequests } from '../support/requests.js';
@@ -19,19 +19,16 @@ async function world(
   const [WANTED, OTHER] = ['amqp://wanted.invalid', 'amqp://other.invalid'];
   let down = true;
   let open = 0;
+  const toOther = withChannels(other.connect, (channel) => {
+    const cancel = channel.cancel.bind(channel);
+    channel.cancel = async (tag) => cancels().then(async () => cancel(tag));
+  });
   const connect: Connect = async (url, options) => {
     const { host } = new URL(url);
     if (host === 'other.invalid') {
-      const connection = await other.connect(url, options);
+      const connection = await toOther(url, options);
       open++;
       connection.once('close', () => open--);
-      const createChannel = connection.createChannel.bind(connection);
-      connection.createChannel = async () => {
-        const channel = await createChannel();
-        const cancel = channel.cancel.bind(channel);
-        channel.cancel = async (tag) => cancels().then(async () => cancel(tag));
-        return channel;
-      };
       return connection;
     }
     if (down) throw new Error('it is down');

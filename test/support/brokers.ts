@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import type { ChannelModel } from 'amqplib';
+import type { Channel, ChannelModel } from 'amqplib';
 import { connect as amqpConnect } from '../../src/rpc/patched-amqplib.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import type { Connect } from '../../src/rpc/open-connection.js';
@@ -33,16 +33,35 @@ export function cuttable(broker: TestBroker): { connect: Connect; cut: () => voi
 
 /** The embedded broker, and RabbitMQ where `RABBITMQ_URL` says that one runs. */
 export function brokers(): TestBroker[] {
+  const own = embeddedBroker();
+  const rabbit = rabbitmq();
+  return rabbit === undefined ? [own] : [own, rabbit];
+}
+
+/** An embedded broker of its own. */
+export function embeddedBroker(): TestBroker {
   const embedded = new EmbeddedBroker();
   const url = 'amqp://embedded.invalid';
-  const own: TestBroker = {
+  return {
     name: 'embedded broker',
     url,
     connect: embedded.connect,
     open: () => embedded.connect(url, {}),
   };
-  const rabbit = rabbitmq();
-  return rabbit === undefined ? [own] : [own, rabbit];
+}
+
+/** Connects like `connect`, and changes each channel for consumers before it is used. */
+export function withChannels(connect: Connect, change: (channel: Channel) => void): Connect {
+  return async (url, options) => {
+    const connection = await connect(url, options);
+    const createChannel = connection.createChannel.bind(connection);
+    connection.createChannel = async () => {
+      const channel = await createChannel();
+      change(channel);
+      return channel;
+    };
+    return connection;
+  };
 }
 
 /** RabbitMQ; undefined, and reported, where none runs. */
