@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import * as fc from 'fast-check';
 import { parseBounded } from '../../src/lib/bounded-json.js';
@@ -8,12 +6,10 @@ import { encodeTerm } from '../../src/rpc/codec/erlang-encode.js';
 import { erlangLimits } from '../../src/rpc/codec/erlang-limits.js';
 import { StringCache } from '../../src/rpc/codec/erlang-string-cache.js';
 import { memoryOf, memoryToDecode } from '../../src/lib/decoded-memory.js';
+import { collectGarbage } from '../support/collect-garbage.js';
 
 const ITEMS = 20_000;
 const MEBIBYTE = 1024 * 1024;
-
-setFlagsFromString('--expose-gc');
-const collectGarbage: () => void = runInNewContext('gc');
 
 async function heapUsed(): Promise<number> {
   for (let turns = 0; turns < 4; turns++) {

@@ -1,11 +1,10 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { NotConfirmed, PendingReplies } from '../../src/rpc/pending-replies.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { settle } from '../support/open-runner.js';
+import { collectGarbage } from '../support/collect-garbage.js';
 
 const ADDRESS = { url: 'amqp://embedded.invalid' };
 
@@ -196,8 +195,6 @@ test('the end of one of several replies to an address lets only one more begin',
 });
 
 test('addresses that had replies once take no memory', async (t) => {
-  setFlagsFromString('--expose-gc');
-  const collectGarbage = runInNewContext('gc') as () => void;
   const used = () => {
     collectGarbage();
     return process.memoryUsage().heapUsed;

@@ -1,15 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import test, { type ExecutionContext } from 'ava';
 import { doing, held } from '../support/actions.js';
 import { brokers, rabbitmq, type TestBroker } from '../support/brokers.js';
 import { eventually } from '../support/eventually.js';
 import { loseWorker, makeQueue, RawCaller, serveRequests } from '../support/requests.js';
 import type { SendOutcome } from '../../src/rpc/reply-channel.js';
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+import { collectGarbage } from '../support/collect-garbage.js';
 
 /** A request in an envelope; `text` reports apart those of one action. */
 const request = (text: string, id?: unknown): string =>

@@ -1,10 +1,6 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { CutOutput } from '../../src/ssh/cut-output.js';
-
-setFlagsFromString('--expose-gc');
-const collectGarbage = runInNewContext('gc') as () => void;
+import { collectGarbage } from '../support/collect-garbage.js';
 
 /** As Node.js passes data from a socket: a view of its own block of memory. */
 const chunkOf = (text: string) => Buffer.from(text.padEnd(65_536, '.'));

@@ -1,7 +1,5 @@
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { constants, deflateRawSync, deflateSync } from 'node:zlib';
 import test from 'ava';
 import { DecodeError } from '../../../src/rpc/codec/codec.js';
@@ -11,6 +9,7 @@ import { TermReader } from '../../../src/rpc/codec/erlang-decode.js';
 import { encodeTerm } from '../../../src/rpc/codec/erlang-encode.js';
 import { StringCache } from '../../../src/rpc/codec/erlang-string-cache.js';
 import { erlangLimits } from '../../../src/rpc/codec/erlang-limits.js';
+import { collectGarbage } from '../../support/collect-garbage.js';
 
 const MEBIBYTE = 1024 * 1024;
 const TAGS = [
@@ -148,22 +147,13 @@ function bounded(reader: TermReader, body: Buffer): string | undefined {
 }
 
 /** Live memory after garbage collection; zlib releases a failed stream in a later turn of the event loop. */
-async function liveBytes(collectGarbage: () => void): Promise<number> {
+async function liveBytes(): Promise<number> {
   for (let i = 0; i < 3; i++) {
     collectGarbage();
     await nextTurn();
   }
   const { heapUsed, external } = process.memoryUsage();
   return heapUsed + external;
-}
-
-function garbageCollector(): () => void {
-  setFlagsFromString('--expose-gc');
-  const collect: unknown = runInNewContext('gc');
-  if (typeof collect !== 'function') throw new Error('V8 gives no gc()');
-  return () => {
-    collect();
-  };
 }
 
 test.serial(
@@ -175,7 +165,6 @@ test.serial(
     const bodies = corpus();
     const first = Buffer.from([131, 106]);
     const known = new StringCache();
-    const collectGarbage = garbageCollector();
     const depthOfTrace = Error.stackTraceLimit;
     Error.stackTraceLimit = 0;
     t.teardown(() => {
@@ -190,9 +179,9 @@ test.serial(
       if (wrong !== undefined) throw new Error(`${wrong}: ${body.toString('hex')}`);
       read += body.length;
       if (i % 200 === 0) await nextTurn();
-      if (i === 20_000) before = await liveBytes(collectGarbage);
+      if (i === 20_000) before = await liveBytes();
     }
-    const grown = (await liveBytes(collectGarbage)) - before;
+    const grown = (await liveBytes()) - before;
     t.log(`${read} bytes, grown by ${grown}`);
     t.true(grown < MEBIBYTE, `memory grew by ${grown} bytes`);
   },
