@@ -30,7 +30,6 @@ let packed: string[] = [];
 let said = '';
 
 test.before('the package is built, packed and installed', async (t) => {
-  t.timeout(20 * 60_000);
   root = await mkdtemp(join(tmpdir(), 'package-'));
   // A copy, so that the repository's own dist/ stays unchanged.
   const stage = join(root, 'stage');
@@ -163,7 +162,6 @@ test('every command runs for a user without a passwd entry and without a home, i
 });
 
 test('npm builds the package when it installs it from a git URL', async (t) => {
-  t.timeout(20 * 60_000);
   const source = join(root, 'source');
   for (const name of SOURCES) await cp(join(REPOSITORY, name), join(source, name), { recursive: true });
   const description = JSON.parse(await readFile(join(source, 'package.json'), 'utf8'));
