@@ -37,7 +37,7 @@ export class Cluster {
   constructor(token: string, onResponse: (cluster: Cluster) => void = () => {}) {
     this.#token = token;
     this.#onResponse = onResponse;
-    this.key = hash('sha256', token);
+    this.key = keyOf(token);
     this.hash = this.key.slice(0, 10);
   }
 
@@ -52,4 +52,17 @@ export class Cluster {
   [inspect.custom](): string {
     return `Cluster(${this.hash})`;
   }
+}
+
+/** The keys of the tokens that were used last: to calculate one takes as long as much else of a request. */
+const keys = new Map<string, string>();
+const MAX_KEYS = 1_000;
+
+function keyOf(token: string): string {
+  const known = keys.get(token);
+  if (known !== undefined) return known;
+  const key = hash('sha256', token);
+  if (keys.size >= MAX_KEYS) keys.clear();
+  keys.set(token, key);
+  return key;
 }

@@ -1,5 +1,6 @@
 import { ActionError } from '../api/action-error.js';
 import { copyPlain } from '../lib/copy-plain.js';
+import { fastCheck } from './fast-check.js';
 import type { FieldProblem } from './call.js';
 import { type AnyObject, type ObjectSchema, type Schema, ValidationError } from 'yup';
 
@@ -108,10 +109,8 @@ function named(path: string): string {
  */
 export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (sent: unknown) => unknown {
   const fillsDefaults = hasDefaults(schema.describe() as Description);
-  return (sent) => {
-    const value = sent ?? {};
-    const sizeProblem = sizeProblemOf(value, name);
-    if (sizeProblem !== undefined) throw invalid([{ field: name, message: sizeProblem }]);
+  const isValid = fastCheck(schema);
+  const requireValid = (value: unknown) => {
     try {
       schema.validateSync(value, { strict: true, abortEarly: false, disableStackTrace: true });
     } catch (error) {
@@ -120,6 +119,13 @@ export function parameterCheck(schema: ObjectSchema<AnyObject>, name: string): (
       const large = largeIntegers(value, name);
       throw large.length === 0 ? error : invalid(large);
     }
+  };
+  return (sent) => {
+    const value = sent ?? {};
+    const sizeProblem = sizeProblemOf(value, name);
+    if (sizeProblem !== undefined) throw invalid([{ field: name, message: sizeProblem }]);
+    // yup decides on the rest, and writes the texts of the problems.
+    if (!isValid(value)) requireValid(value);
     const copy = copyPlain(value);
     // The value is valid, so a cast only fills in defaults.
     return fillsDefaults ? schema.cast(copy) : copy;
@@ -137,6 +143,7 @@ function invalid(fields: FieldProblem[]): ActionError {
  * @param name the name that callers use for the parameters
  */
 export function sizeProblemOf(parameters: unknown, name: string): string | undefined {
+  if (isSmall(parameters)) return undefined;
   let level = [parameters];
   for (let depth = 0, values = 0; level.length > 0; depth++) {
     if (depth > MAX_LEVELS) return `${name} is nested more than ${MAX_LEVELS} levels deep`;
@@ -145,6 +152,15 @@ export function sizeProblemOf(parameters: unknown, name: string): string | undef
     level = level.flatMap(valuesIn);
   }
   return undefined;
+}
+
+/** Whether it is a map or a list of a few plain values, as most parameters are. */
+function isSmall(parameters: unknown): boolean {
+  if (typeof parameters !== 'object' || parameters === null) return true;
+  const values = Object.values(parameters);
+  if (values.length >= MAX_VALUES) return false;
+  for (const each of values) if (typeof each === 'object' && each !== null) return false;
+  return true;
 }
 
 /** A problem for each whole number that is too large for a JavaScript number. */

@@ -2,6 +2,15 @@
 export function copyPlain(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value;
   if (Array.isArray(value)) return value.map(copyPlain);
-  // fromEntries, not an assignment: a caller may send the key `__proto__`.
-  return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, copyPlain(each)]));
+  const copy: Record<string, unknown> = {};
+  for (const [key, each] of Object.entries(value)) {
+    // A caller may send the key `__proto__`, to which an assignment means something else.
+    if (key === '__proto__') return Object.fromEntries(Object.entries(value).map(copyEntry));
+    copy[key] = copyPlain(each);
+  }
+  return copy;
+}
+
+function copyEntry([key, value]: [string, unknown]): [string, unknown] {
+  return [key, copyPlain(value)];
 }
