@@ -27,21 +27,59 @@ const IGNORE = () => {};
 
 /** The first argument of a handler. */
 export function actionRequest(run: HandlerRun): ActionRequest<unknown, Cluster | undefined> {
-  const { id, action, parameters, cluster, caller, repeated, deadline, abort, warn, logFor } = run;
-  return {
-    parameters,
-    cluster,
-    // Created only when it is read: a signal is a large part of the cost of a small request.
-    get signal() {
-      return abort.signal;
+  return new RunRequest(run);
+}
+
+class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
+  /**
+   * Created only when they are read: a signal is a large part of the cost of a small request. Own properties, so that a copy of
+   * the request has them too. The same getters for all requests, because V8 keeps much memory for each other pair.
+   */
+  static readonly #onDemand: PropertyDescriptorMap & ThisType<RunRequest> = {
+    signal: {
+      enumerable: true,
+      get() {
+        return this.#run.abort.signal;
+      },
     },
-    deadline,
-    log: logFor({ request: id, action, ...(cluster && { cluster: cluster.hash }) }),
-    id,
-    caller,
-    repeated,
-    warn,
-    authorize: ALLOW,
-    emit: IGNORE,
+    log: {
+      enumerable: true,
+      get() {
+        return this.#logOf();
+      },
+    },
   };
+
+  readonly #run: HandlerRun;
+  #log: Logger | undefined;
+  declare readonly signal: AbortSignal;
+  declare readonly log: Logger;
+  parameters: unknown;
+  cluster: Cluster | undefined;
+  deadline: number;
+  id: string;
+  caller: Caller;
+  repeated: boolean;
+  warn: (text: string) => void;
+  authorize = ALLOW;
+  emit = IGNORE;
+
+  constructor(run: HandlerRun) {
+    const { id, parameters, cluster, caller, repeated, deadline, warn } = run;
+    this.#run = run;
+    this.parameters = parameters;
+    this.cluster = cluster;
+    this.deadline = deadline;
+    this.id = id;
+    this.caller = caller;
+    this.repeated = repeated;
+    this.warn = warn;
+    Object.defineProperties(this, RunRequest.#onDemand);
+  }
+
+  #logOf(): Logger {
+    const { id, action, cluster, logFor } = this.#run;
+    this.#log ??= logFor({ request: id, action, ...(cluster && { cluster: cluster.hash }) });
+    return this.#log;
+  }
 }

@@ -91,14 +91,15 @@ export class Admission {
       );
     }
     const lane = cluster?.key ?? NO_CLUSTER;
-    const admitted = { action, cluster, lane, parameters, timeoutMs, leftMs };
     // A refusal would say nothing of what another worker has made of it.
-    if (isClaimed && call.mayBeCopy && effect === 'change')
-      return { ...admitted, inquiryMs: Math.max(leftMs + REPORTED_MS, INQUIRY_MS) };
+    const isInquired = isClaimed && call.mayBeCopy && effect === 'change';
+    const inquiryMs = isInquired ? Math.max(leftMs + REPORTED_MS, INQUIRY_MS) : undefined;
+    const admitted = { action, cluster, lane, parameters, timeoutMs, leftMs, inquiryMs };
+    if (isInquired) return admitted;
     if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
-    return { ...admitted, inquiryMs: undefined };
+    return admitted;
   }
 
   /** How many calls of a lane may be held, waiting and running. */

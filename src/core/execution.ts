@@ -51,14 +51,19 @@ export interface ExecutionEvents {
   onKnown: () => void;
 }
 
-/** When a run was admitted, and when it is stopped, in the clock's milliseconds. */
-export interface TimeLimits {
-  admittedAt: number;
+/** An admitted call, and who is told what happens to its run. */
+export interface ExecutedCall extends ExecutionEvents {
+  readonly call: Call;
+  readonly admitted: Admitted;
+  /** When it was admitted, and when it is stopped, in the clock's milliseconds. */
+  readonly admittedAt: number;
   /** Its handler. */
-  deadline: number;
+  readonly deadline: number;
   /** Its probe, and before it has begun. */
-  inquiryEnd: number;
+  readonly inquiryEnd: number;
 }
+
+const NOTHING = () => {};
 
 /** Errors that do not show whether the cluster can be reached. */
 const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
@@ -81,8 +86,8 @@ const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
 export class Execution {
   readonly #call: Call;
   readonly #admitted: Admitted;
-  readonly #limits: TimeLimits;
-  readonly #options: ExecutionOptions & ExecutionEvents;
+  readonly #job: ExecutedCall;
+  readonly #options: ExecutionOptions;
   readonly #abort = new LazyAbort();
   readonly #ending = new LazyAbort();
   readonly #warnings = new Warnings();
@@ -91,18 +96,13 @@ export class Execution {
   #mustRunAlone = false;
   /** Where a change will run in isolation. */
   #place: IsolatedPlace | undefined;
-  #cancelSettling = () => {};
-  #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = () => {};
+  #cancelSettling = NOTHING;
+  #giveUp: (error: ActionError | ConnectionLost | Shutdown) => void = NOTHING;
 
-  constructor(
-    call: Call,
-    admitted: Admitted,
-    limits: TimeLimits,
-    options: ExecutionOptions & ExecutionEvents,
-  ) {
-    this.#call = call;
-    this.#admitted = admitted;
-    this.#limits = limits;
+  constructor(job: ExecutedCall, options: ExecutionOptions) {
+    this.#job = job;
+    this.#call = job.call;
+    this.#admitted = job.admitted;
     this.#options = options;
   }
 
@@ -132,12 +132,12 @@ export class Execution {
       get ending() {
         return ending.signal;
       },
-      heldMs: () => this.#call.waitedMs + this.#options.clock.now() - this.#limits.admittedAt,
+      heldMs: () => this.#call.waitedMs + this.#options.clock.now() - this.#job.admittedAt,
       requireTime: () => this.#requireTime(),
       prepare: async (performance) => this.#prepare(performance),
       perform: async (performance) => this.#perform(performance),
       stop: (reason) => this.stop(reason),
-      onKnown: this.#options.onKnown,
+      onKnown: () => this.#job.onKnown(),
     });
     // It may not have begun.
     this.#place?.leave();
@@ -146,7 +146,7 @@ export class Execution {
 
   /** @throws ActionError when the handler must not begin any more */
   #requireTime(): void {
-    if (this.#options.clock.now() >= this.#limits.deadline) throw timedOut(this.#admitted.timeoutMs);
+    if (this.#options.clock.now() >= this.#job.deadline) throw timedOut(this.#admitted.timeoutMs);
   }
 
   /** Waits for what the performance needs besides its turn. @throws ActionError, or the signal's reason */
@@ -171,14 +171,14 @@ export class Execution {
   }
 
   #deadlineOf(work: Performance['work']): number {
-    return work === 'probe' ? this.#limits.inquiryEnd : this.#limits.deadline;
+    return work === 'probe' ? this.#job.inquiryEnd : this.#job.deadline;
   }
 
   async #perform(performance: Performance): Promise<Ended> {
     const { cluster } = this.#admitted;
     try {
       this.#state = 'running';
-      this.#options.onBegin(performance.work);
+      this.#job.onBegin(performance.work);
       const body = await new Promise((resolve, reject) => {
         this.#giveUp = reject;
         this.#handle(performance).then(resolve, reject);

@@ -116,9 +116,29 @@ export class FairQueue {
   /** Adds an item; starts it immediately or when its turn comes. */
   enter(lane: string, item: Waiting): void {
     const found = this.#laneOf(lane);
-    found.waiting.add(item);
-    this.#updateTurn(found);
-    this.#startNext();
+    // At once, when no other item waits that could start too.
+    if (this.#turns.size === 0 && this.#mayStart(found)) {
+      this.#takePlace(found);
+      item.start();
+    } else {
+      found.waiting.add(item);
+      this.#updateTurn(found);
+      this.#startNext();
+    }
+    this.#scheduleCheck();
+  }
+
+  #mayStart(lane: Lane): boolean {
+    return (
+      !this.#paused && lane.waiting.size === 0 && lane.running < this.#limitOf(lane) && this.#hasRoom(lane)
+    );
+  }
+
+  /** Counts an item that starts now. */
+  #takePlace(lane: Lane): void {
+    if (lane.running === lane.idle) lane.noResponseSince = this.#options.clock.now();
+    lane.running++;
+    if (!lane.uncounted) this.#count(lane, 1);
   }
 
   /** Removes a waiting item. @returns false when it was not waiting */
@@ -242,9 +262,7 @@ export class FairQueue {
       const [item] = lane.waiting;
       if (item === undefined) continue;
       lane.waiting.delete(item);
-      if (lane.running === lane.idle) lane.noResponseSince = this.#options.clock.now();
-      lane.running++;
-      if (!lane.uncounted) this.#count(lane, 1);
+      this.#takePlace(lane);
       // The lane goes to the end of the turns.
       this.#turns.delete(lane);
       this.#updateTurn(lane);

@@ -31,7 +31,7 @@ import { ChangeGate, type Performance } from './change-gate.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
-import { Execution, type ExecutionOptions } from './execution.js';
+import { Execution, type ExecutionEvents, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
@@ -65,10 +65,20 @@ export interface RunnerOptions {
   claims?: ChangeClaims | undefined;
 }
 
+/** What a job tells the runner. */
+interface JobHost {
+  takeTurn: (job: Job) => void;
+  begin: (job: Job, work: Performance['work']) => void;
+  known: (call: Call) => void;
+}
+
 /** An admitted call until it settles. */
-interface Job {
+class Job implements ExecutionEvents {
+  readonly #host: JobHost;
   readonly call: Call;
   readonly admitted: Admitted;
+  /** Whether it tries a cluster that could not be reached. */
+  readonly isProbe: boolean;
   readonly settle: (settled: Settled | Promise<Settled>) => void;
   /** In the clock's milliseconds. */
   readonly admittedAt: number;
@@ -76,19 +86,45 @@ interface Job {
   readonly deadline: number;
   /** When it is stopped before that. */
   readonly inquiryEnd: number;
-  cancelDeadline: () => void;
-  /** Whether it tries a cluster that could not be reached. */
-  readonly isProbe: boolean;
-  beganAt: number;
+  cancelDeadline = NOTHING;
+  beganAt = 0;
   /** It has its turn, and waits for something else: its units, or the store. */
-  waitsOn: boolean;
+  waitsOn = false;
   /** It has left its place to others, as it waits for another worker, which may take long. */
-  isAside: boolean;
+  isAside = false;
   /** Undefined while it waits. */
   execution: Execution | undefined;
-  start(): void;
+
+  constructor(
+    host: JobHost,
+    { call, admitted, isProbe, now }: { call: Call; admitted: Admitted; isProbe: boolean; now: number },
+    settle: (settled: Settled | Promise<Settled>) => void,
+  ) {
+    const { leftMs, inquiryMs } = admitted;
+    this.#host = host;
+    this.call = call;
+    this.admitted = admitted;
+    this.isProbe = isProbe;
+    this.settle = settle;
+    this.admittedAt = now;
+    this.deadline = now + leftMs;
+    this.inquiryEnd = now + (inquiryMs ?? leftMs);
+  }
+
+  start(): void {
+    this.#host.takeTurn(this);
+  }
+
+  onBegin(work: Performance['work']): void {
+    this.#host.begin(this, work);
+  }
+
+  onKnown(): void {
+    this.#host.known(this.call);
+  }
 }
 
+const NOTHING = () => {};
 /** A call that got no response from its cluster for this long shows that the cluster cannot be reached. */
 const HUNG_MS = 3_000;
 /** A change that is stopped by a shutdown gets at least this long to reach a state that it can report, also after the grace time. */
@@ -109,6 +145,11 @@ export class Runner {
   readonly #breaker: CircuitBreaker;
   readonly #gate: ChangeGate;
   readonly #execution: ExecutionOptions;
+  readonly #host: JobHost = {
+    takeTurn: (job) => void this.#takeTurn(job),
+    begin: (job, work) => this.#begin(job, work),
+    known: (call) => this.#known.add(call),
+  };
   readonly #chain: (call: Call) => Promise<Settled>;
   readonly #waiting = new Set<Job>();
   readonly #running = new Set<Job>();
@@ -307,22 +348,10 @@ export class Runner {
     const { action, cluster, lane, leftMs, inquiryMs } = admitted;
     const now = clock.now();
     events.emit('admitted', { call, action: action.description, cluster, at: now });
+    const isProbe = inquiryMs === undefined && cluster !== undefined && this.#breaker.admitted(cluster.key);
     return new Promise((settle) => {
-      const job: Job = {
-        call,
-        admitted,
-        settle,
-        admittedAt: now,
-        deadline: now + leftMs,
-        inquiryEnd: now + (inquiryMs ?? leftMs),
-        cancelDeadline: clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job)),
-        isProbe: inquiryMs === undefined && cluster !== undefined && this.#breaker.admitted(cluster.key),
-        beganAt: 0,
-        waitsOn: false,
-        isAside: false,
-        execution: undefined,
-        start: () => void this.#takeTurn(job),
-      };
+      const job = new Job(this.#host, { call, admitted, isProbe, now }, settle);
+      job.cancelDeadline = clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job));
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
       this.#queue.enter(lane, job);
@@ -340,20 +369,10 @@ export class Runner {
 
   async #execute(job: Job): Promise<void> {
     const { clock } = this.#options;
-    const { call, admitted, admittedAt, deadline, inquiryEnd } = job;
     const now = clock.now();
     // The timer of its deadline is late when the process was stopped, or busy, for a while.
-    if (now >= inquiryEnd) return this.#timeOut(job);
-    const execution = new Execution(
-      call,
-      admitted,
-      { admittedAt, deadline, inquiryEnd },
-      {
-        ...this.#execution,
-        onBegin: (work) => this.#begin(job, work),
-        onKnown: () => this.#known.add(call),
-      },
-    );
+    if (now >= job.inquiryEnd) return this.#timeOut(job);
+    const execution = new Execution(job, this.#execution);
     job.execution = execution;
     job.beganAt = now;
     this.#waiting.delete(job);

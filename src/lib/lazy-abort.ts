@@ -1,6 +1,7 @@
 /** An abort controller that creates its signal only when it is read: most small requests never read it. */
 export class LazyAbort {
   #controller: AbortController | undefined;
+  #callbacks: Set<() => void> | undefined;
   #aborted = false;
   #reason: unknown;
 
@@ -20,11 +21,19 @@ export class LazyAbort {
     return this.#controller.signal;
   }
 
+  /** Calls back when it is aborted, which it must not be yet; without a signal, which costs far more. @returns undoes that */
+  onAbort(callback: () => void): () => void {
+    this.#callbacks ??= new Set();
+    this.#callbacks.add(callback);
+    return () => void this.#callbacks?.delete(callback);
+  }
+
   /** Only the first reason counts. */
   abort(reason: unknown): void {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#reason = reason;
     this.#controller?.abort(reason);
+    for (const callback of this.#callbacks ?? []) callback();
   }
 }

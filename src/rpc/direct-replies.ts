@@ -64,7 +64,7 @@ export class DirectReplies {
   ): Promise<PublishOutcome> {
     const shared = await untilAborted(this.#channelFor(connection), signal);
     try {
-      return await shared.publish(to, content, options, { signal });
+      return await shared.publish(to, content, options, { stop: { signal } });
     } catch (error) {
       if (isFinal(error) || connection.lost.aborted) throw error;
     }
@@ -74,7 +74,7 @@ export class DirectReplies {
       try {
         connection.lost.throwIfAborted();
         own = await connection.sibling();
-        return await (await ConfirmChannel.open(own)).publish(to, content, options, { signal });
+        return await (await ConfirmChannel.open(own)).publish(to, content, options, { stop: { signal } });
       } catch (error) {
         if (isFinal(error) || connection.lost.aborted) throw error;
         const refusal = refusalOf(error);

@@ -84,16 +84,17 @@ function envelopeOf(message: Record<string, unknown>, recordId: RecordId | undef
 
 /** The envelope of a reply. */
 export function replyEnvelope(envelope: Envelope, reply: Reply): Record<string, unknown> {
-  const { queue_name, id, request_body } = requestFields(envelope);
-  return {
-    queue_name,
+  const { queueName, id, requestBody } = envelope;
+  const whole: Record<string, unknown> = {
+    queue_name: queueName ?? '',
     id,
     status: reply.status,
-    request_body,
+    request_body: requestBody,
     response_body: reply.body ?? null,
-    // Beside the result: existing callers read only the other keys.
-    ...(reply.status === 'completed' && reply.details !== undefined && { details: reply.details }),
   };
+  // Beside the result: existing callers read only the other keys.
+  if (reply.status === 'completed' && reply.details !== undefined) whole.details = reply.details;
+  return whole;
 }
 
 /** The part of a reply's envelope that is a copy of its request's envelope. */

@@ -24,6 +24,8 @@ export interface MemoryBudgetOptions {
 export interface Share {
   /** Its bytes that count against the limit; only the budget changes them. */
   bytes: number;
+  /** Whether it has got room for its decoded form. */
+  hasRoom: boolean;
 }
 
 /** A message that waits for room. */
@@ -41,7 +43,8 @@ export class MemoryBudget {
   readonly #reclaimable: Reclaimable;
   readonly #log: MemoryLog;
   readonly #waiting = new WaitQueue<Waiting>();
-  readonly #withRoom = new Set<Share>();
+  /** How many messages have room for their decoded form. */
+  #withRoom = 0;
   #taken = 0;
 
   constructor({ limit, reclaimable, clock, log }: MemoryBudgetOptions) {
@@ -65,7 +68,7 @@ export class MemoryBudget {
 
   /** Starts to count a message. It may exceed the limit: its bytes are in memory already. */
   take(bytes: number): Share {
-    const share: Share = { bytes: 0 };
+    const share: Share = { bytes: 0, hasRoom: false };
     this.resize(share, bytes);
     return share;
   }
@@ -99,7 +102,8 @@ export class MemoryBudget {
 
   /** Counts only this many bytes for a message from now on, and does not let others wait for its end. */
   giveRoomBack(share: Share, bytes: number): void {
-    this.#withRoom.delete(share);
+    if (share.hasRoom) this.#withRoom--;
+    share.hasRoom = false;
     this.resize(share, bytes);
   }
 
@@ -109,7 +113,8 @@ export class MemoryBudget {
   }
 
   #grant(share: Share, more: number): void {
-    this.#withRoom.add(share);
+    if (!share.hasRoom) this.#withRoom++;
+    share.hasRoom = true;
     this.#taken += more;
     share.bytes += more;
   }
@@ -117,7 +122,7 @@ export class MemoryBudget {
   /** Whether there is room for this many bytes, after what can be given up was given up for them. */
   #hasRoom(bytes: number): boolean {
     this.#reclaim(bytes);
-    return this.#withRoom.size === 0 || this.used + bytes <= this.#limit;
+    return this.#withRoom === 0 || this.used + bytes <= this.#limit;
   }
 
   #reclaim(bytes: number): void {

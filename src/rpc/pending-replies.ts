@@ -1,7 +1,5 @@
 import type { Clock } from '../lib/clock.js';
-import { linkSignals } from '../lib/linked-signal.js';
-import { Semaphore } from '../lib/semaphore.js';
-import { untilAborted } from '../lib/until-aborted.js';
+import { LazyAbort } from '../lib/lazy-abort.js';
 import type { BrokerConnection } from './broker-connection.js';
 
 /** The broker has not confirmed a reply while its caller waited. Whether it arrived is not known. */
@@ -26,6 +24,24 @@ export interface ReplyLimit {
   why: () => string;
 }
 
+interface PendingReply {
+  readonly limit: ReplyLimit;
+  /** When it is given up, in the clock's milliseconds. */
+  readonly end: number;
+  readonly stop: LazyAbort;
+  readonly reject: (reason: unknown) => void;
+  lookAt: number;
+  isSlow: boolean;
+}
+
+/** The replies to one address. */
+interface Turns {
+  /** How many more may be unconfirmed. */
+  free: number;
+  /** Lets each of them take the place of another one; oldest first. */
+  waiting: Set<() => void> | undefined;
+}
+
 /** How often a reply that is being sent is looked at, in milliseconds. One that has not been confirmed by then is slow. */
 const LOOK_MS = 1_000;
 /** Callers wait a little longer than the time limit that they send, in milliseconds. */
@@ -41,7 +57,11 @@ const MAX_UNCONFIRMED = 30;
 /** The replies that are being sent. One that the broker does not confirm, such as for a queue that hangs, must not cost others. */
 export class PendingReplies {
   readonly #options: PendingRepliesOptions;
-  readonly #addresses = new Map<string, { permits: Semaphore; uses: number }>();
+  readonly #addresses = new Map<string, Turns>();
+  /** Those that are not confirmed, in the order in which they are looked at. */
+  readonly #pending = new Set<PendingReply>();
+  readonly #listened = new WeakSet<AbortSignal>();
+  #cancelLooks: (() => void) | undefined;
   #slow = 0;
 
   constructor(options: PendingRepliesOptions) {
@@ -56,52 +76,126 @@ export class PendingReplies {
   /**
    * Sends a reply while its caller waits, and at least for 5 s. The time in which the broker accepts no messages at all does
    * not end it.
-   * @param send gets a signal that is aborted at the end
+   * @param send gets what is aborted at the end
    * @throws NotConfirmed
    */
-  async within<T>(
-    { connection, until, signal, why }: ReplyLimit,
-    send: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
+  async within<T>(limit: ReplyLimit, send: (stop: LazyAbort) => Promise<T>): Promise<T> {
+    const { until, signal } = limit;
+    if (signal.aborted) throw signal.reason;
+    this.#listenTo(signal);
     const { clock } = this.#options;
-    const end = Math.max(until + EXTRA_MS, clock.now() + LEAST_MS);
-    const link = linkSignals(signal);
-    let isSlow = false;
-    let cancel = () => {};
-    const look = () => {
-      if (connection.blockedReason === undefined) {
-        if (clock.now() >= end) return link.abort(new NotConfirmed(why()));
-        if (!isSlow) this.#add(1);
-        isSlow = true;
-      }
-      cancel = clock.after(LOOK_MS, look);
-    };
-    cancel = clock.after(LOOK_MS, look);
+    const now = clock.now();
+    const end = Math.max(until + EXTRA_MS, now + LEAST_MS);
+    return new Promise((resolve, reject) => {
+      const reply = { limit, end, stop: new LazyAbort(), reject, lookAt: now + LOOK_MS, isSlow: false };
+      this.#pending.add(reply);
+      this.#cancelLooks ??= clock.after(LOOK_MS, this.#looks);
+      send(reply.stop)
+        .finally(() => this.#settled(reply))
+        .then(resolve, reject);
+    });
+  }
+
+  /** Sends a reply when few enough to the same address are unconfirmed. Rejects with the reason of `stop` when that is aborted before. */
+  async inTurn<T>(address: string, stop: LazyAbort, send: () => Promise<T>): Promise<T> {
+    const turns = this.#turnsOf(address);
+    if (turns.free > 0) turns.free--;
+    else await turnIn(turns, stop);
     try {
-      return await untilAborted(send(link.signal), link.signal);
+      // Also when the caller of `within` no longer waits for it.
+      return await send();
     } finally {
-      cancel();
-      link.unlink();
-      if (isSlow) this.#add(-1);
+      this.#leave(address, turns);
     }
   }
 
-  /** Sends a reply when few enough to the same address are unconfirmed. */
-  async inTurn<T>(address: string, signal: AbortSignal, send: () => Promise<T>): Promise<T> {
-    const turns = this.#addresses.get(address) ?? { permits: new Semaphore(MAX_UNCONFIRMED), uses: 0 };
+  #turnsOf(address: string): Turns {
+    const known = this.#addresses.get(address);
+    if (known !== undefined) return known;
+    const turns: Turns = { free: MAX_UNCONFIRMED, waiting: undefined };
     this.#addresses.set(address, turns);
-    turns.uses++;
-    try {
-      const release = await turns.permits.acquire(signal);
-      // Also when the caller of `within` no longer waits for it.
-      return await send().finally(release);
-    } finally {
-      if (--turns.uses === 0) this.#addresses.delete(address);
+    return turns;
+  }
+
+  #leave(address: string, turns: Turns): void {
+    for (const next of turns.waiting ?? []) return next();
+    turns.free++;
+    if (turns.free === MAX_UNCONFIRMED) this.#addresses.delete(address);
+  }
+
+  /** One listener for all replies. */
+  #listenTo(signal: AbortSignal): void {
+    if (this.#listened.has(signal)) return;
+    this.#listened.add(signal);
+    const giveUpAll = () => {
+      for (const reply of this.#pending)
+        if (reply.limit.signal === signal) this.#giveUp(reply, signal.reason);
+    };
+    signal.addEventListener('abort', giveUpAll, { once: true });
+  }
+
+  /** One timer for all replies: nearly all of them are confirmed before it. */
+  readonly #looks = (): void => {
+    const { clock } = this.#options;
+    this.#cancelLooks = undefined;
+    for (const reply of this.#pending) {
+      const left = reply.lookAt - clock.now();
+      if (left > 0) {
+        this.#cancelLooks = clock.after(left, this.#looks);
+        return;
+      }
+      this.#look(reply);
     }
+  };
+
+  #look(reply: PendingReply): void {
+    const { connection, why } = reply.limit;
+    const now = this.#options.clock.now();
+    if (connection.blockedReason === undefined) {
+      if (now >= reply.end) return this.#giveUp(reply, new NotConfirmed(why()));
+      if (!reply.isSlow) this.#add(1);
+      reply.isSlow = true;
+    }
+    reply.lookAt = now + LOOK_MS;
+    // To the end.
+    this.#pending.delete(reply);
+    this.#pending.add(reply);
+  }
+
+  #giveUp(reply: PendingReply, reason: unknown): void {
+    reply.stop.abort(reason);
+    reply.reject(reason);
+    this.#settled(reply);
+  }
+
+  #settled(reply: PendingReply): void {
+    if (!this.#pending.delete(reply)) return;
+    if (reply.isSlow) this.#add(-1);
+    if (this.#pending.size > 0) return;
+    this.#cancelLooks?.();
+    this.#cancelLooks = undefined;
   }
 
   #add(replies: number): void {
     this.#slow += replies;
     this.#options.changed();
   }
+}
+
+/** Waits for the place of another reply. Rejects with the reason of `stop`. */
+async function turnIn(turns: Turns, stop: LazyAbort): Promise<void> {
+  if (stop.aborted) throw stop.reason;
+  const waiting = (turns.waiting ??= new Set());
+  await new Promise<void>((resolve, reject) => {
+    const take = () => {
+      waiting.delete(take);
+      stopListening();
+      resolve();
+    };
+    const stopListening = stop.onAbort(() => {
+      waiting.delete(take);
+      reject(stop.reason);
+    });
+    waiting.add(take);
+  });
 }

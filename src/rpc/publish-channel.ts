@@ -20,14 +20,15 @@ export type PublishOutcome = 'routed' | 'unroutable' | 'nacked';
 export interface Message {
   to: Destination;
   content: Buffer;
+  /** With `mandatory`, so that the broker returns what it cannot route. */
   options: Options.Publish;
   /**
    * Called immediately before it is written: until then, the broker cannot have it. Returns the properties that are known
    * only then, such as the time that is left. When it throws, the message is not written.
    */
   sending: (() => Options.Publish) | undefined;
-  /** When it is aborted, nobody waits for the message any more. */
-  signal: AbortSignal | undefined;
+  /** When its signal is aborted, nobody waits for the message any more. Read only when it is needed: it may be created then. */
+  stop: { readonly signal: AbortSignal } | undefined;
 }
 
 /**
@@ -84,10 +85,10 @@ export class PublishChannel {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#reason(false));
       const { messageId } = options;
-      const latest = sending?.();
+      const latest = sending && { ...options, ...sending() };
       const settle = () => {
         this.#pending.delete(fail);
-        return this.#returned.delete(String(messageId));
+        return this.#returned.size > 0 && this.#returned.delete(String(messageId));
       };
       const fail = (error: unknown) => {
         settle();
@@ -101,13 +102,7 @@ export class PublishChannel {
       };
       this.#pending.add(fail);
       try {
-        this.#channel.publish(
-          to.exchange,
-          to.routingKey,
-          content,
-          { ...options, ...latest, mandatory: true },
-          confirmed,
-        );
+        this.#channel.publish(to.exchange, to.routingKey, content, latest ?? options, confirmed);
       } catch (error) {
         fail(new UnpublishableError(String(error), { cause: error }));
       }

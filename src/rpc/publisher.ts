@@ -102,15 +102,16 @@ export class Publisher {
       const isReply = to.exchange === '';
       if (isReply && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
       try {
-        const send = async (stop: AbortSignal) => {
-          if (isDirectReply(to)) return this.#directReplies.publish(connection, to, content, options, stop);
-          const how = { sharing: alone ? 'alone' : 'again', signal: stop } as const;
-          const publish = async () => channel.publish(to, content, options, how);
-          return until === undefined ? publish() : this.#replies.inTurn(to.routingKey, stop, publish);
-        };
-        if (until === undefined) return await send(signal);
+        const sharing = alone ? 'alone' : 'again';
+        const send = async (stop: { readonly signal: AbortSignal }) =>
+          isDirectReply(to)
+            ? this.#directReplies.publish(connection, to, content, options, stop.signal)
+            : channel.publish(to, content, options, { sharing, stop });
+        if (until === undefined) return await send({ signal });
         const why = () => this.directProblemOn(connection) ?? 'the broker did not confirm it in time';
-        return await this.#replies.within({ connection, until, signal, why }, send);
+        return await this.#replies.within({ connection, until, signal, why }, async (stop) =>
+          isDirectReply(to) ? send(stop) : this.#replies.inTurn(to.routingKey, stop, async () => send(stop)),
+        );
       } catch (error) {
         signal.throwIfAborted();
         if (connection.lost.aborted) continue;

@@ -100,11 +100,16 @@ export class RedeliveryMemory<R> {
     { place, ...source }: Source,
   ): void {
     const known = this.#younger.get(key) ?? this.#older.get(key);
-    const { places } = known?.released ?? NOT_RELEASED;
-    this.#younger.delete(key);
-    this.#older.delete(key);
+    const released = () => {
+      const places = new Set(known?.released.places).add(place);
+      return { places, mayHaveBegun: source.mayHaveBegun, mustRunAlone: source.mustRunAlone() };
+    };
+    if (known !== undefined) {
+      this.#younger.delete(key);
+      this.#older.delete(key);
+    }
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, { places: new Set([...places, place]), ...source });
+    void this.#settle(key, settling, bytes, released);
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -116,7 +121,7 @@ export class RedeliveryMemory<R> {
     key: string,
     settling: Promise<R | undefined>,
     bytes: (reply: R) => number,
-    { places, mayHaveBegun, mustRunAlone }: Omit<Source, 'place'> & Pick<Released, 'places'>,
+    released: () => Released,
   ): Promise<void> {
     const reply = await settling;
     if (this.#running.get(key) === settling) this.#running.delete(key);
@@ -125,9 +130,8 @@ export class RedeliveryMemory<R> {
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();
     }
-    const released =
-      reply === undefined ? { places, mayHaveBegun, mustRunAlone: mustRunAlone() } : NOT_RELEASED;
-    this.#younger.set(key, { reply, released, at: this.#clock.now() });
+    const entry = { reply, released: reply === undefined ? released() : NOT_RELEASED, at: this.#clock.now() };
+    this.#younger.set(key, entry);
     this.#youngerBytes += size;
   }
 

@@ -22,26 +22,28 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
     try {
-      return await this.#sendFitting(reply, request, signal);
+      return await this.#sendOnce(reply, request, signal);
     } catch (error) {
-      if (error instanceof UnpublishableError)
-        return dropped(request, `its reply_to or correlation_id cannot be used: ${error.message}`);
-      if (error instanceof PublishRefused) return dropped(request, `the broker refuses it: ${error.message}`);
-      if (error instanceof NotConfirmed) return dropped(request, error.message);
-      throw error;
+      if (error instanceof PublishRefused && error.maxBytes !== undefined)
+        return this.#sendShrunk(reply, request, signal, error);
+      return notSent(error, request);
     }
   }
 
-  async #sendFitting(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
+  async #sendShrunk(
+    reply: OutgoingReply,
+    request: ReplyContext,
+    signal: AbortSignal,
+    { maxBytes = 0, message: reason }: PublishRefused,
+  ): Promise<SendOutcome> {
+    const { body, replacement } = shrunk(reply.body, request, maxBytes);
     try {
-      return await this.#sendOnce(reply, request, signal);
-    } catch (error) {
-      if (!(error instanceof PublishRefused) || error.maxBytes === undefined) throw error;
-      const { body, replacement } = shrunk(reply.body, request, error.maxBytes);
       const outcome = await this.#sendOnce({ ...reply, body }, request, signal);
       if (replacement === undefined || outcome !== 'sent') return outcome;
-      request.log.warn('reply replaced', { reason: error.message });
+      request.log.warn('reply replaced', { reason });
       return replacement;
+    } catch (error) {
+      return notSent(error, request);
     }
   }
 
@@ -62,6 +64,15 @@ export class ReplyToChannel implements ReplyChannel {
     const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
     return dropped(request, `the queue of its reply_to ${problem}`);
   }
+}
+
+/** @throws the error, if it does not say that the caller can no longer be reached */
+function notSent(error: unknown, request: ReplyContext): SendOutcome {
+  if (error instanceof UnpublishableError)
+    return dropped(request, `its reply_to or correlation_id cannot be used: ${error.message}`);
+  if (error instanceof PublishRefused) return dropped(request, `the broker refuses it: ${error.message}`);
+  if (error instanceof NotConfirmed) return dropped(request, error.message);
+  throw error;
 }
 
 function dropped({ log }: ReplyContext, reason: string): SendOutcome {

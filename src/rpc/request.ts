@@ -21,7 +21,7 @@ export interface Request extends ReplyContext {
   timeoutMs: unknown;
   /** How much of its time had passed when it was delivered, in milliseconds. */
   waitedMs: number;
-  /** Identifies this message when it is delivered again; undefined when it has no id. */
+  /** Identifies this message when it is delivered again to any worker; undefined when it has no id. */
   key: string | undefined;
   channels: readonly ReplyChannel[];
   /** Whether it takes long to decode it, and to encode its copy in the reply. */
@@ -40,6 +40,7 @@ export interface RequestReaderOptions {
 
 /** A larger message is decoded, and its reply encoded, in a turn of the event loop of its own. */
 const LARGE_BYTES = 64 * 1024;
+const SMALL_BYTES = 4 * 1024;
 const NO_CONTEXT: Call['context'] = Object.freeze({});
 
 /** Reads the requests in deliveries. */
@@ -83,20 +84,20 @@ export class RequestReader {
     const leftMs = delivery.mayHaveBegun
       ? Math.min(timeLeft(delivery, this.#options.clock), limitMs)
       : limitMs;
-    return {
+    const { queue, logFor } = this.#options;
+    const read = {
       delivery,
       arrivedAt,
       timeoutMs,
       codec,
       envelope,
       id,
-      until: arrivedAt + leftMs,
-      waitedMs: limitMs - leftMs,
-      key: name === undefined ? undefined : this.#keyOf(name, delivery),
+      key: name === undefined ? undefined : keyOf(queue, String(name), delivery),
+      leftMs,
+      limitMs,
       channels: this.channelsTo(envelope, delivery),
-      isLarge: isLarge(codec, content),
-      log: this.#options.logFor({ request: id }),
     };
+    return new ReadRequest(read, logFor);
   }
 
   /** The channels that reach the caller of this request. */
@@ -109,12 +110,69 @@ export class RequestReader {
     const { queue } = this.#options;
     return queuesOf(queue).some((own) => replyTo === own);
   }
+}
 
-  #keyOf(name: unknown, { sender, content, properties: { replyTo } }: Delivery): string {
-    const { queue } = this.#options;
-    const parts = [queue, sender.name, String(name), replyTo, hash('sha256', content, 'base64')];
-    return hash('sha256', JSON.stringify(parts.map((each) => each ?? null)), 'base64url');
+interface Read
+  extends Pick<
+    Request,
+    'delivery' | 'arrivedAt' | 'timeoutMs' | 'codec' | 'envelope' | 'id' | 'key' | 'channels'
+  > {
+  /** The time limit, and what is left of it, in milliseconds. */
+  limitMs: number;
+  leftMs: number;
+}
+
+/** Makes its log only when it is read, which few requests need. */
+class ReadRequest implements Request {
+  readonly #logFor: RequestReaderOptions['logFor'];
+  #log: Logger | undefined;
+  readonly delivery: Delivery;
+  readonly arrivedAt: number;
+  readonly timeoutMs: unknown;
+  readonly codec: Codec;
+  readonly envelope: Envelope;
+  readonly id: string;
+  readonly until: number;
+  readonly waitedMs: number;
+  readonly key: string | undefined;
+  readonly channels: readonly ReplyChannel[];
+  readonly isLarge: boolean;
+
+  constructor(read: Read, logFor: RequestReaderOptions['logFor']) {
+    const { delivery, arrivedAt, codec, leftMs } = read;
+    this.#logFor = logFor;
+    this.delivery = delivery;
+    this.arrivedAt = arrivedAt;
+    this.timeoutMs = read.timeoutMs;
+    this.codec = codec;
+    this.envelope = read.envelope;
+    this.id = read.id;
+    this.until = arrivedAt + leftMs;
+    this.waitedMs = read.limitMs - leftMs;
+    this.key = read.key;
+    this.channels = read.channels;
+    this.isLarge = isLarge(codec, delivery.content);
   }
+
+  get log(): Logger {
+    this.#log ??= this.#logFor({ request: this.id });
+    return this.#log;
+  }
+}
+
+function keyOf(queue: string, name: string, { sender, content, properties: { replyTo } }: Delivery): string {
+  const parts = `${lengthened(queue)}${lengthened(sender.name)}${lengthened(name)}${lengthened(replyTo)}`;
+  // One hash of everything is faster, unless all of a large body is copied for it.
+  const body =
+    content.length <= SMALL_BYTES
+      ? `=${content.toString('latin1')}`
+      : `#${hash('sha256', content, 'base64')}`;
+  return hash('sha256', parts + body, 'base64url');
+}
+
+/** With its length, so that different texts do not become the same one when they are put together. */
+function lengthened(text: unknown): string {
+  return typeof text === 'string' ? `${text.length}:${text}` : '-';
 }
 
 /** Whether it takes long to decode a message. */

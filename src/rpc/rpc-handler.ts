@@ -69,6 +69,22 @@ interface PassedOn {
   mustRunAlone: boolean;
 }
 
+/** A message in progress. */
+interface Held {
+  readonly connection: BrokerConnection;
+  /** Settles when it is not in progress any more. */
+  work: Promise<void> | undefined;
+}
+
+/** An answer as it is remembered. */
+interface Remembered {
+  /** Without its body. */
+  outgoing: OutgoingReply | 'none';
+  /** A small buffer is a part of a larger one, which it would keep in memory: then its bytes as Latin-1 text. */
+  body: Buffer | string;
+  deadLetter: string | undefined;
+}
+
 type Handled = Outcome | Refused | PassedOn;
 
 /** What earlier deliveries of a request came to, as far as is known. */
@@ -90,6 +106,7 @@ const REMEMBERED_SHARE = 0.25;
 const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
 const MAX_RETURNS = 2;
+const NO_BODY = Buffer.alloc(0);
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 
@@ -103,13 +120,13 @@ export class RpcHandler {
   readonly #log: Logger;
   readonly #stopped = new AbortController();
   readonly #draining = new AbortController();
-  readonly #memory: RedeliveryMemory<Answer>;
+  readonly #memory: RedeliveryMemory<Remembered>;
   readonly #budget: MemoryBudget;
   readonly #replyRoom: ReplyRoom;
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
-  /** The messages in progress, each with its connection. */
-  readonly #held = new Map<Promise<void>, BrokerConnection>();
+  /** The messages in progress. */
+  readonly #held = new Set<Held>();
   #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: RpcHandlerOptions) {
@@ -149,27 +166,42 @@ export class RpcHandler {
 
   /** Starts to handle a delivery; never throws. */
   receive(delivery: Delivery): void {
-    const work = this.#handle(delivery)
-      .catch(async (error: unknown) => {
-        if (this.#stopped.signal.aborted) return;
-        this.#log.error('message handling failed', { error });
-        await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
-      })
-      .catch(async (error: unknown) => {
-        this.#log.error('message dead-lettering failed', { error });
-        // It stays unacknowledged, and so counts as held, until the broker delivers it again.
-        await whenAborted(delivery.connection.lost);
-      })
-      .finally(() => this.#held.delete(work));
-    this.#held.set(work, delivery.connection);
+    const held: Held = { connection: delivery.connection, work: undefined };
+    this.#held.add(held);
+    held.work = this.#receive(delivery, held);
+  }
+
+  /** Never rejects. */
+  async #receive(delivery: Delivery, held: Held): Promise<void> {
+    const memory = this.#budget.take(delivery.content.length);
+    try {
+      await this.#handle(delivery, memory);
+    } catch (error) {
+      if (!this.#stopped.signal.aborted) await this.#giveUp(delivery, error);
+    } finally {
+      this.#budget.release(memory);
+      this.#held.delete(held);
+    }
+  }
+
+  /** Never rejects. */
+  async #giveUp(delivery: Delivery, error: unknown): Promise<void> {
+    try {
+      this.#log.error('message handling failed', { error });
+      await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
+    } catch (problem) {
+      this.#log.error('message dead-lettering failed', { error: problem });
+      // It stays unacknowledged, and so counts as held, until the broker delivers it again.
+      await whenAborted(delivery.connection.lost);
+    }
   }
 
   /** Resolves when no message is in progress, or none of this connection. */
   async idle(by?: BrokerConnection): Promise<void> {
     for (;;) {
-      const held = [...this.#held].filter(([, connection]) => by === undefined || connection === by);
+      const held = [...this.#held].filter(({ connection }) => by === undefined || connection === by);
       if (held.length === 0) return;
-      await Promise.all(held.map(([work]) => work));
+      await Promise.all(held.map(async ({ work }) => work));
     }
   }
 
@@ -183,22 +215,15 @@ export class RpcHandler {
     this.#stopped.abort(new Error('the service has stopped'));
   }
 
-  async #handle(delivery: Delivery): Promise<void> {
+  async #handle(delivery: Delivery, memory: Share): Promise<void> {
     const arrivedAt = this.#options.clock.now();
-    const memory = this.#budget.take(delivery.content.length);
-    try {
-      await this.#handleWithin(delivery, memory, arrivedAt);
-    } finally {
-      this.#budget.release(memory);
-    }
-  }
-
-  async #handleWithin(delivery: Delivery, memory: Share, arrivedAt: number): Promise<void> {
     const { length } = delivery.content;
     let request: Request;
     try {
       const codec = this.#reader.codecOf(delivery);
-      if (!(await this.#mayDecode(delivery, codec, memory)))
+      const mayDecode =
+        this.#mayDecodeNow(delivery, codec, memory) || (await this.#mayDecode(delivery, codec, memory));
+      if (!mayDecode)
         return void (await this.#release(delivery, arrivedAt, {
           mayHaveBegun: delivery.mayHaveBegun,
           mustRunAlone: mustRunAlone(delivery),
@@ -266,6 +291,11 @@ export class RpcHandler {
     return this.#republisher.requeue(delivery, arrivedAt);
   }
 
+  /** @returns false when it may have to wait, which `mayDecode` does */
+  #mayDecodeNow({ content }: Delivery, codec: Codec, memory: Share): boolean {
+    return !isLarge(codec, content) && this.#budget.tryGrow(memory, memoryToDecode(codec.plainSize(content)));
+  }
+
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
   async #mayDecode({ content, connection }: Delivery, codec: Codec, memory: Share): Promise<boolean> {
     const needed = memoryToDecode(codec.plainSize(content));
@@ -292,7 +322,7 @@ export class RpcHandler {
 
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
   async #outcome(request: Request): Promise<Handled> {
-    const { delivery, key, log } = request;
+    const { delivery, key } = request;
     let { mayHaveBegun } = delivery;
     let alone = mustRunAlone(delivery);
     let isKnown = false;
@@ -304,8 +334,8 @@ export class RpcHandler {
         known = reply === undefined ? this.#memory.recall(key) : { state: 'settled', reply };
       }
       if (known.state === 'settled') {
-        log.info('remembered reply reused');
-        return { ...known.reply, settled: undefined };
+        request.log.info('remembered reply reused');
+        return recalled(known.reply);
       }
       // A worker that was lost after this one released it may have begun it: its message would be in another place now.
       if (known.state === 'released') {
@@ -323,53 +353,45 @@ export class RpcHandler {
       return { passedOn: 'released', mustRunAlone: alone };
     const outcome = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone: alone });
     if (key !== undefined) {
-      // Without the call, whose parameters would be kept as long.
       const answer = outcome.then((each) => {
         if ('passedOn' in each) alone = each.mustRunAlone;
-        return 'passedOn' in each || 'refused' in each
-          ? undefined
-          : { outgoing: kept(each.outgoing), deadLetter: each.deadLetter };
+        return 'passedOn' in each || 'refused' in each ? undefined : remembered(each);
       });
       const source = { place: placeOf(delivery), mayHaveBegun, mustRunAlone: () => alone };
-      this.#memory.track(key, answer, ({ outgoing }) => sizeOf(outgoing), source);
+      this.#memory.track(key, answer, sizeOfRemembered, source);
     }
     return outcome;
   }
 
   async #checkAndRun(request: Request, history: History): Promise<Handled> {
     const { channels, delivery, arrivedAt, timeoutMs } = request;
-    const { clock } = this.#options;
-    const waitedMs = () => request.waitedMs + clock.now() - arrivedAt;
-    const checked = await checkRequest(request, {
-      channels,
-      timeoutMs,
-      waitedMs: waitedMs(),
-      signals: [this.#stopped.signal, this.#draining.signal, delivery.connection.lost],
-      clock,
-    });
-    if (checked.state === 'released') return { passedOn: 'released', mustRunAlone: history.mustRunAlone };
-    if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
-    // The runner does not begin a late one.
-    const waited = checked.state === 'late' ? checked.waitedMs : waitedMs();
-    return this.#run(request, callOf(request, { ...history, waitedMs: waited }));
-  }
-
-  async #run(request: Request, call: Call): Promise<Outcome | PassedOn> {
-    const settled = await this.#options.runner.run(call);
+    const { clock, runner } = this.#options;
+    let waitedMs = request.waitedMs + clock.now() - arrivedAt;
+    if (channels.some((channel) => channel.refusal !== undefined)) {
+      const signals = [this.#stopped.signal, this.#draining.signal, delivery.connection.lost];
+      const checked = await checkRequest(request, { channels, timeoutMs, waitedMs, signals, clock });
+      if (checked.state === 'released') return { passedOn: 'released', mustRunAlone: history.mustRunAlone };
+      if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
+      // The runner does not begin a late one.
+      waitedMs = checked.state === 'late' ? checked.waitedMs : request.waitedMs + clock.now() - arrivedAt;
+    }
+    const { mayHaveBegun, mustRunAlone: alone } = history;
+    const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
+    const settled = await runner.run(call);
     if (settled.status === 'released')
       return settled.mustRunAlone === true
         ? { passedOn: 'alone', mustRunAlone: true }
         : { passedOn: 'released', mustRunAlone: call.mustRunAlone === true };
+    if (request.isLarge) await this.#ownTurn();
     return this.#answered(request, settled, call);
   }
 
   /** @param call the call that ran, if one did */
-  async #answered(request: Request, settled: Reply, call?: Call): Promise<Outcome> {
+  #answered(request: Request, settled: Reply, call?: Call): Outcome {
     const lost = settled.status === 'error' && settled.body.code === 'worker_lost';
     const deadLetter = lost ? settled.body.errors.join(' ') : undefined;
     const told = (reply: Reply) => call && { call, reply };
     if (request.channels.length === 0) return { outgoing: 'none', deadLetter, settled: told(settled) };
-    if (request.isLarge) await this.#ownTurn();
     const { outgoing, reply } = this.#encoded(settled, request);
     return { outgoing, deadLetter, settled: told(reply) };
   }
@@ -377,7 +399,7 @@ export class RpcHandler {
   #encoded(settled: Reply, request: Request): { outgoing: OutgoingReply; reply: Reply } {
     const { codec, channels } = request;
     const { reply, body } = this.#encoder.encode(settled, request);
-    const plain = channels.some((each) => each.needsPlainReply) ? reply : undefined;
+    const plain = channels.some((channel) => channel.needsPlainReply) ? reply : undefined;
     return { outgoing: { body, contentType: codec.contentType, plain }, reply };
   }
 
@@ -405,7 +427,10 @@ export class RpcHandler {
     request: ReplyContext,
     channels: readonly ReplyChannel[],
   ): Promise<SendOutcome[]> {
-    return Promise.all(channels.map(async (each) => each.send(reply, request, this.#stopped.signal)));
+    const { signal } = this.#stopped;
+    const [first] = channels;
+    if (first !== undefined && channels.length === 1) return [await first.send(reply, request, signal)];
+    return Promise.all(channels.map(async (channel) => channel.send(reply, request, signal)));
   }
 
   /** Sends an error reply to an invalid message, if it has a `reply_to` or a record id. */
@@ -466,15 +491,35 @@ function workerLost(times: number): Reply {
   return { status: 'error', body: { errors: [text], code: 'worker_lost' } };
 }
 
-/** A small buffer is a part of a larger one, whose other parts it would keep in memory. */
-function kept(reply: OutgoingReply | 'none'): OutgoingReply | 'none' {
-  if (reply === 'none' || reply.body.length === reply.body.buffer.byteLength) return reply;
-  const body = Buffer.allocUnsafeSlow(reply.body.length);
-  reply.body.copy(body);
-  return { ...reply, body };
+/** Without the call, whose parameters would be kept as long. */
+function remembered({ outgoing, deadLetter }: Answer): Remembered {
+  if (outgoing === 'none') return { outgoing, body: '', deadLetter };
+  const { body } = outgoing;
+  const isWhole = body.length === body.buffer.byteLength;
+  return {
+    outgoing: { ...outgoing, body: NO_BODY },
+    body: isWhole ? body : body.toString('latin1'),
+    deadLetter,
+  };
+}
+
+function recalled({ outgoing, body, deadLetter }: Remembered): Outcome {
+  const bytes = typeof body === 'string' ? Buffer.from(body, 'latin1') : body;
+  return {
+    outgoing: outgoing === 'none' ? outgoing : { ...outgoing, body: bytes },
+    deadLetter,
+    settled: undefined,
+  };
 }
 
 function sizeOf(reply: OutgoingReply | 'none'): number {
-  if (reply === 'none') return 0;
-  return reply.body.length * (reply.plain === undefined ? 1 : 1 + PLAIN_REPLY_FACTOR);
+  return reply === 'none' ? 0 : memoryOfReply(reply.body.length, reply.plain);
+}
+
+function sizeOfRemembered({ outgoing, body }: Remembered): number {
+  return outgoing === 'none' ? 0 : memoryOfReply(body.length, outgoing.plain);
+}
+
+function memoryOfReply(bodyBytes: number, plain: Reply | undefined): number {
+  return bodyBytes * (plain === undefined ? 1 : 1 + PLAIN_REPLY_FACTOR);
 }

@@ -55,13 +55,14 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   events.on('released', ({ call }) => open.delete(call));
   events.on('answered', ({ call, reply, dropped }) => {
     const { log, fields } = close(call);
-    const ending = { ...fields, ...(dropped && { dropped }) };
-    if (reply.status === 'completed') return log.info('request completed', ending);
+    if (dropped) fields.dropped = true;
+    if (reply.status === 'completed') return log.info('request completed', fields);
     const { code, errors } = reply.body;
-    const failure = { ...ending, code, reason: errors[0]?.slice(0, 300) };
+    fields.code = code;
+    fields.reason = errors[0]?.slice(0, 300);
     // No caller gets this error, so it is a warning.
-    if (dropped) log.warn('request failed', failure);
-    else log.info('request failed', failure);
+    if (dropped) log.warn('request failed', fields);
+    else log.info('request failed', fields);
   });
   events.on('unanswered', ({ call }) => {
     const { log, fields } = close(call);
@@ -75,11 +76,10 @@ function logOf(
   progress: CallProgress | undefined,
   logFor: (fields: Record<string, unknown>) => Logger,
 ): Logger {
-  return logFor({
-    request: call.id,
-    ...(typeof call.action === 'string' && { action: call.action.slice(0, 64) }),
-    ...(progress?.cluster !== undefined && { cluster: progress.cluster }),
-  });
+  const fields: Record<string, unknown> = { request: call.id };
+  if (typeof call.action === 'string') fields.action = call.action.slice(0, 64);
+  if (progress?.cluster !== undefined) fields.cluster = progress.cluster;
+  return logFor(fields);
 }
 
 /** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */

@@ -178,13 +178,13 @@ async function openScripted({ own = 64 } = {}) {
   const { written } = scripted;
   const publish = async (
     bytes: number,
-    { type, ...how }: { sharing?: Sharing; signal?: AbortSignal; type?: string } = {},
+    { type, sharing, signal }: { sharing?: Sharing; signal?: AbortSignal; type?: string } = {},
   ) => {
     const published = publisher.publish(
       { exchange: '', routingKey: 'q' },
       Buffer.alloc(bytes),
       { type },
-      how,
+      { sharing, stop: signal && { signal } },
     );
     const outcome = watched(published.catch(() => undefined));
     await settle();

@@ -56,7 +56,7 @@ if (rabbitmq() !== undefined) {
     const stuck = await stuckQueue(t, broker);
     const channel = await ConfirmChannel.open(connection);
     const publish = async (routingKey: string, bytes: number, signal?: AbortSignal) =>
-      channel.publish({ exchange: '', routingKey }, Buffer.alloc(bytes), {}, { signal });
+      channel.publish({ exchange: '', routingKey }, Buffer.alloc(bytes), {}, { stop: signal && { signal } });
     const given = new AbortController();
     const waiting = [100, 200, 300].map(async (bytes) => publish(stuck, bytes, given.signal));
     const next = publish('no_such_queue', 1_000);

@@ -2,6 +2,7 @@ import test from 'ava';
 import { BrokerConnection } from '../../src/rpc/broker-connection.js';
 import { NotConfirmed, PendingReplies } from '../../src/rpc/pending-replies.js';
 import { EmbeddedBroker } from '../../src/sandbox/embedded-broker.js';
+import { LazyAbort } from '../../src/lib/lazy-abort.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { settle } from '../support/open-runner.js';
 import { collectGarbage } from '../support/collect-garbage.js';
@@ -123,11 +124,10 @@ test('a reply ends with its signal', async (t) => {
 
 test('30 replies to one address are sent at the same time, and those to others do not wait for them', async (t) => {
   const { replies } = await open();
-  const { signal } = new AbortController();
   const begun: string[] = [];
   const ends: (() => void)[] = [];
   const send = (address: string) =>
-    replies.inTurn(address, signal, async () => {
+    replies.inTurn(address, new LazyAbort(), async () => {
       begun.push(address);
       await new Promise<void>((resolve) => ends.push(resolve));
       return address;
@@ -150,14 +150,13 @@ test('30 replies to one address are sent at the same time, and those to others d
 
 test('a reply that waits for its turn stops waiting with its signal, and one that fails makes room for the next', async (t) => {
   const { replies } = await open();
-  const { signal } = new AbortController();
-  const given = new AbortController();
+  const given = new LazyAbort();
   const fails: ((error: Error) => void)[] = [];
   const held = Array.from({ length: 30 }, async () =>
-    replies.inTurn('a', signal, async () => new Promise<void>((_, reject) => fails.push(reject))),
+    replies.inTurn('a', new LazyAbort(), async () => new Promise<void>((_, reject) => fails.push(reject))),
   );
-  const left = replies.inTurn('a', given.signal, async () => 'sent');
-  const next = replies.inTurn('a', signal, async () => 'sent');
+  const left = replies.inTurn('a', given, async () => 'sent');
+  const next = replies.inTurn('a', new LazyAbort(), async () => 'sent');
   await settle();
   given.abort(new Error('enough'));
   await t.throwsAsync(left, { message: 'enough' });
@@ -170,12 +169,13 @@ test('a reply that waits for its turn stops waiting with its signal, and one tha
 
 test('the end of one of several replies to an address lets only one more begin', async (t) => {
   const { replies } = await open();
-  const { signal } = new AbortController();
   const ends: (() => void)[] = [];
   const sent: Promise<void>[] = [];
   const send = async (many: number) => {
     for (let n = 0; n < many; n++)
-      sent.push(replies.inTurn('a', signal, async () => new Promise((resolve) => ends.push(resolve))));
+      sent.push(
+        replies.inTurn('a', new LazyAbort(), async () => new Promise((resolve) => ends.push(resolve))),
+      );
     await settle();
   };
   await send(1);
@@ -200,12 +200,11 @@ test('addresses that had replies once take no memory', async (t) => {
     return process.memoryUsage().heapUsed;
   };
   const { replies } = await open();
-  const { signal } = new AbortController();
   const bytes = 10_000;
   const times = 2_000;
   const before = used();
   for (let n = 0; n < times; n++)
-    await replies.inTurn(Buffer.alloc(bytes, `${n},`).toString('latin1'), signal, async () => {});
+    await replies.inTurn(Buffer.alloc(bytes, `${n},`).toString('latin1'), new LazyAbort(), async () => {});
   t.true(used() - before < (bytes * times) / 2);
   t.is(replies.slow, 0);
 });

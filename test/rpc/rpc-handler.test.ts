@@ -757,11 +757,13 @@ test('of a reply only its own bytes are remembered, and these are sent again', a
   for (const redelivered of [false, true]) {
     deliver(CONTENT, redelivered, NAMED);
     await handler.idle();
+    // Node.js cuts small buffers out of larger ones: it uses the next one from now on.
+    for (let n = 0; n < 4; n++) Buffer.allocUnsafe(Buffer.poolSize / 2 - 1);
   }
   const [first, again] = bodies;
   t.is(runs.length, 1);
   t.deepEqual(again, first);
-  t.is(again?.buffer.byteLength, first?.length);
+  t.true(again?.buffer !== first?.buffer, 'the buffer that the first was cut out of was kept in memory');
 });
 
 test('remembered replies take at most a quarter of the memory budget', async (t) => {
