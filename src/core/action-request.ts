@@ -32,28 +32,19 @@ export function actionRequest(run: HandlerRun): ActionRequest<unknown, Cluster |
 
 class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   /**
-   * Created only when they are read: a signal is a large part of the cost of a small request. Own properties, so that a copy of
-   * the request has them too. The same getters for all requests, because V8 keeps much memory for each other pair.
+   * Created only when it is read: a signal is a large part of the cost of a small request. An own property, so that a copy of
+   * the request has it too. The same getter for all requests, because V8 keeps much memory for each other one.
    */
-  static readonly #onDemand: PropertyDescriptorMap & ThisType<RunRequest> = {
-    signal: {
-      enumerable: true,
-      get() {
-        return this.#run.abort.signal;
-      },
-    },
-    log: {
-      enumerable: true,
-      get() {
-        return this.#logOf();
-      },
+  static readonly #signalOnDemand: PropertyDescriptor & ThisType<RunRequest> = {
+    enumerable: true,
+    get() {
+      return this.#abort.signal;
     },
   };
 
-  readonly #run: HandlerRun;
-  #log: Logger | undefined;
+  readonly #abort: LazyAbort;
   declare readonly signal: AbortSignal;
-  declare readonly log: Logger;
+  readonly log: Logger;
   parameters: unknown;
   cluster: Cluster | undefined;
   deadline: number;
@@ -65,8 +56,8 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   emit = IGNORE;
 
   constructor(run: HandlerRun) {
-    const { id, parameters, cluster, caller, repeated, deadline, warn } = run;
-    this.#run = run;
+    const { id, action, parameters, cluster, caller, repeated, deadline, warn } = run;
+    this.#abort = run.abort;
     this.parameters = parameters;
     this.cluster = cluster;
     this.deadline = deadline;
@@ -74,12 +65,9 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
     this.caller = caller;
     this.repeated = repeated;
     this.warn = warn;
-    Object.defineProperties(this, RunRequest.#onDemand);
-  }
-
-  #logOf(): Logger {
-    const { id, action, cluster, logFor } = this.#run;
-    this.#log ??= logFor({ request: id, action, ...(cluster && { cluster: cluster.hash }) });
-    return this.#log;
+    this.log = run.logFor(
+      cluster === undefined ? { request: id, action } : { request: id, action, cluster: cluster.hash },
+    );
+    Object.defineProperty(this, 'signal', RunRequest.#signalOnDemand);
   }
 }

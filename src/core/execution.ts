@@ -64,6 +64,8 @@ export interface ExecutedCall extends ExecutionEvents {
 }
 
 const NOTHING = () => {};
+const FIRST_RUN: Performance = { work: 'run', repeated: false };
+const REPEATED_RUN: Performance = { work: 'run', repeated: true };
 
 /** Errors that do not show whether the cluster can be reached. */
 const NOT_ABOUT_REACHABILITY: ReadonlySet<string> = new Set([
@@ -118,7 +120,8 @@ export class Execution {
   /** Runs the handler; a change first waits until it may. Never rejects. */
   async run(): Promise<Settled> {
     if (this.#isRead) {
-      const ended = await this.#perform({ work: 'run', repeated: this.#call.delivery === 'repeated' });
+      const repeated = this.#call.delivery === 'repeated';
+      const ended = await this.#perform(repeated ? REPEATED_RUN : FIRST_RUN);
       if (releases(this.#abort.reason)) return RELEASED;
       return this.#mustRunAlone ? RELEASED_ALONE : ended;
     }
@@ -268,7 +271,7 @@ export class Execution {
   }
 
   /** The result of the handler, from wherever it runs. */
-  async #result({ work, repeated }: Performance): Promise<unknown> {
+  #result({ work, repeated }: Performance): Promise<unknown> | undefined {
     const { action, parameters, cluster } = this.#admitted;
     const { id, caller } = this.#call;
     const { logFor } = this.#options;

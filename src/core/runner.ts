@@ -146,7 +146,7 @@ export class Runner {
   readonly #gate: ChangeGate;
   readonly #execution: ExecutionOptions;
   readonly #host: JobHost = {
-    takeTurn: (job) => void this.#takeTurn(job),
+    takeTurn: (job) => this.#takeTurn(job),
     begin: (job, work) => this.#begin(job, work),
     known: (call) => this.#known.add(call),
   };
@@ -360,18 +360,13 @@ export class Runner {
   }
 
   /** The turn of a job, until its place in the queue is free again. */
-  async #takeTurn(job: Job): Promise<void> {
-    await this.#execute(job);
-    this.#queue.leave(job.admitted.lane);
-    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
-    if (this.#running.size === 0) this.#idle?.();
-  }
-
-  async #execute(job: Job): Promise<void> {
-    const { clock } = this.#options;
-    const now = clock.now();
-    // The timer of its deadline is late when the process was stopped, or busy, for a while.
-    if (now >= job.inquiryEnd) return this.#timeOut(job);
+  #takeTurn(job: Job): void {
+    const now = this.#options.clock.now();
+    // The timer of its deadline is late when the process was stopped, or busy, for a while. Not at once, as the queue counts its place only then.
+    if (now >= job.inquiryEnd) {
+      this.#timeOut(job);
+      return void Promise.resolve().then(() => this.#leave(job));
+    }
     const execution = new Execution(job, this.#execution);
     job.execution = execution;
     job.beganAt = now;
@@ -379,10 +374,18 @@ export class Runner {
     this.#running.add(job);
     const running = execution.run();
     if (!execution.hasBegun) this.#wait(job);
-    const settled = await running;
-    this.#goOn(job);
-    this.#running.delete(job);
-    this.#end(job, settled);
+    void running.then((settled) => {
+      this.#goOn(job);
+      this.#running.delete(job);
+      this.#end(job, settled);
+      return this.#leave(job);
+    });
+  }
+
+  #leave(job: Job): void {
+    this.#queue.leave(job.admitted.lane);
+    if (this.#withoutResponse > 0) this.#tellWithoutResponse();
+    if (this.#running.size === 0) this.#idle?.();
   }
 
   #wait(job: Job): void {

@@ -34,6 +34,6 @@ function contentsOf(container: object): number {
     for (const item of container) bytes += memoryOf(item);
     return bytes;
   }
-  for (const [key, value] of Object.entries(container)) bytes += memoryOf(key) + memoryOf(value);
+  for (const key of Object.keys(container)) bytes += memoryOf(key) + memoryOf(Reflect.get(container, key));
   return bytes;
 }

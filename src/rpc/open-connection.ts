@@ -1,5 +1,5 @@
 import type { ChannelModel, SocketOptions } from 'amqplib';
-import { batchWrites } from '../lib/batched-writes.js';
+import { batchFrames } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
@@ -64,7 +64,7 @@ export async function openConnection(
     const sibling = async () => openConnection(broker, options);
     const opened = new BrokerConnection(connection, broker, sibling, options.channelLimit);
     if (socket !== undefined) {
-      batchWrites(socket);
+      batchFrames(socket);
       watchHeartbeats(socket, tunedOf(connection).heartbeat, opened);
     }
     return opened;

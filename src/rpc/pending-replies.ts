@@ -79,20 +79,27 @@ export class PendingReplies {
    * @param send gets what is aborted at the end
    * @throws NotConfirmed
    */
-  async within<T>(limit: ReplyLimit, send: (stop: LazyAbort) => Promise<T>): Promise<T> {
-    const { until, signal } = limit;
-    if (signal.aborted) throw signal.reason;
-    this.#listenTo(signal);
-    const { clock } = this.#options;
-    const now = clock.now();
-    const end = Math.max(until + EXTRA_MS, now + LEAST_MS);
+  within<T>(limit: ReplyLimit, send: (stop: LazyAbort) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
+      const { until, signal } = limit;
+      if (signal.aborted) return reject(signal.reason);
+      this.#listenTo(signal);
+      const { clock } = this.#options;
+      const now = clock.now();
+      const end = Math.max(until + EXTRA_MS, now + LEAST_MS);
       const reply = { limit, end, stop: new LazyAbort(), reject, lookAt: now + LOOK_MS, isSlow: false };
       this.#pending.add(reply);
       this.#cancelLooks ??= clock.after(LOOK_MS, this.#looks);
-      send(reply.stop)
-        .finally(() => this.#settled(reply))
-        .then(resolve, reject);
+      send(reply.stop).then(
+        (outcome) => {
+          this.#settled(reply);
+          return resolve(outcome);
+        },
+        (error: unknown) => {
+          this.#settled(reply);
+          return reject(error);
+        },
+      );
     });
   }
 

@@ -103,14 +103,14 @@ export class Publisher {
       if (isReply && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
       try {
         const sharing = alone ? 'alone' : 'again';
-        const send = async (stop: { readonly signal: AbortSignal }) =>
+        const send = (stop: { readonly signal: AbortSignal }) =>
           isDirectReply(to)
             ? this.#directReplies.publish(connection, to, content, options, stop.signal)
             : channel.publish(to, content, options, { sharing, stop });
         if (until === undefined) return await send({ signal });
         const why = () => this.directProblemOn(connection) ?? 'the broker did not confirm it in time';
-        return await this.#replies.within({ connection, until, signal, why }, async (stop) =>
-          isDirectReply(to) ? send(stop) : this.#replies.inTurn(to.routingKey, stop, async () => send(stop)),
+        return await this.#replies.within({ connection, until, signal, why }, (stop) =>
+          isDirectReply(to) ? send(stop) : this.#replies.inTurn(to.routingKey, stop, () => send(stop)),
         );
       } catch (error) {
         signal.throwIfAborted();

@@ -109,7 +109,10 @@ export class RedeliveryMemory<R> {
       this.#older.delete(key);
     }
     this.#running.set(key, settling);
-    void this.#settle(key, settling, bytes, released);
+    void settling.then((reply) => {
+      if (this.#running.get(key) === settling) this.#running.delete(key);
+      return this.#keep(key, reply, reply === undefined ? 0 : bytes(reply), released);
+    });
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -117,15 +120,7 @@ export class RedeliveryMemory<R> {
     for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
   }
 
-  async #settle(
-    key: string,
-    settling: Promise<R | undefined>,
-    bytes: (reply: R) => number,
-    released: () => Released,
-  ): Promise<void> {
-    const reply = await settling;
-    if (this.#running.get(key) === settling) this.#running.delete(key);
-    const size = reply === undefined ? 0 : bytes(reply);
+  #keep(key: string, reply: R | undefined, size: number, released: () => Released): void {
     if (size > this.#maxBytes / 4) return;
     if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
       this.#dropOlder();

@@ -3,6 +3,7 @@ import { isDirectReply } from './direct-replies.js';
 import type { Envelope } from './envelope.js';
 import { PublishRefused, UnpublishableError } from './publish-errors.js';
 import { NotConfirmed } from './pending-replies.js';
+import type { PublishOutcome } from './publish-channel.js';
 import type { PublishConfirmed } from './publisher.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { shrunk } from './reply-encoder.js';
@@ -22,7 +23,7 @@ export class ReplyToChannel implements ReplyChannel {
 
   async send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
     try {
-      return await this.#sendOnce(reply, request, signal);
+      return outcomeOf(await this.#publishTo(reply, request, signal), request);
     } catch (error) {
       if (error instanceof PublishRefused && error.maxBytes !== undefined)
         return this.#sendShrunk(reply, request, signal, error);
@@ -38,7 +39,7 @@ export class ReplyToChannel implements ReplyChannel {
   ): Promise<SendOutcome> {
     const { body, replacement } = shrunk(reply.body, request, maxBytes);
     try {
-      const outcome = await this.#sendOnce({ ...reply, body }, request, signal);
+      const outcome = outcomeOf(await this.#publishTo({ ...reply, body }, request, signal), request);
       if (replacement === undefined || outcome !== 'sent') return outcome;
       request.log.warn('reply replaced', { reason });
       return replacement;
@@ -47,23 +48,28 @@ export class ReplyToChannel implements ReplyChannel {
     }
   }
 
-  async #sendOnce(
+  #publishTo(
     { body, contentType }: OutgoingReply,
-    request: ReplyContext,
+    { delivery: { connection, properties }, until }: ReplyContext,
     signal: AbortSignal,
-  ): Promise<SendOutcome> {
-    const { connection, properties } = request.delivery;
+  ): Promise<PublishOutcome> {
     const { replyTo, correlationId, deliveryMode } = properties;
     // A reply is persistent when its request is.
     const options = { contentType, correlationId, persistent: deliveryMode === 2 };
     const to = { exchange: '', routingKey: String(replyTo) };
-    const { until } = request;
-    const outcome = await this.#publish(to, body, options, { signal, by: connection, until });
-    // RabbitMQ returns every direct reply as unroutable, because it has no queue.
-    if (outcome === 'routed' || (outcome === 'unroutable' && isDirectReply(to))) return 'sent';
-    const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
-    return dropped(request, `the queue of its reply_to ${problem}`);
+    return this.#publish(to, body, options, { signal, by: connection, until });
   }
+}
+
+function outcomeOf(outcome: PublishOutcome, request: ReplyContext): SendOutcome {
+  // RabbitMQ returns every direct reply as unroutable, because it has no queue.
+  if (outcome === 'routed' || (outcome === 'unroutable' && isDirect(request))) return 'sent';
+  const problem = outcome === 'nacked' ? 'is full' : 'does not exist';
+  return dropped(request, `the queue of its reply_to ${problem}`);
+}
+
+function isDirect({ delivery: { properties } }: ReplyContext): boolean {
+  return isDirectReply({ exchange: '', routingKey: String(properties.replyTo) });
 }
 
 /** @throws the error, if it does not say that the caller can no longer be reached */

@@ -250,7 +250,7 @@ export class RpcHandler {
     }
     const replyBytes = sizeOf(outcome.outgoing);
     this.#budget.resize(memory, memory.bytes + replyBytes);
-    await this.#replyRoom.during(replyBytes, async () => this.#answer(request, outcome));
+    await this.#replyRoom.during(replyBytes, () => this.#answer(request, outcome));
     if (outcome.deadLetter === undefined) delivery.acknowledge();
     else await this.#deadLetter(delivery, outcome.deadLetter);
   }
@@ -407,7 +407,13 @@ export class RpcHandler {
     const { events, clock } = this.#options;
     let sent: SendOutcome[] = [];
     try {
-      if (outgoing !== 'none') sent = await this.#send(outgoing, request, request.channels);
+      const { channels } = request;
+      const [first] = channels;
+      if (outgoing !== 'none' && first !== undefined)
+        sent =
+          channels.length === 1
+            ? [await first.send(outgoing, request, this.#stopped.signal)]
+            : await this.#send(outgoing, request, channels);
     } catch (error) {
       if (settled !== undefined) events.emit('unanswered', { call: settled.call, at: clock.now() });
       throw error;
@@ -422,14 +428,12 @@ export class RpcHandler {
     });
   }
 
-  async #send(
+  #send(
     reply: OutgoingReply,
     request: ReplyContext,
     channels: readonly ReplyChannel[],
   ): Promise<SendOutcome[]> {
     const { signal } = this.#stopped;
-    const [first] = channels;
-    if (first !== undefined && channels.length === 1) return [await first.send(reply, request, signal)];
     return Promise.all(channels.map(async (channel) => channel.send(reply, request, signal)));
   }
 

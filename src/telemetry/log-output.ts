@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import { Writable } from 'node:stream';
-import { batchWrites } from '../lib/batched-writes.js';
+import { batchLines } from '../lib/batched-writes.js';
 import { writeWhole } from '../lib/write-whole.js';
 
 /** Writes text in the background or at once, and calls `done`, with the error when it could not. */
@@ -39,7 +39,7 @@ export class LogOutput extends Writable {
   static ofProcess(): LogOutput {
     const { stderr } = process;
     if (!(stderr instanceof Socket)) return new LogOutput(toFile(STDERR));
-    batchWrites(stderr, () => doNotBlock(stderr));
+    batchLines(stderr, () => doNotBlock(stderr));
     // Writes the buffered lines.
     process.once('exit', () => {
       doNotBlock(stderr);

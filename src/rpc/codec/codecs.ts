@@ -34,6 +34,8 @@ export class Codecs {
   }
 
   #find(body: Uint8Array, contentType: unknown): Codec | undefined {
+    // Nearly all messages name it as it is written here.
+    for (const codec of this.#codecs) if (codec.contentType === contentType) return codec;
     const type =
       typeof contentType === 'string' ? contentType.split(';', 1)[0]?.trim().toLowerCase() : undefined;
     return (
