@@ -1,0 +1,200 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { atom, atomKeys } from '../../src/rpc/codec/erlang-atom.js';
+import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
+import type { BenchOptions, Goal, Measurement, Row } from '../row.js';
+import { Caller, endWithThisProcess, load, median, percentile, startService } from '../support.js';
+
+const BARE = 'amqplib alone';
+const JSON_SERVICE = 'fleet-manager, JSON';
+const ERLANG_SERVICE = 'fleet-manager, Erlang terms';
+const FEW = 1;
+const MANY = 64;
+const WARM_UP_SECONDS = 2;
+const TICKS_PER_SECOND = 100;
+const PLUGIN_PATHS = new URL('../plugins', import.meta.url).pathname;
+const BARE_SERVER = new URL('../bare-server.js', import.meta.url).pathname;
+
+/** A server that answers a very small request. */
+interface Subject {
+  name: string;
+  process: ChildProcess;
+  /** One request, to the end of its reply. Throws when the reply is not the expected one. */
+  call: () => Promise<void>;
+  queue: string;
+}
+
+interface Figures {
+  perSecond: number;
+  p50: number;
+  p99: number;
+  cpuMicros: number;
+}
+
+export const row: Row = {
+  name: 'request-cost',
+  title:
+    'a very small request, against amqplib alone with the same guarantee: the reply confirmed, then the request acknowledged',
+  async measure(options) {
+    const caller = await Caller.open(options.brokerUrl);
+    const subjects = startAll(caller, options.brokerUrl);
+    try {
+      for (const subject of subjects) {
+        await caller.declared(subject.queue);
+        await load(MANY, WARM_UP_SECONDS, subject.call);
+      }
+      return measurementOf(await measureAlternately(subjects, options));
+    } finally {
+      for (const { process } of subjects) await end(process);
+      for (const { queue } of subjects) await caller.channel.deleteQueue(queue);
+      await caller.close();
+    }
+  },
+};
+
+function startAll(caller: Caller, url: string): Subject[] {
+  const json = requestBodies((body) => Buffer.from(JSON.stringify(body)));
+  const codec = new ErlangCodec();
+  const erlang = requestBodies(({ request_body: { action_parameters, ...rest } }) =>
+    codec.encode(
+      atomKeys({
+        status: atom('not_started'),
+        request_body: atomKeys({ ...rest, action_parameters: atomKeys(action_parameters) }),
+      }),
+    ),
+  );
+  const service = (queue: string) => startService(queue, url, { PLUGIN_PATHS });
+  const call = (queue: string, bodies: Buffer[], contentType: string) => async () => {
+    const body = bodies[Math.floor(Math.random() * bodies.length)] ?? Buffer.alloc(0);
+    const reply = await caller.send(queue, body, { contentType, persistent: true });
+    if (!reply.includes('completed')) throw new Error(`${queue} replied ${reply.toString('latin1')}`);
+  };
+  return [
+    {
+      name: BARE,
+      queue: 'bench_bare',
+      process: startBare(url, 'bench_bare'),
+      call: call('bench_bare', json, 'application/json'),
+    },
+    {
+      name: JSON_SERVICE,
+      queue: 'bench_json',
+      process: service('bench_json'),
+      call: call('bench_json', json, 'application/json'),
+    },
+    {
+      name: ERLANG_SERVICE,
+      queue: 'bench_erlang',
+      process: service('bench_erlang'),
+      call: call('bench_erlang', erlang, codec.contentType),
+    },
+  ];
+}
+
+/** The requests for sixteen clusters, encoded before the measurement so that the caller needs little time. */
+function requestBodies(encode: (request: ReturnType<typeof requestFor>) => Buffer): Buffer[] {
+  return Array.from({ length: 16 }, (_, n) => encode(requestFor(`c${n}`)));
+}
+
+function requestFor(cluster: string) {
+  return {
+    status: 'not_started',
+    request_body: { etcd_token: cluster, action: 'ping', action_parameters: { number: 42 } },
+  };
+}
+
+function startBare(url: string, queue: string): ChildProcess {
+  return endWithThisProcess(
+    spawn('node', [BARE_SERVER, url, queue], { stdio: ['ignore', 'ignore', 'inherit'] }),
+  );
+}
+
+async function end(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  server.kill('SIGTERM');
+  await once(server, 'exit');
+}
+
+/** @returns the figures of each round by subject and requests in flight */
+async function measureAlternately(
+  subjects: readonly Subject[],
+  { rounds, seconds }: BenchOptions,
+): Promise<Map<string, Figures[]>> {
+  const results = new Map<string, Figures[]>();
+  for (let round = 0; round < rounds; round++) {
+    for (const inFlight of [FEW, MANY]) {
+      for (const subject of subjects) {
+        const key = line(subject.name, inFlight);
+        results.set(key, [...(results.get(key) ?? []), await measureOnce(subject, inFlight, seconds)]);
+      }
+    }
+  }
+  return results;
+}
+
+async function measureOnce({ process, call }: Subject, inFlight: number, seconds: number): Promise<Figures> {
+  const cpuBefore = cpuSeconds(process);
+  const latencies = await load(inFlight, seconds, call);
+  const cpu = cpuSeconds(process) - cpuBefore;
+  return {
+    perSecond: latencies.length / seconds,
+    p50: percentile(latencies, 0.5),
+    p99: percentile(latencies, 0.99),
+    cpuMicros: (cpu / latencies.length) * 1e6,
+  };
+}
+
+/** The CPU time that a process has used, in its own code and in the system's. */
+function cpuSeconds({ pid }: ChildProcess): number {
+  // Fields 14 and 15 of proc(5)'s stat, after the command's name in parentheses.
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+}
+
+function line(name: string, inFlight: number): string {
+  return `${name}, ${inFlight} in flight`;
+}
+
+function measurementOf(results: Map<string, Figures[]>): Measurement {
+  const lines = [...results].map(([subject, rounds]) => {
+    const of = (pick: (each: Figures) => number) => median(rounds.map(pick));
+    const figures = {
+      'requests/s': of(({ perSecond }) => perSecond),
+      'p50 ms': of(({ p50 }) => p50),
+      'p99 ms': of(({ p99 }) => p99),
+      'server CPU us a request': of(({ cpuMicros }) => cpuMicros),
+    };
+    return { subject, figures };
+  });
+  /** The median of the rounds' ratios: what disturbs a round usually disturbs both subjects. */
+  const ratio = (subject: string, base: string, inFlight: number, pick: (each: Figures) => number) => {
+    const bases = results.get(line(base, inFlight)) ?? [];
+    const rounds = results.get(line(subject, inFlight)) ?? [];
+    return median(rounds.map((each, round) => pick(each) / pick(bases[round] ?? each)));
+  };
+  const goals: Goal[] = [
+    {
+      what: `server CPU at ${MANY} in flight, against ${BARE}`,
+      measured: ratio(JSON_SERVICE, BARE, MANY, ({ cpuMicros }) => cpuMicros),
+      limit: 1.6,
+    },
+    {
+      what: `p50 at ${FEW} in flight, against ${BARE}`,
+      measured: ratio(JSON_SERVICE, BARE, FEW, ({ p50 }) => p50),
+      limit: 1.1,
+    },
+    {
+      what: `requests/s at ${MANY} in flight, against ${BARE}`,
+      measured: ratio(JSON_SERVICE, BARE, MANY, ({ perSecond }) => perSecond),
+      bound: 'at least',
+      limit: 0.85,
+    },
+    {
+      what: `server CPU at ${MANY} in flight with Erlang terms, against JSON`,
+      measured: ratio(ERLANG_SERVICE, JSON_SERVICE, MANY, ({ cpuMicros }) => cpuMicros),
+      limit: 1.3,
+    },
+  ];
+  return { lines, goals };
+}
