@@ -1,9 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { atom, atomKeys } from '../../src/rpc/codec/erlang-atom.js';
-import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
+import { type EncodedPings, erlangPings, jsonPings, PING_PLUGINS, pingCall } from '../ping.js';
 import type { BenchOptions, Goal, Measurement, Row } from '../row.js';
+import { cpuSeconds, end } from '../server-process.js';
 import { Caller, endWithThisProcess, load, median, percentile, startService } from '../support.js';
 
 const BARE = 'amqplib alone';
@@ -12,8 +10,6 @@ const ERLANG_SERVICE = 'fleet-manager, Erlang terms';
 const FEW = 1;
 const MANY = 64;
 const WARM_UP_SECONDS = 2;
-const TICKS_PER_SECOND = 100;
-const PLUGIN_PATHS = new URL('../plugins', import.meta.url).pathname;
 const BARE_SERVER = new URL('../bare-server.js', import.meta.url).pathname;
 
 /** A server that answers a very small request. */
@@ -54,66 +50,24 @@ export const row: Row = {
 };
 
 function startAll(caller: Caller, url: string): Subject[] {
-  const json = requestBodies((body) => Buffer.from(JSON.stringify(body)));
-  const codec = new ErlangCodec();
-  const erlang = requestBodies(({ request_body: { action_parameters, ...rest } }) =>
-    codec.encode(
-      atomKeys({
-        status: atom('not_started'),
-        request_body: atomKeys({ ...rest, action_parameters: atomKeys(action_parameters) }),
-      }),
-    ),
-  );
-  const service = (queue: string) => startService(queue, url, { PLUGIN_PATHS });
-  const call = (queue: string, bodies: Buffer[], contentType: string) => async () => {
-    const body = bodies[Math.floor(Math.random() * bodies.length)] ?? Buffer.alloc(0);
-    const reply = await caller.send(queue, body, { contentType, persistent: true });
-    if (!reply.includes('completed')) throw new Error(`${queue} replied ${reply.toString('latin1')}`);
-  };
+  const subject = (name: string, queue: string, pings: EncodedPings, process: ChildProcess): Subject => ({
+    name,
+    queue,
+    process,
+    call: pingCall(caller, queue, pings),
+  });
+  const service = (queue: string) => startService(queue, url, { PLUGIN_PATHS: PING_PLUGINS });
   return [
-    {
-      name: BARE,
-      queue: 'bench_bare',
-      process: startBare(url, 'bench_bare'),
-      call: call('bench_bare', json, 'application/json'),
-    },
-    {
-      name: JSON_SERVICE,
-      queue: 'bench_json',
-      process: service('bench_json'),
-      call: call('bench_json', json, 'application/json'),
-    },
-    {
-      name: ERLANG_SERVICE,
-      queue: 'bench_erlang',
-      process: service('bench_erlang'),
-      call: call('bench_erlang', erlang, codec.contentType),
-    },
+    subject(BARE, 'bench_bare', jsonPings(), startBare(url, 'bench_bare')),
+    subject(JSON_SERVICE, 'bench_json', jsonPings(), service('bench_json')),
+    subject(ERLANG_SERVICE, 'bench_erlang', erlangPings(), service('bench_erlang')),
   ];
-}
-
-/** The requests for sixteen clusters, encoded before the measurement so that the caller needs little time. */
-function requestBodies(encode: (request: ReturnType<typeof requestFor>) => Buffer): Buffer[] {
-  return Array.from({ length: 16 }, (_, n) => encode(requestFor(`c${n}`)));
-}
-
-function requestFor(cluster: string) {
-  return {
-    status: 'not_started',
-    request_body: { etcd_token: cluster, action: 'ping', action_parameters: { number: 42 } },
-  };
 }
 
 function startBare(url: string, queue: string): ChildProcess {
   return endWithThisProcess(
     spawn('node', [BARE_SERVER, url, queue], { stdio: ['ignore', 'ignore', 'inherit'] }),
   );
-}
-
-async function end(server: ChildProcess): Promise<void> {
-  if (server.exitCode !== null || server.signalCode !== null) return;
-  server.kill('SIGTERM');
-  await once(server, 'exit');
 }
 
 /** @returns the figures of each round by subject and requests in flight */
@@ -143,13 +97,6 @@ async function measureOnce({ process, call }: Subject, inFlight: number, seconds
     p99: percentile(latencies, 0.99),
     cpuMicros: (cpu / latencies.length) * 1e6,
   };
-}
-
-/** The CPU time that a process has used, in its own code and in the system's. */
-function cpuSeconds({ pid }: ChildProcess): number {
-  // Fields 14 and 15 of proc(5)'s stat, after the command's name in parentheses.
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
 function line(name: string, inFlight: number): string {
