@@ -4,7 +4,7 @@ import type { Profiler } from 'node:inspector';
 /** A function and what it called, with the time of the samples in it. */
 export interface Frame {
   name: string;
-  /** Such as `dist/src/core/runner.js:12`, `yup`, `node:net` or `native`. */
+  /** Such as `dist/src/core/runner.js:12`, `yup`, `node:net:12` or `native`. */
   place: string;
   selfMicros: number;
   totalMicros: number;
@@ -84,8 +84,7 @@ const ROOT = new URL('../', import.meta.url).href;
 
 function placeOf({ url, lineNumber }: Profiler.ProfileNode['callFrame']): string {
   if (url === '') return 'native';
-  if (url.startsWith('node:')) return url;
-  const path = decodeURIComponent(url.startsWith('file:') ? url : `file://${url}`).replace(ROOT, '');
+  const path = decodeURIComponent(url.startsWith('/') ? `file://${url}` : url).replace(ROOT, '');
   return `${path}:${lineNumber + 1}`;
 }
 

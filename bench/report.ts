@@ -8,18 +8,9 @@ const GAP = '   ';
 /** One line for each subject, one aligned column for each figure. */
 export function table({ lines }: Pick<Measurement, 'lines'>): string {
   const columns = [...new Set(lines.flatMap(({ figures }) => Object.keys(figures)))];
-  const decimals = new Map(
-    columns.map((column) => [
-      column,
-      decimalsFor(lines.flatMap(({ figures: { [column]: figure } }) => figure ?? [])),
-    ]),
-  );
   const cells = lines.map(({ subject, figures }) => [
     subject,
-    ...columns.map((column) => {
-      const figure = figures[column];
-      return figure === undefined ? '' : shown(figure, decimals.get(column));
-    }),
+    ...columns.map((column) => shown(figures[column])),
   ]);
   return aligned([['', ...columns], ...cells]);
 }
@@ -29,9 +20,8 @@ export function goalLines(goals: readonly Goal[]): string {
   return goals
     .map((goal) => {
       const unit = goal.unit === undefined ? '' : ` ${goal.unit}`;
-      const decimals = decimalsFor([goal.measured]);
       const verdict = isMet(goal) ? 'met' : 'NOT MET';
-      return `${verdict.padEnd(7)}  ${goal.what}: ${shown(goal.measured, decimals)}${unit} (${goal.bound ?? 'at most'} ${goal.limit}${unit})`;
+      return `${verdict.padEnd(7)}  ${goal.what}: ${shown(goal.measured)}${unit} (${goal.bound ?? 'at most'} ${goal.limit}${unit})`;
     })
     .join('\n');
 }
@@ -47,16 +37,15 @@ export function resultsFile(date: Date, only: readonly string[]): string {
   return `${[time, ...only].join('-')}.json`;
 }
 
-/** How many decimals figures that are shown together have. */
-function decimalsFor(figures: readonly number[]): number {
-  if (figures.every(Number.isInteger)) return 0;
-  const largest = Math.max(...figures.map(Math.abs));
-  if (largest < TWO_DECIMALS_BELOW) return 2;
-  return largest < ONE_DECIMAL_BELOW ? 1 : 0;
+function shown(figure: number | undefined): string {
+  if (figure === undefined) return '';
+  const decimals = decimalsOf(figure);
+  return figure.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
 }
 
-function shown(figure: number, decimals = 2): string {
-  return figure.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+function decimalsOf(figure: number): number {
+  if (Number.isInteger(figure) || Math.abs(figure) >= ONE_DECIMAL_BELOW) return 0;
+  return Math.abs(figure) < TWO_DECIMALS_BELOW ? 2 : 1;
 }
 
 /** The first column to the left, the others to the right. */

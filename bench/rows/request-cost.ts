@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { type Peer, startPeers } from '../peers.js';
 import { type EncodedPings, erlangPings, jsonPings, PING_PLUGINS, pingCall } from '../ping.js';
 import type { BenchOptions, Goal, Measurement, Row } from '../row.js';
 import { cpuSeconds, end } from '../server-process.js';
@@ -11,15 +12,6 @@ const FEW = 1;
 const MANY = 64;
 const WARM_UP_SECONDS = 2;
 const BARE_SERVER = new URL('../bare-server.js', import.meta.url).pathname;
-
-/** A server that answers a very small request. */
-interface Subject {
-  name: string;
-  process: ChildProcess;
-  /** One request, to the end of its reply. Throws when the reply is not the expected one. */
-  call: () => Promise<void>;
-  queue: string;
-}
 
 interface Figures {
   perSecond: number;
@@ -36,6 +28,7 @@ export const row: Row = {
     const caller = await Caller.open(options.brokerUrl);
     const subjects = startAll(caller, options.brokerUrl);
     try {
+      subjects.push(...(await startPeers(caller, options.brokerUrl)));
       for (const subject of subjects) {
         await caller.declared(subject.queue);
         await load(MANY, WARM_UP_SECONDS, subject.call);
@@ -49,8 +42,8 @@ export const row: Row = {
   },
 };
 
-function startAll(caller: Caller, url: string): Subject[] {
-  const subject = (name: string, queue: string, pings: EncodedPings, process: ChildProcess): Subject => ({
+function startAll(caller: Caller, url: string): Peer[] {
+  const subject = (name: string, queue: string, pings: EncodedPings, process: ChildProcess): Peer => ({
     name,
     queue,
     process,
@@ -72,7 +65,7 @@ function startBare(url: string, queue: string): ChildProcess {
 
 /** @returns the figures of each round by subject and requests in flight */
 async function measureAlternately(
-  subjects: readonly Subject[],
+  subjects: readonly Peer[],
   { rounds, seconds }: BenchOptions,
 ): Promise<Map<string, Figures[]>> {
   const results = new Map<string, Figures[]>();
@@ -87,7 +80,7 @@ async function measureAlternately(
   return results;
 }
 
-async function measureOnce({ process, call }: Subject, inFlight: number, seconds: number): Promise<Figures> {
+async function measureOnce({ process, call }: Peer, inFlight: number, seconds: number): Promise<Figures> {
   const cpuBefore = cpuSeconds(process);
   const latencies = await load(inFlight, seconds, call);
   const cpu = cpuSeconds(process) - cpuBefore;
