@@ -12,6 +12,8 @@ export interface EncodedPings {
   bodies: readonly Buffer[];
 }
 
+/** So many that V8 has optimised the server, also where a slow machine serves few a second. */
+const WARM_UP_REQUESTS = 20_000;
 const NUMBER = 42;
 const CLUSTERS = Array.from({ length: 16 }, (_, n) => `c${n}`);
 
@@ -51,4 +53,11 @@ export function pingCall(caller: Caller, queue: string, { contentType, bodies }:
     const reply = await caller.send(queue, body, { contentType, persistent: true });
     if (!reply.includes('completed')) throw new Error(`${queue} replied ${reply.toString('latin1')}`);
   };
+}
+
+export async function warmUp(call: () => Promise<void>, inFlight: number): Promise<void> {
+  const loop = async () => {
+    for (let left = WARM_UP_REQUESTS / inFlight; left > 0; left--) await call();
+  };
+  await Promise.all(Array.from({ length: inFlight }, loop));
 }

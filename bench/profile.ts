@@ -9,14 +9,13 @@ import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { callTree, type FunctionTime, functionTimes, ownerOf } from './cpu-profile.js';
 import { flameGraph } from './flame-graph.js';
-import { erlangPings, jsonPings, PING_PLUGINS, pingCall } from './ping.js';
+import { erlangPings, jsonPings, PING_PLUGINS, pingCall, warmUp } from './ping.js';
 import { table } from './report.js';
 import { cpuSeconds, end } from './server-process.js';
 import { brokerUrl, Caller, load, startService } from './support.js';
 
 const PROFILES = new URL('profiles/', import.meta.url);
 const QUEUE = 'bench_profile';
-const WARM_UP_SECONDS = 4;
 const WRITTEN_WITHIN_MS = 60_000;
 const MOST_LINES = 40;
 
@@ -53,7 +52,7 @@ async function profile(): Promise<{ requests: number; processMicros: number }> {
     await caller.declared(QUEUE);
     const inFlight = Number(values['in-flight']);
     const call = pingCall(caller, QUEUE, values.erlang ? erlangPings() : jsonPings());
-    await load(inFlight, WARM_UP_SECONDS, call);
+    await warmUp(call, inFlight);
     service.kill('SIGUSR2');
     const cpuBefore = cpuSeconds(service);
     const latencies = await load(inFlight, Number(values.seconds), call);

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { type Peer, startPeers } from '../peers.js';
-import { type EncodedPings, erlangPings, jsonPings, PING_PLUGINS, pingCall } from '../ping.js';
+import { type EncodedPings, erlangPings, jsonPings, PING_PLUGINS, pingCall, warmUp } from '../ping.js';
 import type { BenchOptions, Goal, Measurement, Row } from '../row.js';
 import { cpuSeconds, end } from '../server-process.js';
 import { Caller, endWithThisProcess, load, median, percentile, startService } from '../support.js';
@@ -10,7 +10,6 @@ const JSON_SERVICE = 'fleet-manager, JSON';
 const ERLANG_SERVICE = 'fleet-manager, Erlang terms';
 const FEW = 1;
 const MANY = 64;
-const WARM_UP_SECONDS = 2;
 const BARE_SERVER = new URL('../bare-server.js', import.meta.url).pathname;
 
 interface Figures {
@@ -31,7 +30,7 @@ export const row: Row = {
       subjects.push(...(await startPeers(caller, options.brokerUrl)));
       for (const subject of subjects) {
         await caller.declared(subject.queue);
-        await load(MANY, WARM_UP_SECONDS, subject.call);
+        await warmUp(subject.call, MANY);
       }
       return measurementOf(await measureAlternately(subjects, options));
     } finally {
