@@ -48,6 +48,8 @@ const bodiesOf = (calls: readonly (() => Settled | undefined)[]) =>
     return settled?.status === 'completed' ? settled.body : settled && codeOf(settled);
   });
 
+const times = <T>(count: number, value: T): T[] => Array.from({ length: count }, () => value);
+
 /** Until everything has happened that takes one turn of the event loop for each of so many calls. */
 const turns = async (count: number) => {
   for (let left = count; left > 0; left--) await settle();
@@ -79,7 +81,7 @@ test('500 equal reads at once take two runs', async (t) => {
   await settle();
   runs[1]?.resolve({});
   await turns(500);
-  t.deepEqual(bodiesOf(calls), Array(500).fill({}));
+  t.deepEqual(bodiesOf(calls), times(500, {}));
   t.is(runs.length, 2);
   t.is(clock.pending, 0);
 });
@@ -93,7 +95,7 @@ test('reads that come while an equal one waits for its turn share its run', asyn
   t.is(runs.length, 2);
   runs[1]?.resolve({ run: 2 });
   await turns(3);
-  t.deepEqual(bodiesOf(calls), Array(3).fill({ run: 2 }));
+  t.deepEqual(bodiesOf(calls), times(3, { run: 2 }));
 });
 
 test('a run that calls share takes the place of one', async (t) => {
@@ -242,7 +244,7 @@ test('an error is that of all its calls, and the next run begins', async (t) => 
   await turns(2);
   t.deepEqual(
     calls.map((call) => call()),
-    Array(2).fill({
+    times(2, {
       status: 'error',
       body: { errors: ['It is ill'], code: 'cluster_unhealthy', details: { host: 'a' } },
     }),
@@ -357,7 +359,7 @@ test('a drain ends when a shared run has ended and each call has its result', as
   const drained = watched(drain(1_000).then(() => true));
   runs[1]?.resolve({ run: 2 });
   await turns(3);
-  t.deepEqual(bodiesOf(sharing), Array(3).fill({ run: 2 }));
+  t.deepEqual(bodiesOf(sharing), times(3, { run: 2 }));
   t.true(drained());
 });
 
@@ -386,7 +388,7 @@ test('a call that shares a run continues when its connection is lost', async (t)
   abort.abort(new ConnectionLost());
   runs[1]?.resolve({ run: 2 });
   await turns(2);
-  t.deepEqual(bodiesOf(calls), Array(2).fill({ run: 2 }));
+  t.deepEqual(bodiesOf(calls), times(2, { run: 2 }));
 });
 
 test('calls that share runs count in what one cluster may hold, until they have ended', async (t) => {
@@ -407,7 +409,7 @@ test('calls that share runs count in what one cluster may hold, until they have 
   await settle();
   runs[3]?.resolve({});
   await turns(6);
-  t.deepEqual(bodiesOf([...latest, ...more]), Array(6).fill({}));
+  t.deepEqual(bodiesOf([...latest, ...more]), times(6, {}));
 });
 
 test('calls that wait for a run are refused with the others when their cluster does not respond', async (t) => {
@@ -511,8 +513,8 @@ test('whatever comes when, each call ends, with a run that began after it came',
         }[] = [];
         const ended = new Set<number>();
         const endRun = (index: number, work: (run: Run) => void) => {
-          const open = [...runs.keys()].filter((each) => !ended.has(each));
-          const chosen = open[index % open.length];
+          const inProgress = [...runs.keys()].filter((each) => !ended.has(each));
+          const chosen = inProgress[index % inProgress.length];
           const run = chosen === undefined ? undefined : runs[chosen];
           if (chosen === undefined || run === undefined) return;
           ended.add(chosen);

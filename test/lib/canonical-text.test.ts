@@ -50,7 +50,14 @@ test('the order of keys does not matter, at any level', (t) => {
 });
 
 test('what is not plain data has no text', (t) => {
-  for (const value of [new Date(0), Buffer.from('a'), new Map(), () => {}, Symbol('a'), new (class {})()]) {
+  for (const value of [
+    new Date(0),
+    Buffer.from('a'),
+    new Map(),
+    () => {},
+    Symbol('a'),
+    new URL('http://a'),
+  ]) {
     t.is(textOf(value), undefined);
     t.is(textOf({ a: [value] }), undefined);
   }
