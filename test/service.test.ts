@@ -139,10 +139,14 @@ if (rabbitmqUrl !== undefined && etcdUrl !== undefined) {
         ]),
       { noAck: true },
     );
-    const body = { request_body: { action: 'list_machines', etcd_token: token } };
     const ids = Array.from({ length: 300 }, (_, n) => String(n));
-    for (const correlationId of ids)
-      channel.sendToQueue(queue, Buffer.from(JSON.stringify(body)), { replyTo, correlationId });
+    for (const correlationId of ids) {
+      // Its own parameters, so that it does not share a run.
+      const parameters = { metadata: { request: correlationId } };
+      const body = { action: 'list_machines', etcd_token: token, action_parameters: parameters };
+      const content = Buffer.from(JSON.stringify({ request_body: body }));
+      channel.sendToQueue(queue, content, { replyTo, correlationId });
+    }
     await eventually('some are answered', () => answers.length >= 20);
     first.process.kill('SIGTERM');
     t.is(await first.ended, 0);

@@ -6,6 +6,7 @@ export default defineAction({
   summary: 'Lists the machines of a cluster.',
   target: 'cluster',
   effect: 'read',
+  coalesce: true,
   parameters: object({
     metadata: stringMap()
       .optional()

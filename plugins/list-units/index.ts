@@ -8,6 +8,7 @@ export default defineAction({
   summary: 'Lists the units of a cluster with their options and states.',
   target: 'cluster',
   effect: 'read',
+  coalesce: true,
   parameters: object({
     name: glob()
       .optional()

@@ -25,6 +25,7 @@ export default defineAction({
   summary: 'Lists the systemd states of the units on each machine of a cluster.',
   target: 'cluster',
   effect: 'read',
+  coalesce: true,
   parameters: object({
     unit_name: unitName().optional().meta({ description: 'Only the states of this unit.' }),
     machine_id: machineId().optional().meta({ description: 'Only the states on this machine.' }),

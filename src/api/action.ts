@@ -73,6 +73,12 @@ export interface ActionDefinition<
    */
   redelivery?: 'run-again' | 'refuse';
   /**
+   * `true`, only of a read: requests with equal parameters for the same cluster share runs. A request that comes while one
+   * runs waits for the next run, which begins after it. Such a run has no caller: `caller` is always anonymous. It has the
+   * `id` of one of its requests, and the latest of their deadlines. Leave it out when the result depends on any of these.
+   */
+  coalesce?: boolean;
+  /**
    * The schema of `action_parameters`. Values are checked as sent: no casting, no unknown keys at any level. Every
    * field needs `meta({ description })`; a field with a custom `.test()` also needs `meta({ format })`.
    */
@@ -110,6 +116,7 @@ export interface Action {
   readonly target: Target;
   readonly effect: 'read' | 'change';
   readonly redelivery?: 'run-again' | 'refuse';
+  readonly coalesce?: boolean;
   readonly parameters: ObjectSchema<AnyObject>;
   readonly result: Schema;
   readonly timeoutMs?: number;

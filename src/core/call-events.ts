@@ -11,8 +11,11 @@ export interface CallEvents {
   received: { call: Call; at: number };
   /** It is checked, and waits for its turn. */
   admitted: { call: Call; action: ActionDescription; cluster: Cluster | undefined; at: number };
-  /** The action starts to run. A change whose reply another worker has recorded does not. */
-  began: { call: Call; at: number };
+  /**
+   * The action starts to run. A change whose reply another worker has recorded does not. `sharedRun`: the run is also that of
+   * other calls, and has this id of one of them.
+   */
+  began: { call: Call; at: number; sharedRun?: string | undefined };
   settled: { call: Call; settled: Ended; at: number };
   /** It never began; the transport gives it to any worker. */
   released: { call: Call; at: number };

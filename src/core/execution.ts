@@ -1,4 +1,5 @@
 import { ActionError } from '../api/action-error.js';
+import { ANONYMOUS } from '../api/caller.js';
 import { type Cluster, noteResponse, tokenOf } from '../api/cluster.js';
 import type { Clock } from '../lib/clock.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
@@ -11,6 +12,7 @@ import {
   type Call,
   ConnectionLost,
   type Ended,
+  type Failed,
   RELEASED,
   RELEASED_ALONE,
   releases,
@@ -226,6 +228,11 @@ export class Execution {
     this.#cancelSettling = this.#options.clock.after(OUTCOME_GRACE_MS, unknown);
   }
 
+  /** How a call ends that leaves the run for this reason, while others wait for its result. */
+  leftWith(reason: ActionError): Failed {
+    return this.#warnings.addedTo(settledWith(reason, this.#call.id));
+  }
+
   /** Stops it and does not wait: a change that has not reported its outcome by now has an unknown one. */
   end(reason: ActionError): void {
     this.stop(reason);
@@ -273,7 +280,8 @@ export class Execution {
   /** The result of the handler, from wherever it runs. */
   #result({ work, repeated }: Performance): Promise<unknown> | undefined {
     const { action, parameters, cluster } = this.#admitted;
-    const { id, caller } = this.#call;
+    const { id } = this.#call;
+    const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
     const { logFor } = this.#options;
     const { name } = action.description;
     const abort = this.#abort;

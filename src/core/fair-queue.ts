@@ -20,6 +20,8 @@ interface Lane {
   running: number;
   /** How many of them wait for something else than the lane. */
   idle: number;
+  /** How many items are held besides: they share the run of another item. */
+  sharing: number;
   /** Since when it has run without a response. */
   noResponseSince: number;
   /** Its running items are not counted in the total. */
@@ -68,10 +70,10 @@ export class FairQueue {
     this.#newTotal = Math.max(NEW_LANE_ITEMS, Math.ceil(options.total * NEW_LANES_SHARE));
   }
 
-  /** The number of items in a lane, waiting and running. */
+  /** The number of items in a lane: waiting, running and sharing. */
   count(lane: string): number {
     const found = this.#lanes.get(lane);
-    return found === undefined ? 0 : found.waiting.size + found.running;
+    return found === undefined ? 0 : countOf(found);
   }
 
   /** Whether items of the lane run and have had no response for a second. */
@@ -87,13 +89,13 @@ export class FairQueue {
     return this.#options.clock.now() - found.noResponseSince;
   }
 
-  /** The lanes without a response, and how many items they have, waiting and running. */
+  /** The lanes without a response, and how many items they have: waiting, running and sharing. */
   get withoutResponse(): { lanes: number; items: number } {
     let [lanes, items] = [0, 0];
     for (const lane of this.#lanes.values()) {
       if (this.hasResponded(lane.name) && !this.#isUnresponsive(lane)) continue;
       lanes++;
-      items += lane.waiting.size + lane.running;
+      items += countOf(lane);
     }
     return { lanes, items };
   }
@@ -149,6 +151,14 @@ export class FairQueue {
     this.#tidy(found);
     this.#scheduleCheck();
     return true;
+  }
+
+  /** Call this when the number of items changes that share the run of another item of the lane, and so need no place. */
+  share(lane: string, change: number): void {
+    const found = this.#laneOf(lane);
+    found.sharing += change;
+    this.#tidy(found);
+    this.#scheduleCheck();
   }
 
   /** Call this when a running item begins to wait for something else: that the lane does not respond to it means nothing then. */
@@ -207,6 +217,7 @@ export class FairQueue {
       waiting: new Set(),
       running: 0,
       idle: 0,
+      sharing: 0,
       noResponseSince: 0,
       uncounted: false,
     };
@@ -294,6 +305,10 @@ export class FairQueue {
   }
 
   #tidy(lane: Lane): void {
-    if (lane.waiting.size === 0 && lane.running === 0) this.#lanes.delete(lane.name);
+    if (countOf(lane) === 0) this.#lanes.delete(lane.name);
   }
+}
+
+function countOf({ waiting, running, sharing }: Lane): number {
+  return waiting.size + running + sharing;
 }

@@ -13,6 +13,8 @@ import { reasonOf } from '../lib/errors.js';
 /** An action that is ready to run: its definition is checked and its dependencies are resolved. */
 export interface PreparedAction {
   readonly description: ActionDescription;
+  /** Whether equal calls share runs. */
+  readonly coalesces?: boolean;
   /** The tokens that it injects. */
   readonly injects: ReadonlySet<symbol>;
   /** Returns the parameters with defaults filled in, or throws `invalid_parameters`. */
@@ -68,6 +70,7 @@ export function prepareAction(
   const check: Checking = checkResults ? withResultCheck(resultCheck(result)) : (run) => run;
   const prepared: PreparedAction = {
     description,
+    coalesces: action.coalesce === true,
     injects: new Set(Object.values(action.inject ?? {})),
     check: parameterCheck(parameters, parametersName),
     run: check((request) => action.handle(request, injected)),
@@ -99,6 +102,7 @@ const FIELDS = Object.keys({
   target: true,
   effect: true,
   redelivery: true,
+  coalesce: true,
   parameters: true,
   result: true,
   timeoutMs: true,
@@ -132,7 +136,7 @@ function checkFields(action: Action): void {
       `unknown field '${unknown}': ${meant === undefined ? `the fields are ${FIELDS.join(', ')}` : `did you mean '${meant}'?`}`,
     );
   }
-  const { name, summary, target, effect, redelivery, timeoutMs, inject } = action;
+  const { name, summary, target, effect, redelivery, coalesce, timeoutMs, inject } = action;
   requireField(
     typeof name === 'string' && name.length <= 64 && NAME.test(name),
     'name',
@@ -145,6 +149,11 @@ function checkFields(action: Action): void {
     redelivery === undefined || ['run-again', 'refuse'].includes(redelivery),
     'redelivery',
     "'run-again' or 'refuse'",
+  );
+  requireField(
+    coalesce === undefined || (typeof coalesce === 'boolean' && (!coalesce || effect === 'read')),
+    'coalesce',
+    'true or false, and true only of a read: each change is made for itself',
   );
   requireField(
     timeoutMs === undefined ||

@@ -31,6 +31,7 @@ import { ChangeGate, type Performance } from './change-gate.js';
 import type { Catalogue } from './catalogue.js';
 import { CircuitBreaker } from './circuit-breaker.js';
 import { settledWith } from './call-errors.js';
+import { Coalescing, mayShare, type RunningShare } from './coalescing.js';
 import { Execution, type ExecutionEvents, type ExecutionOptions } from './execution.js';
 import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
@@ -93,7 +94,7 @@ class Job implements ExecutionEvents {
   /** It has left its place to others, as it waits for another worker, which may take long. */
   isAside = false;
   /** Undefined while it waits. */
-  execution: Execution | undefined;
+  execution: Execution | RunningShare | undefined;
 
   constructor(
     host: JobHost,
@@ -144,6 +145,7 @@ export class Runner {
   readonly #queue: FairQueue;
   readonly #breaker: CircuitBreaker;
   readonly #gate: ChangeGate;
+  readonly #coalescing: Coalescing<Job>;
   readonly #execution: ExecutionOptions;
   readonly #host: JobHost = {
     takeTurn: (job) => this.#takeTurn(job),
@@ -193,6 +195,30 @@ export class Runner {
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
     };
+    this.#coalescing = new Coalescing<Job>({
+      queue: this.#queue,
+      clock,
+      executionOf: ({ call, admitted, admittedAt }, deadline, onBegin) => {
+        const shared = {
+          call,
+          admitted,
+          admittedAt,
+          deadline,
+          inquiryEnd: deadline,
+          onBegin,
+          onKnown: NOTHING,
+        };
+        return new Execution(shared, this.#execution);
+      },
+      onLate: (job) => this.#timeOut(job),
+      onBegin: (job, share, sharedRun) => this.#beginShare(job, share, sharedRun),
+      onEnd: (job, settled) => {
+        this.#running.delete(job);
+        this.#end(job, settled);
+        this.#left();
+      },
+      onLeft: () => this.#left(),
+    });
     this.#chain = compose(options.middlewares ?? [], (call) => this.#dispatch(call));
   }
 
@@ -221,10 +247,12 @@ export class Runner {
   /** Lets calls wait, within their deadlines, until `resume`; those that run are not affected. */
   pause(): void {
     this.#queue.pause();
+    this.#coalescing.pause();
   }
 
   resume(): void {
     this.#queue.resume();
+    this.#coalescing.resume();
   }
 
   /**
@@ -245,7 +273,7 @@ export class Runner {
     const reason = shuttingDown();
     const changesStopMs = graceMs - Math.min(OUTCOME_GRACE_MS, graceMs / 2);
     const changesEndMs = Math.max(graceMs, changesStopMs + MIN_OUTCOME_MS);
-    const forEach = (effect: Action['effect'], work: (execution: Execution) => void) => {
+    const forEach = (effect: Action['effect'], work: (execution: Execution | RunningShare) => void) => {
       for (const { admitted, execution } of this.#running)
         if (execution !== undefined && admitted.action.description.effect === effect) work(execution);
     };
@@ -354,7 +382,8 @@ export class Runner {
       job.cancelDeadline = clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job));
       this.#waiting.add(job);
       this.#bySignal.add(call.signal, job);
-      this.#queue.enter(lane, job);
+      if (mayShare(call, admitted)) this.#coalescing.add(job);
+      else this.#queue.enter(lane, job);
       if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
     });
   }
@@ -384,6 +413,11 @@ export class Runner {
 
   #leave(job: Job): void {
     this.#queue.leave(job.admitted.lane);
+    this.#left();
+  }
+
+  /** A job, or a run that several share, has left its lane. */
+  #left(): void {
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     if (this.#running.size === 0) this.#idle?.();
   }
@@ -414,6 +448,16 @@ export class Runner {
       job.cancelDeadline = clock.after(job.deadline - job.beganAt, () => this.#timeOut(job));
     }
     events.emit('began', { call: job.call, at: job.beganAt });
+  }
+
+  /** The run that a job shares begins. */
+  #beginShare(job: Job, share: RunningShare, sharedRun: string | undefined): void {
+    const { clock, events } = this.#options;
+    job.execution = share;
+    job.beganAt = clock.now();
+    this.#waiting.delete(job);
+    this.#running.add(job);
+    events.emit('began', { call: job.call, at: job.beganAt, sharedRun });
   }
 
   #reached(lane: string): void {
@@ -451,6 +495,8 @@ export class Runner {
   /** Whether the call has a cluster that has not responded since the call began, a while ago. */
   #isHung({ admitted: { cluster, lane }, execution, beganAt }: Job): boolean {
     if (cluster === undefined || execution === undefined) return false;
+    // A run counts once, with the last call that waits for it.
+    if ('hasOthers' in execution && execution.hasOthers) return false;
     const ranMs = this.#options.clock.now() - beganAt;
     return ranMs >= HUNG_MS && this.#queue.noResponseMs(lane) >= ranMs;
   }
@@ -477,7 +523,7 @@ export class Runner {
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled | Promise<Settled>): void {
     this.#waiting.delete(job);
-    this.#queue.withdraw(job.admitted.lane, job);
+    if (!this.#coalescing.leave(job)) this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }

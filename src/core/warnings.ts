@@ -1,5 +1,5 @@
 import { fieldsOf } from '../lib/fields-of.js';
-import type { Ended } from './call.js';
+import type { Ended, Failed } from './call.js';
 
 const MAX_WARNINGS = 20;
 const MAX_CHARACTERS = 1_000;
@@ -23,6 +23,8 @@ export class Warnings {
   }
 
   /** Adds the warnings to a reply: beside a result, and in the details of an error. */
+  addedTo(settled: Failed): Failed;
+  addedTo(settled: Ended): Ended;
   addedTo(settled: Ended): Ended {
     if (this.#texts === undefined) return settled;
     const warnings = [...this.#texts];

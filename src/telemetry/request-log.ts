@@ -10,6 +10,8 @@ interface CallProgress {
   admitted: boolean;
   cluster: string | undefined;
   beganAt: number | undefined;
+  /** The id of the run that it shares with other requests: that of one of them. */
+  sharedRun: string | undefined;
   settledAt: number;
 }
 
@@ -33,6 +35,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
       admitted: false,
       cluster: undefined,
       beganAt: undefined,
+      sharedRun: undefined,
       settledAt: at,
     }),
   );
@@ -42,9 +45,11 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     progress.admitted = true;
     progress.cluster = cluster?.hash;
   });
-  events.on('began', ({ call, at }) => {
+  events.on('began', ({ call, at, sharedRun }) => {
     const progress = open.get(call);
-    if (progress !== undefined) progress.beganAt = at;
+    if (progress === undefined) return;
+    progress.beganAt = at;
+    progress.sharedRun = sharedRun;
   });
   events.on('settled', ({ call, settled, at }) => {
     const progress = open.get(call);
@@ -86,5 +91,10 @@ function logOf(
 function timesOf(progress: CallProgress | undefined): Record<string, unknown> {
   if (progress === undefined) return {};
   const { waitedMs, receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
-  return { took_ms: Math.round(settledAt - beganAt), waited_ms: Math.round(waitedMs + beganAt - receivedAt) };
+  const times: Record<string, unknown> = {
+    took_ms: Math.round(settledAt - beganAt),
+    waited_ms: Math.round(waitedMs + beganAt - receivedAt),
+  };
+  if (progress.sharedRun !== undefined) times.shared_run = progress.sharedRun;
+  return times;
 }

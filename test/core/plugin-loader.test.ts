@@ -407,6 +407,14 @@ const BROKEN: Record<string, [files: Record<string, string>, reason: RegExp]> = 
     { 'index.js': entry({ redelivery: "'retry'" }) },
     /its field 'redelivery' must be 'run-again' or 'refuse'/,
   ],
+  'with a value for coalesce that is neither true nor false': [
+    { 'index.js': entry({ coalesce: "'yes'" }) },
+    /its field 'coalesce' must be true or false/,
+  ],
+  'that is a change whose runs are shared': [
+    { 'index.js': entry({ effect: "'change'", coalesce: 'true' }) },
+    /its field 'coalesce' must be true or false, and true only of a read/,
+  ],
   'without parameters': [
     { 'index.js': entry({ parameters: '' }) },
     /its field 'parameters' must be a yup object schema/,

@@ -18,7 +18,7 @@ export const echo = defineAction({
 export function doing(
   handle: (request: Parameters<Action['handle']>[0]) => Promise<object | undefined>,
   definition: Partial<
-    Pick<Action, 'name' | 'effect' | 'target' | 'redelivery' | 'timeoutMs' | 'parameters'>
+    Pick<Action, 'name' | 'effect' | 'target' | 'redelivery' | 'coalesce' | 'timeoutMs' | 'parameters'>
   > & {
     probe?: (request: Parameters<Action['handle']>[0]) => Promise<object | undefined>;
   } = {},
