@@ -42,10 +42,10 @@ export function batchFrames(socket: Socket): void {
     const all = frames.length === 1 ? first : Buffer.concat(frames, bytes);
     frames = [];
     bytes = 0;
-    const accepts = write(all);
-    // Otherwise the socket does it when it has sent enough.
-    if (wasRefused && accepts) socket.emit('drain');
+    const isAwaited = wasRefused;
     wasRefused = false;
+    // Otherwise the socket does it when it has sent enough. Who listens may write, and be refused, again.
+    if (write(all) && isAwaited) socket.emit('drain');
   };
 
   socket.write = (frame: unknown, ...more: unknown[]): boolean => {

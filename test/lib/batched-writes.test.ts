@@ -68,6 +68,19 @@ test('a writer that is told to wait is told to go on', async (t) => {
   t.true(socket.write(Buffer.from('two')));
 });
 
+test('a writer that is told to wait again while it goes on is told to go on again', async (t) => {
+  const { socket } = await open(t);
+  const large = Buffer.alloc(socket.writableHighWaterMark, 'a');
+  let refusals = 0;
+  const write = () => {
+    if (refusals < 20 && !socket.write(large)) refusals++;
+  };
+  socket.on('drain', write);
+  write();
+  while (refusals < 20) await once(socket, 'drain');
+  t.pass();
+});
+
 test('a writer that waits for its own frame is called back when that is sent, after those before', async (t) => {
   const { socket, peer, received } = await open(t);
   socket.write(Buffer.from('one'));
