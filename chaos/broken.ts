@@ -39,8 +39,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/rpc/rpc-handler.ts',
-        from: 'const work = this.#handle(delivery)',
-        to: 'delivery.acknowledge();\n    const work = this.#handle(delivery)',
+        from: 'await this.#handle(delivery, memory);',
+        to: 'delivery.acknowledge();\n      await this.#handle(delivery, memory);',
       },
     ],
   },
