@@ -1,7 +1,7 @@
 /** What the benchmarks share: a caller on the broker, the built service, and statistics. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { type Channel, type ChannelModel, connect } from 'amqplib';
+import { type Channel, type ChannelModel, connect, type Options } from 'amqplib';
 
 /** The private RabbitMQ that scripts/with-services has started. */
 export function brokerUrl(): string {
@@ -41,11 +41,16 @@ export class Caller {
     requestBody: Record<string, unknown>,
     options: { persistent?: boolean; headers?: Record<string, unknown> } = {},
   ): Promise<Buffer> {
-    const id = randomUUID();
     const envelope = { status: 'not_started', request_body: requestBody };
+    const contentType = 'application/json';
+    return this.send(queue, Buffer.from(JSON.stringify(envelope)), { contentType, ...options });
+  }
+
+  /** Sends a request that is encoded already. @returns the body of the reply */
+  async send(queue: string, body: Buffer, options: Options.Publish): Promise<Buffer> {
+    const id = randomUUID();
     const answered = new Promise<Buffer>((resolve) => this.#waiting.set(id, resolve));
-    this.channel.publish('', queue, Buffer.from(JSON.stringify(envelope)), {
-      contentType: 'application/json',
+    this.channel.publish('', queue, body, {
       messageId: id,
       correlationId: id,
       replyTo: this.#replyQueue,
@@ -100,7 +105,15 @@ export function startService(
   };
   const service = spawn('node', [cli, 'serve'], { env, stdio: ['ignore', 'ignore', 'pipe'] });
   service.stderr.resume();
-  return service;
+  return endWithThisProcess(service);
+}
+
+/** Kills a child that still runs when this process exits. */
+export function endWithThisProcess<T extends ChildProcess>(child: T): T {
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  child.once('exit', () => process.off('exit', kill));
+  return child;
 }
 
 /** Keeps `inFlight` calls in flight for this many seconds. @returns the latency of each, in milliseconds, sorted */
