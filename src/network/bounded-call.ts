@@ -44,7 +44,8 @@ export interface BoundedCall {
 export interface BoundedResponse {
   status: number;
   headers: Headers;
-  text: string;
+  /** In UTF-8. */
+  text: Buffer;
 }
 
 /**
@@ -93,15 +94,15 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
  * Reads the body, and stops when the signal is aborted. This needs its own check: the signal that ky passes to fetch
  * may be garbage-collected after the headers have arrived, and then an abort has no effect.
  */
-async function boundedText({ body }: Response, signal: AbortSignal, maxBytes: number): Promise<string> {
-  if (body === null) return '';
+async function boundedText({ body }: Response, signal: AbortSignal, maxBytes: number): Promise<Buffer> {
+  if (body === null) return Buffer.alloc(0);
   const reader = body.getReader();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   try {
     for (;;) {
       const { done, value } = await untilAborted(reader.read(), signal);
-      if (done) return Buffer.concat(chunks).toString('utf8');
+      if (done) return Buffer.concat(chunks, bytes);
       // The decoded size counts, because a small compressed body can expand to a very large one.
       bytes += value.length;
       if (bytes > maxBytes)

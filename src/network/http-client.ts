@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
 import { Agent, buildConnector, errors } from 'undici';
@@ -14,6 +15,7 @@ import { KeptConnections } from './kept-connections.js';
  * for each, and a page at most 4 MiB.
  */
 const MAX_RESPONSE_ELEMENTS = 700_000;
+const SPACE = 0x20;
 
 export interface HttpClientOptions {
   /** Where the client may connect; by default anywhere, for addresses that the operator has configured. */
@@ -47,12 +49,17 @@ export interface HttpCallOptions {
 export class HttpResponse {
   readonly status: number;
   readonly headers: Headers;
-  readonly text: string;
+  /** UTF-8. */
+  readonly body: Buffer;
 
-  constructor({ status, headers, text }: Pick<HttpResponse, 'status' | 'headers' | 'text'>) {
+  constructor({ status, headers, text }: { status: number; headers: Headers; text: string | Buffer }) {
     this.status = status;
     this.headers = headers;
-    this.text = text;
+    this.body = typeof text === 'string' ? Buffer.from(text) : text;
+  }
+
+  get text(): string {
+    return this.body.toString();
   }
 
   /**
@@ -60,8 +67,10 @@ export class HttpResponse {
    * @throws SyntaxError that says why it cannot be parsed, such as too many values, without quoting it
    */
   json(): unknown {
-    if (this.text.trim() === '') return undefined;
-    return parseBounded(Buffer.from(this.text), { maxElements: MAX_RESPONSE_ELEMENTS });
+    if (isBlank(this.body)) return undefined;
+    // What is not UTF-8 becomes U+FFFD, as in `text`.
+    const json = isUtf8(this.body) ? this.body : Buffer.from(this.text);
+    return parseBounded(json, { maxElements: MAX_RESPONSE_ELEMENTS });
   }
 }
 
@@ -130,6 +139,11 @@ export class HttpClient {
     this.#kept.close();
     await Promise.all([this.#keepAlive.destroy(), this.#singleUse.destroy()]);
   }
+}
+
+/** Whether it is empty, or white space only. */
+function isBlank(body: Buffer): boolean {
+  return body.every((byte) => byte <= SPACE);
 }
 
 function connectorFor(policy: ConnectionPolicy): buildConnector.connector {

@@ -101,7 +101,8 @@ export class ListReader {
           // By the first answer, without the time for a second opinion.
           hedgeMs ??= Math.max(PAGE_HEDGE_MS, PAGE_SLOWDOWN * (this.#clock.now() - begun));
           const { value: page, flaws: wrong } = readPage(jsonOf(response), reader);
-          return { value: { page, characters: response.text.length }, flaws: wrong };
+          // A character has at least one byte.
+          return { value: { page, characters: response.body.length }, flaws: wrong };
         },
         refusedWith: nextPageToken === undefined ? undefined : 400,
         hedgeMs: hedgeMs ?? PAGE_HEDGE_MS,
