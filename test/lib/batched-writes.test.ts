@@ -71,14 +71,13 @@ test('a writer that is told to wait is told to go on', async (t) => {
 test('a writer that is told to wait again while it goes on is told to go on again', async (t) => {
   const { socket } = await open(t);
   const large = Buffer.alloc(socket.writableHighWaterMark, 'a');
-  let refusals = 0;
-  const write = () => {
-    if (refusals < 20 && !socket.write(large)) refusals++;
-  };
-  socket.on('drain', write);
-  write();
-  while (refusals < 20) await once(socket, 'drain');
-  t.pass();
+  const refused: boolean[] = [];
+  const write = () => refused.push(!socket.write(large));
+  await new Promise<void>((resolve) => {
+    socket.on('drain', () => (refused.length === 20 ? resolve() : write()));
+    write();
+  });
+  t.deepEqual(refused, Array(20).fill(true));
 });
 
 test('a writer that waits for its own frame is called back when that is sent, after those before', async (t) => {
