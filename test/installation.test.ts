@@ -291,7 +291,10 @@ if (rabbitmqUrl !== undefined) {
       answered++;
     };
     const calls = Array.from({ length: 12 }, call);
-    await eventually('requests run', () => sandbox.cluster.requests.length === 4);
+    await eventually(
+      'requests run, or wait to share the next run',
+      () => sandbox.cluster.requests.length > 0,
+    );
     await first.stop();
     const unanswered = calls.length - answered;
     t.true(unanswered > 0, 'there are requests in flight when the broker stops');
