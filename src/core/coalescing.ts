@@ -109,23 +109,21 @@ export class Coalescing<S extends Sharer> {
     run.cancelEntry = this.#options.clock.after(MAX_WAIT_MS, () => this.#enter(run));
   }
 
-  /** Takes a call from the run that it waits for. @returns false when it waits for none */
-  leave(sharer: S): boolean {
+  /** Takes a call from the run that it waits for, if it waits for one. */
+  leave(sharer: S): void {
     const run = this.#waiting.get(sharer);
-    if (run === undefined) return false;
+    if (run === undefined) return;
     this.#waiting.delete(sharer);
     run.sharers.delete(sharer);
-    if (run.sharers.size > 0 || run.reads.next !== run) {
-      this.#count(run);
-      return true;
+    const { reads } = run;
+    if (run.sharers.size === 0 && reads.next === run) {
+      run.cancelEntry();
+      if (run.isQueued) this.#options.queue.withdraw(reads.group.lane, run);
+      run.isQueued = false;
+      reads.next = undefined;
+      this.#tidy(reads);
     }
-    run.cancelEntry();
-    if (run.isQueued) this.#options.queue.withdraw(run.reads.group.lane, run);
-    run.isQueued = false;
-    run.reads.next = undefined;
     this.#count(run);
-    this.#tidy(run.reads);
-    return true;
   }
 
   /** Hands out no further results of shared runs until `resume`: each becomes a reply of its own. */
@@ -226,7 +224,6 @@ export class Coalescing<S extends Sharer> {
 
   #shareOf(run: Run<S>, sharer: S, execution: Execution): RunningShare {
     const stop = (reason: ActionError) => {
-      if (!run.sharers.has(sharer)) return;
       // The last one takes the run with it.
       if (run.sharers.size === 1 && run.isQueued) return execution.stop(reason);
       this.#end(run, sharer, execution.leftWith(reason));
@@ -260,7 +257,7 @@ export class Coalescing<S extends Sharer> {
   #tidy(reads: EqualReads<S>): void {
     if (reads.inProgress > 0 || reads.next !== undefined) return;
     const { group, key } = reads;
-    if (group.first === reads) group.first = undefined;
+    group.first = undefined;
     if (key !== undefined) group.byKey.delete(key);
     const isEmpty = group.first === undefined && group.byKey.size === 0;
     if (isEmpty && this.#groups.get(group.name) === group) this.#groups.delete(group.name);

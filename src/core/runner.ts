@@ -523,7 +523,8 @@ export class Runner {
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled | Promise<Settled>): void {
     this.#waiting.delete(job);
-    if (!this.#coalescing.leave(job)) this.#queue.withdraw(job.admitted.lane, job);
+    this.#coalescing.leave(job);
+    this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();
     this.#end(job, settled);
   }

@@ -3,6 +3,7 @@ import { mkdir, open, readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { ServerHostKeyAlgorithm } from 'ssh2';
 import type { Logger } from '../lib/logger.js';
+import { SharedRuns } from '../lib/shared-runs.js';
 import {
   DEFAULT_PORT,
   type KnownHost,
@@ -44,11 +45,14 @@ const ALGORITHMS: Record<string, readonly ServerHostKeyAlgorithm[]> = {
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256'],
 };
 
-/** The host keys in a known_hosts file. The file is read for each connection. */
+const NEVER_ABORTED = new AbortController().signal;
+
+/** The host keys in a known_hosts file. The file is read for each connection; those that begin at the same time share a reading. */
 export class HostKeys {
   readonly #mode: HostKeyMode;
   readonly #file: string | undefined;
   readonly #log: Logger;
+  readonly #readings = new SharedRuns();
   #read: { text: string; hosts: KnownHosts } = { text: '', hosts: parseKnownHosts('') };
   #writing: Promise<void> = Promise.resolve();
 
@@ -99,7 +103,7 @@ export class HostKeys {
     const file = this.#fileFor(host);
     let text: string;
     try {
-      text = await readFile(file, 'utf8');
+      text = await this.#readings.run(file, NEVER_ABORTED, async () => readFile(file, 'utf8'));
     } catch (cause) {
       if (isMissing(cause)) return parseKnownHosts('');
       throw hostKeyRefused(host, 'known_hosts_unusable', {}, cause);

@@ -159,8 +159,8 @@ export class SshSessions {
   #retire(session: Session): void {
     this.#leavePool(session);
     session.cancelMaxAge?.();
+    if (session.opened !== undefined) return session.opened.end();
     session.opening.abort(new ActionError('cancelled', 'no caller waits for the connection any more'));
-    session.opened?.end();
   }
 }
 

@@ -1,4 +1,5 @@
 import { connect, isIP, type Socket } from 'node:net';
+import { batchWrites } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
@@ -21,7 +22,7 @@ export async function connectTcp(
   }: { host: string; timeoutMs: number; clock: Clock; signal: AbortSignal },
 ): Promise<Socket> {
   const reason = () => hostUnreachable(host, 'connect_timeout');
-  let failure: unknown = hostUnreachable(host, 'dns');
+  let failure: unknown;
   for (const address of addresses) {
     signal.throwIfAborted();
     try {
@@ -32,7 +33,7 @@ export async function connectTcp(
       failure = error;
     }
   }
-  throw failure;
+  throw failure ?? hostUnreachable(host, 'dns');
 }
 
 function connectTo(address: string, port: number, host: string, signal: AbortSignal): Promise<Socket> {
@@ -44,7 +45,10 @@ function connectTo(address: string, port: number, host: string, signal: AbortSig
     socket.on('error', (error) =>
       reject(signal.aborted ? signal.reason : hostUnreachable(host, unreachableReasonOf(error), error)),
     );
-    socket.once('connect', () => resolve(socket));
+    socket.once('connect', () => {
+      batchWrites(socket);
+      resolve(socket);
+    });
   });
 }
 

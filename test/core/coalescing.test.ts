@@ -1,9 +1,10 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { object, string } from 'yup';
+import { mixed, object, string } from 'yup';
 import { Cancelled, type Call, ConnectionLost, type Settled, Shutdown } from '../../src/core/call.js';
 import { ActionError } from '../../src/plugin.js';
 import { doing } from '../support/actions.js';
+import { collectGarbage } from '../support/collect-garbage.js';
 import { codeOf, openRunner, settle, watched } from '../support/open-runner.js';
 
 type Request = Parameters<Parameters<typeof doing>[0]>[0];
@@ -233,6 +234,43 @@ test('a call that is cancelled leaves the run to the others, and the last one en
   t.is(await next, 'completed');
 });
 
+test('a call gets a run also when all have left that waited for it before', async (t) => {
+  const { watch, runs } = open({ concurrency: 1 });
+  watch({ action: 'other_act' });
+  const abort = new AbortController();
+  watch({ signal: abort.signal });
+  abort.abort(new Cancelled());
+  const next = watch();
+  runs[0]?.resolve({});
+  await settle();
+  runs[1]?.resolve({ run: 2 });
+  await settle();
+  t.deepEqual(bodiesOf([next]), [{ run: 2 }]);
+});
+
+test('nothing is kept of calls that have ended', async (t) => {
+  const kept = object({ bytes: mixed().meta({ format: 'bytes', description: 'Bytes.' }) });
+  const opened = open({ concurrency: 1 }, { coalesce: true, parameters: kept });
+  const refs: WeakRef<object>[] = [];
+  const ask = (changes?: Partial<Call>) => {
+    // Bytes are passed on as they are, not copied.
+    const bytes = new Uint8Array(1);
+    refs.push(new WeakRef(bytes));
+    return opened.codeFor({ parameters: { bytes }, ...changes });
+  };
+  const abort = new AbortController();
+  const codes = [ask({ target: 'a' }), ask({ target: 'b', signal: abort.signal })];
+  abort.abort(new Cancelled());
+  opened.runs.splice(0).forEach(({ resolve }) => resolve({}));
+  t.deepEqual(await Promise.all(codes), ['completed', 'cancelled']);
+  await settle();
+  collectGarbage();
+  t.deepEqual(
+    refs.map((ref) => ref.deref()),
+    [undefined, undefined],
+  );
+});
+
 test('an error is that of all its calls, and the next run begins', async (t) => {
   const { watch, watchAll, runs } = open();
   watch();
@@ -433,15 +471,21 @@ test('calls that wait for a run are refused with the others when their cluster d
 test('a run that gets no response counts once as a failure to reach the cluster', async (t) => {
   const { watch, watchAll, runs, clock, codeFor } = open({ concurrency: 1 });
   watch({ action: 'other_act', target: undefined });
+  const hang = async (calls: (() => Settled | undefined)[]) => {
+    await settle();
+    clock.advance(5_000);
+    await settle();
+    t.deepEqual(new Set(bodiesOf(calls)), new Set(['timeout']));
+  };
   const calls = watchAll(5, { timeoutMs: 5_000 });
   runs[0]?.resolve({});
-  await settle();
-  clock.advance(5_000);
-  await settle();
-  t.deepEqual(bodiesOf(calls), Array(5).fill('timeout'));
-  const next = codeFor();
-  runs[2]?.resolve({});
-  t.is(await next, 'completed');
+  await hang(calls);
+  await hang(watchAll(1, { timeoutMs: 5_000 }));
+  // After the third in a row, the cluster is not tried for a time.
+  const third = watchAll(2, { timeoutMs: 5_000 });
+  const refused = codeFor();
+  await hang(third.slice(0, 1));
+  t.is(await refused, 'cluster_unreachable');
 });
 
 test('a run that hangs keeps those that come after it waiting for five seconds', async (t) => {
@@ -481,6 +525,28 @@ test('results are handed out in turns of the event loop, and not while replies w
   t.is(bodiesOf(calls).filter((body) => body !== undefined).length, 3);
   await turns(2);
   t.deepEqual(bodiesOf(calls), [{ run: 2 }, { run: 2 }, 'timeout', { run: 2 }]);
+});
+
+test('a call whose result waits to be handed out ends at its deadline, also the last one', async (t) => {
+  const { watch, runs, runner, clock, codeFor } = open({ maxCalls: 4 });
+  watch();
+  const calls = [watch(), watch({ timeoutMs: 100 })];
+  runs[0]?.resolve({});
+  await settle();
+  runner.pause();
+  runs[1]?.resolve({ run: 2 });
+  await turns(2);
+  clock.advance(100);
+  await settle();
+  t.deepEqual(bodiesOf(calls), [{ run: 2 }, 'timeout']);
+  runner.resume();
+  const more = [watch(), watch(), watch()];
+  t.is(await codeFor(), 'cluster_busy');
+  runs[2]?.resolve({});
+  await settle();
+  runs[3]?.resolve({});
+  await turns(2);
+  t.deepEqual(bodiesOf(more), times(3, {}));
 });
 
 test('whatever comes when, each call ends, with a run that began after it came', async (t) => {

@@ -171,12 +171,14 @@ test('a host has two seconds to agree to the end of a connection', async (t) => 
 });
 
 /** Replaces the intervals of this process by ones that pass when the test says so. */
-function manualIntervals(): { pass: (ms: number) => void; restore: () => void } {
+function manualIntervals(): { begun: () => number; pass: (ms: number) => void; restore: () => void } {
+  let begun = 0;
   const running = new Map<object, { run: () => void; ms: number; at: number }>();
   let now = 0;
   const set = mock.method(globalThis, 'setInterval', (run: () => void, ms: number) => {
     const interval = { refresh: () => interval, unref: () => interval };
     running.set(interval, { run, ms, at: now + ms });
+    begun += 1;
     return interval;
   });
   const clear = mock.method(globalThis, 'clearInterval', (interval: object) => running.delete(interval));
@@ -188,7 +190,7 @@ function manualIntervals(): { pass: (ms: number) => void; restore: () => void } 
       each.run();
     }
   };
-  return { pass, restore: () => [set, clear].forEach((each) => each.mock.restore()) };
+  return { begun: () => begun, pass, restore: () => [set, clear].forEach((each) => each.mock.restore()) };
 }
 
 // These run alone in this process, as they replace its intervals.
@@ -204,10 +206,11 @@ test.serial(
       try {
         const { connection, socket } = await waitingHost(t, keepaliveMs);
         for (let n = 0; n < 6; n += 1) {
-          const before = socket().bytesRead;
+          const before = { read: socket().bytesRead, begun: intervals.begun() };
           intervals.pass(interval);
-          await eventually('the host is asked for a sign of life', () => socket().bytesRead > before);
-          await turns();
+          await eventually('the host is asked for a sign of life', () => socket().bytesRead > before.read);
+          // With each answer ssh2 begins a new interval.
+          await eventually('its answer is here', () => intervals.begun() > before.begun);
         }
         socket().pause();
         // The first of these has the last answer.

@@ -545,6 +545,14 @@ test('a command that cannot be ended costs its channel, not the connection', asy
   t.is(connections(), 1);
 });
 
+testWithSshd('a host is not asked to prove that it owns its other host keys', async (t) => {
+  const sshd = await ownSshd(t, { hostKeyTypes: ['ed25519', 'ecdsa'], config: ['LogLevel DEBUG1'] });
+  const shell = await shellFor(t, [sshd]);
+  t.is((await shell.run(sshd.address, ['echo', 'hi'], notAborted())).stdout, 'hi\n');
+  t.regex(sshd.log(), /debug1: session_new/);
+  t.notRegex(sshd.log(), /hostkeys-prove/);
+});
+
 testWithSshd('a key that the host does not accept is a refused login', async (t) => {
   const file = join(await testFolder(t), 'other');
   await makeKey(file);

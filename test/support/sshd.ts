@@ -23,6 +23,8 @@ export interface Sshd {
   privateKey: string;
   privateKeyFile: string;
   authorizedKeyFile: string;
+  /** What it has logged so far. */
+  log(): string;
   /** How many connections were made to it so far. */
   connections(): number;
   /** The processes of its open connections. */
@@ -147,6 +149,7 @@ async function start(options: SshdOptions & { port: number }): Promise<Sshd> {
       privateKey: await readFile(privateKeyFile, 'utf8'),
       privateKeyFile,
       authorizedKeyFile,
+      log: () => log.text,
       connections: () => log.text.match(/^Connection from /gm)?.length ?? 0,
       sessionPids: () => childPids(child.pid ?? 0),
       stop: async () => {
