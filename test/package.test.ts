@@ -29,7 +29,7 @@ let packed: string[] = [];
 /** The output of npm during the installation. */
 let said = '';
 
-test.before('the package is built, packed and installed', async (t) => {
+test.before('the package is built, packed and installed', async () => {
   root = await mkdtemp(join(tmpdir(), 'package-'));
   // A copy, so that the repository's own dist/ stays unchanged.
   const stage = join(root, 'stage');
