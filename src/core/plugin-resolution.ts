@@ -15,7 +15,8 @@ export function resolveForPlugins(directories: readonly string[]): void {
   const extension = import.meta.url.slice(-2);
   const plugin = new URL(`../plugin.${extension}`, import.meta.url).href;
   // Node runs the hooks in a thread of their own, which makes the start a quarter longer and takes 10 MB.
-  if (import.meta.resolve('fleet-manager/plugin') === plugin && directories.every(isPartOfThisPackage)) return;
+  if (import.meta.resolve('fleet-manager/plugin') === plugin && directories.every(isPartOfThisPackage))
+    return;
   const data: PluginHooksData = {
     host: { 'fleet-manager/plugin': plugin, yup: import.meta.resolve('yup') },
     roots: directories.map((each) => `${pathToFileURL(each).href}/`),

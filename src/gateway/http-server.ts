@@ -3,6 +3,7 @@ import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:ht
 import { createRequire } from 'node:module';
 import { isIP, type Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import type * as fastifyModule from 'fastify';
 import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
@@ -131,7 +132,9 @@ export class HttpServer {
       this.#fastify = undefined;
       this.#options.log.error('HTTP request failed unexpectedly', { error });
       const body = JSON.stringify(errorEnvelope('internal', UNEXPECTED));
-      response.writeHead(500, { 'content-type': 'application/json; charset=utf-8', connection: 'close' }).end(body);
+      response
+        .writeHead(500, { 'content-type': 'application/json; charset=utf-8', connection: 'close' })
+        .end(body);
       return;
     }
     fastify.routing(request, response);
@@ -139,7 +142,7 @@ export class HttpServer {
 
   /** Fastify is loaded for the first request, which waits little for it: the start of the service would wait too. */
   async #load(): Promise<FastifyInstance> {
-    const { fastify: create }: typeof import('fastify') = require('fastify');
+    const { fastify: create }: typeof fastifyModule = require('fastify');
     const fastify = create({
       bodyLimit: this.#maxBytes,
       routerOptions: { maxParamLength: 100 },

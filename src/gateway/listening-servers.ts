@@ -24,8 +24,8 @@ export class ListeningServers {
   async listen(host: string, port: number): Promise<string> {
     const bound = await this.#add(host, port);
     if (host === 'localhost')
+      // Many machines have no address of IPv6.
       for (const { address } of await lookup(host, { all: true }).catch(() => []))
-        // Many machines have no address of IPv6.
         if (address !== bound.address) await this.#add(address, bound.port).catch(() => {});
     const shown = bound.address === '0.0.0.0' ? '127.0.0.1' : bound.address;
     return `http://${bound.family === 'IPv6' ? `[${shown}]` : shown}:${bound.port}`;

@@ -1,10 +1,14 @@
-import ky, { type Options } from 'ky';
+import { createRequire } from 'node:module';
+import type * as kyModule from 'ky';
+import type { Options } from 'ky';
 import type { Dispatcher } from 'undici';
 import { ActionError } from '../api/action-error.js';
 import { systemClock } from '../lib/clock.js';
 import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+
+const require = createRequire(import.meta.url);
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
@@ -57,6 +61,8 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
   const { method, url, headers, body, dispatcher, resend, signal, timeoutMs } = call;
   const maxBytes = call.maxResponseBytes ?? MAX_RESPONSE_BYTES;
   signal.throwIfAborted();
+  // Loaded at the first call: the start of the service would be longer.
+  const { default: ky }: typeof kyModule = require('ky');
   const init: Options = {
     method,
     headers,

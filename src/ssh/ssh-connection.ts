@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net';
-import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
+import type { AnyAuthMethod, Client, ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
+import { loadSsh2 } from './load-ssh2.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { connectionLost, hostUnreachable, loginEnded, loginRefused } from './ssh-errors.js';
@@ -80,7 +81,8 @@ export class SshConnection {
    */
   static async handshake(socket: Socket, options: HandshakeOptions): Promise<SshConnection> {
     const { host, clock, handshakeTimeoutMs: ms, signal } = options;
-    const client = new ssh2.Client();
+    const { Client } = loadSsh2();
+    const client = new Client();
     const connection = new SshConnection(client, socket, options);
     const reason = () => hostUnreachable(host, 'handshake_timeout');
     try {
