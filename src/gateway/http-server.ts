@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { isIP, type Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type * as fastifyModule from 'fastify';
-import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
+import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
@@ -26,7 +26,7 @@ export interface HttpServerOptions {
   port: number;
   /** The token that callers must send; undefined: every program on this machine may call. */
   token: string | undefined;
-  client: Pick<FleetManagerClient, 'request'>;
+  client: Pick<Route, 'request'>;
   describe: () => ActionDescription[];
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
