@@ -25,7 +25,7 @@ interface Range {
 }
 
 /** Allowed only when they are listed explicitly. Read when they are needed: it takes as long as a few connections. */
-const special = once(() =>
+const specialRanges = once(() =>
   [
     // Unspecified, loopback, link-local, multicast, broadcast.
     '0.0.0.0/8',
@@ -132,7 +132,7 @@ export class HostPolicy implements ConnectionPolicy {
 }
 
 function isSpecial(range: Range): boolean {
-  return [range, ...tunnelEnds(range)].some((each) => special().some((one) => contains(one, each)));
+  return [range, ...tunnelEnds(range)].some((each) => specialRanges().some((one) => contains(one, each)));
 }
 
 /** The IPv4 addresses to which tunnels carry what is sent to these addresses. */
