@@ -2,11 +2,8 @@
 import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type * as serveCommand from './commands/serve.js';
-import { ConfigurationError } from './settings/configuration-error.js';
 import { NodeWarnings } from './commands/node-warnings.js';
 import { printError } from './commands/output.js';
-import { InvalidCommandLine, UsageError } from './commands/usage-error.js';
-import { PluginError, UnknownActionError } from './core/plugin-loader.js';
 
 const source = { env: process.env, directory: workingDirectory() };
 
@@ -22,27 +19,10 @@ function workingDirectory(): string {
   }
 }
 
-interface Failure {
-  code: number;
-  /** Empty: there is nothing to say. */
-  text: string;
-}
-
-/** The message of an expected error, and the stack of an unexpected one. */
-function failureOf(error: unknown): Failure {
-  if (error instanceof InvalidCommandLine) return { code: 2, text: error.message };
-  if (!(error instanceof Error)) return { code: 1, text: `fleet-manager: ${String(error)}\n` };
-  const isCallerError = [ConfigurationError, UsageError, UnknownActionError].some(
-    (kind) => error instanceof kind,
-  );
-  // An error of the system, such as a folder that cannot be written, is no defect.
-  const isExpected =
-    isCallerError || error instanceof PluginError || error.cause !== undefined || 'syscall' in error;
-  const text = `fleet-manager: ${isExpected ? error.message : error.stack}\n`;
-  return { code: isCallerError ? 2 : 1, text };
-}
-
-async function report({ code, text }: Failure): Promise<number> {
+/** @returns the exit code */
+async function report(error: unknown): Promise<number> {
+  const { failureOf } = await import('./commands/failure.js');
+  const { code, text } = failureOf(error);
   if (text === '') return code;
   const logged = isServing && (await import('./commands/start-failure.js')).logStartFailure(text, source);
   if (!logged) printError(text);
@@ -73,7 +53,7 @@ try {
       ? await (await serveModule()).serve(source, warnings)
       : await (await import('./commands/command-line.js')).runCommandLine(source, warnings);
 } catch (error) {
-  code = await report(failureOf(error));
+  code = await report(error);
 }
 // The output is flushed first, because process.exit() would cut it.
 const flushed = Promise.all(

@@ -1,14 +1,13 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { createRequire } from 'node:module';
 import { isIP, type Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
-import type * as fastifyModule from 'fastify';
 import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
 import { stringifyExactly } from '../lib/exact-json.js';
+import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
@@ -18,7 +17,7 @@ import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
 
-const require = createRequire(import.meta.url);
+const loadFastify = whenUsed('fastify');
 
 export interface HttpServerOptions {
   host: string;
@@ -142,8 +141,7 @@ export class HttpServer {
 
   /** Fastify is loaded for the first request, which waits little for it: the start of the service would wait too. */
   async #load(): Promise<FastifyInstance> {
-    const { fastify: create }: typeof fastifyModule = require('fastify');
-    const fastify = create({
+    const fastify = loadFastify().fastify({
       bodyLimit: this.#maxBytes,
       routerOptions: { maxParamLength: 100 },
       frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),

@@ -1,5 +1,3 @@
-import { createRequire } from 'node:module';
-import type * as kyModule from 'ky';
 import type { Options } from 'ky';
 import type { Dispatcher } from 'undici';
 import { ActionError } from '../api/action-error.js';
@@ -7,8 +5,9 @@ import { systemClock } from '../lib/clock.js';
 import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { whenUsed } from '../lib/when-used.js';
 
-const require = createRequire(import.meta.url);
+const loadKy = whenUsed('ky');
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
@@ -61,8 +60,6 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
   const { method, url, headers, body, dispatcher, resend, signal, timeoutMs } = call;
   const maxBytes = call.maxResponseBytes ?? MAX_RESPONSE_BYTES;
   signal.throwIfAborted();
-  // Loaded at the first call: the start of the service would be longer.
-  const { default: ky }: typeof kyModule = require('ky');
   const init: Options = {
     method,
     headers,
@@ -77,6 +74,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
     // fetch belong to another version of undici.
     const dispatching: object = { dispatcher: by };
     try {
+      const { default: ky } = loadKy();
       const response = await ky(url, { ...dispatching, ...init, signal: limited });
       const text = await boundedText(response, limited, maxBytes);
       return { status: response.status, headers: response.headers, text };

@@ -1,17 +1,18 @@
-import { createRequire } from 'node:module';
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
 import type * as undici from 'undici';
 import type { Agent, buildConnector } from 'undici';
 import { parseBounded } from '../lib/bounded-json.js';
 import { systemClock } from '../lib/clock.js';
+import { reasonOf } from '../lib/errors.js';
 import { hostOf } from '../lib/host-of.js';
 import { runWithin } from '../lib/time-limit.js';
+import { whenUsed } from '../lib/when-used.js';
 import { type BoundedCall, boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
 import { KeptConnections } from './kept-connections.js';
 
-const require = createRequire(import.meta.url);
+const loadUndici = whenUsed('undici');
 
 /**
  * The maximum number of values and keys of a response. The options of units, of which a page of fleet has most, take 6 bytes
@@ -138,11 +139,16 @@ export class HttpClient {
     await Promise.all([this.#agents?.keepAlive.destroy(), this.#agents?.singleUse.destroy()]);
   }
 
-  /** For the first call, which loads undici: the start of the service would be longer. */
   #open(): Agents {
     if (this.#isClosed) throw new HttpFailure('the client is closed', { notSent: true });
     const { policy, connections, ca } = this.#options;
-    const loaded: typeof undici = require('undici');
+    let loaded: typeof undici;
+    try {
+      loaded = loadUndici();
+    } catch (cause) {
+      // Such as too many open files: the next call tries again.
+      throw new HttpFailure(reasonOf(cause), { notSent: true, cause });
+    }
     const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS, ca } : connectorFor(policy, loaded);
     // 1: one call at a time on a connection. 0: undici closes each connection after its call.
     const keepAlive = new loaded.Agent({ connect, connections, pipelining: 1 });

@@ -1,7 +1,9 @@
 import { createPrivateKey, type KeyObject } from 'node:crypto';
 import type { ParsedKey } from 'ssh2';
 import { ed25519KeyFile } from './ed25519-key-file.js';
-import { loadSsh2 } from './load-ssh2.js';
+import { whenUsed } from '../lib/when-used.js';
+
+const loadSsh2 = whenUsed('ssh2');
 
 /** Why a private key cannot be used. */
 export type PrivateKeyReason =
