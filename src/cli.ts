@@ -1,27 +1,14 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { ConfigurationError } from './settings/configuration-error.js';
+import type * as serveCommand from './commands/serve.js';
 import { NodeWarnings } from './commands/node-warnings.js';
-import { print, printError } from './commands/output.js';
-import { UsageError } from './commands/usage-error.js';
-import { PluginError, UnknownActionError } from './core/plugin-loader.js';
+import { printError } from './commands/output.js';
 
 const source = { env: process.env, directory: workingDirectory() };
 
-function seconds(text: string): number {
-  const value = Number(text);
-  if (!(value >= 0.001 && value <= 300))
-    throw new InvalidArgumentError('it must be a number of seconds, from 0.001 to 300.');
-  return value;
-}
-
 /** How long the end of the service waits for the reader of its log, in milliseconds. */
 const FLUSH_MS = 500;
-
-const EXIT_CODES =
-  'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
 
 function workingDirectory(): string {
   try {
@@ -32,136 +19,20 @@ function workingDirectory(): string {
   }
 }
 
-interface ProgramOptions {
-  /** Gets the exit code of the command. */
-  done: (code: number) => void;
-  /** Gets the text about an invalid command line. */
-  onUsageError: (text: string) => void;
-  /** Undefined: the command is not `serve`, and Node.js writes its warnings itself. */
-  warnings: NodeWarnings | undefined;
-}
-
-function program({ done, onUsageError, warnings }: ProgramOptions): Command {
-  const command = new Command('fleet-manager')
-    .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
-    .version(version())
-    .showHelpAfterError('(see --help)')
-    .addHelpText(
-      'after',
-      `\n${EXIT_CODES}\nSettings are environment variables; \`fleet-manager config\` shows them.`,
-    )
-    .exitOverride()
-    .configureOutput({ writeOut: print, writeErr: onUsageError });
-  // Each command is imported only when it runs.
-  command
-    .command('serve')
-    .description('serve requests until SIGTERM; without a configured broker, run a sandbox')
-    .action(async () => done(await (await import('./commands/serve.js')).serve(source, warnings)));
-  command
-    .command('call <action>')
-    .description(
-      'call an action, over RabbitMQ when AMQP_URL or MANAGER_URL is set, else over the HTTP gateway',
-    )
-    .option('--cluster <token>', 'the etcd token of the cluster, or its name in CLUSTERS_FILE')
-    // No default value here: the help would show it as [].
-    .option(
-      '--param <name=value>',
-      'a parameter; may be repeated',
-      (value, earlier: string[] | undefined): string[] => [...(earlier ?? []), value],
-    )
-    .option('--params <json>', 'all parameters as a JSON object')
-    .option('--raw', 'print a reply that is a string unchanged, as on a terminal, not as JSON')
-    .option('--timeout <seconds>', 'how long to wait for the reply', seconds, 30)
-    .addHelpText(
-      'after',
-      '\nPrints the reply as JSON. A reply that is a string is printed unchanged when stdout is a terminal.\n' +
-        'Each value of --param is parsed by the type of its field. Over RabbitMQ an action may be unknown here:\n' +
-        'valid JSON is then parsed, and other values are strings.\n' +
-        'Exit code 0: done; 1: the service or the cluster failed; 2: the call is invalid.\n' +
-        "\nExamples:\n  fleet-manager call ACTION --cluster TOKEN --param 'name=web@*.service'" +
-        '\n  fleet-manager call ACTION --cluster TOKEN --param unit_name=web@1.service --raw | less' +
-        '\n`fleet-manager actions` lists the actions, `fleet-manager actions ACTION` shows an example.',
-    )
-    .action(async (action: string, options) =>
-      done(await (await import('./commands/call.js')).call(action, options, source)),
-    );
-  command
-    .command('actions [name]')
-    .description('list the actions that are installed here, or describe one with an example call')
-    .option('--json', 'as JSON, with JSON Schemas')
-    .addHelpText(
-      'after',
-      '\nNo service is called: the list comes from the plugins on this machine and PLUGIN_PATHS, READ_ONLY and ACTIONS.\n' +
-        'The gateway of a running service lists the actions of that service: GET /v1/actions.',
-    )
-    .action(async (name: string | undefined, options) =>
-      done(await (await import('./commands/actions.js')).actions(name, options, source)),
-    );
-  command
-    .command('config')
-    .description('show the effective settings, with secrets masked, and their problems')
-    .option('--json', 'as JSON')
-    .action(async (options) => done((await import('./commands/config.js')).config(options, source)));
-  command
-    .command('doctor')
-    .description(
-      'check configuration, plugins, Manager, broker, discovery and SSH, and show how to fix each failure',
-    )
-    .option(
-      '--cluster <token>',
-      'also check this cluster: its fleet API, and by a login to each of its machines what the actions need there',
-    )
-    .option(
-      '--round-trip',
-      'also make one request through the Manager of an OpenAperture installation: create a record, send a request that only reads, wait for the reply, delete the record',
-    )
-    .option('--json', 'as JSON')
-    .addHelpText(
-      'after',
-      '\nNothing is changed, and no request is sent without --round-trip. The request of --round-trip changes nothing.\n' +
-        'Without --cluster it names a cluster that does not exist. When no service consumes it within 30 s, it expires, and RabbitMQ moves it\n' +
-        'to the error queue.\n' +
-        'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
-    )
-    .action(async (options) => done(await (await import('./commands/doctor.js')).doctor(options, source)));
-  return command;
-}
-
-function version(): string {
-  // The build is one folder deeper than the sources.
-  for (const path of ['../package.json', '../../package.json']) {
-    try {
-      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
-    } catch {}
-  }
-  return 'unknown';
-}
-
-interface Failure {
-  code: number;
-  /** Empty: there is nothing to say. */
-  text: string;
-}
-
-/** The message of an expected error, and the stack of an unexpected one. */
-function failureOf(error: unknown, usageError: string): Failure {
-  if (error instanceof CommanderError) return { code: error.exitCode === 0 ? 0 : 2, text: usageError };
-  if (!(error instanceof Error)) return { code: 1, text: `fleet-manager: ${String(error)}\n` };
-  const isCallerError = [ConfigurationError, UsageError, UnknownActionError].some(
-    (kind) => error instanceof kind,
-  );
-  // An error of the system, such as a folder that cannot be written, is no defect.
-  const isExpected =
-    isCallerError || error instanceof PluginError || error.cause !== undefined || 'syscall' in error;
-  const text = `fleet-manager: ${isExpected ? error.message : error.stack}\n`;
-  return { code: isCallerError ? 2 : 1, text };
-}
-
-async function report({ code, text }: Failure): Promise<number> {
+/** @returns the exit code */
+async function report(error: unknown): Promise<number> {
+  const { failureOf } = await import('./commands/failure.js');
+  const { code, text } = failureOf(error);
   if (text === '') return code;
   const logged = isServing && (await import('./commands/start-failure.js')).logStartFailure(text, source);
   if (!logged) printError(text);
   return code;
+}
+
+/** The build requires it: Node then reads all its modules at once, which makes the start a tenth shorter. */
+async function serveModule(): Promise<typeof serveCommand> {
+  const isBuild = import.meta.url.endsWith('.js');
+  return isBuild ? createRequire(import.meta.url)('./commands/serve.js') : import('./commands/serve.js');
 }
 
 const isServing = process.argv[2] === 'serve';
@@ -174,17 +45,15 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 // Before anything else is imported.
 const warnings = isServing ? new NodeWarnings() : undefined;
-let code = 0;
-let usageError = '';
+let code: number;
 try {
-  const command = program({
-    done: (result) => (code = result),
-    onUsageError: (text) => (usageError += text),
-    warnings,
-  });
-  await command.parseAsync();
+  // The plain command of a service does not load what reads a command line.
+  code =
+    isServing && process.argv.length === 3
+      ? await (await serveModule()).serve(source, warnings)
+      : await (await import('./commands/command-line.js')).runCommandLine(source, warnings);
 } catch (error) {
-  code = await report(failureOf(error, usageError));
+  code = await report(error);
 }
 // The output is flushed first, because process.exit() would cut it.
 const flushed = Promise.all(

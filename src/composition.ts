@@ -1,11 +1,7 @@
-import 'reflect-metadata';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import {
-  container as root,
-  type DependencyContainer,
-  type InjectionToken,
-  instanceCachingFactory,
-} from 'tsyringe';
+import type * as tsyringe from 'tsyringe';
+import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
 import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration } from './settings/settings.js';
@@ -20,11 +16,11 @@ import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
 import type { Connect } from './rpc/open-connection.js';
-import { ClaimStore } from './claims/claim-store.js';
-import { Installation } from './openaperture/installation.js';
+import type { ClaimStore } from './claims/claim-store.js';
+import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
-import { Gateway } from './gateway/gateway.js';
+import type { Gateway, GatewayOptions } from './gateway/gateway.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -42,6 +38,11 @@ import { settledWithin } from './lib/settled-within.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import { startWatchdog } from './watchdog/watchdog.js';
+
+const require = createRequire(import.meta.url);
+// Not imported: Node would search all files of these CommonJS packages for the names that they export.
+require('reflect-metadata/lite');
+const { container: root, instanceCachingFactory }: typeof tsyringe = require('tsyringe');
 
 /** The folder of the plugins in this package. It has the same path in the sources and in the build. */
 export const OWN_PLUGINS = fileURLToPath(new URL('../plugins/', import.meta.url));
@@ -172,7 +173,7 @@ function namedClustersOf(file: string | undefined, fleetPort: number): NamedClus
 /** Components of a service that is not started, for `doctor` and tests. Each one is created at its first use. */
 export interface Components {
   /** @throws Error that names the invalid setting of the Manager */
-  installation: () => Installation | undefined;
+  installation: () => Promise<Installation | undefined>;
   /** @throws Error when the clusters file cannot be used */
   resolver: () => Discovery;
   /** @throws Error when the clusters file cannot be used */
@@ -180,7 +181,7 @@ export interface Components {
   /** @throws Error when the private key cannot be used */
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
-  claims: () => ClaimStore | undefined;
+  claims: () => Promise<ClaimStore | undefined>;
   close: () => Promise<void>;
 }
 
@@ -211,11 +212,11 @@ export function componentsOf({
   let installation: Installation | undefined;
   let claimStore: ClaimStore | undefined;
   return {
-    installation: () => (installation ??= installationOf(openaperture, { hostname, clock, log })),
+    installation: async () => (installation ??= await installationOf(openaperture, { hostname, clock, log })),
     resolver: () => container.resolve(tokens.discovery),
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
-    claims: () => (claimStore ??= claims && new ClaimStore({ ...claims, clock, log })),
+    claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
     close: async () => {
       await claimStore?.stop();
       await Promise.all(
@@ -325,7 +326,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
-  const installation = installationOf(openaperture, { hostname, clock, log });
+  const installation = await installationOf(openaperture, { hostname, clock, log });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
@@ -334,7 +335,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const events = new CallEventBus(log);
   logRequests(events, logFor);
   installation?.watch(events);
-  const claimStore = claims && new ClaimStore({ ...claims, clock, log });
+  const claimStore = await claimStoreOf(claims, { clock, log });
   const runner = new Runner({
     catalogue,
     events,
@@ -380,25 +381,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
   });
-  const gateway =
-    http === undefined
-      ? undefined
-      : await Gateway.start({
-          host: http.host,
-          port: http.port,
-          token: http.token,
-          brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
-          connect,
-          queue: rpc.queue,
-          tls: amqp?.tls,
-          describe: () => catalogue.describe(),
-          notReady: () => requests.notReady(),
-          maxBodyBytes: rpc.maxMessageBytes,
-          memoryBytes: memory.gateway,
-          clock,
-          log,
-          clientLog: log.with({ component: 'gateway' }),
-        });
+  const gateway = await gatewayOf(http, {
+    brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
+    connect,
+    queue: rpc.queue,
+    tls: amqp?.tls,
+    describe: () => catalogue.describe(),
+    notReady: () => requests.notReady(),
+    maxBodyBytes: rpc.maxMessageBytes,
+    memoryBytes: memory.gateway,
+    clock,
+    log,
+    clientLog: log.with({ component: 'gateway' }),
+  });
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -438,17 +433,40 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   };
 }
 
+// What is not configured is not loaded.
+
 /** The OpenAperture installation; undefined when none is configured. */
-function installationOf(
+async function installationOf(
   openaperture: Configuration['openaperture'],
   { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
-): Installation | undefined {
+): Promise<Installation | undefined> {
   if (openaperture === undefined) return undefined;
+  const { Installation } = await import('./openaperture/installation.js');
   const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
   return new Installation(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
     { hostname, clock, log },
   );
+}
+
+/** The HTTP gateway, which is started; undefined when it is off. */
+async function gatewayOf(
+  http: Configuration['http'],
+  options: Omit<GatewayOptions, 'host' | 'port' | 'token'>,
+): Promise<Gateway | undefined> {
+  if (http === undefined) return undefined;
+  const { Gateway } = await import('./gateway/gateway.js');
+  return Gateway.start({ ...http, ...options });
+}
+
+/** The store of claims; undefined when none is configured. It is not started. */
+async function claimStoreOf(
+  claims: Configuration['claims'],
+  { clock, log }: { clock: Clock; log: Log },
+): Promise<ClaimStore | undefined> {
+  if (claims === undefined) return undefined;
+  const { ClaimStore } = await import('./claims/claim-store.js');
+  return new ClaimStore({ ...claims, clock, log });
 }
 
 interface Closable {

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
+import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
 import { ConfirmChannel } from '../rpc/confirm-channel.js';
 import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { PublishOutcome } from '../rpc/publish-channel.js';
@@ -34,6 +35,10 @@ interface Pending {
   sent: boolean;
   mayRunTwice: boolean;
 }
+
+export interface AmqpRouteOptions
+  extends Omit<ConnectionManagerOptions, 'connect' | 'onConnected' | 'onReplaced'>,
+    Partial<Pick<ConnectionManagerOptions, 'connect'>> {}
 
 /** How requests are published on a connection. */
 interface Outlet {
@@ -71,7 +76,7 @@ export class AmqpRoute implements BrokerRoute {
   readonly #closed = new AbortController();
 
   /** Connects in the background; requests wait for the connection. */
-  constructor(queue: string, options: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>) {
+  constructor(queue: string, options: AmqpRouteOptions) {
     this.#queue = queue;
     this.#clock = options.clock;
     this.#refused = new OutageLog(options.log, options.clock, {
@@ -80,6 +85,7 @@ export class AmqpRoute implements BrokerRoute {
     });
     this.#connections = new ConnectionManager({
       ...options,
+      connect: options.connect ?? amqpConnect,
       onConnected: async (connection, step) => this.#listen(connection, step),
       onReplaced: async () => this.#whilePending(),
     });

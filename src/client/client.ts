@@ -60,7 +60,7 @@ export class FleetManagerClient {
     if (options.brokers === undefined && options.manager === undefined && !options.urls?.length)
       throw new TypeError('a client needs urls, brokers or manager to reach the service');
     const { urls = [], manager, queue = 'fleet_manager', tls, log = SILENT, clock = systemClock } = options;
-    const { connect = (url, settings) => amqpConnect(url, settings) } = options;
+    const { connect = amqpConnect } = options;
     const { brokers = async () => urls.map((url) => ({ url })) } = options;
     const connection = { connect, brokers, tls, name: 'fleet-manager-client', clock, log };
     this.#route =

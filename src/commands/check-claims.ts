@@ -4,7 +4,7 @@ import { type Finding, ok, runCheck } from './finding.js';
 
 /** Checks whether the claim store responds, and whether the service may write to it. It changes nothing there. */
 export async function checkClaims(
-  store: Pick<NonNullable<ReturnType<Components['claims']>>, 'check'>,
+  store: Pick<NonNullable<Awaited<ReturnType<Components['claims']>>>, 'check'>,
   urls: readonly string[],
   limitMs: number,
 ): Promise<Finding> {

@@ -122,16 +122,16 @@ async function* checkService(
     configuration;
   const { queue } = rpc;
   const problems: string[] = [];
-  const unlessInvalid = <T>(create: () => T): T | undefined => {
+  const unlessInvalid = async <T>(create: () => T | Promise<T>): Promise<T | undefined> => {
     try {
-      return create();
+      return await create();
     } catch (error) {
       problems.push(reasonOf(error));
       return undefined;
     }
   };
-  const installation = unlessInvalid(components.installation);
-  const resolver = unlessInvalid(components.resolver);
+  const installation = await unlessInvalid(components.installation);
+  const resolver = await unlessInvalid(components.resolver);
   const mode =
     openaperture === undefined ? 'on RabbitMQ alone' : 'as a module of an OpenAperture installation';
   yield ['configuration', problems.length === 0 ? ok(mode) : { result: 'FAILED', lines: problems }];
@@ -148,7 +148,7 @@ async function* checkService(
       'round trip',
       await roundTripFinding({ openaperture, queue }, { installation, brokers, catalogue }, options),
     ];
-  const store = components.claims();
+  const store = await components.claims();
   if (store !== undefined && claims !== undefined)
     yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
   const { responds, machines } = yield* checkClusters(

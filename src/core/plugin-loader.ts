@@ -1,3 +1,4 @@
+import type { Dirent } from 'node:fs';
 import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -57,15 +58,14 @@ export async function loadPlugins(options: LoaderOptions): Promise<Catalogue> {
   const failures: PluginError[] = [];
   const directories = await realDirectories(options.directories, failures);
   const foldersOfEach = await allOf(
-    directories.map(async ({ path }) => pluginFolders(path, failures)),
+    directories.map(async (each) => pluginFolders(each, failures)),
     failures,
   );
   const folders = foldersOfEach.flat();
-  const realFolders = await Promise.all(folders.map(async (each) => realpath(each)));
-  resolveForPlugins([...directories.map(({ real }) => real), ...realFolders]);
+  resolveForPlugins([...directories, ...folders].map(({ real }) => real));
   const loaded: LoadedPlugin[] = [];
   // One after the other, so that it is known whose code runs.
-  for (const folder of folders) loaded.push(...(await allOf([loadFolder(folder, options)], failures)));
+  for (const { path } of folders) loaded.push(...(await allOf([loadFolder(path, options)], failures)));
   const byName = new Map<string, LoadedPlugin>();
   for (const plugin of loaded) {
     const { name } = plugin.action;
@@ -123,6 +123,7 @@ async function allOf<T>(work: readonly Promise<T>[], failures: PluginError[]): P
   });
 }
 
+/** A directory of plugins, or the folder of one. */
 interface Directory {
   path: string;
   /** The real path, without symbolic links. */
@@ -145,17 +146,21 @@ async function readable<T>(directory: string, read: () => Promise<T>): Promise<T
   });
 }
 
-async function pluginFolders(directory: string, failures: PluginError[]): Promise<string[]> {
+async function pluginFolders(within: Directory, failures: PluginError[]): Promise<Directory[]> {
+  const { path: directory } = within;
   const entries = await readable(directory, async () => readdir(directory, { withFileTypes: true }));
-  const paths = entries
+  const candidates = entries
     .filter(({ name }) => !name.startsWith('.') && name !== 'node_modules')
-    .map(({ name }) => join(directory, name))
-    .toSorted();
+    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const unreadable: PluginError[] = [];
-  const folders = (await allOf(paths.map(folderAt), unreadable)).flat();
+  const folders = (
+    await allOf(
+      candidates.map(async (each) => folderAt(within, each)),
+      unreadable,
+    )
+  ).flat();
   failures.push(...unreadable);
-  const arePlugins = await Promise.all(folders.map(hasEntryFile));
-  if (!arePlugins.includes(true) && (await hasEntryFile(directory)))
+  if (!(await haveEntryFile(folders)) && (await hasEntryFile(directory)))
     throw failure(directory, 'is itself a plugin: name its parent directory instead');
   // An operator who configures a directory expects plugins in it.
   if (folders.length === 0 && unreadable.length === 0)
@@ -163,12 +168,21 @@ async function pluginFolders(directory: string, failures: PluginError[]): Promis
   return folders;
 }
 
-/** The path if it is a folder, else an empty array. */
-async function folderAt(path: string): Promise<string[]> {
+/** The entry of a directory if it is a folder, else an empty array. */
+async function folderAt(directory: Directory, entry: Dirent): Promise<Directory[]> {
+  const path = join(directory.path, entry.name);
+  if (entry.isDirectory()) return [{ path, real: join(directory.real, entry.name) }];
+  if (!entry.isSymbolicLink()) return [];
   const found = await stat(path).catch((cause: unknown) => {
     throw failure(path, 'cannot be read', cause);
   });
-  return found.isDirectory() ? [path] : [];
+  return found.isDirectory() ? [{ path, real: await realpath(path) }] : [];
+}
+
+/** Whether one of them is a plugin. */
+async function haveEntryFile(folders: readonly Directory[]): Promise<boolean> {
+  for (const { path } of folders) if (await hasEntryFile(path)) return true;
+  return false;
 }
 
 async function hasEntryFile(folder: string): Promise<boolean> {

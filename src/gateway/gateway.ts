@@ -1,4 +1,5 @@
-import { type ClientOptions, FleetManagerClient } from '../client/client.js';
+import { AmqpRoute } from '../client/amqp-route.js';
+import type { ClientOptions } from '../client/client.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { settledWithin } from '../lib/settled-within.js';
@@ -6,7 +7,8 @@ import { HttpServer, type HttpServerOptions } from './http-server.js';
 
 export interface GatewayOptions
   extends Omit<HttpServerOptions, 'client'>,
-    Pick<ClientOptions, 'brokers' | 'connect' | 'queue' | 'tls'> {
+    Required<Pick<ClientOptions, 'brokers' | 'queue'>>,
+    Pick<ClientOptions, 'connect' | 'tls'> {
   /** The log of the connection to the broker. */
   clientLog: Logger;
 }
@@ -19,7 +21,7 @@ const MIN_REPLIES_MS = 500;
 export class Gateway {
   readonly url: string;
   readonly #server: HttpServer;
-  readonly #client: FleetManagerClient;
+  readonly #client: AmqpRoute;
   readonly #clock: Clock;
   readonly #notReady: () => string[];
 
@@ -30,7 +32,7 @@ export class Gateway {
       client,
       notReady,
       clock,
-    }: { server: HttpServer; client: FleetManagerClient; notReady: () => string[]; clock: Clock },
+    }: { server: HttpServer; client: AmqpRoute; notReady: () => string[]; clock: Clock },
   ) {
     this.url = url;
     this.#notReady = notReady;
@@ -45,7 +47,8 @@ export class Gateway {
    */
   static async start(options: GatewayOptions): Promise<Gateway> {
     const { brokers, connect, queue, tls, clock, clientLog } = options;
-    const client = new FleetManagerClient({ brokers, connect, queue, tls, clock, log: clientLog });
+    const name = 'fleet-manager-client';
+    const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
     const { host, port, token, maxBodyBytes, memoryBytes, describe, log } = options;
     const notReady = () => {
       const { problem } = client;

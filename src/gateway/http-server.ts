@@ -1,19 +1,23 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { type ServerResponse, STATUS_CODES } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import { isIP, type Socket } from 'node:net';
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
-import { type AnswerEnvelope, type FleetManagerClient, FleetManagerError } from '../client/client.js';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
+import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
 import type { Clock } from '../lib/clock.js';
 import { memoryOf } from '../lib/decoded-memory.js';
 import { stringifyExactly } from '../lib/exact-json.js';
+import { whenUsed } from '../lib/when-used.js';
 import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
+import { ListeningServers } from './listening-servers.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
+
+const loadFastify = whenUsed('fastify');
 
 export interface HttpServerOptions {
   host: string;
@@ -21,7 +25,7 @@ export interface HttpServerOptions {
   port: number;
   /** The token that callers must send; undefined: every program on this machine may call. */
   token: string | undefined;
-  client: Pick<FleetManagerClient, 'request'>;
+  client: Pick<Route, 'request'>;
   describe: () => ActionDescription[];
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
@@ -42,6 +46,8 @@ const READING_MS = 30_000;
 const LEAST_BYTES_PER_MS = 64;
 /** How often Node looks for requests that arrive too slowly. */
 const MAX_CHECK_MS = 10_000;
+/** How long a connection is kept for further requests. */
+const KEEP_ALIVE_MS = 72_000;
 /** An upper bound for the rest of a message: the envelope and the name of the action. */
 const ENVELOPE_BYTES = 512;
 /** An upper bound for what a request takes besides its body: its headers and what runs for it. */
@@ -63,7 +69,8 @@ const CLOSE_TIMEOUT_MS = 500;
 /** The HTTP server of the service: calls for callers without AMQP, the catalogue, and health. */
 export class HttpServer {
   readonly #options: HttpServerOptions;
-  readonly #fastify: FastifyInstance;
+  readonly #servers: ListeningServers;
+  #fastify: Promise<FastifyInstance> | undefined;
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
   readonly #memory: RequestMemory;
   readonly #held = new WeakMap<FastifyRequest, HeldMemory>();
@@ -73,16 +80,13 @@ export class HttpServer {
     this.#options = options;
     const { arrivalMs = ARRIVAL_MS, memoryBytes: limit, clock, log } = options;
     this.#memory = new RequestMemory({ limit, clock, log });
-    this.#fastify = Fastify({
-      bodyLimit: this.#maxBytes,
-      forceCloseConnections: 'idle',
+    this.#servers = new ListeningServers({
       requestTimeout: arrivalMs,
-      http: { connectionsCheckingInterval: Math.min(arrivalMs, MAX_CHECK_MS) },
-      routerOptions: { maxParamLength: 100 },
-      frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),
-      clientErrorHandler: refuseUnparsed,
+      connectionsCheckingInterval: Math.min(arrivalMs, MAX_CHECK_MS),
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      onRequest: (request, response) => void this.#serve(request, response),
+      onUnparsed: refuseUnparsed,
     });
-    this.#routes();
   }
 
   /**
@@ -92,7 +96,7 @@ export class HttpServer {
   async start(): Promise<string> {
     const { host, port } = this.#options;
     try {
-      return await this.#fastify.listen({ host, port });
+      return await this.#servers.listen(host, port);
     } catch (cause) {
       const inUse = cause instanceof Error && 'code' in cause && cause.code === 'EADDRINUSE';
       const reason = inUse
@@ -114,12 +118,44 @@ export class HttpServer {
 
   /** Answers the requests in flight, then closes. */
   async stop(): Promise<void> {
-    const cut = setTimeout(() => this.#fastify.server.closeAllConnections(), CLOSE_TIMEOUT_MS);
-    await this.#fastify.close().finally(() => clearTimeout(cut));
+    const loaded = await this.#fastify?.catch(() => undefined);
+    await Promise.all([this.#servers.close(CLOSE_TIMEOUT_MS), loaded?.close()]);
   }
 
-  #routes(): void {
-    const fastify = this.#fastify;
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let fastify: FastifyInstance;
+    try {
+      fastify = await (this.#fastify ??= this.#load());
+    } catch (error) {
+      // Such as too many open files: the next request tries again.
+      this.#fastify = undefined;
+      this.#options.log.error('HTTP request failed unexpectedly', { error });
+      const body = JSON.stringify(errorEnvelope('internal', UNEXPECTED));
+      response
+        .writeHead(500, { 'content-type': 'application/json; charset=utf-8', connection: 'close' })
+        .end(body);
+      return;
+    }
+    fastify.routing(request, response);
+  }
+
+  /** Fastify is loaded for the first request, which waits little for it: the start of the service would wait too. */
+  async #load(): Promise<FastifyInstance> {
+    const fastify = loadFastify().fastify({
+      bodyLimit: this.#maxBytes,
+      routerOptions: { maxParamLength: 100 },
+      frameworkErrors: (error, _request, reply) => void this.#unexpected(error, reply),
+      // No route has a schema. Without these two, fastify loads a compiler for schemas.
+      schemaController: {
+        compilersFactory: { buildValidator: withoutSchemas, buildSerializer: withoutSchemas },
+      },
+    });
+    this.#addRoutes(fastify);
+    await fastify.ready();
+    return fastify;
+  }
+
+  #addRoutes(fastify: FastifyInstance): void {
     // A web page can send text/plain across origins, but JSON only after a CORS preflight, which this server refuses.
     fastify.removeContentTypeParser('text/plain');
     // Fastify's own parser rounds large integers, and has no limits but the size.
@@ -258,7 +294,7 @@ export class HttpServer {
     if (error instanceof Error && status < 500)
       return failed(reply, status, 'invalid_request', error.message);
     this.#options.log.error('HTTP request failed unexpectedly', { error });
-    return failed(reply, 500, 'internal', "an unexpected failure; the service's log has the reason");
+    return failed(reply, 500, 'internal', UNEXPECTED);
   }
 
   #tooLarge(reply: FastifyReply): FastifyReply {
@@ -266,6 +302,12 @@ export class HttpServer {
     const message = `the request is too large: the limit is ${limit} bytes`;
     return failed(reply, 413, 'request_too_large', message, { limit });
   }
+}
+
+const UNEXPECTED = "an unexpected failure; the service's log has the reason";
+
+function withoutSchemas(): never {
+  throw new Error('the gateway uses no schemas of fastify');
 }
 
 const NO_ROOM = "the gateway's part of MEMORY_BUDGET_BYTES is used up by other calls; call again";

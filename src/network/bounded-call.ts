@@ -1,10 +1,13 @@
-import ky, { type Options } from 'ky';
+import type { Options } from 'ky';
 import type { Dispatcher } from 'undici';
 import { ActionError } from '../api/action-error.js';
 import { systemClock } from '../lib/clock.js';
 import { isNotSent } from '../lib/not-sent.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
+import { whenUsed } from '../lib/when-used.js';
+
+const loadKy = whenUsed('ky');
 
 /** The time limit for opening a connection, in milliseconds. */
 export const CONNECT_TIMEOUT_MS = 3_000;
@@ -72,6 +75,7 @@ export async function boundedCall(call: BoundedCall): Promise<BoundedResponse> {
     // fetch belong to another version of undici.
     const dispatching: object = { dispatcher: by };
     try {
+      const { default: ky } = loadKy();
       const response = await ky(url, { ...dispatching, ...init, signal: limited });
       const text = await boundedText(response, limited, maxBytes);
       return { status: response.status, headers: response.headers, text };

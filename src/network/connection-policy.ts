@@ -3,6 +3,7 @@ import { BlockList, isIP } from 'node:net';
 import { ActionError } from '../api/action-error.js';
 import type { Cancellable } from '../api/cancellable.js';
 import { canonicalHost, isHostAddress } from '../api/grammar.js';
+import { once } from '../lib/once.js';
 import { type Lookup, NameLookups } from './name-lookups.js';
 
 /** Decides where this service may connect. */
@@ -23,37 +24,39 @@ interface Range {
   family: 'ipv4' | 'ipv6';
 }
 
-/** Allowed only when they are listed explicitly. */
-const SPECIAL = [
-  // Unspecified, loopback, link-local, multicast, broadcast.
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '224.0.0.0/4',
-  '255.255.255.255',
-  'fe80::/10',
-  'ff00::/8',
-  // Reserved (RFC 4291, 2.4): with unspecified, loopback, and forms of IPv4 addresses. Of the local NAT64 prefix 64:ff9b:1::/48
-  // (RFC 8215) only its network knows where the IPv4 address is. `plainAddress` has read the other forms as IPv4.
-  '::/8',
-  // Site-local, deprecated by RFC 3879.
-  'fec0::/10',
-  // Services of clouds for their own machines, such as metadata with credentials, outside link-local addresses.
-  'fd00:ec2::/32',
-  'fd20:ce::254',
-  '100.100.100.200',
-  '168.63.129.16',
-  '192.0.0.192',
-].map(rangeOf);
+/** Allowed only when they are listed explicitly. Read when they are needed: it takes as long as a few connections. */
+const specialRanges = once(() =>
+  [
+    // Unspecified, loopback, link-local, multicast, broadcast.
+    '0.0.0.0/8',
+    '127.0.0.0/8',
+    '169.254.0.0/16',
+    '224.0.0.0/4',
+    '255.255.255.255',
+    'fe80::/10',
+    'ff00::/8',
+    // Reserved (RFC 4291, 2.4): with unspecified, loopback, and forms of IPv4 addresses. Of the local NAT64 prefix 64:ff9b:1::/48
+    // (RFC 8215) only its network knows where the IPv4 address is. `plainAddress` has read the other forms as IPv4.
+    '::/8',
+    // Site-local, deprecated by RFC 3879.
+    'fec0::/10',
+    // Services of clouds for their own machines, such as metadata with credentials, outside link-local addresses.
+    'fd00:ec2::/32',
+    'fd20:ce::254',
+    '100.100.100.200',
+    '168.63.129.16',
+    '192.0.0.192',
+  ].map(rangeOf),
+);
 
 /** Where tunnels have IPv4 addresses in IPv6 addresses: `at` is the number of bits before it. */
-const TUNNELS = [
+const tunnels = once(() => [
   // 6to4 (RFC 3056).
   { range: rangeOf('2002::/16'), at: 16, inverted: false },
   // Teredo (RFC 4380): the server, and the client with all bits inverted.
   { range: rangeOf('2001::/32'), at: 32, inverted: false },
   { range: rangeOf('2001::/32'), at: 96, inverted: true },
-];
+]);
 
 /**
  * The policy of `ALLOWED_HOSTS`: a list of addresses, CIDR ranges, and host names, in which `*` matches one or more
@@ -129,22 +132,24 @@ export class HostPolicy implements ConnectionPolicy {
 }
 
 function isSpecial(range: Range): boolean {
-  return [range, ...tunnelEnds(range)].some((each) => SPECIAL.some((special) => contains(special, each)));
+  return [range, ...tunnelEnds(range)].some((each) => specialRanges().some((one) => contains(one, each)));
 }
 
 /** The IPv4 addresses to which tunnels carry what is sent to these addresses. */
 function tunnelEnds(addresses: Range): Range[] {
-  return TUNNELS.filter(({ range }) => contains(range, addresses)).map(({ at, inverted }) => {
-    const bytes = groupsOf(addresses.address)
-      .slice(at / 16, at / 16 + 2)
-      .flatMap((group) => [group >> 8, group & 255])
-      .map((byte) => (inverted ? 255 - byte : byte));
-    return {
-      address: bytes.join('.'),
-      prefix: Math.min(Math.max(addresses.prefix - at, 0), 32),
-      family: 'ipv4',
-    };
-  });
+  return tunnels()
+    .filter(({ range }) => contains(range, addresses))
+    .map(({ at, inverted }) => {
+      const bytes = groupsOf(addresses.address)
+        .slice(at / 16, at / 16 + 2)
+        .flatMap((group) => [group >> 8, group & 255])
+        .map((byte) => (inverted ? 255 - byte : byte));
+      return {
+        address: bytes.join('.'),
+        prefix: Math.min(Math.max(addresses.prefix - at, 0), 32),
+        family: 'ipv4',
+      };
+    });
 }
 
 /** The eight groups of a canonical IPv6 address without an embedded IPv4 address, as numbers. */

@@ -1,14 +1,19 @@
 import { isUtf8 } from 'node:buffer';
 import { isIP } from 'node:net';
 import { callbackify } from 'node:util';
-import { Agent, buildConnector, errors } from 'undici';
+import type * as undici from 'undici';
+import type { Agent, buildConnector } from 'undici';
 import { parseBounded } from '../lib/bounded-json.js';
 import { systemClock } from '../lib/clock.js';
+import { reasonOf } from '../lib/errors.js';
 import { hostOf } from '../lib/host-of.js';
 import { runWithin } from '../lib/time-limit.js';
+import { whenUsed } from '../lib/when-used.js';
 import { type BoundedCall, boundedCall, CONNECT_TIMEOUT_MS, HttpFailure } from './bounded-call.js';
 import type { ConnectionPolicy } from './connection-policy.js';
 import { KeptConnections } from './kept-connections.js';
+
+const loadUndici = whenUsed('undici');
 
 /**
  * The maximum number of values and keys of a response. The options of units, of which a page of fleet has most, take 6 bytes
@@ -74,24 +79,25 @@ export class HttpResponse {
   }
 }
 
+/** They open the connections of a client. */
+interface Agents {
+  keepAlive: Agent;
+  singleUse: Agent;
+  resend: BoundedCall['resend'];
+}
+
 /**
  * HTTP with JSON bodies on persistent connections. It never follows a redirect, and limits the size of the response. It
  * repeats only a call that is repeatable and whose kept connection was lost, once and on a new connection.
  */
 export class HttpClient {
-  readonly #headers: Readonly<Record<string, string>>;
-  readonly #keepAlive: Agent;
-  readonly #singleUse: Agent;
+  readonly #options: HttpClientOptions;
+  #agents: Agents | undefined;
+  #isClosed = false;
   readonly #kept = new KeptConnections();
-  readonly #resend: BoundedCall['resend'];
 
-  constructor({ policy, connections, headers = {}, ca }: HttpClientOptions = {}) {
-    this.#headers = headers;
-    const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS, ca } : connectorFor(policy);
-    // 1: one call at a time on a connection. 0: undici closes each connection after its call.
-    this.#keepAlive = new Agent({ connect, connections, pipelining: 1 });
-    this.#singleUse = new Agent({ connect, connections, pipelining: 0 });
-    this.#resend = { after: (error) => this.#kept.wasLost(error), dispatcher: this.#singleUse };
+  constructor(options: HttpClientOptions = {}) {
+    this.#options = options;
   }
 
   /**
@@ -116,17 +122,18 @@ export class HttpClient {
     // fetch refuses such a URL too, but its error contains the password.
     if (url.username !== '' || url.password !== '')
       throw new HttpFailure('a user name or password in the URL is not supported', { notSent: true });
+    const { keepAlive, singleUse, resend } = (this.#agents ??= this.#open());
     const response = await boundedCall({
       method,
       url,
       headers: {
         ...(body !== undefined && { 'content-type': 'application/json' }),
-        ...this.#headers,
+        ...this.#options.headers,
         ...(authorization !== undefined && { authorization }),
       },
       body,
-      dispatcher: ownConnection ? this.#singleUse : this.#keepAlive,
-      resend: repeatable ? this.#resend : undefined,
+      dispatcher: ownConnection ? singleUse : keepAlive,
+      resend: repeatable ? resend : undefined,
       signal,
       timeoutMs,
       maxResponseBytes,
@@ -136,8 +143,27 @@ export class HttpClient {
 
   /** Aborts the pending calls and closes all connections. */
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#kept.close();
-    await Promise.all([this.#keepAlive.destroy(), this.#singleUse.destroy()]);
+    await Promise.all([this.#agents?.keepAlive.destroy(), this.#agents?.singleUse.destroy()]);
+  }
+
+  #open(): Agents {
+    if (this.#isClosed) throw new HttpFailure('the client is closed', { notSent: true });
+    const { policy, connections, ca } = this.#options;
+    let loaded: typeof undici;
+    try {
+      loaded = loadUndici();
+    } catch (cause) {
+      // Such as too many open files: the next call tries again.
+      throw new HttpFailure(reasonOf(cause), { notSent: true, cause });
+    }
+    const connect = policy === undefined ? { timeout: CONNECT_TIMEOUT_MS, ca } : connectorFor(policy, loaded);
+    // 1: one call at a time on a connection. 0: undici closes each connection after its call.
+    const keepAlive = new loaded.Agent({ connect, connections, pipelining: 1 });
+    const singleUse = new loaded.Agent({ connect, connections, pipelining: 0 });
+    const resend = { after: (error: unknown) => this.#kept.wasLost(error), dispatcher: singleUse };
+    return { keepAlive, singleUse, resend };
   }
 }
 
@@ -146,7 +172,10 @@ function isBlank(body: Buffer): boolean {
   return body.every((byte) => byte <= SPACE);
 }
 
-function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
+function connectorFor(
+  policy: ConnectionPolicy,
+  { buildConnector: build, errors }: typeof undici,
+): buildConnector.connector {
   // undici gives up a connection at the same limit, but does not tell the lookup of its host.
   const limit = {
     ms: CONNECT_TIMEOUT_MS,
@@ -156,7 +185,7 @@ function connectorFor(policy: ConnectionPolicy): buildConnector.connector {
   const resolve = callbackify((host: string) =>
     runWithin(limit, (signal) => policy.resolve(host, { signal })),
   );
-  const connect = buildConnector({
+  const connect = build({
     timeout: CONNECT_TIMEOUT_MS,
     // Returns only allowed addresses, so undici connects to an address that has been checked.
     lookup: (host, { all }, done) =>

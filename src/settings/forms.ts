@@ -1,41 +1,61 @@
 import { number, string } from 'yup';
 import { HostPolicy } from '../network/connection-policy.js';
-import { separated } from './setting.js';
+import { type Form, type GivenValue, separated } from './setting.js';
 import { reasonOf } from '../lib/errors.js';
 
+/** A form that is made when a value is checked: most settings are not set, and making every form takes long. */
+function form<Given extends GivenValue>(make: () => Form<Given>): Form<Given> {
+  return {
+    label: (name) => ({
+      validateSync: (...checked) =>
+        make()
+          .label(name)
+          .validateSync(...checked),
+    }),
+  };
+}
+
+const someText = () => string().typeError('${path} must be a string').min(1, '${path} must not be empty');
+
 /** Any text that is not empty. */
-export const text = () => string().typeError('${path} must be a string').min(1, '${path} must not be empty');
+export const text = () => form(someText);
 
 export const count = (least: number, most: number) =>
-  number()
-    // yup would read `4 0` as 40.
-    .transform((value: unknown, original: unknown) =>
-      typeof original === 'string' && /\s/.test(original) ? Number.NaN : value,
-    )
-    .typeError('${path} must be a whole number')
-    .integer('${path} must be a whole number')
-    .min(least, '${path} must be at least ${min}')
-    .max(most, '${path} must be at most ${max}');
+  form(() =>
+    number()
+      // yup would read `4 0` as 40.
+      .transform((value: unknown, original: unknown) =>
+        typeof original === 'string' && /\s/.test(original) ? Number.NaN : value,
+      )
+      .typeError('${path} must be a whole number')
+      .integer('${path} must be a whole number')
+      .min(least, '${path} must be at least ${min}')
+      .max(most, '${path} must be at most ${max}'),
+  );
 
 /** One of these words. */
 export const choice = <Word extends string>(...words: Word[]) =>
-  string().oneOf(words, `\${path} must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`);
+  form(() => string().oneOf(words, `\${path} must be ${words.slice(0, -1).join(', ')} or ${words.at(-1)}`));
 
 export const flag = () => choice('true', 'false');
 
 export const httpUrl = () =>
-  text().test(
-    'http',
-    ({ path, value }: { path: string; value: string }) => `${path} ${httpProblem(value)}`,
-    (value) => value === undefined || httpProblem(value) === undefined,
+  form(() =>
+    someText().test(
+      'http',
+      ({ path, value }: { path: string; value: string }) => `${path} ${httpProblem(value)}`,
+      (value) => value === undefined || httpProblem(value) === undefined,
+    ),
   );
 
 /** One or several URLs, separated by commas. */
 export const httpUrls = () =>
-  text().test(
-    'http',
-    ({ path, value }: { path: string; value: string }) => `${path} ${httpUrlsProblem(value)}`,
-    (value) => value === undefined || httpUrlsProblem(value) === undefined,
+  form(() =>
+    someText().test(
+      'http',
+      ({ path, value }: { path: string; value: string }) => `${path} ${httpUrlsProblem(value)}`,
+      (value) => value === undefined || httpUrlsProblem(value) === undefined,
+    ),
   );
 
 /** What the query of a broker's URL can set, with the least and the most that AMQP and the service can work with. */
@@ -43,59 +63,72 @@ const TUNING = { heartbeat: [1, 3_600], channelMax: [4, 65_535], frameMax: [4_09
 
 /** One or several URLs of brokers. */
 export const amqpUrls = () =>
-  text()
-    .test(
-      'amqp',
-      '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
-      (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
-    )
-    .test(
-      'options',
-      ({ path, value }: { path: string; value: string }) => `${path} ${tuningProblem(value)}`,
-      (value) => value === undefined || tuningProblem(value) === undefined,
-    );
+  form(() =>
+    someText()
+      .test(
+        'amqp',
+        '${path} must be one or more amqp:// or amqps:// URLs, such as amqp://user:password@host:5672, separated by commas; in a user name or password, percent-encode , / ? # % @ as %2C %2F %3F %23 %25 %40',
+        (value) => value === undefined || (separated(value).length > 0 && separated(value).every(isAmqpUrl)),
+      )
+      .test(
+        'options',
+        ({ path, value }: { path: string; value: string }) => `${path} ${tuningProblem(value)}`,
+        (value) => value === undefined || tuningProblem(value) === undefined,
+      ),
+  );
 
 /** The name of its error queue is longer, and may have 255 bytes. */
 const MAX_QUEUE_BYTES = 200;
 
 export const queueName = () =>
-  text()
-    .matches(/^(?!amq\.)[^\s]+$/, '${path} must be the name of a queue, without spaces and not amq.*')
-    .test('bytes', `\${path} must have at most ${MAX_QUEUE_BYTES} bytes`, hasAtMost(MAX_QUEUE_BYTES));
+  form(() =>
+    someText()
+      .matches(/^(?!amq\.)[^\s]+$/, '${path} must be the name of a queue, without spaces and not amq.*')
+      .test('bytes', `\${path} must have at most ${MAX_QUEUE_BYTES} bytes`, hasAtMost(MAX_QUEUE_BYTES)),
+  );
 
 /** The name is sent to the broker, with other data of at most 64 KiB. */
 const MAX_NAME_BYTES = 1_024;
 
 export const workerName = () =>
-  text().test('bytes', `\${path} must have at most ${MAX_NAME_BYTES} bytes`, hasAtMost(MAX_NAME_BYTES));
+  form(() =>
+    someText().test('bytes', `\${path} must have at most ${MAX_NAME_BYTES} bytes`, hasAtMost(MAX_NAME_BYTES)),
+  );
 
 /** A value for an HTTP header. */
 export const token = (least: number) =>
-  text()
-    .min(least, `\${path} must have at least ${least} characters`)
-    .matches(/^[\x20-\x7e]+$/, '${path} must be printable ASCII');
+  form(() =>
+    someText()
+      .min(least, `\${path} must have at least ${least} characters`)
+      .matches(/^[\x20-\x7e]+$/, '${path} must be printable ASCII'),
+  );
 
 /** The address or name of a host. */
-export const host = () => text().matches(/^[\w.:%-]+$/, '${path} must be an address or the name of a host');
+export const host = () =>
+  form(() => someText().matches(/^[\w.:%-]+$/, '${path} must be an address or the name of a host'));
 
 /** Addresses, CIDR ranges and names of hosts. */
 export const hosts = () =>
-  text().test(
-    'hosts',
-    ({ path, value }: { path: string; value: string }) => `${path}: ${hostsProblem(value)}`,
-    (value) => hostsProblem(value) === undefined,
+  form(() =>
+    someText().test(
+      'hosts',
+      ({ path, value }: { path: string; value: string }) => `${path}: ${hostsProblem(value)}`,
+      (value) => hostsProblem(value) === undefined,
+    ),
   );
 
 export const actionNames = () =>
-  text().test(
-    'some',
-    '${path} must name actions, separated by commas',
-    (value) => value === undefined || separated(value).length > 0,
+  form(() =>
+    someText().test(
+      'some',
+      '${path} must name actions, separated by commas',
+      (value) => value === undefined || separated(value).length > 0,
+    ),
   );
 
 /** A port to listen on, or `off`. `problemsBetween` checks that the port is not too large. */
 export const portOrOff = () =>
-  string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off');
+  form(() => string().matches(/^(off|\d{1,5})$/, '${path} must be a port number, 0 for a free port, or off'));
 
 function hasAtMost(bytes: number): (value: string | undefined) => boolean {
   return (value) => value === undefined || Buffer.byteLength(value) <= bytes;

@@ -2,7 +2,7 @@
 export type GivenValue = string | number;
 
 /** The part of a yup schema that checks a raw value. It throws a yup `ValidationError`. */
-interface Form<Given extends GivenValue> {
+export interface Form<Given extends GivenValue> {
   label: (name: string) => { validateSync: (value: unknown, options: FormOptions) => Given | undefined };
 }
 
@@ -196,7 +196,8 @@ function leaf<Name extends string, Given extends GivenValue, Value>(
     default: constant,
     defaultIn,
     read: (raw, context) => {
-      const given = named.validateSync(raw, { abortEarly: false }) ?? defaultIn(context.environment);
+      const checked = raw === undefined ? undefined : named.validateSync(raw, { abortEarly: false });
+      const given = checked ?? defaultIn(context.environment);
       return { given, value: convert(given, context) };
     },
   };

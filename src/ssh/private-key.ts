@@ -1,6 +1,9 @@
 import { createPrivateKey, type KeyObject, sign } from 'node:crypto';
-import ssh2, { type ParsedKey } from 'ssh2';
+import type { ParsedKey } from 'ssh2';
 import { ed25519KeyFile } from './ed25519-key-file.js';
+import { whenUsed } from '../lib/when-used.js';
+
+const loadSsh2 = whenUsed('ssh2');
 
 /** Why a private key cannot be used. */
 export type PrivateKeyReason =
@@ -36,7 +39,8 @@ export class PrivateKeyProblem extends Error {
  */
 export function parsePrivateKey(file: Buffer | string, passphrase: string | undefined): ParsedKey {
   const text = (typeof file === 'string' ? file : file.toString('utf8')).replace(/^\u{feff}/u, '');
-  const key = ssh2.utils.parseKey(PKCS8.test(text) ? convertedFromPkcs8(text, passphrase) : text, passphrase);
+  const readable = PKCS8.test(text) ? convertedFromPkcs8(text, passphrase) : text;
+  const key = loadSsh2().utils.parseKey(readable, passphrase);
   if (key instanceof Error) throw new PrivateKeyProblem(reasonOfSsh2(key.message, passphrase));
   if (!key.isPrivateKey()) throw new PrivateKeyProblem('public_key');
   return readOnce(key);

@@ -1,11 +1,14 @@
 import type { Socket } from 'node:net';
-import ssh2, { type AnyAuthMethod, type Client, type ClientChannel } from 'ssh2';
+import type { AnyAuthMethod, Client, ClientChannel } from 'ssh2';
 import { ActionError } from '../api/action-error.js';
 import type { Clock } from '../lib/clock.js';
 import type { HostKeyCheck } from './host-keys.js';
+import { whenUsed } from '../lib/when-used.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import { connectionLost, hostUnreachable, loginEnded, loginRefused } from './ssh-errors.js';
+
+const loadSsh2 = whenUsed('ssh2');
 
 /** How long a server may take to close the connection after our disconnect message, in milliseconds. */
 const DISCONNECT_MS = 2_000;
@@ -80,10 +83,11 @@ export class SshConnection {
    */
   static async handshake(socket: Socket, options: HandshakeOptions): Promise<SshConnection> {
     const { host, clock, handshakeTimeoutMs: ms, signal } = options;
-    const client = new ssh2.Client();
-    const connection = new SshConnection(client, socket, options);
     const reason = () => hostUnreachable(host, 'handshake_timeout');
     try {
+      const { Client } = loadSsh2();
+      const client = new Client();
+      const connection = new SshConnection(client, socket, options);
       await runWithin({ ms, clock, reason, signal }, (limited) =>
         untilAborted(logIn(client, socket, options), limited),
       );

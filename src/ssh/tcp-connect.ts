@@ -1,5 +1,5 @@
 import { connect, isIP, type Socket } from 'node:net';
-import { batchWrites } from '../lib/batched-writes.js';
+import { batchFrames } from '../lib/batched-writes.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';
@@ -46,7 +46,7 @@ function connectTo(address: string, port: number, host: string, signal: AbortSig
       reject(signal.aborted ? signal.reason : hostUnreachable(host, unreachableReasonOf(error), error)),
     );
     socket.once('connect', () => {
-      batchWrites(socket);
+      batchFrames(socket);
       resolve(socket);
     });
   });

@@ -1,3 +1,4 @@
+import { lookup } from 'node:dns/promises';
 import { once } from 'node:events';
 import { request as httpRequest } from 'node:http';
 import { connect, type Socket } from 'node:net';
@@ -500,6 +501,15 @@ test('stopping does not wait for a caller that never ends its request', async (t
   const closed = Promise.all([once(socket, 'close'), once(idle, 'close')]);
   await gateway.server.stop();
   await t.notThrowsAsync(closed);
+});
+
+test('on localhost the gateway responds at every address of that name', async (t) => {
+  const { port } = await openGateway(t, undefined, { host: 'localhost' });
+  const addresses = await lookup('localhost', { all: true });
+  for (const { address, family } of addresses) {
+    const { status } = await ask(`http://${family === 6 ? `[${address}]` : address}:${port}/livez`);
+    t.is(status, 200, address);
+  }
 });
 
 test('a port that is taken is reported when the gateway starts', async (t) => {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { get } from 'node:http';
 import type { ExecutionContext } from 'ava';
 import type { AnswerEnvelope, CallOptions } from '../../src/client/client.js';
 import { HttpServer, type HttpServerOptions } from '../../src/gateway/http-server.js';
@@ -33,10 +35,26 @@ export const DESCRIPTIONS = [
 
 export const DONE: AnswerEnvelope = { status: 'completed', response_body: { n: 1 }, id: null };
 
+type Answer = (...asked: Asked) => Promise<AnswerEnvelope>;
+
 /** A gateway whose client replies as the test says; stopped when the test ends. */
 export async function openGateway(
   t: ExecutionContext,
-  answer: (...asked: Asked) => Promise<AnswerEnvelope> = async () => DONE,
+  answer?: Answer,
+  options?: Partial<HttpServerOptions>,
+): Promise<Gateway> {
+  const gateway = await startGateway(t, answer, options);
+  // The first request loads what answers it. On a busy machine that takes longer than a test allows for a request to arrive.
+  const [response] = await once(get(`${gateway.url}/livez`, { agent: false }), 'response');
+  response.resume();
+  await once(response, 'end');
+  return gateway;
+}
+
+/** The same, which has had no request yet. */
+export async function startGateway(
+  t: ExecutionContext,
+  answer: Answer = async () => DONE,
   options: Partial<HttpServerOptions> = {},
 ): Promise<Gateway> {
   const asked: Asked[] = [];

@@ -1,6 +1,4 @@
-import { execFileSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import anyTest from 'ava';
@@ -12,6 +10,7 @@ import { clusterSettings } from '../../src/sandbox/sandbox-settings.js';
 import { eventually } from '../support/eventually.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { folder } from '../support/settings.js';
+import { useUpFiles } from '../support/without-files.js';
 import { openIsolation } from './open-isolation.js';
 
 // Real processes, as the service forks them; one test after the other, as each starts some.
@@ -658,23 +657,11 @@ if (process.platform === 'linux') {
   test('a call waits while the service has no file descriptors left to start a process', async (t) => {
     const listeners = process.listenerCount('exit');
     const { act, logs, isolation } = await openIsolation(t);
-    // So that few files use them up.
-    const [, soft = ''] = /^Max open files +(\S+)/m.exec(await readFile('/proc/self/limits', 'utf8')) ?? [];
-    const limit = (most: string) => execFileSync('prlimit', ['--pid', `${process.pid}`, `--nofile=${most}:`]);
-    limit('400');
-    const files: number[] = [];
-    t.teardown(() => limit(soft));
-    t.teardown(() => files.forEach((file) => closeSync(file)));
-    t.throws(
-      () => {
-        for (;;) files.push(openSync('/dev/null', 'r'));
-      },
-      { code: 'EMFILE' },
-    );
+    const giveBack = useUpFiles(t);
     const ran = act('exit', { times: 1 });
     await eventually('no start', () => logs.find(/^handler process not started$/).length === 1);
     t.regex(String(logs.find(/^handler process not started$/)[0]?.reason), /EMFILE/);
-    for (const file of files.splice(0)) closeSync(file);
+    giveBack();
     t.is(await ran, 'ran');
     await isolation.close(1_000);
     t.is(process.listenerCount('exit'), listeners);
