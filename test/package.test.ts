@@ -262,6 +262,29 @@ test('the installed service runs in the sandbox with a drop-in plugin, and repli
   t.is((await service.ended).code, 0);
 });
 
+test("a folder that is added to the package's own plugins is served, also with a package.json of its own", async (t) => {
+  const home = await folder({});
+  const modules = join(home, 'node_modules');
+  await mkdir(modules);
+  for (const name of await readdir(join(installed, 'node_modules'))) {
+    const from = join(installed, 'node_modules', name);
+    if (name === 'fleet-manager') await cp(from, join(modules, name), { recursive: true });
+    else await symlink(from, join(modules, name));
+  }
+  const own = join(modules, 'fleet-manager/dist/plugins');
+  for (const name of ['added', 'packaged']) {
+    await mkdir(join(own, name));
+    for (const [file, text] of Object.entries(GREET))
+      await writeFile(join(own, name, file.replace('greet/', '')), text.replace("'greet'", `'${name}'`));
+  }
+  // Node takes its files for CommonJS.
+  await writeFile(join(own, 'packaged/package.json'), '{}');
+  const cli = join(modules, 'fleet-manager/dist/src/cli.js');
+  const { stdout, stderr } = await run(t, [process.execPath, cli, 'actions', '--json'], home);
+  const names = JSON.parse(stdout || '[]').map(({ name }: { name: string }) => name);
+  t.true(names.includes('added') && names.includes('packaged') && names.includes('list_units'), stderr);
+});
+
 test('the installed service serves a plugin with its own copies of yup and of the plugin module', async (t) => {
   const PLUGIN_PATHS = await folder({
     'own/index.js': `

@@ -1,4 +1,3 @@
-import type { Dirent } from 'node:fs';
 import { access, readdir, realpath, stat } from 'node:fs/promises';
 import { join, resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -149,16 +148,14 @@ async function readable<T>(directory: string, read: () => Promise<T>): Promise<T
 async function pluginFolders(within: Directory, failures: PluginError[]): Promise<Directory[]> {
   const { path: directory } = within;
   const entries = await readable(directory, async () => readdir(directory, { withFileTypes: true }));
-  const candidates = entries
+  const names = entries
     .filter(({ name }) => !name.startsWith('.') && name !== 'node_modules')
-    .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+    .map(({ name }) => name)
+    .toSorted();
+  const known = new Set(entries.filter((entry) => entry.isDirectory()).map(({ name }) => name));
+  const found = names.map(async (name) => folderAt(within, name, known.has(name)));
   const unreadable: PluginError[] = [];
-  const folders = (
-    await allOf(
-      candidates.map(async (each) => folderAt(within, each)),
-      unreadable,
-    )
-  ).flat();
+  const folders = (await allOf(found, unreadable)).flat();
   failures.push(...unreadable);
   if (!(await haveEntryFile(folders)) && (await hasEntryFile(directory)))
     throw failure(directory, 'is itself a plugin: name its parent directory instead');
@@ -169,10 +166,9 @@ async function pluginFolders(within: Directory, failures: PluginError[]): Promis
 }
 
 /** The entry of a directory if it is a folder, else an empty array. */
-async function folderAt(directory: Directory, entry: Dirent): Promise<Directory[]> {
-  const path = join(directory.path, entry.name);
-  if (entry.isDirectory()) return [{ path, real: join(directory.real, entry.name) }];
-  if (!entry.isSymbolicLink()) return [];
+async function folderAt(directory: Directory, name: string, isFolder: boolean): Promise<Directory[]> {
+  const path = join(directory.path, name);
+  if (isFolder) return [{ path, real: join(directory.real, name) }];
   const found = await stat(path).catch((cause: unknown) => {
     throw failure(path, 'cannot be read', cause);
   });
