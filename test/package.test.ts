@@ -277,8 +277,8 @@ test("a folder that is added to the package's own plugins is served, also with a
     for (const [file, text] of Object.entries(GREET))
       await writeFile(join(own, name, file.replace('greet/', '')), text.replace("'greet'", `'${name}'`));
   }
-  // Node takes its files for CommonJS.
-  await writeFile(join(own, 'packaged/package.json'), '{}');
+  // Node would take its files for CommonJS.
+  await writeFile(join(own, 'packaged/package.json'), '{"type": "commonjs"}');
   const cli = join(modules, 'fleet-manager/dist/src/cli.js');
   const { stdout, stderr } = await run(t, [process.execPath, cli, 'actions', '--json'], home);
   const names = JSON.parse(stdout || '[]').map(({ name }: { name: string }) => name);

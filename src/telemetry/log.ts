@@ -1,4 +1,5 @@
-import winston from 'winston';
+import { createRequire } from 'node:module';
+import type winston from 'winston';
 import type { Logger } from '../lib/logger.js';
 import { formatLine, type LogFormat } from './log-line.js';
 
@@ -10,6 +11,11 @@ export interface LogOptions {
   /** The output; by default standard error, because commands print their results to standard output. */
   stream?: NodeJS.WritableStream;
 }
+
+/** Not all of winston: its logger and its colors take a tenth of the service's start. */
+const StreamTransport: typeof winston.transports.Stream = createRequire(import.meta.url)(
+  'winston/lib/winston/transports/stream.js',
+);
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 
@@ -23,7 +29,7 @@ interface Sink {
 }
 
 /** Writes each line to a stream. */
-class LineTransport extends winston.transports.Stream {
+class LineTransport extends StreamTransport {
   readonly #format: LogFormat;
   readonly #stream: NodeJS.WritableStream;
 
