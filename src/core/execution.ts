@@ -120,13 +120,19 @@ export class Execution {
   }
 
   /** Runs the handler; a change first waits until it may. Never rejects. */
-  async run(): Promise<Settled> {
-    if (this.#isRead) {
-      const repeated = this.#call.delivery === 'repeated';
-      const ended = await this.#perform(repeated ? REPEATED_RUN : FIRST_RUN);
+  run(): Promise<Settled> {
+    return this.#isRead ? this.#runRead() : this.#runChange();
+  }
+
+  #runRead(): Promise<Settled> {
+    const repeated = this.#call.delivery === 'repeated';
+    return this.#perform(repeated ? REPEATED_RUN : FIRST_RUN).then((ended) => {
       if (releases(this.#abort.reason)) return RELEASED;
       return this.#mustRunAlone ? RELEASED_ALONE : ended;
-    }
+    });
+  }
+
+  async #runChange(): Promise<Settled> {
     const [abort, ending] = [this.#abort, this.#ending];
     const settled = await this.#options.gate.run({
       call: this.#call,
@@ -179,27 +185,51 @@ export class Execution {
     return work === 'probe' ? this.#job.inquiryEnd : this.#job.deadline;
   }
 
-  async #perform(performance: Performance): Promise<Ended> {
-    const { cluster } = this.#admitted;
+  /** Never rejects. */
+  #perform(performance: Performance): Promise<Ended> {
+    return new Promise((resolve) => {
+      const end = (ended: Ended) => {
+        this.#state = 'ended';
+        this.#cancelSettling();
+        resolve(this.#warnings.addedTo(ended));
+      };
+      const fail = (error: unknown) => {
+        if (this.#state !== 'ended') end(this.#failure(error));
+      };
+      this.#giveUp = fail;
+      let result: Promise<unknown> | undefined;
+      try {
+        this.#state = 'running';
+        this.#job.onBegin(performance.work);
+        result = this.#result(performance);
+      } catch (error) {
+        return fail(this.#reasonOf(error));
+      }
+      Promise.resolve(result).then(
+        (body) => (this.#state === 'ended' ? undefined : end(this.#completed(performance, body))),
+        (error: unknown) => fail(this.#reasonOf(error)),
+      );
+    });
+  }
+
+  #completed({ work }: Performance, body: unknown): Ended {
+    const { action, cluster } = this.#admitted;
+    if (work === 'probe' && body === undefined)
+      return this.#failure(this.#reasonOf(outcomeNotReported(action.description.name)));
+    if (cluster !== undefined) this.#options.onReached(cluster);
     try {
-      this.#state = 'running';
-      this.#job.onBegin(performance.work);
-      const body = await new Promise((resolve, reject) => {
-        this.#giveUp = reject;
-        this.#handle(performance).then(resolve, reject);
-      });
-      if (cluster !== undefined) this.#options.onReached(cluster);
       const problem = unsendableIn(body, 'result');
-      if (problem !== undefined) throw new TypeError(problem);
-      return this.#warnings.addedTo({ status: 'completed', body });
+      return problem === undefined ? { status: 'completed', body } : this.#failure(new TypeError(problem));
     } catch (error) {
-      const settled = settledWith(error, this.#call.id);
-      const log = this.#options.logFor({ request: this.#call.id });
-      return this.#warnings.addedTo({ ...settled, body: withSendableDetails(settled.body, log) });
-    } finally {
-      this.#state = 'ended';
-      this.#cancelSettling();
+      // A property of the result throws when it is read.
+      return this.#failure(error);
     }
+  }
+
+  #failure(error: unknown): Failed {
+    const settled = settledWith(error, this.#call.id);
+    const log = this.#options.logFor({ request: this.#call.id });
+    return { ...settled, body: withSendableDetails(settled.body, log) };
   }
 
   /**
@@ -240,27 +270,30 @@ export class Execution {
     this.#giveUp(outcomeUnknown(this.#abort.reason));
   }
 
-  async #handle(performance: Performance): Promise<unknown> {
-    const { action, cluster } = this.#admitted;
+  /** Notes what an error of the handler shows of its cluster. @returns the reason why the run failed */
+  #reasonOf(error: unknown): unknown {
+    try {
+      return this.#noted(error);
+    } catch (problem) {
+      // A handler may throw what throws again when anything of it is read.
+      return problem;
+    }
+  }
+
+  #noted(error: unknown): unknown {
+    if (error instanceof NeverBegan) return error.cause;
+    const { cluster } = this.#admitted;
     const { onReached, onUnreachable } = this.#options;
     const abort = this.#abort;
-    try {
-      const result = await this.#result(performance);
-      if (performance.work === 'probe' && result === undefined)
-        throw outcomeNotReported(action.description.name);
-      return result;
-    } catch (error) {
-      if (error instanceof NeverBegan) throw error.cause;
-      const known = bodyOf(error);
-      if (cluster !== undefined && known !== undefined) {
-        if (known.code === 'cluster_unreachable') onUnreachable(cluster);
-        else if (!NOT_ABOUT_REACHABILITY.has(known.code)) onReached(cluster);
-      }
-      // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
-      const isReport = known !== undefined && error !== abort.reason;
-      if (!abort.aborted || isReport) throw error;
-      throw this.#isRead ? abort.reason : outcomeUnknown(abort.reason, error);
+    const known = bodyOf(error);
+    if (cluster !== undefined && known !== undefined) {
+      if (known.code === 'cluster_unreachable') onUnreachable(cluster);
+      else if (!NOT_ABOUT_REACHABILITY.has(known.code)) onReached(cluster);
     }
+    // A handler may throw any error when its signal is aborted. Only an error that it made itself reports an outcome.
+    const isReport = known !== undefined && error !== abort.reason;
+    if (!abort.aborted || isReport) return error;
+    return this.#isRead ? abort.reason : outcomeUnknown(abort.reason, error);
   }
 
   #needsOf(work: Performance['work']): Omit<PlaceNeeds, 'signal'> {

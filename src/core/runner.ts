@@ -1,7 +1,8 @@
 import type { Action } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import type { Cluster } from '../api/cluster.js';
-import { AbortGroups } from '../lib/abort-groups.js';
+import { AbortWatch } from '../lib/abort-watch.js';
+import { LinkedList, Listed } from '../lib/linked-list.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { Clock } from '../lib/clock.js';
@@ -73,8 +74,8 @@ interface JobHost {
   known: (call: Call) => void;
 }
 
-/** An admitted call until it settles. */
-class Job implements ExecutionEvents {
+/** An admitted call until it settles: among those that wait, or those that run. */
+class Job extends Listed<Job> implements ExecutionEvents {
   readonly #host: JobHost;
   readonly call: Call;
   readonly admitted: Admitted;
@@ -101,6 +102,7 @@ class Job implements ExecutionEvents {
     { call, admitted, isProbe, now }: { call: Call; admitted: Admitted; isProbe: boolean; now: number },
     settle: (settled: Settled | Promise<Settled>) => void,
   ) {
+    super();
     const { leftMs, inquiryMs } = admitted;
     this.#host = host;
     this.call = call;
@@ -153,9 +155,12 @@ export class Runner {
     known: (call) => this.#known.add(call),
   };
   readonly #chain: (call: Call) => Promise<Settled>;
-  readonly #waiting = new Set<Job>();
-  readonly #running = new Set<Job>();
-  readonly #bySignal = new AbortGroups<Job>((job, reason) => this.#interrupt(job, reason));
+  readonly #waiting = new LinkedList<Job>();
+  readonly #running = new LinkedList<Job>();
+  readonly #signals = new AbortWatch((signal) => {
+    for (const jobs of [this.#waiting, this.#running])
+      for (const job of jobs) if (job.call.signal === signal) this.#interrupt(job, signal.reason);
+  });
   /** Repeated changes of which it is known what earlier deliveries have done. */
   readonly #known = new WeakSet<Call>();
   /** The number of calls for clusters without a response, as it was last told. */
@@ -223,14 +228,15 @@ export class Runner {
   }
 
   /** Never rejects: every failure becomes an error with which the call settles. */
-  async run(call: Call): Promise<Settled> {
+  run(call: Call): Promise<Settled> {
     const { events, clock } = this.#options;
     events.emit('received', { call, at: clock.now() });
-    const ended = await this.#chain(call);
-    const settled = this.#isUnknownChange(call) ? ofRepeatedChange(ended) : ended;
-    if (settled.status === 'released') events.emit('released', { call, at: clock.now() });
-    else events.emit('settled', { call, settled, at: clock.now() });
-    return settled;
+    return this.#chain(call).then((ended) => {
+      const settled = this.#isUnknownChange(call) ? ofRepeatedChange(ended) : ended;
+      if (settled.status === 'released') events.emit('released', { call, at: clock.now() });
+      else events.emit('settled', { call, settled, at: clock.now() });
+      return settled;
+    });
   }
 
   /** The calls that run right now. */
@@ -285,22 +291,37 @@ export class Runner {
     await idle.finally(() => cancels.forEach((cancel) => cancel()));
   }
 
-  /** Never rejects. */
-  async #dispatch(call: Call): Promise<Settled> {
-    const { signal, id } = call;
+  /** Never rejects. Not an async function: nearly all calls have nothing to wait for before they get their place in the queue. */
+  #dispatch(call: Call): Promise<Settled> {
+    const { signal, delivery } = call;
     const begin = this.#options.clock.now();
-    if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason))) return RELEASED;
+    if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason)))
+      return Promise.resolve(RELEASED);
+    // What ended a worker before may be the check of its parameters.
+    const { isolation } = this.#options;
+    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchChecked(call, isolation);
     try {
       if (signal.aborted) throw cancelled();
-      // What ended a worker before may be the check of its parameters.
-      const { isolation } = this.#options;
-      const isApart = isolation !== undefined && call.delivery === 'repeated';
-      const checked = isApart ? await this.#checkedApart(call, isolation) : undefined;
+      return this.#enqueue(call, this.#admission.admit(call));
+    } catch (error) {
+      return this.#notAdmitted(call, error, begin);
+    }
+  }
+
+  async #dispatchChecked(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
+    const begin = this.#options.clock.now();
+    try {
+      if (call.signal.aborted) throw cancelled();
+      const checked = await this.#checkedApart(call, isolation);
       return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {
-      if (error instanceof MustRunAlone) return RELEASED_ALONE;
-      return releases(error) ? RELEASED : this.#refused(call, settledWith(error, id), begin);
+      return this.#notAdmitted(call, error, begin);
     }
+  }
+
+  async #notAdmitted(call: Call, error: unknown, since: number): Promise<Settled> {
+    if (error instanceof MustRunAlone) return RELEASED_ALONE;
+    return releases(error) ? RELEASED : this.#refused(call, settledWith(error, call.id), since);
   }
 
   /** Refuses a call that has not had its turn. @returns what its caller is told */
@@ -381,7 +402,7 @@ export class Runner {
       const job = new Job(this.#host, { call, admitted, isProbe, now }, settle);
       job.cancelDeadline = clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job));
       this.#waiting.add(job);
-      this.#bySignal.add(call.signal, job);
+      this.#signals.add(call.signal);
       if (mayShare(call, admitted)) this.#coalescing.add(job);
       else this.#queue.enter(lane, job);
       if (!this.#queue.hasResponded(lane)) this.#tellWithoutResponse();
@@ -532,7 +553,6 @@ export class Runner {
   #end(job: Job, settled: Settled | Promise<Settled>): void {
     job.cancelDeadline();
     if (job.isProbe) this.#breaker.probed(job.admitted.lane);
-    this.#bySignal.delete(job.call.signal, job);
     job.settle(settled);
   }
 }

@@ -67,7 +67,7 @@ export class ConfirmChannel {
    * @throws MayHaveArrived only with `once`
    * @throws ConnectionLost: the message may or may not have arrived
    */
-  async publish(
+  publish(
     to: Destination,
     content: Buffer,
     options: Options.Publish,
@@ -77,7 +77,8 @@ export class ConfirmChannel {
       stop,
     }: { sharing?: Sharing; sending?: Message['sending']; stop?: Message['stop'] } = {},
   ): Promise<PublishOutcome> {
-    if (content.length > this.#maxBytes) throw PublishRefused.tooLarge(content.length, this.#maxBytes);
+    if (content.length > this.#maxBytes)
+      return Promise.reject(PublishRefused.tooLarge(content.length, this.#maxBytes));
     // A returned message has no delivery tag, so it is identified by its message id. One that is alone on its channel needs none,
     // and gets none: a request that is published again without an id must not become one that has an id.
     const { messageId = sharing === 'alone' ? undefined : `${this.#prefix}-${++this.#sent}` } = options;
@@ -86,15 +87,17 @@ export class ConfirmChannel {
     sent.messageId = messageId;
     const message = { to, content, options: sent, sending, stop };
     if (!this.#mayShare(message, sharing)) return this.#publishAlone(message, sharing);
-    try {
-      return await this.#shared.publish(message);
-    } catch (error) {
-      if (error instanceof PublishRefused) throw this.#refused(error);
-      if (!(error instanceof MayHaveArrived)) throw error;
-      void this.#replaceShared();
-      if (sharing === 'once' || stop?.signal.aborted) throw error;
-      return this.#publishAlone(message, 'alone');
-    }
+    return this.#shared
+      .publish(message)
+      .catch((error: unknown) => this.#sharedFailed(error, message, sharing));
+  }
+
+  async #sharedFailed(error: unknown, message: Message, sharing: Sharing): Promise<PublishOutcome> {
+    if (error instanceof PublishRefused) throw this.#refused(error);
+    if (!(error instanceof MayHaveArrived)) throw error;
+    void this.#replaceShared();
+    if (sharing === 'once' || message.stop?.signal.aborted) throw error;
+    return this.#publishAlone(message, 'alone');
   }
 
   #mayShare({ to, content }: Message, sharing: Sharing): boolean {

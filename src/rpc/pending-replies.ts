@@ -1,5 +1,7 @@
 import type { Clock } from '../lib/clock.js';
+import { AbortWatch } from '../lib/abort-watch.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
+import { LinkedList, Listed } from '../lib/linked-list.js';
 import type { BrokerConnection } from './broker-connection.js';
 
 /** The broker has not confirmed a reply while its caller waited. Whether it arrived is not known. */
@@ -24,14 +26,22 @@ export interface ReplyLimit {
   why: () => string;
 }
 
-interface PendingReply {
+class PendingReply extends Listed<PendingReply> {
   readonly limit: ReplyLimit;
   /** When it is given up, in the clock's milliseconds. */
   readonly end: number;
-  readonly stop: LazyAbort;
+  readonly stop = new LazyAbort();
   readonly reject: (reason: unknown) => void;
   lookAt: number;
-  isSlow: boolean;
+  isSlow = false;
+
+  constructor(limit: ReplyLimit, now: number, reject: (reason: unknown) => void) {
+    super();
+    this.limit = limit;
+    this.end = Math.max(limit.until + EXTRA_MS, now + LEAST_MS);
+    this.reject = reject;
+    this.lookAt = now + LOOK_MS;
+  }
 }
 
 /** The replies to one address. */
@@ -59,8 +69,10 @@ export class PendingReplies {
   readonly #options: PendingRepliesOptions;
   readonly #addresses = new Map<string, Turns>();
   /** Those that are not confirmed, in the order in which they are looked at. */
-  readonly #pending = new Set<PendingReply>();
-  readonly #listened = new WeakSet<AbortSignal>();
+  readonly #pending = new LinkedList<PendingReply>();
+  readonly #signals = new AbortWatch((signal) => {
+    for (const reply of this.#pending) if (reply.limit.signal === signal) this.#giveUp(reply, signal.reason);
+  });
   #cancelLooks: (() => void) | undefined;
   #slow = 0;
 
@@ -81,13 +93,11 @@ export class PendingReplies {
    */
   within<T>(limit: ReplyLimit, send: (stop: LazyAbort) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
-      const { until, signal } = limit;
+      const { signal } = limit;
       if (signal.aborted) return reject(signal.reason);
-      this.#listenTo(signal);
+      this.#signals.add(signal);
       const { clock } = this.#options;
-      const now = clock.now();
-      const end = Math.max(until + EXTRA_MS, now + LEAST_MS);
-      const reply = { limit, end, stop: new LazyAbort(), reject, lookAt: now + LOOK_MS, isSlow: false };
+      const reply = new PendingReply(limit, clock.now(), reject);
       this.#pending.add(reply);
       this.#cancelLooks ??= clock.after(LOOK_MS, this.#looks);
       send(reply.stop).then(
@@ -104,16 +114,19 @@ export class PendingReplies {
   }
 
   /** Sends a reply when few enough to the same address are unconfirmed. Rejects with the reason of `stop` when that is aborted before. */
-  async inTurn<T>(address: string, stop: LazyAbort, send: () => Promise<T>): Promise<T> {
+  inTurn<T>(address: string, stop: LazyAbort, send: () => Promise<T>): Promise<T> {
     const turns = this.#turnsOf(address);
-    if (turns.free > 0) turns.free--;
-    else await turnIn(turns, stop);
-    try {
-      // Also when the caller of `within` no longer waits for it.
-      return await send();
-    } finally {
-      this.#leave(address, turns);
-    }
+    if (turns.free === 0) return turnIn(turns, stop).then(() => this.#inPlace(address, turns, send));
+    turns.free--;
+    return this.#inPlace(address, turns, send);
+  }
+
+  #inPlace<T>(address: string, turns: Turns, send: () => Promise<T>): Promise<T> {
+    const sent = send();
+    const leave = () => this.#leave(address, turns);
+    // Also when the caller of `within` no longer waits for it.
+    void sent.then(leave, leave);
+    return sent;
   }
 
   #turnsOf(address: string): Turns {
@@ -130,22 +143,11 @@ export class PendingReplies {
     if (turns.free === MAX_UNCONFIRMED) this.#addresses.delete(address);
   }
 
-  /** One listener for all replies. */
-  #listenTo(signal: AbortSignal): void {
-    if (this.#listened.has(signal)) return;
-    this.#listened.add(signal);
-    const giveUpAll = () => {
-      for (const reply of this.#pending)
-        if (reply.limit.signal === signal) this.#giveUp(reply, signal.reason);
-    };
-    signal.addEventListener('abort', giveUpAll, { once: true });
-  }
-
   /** One timer for all replies: nearly all of them are confirmed before it. */
   readonly #looks = (): void => {
     const { clock } = this.#options;
     this.#cancelLooks = undefined;
-    for (const reply of this.#pending) {
+    for (let reply = this.#pending.first; reply !== undefined; reply = this.#pending.first) {
       const left = reply.lookAt - clock.now();
       if (left > 0) {
         this.#cancelLooks = clock.after(left, this.#looks);
@@ -165,8 +167,7 @@ export class PendingReplies {
     }
     reply.lookAt = now + LOOK_MS;
     // To the end.
-    this.#pending.delete(reply);
-    this.#pending.add(reply);
+    if (this.#pending.delete(reply)) this.#pending.add(reply);
   }
 
   #giveUp(reply: PendingReply, reason: unknown): void {

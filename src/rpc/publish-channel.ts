@@ -1,4 +1,5 @@
 import type { ConfirmChannel as AmqpConfirmChannel, Options } from 'amqplib';
+import { LinkedList, Listed } from '../lib/linked-list.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type BrokerRefusal, refusalOf } from './broker-refusal.js';
 import { MayHaveArrived, PublishRefused, UnpublishableError } from './publish-errors.js';
@@ -31,6 +32,24 @@ export interface Message {
   stop: { readonly signal: AbortSignal } | undefined;
 }
 
+/** A message that the broker has neither confirmed nor refused. */
+class Unconfirmed extends Listed<Unconfirmed> {
+  readonly id: string | undefined;
+  readonly resolve: (outcome: PublishOutcome) => void;
+  readonly reject: (error: unknown) => void;
+
+  constructor(
+    id: string | undefined,
+    resolve: (outcome: PublishOutcome) => void,
+    reject: (error: unknown) => void,
+  ) {
+    super();
+    this.id = id;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+}
+
 /**
  * One confirm channel, until the broker closes it. When the broker refuses a message, it closes the channel without
  * saying which message it was; the connection and its other channels are not affected.
@@ -38,8 +57,7 @@ export interface Message {
 export class PublishChannel {
   readonly #channel: AmqpConfirmChannel;
   readonly #connection: BrokerConnection;
-  /** What fails each unconfirmed message. */
-  readonly #pending = new Set<(error: unknown) => void>();
+  readonly #pending = new LinkedList<Unconfirmed>();
   readonly #returned = new Set<string>();
   #refusal: BrokerRefusal | undefined;
   #closed = false;
@@ -84,29 +102,32 @@ export class PublishChannel {
   publish({ to, content, options, sending }: Message): Promise<PublishOutcome> {
     return new Promise((resolve, reject) => {
       if (this.#closed) return reject(this.#reason(false));
-      const { messageId } = options;
       const latest = sending && { ...options, ...sending() };
-      const settle = () => {
-        this.#pending.delete(fail);
-        return this.#returned.size > 0 && this.#returned.delete(String(messageId));
-      };
-      const fail = (error: unknown) => {
-        settle();
-        reject(error);
-      };
+      const message = new Unconfirmed(options.messageId, resolve, reject);
       const confirmed = (error: unknown) => {
         // Another error says that the channel is closed, which has its own event.
         if (error && !isNack(error)) return;
-        const returned = settle();
-        resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
+        const returned = this.#settle(message);
+        message.resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
       };
-      this.#pending.add(fail);
+      this.#pending.add(message);
       try {
         this.#channel.publish(to.exchange, to.routingKey, content, latest ?? options, confirmed);
       } catch (error) {
-        fail(new UnpublishableError(String(error), { cause: error }));
+        this.#fail(message, new UnpublishableError(String(error), { cause: error }));
       }
     });
+  }
+
+  /** @returns whether the broker has returned it */
+  #settle(message: Unconfirmed): boolean {
+    this.#pending.delete(message);
+    return this.#returned.size > 0 && this.#returned.delete(String(message.id));
+  }
+
+  #fail(message: Unconfirmed, error: unknown): void {
+    this.#settle(message);
+    message.reject(error);
   }
 
   /**
@@ -121,7 +142,7 @@ export class PublishChannel {
   /** Messages that the broker has not confirmed fail with `MayHaveArrived`. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    for (const fail of this.#pending) fail(new MayHaveArrived('its channel was closed'));
+    for (const message of this.#pending) this.#fail(message, new MayHaveArrived('its channel was closed'));
     await this.#channel.close();
   }
 
@@ -131,7 +152,7 @@ export class PublishChannel {
     this.#connection.lost.removeEventListener('abort', this.#end);
     const sole = this.#pending.size === 1;
     const failAll = () => {
-      for (const fail of this.#pending) fail(this.#reason(sole));
+      for (const message of this.#pending) this.#fail(message, this.#reason(sole));
     };
     // A lost connection closes its channels before it says why.
     if (this.#refusal === undefined) queueMicrotask(failAll);

@@ -48,6 +48,8 @@ export interface PublisherOptions {
 interface Outlet {
   channel: ConfirmChannel;
   permission: WritePermission;
+  /** Why a reply is not confirmed, for people. */
+  why: () => string;
 }
 
 /** Publishes on the service's connections. */
@@ -74,7 +76,8 @@ export class Publisher {
     const channel = await ConfirmChannel.open(connection);
     const { clock, permissionChanged: changed } = this.#options;
     const permission = new WritePermission(connection, channel, { clock, outage: this.#outage, changed });
-    this.#outlets.set(connection, { channel, permission });
+    const why = () => this.directProblemOn(connection) ?? 'the broker did not confirm it in time';
+    this.#outlets.set(connection, { channel, permission, why });
     await permission.check();
   }
 
@@ -93,31 +96,65 @@ export class Publisher {
     return this.#outlets.get(connection)?.permission.refusal;
   }
 
-  readonly publish: PublishConfirmed = async (to, content, options, { signal, by, until, alone }) => {
+  readonly publish: PublishConfirmed = (to, content, options, within) => {
+    const { by } = within;
+    const outlet = by?.lost.aborted === false ? this.#outlets.get(by) : undefined;
+    if (by === undefined || outlet === undefined || (isReply(to) && outlet.permission.refusal !== undefined))
+      return this.#publish(to, content, options, within);
+    // The usual case, without the cost of an async function.
+    return this.#attempt(by, outlet, to, content, options, within).catch((error: unknown) => {
+      this.#failed(error, by, outlet, to, within);
+      return this.#publish(to, content, options, within);
+    });
+  };
+
+  async #publish(...[to, content, options, within]: Parameters<PublishConfirmed>): Promise<PublishOutcome> {
+    const { signal, by } = within;
     for (;;) {
       const connection = by?.lost.aborted === false ? by : await this.#options.whenConnected(signal);
       const outlet = this.#outlets.get(connection);
       if (outlet === undefined) throw new Error('the connection is not prepared for publishing');
-      const { channel, permission } = outlet;
-      const isReply = to.exchange === '';
-      if (isReply && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
+      const { permission } = outlet;
+      if (isReply(to) && permission.refusal !== undefined) await untilAborted(permission.granted, signal);
       try {
-        const sharing = alone ? 'alone' : 'again';
-        const send = (stop: { readonly signal: AbortSignal }) =>
-          isDirectReply(to)
-            ? this.#directReplies.publish(connection, to, content, options, stop.signal)
-            : channel.publish(to, content, options, { sharing, stop });
-        if (until === undefined) return await send({ signal });
-        const why = () => this.directProblemOn(connection) ?? 'the broker did not confirm it in time';
-        return await this.#replies.within({ connection, until, signal, why }, (stop) =>
-          isDirectReply(to) ? send(stop) : this.#replies.inTurn(to.routingKey, stop, () => send(stop)),
-        );
+        return await this.#attempt(connection, outlet, to, content, options, within);
       } catch (error) {
-        signal.throwIfAborted();
-        if (connection.lost.aborted) continue;
-        if (!isReply || !isAccessRefused(error)) throw error;
-        permission.missing(error);
+        this.#failed(error, connection, outlet, to, within);
       }
     }
-  };
+  }
+
+  #attempt(
+    connection: BrokerConnection,
+    { channel, why }: Outlet,
+    ...[to, content, options, { signal, until, alone }]: Parameters<PublishConfirmed>
+  ): Promise<PublishOutcome> {
+    const isDirect = isDirectReply(to);
+    const send = (stop: { readonly signal: AbortSignal }) =>
+      isDirect
+        ? this.#directReplies.publish(connection, to, content, options, stop.signal)
+        : channel.publish(to, content, options, { sharing: alone ? 'alone' : 'again', stop });
+    if (until === undefined) return send({ signal });
+    return this.#replies.within({ connection, until, signal, why }, (stop) =>
+      isDirect ? send(stop) : this.#replies.inTurn(to.routingKey, stop, () => send(stop)),
+    );
+  }
+
+  /** @throws the error, or the reason of the signal, unless the message is to be published again */
+  #failed(
+    error: unknown,
+    connection: BrokerConnection,
+    { permission }: Outlet,
+    to: Destination,
+    { signal }: PublishWithin,
+  ): void {
+    signal.throwIfAborted();
+    if (connection.lost.aborted) return;
+    if (!isReply(to) || !isAccessRefused(error)) throw error;
+    permission.missing(error);
+  }
+}
+
+function isReply({ exchange }: Destination): boolean {
+  return exchange === '';
 }

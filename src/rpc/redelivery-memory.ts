@@ -31,8 +31,34 @@ export interface Source {
   place: string;
   /** Whether another worker may have begun it before. */
   mayHaveBegun: boolean;
-  /** Whether it must run alone, when it was released. */
-  mustRunAlone: () => boolean;
+}
+
+/** A request that runs here. */
+export class RunningRequest<R> {
+  readonly key: string;
+  readonly source: Source;
+  /** Where its messages came from that were released before. */
+  readonly places: ReadonlySet<string>;
+  #reply: Promise<R | undefined> | undefined;
+  #resolve: ((reply: R | undefined) => void) | undefined;
+
+  constructor(key: string, source: Source, places: ReadonlySet<string>) {
+    this.key = key;
+    this.source = source;
+    this.places = places;
+  }
+
+  /** Resolves with its reply, or with undefined when it is released. Made only when it is read, which is rare. */
+  get reply(): Promise<R | undefined> {
+    this.#reply ??= new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    return this.#reply;
+  }
+
+  end(reply: R | undefined): void {
+    this.#resolve?.(reply);
+  }
 }
 
 const NOT_RELEASED: Released = { places: new Set(), mayHaveBegun: false, mustRunAlone: false };
@@ -52,7 +78,7 @@ export class RedeliveryMemory<R> {
   readonly #maxBytes: number;
   readonly #maxEntries: number;
   readonly #keepMs: number;
-  readonly #running = new Map<string, Promise<R | undefined>>();
+  readonly #running = new Map<string, RunningRequest<R>>();
   #younger = new Map<string, Entry<R>>();
   #older = new Map<string, Entry<R>>();
   #youngerBytes = 0;
@@ -81,38 +107,35 @@ export class RedeliveryMemory<R> {
   /** Looks up a request that is delivered again. */
   recall(key: string): Known<R> {
     const running = this.#running.get(key);
-    if (running !== undefined) return { state: 'running', reply: running };
+    if (running !== undefined) return { state: 'running', reply: running.reply };
     const entry = this.#younger.get(key) ?? this.#older.get(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
     const { reply, released } = entry;
     return reply === undefined ? { state: 'released', ...released } : { state: 'settled', reply };
   }
 
-  /**
-   * Remembers a request; replaces an earlier entry with the same key.
-   * @param settling resolves with its reply, or with undefined when it is released; must not reject
-   * @param bytes returns the size of a reply in bytes
-   */
-  track(
-    key: string,
-    settling: Promise<R | undefined>,
-    bytes: (reply: R) => number,
-    { place, ...source }: Source,
-  ): void {
+  /** Remembers a request that runs from now on; replaces an earlier entry with the same key. */
+  begin(key: string, source: Source): RunningRequest<R> {
     const known = this.#younger.get(key) ?? this.#older.get(key);
-    const released = () => {
-      const places = new Set(known?.released.places).add(place);
-      return { places, mayHaveBegun: source.mayHaveBegun, mustRunAlone: source.mustRunAlone() };
-    };
     if (known !== undefined) {
       this.#younger.delete(key);
       this.#older.delete(key);
     }
-    this.#running.set(key, settling);
-    void settling.then((reply) => {
-      if (this.#running.get(key) === settling) this.#running.delete(key);
-      return this.#keep(key, reply, reply === undefined ? 0 : bytes(reply), released);
-    });
+    const running = new RunningRequest<R>(key, source, known?.released.places ?? NOT_RELEASED.places);
+    this.#running.set(key, running);
+    return running;
+  }
+
+  /** @param bytes the size of the reply */
+  settled(running: RunningRequest<R>, reply: R, bytes: number): void {
+    this.#end(running, reply, NOT_RELEASED, bytes);
+  }
+
+  /** @param mustRunAlone whether a process has ended that it shared here */
+  released(running: RunningRequest<R>, mustRunAlone: boolean): void {
+    const { place, mayHaveBegun } = running.source;
+    const places = new Set(running.places).add(place);
+    this.#end(running, undefined, { places, mayHaveBegun, mustRunAlone }, 0);
   }
 
   /** Forgets a request that was released, and that another worker may take now. */
@@ -120,14 +143,15 @@ export class RedeliveryMemory<R> {
     for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
   }
 
-  #keep(key: string, reply: R | undefined, size: number, released: () => Released): void {
-    if (size > this.#maxBytes / 4) return;
-    if (this.#youngerBytes + size > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2) {
+  #end(running: RunningRequest<R>, reply: R | undefined, released: Released, bytes: number): void {
+    const { key } = running;
+    if (this.#running.get(key) === running) this.#running.delete(key);
+    running.end(reply);
+    if (bytes > this.#maxBytes / 4) return;
+    if (this.#youngerBytes + bytes > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2)
       this.#dropOlder();
-    }
-    const entry = { reply, released: reply === undefined ? released() : NOT_RELEASED, at: this.#clock.now() };
-    this.#younger.set(key, entry);
-    this.#youngerBytes += size;
+    this.#younger.set(key, { reply, released, at: this.#clock.now() });
+    this.#youngerBytes += bytes;
   }
 
   /** Drops the older generation; the younger one takes its place. */

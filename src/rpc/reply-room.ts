@@ -29,13 +29,12 @@ export class ReplyRoom {
   }
 
   /** Counts a reply of this many bytes while it is sent. */
-  async during<T>(bytes: number, send: () => Promise<T>): Promise<T> {
+  during<T>(bytes: number, send: () => Promise<T>): Promise<T> {
     this.#add(bytes);
-    try {
-      return await send();
-    } finally {
-      this.#add(-bytes);
-    }
+    const sent = send();
+    const leave = () => this.#add(-bytes);
+    void sent.then(leave, leave);
+    return sent;
   }
 
   #add(bytes: number): void {

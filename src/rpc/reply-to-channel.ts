@@ -21,14 +21,14 @@ export class ReplyToChannel implements ReplyChannel {
     return typeof properties.replyTo === 'string' && properties.replyTo !== '';
   }
 
-  async send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
-    try {
-      return outcomeOf(await this.#publishTo(reply, request, signal), request);
-    } catch (error) {
-      if (error instanceof PublishRefused && error.maxBytes !== undefined)
-        return this.#sendShrunk(reply, request, signal, error);
-      return notSent(error, request);
-    }
+  send(reply: OutgoingReply, request: ReplyContext, signal: AbortSignal): Promise<SendOutcome> {
+    return this.#publishTo(reply, request, signal).then(
+      (outcome) => outcomeOf(outcome, request),
+      (error: unknown) =>
+        error instanceof PublishRefused && error.maxBytes !== undefined
+          ? this.#sendShrunk(reply, request, signal, error)
+          : notSent(error, request),
+    );
   }
 
   async #sendShrunk(

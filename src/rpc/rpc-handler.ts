@@ -1,9 +1,10 @@
 import { setMaxListeners } from 'node:events';
-import type { Call, Reply } from '../core/call.js';
+import type { Call, Reply, Settled } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
+import { LinkedList, Listed } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -14,7 +15,7 @@ import { memoryOf, memoryToDecode } from '../lib/decoded-memory.js';
 import { InvalidMessage, NO_ENVELOPE } from './envelope.js';
 import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
-import { RedeliveryMemory } from './redelivery-memory.js';
+import { RedeliveryMemory, type RunningRequest } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
 import { ReplyEncoder } from './reply-encoder.js';
 import { ReplyRoom } from './reply-room.js';
@@ -70,10 +71,15 @@ interface PassedOn {
 }
 
 /** A message in progress. */
-interface Held {
+class Held extends Listed<Held> {
   readonly connection: BrokerConnection;
   /** Settles when it is not in progress any more. */
   work: Promise<void> | undefined;
+
+  constructor(connection: BrokerConnection) {
+    super();
+    this.connection = connection;
+  }
 }
 
 /** An answer as it is remembered. */
@@ -107,6 +113,10 @@ const MAX_LOST_WORKERS = 100;
 /** A message that came back to a quorum queue this often is published anew, which the broker counts from 0. */
 const MAX_RETURNS = 2;
 const NO_BODY = Buffer.alloc(0);
+/** The outcome when the caller waits for no reply. */
+const DROPPED: Promise<SendOutcome> = Promise.resolve('dropped');
+/** The history of a request that was not delivered before. */
+const NEW: History = { mayHaveBegun: false, mustRunAlone: false };
 /** How much of an invalid message is read to detect its encoding. */
 const ENCODING_BYTES = 1_024;
 
@@ -126,7 +136,7 @@ export class RpcHandler {
   readonly #encoder: ReplyEncoder;
   readonly #republisher: Republisher;
   /** The messages in progress. */
-  readonly #held = new Set<Held>();
+  readonly #held = new LinkedList<Held>();
   #lastTurn: Promise<void> = Promise.resolve();
 
   constructor(options: RpcHandlerOptions) {
@@ -166,21 +176,46 @@ export class RpcHandler {
 
   /** Starts to handle a delivery; never throws. */
   receive(delivery: Delivery): void {
-    const held: Held = { connection: delivery.connection, work: undefined };
+    const held = new Held(delivery.connection);
     this.#held.add(held);
     held.work = this.#receive(delivery, held);
   }
 
-  /** Never rejects. */
+  /**
+   * Never rejects. An async function costs as much as a large part of a request, so this is the only one that all requests
+   * pass; the others are called where there is something to wait for.
+   */
   async #receive(delivery: Delivery, held: Held): Promise<void> {
     const memory = this.#budget.take(delivery.content.length);
     try {
-      await this.#handle(delivery, memory);
+      const arrivedAt = this.#options.clock.now();
+      const request =
+        this.#readNow(delivery, memory, arrivedAt) ?? (await this.#read(delivery, memory, arrivedAt));
+      if (request === undefined) return;
+      const handled = await (delivery.mayBeCopy ? this.#runUnlessKnown(request) : this.#run(request, NEW));
+      if (!('outgoing' in handled)) return await this.#leave(request, handled);
+      const replyBytes = sizeOf(handled.outgoing);
+      this.#budget.resize(memory, memory.bytes + replyBytes);
+      await this.#replyRoom.during(replyBytes, () => this.#answer(request, handled));
+      if (handled.deadLetter === undefined) delivery.acknowledge();
+      else await this.#deadLetter(delivery, handled.deadLetter);
     } catch (error) {
-      if (!this.#stopped.signal.aborted) await this.#giveUp(delivery, error);
+      await this.#fail(delivery, memory, error);
     } finally {
       this.#budget.release(memory);
       this.#held.delete(held);
+    }
+  }
+
+  /** Never rejects. */
+  async #fail(delivery: Delivery, memory: Share, error: unknown): Promise<void> {
+    try {
+      if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
+      this.#budget.giveRoomBack(memory, delivery.content.length);
+      await this.#refuse(delivery, error);
+      await this.#deadLetter(delivery, error.message);
+    } catch (reason) {
+      if (!this.#stopped.signal.aborted) await this.#giveUp(delivery, reason);
     }
   }
 
@@ -215,44 +250,42 @@ export class RpcHandler {
     this.#stopped.abort(new Error('the service has stopped'));
   }
 
-  async #handle(delivery: Delivery, memory: Share): Promise<void> {
-    const arrivedAt = this.#options.clock.now();
-    const { length } = delivery.content;
-    let request: Request;
-    try {
-      const codec = this.#reader.codecOf(delivery);
-      const mayDecode =
-        this.#mayDecodeNow(delivery, codec, memory) || (await this.#mayDecode(delivery, codec, memory));
-      if (!mayDecode)
-        return void (await this.#release(delivery, arrivedAt, {
-          mayHaveBegun: delivery.mayHaveBegun,
-          mustRunAlone: mustRunAlone(delivery),
-        }));
-      request = this.#reader.read(delivery, codec, arrivedAt);
-    } catch (error) {
-      if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
-      this.#budget.giveRoomBack(memory, length);
-      await this.#refuse(delivery, error);
-      return this.#deadLetter(delivery, error.message);
-    }
+  /** @returns undefined when the message may have to wait until it is read */
+  #readNow(delivery: Delivery, memory: Share, arrivedAt: number): Request | undefined {
+    const { content } = delivery;
+    const codec = this.#reader.codecOf(delivery);
+    if (isLarge(codec, content) || !this.#budget.tryGrow(memory, memoryToDecode(codec.plainSize(content))))
+      return undefined;
+    return this.#decoded(delivery, codec, memory, arrivedAt);
+  }
+
+  /** Waits until there is memory to decode the message. @returns undefined when it was requeued instead */
+  async #read(delivery: Delivery, memory: Share, arrivedAt: number): Promise<Request | undefined> {
+    const codec = this.#reader.codecOf(delivery);
+    if (await this.#mayDecode(delivery, codec, memory))
+      return this.#decoded(delivery, codec, memory, arrivedAt);
+    const { mayHaveBegun } = delivery;
+    await this.#release(delivery, arrivedAt, { mayHaveBegun, mustRunAlone: mustRunAlone(delivery) });
+    return undefined;
+  }
+
+  /** @throws InvalidMessage, DecodeError */
+  #decoded(delivery: Delivery, codec: Codec, memory: Share, arrivedAt: number): Request {
+    const request = this.#reader.read(delivery, codec, arrivedAt);
     const { id, queueName, requestBody } = request.envelope;
-    this.#budget.resize(memory, length + memoryOf([id, queueName, requestBody]));
-    const outcome = await this.#outcome(request);
-    if ('passedOn' in outcome) {
-      const isGone = await this.#passOn(request, outcome);
-      // Whoever takes it now may begin it.
-      if (isGone && request.key !== undefined) this.#memory.forget(request.key);
-      return;
+    this.#budget.resize(memory, delivery.content.length + memoryOf([id, queueName, requestBody]));
+    return request;
+  }
+
+  /** Handles a request that has not run, or must not. */
+  async #leave(request: Request, handled: PassedOn | Refused): Promise<void> {
+    if ('refused' in handled) {
+      await this.#sendRefusal(handled.refused, request, handled.channels);
+      return this.#deadLetter(request.delivery, handled.refused);
     }
-    if ('refused' in outcome) {
-      await this.#sendRefusal(outcome.refused, request, outcome.channels);
-      return this.#deadLetter(delivery, outcome.refused);
-    }
-    const replyBytes = sizeOf(outcome.outgoing);
-    this.#budget.resize(memory, memory.bytes + replyBytes);
-    await this.#replyRoom.during(replyBytes, () => this.#answer(request, outcome));
-    if (outcome.deadLetter === undefined) delivery.acknowledge();
-    else await this.#deadLetter(delivery, outcome.deadLetter);
+    const isGone = await this.#passOn(request, handled);
+    // Whoever takes it now may begin it.
+    if (isGone && request.key !== undefined) this.#memory.forget(request.key);
   }
 
   /** @returns whether it was published again, and acknowledged */
@@ -291,11 +324,6 @@ export class RpcHandler {
     return this.#republisher.requeue(delivery, arrivedAt);
   }
 
-  /** @returns false when it may have to wait, which `mayDecode` does */
-  #mayDecodeNow({ content }: Delivery, codec: Codec, memory: Share): boolean {
-    return !isLarge(codec, content) && this.#budget.tryGrow(memory, memoryToDecode(codec.plainSize(content)));
-  }
-
   /** Waits until there is memory to decode the message. @returns false when it must be requeued instead */
   async #mayDecode({ content, connection }: Delivery, codec: Codec, memory: Share): Promise<boolean> {
     const needed = memoryToDecode(codec.plainSize(content));
@@ -321,12 +349,12 @@ export class RpcHandler {
   }
 
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
-  async #outcome(request: Request): Promise<Handled> {
+  async #runUnlessKnown(request: Request): Promise<Handled> {
     const { delivery, key } = request;
     let { mayHaveBegun } = delivery;
     let alone = mustRunAlone(delivery);
     let isKnown = false;
-    if (delivery.mayBeCopy && key !== undefined) {
+    if (key !== undefined) {
       let known = this.#memory.recall(key);
       // Again after each wait: of several messages that wait for the same one, only the first may run.
       while (known.state === 'running') {
@@ -351,39 +379,87 @@ export class RpcHandler {
     // A quorum queue with a delivery limit counts also the deliveries after which a request has not begun.
     if (delivery.redelivered && delivery.returns >= MAX_RETURNS)
       return { passedOn: 'released', mustRunAlone: alone };
-    const outcome = this.#checkAndRun(request, { mayHaveBegun, mustRunAlone: alone });
-    if (key !== undefined) {
-      const answer = outcome.then((each) => {
-        if ('passedOn' in each) alone = each.mustRunAlone;
-        return 'passedOn' in each || 'refused' in each ? undefined : remembered(each);
-      });
-      const source = { place: placeOf(delivery), mayHaveBegun, mustRunAlone: () => alone };
-      this.#memory.track(key, answer, sizeOfRemembered, source);
-    }
-    return outcome;
+    return this.#run(request, { mayHaveBegun, mustRunAlone: alone });
   }
 
-  async #checkAndRun(request: Request, history: History): Promise<Handled> {
-    const { channels, delivery, arrivedAt, timeoutMs } = request;
-    const { clock, runner } = this.#options;
-    let waitedMs = request.waitedMs + clock.now() - arrivedAt;
-    if (channels.some((channel) => channel.refusal !== undefined)) {
-      const signals = [this.#stopped.signal, this.#draining.signal, delivery.connection.lost];
-      const checked = await checkRequest(request, { channels, timeoutMs, waitedMs, signals, clock });
-      if (checked.state === 'released') return { passedOn: 'released', mustRunAlone: history.mustRunAlone };
-      if (checked.state === 'refused') return { refused: checked.reason, channels: checked.channels };
-      // The runner does not begin a late one.
-      waitedMs = checked.state === 'late' ? checked.waitedMs : request.waitedMs + clock.now() - arrivedAt;
-    }
-    const { mayHaveBegun, mustRunAlone: alone } = history;
+  /** Runs a request, and remembers it from now on. */
+  #run(request: Request, history: History): Promise<Handled> {
+    const { delivery, key } = request;
+    const { mayHaveBegun } = history;
+    const running =
+      key === undefined ? undefined : this.#memory.begin(key, { place: placeOf(delivery), mayHaveBegun });
+    const isChecked = request.channels.some((channel) => channel.refusal !== undefined);
+    if (isChecked) return this.#checkAndRun(request, history, running);
+    return this.#call(request, history, this.#waited(request), running);
+  }
+
+  /** How much of the request's time has passed, in milliseconds. */
+  #waited({ waitedMs, arrivedAt }: Request): number {
+    return waitedMs + this.#options.clock.now() - arrivedAt;
+  }
+
+  async #checkAndRun(
+    request: Request,
+    history: History,
+    running: RunningRequest<Remembered> | undefined,
+  ): Promise<Handled> {
+    const { channels, delivery, timeoutMs } = request;
+    const signals = [this.#stopped.signal, this.#draining.signal, delivery.connection.lost];
+    const { clock } = this.#options;
+    const waitedMs = this.#waited(request);
+    const release = () => {
+      if (running !== undefined) this.#memory.released(running, history.mustRunAlone);
+    };
+    const check = { channels, timeoutMs, waitedMs, signals, clock };
+    const checked = await checkRequest(request, check).catch((error: unknown) => {
+      release();
+      throw error;
+    });
+    if (checked.state === 'accepted') return this.#call(request, history, this.#waited(request), running);
+    // The runner does not begin a late one.
+    if (checked.state === 'late') return this.#call(request, history, checked.waitedMs, running);
+    release();
+    return checked.state === 'released'
+      ? { passedOn: 'released', mustRunAlone: history.mustRunAlone }
+      : { refused: checked.reason, channels: checked.channels };
+  }
+
+  #call(
+    request: Request,
+    { mayHaveBegun, mustRunAlone: alone }: History,
+    waitedMs: number,
+    running: RunningRequest<Remembered> | undefined,
+  ): Promise<Handled> {
     const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
-    const settled = await runner.run(call);
-    if (settled.status === 'released')
-      return settled.mustRunAlone === true
-        ? { passedOn: 'alone', mustRunAlone: true }
-        : { passedOn: 'released', mustRunAlone: call.mustRunAlone === true };
-    if (request.isLarge) await this.#ownTurn();
-    return this.#answered(request, settled, call);
+    const run = this.#options.runner.run(call);
+    if (!request.isLarge) return run.then((settled) => this.#settled(request, call, settled, running));
+    return run.then(async (settled) => {
+      if (settled.status !== 'released') await this.#ownTurn();
+      return this.#settled(request, call, settled, running);
+    });
+  }
+
+  #settled(
+    request: Request,
+    call: Call,
+    settled: Settled,
+    running: RunningRequest<Remembered> | undefined,
+  ): Handled {
+    if (settled.status !== 'released') {
+      const answered = this.#answered(request, settled, call);
+      if (running !== undefined) {
+        const kept = remembered(answered);
+        this.#memory.settled(running, kept, sizeOfRemembered(kept));
+      }
+      return answered;
+    }
+    const alone = settled.mustRunAlone === true;
+    const passedOn: PassedOn = {
+      passedOn: alone ? 'alone' : 'released',
+      mustRunAlone: alone || call.mustRunAlone === true,
+    };
+    if (running !== undefined) this.#memory.released(running, passedOn.mustRunAlone);
+    return passedOn;
   }
 
   /** @param call the call that ran, if one did */
@@ -403,38 +479,41 @@ export class RpcHandler {
     return { outgoing: { body, contentType: codec.contentType, plain }, reply };
   }
 
-  async #answer(request: Request, { outgoing, settled }: Outcome): Promise<void> {
+  /** Sends the answer, and tells what came of the call. */
+  #answer(request: Request, { outgoing, settled }: Outcome): Promise<void> {
     const { events, clock } = this.#options;
-    let sent: SendOutcome[] = [];
-    try {
-      const { channels } = request;
-      const [first] = channels;
-      if (outgoing !== 'none' && first !== undefined)
-        sent =
-          channels.length === 1
-            ? [await first.send(outgoing, request, this.#stopped.signal)]
-            : await this.#send(outgoing, request, channels);
-    } catch (error) {
-      if (settled !== undefined) events.emit('unanswered', { call: settled.call, at: clock.now() });
-      throw error;
-    }
-    if (settled === undefined) return;
-    const replacement = sent.find((each) => typeof each === 'object');
-    events.emit('answered', {
-      call: settled.call,
-      reply: replacement ?? settled.reply,
-      dropped: sent.every((each) => each === 'dropped'),
-      at: clock.now(),
-    });
+    const sending = outgoing === 'none' ? DROPPED : this.#send(outgoing, request, request.channels);
+    return sending.then(
+      (sent) => {
+        if (settled === undefined) return undefined;
+        return events.emit('answered', {
+          call: settled.call,
+          reply: typeof sent === 'object' ? sent : settled.reply,
+          dropped: sent === 'dropped',
+          at: clock.now(),
+        });
+      },
+      (error: unknown) => {
+        if (settled !== undefined) events.emit('unanswered', { call: settled.call, at: clock.now() });
+        throw error;
+      },
+    );
   }
 
   #send(
     reply: OutgoingReply,
     request: ReplyContext,
     channels: readonly ReplyChannel[],
-  ): Promise<SendOutcome[]> {
+  ): Promise<SendOutcome> {
     const { signal } = this.#stopped;
-    return Promise.all(channels.map(async (channel) => channel.send(reply, request, signal)));
+    const [first] = channels;
+    if (first !== undefined && channels.length === 1) return first.send(reply, request, signal);
+    const sending = Promise.all(channels.map(async (channel) => channel.send(reply, request, signal)));
+    return sending.then(
+      (sent) =>
+        sent.find((each) => typeof each === 'object') ??
+        (sent.every((each) => each === 'dropped') ? 'dropped' : 'sent'),
+    );
   }
 
   /** Sends an error reply to an invalid message, if it has a `reply_to` or a record id. */

@@ -6,6 +6,28 @@ const bytes = (reply: string) => reply.length;
 /** Lets the memory process settled promises. */
 const settled = async () => new Promise(setImmediate);
 
+interface Source {
+  place: string;
+  mayHaveBegun: boolean;
+  mustRunAlone: () => boolean;
+}
+
+/** A request that runs until its reply is known; it is released when that is undefined. */
+function track(
+  memory: RedeliveryMemory<string>,
+  key: string,
+  settling: Promise<string | undefined>,
+  sizeOf: (reply: string) => number,
+  { mustRunAlone, ...source }: Source,
+): void {
+  const running = memory.begin(key, source);
+  void settling.then((reply) =>
+    reply === undefined
+      ? memory.released(running, mustRunAlone())
+      : memory.settled(running, reply, sizeOf(reply)),
+  );
+}
+
 /** A message that no other worker has had. */
 const NEW = { place: 'requests', mayHaveBegun: false, mustRunAlone: () => false };
 const RELEASED = {
@@ -19,7 +41,7 @@ test('a finished reply is recalled until its time is up', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve('answer');
-  memory.track('key', outcome, bytes, NEW);
+  track(memory, 'key', outcome, bytes, NEW);
   t.like(memory.recall('key'), { state: 'running' });
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'answer' });
@@ -33,7 +55,7 @@ test('what is remembered of a request takes more memory than its reply', async (
   const memory = new RedeliveryMemory<string>(new ManualClock());
   t.is(memory.bytes, 0);
   for (const reply of ['first', 'second', undefined]) {
-    memory.track(String(reply), Promise.resolve(reply), bytes, NEW);
+    track(memory, String(reply), Promise.resolve(reply), bytes, NEW);
     await settled();
   }
   t.is(memory.bytes, 'first'.length + 'second'.length + 3 * 512);
@@ -43,7 +65,7 @@ test('every place where a request was released is remembered, and whether it may
   for (const others of [0, 1]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 2 });
     const release = async (key: string, source: typeof NEW) => {
-      memory.track(key, Promise.resolve(undefined), bytes, source);
+      track(memory, key, Promise.resolve(undefined), bytes, source);
       await settled();
     };
     await release('key', NEW);
@@ -61,13 +83,13 @@ test('every place where a request was released is remembered, and whether it may
 test('a released request that another worker may take now is forgotten, a reply is not', async (t) => {
   for (const others of [0, 1]) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });
-    const track = async (key: string, reply: string | undefined) => {
-      memory.track(key, Promise.resolve(reply), bytes, NEW);
+    const end = async (key: string, reply: string | undefined) => {
+      track(memory, key, Promise.resolve(reply), bytes, NEW);
       await settled();
     };
-    await track('released', undefined);
-    await track('settled', 'answer');
-    for (let n = 0; n < others; n++) await track(`other ${n}`, 'answer');
+    await end('released', undefined);
+    await end('settled', 'answer');
+    for (let n = 0; n < others; n++) await end(`other ${n}`, 'answer');
     for (const key of ['released', 'settled', 'unknown']) memory.forget(key);
     t.deepEqual(memory.recall('released'), { state: 'unknown' });
     t.deepEqual(memory.recall('settled'), { state: 'settled', reply: 'answer' });
@@ -77,7 +99,7 @@ test('a released request that another worker may take now is forgotten, a reply 
 test('a redelivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};
-  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
+  track(memory, 'key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
   const known = memory.recall('key');
   finish('answer');
   t.is(known.state === 'running' ? await known.reply : undefined, 'answer');
@@ -86,10 +108,10 @@ test('a redelivery waits for the running request and gets its reply', async (t) 
 test('a released request is remembered as released, until it begins', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const outcome = Promise.resolve(undefined);
-  memory.track('key', outcome, bytes, NEW);
+  track(memory, 'key', outcome, bytes, NEW);
   await outcome;
   t.deepEqual(memory.recall('key'), RELEASED);
-  memory.track('key', new Promise(() => {}), bytes, NEW);
+  track(memory, 'key', new Promise(() => {}), bytes, NEW);
   t.like(memory.recall('key'), { state: 'running' });
 });
 
@@ -97,7 +119,7 @@ test('a released request is remembered for as long as a reply', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   const outcome = Promise.resolve(undefined);
-  memory.track('key', outcome, bytes, NEW);
+  track(memory, 'key', outcome, bytes, NEW);
   await outcome;
   clock.advance(1_000);
   t.deepEqual(memory.recall('key'), RELEASED);
@@ -110,7 +132,7 @@ test('the oldest replies are evicted when there are too many bytes or too many o
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 0; n < 10; n++) {
       const outcome = Promise.resolve('x'.repeat(100));
-      memory.track(String(n), outcome, bytes, NEW);
+      track(memory, String(n), outcome, bytes, NEW);
       await outcome;
     }
     return Array.from({ length: 10 }, (_, n) => memory.recall(String(n)).state === 'settled');
@@ -126,7 +148,7 @@ test('the number and the bytes of the kept replies stay within the limit, and ab
     let most = 0;
     for (let n = 1; n <= 30; n++) {
       const outcome = Promise.resolve('x'.repeat(100));
-      memory.track(String(n), outcome, bytes, NEW);
+      track(memory, String(n), outcome, bytes, NEW);
       await outcome;
       const kept = Array.from({ length: n }, (_, each) => memory.recall(String(each + 1)).state).filter(
         (state) => state === 'settled',
@@ -141,7 +163,7 @@ test('the number and the bytes of the kept replies stay within the limit, and ab
 test('a reply that alone would fill much of the memory is not kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const outcome = Promise.resolve('x'.repeat(101));
-  memory.track('key', outcome, bytes, NEW);
+  track(memory, 'key', outcome, bytes, NEW);
   await outcome;
   t.deepEqual(memory.recall('key'), { state: 'unknown' });
 });
@@ -152,7 +174,7 @@ test('a request that was released before it began is new again, whether or not a
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 2 });
     const settle = async (key: string, reply: string | undefined) => {
       const outcome = Promise.resolve(reply);
-      memory.track(key, outcome, bytes, NEW);
+      track(memory, key, outcome, bytes, NEW);
       await outcome;
     };
     await settle('key', undefined);
@@ -168,8 +190,8 @@ test('a request that is received twice concurrently is running until the later o
   const earlier = Promise.resolve(undefined);
   let finish: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finish = resolve));
-  memory.track('key', earlier, bytes, NEW);
-  memory.track('key', later, bytes, NEW);
+  track(memory, 'key', earlier, bytes, NEW);
+  track(memory, 'key', later, bytes, NEW);
   await earlier;
   t.like(memory.recall('key'), { state: 'running' });
   finish('answer');
@@ -180,7 +202,7 @@ test('a request that is received twice concurrently is running until the later o
 test('a reply of exactly the size limit is kept', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400 });
   const reply = 'x'.repeat(100);
-  memory.track('key', Promise.resolve(reply), bytes, NEW);
+  track(memory, 'key', Promise.resolve(reply), bytes, NEW);
   await settled();
   t.deepEqual(memory.recall('key'), { state: 'settled', reply });
 });
@@ -188,7 +210,7 @@ test('a reply of exactly the size limit is kept', async (t) => {
 test('replies are kept for ten minutes by default', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock);
-  memory.track('key', Promise.resolve('answer'), bytes, NEW);
+  track(memory, 'key', Promise.resolve('answer'), bytes, NEW);
   await settled();
   clock.advance(600_000);
   t.like(memory.recall('key'), { state: 'settled' });
@@ -200,7 +222,7 @@ test('the time that a reply is kept begins with its end', async (t) => {
   const clock = new ManualClock();
   const memory = new RedeliveryMemory<string>(clock, { keepMs: 1_000 });
   let finish: (reply: string) => void = () => {};
-  memory.track('key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
+  track(memory, 'key', new Promise((resolve) => (finish = resolve)), bytes, NEW);
   clock.advance(5_000);
   t.like(memory.recall('key'), { state: 'running' });
   finish('answer');
@@ -217,7 +239,7 @@ test('kept replies and bytes never exceed their limit, and the latest half is al
   ] as const) {
     const memory = new RedeliveryMemory<string>(new ManualClock(), limits);
     for (let n = 0; n < 40; n++) {
-      memory.track(String(n), Promise.resolve('x'.repeat(size)), bytes, NEW);
+      track(memory, String(n), Promise.resolve('x'.repeat(size)), bytes, NEW);
       await settled();
       const kept = Array.from({ length: n + 1 }, (_, key) => memory.recall(String(key)).state === 'settled');
       t.true(kept.filter(Boolean).length <= most);
@@ -228,11 +250,11 @@ test('kept replies and bytes never exceed their limit, and the latest half is al
 
 test('a released request counts as an entry, and takes no bytes', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
-  memory.track('first', Promise.resolve('x'.repeat(100)), bytes, NEW);
-  for (let n = 0; n < 9; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, NEW);
+  track(memory, 'first', Promise.resolve('x'.repeat(100)), bytes, NEW);
+  for (let n = 0; n < 9; n++) track(memory, String(n), Promise.resolve(undefined), () => 1_000, NEW);
   await settled();
   t.like(memory.recall('first'), { state: 'settled' });
-  for (let n = 10; n < 30; n++) memory.track(String(n), Promise.resolve(undefined), () => 1_000, NEW);
+  for (let n = 10; n < 30; n++) track(memory, String(n), Promise.resolve(undefined), () => 1_000, NEW);
   await settled();
   t.like(memory.recall('first'), { state: 'unknown' });
 });
@@ -240,7 +262,7 @@ test('a released request counts as an entry, and takes no bytes', async (t) => {
 test('a released request is known, whether another worker may have begun it before, and whether it must run alone', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   const source = { place: 'suspects 2', mayHaveBegun: true, mustRunAlone: () => true };
-  memory.track('key', Promise.resolve(undefined), bytes, source);
+  track(memory, 'key', Promise.resolve(undefined), bytes, source);
   t.like(memory.recall('key'), { state: 'running' });
   await settled();
   t.deepEqual(memory.recall('key'), {
@@ -249,7 +271,7 @@ test('a released request is known, whether another worker may have begun it befo
     mayHaveBegun: true,
     mustRunAlone: true,
   });
-  memory.track('key', Promise.resolve('answer'), bytes, source);
+  track(memory, 'key', Promise.resolve('answer'), bytes, source);
   await settled();
   t.like(memory.recall('key'), { state: 'settled', reply: 'answer' });
 });
@@ -257,7 +279,7 @@ test('a released request is known, whether another worker may have begun it befo
 test('replies are evicted as far as bytes are needed, the older generation first', async (t) => {
   const kept = async (needed: number) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });
-    for (const key of ['1', '2', '3']) memory.track(key, Promise.resolve('x'.repeat(10_000)), bytes, NEW);
+    for (const key of ['1', '2', '3']) track(memory, key, Promise.resolve('x'.repeat(10_000)), bytes, NEW);
     await settled();
     t.true(memory.bytes >= 30_000);
     memory.evict(needed);
@@ -274,19 +296,19 @@ test('replies are evicted as far as bytes are needed, the older generation first
 
 /** Fills a memory with the given capacity, so that its previous entries are in its older half. */
 async function age(memory: RedeliveryMemory<string>, entries: number): Promise<void> {
-  for (let n = 0; n < entries / 2; n++) memory.track(`filler ${n}`, Promise.resolve(undefined), bytes, NEW);
+  for (let n = 0; n < entries / 2; n++) track(memory, `filler ${n}`, Promise.resolve(undefined), bytes, NEW);
   await settled();
 }
 
 for (const where of ['younger', 'older'] as const) {
   test(`a request stops being released once it has begun, also from the ${where} half`, async (t) => {
     const memory = new RedeliveryMemory<string>(new ManualClock(), { maxBytes: 400, maxEntries: 20 });
-    memory.track('key', Promise.resolve(undefined), bytes, NEW);
+    track(memory, 'key', Promise.resolve(undefined), bytes, NEW);
     await settled();
     if (where === 'older') await age(memory, 20);
     t.like(memory.recall('key'), RELEASED);
     // This reply is too large to be kept, so nothing replaces the previous entry.
-    memory.track('key', Promise.resolve('x'.repeat(101)), bytes, NEW);
+    track(memory, 'key', Promise.resolve('x'.repeat(101)), bytes, NEW);
     t.like(memory.recall('key'), { state: 'running' });
     await settled();
     t.like(memory.recall('key'), { state: 'unknown' });
@@ -297,20 +319,21 @@ test('for a request that was received twice, the later run counts', async (t) =>
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finishLater: (reply: string) => void = () => {};
   const later = new Promise<string>((resolve) => (finishLater = resolve));
-  memory.track('key', Promise.resolve('earlier'), bytes, NEW);
-  memory.track('key', later, bytes, NEW);
+  track(memory, 'key', Promise.resolve('earlier'), bytes, NEW);
+  track(memory, 'key', later, bytes, NEW);
   await settled();
   const known = memory.recall('key');
-  t.is(known.state === 'running' && known.reply, later);
   finishLater('later');
   await settled();
+  t.is(known.state === 'running' ? await known.reply : undefined, 'later');
   t.deepEqual(memory.recall('key'), { state: 'settled', reply: 'later' });
 });
 
 test('a reply that is newer than the one in the older half is recalled', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 20 });
   const finish: ((reply: string) => void)[] = [];
-  for (let n = 0; n < 2; n++) memory.track('key', new Promise((resolve) => finish.push(resolve)), bytes, NEW);
+  for (let n = 0; n < 2; n++)
+    track(memory, 'key', new Promise((resolve) => finish.push(resolve)), bytes, NEW);
   finish[0]?.('earlier');
   await settled();
   await age(memory, 20);
