@@ -39,8 +39,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/rpc/rpc-handler.ts',
-        from: 'await this.#handle(delivery, memory);',
-        to: 'delivery.acknowledge();\n      await this.#handle(delivery, memory);',
+        from: 'const memory = this.#budget.take(delivery.content.length);',
+        to: 'const memory = this.#budget.take(delivery.content.length);\n    delivery.acknowledge();',
       },
     ],
   },
@@ -178,8 +178,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/runner.ts',
-        from: `const isApart = isolation !== undefined && call.delivery === 'repeated';`,
-        to: `const isApart = isolation !== undefined && call.id === '';`,
+        from: `if (isolation !== undefined && delivery === 'repeated') return`,
+        to: `if (isolation !== undefined && call.id === '') return`,
       },
     ],
   },

@@ -1,5 +1,5 @@
 import type { ChannelModel, SocketOptions } from 'amqplib';
-import { batchFrames } from '../lib/batched-writes.js';
+import { batchFrames } from '../lib/batch-frames.js';
 import type { Clock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';

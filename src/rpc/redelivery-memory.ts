@@ -37,15 +37,12 @@ export interface Source {
 export class RunningRequest<R> {
   readonly key: string;
   readonly source: Source;
-  /** Where its messages came from that were released before. */
-  readonly places: ReadonlySet<string>;
   #reply: Promise<R | undefined> | undefined;
   #resolve: ((reply: R | undefined) => void) | undefined;
 
-  constructor(key: string, source: Source, places: ReadonlySet<string>) {
+  constructor(key: string, source: Source) {
     this.key = key;
     this.source = source;
-    this.places = places;
   }
 
   /** Resolves with its reply, or with undefined when it is released. Made only when it is read, which is rare. */
@@ -108,20 +105,15 @@ export class RedeliveryMemory<R> {
   recall(key: string): Known<R> {
     const running = this.#running.get(key);
     if (running !== undefined) return { state: 'running', reply: running.reply };
-    const entry = this.#younger.get(key) ?? this.#older.get(key);
+    const entry = this.#entryOf(key);
     if (entry === undefined || entry.at + this.#keepMs < this.#clock.now()) return { state: 'unknown' };
     const { reply, released } = entry;
     return reply === undefined ? { state: 'released', ...released } : { state: 'settled', reply };
   }
 
-  /** Remembers a request that runs from now on; replaces an earlier entry with the same key. */
+  /** Remembers that a request runs from now on; its end replaces an earlier entry with the same key. */
   begin(key: string, source: Source): RunningRequest<R> {
-    const known = this.#younger.get(key) ?? this.#older.get(key);
-    if (known !== undefined) {
-      this.#younger.delete(key);
-      this.#older.delete(key);
-    }
-    const running = new RunningRequest<R>(key, source, known?.released.places ?? NOT_RELEASED.places);
+    const running = new RunningRequest<R>(key, source);
     this.#running.set(key, running);
     return running;
   }
@@ -134,7 +126,7 @@ export class RedeliveryMemory<R> {
   /** @param mustRunAlone whether a process has ended that it shared here */
   released(running: RunningRequest<R>, mustRunAlone: boolean): void {
     const { place, mayHaveBegun } = running.source;
-    const places = new Set(running.places).add(place);
+    const places = new Set(this.#entryOf(running.key)?.released.places).add(place);
     this.#end(running, undefined, { places, mayHaveBegun, mustRunAlone }, 0);
   }
 
@@ -143,11 +135,19 @@ export class RedeliveryMemory<R> {
     for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
   }
 
+  #entryOf(key: string): Entry<R> | undefined {
+    return this.#younger.get(key) ?? this.#older.get(key);
+  }
+
   #end(running: RunningRequest<R>, reply: R | undefined, released: Released, bytes: number): void {
     const { key } = running;
     if (this.#running.get(key) === running) this.#running.delete(key);
     running.end(reply);
-    if (bytes > this.#maxBytes / 4) return;
+    if (bytes > this.#maxBytes / 4) {
+      this.#younger.delete(key);
+      this.#older.delete(key);
+      return;
+    }
     if (this.#youngerBytes + bytes > this.#maxBytes / 2 || this.#younger.size >= this.#maxEntries / 2)
       this.#dropOlder();
     this.#younger.set(key, { reply, released, at: this.#clock.now() });

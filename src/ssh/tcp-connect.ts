@@ -1,5 +1,5 @@
 import { connect, isIP, type Socket } from 'node:net';
-import { batchFrames } from '../lib/batched-writes.js';
+import { batchFrames } from '../lib/batch-frames.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
 import { hostUnreachable, type UnreachableReason } from './ssh-errors.js';

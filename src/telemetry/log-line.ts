@@ -50,18 +50,23 @@ function fieldText(value: unknown): string {
  */
 function asText(value: unknown): string {
   const plain =
-    typeof value !== 'object' ||
-    value === null ||
-    (!(value instanceof Error) && Object.values(value).every(isPlain));
+    typeof value !== 'object' || value === null || (!(value instanceof Error) && hasPlainFields(value));
   return (
     (plain && typeof value !== 'bigint' ? JSON.stringify(value) : JSON.stringify(value, readable)) ??
     'undefined'
   );
 }
 
+function hasPlainFields(line: object): boolean {
+  // Also those of its prototype, which a line has not: without a list of its own for each line.
+  for (const key in line) if (!isPlain(Reflect.get(line, key))) return false;
+  return true;
+}
+
 function isPlain(value: unknown): boolean {
   // JSON reads `toJSON` of functions too.
-  return (typeof value !== 'object' || value === null) && !['bigint', 'function'].includes(typeof value);
+  const type = typeof value;
+  return (type !== 'object' || value === null) && type !== 'bigint' && type !== 'function';
 }
 
 function readable(_key: string, value: unknown): unknown {

@@ -1,10 +1,17 @@
 import { Socket } from 'node:net';
 import { Writable } from 'node:stream';
-import { batchLines } from '../lib/batched-writes.js';
 import { writeWhole } from '../lib/write-whole.js';
 
-/** Writes text in the background or at once, and calls `done`, with the error when it could not. */
-type Write = (text: string, done: (error?: Error | null) => void) => void;
+/** Where text goes. */
+interface Target {
+  /** Writes text in the background or at once, and calls `done`, with the error when it could not. */
+  write: (text: string, done: (error?: Error | null) => void) => void;
+  /**
+   * Whether all lines of one turn of the event loop are written together: with many small lines, the system calls take most of
+   * their CPU time.
+   */
+  batches: boolean;
+}
 
 /** How much may wait for the reader of a pipe, in bytes. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
@@ -17,14 +24,18 @@ const LINE_BREAK = 0x0a;
  * is dropped and counted.
  */
 export class LogOutput extends Writable {
-  readonly #writeText: Write;
+  readonly #target: Target;
+  /** The lines of this turn, their bytes, and how many they are. */
+  #text = '';
+  #bytes = 0;
+  #lines = 0;
   #waitingBytes = 0;
   /** Too much waits: every line is dropped until half of it is written, so that there is one gap, not many. */
   #isDropping = false;
   #dropped = 0;
   #report: (lines: number) => void = () => {};
 
-  private constructor(write: Write) {
+  private constructor(target: Target) {
     super({
       decodeStrings: false,
       write: (text: string, _encoding, done) => {
@@ -32,20 +43,31 @@ export class LogOutput extends Writable {
         done();
       },
     });
-    this.#writeText = write;
+    this.#target = target;
+    const queue = super.write.bind(this);
+    // A line skips the queue of the stream, which is empty, and takes longer than the rest.
+    this.write = (line: unknown, ...more: unknown[]): boolean => {
+      if (typeof line !== 'string' || more.length > 0)
+        return Reflect.apply(queue, undefined, [line, ...more]);
+      this.#add(line);
+      return true;
+    };
   }
 
-  /** The standard error of the process. All lines of one turn of the event loop are written to a pipe with one system call. */
+  /** The standard error of the process. */
   static ofProcess(): LogOutput {
     const { stderr } = process;
-    if (!(stderr instanceof Socket)) return new LogOutput(toFile(STDERR));
-    batchLines(stderr, () => doNotBlock(stderr));
-    // Writes the buffered lines.
-    process.once('exit', () => {
-      doNotBlock(stderr);
-      stderr.uncork();
+    if (!(stderr instanceof Socket)) return new LogOutput({ write: toFile(STDERR), batches: false });
+    const write = stderr.write.bind(stderr);
+    const output = new LogOutput({
+      write: (text, done) => {
+        doNotBlock(stderr);
+        write(text, done);
+      },
+      batches: true,
     });
-    return new LogOutput(stderr.write.bind(stderr));
+    process.once('exit', () => output.#send());
+    return output;
   }
 
   /** Calls `report` with the number of lines that were dropped, whenever lines can be written again. */
@@ -53,18 +75,31 @@ export class LogOutput extends Writable {
     this.#report = report;
   }
 
-  #add(text: string): void {
-    const bytes = Buffer.byteLength(text);
+  #add(line: string): void {
+    const bytes = Buffer.byteLength(line);
     if (this.#waitingBytes > 0 && this.#waitingBytes + bytes > MAX_WAITING_BYTES) this.#isDropping = true;
     if (this.#isDropping) {
       this.#dropped++;
       return;
     }
     this.#waitingBytes += bytes;
-    this.#writeText(text, (error) => {
+    this.#text += line;
+    this.#bytes += bytes;
+    this.#lines++;
+    if (!this.#target.batches) this.#send();
+    else if (this.#lines === 1) process.nextTick(() => this.#send());
+  }
+
+  #send(): void {
+    if (this.#lines === 0) return;
+    const [text, bytes, lines] = [this.#text, this.#bytes, this.#lines];
+    this.#text = '';
+    this.#bytes = 0;
+    this.#lines = 0;
+    this.#target.write(text, (error) => {
       this.#waitingBytes -= bytes;
       if (this.#waitingBytes * 2 <= MAX_WAITING_BYTES) this.#isDropping = false;
-      if (error) this.#dropped++;
+      if (error) this.#dropped += lines;
       // Later: the log may be in the middle of a line.
       else if (this.#dropped > 0 && !this.#isDropping) process.nextTick(() => this.#reportDropped());
     });
@@ -91,7 +126,7 @@ function doNotBlock(pipe: NodeJS.WriteStream): void {
   if (typeof handle.setBlocking === 'function') handle.setBlocking(false);
 }
 
-function toFile(descriptor: number): Write {
+function toFile(descriptor: number): Target['write'] {
   let isCut = false;
   return (text, done) => {
     // A line that was cut is ended first.

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
-import { batchFrames } from '../../src/lib/batched-writes.js';
+import { batchFrames } from '../../src/lib/batch-frames.js';
 
 /** A socket that batches, the chunks that its system calls send, and all that its peer has received. */
 async function open(t: ExecutionContext) {

@@ -1,29 +1,4 @@
 import type { Socket } from 'node:net';
-import type { Writable } from 'node:stream';
-
-/**
- * Makes a log send all lines of one turn of the event loop with one system call: with many small lines, these calls take
- * most of the CPU time.
- * @param beforeSend is called before each of these calls
- */
-export function batchLines(stream: Writable, beforeSend: () => void): void {
-  const write: Writable['write'] = stream.write.bind(stream);
-  let corked = false;
-  const corkOnce = () => {
-    if (corked) return;
-    corked = true;
-    stream.cork();
-    process.nextTick(() => {
-      corked = false;
-      beforeSend();
-      stream.uncork();
-    });
-  };
-  stream.write = (...written: unknown[]) => {
-    corkOnce();
-    return Reflect.apply(write, stream, written);
-  };
-}
 
 /**
  * Makes a socket send all buffers that are written in one turn of the event loop as one: amqplib writes each frame
