@@ -22,9 +22,10 @@ export class Delivery {
 
   constructor(message: ConsumeMessage, { channel, connection, suspects }: DeliverySource) {
     const { content, properties } = message;
-    // amqplib cuts small bodies out of what it has read at once: without a copy, each would keep all of that in memory.
-    this.#message =
-      content.buffer.byteLength > content.length ? { ...message, content: Buffer.from(content) } : message;
+    // amqplib cuts small bodies out of what it has read at once: without a copy, each would keep all of that in memory. A copy of a
+    // small one would keep a whole pool of Node's.
+    const isPart = content.buffer.byteLength > Math.max(content.length, Buffer.poolSize);
+    this.#message = isPart ? { ...message, content: Buffer.from(content) } : message;
     this.#channel = channel;
     this.connection = connection;
     this.sender = readSender(properties, connection.user);
