@@ -39,6 +39,11 @@ const asFiles = {
       const url = `urlOf(${JSON.stringify(relative(SRC, path))})`;
       return {
         contents: text
+          // esbuild would read each use through a getter.
+          .replace(
+            /^import \{ (.*) \} from '(node:.*)';$/gm,
+            (_, names, name) => `const { ${names.replaceAll(' as ', ': ')} } = require('${name}');`,
+          )
           // esbuild then knows what is required.
           .replace('const require = createRequire(import.meta.url);', '')
           .replace(
