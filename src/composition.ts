@@ -475,7 +475,7 @@ interface Closable {
 
 /**
  * How long a stop may take after the grace time, in milliseconds. Operators are promised that the process ends within 5 s: the
- * rest is for its log (`FLUSH_MS` in `cli.ts`) and for a busy machine.
+ * rest is for its log (`FLUSH_MS` in `commands/main.ts`) and for a busy machine.
  */
 const AFTER_GRACE_MS = 4_000;
 /** The time limit for the actions to clean up, in milliseconds. */

@@ -10,6 +10,7 @@ import { REPOSITORY } from './support/repository.js';
 const SOURCES = [
   'src',
   'plugins',
+  'scripts',
   'package.json',
   'tsconfig.json',
   'tsconfig.build.json',
@@ -123,9 +124,14 @@ test('the package contains what it needs and nothing else', async (t) => {
       .toSorted(),
     ['CHANGELOG.md', 'CONTRIBUTING.md', 'LICENSE', 'README.md', 'package.json'],
   );
+  const bundle = /^dist\/src\/fleet-manager\.(cjs|cjs\.[0-9a-f]{16}\.cache|licenses\.txt)$/;
+  t.is(packed.filter((path) => bundle.test(path)).length, 3);
   t.deepEqual(
     packed.filter(
-      (path) => path.startsWith('dist/') && !/^dist\/(src|plugins)\/.*(\.js|\.d\.ts)$/.test(path),
+      (path) =>
+        path.startsWith('dist/') &&
+        !/^dist\/(src|plugins)\/.*(\.js|\.d\.ts)$/.test(path) &&
+        !bundle.test(path),
     ),
     [],
   );
@@ -166,8 +172,8 @@ test('npm builds the package when it installs it from a git URL', async (t) => {
   for (const name of SOURCES) await cp(join(REPOSITORY, name), join(source, name), { recursive: true });
   const description = JSON.parse(await readFile(join(source, 'package.json'), 'utf8'));
   // Only what the build needs: npm installs them all.
-  const { typescript, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
-  description.devDependencies = { typescript, '@types/node': node, '@types/ssh2': ssh2 };
+  const { typescript, esbuild, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
+  description.devDependencies = { typescript, esbuild, '@types/node': node, '@types/ssh2': ssh2 };
   await writeFile(join(source, 'package.json'), JSON.stringify(description));
   const git = async (...args: string[]) => {
     const { code, stderr } = await run(t, ['git', ...args], source);
@@ -263,15 +269,8 @@ test('the installed service runs in the sandbox with a drop-in plugin, and repli
 });
 
 test("a folder that is added to the package's own plugins is served, also with a package.json of its own", async (t) => {
-  const home = await folder({});
-  const modules = join(home, 'node_modules');
-  await mkdir(modules);
-  for (const name of await readdir(join(installed, 'node_modules'))) {
-    const from = join(installed, 'node_modules', name);
-    if (name === 'fleet-manager') await cp(from, join(modules, name), { recursive: true });
-    else await symlink(from, join(modules, name));
-  }
-  const own = join(modules, 'fleet-manager/dist/plugins');
+  const home = await copyOfPackage();
+  const own = join(home, 'dist/plugins');
   for (const name of ['added', 'packaged']) {
     await mkdir(join(own, name));
     for (const [file, text] of Object.entries(GREET))
@@ -279,10 +278,41 @@ test("a folder that is added to the package's own plugins is served, also with a
   }
   // Node would take its files for CommonJS.
   await writeFile(join(own, 'packaged/package.json'), '{"type": "commonjs"}');
-  const cli = join(modules, 'fleet-manager/dist/src/cli.js');
+  const cli = join(home, 'dist/src/cli.js');
   const { stdout, stderr } = await run(t, [process.execPath, cli, 'actions', '--json'], home);
   const names = JSON.parse(stdout || '[]').map(({ name }: { name: string }) => name);
   t.true(names.includes('added') && names.includes('packaged') && names.includes('list_units'), stderr);
+});
+
+/** A copy of the installed package that a test may change. @returns its folder */
+async function copyOfPackage(): Promise<string> {
+  const modules = join(await folder({}), 'node_modules');
+  await mkdir(modules);
+  for (const name of await readdir(join(installed, 'node_modules'))) {
+    const from = join(installed, 'node_modules', name);
+    if (name === 'fleet-manager') await cp(from, join(modules, name), { recursive: true });
+    else await symlink(from, join(modules, name));
+  }
+  return join(modules, 'fleet-manager');
+}
+
+test('commands run from the bundle, and the same without its code cache or with one that is damaged', async (t) => {
+  const home = await copyOfPackage();
+  const src = join(home, 'dist/src');
+  // A command that ran from the modules would fail.
+  await rm(join(src, 'commands'), { recursive: true });
+  const [cache = ''] = (await readdir(src)).filter((name) => name.endsWith('.cache'));
+  const content = await readFile(join(src, cache));
+  const actions = async () => run(t, [process.execPath, join(src, 'cli.js'), 'actions', '--json'], home);
+  const usual = await actions();
+  t.is(usual.code, 0, usual.stderr);
+  t.true(usual.stdout.includes('"list_units"'));
+  for (const damaged of [content.subarray(0, 50_000), Buffer.alloc(50_000, 'x'), Buffer.alloc(0)]) {
+    await writeFile(join(src, cache), damaged);
+    t.deepEqual(await actions(), usual);
+  }
+  await rm(join(src, cache));
+  t.deepEqual(await actions(), usual);
 });
 
 test('the installed service serves a plugin with its own copies of yup and of the plugin module', async (t) => {

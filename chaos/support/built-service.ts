@@ -21,7 +21,7 @@ export interface Replacement {
   to: string;
 }
 
-const SOURCES = ['src', 'plugins', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
+const SOURCES = ['src', 'plugins', 'scripts', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
 
 export async function buildService(replacements: readonly Replacement[] = []): Promise<BuiltService> {
   const folder = await mkdtemp(join(tmpdir(), 'chaos-service-'));
@@ -34,6 +34,7 @@ export async function buildService(replacements: readonly Replacement[] = []): P
     // Without the type check: `npm run typecheck` has done it, and what is broken on purpose may leave variables unused.
     const tsc = inRepository('node_modules/.bin/tsc');
     await promisify(execFile)(tsc, ['-p', 'tsconfig.build.json', '--noCheck'], { cwd: folder });
+    await promisify(execFile)(process.execPath, ['scripts/bundle.js'], { cwd: folder });
   } catch (error) {
     await remove();
     throw error;

@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel';
 import { createRequire } from 'node:module';
 import type * as fastify from 'fastify';
 import type * as ky from 'ky';
@@ -14,6 +15,10 @@ interface Packages {
 
 const require = createRequire(import.meta.url);
 
+/** A package begins to load (`true`), or has been loaded or failed (`false`). The event loop is blocked between. */
+export const PACKAGE_LOADING = 'fleet-manager:package-loading';
+const loading = channel(PACKAGE_LOADING);
+
 /**
  * Prepares to load a package at its first use. Its file is looked up now, because Node remembers a look-up that fails, such as
  * when too many files are open. The returned function may be called again after it has thrown, and costs nothing when the
@@ -21,5 +26,15 @@ const require = createRequire(import.meta.url);
  */
 export function whenUsed<Name extends keyof Packages>(name: Name): () => Packages[Name] {
   const file = require.resolve(name);
-  return () => require(file);
+  let loaded: Packages[Name] | undefined;
+  return () => (loaded ??= whileLoading(() => require(file)));
+}
+
+function whileLoading<T>(load: () => T): T {
+  loading.publish(true);
+  try {
+    return load();
+  } finally {
+    loading.publish(false);
+  }
 }

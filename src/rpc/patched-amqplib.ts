@@ -7,6 +7,9 @@ export const UNREADABLE = Symbol('unreadable headers');
 
 const require = createRequire(import.meta.url);
 
+/** Requires a file that the package does not export. */
+const requireOwn = (name: string, file: string) => require(join(dirname(require.resolve(name)), file));
+
 type Fields = Record<string | symbol, unknown>;
 
 /** The broker does not offer the mechanism of a login; the message says which ones it offers. */
@@ -67,8 +70,7 @@ function explainRefusals(connection: OpeningConnection): void {
  * load it.
  */
 function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof amqplibCredentials } {
-  const entry = require.resolve('amqplib');
-  const codec: { decodeFields: (slice: Buffer) => Fields } = require(join(dirname(entry), 'lib', 'codec.js'));
+  const codec: { decodeFields: (slice: Buffer) => Fields } = requireOwn('amqplib', 'lib/codec.js');
   const { decodeFields } = codec;
   codec.decodeFields = (slice) => {
     try {
@@ -77,11 +79,12 @@ function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof am
       return { [UNREADABLE]: true };
     }
   };
-  const { Connection }: { Connection: { prototype: OpeningConnection } } = require(
-    join(dirname(entry), 'lib', 'connection.js'),
+  const { Connection }: { Connection: { prototype: OpeningConnection } } = requireOwn(
+    'amqplib',
+    'lib/connection.js',
   );
   explainRefusals(Connection.prototype);
-  return require(entry);
+  return require('amqplib');
 }
 
 export const { connect, credentials } = loadAmqplib();

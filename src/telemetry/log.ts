@@ -12,10 +12,9 @@ export interface LogOptions {
   stream?: NodeJS.WritableStream;
 }
 
+const require = createRequire(import.meta.url);
 /** Not all of winston: its logger and its colors take a tenth of the service's start. */
-const StreamTransport: typeof winston.transports.Stream = createRequire(import.meta.url)(
-  'winston/lib/winston/transports/stream.js',
-);
+const StreamTransport: typeof winston.transports.Stream = require('winston/lib/winston/transports/stream.js');
 
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
 

@@ -18,8 +18,11 @@ export class BlockedCheck {
     this.#lookedAt = now;
   }
 
-  /** Whether there was no tick for the time limit, while the looks themselves came on time. */
-  isBlocked(ticks: number, now: number): boolean {
+  /**
+   * Whether there was no tick for the time limit, while the looks themselves came on time.
+   * @param limitMs the time limit of this look, in milliseconds
+   */
+  isBlocked(ticks: number, now: number, limitMs = this.#limitMs): boolean {
     // A late look shows that the whole process was stopped, or got no CPU.
     const isLate = now - this.#lookedAt > 3 * this.#periodMs;
     this.#lookedAt = now;
@@ -28,6 +31,6 @@ export class BlockedCheck {
       this.#tickedAt = now;
       return false;
     }
-    return now - this.#tickedAt >= this.#limitMs;
+    return now - this.#tickedAt >= limitMs;
   }
 }

@@ -3,7 +3,7 @@ import type { LogFormat } from '../telemetry/log-line.js';
 
 /** What the thread of the watchdog gets. */
 export interface ThreadData {
-  /** Shared memory: the elements `TICKS` and `STOPPED`. */
+  /** Shared memory: the elements `TICKS`, `STOPPED` and `LOADING`. */
   state: Int32Array;
   /** Where the main thread posts each `SharedActivity`. */
   activities: MessagePort;
@@ -17,3 +17,7 @@ export interface ThreadData {
 export const TICKS = 0;
 /** The element of `state` that is 1 when the thread must end. */
 export const STOPPED = 1;
+/** The element of `state` that says how many packages the main thread is loading, one for another. */
+export const LOADING = 2;
+/** How many elements `state` has. */
+export const STATE_LENGTH = 3;

@@ -1,11 +1,13 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { MessageChannel } from 'node:worker_threads';
 import type { Activity, PluginWatch } from '../core/plugin-watch.js';
+import { PACKAGE_LOADING } from '../lib/when-used.js';
 import type { LogFormat } from '../telemetry/log-line.js';
 import { runningFields, type SharedActivity, sharedActivity } from './activities.js';
 import { reportExit } from './exit-report.js';
 import { SyncLog } from './sync-log.js';
 import { startThread } from './start-thread.js';
-import { STOPPED, type ThreadData, TICKS } from './thread-data.js';
+import { LOADING, STATE_LENGTH, STOPPED, type ThreadData, TICKS } from './thread-data.js';
 
 export interface WatchdogOptions {
   /** How long the event loop may be blocked, in seconds; 0: for ever. */
@@ -27,7 +29,7 @@ const MAX_PERIOD_MS = 1_000;
 
 /**
  * Ends this process when its event loop is blocked: a thread of its own then writes one line to standard error that names
- * the code of plugins that runs, `event loop blocked`, and kills the process. An unexpected exit is logged too. It keeps no
+ * the code of plugins that runs, `event loop blocked`, and kills the process. What `whenUsed` loads may take longer. An unexpected exit is logged too. It keeps no
  * process alive. It costs 10 MB of memory, and 0.3 ms of CPU time per second. Call it in the main thread of a process, once
  * at a time.
  */
@@ -62,18 +64,24 @@ interface Watching {
 }
 
 function startWatching({ seconds, format }: WatchdogOptions, log: SyncLog): Watching {
-  const state = new Int32Array(new SharedArrayBuffer(2 * Int32Array.BYTES_PER_ELEMENT));
+  const state = new Int32Array(new SharedArrayBuffer(STATE_LENGTH * Int32Array.BYTES_PER_ELEMENT));
   const { port1, port2 } = new MessageChannel();
   const periodMs = Math.min(MAX_PERIOD_MS, (seconds * 1_000) / TICKS_IN_LIMIT);
   const workerData: ThreadData = { state, activities: port2, seconds, periodMs, format };
   const thread = startThread('watchdog-thread', { workerData, transferList: [port2] });
   thread.on('error', (error) => log.error('watchdog failed', { error }));
   const ticking = setInterval(() => Atomics.add(state, TICKS, 1), periodMs);
+  const onLoading = (begins: unknown) => {
+    Atomics.add(state, TICKS, 1);
+    Atomics.add(state, LOADING, begins === true ? 1 : -1);
+  };
+  subscribe(PACKAGE_LOADING, onLoading);
   for (const each of [thread, port1, ticking]) each.unref();
   return {
     tell: (activity) => port1.postMessage(activity),
     stop: () => {
       clearInterval(ticking);
+      unsubscribe(PACKAGE_LOADING, onLoading);
       Atomics.store(state, STOPPED, 1);
       Atomics.notify(state, STOPPED);
       port1.close();

@@ -33,6 +33,14 @@ test('after a late look the limit counts anew, as the whole process was stopped'
   t.true(check.isBlocked(0, 70_000));
 });
 
+test('a look may have a limit of its own', (t) => {
+  const check = new BlockedCheck({ limitMs: 3_000, periodMs: 2_000 }, 0, 0);
+  t.false(check.isBlocked(0, 4_000, 10_000));
+  t.false(check.isBlocked(0, 8_000, 10_000));
+  t.true(check.isBlocked(0, 10_000, 10_000));
+  t.true(check.isBlocked(0, 10_001));
+});
+
 test('a look that is a little late counts', (t) => {
   const check = new BlockedCheck({ limitMs: 4_000, periodMs: 1_000 }, 0, 0);
   t.false(check.isBlocked(0, 3_000));

@@ -52,6 +52,25 @@ setTimeout(function turn() {
   t.regex(JSON.stringify(where), /^\["turn \(\/.*\/main\.mjs:10\)/);
 });
 
+test('the load of a package may take longer than the limit, what blocks after it may not', async (t) => {
+  const whenUsed = import.meta.resolve('../../src/lib/when-used.js');
+  const code = `import Module from 'node:module';
+import { whenUsed } from '${whenUsed}';
+const load = Module._extensions['.js'];
+Module._extensions['.js'] = (...file) => {
+  Module._extensions['.js'] = load;
+  for (const end = Date.now() + 3_000; Date.now() < end; );
+  load(...file);
+};
+whenUsed('ssh2')();
+process.stdout.write('loaded');
+for (;;);`;
+  const { signal, stdout, stderr } = await run(t, code);
+  t.is(stdout, 'loaded');
+  t.is(signal, 'SIGKILL');
+  t.is(JSON.parse(stderr).message, 'event loop blocked');
+});
+
 test('the line is text where the log is', async (t) => {
   const code = `watchdog.loading('/plugins/slow').began(); for (;;);`;
   const { signal, stderr } = await run(t, code, { format: 'text' });
