@@ -13,6 +13,8 @@ const LOCKED_PAGE_MS = 300;
 /** `list_unit_states` compares shorter lists with the units. */
 const COMPARED = 1_000;
 const REST_MS = 500;
+/** For three pages. */
+const AFTER_END_MS = 3 * LOCKED_PAGE_MS + 100;
 
 const LISTS = { list_units: 'units', list_unit_states: 'state' } as const;
 type Action = keyof typeof LISTS;
@@ -74,8 +76,9 @@ async function timeOf(
   { name, units, page, rounds }: Cluster,
 ): Promise<Measurement> {
   const read = async () => service.request({ action, etcd_token: name });
-  // As in a service that runs for a while.
+  // As in a service that runs for a while. The server still reads what this has asked for after the end of the list.
   await read();
+  await delay(AFTER_END_MS);
   const actions: number[] = [];
   const walks: number[] = [];
   const plainWalks: number[] = [];
