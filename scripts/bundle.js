@@ -58,7 +58,7 @@ function asCommonJs(text, path) {
     )
     .replace(/^export \{(.*)\};$/gm, 'Object.assign(exports, {$1});')
     .replace(/^export default /gm, 'exports.default = ')
-    .replace(/^export ((?:async )?function|class|const|let) (\{ .* \}|\w+)/gm, (_, kind, name) => {
+    .replace(/^export ((?:async )?function\*?|class|const|let) (\{ .* \}|\w+)/gm, (_, kind, name) => {
       exported.push(name.replace(/[{}]/g, ''));
       return `${kind} ${name}`;
     })

@@ -17,7 +17,7 @@ import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
 import { RedeliveryMemory, type RunningRequest } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
-import { ReplyEncoder } from './reply-encoder.js';
+import { hasRows, ReplyEncoder } from './reply-encoder.js';
 import { ReplyRoom } from './reply-room.js';
 import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
@@ -431,12 +431,25 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Promise<Handled> {
     const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
-    const run = this.#options.runner.run(call);
-    if (!request.isLarge) return run.then((settled) => this.#settled(request, call, settled, running));
-    return run.then(async (settled) => {
-      if (settled.status !== 'released') await this.#ownTurn();
-      return this.#settled(request, call, settled, running);
-    });
+    return this.#options.runner
+      .run(call)
+      .then((settled) =>
+        request.isLarge || hasRows(settled)
+          ? this.#settledInTurns(request, call, settled, running)
+          : this.#settled(request, call, settled, running),
+      );
+  }
+
+  /** As `#settled`, for what is large: other work gets turns of the event loop meanwhile. */
+  async #settledInTurns(
+    request: Request,
+    call: Call,
+    settled: Settled,
+    running: RunningRequest<Remembered> | undefined,
+  ): Promise<Handled> {
+    const sendable = hasRows(settled) ? await this.#encoder.encodeRows(settled, request) : settled;
+    if (request.isLarge && settled.status !== 'released') await this.#ownTurn();
+    return this.#settled(request, call, sendable, running);
   }
 
   #settled(
