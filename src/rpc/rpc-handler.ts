@@ -4,7 +4,7 @@ import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { LinkedList, Listed } from '../lib/linked-list.js';
+import { LinkedList, type Place } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -71,15 +71,10 @@ interface PassedOn {
 }
 
 /** A message in progress. */
-class Held extends Listed<Held> {
+interface Held {
   readonly connection: BrokerConnection;
   /** Settles when it is not in progress any more. */
   work: Promise<void> | undefined;
-
-  constructor(connection: BrokerConnection) {
-    super();
-    this.connection = connection;
-  }
 }
 
 /** An answer as it is remembered. */
@@ -176,16 +171,16 @@ export class RpcHandler {
 
   /** Starts to handle a delivery; never throws. */
   receive(delivery: Delivery): void {
-    const held = new Held(delivery.connection);
-    this.#held.add(held);
-    held.work = this.#receive(delivery, held);
+    const held: Held = { connection: delivery.connection, work: undefined };
+    const place = this.#held.add(held);
+    held.work = this.#receive(delivery, place);
   }
 
   /**
    * Never rejects. An async function costs as much as a large part of a request, so this is the only one that all requests
    * pass; the others are called where there is something to wait for.
    */
-  async #receive(delivery: Delivery, held: Held): Promise<void> {
+  async #receive(delivery: Delivery, place: Place): Promise<void> {
     const memory = this.#budget.take(delivery.content.length);
     try {
       const arrivedAt = this.#options.clock.now();
@@ -203,7 +198,7 @@ export class RpcHandler {
       await this.#fail(delivery, memory, error);
     } finally {
       this.#budget.release(memory);
-      this.#held.delete(held);
+      place.leave();
     }
   }
 
