@@ -191,7 +191,7 @@ export class Execution {
       const end = (ended: Ended) => {
         this.#state = 'ended';
         this.#cancelSettling();
-        resolve(this.#warnings.addedTo(ended));
+        resolve(this.#withWarnings(ended));
       };
       const fail = (error: unknown) => {
         if (this.#state !== 'ended') end(this.#failure(error));
@@ -223,6 +223,15 @@ export class Execution {
     } catch (error) {
       // A property of the result throws when it is read.
       return this.#failure(error);
+    }
+  }
+
+  #withWarnings(ended: Ended): Ended {
+    try {
+      return this.#warnings.addedTo(ended);
+    } catch (error) {
+      // A property of the details throws, which it did not when they were checked.
+      return settledWith(error, this.#call.id);
     }
   }
 
