@@ -132,7 +132,10 @@ export class RedeliveryMemory<R> {
 
   /** Forgets a request that was released, and that another worker may take now. */
   forget(key: string): void {
-    for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
+    if (this.#entryOf(key)?.reply !== undefined) return;
+    this.#younger.delete(key);
+    // Also an earlier reply: whoever made the request again has it.
+    this.#older.delete(key);
   }
 
   #entryOf(key: string): Entry<R> | undefined {
