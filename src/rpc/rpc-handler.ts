@@ -432,11 +432,18 @@ export class RpcHandler {
   ): Promise<Handled> {
     const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
     const run = this.#options.runner.run(call);
-    if (!request.isLarge) return run.then((settled) => this.#settled(request, call, settled, running));
-    return run.then(async (settled) => {
-      if (settled.status !== 'released') await this.#ownTurn();
-      return this.#settled(request, call, settled, running);
-    });
+    const settled = request.isLarge ? this.#inOwnTurn(run) : run;
+    return settled.then(
+      (each) => this.#settled(request, call, each, running),
+      (error: unknown) => this.#failed(running, error),
+    );
+  }
+
+  /** The end of a call; its reply is encoded in a turn of the event loop of its own. */
+  async #inOwnTurn(run: Promise<Settled>): Promise<Settled> {
+    const settled = await run;
+    if (settled.status !== 'released') await this.#ownTurn();
+    return settled;
   }
 
   #settled(
@@ -446,12 +453,16 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Handled {
     if (settled.status !== 'released') {
-      const answered = this.#answered(request, settled, call);
-      if (running !== undefined) {
-        const kept = remembered(answered);
-        this.#memory.settled(running, kept, sizeOfRemembered(kept));
+      try {
+        const answered = this.#answered(request, settled, call);
+        if (running !== undefined) {
+          const kept = remembered(answered);
+          this.#memory.settled(running, kept, sizeOfRemembered(kept));
+        }
+        return answered;
+      } catch (error) {
+        return this.#failed(running, error);
       }
-      return answered;
     }
     const alone = settled.mustRunAlone === true;
     const passedOn: PassedOn = {
@@ -460,6 +471,12 @@ export class RpcHandler {
     };
     if (running !== undefined) this.#memory.released(running, passedOn.mustRunAlone);
     return passedOn;
+  }
+
+  /** Lets no copy of a request wait for a reply that cannot come, because of a defect. @throws the error */
+  #failed(running: RunningRequest<Remembered> | undefined, error: unknown): never {
+    if (running !== undefined) this.#memory.failed(running, error);
+    throw error;
   }
 
   /** @param call the call that ran, if one did */
