@@ -300,7 +300,7 @@ export class Runner {
       return Promise.resolve(RELEASED);
     // What ended a worker before may be the check of its parameters.
     const { isolation } = this.#options;
-    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchChecked(call, isolation);
+    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchApart(call, isolation);
     try {
       if (signal.aborted) throw cancelled();
       return this.#enqueue(call, this.#admission.admit(call));
@@ -309,7 +309,8 @@ export class Runner {
     }
   }
 
-  async #dispatchChecked(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
+  /** Dispatches a call whose parameters are checked in isolation. */
+  async #dispatchApart(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
     const begin = this.#options.clock.now();
     try {
       if (call.signal.aborted) throw cancelled();

@@ -177,8 +177,8 @@ export class RpcHandler {
   }
 
   /**
-   * Never rejects. An async function costs as much as a large part of a request, so this is the only one that all requests
-   * pass; the others are called where there is something to wait for.
+   * Never rejects. The only async function that every request passes, because each one costs as much as a large part of a request:
+   * the other ones here are only for what is rare.
    */
   async #receive(delivery: Delivery, place: Place): Promise<void> {
     const memory = this.#budget.take(delivery.content.length);
@@ -426,13 +426,13 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Promise<Handled> {
     const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
-    return this.#options.runner
-      .run(call)
-      .then((settled) =>
+    return this.#options.runner.run(call).then(
+      (settled) =>
         request.isLarge || hasRows(settled)
           ? this.#settledInTurns(request, call, settled, running)
           : this.#settled(request, call, settled, running),
-      );
+      (error: unknown) => this.#failed(running, error),
+    );
   }
 
   /** As `#settled`, for what is large: other work gets turns of the event loop meanwhile. */
@@ -454,12 +454,16 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Handled {
     if (settled.status !== 'released') {
-      const answered = this.#answered(request, settled, call);
-      if (running !== undefined) {
-        const kept = remembered(answered);
-        this.#memory.settled(running, kept, sizeOfRemembered(kept));
+      try {
+        const answered = this.#answered(request, settled, call);
+        if (running !== undefined) {
+          const kept = remembered(answered);
+          this.#memory.settled(running, kept, sizeOfRemembered(kept));
+        }
+        return answered;
+      } catch (error) {
+        return this.#failed(running, error);
       }
-      return answered;
     }
     const alone = settled.mustRunAlone === true;
     const passedOn: PassedOn = {
@@ -468,6 +472,12 @@ export class RpcHandler {
     };
     if (running !== undefined) this.#memory.released(running, passedOn.mustRunAlone);
     return passedOn;
+  }
+
+  /** Lets no copy of a request wait for a reply that cannot come, because of a defect. @throws the error */
+  #failed(running: RunningRequest<Remembered> | undefined, error: unknown): never {
+    if (running !== undefined) this.#memory.failed(running, error);
+    throw error;
   }
 
   /** @param call the call that ran, if one did */
