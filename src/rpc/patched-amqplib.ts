@@ -1,14 +1,11 @@
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import type { connect as amqplibConnect, credentials as amqplibCredentials } from 'amqplib';
+import { loadCodec, loadConnection } from './amqplib-files.js';
 
 /** The only header of a message whose headers cannot be decoded. */
 export const UNREADABLE = Symbol('unreadable headers');
 
 const require = createRequire(import.meta.url);
-
-/** Requires a file that the package does not export. */
-const requireOwn = (name: string, file: string) => require(join(dirname(require.resolve(name)), file));
 
 type Fields = Record<string | symbol, unknown>;
 
@@ -70,7 +67,7 @@ function explainRefusals(connection: OpeningConnection): void {
  * load it.
  */
 function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof amqplibCredentials } {
-  const codec: { decodeFields: (slice: Buffer) => Fields } = requireOwn('amqplib', 'lib/codec.js');
+  const codec: { decodeFields: (slice: Buffer) => Fields } = loadCodec();
   const { decodeFields } = codec;
   codec.decodeFields = (slice) => {
     try {
@@ -79,10 +76,7 @@ function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof am
       return { [UNREADABLE]: true };
     }
   };
-  const { Connection }: { Connection: { prototype: OpeningConnection } } = requireOwn(
-    'amqplib',
-    'lib/connection.js',
-  );
+  const { Connection }: { Connection: { prototype: OpeningConnection } } = loadConnection();
   explainRefusals(Connection.prototype);
   return require('amqplib');
 }
