@@ -71,7 +71,7 @@ async function bundle() {
       format: 'cjs',
       codeSplitting: false,
       strict: true,
-      // It would remove the function below, which nothing in this file calls.
+      // It would remove the function of the banner: nothing in this file calls it.
       minify: false,
       comments: false,
       // Then Node reads it as one-byte text.
