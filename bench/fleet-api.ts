@@ -1,16 +1,18 @@
 /**
- * Fleet APIs on loopback, in a process of their own, so that they take no time of what is measured. Rows are written once, at the
- * start. Each host of a cluster has a port. `GET /calls` returns how many calls its cluster has got, and ended before their answer.
+ * Fleet APIs on loopback, and the discovery that names their hosts, in a process of their own, so that they take no time of what is
+ * measured. Rows are written once, at the start. Every host has an address of its own, and all have one port, as real ones do. `GET /calls`
+ * of a host returns how many calls its cluster has got.
  *
  * Usage: node --import=tsx bench/fleet-api.ts CLUSTERS     (JSON: a list of `FleetApiCluster`)
- * Writes one line: JSON, for each cluster the list of its URLs.
+ * Writes one line: JSON, `FleetApiAddresses`.
  */
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { PAGE_SIZE, pageOf, readPageToken } from '../src/sandbox/paging.js';
-import type { FleetApiCluster } from './fleet-apis.js';
+import { type FleetApiAddresses, type FleetApiCluster, namesOf } from './fleet-apis.js';
 
 const MACHINES = 3;
 
@@ -21,12 +23,13 @@ class Api {
   #lock: Promise<void> = Promise.resolve();
   readonly calls: Record<string, number> = { units: 0, state: 0, machines: 0 };
 
-  constructor(settings: FleetApiCluster) {
+  constructor(settings: FleetApiCluster, hosts: readonly string[]) {
+    const machineAt = (index: number) => machine(index, hosts[index] ?? `10.0.0.${index}`);
     this.#settings = settings;
     const rows = (count: number, row: (index: number) => unknown) =>
       Array.from({ length: count }, (_, index) => JSON.stringify(row(index)));
     this.#collections = new Map([
-      ['machines', { of: 'machines', rows: rows(MACHINES, machine) }],
+      ['machines', { of: 'machines', rows: rows(Math.max(MACHINES, hosts.length), machineAt) }],
       ['units', { of: 'units', rows: rows(settings.units, unit) }],
       ['state', { of: 'states', rows: rows(settings.units, state) }],
     ]);
@@ -72,8 +75,8 @@ function normal(): number {
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-function machine(index: number): unknown {
-  return { id: idOf(index), metadata: { region: 'local', role: 'worker' }, primaryIP: `10.0.0.${index + 1}` };
+function machine(index: number, primaryIP: string): unknown {
+  return { id: idOf(index), metadata: { region: 'local', role: 'worker' }, primaryIP };
 }
 
 /** About 700 bytes of JSON, as for a container. */
@@ -103,7 +106,7 @@ function unit(index: number): unknown {
 
 function state(index: number): unknown {
   return {
-    hash: String(index).padStart(40, '0'),
+    hash: hexOf(nameOf(index), 40),
     machineID: idOf(index % MACHINES),
     name: nameOf(index),
     systemdActiveState: 'active',
@@ -116,22 +119,45 @@ function nameOf(index: number): string {
   return `web-${String(index).padStart(6, '0')}.service`;
 }
 
+/** As machine ids, and the hashes of unit files, are. */
+function hexOf(text: string, digits: number): string {
+  return createHash('sha1').update(text).digest('hex').slice(0, digits);
+}
+
 function idOf(index: number): string {
-  return String(index + 1).repeat(32);
+  return hexOf(`machine ${index}`, 32);
 }
 
 const clusters: FleetApiCluster[] = JSON.parse(process.argv[2] ?? '[]');
-const urls = await Promise.all(
-  clusters.map(async (settings) => {
-    const api = new Api(settings);
-    const hosts = Array.from({ length: settings.hosts ?? 1 }, async () => {
-      const server = createServer((request, response) => void api.respond(request, response));
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    });
-    return Promise.all(hosts);
-  }),
+const hostsOf = new Map<string, string[]>();
+let port = 0;
+for (const [number, settings] of clusters.entries()) {
+  const hosts = Array.from({ length: settings.hosts ?? 1 }, (_, host) => `127.1.${number + 1}.${host + 1}`);
+  const api = new Api(settings, hosts);
+  for (const host of hosts) port = await listen((...call) => void api.respond(...call), host, port);
+  for (const name of namesOf(settings)) hostsOf.set(name, hosts);
+}
+const discoveryPort = await listen(
+  (request, response) => {
+    const hosts = hostsOf.get(request.url?.split('/').at(-1) ?? '') ?? [];
+    const nodes = hosts.map((host, index) => ({ key: `/m${index}`, value: `m${index}=http://${host}:2380` }));
+    response.end(JSON.stringify({ action: 'get', node: { key: '/discovery', dir: true, nodes } }));
+  },
+  '127.0.0.1',
+  0,
 );
-process.stdout.write(`${JSON.stringify(urls)}\n`);
+const addresses: FleetApiAddresses = {
+  discoveryUrl: `http://127.0.0.1:${discoveryPort}/v2/keys/discovery`,
+  port,
+  hosts: Object.fromEntries(hostsOf),
+};
+process.stdout.write(`${JSON.stringify(addresses)}\n`);
 process.on('disconnect', () => process.exit());
+
+/** @param from the port; 0: any. @returns the port */
+async function listen(listener: RequestListener, host: string, from: number): Promise<number> {
+  const server = createServer(listener);
+  server.listen(from, host);
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}

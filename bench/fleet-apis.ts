@@ -1,10 +1,7 @@
 /** The fleet APIs of a row, in a process of their own (`bench/fleet-api.ts`), and a sequential walk of their lists. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, get } from 'node:http';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { endWithThisProcess } from './support.js';
 
 /** A cluster that `bench/fleet-api.ts` serves. */
@@ -23,14 +20,22 @@ export interface FleetApiCluster {
   names?: number;
 }
 
+/** Where `bench/fleet-api.ts` listens. */
+export interface FleetApiAddresses {
+  discoveryUrl: string;
+  /** Of all fleet APIs. */
+  port: number;
+  /** By the name of the cluster. */
+  hosts: Record<string, string[]>;
+}
+
 export function namesOf({ name, names = 1 }: Pick<FleetApiCluster, 'name' | 'names'>): string[] {
   return Array.from({ length: names }, (_, index) => (index === 0 ? name : `${name}-${index}`));
 }
 
 export class FleetApis {
   readonly #process: ChildProcess;
-  readonly #folder: string;
-  readonly #urls: ReadonlyMap<string, readonly string[]>;
+  readonly #addresses: FleetApiAddresses;
 
   static async start(clusters: readonly FleetApiCluster[]): Promise<FleetApis> {
     const program = new URL('fleet-api.ts', import.meta.url).pathname;
@@ -41,23 +46,18 @@ export class FleetApis {
       }),
     );
     const [line] = await once(child.stdout ?? child, 'data');
-    const urls: string[][] = JSON.parse(String(line));
-    const named = clusters.flatMap((cluster, index) =>
-      namesOf(cluster).map((name) => [name, urls[index] ?? []] as const),
-    );
-    return new FleetApis(child, new Map(named));
+    return new FleetApis(child, JSON.parse(String(line)));
   }
 
-  private constructor(child: ChildProcess, urls: ReadonlyMap<string, readonly string[]>) {
+  private constructor(child: ChildProcess, addresses: FleetApiAddresses) {
     this.#process = child;
-    this.#urls = urls;
-    this.#folder = mkdtempSync(join(tmpdir(), 'fleet-apis-'));
-    writeFileSync(this.clustersFile, JSON.stringify(Object.fromEntries(urls)));
+    this.#addresses = addresses;
   }
 
-  /** For `CLUSTERS_FILE`. */
-  get clustersFile(): string {
-    return join(this.#folder, 'clusters.json');
+  /** With these the service finds the clusters by their names. */
+  get settings(): Record<string, string> {
+    const { discoveryUrl, port } = this.#addresses;
+    return { ETCD_DISCOVERY_URL: discoveryUrl, FLEET_API_PORT: String(port) };
   }
 
   /** How many calls a cluster has got. */
@@ -86,12 +86,12 @@ export class FleetApis {
     const ended = once(this.#process, 'exit');
     this.#process.kill();
     await ended;
-    rmSync(this.#folder, { recursive: true });
   }
 
   async #get(cluster: string, path: string, agent?: Agent): Promise<string> {
-    const [host] = this.#urls.get(cluster) ?? [];
-    const [response] = await once(get(`${host}${path}`, { agent }), 'response');
+    const { hosts, port } = this.#addresses;
+    const [host] = hosts[cluster] ?? [];
+    const [response] = await once(get(`http://${host}:${port}${path}`, { agent }), 'response');
     const chunks: Buffer[] = [];
     for await (const chunk of response) chunks.push(chunk);
     return Buffer.concat(chunks).toString();

@@ -22,6 +22,7 @@ export {
   type DesiredState,
   FleetTransport,
   type ListOptions,
+  type StateListOptions,
   type UnitReadOptions,
   type Machine,
   type Unit,
@@ -44,6 +45,7 @@ export { mapLimited } from './api/map-limited.js';
 export { unitsWithoutState, type UnitWithoutState } from './api/missing-states.js';
 export { pendingHosts } from './api/pending-change.js';
 export { type RemoteOutput, RemoteShell } from './api/remote-shell.js';
+export type { RowList } from './api/row-list.js';
 export { timeForParts, withTimeLimit } from './api/time-limit.js';
 export type { Token } from './api/token.js';
 export { systemdBoolean } from './api/unit-booleans.js';

@@ -10,6 +10,7 @@ import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
 import { RemoteShell } from './api/remote-shell.js';
+import { withoutRowList } from './api/row-list.js';
 import type { Logger } from './lib/logger.js';
 import { ANONYMOUS } from './api/caller.js';
 import type { ActionDescription } from './core/action-description.js';
@@ -100,7 +101,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
         parameters,
         { cluster = sandbox.token, signal = new AbortController().signal, timeoutMs } = {},
       ) => {
-        const result = await served.run({
+        const returned = await served.run({
           parameters: served.check(parameters),
           cluster: action.target === 'none' ? undefined : new Cluster(cluster),
           signal,
@@ -113,6 +114,7 @@ export async function openAction(action: Action, options: SandboxOptions = {}): 
           authorize: () => true,
           emit: () => {},
         });
+        const result = withoutRowList(returned);
         const unsendable = unsendableIn(result, 'result');
         if (unsendable !== undefined) throw new Error(`the result cannot be sent: ${unsendable}`);
         const problems = problemsOf(result);

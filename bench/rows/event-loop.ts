@@ -27,7 +27,7 @@ export const row: Row = {
   async measure(options: BenchOptions): Promise<Measurement> {
     const apis = await FleetApis.start([{ name: CLUSTER, units: UNITS }]);
     const service = await ProbedService.start(options.brokerUrl, {
-      CLUSTERS_FILE: apis.clustersFile,
+      ...apis.settings,
       PLUGIN_PATHS,
     });
     const lister = await Caller.open(options.brokerUrl);

@@ -51,10 +51,12 @@ export default defineAction({
   async handle({ parameters, cluster, signal, warn }, { fleet }) {
     const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
-    // First, so that a large list is not held while something else is read.
-    const missing = await fleet.incompleteness(cluster, { signal });
+    const [missing, units] = await Promise.all([
+      fleet.incompleteness(cluster, { signal }),
+      fleet.unitRows(cluster, { signal, warn }),
+    ]);
     if (missing !== undefined) warn(missing);
-    const units = await fleet.units(cluster, { signal, warn });
+    if (Object.values(parameters).every((each) => each === undefined)) return units;
     return units.filter(
       (unit) =>
         named(unit.name) &&

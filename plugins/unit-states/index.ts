@@ -50,13 +50,14 @@ export default defineAction({
 
   async handle({ parameters, cluster, signal, warn }, { fleet, clock }) {
     const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
-    // First, so that a large list is not held while something else is read.
-    const missing = await fleet.incompleteness(cluster, { signal });
+    const [missing, states] = await Promise.all([
+      fleet.incompleteness(cluster, { signal }),
+      fleet.unitStateRows(cluster, { ...filter, signal, warn }),
+    ]);
     if (missing !== undefined) warn(missing);
-    const states = await fleet.unitStates(cluster, { ...filter, signal, warn });
     if (states.length < MOST_COMPARED) {
       const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn });
-      warnOfMissing(unitsWithoutState(units, states, machines), warn);
+      warnOfMissing(unitsWithoutState(units, await states.toArray(), machines), warn);
     }
     return states;
   },

@@ -2,6 +2,7 @@ import type { AnyObject, InferType, ObjectSchema, Schema } from 'yup';
 import type { Logger } from '../lib/logger.js';
 import type { Caller } from './caller.js';
 import type { Cluster } from './cluster.js';
+import type { RowList } from './row-list.js';
 import type { Token } from './token.js';
 
 const ACTION = Symbol.for('fleet-manager:action');
@@ -53,6 +54,11 @@ type Injected<I extends Record<string, Token<unknown>>> = {
   readonly [K in keyof I]: I[K] extends Token<infer T> ? T : never;
 };
 
+/** What the schema declares. A list can also be a `RowList`. */
+type ResultOf<R extends Schema> =
+  | InferType<R>
+  | (InferType<R> extends readonly (infer Row)[] ? RowList<Row> : never);
+
 /** The declaration of an action; see `defineAction`. */
 export interface ActionDefinition<
   P extends ObjectSchema<AnyObject>,
@@ -94,7 +100,7 @@ export interface ActionDefinition<
   inject?: I;
   /** The version of the plugin contract that the plugin was written for; by default this `CONTRACT_VERSION`. */
   contract?: number;
-  handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<InferType<R>>;
+  handle(request: ActionRequest<InferType<P>, ClusterOf<T>>, injected: Injected<I>): Promise<ResultOf<R>>;
   /**
    * Finds out what came of an earlier run of the same request, whose worker has ended in the middle of it. It may finish what
    * that run began. No other change of the same units runs meanwhile. It is used only where workers have a claim store; without
@@ -104,7 +110,7 @@ export interface ActionDefinition<
   probe?(
     request: ActionRequest<InferType<P>, ClusterOf<T>>,
     injected: Injected<I>,
-  ): Promise<InferType<R> | undefined>;
+  ): Promise<ResultOf<R> | undefined>;
   /** Called once when the service stops. */
   dispose?(): void | Promise<void>;
 }

@@ -1,5 +1,6 @@
 import type { Cancellable } from './cancellable.js';
 import type { Cluster } from './cluster.js';
+import type { RowList } from './row-list.js';
 import type { Token } from './token.js';
 
 /**
@@ -75,6 +76,12 @@ export interface ListOptions extends Cancellable {
   warn?: (text: string) => void;
 }
 
+/** Options of a list of states. The filters match exactly; a state must match all of them. */
+export interface StateListOptions extends ListOptions {
+  unitName?: string;
+  machineID?: string;
+}
+
 /** What can be said about the hosts of a cluster. */
 export interface ClusterHostsReport {
   /** Every host, and why its fleet API does not answer as it should; `failure` is undefined when it does. */
@@ -94,7 +101,6 @@ export interface ClusterHostsReport {
  * `cluster_unreachable`, `cluster_unhealthy`, `cluster_refused`, `cluster_answer_invalid` or `forbidden`.
  *
  * A list has every row that exists during the whole call. What is created or removed meanwhile may be in it or not.
- * The rows of `units` and `unitStates` may be those of other calls too: do not change them.
  *
  * A change may also throw `outcome_unknown`; `pendingHosts(error)` then names the hosts that may make it at any later time, as
  * one that is frozen does. With any other code, and with the signal's reason, nothing was changed.
@@ -114,11 +120,11 @@ export interface FleetTransport {
   units(cluster: Cluster, options: ListOptions): Promise<Unit[]>;
   /** One unit, or undefined when the cluster has no unit with this name. */
   unit(cluster: Cluster, name: string, options: UnitReadOptions): Promise<Unit | undefined>;
-  /** The filters match exactly; a state must match all of them. */
-  unitStates(
-    cluster: Cluster,
-    options: ListOptions & { unitName?: string; machineID?: string },
-  ): Promise<UnitState[]>;
+  unitStates(cluster: Cluster, options: StateListOptions): Promise<UnitState[]>;
+  /** Like `units`, for a result. */
+  unitRows(cluster: Cluster, options: ListOptions): Promise<RowList<Unit>>;
+  /** Like `unitStates`, for a result. */
+  unitStateRows(cluster: Cluster, options: StateListOptions): Promise<RowList<UnitState>>;
   /** Throws `unit_not_found`. */
   setDesiredState(cluster: Cluster, name: string, state: DesiredState, options: ChangeOptions): Promise<void>;
   /** Creates the unit, or replaces it when its options differ. */

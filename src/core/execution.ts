@@ -191,7 +191,7 @@ export class Execution {
       const end = (ended: Ended) => {
         this.#state = 'ended';
         this.#cancelSettling();
-        resolve(this.#warnings.addedTo(ended));
+        resolve(this.#withWarnings(ended));
       };
       const fail = (error: unknown) => {
         if (this.#state !== 'ended') end(this.#failure(error));
@@ -203,11 +203,11 @@ export class Execution {
         this.#job.onBegin(performance.work);
         result = this.#result(performance);
       } catch (error) {
-        return fail(this.#reasonOf(error));
+        return fail(this.#reasonAfter(error));
       }
       Promise.resolve(result).then(
         (body) => (this.#state === 'ended' ? undefined : end(this.#completed(performance, body))),
-        (error: unknown) => fail(this.#reasonOf(error)),
+        (error: unknown) => fail(this.#reasonAfter(error)),
       );
     });
   }
@@ -215,7 +215,7 @@ export class Execution {
   #completed({ work }: Performance, body: unknown): Ended {
     const { action, cluster } = this.#admitted;
     if (work === 'probe' && body === undefined)
-      return this.#failure(this.#reasonOf(outcomeNotReported(action.description.name)));
+      return this.#failure(this.#reasonAfter(outcomeNotReported(action.description.name)));
     if (cluster !== undefined) this.#options.onReached(cluster);
     try {
       const problem = unsendableIn(body, 'result');
@@ -223,6 +223,15 @@ export class Execution {
     } catch (error) {
       // A property of the result throws when it is read.
       return this.#failure(error);
+    }
+  }
+
+  #withWarnings(ended: Ended): Ended {
+    try {
+      return this.#warnings.addedTo(ended);
+    } catch (error) {
+      // A property of the details throws, which it did not when they were checked.
+      return settledWith(error, this.#call.id);
     }
   }
 
@@ -271,16 +280,16 @@ export class Execution {
   }
 
   /** Notes what an error of the handler shows of its cluster. @returns the reason why the run failed */
-  #reasonOf(error: unknown): unknown {
+  #reasonAfter(error: unknown): unknown {
     try {
-      return this.#noted(error);
+      return this.#reasonAsThrown(error);
     } catch (problem) {
       // A handler may throw what throws again when anything of it is read.
       return problem;
     }
   }
 
-  #noted(error: unknown): unknown {
+  #reasonAsThrown(error: unknown): unknown {
     if (error instanceof NeverBegan) return error.cause;
     const { cluster } = this.#admitted;
     const { onReached, onUnreachable } = this.#options;

@@ -2,7 +2,7 @@ import type { Action } from '../api/action.js';
 import { ActionError } from '../api/action-error.js';
 import type { Cluster } from '../api/cluster.js';
 import { AbortWatch } from '../lib/abort-watch.js';
-import { LinkedList, Listed } from '../lib/linked-list.js';
+import { LinkedList, type Place } from '../lib/linked-list.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import type { Clock } from '../lib/clock.js';
@@ -74,8 +74,8 @@ interface JobHost {
   known: (call: Call) => void;
 }
 
-/** An admitted call until it settles: among those that wait, or those that run. */
-class Job extends Listed<Job> implements ExecutionEvents {
+/** An admitted call until it settles. */
+class Job implements ExecutionEvents {
   readonly #host: JobHost;
   readonly call: Call;
   readonly admitted: Admitted;
@@ -94,6 +94,8 @@ class Job extends Listed<Job> implements ExecutionEvents {
   waitsOn = false;
   /** It has left its place to others, as it waits for another worker, which may take long. */
   isAside = false;
+  /** Among those that wait, or those that run. */
+  place: Place | undefined;
   /** Undefined while it waits. */
   execution: Execution | RunningShare | undefined;
 
@@ -102,7 +104,6 @@ class Job extends Listed<Job> implements ExecutionEvents {
     { call, admitted, isProbe, now }: { call: Call; admitted: Admitted; isProbe: boolean; now: number },
     settle: (settled: Settled | Promise<Settled>) => void,
   ) {
-    super();
     const { leftMs, inquiryMs } = admitted;
     this.#host = host;
     this.call = call;
@@ -218,7 +219,7 @@ export class Runner {
       onLate: (job) => this.#timeOut(job),
       onBegin: (job, share, sharedRun) => this.#beginShare(job, share, sharedRun),
       onEnd: (job, settled) => {
-        this.#running.delete(job);
+        job.place?.leave();
         this.#end(job, settled);
         this.#left();
       },
@@ -299,7 +300,7 @@ export class Runner {
       return Promise.resolve(RELEASED);
     // What ended a worker before may be the check of its parameters.
     const { isolation } = this.#options;
-    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchChecked(call, isolation);
+    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchApart(call, isolation);
     try {
       if (signal.aborted) throw cancelled();
       return this.#enqueue(call, this.#admission.admit(call));
@@ -308,7 +309,8 @@ export class Runner {
     }
   }
 
-  async #dispatchChecked(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
+  /** Dispatches a call whose parameters are checked in isolation. */
+  async #dispatchApart(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
     const begin = this.#options.clock.now();
     try {
       if (call.signal.aborted) throw cancelled();
@@ -401,7 +403,7 @@ export class Runner {
     return new Promise((settle) => {
       const job = new Job(this.#host, { call, admitted, isProbe, now }, settle);
       job.cancelDeadline = clock.after(inquiryMs ?? leftMs, () => this.#timeOut(job));
-      this.#waiting.add(job);
+      job.place = this.#waiting.add(job);
       this.#signals.add(call.signal);
       if (mayShare(call, admitted)) this.#coalescing.add(job);
       else this.#queue.enter(lane, job);
@@ -420,13 +422,13 @@ export class Runner {
     const execution = new Execution(job, this.#execution);
     job.execution = execution;
     job.beganAt = now;
-    this.#waiting.delete(job);
-    this.#running.add(job);
+    job.place?.leave();
+    job.place = this.#running.add(job);
     const running = execution.run();
     if (!execution.hasBegun) this.#wait(job);
     void running.then((settled) => {
       this.#goOn(job);
-      this.#running.delete(job);
+      job.place?.leave();
       this.#end(job, settled);
       return this.#leave(job);
     });
@@ -476,8 +478,8 @@ export class Runner {
     const { clock, events } = this.#options;
     job.execution = share;
     job.beganAt = clock.now();
-    this.#waiting.delete(job);
-    this.#running.add(job);
+    job.place?.leave();
+    job.place = this.#running.add(job);
     events.emit('began', { call: job.call, at: job.beganAt, sharedRun });
   }
 
@@ -543,7 +545,7 @@ export class Runner {
 
   /** Ends a waiting job. */
   #withdraw(job: Job, settled: Settled | Promise<Settled>): void {
-    this.#waiting.delete(job);
+    job.place?.leave();
     this.#coalescing.leave(job);
     this.#queue.withdraw(job.admitted.lane, job);
     if (this.#withoutResponse > 0) this.#tellWithoutResponse();

@@ -1,3 +1,4 @@
+import { RowList } from '../api/row-list.js';
 import { isTooLong } from '../lib/exact-json.js';
 
 /** The encodings of replies are read to a depth of 100, with what surrounds the result. */
@@ -57,6 +58,8 @@ function checkObject(value: object, outer: object[]): void {
     throw new Unsendable(`is ${kindOf(value)}`);
   } else if (Array.isArray(value)) {
     for (let i = 0; i < value.length; i++) checkItem(value, i, outer);
+  } else if (value instanceof RowList) {
+    // It is JSON.
   } else if ('toJSON' in value && typeof value.toJSON === 'function') {
     check(value.toJSON(), outer);
   } else {

@@ -27,12 +27,16 @@ export function watchedAction(action: PreparedAction, activity: Activity): Prepa
 }
 
 function watched(run: PreparedAction['run'], activity: Activity): PreparedAction['run'] {
-  return async (request) => {
+  const ended = () => activity.ended();
+  return (request) => {
     activity.began();
     try {
-      return await run(request);
-    } finally {
-      activity.ended();
+      const running = Promise.resolve(run(request));
+      void running.then(ended, ended);
+      return running;
+    } catch (error) {
+      ended();
+      return Promise.reject(error);
     }
   };
 }

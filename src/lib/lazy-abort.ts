@@ -1,7 +1,9 @@
+import { LinkedList } from './linked-list.js';
+
 /** An abort controller that creates its signal only when it is read: most small requests never read it. */
 export class LazyAbort {
   #controller: AbortController | undefined;
-  #callbacks: Set<() => void> | undefined;
+  #callbacks: LinkedList<() => void> | undefined;
   #aborted = false;
   #reason: unknown;
 
@@ -23,9 +25,9 @@ export class LazyAbort {
 
   /** Calls back when it is aborted, which it must not be yet; without a signal, which costs far more. @returns undoes that */
   onAbort(callback: () => void): () => void {
-    this.#callbacks ??= new Set();
-    this.#callbacks.add(callback);
-    return () => void this.#callbacks?.delete(callback);
+    this.#callbacks ??= new LinkedList();
+    const place = this.#callbacks.add(callback);
+    return () => void place.leave();
   }
 
   /** Only the first reason counts. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../lib/clock.js';
 import { AbortWatch } from '../lib/abort-watch.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
-import { LinkedList, Listed } from '../lib/linked-list.js';
+import { LinkedList, type Place } from '../lib/linked-list.js';
 import type { BrokerConnection } from './broker-connection.js';
 
 /** The broker has not confirmed a reply while its caller waited. Whether it arrived is not known. */
@@ -26,7 +26,9 @@ export interface ReplyLimit {
   why: () => string;
 }
 
-class PendingReply extends Listed<PendingReply> {
+class PendingReply {
+  /** Among those that are not confirmed. */
+  place: Place | undefined;
   readonly limit: ReplyLimit;
   /** When it is given up, in the clock's milliseconds. */
   readonly end: number;
@@ -36,7 +38,6 @@ class PendingReply extends Listed<PendingReply> {
   isSlow = false;
 
   constructor(limit: ReplyLimit, now: number, reject: (reason: unknown) => void) {
-    super();
     this.limit = limit;
     this.end = Math.max(limit.until + EXTRA_MS, now + LEAST_MS);
     this.reject = reject;
@@ -49,7 +50,7 @@ interface Turns {
   /** How many more may be unconfirmed. */
   free: number;
   /** Lets each of them take the place of another one; oldest first. */
-  waiting: Set<() => void> | undefined;
+  waiting: LinkedList<() => void> | undefined;
 }
 
 /** How often a reply that is being sent is looked at, in milliseconds. One that has not been confirmed by then is slow. */
@@ -98,7 +99,7 @@ export class PendingReplies {
       this.#signals.add(signal);
       const { clock } = this.#options;
       const reply = new PendingReply(limit, clock.now(), reject);
-      this.#pending.add(reply);
+      reply.place = this.#pending.add(reply);
       this.#cancelLooks ??= clock.after(LOOK_MS, this.#looks);
       send(reply.stop).then(
         (outcome) => {
@@ -138,7 +139,8 @@ export class PendingReplies {
   }
 
   #leave(address: string, turns: Turns): void {
-    for (const next of turns.waiting ?? []) return next();
+    const next = turns.waiting?.first;
+    if (next !== undefined) return next();
     turns.free++;
     if (turns.free === MAX_UNCONFIRMED) this.#addresses.delete(address);
   }
@@ -167,7 +169,7 @@ export class PendingReplies {
     }
     reply.lookAt = now + LOOK_MS;
     // To the end.
-    if (this.#pending.delete(reply)) this.#pending.add(reply);
+    if (reply.place?.leave()) reply.place = this.#pending.add(reply);
   }
 
   #giveUp(reply: PendingReply, reason: unknown): void {
@@ -177,7 +179,7 @@ export class PendingReplies {
   }
 
   #settled(reply: PendingReply): void {
-    if (!this.#pending.delete(reply)) return;
+    if (!reply.place?.leave()) return;
     if (reply.isSlow) this.#add(-1);
     if (this.#pending.size > 0) return;
     this.#cancelLooks?.();
@@ -191,19 +193,18 @@ export class PendingReplies {
 }
 
 /** Waits for the place of another reply. Rejects with the reason of `stop`. */
-async function turnIn(turns: Turns, stop: LazyAbort): Promise<void> {
-  if (stop.aborted) throw stop.reason;
-  const waiting = (turns.waiting ??= new Set());
-  await new Promise<void>((resolve, reject) => {
-    const take = () => {
-      waiting.delete(take);
+function turnIn(turns: Turns, stop: LazyAbort): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (stop.aborted) return reject(stop.reason);
+    turns.waiting ??= new LinkedList();
+    const place = turns.waiting.add(() => {
+      place.leave();
       stopListening();
       resolve();
-    };
+    });
     const stopListening = stop.onAbort(() => {
-      waiting.delete(take);
+      place.leave();
       reject(stop.reason);
     });
-    waiting.add(take);
   });
 }

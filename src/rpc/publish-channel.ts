@@ -1,5 +1,5 @@
 import type { ConfirmChannel as AmqpConfirmChannel, Options } from 'amqplib';
-import { LinkedList, Listed } from '../lib/linked-list.js';
+import { LinkedList, type Place } from '../lib/linked-list.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type BrokerRefusal, refusalOf } from './broker-refusal.js';
 import { MayHaveArrived, PublishRefused, UnpublishableError } from './publish-errors.js';
@@ -33,7 +33,9 @@ export interface Message {
 }
 
 /** A message that the broker has neither confirmed nor refused. */
-class Unconfirmed extends Listed<Unconfirmed> {
+class Unconfirmed {
+  /** Among those of its channel. */
+  place: Place | undefined;
   readonly id: string | undefined;
   readonly resolve: (outcome: PublishOutcome) => void;
   readonly reject: (error: unknown) => void;
@@ -43,7 +45,6 @@ class Unconfirmed extends Listed<Unconfirmed> {
     resolve: (outcome: PublishOutcome) => void,
     reject: (error: unknown) => void,
   ) {
-    super();
     this.id = id;
     this.resolve = resolve;
     this.reject = reject;
@@ -110,7 +111,7 @@ export class PublishChannel {
         const returned = this.#settle(message);
         message.resolve(error ? 'nacked' : returned ? 'unroutable' : 'routed');
       };
-      this.#pending.add(message);
+      message.place = this.#pending.add(message);
       try {
         this.#channel.publish(to.exchange, to.routingKey, content, latest ?? options, confirmed);
       } catch (error) {
@@ -121,7 +122,7 @@ export class PublishChannel {
 
   /** @returns whether the broker has returned it */
   #settle(message: Unconfirmed): boolean {
-    this.#pending.delete(message);
+    message.place?.leave();
     return this.#returned.size > 0 && this.#returned.delete(String(message.id));
   }
 

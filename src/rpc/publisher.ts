@@ -100,15 +100,17 @@ export class Publisher {
     const { by } = within;
     const outlet = by?.lost.aborted === false ? this.#outlets.get(by) : undefined;
     if (by === undefined || outlet === undefined || (isReply(to) && outlet.permission.refusal !== undefined))
-      return this.#publish(to, content, options, within);
+      return this.#publishUntilSent(to, content, options, within);
     // The usual case, without the cost of an async function.
     return this.#attempt(by, outlet, to, content, options, within).catch((error: unknown) => {
       this.#failed(error, by, outlet, to, within);
-      return this.#publish(to, content, options, within);
+      return this.#publishUntilSent(to, content, options, within);
     });
   };
 
-  async #publish(...[to, content, options, within]: Parameters<PublishConfirmed>): Promise<PublishOutcome> {
+  async #publishUntilSent(
+    ...[to, content, options, within]: Parameters<PublishConfirmed>
+  ): Promise<PublishOutcome> {
     const { signal, by } = within;
     for (;;) {
       const connection = by?.lost.aborted === false ? by : await this.#options.whenConnected(signal);

@@ -39,6 +39,7 @@ export class RunningRequest<R> {
   readonly source: Source;
   #reply: Promise<R | undefined> | undefined;
   #resolve: ((reply: R | undefined) => void) | undefined;
+  #reject: ((error: unknown) => void) | undefined;
 
   constructor(key: string, source: Source) {
     this.key = key;
@@ -47,14 +48,19 @@ export class RunningRequest<R> {
 
   /** Resolves with its reply, or with undefined when it is released. Made only when it is read, which is rare. */
   get reply(): Promise<R | undefined> {
-    this.#reply ??= new Promise((resolve) => {
+    this.#reply ??= new Promise((resolve, reject) => {
       this.#resolve = resolve;
+      this.#reject = reject;
     });
     return this.#reply;
   }
 
   end(reply: R | undefined): void {
     this.#resolve?.(reply);
+  }
+
+  fail(error: unknown): void {
+    this.#reject?.(error);
   }
 }
 
@@ -130,18 +136,33 @@ export class RedeliveryMemory<R> {
     this.#end(running, undefined, { places, mayHaveBegun, mustRunAlone }, 0);
   }
 
+  /** Forgets a request that has no reply because of a defect. Who waits for its reply gets the error. */
+  failed(running: RunningRequest<R>, error: unknown): void {
+    this.#leave(running);
+    this.#younger.delete(running.key);
+    this.#older.delete(running.key);
+    running.fail(error);
+  }
+
   /** Forgets a request that was released, and that another worker may take now. */
   forget(key: string): void {
-    for (const each of [this.#younger, this.#older]) if (each.get(key)?.reply === undefined) each.delete(key);
+    if (this.#entryOf(key)?.reply !== undefined) return;
+    this.#younger.delete(key);
+    // Also an earlier reply: whoever made the request again has it.
+    this.#older.delete(key);
   }
 
   #entryOf(key: string): Entry<R> | undefined {
     return this.#younger.get(key) ?? this.#older.get(key);
   }
 
+  #leave(running: RunningRequest<R>): void {
+    if (this.#running.get(running.key) === running) this.#running.delete(running.key);
+  }
+
   #end(running: RunningRequest<R>, reply: R | undefined, released: Released, bytes: number): void {
     const { key } = running;
-    if (this.#running.get(key) === running) this.#running.delete(key);
+    this.#leave(running);
     running.end(reply);
     if (bytes > this.#maxBytes / 4) {
       this.#younger.delete(key);

@@ -6,7 +6,7 @@ import type { Envelope } from './envelope.js';
 
 /** A reply to be sent. */
 export interface OutgoingReply {
-  /** The whole envelope in the request's encoding. */
+  /** The whole envelope in the request's encoding; may be in pieces, see `bodyInPieces`. */
   body: Buffer;
   contentType: string;
   /** The same reply as plain data; undefined unless a channel of the request `needsPlainReply`. */

@@ -1,7 +1,10 @@
-import type { Reply } from '../core/call.js';
+import { RowList } from '../api/row-list.js';
+import type { Reply, ReplyDetails, Settled } from '../core/call.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import type { Logger } from '../lib/logger.js';
+import { bodyInPieces, joined } from './body-in-pieces.js';
 import { type Codec, DecodeError } from './codec/codec.js';
+import { EncodedRows } from './codec/encoded-rows.js';
 import { type Envelope, replyEnvelope, requestFields, withoutRequest } from './envelope.js';
 
 /** The parts of a request that are needed to encode its reply. */
@@ -15,7 +18,19 @@ interface Encodable {
 export interface EncodedReply {
   /** The reply that is sent: the original reply, or the error that replaces it. */
   reply: Reply;
+  /** May be one in pieces, see `bodyInPieces`. */
   body: Buffer;
+}
+
+/** A reply whose result is a list of rows. */
+interface ReplyOfRows {
+  status: 'completed';
+  body: RowList<unknown>;
+  details?: ReplyDetails;
+}
+
+export function hasRows(reply: Settled): reply is ReplyOfRows {
+  return reply.status === 'completed' && reply.body instanceof RowList;
 }
 
 /** Encodes replies in the encoding of their requests. A reply that cannot be sent is replaced by an error. */
@@ -27,12 +42,24 @@ export class ReplyEncoder {
     this.#maxBytes = maxBytes;
   }
 
+  /** Encodes the rows of a result in turns of the event loop, so that `encode` does little at once. */
+  async encodeRows(reply: ReplyOfRows, { codec }: Pick<Encodable, 'codec'>): Promise<Reply> {
+    try {
+      return { ...reply, body: await codec.encodeRows(reply.body) };
+    } catch {
+      // `encode` meets the same problem, and tells it.
+      return reply;
+    }
+  }
+
   encode(reply: Reply, { codec, envelope, log }: Encodable): EncodedReply {
     const encode = (each: Reply, request: Envelope) => {
       // JSON would leave the key out.
       if (typeof each.body === 'function' || typeof each.body === 'symbol')
         throw new TypeError(`the result is a ${typeof each.body}`);
-      return codec.encode(replyEnvelope(request, each));
+      return each.body instanceof EncodedRows
+        ? around(each.body, { ...each, status: 'completed' }, request, codec)
+        : codec.encode(replyEnvelope(request, each));
     };
     // When the request's copy in the reply makes it too large, the copy is left out, so that the outcome is not lost.
     const encoded = (each: Reply): EncodedReply => {
@@ -50,6 +77,16 @@ export class ReplyEncoder {
       return encoded({ status: 'error', body: { errors: [message], code: 'internal' } });
     }
   }
+}
+
+function around(
+  rows: EncodedRows,
+  reply: Omit<ReplyOfRows, 'body'>,
+  request: Envelope,
+  codec: Codec,
+): Buffer {
+  const { response_body: empty, ...others } = replyEnvelope(request, { ...reply, body: [] });
+  return bodyInPieces(codec.encodeAround({ ...others, response_body: empty }, rows));
 }
 
 /**
@@ -72,7 +109,7 @@ export function shrunk(
 /** Replaces fields of an encoded reply; undefined when it has more values than the codec decodes. */
 function withFields(body: Buffer, fields: object, codec: Codec): Buffer | undefined {
   try {
-    return codec.encode({ ...fieldsOf(codec.decode(body)), ...fields });
+    return codec.encode({ ...fieldsOf(codec.decode(joined(body))), ...fields });
   } catch (error) {
     if (error instanceof DecodeError) return undefined;
     throw error;

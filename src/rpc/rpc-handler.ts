@@ -4,7 +4,7 @@ import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
-import { LinkedList, Listed } from '../lib/linked-list.js';
+import { LinkedList, type Place } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -17,7 +17,7 @@ import { MemoryBudget, type Share } from './memory-budget.js';
 import type { PublishConfirmed } from './publisher.js';
 import { RedeliveryMemory, type RunningRequest } from './redelivery-memory.js';
 import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from './reply-channel.js';
-import { ReplyEncoder } from './reply-encoder.js';
+import { hasRows, ReplyEncoder } from './reply-encoder.js';
 import { ReplyRoom } from './reply-room.js';
 import { callOf, isLarge, type Request, RequestReader } from './request.js';
 import { checkRequest } from './request-check.js';
@@ -71,15 +71,10 @@ interface PassedOn {
 }
 
 /** A message in progress. */
-class Held extends Listed<Held> {
+interface Held {
   readonly connection: BrokerConnection;
   /** Settles when it is not in progress any more. */
   work: Promise<void> | undefined;
-
-  constructor(connection: BrokerConnection) {
-    super();
-    this.connection = connection;
-  }
 }
 
 /** An answer as it is remembered. */
@@ -176,16 +171,16 @@ export class RpcHandler {
 
   /** Starts to handle a delivery; never throws. */
   receive(delivery: Delivery): void {
-    const held = new Held(delivery.connection);
-    this.#held.add(held);
-    held.work = this.#receive(delivery, held);
+    const held: Held = { connection: delivery.connection, work: undefined };
+    const place = this.#held.add(held);
+    held.work = this.#receive(delivery, place);
   }
 
   /**
-   * Never rejects. An async function costs as much as a large part of a request, so this is the only one that all requests
-   * pass; the others are called where there is something to wait for.
+   * Never rejects. The only async function that every request passes, because each one costs as much as a large part of a request:
+   * the other ones here are only for what is rare.
    */
-  async #receive(delivery: Delivery, held: Held): Promise<void> {
+  async #receive(delivery: Delivery, place: Place): Promise<void> {
     const memory = this.#budget.take(delivery.content.length);
     try {
       const arrivedAt = this.#options.clock.now();
@@ -203,7 +198,7 @@ export class RpcHandler {
       await this.#fail(delivery, memory, error);
     } finally {
       this.#budget.release(memory);
-      this.#held.delete(held);
+      place.leave();
     }
   }
 
@@ -431,12 +426,25 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Promise<Handled> {
     const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
-    const run = this.#options.runner.run(call);
-    if (!request.isLarge) return run.then((settled) => this.#settled(request, call, settled, running));
-    return run.then(async (settled) => {
-      if (settled.status !== 'released') await this.#ownTurn();
-      return this.#settled(request, call, settled, running);
-    });
+    return this.#options.runner.run(call).then(
+      (settled) =>
+        request.isLarge || hasRows(settled)
+          ? this.#settledInTurns(request, call, settled, running)
+          : this.#settled(request, call, settled, running),
+      (error: unknown) => this.#failed(running, error),
+    );
+  }
+
+  /** As `#settled`, for what is large: other work gets turns of the event loop meanwhile. */
+  async #settledInTurns(
+    request: Request,
+    call: Call,
+    settled: Settled,
+    running: RunningRequest<Remembered> | undefined,
+  ): Promise<Handled> {
+    const sendable = hasRows(settled) ? await this.#encoder.encodeRows(settled, request) : settled;
+    if (request.isLarge && settled.status !== 'released') await this.#ownTurn();
+    return this.#settled(request, call, sendable, running);
   }
 
   #settled(
@@ -446,12 +454,16 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Handled {
     if (settled.status !== 'released') {
-      const answered = this.#answered(request, settled, call);
-      if (running !== undefined) {
-        const kept = remembered(answered);
-        this.#memory.settled(running, kept, sizeOfRemembered(kept));
+      try {
+        const answered = this.#answered(request, settled, call);
+        if (running !== undefined) {
+          const kept = remembered(answered);
+          this.#memory.settled(running, kept, sizeOfRemembered(kept));
+        }
+        return answered;
+      } catch (error) {
+        return this.#failed(running, error);
       }
-      return answered;
     }
     const alone = settled.mustRunAlone === true;
     const passedOn: PassedOn = {
@@ -460,6 +472,12 @@ export class RpcHandler {
     };
     if (running !== undefined) this.#memory.released(running, passedOn.mustRunAlone);
     return passedOn;
+  }
+
+  /** Lets no copy of a request wait for a reply that cannot come, because of a defect. @throws the error */
+  #failed(running: RunningRequest<Remembered> | undefined, error: unknown): never {
+    if (running !== undefined) this.#memory.failed(running, error);
+    throw error;
   }
 
   /** @param call the call that ran, if one did */

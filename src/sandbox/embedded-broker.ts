@@ -1,5 +1,6 @@
 import { FakeAmqplib, type FakeAmqplibConnection } from '@onify/fake-amqplib';
 import type { ConfirmChannel } from 'amqplib';
+import { joined } from '../rpc/body-in-pieces.js';
 import type { Connect } from '../rpc/open-connection.js';
 
 const URL_OF_BROKER = 'amqp://embedded.invalid/';
@@ -40,7 +41,7 @@ function returningUnroutable(
   const publish = channel.publish.bind(channel);
   channel.publish = (exchange, routingKey, content, options, callback) => {
     if (exchange !== '' || broker.getQueue(routingKey) !== undefined) {
-      return publish(exchange, routingKey, content, options, callback);
+      return publish(exchange, routingKey, joined(content), options, callback);
     }
     queueMicrotask(() => {
       channel.emit('return', { fields: { exchange, routingKey }, properties: { ...options }, content });

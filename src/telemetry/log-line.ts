@@ -58,7 +58,7 @@ function asText(value: unknown): string {
 }
 
 function hasPlainFields(line: object): boolean {
-  // Also those of its prototype, which a line has not: without a list of its own for each line.
+  // Not `Object.values`, which makes a list for each line. A line inherits no fields.
   for (const key in line) if (!isPlain(Reflect.get(line, key))) return false;
   return true;
 }

@@ -45,7 +45,7 @@ export class LogOutput extends Writable {
     });
     this.#target = target;
     const queue = super.write.bind(this);
-    // A line skips the queue of the stream, which is empty, and takes longer than the rest.
+    // Past the queue of the stream: it is always empty, and its bookkeeping takes longer than all else that is done for a line.
     this.write = (line: unknown, ...more: unknown[]): boolean => {
       if (typeof line !== 'string' || more.length > 0)
         return Reflect.apply(queue, undefined, [line, ...more]);
@@ -66,7 +66,7 @@ export class LogOutput extends Writable {
       },
       batches: true,
     });
-    process.once('exit', () => output.#send());
+    process.once('exit', () => output.flush());
     return output;
   }
 
@@ -86,11 +86,12 @@ export class LogOutput extends Writable {
     this.#text += line;
     this.#bytes += bytes;
     this.#lines++;
-    if (!this.#target.batches) this.#send();
-    else if (this.#lines === 1) process.nextTick(() => this.#send());
+    if (!this.#target.batches) this.flush();
+    else if (this.#lines === 1) process.nextTick(() => this.flush());
   }
 
-  #send(): void {
+  /** Writes the lines of this turn now, and so before what others write in it. */
+  flush(): void {
     if (this.#lines === 0) return;
     const [text, bytes, lines] = [this.#text, this.#bytes, this.#lines];
     this.#text = '';

@@ -17,7 +17,9 @@ export class ProcessOutput {
     this.#stderr.captureTo(log);
   }
 
+  /** Lets others write again, after all that was logged before. */
   release(): void {
+    this.logOutput.flush();
     this.#stdout.release();
     this.#stderr.release();
   }

@@ -20,12 +20,16 @@ interface CallProgress {
  * stack too when an action failed with an error that is not an `ActionError`.
  */
 export function logRequests(events: CallEventBus, logFor: (fields: Record<string, unknown>) => Logger): void {
+  const log = logFor({});
   const open = new WeakMap<Call, CallProgress>();
 
-  const close = (call: Call): { log: Logger; fields: Record<string, unknown> } => {
+  /** The fields of the line of a request. */
+  const close = (call: Call): Record<string, unknown> => {
     const progress = open.get(call);
     open.delete(call);
-    return { log: logOf(call, progress, logFor), fields: timesOf(progress) };
+    const fields = fieldsOf(call, progress);
+    if (progress !== undefined) addTimes(fields, progress);
+    return fields;
   };
 
   events.on('received', ({ call, at }) =>
@@ -55,11 +59,11 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     const progress = open.get(call);
     if (progress !== undefined) progress.settledAt = at;
     if (settled.status === 'error' && 'cause' in settled)
-      logOf(call, progress, logFor).error('action failed unexpectedly', { error: settled.cause });
+      log.error('action failed unexpectedly', { ...fieldsOf(call, progress), error: settled.cause });
   });
   events.on('released', ({ call }) => open.delete(call));
   events.on('answered', ({ call, reply, dropped }) => {
-    const { log, fields } = close(call);
+    const fields = close(call);
     if (dropped) fields.dropped = true;
     if (reply.status === 'completed') return log.info('request completed', fields);
     const { code, errors } = reply.body;
@@ -70,31 +74,23 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     else log.info('request failed', fields);
   });
   events.on('unanswered', ({ call }) => {
-    const { log, fields } = close(call);
+    const fields = close(call);
     log.warn('request unanswered', fields);
   });
-  events.on('deadLettered', ({ reason }) => logFor({}).warn('message dead-lettered', { reason }));
+  events.on('deadLettered', ({ reason }) => log.warn('message dead-lettered', { reason }));
 }
 
-function logOf(
-  call: Call,
-  progress: CallProgress | undefined,
-  logFor: (fields: Record<string, unknown>) => Logger,
-): Logger {
+function fieldsOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
   const fields: Record<string, unknown> = { request: call.id };
   if (typeof call.action === 'string') fields.action = call.action.slice(0, 64);
   if (progress?.cluster !== undefined) fields.cluster = progress.cluster;
-  return logFor(fields);
+  return fields;
 }
 
 /** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */
-function timesOf(progress: CallProgress | undefined): Record<string, unknown> {
-  if (progress === undefined) return {};
+function addTimes(fields: Record<string, unknown>, progress: CallProgress): void {
   const { waitedMs, receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
-  const times: Record<string, unknown> = {
-    took_ms: Math.round(settledAt - beganAt),
-    waited_ms: Math.round(waitedMs + beganAt - receivedAt),
-  };
-  if (progress.sharedRun !== undefined) times.shared_run = progress.sharedRun;
-  return times;
+  fields.took_ms = Math.round(settledAt - beganAt);
+  fields.waited_ms = Math.round(waitedMs + beganAt - receivedAt);
+  if (progress.sharedRun !== undefined) fields.shared_run = progress.sharedRun;
 }

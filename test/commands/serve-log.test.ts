@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { constants, openSync } from 'node:fs';
+import { closeSync, constants, openSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
 import { eventually } from '../support/eventually.js';
-import { type CliOptions, type RunningCli, startCli } from './cli-process.js';
+import { type CliOptions, type RunningCli, startCli, startProgram } from './cli-process.js';
 import { inRepository } from '../support/repository.js';
 
 const run = promisify(execFile);
@@ -128,10 +128,12 @@ async function unreadLog(t: ExecutionContext): Promise<{ folder: string; read: (
   await run('mkfifo', [join(folder, 'log')]);
   // Read and write: opening it to read only would wait for the writer.
   const descriptor = openSync(join(folder, 'log'), constants.O_RDWR | constants.O_NONBLOCK);
-  const pipe = new Socket({ fd: descriptor, readable: true, writable: false });
-  t.teardown(() => pipe.destroy());
+  let pipe: Socket | undefined;
+  t.teardown(() => (pipe === undefined ? closeSync(descriptor) : pipe.destroy()));
   const read = () => {
     const lines: Line[] = [];
+    // Only now: it reads the first bytes although nobody listens.
+    pipe = new Socket({ fd: descriptor, readable: true, writable: false });
     createInterface(pipe).on('line', (line) => lines.push(JSON.parse(line)));
     return lines;
   };
@@ -161,6 +163,45 @@ test('SIGTERM ends a service whose log nothing reads', async (t) => {
   await chat(t, served, 1_000);
   served.cli.kill('SIGTERM');
   t.is((await served.cli.ended).code, 0);
+});
+
+/** Logs a line when the pipe of the log is full, and ends when what it has written has been read. */
+const LAST_LINE = `
+  import { writeSync } from 'node:fs';
+  const { ProcessOutput } = await import(process.argv[1]);
+  const output = new ProcessOutput();
+  output.logOutput.write('{"message":"first"}\\n');
+  await new Promise(setImmediate);
+  for (const bytes of [1_000, 1]) {
+    const blank = ' '.repeat(bytes);
+    try {
+      for (;;) writeSync(2, blank);
+    } catch (error) {
+      if (error.code !== 'EAGAIN') throw error;
+    }
+  }
+  output.logOutput.write('{"message":"last"}\\n');
+  output.release();
+  process.stderr.write('', () => process.exit());
+  setTimeout(() => process.stdout.write('waits'));
+`;
+
+test('a process that waits until its output is read, before it ends, waits for the last line of its log too', async (t) => {
+  const { folder, read } = await unreadLog(t);
+  const module = new URL('../../src/telemetry/process-output.js', import.meta.url).href;
+  const node = [process.execPath, '--input-type=module', '--eval', LAST_LINE, module];
+  const ending = startProgram(t, ['sh', '-c', TO_PIPE, 'sh', ...node], {
+    env: { LOG: join(folder, 'log') },
+    directory: folder,
+  });
+  await ending.printed(/waits/);
+  const lines = read();
+  t.is((await ending.ended).code, 0);
+  await eventually('the last line is read', () => lines.length > 1);
+  t.deepEqual(
+    lines.map(({ message }) => message),
+    ['first', 'last'],
+  );
 });
 
 function linesOf(text: string): Line[] {

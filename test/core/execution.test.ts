@@ -418,6 +418,32 @@ for (const [what, thrown] of hostileValues()) {
   });
 }
 
+for (const effect of ['read', 'change'] as const) {
+  test(`details of an error that can be read only once end the call of a ${effect} that has warned, with internal`, async (t) => {
+    let reads = 0;
+    const details = {
+      get unit() {
+        if (reads++ > 0) throw new Error('it was read before');
+        return 'web.service';
+      },
+    };
+    const action = doing(
+      async ({ id, warn }) => {
+        warn('a machine is missing');
+        if (id === 'throws') throw new ActionError('unit_failed', 'It failed', { details });
+        return {};
+      },
+      { effect },
+    );
+    const { codeFor, running } = openRunner([action], { concurrency: 1 });
+    const first = watched(codeFor({ target: 'c', id: 'throws' }));
+    const second = watched(codeFor({ target: 'c' }));
+    await settle();
+    t.deepEqual([first(), second()], ['internal', 'completed']);
+    t.deepEqual(running(), []);
+  });
+}
+
 test('a handler gets its deadline, its caller, and whether it may have begun before', async (t) => {
   const seen: unknown[] = [];
   const action = doing(async ({ deadline, caller, repeated, authorize, emit }) => {

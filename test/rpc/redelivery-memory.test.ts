@@ -96,6 +96,17 @@ test('a released request that another worker may take now is forgotten, a reply 
   }
 });
 
+test('a released request that another worker may take now gets no reply of an earlier request with its key', async (t) => {
+  const memory = new RedeliveryMemory<string>(new ManualClock(), { maxEntries: 4 });
+  track(memory, 'key', Promise.resolve('earlier'), bytes, NEW);
+  await age(memory, 4);
+  track(memory, 'key', Promise.resolve(undefined), bytes, NEW);
+  await settled();
+  t.deepEqual(memory.recall('key'), RELEASED);
+  memory.forget('key');
+  t.deepEqual(memory.recall('key'), { state: 'unknown' });
+});
+
 test('a redelivery waits for the running request and gets its reply', async (t) => {
   const memory = new RedeliveryMemory<string>(new ManualClock());
   let finish: (reply: string) => void = () => {};

@@ -432,6 +432,42 @@ test('of several messages that wait for the same change, only the first one runs
   t.is(acknowledged(), 3);
 });
 
+const defect = new Error('a defect');
+const DEFECTS: [what: string, options: Parameters<typeof withoutBroker>[0]][] = [
+  ['run', { runner: { run: () => Promise.reject(defect), pause: () => {}, resume: () => {} } }],
+  [
+    'be answered',
+    {
+      codecs: new Codecs([
+        {
+          ...jsonCodec,
+          encode: () => {
+            throw defect;
+          },
+        },
+      ]),
+    },
+  ],
+];
+for (const [what, options] of DEFECTS) {
+  test(`when a request cannot ${what} because of a defect, it is dead-lettered, and so is what waits for its reply`, async (t) => {
+    const deadLetters: string[] = [];
+    const { handler, deliver, acknowledged } = withoutBroker({
+      ...options,
+      publish: async ({ routingKey }) => {
+        deadLetters.push(routingKey);
+        return 'routed';
+      },
+    });
+    const content = JSON.stringify({ id: 13, request_body });
+    deliver(content);
+    deliver(content, true);
+    await eventually('both are acknowledged', () => acknowledged() === 2);
+    await handler.idle();
+    t.deepEqual(deadLetters, ['q_error', 'q_error']);
+  });
+}
+
 test('an invalid message that waits to be dead-lettered keeps no memory but its bytes from others', async (t) => {
   let deadLetters = 0;
   const { handler, deliver, runs } = withoutBroker({

@@ -7,11 +7,17 @@ import { type Refusal, refusalIn, shown, UnusableResponse } from './fleet-answer
 import type { Reading } from './fleet-responses.js';
 import { HostFailures } from './host-failures.js';
 import { HostHealth } from './host-health.js';
+import { HedgeBudget } from './hedge-budget.js';
+import { OwnTurns } from '../../lib/own-turns.js';
+import { remember } from '../../lib/remember.js';
 
 /** fleet answers 503 after up to 18 s without etcd; a page of a large cluster may take several seconds. */
 const TIMEOUT_MS = 20_000;
 /** Cluster members are not trusted, so response sizes are limited. A page of 100 units has about 100 KB. */
 const MAX_RESPONSE_BYTES = 4 * 1024 * 1024;
+const MAX_REMEMBERED = 1_000;
+/** From this size on, in bytes, responses that arrive together are read in several turns of the event loop. */
+const LARGE_RESPONSE = 16_384;
 
 /** A call of fleet's HTTP API. */
 interface FleetCall {
@@ -56,6 +62,8 @@ export type FleetAnswer<T> =
       refusal: undefined;
       /** The host that answered. */
       host: string;
+      /** How long it took, in milliseconds. */
+      tookMs: number;
     });
 
 /** The abort reason of a read whose result is not needed any more: it says nothing about the host. */
@@ -66,6 +74,9 @@ export class ClusterHttp {
   readonly #http: HttpClient;
   readonly #clock: Clock;
   readonly #health: HostHealth;
+  readonly #turns = new OwnTurns();
+  /** By cluster. */
+  readonly #hedges = new Map<string, HedgeBudget>();
 
   constructor(http: HttpClient, clock: Clock) {
     this.#http = http;
@@ -80,8 +91,13 @@ export class ClusterHttp {
    */
   async read<T>(cluster: Cluster, hosts: readonly URL[], call: FleetRead<T>): Promise<FleetAnswer<T>> {
     const failures = new HostFailures();
+    const hedges = this.#hedgesOf(cluster);
+    hedges.called();
+    const begun = this.#clock.now();
     const answers = await hedged({
       hosts: this.#health.inOrder(cluster, hosts),
+      // When another call has found the host slow meanwhile, it is the host, not the cluster.
+      mayHedge: (slow) => this.#health.hasFailedSince(slow, begun) || hedges.take(),
       ask: async (host, signal) => {
         const answer = await this.#readFrom(cluster, host, { ...call, signal }, failures);
         if (answer === undefined || call.accepts?.(answer, host.host) !== false) return answer;
@@ -184,6 +200,7 @@ export class ClusterHttp {
     timeoutMs: number,
     onResponse: () => void = () => {},
   ): Promise<FleetAnswer<T>> {
+    const begun = this.#clock.now();
     const response = await this.#send('GET', host, call, timeoutMs);
     onResponse();
     const refusal = refusalIn(response, ({ status }) => status === 200);
@@ -191,11 +208,19 @@ export class ClusterHttp {
       throw new UnusableResponse('invalid', `${shown(response)} ${refusal.message}`.trim());
     if (refusal !== undefined) return { refusal };
     try {
-      return { refusal, host: host.host, ...call.read(response) };
+      const tookMs = this.#clock.now() - begun;
+      if (response.body.length >= LARGE_RESPONSE) await this.#turns.next();
+      return { refusal, host: host.host, tookMs, ...call.read(response) };
     } catch (error) {
       if (!(error instanceof UnusableResponse)) throw error;
       throw new UnusableResponse(error.kind, `${shown(response)}: ${error.message}`);
     }
+  }
+
+  #hedgesOf(cluster: Cluster): HedgeBudget {
+    const known = this.#hedges.get(cluster.key) ?? new HedgeBudget();
+    remember(this.#hedges, cluster.key, known, MAX_REMEMBERED);
+    return known;
   }
 
   async #send(

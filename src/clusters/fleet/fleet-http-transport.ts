@@ -2,6 +2,7 @@ import { ActionError } from '../../api/action-error.js';
 import type { Cancellable } from '../../api/cancellable.js';
 import type { Cluster } from '../../api/cluster.js';
 import { isUnitName } from '../../api/grammar.js';
+import type { RowList } from '../../api/row-list.js';
 import type { Clock } from '../../lib/clock.js';
 import type { Logger } from '../../lib/logger.js';
 import { printable } from '../../lib/printable.js';
@@ -14,6 +15,7 @@ import {
   type DesiredState,
   type FleetTransport,
   type ListOptions,
+  type StateListOptions,
   type UnitReadOptions,
 } from '../../api/fleet-transport.js';
 import type { Machine, Unit, UnitOption, UnitState } from '../../api/fleet-transport.js';
@@ -22,8 +24,9 @@ import { Completeness } from './completeness.js';
 import type { Discovery } from './discovery.js';
 import { jsonOf, type Refusal, UnusableResponse } from './fleet-answer.js';
 import { readMachine, readPage, readUnit, readUnitState } from './fleet-responses.js';
-import { invalidList, ListReader, MAX_FLAWS, type ListRequest } from './list-reader.js';
+import { invalidList, ListReader, MAX_FLAWS, type ListRequest, type ReadList } from './list-reader.js';
 import { RecentMachines } from './recent-machines.js';
+import { rowListOf, type StoredRow } from './stored-rows.js';
 
 /** A read of one unit takes a millisecond, and up to 700 ms in a cluster under load. */
 const HEDGE_MS = 500;
@@ -43,6 +46,16 @@ const MACHINES: ListRequest<Machine> = {
   of: 'machines',
   readRow: readMachine,
   keyOf: ({ id }) => id,
+};
+const nameOf = ({ name }: { name: string }) => name;
+const UNITS: ListRequest<Unit> = { path: 'units', of: 'units', readRow: readUnit, keyOf: nameOf, nameOf };
+const STATES: ListRequest<UnitState> = {
+  path: 'state',
+  of: 'states',
+  readRow: readUnitState,
+  // As fleet compares the two fields; no name contains the separator. Joined: a template would keep the two texts besides its own.
+  keyOf: ({ name, machineID }) => [name, machineID].join('\0'),
+  nameOf,
 };
 /** Shows whether a host answers. */
 const PROBE = { path: MACHINES.path, read: (response: HttpResponse) => readPage(jsonOf(response), MACHINES) };
@@ -64,7 +77,7 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async machines(cluster: Cluster, options: ListOptions): Promise<Machine[]> {
-    const machines = await this.#all(cluster, options, MACHINES);
+    const machines = await (await this.#all(cluster, options, MACHINES)).toArray();
     this.#recent.add(cluster, machines);
     return machines;
   }
@@ -91,13 +104,11 @@ export class FleetHttpTransport implements FleetTransport {
   }
 
   async units(cluster: Cluster, options: ListOptions): Promise<Unit[]> {
-    const units = await this.#all(cluster, options, {
-      path: 'units',
-      of: 'units',
-      readRow: readUnit,
-      keyOf: ({ name }) => name,
-    });
-    return withValidNames(units, options);
+    return (await this.unitRows(cluster, options)).toArray();
+  }
+
+  async unitRows(cluster: Cluster, options: ListOptions): Promise<RowList<Unit>> {
+    return this.#all(cluster, options, UNITS);
   }
 
   async unit(
@@ -116,19 +127,15 @@ export class FleetHttpTransport implements FleetTransport {
     return foundIn(answer);
   }
 
-  async unitStates(
+  async unitStates(cluster: Cluster, options: StateListOptions): Promise<UnitState[]> {
+    return (await this.unitStateRows(cluster, options)).toArray();
+  }
+
+  async unitStateRows(
     cluster: Cluster,
-    { unitName, machineID, ...options }: ListOptions & { unitName?: string; machineID?: string },
-  ): Promise<UnitState[]> {
-    const states = await this.#all(cluster, options, {
-      path: 'state',
-      of: 'states',
-      query: { unitName, machineID },
-      readRow: readUnitState,
-      // As fleet compares the two fields; no name contains the separator.
-      keyOf: (state) => `${state.name}\0${state.machineID ?? ''}`,
-    });
-    return withValidNames(states, options);
+    { unitName, machineID, ...options }: StateListOptions,
+  ): Promise<RowList<UnitState>> {
+    return this.#all(cluster, options, { ...STATES, query: { unitName, machineID } });
   }
 
   async setDesiredState(
@@ -196,12 +203,13 @@ export class FleetHttpTransport implements FleetTransport {
     cluster: Cluster,
     { signal, warn, from }: ListOptions,
     request: ListRequest<Row>,
-  ): Promise<Row[]> {
-    const { rows, complete, flaws } = await this.#lists.list(cluster, signal, { ...request, from });
+  ): Promise<RowList<Row>> {
+    const list = await this.#lists.list(cluster, signal, { ...request, from });
+    const { complete, flaws } = list;
     if (!complete)
       warn?.(`The list of ${request.of} changed so fast while it was read that it may lack some of them`);
     if (flaws.length > 0) tellFlaws(request.of, flaws, warn);
-    return [...rows];
+    return rowListOf(withValidNames(list, warn));
   }
 
   async #read<T>(cluster: Cluster, call: FleetRead<T> & { from?: string }): Promise<FleetAnswer<T>> {
@@ -249,17 +257,15 @@ function checkedState(state: DesiredState): DesiredState {
 }
 
 /** fleet accepts only valid names, but others may have been written into its etcd: they do not spoil the list. */
-function withValidNames<Row extends { name: string }>(rows: readonly Row[], { warn }: ListOptions): Row[] {
-  const valid = rows.filter(({ name }) => isUnitName(name));
-  const invalid = [...new Set(rows.map(({ name }) => name).filter((name) => !isUnitName(name)))];
-  if (invalid.length > 0) {
-    const shown = invalid.slice(0, 3).map((name) => printable(JSON.stringify(name.slice(0, 60))));
-    const more = invalid.length > 3 ? ', ...' : '';
-    warn?.(
-      `The cluster lists ${invalid.length} invalid unit ${invalid.length === 1 ? 'name' : 'names'}, which were left out: ${shown.join(', ')}${more}`,
-    );
-  }
-  return valid;
+function withValidNames({ rows, invalidNames }: ReadList, warn: ListOptions['warn']): readonly StoredRow[] {
+  const names = new Set(rows.flatMap(({ key }) => invalidNames.get(key) ?? []));
+  if (names.size === 0) return rows;
+  const shown = [...names].slice(0, 3).map((name) => printable(JSON.stringify(name.slice(0, 60))));
+  const more = names.size > 3 ? ', ...' : '';
+  warn?.(
+    `The cluster lists ${names.size} invalid unit ${names.size === 1 ? 'name' : 'names'}, which were left out: ${shown.join(', ')}${more}`,
+  );
+  return rows.filter(({ key }) => !invalidNames.has(key));
 }
 
 /**

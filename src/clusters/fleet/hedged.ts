@@ -3,6 +3,8 @@ import { linkSignals } from '../../lib/linked-signal.js';
 
 /** After so many hosts that take long, the whole cluster may be slow: each further one is asked after twice the time. */
 const QUICKLY_ASKED = 3;
+/** A hedge that may not be made is made all the same after so many times the time for one. */
+const MOST_WAITS = 4;
 /** The abort reason of requests that another host has answered already. */
 export const ANSWERED_ELSEWHERE = new Error('another host has answered');
 
@@ -13,6 +15,8 @@ export interface HedgedRead<Host, Response> {
   ask: (host: Host, signal: AbortSignal) => Promise<Response | undefined>;
   /** How long to wait, in milliseconds, before another host is asked too; longer after the third one. */
   hedgeMs: number;
+  /** Whether another host may be asked while this one takes long; by default always. With false, it is waited for that time again. */
+  mayHedge?: (slow: Host) => boolean;
   clock: Clock;
   signal: AbortSignal;
   /** Called for each host that had not responded when one that was asked later did, or when no more was waited for. */
@@ -27,7 +31,7 @@ export interface HedgedRead<Host, Response> {
  * @returns the sure response alone, or one or two that are not sure; none when no host has a usable response
  */
 export async function hedged<Host, Response>(read: HedgedRead<Host, Response>): Promise<Response[]> {
-  const { ask, hedgeMs, clock, onSlower, isSure = () => true } = read;
+  const { ask, hedgeMs, mayHedge = () => true, clock, onSlower, isSure = () => true } = read;
   const link = linkSignals(read.signal);
   const remaining = [...read.hosts];
   /** By host, the one asked first first. */
@@ -36,10 +40,11 @@ export async function hedged<Host, Response>(read: HedgedRead<Host, Response>): 
   let cancelTimer = () => {};
   let cancelOpinion = () => {};
   let enough = new Promise<'enough'>(() => {});
+  let waits = 0;
   try {
     for (;;) {
       link.signal.throwIfAborted();
-      const next = remaining.shift();
+      const next = waits > 0 ? undefined : remaining.shift();
       if (next !== undefined) {
         const answer = ask(next, link.signal);
         pending.set(
@@ -54,7 +59,12 @@ export async function hedged<Host, Response>(read: HedgedRead<Host, Response>): 
       });
       const first = await Promise.race([...pending.values(), late, enough]);
       cancelTimer();
-      if (first === 'late') continue;
+      if (first === 'late') {
+        const [slow] = [...pending.keys()].slice(-1);
+        waits = slow === undefined || mayHedge(slow) ? 0 : (waits + 1) % MOST_WAITS;
+        continue;
+      }
+      waits = 0;
       if (first === 'enough') {
         for (const host of pending.keys()) onSlower(host);
         return unsure;

@@ -49,6 +49,11 @@ export class HostHealth {
     remember(this.#avoided, host.href, this.#clock.now() + AVOIDED_MS, MAX_REMEMBERED);
   }
 
+  /** Whether it has failed, or was slower than another one, since this time, as the last thing that is known of it. */
+  hasFailedSince(host: URL, time: number): boolean {
+    return this.#avoidedUntil(host) >= time + AVOIDED_MS;
+  }
+
   /** 0 for a host that is not avoided. */
   #avoidedUntil({ href }: URL): number {
     const until = this.#avoided.get(href);

@@ -20,6 +20,11 @@ export class ListRoom {
   /** The list that reads on although the room is used up. */
   #finishing: ListInProgress | undefined;
 
+  /** Whether every list may read further pages. */
+  get hasRoom(): boolean {
+    return this.#held < MAX_HELD;
+  }
+
   begin(): ListInProgress {
     const list = new ListInProgress(this);
     this.#lists.add(list);
@@ -49,10 +54,15 @@ export class ListRoom {
     }
   }
 
+  get #held(): number {
+    let held = 0;
+    for (const list of this.#lists) held += list.held;
+    return held;
+  }
+
   /** Whether the list may read a page now. Without room, the first that asks is chosen to be finished. */
   #allows(list: ListInProgress): boolean {
-    const held = [...this.#lists].reduce((sum, each) => sum + each.held, 0);
-    if (list.read === 0 || held < MAX_HELD) return true;
+    if (list.read === 0 || this.hasRoom) return true;
     this.#finishing ??= list;
     return list === this.#finishing;
   }

@@ -31,17 +31,31 @@ export class Windows {
   readonly limit: number;
   /** Every offset is a multiple of this. */
   readonly #unit: number;
-  /** The number of rows from the beginning of one window to that of the next; 0: windows cannot overlap. */
-  readonly stride: number;
   /** The inverse of the limit's odd factor, modulo 2^16. */
   readonly #inverse: number;
+  /** The number of rows from the beginning of one window to that of the next; 0: windows cannot overlap. */
+  readonly stride: number;
 
-  constructor(limit: number) {
+  /** @param expected about how many rows the list has, if that is known */
+  constructor(limit: number, expected?: number) {
     this.limit = limit;
     this.#unit = limit & -limit;
-    // About a sixteenth of a page: each row of it absorbs one removal between the reading of two neighbours.
-    this.stride = limit - this.#unit * Math.ceil(limit / 16 / this.#unit);
     this.#inverse = inverseOf(limit / this.#unit);
+    // About a sixteenth of a page: each row of it absorbs one removal between the reading of two neighbours.
+    const usual = limit - this.#unit * Math.ceil(limit / 16 / this.#unit);
+    const least = limit - this.#unit;
+    const saves = expected !== undefined && countOf(expected, limit, least) < countOf(expected, limit, usual);
+    this.stride = saves ? least : usual;
+  }
+
+  /** How many windows show a list of this many rows. */
+  countOf(rows: number): number {
+    return countOf(rows, this.limit, this.stride);
+  }
+
+  /** Where the window with this index begins, when they are read one after the other. */
+  offsetOf(index: number): number {
+    return index * this.stride;
   }
 
   /** The largest allowed offset at or before this one. */
@@ -68,6 +82,11 @@ export class Windows {
   #pageAt(offset: number): number {
     return 1 + (((offset / this.#unit) * this.#inverse) % (UINT16_VALUES / this.#unit));
   }
+}
+
+/** The last window has room for a further row: nothing else shows that the list ends there. */
+function countOf(rows: number, limit: number, stride: number): number {
+  return rows < limit ? 1 : 2 + Math.floor((rows - limit) / stride);
 }
 
 /** The inverse of an odd number modulo 2^16, by Newton's iteration, which doubles the number of right bits. */

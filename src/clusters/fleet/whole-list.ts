@@ -13,6 +13,15 @@ export interface WholeList<Row> {
   rows: Row[];
   /** Whether every row that existed during the whole time is in `rows`; false when the list changed too fast. */
   complete: boolean;
+  /** What to expect of the list the next time, if its pages overlap. */
+  extent?: ListExtent;
+}
+
+/** How long a list was. */
+export interface ListExtent {
+  /** The number of rows of a page. */
+  limit: number;
+  rows: number;
 }
 
 export interface ListReader<Row> {
@@ -20,6 +29,11 @@ export interface ListReader<Row> {
   read: (token: string | undefined) => Promise<Page<Row>>;
   /** The text by which the server sorts the rows. */
   keyOf: (row: Row) => string;
+  /**
+   * How long the list was before: its pages are then read at once, and not one page after the end. Only how many pages are read depends on
+   * it, not what is in the list.
+   */
+  expected?: ListExtent;
 }
 
 /**
@@ -34,16 +48,15 @@ export interface ListReader<Row> {
  * Requests for pages after the last one may still be pending at the end.
  * @throws ActionError `cluster_answer_invalid` when the pages do not end
  */
-export async function readWholeList<Row>({ read, keyOf }: ListReader<Row>): Promise<WholeList<Row>> {
-  const first = await read(undefined);
+export async function readWholeList<Row>(reader: ListReader<Row>): Promise<WholeList<Row>> {
+  const { read, keyOf, expected } = reader;
+  const expectedPages = expected && pagesOf(expected.limit, read, expected.rows);
+  const first = await (expectedPages?.page(0) ?? read(undefined));
   if (first.nextPageToken === undefined) return { rows: unique(first.rows, keyOf), complete: true };
   const limit = limitOf(first.nextPageToken);
-  const windows = limit === undefined ? undefined : new Windows(limit);
-  if (windows !== undefined && windows.stride !== 0) {
-    const covered = await new OverlappingRead(windows, { read, keyOf }).rows(first);
-    if (covered !== undefined) return covered;
-  }
-  return readTwice({ first, second: first.nextPageToken, limit }, { read, keyOf });
+  const pages = limit === expected?.limit ? expectedPages : pagesOf(limit, read);
+  const list = pages && (await new OverlappingRead(pages, reader).rows(first));
+  return list ?? readTwice({ first, second: first.nextPageToken, limit }, reader);
 }
 
 /** One window, as it was read. */
@@ -61,14 +74,16 @@ class NotAsInFleet extends Error {
 
 class OverlappingRead<Row> {
   readonly #windows: Windows;
+  readonly #pages: PagesAhead<Row>;
   readonly #reader: ListReader<Row>;
   readonly #coverage = new KeyCoverage();
   readonly #rows = new Map<string, Row>();
   /** The latest last. */
   readonly #read: ReadWindow[] = [];
 
-  constructor(windows: Windows, reader: ListReader<Row>) {
-    this.#windows = windows;
+  constructor(pages: PagesAhead<Row>, reader: ListReader<Row>) {
+    this.#windows = pages.windows;
+    this.#pages = pages;
     this.#reader = reader;
   }
 
@@ -76,18 +91,21 @@ class OverlappingRead<Row> {
   async rows(first: Page<Row>): Promise<WholeList<Row> | undefined> {
     try {
       this.#add(0, first);
-      const offsetOf = (index: number) => (index + 1) * this.#windows.stride;
-      const pages = await readAhead((index) => this.#pageAt(offsetOf(index)));
-      if (pages[0]?.rows.length === 0) await this.#checkShrunk();
-      for (const [index, page] of pages.entries()) this.#add(offsetOf(index), page);
-      await this.#closeGaps(16 + 2 * pages.length);
+      let index = 0;
+      for (let page = first; page.nextPageToken !== undefined; ) {
+        page = await this.#pages.page(++index);
+        if (index === 1 && page.rows.length === 0) await this.#checkShrunk();
+        this.#add(this.#windows.offsetOf(index), page);
+      }
+      await this.#closeGaps(16 + 2 * index);
     } catch (error) {
       if (error instanceof NotAsInFleet) return undefined;
       throw error;
     }
     const { keyOf } = this.#reader;
     const rows = [...this.#rows.values()].toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-    return { rows, complete: this.#coverage.gaps().length === 0 };
+    const extent = { limit: this.#windows.limit, rows: rows.length };
+    return { rows, complete: this.#coverage.gaps().length === 0, extent };
   }
 
   /** A window that overlaps a full first page is empty only when the list has become shorter than a page since. */
@@ -118,17 +136,8 @@ class OverlappingRead<Row> {
       if (open === undefined || nearest === undefined || !mayRead()) return;
       // With the estimated position of the gap in its middle, the window meets it also when rows have moved.
       const offset = this.#windows.align(positionOf(open, nearest) - this.#windows.limit / 2);
-      nearest = this.#add(offset, await this.#pageAt(offset));
+      nearest = this.#add(offset, await readWindow(this.#windows, offset, this.#reader.read));
     }
-  }
-
-  async #pageAt(offset: number): Promise<Page<Row>> {
-    if (!this.#windows.reaches(offset)) throw tooManyPages();
-    const page = await this.#reader.read(this.#windows.tokenAt(offset));
-    const { nextPageToken } = page;
-    if (nextPageToken !== undefined && nextPageToken !== this.#windows.tokenAfter(offset))
-      throw new NotAsInFleet();
-    return page;
   }
 
   #add(offset: number, { rows, nextPageToken }: Page<Row>): ReadWindow {
@@ -157,21 +166,63 @@ function positionOf(gap: KeyGap, { offset, rows, range }: ReadWindow): number {
   return isAfterGap ? offset : offset + rows;
 }
 
+async function readWindow<Row>(
+  windows: Windows,
+  offset: number,
+  read: ListReader<Row>['read'],
+): Promise<Page<Row>> {
+  if (!windows.reaches(offset)) throw tooManyPages();
+  const page = await read(windows.tokenAt(offset));
+  const { nextPageToken } = page;
+  if (nextPageToken !== undefined && nextPageToken !== windows.tokenAfter(offset)) throw new NotAsInFleet();
+  return page;
+}
+
 /**
- * Reads pages until the first one without a token for the next, several at a time.
- * @param read reads the page with this index; also called for some pages after the last
+ * The pages of a list whose pages can overlap; undefined for another one.
+ * @param rows how long the list is expected to be, if that is known
  */
-async function readAhead<Row>(read: (index: number) => Promise<Page<Row>>): Promise<Page<Row>[]> {
-  const pages: Page<Row>[] = [];
-  const requested: Promise<Page<Row>>[] = [];
-  const request = (index: number): Promise<Page<Row>> => (requested[index] ??= read(index));
-  for (let index = 0; ; index++) {
+function pagesOf<Row>(
+  limit: number | undefined,
+  read: ListReader<Row>['read'],
+  rows?: number,
+): PagesAhead<Row> | undefined {
+  const windows = limit === undefined ? undefined : new Windows(limit, rows);
+  return windows === undefined || windows.stride === 0 ? undefined : new PagesAhead(windows, read, rows);
+}
+
+/** The windows of a list, of which several are read at a time. */
+class PagesAhead<Row> {
+  readonly windows: Windows;
+  readonly #read: ListReader<Row>['read'];
+  /** How many windows are read before it is known whether there are more. */
+  readonly #expected: number;
+  readonly #requested: Promise<Page<Row>>[] = [];
+
+  /** @param rows how long the list is expected to be; undefined: windows after its end may be read too */
+  constructor(windows: Windows, read: ListReader<Row>['read'], rows?: number) {
+    this.windows = windows;
+    this.#read = read;
+    this.#expected = rows === undefined ? Infinity : windows.countOf(rows);
+  }
+
+  /**
+   * The window with this index. Ask for them in order, so that those after the last one, or after a failed one, are not awaited.
+   */
+  page(index: number): Promise<Page<Row>> {
+    const page = this.#request(index);
     // Errors are handled when the page is awaited; those of pages after the last one are ignored.
-    for (let ahead = index; ahead < index + CONCURRENT_PAGES; ahead++) request(ahead).catch(() => {});
-    // In order, so that pages after the last one, or after a failed one, are not awaited.
-    const page = await request(index);
-    pages.push(page);
-    if (page.nextPageToken === undefined) return pages;
+    for (let next = index + 1; next < Math.min(index + CONCURRENT_PAGES, this.#expected); next++)
+      this.#request(next).catch(() => {});
+    return page;
+  }
+
+  #request(index: number): Promise<Page<Row>> {
+    // fleet's first page tells the limit, which is not known before.
+    return (this.#requested[index] ??=
+      index === 0
+        ? this.#read(undefined)
+        : readWindow(this.windows, this.windows.offsetOf(index), this.#read));
   }
 }
 

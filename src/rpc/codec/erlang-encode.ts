@@ -22,6 +22,8 @@ const ENVELOPE_KEYS: ReadonlySet<string> = new Set([
   'request_body',
   'response_body',
 ]);
+/** Of an item of a list in an envelope. */
+const ITEM_DEPTH = 2;
 const FIRST_BYTES = 1024;
 const SHORT_TEXT = 32;
 
@@ -50,6 +52,21 @@ export function encodeEnvelope(envelope: unknown, limits: Readonly<ErlangLimits>
   if (isPlainObject(envelope)) writer.envelope(envelope);
   else writer.term(envelope, 0);
   return writer.finish();
+}
+
+/** Encodes items of a list that is a value of an envelope, one after the other. */
+export function encodeItems(items: readonly unknown[], limits: Readonly<ErlangLimits>): Buffer {
+  const writer = new TermWriter(limits);
+  for (const item of items) writer.term(item, ITEM_DEPTH);
+  return writer.finish().subarray(1);
+}
+
+/** What is before the items of a list that is not empty; after them is the empty list. */
+export function listHeader(length: number): Buffer {
+  const header = Buffer.alloc(5);
+  header.writeUInt8(LIST_EXT);
+  header.writeUInt32BE(length, 1);
+  return header;
 }
 
 function isPlainObject(value: unknown): value is Record<string, unknown> {

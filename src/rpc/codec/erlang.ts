@@ -1,6 +1,8 @@
+import type { RowList } from '../../api/row-list.js';
 import type { Codec } from './codec.js';
 import { TermReader } from './erlang-decode.js';
-import { encodeEnvelope } from './erlang-encode.js';
+import { EncodedRows } from './encoded-rows.js';
+import { encodeEnvelope, encodeItems, listHeader } from './erlang-encode.js';
 import { inflatedSize } from './erlang-inflate.js';
 import { StringCache } from './erlang-string-cache.js';
 import { type ErlangLimits, erlangLimits } from './erlang-limits.js';
@@ -44,5 +46,18 @@ export class ErlangCodec implements Codec {
 
   encode(envelope: unknown): Buffer {
     return encodeEnvelope(envelope, this.limits);
+  }
+
+  async encodeRows(list: RowList<unknown>): Promise<EncodedRows> {
+    const pieces: Buffer[] = [];
+    for await (const rows of list.partsOfRows()) pieces.push(encodeItems(rows, this.limits));
+    return new EncodedRows(list, pieces);
+  }
+
+  encodeAround(map: Record<string, unknown>, rows: EncodedRows): Buffer[] {
+    const whole = encodeEnvelope(map, this.limits);
+    if (rows.length === 0) return [whole];
+    // The end of a list is the empty list.
+    return [whole.subarray(0, -1), listHeader(rows.length), ...rows.pieces, whole.subarray(-1)];
   }
 }

@@ -1,6 +1,7 @@
 import { MAX_ELEMENTS, parseBounded } from '../../lib/bounded-json.js';
 import { stringifyExactly } from '../../lib/exact-json.js';
 import { type Codec, DecodeError } from './codec.js';
+import { EncodedRows } from './encoded-rows.js';
 
 const CONTENT_TYPE = 'application/json';
 
@@ -10,7 +11,11 @@ export const jsonCodec: Codec = jsonCodecOf(Infinity);
 /** Like `jsonCodec`, for requests: the number of their values and keys is limited. */
 export const jsonRequestCodec: Codec = jsonCodecOf(MAX_ELEMENTS);
 
+const COMMA = Buffer.from(',');
+const EMPTY_LIST_END = ']}'.length;
+
 function jsonCodecOf(maxElements: number): Codec {
+  const encode = (value: unknown) => Buffer.from(stringifyExactly(value));
   return {
     name: 'json',
     contentType: CONTENT_TYPE,
@@ -30,6 +35,16 @@ function jsonCodecOf(maxElements: number): Codec {
       }
     },
 
-    encode: (value) => Buffer.from(stringifyExactly(value)),
+    encode,
+
+    encodeRows: async (list) => {
+      const pieces = list.parts.flatMap(({ json }, index) => (index === 0 ? [json] : [COMMA, json]));
+      return new EncodedRows(list, pieces);
+    },
+
+    encodeAround: (map, { pieces }) => {
+      const whole = encode(map);
+      return [whole.subarray(0, -EMPTY_LIST_END), ...pieces, whole.subarray(-EMPTY_LIST_END)];
+    },
   };
 }

@@ -2,6 +2,7 @@ import type { IncomingMessage, RequestListener } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../../src/api/cluster.js';
 import { pageToken, Windows } from '../../../src/clusters/fleet/page-token.js';
+import { pageOf, readPageToken } from '../../../src/sandbox/paging.js';
 import type { Sandbox } from '../../../src/sandbox/sandbox.js';
 import { systemClock } from '../../../src/lib/clock.js';
 import { respondWith, serve } from '../../network/http-server.js';
@@ -516,4 +517,59 @@ test('a call that shares a list gets a list of its own', async (t) => {
   const { fleet, cluster } = await openFleet(t, { units: [{ name: 'a.service' }] });
   const lists = await Promise.all([1, 2, 3].map(async () => fleet.units(cluster, notAborted())));
   for (const list of lists) t.is(list.splice(0).length, 1);
+});
+
+test('of a list that was read before no page after its end is asked for', async (t) => {
+  const { fleet, cluster, sandbox } = await openFleet(t, { units: [] });
+  const names = sandbox.cluster.addUnits(350);
+  await fleet.units(cluster, notAborted());
+  sandbox.cluster.requests.length = 0;
+  t.deepEqual(
+    (await fleet.units(cluster, notAborted())).map(({ name }) => name),
+    names,
+  );
+  t.is(sandbox.cluster.requests.length, 4);
+});
+
+for (const [what, change] of [
+  ['grew', (sandbox: Sandbox) => sandbox.cluster.addUnits(900)],
+  ['shrank', (sandbox: Sandbox) => shrink(sandbox, 300)],
+  ['fits on one page now', (sandbox: Sandbox) => shrink(sandbox, 400)],
+] as const)
+  test(`a list that ${what} since it was read before is whole`, async (t) => {
+    const { fleet, cluster, sandbox } = await openFleet(t, { fleetHosts: THREE_HOSTS, units: [] });
+    sandbox.cluster.addUnits(450);
+    await fleet.units(cluster, notAborted());
+    change(sandbox);
+    for (let times = 0; times < 2; times++)
+      t.deepEqual(
+        (await fleet.units(cluster, notAborted())).map(({ name }) => name),
+        sandbox.cluster.listedUnits().map(({ name }) => name),
+      );
+  });
+
+function shrink({ cluster }: Sandbox, by: number): void {
+  for (const { name } of cluster.listedUnits().slice(0, by)) cluster.removeUnit(name);
+}
+
+test('a list for which the host has another token_limit than before is read anew', async (t) => {
+  let limit = 100;
+  const fleetd = await serve(t, (request, response) => {
+    const url = new URL(request.url ?? '', 'http://fleet');
+    const token = readPageToken(url.searchParams.getAll('nextPageToken'), limit);
+    if (typeof token === 'string')
+      return respondWith(400, { error: { code: 400, message: token } })(request, response);
+    const rows = Array.from({ length: 250 }, (_, n) => ({ name: `${String(n).padStart(4, '0')}.service` }));
+    const page = pageOf(rows, token);
+    if (page === 'panic') return response.destroy();
+    respondWith(200, { units: page.items, ...(page.nextPageToken && { nextPageToken: page.nextPageToken }) })(
+      request,
+      response,
+    );
+  });
+  const { fleet, cluster } = openNamedFleet(t, [fleetd.url]);
+  t.is((await fleet.units(cluster, notAborted())).length, 250);
+  limit = 60;
+  t.is((await fleet.units(cluster, notAborted())).length, 250);
+  t.is((await fleet.units(cluster, notAborted())).length, 250);
 });

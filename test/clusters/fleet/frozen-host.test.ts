@@ -220,3 +220,53 @@ test('a list with a row that cannot be read waits two seconds for a second opini
   );
   t.is(warnings.length, 1);
 });
+
+test('a frozen host costs many reads at once hardly more than one: when one has found it out, the others ask elsewhere', async (t) => {
+  const silent = await serve(t, () => {});
+  const good = await serve(t, (request, response) => {
+    response.end(JSON.stringify({ name: request.url?.split('/').at(-1) }));
+  });
+  const { fleet, cluster, clock } = openNamedFleet(t, [silent.url, good.url]);
+  const names = Array.from({ length: 20 }, (_, index) => `${index}.service`);
+  const reads = names.map(async (name) => fleet.unit(cluster, name, notAborted()));
+  await eventually('the frozen host is asked', () => silent.requests.length === names.length);
+  clock.advance(HEDGE_MS);
+  await eventually('a hedge is answered', () => good.requests.length > 0 && clock.pending < names.length);
+  for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+  clock.advance(HEDGE_MS);
+  const units = await Promise.all(reads);
+  t.deepEqual(
+    units.map((unit) => unit?.name),
+    names,
+  );
+});
+
+test('on a cluster that takes long now and then, few reads are sent to a second host', async (t) => {
+  let calls = 0;
+  const held: (() => void)[] = [];
+  const slowNowAndThen = () =>
+    serve(t, (_request, response) => {
+      const respond = () => response.end(JSON.stringify({ name: 'a.service' }));
+      if (++calls % 5 === 0) held.push(respond);
+      else respond();
+    });
+  const hosts = [await slowNowAndThen(), await slowNowAndThen(), await slowNowAndThen()];
+  const { fleet, cluster, clock } = openNamedFleet(
+    t,
+    hosts.map(({ url }) => url),
+  );
+  const READS = 400;
+  for (let read = 0; read < READS; read++) {
+    let done = false;
+    const reading = fleet.unit(cluster, 'a.service', notAborted()).then(() => (done = true));
+    await eventually('it is answered or takes long', () => done || held.length > 0);
+    if (!done) {
+      clock.advance(HEDGE_MS);
+      for (let turns = 0; turns < 10; turns++) await new Promise(setImmediate);
+      for (const respond of held.splice(0)) respond();
+    }
+    await reading;
+  }
+  t.true(calls > READS, 'some are');
+  t.true(calls <= READS * 1.05, `${calls} calls for ${READS} reads`);
+});

@@ -11,6 +11,7 @@ function open(hosts: readonly string[]) {
   const asked: string[] = [];
   const slower: string[] = [];
   const aborted: string[] = [];
+  const mayHedge = { answer: true, asked: [] as string[] };
   const answers = new Map<
     string,
     { resolve: (answer: string | undefined) => void; reject: (e: Error) => void }
@@ -21,6 +22,10 @@ function open(hosts: readonly string[]) {
     clock,
     signal: caller.signal,
     onSlower: (host) => slower.push(host),
+    mayHedge: (slow) => {
+      mayHedge.asked.push(slow);
+      return mayHedge.answer;
+    },
     isSure: (answer) => !answer.startsWith('perhaps'),
     ask: (host, signal) =>
       new Promise((resolve, reject) => {
@@ -41,6 +46,7 @@ function open(hosts: readonly string[]) {
     asked,
     slower,
     aborted,
+    mayHedge,
     read,
     /** Advances the time, and lets follow what follows. */
     pass: async (ms: number) => {
@@ -210,4 +216,37 @@ test('a request that is aborted because of another answer has that as its reason
   });
   t.deepEqual(answer, ['yes']);
   t.is(reason, ANSWERED_ELSEWHERE);
+});
+
+test('while no hedge may be made it is waited for that time again, and after four times a hedge is made all the same', async (t) => {
+  const { pass, answer, read, asked, mayHedge } = open(['a', 'b']);
+  mayHedge.answer = false;
+  for (let times = 1; times <= 3; times++) await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a']);
+  t.deepEqual(mayHedge.asked, ['a', 'a', 'a']);
+  await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'of b');
+  t.deepEqual(await read, ['of b']);
+});
+
+test('a hedge is made as soon as it may be', async (t) => {
+  const { pass, answer, read, asked, mayHedge } = open(['a', 'b']);
+  mayHedge.answer = false;
+  await pass(HEDGE_MS);
+  mayHedge.answer = true;
+  await pass(HEDGE_MS);
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'of b');
+  t.deepEqual(await read, ['of b']);
+});
+
+test('a host that fails is replaced at once, also while no hedge may be made', async (t) => {
+  const { pass, answer, read, asked, mayHedge } = open(['a', 'b']);
+  mayHedge.answer = false;
+  await pass(HEDGE_MS);
+  await answer('a', undefined);
+  t.deepEqual(asked, ['a', 'b']);
+  await answer('b', 'of b');
+  t.deepEqual(await read, ['of b']);
 });

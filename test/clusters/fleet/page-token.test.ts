@@ -73,3 +73,19 @@ for (const [limit, stride] of [
     t.is(new Windows(limit).stride, stride);
   });
 }
+
+for (const [length, stride, count] of [
+  [99, 92, 1],
+  [100, 92, 2],
+  [1_000, 92, 11],
+  [1_050, 96, 11],
+  [5_000, 96, 53],
+] as const) {
+  test(`a list of about ${length} rows is read in ${count} windows of 100, which overlap by ${100 - stride}`, (t) => {
+    const windows = new Windows(100, length);
+    t.deepEqual([windows.stride, windows.countOf(length)], [stride, count]);
+    const last = windows.offsetOf(count - 1);
+    t.true(last + windows.limit > length, 'the last one has room for a further row');
+    t.true(count === 1 || last - windows.stride + windows.limit <= length, 'the one before has none');
+  });
+}

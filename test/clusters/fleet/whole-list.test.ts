@@ -441,3 +441,60 @@ test('the first page that fails fails the whole list, and no other page is reque
   await t.throwsAsync(readWholeList({ read: failing, keyOf }), { message: 'page 1 failed' });
   t.is(reads, 1);
 });
+
+for (const [count, requests] of [
+  [100, 2],
+  [1_000, 11],
+  [5_000, 53],
+] as const) {
+  test(`${count} rows, as expected, cost ${requests} page requests and none past the last, four at a time from the beginning`, async (t) => {
+    const { read, asked, most } = server(count);
+    const expected = { limit: 100, rows: count };
+    const list = await readWholeList({ read, keyOf, expected });
+    t.deepEqual(numbersOf(list.rows), upTo(count));
+    t.deepEqual(list.extent, expected);
+    t.is(asked.length, requests);
+    t.is(most(), Math.min(4, requests));
+  });
+}
+
+test('a list is whole whatever was expected of it', async (t) => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.scheduler(),
+      fc.nat({ max: 300 }),
+      fc.record({ limit: fc.integer({ min: 1, max: 60 }), rows: fc.nat({ max: 600 }) }),
+      fc.array(churn(2), { minLength: 1, maxLength: 20 }),
+      async (scheduler, count, expected, changes) => {
+        const list = changingList(count, changes);
+        const scheduled = scheduler.scheduleFunction(async (token: string | undefined) => {
+          const isRefused = typeof readPageToken(token === undefined ? [] : [token], 40) === 'string';
+          return isRefused ? undefined : list.page(token, 40);
+        });
+        const read = async (token: string | undefined) => {
+          const page = await scheduled(token);
+          if (page === undefined) throw new Error('the server has another limit');
+          return page;
+        };
+        const pending = readWholeList({ read, keyOf, expected });
+        await scheduler.waitFor(pending);
+        const { rows, complete } = await pending;
+        const numbers = new Set(numbersOf(rows));
+        t.true(complete);
+        t.deepEqual(
+          [...list.always].filter((number) => !numbers.has(number)),
+          [],
+        );
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+test('of a list that no longer has several pages the expected pages are not awaited', async (t) => {
+  const { read: pageOfServer } = server(7);
+  const read = async (token: string | undefined) => (token === undefined ? pageOfServer(token) : never());
+  const { rows, extent } = await readWholeList({ read, keyOf, expected: { limit: 100, rows: 500 } });
+  t.deepEqual(numbersOf(rows), upTo(7));
+  t.is(extent, undefined);
+});
