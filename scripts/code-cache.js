@@ -11,5 +11,5 @@ process.once('message', () => {
   process.kill(process.pid, 'SIGTERM');
 });
 process.argv.push('serve');
-const { main } = await bundle.load().commands();
+const { main } = bundle.load();
 await main();

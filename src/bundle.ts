@@ -6,20 +6,16 @@ import { Script } from 'node:vm';
 import type * as commands from './commands/main.js';
 
 /** All that runs in the process of a command, in one file that scripts/bundle.js adds to the build: it starts in half the time. */
-export interface Bundle {
-  commands: () => Promise<typeof commands>;
-}
+type Bundle = typeof commands;
 
 /** The value of the bundle's script. */
 type Load = (
-  module: { exports?: Bundle },
   require: NodeJS.Require,
-  /** The URL that a file of the build has, by its path relative to this file. */
-  urlOf: (path: string) => string,
-  resolve: (specifier: string) => string,
+  /** The `import.meta` that a file of the build has, by its path relative to this file. */
+  metaOf: (path: string) => ImportMeta,
   /** A script that V8 has in its cache cannot import anything itself. */
   importUrl: (url: string) => Promise<unknown>,
-) => void;
+) => Bundle;
 
 interface CompiledBundle {
   script: Script;
@@ -48,13 +44,9 @@ export function compileBundle(): CompiledBundle | undefined {
     cachedData: contentOf(cacheFile),
   });
   const load = (): Bundle => {
-    const module: { exports?: Bundle } = {};
     const run: Load = script.runInThisContext();
-    const urlOf = (path: string) => new URL(path, import.meta.url).href;
-    const resolve = (specifier: string) => import.meta.resolve(specifier);
-    run(module, createRequire(FILE), urlOf, resolve, async (url) => import(url));
-    if (module.exports === undefined) throw new Error(`${FILE} exports nothing`);
-    return module.exports;
+    const metaOf = (path: string) => ({ ...import.meta, url: new URL(path, import.meta.url).href });
+    return run(createRequire(FILE), metaOf, async (url) => import(url));
   };
   return { script, cacheFile, load };
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
 import { loadBundle } from './bundle.js';
 
-const { main } = await (loadBundle()?.commands() ?? import('./commands/main.js'));
+const { main } = loadBundle() ?? (await import('./commands/main.js'));
 await main();

@@ -172,8 +172,8 @@ test('npm builds the package when it installs it from a git URL', async (t) => {
   for (const name of SOURCES) await cp(join(REPOSITORY, name), join(source, name), { recursive: true });
   const description = JSON.parse(await readFile(join(source, 'package.json'), 'utf8'));
   // Only what the build needs: npm installs them all.
-  const { typescript, esbuild, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
-  description.devDependencies = { typescript, esbuild, '@types/node': node, '@types/ssh2': ssh2 };
+  const { typescript, rolldown, '@types/node': node, '@types/ssh2': ssh2 } = description.devDependencies;
+  description.devDependencies = { typescript, rolldown, '@types/node': node, '@types/ssh2': ssh2 };
   await writeFile(join(source, 'package.json'), JSON.stringify(description));
   const git = async (...args: string[]) => {
     const { code, stderr } = await run(t, ['git', ...args], source);

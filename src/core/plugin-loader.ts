@@ -6,7 +6,7 @@ import type { Clock } from '../lib/clock.js';
 import { reasonOf } from '../lib/errors.js';
 import { runWithin } from '../lib/time-limit.js';
 import { untilAborted } from '../lib/until-aborted.js';
-import { bundledPlugins } from './bundled-plugins.js';
+import { importPlugin } from './import-plugin.js';
 import { Catalogue } from './catalogue.js';
 import { errorLocation } from './error-location.js';
 import { resolveForPlugins } from './plugin-resolution.js';
@@ -239,9 +239,8 @@ async function importWithin(
   { importTimeoutMs: ms = 30_000, clock }: LoaderOptions,
 ): Promise<unknown> {
   const late = `its import did not finish within ${ms} ms: check for an await at the top level`;
-  const bundled = bundledPlugins.get(entry);
   const load = async () =>
-    (bundled?.() ?? import(pathToFileURL(entry).href)).catch(async (cause: unknown) => {
+    importPlugin(pathToFileURL(entry).href).catch(async (cause: unknown) => {
       const place = await errorLocation(await realpath(folder), cause);
       const where = place === undefined || reasonOf(cause).includes(place) ? '' : ` (${place})`;
       throw failure(folder, `its import failed: ${reasonOf(cause)}${where}`, cause);

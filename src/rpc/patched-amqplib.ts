@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { connect as amqplibConnect, credentials as amqplibCredentials } from 'amqplib';
+import { loadCodec, loadConnection } from './amqplib-files.js';
 import { cut, LARGE_BODY } from './body-in-pieces.js';
 
 /** The only header of a message whose headers cannot be decoded. */
@@ -12,9 +12,6 @@ const BODY_FRAME = 3;
 const FRAME_END = Buffer.from([0xce]);
 
 const require = createRequire(import.meta.url);
-
-/** Requires a file that the package does not export. */
-const requireOwn = (name: string, file: string) => require(join(dirname(require.resolve(name)), file));
 
 type Fields = Record<string | symbol, unknown>;
 
@@ -129,7 +126,7 @@ function writeLargeFrames(stream: Writable): void {
  * load it.
  */
 function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof amqplibCredentials } {
-  const codec: { decodeFields: (slice: Buffer) => Fields } = requireOwn('amqplib', 'lib/codec.js');
+  const codec: { decodeFields: (slice: Buffer) => Fields } = loadCodec();
   const { decodeFields } = codec;
   codec.decodeFields = (slice) => {
     try {
@@ -138,10 +135,7 @@ function loadAmqplib(): { connect: typeof amqplibConnect; credentials: typeof am
       return { [UNREADABLE]: true };
     }
   };
-  const { Connection }: { Connection: { prototype: AmqplibConnection } } = requireOwn(
-    'amqplib',
-    'lib/connection.js',
-  );
+  const { Connection }: { Connection: { prototype: AmqplibConnection } } = loadConnection();
   explainRefusals(Connection.prototype);
   sendLargeBodiesInPieces(Connection.prototype);
   return require('amqplib');
