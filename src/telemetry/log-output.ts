@@ -7,14 +7,17 @@ interface Target {
   /** Writes text in the background or at once, and calls `done`, with the error when it could not. */
   write: (text: string, done: (error?: Error | null) => void) => void;
   /**
-   * Whether all lines of one turn of the event loop are written together: with many small lines, the system calls take most of
-   * their CPU time.
+   * Whether lines that come one soon after another are written together: with many small lines, the system calls take most of their
+   * CPU time, also that of the reader.
    */
   batches: boolean;
 }
 
 /** How much may wait for the reader of a pipe, in bytes. */
 const MAX_WAITING_BYTES = 4 * 1024 * 1024;
+
+/** The least time between two writes, in milliseconds; a line that comes later than that is written at once. */
+const PAUSE_MS = 5;
 
 const STDERR = 2;
 const LINE_BREAK = 0x0a;
@@ -25,10 +28,12 @@ const LINE_BREAK = 0x0a;
  */
 export class LogOutput extends Writable {
   readonly #target: Target;
-  /** The lines of this turn, their bytes, and how many they are. */
+  /** The lines that are not written yet, their bytes, and how many they are. */
   #text = '';
   #bytes = 0;
   #lines = 0;
+  /** When lines were written last, in milliseconds. */
+  #writtenAt = -Infinity;
   #waitingBytes = 0;
   /** Too much waits: every line is dropped until half of it is written, so that there is one gap, not many. */
   #isDropping = false;
@@ -87,12 +92,20 @@ export class LogOutput extends Writable {
     this.#bytes += bytes;
     this.#lines++;
     if (!this.#target.batches) this.flush();
-    else if (this.#lines === 1) process.nextTick(() => this.flush());
+    else if (this.#lines === 1) this.#flushSoon();
   }
 
-  /** Writes the lines of this turn now, and so before what others write in it. */
+  #flushSoon(): void {
+    const pause = this.#writtenAt + PAUSE_MS - performance.now();
+    if (pause <= 0) process.nextTick(() => this.flush());
+    // The process may end before: then it is done at its exit.
+    else setTimeout(() => this.flush(), pause).unref();
+  }
+
+  /** Writes the lines that are not written yet, and so before what others write from now on. */
   flush(): void {
     if (this.#lines === 0) return;
+    this.#writtenAt = performance.now();
     const [text, bytes, lines] = [this.#text, this.#bytes, this.#lines];
     this.#text = '';
     this.#bytes = 0;
