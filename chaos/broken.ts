@@ -178,8 +178,8 @@ export const BROKEN: readonly Broken[] = [
     replacements: [
       {
         file: 'src/core/runner.ts',
-        from: `if (isolation !== undefined && delivery === 'repeated') return`,
-        to: `if (isolation !== undefined && call.id === '') return`,
+        from: `if (isolation !== undefined && delivery === 'repeated')`,
+        to: `if (isolation !== undefined && call.id === '')`,
       },
     ],
   },

@@ -298,11 +298,12 @@ export class Runner {
     const begin = this.#options.clock.now();
     if (this.#stopping.signal.aborted || (signal.aborted && releases(signal.reason)))
       return Promise.resolve(RELEASED);
+    if (signal.aborted) return this.#notAdmitted(call, cancelled(), begin);
     // What ended a worker before may be the check of its parameters.
     const { isolation } = this.#options;
-    if (isolation !== undefined && delivery === 'repeated') return this.#dispatchApart(call, isolation);
+    if (isolation !== undefined && delivery === 'repeated')
+      return this.#dispatchApart(call, isolation, begin);
     try {
-      if (signal.aborted) throw cancelled();
       return this.#enqueue(call, this.#admission.admit(call));
     } catch (error) {
       return this.#notAdmitted(call, error, begin);
@@ -310,10 +311,8 @@ export class Runner {
   }
 
   /** Dispatches a call whose parameters are checked in isolation. */
-  async #dispatchApart(call: Call, isolation: Pick<Isolation, 'run'>): Promise<Settled> {
-    const begin = this.#options.clock.now();
+  async #dispatchApart(call: Call, isolation: Pick<Isolation, 'run'>, begin: number): Promise<Settled> {
     try {
-      if (call.signal.aborted) throw cancelled();
       const checked = await this.#checkedApart(call, isolation);
       return await this.#enqueue(call, this.#admission.admit(call, checked));
     } catch (error) {

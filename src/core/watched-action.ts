@@ -1,3 +1,4 @@
+import { afterwards } from '../lib/afterwards.js';
 import type { Activity } from './plugin-watch.js';
 import type { PreparedAction } from './prepare-action.js';
 
@@ -31,9 +32,7 @@ function watched(run: PreparedAction['run'], activity: Activity): PreparedAction
   return (request) => {
     activity.began();
     try {
-      const running = Promise.resolve(run(request));
-      void running.then(ended, ended);
-      return running;
+      return afterwards(Promise.resolve(run(request)), ended);
     } catch (error) {
       ended();
       return Promise.reject(error);

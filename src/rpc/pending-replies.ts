@@ -1,5 +1,6 @@
 import type { Clock } from '../lib/clock.js';
 import { AbortWatch } from '../lib/abort-watch.js';
+import { afterwards } from '../lib/afterwards.js';
 import { LazyAbort } from '../lib/lazy-abort.js';
 import { LinkedList, type Place } from '../lib/linked-list.js';
 import type { BrokerConnection } from './broker-connection.js';
@@ -123,11 +124,8 @@ export class PendingReplies {
   }
 
   #inPlace<T>(address: string, turns: Turns, send: () => Promise<T>): Promise<T> {
-    const sent = send();
-    const leave = () => this.#leave(address, turns);
     // Also when the caller of `within` no longer waits for it.
-    void sent.then(leave, leave);
-    return sent;
+    return afterwards(send(), () => this.#leave(address, turns));
   }
 
   #turnsOf(address: string): Turns {

@@ -1,4 +1,5 @@
 import type { Runner } from '../core/runner.js';
+import { afterwards } from '../lib/afterwards.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { MemoryLog } from '../lib/memory-log.js';
@@ -31,10 +32,7 @@ export class ReplyRoom {
   /** Counts a reply of this many bytes while it is sent. */
   during<T>(bytes: number, send: () => Promise<T>): Promise<T> {
     this.#add(bytes);
-    const sent = send();
-    const leave = () => this.#add(-bytes);
-    void sent.then(leave, leave);
-    return sent;
+    return afterwards(send(), () => this.#add(-bytes));
   }
 
   #add(bytes: number): void {

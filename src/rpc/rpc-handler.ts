@@ -6,6 +6,7 @@ import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { LinkedList, type Place } from '../lib/linked-list.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { OwnTurns } from '../lib/own-turns.js';
 import { whenAborted } from '../lib/when-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import { type Codec, DecodeError } from './codec/codec.js';
@@ -132,7 +133,8 @@ export class RpcHandler {
   readonly #republisher: Republisher;
   /** The messages in progress. */
   readonly #held = new LinkedList<Held>();
-  #lastTurn: Promise<void> = Promise.resolve();
+  /** Large messages are decoded, and their replies encoded, one in each turn of the event loop. */
+  readonly #turns = new OwnTurns();
 
   constructor(options: RpcHandlerOptions) {
     const { queue, publish, runner, clock, logFor, maxReplyBytes, memoryBudgetBytes: limit } = options;
@@ -333,14 +335,8 @@ export class RpcHandler {
         unlink();
       }
     }
-    if (isLarge(codec, content)) await this.#ownTurn();
+    if (isLarge(codec, content)) await this.#turns.next();
     return true;
-  }
-
-  /** Waits for a turn of the event loop that no other large message uses, so that timers and sockets get theirs. */
-  async #ownTurn(): Promise<void> {
-    this.#lastTurn = this.#lastTurn.then(async () => new Promise((resolve) => setImmediate(resolve)));
-    return this.#lastTurn;
   }
 
   /** The remembered reply of a request that was delivered before, or else the outcome of a run. */
@@ -443,7 +439,7 @@ export class RpcHandler {
     running: RunningRequest<Remembered> | undefined,
   ): Promise<Handled> {
     const sendable = hasRows(settled) ? await this.#encoder.encodeRows(settled, request) : settled;
-    if (request.isLarge && settled.status !== 'released') await this.#ownTurn();
+    if (request.isLarge && settled.status !== 'released') await this.#turns.next();
     return this.#settled(request, call, sendable, running);
   }
 

@@ -27,7 +27,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   const close = (call: Call): Record<string, unknown> => {
     const progress = open.get(call);
     open.delete(call);
-    const fields = fieldsOf(call, progress);
+    const fields = namesOf(call, progress);
     if (progress !== undefined) addTimes(fields, progress);
     return fields;
   };
@@ -59,7 +59,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     const progress = open.get(call);
     if (progress !== undefined) progress.settledAt = at;
     if (settled.status === 'error' && 'cause' in settled)
-      log.error('action failed unexpectedly', { ...fieldsOf(call, progress), error: settled.cause });
+      log.error('action failed unexpectedly', { ...namesOf(call, progress), error: settled.cause });
   });
   events.on('released', ({ call }) => open.delete(call));
   events.on('answered', ({ call, reply, dropped }) => {
@@ -80,7 +80,8 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   events.on('deadLettered', ({ reason }) => log.warn('message dead-lettered', { reason }));
 }
 
-function fieldsOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
+/** What a line names: the request, its action and its cluster. */
+function namesOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
   const fields: Record<string, unknown> = { request: call.id };
   if (typeof call.action === 'string') fields.action = call.action.slice(0, 64);
   if (progress?.cluster !== undefined) fields.cluster = progress.cluster;
