@@ -25,6 +25,12 @@ export interface Call {
   /** A problem that the transport found: the call is refused with `invalid_request`. */
   readonly malformed?: FieldProblem;
   readonly caller: Caller;
+  /** How it came to the service: over the queue, through the HTTP gateway, or with a record of OpenAperture's Manager. */
+  readonly door: 'amqp' | 'http' | 'manager';
+  /** How its message is encoded: `json`, `erlang`. */
+  readonly encoding: string;
+  /** The number of workers that have had it, this one included, as far as is known. */
+  readonly attempt: number;
   /** Context that the caller sends for other systems, such as `traceparent`. */
   readonly context: Readonly<Record<string, string>>;
   /** `repeated`: another worker may have begun it. */

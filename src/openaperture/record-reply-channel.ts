@@ -1,7 +1,14 @@
+import { MANAGER } from '../api/caller.js';
 import { stringifyExactly } from '../lib/exact-json.js';
 import type { Reply } from '../core/call.js';
 import { type Envelope, replyEnvelope, withoutRequest } from '../rpc/envelope.js';
-import type { ReplyContext, OutgoingReply, ReplyChannel, SendOutcome } from '../rpc/reply-channel.js';
+import type {
+  ChannelCheck,
+  ReplyContext,
+  OutgoingReply,
+  ReplyChannel,
+  SendOutcome,
+} from '../rpc/reply-channel.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { backoffMs } from '../lib/backoff.js';
@@ -12,7 +19,7 @@ import type { ManagerId, RecordState } from './manager-responses.js';
 import type { ManagerClient, RetryOptions } from './manager-client.js';
 import { ManagerError } from './manager-error.js';
 import { ManagerOutage } from './manager-outage.js';
-import { isSameRequest } from './same-request.js';
+import { isSameRequest, namesRequest } from './same-request.js';
 
 export interface RecordReplyChannelOptions {
   manager: Pick<ManagerClient, 'recordState' | 'saveRecord' | 'exchange'>;
@@ -92,15 +99,15 @@ export class RecordReplyChannel implements ReplyChannel {
     return recordId !== undefined;
   }
 
-  async refusal(
+  async check(
     { envelope, log }: Pick<ReplyContext, 'envelope' | 'log'>,
     signal: AbortSignal,
-  ): Promise<string | undefined> {
+  ): Promise<ChannelCheck> {
     const { recordId: id, requestBody } = envelope;
-    if (id === undefined) return undefined;
+    if (id === undefined) return {};
     const checking: Checking = { id, log, requestBody };
     try {
-      return await this.#refusal(checking, signal);
+      return await this.#check(checking, signal);
     } finally {
       this.#ended(checking);
     }
@@ -230,27 +237,27 @@ export class RecordReplyChannel implements ReplyChannel {
   }
 
   /** Tries until the Manager has shown the record, or will never show it. */
-  async #refusal(checking: Checking, signal: AbortSignal): Promise<string | undefined> {
+  async #check(checking: Checking, signal: AbortSignal): Promise<ChannelCheck> {
     const { manager, clock } = this.#options;
     for (let failed = 1; ; failed++) {
       try {
-        // A record that is gone or answered is no reason: then the reply is dropped.
         const record = await manager.recordState(checking.id, { signal, tries: 1 });
         this.#outage.responded(checking);
-        return record?.state === 'open' && isOfAnother(record, checking)
-          ? anotherRequest(checking)
-          : undefined;
+        // A record that is gone or answered is no reason to refuse: then the reply is dropped. It proves nothing either.
+        if (record?.state !== 'open') return {};
+        if (isOfAnother(record, checking)) return { refusal: anotherRequest(checking) };
+        return namesRequest(record.requestBody) ? { vouchesFor: MANAGER } : {};
       } catch (error) {
         if (signal.aborted) throw signal.reason;
-        const unknown = `the record ${checking.id} of its id cannot be read: ${reasonOf(error)}`;
-        if (!(error instanceof ManagerError)) return unknown;
+        const refusal = `the record ${checking.id} of its id cannot be read: ${reasonOf(error)}`;
+        if (!(error instanceof ManagerError)) return { refusal };
         if (!error.temporary) {
           this.#outage.responded(checking);
-          return unknown;
+          return { refusal };
         }
         // The Manager may have closed an idle connection just then, so a first failure is no outage yet.
         const persists = failed > 1 || error.retryAfterMs > 0;
-        if (persists && (await this.#isStuck(checking, error, signal))) return unknown;
+        if (persists && (await this.#isStuck(checking, error, signal))) return { refusal };
         await clock.sleep(Math.max(error.retryAfterMs, backoffMs(failed, BACKOFF)), { signal });
       }
     }

@@ -10,12 +10,22 @@ type Fields = Readonly<Record<string, unknown>>;
  */
 export function isSameRequest(recorded: unknown, sent: Fields): boolean {
   const record = bodyFields(recorded);
-  if (record === undefined || Object.values(record).every(isNull)) return true;
+  if (record === undefined || !hasContent(record)) return true;
   return (
     isSame(record.action, sent.action) &&
     isSame(record.etcd_token, sent.etcd_token) &&
     isSame(record.action_parameters ?? {}, sent.action_parameters ?? {})
   );
+}
+
+/** Whether the `request_body` of a record says what was asked for; one that does not proves nothing. */
+export function namesRequest(recorded: unknown): boolean {
+  const record = bodyFields(recorded);
+  return record !== undefined && hasContent(record);
+}
+
+function hasContent(record: Fields): boolean {
+  return !Object.values(record).every(isNull);
 }
 
 /** The Manager's table has the body as JSON text. */

@@ -1,7 +1,8 @@
 import type { Channel, ConsumeMessage, MessageProperties } from 'amqplib';
 import { UNREADABLE } from './patched-amqplib.js';
 import type { BrokerConnection } from './broker-connection.js';
-import { isRequeued, readSender, readSuspect, type Sender, type Suspect } from './suspect.js';
+import { readSender, type Sender } from './sender.js';
+import { isPublishedAgain, isRequeued, readSuspect, type Suspect } from './suspect.js';
 
 /** Where a delivered message comes from. */
 export interface DeliverySource {
@@ -28,7 +29,7 @@ export class Delivery {
     this.#message = isPart ? { ...message, content: Buffer.from(content) } : message;
     this.#channel = channel;
     this.connection = connection;
-    this.sender = readSender(properties, connection.user);
+    this.sender = readSender(properties, connection.user, isPublishedAgain(properties));
     this.suspect = suspects ? readSuspect(properties) : undefined;
   }
 
@@ -38,11 +39,6 @@ export class Delivery {
 
   get properties(): MessageProperties {
     return this.#message.properties;
-  }
-
-  /** The user who sent the request, as the broker has verified; undefined: not known. */
-  get caller(): string | undefined {
-    return this.sender.isVerified ? this.sender.name : undefined;
   }
 
   /** How often it came back to its queue; only quorum queues count that. */
@@ -67,6 +63,11 @@ export class Delivery {
   /** Whether another worker, or this one, may have begun it. */
   get mayHaveBegun(): boolean {
     return this.redelivered || this.suspect !== undefined;
+  }
+
+  /** How many workers have had it at most, this one included, as far as is known. */
+  get attempt(): number {
+    return (this.suspect?.lostWorkers ?? 0) + (this.redelivered ? 2 : 1);
   }
 
   /** Whether it may be a second copy: a worker that requeued it may have lost its connection before it acknowledged it. */

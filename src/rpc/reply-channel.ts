@@ -1,3 +1,4 @@
+import type { Caller } from '../api/caller.js';
 import type { Reply } from '../core/call.js';
 import type { Logger } from '../lib/logger.js';
 import type { Codec } from './codec/codec.js';
@@ -26,6 +27,14 @@ export interface ReplyContext {
 /** How sending ended: `dropped` when the caller can no longer be reached; a reply when that one was sent instead. */
 export type SendOutcome = 'sent' | 'dropped' | Reply;
 
+/** What a reply channel knows of a request before it runs. */
+export interface ChannelCheck {
+  /** Why the request must not run, for people; undefined: it may run. */
+  readonly refusal?: string | undefined;
+  /** Who asks, when the channel proves it. */
+  readonly vouchesFor?: Caller;
+}
+
 /** A way for a reply to reach its caller. */
 export interface ReplyChannel {
   /** Whether it encodes replies itself, and needs `OutgoingReply.plain`. */
@@ -35,10 +44,9 @@ export interface ReplyChannel {
   /**
    * Checks, before a request runs, that this channel reaches the caller who sent it: an id in a request may be that of
    * another one. Waits while this cannot be known. Without this method, every caller can be reached.
-   * @returns why the request must not run, for people; undefined: it may run
    * Rejects only when the signal is aborted.
    */
-  refusal?(request: Pick<ReplyContext, 'envelope' | 'log'>, signal: AbortSignal): Promise<string | undefined>;
+  check?(request: Pick<ReplyContext, 'envelope' | 'log'>, signal: AbortSignal): Promise<ChannelCheck>;
   /**
    * Resolves when the reply is stored safely for the caller, or when the caller can no longer be reached.
    * Rejects only when the signal is aborted.

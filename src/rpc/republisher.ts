@@ -10,7 +10,7 @@ import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
 import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
-import { requeuedProperties, type Suspect, suspectProperties } from './suspect.js';
+import { deadLetterProperties, requeuedProperties, type Suspect, suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
@@ -88,8 +88,8 @@ export class Republisher {
    * @returns false when the broker delivers the message again instead
    */
   async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
-    const headers = { 'x-reason': reason };
-    return this.#republish(delivery, this.#deadLetters, () => ({ headers }));
+    const { clock } = this.#options;
+    return this.#republish(delivery, this.#deadLetters, () => deadLetterProperties(delivery, clock, reason));
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Caller } from '../api/caller.js';
 import { callerTimeout, MAX_TIMEOUT_MS } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
 import { runWithin } from '../lib/time-limit.js';
@@ -5,7 +6,8 @@ import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 
 /** Whether a request may run. */
 export type CheckedRequest =
-  | { state: 'accepted' }
+  /** `vouchedFor`: who asks, when a channel proves it. */
+  | { state: 'accepted'; vouchedFor: Caller | undefined }
   /** `channels`: those that reach its caller all the same. */
   | { state: 'refused'; reason: string; channels: readonly ReplyChannel[] }
   /** The time of the request has passed before it could be known. */
@@ -29,7 +31,8 @@ export async function checkRequest(
   request: Pick<ReplyContext, 'envelope' | 'log'>,
   { channels, timeoutMs, waitedMs, signals, clock }: RequestCheckOptions,
 ): Promise<CheckedRequest> {
-  if (channels.every((channel) => channel.refusal === undefined)) return { state: 'accepted' };
+  if (channels.every((channel) => channel.check === undefined))
+    return { state: 'accepted', vouchedFor: undefined };
   const late = new Error('the time of the request has passed');
   const timeMs = callerTimeout(timeoutMs) ?? MAX_TIMEOUT_MS;
   const limit = {
@@ -39,15 +42,18 @@ export async function checkRequest(
     signal: signals,
   };
   try {
-    const refusals = await runWithin(limit, async (signal) =>
-      Promise.all(channels.map(async (channel) => channel.refusal?.(request, signal))),
+    const checks = await runWithin(limit, async (signal) =>
+      Promise.all(channels.map(async (channel) => channel.check?.(request, signal))),
     );
-    const reason = refusals.find((each) => each !== undefined);
-    if (reason === undefined) return { state: 'accepted' };
+    const reason = checks.find((each) => each?.refusal !== undefined)?.refusal;
+    if (reason === undefined) {
+      const vouchedFor = checks.find((each) => each?.vouchesFor !== undefined)?.vouchesFor;
+      return { state: 'accepted', vouchedFor };
+    }
     return {
       state: 'refused',
       reason,
-      channels: channels.filter((_, index) => refusals[index] === undefined),
+      channels: channels.filter((_, index) => checks[index]?.refusal === undefined),
     };
   } catch (error) {
     if (signals.some(({ aborted }) => aborted)) return { state: 'released' };

@@ -1,5 +1,5 @@
 import { hash, randomUUID } from 'node:crypto';
-import { ANONYMOUS, type Caller } from '../api/caller.js';
+import type { Caller } from '../api/caller.js';
 import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
@@ -10,6 +10,7 @@ import type { Delivery } from './consumer.js';
 import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
 import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
+import { callerOf } from './sender.js';
 import { timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
@@ -182,14 +183,18 @@ export function isLarge(codec: Codec, content: Buffer): boolean {
 
 /** The call that a request asks for. */
 export function callOf(
-  { id, key, envelope, delivery, channels, timeoutMs }: Request,
+  { id, key, codec, envelope, delivery, channels, timeoutMs }: Request,
   {
     mayHaveBegun,
     mustRunAlone,
     waitedMs,
-  }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number },
+    vouchedFor,
+  }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number; vouchedFor: Caller | undefined },
 ): Call {
   const { headers = {} } = delivery.properties;
+  const { sender } = delivery;
+  // Who is named by the broker or the gateway is named more exactly than by a reply channel.
+  const caller = sender.verifiedBy === undefined && vouchedFor !== undefined ? vouchedFor : callerOf(sender);
   return {
     id,
     key,
@@ -199,7 +204,10 @@ export function callOf(
     timeoutMs,
     waitedMs,
     malformed: envelope.problem,
-    caller: callerOf(delivery.caller),
+    caller,
+    door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
+    encoding: codec.name,
+    attempt: delivery.attempt,
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,
@@ -208,10 +216,6 @@ export function callOf(
     wantsParts: false,
     signal: delivery.connection.lost,
   };
-}
-
-function callerOf(name: string | undefined): Caller {
-  return name === undefined ? ANONYMOUS : { name, verifiedBy: 'broker' };
 }
 
 /** The caller's trace (W3C Trace Context). */

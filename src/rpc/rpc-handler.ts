@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { Caller } from '../api/caller.js';
 import type { Call, Reply, Settled } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
@@ -379,9 +380,9 @@ export class RpcHandler {
     const { mayHaveBegun } = history;
     const running =
       key === undefined ? undefined : this.#memory.begin(key, { place: placeOf(delivery), mayHaveBegun });
-    const isChecked = request.channels.some((channel) => channel.refusal !== undefined);
+    const isChecked = request.channels.some((channel) => channel.check !== undefined);
     if (isChecked) return this.#checkAndRun(request, history, running);
-    return this.#call(request, history, this.#waited(request), running);
+    return this.#call(request, { history, waitedMs: this.#waited(request) }, running);
   }
 
   /** How much of the request's time has passed, in milliseconds. */
@@ -406,9 +407,13 @@ export class RpcHandler {
       release();
       throw error;
     });
-    if (checked.state === 'accepted') return this.#call(request, history, this.#waited(request), running);
+    if (checked.state === 'accepted') {
+      const { vouchedFor } = checked;
+      return this.#call(request, { history, waitedMs: this.#waited(request), vouchedFor }, running);
+    }
     // The runner does not begin a late one.
-    if (checked.state === 'late') return this.#call(request, history, checked.waitedMs, running);
+    if (checked.state === 'late')
+      return this.#call(request, { history, waitedMs: checked.waitedMs }, running);
     release();
     return checked.state === 'released'
       ? { passedOn: 'released', mustRunAlone: history.mustRunAlone }
@@ -417,11 +422,15 @@ export class RpcHandler {
 
   #call(
     request: Request,
-    { mayHaveBegun, mustRunAlone: alone }: History,
-    waitedMs: number,
+    {
+      history,
+      waitedMs,
+      vouchedFor,
+    }: { history: History; waitedMs: number; vouchedFor?: Caller | undefined },
     running: RunningRequest<Remembered> | undefined,
   ): Promise<Handled> {
-    const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs });
+    const { mayHaveBegun, mustRunAlone: alone } = history;
+    const call = callOf(request, { mayHaveBegun, mustRunAlone: alone, waitedMs, vouchedFor });
     return this.#options.runner.run(call).then(
       (settled) =>
         request.isLarge || hasRows(settled)

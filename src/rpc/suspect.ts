@@ -3,26 +3,20 @@ import { callerTimeout, MAX_TIMEOUT_MS } from '../core/caller-timeout.js';
 import type { Clock } from '../lib/clock.js';
 import { fieldsOf } from '../lib/fields-of.js';
 import type { Delivery } from './consumer.js';
+import { handedOn } from './sender.js';
 
-/** The header of a message that a worker has published again: the caller as the broker has verified it; empty: not known. */
-const CALLER = 'x-caller';
-/** Besides, when it had not begun it. */
+/** The header of a message that a worker has published again because it had not begun it. */
 const REQUEUED = 'x-requeued';
 /**
- * Besides, in the queue of suspects: when its caller stops waiting, in milliseconds since the epoch; and how many workers were
+ * Those of one in the queue of suspects: when its caller stops waiting, in milliseconds since the epoch; and how many workers were
  * lost while they had it from that queue.
  */
 const [DEADLINE, LOST_WORKERS] = ['x-deadline', 'x-lost-workers'];
 /** Besides, when a process has ended that it shared with others. */
 const ALONE = 'x-alone';
 
-/** Who sent a request. */
-export interface Sender {
-  /** The user; undefined: not known. */
-  name: string | undefined;
-  /** Whether the broker has verified that user. */
-  isVerified: boolean;
-}
+/** Those of one in the error queue. */
+const [REASON, DEAD_LETTERED_AT, ENDS_AT] = ['x-reason', 'x-dead-lettered-at', 'x-ends-at'];
 
 /** What a message from the queue of suspects says besides the request. */
 export interface Suspect {
@@ -31,15 +25,6 @@ export interface Suspect {
   lostWorkers: number;
   /** Whether it must run alone in a process. */
   mustRunAlone: boolean;
-}
-
-/** @param ownUser the user of this worker, and of the workers that publish messages again; undefined when it is not known */
-export function readSender(properties: MessageProperties, ownUser: string | undefined): Sender {
-  const { userId, headers = {} }: { userId?: unknown; headers?: Record<string, unknown> } = properties;
-  const publisher = textOf(userId);
-  // Otherwise it is as its caller has sent it, also when the broker has dead-lettered it.
-  if (!(DEADLINE in headers) && !(REQUEUED in headers)) return { name: publisher, isVerified: true };
-  return { name: textOf(headers[CALLER]), isVerified: ownUser !== undefined && publisher === ownUser };
 }
 
 export function readSuspect({ headers = {} }: { headers?: Record<string, unknown> }): Suspect {
@@ -54,6 +39,11 @@ export function readSuspect({ headers = {} }: { headers?: Record<string, unknown
 /** Whether a worker has published it again because it had not begun it. */
 export function isRequeued({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
   return REQUEUED in headers;
+}
+
+/** Whether a worker has published it again, as it says. */
+export function isPublishedAgain({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
+  return DEADLINE in headers || REQUEUED in headers;
 }
 
 /** The properties that a message gets when it is requeued. */
@@ -76,13 +66,23 @@ export function suspectProperties(
   return withSender(delivery, headers);
 }
 
+/**
+ * The properties that a message gets when it is dead-lettered: why, for people, when, and when its caller stops waiting, both in
+ * milliseconds since the epoch.
+ */
+export function deadLetterProperties(delivery: Delivery, clock: Clock, reason: string): Options.Publish {
+  const now = clock.wallTime();
+  const left = timeLeft(delivery, clock);
+  return withSender(delivery, {
+    [REASON]: reason,
+    [DEAD_LETTERED_AT]: now,
+    [ENDS_AT]: now + left,
+  });
+}
+
 function withSender({ sender, connection }: Delivery, headers: Record<string, unknown>): Options.Publish {
-  return {
-    // A caller whom nobody has verified must not become one.
-    ...(sender.isVerified && { userId: connection.user }),
-    // Also when it is not known: the message may come with such a header.
-    headers: { [CALLER]: sender.name ?? '', ...headers },
-  };
+  const handed = handedOn(sender, connection.user);
+  return { ...handed, headers: { ...handed.headers, ...headers } };
 }
 
 /**
@@ -105,10 +105,6 @@ function expired(headers: Record<string, unknown>): boolean {
   const deaths = headers['x-death'];
   // The last one is the first in the list.
   return Array.isArray(deaths) && !(DEADLINE in headers) && fieldsOf(deaths[0]).reason === 'expired';
-}
-
-function textOf(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 function isCount(value: unknown): value is number {

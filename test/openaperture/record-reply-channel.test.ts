@@ -70,9 +70,10 @@ async function openChannel(
       { envelope: { ...envelopeOf(id), ...changes }, log: logs.log.with({ request: String(id) }) },
       stop.signal,
     );
-  const refusal = async (id: number, signal = stop.signal) =>
-    channel.refusal({ envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) }, signal);
-  return { ...opened, channel, reported, send, refusal, stop };
+  const check = async (id: number, signal = stop.signal) =>
+    channel.check({ envelope: envelopeOf(id), log: logs.log.with({ request: String(id) }) }, signal);
+  const refusal = async (id: number, signal = stop.signal) => (await check(id, signal)).refusal;
+  return { ...opened, channel, reported, send, check, refusal, stop };
 }
 
 const ANOTHER = { ...REQUEST, action: 'restart_unit' };
@@ -281,6 +282,23 @@ test('a request with the id of the open record of another one is refused before 
   t.is(await refusal(78), undefined, 'there is no such record');
   manager.addRecord(77, { requestBody: ANOTHER, status: 'completed' });
   t.is(await refusal(77), undefined, 'it has its reply already, and will not be written');
+});
+
+test('the Manager vouches for a request exactly when its open record is that of the request', async (t) => {
+  const { manager, check } = await openChannel(t);
+  const vouchedFor = async () => (await check(77)).vouchesFor;
+  manager.addRecord(77, { requestBody: { ...REQUEST, more: 'ignored' } });
+  t.deepEqual(await vouchedFor(), { name: 'manager', verifiedBy: 'manager' });
+  for (const [record, why] of [
+    [{ requestBody: ANOTHER }, 'it is that of another request'],
+    [{ requestBody: null }, 'it does not say what was asked for'],
+    [{ requestBody: REQUEST, status: 'completed' }, 'it has its reply already'],
+  ] as const) {
+    manager.addRecord(77, record);
+    t.is(await vouchedFor(), undefined, why);
+  }
+  manager.records.delete('77');
+  t.is(await vouchedFor(), undefined, 'there is none');
 });
 
 test('while the Manager is down, it is not known whether a request may run, and the service takes no more', async (t) => {

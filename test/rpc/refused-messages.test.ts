@@ -412,16 +412,17 @@ if (rabbitmq() !== undefined) {
     t.is(begun(), 1);
   });
 
-  test("a message with another user's user_id, which the broker would refuse, is requeued with the worker's own, and dead-lettered without one", async (t) => {
+  test("a message with another user's user_id, which the broker would refuse, is requeued and dead-lettered with the worker's own, and names the other one", async (t) => {
     const { action, begun, finishRun } = held({ effect: 'change' });
-    const { service, queue } = await serveAs(t, {}, [action], { concurrency: 1 });
+    const { service, queue, name: user } = await serveAs(t, {}, [action], { concurrency: 1 });
     await eventually('it is ready', () => isReady(service));
     const caller = await RawCaller.open(t, t.context.broker, queue);
     const userId = 'guest';
     caller.publish('garbage', { userId });
     const dead = await caller.take('error queue');
     t.is(dead.content.toString(), 'garbage');
-    t.is(dead.properties.userId, undefined);
+    t.is(dead.properties.userId, user);
+    t.like(dead.properties.headers, { 'x-caller': userId, 'x-caller-verified-by': 'broker' });
     const id = caller.send({ action: 'act' }, { messageId: 'running', userId });
     await eventually('it runs', () => begun() === 1);
     caller.send({ action: 'act' }, { messageId: 'waiting', userId });

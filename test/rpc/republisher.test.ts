@@ -42,7 +42,7 @@ function open(outcomes: (PublishOutcome | Error)[] = [], { declares = async () =
     const made: Partial<Delivery> = {
       content: Buffer.from('body'),
       properties: { headers: {}, ...properties } as Delivery['properties'],
-      sender: { name: 'ops', isVerified: true },
+      sender: { name: 'ops', verifiedBy: 'broker', door: undefined },
       suspect: undefined,
       connection: {
         user: 'worker',

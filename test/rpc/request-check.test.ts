@@ -7,12 +7,12 @@ import { settle, watched } from '../support/open-runner.js';
 
 const REQUEST = {} as Request;
 
-function channel(refusal?: ReplyChannel['refusal']): ReplyChannel {
+function channel(checks?: ReplyChannel['check']): ReplyChannel {
   return {
     needsPlainReply: false,
     reaches: () => true,
     send: async () => 'sent',
-    ...(refusal && { refusal }),
+    ...(checks && { check: checks }),
   };
 }
 
@@ -27,33 +27,43 @@ function check(channels: readonly ReplyChannel[], { timeoutMs = 5_000 }: { timeo
 
 const waiting = () => channel(async (_request, signal) => untilStopped(signal));
 
-async function untilStopped(signal: AbortSignal): Promise<undefined> {
+async function untilStopped(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
 }
 
 test('a request may run when no reply channel refuses it', async (t) => {
-  for (const channels of [[], [channel()], [channel(async () => undefined), channel()]]) {
+  for (const channels of [[], [channel()], [channel(async () => ({})), channel()]]) {
     const { checked, clock } = check(channels);
-    t.deepEqual(await checked, { state: 'accepted' });
+    t.deepEqual(await checked, { state: 'accepted', vouchedFor: undefined });
     t.is(clock.pending, 0);
   }
 });
 
 test('a request that a reply channel refuses is refused for the first reason, and the other channels are told', async (t) => {
-  const [reaches, plain] = [channel(async () => undefined), channel()];
+  const [reaches, plain] = [channel(async () => ({})), channel()];
   const { checked } = check([
     reaches,
-    channel(async () => 'no record'),
+    channel(async () => ({ refusal: 'no record' })),
     plain,
-    channel(async () => 'no more'),
+    channel(async () => ({ refusal: 'no more' })),
   ]);
   t.deepEqual(await checked, { state: 'refused', reason: 'no record', channels: [reaches, plain] });
+});
+
+test('who asks is what the first channel proves that knows it', async (t) => {
+  const knows = (name: string) =>
+    channel(async () => ({ vouchesFor: { name, verifiedBy: 'manager' as const } }));
+  const { checked } = check([channel(), channel(async () => ({})), knows('manager'), knows('other')]);
+  t.deepEqual(await checked, {
+    state: 'accepted',
+    vouchedFor: { name: 'manager', verifiedBy: 'manager' },
+  });
 });
 
 test('a request whose reply channels check nothing needs no time for that', async (t) => {
   const { checked, clock } = check([channel()], { timeoutMs: 2_000 });
   t.is(clock.pending, 0);
-  t.deepEqual(await checked, { state: 'accepted' });
+  t.deepEqual(await checked, { state: 'accepted', vouchedFor: undefined });
 });
 
 test('a request is late when its time passes before a channel knows', async (t) => {

@@ -1,10 +1,12 @@
 import test from 'ava';
+import { ANONYMOUS, type Caller } from '../../src/api/caller.js';
 import { Codecs } from '../../src/rpc/codec/codecs.js';
 import { ErlangCodec } from '../../src/rpc/codec/erlang.js';
 import { jsonRequestCodec } from '../../src/rpc/codec/json.js';
 import type { Delivery } from '../../src/rpc/consumer.js';
 import type { ReplyChannel } from '../../src/rpc/reply-channel.js';
 import { callOf, RequestReader } from '../../src/rpc/request.js';
+import type { Sender } from '../../src/rpc/sender.js';
 import { logLines } from '../support/log-lines.js';
 import { ManualClock } from '../support/manual-clock.js';
 
@@ -37,8 +39,8 @@ function reading({ channels = [] }: { channels?: readonly ReplyChannel[] } = {})
       isReadable: true,
       mayHaveBegun: false,
       mayBeCopy: false,
-      sender: { name: 'ops', isVerified: true },
-      caller: 'ops',
+      sender: SENDER,
+      attempt: 1,
       suspect: undefined,
       connection: { lost },
       ...delivery,
@@ -51,7 +53,9 @@ function reading({ channels = [] }: { channels?: readonly ReplyChannel[] } = {})
 }
 
 const CHANNEL: ReplyChannel = { needsPlainReply: false, reaches: () => true, send: async () => 'sent' };
-const FIRST = { mayHaveBegun: false, mustRunAlone: false, waitedMs: 0 };
+const FIRST = { mayHaveBegun: false, mustRunAlone: false, waitedMs: 0, vouchedFor: undefined };
+const SENDER = { name: 'ops', verifiedBy: 'broker', door: undefined } as const;
+const NOBODY = { name: undefined, verifiedBy: undefined, door: undefined };
 
 test('a request is named by its record, or else by its message id, and a name that is empty is none', (t) => {
   const { read } = reading();
@@ -76,8 +80,8 @@ test('a message is known again by its queue, caller, name, reply address and bod
     { properties: { messageId: 'm', replyTo: 'other' } },
     { properties: { messageId: 'm' } },
     { ...same, body: { request_body: { action: 'other' } } },
-    { ...same, delivery: { sender: { name: 'other', isVerified: true } } },
-    { ...same, delivery: { sender: { name: undefined, isVerified: true } } },
+    { ...same, delivery: { sender: { ...SENDER, name: 'other' } } },
+    { ...same, delivery: { sender: NOBODY } },
   ];
   const keys = others.map((given) => read(given).key);
   t.is(new Set([key, ...keys]).size, others.length + 1);
@@ -161,6 +165,9 @@ test('a call has what its message says', (t) => {
     waitedMs: 3,
     malformed: undefined,
     caller: { name: 'ops', verifiedBy: 'broker' },
+    door: 'amqp',
+    encoding: 'json',
+    attempt: 1,
     context: { traceparent: '00-1-1-00', tracestate: 'a=1' },
     delivery: 'first',
     mayBeCopy: false,
@@ -171,9 +178,28 @@ test('a call has what its message says', (t) => {
   });
 });
 
+test('who asks is whom the broker or the gateway names, or else whom a reply channel vouches for', (t) => {
+  const { read } = reading();
+  const manager = { name: 'manager', verifiedBy: 'manager' } as const;
+  const callerOf = (sender: Sender, vouchedFor: Caller | undefined) =>
+    callOf(read({ delivery: { sender } }), { ...FIRST, vouchedFor }).caller;
+  t.deepEqual(callerOf(SENDER, manager), { name: 'ops', verifiedBy: 'broker' });
+  t.deepEqual(callerOf(NOBODY, manager), manager);
+  t.is(callerOf(NOBODY, undefined), ANONYMOUS);
+});
+
+test('the door of a call is the one that the gateway names, or else whether it has a record', (t) => {
+  const { read } = reading();
+  const doorOf = (given: Given) => callOf(read(given), FIRST).door;
+  t.is(doorOf({}), 'amqp');
+  t.is(doorOf({ body: { id: 13, ...BODY } }), 'manager');
+  t.is(doorOf({ delivery: { sender: { ...SENDER, door: 'http' } } }), 'http');
+});
+
 test('a call tells who is not known, that nobody waits, and what may have begun', (t) => {
   const { read } = reading();
-  const call = callOf(read({ delivery: { caller: undefined, mayBeCopy: true } }), {
+  const call = callOf(read({ delivery: { sender: NOBODY, mayBeCopy: true } }), {
+    ...FIRST,
     mayHaveBegun: true,
     mustRunAlone: true,
     waitedMs: 0,

@@ -185,7 +185,7 @@ test('a reply that cannot be sent before the service stops leaves its call unans
 /** Serves `echo` with a reply channel for records that gives this result of its check. */
 async function openChecked(
   t: ExecutionContext,
-  refusal: NonNullable<ReplyChannel['refusal']>,
+  check: NonNullable<ReplyChannel['check']>,
   clock?: ManualClock,
 ) {
   const broker = embeddedBroker();
@@ -193,7 +193,7 @@ async function openChecked(
   const ofRecords: ReplyChannel = {
     needsPlainReply: false,
     reaches: ({ recordId }) => recordId !== undefined,
-    refusal,
+    check,
     send: async ({ body }) => {
       sent.push(String(body));
       return 'sent';
@@ -207,10 +207,9 @@ async function openChecked(
 }
 
 test('a request that a reply channel refuses is not run: it is dead-lettered with the reason, and answered by the other channels', async (t) => {
-  const { caller, sent, received, logs } = await openChecked(
-    t,
-    async () => 'its id is that of another request',
-  );
+  const { caller, sent, received, logs } = await openChecked(t, async () => ({
+    refusal: 'its id is that of another request',
+  }));
   const id = caller.sendRaw(JSON.stringify({ id: 77, request_body }));
   t.like((await caller.replyFor(id)).answer, {
     status: 'error',
@@ -235,7 +234,7 @@ for (const [sentAs, timeout] of [
     let allow: (() => void) | undefined;
     const { caller, received } = await openChecked(
       t,
-      async () => new Promise((resolve) => (allow = () => resolve(undefined))),
+      async () => new Promise((resolve) => (allow = () => resolve({}))),
       clock,
     );
     caller.publish(JSON.stringify({ id: 5, request_body }), { headers: { 'timeout-ms': timeout } });
@@ -391,7 +390,7 @@ function withoutBroker(
       mayHaveBegun: redelivered,
       mayBeCopy: redelivered,
       returns: 0,
-      sender: { name: undefined, isVerified: true },
+      sender: { name: undefined, verifiedBy: undefined, door: undefined },
       connection: { lost: new AbortController().signal } as BrokerConnection,
       acknowledge: () => acknowledged++,
       ...more,
@@ -402,11 +401,11 @@ function withoutBroker(
 }
 
 test('of several messages that wait for the same change, only the first one runs it', async (t) => {
-  const refusals: ((reason: string | undefined) => void)[] = [];
+  const refusals: ((check: { refusal?: string }) => void)[] = [];
   const sent: string[] = [];
   const { handler, deliver, runs, acknowledged } = withoutBroker({
     channel: {
-      refusal: async () => new Promise((resolve) => refusals.push(resolve)),
+      check: async () => new Promise((resolve) => refusals.push(resolve)),
       send: async ({ body }) => {
         sent.push(String(body));
         return 'sent';
@@ -418,10 +417,10 @@ test('of several messages that wait for the same change, only the first one runs
   await eventually('the first one is checked', () => refusals.length === 1);
   deliver(content, true);
   deliver(content, true);
-  refusals[0]?.('its record cannot be read');
+  refusals[0]?.({ refusal: 'its record cannot be read' });
   await eventually('the second one is checked', () => refusals.length === 2);
   await eventually('the first one is dead-lettered', () => acknowledged() === 1);
-  refusals.forEach((accept) => accept(undefined));
+  refusals.forEach((accept) => accept({}));
   await handler.idle();
   t.is(refusals.length, 2);
   t.deepEqual(
@@ -737,7 +736,7 @@ test('a request that is refused is dead-lettered only when the other channels ha
   const { handler, deliver } = withoutBroker({
     publish,
     channels: [
-      { ...channel, refusal: async () => 'no record', send: async () => 'sent' },
+      { ...channel, check: async () => ({ refusal: 'no record' }), send: async () => 'sent' },
       { ...channel, send: async () => new Promise((resolve) => (send = () => resolve('sent'))) },
     ],
   });
@@ -771,7 +770,8 @@ test('a request that cost a process is answered, and held until it is dead-lette
     await settle();
     const isLost = code === 'worker_lost';
     t.is(handler.held, isLost ? 1 : 0);
-    t.deepEqual(published, isLost ? [{ queue: 'q_error', headers: { 'x-reason': 'it ended again' } }] : []);
+    t.is(published.length, isLost ? 1 : 0);
+    if (isLost) t.like(published[0], { queue: 'q_error', headers: { 'x-reason': 'it ended again' } });
     confirm();
     await handler.idle();
   }

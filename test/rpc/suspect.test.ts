@@ -1,42 +1,14 @@
-import type { MessageProperties } from 'amqplib';
 import test from 'ava';
 import type { Delivery } from '../../src/rpc/consumer.js';
 import {
+  deadLetterProperties,
   isRequeued,
-  readSender,
   readSuspect,
   requeuedProperties,
   suspectProperties,
   timeLeft,
 } from '../../src/rpc/suspect.js';
 import { ManualClock } from '../support/manual-clock.js';
-
-/** @param ownUser null: it is not known */
-const senderOf = (properties: Partial<MessageProperties>, ownUser: string | null = 'worker') =>
-  readSender(properties as MessageProperties, ownUser ?? undefined);
-
-const MOVED = { 'x-deadline': 5, 'x-caller': 'ops' };
-const REQUEUED = { 'x-requeued': true, 'x-caller': 'ops' };
-
-test('a message that was not published again has the sender whom the broker has verified', (t) => {
-  t.deepEqual(senderOf({ userId: 'ops' }), { name: 'ops', isVerified: true });
-  t.deepEqual(senderOf({ userId: 'ops', headers: { 'x-caller': 'other' } }), {
-    name: 'ops',
-    isVerified: true,
-  });
-  for (const userId of [undefined, ''])
-    t.deepEqual(senderOf({ userId }), { name: undefined, isVerified: true });
-});
-
-test('a message that was published again has the sender that it names, verified only when a worker has published it', (t) => {
-  for (const headers of [MOVED, REQUEUED, { ...MOVED, ...REQUEUED }]) {
-    t.deepEqual(senderOf({ userId: 'worker', headers }), { name: 'ops', isVerified: true });
-    for (const userId of [undefined, '', 'stranger'])
-      t.deepEqual(senderOf({ userId, headers }), { name: 'ops', isVerified: false });
-    t.deepEqual(senderOf({ headers }, null), { name: 'ops', isVerified: false });
-  }
-  t.is(senderOf({ userId: 'worker', headers: { ...MOVED, 'x-caller': '' } }).name, undefined);
-});
 
 test('a suspect says its deadline, how many workers were lost with it, and whether it must run alone', (t) => {
   const headers = { 'x-deadline': 0, 'x-lost-workers': 0, 'x-alone': true };
@@ -63,18 +35,23 @@ test('a message that the broker moved because it had expired last has no time le
   t.is(deadline({ 'x-death': [expired], 'x-deadline': 7 }), 7);
 });
 
+const OPS = { name: 'ops', verifiedBy: 'broker', door: undefined } as const;
+const HANDED_ON = { 'x-caller': 'ops', 'x-caller-verified-by': 'broker', 'x-door': '' };
+
 function deliveryOf(properties: object, others: Partial<Delivery> = {}): Delivery {
   return { properties: { headers: {}, ...properties }, suspect: undefined, ...others } as Delivery;
 }
 
 test('a message that is published again names its sender, and the worker only for one who was verified', (t) => {
   const connection = { user: 'worker' } as Delivery['connection'];
-  const verified = deliveryOf({}, { connection, sender: { name: 'ops', isVerified: true } });
+  const verified = deliveryOf({}, { connection, sender: OPS });
   const requeued = requeuedProperties(verified);
-  t.deepEqual(requeued, { userId: 'worker', headers: REQUEUED });
+  t.deepEqual(requeued, { userId: 'worker', headers: { 'x-requeued': true, ...HANDED_ON } });
   t.true(isRequeued({ headers: { ...requeued.headers } }));
-  const unknown = deliveryOf({}, { connection, sender: { name: undefined, isVerified: false } });
-  t.deepEqual(requeuedProperties(unknown), { headers: { 'x-requeued': true, 'x-caller': '' } });
+  const unknown = deliveryOf({}, { connection, sender: { ...OPS, verifiedBy: undefined } });
+  t.deepEqual(requeuedProperties(unknown), {
+    headers: { 'x-requeued': true, ...HANDED_ON, 'x-caller-verified-by': '' },
+  });
   const clock = new ManualClock();
   const moved = suspectProperties(
     deliveryOf({ headers: { 'timeout-ms': 1_000 } }, { connection, sender: verified.sender }),
@@ -82,12 +59,28 @@ test('a message that is published again names its sender, and the worker only fo
     { lostWorkers: 3, mustRunAlone: false },
   );
   const headers = {
-    'x-caller': 'ops',
+    ...HANDED_ON,
     'x-deadline': clock.wallTime() + 1_000,
     'x-lost-workers': 3,
     'x-alone': false,
   };
   t.deepEqual(moved, { userId: 'worker', headers });
+});
+
+test('a dead-lettered message tells why, when, until when its caller waits, and who that is', (t) => {
+  const connection = { user: 'worker' } as Delivery['connection'];
+  const clock = new ManualClock();
+  const dead = deliveryOf({ headers: { 'timeout-ms': 1_000 } }, { connection, sender: OPS });
+  const now = clock.wallTime();
+  t.deepEqual(deadLetterProperties(dead, clock, 'no envelope'), {
+    userId: 'worker',
+    headers: {
+      ...HANDED_ON,
+      'x-reason': 'no envelope',
+      'x-dead-lettered-at': now,
+      'x-ends-at': now + 1_000,
+    },
+  });
 });
 
 test('a caller waits for its time limit or the expiration, less what has passed since the request was sent', (t) => {

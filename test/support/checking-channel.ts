@@ -8,9 +8,9 @@ export function checkingChannel(reaches: ReplyChannel['reaches'] = () => true) {
   const channel: ReplyChannel = {
     needsPlainReply: false,
     reaches,
-    refusal: async (_request, signal) => {
+    check: async (_request, signal) => {
       checks++;
-      if (accepted) return undefined;
+      if (accepted) return {};
       await whenAborted(signal);
       throw signal.reason;
     },
