@@ -48,7 +48,7 @@ export default defineAction({
   ).required(),
   inject: { fleet: FleetTransport },
 
-  async handle({ parameters, cluster, signal, warn }, { fleet }) {
+  async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet }) {
     const { name, desired_state: desired, current_state: current, machine_id: machine } = parameters;
     const named = name === undefined ? () => true : globMatcher(name);
     const [missing, units] = await Promise.all([
@@ -56,10 +56,11 @@ export default defineAction({
       fleet.unitRows(cluster, { signal, warn }),
     ]);
     if (missing !== undefined) warn(missing);
-    if (Object.values(parameters).every((each) => each === undefined)) return units;
+    if (authorizesAll && Object.values(parameters).every((each) => each === undefined)) return units;
     return units.filter(
       (unit) =>
         named(unit.name) &&
+        authorize(unit.name) &&
         (desired === undefined || unit.desiredState === desired) &&
         (current === undefined || unit.currentState === current) &&
         (machine === undefined || unit.machineID === machine),

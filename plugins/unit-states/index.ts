@@ -48,16 +48,18 @@ export default defineAction({
   ).required(),
   inject: { fleet: FleetTransport, clock: Clock },
 
-  async handle({ parameters, cluster, signal, warn }, { fleet, clock }) {
+  async handle({ parameters, cluster, signal, warn, authorize, authorizesAll }, { fleet, clock }) {
     const filter = { unitName: parameters.unit_name, machineID: parameters.machine_id };
-    const [missing, states] = await Promise.all([
+    const [missing, all] = await Promise.all([
       fleet.incompleteness(cluster, { signal }),
       fleet.unitStateRows(cluster, { ...filter, signal, warn }),
     ]);
     if (missing !== undefined) warn(missing);
+    const states = authorizesAll ? all : await all.filter(({ name }) => authorize(name));
     if (states.length < MOST_COMPARED) {
       const { units, machines } = await expected(cluster, filter, { fleet, clock, signal, warn });
-      warnOfMissing(unitsWithoutState(units, await states.toArray(), machines), warn);
+      const visible = units.filter(({ name }) => authorize(name));
+      warnOfMissing(unitsWithoutState(visible, await states.toArray(), machines), warn);
     }
     return states;
   },

@@ -39,8 +39,13 @@ export interface ActionRequest<P, C> {
   repeated: boolean;
   /** Adds a sentence for people to the reply, when the result is right but may lack something. */
   warn: (text: string) => void;
-  /** Whether the caller may see or change this unit. Call it for units that the parameters do not name. */
+  /**
+   * Whether the caller may see or change this unit. Call it for units that the parameters do not name: leave out of a list those
+   * that it refuses, and refuse to change them with the error `forbidden`.
+   */
   authorize: (unit: string) => boolean;
+  /** Whether `authorize` allows every unit, so that a long list needs no look at each. */
+  authorizesAll: boolean;
   /** Sends a part of the result before the whole result, to a caller that accepts parts. No caller does yet. */
   emit: (part: unknown) => void;
 }

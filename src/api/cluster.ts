@@ -29,16 +29,19 @@ export class Cluster {
   readonly key: string;
   /** A short form of `key`, for people: it may be that of another token too. */
   readonly hash: string;
+  /** The name that the operator has given it; undefined: none. */
+  readonly name: string | undefined;
 
   /**
    * @param token an etcd token that matches `CLUSTER_TOKEN`
    * @param onResponse called by `noteResponse`
    */
-  constructor(token: string, onResponse: (cluster: Cluster) => void = () => {}) {
+  constructor(token: string, onResponse: (cluster: Cluster) => void = () => {}, name?: string) {
     this.#token = token;
     this.#onResponse = onResponse;
     this.key = keyOf(token);
     this.hash = this.key.slice(0, 10);
+    this.name = name;
   }
 
   toString(): string {

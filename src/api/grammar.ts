@@ -75,10 +75,12 @@ export const machineId = () =>
 
 /** A pattern for unit names: `*` stands for any text, `?` for one character. Match with `globMatcher`. */
 export const glob = () =>
-  string().matches(
-    /^[0-9A-Za-z:\-_.\\@*?]{1,256}$/,
-    '${path} is not a unit name or a pattern, such as web@*.service',
-  );
+  string()
+    .matches(
+      /^[0-9A-Za-z:\-_.\\@*?]{1,256}$/,
+      '${path} is not a unit name or a pattern, such as web@*.service',
+    )
+    .meta({ format: 'unit-pattern' });
 
 /** A map from strings to strings, such as a machine's metadata. */
 export const stringMap = () =>

@@ -1,6 +1,7 @@
 import type { ActionRequest } from '../api/action.js';
 import type { Caller } from '../api/caller.js';
 import type { Cluster } from '../api/cluster.js';
+import { globMatcher } from '../api/grammar.js';
 import type { LazyAbort } from '../lib/lazy-abort.js';
 import type { Logger } from '../lib/logger.js';
 
@@ -16,13 +17,17 @@ export interface HandlerRun {
   /** In the clock's milliseconds. */
   deadline: number;
   abort: LazyAbort;
+  /** The units that the parameters name. */
+  unitNames: readonly string[];
+  /** The patterns of the units that the caller may see or change; undefined: all. */
+  units: readonly string[] | undefined;
   warn: (text: string) => void;
   /** Creates a log with these fields in every line. */
   logFor: (fields: Record<string, unknown>) => Logger;
 }
 
-// Until there is a policy, and until callers accept parts.
 const ALLOW = () => true;
+// Until callers accept parts.
 const IGNORE = () => {};
 
 /** The first argument of a handler. */
@@ -52,11 +57,12 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
   caller: Caller;
   repeated: boolean;
   warn: (text: string) => void;
-  authorize = ALLOW;
+  authorize: (unit: string) => boolean;
+  authorizesAll: boolean;
   emit = IGNORE;
 
   constructor(run: HandlerRun) {
-    const { id, action, parameters, cluster, caller, repeated, deadline, warn } = run;
+    const { id, action, parameters, cluster, caller, repeated, deadline, units, warn } = run;
     this.#abort = run.abort;
     this.parameters = parameters;
     this.cluster = cluster;
@@ -65,9 +71,33 @@ class RunRequest implements ActionRequest<unknown, Cluster | undefined> {
     this.caller = caller;
     this.repeated = repeated;
     this.warn = warn;
-    this.log = run.logFor(
-      cluster === undefined ? { request: id, action } : { request: id, action, cluster: cluster.hash },
-    );
+    this.authorizesAll = units === undefined;
+    this.authorize = units === undefined ? ALLOW : matcherOf(units);
+    this.log = run.logFor(requestFields(id, action, { cluster, caller, units: run.unitNames }));
     Object.defineProperty(this, 'signal', RunRequest.#signalOnDemand);
   }
+}
+
+/** The fields that name a request in a line of the log. Most requests write one line or none, so they are few and cheap. */
+export function requestFields(
+  id: string,
+  action: string | undefined,
+  {
+    cluster,
+    caller,
+    units,
+  }: { cluster: Cluster | undefined; caller: Caller; units: readonly string[] | undefined },
+): Record<string, unknown> {
+  const fields: Record<string, unknown> = { request: id };
+  if (action !== undefined) fields.action = action;
+  if (cluster !== undefined) fields.cluster = cluster.hash;
+  fields.caller = caller.name;
+  if (units !== undefined && units.length > 0) fields.unit = units.length === 1 ? units[0] : units.join(' ');
+  return fields;
+}
+
+/** Whether one of the patterns matches. */
+function matcherOf(patterns: readonly string[]): (unit: string) => boolean {
+  const matchers = patterns.map((pattern) => globMatcher(pattern));
+  return (unit) => matchers.some((matches) => matches(unit));
 }

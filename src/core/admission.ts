@@ -1,5 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { Cluster, CLUSTER_TOKEN } from '../api/cluster.js';
+import type { AccessPolicy } from './access-policy.js';
+import type { ActionDescription } from './action-description.js';
 import type { Call, FieldNames } from './call.js';
 import type { Catalogue } from './catalogue.js';
 import type { CircuitBreaker } from './circuit-breaker.js';
@@ -20,6 +22,21 @@ export interface AdmissionOptions {
   hasClaims: boolean;
   /** Called when a cluster has responded to a call. */
   onResponse: (cluster: Cluster) => void;
+  /** Which callers may do what; undefined: all may do everything. */
+  policy?: AccessPolicy | undefined;
+  /** The name that the operator has given the cluster of a token; by default none has one. */
+  clusterName?: ((token: string) => string | undefined) | undefined;
+  /** Called when the policy denies a call, before it is refused. */
+  onDenied: (denied: Denied) => void;
+}
+
+/** A call that the policy denies. */
+export interface Denied {
+  readonly call: Call;
+  readonly action: ActionDescription;
+  readonly cluster: Cluster | undefined;
+  /** Which rule would allow it, for people. */
+  readonly needed: string;
 }
 
 /** A call that has been checked. */
@@ -30,6 +47,12 @@ export interface Admitted {
   readonly lane: string;
   /** With defaults filled in. */
   readonly parameters: unknown;
+  /** The units that the parameters name, in alphabetical order. */
+  readonly unitNames: readonly string[];
+  /** The patterns of the units that the caller may see or change; undefined: all. */
+  readonly units: readonly string[] | undefined;
+  /** The rule of the policy that allows it; undefined: there is no policy. */
+  readonly rule: string | undefined;
   /** How long the call may take, in milliseconds; for people. */
   readonly timeoutMs: number;
   /** How much of that is left, in milliseconds. */
@@ -57,7 +80,10 @@ const INQUIRY_MS = 150_000;
 /** How long after the caller's time a worker that is alive has reported what it has made of a change, in milliseconds. */
 const REPORTED_MS = OUTCOME_GRACE_MS + 10_000;
 
-/** Decides whether a call may run: action, target, deadline, parameters, and room in its lane. */
+/** Without a policy. */
+const UNRESTRICTED = Object.freeze({ units: undefined, rule: undefined });
+
+/** Decides whether a call may run: action, target, deadline, parameters, its caller's rights, and room in its lane. */
 export class Admission {
   readonly #options: AdmissionOptions;
 
@@ -83,6 +109,8 @@ export class Admission {
     const leftMs = Math.min(time.leftMs - (checked?.tookMs ?? 0), longest);
     const cluster = this.#clusterOf(call, action);
     const parameters = checked === undefined ? action.check(call.parameters) : checked.parameters;
+    const unitNames = action.unitsIn(parameters);
+    const { units, rule } = this.#authorized(call, { action, cluster, unitNames });
     const isClaimed = this.#options.hasClaims && call.key !== undefined;
     if (call.delivery === 'repeated' && redelivery === 'refuse' && !isClaimed) {
       throw new ActionError(
@@ -94,12 +122,44 @@ export class Admission {
     // A refusal would say nothing of what another worker has made of it.
     const isInquired = isClaimed && call.mayBeCopy && effect === 'change';
     const inquiryMs = isInquired ? Math.max(leftMs + REPORTED_MS, INQUIRY_MS) : undefined;
-    const admitted = { action, cluster, lane, parameters, timeoutMs, leftMs, inquiryMs };
+    const admitted = {
+      action,
+      cluster,
+      lane,
+      parameters,
+      unitNames,
+      units,
+      rule,
+      timeoutMs,
+      leftMs,
+      inquiryMs,
+    };
     if (isInquired) return admitted;
     if (leftMs <= 0) throw timedOut(timeoutMs);
     if (cluster !== undefined) this.#requireReachable(cluster);
     if (this.#options.lanes.count(lane) >= this.roomOf(lane)) throw busy(lane);
     return admitted;
+  }
+
+  /** @throws ActionError `forbidden` */
+  #authorized(
+    call: Call,
+    { action, cluster, unitNames }: Pick<Admitted, 'action' | 'cluster' | 'unitNames'>,
+  ): Pick<Admitted, 'units' | 'rule'> {
+    const { policy, onDenied } = this.#options;
+    if (policy === undefined) return UNRESTRICTED;
+    const { description } = action;
+    const decision = policy.decide({
+      caller: call.caller,
+      action: description,
+      cluster,
+      units: unitNames,
+      unitMarks: action.unitMarks,
+    });
+    if (decision.allowed) return decision;
+    const { needed } = decision;
+    onDenied({ call, action: description, cluster, needed });
+    throw new ActionError('forbidden', `The policy of this service does not allow it. ${needed}`);
   }
 
   /** How many calls of a lane may be held, waiting and running. */
@@ -146,7 +206,8 @@ export class Admission {
       throw invalidRequest({ field, message: `${field} must be left out: ${name} uses no cluster` });
     if (typeof token !== 'string' || !CLUSTER_TOKEN.test(token))
       throw invalidRequest({ field, message: `${field} must be 1 to 128 of the characters A-Z a-z 0-9 _ -` });
-    return new Cluster(token, this.#options.onResponse);
+    const { onResponse, clusterName } = this.#options;
+    return new Cluster(token, onResponse, clusterName?.(token));
   }
 
   #requireReachable({ key }: Cluster): void {

@@ -4,13 +4,24 @@ import type { ActionDescription } from './action-description.js';
 import type { Call, Ended, Reply } from './call.js';
 
 /**
- * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused first; `settled` or
+ * The events of a call, in this order: `received`; `admitted` and `began`, unless it is refused first, or `denied`; `settled` or
  * `released`; after `settled` either `answered` or `unanswered`. `at` is the clock's time in milliseconds.
  */
 export interface CallEvents {
   received: { call: Call; at: number };
   /** It is checked, and waits for its turn. */
-  admitted: { call: Call; action: ActionDescription; cluster: Cluster | undefined; at: number };
+  admitted: {
+    call: Call;
+    action: ActionDescription;
+    cluster: Cluster | undefined;
+    /** The units that its parameters name, in alphabetical order. */
+    units: readonly string[];
+    /** The rule of the policy that allows it; undefined: there is no policy. */
+    rule: string | undefined;
+    at: number;
+  };
+  /** The policy does not allow it. `needed`: which rule would, for people. It settles with the error `forbidden`. */
+  denied: { call: Call; action: ActionDescription; cluster: Cluster | undefined; needed: string; at: number };
   /**
    * The action starts to run. A change whose reply another worker has recorded does not. `sharedRun`: the run is also that of
    * other calls, and has this id of one of them.
@@ -28,9 +39,12 @@ export interface CallEvents {
   unanswered: { call: Call; at: number };
   /** The number of calls for clusters that do not respond, waiting and running, has changed. */
   withoutResponse: { calls: number; at: number };
-  /** The transport has dead-lettered a message, usually an invalid one. `reason` is for people. */
-  deadLettered: { reason: string; at: number };
+  /** The transport has dead-lettered a message. `reason` is for people. */
+  deadLettered: { reason: string; kind: DeadLetterKind; at: number };
 }
+
+/** `invalid`: it is not a request. `worker_lost`: too many workers were lost with it. `defect`: the service failed to handle it. */
+export type DeadLetterKind = 'invalid' | 'worker_lost' | 'defect';
 
 type Listener<K extends keyof CallEvents> = (event: CallEvents[K]) => void;
 type Listeners = { [K in keyof CallEvents]: Listener<K>[] };
@@ -44,6 +58,7 @@ export class CallEventBus {
   readonly #listeners: Listeners = {
     received: [],
     admitted: [],
+    denied: [],
     began: [],
     settled: [],
     released: [],

@@ -1,6 +1,7 @@
 import { ActionError } from '../api/action-error.js';
 import { errorCodeInfo } from '../api/error-codes.js';
 import type { Admitted } from './admission.js';
+import type { BeforeChange } from './before-change.js';
 import { type Call, type Ended, type Failed, RELEASED, releases, type Settled } from './call.js';
 import { settledWith } from './call-errors.js';
 import { type ChangeClaims, type Claim, type Claimed, MadeElsewhere } from './change-claims.js';
@@ -52,26 +53,32 @@ export interface RefusedChange {
 /** Lets a change begin when no other changes its units, and when no other worker has made it, as far as claims tell. */
 export class ChangeGate {
   readonly #claims: ChangeClaims | undefined;
+  readonly #beforeChange: BeforeChange | undefined;
   readonly #turns = new UnitTurns();
 
-  /** @param claims undefined: the workers have no store in which they agree */
-  constructor(claims: ChangeClaims | undefined) {
+  /**
+   * @param claims undefined: the workers have no store in which they agree
+   * @param beforeChange undefined: nothing is to be done before a change
+   */
+  constructor(claims: ChangeClaims | undefined, beforeChange?: BeforeChange) {
     this.#claims = claims;
+    this.#beforeChange = beforeChange;
   }
 
   /** Never rejects. */
   async run(change: GatedChange): Promise<Settled> {
     const { call, admitted } = change;
-    const { action, cluster, parameters } = admitted;
-    const units = action.unitsIn(parameters);
+    const { cluster, unitNames: units } = admitted;
     const repeated = call.delivery === 'repeated';
     try {
       if (this.#claims !== undefined && (call.key !== undefined || units.length > 0))
         return await this.#claimed(this.#claims, change, units);
       const performance = { work: 'run', repeated } as const;
       // At once, where there is nothing to wait for.
-      if (units.length === 0) return await change.perform(performance);
-      return await this.#turns.run(cluster, units, change.signal, async () => change.perform(performance));
+      if (units.length === 0) return await this.#perform(change, performance);
+      return await this.#turns.run(cluster, units, change.signal, async () =>
+        this.#perform(change, performance),
+      );
     } catch (error) {
       return releases(error) ? RELEASED : settledWith(error, call.id);
     }
@@ -101,6 +108,23 @@ export class ChangeGate {
       const { cause } = error instanceof MadeElsewhere ? error : { cause: error };
       return cause === signal.reason || cause instanceof ActionError ? unnoted : settledWith(error, id);
     }
+  }
+
+  async #perform(change: GatedChange, performance: Performance): Promise<Ended> {
+    if (this.#beforeChange !== undefined) {
+      await this.#announce(change, performance);
+      change.signal.throwIfAborted();
+      change.requireTime();
+    }
+    return change.perform(performance);
+  }
+
+  /** @throws ActionError, or the signal's reason, when it must not begin */
+  async #announce({ call, admitted, signal }: GatedChange, { work }: Performance): Promise<void> {
+    if (this.#beforeChange === undefined) return;
+    const { action, cluster, parameters, unitNames: units, rule } = admitted;
+    const { name } = action.description;
+    await this.#beforeChange({ call, action: name, cluster, units, parameters, rule, work }, signal);
   }
 
   /** @throws ActionError, or the signal's reason, when it could not be claimed */
@@ -134,6 +158,7 @@ export class ChangeGate {
       const work = async () => {
         for (const unit of units) await claim.lockUnit(cluster, unit, signal);
         await change.prepare(performance);
+        await this.#announce(change, performance);
         await claim.begin(signal);
         signal.throwIfAborted();
         if (performance.work === 'run') change.requireTime();

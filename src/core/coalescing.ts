@@ -58,7 +58,7 @@ interface EqualReads<S> {
   next: Run<S> | undefined;
 }
 
-/** The reads of one action on one cluster. */
+/** The reads of one action on one cluster, for callers who may see the same units. */
 interface Group<S> {
   readonly name: string;
   readonly lane: string;
@@ -140,8 +140,10 @@ export class Coalescing<S extends Sharer> {
     this.#pause = undefined;
   }
 
-  #readsOf({ action, lane, parameters }: Admitted): EqualReads<S> {
-    const name = `${action.description.name} ${lane}`;
+  #readsOf({ action, lane, parameters, units }: Admitted): EqualReads<S> {
+    // Who may see other units gets another result.
+    const scope = units === undefined ? '' : ` ${units.join(' ')}`;
+    const name = `${action.description.name} ${lane}${scope}`;
     const found = this.#groups.get(name);
     if (found === undefined) {
       const group: Group<S> = { name, lane, first: undefined, byKey: new Map() };

@@ -43,6 +43,8 @@ export interface ExecutionOptions {
   isolation: Omit<Isolation, 'close'> | undefined;
   /** Where changes wait until they may begin. */
   gate: ChangeGate;
+  /** Runs a handler in the context of its call; undefined: there is none. */
+  inContextOf?: (<T>(call: Call, run: () => T) => T) | undefined;
 }
 
 /** What happens to one run, besides its end. */
@@ -201,7 +203,11 @@ export class Execution {
       try {
         this.#state = 'running';
         this.#job.onBegin(performance.work);
-        result = this.#result(performance);
+        const { inContextOf } = this.#options;
+        result =
+          inContextOf === undefined
+            ? this.#result(performance)
+            : inContextOf(this.#call, () => this.#result(performance));
       } catch (error) {
         return fail(this.#reasonAfter(error));
       }
@@ -321,7 +327,7 @@ export class Execution {
 
   /** The result of the handler, from wherever it runs. */
   #result({ work, repeated }: Performance): Promise<unknown> | undefined {
-    const { action, parameters, cluster } = this.#admitted;
+    const { action, parameters, cluster, unitNames, units } = this.#admitted;
     const { id } = this.#call;
     const caller = action.coalesces === true ? ANONYMOUS : this.#call.caller;
     const { logFor } = this.#options;
@@ -331,7 +337,20 @@ export class Execution {
     const warn = (text: string) => this.#warnings.add(text);
     const isolation = this.#isolationOf(repeated);
     if (isolation === undefined) {
-      const run = { id, action: name, parameters, cluster, caller, repeated, deadline, abort, warn, logFor };
+      const run = {
+        id,
+        action: name,
+        parameters,
+        cluster,
+        caller,
+        repeated,
+        deadline,
+        abort,
+        unitNames,
+        units,
+        warn,
+        logFor,
+      };
       return action[work]?.(actionRequest(run));
     }
     const running = (this.#place ?? isolation).run({
@@ -342,6 +361,8 @@ export class Execution {
       parameters,
       token: cluster && tokenOf(cluster),
       caller,
+      unitNames,
+      units,
       ...this.#needsOf(work),
       signal: abort.signal,
       onWarning: warn,

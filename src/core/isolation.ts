@@ -35,6 +35,10 @@ export interface IsolatedCall {
   /** The etcd token of the cluster: a secret. */
   readonly token: string | undefined;
   readonly caller: Caller;
+  /** The units that the parameters name. */
+  readonly unitNames: readonly string[];
+  /** The patterns of the units that the caller may see or change; undefined: all. */
+  readonly units: readonly string[] | undefined;
   /** When its signal is aborted at the latest, in the clock's milliseconds. */
   readonly deadline: number;
   readonly onProcessEnd: OnProcessEnd;

@@ -7,7 +7,7 @@ import { jsonSchemaOf } from './json-schema.js';
 import { parameterCheck, strictSchema } from './parameters.js';
 import type { PluginWatch } from './plugin-watch.js';
 import { resultCheck } from './result-check.js';
-import { unitParameters } from './unit-parameters.js';
+import { type UnitMarks, unitMarks, unitParameters } from './unit-parameters.js';
 import { watchedAction } from './watched-action.js';
 import { reasonOf } from '../lib/errors.js';
 
@@ -24,7 +24,9 @@ export interface PreparedAction {
   /** Finds out what came of an earlier run; gives undefined when that cannot be known. Undefined: the action cannot. */
   readonly probe: PreparedAction['run'] | undefined;
   /** The units that checked parameters name, in alphabetical order. */
-  readonly unitsIn: (parameters: unknown) => string[];
+  readonly unitsIn: (parameters: unknown) => readonly string[];
+  /** Whether its parameters can name units. */
+  readonly unitMarks: UnitMarks;
   readonly dispose: () => void | Promise<void>;
 }
 
@@ -77,6 +79,7 @@ export function prepareAction(
     run: check((request) => action.handle(request, injected)),
     probe: action.probe && check(async (request) => action.probe?.(request, injected), true),
     unitsIn: unitParameters(parameters),
+    unitMarks: unitMarks(parameters),
     dispose: () => action.dispose?.(),
   };
   return watch === undefined ? prepared : watchedAction(prepared, watch.action(action.name));

@@ -26,6 +26,8 @@ import {
   type Settled,
   Shutdown,
 } from './call.js';
+import type { AccessPolicy } from './access-policy.js';
+import type { BeforeChange } from './before-change.js';
 import type { CallEventBus } from './call-events.js';
 import type { ChangeClaims } from './change-claims.js';
 import { ChangeGate, type Performance } from './change-gate.js';
@@ -65,6 +67,14 @@ export interface RunnerOptions {
   isolation?: Omit<Isolation, 'close'>;
   /** Where the workers agree on changes; undefined: nowhere. */
   claims?: ChangeClaims | undefined;
+  /** Which callers may do what; undefined: all may do everything. */
+  policy?: AccessPolicy | undefined;
+  /** The name that the operator has given the cluster of a token; by default none has one. */
+  clusterName?: ((token: string) => string | undefined) | undefined;
+  /** Called before each change; undefined: nothing is. */
+  beforeChange?: BeforeChange | undefined;
+  /** Runs a handler in the context of its call, such as a trace; undefined: there is none. */
+  inContextOf?: ExecutionOptions['inContextOf'];
 }
 
 /** What a job tells the runner. */
@@ -190,9 +200,12 @@ export class Runner {
       lanes: this.#queue,
       breaker: this.#breaker,
       hasClaims: claims !== undefined,
+      policy: options.policy,
+      clusterName: options.clusterName,
+      onDenied: (denied) => options.events.emit('denied', { ...denied, at: clock.now() }),
       onResponse: ({ key }) => this.#queue.responded(key),
     });
-    this.#gate = new ChangeGate(claims);
+    this.#gate = new ChangeGate(claims, options.beforeChange);
     this.#execution = {
       clock,
       logFor,
@@ -200,6 +213,7 @@ export class Runner {
       onReached: ({ key }) => this.#reached(key),
       onUnreachable: ({ key }) => this.#unreachable(key),
       isolation: options.isolation,
+      inContextOf: options.inContextOf,
     };
     this.#coalescing = new Coalescing<Job>({
       queue: this.#queue,
@@ -371,6 +385,8 @@ export class Runner {
           parameters,
           token: undefined,
           caller,
+          unitNames: [],
+          units: undefined,
           deadline: begin + ms,
           onProcessEnd: 'give-back',
           isAlone: mustRunAlone === true,
@@ -395,9 +411,9 @@ export class Runner {
 
   #enqueue(call: Call, admitted: Admitted): Promise<Settled> {
     const { clock, events } = this.#options;
-    const { action, cluster, lane, leftMs, inquiryMs } = admitted;
+    const { action, cluster, lane, unitNames: units, rule, leftMs, inquiryMs } = admitted;
     const now = clock.now();
-    events.emit('admitted', { call, action: action.description, cluster, at: now });
+    events.emit('admitted', { call, action: action.description, cluster, units, rule, at: now });
     const isProbe = inquiryMs === undefined && cluster !== undefined && this.#breaker.admitted(cluster.key);
     return new Promise((settle) => {
       const job = new Job(this.#host, { call, admitted, isProbe, now }, settle);

@@ -6,11 +6,41 @@ import { fieldsOf } from '../lib/fields-of.js';
  * level. Each unit once, in alphabetical order.
  * @param schema made by `strictSchema`
  */
-export function unitParameters(schema: Schema): (parameters: unknown) => string[] {
+export function unitParameters(schema: Schema): (parameters: unknown) => readonly string[] {
   const find = finderIn(schema);
-  if (find === undefined) return () => [];
+  if (find === undefined) return () => NONE;
   return (parameters) => [...new Set(find(parameters))].toSorted();
 }
+
+/** Whether parameters can name units (`names`), also by a pattern (`patterns`), at any level. */
+export type UnitMarks = 'none' | 'names' | 'patterns';
+
+/** What the fields say that `unitName()` and `glob()` have made. */
+export function unitMarks(schema: Schema): UnitMarks {
+  const { format, values } = fieldsOf(schema.meta());
+  if (format === 'unit-name') return 'names';
+  if (format === 'unit-pattern') return 'patterns';
+  const inner = format === 'map' ? [values as Schema] : innerSchemas(schema);
+  const marks = inner.map(unitMarks);
+  return (['patterns', 'names'] as const).find((mark) => marks.includes(mark)) ?? 'none';
+}
+
+function innerSchemas(schema: Schema): Schema[] {
+  switch (schema.type) {
+    case 'object':
+      return Object.values((schema as ObjectSchema<AnyObject>).fields) as Schema[];
+    case 'array': {
+      const { innerType } = schema as Schema & { innerType?: Schema };
+      return innerType === undefined ? [] : [innerType];
+    }
+    case 'tuple':
+      return (schema.spec as unknown as { types: Schema[] }).types;
+    default:
+      return [];
+  }
+}
+
+const NONE: readonly string[] = Object.freeze([]);
 
 type Find = (value: unknown) => string[];
 

@@ -135,14 +135,16 @@ export class HandlerProcess {
   async run(call: IsolatedCall): Promise<unknown> {
     if (this.#how !== undefined) throw new ProcessEnded(this.#how, 'not sent');
     const key = this.#calls++;
-    const { id, action, work, repeated, parameters, token, caller, deadline, signal } = call;
+    const { id, action, work, repeated, parameters, token, caller, unitNames, units, deadline, signal } =
+      call;
     return new Promise((resolve, reject) => {
       const onAbort = () => this.#stop(key);
       const states = { progress: 'sent', cancelStop: () => {}, isOverdue: false } as const;
       this.#running.set(key, { call, resolve, reject, onAbort, ...states });
       const leftMs = deadline - this.#options.clock.now();
       try {
-        this.#send({ type: 'run', call: key, id, action, work, repeated, parameters, token, caller, leftMs });
+        const run = { id, action, work, repeated, parameters, token, caller, unitNames, units, leftMs };
+        this.#send({ type: 'run', call: key, ...run });
       } catch (error) {
         // The parameters hold something that cannot be copied.
         return this.#settle(key, (running) => running.reject(error));

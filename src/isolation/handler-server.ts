@@ -94,7 +94,19 @@ class HandlerServer {
   }
 
   async #handle(message: Run, abort: LazyAbort): Promise<unknown> {
-    const { call, id, action: name, work, repeated, parameters, token, caller, leftMs } = message;
+    const {
+      call,
+      id,
+      action: name,
+      work,
+      repeated,
+      parameters,
+      token,
+      caller,
+      unitNames,
+      units,
+      leftMs,
+    } = message;
     const { catalogue, logFor, clock } = this.#served;
     const action = catalogue.find(name);
     if (action === undefined) throw new Error(`the plugins no longer declare the action ${name}`);
@@ -111,6 +123,8 @@ class HandlerServer {
         repeated,
         deadline: clock.now() + leftMs,
         abort,
+        unitNames,
+        units,
         warn: (text) => {
           const added = warnings.add(text);
           if (added !== undefined) send({ type: 'warned', call, text: added });

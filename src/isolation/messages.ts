@@ -15,7 +15,7 @@ export type HandlerSettings = Pick<
 };
 
 /** A call to run. */
-export interface Run extends Pick<IsolatedCall, 'work' | 'repeated'> {
+export interface Run extends Pick<IsolatedCall, 'work' | 'repeated' | 'unitNames' | 'units'> {
   type: 'run';
   /** Identifies the call in all messages about it: the ids of requests need not be unique. */
   call: number;

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import type { Caller } from '../api/caller.js';
 import type { Call, Reply, Settled } from '../core/call.js';
-import type { CallEventBus } from '../core/call-events.js';
+import type { CallEventBus, DeadLetterKind } from '../core/call-events.js';
 import type { Runner } from '../core/runner.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
@@ -196,7 +196,7 @@ export class RpcHandler {
       this.#budget.resize(memory, memory.bytes + replyBytes);
       await this.#replyRoom.during(replyBytes, () => this.#answer(request, handled));
       if (handled.deadLetter === undefined) delivery.acknowledge();
-      else await this.#deadLetter(delivery, handled.deadLetter);
+      else await this.#deadLetter(delivery, handled.deadLetter, 'worker_lost');
     } catch (error) {
       await this.#fail(delivery, memory, error);
     } finally {
@@ -211,7 +211,7 @@ export class RpcHandler {
       if (!(error instanceof InvalidMessage) && !(error instanceof DecodeError)) throw error;
       this.#budget.giveRoomBack(memory, delivery.content.length);
       await this.#refuse(delivery, error);
-      await this.#deadLetter(delivery, error.message);
+      await this.#deadLetter(delivery, error.message, 'invalid');
     } catch (reason) {
       if (!this.#stopped.signal.aborted) await this.#giveUp(delivery, reason);
     }
@@ -221,7 +221,8 @@ export class RpcHandler {
   async #giveUp(delivery: Delivery, error: unknown): Promise<void> {
     try {
       this.#log.error('message handling failed', { error });
-      await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
+      const reason = "the service failed to handle it; the service's log has the reason";
+      await this.#deadLetter(delivery, reason, 'defect');
     } catch (problem) {
       this.#log.error('message dead-lettering failed', { error: problem });
       // It stays unacknowledged, and so counts as held, until the broker delivers it again.
@@ -279,7 +280,7 @@ export class RpcHandler {
   async #leave(request: Request, handled: PassedOn | Refused): Promise<void> {
     if ('refused' in handled) {
       await this.#sendRefusal(handled.refused, request, handled.channels);
-      return this.#deadLetter(request.delivery, handled.refused);
+      return this.#deadLetter(request.delivery, handled.refused, 'invalid');
     }
     const isGone = await this.#passOn(request, handled);
     // Whoever takes it now may begin it.
@@ -565,10 +566,10 @@ export class RpcHandler {
     await this.#send({ body, contentType: request.codec.contentType, plain: reply }, request, channels);
   }
 
-  async #deadLetter(delivery: Delivery, reason: string): Promise<void> {
+  async #deadLetter(delivery: Delivery, reason: string, kind: DeadLetterKind): Promise<void> {
     const { events, clock } = this.#options;
     const done = await this.#republisher.deadLetter(delivery, reason);
-    if (done) events.emit('deadLettered', { reason, at: clock.now() });
+    if (done) events.emit('deadLettered', { reason, kind, at: clock.now() });
   }
 }
 

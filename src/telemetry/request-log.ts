@@ -1,3 +1,7 @@
+import type { Cluster } from '../api/cluster.js';
+import { errorCodeInfo } from '../api/error-codes.js';
+import type { ActionDescription } from '../core/action-description.js';
+import { requestFields } from '../core/action-request.js';
 import type { Call } from '../core/call.js';
 import type { CallEventBus } from '../core/call-events.js';
 import type { Logger } from '../lib/logger.js';
@@ -7,8 +11,10 @@ interface CallProgress {
   /** How long it waited before, in milliseconds. */
   waitedMs: number;
   receivedAt: number;
-  admitted: boolean;
-  cluster: string | undefined;
+  /** Undefined until it is admitted. */
+  action: ActionDescription | undefined;
+  cluster: Cluster | undefined;
+  units: readonly string[] | undefined;
   beganAt: number | undefined;
   /** The id of the run that it shares with other requests: that of one of them. */
   sharedRun: string | undefined;
@@ -36,24 +42,28 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     open.set(call, {
       waitedMs: call.waitedMs,
       receivedAt: at,
-      admitted: false,
+      action: undefined,
       cluster: undefined,
+      units: undefined,
       beganAt: undefined,
       sharedRun: undefined,
       settledAt: at,
     }),
   );
-  events.on('admitted', ({ call, cluster }) => {
+  events.on('admitted', ({ call, action, cluster, units }) => {
     const progress = open.get(call);
     if (progress === undefined) return;
-    progress.admitted = true;
-    progress.cluster = cluster?.hash;
+    progress.action = action;
+    progress.cluster = cluster;
+    progress.units = units;
   });
   events.on('began', ({ call, at, sharedRun }) => {
     const progress = open.get(call);
     if (progress === undefined) return;
     progress.beganAt = at;
     progress.sharedRun = sharedRun;
+    // Also when the process ends in the middle of it, the log tells what it was.
+    if (progress.action?.effect === 'change') log.info('change started', namesOf(call, progress));
   });
   events.on('settled', ({ call, settled, at }) => {
     const progress = open.get(call);
@@ -69,9 +79,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
     const { code, errors } = reply.body;
     fields.code = code;
     fields.reason = errors[0]?.slice(0, 300);
-    // No caller gets this error, so it is a warning.
-    if (dropped) log.warn('request failed', fields);
-    else log.info('request failed', fields);
+    log[levelOf(code, dropped)]('request failed', fields);
   });
   events.on('unanswered', ({ call }) => {
     const fields = close(call);
@@ -80,17 +88,25 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
   events.on('deadLettered', ({ reason }) => log.warn('message dead-lettered', { reason }));
 }
 
-/** What a line names: the request, its action and its cluster. */
-function namesOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
-  const fields: Record<string, unknown> = { request: call.id };
-  if (typeof call.action === 'string') fields.action = call.action.slice(0, 64);
-  if (progress?.cluster !== undefined) fields.cluster = progress.cluster;
-  return fields;
+/** Failures that somebody must look into. Those of a caller are `info`, those of the service or the cluster at least `warn`. */
+const SERIOUS: ReadonlySet<string> = new Set(['internal', 'worker_lost']);
+
+function levelOf(code: string, dropped: boolean): 'info' | 'warn' | 'error' {
+  if (SERIOUS.has(code)) return 'error';
+  // Nobody else is told of a dropped one.
+  return dropped || errorCodeInfo(code).fault === 'service' ? 'warn' : 'info';
+}
+
+/** What a line names: the request, its action, its cluster, its caller and its units. */
+function namesOf({ id, action, caller }: Call, progress: CallProgress | undefined): Record<string, unknown> {
+  const name = typeof action === 'string' ? action.slice(0, 64) : undefined;
+  return requestFields(id, name, { cluster: progress?.cluster, caller, units: progress?.units });
 }
 
 /** How long the action ran, and how long the call waited for its turn. A refused call does not wait for one. */
 function addTimes(fields: Record<string, unknown>, progress: CallProgress): void {
-  const { waitedMs, receivedAt, admitted, settledAt, beganAt = admitted ? settledAt : receivedAt } = progress;
+  const { waitedMs, receivedAt, action, settledAt } = progress;
+  const { beganAt = action === undefined ? receivedAt : settledAt } = progress;
   fields.took_ms = Math.round(settledAt - beganAt);
   fields.waited_ms = Math.round(waitedMs + beganAt - receivedAt);
   if (progress.sharedRun !== undefined) fields.shared_run = progress.sharedRun;

@@ -14,6 +14,7 @@ function watched(functions: Partial<PreparedAction>): { action: PreparedAction; 
     check: () => ({}),
     run: unused,
     probe: undefined,
+    unitMarks: 'none' as const,
     unitsIn: () => [],
     dispose: unused,
   };

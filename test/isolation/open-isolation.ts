@@ -142,6 +142,8 @@ export async function openIsolation(
     parameters: { does, times, value },
     token: undefined,
     caller: ANONYMOUS,
+    unitNames: [],
+    units: undefined,
     deadline: clock.now() + HUNG_MS,
     onProcessEnd: 'run-alone',
     isAlone: false,

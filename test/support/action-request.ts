@@ -17,6 +17,7 @@ export function actionRequest<C extends Cluster | undefined>(
     repeated: false,
     warn: () => {},
     authorize: () => true,
+    authorizesAll: true,
     emit: () => {},
     ...given,
   };

@@ -36,10 +36,13 @@ function opened() {
   };
   const cluster = new Cluster('very-secret-token');
   /** From its arrival at 1000 to its settlement. */
-  const settle = (settled: Reply & { cause?: unknown }, { admitted = true, began = true } = {}) => {
+  const settle = (
+    settled: Reply & { cause?: unknown },
+    { admitted = true, began = true, units = [] as string[] } = {},
+  ) => {
     events.emit('received', { call, at: 1_000 });
     if (admitted && description !== undefined)
-      events.emit('admitted', { call, action: description, cluster, at: 1_000 });
+      events.emit('admitted', { call, action: description, cluster, units, rule: undefined, at: 1_000 });
     if (began) events.emit('began', { call, at: 1_200 });
     events.emit('settled', { call, settled, at: 1_700 });
   };
@@ -124,6 +127,6 @@ test('a request that is released gets no line; a message that is dead-lettered g
   events.emit('received', { call, at: 1_000 });
   events.emit('released', { call, at: 1_500 });
   t.is(logs.lines.length, 0);
-  events.emit('deadLettered', { reason: 'not valid JSON', at: 1_600 });
+  events.emit('deadLettered', { kind: 'invalid', reason: 'not valid JSON', at: 1_600 });
   t.like(logs.lines[0], { level: 'warn', message: 'message dead-lettered', reason: 'not valid JSON' });
 });

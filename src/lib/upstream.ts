@@ -1,0 +1,17 @@
+/** What kind of server is called. */
+export type UpstreamKind = 'discovery' | 'fleet' | 'ssh' | 'manager' | 'claims';
+
+/** A call to another server, in progress. */
+export interface UpstreamCall {
+  /** Headers that continue the caller's trace there; undefined: none. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** @param error why it failed; undefined: it did not */
+  end(error?: unknown): void;
+}
+
+/**
+ * Is told of each call to another server when it begins.
+ * @param operation what is done, such as `GET /fleet/v1/units` without anything from a caller in it
+ * @param host where it goes
+ */
+export type WatchUpstream = (kind: UpstreamKind, operation: string, host: string) => UpstreamCall;
