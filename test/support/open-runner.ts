@@ -13,7 +13,8 @@ import { doing } from './actions.js';
 import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
 
-interface RunnerSettings {
+interface RunnerSettings
+  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'beforeChange' | 'inContextOf'> {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
