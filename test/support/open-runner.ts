@@ -14,7 +14,7 @@ import { logLines } from './log-lines.js';
 import { ManualClock } from './manual-clock.js';
 
 interface RunnerSettings
-  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'beforeChange' | 'inContextOf'> {
+  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'inContextOf'> {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
