@@ -334,8 +334,6 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const policy = await policyOf(configuration.policyFile, { clock, log });
-  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
-  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
@@ -412,6 +410,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   // Add a file that may change here.
   const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload()];
   policy?.start();
