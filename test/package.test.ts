@@ -337,6 +337,18 @@ test('the installed service serves a plugin with its own copies of yup and of th
   t.like(JSON.parse(stdout), { name: 'own', parameters: { required: ['a'], additionalProperties: false } });
 });
 
+test('the installed package reads a policy', async (t) => {
+  const files = await folder({ 'policy.yaml': 'rules:\n- callers: [ci]\n  effects: [read]\n' });
+  const env = { POLICY_FILE: join(files, 'policy.yaml') };
+  const check = async (action: string) =>
+    start(t, ['policy', 'check', '--caller', 'ci', '--action', action, '--cluster', 'a'], env).ended;
+  t.like(await check('list_units'), {
+    code: 0,
+    stdout: 'allowed  by rule 1\nrules    rule 1\nunits    all\n',
+  });
+  t.is((await check('restart_unit')).code, 1);
+});
+
 test('the installed service ends when a plugin blocks it, and names the plugin', async (t) => {
   const PLUGIN_PATHS = await folder({ 'looping/index.js': 'for (;;);' });
   const { signal, stderr } = await start(t, ['serve'], { PLUGIN_PATHS, WATCHDOG_SECONDS: '5' }).ended;

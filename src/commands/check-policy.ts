@@ -28,10 +28,9 @@ export async function checkPolicy(
   try {
     const policy = readPolicy(readTextFile(file));
     const rules = counted(policy.rules.length, 'rule');
+    const actions = catalogue?.describe().flatMap(({ name }) => catalogue.find(name) ?? []);
     const unmatched =
-      clusterNames === undefined
-        ? []
-        : unmatchedRules(policy, { actions: catalogue?.prepared(), clusters: clusterNames });
+      clusterNames === undefined ? [] : unmatchedRules(policy, { actions, clusters: clusterNames });
     if (unmatched.length === 0) return ok(rules);
     return warned([
       `${rules}; some can match nothing here:`,

@@ -15,14 +15,11 @@ export class Catalogue {
     return this.#actions.get(name);
   }
 
-  /** Their descriptions, by name in alphabetical order. */
-  describe(): ActionDescription[] {
-    return this.prepared().map(({ description }) => description);
-  }
-
   /** All actions, by name in alphabetical order. */
-  prepared(): PreparedAction[] {
-    return [...this.#actions.values()].toSorted((a, b) => (a.description.name < b.description.name ? -1 : 1));
+  describe(): ActionDescription[] {
+    return [...this.#actions.values()]
+      .map(({ description }) => description)
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** The names of the actions that inject the dependency with this token, in alphabetical order. */
