@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
 import { InvalidCommandLine } from './usage-error.js';
+import { version } from './version.js';
 
 const EXIT_CODES =
   'Exit codes: 0: done; 1: the service, the cluster or a check failed; 2: the call or a setting is invalid.';
@@ -128,16 +128,6 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     )
     .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
   return command;
-}
-
-function version(): string {
-  // The build is one folder deeper than the sources.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
-    } catch {}
-  }
-  return 'unknown';
 }
 
 function seconds(text: string): number {

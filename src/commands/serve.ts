@@ -1,5 +1,5 @@
 import { extname } from 'node:path';
-import type { ConfigurationSource } from '../settings/given-settings.js';
+import { type ConfigurationSource, configurationFile } from '../settings/given-settings.js';
 import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import { type Service, type ServiceOptions, startService } from '../composition.js';
@@ -11,6 +11,7 @@ import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+import { version } from './version.js';
 
 /** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
@@ -37,14 +38,19 @@ export async function serve(
     format: configuration.log.format,
   });
   try {
-    return await run({ configuration, log, watchdog }, output);
+    const file = configurationFile(source);
+    return await run({ configuration, log, watchdog, configurationFile: file }, output);
   } finally {
     watchdog.exitExpected();
     output.release();
   }
 }
 
-type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watchdog: Watchdog };
+type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & {
+  watchdog: Watchdog;
+  /** The path of the configuration file; undefined: all settings come from the environment. */
+  configurationFile: string | undefined;
+};
 
 async function run(started: Started, output: ProcessOutput): Promise<number> {
   const { configuration, log, watchdog } = started;
@@ -55,7 +61,10 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
     ? await startInSandbox(started, output)
     : await start(started, output);
   log.info('service started', {
+    version: version(),
+    node: process.version,
     environment: configuration.environment,
+    configuration: started.configurationFile ?? 'environment variables',
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
