@@ -35,9 +35,11 @@ import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
 import { settledWithin } from './lib/settled-within.js';
+import type { WatchUpstream } from './lib/upstream.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import { startWatchdog } from './watchdog/watchdog.js';
+import type { Tracing } from './tracing/tracing.js';
 
 const require = createRequire(import.meta.url);
 // Not imported: Node would search all files of these CommonJS packages for the names that they export.
@@ -88,6 +90,8 @@ export interface ServiceOptions {
   broker?: { brokers: Brokers; connect: Connect };
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Isolation;
+  /** Records traces; undefined: there are none. */
+  tracing?: Tracing | undefined;
 }
 
 /** The settings and helpers from which the ports are created. */
@@ -96,16 +100,24 @@ interface PortOptions {
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
+  /** Is told of each call to another server; undefined: nobody is. */
+  watchUpstream?: WatchUpstream | undefined;
 }
 
 /** Registers the ports that actions inject, and their dependencies. */
-function registerPorts(container: DependencyContainer, { clusters, ssh, log, clock }: PortOptions): void {
+function registerPorts(
+  container: DependencyContainer,
+  { clusters, ssh, log, clock, watchUpstream: begin }: PortOptions,
+): void {
   const registerOnce = <T>(token: InjectionToken<T>, create: () => T) =>
     container.register(token, { useFactory: instanceCachingFactory(create) });
   container.register(Clock, { useValue: clock });
   registerOnce(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
-  registerOnce(tokens.operatorHttp, () => new HttpClient());
-  registerOnce(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
+  registerOnce(tokens.operatorHttp, () => new HttpClient({ watch: begin && { kind: 'discovery', begin } }));
+  registerOnce(tokens.clusterHttp, () => {
+    const policy = container.resolve(tokens.policy);
+    return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
+  });
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
@@ -116,7 +128,9 @@ function registerPorts(container: DependencyContainer, { clusters, ssh, log, clo
       log,
     });
   });
-  registerOnce(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
+  registerOnce(tokens.ssh, () =>
+    sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log, watch: begin }),
+  );
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
   registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
   registerOnce(FleetTransport, () => {
@@ -137,7 +151,12 @@ const SSH_LOGIN_MS = 8_000;
 
 function sshShell(
   ssh: Configuration['ssh'],
-  { policy, clock, log }: { policy: HostPolicy; clock: Clock; log: Log },
+  {
+    policy,
+    clock,
+    log,
+    watch,
+  }: { policy: HostPolicy; clock: Clock; log: Log; watch: WatchUpstream | undefined },
 ): SshShell {
   try {
     return new SshShell({
@@ -152,6 +171,7 @@ function sshShell(
       connectTimeoutMs: SSH_CONNECT_MS,
       handshakeTimeoutMs: SSH_LOGIN_MS,
       policy,
+      watch,
       clock,
       log,
     });
@@ -319,23 +339,35 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
  * @throws PluginError, ConfigurationError, or an Error that names the invalid setting
  */
 export async function startService(options: ServiceOptions): Promise<Service> {
-  const { configuration, log, watch, clock = systemClock, isolation } = options;
+  const { configuration, log, watch, clock = systemClock, isolation, tracing } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
+  const { watchUpstream, inContextOf } = tracing ?? {};
+  const actions = await openActions({
+    clusters,
+    ssh,
+    plugins,
+    environment,
+    log,
+    watch,
+    clock,
+    watchUpstream,
+  });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
-  const installation = await installationOf(openaperture, { hostname, clock, log });
+  const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
   };
   const logFor = (fields: Record<string, unknown>) => log.with(fields);
   const events = new CallEventBus(log);
+  // Before the log, so that its lines have the trace.
+  tracing?.watch(events, rpc.queue);
   logRequests(events, logFor);
   installation?.watch(events);
-  const claimStore = await claimStoreOf(claims, { clock, log });
+  const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
   const runner = new Runner({
     catalogue,
     events,
@@ -349,6 +381,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
     claims: claimStore,
+    inContextOf,
   });
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
@@ -380,6 +413,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
     logFor,
+    inContextOf,
   });
   const gateway = await gatewayOf(http, {
     brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
@@ -390,6 +424,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
+    traceRequest: tracing?.httpRequest,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
@@ -426,7 +461,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await claimStore?.stop();
         })(),
       ]);
-      if (await settledWithin(leftMs, clock, closed)) await closed;
+      const closeMs = tracing === undefined ? leftMs : leftMs - MIN_FLUSH_MS;
+      if (await settledWithin(closeMs, clock, closed)) await closed;
+      await tracing?.stop(Math.max(MIN_FLUSH_MS, graceEnds + AFTER_GRACE_MS - clock.now()));
       log.info('shut down', { clean });
       return clean;
     },
@@ -438,14 +475,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 /** The OpenAperture installation; undefined when none is configured. */
 async function installationOf(
   openaperture: Configuration['openaperture'],
-  { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
+  {
+    hostname,
+    clock,
+    log,
+    watchUpstream,
+  }: { hostname: string; clock: Clock; log: Log; watchUpstream?: WatchUpstream | undefined },
 ): Promise<Installation | undefined> {
   if (openaperture === undefined) return undefined;
   const { Installation } = await import('./openaperture/installation.js');
   const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
   return new Installation(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
-    { hostname, clock, log },
+    { hostname, clock, log, watchUpstream },
   );
 }
 
@@ -462,11 +504,11 @@ async function gatewayOf(
 /** The store of claims; undefined when none is configured. It is not started. */
 async function claimStoreOf(
   claims: Configuration['claims'],
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, watch }: { clock: Clock; log: Log; watch?: WatchUpstream | undefined },
 ): Promise<ClaimStore | undefined> {
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
-  return new ClaimStore({ ...claims, clock, log });
+  return new ClaimStore({ ...claims, clock, log, watch });
 }
 
 interface Closable {
@@ -484,6 +526,8 @@ const DISPOSE_MS = 3_000;
 const PORTS_MS = 500;
 /** What everything before leaves for all that is closed, in milliseconds, unless the process itself was stopped meanwhile. */
 const MIN_CLOSE_MS = 1_000;
+/** What is kept for sending the traces, after all else is closed, in milliseconds. */
+const MIN_FLUSH_MS = 500;
 
 function resolveDependency(container: DependencyContainer, token: symbol): unknown {
   if (!container.isRegistered(token)) throw new Error(`the service has no dependency ${String(token)}`);

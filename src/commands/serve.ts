@@ -9,6 +9,7 @@ import type { Catalogue } from '../core/catalogue.js';
 import { startWatchdog, type Watchdog } from '../watchdog/watchdog.js';
 import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
+import { startTracing } from '../tracing/start-tracing.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { version } from './version.js';
@@ -38,15 +39,16 @@ export async function serve(
     format: configuration.log.format,
   });
   try {
+    const tracing = await startTracing({ hostname: configuration.hostname, clock: systemClock, log });
     const file = configurationFile(source);
-    return await run({ configuration, log, watchdog, configurationFile: file }, output);
+    return await run({ configuration, log, watchdog, tracing, configurationFile: file }, output);
   } finally {
     watchdog.exitExpected();
     output.release();
   }
 }
 
-type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & {
+type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
   watchdog: Watchdog;
   /** The path of the configuration file; undefined: all settings come from the environment. */
   configurationFile: string | undefined;
@@ -80,8 +82,8 @@ interface Running {
 }
 
 async function start(started: Started, output: ProcessOutput): Promise<Running> {
-  const { configuration, log, watchdog } = started;
-  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds } = configuration;
+  const { configuration, log, watchdog, tracing } = started;
+  const { environment, plugins, clusters, ssh, rpc, watchdogSeconds, hostname } = configuration;
   const isolation = new ForkedIsolation({
     module: ISOLATED_HANDLERS,
     settings: {
@@ -92,18 +94,20 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
       log: configuration.log,
       maxReplyBytes: rpc.maxReplyBytes,
       watchdogSeconds,
+      hostname,
     },
     clock: systemClock,
     log,
     onLine: (line) => output.logOutput.write(`${line}\n`),
+    activeTrace: tracing?.activeTrace,
   });
-  const service = await startService({ configuration, log, watch: watchdog, isolation });
+  const service = await startService({ configuration, log, watch: watchdog, isolation, tracing });
   return { service, stop: () => service.stop() };
 }
 
 /** Starts the service with a broker in this process and a simulated cluster. */
 async function startInSandbox(
-  { configuration, log, watchdog }: Started,
+  { configuration, log, watchdog, tracing }: Started,
   output: ProcessOutput,
 ): Promise<Running> {
   // Imported only here: a configured service does not need the sandbox.
@@ -126,6 +130,7 @@ async function startInSandbox(
       log,
       watch: watchdog,
       broker,
+      tracing,
     });
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.

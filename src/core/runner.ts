@@ -40,6 +40,7 @@ import { FairQueue } from './fair-queue.js';
 import { type Isolation, MustRunAlone } from './isolation.js';
 import { compose, type Middleware } from './middleware.js';
 import { ofRepeatedChange } from './repeated-change.js';
+import { traceIdOf } from './trace-id.js';
 
 /** A call whose action runs. */
 export interface RunningCall {
@@ -385,6 +386,7 @@ export class Runner {
           parameters,
           token: undefined,
           caller,
+          traceId: traceIdOf(call),
           unitNames: [],
           units: undefined,
           deadline: begin + ms,
