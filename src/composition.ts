@@ -5,7 +5,8 @@ import type { DependencyContainer, InjectionToken } from 'tsyringe';
 import { ConfigurationError } from './settings/configuration-error.js';
 import { memoryShares } from './settings/memory-shares.js';
 import type { Configuration } from './settings/settings.js';
-import { type NamedClusters, readClustersFile } from './clusters/clusters-file.js';
+import type { ReloadablePolicy } from './access/reloadable-policy.js';
+import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clusters-file.js';
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
@@ -34,6 +35,7 @@ import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
+import type { Logger } from './lib/logger.js';
 import { settledWithin } from './lib/settled-within.js';
 import type { WatchUpstream } from './lib/upstream.js';
 import { SshShell } from './ssh/ssh-shell.js';
@@ -55,6 +57,7 @@ const tokens = {
   clusterHttp: Symbol('HttpClient of clusters') as InjectionToken<HttpClient>,
   /** For servers that the operator has configured. */
   operatorHttp: Symbol('HttpClient of the operator') as InjectionToken<HttpClient>,
+  clustersFile: Symbol('ClustersFile') as InjectionToken<ClustersFile>,
   discovery: Symbol('Discovery') as InjectionToken<Discovery>,
   ssh: Symbol('SshShell') as InjectionToken<SshShell>,
 };
@@ -66,6 +69,8 @@ export interface Service {
   readonly httpUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
+  /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
+  reload(): Promise<void>;
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
@@ -118,12 +123,13 @@ function registerPorts(
     const policy = container.resolve(tokens.policy);
     return new HttpClient({ policy, watch: begin && { kind: 'fleet', begin } });
   });
+  registerOnce(tokens.clustersFile, () => clustersFileOf(clusters));
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
       discoveryUrl: clusters.discoveryUrl,
       fleetPort: clusters.fleetPort,
-      namedClusters: namedClustersOf(clusters.file, clusters.fleetPort),
+      namedClusters: container.resolve(tokens.clustersFile).endpoints,
       clock,
       log,
     });
@@ -180,9 +186,12 @@ function sshShell(
   }
 }
 
-/** @param file the text of the clusters file; undefined: no file is set */
-function namedClustersOf(file: string | undefined, fleetPort: number): NamedClusters {
-  if (file === undefined) return new Map();
+/**
+ * The clusters that `CLUSTERS_FILE` names.
+ * @throws Error that says why the file cannot be used
+ */
+export function clustersFileOf({ file, fleetPort }: Configuration['clusters']): ClustersFile {
+  if (file === undefined) return NO_CLUSTERS;
   try {
     return readClustersFile(file, fleetPort);
   } catch (cause) {
@@ -299,6 +308,7 @@ type OpenOptions = ServedSettings & PortOptions & Pick<LoaderOptions, 'watch'>;
 /** The served actions, with the ports that they inject. */
 export interface OpenedActions {
   readonly catalogue: Catalogue;
+  readonly clusters: ClustersFile;
   /** Disposes the actions, then closes the connections to clusters and machines. @param withinMs in milliseconds */
   close: (withinMs: number) => Promise<void>;
 }
@@ -320,6 +330,7 @@ export async function openActions(options: OpenOptions): Promise<OpenedActions> 
   });
   return {
     catalogue,
+    clusters: container.resolve(tokens.clustersFile),
     close: async (withinMs) => {
       await catalogue
         .dispose(Math.min(DISPOSE_MS, withinMs - PORTS_MS), clock)
@@ -343,6 +354,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const { watchUpstream, inContextOf } = tracing ?? {};
+  const policy = await policyOf(configuration.policyFile, { clock, log });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   const actions = await openActions({
     clusters,
     ssh,
@@ -368,6 +382,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   logRequests(events, logFor);
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log, watch: watchUpstream });
+  const { names: clusterNames, tokens: clusterTokens } = actions.clusters;
   const runner = new Runner({
     catalogue,
     events,
@@ -382,6 +397,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     isolation,
     claims: claimStore,
     inContextOf,
+    policy,
+    clusterName: clusterNames.size > 0 ? (token) => clusterNames.get(token) : undefined,
+    clusterToken: clusterTokens.size > 0 ? (name) => clusterTokens.get(name) : undefined,
   });
   // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
   // not be one cluster.
@@ -429,6 +447,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  // Add a file that may change here.
+  const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload()];
+  policy?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -441,8 +462,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     catalogue,
     httpUrl: gateway?.url,
     notReady: () => (gateway ?? requests).notReady(),
+    reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
+      policy?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -489,6 +512,23 @@ async function installationOf(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
     { hostname, clock, log, watchUpstream },
   );
+}
+
+/**
+ * Which callers may do what; undefined: there is no policy, and every caller may do everything.
+ * @throws ConfigurationError
+ */
+export async function policyOf(
+  file: string | undefined,
+  { clock, log }: { clock: Clock; log: Logger },
+): Promise<ReloadablePolicy | undefined> {
+  if (file === undefined) return undefined;
+  const { ReloadablePolicy } = await import('./access/reloadable-policy.js');
+  try {
+    return new ReloadablePolicy({ file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`POLICY_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 /** The HTTP gateway, which is started; undefined when it is off. */

@@ -18,7 +18,7 @@ import { version } from './version.js';
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
- * Runs the service until SIGTERM, SIGINT or SIGHUP.
+ * Runs the service until SIGTERM or SIGINT. At SIGHUP it reads its files again; a sandbox stops.
  * @param warnings logged from now on
  * @returns the exit code
  */
@@ -57,11 +57,14 @@ type Started = Pick<ServiceOptions, 'configuration' | 'log' | 'tracing'> & {
 async function run(started: Started, output: ProcessOutput): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
-  const stopRequested = listenForStopSignals(watchdog);
+  const inSandbox = isSandbox(configuration);
+  const stopRequested = listenForStopSignals(
+    inSandbox ? [...STOP_SIGNALS, CLOSED_TERMINAL] : STOP_SIGNALS,
+    watchdog,
+  );
+  const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(started, output)
-    : await start(started, output);
+  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
     version: version(),
     node: process.version,
@@ -70,6 +73,7 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
+  reloadRequested?.(() => service.reload());
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
@@ -199,19 +203,26 @@ function firstCall(
     : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
+type StopSignal = readonly [name: NodeJS.Signals, number: number];
+
+const STOP_SIGNALS: readonly StopSignal[] = [
+  ['SIGTERM', 15],
+  ['SIGINT', 2],
+];
+const CLOSED_TERMINAL: StopSignal = ['SIGHUP', 1];
+
 /**
- * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
- * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
+ * Listens for these signals. The returned function waits for the next one. A signal while nothing waits ends the process
+ * immediately: one during the start, or a second one during the shutdown.
  */
-function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => Promise<void> {
+function listenForStopSignals(
+  signals: readonly StopSignal[],
+  watchdog: Pick<Watchdog, 'exitExpected'>,
+): () => Promise<void> {
   let stop: (() => void) | undefined;
   // Without a listener, Node opens its debugger on a port.
   process.on('SIGUSR1', () => {});
-  for (const [signal, number] of [
-    ['SIGTERM', 15],
-    ['SIGINT', 2],
-    ['SIGHUP', 1],
-  ] as const) {
+  for (const [signal, number] of signals) {
     process.on(signal, () => {
       if (stop === undefined) {
         watchdog.exitExpected();
@@ -222,6 +233,20 @@ function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => P
     });
   }
   return async () => new Promise((resolve) => (stop = resolve));
+}
+
+/** Listens for SIGHUP. The returned function sets what it runs: at once, when the signal came before. */
+function listenForReload(): (reload: () => Promise<void>) => void {
+  let isWanted = false;
+  let reloading: (() => Promise<void>) | undefined;
+  process.on('SIGHUP', () => {
+    isWanted = reloading === undefined;
+    void reloading?.();
+  });
+  return (reload) => {
+    reloading = reload;
+    if (isWanted) void reload();
+  };
 }
 
 /**

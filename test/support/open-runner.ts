@@ -15,7 +15,7 @@ import { ManualClock } from './manual-clock.js';
 import { planted } from './planted-secrets.js';
 
 interface RunnerSettings
-  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'beforeChange' | 'inContextOf'> {
+  extends Pick<RunnerOptions, 'policy' | 'clusterName' | 'clusterToken' | 'beforeChange' | 'inContextOf'> {
   maxCalls?: number;
   concurrency?: number;
   clusterConcurrency?: number;
