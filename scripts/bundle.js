@@ -19,7 +19,20 @@ const FILE = join(SRC, 'fleet-manager.cjs');
 /** Packages that it must contain. */
 const NEEDED = ['amqplib', 'reflect-metadata', 'tsyringe', 'winston', 'winston-transport', 'yup'];
 /** CommonJS packages that the service does not need at the start; they are loaded from their own files. */
-const EXTERNAL = ['fastify', 'ssh2', 'undici', '@onify/fake-amqplib', 'commander'];
+const EXTERNAL = [
+  'fastify',
+  'ssh2',
+  'undici',
+  '@onify/fake-amqplib',
+  'commander',
+  '@opentelemetry/api',
+  '@opentelemetry/context-async-hooks',
+  '@opentelemetry/core',
+  '@opentelemetry/exporter-trace-otlp-http',
+  '@opentelemetry/exporter-trace-otlp-proto',
+  '@opentelemetry/resources',
+  '@opentelemetry/sdk-trace-base',
+];
 
 const AMQPLIB = dirname(createRequire(import.meta.url).resolve('amqplib'));
 /** Modules that have another text in the bundle. */
