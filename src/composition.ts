@@ -355,8 +355,6 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
   const { watchUpstream, inContextOf } = tracing ?? {};
   const policy = await policyOf(configuration.policyFile, { clock, log });
-  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
-  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   const actions = await openActions({
     clusters,
     ssh,
@@ -447,6 +445,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  if (policy === undefined) log.info('no policy', { allowed: 'every caller may do everything' });
+  else log.info('policy loaded', { file: configuration.policyFile, rules: policy.ruleCount });
   // Add a file that may change here.
   const reloads: (() => void | Promise<void>)[] = [async () => policy?.reload()];
   policy?.start();

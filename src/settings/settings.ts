@@ -151,7 +151,7 @@ export const SETTINGS = {
     file: fileSetting('CLUSTERS_FILE', text(), {
       as: (content) => content.toString('utf8'),
       about:
-        'A JSON file that lists clusters to use without discovery: `{"name": ["http://10.0.0.1:49153"]}`.',
+        'A JSON file of clusters: those to use without discovery, `{"name": ["http://10.0.0.1:49153"]}`, and names for others, `{"name": {"etcd_token": "..."}}`.',
     }),
     allowedHosts: listSetting('ALLOWED_HOSTS', hosts(), {
       separator: ',',
