@@ -11,7 +11,7 @@ export interface SupervisionOptions {
 }
 
 /** How often the status is compared with the one that was sent, in milliseconds. */
-const STATUS_MS = 5_000;
+const STATUS_MS = 2_000;
 /** systemd asks for two messages in its time; with four, one that is late or lost costs nothing. */
 const PINGS = 4;
 
