@@ -162,6 +162,13 @@ ${blocking}`,
     t.regex(await machine.run('cat /var/lib/fleet-manager/known_hosts'), new RegExp(`^${address} `));
 
     t.is(await machine.run('systemd-analyze verify --man=no fleet-manager.service 2>&1'), '');
+    // As docs/operating.md has it for `doctor`.
+    const seen = await machine.run(
+      'systemd-run --quiet --pipe --wait --property=DynamicUser=yes --property=EnvironmentFile=/etc/fleet-manager/env ' +
+        '--property=LoadCredential=fleet-manager:/etc/fleet-manager/credentials --property=StateDirectory=fleet-manager ' +
+        '--setenv=NODE_ENV=production --setenv=SSH_KNOWN_HOSTS=/var/lib/fleet-manager/known_hosts fleet-manager config',
+    );
+    t.regex(seen, /^AMQP_URL +amqp:\/\/10\.\S+ +environment$/m);
     const pid = await property('MainPID');
     t.regex(await machine.run(`tr '\\0' '\\n' </proc/${pid}/environ`), /^NODE_ENV=production$/m);
     t.notRegex(await machine.run(`cat /proc/${pid}/environ`), /amqp:/);
