@@ -168,7 +168,7 @@ ${blocking}`,
         '--property=LoadCredential=fleet-manager:/etc/fleet-manager/credentials --property=StateDirectory=fleet-manager ' +
         '--setenv=NODE_ENV=production --setenv=SSH_KNOWN_HOSTS=/var/lib/fleet-manager/known_hosts fleet-manager config',
     );
-    t.regex(seen, /^AMQP_URL +amqp:\/\/10\.\S+ +environment$/m);
+    t.regex(seen, /^AMQP_URL +amqp:\/\/\S*@10\.\S+ +environment$/m);
     const pid = await property('MainPID');
     t.regex(await machine.run(`tr '\\0' '\\n' </proc/${pid}/environ`), /^NODE_ENV=production$/m);
     t.notRegex(await machine.run(`cat /proc/${pid}/environ`), /amqp:/);
