@@ -53,6 +53,10 @@ export const REPLY_QUEUE = 'fleet_manager.reply.';
 const TRANSPORT_MS = 2_000;
 /** Time for the broker to remove the reply queue. */
 const CLOSE_MS = 1_000;
+/** After this time without a confirm the queue of the service counts as one that hangs. */
+const UNCONFIRMED_MS = 10_000;
+/** How often at most `probe` publishes. */
+const PROBE_MS = 5_000;
 /** The broker removes the reply queue when it has had no consumer for this long. */
 const REPLY_QUEUE_EXPIRES_MS = 10 * 60_000;
 
@@ -71,7 +75,11 @@ export class AmqpRoute implements BrokerRoute {
   readonly #pending = new Map<string, Pending>();
   readonly #calls = new Set<Promise<AnswerEnvelope>>();
   readonly #outlets = new WeakMap<BrokerConnection, Outlet>();
+  /** When each request that the broker has not confirmed was given to it, the oldest first; also those of calls that have ended. */
+  readonly #unconfirmed = new Set<{ since: number }>();
   readonly #refused: OutageLog;
+  #probing = false;
+  #probedAt = -Infinity;
   /** Whether the permission to send requests was ever missing; then each new connection is checked for it. */
   #hasBeenRefused = false;
   readonly #closed = new AbortController();
@@ -128,7 +136,38 @@ export class AmqpRoute implements BrokerRoute {
   get problem(): string | undefined {
     const { current, problem } = this.#connections;
     const refusal = current === undefined ? undefined : this.#outlets.get(current)?.permission.refusal;
-    return refusal === undefined ? problem : `the broker refuses requests: ${refusal}`;
+    if (refusal !== undefined) return `the broker refuses requests: ${refusal}`;
+    return problem ?? this.#hanging;
+  }
+
+  /**
+   * Finds out in the background whether requests can be sent, with a message that reaches nobody: the broker tells a connection
+   * that it is blocked, or has lost its permission, only when that publishes. Then `problem` says so.
+   */
+  probe(): void {
+    const { current, problem } = this.#connections;
+    const outlet = current === undefined ? undefined : this.#outlets.get(current);
+    const isDue = this.#clock.now() - this.#probedAt >= PROBE_MS;
+    if (outlet === undefined || problem !== undefined || this.#probing || !isDue) return;
+    const { permission } = outlet;
+    // Then it is tried already.
+    if (permission.refusal !== undefined) return;
+    this.#probing = true;
+    this.#probedAt = this.#clock.now();
+    void permission
+      .check()
+      .then(() => (this.#hasBeenRefused ||= permission.refusal !== undefined))
+      // The connection is lost, which `problem` says.
+      .catch(() => undefined)
+      .finally(() => (this.#probing = false));
+  }
+
+  /** Why requests wait for the queue of the service, such as a quorum queue without its majority. */
+  get #hanging(): string | undefined {
+    const [oldest] = this.#unconfirmed;
+    const ms = oldest === undefined ? 0 : this.#clock.now() - oldest.since;
+    if (ms < UNCONFIRMED_MS) return undefined;
+    return `the broker confirms no requests: look for the queue ${this.#queue}`;
   }
 
   /** Also removes the reply queue. */
@@ -234,6 +273,8 @@ export class AmqpRoute implements BrokerRoute {
       };
       const outlet = this.#outlets.get(connection);
       const sharing = pending.mayRunTwice ? 'again' : 'once';
+      const waiting = { since: this.#clock.now() };
+      this.#unconfirmed.add(waiting);
       try {
         const outcome = await outlet?.publisher.publish(
           { exchange: '', routingKey: this.#queue },
@@ -257,6 +298,8 @@ export class AmqpRoute implements BrokerRoute {
         if (!connection.lost.aborted || error instanceof FleetManagerError) throw error;
         // The broker may have the request: then its reply will arrive in the reply queue.
         if (pending.sent && !pending.mayRunTwice) return;
+      } finally {
+        this.#unconfirmed.delete(waiting);
       }
     }
   }

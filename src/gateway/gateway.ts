@@ -51,6 +51,7 @@ export class Gateway {
     const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
     const { host, port, token, maxBodyBytes, memoryBytes, describe, traceRequest, log } = options;
     const notReady = () => {
+      client.probe();
       const { problem } = client;
       return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
     };
