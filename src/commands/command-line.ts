@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { ConfigurationSource } from '../settings/given-settings.js';
+import { addErrors } from './errors-command-line.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
 import { InvalidCommandLine } from './usage-error.js';
@@ -127,6 +128,7 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
         'The time limit is 10 s for each check and for each machine, and 30 s for the reply. Exit code 0: no check has failed; 1: a check has failed.',
     )
     .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
+  addErrors(command, { done, source });
   return command;
 }
 

@@ -56,7 +56,7 @@ export class RequestReader {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  codecOf({ content, properties }: Delivery): Codec {
+  codecOf({ content, properties }: Pick<Delivery, 'content' | 'properties'>): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)

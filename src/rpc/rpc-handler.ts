@@ -196,7 +196,7 @@ export class RpcHandler {
       this.#budget.resize(memory, memory.bytes + replyBytes);
       await this.#replyRoom.during(replyBytes, () => this.#answer(request, handled));
       if (handled.deadLetter === undefined) delivery.acknowledge();
-      else await this.#deadLetter(delivery, handled.deadLetter);
+      else await this.#deadLetter(delivery, handled.deadLetter, true);
     } catch (error) {
       await this.#fail(delivery, memory, error);
     } finally {
@@ -221,7 +221,8 @@ export class RpcHandler {
   async #giveUp(delivery: Delivery, error: unknown): Promise<void> {
     try {
       this.#log.error('message handling failed', { error });
-      await this.#deadLetter(delivery, "the service failed to handle it; the service's log has the reason");
+      const reason = "the service failed to handle it; the service's log has the reason";
+      await this.#deadLetter(delivery, reason, true);
     } catch (problem) {
       this.#log.error('message dead-lettering failed', { error: problem });
       // It stays unacknowledged, and so counts as held, until the broker delivers it again.
@@ -565,9 +566,9 @@ export class RpcHandler {
     await this.#send({ body, contentType: request.codec.contentType, plain: reply }, request, channels);
   }
 
-  async #deadLetter(delivery: Delivery, reason: string): Promise<void> {
+  async #deadLetter(delivery: Delivery, reason: string, mayHaveBegun = false): Promise<void> {
     const { events, clock } = this.#options;
-    const done = await this.#republisher.deadLetter(delivery, reason);
+    const done = await this.#republisher.deadLetter(delivery, reason, mayHaveBegun);
     if (done) events.emit('deadLettered', { reason, at: clock.now() });
   }
 }
