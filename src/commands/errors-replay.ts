@@ -1,8 +1,9 @@
 import { describeActions } from '../composition.js';
+import type { ActionDescription } from '../core/action-description.js';
 import type { Catalogue } from '../core/catalogue.js';
 import { reasonOf } from '../lib/errors.js';
 import { printable } from '../lib/printable.js';
-import { readDeadLetter, replayedProperties } from '../rpc/dead-letter.js';
+import { type DeadLetter, readDeadLetter, replayedProperties, wasDeadLettered } from '../rpc/dead-letter.js';
 import { PublishRefused, UnpublishableError } from '../rpc/publish-errors.js';
 import { readSender } from '../rpc/sender.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
@@ -34,6 +35,8 @@ interface Replayed {
   action: string | null;
   text: string;
 }
+
+type Effect = ActionDescription['effect'] | undefined;
 
 interface Chosen {
   id: string;
@@ -112,8 +115,8 @@ async function replayOne(
   const { content, properties, acknowledge } = message;
   const dead = readDeadLetter(properties);
   const now = Date.now();
-  const isRead = isReadOf(request, catalogue);
-  const refusal = options.force ? undefined : refusalOf(request, { ...dead, isRead, now });
+  const effect = effectOf(request, catalogue);
+  const refusal = options.force ? undefined : refusalOf(request, { ...dead, effect, now });
   if (refusal !== undefined) return ['refused', `refused: ${refusal}`];
   const leftMs = dead.endsAt !== undefined && dead.endsAt > now ? dead.endsAt - now : undefined;
   const again = replayedProperties(properties, { ownUser: queue.user, now, leftMs });
@@ -132,30 +135,33 @@ async function replayOne(
   }
   // Only now: whenever the command ends, the message is in one of the queues, or in both.
   acknowledge();
-  const what = `${request.action ?? 'a message that names no action'}${isRead ? '' : ' (a change)'}`;
+  const what = `${request.action ?? 'a message that names no action'}${effect === 'read' ? '' : ' (a change)'}`;
   const time = `it expires in ${durationText(Number(again.expiration))}`;
   return ['replayed', `replayed: ${what}; ${callerText(message, queue)}; ${time}`];
 }
 
-/** Whether it is known here that the action only reads. An action that is not installed here may change something. */
-function isReadOf({ action }: QueuedRequest, catalogue: Catalogue): boolean {
-  return action !== undefined && catalogue.find(action)?.description.effect === 'read';
+/** Undefined: the action is not installed here, and may change something. */
+function effectOf({ action }: QueuedRequest, catalogue: Catalogue): Effect {
+  return action === undefined ? undefined : catalogue.find(action)?.description.effect;
 }
 
 /** Why a message is not replayed without `--force`; undefined: it is. */
 function refusalOf(
-  { problem, action = 'it' }: QueuedRequest,
+  { problem, action }: QueuedRequest,
   {
-    isRead,
+    effect,
     now,
     endsAt,
     mayHaveBegun,
-  }: { isRead: boolean; now: number; endsAt: number | undefined; mayHaveBegun: boolean },
+  }: Pick<DeadLetter, 'endsAt' | 'mayHaveBegun'> & { effect: Effect; now: number },
 ): string | undefined {
   if (problem !== undefined)
     return `the service would put it into the error queue again: ${problem}; --force replays it all the same`;
-  if (isRead) return undefined;
-  const change = `${action} is a change, or not installed here`;
+  if (effect === 'read') return undefined;
+  const change =
+    effect === undefined
+      ? `${action ?? 'its action'} is not installed here and may be a change`
+      : `${action} is a change`;
   if (mayHaveBegun)
     return `${change}, and a worker may have begun it: look first what came of it; --force may make it twice`;
   if (endsAt !== undefined && endsAt > now) return undefined;
@@ -170,7 +176,8 @@ function callerText({ properties }: ErrorMessage, { user }: ErrorQueue): string 
   const publisher: unknown = properties.userId;
   if (publisher === user)
     return name === undefined ? 'its caller is not known, as before' : `caller ${name}, as before`;
-  if (name === undefined)
-    return `its caller is not known, or ${user} when that is not the user of the service`;
-  return `caller ${user}, as that is not the user of the service who put it there (${name})`;
+  const isOfWorker = publisher !== undefined && wasDeadLettered(properties);
+  if (isOfWorker) return `caller ${user}, as the user of the service is another one (${name})`;
+  // Nothing tells which user the service has.
+  return `${name === undefined ? 'its caller is not known' : `caller ${name}`}, or ${user} when that is not the user of the service`;
 }

@@ -31,6 +31,8 @@ export interface Call {
   readonly encoding: string;
   /** The number of workers that have had it, this one included, as far as is known. */
   readonly attempt: number;
+  /** How often an operator has sent it again, as its message says; undefined: never. */
+  readonly replays?: number | undefined;
   /** Context that the caller sends for other systems, such as `traceparent`. */
   readonly context: Readonly<Record<string, string>>;
   /** `repeated`: another worker may have begun it. */

@@ -10,6 +10,7 @@ import {
   OF_WORKERS,
   REASON,
   REPLAYED,
+  replaysOf,
   wasSuspect,
 } from './suspect.js';
 
@@ -36,7 +37,7 @@ const OF_BROKER = /^x-(?:death|first-death-\w+|last-death-\w+|delivery-count|acq
 /** Reads what a worker, or a broker that dead-letters itself (`x-death`), says of a message in the error queue. */
 export function readDeadLetter(properties: Properties): DeadLetter {
   const headers: Record<string, unknown> = properties.headers ?? {};
-  const { [REASON]: reason, [DEAD_LETTERED_AT]: movedAt, [ENDS_AT]: ends, [REPLAYED]: replays } = headers;
+  const { [REASON]: reason, [DEAD_LETTERED_AT]: movedAt, [ENDS_AT]: ends } = headers;
   const death = lastDeath(headers['x-death']);
   const at = isCount(movedAt) ? movedAt : death?.at;
   return {
@@ -45,8 +46,13 @@ export function readDeadLetter(properties: Properties): DeadLetter {
     // Older versions did not say it.
     endsAt: isCount(ends) ? ends : (endOf(properties) ?? at),
     mayHaveBegun: headers[MAY_HAVE_BEGUN] === true || wasSuspect({ headers }),
-    replays: isCount(replays) ? replays : 0,
+    replays: replaysOf(headers) ?? 0,
   };
+}
+
+/** Whether a worker put it into the error queue, as it says; else the broker or anyone else did. */
+export function wasDeadLettered({ headers = {} }: Properties): boolean {
+  return REASON in headers;
 }
 
 /** When the time limit of a request ends, counted from when it was sent; undefined: that is not known. */

@@ -11,7 +11,7 @@ import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
 import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 import { callerOf } from './sender.js';
-import { timeLeft } from './suspect.js';
+import { replaysOf, timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
@@ -208,6 +208,7 @@ export function callOf(
     door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
     encoding: codec.name,
     attempt: delivery.attempt,
+    replays: replaysOf(headers),
     context: contextOf(headers),
     delivery: mayHaveBegun ? 'repeated' : 'first',
     mayBeCopy: delivery.mayBeCopy,

@@ -61,6 +61,11 @@ export function isRequeued({ headers = {} }: { headers?: Record<string, unknown>
   return REQUEUED in headers || REPLAYED in headers;
 }
 
+/** How often an operator has published it again from the error queue, as it says; undefined: never. */
+export function replaysOf({ [REPLAYED]: replays }: Record<string, unknown>): number | undefined {
+  return isCount(replays) ? replays : undefined;
+}
+
 /** Whether a worker set a message apart, as another one that was lost may have begun it. */
 export function wasSuspect({ headers = {} }: { headers?: Record<string, unknown> }): boolean {
   return DEADLINE in headers;

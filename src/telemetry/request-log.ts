@@ -84,6 +84,7 @@ export function logRequests(events: CallEventBus, logFor: (fields: Record<string
 function namesOf(call: Call, progress: CallProgress | undefined): Record<string, unknown> {
   const fields: Record<string, unknown> = { request: call.id };
   if (typeof call.action === 'string') fields.action = call.action.slice(0, 64);
+  if (call.replays !== undefined) fields.replays = call.replays;
   if (progress?.cluster !== undefined) fields.cluster = progress.cluster;
   return fields;
 }

@@ -7,6 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Cluster } from '../../src/api/cluster.js';
 import { errorQueueOf, queuesOf } from '../../src/rpc/queues.js';
 import { rabbitmq } from '../support/brokers.js';
+import { openInstallation } from '../openaperture/open-installation.js';
 import { doing } from '../support/actions.js';
 import { eventually } from '../support/eventually.js';
 import { ownBroker } from '../support/own-broker.js';
@@ -357,7 +358,11 @@ if (rabbit !== undefined) {
     const refused: [body: string, options: Options.Publish, reason: RegExp][] = [
       [request('restart_unit'), { headers: late }, /its caller does not wait for it any more since \d+ s/],
       [request('restart_unit'), {}, /does not wait for it any more; --force/],
-      [request('other'), { headers: late }, /other is a change, or not installed here/],
+      [
+        request('other'),
+        { headers: late },
+        /other is not installed here and may be a change, and its caller/,
+      ],
       [
         request('restart_unit'),
         { timestamp: seconds - 60, headers: { 'timeout-ms': 30_000 } },
@@ -395,6 +400,30 @@ if (rabbit !== undefined) {
     const [first] = await queues.take('requests');
     t.is(first?.properties.headers?.['timeout-ms'], 5_000);
     t.is(await queues.waiting('errors'), 0);
+  });
+
+  test('in an OpenAperture installation the broker is found through the Manager, and what it dead-lettered is told', async (t) => {
+    const { env, queue } = await openInstallation(t, [rabbit.url]);
+    const connection = await rabbit.open();
+    t.teardown(async () => connection.close());
+    const channel = await connection.createConfirmChannel();
+    channel.sendToQueue(queue, Buffer.from(request('restart_unit')), { expiration: '1', userId: 'guest' });
+    await eventually(
+      'it has expired',
+      async () => (await channel.checkQueue(errorQueueOf(queue))).messageCount,
+    );
+    const { stdout, code, stderr } = await runCli(t, ['errors', 'list'], { env });
+    t.is(code, 0, stderr);
+    t.regex(
+      stdout,
+      new RegExp(`\\d+ s +\\d+ B +restart_unit +\\w+ +guest +the broker took it out of ${queue}: expired`),
+    );
+    const refused = await runCli(t, ['errors', 'replay', '--all'], { env });
+    t.is(refused.code, 2);
+    t.regex(
+      refused.stdout,
+      /restart_unit is a change, and its caller does not wait for it any more since \d+ s/,
+    );
   });
 
   test('a message stays in the error queue when the queue of the service does not exist, or is full', async (t) => {
@@ -479,7 +508,7 @@ if (rabbit !== undefined) {
       '--all',
     );
     t.is(asOps.code, 0, asOps.stderr);
-    t.regex(asOps.stdout, /caller ops, as that is not the user of the service who put it there \(guest\)/);
+    t.regex(asOps.stdout, /caller ops, as the user of the service is another one \(guest\)/);
     const message = await channel.get(name, { noAck: true });
     t.is(message !== false && message.properties.userId, 'ops');
   });

@@ -151,6 +151,17 @@ test('a request is large above 64 KiB', (t) => {
   t.deepEqual(sizes, [false, true]);
 });
 
+test('a request that an operator has sent again says how often', (t) => {
+  const { read } = reading();
+  for (const [sent, replays] of [
+    [3, 3],
+    ['3', undefined],
+    [-1, undefined],
+    [undefined, undefined],
+  ] as const)
+    t.is(callOf(read({ properties: { headers: { 'x-replayed': sent } } }), FIRST).replays, replays);
+});
+
 test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
   const headers = { 'timeout-ms': 7_000, traceparent: '00-1-1-00', tracestate: 'a=1', other: 'x' };
@@ -168,6 +179,7 @@ test('a call has what its message says', (t) => {
     door: 'amqp',
     encoding: 'json',
     attempt: 1,
+    replays: undefined,
     context: { traceparent: '00-1-1-00', tracestate: 'a=1' },
     delivery: 'first',
     mayBeCopy: false,
