@@ -10,9 +10,7 @@ import { type ClustersFile, NO_CLUSTERS, readClustersFile } from './clusters/clu
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
-import { Codecs } from './rpc/codec/codecs.js';
-import { ErlangCodec } from './rpc/codec/erlang.js';
-import { jsonRequestCodec } from './rpc/codec/json.js';
+import { requestCodecs } from './rpc/codec/request-codecs.js';
 import { RpcServer } from './rpc/rpc-server.js';
 import { connect as amqpConnect } from './rpc/patched-amqplib.js';
 import type { BrokerAddress } from './rpc/broker-address.js';
@@ -423,7 +421,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     onLost: installation?.refresh,
     runner,
     events,
-    codecs: new Codecs([jsonRequestCodec, new ErlangCodec({ inflatedBytes: rpc.maxMessageBytes })]),
+    codecs: requestCodecs(rpc.maxMessageBytes),
     maxMessageBytes: rpc.maxMessageBytes,
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,

@@ -32,6 +32,8 @@ export interface Call {
   readonly encoding: string;
   /** The number of workers that have had it, this one included, as far as is known. */
   readonly attempt: number;
+  /** How often an operator has sent it again, as its message says; undefined: never. */
+  readonly replays?: number | undefined;
   /** The trace that the caller sends. */
   readonly context: TraceHeaders;
   /** The trace in which it is recorded. Set when it is received, where traces are on; `traceIdOf` tells the caller's too. */

@@ -21,6 +21,7 @@ const PERMISSIONS: ReadonlyMap<string, Readonly<{ queue: Permission; exchange: P
   ['50.20', { queue: 'write', exchange: 'read' }],
   ['50.40', { queue: 'configure', exchange: 'write' }],
   ['60.20', { queue: 'read', exchange: 'read' }],
+  ['60.70', { queue: 'read', exchange: 'read' }],
   ['60.40', { queue: 'write', exchange: 'write' }],
 ]);
 

@@ -85,11 +85,14 @@ export class Republisher {
 
   /**
    * @param reason for people, in the header `x-reason`
+   * @param mayHaveBegun whether a worker may have begun it
    * @returns false when the broker delivers the message again instead
    */
-  async deadLetter(delivery: Delivery, reason: string): Promise<boolean> {
+  async deadLetter(delivery: Delivery, reason: string, mayHaveBegun = false): Promise<boolean> {
     const { clock } = this.#options;
-    return this.#republish(delivery, this.#deadLetters, () => deadLetterProperties(delivery, clock, reason));
+    return this.#republish(delivery, this.#deadLetters, () =>
+      deadLetterProperties(delivery, clock, reason, mayHaveBegun),
+    );
   }
 
   /**

@@ -12,7 +12,7 @@ import { type Envelope, InvalidMessage, readEnvelope } from './envelope.js';
 import { queuesOf } from './queues.js';
 import type { ReplyChannel, ReplyContext } from './reply-channel.js';
 import { callerOf } from './sender.js';
-import { timeLeft } from './suspect.js';
+import { replaysOf, timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
@@ -56,7 +56,7 @@ export class RequestReader {
    * The codec of a message that may be decoded as far as its size and properties tell.
    * @throws InvalidMessage, DecodeError
    */
-  codecOf({ content, properties }: Delivery): Codec {
+  codecOf({ content, properties }: Pick<Delivery, 'content' | 'properties'>): Codec {
     const { codecs, maxMessageBytes } = this.#options;
     const limit = `MAX_MESSAGE_BYTES is ${maxMessageBytes}`;
     if (content.length > maxMessageBytes)
@@ -214,6 +214,7 @@ export function callOf(
     door: sender.door ?? (envelope.recordId === undefined ? 'amqp' : 'manager'),
     encoding: codec.name,
     attempt: delivery.attempt,
+    replays: replaysOf(headers),
     context: traceHeadersIn(headers),
     // Set later, but a property from the start: an object that gets one later costs more.
     traceId: undefined,

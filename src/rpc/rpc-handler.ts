@@ -576,7 +576,7 @@ export class RpcHandler {
 
   async #deadLetter(delivery: Delivery, reason: string, kind: DeadLetterKind): Promise<void> {
     const { events, clock } = this.#options;
-    const done = await this.#republisher.deadLetter(delivery, reason);
+    const done = await this.#republisher.deadLetter(delivery, reason, kind !== 'invalid');
     if (done) events.emit('deadLettered', { reason, kind, at: clock.now() });
   }
 }

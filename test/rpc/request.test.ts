@@ -153,6 +153,17 @@ test('a request is large above 64 KiB', (t) => {
   t.deepEqual(sizes, [false, true]);
 });
 
+test('a request that an operator has sent again says how often', (t) => {
+  const { read } = reading();
+  for (const [sent, replays] of [
+    [3, 3],
+    ['3', undefined],
+    [-1, undefined],
+    [undefined, undefined],
+  ] as const)
+    t.is(callOf(read({ properties: { headers: { 'x-replayed': sent } } }), FIRST).replays, replays);
+});
+
 test('a call has what its message says', (t) => {
   const { read, lost } = reading({ channels: [CHANNEL, { ...CHANNEL, reaches: () => false }] });
   const headers = { 'timeout-ms': 7_000, traceparent: TRACEPARENT, tracestate: 'a=1', other: 'x' };
@@ -170,6 +181,7 @@ test('a call has what its message says', (t) => {
     door: 'amqp',
     encoding: 'json',
     attempt: 1,
+    replays: undefined,
     context: { traceparent: TRACEPARENT, tracestate: 'a=1' },
     traceId: undefined,
     delivery: 'first',

@@ -220,6 +220,7 @@ test('a request that a reply channel refuses is not run: it is dead-lettered wit
   });
   const dead = await caller.take('error queue');
   t.is(dead.properties.headers?.['x-reason'], 'its id is that of another request');
+  t.false('x-may-have-begun' in Object(dead.properties.headers));
   t.deepEqual(received, []);
   t.deepEqual(sent, []);
   t.like(logs.find(/^message dead-lettered$/)[0], { reason: 'its id is that of another request' });

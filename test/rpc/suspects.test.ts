@@ -283,6 +283,7 @@ for (const broker of brokers()) {
       await eventually('nothing is held', () => service.held === 0);
       const caller = await RawCaller.open(t, broker, queue);
       const dead = await caller.take('error queue');
+      t.like(dead.properties.headers, { 'x-may-have-begun': true });
       t.regex(String(dead.properties.headers?.['x-reason']), /100 workers were lost/);
       t.is(begun(), 0);
     },
