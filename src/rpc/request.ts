@@ -189,7 +189,7 @@ export function callOf(
     waitedMs,
   }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number },
 ): Call {
-  const { headers = {} } = delivery.properties;
+  const { headers = {}, priority } = delivery.properties;
   return {
     id,
     key,
@@ -197,6 +197,7 @@ export function callOf(
     target: envelope.etcdToken,
     parameters: envelope.parameters,
     timeoutMs,
+    priority: typeof priority === 'number' ? priority : undefined,
     waitedMs,
     malformed: envelope.problem,
     caller: callerOf(delivery.caller),

@@ -52,7 +52,7 @@ export class RpcServer {
   readonly #handler: RpcHandler;
 
   constructor(options: RpcServerOptions) {
-    const { connection, queue, bindings, prefetch, onLost, runner, events, codecs } = options;
+    const { connection, queue, makes, bindings, prefetch, onLost, runner, events, codecs } = options;
     const { maxMessageBytes, memoryBudgetBytes, maxReplyBytes, logFor } = options;
     const { clock } = connection;
     this.#clock = clock;
@@ -75,6 +75,7 @@ export class RpcServer {
     this.#endpoint = new AmqpEndpoint({
       connection,
       queue,
+      makes,
       bindings,
       prefetch: window.initial,
       onLost,
@@ -95,6 +96,7 @@ export class RpcServer {
     };
     this.#handler = new RpcHandler({
       queue,
+      makes,
       codecs,
       runner,
       events,
