@@ -416,6 +416,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       log,
     },
     queue: rpc.queue,
+    makes: { type: rpc.queueType, maxPriority: rpc.queueMaxPriority },
     bindings: installation?.bindings,
     prefetch: rpc.prefetch,
     onLost: installation?.refresh,

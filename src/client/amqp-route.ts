@@ -256,6 +256,7 @@ export class AmqpRoute implements BrokerRoute {
         correlationId: id,
         replyTo: this.#replyQueue,
         persistent: true,
+        priority: options.priority,
       };
       const pending = this.#pending.get(id);
       if (pending === undefined) return;

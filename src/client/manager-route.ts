@@ -184,7 +184,7 @@ export class ManagerRoute implements BrokerRoute {
         const sharing = call.mayRunTwice ? 'again' : 'once';
         const publishing = this.#publishers
           .get(connection)
-          ?.publish(to, content, { persistent: true }, { sharing, sending });
+          ?.publish(to, content, { persistent: true, priority: call.options.priority }, { sharing, sending });
         const outcome = await untilAborted(Promise.resolve(publishing), signal);
         // Of several queues that are bound there, another one may have refused it: then a reply will be saved in the record.
         if (outcome === 'routed' || (outcome === 'nacked' && !call.mayRunTwice)) return;

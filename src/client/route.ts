@@ -13,6 +13,11 @@ export interface CallOptions {
   timeoutMs?: number;
   signal?: AbortSignal;
   /**
+   * From 0 to 255; 0 by default. Requests with a higher one are taken first from a queue that has priorities, and begin first of those
+   * that wait for the same cluster. Not sent over HTTP.
+   */
+  priority?: number;
+  /**
    * Whether the request may run twice, as reads may. If true, it is sent again when the connection is lost before the
    * broker confirmed it, and it fails with `timeout` when no reply arrives. If false, a request that was sent and got no
    * reply fails with `outcome_unknown`. By default true for the service's own reads, otherwise false.

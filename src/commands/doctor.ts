@@ -11,7 +11,7 @@ import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
-import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
+import { type BrokerCheckOptions, type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
 import { checkDiscovery, checkFleet, type HostLookup } from './check-cluster.js';
@@ -149,7 +149,7 @@ async function* checkService(
   yield ['policy', await checkPolicy(configuration.policyFile, { catalogue, clusterNames })];
   const gateway = http !== undefined;
   const brokers = yield* checkManagerAndBrokers(
-    { openaperture, amqp, queue, gateway },
+    { openaperture, amqp, queue, queueType: rpc.queueType, gateway },
     installation,
     options,
   );
@@ -177,18 +177,19 @@ async function* checkService(
   yield ['clock', await checkClock(servers, { clock: systemClock, limitMs: options.limitMs })];
 }
 
-type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> & { queue: string; gateway: boolean };
+type BrokerSettings = Pick<Configuration, 'openaperture' | 'amqp'> &
+  Pick<BrokerCheckOptions, 'queue' | 'queueType' | 'gateway'>;
 
 /**
  * @param installation undefined: there is none, or its settings are invalid
  * @returns the brokers of the installation; empty when there is none or they are not known
  */
 async function* checkManagerAndBrokers(
-  { openaperture, amqp, queue, gateway }: BrokerSettings,
+  { openaperture, amqp, queue, queueType, gateway }: BrokerSettings,
   installation: Installation | undefined,
   { limitMs }: Pick<CheckOptions, 'limitMs'>,
 ): AsyncGenerator<NamedFinding, readonly BrokerToCheck[]> {
-  const options = { queue, gateway, tls: amqp?.tls, limitMs };
+  const options = { queue, queueType, gateway, tls: amqp?.tls, limitMs };
   if (openaperture === undefined) {
     const brokers = (amqp?.urls ?? []).map((url) => ({ url }));
     yield ['broker', await checkBrokers(brokers, { ...options, settings: 'AMQP_URL' })];

@@ -21,6 +21,8 @@ export interface Call {
   readonly parameters: unknown;
   /** How long the caller waits, in milliseconds; as sent. */
   readonly timeoutMs: unknown;
+  /** Calls of the same cluster that wait here with a lower one, or none, begin after it. */
+  readonly priority?: number | undefined;
   /** How much of that has passed in the transport, in milliseconds. */
   readonly waitedMs: number;
   /** A problem that the transport found: the call is refused with `invalid_request`. */

@@ -11,6 +11,7 @@ export interface AmqpEndpointOptions {
   /** How to reach a broker. */
   connection: Omit<ConnectionManagerOptions, 'onConnected' | 'onReplaced'>;
   queue: string;
+  makes?: QueueOptions['makes'];
   bindings?: QueueOptions['bindings'];
   /** The maximum number of unacknowledged messages on a new connection; `setPrefetch` changes it. */
   prefetch: number;
@@ -143,9 +144,9 @@ export class AmqpEndpoint {
   }
 
   async #build(connection: BrokerConnection, step: SetUpStep): Promise<void> {
-    const { queue, bindings, prefetch, onDelivery, onLost } = this.#options;
+    const { queue, makes, bindings, prefetch, onDelivery, onLost } = this.#options;
     if (onLost !== undefined) connection.lost.addEventListener('abort', () => onLost());
-    await ensureQueues(connection, { queue, bindings, log: this.#log }, step);
+    await ensureQueues(connection, { queue, makes, bindings, log: this.#log }, step);
     await step('open channels, and publish to the default exchange', async () =>
       this.#publisher.open(connection),
     );

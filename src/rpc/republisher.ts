@@ -8,12 +8,14 @@ import { untilAborted } from '../lib/until-aborted.js';
 import type { BrokerConnection } from './broker-connection.js';
 import type { Delivery } from './consumer.js';
 import type { PublishConfirmed } from './publisher.js';
-import { declarePlainQueue, errorQueueOf, suspectsQueueOf } from './queues.js';
+import { declareQueue, errorQueueOf, type NewQueues, suspectsQueueOf } from './queues.js';
 import { republishedProperties } from './republished-properties.js';
 import { deadLetterProperties, requeuedProperties, type Suspect, suspectProperties } from './suspect.js';
 
 export interface RepublisherOptions {
   queue: string;
+  /** What its queues are like when they must be made again. */
+  makes?: NewQueues | undefined;
   publish: PublishConfirmed;
   /** Aborted when the service stops: waiting messages stay unacknowledged. */
   stopped: AbortSignal;
@@ -125,7 +127,7 @@ export class Republisher {
 
   /** Somebody has deleted it. A new connection would declare it too, but cost every other request its own. */
   async #declare(target: Target, connection: BrokerConnection): Promise<void> {
-    target.declaring ??= declarePlainQueue(connection, target.name)
+    target.declaring ??= declareQueue(connection, target.name, this.#options)
       .catch((error: unknown) => connection.lose(error))
       .finally(() => (target.declaring = undefined));
     return target.declaring;

@@ -197,7 +197,7 @@ export function callOf(
     vouchedFor,
   }: { mayHaveBegun: boolean; mustRunAlone: boolean; waitedMs: number; vouchedFor: Caller | undefined },
 ): Call {
-  const { headers = {} } = delivery.properties;
+  const { headers = {}, priority } = delivery.properties;
   const { sender } = delivery;
   // Who is named by the broker or the gateway is named more exactly than by a reply channel.
   const caller = sender.verifiedBy === undefined && vouchedFor !== undefined ? vouchedFor : callerOf(sender);
@@ -208,6 +208,7 @@ export function callOf(
     target: envelope.etcdToken,
     parameters: envelope.parameters,
     timeoutMs,
+    priority: typeof priority === 'number' ? priority : undefined,
     waitedMs,
     malformed: envelope.problem,
     caller,

@@ -44,6 +44,7 @@ export function problemsBetween(settings: CheckedSettings): string[] {
     ...problemsOfInstallation(settings),
     ...problemsOfCertificates(settings),
     ...problemsOfClaims(settings),
+    ...problemsOfQueues(settings),
     ...(isListening(settings) && Number(settings.values.get('HTTP_PORT')) > 65_535
       ? ['HTTP_PORT must be at most 65535']
       : []),
@@ -105,6 +106,13 @@ function problemsOfClaims({ values, invalid }: CheckedSettings): string[] {
   if (isGiven('CLAIMS_ETCD_USER') !== isGiven('CLAIMS_ETCD_PASSWORD'))
     problems.push('CLAIMS_ETCD_USER and CLAIMS_ETCD_PASSWORD require each other: set both or none');
   return problems;
+}
+
+function problemsOfQueues({ values }: CheckedSettings): string[] {
+  if (values.get('QUEUE_TYPE') !== 'quorum' || values.get('QUEUE_MAX_PRIORITY') === undefined) return [];
+  return [
+    'QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum, and only classic queues can have it: unset one of them',
+  ];
 }
 
 /** Without a broker the service is a sandbox. It must not become one by mistake. */

@@ -110,6 +110,15 @@ export const SETTINGS = {
       default: 'fleet_manager',
       about: 'The queue to take requests from.',
     }),
+    queueType: setting('QUEUE_TYPE', choice('classic', 'quorum'), {
+      default: 'classic',
+      about:
+        'The type of queues that the service makes: `quorum` for queues that several nodes of a broker keep. Existing queues are used as they are.',
+    }),
+    queueMaxPriority: setting('QUEUE_MAX_PRIORITY', count(1, 255), {
+      about:
+        'The highest priority of classic queues that the service makes; 10 or less costs the broker little. Unset: they have no priorities.',
+    }),
     prefetch: setting('PREFETCH', count(4, 10_000), {
       default: 200,
       about:

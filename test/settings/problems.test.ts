@@ -23,6 +23,10 @@ const REFUSED: Record<string, [env: Env, problem: RegExp]> = {
     { CLAIMS_ETCD_URL: 'http://etcd1:2379,etcd2:2379' },
     /^CLAIMS_ETCD_URL must be an http/,
   ],
+  'priorities of quorum queues': [
+    { QUEUE_TYPE: 'quorum', QUEUE_MAX_PRIORITY: '5' },
+    /^QUEUE_MAX_PRIORITY is set, but QUEUE_TYPE is quorum/,
+  ],
   'a port that is too large': [{ HTTP_PORT: '65536' }, /^HTTP_PORT must be at most 65535$/],
 };
 
