@@ -20,6 +20,7 @@ import type { ClaimStore } from './claims/claim-store.js';
 import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
+import type { HttpTokens } from './access/http-tokens.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
@@ -64,6 +65,8 @@ export interface Service {
   readonly httpUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
+  /** Reads again the files that may change while it runs. One that cannot be used is logged, and what was read before stays. */
+  reload(): Promise<void>;
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
@@ -182,6 +185,8 @@ export interface Components {
   shell: () => SshShell;
   /** Undefined: no claim store is configured. It is not started. */
   claims: () => Promise<ClaimStore | undefined>;
+  /** Undefined: the gateway has no tokens. @throws ConfigurationError when their file cannot be used */
+  httpTokens: () => Promise<HttpTokens | undefined>;
   close: () => Promise<void>;
 }
 
@@ -192,6 +197,8 @@ export interface ComponentsOptions {
   openaperture?: Configuration['openaperture'];
   /** The claim store; undefined: none. */
   claims?: Configuration['claims'];
+  /** The gateway; undefined: none. */
+  http?: Configuration['http'];
   /** The name of this instance in the installation. */
   hostname: string;
   log: Log;
@@ -203,6 +210,7 @@ export function componentsOf({
   ssh,
   openaperture,
   claims,
+  http,
   hostname,
   log,
   clock = systemClock,
@@ -217,6 +225,7 @@ export function componentsOf({
     fleet: () => container.resolve(FleetTransport),
     shell: () => container.resolve(tokens.ssh),
     claims: async () => (claimStore ??= await claimStoreOf(claims, { clock, log })),
+    httpTokens: async () => httpTokensOf(http, { clock, log }),
     close: async () => {
       await claimStore?.stop();
       await Promise.all(
@@ -322,6 +331,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, isolation } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
+  const httpTokens = await httpTokensOf(http, { clock, log });
   const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
@@ -390,10 +400,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
     memoryBytes: memory.gateway,
+    authenticate: httpTokens?.authenticate,
+    hostname,
     clock,
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  // Add a file that may change here.
+  const reloads: (() => void | Promise<void>)[] = [() => httpTokens?.reload()];
+  httpTokens?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -406,8 +421,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     catalogue,
     httpUrl: gateway?.url,
     notReady: () => (gateway ?? requests).notReady(),
+    reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
+      httpTokens?.stop();
       gateway?.refuse();
       const graceEnds = clock.now() + configuration.shutdownGraceMs;
       const clean = await requests.drain(configuration.shutdownGraceMs);
@@ -447,6 +464,24 @@ async function installationOf(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
     { hostname, clock, log },
   );
+}
+
+/**
+ * The tokens of the HTTP gateway's callers; undefined when it has none.
+ * @throws ConfigurationError
+ */
+async function httpTokensOf(
+  http: Configuration['http'],
+  { clock, log }: { clock: Clock; log: Log },
+): Promise<HttpTokens | undefined> {
+  const { token, tokensFile: file } = http ?? {};
+  if (token === undefined && file === undefined) return undefined;
+  const { HttpTokens } = await import('./access/http-tokens.js');
+  try {
+    return new HttpTokens({ token, file, clock, log });
+  } catch (cause) {
+    throw new ConfigurationError([`HTTP_TOKENS_FILE cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 /** The HTTP gateway, which is started; undefined when it is off. */

@@ -16,7 +16,7 @@ import type { NodeWarnings } from './node-warnings.js';
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
- * Runs the service until SIGTERM, SIGINT or SIGHUP.
+ * Runs the service until SIGTERM or SIGINT. At SIGHUP it reads its files again; a sandbox stops.
  * @param warnings logged from now on
  * @returns the exit code
  */
@@ -49,16 +49,20 @@ type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watch
 async function run(started: Started, output: ProcessOutput): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
-  const stopRequested = listenForStopSignals(watchdog);
+  const inSandbox = isSandbox(configuration);
+  const stopRequested = listenForStopSignals(
+    inSandbox ? [...STOP_SIGNALS, CLOSED_TERMINAL] : STOP_SIGNALS,
+    watchdog,
+  );
+  const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(started, output)
-    : await start(started, output);
+  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
+  reloadRequested?.(() => service.reload());
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
@@ -105,7 +109,7 @@ async function startInSandbox(
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {
-    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
@@ -121,7 +125,7 @@ async function startInSandbox(
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
-      const secured = configuration.http?.token !== undefined;
+      const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
       const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });
@@ -185,19 +189,26 @@ function firstCall(
     : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
+type StopSignal = readonly [name: NodeJS.Signals, number: number];
+
+const STOP_SIGNALS: readonly StopSignal[] = [
+  ['SIGTERM', 15],
+  ['SIGINT', 2],
+];
+const CLOSED_TERMINAL: StopSignal = ['SIGHUP', 1];
+
 /**
- * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
- * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
+ * Listens for these signals. The returned function waits for the next one. A signal while nothing waits ends the process
+ * immediately: one during the start, or a second one during the shutdown.
  */
-function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => Promise<void> {
+function listenForStopSignals(
+  signals: readonly StopSignal[],
+  watchdog: Pick<Watchdog, 'exitExpected'>,
+): () => Promise<void> {
   let stop: (() => void) | undefined;
   // Without a listener, Node opens its debugger on a port.
   process.on('SIGUSR1', () => {});
-  for (const [signal, number] of [
-    ['SIGTERM', 15],
-    ['SIGINT', 2],
-    ['SIGHUP', 1],
-  ] as const) {
+  for (const [signal, number] of signals) {
     process.on(signal, () => {
       if (stop === undefined) {
         watchdog.exitExpected();
@@ -208,6 +219,20 @@ function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => P
     });
   }
   return async () => new Promise((resolve) => (stop = resolve));
+}
+
+/** Listens for SIGHUP. The returned function sets what it runs: at once, when the signal came before. */
+function listenForReload(): (reload: () => Promise<void>) => void {
+  let isWanted = false;
+  let reloading: (() => Promise<void>) | undefined;
+  process.on('SIGHUP', () => {
+    isWanted = reloading === undefined;
+    void reloading?.();
+  });
+  return (reload) => {
+    reloading = reload;
+    if (isWanted) void reload();
+  };
 }
 
 /**

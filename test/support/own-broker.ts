@@ -41,13 +41,15 @@ export async function ownBroker(t: ExecutionContext, settings: readonly string[]
   return broker;
 }
 
-/** Starts one for several tests. @param settings lines of `rabbitmq.conf` */
+/** Starts one for several tests. @param settings lines of `rabbitmq.conf` @param plugins of RabbitMQ, to be enabled */
 export async function startOwnBroker(
   settings: readonly string[] = [],
+  plugins: readonly string[] = [],
 ): Promise<{ broker: OwnBroker; remove: () => Promise<void> }> {
   const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
+  await writeFile(join(directory, 'enabled_plugins'), `[${plugins.join(', ')}].\n`);
   const port = Number((await run(inRepository('scripts/free-port'))).stdout);
   const urlOf = (login: string) => `amqp://${login}@127.0.0.1:${port}`;
   const brokerOf = (name: string, url: string): TestBroker => ({
