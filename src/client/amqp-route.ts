@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { Options } from 'amqplib';
 import { Codecs } from '../rpc/codec/codecs.js';
 import { jsonCodec } from '../rpc/codec/json.js';
 import { connect as amqpConnect } from '../rpc/patched-amqplib.js';
@@ -7,8 +8,11 @@ import { MayHaveArrived, PublishRefused } from '../rpc/publish-errors.js';
 import type { PublishOutcome } from '../rpc/publish-channel.js';
 import type { BrokerConnection } from '../rpc/broker-connection.js';
 import { ConnectionManager, type ConnectionManagerOptions } from '../rpc/connection-manager.js';
+import { OwnUser } from '../rpc/own-user.js';
+import { handedOn, senderOf } from '../rpc/sender.js';
 import type { SetUpStep } from '../rpc/set-up-step.js';
 import { linkSignals } from '../lib/linked-signal.js';
+import { REQUEST_ID } from '../core/request-id.js';
 import { isAccessRefused, WritePermission } from '../rpc/write-permission.js';
 import type { Clock } from '../lib/clock.js';
 import { OutageLog } from '../lib/outage-log.js';
@@ -17,7 +21,6 @@ import { NO_TRACE, traceHeadersIn } from '../lib/trace-context.js';
 import { untilAborted } from '../lib/until-aborted.js';
 import {
   type AnswerEnvelope,
-  type CallOptions,
   closedError,
   DEFAULT_TIMEOUT_MS,
   encoded,
@@ -27,6 +30,7 @@ import {
   mayRunTwice,
   requestBodyOf,
   type BrokerRoute,
+  type RouteOptions,
 } from './route.js';
 
 interface Pending {
@@ -80,6 +84,7 @@ export class AmqpRoute implements BrokerRoute {
   readonly #refused: OutageLog;
   #probing = false;
   #probedAt = -Infinity;
+  readonly #ownUser: OwnUser;
   /** Whether the permission to send requests was ever missing; then each new connection is checked for it. */
   #hasBeenRefused = false;
   readonly #closed = new AbortController();
@@ -87,8 +92,10 @@ export class AmqpRoute implements BrokerRoute {
   /** Connects in the background; requests wait for the connection. */
   constructor(queue: string, options: AmqpRouteOptions) {
     this.#queue = queue;
-    this.#clock = options.clock;
-    this.#refused = new OutageLog(options.log, options.clock, {
+    const { clock, log, tls } = options;
+    this.#clock = clock;
+    this.#ownUser = new OwnUser({ cert: tls?.cert, clock, log });
+    this.#refused = new OutageLog(log, clock, {
       began: 'requests refused',
       ended: 'requests no longer refused',
     });
@@ -101,7 +108,7 @@ export class AmqpRoute implements BrokerRoute {
     this.#connections.start();
   }
 
-  async request(action: string, options: CallOptions): Promise<AnswerEnvelope> {
+  async request(action: string, options: RouteOptions): Promise<AnswerEnvelope> {
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
     signal?.throwIfAborted();
     if (this.#closed.signal.aborted) throw closedError();
@@ -193,10 +200,20 @@ export class AmqpRoute implements BrokerRoute {
     const permission = new WritePermission(connection, publisher, {
       clock: this.#clock,
       outage: this.#refused,
+      changed: () => void this.#permissionChanged(connection),
     });
     this.#outlets.set(connection, { publisher, permission });
     if (this.#hasBeenRefused) await step('publish to the default exchange', async () => permission.check());
     await step(`consume from the reply queue ${this.#replyQueue}`, async () => this.#consume(connection));
+    // Not earlier: a broker that accepts no messages answers this only when it does again, and replies must not wait for that.
+    await step("publish in the user's name", async () => this.#ownUser.learn(connection));
+  }
+
+  async #permissionChanged(connection: BrokerConnection): Promise<void> {
+    const refusal = this.#outlets.get(connection)?.permission.refusal;
+    // Without the permission to publish it could not be found out.
+    if (connection.user === undefined && refusal === undefined)
+      await this.#ownUser.learn(connection).catch((error: unknown) => connection.lose(error));
   }
 
   async #consume(connection: BrokerConnection): Promise<void> {
@@ -232,7 +249,7 @@ export class AmqpRoute implements BrokerRoute {
   async #send(
     id: string,
     action: string,
-    options: CallOptions,
+    options: RouteOptions,
     deadline: number,
     ended: AbortSignal,
   ): Promise<void> {
@@ -250,7 +267,9 @@ export class AmqpRoute implements BrokerRoute {
       await connection.whenUnblocked(ended);
       // It may have been left meanwhile.
       if (connection !== this.#connections.current) continue;
+      const { userId, headers } = originOf(options, connection.user);
       const message = {
+        userId,
         contentType: jsonCodec.contentType,
         messageId: id,
         correlationId: id,
@@ -269,7 +288,7 @@ export class AmqpRoute implements BrokerRoute {
         // The broker drops the request when no service has taken it within that time.
         return {
           expiration: String(remainingMs),
-          headers: { ...traceHeadersIn(options.trace ?? NO_TRACE), 'timeout-ms': remainingMs },
+          headers: { ...traceHeadersIn(options.trace ?? NO_TRACE), 'timeout-ms': remainingMs, ...headers },
         };
       };
       const outlet = this.#outlets.get(connection);
@@ -320,6 +339,15 @@ export class AmqpRoute implements BrokerRoute {
       : new FleetManagerError('service_unavailable', problem);
     pending.failed(abandoned(pending, late));
   }
+}
+
+/** The properties that say who asks, and what the request is called. @param user that of the connection */
+function originOf(
+  { from, requestId }: RouteOptions,
+  user: string | undefined,
+): Pick<Options.Publish, 'userId' | 'headers'> {
+  const { userId, headers } = from === undefined ? { userId: user } : handedOn(senderOf(from), user);
+  return { userId, headers: requestId === undefined ? headers : { [REQUEST_ID]: requestId, ...headers } };
 }
 
 function isReply(value: unknown): value is AnswerEnvelope {

@@ -1,4 +1,6 @@
+import type { Caller } from '../api/caller.js';
 import { type ErrorCodeInfo, errorCodeInfo } from '../api/error-codes.js';
+import type { Call } from '../core/call.js';
 import type { RequestBody } from '../openaperture/request-term.js';
 import type { PublishRefused } from '../rpc/publish-errors.js';
 import { KNOWN_READS } from './action-types.js';
@@ -28,6 +30,14 @@ export interface CallOptions {
    * `@opentelemetry/api`; one that is not valid is not sent.
    */
   trace?: TraceHeaders;
+}
+
+/** What the gateway says besides of a request, which it makes in another's name. */
+export interface RouteOptions extends CallOptions {
+  /** Who asks, and how; by default the user of the connection does. */
+  from?: { caller: Caller; door: Call['door'] };
+  /** The id of the request in the log of the service; by default that of its message. */
+  requestId?: string;
 }
 
 /** A reply as the service sent it. */
@@ -60,7 +70,7 @@ export class FleetManagerError extends Error {
 /** A transport for requests and replies. */
 export interface Route {
   /** @throws FleetManagerError when there is no reply; the signal's reason when that is aborted */
-  request(action: string, options: CallOptions): Promise<AnswerEnvelope>;
+  request(action: string, options: RouteOptions): Promise<AnswerEnvelope>;
   /** Fails the requests in flight: with `outcome_unknown` when the change may still happen, else with `cancelled`. */
   close(): Promise<void>;
 }

@@ -81,7 +81,12 @@ export async function openBroker(
   { tls }: Pick<BrokerCheckOptions, 'tls'>,
   signal: AbortSignal,
 ): Promise<BrokerConnection> {
-  const opened = logIn(connect, broker.url, { ...tls, noDelay: true, signal });
+  const opened = logIn(connect, broker.url, {
+    ...tls,
+    noDelay: true,
+    signal,
+    clientProperties: { connection_name: 'fleet-manager-doctor' },
+  });
   return new BrokerConnection(await opened, broker);
 }
 

@@ -141,7 +141,7 @@ async function startInSandbox(
   ]);
   const sandbox = await startSandbox({ ssh: true });
   const broker = {
-    brokers: async () => [{ url: 'amqp://embedded.invalid' }],
+    brokers: async () => [{ url: 'amqp://fleet-manager@embedded.invalid' }],
     connect: new EmbeddedBroker().connect,
   };
   const { discoveryUrl, fleetPort, token } = sandbox;
@@ -158,7 +158,7 @@ async function startInSandbox(
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
     if (httpUrl !== undefined) {
-      const secured = configuration.http?.token !== undefined;
+      const secured = configuration.http?.token !== undefined || configuration.http?.tokensFile !== undefined;
       const machines = sandbox.ssh?.hosts ?? [];
       const call = firstCall(httpUrl, catalogue, { token, secured });
       if (configuration.log.format === 'json') log.info('sandbox started', { first_call: call });

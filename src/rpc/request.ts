@@ -2,6 +2,7 @@ import { hash, randomUUID } from 'node:crypto';
 import type { Caller } from '../api/caller.js';
 import type { Call } from '../core/call.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import { isRequestId, REQUEST_ID } from '../core/request-id.js';
 import type { Clock } from '../lib/clock.js';
 import type { Logger } from '../lib/logger.js';
 import { traceHeadersIn, tracePointOf } from '../lib/trace-context.js';
@@ -16,6 +17,7 @@ import { replaysOf, timeLeft } from './suspect.js';
 
 /** A decoded and valid request message. */
 export interface Request extends ReplyContext {
+  /** As the log shows it. */
   id: string;
   /** When it was delivered, in the clock's milliseconds. */
   arrivedAt: number;
@@ -79,7 +81,10 @@ export class RequestReader {
     if (!delivery.isReadable) throw new InvalidMessage('its headers cannot be read', envelope);
     // Some client libraries send an empty id when they are given none.
     const name = envelope.recordId ?? (properties.messageId === '' ? undefined : properties.messageId);
-    const id = String(name ?? randomUUID()).slice(0, 128);
+    const given: unknown = headers[REQUEST_ID];
+    // A name for the log alone: what is done once only, is known by its message id.
+    const named = envelope.recordId === undefined && isRequestId(given) ? given : name;
+    const id = String(named ?? randomUUID()).slice(0, 128);
     const timeoutMs = headers['timeout-ms'];
     const limitMs = callerTimeout(timeoutMs) ?? 0;
     const leftMs = delivery.mayHaveBegun

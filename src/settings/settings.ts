@@ -10,6 +10,7 @@ import {
   hosts,
   httpUrl,
   httpUrls,
+  loginUrl,
   portOrOff,
   queueName,
   text,
@@ -59,6 +60,11 @@ export const SETTINGS = {
       }),
       key: fileSetting('AMQP_KEY_FILE', text(), { about: 'Private key (PEM) of the client certificate.' }),
     },
+  }),
+  amqpManagementUrl: setting('AMQP_MANAGEMENT_URL', loginUrl(), {
+    secret: true,
+    about:
+      "The URL of RabbitMQ's management plugin, only for `doctor`, which then tells who shares the service's user. Without a user in it, the login is that of the broker.",
   }),
   /** The OpenAperture installation that the service is a module of; undefined: none. */
   openaperture: optional({
@@ -244,7 +250,8 @@ export const SETTINGS = {
   http: optional({
     host: setting('HTTP_HOST', host(), {
       default: '127.0.0.1',
-      about: 'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN`.',
+      about:
+        'The address on which the HTTP gateway listens. Any address but loopback requires `HTTP_TOKEN` or `HTTP_TOKENS_FILE`.',
     }),
     port: required(
       setting('HTTP_PORT', portOrOff(), {
@@ -256,6 +263,11 @@ export const SETTINGS = {
     token: setting('HTTP_TOKEN', token(16), {
       secret: true,
       about: 'The token that callers of the gateway must send as `Authorization: Bearer`.',
+    }),
+    /** Its path: it is read again when it changes. */
+    tokensFile: setting('HTTP_TOKENS_FILE', text(), {
+      about:
+        'A JSON file with a token for each caller of the gateway: `[{"name": "ci", "sha256": "..."}]`. It is read again when it changes.',
     }),
   }),
   shutdownGraceMs: setting('SHUTDOWN_GRACE_SECONDS', count(0, 3_600), {

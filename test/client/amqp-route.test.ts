@@ -128,6 +128,17 @@ for (const broker of brokers()) {
     await Promise.all(calls);
   });
 
+  test(over('a request says who its caller is on the broker, and no more'), async (t) => {
+    const { queue, taken, take, arrived } = await openQueue(t, broker);
+    await take();
+    const client = clientOf(t, broker, { queue });
+    ask(client, 'act').catch(() => {});
+    await arrived(1);
+    const [properties] = taken.map((each) => each.properties);
+    t.is(properties?.userId, 'guest');
+    t.deepEqual(Object.keys(properties?.headers ?? {}), ['timeout-ms']);
+  });
+
   test(over('a request names its action, its reply queue and the time that is left'), async (t) => {
     const { queue, taken, take, arrived, answer } = await openQueue(t, broker);
     await take();

@@ -71,6 +71,20 @@ test('a request is named by its record, or else by its message id, and a name th
   }
 });
 
+test('a request has the id in the log that its caller gave it, unless that is malformed or it has a record', (t) => {
+  const { read } = reading();
+  const named = (given: unknown, body: object = BODY) =>
+    read({ body, properties: { messageId: 'm', replyTo: 'r', headers: { 'x-request-id': given } } });
+  for (const id of ['x', 'Root=1-67891233-abcdef012345', 'a'.repeat(128)]) t.is(named(id).id, id);
+  for (const malformed of ['', 'a b', 'a\nb', 'é', 'a'.repeat(129), 7, ['x'], null])
+    t.is(named(malformed).id, 'm', String(malformed));
+  t.is(named('x', { id: 13, ...BODY }).id, '13');
+  t.is(named('x').key, named('y').key, 'it is known again by its message id');
+  const unnamed = { headers: { 'x-request-id': 'x' } };
+  t.is(read({ properties: unnamed }).id, 'x');
+  t.is(read({ properties: unnamed }).key, undefined, 'that id is not its own');
+});
+
 test('a message is known again by its queue, caller, name, reply address and body', (t) => {
   const { read } = reading();
   const same: Given = { properties: { messageId: 'm', replyTo: 'r' } };

@@ -183,10 +183,11 @@ test('a gateway that other machines can reach needs a token', (t) => {
     t.deepEqual(
       problemsOf(t, () => serving({ HTTP_HOST })),
       [
-        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN, or leave HTTP_HOST at 127.0.0.1`,
+        `HTTP_HOST is ${HTTP_HOST}, which other machines can reach: set HTTP_TOKEN or HTTP_TOKENS_FILE, or leave HTTP_HOST at 127.0.0.1`,
       ],
     );
     t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKEN: '0123456789abcdef' }));
+    t.notThrows(() => serving({ HTTP_HOST, HTTP_TOKENS_FILE: '/etc/tokens.json' }));
     t.notThrows(() => serving({ AMQP_URL: 'amqp://localhost', HTTP_HOST, HTTP_PORT: 'off' }));
     t.notThrows(() => read({ HTTP_HOST }), '`call` uses it as the address of the gateway');
   }

@@ -56,6 +56,8 @@ export interface OwnBrokerOptions {
   advanced?: string;
   /** The folder of another RabbitMQ, as `newerRabbitmq` returns it; `ctl` does not work with it. */
   root?: string;
+  /** Plugins of RabbitMQ to enable. */
+  plugins?: readonly string[];
 }
 
 /** The folder of a RabbitMQ that is newer than the installed one; undefined, and reported, where it cannot run. */
@@ -73,12 +75,13 @@ export async function newerRabbitmq(): Promise<string | undefined> {
 /** Starts one for several tests. @param settings lines of `rabbitmq.conf` */
 export async function startOwnBroker(
   settings: readonly string[] = [],
-  { advanced, root }: OwnBrokerOptions = {},
+  { advanced, root, plugins = [] }: OwnBrokerOptions = {},
 ): Promise<{ broker: OwnBroker; remove: () => Promise<void> }> {
   const directory = await mkdtemp(join(process.env.SERVERS_FOLDER ?? tmpdir(), 'rabbitmq-'));
   await mkdir(join(directory, 'conf.d'));
   await writeFile(join(directory, 'conf.d/10.conf'), settings.map((line) => `${line}\n`).join(''));
   if (advanced !== undefined) await writeFile(join(directory, 'advanced.config'), advanced);
+  await writeFile(join(directory, 'enabled_plugins'), `[${plugins.join(', ')}].\n`);
   const port = Number((await run(inRepository('scripts/free-port'))).stdout);
   /** Of the users that tests add. */
   const password = planted('broker-password');
