@@ -9,6 +9,7 @@ import { type NamedClusters, readClustersFile } from './clusters/clusters-file.j
 import { Discovery } from './clusters/fleet/discovery.js';
 import { FleetHttpTransport } from './clusters/fleet/fleet-http-transport.js';
 import type { Log } from './telemetry/log.js';
+import type { Metrics } from './telemetry/metrics/metrics.js';
 import { Codecs } from './rpc/codec/codecs.js';
 import { ErlangCodec } from './rpc/codec/erlang.js';
 import { jsonRequestCodec } from './rpc/codec/json.js';
@@ -21,6 +22,7 @@ import type { Installation } from './openaperture/installation.js';
 import { HostPolicy } from './network/connection-policy.js';
 import { HttpClient } from './network/http-client.js';
 import type { Gateway, GatewayOptions } from './gateway/gateway.js';
+import type { MetricsServer } from './gateway/metrics-server.js';
 import { Clock } from './api/clock.js';
 import { EtcdResolver } from './api/etcd-resolver.js';
 import { FleetTransport } from './api/fleet-transport.js';
@@ -35,6 +37,8 @@ import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
 import { systemClock } from './lib/clock.js';
 import { settledWithin } from './lib/settled-within.js';
+import type { WatchUpstream } from './lib/upstream.js';
+import { packageVersion } from './lib/package-version.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
 import { startWatchdog } from './watchdog/watchdog.js';
@@ -62,6 +66,8 @@ export interface Service {
   readonly catalogue: Catalogue;
   /** The URL of the HTTP gateway; undefined without a gateway. */
   readonly httpUrl: string | undefined;
+  /** The URL of the metrics; undefined when they are off. */
+  readonly metricsUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
   /**
@@ -96,16 +102,26 @@ interface PortOptions {
   ssh: Configuration['ssh'];
   log: Log;
   clock: Clock;
+  /** Is told of each call to another server; undefined: nobody is. */
+  watchUpstream?: WatchUpstream | undefined;
 }
 
 /** Registers the ports that actions inject, and their dependencies. */
-function registerPorts(container: DependencyContainer, { clusters, ssh, log, clock }: PortOptions): void {
+function registerPorts(
+  container: DependencyContainer,
+  { clusters, ssh, log, clock, watchUpstream: begin }: PortOptions,
+): void {
   const registerOnce = <T>(token: InjectionToken<T>, create: () => T) =>
     container.register(token, { useFactory: instanceCachingFactory(create) });
   container.register(Clock, { useValue: clock });
   registerOnce(tokens.policy, () => new HostPolicy(clusters.allowedHosts));
-  registerOnce(tokens.operatorHttp, () => new HttpClient());
-  registerOnce(tokens.clusterHttp, () => new HttpClient({ policy: container.resolve(tokens.policy) }));
+  registerOnce(tokens.operatorHttp, () => new HttpClient({ watch: begin && { kind: 'discovery', begin } }));
+  registerOnce(tokens.clusterHttp, () => {
+    return new HttpClient({
+      policy: container.resolve(tokens.policy),
+      watch: begin && { kind: 'fleet', begin },
+    });
+  });
   registerOnce(tokens.discovery, () => {
     return new Discovery({
       http: container.resolve(tokens.operatorHttp),
@@ -116,7 +132,9 @@ function registerPorts(container: DependencyContainer, { clusters, ssh, log, clo
       log,
     });
   });
-  registerOnce(tokens.ssh, () => sshShell(ssh, { policy: container.resolve(tokens.policy), clock, log }));
+  registerOnce(tokens.ssh, () =>
+    sshShell(ssh, { policy: container.resolve(tokens.policy), watch: begin, clock, log }),
+  );
   registerOnce(RemoteShell, () => container.resolve(tokens.ssh));
   registerOnce(EtcdResolver, () => container.resolve(tokens.discovery));
   registerOnce(FleetTransport, () => {
@@ -137,7 +155,12 @@ const SSH_LOGIN_MS = 8_000;
 
 function sshShell(
   ssh: Configuration['ssh'],
-  { policy, clock, log }: { policy: HostPolicy; clock: Clock; log: Log },
+  {
+    policy,
+    watch,
+    clock,
+    log,
+  }: { policy: HostPolicy; watch: WatchUpstream | undefined; clock: Clock; log: Log },
 ): SshShell {
   try {
     return new SshShell({
@@ -152,6 +175,7 @@ function sshShell(
       connectTimeoutMs: SSH_CONNECT_MS,
       handshakeTimeoutMs: SSH_LOGIN_MS,
       policy,
+      watch,
       clock,
       log,
     });
@@ -322,11 +346,22 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const { configuration, log, watch, clock = systemClock, isolation } = options;
   const { environment, plugins, amqp, openaperture, rpc, claims, http, hostname } = configuration;
   const { clusters = configuration.clusters, ssh = configuration.ssh } = options;
-  const actions = await openActions({ clusters, ssh, plugins, environment, log, watch, clock });
+  const metrics = await metricsOf(configuration.metrics, { queue: rpc.queue, clock });
+  const watchUpstream = metrics?.watchUpstream;
+  const actions = await openActions({
+    clusters,
+    ssh,
+    plugins,
+    environment,
+    log,
+    watch,
+    clock,
+    watchUpstream,
+  });
   const { catalogue } = actions;
   const contradiction = problemOfServed(catalogue, plugins);
   if (contradiction !== undefined) throw new ConfigurationError([contradiction]);
-  const installation = await installationOf(openaperture, { hostname, clock, log });
+  const installation = await installationOf(openaperture, { hostname, clock, log, watchUpstream });
   const { brokers, connect } = options.broker ?? {
     brokers: installation?.brokers ?? (async () => (amqp?.urls ?? []).map((url) => ({ url }))),
     connect: amqpConnect,
@@ -335,7 +370,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const events = new CallEventBus(log);
   logRequests(events, logFor);
   installation?.watch(events);
-  const claimStore = await claimStoreOf(claims, { clock, log });
+  const claimStore = await claimStoreOf(claims, { clock, log, watchUpstream });
   const runner = new Runner({
     catalogue,
     events,
@@ -361,6 +396,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       tls: amqp?.tls,
       name: `fleet-manager ${hostname}`,
       onUsed: ({ address }) => {
+        metrics?.service.connected();
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
@@ -379,13 +415,28 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     memoryBudgetBytes: memory.queue,
     maxReplyBytes: rpc.maxReplyBytes,
     channels: (flow) => installation?.channels(flow) ?? [],
+    onDelivery: metrics && ((delivery) => metrics.service.delivered(delivery)),
     logFor,
+  });
+  metrics?.observe({
+    events,
+    actions: catalogue.describe().map(({ name }) => name),
+    now: () => ({
+      ready: (gateway ?? requests).notReady().length === 0,
+      held: requests.held,
+      ...requests.broker,
+    }),
+    depths: async () => requests.depths(),
   });
   const gateway = await gatewayOf(http, {
     brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
+    metrics:
+      metrics === undefined || configuration.metrics?.port !== 'gateway'
+        ? undefined
+        : { source: metrics, token: configuration.metrics.token },
     describe: () => catalogue.describe(),
     notReady: () => requests.notReady(),
     maxBodyBytes: rpc.maxMessageBytes,
@@ -394,6 +445,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  const metricsServer = await metricsServerOf(configuration.metrics, { metrics, clock, log });
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -405,6 +457,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     catalogue,
     httpUrl: gateway?.url,
+    metricsUrl: metricsServer?.url ?? (configuration.metrics && gateway && `${gateway.url}/metrics`),
     notReady: () => (gateway ?? requests).notReady(),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
@@ -419,6 +472,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        metricsServer?.stop(),
         actions.close(leftMs),
         (async () => {
           await isolation?.close(Math.min(DISPOSE_MS, leftMs));
@@ -438,14 +492,19 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 /** The OpenAperture installation; undefined when none is configured. */
 async function installationOf(
   openaperture: Configuration['openaperture'],
-  { hostname, clock, log }: { hostname: string; clock: Clock; log: Log },
+  {
+    hostname,
+    clock,
+    log,
+    watchUpstream,
+  }: { hostname: string; clock: Clock; log: Log; watchUpstream?: WatchUpstream | undefined },
 ): Promise<Installation | undefined> {
   if (openaperture === undefined) return undefined;
   const { Installation } = await import('./openaperture/installation.js');
   const { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes } = openaperture;
   return new Installation(
     { managerUrl, oauth, exchangeId, brokerId, moduleType, maxRecordBytes },
-    { hostname, clock, log },
+    { hostname, clock, log, watchUpstream },
   );
 }
 
@@ -462,11 +521,33 @@ async function gatewayOf(
 /** The store of claims; undefined when none is configured. It is not started. */
 async function claimStoreOf(
   claims: Configuration['claims'],
-  { clock, log }: { clock: Clock; log: Log },
+  { clock, log, watchUpstream }: Pick<PortOptions, 'clock' | 'log' | 'watchUpstream'>,
 ): Promise<ClaimStore | undefined> {
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
-  return new ClaimStore({ ...claims, clock, log });
+  return new ClaimStore({ ...claims, clock, log, watch: watchUpstream });
+}
+
+/** The metrics; undefined when they are off. */
+async function metricsOf(
+  settings: Configuration['metrics'],
+  { queue, clock }: { queue: string; clock: Clock },
+): Promise<Metrics | undefined> {
+  if (settings === undefined) return undefined;
+  const { Metrics } = await import('./telemetry/metrics/metrics.js');
+  return new Metrics({ version: packageVersion(), queue, clock });
+}
+
+/** The server of the metrics, which is started; undefined when they are off, or on the port of the gateway. */
+async function metricsServerOf(
+  settings: Configuration['metrics'],
+  { metrics, clock, log }: { metrics: Metrics | undefined; clock: Clock; log: Log },
+): Promise<(Pick<MetricsServer, 'stop'> & { url: string }) | undefined> {
+  if (settings === undefined || metrics === undefined || settings.port === 'gateway') return undefined;
+  const { MetricsServer } = await import('./gateway/metrics-server.js');
+  const { host, port, token } = settings;
+  const server = new MetricsServer({ host, port, token, metrics, clock, log });
+  return { url: await server.start(), stop: async () => server.stop() };
 }
 
 interface Closable {

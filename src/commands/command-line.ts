@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { packageVersion } from '../lib/package-version.js';
 import type { ConfigurationSource } from '../settings/given-settings.js';
 import type { NodeWarnings } from './node-warnings.js';
 import { print } from './output.js';
@@ -47,7 +47,7 @@ interface ProgramOptions {
 function program({ done, onUsageError, source, warnings }: ProgramOptions): Command {
   const command = new Command('fleet-manager')
     .description('Runs actions against CoreOS fleet clusters for callers on a RabbitMQ queue.')
-    .version(version())
+    .version(packageVersion())
     .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
@@ -128,16 +128,6 @@ function program({ done, onUsageError, source, warnings }: ProgramOptions): Comm
     )
     .action(async (options) => done(await (await import('./doctor.js')).doctor(options, source)));
   return command;
-}
-
-function version(): string {
-  // The build is one folder deeper than the sources.
-  for (const path of ['../../package.json', '../../../package.json']) {
-    try {
-      return String(JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')).version);
-    } catch {}
-  }
-  return 'unknown';
 }
 
 function seconds(text: string): number {

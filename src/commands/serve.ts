@@ -58,6 +58,7 @@ async function run(started: Started, output: ProcessOutput): Promise<number> {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
+    ...(service.metricsUrl !== undefined && { metrics: service.metricsUrl }),
   });
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   await stop();

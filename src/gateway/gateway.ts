@@ -49,7 +49,7 @@ export class Gateway {
     const { brokers, connect, queue, tls, clock, clientLog } = options;
     const name = 'fleet-manager-client';
     const client = new AmqpRoute(queue, { brokers, connect, tls, name, clock, log: clientLog });
-    const { host, port, token, maxBodyBytes, memoryBytes, describe, log } = options;
+    const { host, port, token, metrics, maxBodyBytes, memoryBytes, describe, log } = options;
     const notReady = () => {
       const { problem } = client;
       return [...options.notReady(), ...(problem === undefined ? [] : [`the HTTP gateway: ${problem}`])];
@@ -58,6 +58,7 @@ export class Gateway {
       host,
       port,
       token,
+      metrics,
       maxBodyBytes,
       memoryBytes,
       describe,

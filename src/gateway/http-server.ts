@@ -1,6 +1,5 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { type AnswerEnvelope, FleetManagerError, type Route } from '../client/route.js';
 import { MAX_ELEMENTS, parseBounded } from '../lib/bounded-json.js';
@@ -12,10 +11,12 @@ import type { Logger } from '../lib/logger.js';
 import type { ActionDescription } from '../core/action-description.js';
 import { sizeProblemOf } from '../core/parameters.js';
 import { callerTimeout } from '../core/caller-timeout.js';
+import { isOwnName, sameToken } from './bearer-token.js';
 import { httpStatusOf } from './http-status.js';
 import { reasonOf } from '../lib/errors.js';
 import { ListeningServers } from './listening-servers.js';
 import { type HeldMemory, RequestMemory } from './request-memory.js';
+import type { ScrapeSource } from './scrape-source.js';
 
 const loadFastify = whenUsed('fastify');
 
@@ -26,6 +27,8 @@ export interface HttpServerOptions {
   /** The token that callers must send; undefined: every program on this machine may call. */
   token: string | undefined;
   client: Pick<Route, 'request'>;
+  /** What `GET /metrics` shows, and the token for it instead of the one above; undefined: there is no such path. */
+  metrics?: { source: ScrapeSource; token: string | undefined } | undefined;
   describe: () => ActionDescription[];
   /** Why the service accepts no requests; empty when it accepts them. */
   notReady: () => string[];
@@ -58,9 +61,10 @@ const ARRIVING_FORMS = 6;
 const ENCODED_FORMS = 4;
 /** Routes that need no token: orchestrators ask these. */
 const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
+const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
-  [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|metrics|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long a connection that is ended may take to send the rest. */
@@ -177,6 +181,12 @@ export class HttpServer {
       const reasons = this.#options.notReady();
       return reply.code(reasons.length === 0 ? 200 : 503).send({ ready: reasons.length === 0, reasons });
     });
+    const { metrics } = this.#options;
+    if (metrics !== undefined)
+      fastify.get(METRICS_ROUTE, async (_request, reply) => {
+        const { source } = metrics;
+        return reply.type(source.contentType).send(await source.text());
+      });
     fastify.get('/v1/actions', async () => ({ actions: this.#options.describe() }));
     fastify.post<{ Params: { name: string } }>('/v1/actions/:name', async (request, reply) =>
       this.#act(request.params.name, request, reply),
@@ -192,16 +202,25 @@ export class HttpServer {
 
   async #guard(request: FastifyRequest, reply: FastifyReply): Promise<unknown> {
     if (HEALTH_ROUTES.has(request.routeOptions.url ?? '')) return undefined;
-    const { token } = this.#options;
-    // Against DNS rebinding: a web page whose own host name resolves to this machine.
+    const isScrape = request.routeOptions.url === METRICS_ROUTE;
+    const { setting, token } = this.#tokenFor(isScrape);
     if (token === undefined && !isOwnName(request.host))
       return failed(reply, 403, 'forbidden', 'call this gateway by its address or as localhost');
     if (token !== undefined && !sameToken(request.headers.authorization, token)) {
       reply.header('www-authenticate', 'Bearer');
-      return failed(reply, 401, 'forbidden', 'send the HTTP_TOKEN as Authorization: Bearer TOKEN');
+      return failed(reply, 401, 'forbidden', `send the ${setting} as Authorization: Bearer TOKEN`);
     }
+    // Also while other calls use up the memory: that must be seen.
+    if (isScrape) return undefined;
     // Refused in this hook, before the body is read.
     return request.is404 ? refuseRoute(request, reply) : this.#refuseWithoutRoom(request, reply);
+  }
+
+  #tokenFor(isScrape: boolean): { setting: string; token: string | undefined } {
+    const { token, metrics } = this.#options;
+    return isScrape && metrics?.token !== undefined
+      ? { setting: 'METRICS_TOKEN', token: metrics.token }
+      : { setting: 'HTTP_TOKEN', token };
   }
 
   /** The largest body, in bytes. */
@@ -405,19 +424,4 @@ function problemOf(body: unknown): string | undefined {
 
 function timeoutOf(header: string | string[] | undefined): number | undefined {
   return header === undefined ? DEFAULT_TIMEOUT_MS : callerTimeout(header);
-}
-
-function isOwnName(host: string): boolean {
-  const name = host
-    .replace(/:\d+$/, '')
-    .replace(/^\[|\]$/g, '')
-    .toLowerCase();
-  return name === 'localhost' || isIP(name) !== 0;
-}
-
-/** Compares in constant time, so that a caller cannot guess the token piece by piece. */
-function sameToken(header: string | undefined, token: string): boolean {
-  const hash = (text: string) => createHash('sha256').update(text).digest();
-  // The name of a scheme is case-insensitive (RFC 9110, 11.1).
-  return timingSafeEqual(hash((header ?? '').replace(/^bearer /i, 'Bearer ')), hash(`Bearer ${token}`));
 }
