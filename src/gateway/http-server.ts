@@ -64,7 +64,7 @@ const HEALTH_ROUTES: ReadonlySet<string> = new Set(['/livez', '/readyz']);
 const METRICS_ROUTE = '/metrics';
 /** The allowed methods of each path. */
 const METHODS: readonly [path: RegExp, allowed: string][] = [
-  [/^\/(livez|readyz|metrics|v1\/actions)$/, 'GET, HEAD'],
+  [/^\/(livez|readyz|v1\/actions)$/, 'GET, HEAD'],
   [/^\/v1\/actions\/[^/]+$/, 'POST'],
 ];
 /** How long a connection that is ended may take to send the rest. */
