@@ -33,10 +33,12 @@ import type { PluginWatch } from './core/plugin-watch.js';
 import { CallEventBus } from './core/call-events.js';
 import { logRequests } from './telemetry/request-log.js';
 import { FIELD_NAMES } from './rpc/field-names.js';
+import { auditStreamOf } from './rpc/queues.js';
 import { systemClock } from './lib/clock.js';
 import { settledWithin } from './lib/settled-within.js';
 import { SshShell } from './ssh/ssh-shell.js';
 import { reasonOf } from './lib/errors.js';
+import type { RunningAudit, RunningAuditOptions } from './access/audit/running-audit.js';
 import { startWatchdog } from './watchdog/watchdog.js';
 
 const require = createRequire(import.meta.url);
@@ -64,6 +66,8 @@ export interface Service {
   readonly httpUrl: string | undefined;
   /** The reasons why it accepts no requests now, or its gateway can send none; empty when neither is the case. */
   notReady(): string[];
+  /** Opens again the files that may change while it runs. One that cannot be used is logged, and what was used before stays. */
+  reload(): Promise<void>;
   /**
    * Drains and stops: accepts no new requests, requeues the waiting ones, gives running calls the grace time to end, then
    * stops them.
@@ -73,6 +77,11 @@ export interface Service {
 }
 
 type Brokers = () => Promise<readonly BrokerAddress[]>;
+
+interface BrokerAccess {
+  brokers: Brokers;
+  connect: Connect;
+}
 
 export interface ServiceOptions {
   configuration: Configuration;
@@ -85,9 +94,13 @@ export interface ServiceOptions {
   /** How to log in to machines; the configuration by default. */
   ssh?: Configuration['ssh'];
   /** The addresses of the brokers and how to connect; the configuration by default. */
-  broker?: { brokers: Brokers; connect: Connect };
+  broker?: BrokerAccess;
   /** Where the handlers of repeated calls run; in this process by default. */
   isolation?: Isolation;
+  /** Where audit lines go when they go to standard error; that of the process by default. */
+  stderr?: NodeJS.WritableStream;
+  /** The version of the service, for people. */
+  version?: string;
 }
 
 /** The settings and helpers from which the ports are created. */
@@ -336,6 +349,18 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   logRequests(events, logFor);
   installation?.watch(events);
   const claimStore = await claimStoreOf(claims, { clock, log });
+  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
+  // not be one cluster.
+  let served: string | undefined;
+  const servedBrokers: Brokers = async () => (served === undefined ? brokers() : [{ url: served }]);
+  const audit = await auditOf(configuration, {
+    events,
+    broker: { connect, brokers: servedBrokers },
+    stderr: options.stderr ?? process.stderr,
+    version: options.version ?? 'unknown',
+    clock,
+    log,
+  });
   const runner = new Runner({
     catalogue,
     events,
@@ -349,10 +374,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     clusterConcurrency: rpc.clusterConcurrency,
     isolation,
     claims: claimStore,
+    beforeChange: audit?.beforeChange,
   });
-  // The broker from which requests are taken, or were taken last: the gateway must use the same one, as several brokers need
-  // not be one cluster.
-  let served: string | undefined;
   const memory = memoryShares(rpc.memoryBudgetBytes, { hasGateway: http !== undefined });
   const requests = new RpcServer({
     connection: {
@@ -364,6 +387,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         if (served === address.url) return;
         served = address.url;
         gateway?.brokersChanged();
+        audit?.brokersChanged();
       },
       clock,
       log,
@@ -382,7 +406,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     logFor,
   });
   const gateway = await gatewayOf(http, {
-    brokers: async () => (served === undefined ? brokers() : [{ url: served }]),
+    brokers: servedBrokers,
     connect,
     queue: rpc.queue,
     tls: amqp?.tls,
@@ -394,6 +418,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     log,
     clientLog: log.with({ component: 'gateway' }),
   });
+  // Add a file that may change here.
+  const reloads: (() => void | Promise<void>)[] = [() => audit?.reload()];
+  audit?.start();
   claimStore?.start();
   requests.start();
   installation?.start({
@@ -406,6 +433,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     catalogue,
     httpUrl: gateway?.url,
     notReady: () => (gateway ?? requests).notReady(),
+    reload: async () => void (await Promise.all(reloads.map(async (reload) => reload()))),
     stop: async () => {
       log.info('shutting down', { held: requests.held });
       gateway?.refuse();
@@ -419,6 +447,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           await installation?.stop();
           await requests.close();
         })(),
+        // Every request has ended.
+        audit?.close(leftMs - PORTS_MS),
         actions.close(leftMs),
         (async () => {
           await isolation?.close(Math.min(DISPOSE_MS, leftMs));
@@ -467,6 +497,38 @@ async function claimStoreOf(
   if (claims === undefined) return undefined;
   const { ClaimStore } = await import('./claims/claim-store.js');
   return new ClaimStore({ ...claims, clock, log });
+}
+
+/**
+ * The audit, which is not started; undefined when nothing is audited.
+ * @throws ConfigurationError when its file cannot be used
+ */
+async function auditOf(
+  { audit, rpc, amqp, hostname }: Pick<Configuration, 'audit' | 'rpc' | 'amqp' | 'hostname'>,
+  { broker, ...options }: Omit<RunningAuditOptions, 'stream' | 'worker'> & { broker: BrokerAccess; log: Log },
+): Promise<RunningAudit | undefined> {
+  if (audit === undefined) return undefined;
+  const { RunningAudit } = await import('./access/audit/running-audit.js');
+  const { clock, log } = options;
+  const stream = async () => {
+    const { StreamWriter } = await import('./rpc/stream-writer.js');
+    return new StreamWriter({
+      connection: {
+        ...broker,
+        tls: amqp?.tls,
+        name: `fleet-manager ${hostname} audit`,
+        clock,
+        log: log.with({ component: 'audit' }),
+      },
+      stream: auditStreamOf(rpc.queue),
+      maxAgeDays: audit.streamDays,
+    });
+  };
+  try {
+    return await RunningAudit.open(audit, { ...options, stream, worker: hostname });
+  } catch (cause) {
+    throw new ConfigurationError([`AUDIT cannot be used: ${reasonOf(cause)}`]);
+  }
 }
 
 interface Closable {

@@ -11,12 +11,13 @@ import { ForkedIsolation } from '../isolation/forked-isolation.js';
 import { systemClock } from '../lib/clock.js';
 import { firstRead } from './first-read.js';
 import type { NodeWarnings } from './node-warnings.js';
+import { version } from './version.js';
 
 /** The program of a process that runs handlers. It has the extension of this file: that of the sources, or of the build. */
 const ISOLATED_HANDLERS = new URL(`../isolated-handlers${extname(import.meta.url)}`, import.meta.url);
 
 /**
- * Runs the service until SIGTERM, SIGINT or SIGHUP.
+ * Runs the service until SIGTERM or SIGINT. At SIGHUP it reads its files again; a sandbox stops.
  * @param warnings logged from now on
  * @returns the exit code
  */
@@ -49,16 +50,20 @@ type Started = Required<Pick<ServiceOptions, 'configuration' | 'log'>> & { watch
 async function run(started: Started, output: ProcessOutput): Promise<number> {
   const { configuration, log, watchdog } = started;
   // Before the start: without a listener a signal would end the process without its `exit` handlers.
-  const stopRequested = listenForStopSignals(watchdog);
+  const inSandbox = isSandbox(configuration);
+  const stopRequested = listenForStopSignals(
+    inSandbox ? [...STOP_SIGNALS, CLOSED_TERMINAL] : STOP_SIGNALS,
+    watchdog,
+  );
+  const reloadRequested = inSandbox ? undefined : listenForReload();
   const uncaught = untilUncaughtError(log).then(() => true);
-  const { service, stop } = isSandbox(configuration)
-    ? await startInSandbox(started, output)
-    : await start(started, output);
+  const { service, stop } = inSandbox ? await startInSandbox(started, output) : await start(started, output);
   log.info('service started', {
     environment: configuration.environment,
     actions: service.catalogue.describe().map(({ name }) => name),
     ...(service.httpUrl !== undefined && { http: service.httpUrl }),
   });
+  reloadRequested?.(() => service.reload());
   const failed = await Promise.race([stopRequested().then(() => false), uncaught]);
   await stop();
   // Requests that could not be answered are in the queue again, so nothing is lost.
@@ -88,7 +93,14 @@ async function start(started: Started, output: ProcessOutput): Promise<Running> 
     log,
     onLine: (line) => output.logOutput.write(`${line}\n`),
   });
-  const service = await startService({ configuration, log, watch: watchdog, isolation });
+  const service = await startService({
+    configuration,
+    log,
+    watch: watchdog,
+    isolation,
+    stderr: output.logOutput,
+    version: version(),
+  });
   return { service, stop: () => service.stop() };
 }
 
@@ -117,6 +129,8 @@ async function startInSandbox(
       log,
       watch: watchdog,
       broker,
+      stderr: output.logOutput,
+      version: version(),
     });
     const { httpUrl, catalogue } = service;
     // A sandbox always has a gateway; the check of the settings refuses one without.
@@ -185,19 +199,26 @@ function firstCall(
     : `curl -s ${httpUrl}/v1/actions/${simple.name}${authorization} -H 'content-type: application/json' -d '{"etcd_token":"${token}"}'`;
 }
 
+type StopSignal = readonly [name: NodeJS.Signals, number: number];
+
+const STOP_SIGNALS: readonly StopSignal[] = [
+  ['SIGTERM', 15],
+  ['SIGINT', 2],
+];
+const CLOSED_TERMINAL: StopSignal = ['SIGHUP', 1];
+
 /**
- * Listens for SIGTERM, SIGINT and SIGHUP, which a closed terminal sends. The returned function waits for the next signal. A
- * signal while nothing waits ends the process immediately: one during the start, or a second one during the shutdown.
+ * Listens for these signals. The returned function waits for the next one. A signal while nothing waits ends the process
+ * immediately: one during the start, or a second one during the shutdown.
  */
-function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => Promise<void> {
+function listenForStopSignals(
+  signals: readonly StopSignal[],
+  watchdog: Pick<Watchdog, 'exitExpected'>,
+): () => Promise<void> {
   let stop: (() => void) | undefined;
   // Without a listener, Node opens its debugger on a port.
   process.on('SIGUSR1', () => {});
-  for (const [signal, number] of [
-    ['SIGTERM', 15],
-    ['SIGINT', 2],
-    ['SIGHUP', 1],
-  ] as const) {
+  for (const [signal, number] of signals) {
     process.on(signal, () => {
       if (stop === undefined) {
         watchdog.exitExpected();
@@ -208,6 +229,20 @@ function listenForStopSignals(watchdog: Pick<Watchdog, 'exitExpected'>): () => P
     });
   }
   return async () => new Promise((resolve) => (stop = resolve));
+}
+
+/** Listens for SIGHUP. The returned function sets what it runs: at once, when the signal came before. */
+function listenForReload(): (reload: () => Promise<void>) => void {
+  let isWanted = false;
+  let reloadFiles: (() => Promise<void>) | undefined;
+  process.on('SIGHUP', () => {
+    isWanted = reloadFiles === undefined;
+    void reloadFiles?.();
+  });
+  return (reload) => {
+    reloadFiles = reload;
+    if (isWanted) void reload();
+  };
 }
 
 /**
