@@ -1,4 +1,6 @@
 import { ANONYMOUS } from '../../src/api/caller.js';
+import type { AccessPolicy } from '../../src/core/access-policy.js';
+import type { BeforeChange } from '../../src/core/before-change.js';
 import type { ChangeClaims } from '../../src/core/change-claims.js';
 import type { Call, Settled } from '../../src/core/call.js';
 import { CallEventBus } from '../../src/core/call-events.js';
@@ -20,6 +22,8 @@ interface RunnerSettings {
   middlewares?: readonly Middleware[];
   isolation?: RunnerOptions['isolation'];
   claims?: ChangeClaims;
+  policy?: AccessPolicy;
+  beforeChange?: BeforeChange;
 }
 
 /** A call of the action `act` on a cluster. */

@@ -154,6 +154,8 @@ export class AuditQueue {
       tell?.(undefined);
     }
     if (problem !== undefined) {
+      // Before anybody learns of it, who may have another line.
+      this.#pause = new AbortController();
       this.#failed(problem);
       return false;
     }
@@ -191,7 +193,6 @@ export class AuditQueue {
   }
 
   async #wait(ms: number): Promise<void> {
-    this.#pause = new AbortController();
     await this.#options.clock.sleep(ms, { signal: this.#pause.signal }).catch(() => {});
   }
 }
