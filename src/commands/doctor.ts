@@ -11,6 +11,7 @@ import { isSandbox } from '../settings/is-sandbox.js';
 import { readConfiguration } from '../settings/read-configuration.js';
 import type { Configuration } from '../settings/settings.js';
 import { Log } from '../telemetry/log.js';
+import { checkAudit } from './check-audit.js';
 import { type BrokerToCheck, checkBrokers } from './check-brokers.js';
 import { checkClaims } from './check-claims.js';
 import { checkClock, type TimeServer } from './check-clock.js';
@@ -118,7 +119,7 @@ async function* checkService(
   components: Components,
   options: CheckOptions,
 ): AsyncGenerator<NamedFinding> {
-  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, claims, http } =
+  const { environment, plugins, watchdogSeconds, openaperture, amqp, rpc, clusters, claims, http, audit } =
     configuration;
   const { queue } = rpc;
   const problems: string[] = [];
@@ -151,6 +152,16 @@ async function* checkService(
   const store = await components.claims();
   if (store !== undefined && claims !== undefined)
     yield ['claims', await checkClaims(store, claims.urls, options.limitMs)];
+  if (audit !== undefined)
+    yield [
+      'audit',
+      await checkAudit(audit.target, amqp === undefined ? brokers : amqp.urls.map((url) => ({ url })), {
+        queue,
+        tls: amqp?.tls,
+        settings: openaperture === undefined ? 'AMQP_URL' : brokerSettingsIn(openaperture),
+        limitMs: options.limitMs,
+      }),
+    ];
   const { responds, machines } = yield* checkClusters(
     clusters,
     { resolver, fleet: components.fleet },

@@ -20,28 +20,28 @@ export async function declareStream(
   connection: BrokerConnection,
   { stream, maxAgeDays }: { stream: string; maxAgeDays: number },
 ): Promise<void> {
-  const declared = connection.probe(async (channel) =>
-    channel.assertQueue(stream, {
-      durable: true,
-      arguments: {
-        'x-queue-type': 'stream',
-        'x-max-age': `${maxAgeDays}D`,
-        'x-stream-max-segment-size-bytes': SEGMENT_BYTES,
-      },
-    }),
-  );
-  try {
-    await declared;
-  } catch (error) {
-    const refusal = refusalOf(error);
-    if (refusal?.code === 403 && (await hasQueue(connection, stream))) return;
-    if (refusal?.code !== 406) throw error;
-    if (!OF_STREAMS.test(refusal.text))
-      throw new Error(
-        `the queue ${stream} exists, and is not a stream that the service can use: ${refusal.text}`,
-        {
-          cause: error,
+  const error = await connection
+    .probe(async (channel) =>
+      channel.assertQueue(stream, {
+        durable: true,
+        arguments: {
+          'x-queue-type': 'stream',
+          'x-max-age': `${maxAgeDays}D`,
+          'x-stream-max-segment-size-bytes': SEGMENT_BYTES,
         },
-      );
-  }
+      }),
+    )
+    .then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+  if (error === undefined) return;
+  const refusal = refusalOf(error);
+  if (refusal?.code === 403 && (await hasQueue(connection, stream))) return;
+  if (refusal?.code !== 406) throw error;
+  // Without the error as its cause, whose text would stand for it.
+  if (!OF_STREAMS.test(refusal.text))
+    throw new Error(
+      `the queue ${stream} exists, and is not a stream that the service can use: ${refusal.text}`,
+    );
 }
